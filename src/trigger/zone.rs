@@ -1,0 +1,1 @@
+//! The zone layer: real instants from wall-clock readings, through gaps and folds.
