@@ -1,0 +1,282 @@
+//! Fire times at which the wall clock of a zone matches a crontab text.
+
+mod describe;
+mod parse;
+mod pattern;
+
+use std::{fmt, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize, Serializer};
+
+use self::pattern::Pattern;
+use super::zone::{Fold, Gap, IntoTimeZone as _, Zoned};
+use crate::error::Error;
+
+/// A trigger that fires when the wall clock of a zone matches a crontab text; made by
+/// [`cron`](super::cron).
+///
+/// # Text
+///
+/// Five fields, or six with seconds first, or seven with years last:
+///
+/// | field | values | also |
+/// |---|---|---|
+/// | second | 0–59 | |
+/// | minute | 0–59 | |
+/// | hour | 0–23 | |
+/// | day of month | 1–31 | `L` the last day, `LW` the last weekday, `15W` the weekday (Monday to Friday) nearest to the 15th, `?` as `*` |
+/// | month | 1–12, `JAN`–`DEC` | |
+/// | day of week | 0–7, `SUN`–`SAT`; 0 and 7 are Sunday | `5L` or `FRIL` the last Friday of the month, `MON#2` the second Monday, `?` as `*` |
+/// | year | 1900–2199 | |
+///
+/// A field is a list, as in `1,15,20-25`, of values, ranges (`9-17`, also around the end: `22-2`,
+/// `FRI-MON`) and `*`, the latter two maybe with a step (`*/5`, `10-50/20`). Names are read in any
+/// case. In place of fields stands `@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily`,
+/// `@midnight` or `@hourly`. A prefix names the zone: `CRON_TZ=Europe/Berlin 0 9 * * *`.
+///
+/// If both day fields are restricted, a day matches that is in *either*, as crontab(5) has it:
+/// `0 0 13 * FRI` fires on every 13th and on every Friday. Only `*` and `?` are no restriction;
+/// `*/2` is one. [`dom_and_dow`](super::Build::dom_and_dow) asks for days that are in both.
+///
+/// # Daylight saving
+///
+/// A pattern whose minute and hour fields both do not start with `*` is *fixed-time*: a wall time
+/// that a gap swallows fires once, at the first instant after it, and one that occurs twice fires
+/// at its first occurrence. Any other pattern fires at every instant at which the wall clock
+/// matches: never for a time in a gap, twice for one in a fold. [`Gap`] and [`Fold`] have the
+/// tables, and choose otherwise.
+///
+/// # Limits
+///
+/// Fire times are whole seconds of the years 1900 to 2199. The zones are those of `chrono-tz`,
+/// which knows no daylight saving after 2099.
+///
+/// # Serialized form
+///
+/// ```
+/// use punctual::trigger::{Cron, IntoTrigger, Trigger, cron};
+///
+/// let trigger = cron("30 8 * * MON-FRI").in_tz("Europe/Berlin").into_trigger()?;
+/// let json = r#"{"type":"cron","expression":"30 8 * * MON-FRI","zone":"Europe/Berlin"}"#;
+/// assert_eq!(serde_json::to_string(&trigger)?, json);
+/// assert_eq!(serde_json::from_str::<Trigger>(json)?, trigger);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// `"gap"`, `"fold"` and `"dom_and_dow"` are there if they were asked for.
+#[derive(Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Repr")]
+pub struct Cron {
+    schedule: Arc<Schedule>,
+    zone: Option<Tz>,
+    gap: Option<Gap>,
+    fold: Option<Fold>,
+    dom_and_dow: bool,
+}
+
+/// A text and what it means.
+#[derive(Clone, PartialEq)]
+struct Schedule {
+    text: Box<str>,
+    pattern: Pattern,
+    fixed_time: bool,
+}
+
+impl Cron {
+    /// Reads a crontab text.
+    ///
+    /// A text that never fires, such as `0 0 30 2 *`, is none the less valid: it has no next fire
+    /// time.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid_trigger`](Error::is_invalid_trigger); the message names the field and what is
+    /// wrong with it.
+    ///
+    /// ```
+    /// use punctual::trigger::Cron;
+    ///
+    /// let error = Cron::parse("61 * * * *").unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "invalid cron expression `61 * * * *`: minute 61 is not in 0..=59",
+    /// );
+    /// ```
+    pub fn parse(text: &str) -> Result<Cron, Error> {
+        let parsed = parse::parse(text)?;
+        Ok(Cron {
+            schedule: Arc::new(Schedule {
+                text: parsed.expression.into(),
+                pattern: parsed.pattern,
+                fixed_time: parsed.fixed_time,
+            }),
+            zone: parsed.zone,
+            gap: None,
+            fold: None,
+            dom_and_dow: false,
+        })
+    }
+
+    /// The crontab text, without a zone.
+    pub fn expression(&self) -> &str {
+        &self.schedule.text
+    }
+
+    /// The zone whose wall clock it goes by, if that was said or filled in.
+    pub fn zone(&self) -> Option<Tz> {
+        self.zone
+    }
+
+    /// What the text says, in English, and the zone.
+    ///
+    /// ```
+    /// use chrono_tz::Europe::Berlin;
+    /// use punctual::trigger::Cron;
+    ///
+    /// let cron = Cron::parse("CRON_TZ=Europe/Berlin 30 8 * * SAT,SUN")?;
+    /// assert_eq!(cron.describe(), "At 08:30, on Sunday and Saturday, in Europe/Berlin");
+    /// # Ok::<(), punctual::Error>(())
+    /// ```
+    pub fn describe(&self) -> String {
+        let words = describe::describe(&self.schedule.pattern)
+            .unwrap_or_else(|| self.schedule.text.to_string());
+        match self.zone {
+            Some(zone) => format!("{words}, in {zone}"),
+            None => words,
+        }
+    }
+
+    pub(super) fn in_tz(self, zone: Tz) -> Cron {
+        Cron {
+            zone: Some(zone),
+            ..self
+        }
+    }
+
+    pub(super) fn gap(self, gap: Gap) -> Cron {
+        Cron {
+            gap: Some(gap),
+            ..self
+        }
+    }
+
+    pub(super) fn fold(self, fold: Fold) -> Cron {
+        Cron {
+            fold: Some(fold),
+            ..self
+        }
+    }
+
+    pub(super) fn dom_and_dow(mut self) -> Cron {
+        Arc::make_mut(&mut self.schedule).pattern.either = false;
+        Cron {
+            dom_and_dow: true,
+            ..self
+        }
+    }
+
+    /// Fills in the zone, if none was said.
+    pub(super) fn anchor(&mut self, default: Tz) {
+        self.zone.get_or_insert(default);
+    }
+
+    // Neither search runs out of a budget: both look at 3,600 months at most.
+
+    pub(super) fn next_after(&self, t: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+        Ok(self.zoned().next_after(t))
+    }
+
+    pub(super) fn last_at_or_before(
+        &self,
+        t: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        Ok(self.zoned().last_at_or_before(t))
+    }
+
+    fn zoned(&self) -> Zoned<'_, Pattern> {
+        let (gap, fold) = match self.schedule.fixed_time {
+            true => (Gap::Next, Fold::First),
+            false => (Gap::Skip, Fold::Both),
+        };
+        Zoned::new(
+            &self.schedule.pattern,
+            self.zone.unwrap_or(Tz::UTC),
+            self.gap.unwrap_or(gap),
+            self.fold.unwrap_or(fold),
+        )
+    }
+}
+
+impl fmt::Display for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expression())?;
+        match self.zone {
+            Some(zone) => write!(f, " ({zone})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cron")
+            .field("expression", &self.expression())
+            .field("zone", &self.zone)
+            .field("gap", &self.gap)
+            .field("fold", &self.fold)
+            .field("dom_and_dow", &self.dom_and_dow)
+            .finish()
+    }
+}
+
+impl Serialize for Cron {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Repr {
+            expression: self.expression(),
+            zone: self.zone.map(|zone| zone.name()),
+            gap: self.gap,
+            fold: self.fold,
+            dom_and_dow: self.dom_and_dow,
+        }
+        .serialize(serializer)
+    }
+}
+
+/// The serialized form.
+#[derive(Serialize, Deserialize)]
+struct Repr<S = String> {
+    expression: S,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    zone: Option<S>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gap: Option<Gap>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fold: Option<Fold>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dom_and_dow: bool,
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+impl TryFrom<Repr> for Cron {
+    type Error = Error;
+
+    fn try_from(repr: Repr) -> Result<Cron, Error> {
+        let mut cron = Cron::parse(&repr.expression)?;
+        if let Some(zone) = repr.zone {
+            cron = cron.in_tz(zone.into_time_zone()?);
+        }
+        if repr.dom_and_dow {
+            cron = cron.dom_and_dow();
+        }
+        Ok(Cron {
+            gap: repr.gap,
+            fold: repr.fold,
+            ..cron
+        })
+    }
+}
