@@ -18,6 +18,8 @@ mod cron;
 mod custom;
 mod date;
 mod interval;
+#[cfg(test)]
+mod tests;
 mod zone;
 
 use std::{fmt, num::NonZeroU64, time::Duration};
