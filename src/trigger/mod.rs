@@ -485,7 +485,7 @@ impl<K> Build<K> {
 impl Build<Interval> {
     /// Fires first when the job is added, and every period from there.
     pub fn immediately(self) -> Build<Interval> {
-        self.map(|interval| Ok(Interval { immediate: true, ..interval }))
+        self.map(|interval| Ok(interval.immediately()))
     }
 }
 

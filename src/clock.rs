@@ -1,0 +1,212 @@
+//! What time it is, and how a wall-clock instant becomes a timer.
+
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+use tokio::time::Instant;
+
+#[cfg(feature = "testing")]
+use crate::testing::ManualClock;
+
+/// No timer waits longer: `DelayQueue` panics past 2^36 ms (795 days), and a clock that is not
+/// watched is looked at once a day.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How far the longest waits are spread, so that a million far jobs are not re-armed in one
+/// millisecond.
+const SPREAD_MS: u64 = 60 * 60 * 1000;
+
+/// How much the wall clock may differ from elapsed time before that counts as a step. Slewing (NTP)
+/// moves both clocks alike on the systems that Tokio supports.
+const STEP: TimeDelta = TimeDelta::milliseconds(1);
+
+/// Where the scheduler's time comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Clock {
+    System(SystemClock),
+    #[cfg(feature = "testing")]
+    Manual(ManualClock),
+}
+
+/// The two clocks, read together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) wall: DateTime<Utc>,
+    /// Time that passed, whatever the wall clock did.
+    pub(crate) elapsed: TimeDelta,
+}
+
+impl Clock {
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        match self {
+            Clock::System(clock) => clock.now(),
+            #[cfg(feature = "testing")]
+            Clock::Manual(clock) => clock.read().wall,
+        }
+    }
+
+    fn read(&self) -> Reading {
+        match self {
+            Clock::System(clock) => clock.read(),
+            #[cfg(feature = "testing")]
+            Clock::Manual(clock) => clock.read(),
+        }
+    }
+
+    /// Whether the wall clock can step unannounced, so that somebody must look.
+    pub(crate) fn must_be_watched(&self) -> bool {
+        match self {
+            Clock::System(clock) => !clock.follows_tokio(),
+            #[cfg(feature = "testing")]
+            Clock::Manual(clock) => clock.is_running(),
+        }
+    }
+
+    /// When to look at something due at `due`: then, or a day hence if that is earlier. `spread`
+    /// tells apart what is a day or more away. `None` if the clock stands still until it is moved.
+    pub(crate) fn deadline(&self, due: DateTime<Utc>, spread: u64) -> Option<Instant> {
+        #[cfg(feature = "testing")]
+        if let Clock::Manual(clock) = self {
+            if !clock.is_running() {
+                return None;
+            }
+        }
+        let wait = (due - self.now()).to_std().unwrap_or_default();
+        let longest = LONGEST_WAIT - Duration::from_millis(spread.wrapping_mul(7919) % SPREAD_MS);
+        // A wait of a day is cut short of it; an early look costs little and a late one is late.
+        Some(Instant::now() + if wait > longest { longest } else { wait })
+    }
+
+    /// Waits until somebody moved the clock by hand. Cancel safe.
+    pub(crate) async fn moved(&self) {
+        match self {
+            Clock::System(_) => std::future::pending().await,
+            #[cfg(feature = "testing")]
+            Clock::Manual(clock) => clock.moved().await,
+        }
+    }
+}
+
+/// The system's wall clock, or Tokio's where that has left real time (`start_paused`, `pause`).
+#[derive(Clone, Debug)]
+pub(crate) struct SystemClock {
+    /// Both clocks at the start, the wall clock in whole milliseconds so that paused time, which
+    /// moves by milliseconds, meets fire times exactly.
+    origin: (DateTime<Utc>, Instant),
+}
+
+impl SystemClock {
+    pub(crate) fn new() -> SystemClock {
+        SystemClock { origin: (Utc::now().trunc_subsecs(3), Instant::now()) }
+    }
+
+    /// Whether Tokio's clock is not the system's: it is read between two readings of that, so it
+    /// lies between them unless it was paused.
+    fn follows_tokio(&self) -> bool {
+        let before = std::time::Instant::now();
+        let tokio = Instant::now().into_std();
+        !(before..=std::time::Instant::now()).contains(&tokio)
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        let (wall, instant) = self.origin;
+        if self.follows_tokio() {
+            let elapsed = TimeDelta::from_std(instant.elapsed()).unwrap_or(TimeDelta::MAX);
+            wall.checked_add_signed(elapsed).unwrap_or(DateTime::<Utc>::MAX_UTC)
+        } else {
+            Utc::now()
+        }
+    }
+
+    fn read(&self) -> Reading {
+        // A thread that is put aside between two readings sees a step that is none: try again.
+        let (_, instant) = self.origin;
+        for _ in 0..8 {
+            let before = Instant::now();
+            let wall = self.now();
+            let after = Instant::now();
+            if after - before < Duration::from_micros(200) {
+                return Reading { wall, elapsed: elapsed(instant, before) };
+            }
+        }
+        Reading { wall: self.now(), elapsed: elapsed(instant, Instant::now()) }
+    }
+}
+
+fn elapsed(since: Instant, now: Instant) -> TimeDelta {
+    TimeDelta::from_std(now - since).unwrap_or(TimeDelta::MAX)
+}
+
+/// Notices when the wall clock leaves elapsed time.
+#[derive(Debug)]
+pub(crate) struct StepWatch {
+    offset: DateTime<Utc>,
+}
+
+impl StepWatch {
+    /// How often a clock that must be watched is looked at.
+    pub(crate) const EVERY: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new(clock: &Clock) -> StepWatch {
+        StepWatch { offset: offset(clock.read()) }
+    }
+
+    /// By how much the clock stepped since the last call, in whole milliseconds, if it did.
+    pub(crate) fn step(&mut self, clock: &Clock) -> Option<TimeDelta> {
+        let offset = offset(clock.read());
+        let by = offset - self.offset;
+        if by.abs() < STEP {
+            return None;
+        }
+        // What is less than a millisecond is left for the next look.
+        let by = TimeDelta::milliseconds(by.num_milliseconds());
+        self.offset += by;
+        Some(by)
+    }
+}
+
+/// Where the wall clock would have been when elapsed time was zero.
+fn offset(reading: Reading) -> DateTime<Utc> {
+    reading.wall.checked_sub_signed(reading.elapsed).unwrap_or(reading.wall)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_system_clock_follows_paused_time_to_the_millisecond() {
+        let clock = Clock::System(SystemClock::new());
+        let start = clock.now();
+        assert_eq!(start, start.trunc_subsecs(3));
+        assert!(!clock.must_be_watched());
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(clock.now() - start, TimeDelta::hours(1));
+    }
+
+    #[tokio::test]
+    async fn the_system_clock_is_the_systems_and_watched_when_time_is_real() {
+        let clock = Clock::System(SystemClock::new());
+        let before = Utc::now();
+        let now = clock.now();
+        assert!(before <= now && now <= Utc::now());
+        assert!(clock.must_be_watched());
+        let mut watch = StepWatch::new(&clock);
+        assert_eq!(watch.step(&clock), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn far_waits_are_cut_to_a_day_and_spread() {
+        let clock = Clock::System(SystemClock::new());
+        let far = clock.now() + TimeDelta::days(3650);
+        let waits: Vec<_> = (0..3)
+            .filter_map(|spread| clock.deadline(far, spread))
+            .map(|deadline| deadline - Instant::now())
+            .collect();
+        assert_eq!(waits.len(), 3);
+        for wait in &waits {
+            assert!(*wait <= LONGEST_WAIT && *wait > LONGEST_WAIT - Duration::from_secs(3600));
+        }
+        assert!(waits[0] != waits[1] && waits[1] != waits[2]);
+    }
+}

@@ -1,0 +1,185 @@
+//! What becomes of the fire times that came due: coalescing, grace and jitter as pure functions.
+
+use std::{collections::VecDeque, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::{
+    job::{Coalesce, FireTimes, JobOptions, Outcome, SkipReason},
+    trigger::Trigger,
+};
+
+/// Past so many, a stretch of fire times is no longer counted one by one.
+const COUNT_LIMIT: u64 = 10_000;
+
+/// All that decides when a job is due.
+pub(super) struct Schedule<'a> {
+    pub(super) trigger: &'a Trigger,
+    pub(super) options: &'a JobOptions,
+    /// Tells the jitter of this job from that of another.
+    pub(super) seed: u64,
+}
+
+/// What becomes of the fire times that were due at one instant.
+///
+/// Together they are `first ..= last due`, each in exactly one place.
+#[derive(Debug, PartialEq)]
+pub(super) struct Plan {
+    pub(super) missed: Option<FireTimes>,
+    pub(super) coalesced: Option<(FireTimes, DateTime<Utc>)>,
+    /// The fire time to run for, and those to run for after it.
+    pub(super) run: Option<(DateTime<Utc>, VecDeque<DateTime<Utc>>)>,
+    /// The last fire time of them all.
+    pub(super) last: DateTime<Utc>,
+}
+
+impl Schedule<'_> {
+    /// When a fire time is due: its jitter later, but before the next fire time.
+    pub(super) fn due(&self, fire_time: DateTime<Utc>) -> DateTime<Utc> {
+        let bound = u64::try_from(self.options.jitter.as_millis()).unwrap_or(u64::MAX);
+        if bound == 0 {
+            return fire_time;
+        }
+        let hash = mix(self.seed ^ fire_time.timestamp_millis().unsigned_abs());
+        // A uniform part of 0..=bound, by taking the high half of the product.
+        let part = (u128::from(hash) * (u128::from(bound) + 1)) >> 64;
+        let delay = i64::try_from(part).ok().and_then(TimeDelta::try_milliseconds);
+        let due = delay.and_then(|delay| fire_time.checked_add_signed(delay));
+        let due = due.unwrap_or(DateTime::<Utc>::MAX_UTC);
+        match self.trigger.next_after(fire_time) {
+            Ok(Some(next)) => due.min(next - TimeDelta::milliseconds(1)),
+            _ => due,
+        }
+    }
+
+    /// The last fire time due at `now`, given that `first` is.
+    ///
+    /// A trigger that can't say is taken to have named `first` alone: the error shows again when
+    /// the next fire time is asked for.
+    fn last_due(&self, first: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self.trigger.last_at_or_before(now) {
+            Ok(Some(last)) if last > first => {
+                if self.due(last) <= now {
+                    last
+                } else {
+                    // The one before is due: jitter stays before the next fire time.
+                    self.before(last).map_or(first, |last| last.max(first))
+                }
+            }
+            _ => first,
+        }
+    }
+
+    fn before(&self, fire_time: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.trigger.last_at_or_before(fire_time - TimeDelta::milliseconds(1)).ok().flatten()
+    }
+
+    fn after(&self, fire_time: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.trigger.next_after(fire_time).ok().flatten()
+    }
+
+    pub(super) fn stretch(&self, first: DateTime<Utc>, last: DateTime<Utc>) -> FireTimes {
+        FireTimes { first, last, count: self.trigger.count(first, last, COUNT_LIMIT) }
+    }
+
+    /// The fire times from `first` up to the one before `kept`, if there are any.
+    fn stretch_before(&self, first: DateTime<Utc>, kept: DateTime<Utc>) -> Option<FireTimes> {
+        (first < kept).then(|| self.stretch(first, self.before(kept).unwrap_or(first).max(first)))
+    }
+
+    /// The fire times in `first ..= now`, due or not, if there are any.
+    pub(super) fn passed(&self, first: DateTime<Utc>, now: DateTime<Utc>) -> Option<FireTimes> {
+        (first <= now).then(|| match self.trigger.last_at_or_before(now) {
+            Ok(Some(last)) if last > first => self.stretch(first, last),
+            _ => FireTimes::one(first),
+        })
+    }
+
+    /// Coalesces the fire times due at `now`, of which `first` is the earliest.
+    pub(super) fn plan(&self, first: DateTime<Utc>, now: DateTime<Utc>) -> Plan {
+        let last = self.last_due(first, now);
+        let mut plan =
+            Plan { missed: None, coalesced: None, run: Some((last, VecDeque::new())), last };
+        if first == last {
+            return plan;
+        }
+        match self.options.coalesce {
+            Coalesce::Latest => {
+                plan.coalesced = self.stretch_before(first, last).map(|early| (early, last));
+            }
+            Coalesce::Earliest => {
+                let Some(kept) = self.earliest_within_grace(first, last, now) else {
+                    plan.missed = Some(self.stretch(first, last));
+                    plan.run = None;
+                    return plan;
+                };
+                plan.missed = self.stretch_before(first, kept);
+                plan.coalesced = self
+                    .after(kept)
+                    .filter(|&next| next <= last)
+                    .map(|next| (self.stretch(next, last), kept));
+                plan.run = Some((kept, VecDeque::new()));
+            }
+            Coalesce::All => {
+                let (mut oldest, mut backlog) = (last, VecDeque::new());
+                for _ in 1..self.options.max_catch_up {
+                    let Some(before) = self.before(oldest).filter(|&t| t >= first) else { break };
+                    backlog.push_front(oldest);
+                    oldest = before;
+                }
+                plan.coalesced = self.stretch_before(first, oldest).map(|early| (early, oldest));
+                plan.run = Some((oldest, backlog));
+            }
+        }
+        plan
+    }
+
+    /// The earliest fire time in `first ..= last` that is not later at `now` than grace allows.
+    fn earliest_within_grace(
+        &self,
+        first: DateTime<Utc>,
+        last: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let grace = self.options.misfire_grace_time.map(TimeDelta::from_std);
+        let Some(oldest_due) = grace.and_then(Result::ok).and_then(|g| now.checked_sub_signed(g))
+        else {
+            return Some(first);
+        };
+        // Fire times are due no earlier than themselves, and before the next one: only the last
+        // that is not later than `oldest_due` needs a look at its jitter.
+        let kept = match self.trigger.last_at_or_before(oldest_due) {
+            Ok(Some(t)) if t >= first && self.due(t) >= oldest_due => Some(t),
+            Ok(Some(t)) if t >= first => self.after(t),
+            _ => Some(first),
+        };
+        kept.filter(|&kept| kept <= last)
+    }
+}
+
+/// Judges a run at the instant it would start: why it must not, if it must not.
+///
+/// `standing` says why the job's runs are called off, if they are. A run that was asked for is
+/// exempt from grace and from pausing.
+pub(crate) fn refusal(
+    standing: Option<SkipReason>,
+    on_request: bool,
+    late_by: Duration,
+    grace: Option<Duration>,
+) -> Option<Outcome> {
+    match standing {
+        Some(SkipReason::Paused) if on_request => None,
+        Some(reason) => Some(Outcome::Skipped(reason)),
+        None if !on_request && grace.is_some_and(|grace| late_by > grace) => Some(Outcome::Missed),
+        None => None,
+    }
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+/// generators", 2014).
+fn mix(z: u64) -> u64 {
+    let z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,34 @@
+//! The semaphore of a job: at most `max_instances` of its runs hold a permit.
+
+/// Counts the permits that are out.
+///
+/// It takes no memory but its count, and the limit is given at each call, since a job's
+/// `max_instances` may change while runs are going: tokio's semaphore can't shrink below what is
+/// taken.
+#[derive(Debug, Default)]
+pub(super) struct Semaphore {
+    taken: u32,
+}
+
+/// The right of one run to be going. It can't be copied, only given back.
+#[derive(Debug)]
+#[must_use = "a permit that is lost never comes back"]
+pub(super) struct Permit(());
+
+impl Semaphore {
+    pub(super) fn try_acquire(&mut self, limit: u32) -> Option<Permit> {
+        (self.taken < limit).then(|| {
+            self.taken += 1;
+            Permit(())
+        })
+    }
+
+    pub(super) fn release(&mut self, permit: Permit) {
+        let Permit(()) = permit;
+        self.taken -= 1;
+    }
+
+    pub(super) fn taken(&self) -> u32 {
+        self.taken
+    }
+}

@@ -1,0 +1,317 @@
+//! THE task: the only `select!`, the only `DelayQueue`. It turns the core's decisions into timers
+//! and runs.
+
+mod entry;
+mod run;
+mod shared;
+
+use std::{
+    collections::VecDeque,
+    future::{pending, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
+use tokio::{runtime::Handle, time::Instant};
+use tokio_util::time::{DelayQueue, delay_queue};
+
+pub(crate) use self::{
+    entry::{EndWait, Entry, EntryState},
+    run::RunGuard,
+    shared::{Shared, State},
+};
+use crate::{
+    clock::{LONGEST_WAIT, StepWatch},
+    core::{Finish, JobKey, Start},
+    job::{End, Outcome},
+};
+
+/// How many jobs are fired under one lock, and between two chances for others to run.
+const BATCH: usize = 256;
+
+/// How long after their grace runs are waited for that were cancelled: dropping takes a moment.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// A wait that is as good as endless, and still can be added to an instant.
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+enum Wake {
+    /// The job in this slot may be due.
+    Job(u32),
+    /// Has the wall clock stepped?
+    Clock,
+    /// A shutdown has waited long enough.
+    Shutdown,
+}
+
+/// Fires when a job is cancelled by its token.
+type Cancelled = Abortable<Pin<Box<dyn Future<Output = JobKey> + Send>>>;
+
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    timers: DelayQueue<Wake>,
+    /// The timer of each slot that has one.
+    keys: Vec<Option<delay_queue::Key>>,
+    /// Slots that may be due, in the order in which they start.
+    due: VecDeque<u32>,
+    watches: FuturesUnordered<Cancelled>,
+    steps: StepWatch,
+    watching: bool,
+    shutdown: Option<delay_queue::Key>,
+    /// Kept for their capacity.
+    dirty: Vec<u32>,
+    starts: Vec<Start<Arc<dyn Entry>>>,
+}
+
+impl Driver {
+    pub(crate) fn spawn(shared: Arc<Shared>, runtime: &Handle) {
+        let steps = StepWatch::new(&shared.clock);
+        let driver = Driver {
+            shared,
+            runtime: runtime.clone(),
+            timers: DelayQueue::new(),
+            keys: Vec::new(),
+            due: VecDeque::new(),
+            watches: FuturesUnordered::new(),
+            steps,
+            watching: false,
+            shutdown: None,
+            dirty: Vec::new(),
+            starts: Vec::new(),
+        };
+        runtime.spawn(driver.drive());
+    }
+
+    async fn drive(mut self) {
+        loop {
+            self.catch_up();
+            if self.is_done() {
+                return;
+            }
+            if !self.due.is_empty() {
+                self.fire();
+                tokio::task::yield_now().await;
+                continue;
+            }
+            // Every branch is cancel safe: what one of them takes, it hands over in the same poll.
+            tokio::select! {
+                () = self.shared.wake.notified() => {}
+                expired = expired(&mut self.timers) => self.expire(expired),
+                job = cancelled(&mut self.watches) => {
+                    // It may have ended or been removed by itself.
+                    let _ = self.shared.with(|state, now| state.core.remove(job, End::Cancelled, now));
+                }
+                () = self.shared.clock.moved() => {
+                    self.look_at_clock();
+                    self.shared.with(|state, _| state.core.rearm_all());
+                }
+            }
+        }
+    }
+
+    /// Takes from the core what there is to do, sets timers and spawns runs.
+    fn catch_up(&mut self) {
+        let shared = self.shared.clone();
+        let (mut dirty, mut starts) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.starts));
+        let (wakes, watches, shutdown) = shared.with(|state, _| {
+            std::mem::swap(&mut dirty, &mut state.core.out.dirty);
+            std::mem::swap(&mut starts, &mut state.core.out.starts);
+            state.driver_knows = false;
+            let wakes: Vec<_> = dirty.iter().map(|&slot| (slot, state.core.wake_at(slot))).collect();
+            (wakes, std::mem::take(&mut state.watches), state.shutdown.as_ref().map(|s| s.deadline))
+        });
+        dirty.clear();
+        self.dirty = dirty;
+        self.launch(&mut starts);
+        self.starts = starts;
+        for watch in watches {
+            let cancelled = watch.token.cancelled_owned();
+            let job = watch.job;
+            let cancelled: Pin<Box<dyn Future<Output = JobKey> + Send>> = Box::pin(async move {
+                cancelled.await;
+                job
+            });
+            self.watches.push(Abortable::new(cancelled, watch.until));
+        }
+        let now = shared.clock.now();
+        let before = self.due.len();
+        for (slot, due) in wakes {
+            self.arm(slot, due, now);
+        }
+        if self.due.len() > before {
+            shared.with(|state, _| state.core.sort(self.due.make_contiguous()));
+        }
+        self.watch_clock();
+        if let Some(deadline) = shutdown {
+            // An early look does no harm, and too long a wait would panic.
+            let deadline = deadline.min(Instant::now() + LONGEST_WAIT);
+            match &self.shutdown {
+                Some(key) => self.timers.reset_at(key, deadline),
+                None => self.shutdown = Some(self.timers.insert_at(Wake::Shutdown, deadline)),
+            }
+        }
+    }
+
+    /// Sets, moves or removes the timer of a slot.
+    fn arm(&mut self, slot: u32, due: Option<DateTime<Utc>>, now: DateTime<Utc>) {
+        let index = slot as usize;
+        if index >= self.keys.len() {
+            self.keys.resize(index + 1, None);
+        }
+        let deadline = match due {
+            Some(due) if due <= now => {
+                self.due.push_back(slot);
+                None
+            }
+            Some(due) => self.shared.clock.deadline(due, slot.into()),
+            None => None,
+        };
+        match (deadline, self.keys[index].take()) {
+            (Some(deadline), Some(key)) => {
+                self.timers.reset_at(&key, deadline);
+                self.keys[index] = Some(key);
+            }
+            (Some(deadline), None) => {
+                self.keys[index] = Some(self.timers.insert_at(Wake::Job(slot), deadline));
+            }
+            (None, Some(key)) => {
+                self.timers.remove(&key);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Fires the next batch of those that are due.
+    fn fire(&mut self) {
+        let batch: Vec<u32> = self.due.drain(..self.due.len().min(BATCH)).collect();
+        let mut starts = std::mem::take(&mut self.starts);
+        self.shared.with(|state, now| {
+            state.core.wake(&batch, now);
+            std::mem::swap(&mut starts, &mut state.core.out.starts);
+        });
+        self.launch(&mut starts);
+        self.starts = starts;
+    }
+
+    fn launch(&mut self, starts: &mut Vec<Start<Arc<dyn Entry>>>) {
+        let several = starts.len() > 1;
+        for start in starts.drain(..) {
+            let entry = start.payload.clone();
+            entry.launch(RunGuard::new(self.shared.clone(), start), &self.runtime);
+        }
+        if several {
+            // A worker of Tokio runs what was spawned last first, and the rest in order: let that
+            // be something that does nothing.
+            self.runtime.spawn(async {});
+        }
+    }
+
+    fn expire(&mut self, expired: Vec<Wake>) {
+        let before = self.due.len();
+        for wake in expired {
+            match wake {
+                Wake::Job(slot) => {
+                    self.keys[slot as usize] = None;
+                    self.due.push_back(slot);
+                }
+                Wake::Clock => {
+                    self.watching = false;
+                    self.look_at_clock();
+                }
+                Wake::Shutdown => {
+                    self.shutdown = None;
+                    self.end_patience();
+                }
+            }
+        }
+        if self.due.len() > before + 1 {
+            // The queue is last in, first out within a tick.
+            self.shared.with(|state, _| state.core.sort(self.due.make_contiguous()));
+        }
+    }
+
+    /// Looks at the clock again in a while, if that may step and there is anything to be late for.
+    fn watch_clock(&mut self) {
+        if !self.watching && !self.timers.is_empty() && self.shared.clock.must_be_watched() {
+            self.timers.insert_at(Wake::Clock, Instant::now() + StepWatch::EVERY);
+            self.watching = true;
+        }
+    }
+
+    fn look_at_clock(&mut self) {
+        if let Some(by) = self.steps.step(&self.shared.clock) {
+            self.shared.with(|state, now| state.core.clock_stepped(by, now));
+        }
+    }
+
+    /// The time for runs to end by themselves is over, or that for cancelled ones to be dropped.
+    fn end_patience(&mut self) {
+        self.shared.with(|state, now| {
+            let Some(shutdown) = &mut state.shutdown else { return };
+            if Instant::now() < shutdown.deadline {
+                return;
+            }
+            if !shutdown.cancelling {
+                shutdown.cancelling = true;
+                let grace = state.core.cancel_all(&shutdown.callers);
+                shutdown.deadline = Instant::now() + grace.min(FOREVER) + LAST_WAIT;
+                return;
+            }
+            let callers = shutdown.callers.clone();
+            let going: Vec<_> = state.core.going().filter(|run| !callers.contains(run)).collect();
+            for run in going {
+                let outcome = Outcome::Abandoned;
+                let finish = Finish { started_at: None, late_by: Duration::ZERO, outcome };
+                state.core.finish(run, finish, now);
+            }
+        });
+    }
+
+    /// Whether the scheduler is closed and all runs have ended that can be waited for.
+    fn is_done(&self) -> bool {
+        self.shared.with(|state, _| {
+            let callers = state.shutdown.as_ref().map_or(&[][..], |shutdown| &shutdown.callers);
+            state.core.is_closed() && state.core.going().all(|run| callers.contains(&run))
+        })
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+/// Everything that has expired; waits until something has.
+async fn expired(timers: &mut DelayQueue<Wake>) -> Vec<Wake> {
+    poll_fn(|cx| {
+        let mut expired = Vec::new();
+        loop {
+            // An empty queue is ready at once, with `None`: a wake-up will fill it.
+            match timers.poll_expired(cx) {
+                Poll::Ready(Some(wake)) => expired.push(wake.into_inner()),
+                Poll::Ready(None) | Poll::Pending if expired.is_empty() => return Poll::Pending,
+                Poll::Ready(None) | Poll::Pending => return Poll::Ready(expired),
+            }
+        }
+    })
+    .await
+}
+
+/// The next job that was cancelled by its token.
+async fn cancelled(watches: &mut FuturesUnordered<Cancelled>) -> JobKey {
+    while let Some(cancelled) = watches.next().await {
+        // A watch that was aborted belonged to a job that is over.
+        if let Ok(job) = cancelled {
+            return job;
+        }
+    }
+    pending().await
+}

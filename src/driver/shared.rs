@@ -1,0 +1,351 @@
+//! The state that handles, runs and the driver share, and the one way to reach it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use futures::future::AbortRegistration;
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+
+use super::entry::{Entry, Reported};
+use crate::{
+    clock::Clock,
+    core::{Core, Ended, Finish, JobKey, RunKey},
+    error::Error,
+    event::{Event, EventFilter, EventKind, KindSet, What},
+    feed::{FeedReceiver, FeedSender, feed},
+    job::{JobOptions, Run},
+    scheduler::{Owner, ShutdownReport},
+    trigger::Trigger,
+};
+
+/// What a scheduler consists of, but for its driver.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// Wakes the driver.
+    pub(super) wake: Notify,
+    pub(crate) clock: Clock,
+    pub(crate) zone: Tz,
+    pub(crate) defaults: Arc<JobOptions>,
+    /// How many events, or runs, are kept for a listener that is slow.
+    pub(crate) buffer: usize,
+    /// `None` if the scheduler was made outside a runtime.
+    pub(crate) runtime: Option<Handle>,
+    /// Whoever keeps the scheduler open.
+    pub(crate) owner: OnceLock<Weak<Owner>>,
+    /// Cancelled when the driver is done.
+    pub(crate) stopped: CancellationToken,
+}
+
+/// What the lock protects. Nothing is awaited, woken or dropped under it that is the user's.
+pub(crate) struct State {
+    pub(crate) core: Core<Arc<dyn Entry>>,
+    listeners: Vec<Listener>,
+    /// The cancellation tokens of runs that asked for one.
+    run_tokens: HashMap<RunKey, CancellationToken>,
+    /// Tokens of jobs that the driver is to watch.
+    pub(super) watches: Vec<Watch>,
+    pub(crate) shutdown: Option<Shutdown>,
+    /// Whether the driver has been told that there is something to do.
+    pub(super) driver_knows: bool,
+}
+
+struct Listener {
+    filter: EventFilter,
+    sender: FeedSender<Event>,
+}
+
+/// A token that cancels a job, to be watched until the job is over.
+pub(super) struct Watch {
+    pub(super) job: JobKey,
+    pub(super) token: CancellationToken,
+    pub(super) until: AbortRegistration,
+}
+
+/// A shutdown on its way.
+pub(crate) struct Shutdown {
+    /// Until when runs may end by themselves.
+    pub(crate) deadline: Instant,
+    /// Whether that has passed and the rest were asked to stop.
+    pub(super) cancelling: bool,
+    /// Runs that asked for the shutdown, and so can't be waited for.
+    pub(crate) callers: Vec<RunKey>,
+    pub(crate) report: ShutdownReport,
+}
+
+/// What is done after the lock is free.
+#[derive(Default)]
+struct After {
+    events: Vec<Event>,
+    dropped_events: Vec<Event>,
+    reported: Reported,
+    cancelled: Vec<CancellationToken>,
+    runs: Vec<(Arc<dyn Entry>, Run)>,
+    retired: Vec<Arc<dyn Entry>>,
+    ended: Vec<Ended<Arc<dyn Entry>>>,
+    dropped: Vec<Trigger>,
+    wake_driver: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        core: Core<Arc<dyn Entry>>,
+        clock: Clock,
+        zone: Tz,
+        defaults: JobOptions,
+        buffer: usize,
+    ) -> Shared {
+        Shared {
+            state: Mutex::new(State {
+                core,
+                listeners: Vec::new(),
+                run_tokens: HashMap::new(),
+                watches: Vec::new(),
+                shutdown: None,
+                driver_knows: false,
+            }),
+            wake: Notify::new(),
+            clock,
+            zone,
+            defaults: Arc::new(defaults),
+            buffer,
+            runtime: Handle::try_current().ok(),
+            owner: OnceLock::new(),
+            stopped: CancellationToken::new(),
+        }
+    }
+
+    /// Runs `f` under the lock, at an instant, and carries out what follows from it.
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut State, DateTime<Utc>) -> T) -> T {
+        let now = self.clock.now();
+        let (result, after) = {
+            // The lock is poisoned only by a bug here; a half-made decision is better than none.
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let observed = state.observed();
+            state.core.observe(observed);
+            let result = f(&mut state, now);
+            (result, state.settle())
+        };
+        after.carry_out(self);
+        result
+    }
+
+    /// The same, if the scheduler has a runtime to run in.
+    pub(crate) fn try_with<T>(
+        &self,
+        f: impl FnOnce(&mut State, DateTime<Utc>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.runtime()?;
+        self.with(f)
+    }
+
+    /// The runtime that the scheduler was made in.
+    pub(crate) fn runtime(&self) -> Result<&Handle, Error> {
+        self.runtime.as_ref().ok_or_else(|| {
+            Error::no_runtime(
+                "the scheduler was made outside a Tokio runtime: call `Scheduler::new()` inside `#[tokio::main]`, or within `runtime.enter()`",
+            )
+        })
+    }
+
+    /// Reports a run's end.
+    pub(super) fn finish(&self, run: RunKey, finish: Finish) {
+        self.with(|state, now| {
+            state.core.finish(run, finish, now);
+            state.run_tokens.remove(&run);
+            if let Some(shutdown) = &mut state.shutdown {
+                shutdown.callers.retain(|caller| *caller != run);
+            }
+        });
+    }
+
+    /// The token that is cancelled when the run is asked to stop.
+    pub(crate) fn run_token(&self, run: RunKey) -> CancellationToken {
+        let (token, cancelled) = self.with(|state, _| {
+            let cancelled = state.core.is_cancelled(run);
+            let token = match cancelled {
+                // A run that is over must not leave a token behind.
+                true => state.run_tokens.get(&run).cloned().unwrap_or_default(),
+                false => state.run_tokens.entry(run).or_default().clone(),
+            };
+            (token, cancelled)
+        });
+        if cancelled {
+            token.cancel();
+        }
+        token
+    }
+
+    pub(crate) fn is_cancelled(&self, run: RunKey) -> bool {
+        self.with(|state, _| {
+            state.core.is_cancelled(run)
+                || state.run_tokens.get(&run).is_some_and(CancellationToken::is_cancelled)
+        })
+    }
+
+    /// Listens to what passes the filter from here on.
+    pub(crate) fn listen(&self, filter: EventFilter) -> FeedReceiver<Event> {
+        let (sender, receiver) = feed(self.buffer);
+        self.with(|state, _| {
+            if !self.stopped.is_cancelled() {
+                state.listeners.push(Listener { filter, sender });
+            }
+        });
+        receiver
+    }
+
+    /// Has the driver watch the token that cancels a job.
+    pub(crate) fn watch(&self, job: JobKey, token: CancellationToken, until: AbortRegistration) {
+        self.with(|state, _| state.watches.push(Watch { job, token, until }));
+    }
+
+    /// Starts nothing from here on.
+    pub(crate) fn close(&self) {
+        self.with(|state, now| state.core.close(now));
+        self.wake.notify_one();
+    }
+
+    /// Begins a shutdown, or shortens the one that is on its way.
+    pub(crate) fn begin_shutdown(&self, within: Duration, caller: Option<RunKey>) {
+        let deadline = Instant::now() + within.min(super::FOREVER);
+        self.with(|state, now| {
+            state.core.close(now);
+            let shutdown = state.shutdown.get_or_insert_with(|| Shutdown {
+                deadline,
+                cancelling: false,
+                callers: Vec::new(),
+                report: ShutdownReport::default(),
+            });
+            if !shutdown.cancelling {
+                shutdown.deadline = shutdown.deadline.min(deadline);
+            }
+            shutdown.callers.extend(caller);
+        });
+        self.wake.notify_one();
+    }
+
+    /// The driver is done, or was dropped with its runtime: nothing will start any more.
+    pub(super) fn stop(&self) {
+        self.with(|state, now| {
+            state.core.close(now);
+            state.core.note(now, What::ShutDown);
+        });
+        self.stopped.cancel();
+        let listeners = self.with(|state, _| std::mem::take(&mut state.listeners));
+        drop(listeners);
+    }
+}
+
+impl State {
+    /// The kinds of events that anybody wants to see.
+    fn observed(&self) -> KindSet {
+        let traced = match LevelFilter::current() {
+            LevelFilter::OFF | LevelFilter::ERROR => KindSet::NONE,
+            LevelFilter::WARN => WARNED,
+            LevelFilter::INFO => WARNED.union(INFORMED),
+            _ => KindSet::ALL,
+        };
+        self.listeners.iter().fold(traced, |kinds, listener| kinds.union(listener.filter.kind_set()))
+    }
+
+    /// Empties the core's outbox of everything but what the driver does: what must keep its order
+    /// is done here, and what may run the user's code is left for when the lock is free.
+    fn settle(&mut self) -> After {
+        let mut after = After::default();
+        let out = &mut self.core.out;
+        if !out.events.is_empty() {
+            after.events = std::mem::take(&mut out.events);
+            for event in &after.events {
+                self.listeners.retain(|listener| {
+                    if listener.filter.passes(&event.what) {
+                        let (waker, dropped) = listener.sender.send(event.clone());
+                        after.reported.wakers.extend(waker);
+                        after.dropped_events.extend(dropped);
+                    }
+                    !listener.sender.is_closed()
+                });
+            }
+        }
+        for (entry, run) in out.reports.drain(..) {
+            if let Some(shutdown) = &mut self.shutdown {
+                shutdown.report.add(&run, shutdown.cancelling);
+            }
+            entry.state().report(&run, &mut after.reported);
+            after.runs.push((entry, run));
+        }
+        let tokens = &self.run_tokens;
+        after.cancelled.extend(out.cancels.drain(..).filter_map(|run| tokens.get(&run).cloned()));
+        after.retired = std::mem::take(&mut out.retired);
+        after.ended = std::mem::take(&mut out.ended);
+        after.dropped = std::mem::take(&mut out.dropped);
+        let work = !out.dirty.is_empty() || !out.starts.is_empty() || !self.watches.is_empty();
+        // A closed scheduler's driver waits for the last run to end.
+        let last = self.core.is_closed() && !after.is_empty();
+        after.wake_driver = (work && !self.driver_knows) || last;
+        self.driver_knows |= work;
+        after
+    }
+}
+
+impl After {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.runs.is_empty() && self.ended.is_empty()
+    }
+
+    fn carry_out(self, shared: &Shared) {
+        // A driver that is woken first starts while this goes on.
+        if self.wake_driver {
+            shared.wake.notify_one();
+        }
+        for token in self.cancelled {
+            token.cancel();
+        }
+        for entry in self.retired {
+            entry.state().cancel_token();
+        }
+        for waker in self.reported.wakers {
+            waker.wake();
+        }
+        for event in &self.events {
+            trace(event);
+        }
+        for (entry, run) in &self.runs {
+            entry.conclude(&run.outcome);
+        }
+        for Ended { payload, end, .. } in self.ended {
+            payload.drop_work();
+            payload.state().end(end);
+        }
+    }
+}
+
+const WARNED: KindSet = KindSet::NONE
+    .with(EventKind::Failed)
+    .with(EventKind::Missed)
+    .with(EventKind::Abandoned)
+    .with(EventKind::TriggerFailed);
+
+const INFORMED: KindSet = KindSet::NONE
+    .with(EventKind::Started)
+    .with(EventKind::ShutDown)
+    .with(EventKind::Paused)
+    .with(EventKind::Resumed)
+    .with(EventKind::ClockStepped);
+
+/// Hands an event to `tracing`.
+fn trace(event: &Event) {
+    let kind = event.what.kind();
+    if WARNED.contains(kind) {
+        tracing::warn!(target: "punctual", sequence = event.sequence, "{event}");
+    } else if INFORMED.contains(kind) {
+        tracing::info!(target: "punctual", sequence = event.sequence, "{event}");
+    } else {
+        tracing::debug!(target: "punctual", sequence = event.sequence, "{event}");
+    }
+}

@@ -1,0 +1,316 @@
+//! What happened: the events of a scheduler and the filter of those who listen.
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::{
+    error::Error,
+    job::{End, FireTimes, JobId, Run, RunId, SkipReason},
+    trigger::rfc3339,
+};
+
+/// Something that happened in a scheduler.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Event {
+    /// Counts the scheduler's events from 1. A filter leaves gaps.
+    pub sequence: u64,
+    /// When it happened.
+    pub at: DateTime<Utc>,
+    /// What happened.
+    pub what: What,
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident $(($inner:ty))? $({$($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)?})?,)*) => {
+        /// What happened, with its particulars.
+        ///
+        #[doc = "The kinds are those of [`EventKind`]; every fire time is covered by exactly one of"]
+        #[doc = "[`Executed`](What::Executed), [`Failed`](What::Failed), [`Cancelled`](What::Cancelled),"]
+        #[doc = "[`Missed`](What::Missed), [`Skipped`](What::Skipped), [`Coalesced`](What::Coalesced) and"]
+        #[doc = "[`Abandoned`](What::Abandoned)."]
+        #[derive(Clone, Debug)]
+        #[non_exhaustive]
+        pub enum What {
+            $($(#[$doc])* $name $(($inner))? $({$($(#[$field_doc])* $field: $type),*})?,)*
+        }
+
+        /// The kinds of events, to filter by.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum EventKind {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl What {
+            /// The kind of event that this is.
+            pub fn kind(&self) -> EventKind {
+                match self {
+                    $(What::$name { .. } => EventKind::$name,)*
+                }
+            }
+        }
+
+        impl EventKind {
+            /// All kinds.
+            pub const ALL: &'static [EventKind] = &[$(EventKind::$name,)*];
+        }
+    };
+}
+
+events! {
+    /// The scheduler started.
+    Started,
+    /// The scheduler was paused: nothing fires until it is resumed.
+    Paused,
+    /// The scheduler was resumed.
+    Resumed,
+    /// The scheduler has shut down; the last event there is.
+    ShutDown,
+    /// The wall clock was found to have stepped against elapsed time, and all timers were set anew.
+    ClockStepped {
+        /// By how much it stepped; negative if backward.
+        by: TimeDelta,
+    },
+    /// A job was added.
+    JobAdded {
+        /// Its id.
+        job: JobId,
+        /// Its first fire time.
+        next_fire: Option<DateTime<Utc>>,
+    },
+    /// A job was given another trigger or other options.
+    JobModified {
+        /// Its id.
+        job: JobId,
+        /// Its next fire time.
+        next_fire: Option<DateTime<Utc>>,
+    },
+    /// A job was paused.
+    JobPaused {
+        /// Its id.
+        job: JobId,
+    },
+    /// A job was resumed.
+    JobResumed {
+        /// Its id.
+        job: JobId,
+        /// Its next fire time.
+        next_fire: Option<DateTime<Utc>>,
+    },
+    /// A job is over: removed, cancelled, replaced, or completed.
+    JobRemoved {
+        /// Its id.
+        job: JobId,
+        /// Why.
+        end: End,
+    },
+    /// All jobs were removed at once.
+    AllJobsRemoved {
+        /// How many there were.
+        count: usize,
+    },
+    /// A job's trigger could not say when to fire next, and the job is over.
+    TriggerFailed {
+        /// The job's id.
+        job: JobId,
+        /// What was wrong.
+        error: Error,
+    },
+    /// A run was handed over to start.
+    Submitted {
+        /// The job's id.
+        job: JobId,
+        /// The run's number.
+        run: RunId,
+        /// The fire time it is for.
+        fire_time: DateTime<Utc>,
+    },
+    /// A run ended and its work succeeded.
+    Executed(Run),
+    /// A run ended and its work returned an error or panicked.
+    Failed(Run),
+    /// A run was cancelled and dropped before its work returned.
+    Cancelled(Run),
+    /// Fire times whose run could not start within the misfire grace time.
+    Missed {
+        /// The job's id.
+        job: JobId,
+        /// The run that came too late, if it had come so far.
+        run: Option<RunId>,
+        /// The fire times.
+        fire_times: FireTimes,
+    },
+    /// Fire times that were skipped.
+    Skipped {
+        /// The job's id.
+        job: JobId,
+        /// The run that was called off, if it had come so far.
+        run: Option<RunId>,
+        /// The fire times.
+        fire_times: FireTimes,
+        /// Why.
+        reason: SkipReason,
+    },
+    /// Fire times that became part of another's run.
+    Coalesced {
+        /// The job's id.
+        job: JobId,
+        /// The fire times.
+        fire_times: FireTimes,
+        /// The fire time whose run stands for them.
+        into: DateTime<Utc>,
+    },
+    /// A run whose end nobody knows: the scheduler stopped before it ended.
+    Abandoned(Run),
+    /// This listener was too slow, and the scheduler threw away its oldest events.
+    Lagged {
+        /// How many it missed.
+        missed: u64,
+    },
+}
+
+impl What {
+    /// The job that it happened to, if it happened to one.
+    pub fn job(&self) -> Option<&JobId> {
+        match self {
+            What::Started
+            | What::Paused
+            | What::Resumed
+            | What::ShutDown
+            | What::ClockStepped { .. }
+            | What::AllJobsRemoved { .. }
+            | What::Lagged { .. } => None,
+            What::JobAdded { job, .. }
+            | What::JobModified { job, .. }
+            | What::JobPaused { job }
+            | What::JobResumed { job, .. }
+            | What::JobRemoved { job, .. }
+            | What::TriggerFailed { job, .. }
+            | What::Submitted { job, .. }
+            | What::Missed { job, .. }
+            | What::Skipped { job, .. }
+            | What::Coalesced { job, .. } => Some(job),
+            What::Executed(run)
+            | What::Failed(run)
+            | What::Cancelled(run)
+            | What::Abandoned(run) => Some(&run.job),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} #{} {:?}", rfc3339(self.at), self.sequence, self.what.kind())?;
+        if let Some(job) = self.what.job() {
+            write!(f, " {job}")?;
+        }
+        let stretch = |f: &mut fmt::Formatter<'_>, times: &FireTimes| match times.count {
+            1 => write!(f, " {}", rfc3339(times.first)),
+            n => write!(f, " {n} from {} to {}", rfc3339(times.first), rfc3339(times.last)),
+        };
+        match &self.what {
+            What::JobAdded { next_fire: Some(next), .. }
+            | What::JobModified { next_fire: Some(next), .. }
+            | What::JobResumed { next_fire: Some(next), .. } => {
+                write!(f, ", next {}", rfc3339(*next))
+            }
+            What::JobRemoved { end, .. } => write!(f, ", {end}"),
+            What::TriggerFailed { error, .. } => write!(f, ", {error}"),
+            What::AllJobsRemoved { count } => write!(f, ", {count} jobs"),
+            What::ClockStepped { by } => write!(f, ", by {by}"),
+            What::Submitted { run, fire_time, .. } => {
+                write!(f, " run {run} for {}", rfc3339(*fire_time))
+            }
+            What::Executed(run)
+            | What::Failed(run)
+            | What::Cancelled(run)
+            | What::Abandoned(run) => write!(
+                f,
+                " run {} for {}, {:?} late, took {:?}, {}",
+                run.id,
+                rfc3339(run.fire_time),
+                run.late_by,
+                run.took(),
+                run.outcome
+            ),
+            What::Missed { fire_times, .. } => stretch(f, fire_times),
+            What::Skipped { fire_times, reason, .. } => {
+                stretch(f, fire_times)?;
+                write!(f, ", {reason}")
+            }
+            What::Coalesced { fire_times, into, .. } => {
+                stretch(f, fire_times)?;
+                write!(f, " into {}", rfc3339(*into))
+            }
+            What::Lagged { missed } => write!(f, ", {missed} events missed"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Which events a listener wants; by default all of them.
+///
+/// What it does not want costs it nothing and never makes it lag.
+///
+/// ```
+/// use punctual::{EventFilter, EventKind};
+///
+/// let filter = EventFilter::new().kinds([EventKind::Missed, EventKind::Skipped]).job("report");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    kinds: Option<KindSet>,
+    job: Option<JobId>,
+}
+
+impl EventFilter {
+    /// All events.
+    pub fn new() -> EventFilter {
+        EventFilter::default()
+    }
+
+    /// Only events of these kinds.
+    pub fn kinds(mut self, kinds: impl IntoIterator<Item = EventKind>) -> EventFilter {
+        self.kinds = Some(kinds.into_iter().fold(KindSet::NONE, KindSet::with));
+        self
+    }
+
+    /// Only events of this job, whatever its incarnation.
+    pub fn job(mut self, id: impl Into<JobId>) -> EventFilter {
+        self.job = Some(id.into());
+        self
+    }
+
+    /// The kinds that may pass.
+    pub(crate) fn kind_set(&self) -> KindSet {
+        self.kinds.unwrap_or(KindSet::ALL)
+    }
+
+    pub(crate) fn passes(&self, what: &What) -> bool {
+        self.kind_set().contains(what.kind())
+            && self.job.as_ref().is_none_or(|job| what.job() == Some(job))
+    }
+}
+
+/// A set of kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KindSet(u32);
+
+impl KindSet {
+    pub(crate) const NONE: KindSet = KindSet(0);
+    pub(crate) const ALL: KindSet = KindSet(u32::MAX);
+
+    pub(crate) const fn with(self, kind: EventKind) -> KindSet {
+        KindSet(self.0 | 1 << kind as u32)
+    }
+
+    pub(crate) const fn union(self, other: KindSet) -> KindSet {
+        KindSet(self.0 | other.0)
+    }
+
+    pub(crate) fn contains(self, kind: EventKind) -> bool {
+        self.0 & (1 << kind as u32) != 0
+    }
+}

@@ -1,0 +1,73 @@
+//! The async executor: a run is a Tokio task.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use futures::FutureExt as _;
+
+use super::Supervisor;
+use crate::{error::BoxError, job::Outcome};
+
+/// Runs `work` to its outcome, which the supervisor learns when the work is dropped, not earlier.
+pub(crate) async fn execute<S, F>(mut supervisor: S, work: impl FnOnce(&S) -> F)
+where
+    S: Supervisor,
+    F: Future<Output = Result<(), BoxError>>,
+{
+    if !supervisor.start() {
+        return;
+    }
+    let outcome = outcome(&supervisor, work).await;
+    supervisor.finish(outcome);
+}
+
+async fn outcome<S, F>(supervisor: &S, work: impl FnOnce(&S) -> F) -> Outcome
+where
+    S: Supervisor,
+    F: Future<Output = Result<(), BoxError>>,
+{
+    // The closure is called inside the future, so that its panic is the run's too.
+    let body = AssertUnwindSafe(async { work(supervisor).await }).catch_unwind();
+    let mut body = pin!(body);
+    let mut body = poll_fn(|cx| supervisor.poll(|| body.as_mut().poll(cx)));
+    // Most runs end at their first poll: only the others need a cancellation token.
+    let first = poll_fn(|cx| Poll::Ready(body.poll_unpin(cx))).await;
+    let returned = match first {
+        Poll::Ready(returned) => returned,
+        Poll::Pending => {
+            let cancelled = supervisor.cancelled();
+            let out_of_grace = async {
+                cancelled.cancelled().await;
+                tokio::time::sleep(supervisor.cancel_grace()).await;
+            };
+            tokio::select! {
+                biased;
+                returned = &mut body => returned,
+                () = out_of_grace => return Outcome::Cancelled,
+            }
+        }
+    };
+    match returned {
+        Ok(Ok(())) => Outcome::Succeeded,
+        Ok(Err(error)) => Outcome::Failed(error.into()),
+        Err(panic) => Outcome::Panicked(message(panic)),
+    }
+}
+
+/// What a panic said.
+fn message(panic: Box<dyn Any + Send>) -> Arc<str> {
+    let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => Arc::from(*text),
+        (_, Some(text)) => Arc::from(text.as_str()),
+        _ => Arc::from("a panic without a message"),
+    };
+    // A payload may panic when it is dropped; that must not become another's trouble.
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    message
+}

@@ -1,0 +1,503 @@
+//! The words for jobs and runs: ids, options, outcomes and ends.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    error::Error,
+    trigger::{Trigger, rfc3339},
+};
+
+/// The id of a job, unique within its scheduler.
+///
+/// It is the text given to `.id(..)`, of 1 to 255 bytes, or one that the scheduler made, such as
+/// `9f2c01ab-17-42`. Ids are equal when their texts are.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(Repr);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Repr {
+    Named(Arc<str>),
+    Made(Made),
+}
+
+/// An id that costs no allocation and leads to its job without a map.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Made {
+    /// Tells the ids of one scheduler from those of another.
+    pub(crate) scheduler: u32,
+    pub(crate) slot: u32,
+    pub(crate) incarnation: u64,
+}
+
+impl JobId {
+    /// The longest id, in bytes: what every store can hold as a key.
+    pub const MAX_LEN: usize = 255;
+
+    pub(crate) fn made(made: Made) -> JobId {
+        JobId(Repr::Made(made))
+    }
+
+    pub(crate) fn as_made(&self) -> Option<Made> {
+        match self.0 {
+            Repr::Named(_) => None,
+            Repr::Made(made) => Some(made),
+        }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        match &self.0 {
+            Repr::Named(name) if name.is_empty() => {
+                Err(Error::invalid_option("the job's id is empty: use 1 to 255 bytes, or none"))
+            }
+            Repr::Named(name) if name.len() > JobId::MAX_LEN => Err(Error::invalid_option(format!(
+                "a job's id of {} bytes is too long: use 1 to {} bytes",
+                name.len(),
+                JobId::MAX_LEN
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// A number that is the same for this id in every process, for spreading things out.
+    pub(crate) fn stable_hash(&self) -> u64 {
+        match &self.0 {
+            // FNV-1a: std's hasher is seeded anew in each process.
+            Repr::Named(name) => name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            }),
+            Repr::Made(made) => made.incarnation ^ (u64::from(made.scheduler) << 32),
+        }
+    }
+}
+
+impl From<&str> for JobId {
+    fn from(text: &str) -> JobId {
+        let made = || {
+            let mut parts = text.split('-');
+            let made = Made {
+                scheduler: u32::from_str_radix(parts.next()?, 16).ok()?,
+                slot: parts.next()?.parse().ok()?,
+                incarnation: parts.next()?.parse().ok()?,
+            };
+            // Only the canonical spelling: ids are equal when their texts are.
+            (made.to_string() == text).then_some(made)
+        };
+        JobId(made().map_or_else(|| Repr::Named(text.into()), Repr::Made))
+    }
+}
+
+impl From<String> for JobId {
+    fn from(text: String) -> JobId {
+        JobId::from(text.as_str())
+    }
+}
+
+impl From<&String> for JobId {
+    fn from(text: &String) -> JobId {
+        JobId::from(text.as_str())
+    }
+}
+
+impl From<&JobId> for JobId {
+    fn from(id: &JobId) -> JobId {
+        id.clone()
+    }
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}-{}", self.scheduler, self.slot, self.incarnation)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Named(name) => f.pad(name),
+            Repr::Made(made) => f.pad(&made.to_string()),
+        }
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobId({self})")
+    }
+}
+
+impl PartialEq<str> for JobId {
+    fn eq(&self, other: &str) -> bool {
+        match &self.0 {
+            Repr::Named(name) => **name == *other,
+            Repr::Made(made) => made.to_string() == other,
+        }
+    }
+}
+
+impl PartialEq<&str> for JobId {
+    fn eq(&self, other: &&str) -> bool {
+        self == *other
+    }
+}
+
+/// The number of a run, counted per scheduler from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunId(pub(crate) u64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What becomes of several fire times that came due together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Coalesce {
+    /// One run, for the latest of them.
+    #[default]
+    Latest,
+    /// One run, for the earliest that is still within the misfire grace time; those before it are
+    /// missed.
+    Earliest,
+    /// A run for each, one after the other, but only for the newest `max_catch_up`.
+    All,
+}
+
+/// What becomes of a fire time while `max_instances` runs of its job are going.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Overlap {
+    /// It is skipped.
+    #[default]
+    Skip,
+}
+
+/// What adding a job does when its id is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnConflict {
+    /// It is an error.
+    #[default]
+    Error,
+    /// The other job is cancelled and this one takes its place.
+    Replace,
+    /// The other job stays, and its handle is returned.
+    Keep,
+}
+
+/// Everything about a job but its trigger and its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct JobOptions {
+    pub(crate) misfire_grace_time: Option<Duration>,
+    pub(crate) coalesce: Coalesce,
+    pub(crate) max_catch_up: u32,
+    pub(crate) max_instances: u32,
+    pub(crate) overlap: Overlap,
+    pub(crate) jitter: Duration,
+    pub(crate) priority: i32,
+    pub(crate) cancel_grace: Duration,
+}
+
+impl Default for JobOptions {
+    fn default() -> JobOptions {
+        JobOptions {
+            misfire_grace_time: None,
+            coalesce: Coalesce::default(),
+            max_catch_up: 100,
+            max_instances: 1,
+            overlap: Overlap::default(),
+            jitter: Duration::ZERO,
+            priority: 0,
+            cancel_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl JobOptions {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let zero = |what| {
+            Error::invalid_option(format!(
+                "{what}(0) would never let the job run: use 1 or more, or pause the job"
+            ))
+        };
+        if self.max_instances == 0 {
+            return Err(zero("max_instances"));
+        }
+        if self.max_catch_up == 0 {
+            return Err(zero("max_catch_up"));
+        }
+        Ok(())
+    }
+}
+
+/// Generates the setters of the job options, the same on everything that has them.
+macro_rules! option_setters {
+    ($options:ident) => {
+        /// Sets how late a run may start and still run.
+        ///
+        /// Lateness is wall-clock time between the instant the run was due (its fire time plus
+        /// jitter) and its start. A later run does not start and is reported as *missed*; equal is
+        /// not later. Default: no limit. Judged after coalescing, so
+        /// [`Coalesce::Latest`](crate::Coalesce::Latest) judges only the last fire time.
+        pub fn misfire_grace_time(mut self, grace: impl Into<Option<std::time::Duration>>) -> Self {
+            self.$options().misfire_grace_time = grace.into();
+            self
+        }
+
+        /// Sets what becomes of several fire times that came due together.
+        /// Default: [`Coalesce::Latest`](crate::Coalesce::Latest).
+        pub fn coalesce(mut self, coalesce: crate::Coalesce) -> Self {
+            self.$options().coalesce = coalesce;
+            self
+        }
+
+        /// Sets how many fire times [`Coalesce::All`](crate::Coalesce::All) makes up for: the
+        /// newest so many; older ones are coalesced into the first of them. Default: 100, at least 1.
+        pub fn max_catch_up(mut self, fire_times: u32) -> Self {
+            self.$options().max_catch_up = fire_times;
+            self
+        }
+
+        /// Sets how many runs of the job may be going at once. Default: 1, at least 1.
+        pub fn max_instances(mut self, runs: u32) -> Self {
+            self.$options().max_instances = runs;
+            self
+        }
+
+        /// Sets what becomes of a fire time while `max_instances` runs are going.
+        /// Default: [`Overlap::Skip`](crate::Overlap::Skip).
+        pub fn overlap(mut self, overlap: crate::Overlap) -> Self {
+            self.$options().overlap = overlap;
+            self
+        }
+
+        /// Delays each start by a part of `bound`, in whole milliseconds, that follows from the job
+        /// and the fire time alone: it does not accumulate, and stays before the next fire time.
+        /// Default: zero.
+        pub fn jitter(mut self, bound: std::time::Duration) -> Self {
+            self.$options().jitter = bound;
+            self
+        }
+
+        /// Sets who is first among jobs that start at the same instant for the same fire time: the
+        /// higher. Default: 0.
+        pub fn priority(mut self, priority: i32) -> Self {
+            self.$options().priority = priority;
+            self
+        }
+
+        /// Sets how long a cancelled run may go on before it is dropped. Default: 5 s.
+        pub fn cancel_grace(mut self, grace: std::time::Duration) -> Self {
+            self.$options().cancel_grace = grace;
+            self
+        }
+    };
+}
+pub(crate) use option_setters;
+
+/// The name and tags of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Labels {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) tags: Vec<Arc<str>>,
+}
+
+/// A stretch of a job's fire times that met the same fate together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FireTimes {
+    /// The first of them.
+    pub first: DateTime<Utc>,
+    /// The last of them.
+    pub last: DateTime<Utc>,
+    /// How many they are: exact up to 10,000 and for intervals, a lower bound otherwise.
+    pub count: u64,
+}
+
+impl FireTimes {
+    pub(crate) fn one(fire_time: DateTime<Utc>) -> FireTimes {
+        FireTimes { first: fire_time, last: fire_time, count: 1 }
+    }
+}
+
+/// Why a fire time was skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// `max_instances` runs of the job were going.
+    MaxInstances,
+    /// The job was given another trigger.
+    Superseded,
+    /// The job was paused.
+    Paused,
+    /// The job was removed, cancelled or replaced.
+    Removed,
+    /// The scheduler was shutting down.
+    Shutdown,
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SkipReason::MaxInstances => "max instances",
+            SkipReason::Superseded => "superseded",
+            SkipReason::Paused => "paused",
+            SkipReason::Removed => "removed",
+            SkipReason::Shutdown => "shutdown",
+        })
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The work returned, and not with an error.
+    Succeeded,
+    /// The work returned an error.
+    Failed(Arc<dyn std::error::Error + Send + Sync>),
+    /// The work panicked with this message.
+    Panicked(Arc<str>),
+    /// The run was cancelled and dropped before its work returned.
+    Cancelled,
+    /// The run could not start within the misfire grace time; its work was not called.
+    Missed,
+    /// The run was called off before it started; its work was not called.
+    Skipped(SkipReason),
+    /// Nobody knows: the scheduler stopped before the run ended.
+    Abandoned,
+}
+
+impl Outcome {
+    /// Whether the work returned, and not with an error.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Outcome::Succeeded)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Succeeded => f.write_str("succeeded"),
+            Outcome::Failed(error) => write!(f, "failed: {error}"),
+            Outcome::Panicked(message) => write!(f, "panicked: {message}"),
+            Outcome::Cancelled => f.write_str("cancelled"),
+            Outcome::Missed => f.write_str("missed"),
+            Outcome::Skipped(reason) => write!(f, "skipped: {reason}"),
+            Outcome::Abandoned => f.write_str("abandoned"),
+        }
+    }
+}
+
+/// One execution of a job's work, for one fire time, after it ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Run {
+    /// The job's id.
+    pub job: JobId,
+    /// The run's number.
+    pub id: RunId,
+    /// The instant that the trigger named, before jitter.
+    pub fire_time: DateTime<Utc>,
+    /// How much later than due the run started, or was found to be too late or called off.
+    pub late_by: Duration,
+    /// How many earlier fire times were coalesced into this run, or later ones with
+    /// [`Coalesce::Earliest`].
+    pub coalesced: u64,
+    /// Whether `run_now` asked for it.
+    pub on_request: bool,
+    /// When the work was called, if it was.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When the run ended.
+    pub ended_at: DateTime<Utc>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Run {
+    /// How long the work took; zero if it was not called.
+    pub fn took(&self) -> Duration {
+        self.started_at
+            .and_then(|started| (self.ended_at - started).to_std().ok())
+            .unwrap_or_default()
+    }
+}
+
+/// How a job ended; what awaiting its handle yields.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum End {
+    /// Its trigger has no fire time left and its last run has ended.
+    Completed,
+    /// It was removed.
+    Removed,
+    /// It was cancelled, by its token.
+    Cancelled,
+    /// Another job took its id.
+    Replaced,
+    /// The scheduler shut down, or was dropped.
+    ShutDown,
+    /// Its trigger could not say when to fire next.
+    TriggerFailed(Error),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Completed => f.write_str("completed"),
+            End::Removed => f.write_str("removed"),
+            End::Cancelled => f.write_str("cancelled"),
+            End::Replaced => f.write_str("replaced"),
+            End::ShutDown => f.write_str("shut down"),
+            End::TriggerFailed(error) => write!(f, "trigger failed: {error}"),
+        }
+    }
+}
+
+/// A job as it stood when it was asked for.
+///
+/// It prints as a line: `report: 30 8 * * MON-FRI (Europe/Berlin), next 2026-11-23T07:30:00Z, 0/1 running`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct JobInfo {
+    /// Its id.
+    pub id: JobId,
+    /// Its name, if it was given one.
+    pub name: Option<Arc<str>>,
+    /// Its tags.
+    pub tags: Vec<Arc<str>>,
+    /// Its trigger, with everything filled in.
+    pub trigger: Trigger,
+    /// The next fire time; none while the job is paused, and after the last.
+    pub next_fire: Option<DateTime<Utc>>,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// How many of its runs are going.
+    pub running: u32,
+    /// How many of its runs may be going.
+    pub max_instances: u32,
+    /// Who is first among jobs that start at the same instant.
+    pub priority: i32,
+}
+
+impl fmt::Display for JobInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.id)?;
+        if let Some(name) = &self.name {
+            write!(f, " \"{name}\"")?;
+        }
+        write!(f, ": {}, ", self.trigger)?;
+        match self.next_fire {
+            Some(next) => write!(f, "next {}", rfc3339(next))?,
+            None if self.paused => write!(f, "paused")?,
+            None => write!(f, "no further fire")?,
+        }
+        write!(f, ", {}/{} running", self.running, self.max_instances)?;
+        if !self.tags.is_empty() {
+            write!(f, ", tags {}", self.tags.join(", "))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! Adding jobs.
+
+use std::{
+    fmt,
+    future::IntoFuture,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use chrono::{DateTime, Utc};
+
+use super::{JobHandle, OnceHandle, Runs};
+use crate::{
+    core::{Added, NewJob},
+    driver::{Entry, Shared},
+    error::Error,
+    feed::feed,
+    job::{JobId, JobOptions, Labels, OnConflict, option_setters},
+    task::Value,
+    trigger::Trigger,
+};
+
+/// A job that is added when this is awaited; made by [`Scheduler::add`](super::Scheduler::add) and
+/// its kin.
+///
+/// Options that are not set are the scheduler's defaults. Adding in memory never waits: it
+/// completes on its first poll, and the job is armed then.
+#[must_use = "a job is added when this is awaited"]
+pub struct Add<V = ()> {
+    shared: Arc<Shared>,
+    trigger: Result<Trigger, Error>,
+    entry: Arc<dyn Entry>,
+    once: bool,
+    id: Option<JobId>,
+    on_conflict: OnConflict,
+    paused: bool,
+    /// `None` as long as the defaults will do, which many jobs then share.
+    options: Option<Box<JobOptions>>,
+    labels: Option<Box<Labels>>,
+    value: V,
+}
+
+impl<V> Add<V> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        trigger: Result<Trigger, Error>,
+        entry: Arc<dyn Entry>,
+        value: V,
+    ) -> Add<V> {
+        Add {
+            shared,
+            trigger,
+            entry,
+            once: false,
+            id: None,
+            on_conflict: OnConflict::default(),
+            paused: false,
+            options: None,
+            labels: None,
+            value,
+        }
+    }
+
+    pub(super) fn once(mut self) -> Self {
+        self.once = true;
+        self
+    }
+
+    option_setters!(options_mut);
+
+    fn options_mut(&mut self) -> &mut JobOptions {
+        self.options.get_or_insert_with(|| Box::new(JobOptions::clone(&self.shared.defaults)))
+    }
+
+    /// Sets the job's id, 1 to 255 bytes. Default: one that the scheduler makes.
+    pub fn id(mut self, id: impl Into<JobId>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Sets what happens if the id is taken. Default: [`OnConflict::Error`].
+    pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
+        self.on_conflict = on_conflict;
+        self
+    }
+
+    /// Names the job, for people; names need not be unique.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.labels.get_or_insert_default().name = Some(name.into());
+        self
+    }
+
+    /// Tags the job, for finding it again; it may have several.
+    pub fn tag(mut self, tag: impl Into<Arc<str>>) -> Self {
+        self.labels.get_or_insert_default().tags.push(tag.into());
+        self
+    }
+
+    /// Adds the job paused: it does not fire until it is resumed.
+    pub fn paused(mut self) -> Self {
+        self.paused = true;
+        self
+    }
+
+    /// The runs of the job as a stream. Taken here, before the job is armed, it misses none; see
+    /// [`JobHandle::runs`].
+    pub fn runs(&mut self) -> Runs {
+        let (sender, receiver) = feed(self.shared.buffer);
+        self.entry.state().subscribe(sender);
+        Runs::new(receiver)
+    }
+
+    /// Checks everything that can be checked without the scheduler's state, and makes of it what the
+    /// core takes.
+    fn prepare(self, now: DateTime<Utc>) -> Result<(NewJob<Arc<dyn Entry>>, V), Error> {
+        let Add { shared, trigger, entry, once, id, on_conflict, paused, options, labels, value } =
+            self;
+        if let Some(id) = &id {
+            id.validate()?;
+        }
+        let options = match options {
+            Some(options) => {
+                options.validate()?;
+                Arc::new(*options)
+            }
+            None => shared.defaults.clone(),
+        };
+        let (trigger, first, elapsed) = anchor(&trigger?, &shared, now)?;
+        let new = NewJob {
+            id,
+            on_conflict,
+            trigger,
+            first,
+            elapsed,
+            once,
+            paused,
+            options,
+            labels,
+            payload: entry,
+        };
+        Ok((new, value))
+    }
+
+    fn commit(self) -> Result<(JobHandle, V), Error> {
+        let shared = self.shared.clone();
+        let (new, value) = self.prepare(shared.clock.now())?;
+        let added = shared.try_with(|state, now| state.core.add(new, now));
+        Ok((JobHandle::new(shared, added?), value))
+    }
+}
+
+/// Fills in what depends on now, and finds the first fire time.
+pub(super) fn anchor(
+    trigger: &Trigger,
+    shared: &Shared,
+    now: DateTime<Utc>,
+) -> Result<(Trigger, DateTime<Utc>, bool), Error> {
+    let anchored = trigger.anchored(now, shared.zone)?;
+    let first = anchored.first(now)?.ok_or_else(|| {
+        Error::no_fire_time(format!(
+            "the trigger `{anchored}` never fires from {now} on: check its pattern and its end"
+        ))
+    })?;
+    Ok((anchored, first, trigger.is_elapsed_time()))
+}
+
+/// Adds all of them or none.
+pub(super) fn add_all(
+    shared: &Arc<Shared>,
+    jobs: impl IntoIterator<Item = Add>,
+) -> Result<Vec<JobHandle>, Error> {
+    let now = shared.clock.now();
+    let mut new = Vec::new();
+    for job in jobs {
+        if !Arc::ptr_eq(&job.shared, shared) {
+            return Err(Error::invalid_option(
+                "a job made by another scheduler's `add` can't be added to this one",
+            ));
+        }
+        new.push(job.prepare(now)?.0);
+    }
+    let mut ids = std::collections::HashSet::new();
+    for job in &new {
+        if let Some(id) = &job.id {
+            if job.on_conflict == OnConflict::Error && !ids.insert(id) {
+                return Err(Error::duplicate_id(format!(
+                    "the id `{id}` is given to two jobs of the same `add_all`: choose another"
+                )));
+            }
+        }
+    }
+    drop(ids);
+    // Whatever is refused is dropped when the lock is free: it holds the user's closures.
+    let added: Result<Vec<Added<_>>, _> = shared.try_with(|state, now| {
+        for job in &new {
+            state.core.check_add(job.id.as_ref(), job.on_conflict)?;
+        }
+        new.drain(..).map(|job| state.core.add(job, now)).collect()
+    });
+    Ok(added?.into_iter().map(|added| JobHandle::new(shared.clone(), added)).collect())
+}
+
+impl IntoFuture for Add {
+    type Output = Result<JobHandle, Error>;
+    type IntoFuture = AddFuture<()>;
+
+    fn into_future(self) -> AddFuture<()> {
+        AddFuture(Some(self))
+    }
+}
+
+impl<T> IntoFuture for Add<Value<T>> {
+    type Output = Result<OnceHandle<T>, Error>;
+    type IntoFuture = AddFuture<Value<T>>;
+
+    fn into_future(self) -> AddFuture<Value<T>> {
+        AddFuture(Some(self))
+    }
+}
+
+/// The adding of a job, as a future.
+#[must_use = "futures do nothing unless polled"]
+pub struct AddFuture<V>(Option<Add<V>>);
+
+// Nothing in it is ever pinned.
+impl<V> Unpin for AddFuture<V> {}
+
+impl<V> AddFuture<V> {
+    fn add(&mut self) -> Result<(JobHandle, V), Error> {
+        // Polling a future after it is ready is the caller's bug, as with an async fn's.
+        self.0.take().expect("`Add` polled after it completed").commit()
+    }
+}
+
+impl Future for AddFuture<()> {
+    type Output = Result<JobHandle, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(self.add().map(|(handle, ())| handle))
+    }
+}
+
+impl<T> Future for AddFuture<Value<T>> {
+    type Output = Result<OnceHandle<T>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(self.add().map(|(handle, value)| OnceHandle::new(handle, value)))
+    }
+}
+
+impl<V> fmt::Debug for Add<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Add")
+            .field("id", &self.id)
+            .field("trigger", &self.trigger)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<V> fmt::Debug for AddFuture<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AddFuture").field(&self.0).finish()
+    }
+}

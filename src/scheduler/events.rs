@@ -1,0 +1,92 @@
+//! Listening to a scheduler: the stream of events and the callback form.
+
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use chrono::{DateTime, Utc};
+use futures::{Stream, StreamExt as _};
+use tokio::runtime::Handle;
+
+use crate::{
+    event::{Event, What},
+    feed::{Fed, FeedReceiver},
+};
+
+/// The events of a scheduler, as a [`Stream`] that ends after [`What::ShutDown`].
+///
+/// Its buffer is bounded (`event_buffer` on the scheduler's builder): a listener that is too slow
+/// loses the oldest events, and gets [`What::Lagged`] with their number in their place.
+///
+/// # Cancel safety
+///
+/// Waiting for the next event is cancel safe: no event is lost.
+///
+/// ```
+/// use std::time::Duration;
+/// use futures::StreamExt;
+/// use punctual::{EventFilter, EventKind, Scheduler, trigger::every};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), punctual::Error> {
+/// let scheduler = Scheduler::new();
+/// let mut runs = scheduler.events_matching(EventFilter::new().kinds([EventKind::Executed]));
+/// scheduler.add(every(Duration::from_secs(1)), || async {}).await?;
+/// println!("{}", runs.next().await.unwrap());
+/// # Ok(()) }
+/// ```
+#[must_use = "a stream does nothing unless polled"]
+pub struct Events {
+    feed: FeedReceiver<Event>,
+    /// The sequence and instant of the last event, for saying where some are missing.
+    last: (u64, DateTime<Utc>),
+}
+
+impl Events {
+    pub(super) fn new(feed: FeedReceiver<Event>) -> Events {
+        Events { feed, last: (0, DateTime::UNIX_EPOCH) }
+    }
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        Poll::Ready(match ready!(self.feed.poll_next_unpin(cx)) {
+            Some(Fed::Item(event)) => {
+                self.last = (event.sequence, event.at);
+                Some(event)
+            }
+            Some(Fed::Lost(missed)) => {
+                let (sequence, at) = self.last;
+                Some(Event { sequence, at, what: What::Lagged { missed } })
+            }
+            None => None,
+        })
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("last_sequence", &self.last.0).finish_non_exhaustive()
+    }
+}
+
+/// Calls `callback` with each event, from a task of its own.
+pub(super) fn call(
+    runtime: &Handle,
+    mut events: Events,
+    mut callback: impl FnMut(Event) + Send + 'static,
+) {
+    runtime.spawn(async move {
+        while let Some(event) = events.next().await {
+            let sequence = event.sequence;
+            if std::panic::catch_unwind(AssertUnwindSafe(|| callback(event))).is_err() {
+                tracing::error!(target: "punctual", sequence, "an event callback panicked");
+            }
+        }
+    });
+}

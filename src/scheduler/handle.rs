@@ -1,0 +1,405 @@
+//! Handles: a job by its id or as it was added, its end, its value and its runs.
+
+use std::{
+    fmt,
+    ops::Deref,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures::{FutureExt as _, Stream, StreamExt as _, future::AbortHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::add::anchor;
+use crate::{
+    core::{Added, JobKey},
+    driver::{EndWait, Entry, Shared, State},
+    error::Error,
+    feed::{Fed, FeedReceiver, feed},
+    job::{End, JobId, JobInfo, JobOptions, Labels, Run, RunId, SkipReason, option_setters},
+    task::Value,
+    trigger::IntoTrigger,
+};
+
+/// What a job can be told.
+///
+/// [`Scheduler::job`](super::Scheduler::job) makes one that means whichever job has the id at each
+/// call; a [`JobHandle`] is one that means the job it was returned for, and says so when that is
+/// gone.
+#[derive(Clone)]
+pub struct Job {
+    shared: Arc<Shared>,
+    id: JobId,
+    /// The incarnation that is meant; otherwise the one that has the id.
+    key: Option<JobKey>,
+}
+
+impl Job {
+    pub(super) fn by_id(shared: Arc<Shared>, id: JobId) -> Job {
+        Job { shared, id, key: None }
+    }
+
+    /// The job's id.
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// The job as it stands.
+    ///
+    /// # Errors
+    ///
+    /// Like all of these: that there is no such job, that it is gone, or that the scheduler has
+    /// shut down.
+    pub async fn get(&self) -> Result<JobInfo, Error> {
+        self.with(|state, key, _| state.core.info(key))
+    }
+
+    /// The next fire time; `None` while the job is paused, and after the last.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Job::get).
+    pub async fn next_fire(&self) -> Result<Option<chrono::DateTime<chrono::Utc>>, Error> {
+        Ok(self.get().await?.next_fire)
+    }
+
+    /// Pauses the job: its next fire time is forgotten, and runs that wait are skipped. Going runs
+    /// finish, and [`run_now`](Job::run_now) still works. Pausing a paused job does nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Job::get).
+    pub async fn pause(&self) -> Result<(), Error> {
+        self.with(|state, key, now| state.core.pause(key, now))
+    }
+
+    /// Resumes the job, which fires next at its first fire time from now on; what passed meanwhile
+    /// is skipped. A date that passed meanwhile is still due.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Job::get).
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.with(|state, key, now| state.core.resume(key, now))
+    }
+
+    /// Gives the job another trigger. Going runs are left alone; the next fire time is the first of
+    /// the new trigger from now on.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the trigger, and as [`get`](Job::get).
+    pub async fn reschedule(&self, trigger: impl IntoTrigger) -> Result<(), Error> {
+        let trigger = trigger.into_trigger()?;
+        let (trigger, first, elapsed) = anchor(&trigger, &self.shared, self.shared.clock.now())?;
+        self.with(|state, key, now| state.core.reschedule(key, trigger, first, elapsed, now))
+    }
+
+    /// Changes the job's options, name and tags; its fire times stay, and going runs keep their
+    /// options. `change` may be called more than once, if somebody else modifies the job too.
+    ///
+    /// # Errors
+    ///
+    /// That an option is out of range, and as [`get`](Job::get).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use punctual::{Scheduler, trigger::every};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::new();
+    /// let job = scheduler.add(every(Duration::from_secs(5)), || async {}).await?;
+    /// job.modify(|settings| settings.max_instances(3).name("ping")).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn modify(
+        &self,
+        change: impl Fn(JobSettings) -> JobSettings,
+    ) -> Result<(), Error> {
+        loop {
+            // The change is the user's code: it is called without the lock, on a copy.
+            let (key, expected, labels) = self.with(|state, key, _| {
+                let (options, labels) = state.core.settings(key)?;
+                Ok((key, options, labels))
+            })?;
+            let options = JobOptions::clone(&expected);
+            let JobSettings { options, labels } = change(JobSettings { options, labels });
+            let done = self.shared.try_with(|state, now| {
+                state.core.modify(key, &expected, options, labels, now)
+            })?;
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Starts an extra run, with now as its fire time: neither coalesced nor judged by grace, and
+    /// also while the job or the scheduler is paused. The next fire time stays. For a job that runs
+    /// only once, this is its run.
+    ///
+    /// # Errors
+    ///
+    /// That `max_instances` runs are going ([`is_overlap`](Error::is_overlap)), and as
+    /// [`get`](Job::get).
+    pub async fn run_now(&self) -> Result<RunId, Error> {
+        self.with(|state, key, now| state.core.run_now(key, now))
+    }
+
+    /// Removes the job: no further run starts, going ones finish.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Job::get).
+    pub async fn remove(&self) -> Result<(), Error> {
+        self.with(|state, key, now| state.core.remove(key, End::Removed, now))
+    }
+
+    fn with<T>(
+        &self,
+        f: impl FnOnce(&mut State, JobKey, chrono::DateTime<chrono::Utc>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.shared.try_with(|state, now| {
+            let key = match self.key {
+                Some(key) => key,
+                None => state.core.find(&self.id)?.key,
+            };
+            f(state, key, now)
+        })
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Job").field(&self.id).finish()
+    }
+}
+
+/// The options, name and tags of a job, for [`Job::modify`].
+#[derive(Clone, Debug)]
+#[must_use = "settings count when `modify`'s closure returns them"]
+pub struct JobSettings {
+    options: JobOptions,
+    labels: Labels,
+}
+
+impl JobSettings {
+    option_setters!(options_mut);
+
+    fn options_mut(&mut self) -> &mut JobOptions {
+        &mut self.options
+    }
+
+    /// Names the job.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.labels.name = Some(name.into());
+        self
+    }
+
+    /// Replaces the job's tags.
+    pub fn tags<T: Into<Arc<str>>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.labels.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+}
+
+/// A job as it was added: one incarnation of its id.
+///
+/// It can do all that a [`Job`] can; when its job has ended or been replaced, it says that it is
+/// gone. Awaiting it waits for the job's end, which comes after that of its last run. Dropping it
+/// does nothing to the job.
+///
+/// # Cancel safety
+///
+/// Awaiting it is cancel safe, and so is awaiting `&mut` it, as often as one likes.
+pub struct JobHandle {
+    job: Job,
+    entry: Arc<dyn Entry>,
+    key: JobKey,
+    wait: EndWait,
+}
+
+impl JobHandle {
+    pub(super) fn new(shared: Arc<Shared>, added: Added<Arc<dyn Entry>>) -> JobHandle {
+        let Added { key, id, payload } = added;
+        let job = Job { shared, id, key: Some(key) };
+        JobHandle { job, entry: payload, key, wait: EndWait::default() }
+    }
+
+    /// The token that cancels the job: no further run starts, and going ones see
+    /// [`Context::cancelled`](crate::Context::cancelled) and are dropped after their `cancel_grace`.
+    ///
+    /// It is cancelled too when the job is removed or replaced. It belongs to this incarnation.
+    pub fn cancel_token(&self) -> CancellationToken {
+        let (token, made) = self.entry.state().token();
+        if made && self.entry.state().standing() == Some(SkipReason::Removed) {
+            token.cancel();
+        } else if made {
+            let (watch, until) = AbortHandle::new_pair();
+            self.entry.state().set_watch(watch);
+            self.job.shared.watch(self.key, token.clone(), until);
+        }
+        token
+    }
+
+    /// Every run of the job from here on, as a stream that ends with the job.
+    ///
+    /// To miss none, take it on the builder: [`Add::runs`](super::Add::runs).
+    pub fn runs(&self) -> Runs {
+        let (sender, receiver) = feed(self.job.shared.buffer);
+        self.entry.state().subscribe(sender);
+        Runs::new(receiver)
+    }
+}
+
+impl Deref for JobHandle {
+    type Target = Job;
+
+    fn deref(&self) -> &Job {
+        &self.job
+    }
+}
+
+impl Clone for JobHandle {
+    fn clone(&self) -> JobHandle {
+        JobHandle {
+            job: self.job.clone(),
+            entry: self.entry.clone(),
+            key: self.key,
+            wait: EndWait::default(),
+        }
+    }
+}
+
+impl Future for JobHandle {
+    type Output = End;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        let JobHandle { entry, wait, .. } = &mut *self;
+        wait.poll(entry.state(), cx)
+    }
+}
+
+impl fmt::Debug for JobHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JobHandle").field(&self.job.id).finish()
+    }
+}
+
+/// The handle of a job that runs once; awaiting it yields the run's value.
+///
+/// Otherwise it is like a [`JobHandle`].
+///
+/// # Errors
+///
+/// Why there is no value: the run failed, panicked, was missed or cancelled, the job was removed or
+/// replaced, or the scheduler shut down.
+///
+/// # Cancel safety
+///
+/// Awaiting `&mut` it is cancel safe. The value is handed over once: awaiting it again is an error.
+pub struct OnceHandle<T> {
+    handle: JobHandle,
+    value: Value<T>,
+}
+
+impl<T> OnceHandle<T> {
+    pub(super) fn new(handle: JobHandle, value: Value<T>) -> OnceHandle<T> {
+        OnceHandle { handle, value }
+    }
+}
+
+impl<T> Deref for OnceHandle<T> {
+    type Target = JobHandle;
+
+    fn deref(&self) -> &JobHandle {
+        &self.handle
+    }
+}
+
+impl<T> Future for OnceHandle<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
+        let end = ready!(self.handle.poll_unpin(cx));
+        Poll::Ready(self.value.try_recv().unwrap_or_else(|_| {
+            Err(match end {
+                End::Completed => Error::missed(
+                    "the job ended without a run, or its value was taken before: await its handle once",
+                ),
+                End::ShutDown => Error::shut_down("the scheduler shut down before the job's run"),
+                End::TriggerFailed(error) => error,
+                End::Removed | End::Cancelled | End::Replaced => {
+                    Error::cancelled(format!("the job was {end} before its run ended"))
+                }
+            })
+        }))
+    }
+}
+
+impl<T> fmt::Debug for OnceHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnceHandle").field(&self.handle.job.id).finish()
+    }
+}
+
+/// The runs of a job, as a [`Stream`] that ends with the job.
+///
+/// Its buffer is bounded (`event_buffer` on the scheduler's builder): if its reader is too slow the
+/// oldest runs are thrown away, and [`lagged`](Runs::lagged) counts them.
+///
+/// # Cancel safety
+///
+/// Waiting for the next run is cancel safe.
+///
+/// ```
+/// # use std::time::Duration;
+/// use futures::StreamExt;
+/// # use punctual::{Scheduler, trigger::every};
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), punctual::Error> {
+/// # let scheduler = Scheduler::new();
+/// let mut job = scheduler.add(every(Duration::from_secs(1)).times(3), || async {});
+/// let mut runs = job.runs();
+/// job.await?;
+/// while let Some(run) = runs.next().await {
+///     println!("{} {} {:?} late", run.fire_time, run.outcome, run.late_by);
+/// }
+/// # Ok(()) }
+/// ```
+#[must_use = "a stream does nothing unless polled"]
+pub struct Runs {
+    feed: FeedReceiver<Run>,
+    lagged: u64,
+}
+
+impl Runs {
+    pub(super) fn new(feed: FeedReceiver<Run>) -> Runs {
+        Runs { feed, lagged: 0 }
+    }
+
+    /// How many runs were thrown away so far because this stream was not read in time.
+    pub fn lagged(&self) -> u64 {
+        self.lagged
+    }
+}
+
+impl Stream for Runs {
+    type Item = Run;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Run>> {
+        loop {
+            match ready!(self.feed.poll_next_unpin(cx)) {
+                Some(Fed::Item(run)) => return Poll::Ready(Some(run)),
+                Some(Fed::Lost(runs)) => self.lagged += runs,
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Runs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runs").field("lagged", &self.lagged).finish_non_exhaustive()
+    }
+}

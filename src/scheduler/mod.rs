@@ -1,0 +1,278 @@
+//! The user's side: the scheduler and everything it is asked.
+
+mod add;
+mod builder;
+mod events;
+mod handle;
+mod jobs;
+mod shutdown;
+
+use std::{fmt, sync::Arc};
+
+pub use self::{
+    add::{Add, AddFuture},
+    builder::SchedulerBuilder,
+    events::Events,
+    handle::{Job, JobHandle, JobSettings, OnceHandle, Runs},
+    jobs::Jobs,
+    shutdown::{Shutdown, ShutdownReport},
+};
+use crate::{
+    driver::Shared,
+    error::{BoxError, Error},
+    event::{Event, EventFilter},
+    job::JobId,
+    task::{self, OnceWork, Work},
+    trigger::IntoTrigger,
+};
+
+/// Runs jobs when their triggers say so.
+///
+/// Clones are the same scheduler. When the last one is dropped no new run starts, going ones
+/// finish, and handles resolve with [`End::ShutDown`](crate::End::ShutDown). A closure that captures
+/// a clone keeps the scheduler open for ever: use [`Context::scheduler`](crate::Context::scheduler).
+///
+/// ```
+/// use std::time::Duration;
+/// use punctual::{Scheduler, trigger::{after, cron, every}};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), punctual::Error> {
+/// let scheduler = Scheduler::new();
+/// scheduler.add(every(Duration::from_secs(5)), || async { println!("ping") }).await?;
+/// scheduler.add(cron("30 8 * * MON-FRI"), || async { println!("report") }).id("report").await?;
+///
+/// let answer: u64 = scheduler.add_once(after(Duration::from_secs(10)), async { 42 }).await?.await?;
+/// assert_eq!(answer, 42);
+///
+/// let report = scheduler.shutdown().within(Duration::from_secs(20)).await;
+/// assert!(report.is_clean());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Scheduler {
+    shared: Arc<Shared>,
+    _owner: Option<Arc<Owner>>,
+}
+
+/// Keeps a scheduler open: when the last one goes, it closes.
+pub(crate) struct Owner {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl Scheduler {
+    /// A scheduler on the current runtime, in memory, started.
+    ///
+    /// Outside a Tokio runtime every use of it is an error
+    /// ([`is_no_runtime`](Error::is_no_runtime)).
+    #[expect(clippy::new_without_default, reason = "starting a task is no default")]
+    pub fn new() -> Scheduler {
+        builder::start(SchedulerBuilder::new())
+    }
+
+    /// A scheduler that is not started yet, to set its options.
+    pub fn builder() -> SchedulerBuilder {
+        SchedulerBuilder::new()
+    }
+
+    pub(crate) fn owned(shared: Arc<Shared>) -> Scheduler {
+        let owner = Arc::new(Owner { shared: shared.clone() });
+        // There is one owner per `Shared`, made here.
+        let _ = shared.owner.set(Arc::downgrade(&owner));
+        Scheduler { shared, _owner: Some(owner) }
+    }
+
+    /// A scheduler as seen from one of its runs.
+    pub(crate) fn borrowed(shared: Arc<Shared>) -> Scheduler {
+        let owner = shared.owner.get().and_then(std::sync::Weak::upgrade);
+        Scheduler { shared, _owner: owner }
+    }
+
+    /// Adds a job: `work` runs whenever `trigger` fires.
+    ///
+    /// Returns a builder for the job's options; the job is added when that is awaited.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the trigger, an option or the id; that the id is taken; that the
+    /// scheduler has shut down or has no runtime.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use punctual::{Coalesce, Scheduler, trigger::every};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::new();
+    /// let job = scheduler
+    ///     .add(every(Duration::from_secs(1)), || async { println!("drain") })
+    ///     .id("drain")
+    ///     .misfire_grace_time(Duration::from_secs(30))
+    ///     .coalesce(Coalesce::Latest)
+    ///     .max_instances(2)
+    ///     .await?;
+    /// job.pause().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn add<W, M>(&self, trigger: impl IntoTrigger, work: W) -> Add
+    where
+        W: Work<M>,
+        M: 'static,
+    {
+        Add::new(self.shared.clone(), trigger.into_trigger(), task::repeated(work), ())
+    }
+
+    /// Adds a job that runs once, at the first fire time of `trigger`, and yields a value: awaiting
+    /// its handle returns that. Whatever the value is, the run counts as a success.
+    pub fn add_once<W, M>(&self, trigger: impl IntoTrigger, work: W) -> Add<task::Value<W::Output>>
+    where
+        W: OnceWork<M>,
+        M: 'static,
+    {
+        let (entry, value) = task::once(work);
+        Add::new(self.shared.clone(), trigger.into_trigger(), entry, value).once()
+    }
+
+    /// As [`add_once`](Scheduler::add_once), for work that may fail: awaiting the handle returns the
+    /// value of `Ok`, and an error whose source is that of `Err`.
+    pub fn try_add_once<W, M, T, E>(
+        &self,
+        trigger: impl IntoTrigger,
+        work: W,
+    ) -> Add<task::Value<T>>
+    where
+        W: OnceWork<M, Output = Result<T, E>>,
+        M: 'static,
+        T: Send + 'static,
+        E: Into<BoxError>,
+    {
+        let (entry, value) = task::try_once(work);
+        Add::new(self.shared.clone(), trigger.into_trigger(), entry, value).once()
+    }
+
+    /// Adds many jobs as one command: all of them, or none and an error.
+    ///
+    /// The jobs are what [`add`](Scheduler::add) of this scheduler returns, not awaited. They go in
+    /// under one lock, about 0.1 µs a job.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`add`](Scheduler::add), for the first job in error.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use punctual::{Scheduler, trigger::after};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// let scheduler = Scheduler::new();
+    /// let reminders = (1..=1000).map(|n| {
+    ///     scheduler.add(after(Duration::from_secs(n)), move || async move { println!("{n}") })
+    /// });
+    /// let handles = scheduler.add_all(reminders).await?;
+    /// assert_eq!(handles.len(), 1000);
+    /// # Ok(()) }
+    /// ```
+    pub async fn add_all(
+        &self,
+        jobs: impl IntoIterator<Item = Add>,
+    ) -> Result<Vec<JobHandle>, Error> {
+        add::add_all(&self.shared, jobs)
+    }
+
+    /// The job that has this id whenever it is asked something.
+    pub fn job(&self, id: impl Into<JobId>) -> Job {
+        Job::by_id(self.shared.clone(), id.into())
+    }
+
+    /// The jobs, in order of their next fire time; awaited after setting what to look for.
+    pub fn jobs(&self) -> Jobs {
+        Jobs::new(self.shared.clone())
+    }
+
+    /// How many jobs there are.
+    pub fn len(&self) -> usize {
+        self.shared.with(|state, _| state.core.len())
+    }
+
+    /// Whether there are no jobs.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes all jobs; going runs finish. Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// That the scheduler has shut down or has no runtime.
+    pub async fn remove_all(&self) -> Result<usize, Error> {
+        self.shared.try_with(|state, now| state.core.remove_all(now))
+    }
+
+    /// Pauses the scheduler: nothing fires until it is resumed. Going runs finish, and `run_now`
+    /// still works.
+    ///
+    /// # Errors
+    ///
+    /// That the scheduler has shut down or has no runtime.
+    pub async fn pause(&self) -> Result<(), Error> {
+        self.shared.try_with(|state, now| state.core.pause_all(now))
+    }
+
+    /// Resumes the scheduler. What came due meanwhile is coalesced and judged by its misfire grace
+    /// time.
+    ///
+    /// # Errors
+    ///
+    /// That the scheduler has shut down or has no runtime.
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.shared.try_with(|state, now| state.core.resume_all(now))
+    }
+
+    /// Whether the scheduler is paused.
+    pub fn is_paused(&self) -> bool {
+        self.shared.with(|state, _| state.core.is_paused())
+    }
+
+    /// Everything that happens from here on, as a stream; see [`Events`].
+    pub fn events(&self) -> Events {
+        self.events_matching(EventFilter::new())
+    }
+
+    /// What passes the filter from here on, as a stream; see [`Events`].
+    pub fn events_matching(&self, filter: EventFilter) -> Events {
+        Events::new(self.shared.listen(filter))
+    }
+
+    /// Calls `callback` with everything that passes the filter, in order, from a task of its own
+    /// that ends with the scheduler. A panic in it is logged and costs that event alone.
+    ///
+    /// # Errors
+    ///
+    /// That the scheduler has no runtime.
+    pub fn on_event(
+        &self,
+        filter: EventFilter,
+        callback: impl FnMut(Event) + Send + 'static,
+    ) -> Result<(), Error> {
+        let runtime = self.shared.runtime()?;
+        events::call(runtime, self.events_matching(filter), callback);
+        Ok(())
+    }
+
+    /// Shuts the scheduler down when awaited: no new runs; going ones may finish within a time,
+    /// are cancelled then, and dropped after their `cancel_grace`.
+    pub fn shutdown(&self) -> Shutdown {
+        Shutdown::new(self.shared.clone())
+    }
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler").field("jobs", &self.len()).finish_non_exhaustive()
+    }
+}

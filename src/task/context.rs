@@ -1,0 +1,111 @@
+//! What a run knows of itself.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    core::RunKey,
+    driver::Shared,
+    job::{JobId, RunId},
+    scheduler::Scheduler,
+};
+
+/// What a run knows of itself: given to work that takes an argument, `|cx: Context| async move { … }`.
+///
+/// ```
+/// use std::time::Duration;
+/// use punctual::{Context, Scheduler, trigger::every};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), punctual::Error> {
+/// let scheduler = Scheduler::new();
+/// let job = scheduler
+///     .add(every(Duration::from_secs(1)).times(3), |cx: Context| async move {
+///         println!("run {} for {}, {:?} late", cx.run_id(), cx.fire_time(), cx.late_by());
+///     })
+///     .await?;
+/// job.await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) run: RunKey,
+    pub(crate) job: JobId,
+    pub(crate) fire_time: DateTime<Utc>,
+    pub(crate) late_by: Duration,
+    pub(crate) coalesced: u64,
+    pub(crate) on_request: bool,
+}
+
+impl Context {
+    /// The id of the job.
+    pub fn job_id(&self) -> &JobId {
+        &self.job
+    }
+
+    /// The number of this run.
+    pub fn run_id(&self) -> RunId {
+        self.run.id
+    }
+
+    /// The instant that the trigger named, before jitter; for `run_now`, when that was called.
+    pub fn fire_time(&self) -> DateTime<Utc> {
+        self.fire_time
+    }
+
+    /// How much later than due the run started.
+    pub fn late_by(&self) -> Duration {
+        self.late_by
+    }
+
+    /// How many other fire times this run stands for, because they came due together.
+    pub fn coalesced(&self) -> u64 {
+        self.coalesced
+    }
+
+    /// Whether `run_now` asked for this run.
+    pub fn on_request(&self) -> bool {
+        self.on_request
+    }
+
+    /// Waits until the run is asked to stop: its job was cancelled or replaced, or the scheduler
+    /// shuts down. After `cancel_grace` (5 s by default) the run is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn cancelled(&self) {
+        self.cancellation_token().cancelled().await;
+    }
+
+    /// Whether the run has been asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.is_cancelled(self.run)
+    }
+
+    /// The token behind [`cancelled`](Context::cancelled), to hand on. Cancelling it asks this run
+    /// alone to stop.
+    pub fn cancellation_token(&self) -> CancellationToken {
+        self.shared.run_token(self.run)
+    }
+
+    /// The scheduler, to add, change or remove jobs, this one included. It does not keep the
+    /// scheduler from shutting down when its last owner drops it.
+    pub fn scheduler(&self) -> Scheduler {
+        Scheduler::borrowed(self.shared.clone())
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("job_id", &self.job)
+            .field("run_id", &self.run.id)
+            .field("fire_time", &self.fire_time)
+            .field("late_by", &self.late_by)
+            .finish_non_exhaustive()
+    }
+}
