@@ -134,13 +134,14 @@ fn fields_of(text: &str) -> Result<(Pattern, bool), String> {
             ));
         }
     };
+    let days = [days_of_month(day)?, days_of_week(weekday)?];
     let pattern = Pattern {
         seconds: SECOND.set(second)?,
         minutes: MINUTE.set(minute)?,
         hours: HOUR.set(hour)? as u32,
         months: MONTH.set(month)? as u16,
-        days: [days_of_month(day)?, days_of_week(weekday)?],
-        either: either(day, weekday)?,
+        either: either([day, weekday], &days),
+        days,
         years: years(year)?,
     };
     let fixed_time = !minute.starts_with('*') && !hour.starts_with('*');
@@ -221,12 +222,12 @@ fn days_of_week(text: &str) -> Result<Days, String> {
 ///
 /// `*` and `?` are no restriction, and `*/2` is one, as in croniter. So is a field that happens to
 /// list all its values, unless the other has a `*` in it.
-fn either(day: &str, weekday: &str) -> Result<bool, String> {
-    let all_days = days_of_month(day)?.of_month | Days::LAST == !0;
-    let all_weekdays = is_any(weekday) || days_of_week(weekday)?.of_week == 0x7f;
+fn either([day, weekday]: [&str; 2], days: &[Days; 2]) -> bool {
+    let all_days = days[0].of_month | Days::LAST == !0;
+    let all_weekdays = days[1].of_week == 0x7f;
     let any_day = is_any(day) || all_days && weekday.contains('*');
     let any_weekday = is_any(weekday) || all_weekdays && day.contains('*');
-    Ok(!any_day && !any_weekday)
+    !any_day && !any_weekday
 }
 
 fn years(text: &str) -> Result<Years, String> {
