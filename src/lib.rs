@@ -1,4 +1,6 @@
 //! An async, Tokio-native job scheduler in which no fire time has a silent fate.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;

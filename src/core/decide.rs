@@ -20,6 +20,13 @@ pub(super) struct Schedule<'a> {
     pub(super) seed: u64,
 }
 
+/// A fire time, and when it was due by the trigger and the options of then.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Due {
+    pub(super) fire_time: DateTime<Utc>,
+    pub(super) at: DateTime<Utc>,
+}
+
 /// What becomes of the fire times that were due at one instant.
 ///
 /// Together they are `first ..= last due`, each in exactly one place.
@@ -28,7 +35,7 @@ pub(super) struct Plan {
     pub(super) missed: Option<FireTimes>,
     pub(super) coalesced: Option<(FireTimes, DateTime<Utc>)>,
     /// The fire time to run for, and those to run for after it.
-    pub(super) run: Option<(DateTime<Utc>, VecDeque<DateTime<Utc>>)>,
+    pub(super) run: Option<(Due, VecDeque<Due>)>,
     /// The last fire time of them all.
     pub(super) last: DateTime<Utc>,
 }
@@ -98,8 +105,9 @@ impl Schedule<'_> {
     /// Coalesces the fire times due at `now`, of which `first` is the earliest.
     pub(super) fn plan(&self, first: DateTime<Utc>, now: DateTime<Utc>) -> Plan {
         let last = self.last_due(first, now);
-        let mut plan =
-            Plan { missed: None, coalesced: None, run: Some((last, VecDeque::new())), last };
+        let due = |fire_time| Due { fire_time, at: self.due(fire_time) };
+        let run = Some((due(last), VecDeque::new()));
+        let mut plan = Plan { missed: None, coalesced: None, run, last };
         if first == last {
             return plan;
         }
@@ -118,17 +126,17 @@ impl Schedule<'_> {
                     .after(kept)
                     .filter(|&next| next <= last)
                     .map(|next| (self.stretch(next, last), kept));
-                plan.run = Some((kept, VecDeque::new()));
+                plan.run = Some((due(kept), VecDeque::new()));
             }
             Coalesce::All => {
                 let (mut oldest, mut backlog) = (last, VecDeque::new());
                 for _ in 1..self.options.max_catch_up {
                     let Some(before) = self.before(oldest).filter(|&t| t >= first) else { break };
-                    backlog.push_front(oldest);
+                    backlog.push_front(due(oldest));
                     oldest = before;
                 }
                 plan.coalesced = self.stretch_before(first, oldest).map(|early| (early, oldest));
-                plan.run = Some((oldest, backlog));
+                plan.run = Some((due(oldest), backlog));
             }
         }
         plan

@@ -21,7 +21,7 @@ use slab::Slab;
 
 pub(crate) use self::decide::refusal;
 use self::{
-    decide::{Plan, Schedule},
+    decide::{Due, Plan, Schedule},
     semaphore::{Permit, Semaphore},
 };
 use crate::{
@@ -159,7 +159,7 @@ struct Job<P> {
     /// The first of its runs, which are linked through [`Going::sibling`].
     runs: Option<usize>,
     /// A backlog that waits for the scheduler to be resumed, and the permit it keeps.
-    parked: Option<Box<(Permit, VecDeque<DateTime<Utc>>)>>,
+    parked: Option<Box<(Permit, VecDeque<Due>)>>,
     elapsed: bool,
     once: bool,
     paused: bool,
@@ -181,17 +181,17 @@ struct Going {
     cancelled: bool,
     permit: Permit,
     /// Fire times that run after this one, under its permit.
-    backlog: VecDeque<DateTime<Utc>>,
+    backlog: VecDeque<Due>,
     /// The next run of the same job.
     sibling: Option<usize>,
 }
 
 /// The fire times of a run that is about to start.
 struct Submission {
-    fire_time: DateTime<Utc>,
+    due: Due,
     coalesced: u64,
     on_request: bool,
-    backlog: VecDeque<DateTime<Utc>>,
+    backlog: VecDeque<Due>,
 }
 
 /// The events' sequence, and which kinds anybody wants to see.
@@ -546,7 +546,7 @@ impl<P: Payload> Core<P> {
             key.slot,
             permit,
             Submission {
-                fire_time: now.trunc_subsecs(3),
+                due: Due { fire_time: now.trunc_subsecs(3), at: now },
                 coalesced: 0,
                 on_request: true,
                 backlog: VecDeque::new(),
@@ -629,18 +629,14 @@ impl<P: Payload> Core<P> {
         self.log.emit(&mut self.out, now, kind, || fate_of(record.clone()));
         self.out.reports.push((job.payload.clone(), record));
         match going.backlog.pop_front() {
-            Some(fire_time) if self.paused => {
-                going.backlog.push_front(fire_time);
+            Some(due) if self.paused => {
+                going.backlog.push_front(due);
                 job.parked = Some(Box::new((going.permit, going.backlog)));
                 self.held.push(slot);
             }
-            Some(fire_time) => {
-                let next = Submission {
-                    fire_time,
-                    coalesced: 0,
-                    on_request: false,
-                    backlog: going.backlog,
-                };
+            Some(due) => {
+                let backlog = going.backlog;
+                let next = Submission { due, coalesced: 0, on_request: false, backlog };
                 self.start(slot, going.permit, next, now);
             }
             None => job.semaphore.release(going.permit),
@@ -799,9 +795,8 @@ impl<P: Payload> Core<P> {
         let Some(job) = self.jobs.get_mut(slot as usize) else { return };
         if !self.paused {
             if let Some((permit, mut backlog)) = job.parked.take().map(|parked| *parked) {
-                if let Some(fire_time) = backlog.pop_front() {
-                    let next =
-                        Submission { fire_time, coalesced: 0, on_request: false, backlog };
+                if let Some(due) = backlog.pop_front() {
+                    let next = Submission { due, coalesced: 0, on_request: false, backlog };
                     self.start(slot, permit, next, now);
                 }
             }
@@ -863,17 +858,17 @@ impl<P: Payload> Core<P> {
                 into,
             });
         }
-        let Some((fire_time, backlog)) = run else { return };
+        let Some((due, backlog)) = run else { return };
         match job.semaphore.try_acquire(job.options.max_instances) {
             Some(permit) => {
                 let coalesced = coalesced.map_or(0, |(fire_times, _)| fire_times.count);
-                let submission = Submission { fire_time, coalesced, on_request: false, backlog };
+                let submission = Submission { due, coalesced, on_request: false, backlog };
                 self.start(slot, permit, submission, now);
             }
             None => {
                 let fire_times = FireTimes {
-                    first: fire_time,
-                    last: backlog.back().copied().unwrap_or(fire_time),
+                    first: due.fire_time,
+                    last: backlog.back().unwrap_or(&due).fire_time,
                     count: 1 + backlog.len() as u64,
                 };
                 self.skip(slot, fire_times, SkipReason::MaxInstances, now);
@@ -891,8 +886,7 @@ impl<P: Payload> Core<P> {
         self.run_ids += 1;
         let id = RunId(self.run_ids);
         let job = &mut self.jobs[slot as usize];
-        let Submission { fire_time, coalesced, on_request, backlog } = submission;
-        let due = if on_request { fire_time } else { job.schedule().due(fire_time) };
+        let Submission { due: Due { fire_time, at: due }, coalesced, on_request, backlog } = submission;
         let run_slot = self.runs.insert(Going {
             id,
             job: slot,
@@ -975,6 +969,7 @@ impl<P: Payload> Core<P> {
         }
         for backlog in waiting {
             if let (Some(&first), Some(&last)) = (backlog.front(), backlog.back()) {
+                let (first, last) = (first.fire_time, last.fire_time);
                 let fire_times = FireTimes { first, last, count: backlog.len() as u64 };
                 self.skip(slot, fire_times, reason, now);
             }

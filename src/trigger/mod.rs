@@ -208,8 +208,7 @@ impl Trigger {
     ///
     /// # Errors
     ///
-    /// [`is_search_exhausted`](Error::is_search_exhausted) if the search ran out of its budget,
-    /// and [`is_invalid_trigger`](Error::is_invalid_trigger) if a custom trigger broke its rules.
+    /// [`is_invalid_trigger`](Error::is_invalid_trigger) if a custom trigger broke its rules.
     pub fn next_after(&self, t: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         // Just before the start nothing has fired yet.
         let from = match self.start.and_then(|start| add_millis(start, -1)) {

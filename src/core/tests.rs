@@ -1,0 +1,621 @@
+//! The core against a simulated shell: every fire time has exactly one fate, never two, never early.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashMap, HashSet},
+    rc::Rc,
+};
+
+use chrono_tz::Tz;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    job::{Coalesce, Overlap},
+    trigger::{CustomTrigger, IntoTrigger, at, cron, custom, every},
+};
+
+/// What the shell keeps with a job: whether its runs are called off.
+#[derive(Clone, Default)]
+struct Standing(Rc<Cell<Option<SkipReason>>>);
+
+impl Payload for Standing {
+    fn set_standing(&self, standing: Option<SkipReason>) {
+        self.0.set(standing);
+    }
+}
+
+/// A trigger of a job, and since when and until when it was the job's.
+struct Segment {
+    trigger: Trigger,
+    first: DateTime<Utc>,
+    until: Option<DateTime<Utc>>,
+}
+
+/// A shell without a runtime: a clock that is moved by hand, and runs that take as long as they say.
+struct Shell {
+    core: Core<Standing>,
+    now: DateTime<Utc>,
+    wakes: HashMap<u32, DateTime<Utc>>,
+    going: Vec<(RunKey, DateTime<Utc>, Finish)>,
+    /// How long the next run will take.
+    takes: TimeDelta,
+    on_request: HashSet<RunId>,
+    segments: Vec<Segment>,
+    covered: BTreeMap<DateTime<Utc>, i64>,
+    events: Vec<Event>,
+    ended: usize,
+}
+
+fn ms(millis: i64) -> TimeDelta {
+    TimeDelta::milliseconds(millis)
+}
+
+fn epoch() -> DateTime<Utc> {
+    "2026-03-27T23:00:00Z".parse().unwrap()
+}
+
+impl Shell {
+    fn new() -> Shell {
+        let mut core = Core::new(7, false);
+        core.observe(KindSet::ALL);
+        Shell {
+            core,
+            now: epoch(),
+            wakes: HashMap::new(),
+            going: Vec::new(),
+            takes: ms(0),
+            on_request: HashSet::new(),
+            segments: Vec::new(),
+            covered: BTreeMap::new(),
+            events: Vec::new(),
+            ended: 0,
+        }
+    }
+
+    fn segment(&mut self, trigger: &Trigger) -> Option<(Trigger, DateTime<Utc>)> {
+        let trigger = trigger.anchored(self.now, Tz::Europe__Berlin).unwrap();
+        let first = trigger.first(self.now).unwrap()?;
+        Some((trigger, first))
+    }
+
+    fn add(&mut self, trigger: &Trigger, options: JobOptions, on_conflict: OnConflict) -> Option<JobKey> {
+        let (trigger, first) = self.segment(trigger)?;
+        let new = NewJob {
+            id: Some("job".into()),
+            on_conflict,
+            trigger: trigger.clone(),
+            first,
+            elapsed: false,
+            once: false,
+            paused: false,
+            options: Arc::new(options),
+            labels: None,
+            payload: Standing::default(),
+        };
+        self.close_segment();
+        let added = self.core.add(new, self.now).unwrap();
+        self.segments.push(Segment { trigger, first, until: None });
+        self.settle();
+        Some(added.key)
+    }
+
+    /// The current trigger is the job's no longer.
+    fn close_segment(&mut self) {
+        if let Some(segment) = self.segments.last_mut() {
+            segment.until.get_or_insert(self.now);
+        }
+    }
+
+    /// Does what the core asks for.
+    fn settle(&mut self) {
+        loop {
+            for slot in std::mem::take(&mut self.core.out.dirty) {
+                match self.core.wake_at(slot) {
+                    Some(due) => self.wakes.insert(slot, due),
+                    None => self.wakes.remove(&slot),
+                };
+            }
+            let starts = std::mem::take(&mut self.core.out.starts);
+            if starts.is_empty() {
+                break;
+            }
+            for start in starts {
+                self.start(start);
+            }
+        }
+        for run in std::mem::take(&mut self.core.out.cancels) {
+            // Cancelled work stops at once here.
+            for (_, end, _) in self.going.iter_mut().filter(|(key, ..)| *key == run) {
+                *end = self.now;
+            }
+        }
+        let events = std::mem::take(&mut self.core.out.events);
+        for event in &events {
+            self.cover(&event.what);
+        }
+        self.events.extend(events);
+        self.ended += self.core.out.ended.drain(..).count();
+        self.core.out.reports.clear();
+        self.core.out.retired.clear();
+        self.core.out.dropped.clear();
+    }
+
+    fn start(&mut self, start: Start<Standing>) {
+        assert!(start.fire_time <= start.due, "jitter only delays");
+        assert!(start.due <= self.now, "{} started early, at {}", start.due, self.now);
+        if start.on_request {
+            self.on_request.insert(start.run.id);
+        }
+        let late_by = (self.now - start.due).to_std().unwrap();
+        let grace = start.options.misfire_grace_time;
+        let refused = refusal(start.payload.0.get(), start.on_request, late_by, grace);
+        let finish = |outcome| Finish { started_at: None, late_by, outcome };
+        match refused {
+            Some(outcome) => self.core.finish(start.run, finish(outcome), self.now),
+            None => {
+                let end = self.now + self.takes;
+                self.going.push((start.run, end, finish(Outcome::Succeeded)));
+            }
+        }
+    }
+
+    fn cover(&mut self, what: &What) {
+        match what {
+            What::Executed(run) | What::Failed(run) | What::Cancelled(run) | What::Abandoned(run) => {
+                if !run.on_request {
+                    *self.covered.entry(run.fire_time).or_default() += 1;
+                }
+            }
+            What::Missed { run: Some(run), .. } | What::Skipped { run: Some(run), .. }
+                if self.on_request.contains(run) => {}
+            What::Missed { fire_times, .. }
+            | What::Skipped { fire_times, .. }
+            | What::Coalesced { fire_times, .. } => {
+                for fire_time in self.stretch(*fire_times) {
+                    *self.covered.entry(fire_time).or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The fire times of a stretch, by the newest trigger that has just so many there.
+    fn stretch(&self, stretch: FireTimes) -> Vec<DateTime<Utc>> {
+        let mut candidates = self.segments.iter().rev().map(|segment| {
+            fire_times(&segment.trigger, stretch.first, stretch.last)
+        });
+        candidates
+            .find(|times| {
+                times.len() as u64 == stretch.count
+                    && times.first() == Some(&stretch.first)
+                    && times.last() == Some(&stretch.last)
+            })
+            .unwrap_or_else(|| panic!("{stretch:?} is no stretch of any trigger of the job"))
+    }
+
+    /// Lets time pass with the shell at work.
+    fn advance(&mut self, by: TimeDelta) {
+        let to = self.now + by;
+        loop {
+            let wake = self.wakes.values().min().copied();
+            let end = self.going.iter().map(|(_, end, _)| *end).min();
+            match [wake, end].into_iter().flatten().min().filter(|&at| at <= to) {
+                Some(at) => {
+                    self.now = self.now.max(at);
+                    self.poll();
+                }
+                None => break,
+            }
+        }
+        self.now = self.now.max(to);
+    }
+
+    /// Does what is due now.
+    fn poll(&mut self) {
+        while let Some(index) = self.going.iter().position(|(_, end, _)| *end <= self.now) {
+            let (run, _, finish) = self.going.swap_remove(index);
+            self.core.finish(run, finish, self.now);
+            self.settle();
+        }
+        let mut due: Vec<u32> =
+            self.wakes.iter().filter(|(_, due)| **due <= self.now).map(|(&slot, _)| slot).collect();
+        for slot in &due {
+            self.wakes.remove(slot);
+        }
+        self.core.sort(&mut due);
+        self.core.wake(&due, self.now);
+        self.settle();
+    }
+
+    /// What was covered, against what the triggers named.
+    fn check(&mut self) {
+        let mut expected: BTreeMap<DateTime<Utc>, i64> = BTreeMap::new();
+        for segment in &self.segments {
+            for t in fire_times(&segment.trigger, segment.first, segment.until.unwrap_or(self.now)) {
+                *expected.entry(t).or_default() += 1;
+            }
+        }
+        let differences: Vec<_> = expected
+            .keys()
+            .chain(self.covered.keys())
+            .filter(|t| expected.get(t) != self.covered.get(t))
+            .map(|t| (t, expected.get(t), self.covered.get(t)))
+            .collect();
+        assert!(differences.is_empty(), "fire time, named, covered: {differences:?}");
+    }
+}
+
+/// All fire times in `first ..= last`, one by one.
+fn fire_times(trigger: &Trigger, first: DateTime<Utc>, last: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+    let mut times = Vec::new();
+    let mut t = first - ms(1);
+    while let Some(next) = trigger.next_after(t).unwrap().filter(|&next| next <= last) {
+        times.push(next);
+        t = next;
+    }
+    times
+}
+
+/// Fires at the squares of whole milliseconds after the epoch of the tests.
+#[derive(Debug)]
+struct Squares;
+
+impl CustomTrigger for Squares {
+    fn next_after(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let since = (t - epoch()).num_milliseconds().max(-1);
+        let root = (since as f64).sqrt() as i64;
+        let next = (root.max(0)..).map(|root| root * root).find(|square| *square > since)?;
+        Some(epoch() + ms(next))
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Advance(i64),
+    /// Nothing at all executes for so long.
+    Outage(i64),
+    Takes(i64),
+    Pause,
+    Resume,
+    PauseAll,
+    ResumeAll,
+    RunNow,
+    Reschedule(Trigger),
+    Modify(JobOptions),
+    Replace(Trigger, JobOptions),
+    Cancel,
+    Remove,
+    CancelAll,
+    Close,
+}
+
+fn triggers() -> impl Strategy<Value = Trigger> {
+    let start = epoch();
+    prop_oneof![
+        4 => (1..5000i64, -9000..9000i64, proptest::option::of(1..60u64)).prop_map(
+            move |(period, offset, times)| {
+                let interval = every(ms(period)).starting_at(start + ms(offset));
+                match times {
+                    Some(times) => interval.times(times),
+                    None => interval,
+                }
+                .into_trigger()
+                .unwrap()
+            }
+        ),
+        1 => (-5000..60_000i64).prop_map(move |offset| at(start + ms(offset)).into_trigger().unwrap()),
+        1 => prop::sample::select(vec!["* * * * * *", "*/7 * * * * *", "*/5 * * * *", "30 2 * * *"])
+            .prop_map(|text| cron(text).into_trigger().unwrap()),
+        1 => Just(()).prop_map(|()| custom(Squares).into_trigger().unwrap()),
+    ]
+}
+
+fn options() -> impl Strategy<Value = JobOptions> {
+    (
+        prop_oneof![Just(None), (0..4000u64).prop_map(Some)],
+        prop::sample::select(vec![Coalesce::Latest, Coalesce::Earliest, Coalesce::All]),
+        1..12u32,
+        1..4u32,
+        prop_oneof![Just(0), 1..3000u64],
+    )
+        .prop_map(|(grace, coalesce, max_catch_up, max_instances, jitter)| JobOptions {
+            misfire_grace_time: grace.map(Duration::from_millis),
+            coalesce,
+            max_catch_up,
+            max_instances,
+            overlap: Overlap::Skip,
+            jitter: Duration::from_millis(jitter),
+            ..JobOptions::default()
+        })
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (0..8000i64).prop_map(Op::Advance),
+        4 => (1..30_000i64).prop_map(Op::Outage),
+        3 => (0..9000i64).prop_map(Op::Takes),
+        2 => Just(Op::Pause),
+        3 => Just(Op::Resume),
+        1 => Just(Op::PauseAll),
+        2 => Just(Op::ResumeAll),
+        2 => Just(Op::RunNow),
+        2 => triggers().prop_map(Op::Reschedule),
+        2 => options().prop_map(Op::Modify),
+        1 => (triggers(), options()).prop_map(|(trigger, options)| Op::Replace(trigger, options)),
+        1 => Just(Op::Cancel),
+        1 => Just(Op::Remove),
+        1 => Just(Op::CancelAll),
+        1 => Just(Op::Close),
+    ]
+}
+
+/// What may go wrong with a verb in a random history.
+fn tolerable(error: &Error) -> bool {
+    error.is_gone() || error.is_overlap() || error.is_shut_down()
+}
+
+fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
+    let mut shell = Shell::new();
+    let Some(mut key) = shell.add(trigger, options, OnConflict::Error) else { return };
+    for op in ops {
+        let now = shell.now;
+        let result = match op {
+            Op::Advance(by) => {
+                shell.advance(ms(by));
+                Ok(())
+            }
+            Op::Outage(by) => {
+                shell.now += ms(by);
+                shell.poll();
+                Ok(())
+            }
+            Op::Takes(takes) => {
+                shell.takes = ms(takes);
+                Ok(())
+            }
+            Op::Pause => shell.core.pause(key, now),
+            Op::Resume => shell.core.resume(key, now),
+            Op::PauseAll => shell.core.pause_all(now),
+            Op::ResumeAll => shell.core.resume_all(now),
+            Op::RunNow => shell.core.run_now(key, now).map(drop),
+            Op::Reschedule(trigger) => match shell.segment(&trigger) {
+                Some((trigger, first)) => {
+                    let done =
+                        shell.core.reschedule(key, trigger.clone(), first, false, now);
+                    if done.is_ok() {
+                        // What the old trigger named up to now is settled by now.
+                        shell.close_segment();
+                        shell.settle();
+                        shell.segments.push(Segment { trigger, first, until: None });
+                    }
+                    done
+                }
+                None => Ok(()),
+            },
+            Op::Modify(options) => shell.core.settings(key).and_then(|(expected, labels)| {
+                shell.core.modify(key, &expected, options, labels, now).map(drop)
+            }),
+            Op::Replace(trigger, options) if !shell.core.is_closed() => {
+                if let Some(replaced) = shell.add(&trigger, options, OnConflict::Replace) {
+                    assert_ne!(key, replaced);
+                    key = replaced;
+                }
+                Ok(())
+            }
+            Op::Replace(..) => Ok(()),
+            Op::Cancel => shell.core.remove(key, End::Cancelled, now),
+            Op::Remove => shell.core.remove(key, End::Removed, now),
+            Op::CancelAll => {
+                shell.core.cancel_all(&[]);
+                Ok(())
+            }
+            Op::Close => {
+                shell.core.close(now);
+                Ok(())
+            }
+        };
+        if let Err(error) = result {
+            assert!(tolerable(&error), "{error}");
+        }
+        if shell.core.live(key).is_err() {
+            shell.close_segment();
+        }
+        shell.settle();
+        let most = shell.core.jobs.iter().map(|(_, job)| job.semaphore.taken()).max();
+        assert!(most.unwrap_or(0) <= 3, "max_instances is at most 3 here");
+    }
+    shell.core.close(shell.now);
+    shell.close_segment();
+    shell.settle();
+    // The runs that are going still end.
+    shell.advance(TimeDelta::hours(1));
+    shell.check();
+    assert!(shell.going.is_empty() && shell.core.runs.is_empty(), "every run ends");
+    assert!(shell.core.jobs.is_empty(), "nothing is left of the jobs");
+    assert!(shell.core.named.is_empty(), "nor of their ids");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_fire_time_has_exactly_one_fate(
+        trigger in triggers(),
+        options in options(),
+        ops in prop::collection::vec(ops(), 1..25),
+    ) {
+        live_through(&trigger, options, ops);
+    }
+
+    #[test]
+    fn a_clock_that_steps_fires_nothing_twice_and_leaves_nothing_out(
+        trigger in triggers(),
+        options in options(),
+        steps in prop::collection::vec((0..9000i64, -40_000..40_000i64), 1..12),
+    ) {
+        let mut shell = Shell::new();
+        let Some(key) = shell.add(&trigger, options, OnConflict::Error) else { return Ok(()) };
+        let mut latest = shell.now;
+        for (advance, step) in steps {
+            shell.advance(ms(advance));
+            latest = latest.max(shell.now);
+            shell.now += ms(step);
+            shell.core.clock_stepped(ms(step), shell.now);
+            shell.settle();
+            shell.poll();
+            latest = latest.max(shell.now);
+        }
+        // All that was named up to now has its fate; nothing later than the latest now has.
+        let trigger = shell.segments[0].trigger.clone();
+        let first = shell.segments[0].first;
+        if shell.core.live(key).is_ok() {
+            shell.core.close(shell.now);
+        }
+        shell.settle();
+        shell.advance(TimeDelta::hours(30));
+        prop_assert!(shell.covered.values().all(|&count| count == 1), "{:?}", shell.covered);
+        let covered: Vec<_> = shell.covered.keys().copied().collect();
+        let named = fire_times(&trigger, first, latest.max(first));
+        prop_assert!(named.starts_with(&covered), "covered {covered:?} of {named:?}");
+    }
+}
+
+#[test]
+fn an_elapsed_interval_moves_with_a_step_of_the_clock() {
+    let mut shell = Shell::new();
+    let trigger = every(ms(1000)).into_trigger().unwrap();
+    let key = shell.add(&trigger, JobOptions::default(), OnConflict::Error).unwrap();
+    shell.core.jobs[key.slot as usize].elapsed = true;
+    shell.advance(ms(2500));
+    for step in [TimeDelta::hours(1), TimeDelta::hours(-2)] {
+        let next = shell.core.info(key).unwrap().next_fire.unwrap() - shell.now;
+        shell.now += step;
+        shell.core.clock_stepped(step, shell.now);
+        shell.settle();
+        let moved = shell.core.info(key).unwrap().next_fire.unwrap() - shell.now;
+        assert_eq!(moved, next, "as long until the next fire as before the step");
+    }
+    let runs = shell.on_request.len() + shell.covered.len();
+    assert_eq!(runs, 2, "and nothing fired for the step itself");
+}
+
+#[test]
+fn an_outage_of_ten_years_costs_no_more_than_one_of_a_minute() {
+    let next_afters = |outage: TimeDelta, coalesce| {
+        let mut shell = Shell::new();
+        let options = JobOptions { coalesce, ..JobOptions::default() };
+        shell.add(&every(ms(1000)).into_trigger().unwrap(), options, OnConflict::Error).unwrap();
+        shell.now += outage;
+        let slots: Vec<u32> = shell.wakes.keys().copied().collect();
+        let started = std::time::Instant::now();
+        shell.core.wake(&slots, shell.now);
+        let took = started.elapsed();
+        (took, shell.core.out.events.len())
+    };
+    for coalesce in [Coalesce::Latest, Coalesce::Earliest, Coalesce::All] {
+        let (_, minute) = next_afters(TimeDelta::minutes(1), coalesce);
+        let (took, decade) = next_afters(TimeDelta::days(3653), coalesce);
+        assert!(decade <= minute + 1, "{coalesce:?}: {decade} events after ten years, {minute} after a minute");
+        assert!(took < Duration::from_millis(20), "{coalesce:?}: {took:?}");
+    }
+}
+
+/// What became of the fire times of a job of one second after an outage of ten.
+fn after_ten_seconds(options: JobOptions) -> Vec<String> {
+    let mut shell = Shell::new();
+    let trigger = every(ms(1000)).starting_at(epoch() + ms(1000)).into_trigger().unwrap();
+    shell.add(&trigger, options, OnConflict::Error).unwrap();
+    shell.events.clear();
+    shell.now += ms(10_000);
+    shell.poll();
+    shell.advance(ms(0));
+    let second = |t: DateTime<Utc>| (t - epoch()).num_seconds();
+    let fates = shell.events.iter().filter_map(|event| match &event.what {
+        What::Coalesced { fire_times, into, .. } => Some(format!(
+            "{}-{} into {}",
+            second(fire_times.first),
+            second(fire_times.last),
+            second(*into)
+        )),
+        What::Missed { fire_times, .. } => {
+            Some(format!("missed {}-{}", second(fire_times.first), second(fire_times.last)))
+        }
+        What::Executed(run) => Some(format!("ran {}", second(run.fire_time))),
+        What::Skipped { fire_times, reason, .. } => {
+            Some(format!("skipped {}-{}: {reason}", second(fire_times.first), second(fire_times.last)))
+        }
+        _ => None,
+    });
+    fates.collect()
+}
+
+#[test]
+fn coalescing_and_grace_to_the_letter() {
+    let options = |coalesce, grace: Option<u64>| JobOptions {
+        coalesce,
+        misfire_grace_time: grace.map(Duration::from_secs),
+        max_catch_up: 3,
+        ..JobOptions::default()
+    };
+    let cases = [
+        (Coalesce::Latest, None, &["1-9 into 10", "ran 10"][..]),
+        // Equal is not later.
+        (Coalesce::Latest, Some(0), &["1-9 into 10", "ran 10"]),
+        (Coalesce::Earliest, None, &["2-10 into 1", "ran 1"]),
+        (Coalesce::Earliest, Some(4), &["missed 1-5", "7-10 into 6", "ran 6"]),
+        (Coalesce::Earliest, Some(0), &["missed 1-9", "ran 10"]),
+        (Coalesce::All, None, &["1-7 into 8", "ran 8", "ran 9", "ran 10"]),
+        (Coalesce::All, Some(1), &["1-7 into 8", "missed 8-8", "ran 9", "ran 10"]),
+    ];
+    for (coalesce, grace, fates) in cases {
+        assert_eq!(after_ten_seconds(options(coalesce, grace)), fates, "{coalesce:?}, {grace:?}");
+    }
+}
+
+#[test]
+fn jobs_of_one_instant_start_in_order_of_fire_time_priority_and_adding() {
+    let mut shell = Shell::new();
+    for (name, offset, priority) in
+        [("late", 2000, 9), ("low", 1000, 0), ("second", 1000, 5), ("third", 1000, 5)]
+    {
+        let (trigger, first) =
+            shell.segment(&at(epoch() + ms(offset)).into_trigger().unwrap()).unwrap();
+        let new = NewJob {
+            id: Some(name.into()),
+            on_conflict: OnConflict::Error,
+            trigger,
+            first,
+            elapsed: false,
+            once: false,
+            paused: false,
+            options: Arc::new(JobOptions { priority, ..JobOptions::default() }),
+            labels: None,
+            payload: Standing::default(),
+        };
+        shell.core.add(new, shell.now).unwrap();
+    }
+    shell.now += ms(3000);
+    let mut slots = std::mem::take(&mut shell.core.out.dirty);
+    shell.core.sort(&mut slots);
+    shell.core.wake(&slots, shell.now);
+    let order: Vec<_> = shell.core.out.starts.iter().map(|start| start.job.to_string()).collect();
+    assert_eq!(order, ["second", "third", "low", "late"]);
+}
+
+#[test]
+fn jitter_is_the_same_for_whoever_computes_it_and_stays_before_the_next_fire() {
+    let trigger = every(ms(1000)).starting_at(epoch()).into_trigger().unwrap();
+    let options = JobOptions { jitter: Duration::from_millis(5000), ..JobOptions::default() };
+    let due = |seed, n: i64| {
+        let schedule = Schedule { trigger: &trigger, options: &options, seed };
+        (schedule.due(epoch() + ms(1000 * n)) - epoch() - ms(1000 * n)).num_milliseconds()
+    };
+    let delays: Vec<_> = (0..1000).map(|n| due(1, n)).collect();
+    assert_eq!(delays, (0..1000).map(|n| due(1, n)).collect::<Vec<_>>());
+    assert_ne!(delays, (0..1000).map(|n| due(2, n)).collect::<Vec<_>>());
+    assert!(delays.iter().all(|delay| (0..1000).contains(delay)));
+    // Four of five exceed the period and are cut.
+    let cut = delays.iter().filter(|&&delay| delay == 999).count();
+    assert!((700..900).contains(&cut), "{cut} of 1000 were cut");
+}

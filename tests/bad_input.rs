@@ -1,0 +1,213 @@
+//! Bad input is an error at `.await?` that says the value, the reason and the remedy.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual::{
+    Error, OnConflict, Scheduler,
+    trigger::{IntoTrigger, at, after, cron, every, now},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn refused(trigger: impl IntoTrigger) -> Error {
+    let scheduler = Scheduler::new();
+    let error = scheduler.add(trigger, || async {}).await.unwrap_err();
+    assert!(scheduler.is_empty(), "nothing is left of a job that was refused");
+    error
+}
+
+/// Checks that an error says all of these.
+fn says(error: &Error, parts: &[&str]) {
+    let text = error.to_string();
+    for part in parts {
+        assert!(text.contains(part), "{text:?} does not say {part:?}");
+    }
+    assert!(text.chars().next().is_some_and(|c| !c.is_uppercase()), "{text}");
+}
+
+#[tokio::test]
+async fn bad_cron_text() {
+    for (text, parts) in [
+        ("61 * * * *", &["61 * * * *", "minute", "61", "0..=59"][..]),
+        ("* * *", &["* * *", "field"]),
+        ("", &["field"]),
+        ("* * * * MOO", &["MOO"]),
+        ("MON * * * *", &["minute", "MON"]),
+        (", * * * *", &["minute"]),
+        ("*/90 * * * *", &["*/90"]),
+        ("0 0 * * 7L#2", &["7L#2"]),
+        ("@reboot", &["@reboot", "now()"]),
+        ("99999999999999999999 * * * *", &["99999999999999999999"]),
+        ("* * * * * * * *", &["field"]),
+        ("☃ * * * *", &["☃"]),
+    ] {
+        let error = refused(text).await;
+        assert!(error.is_invalid_trigger(), "{text}: {error:?}");
+        says(&error, parts);
+    }
+}
+
+#[tokio::test]
+async fn a_zone_that_does_not_exist() {
+    let error = refused(cron("0 9 * * *").in_tz("Europe/Berln")).await;
+    assert!(error.is_invalid_trigger());
+    says(&error, &["Europe/Berln", "Europe/Berlin"]);
+    let error = Scheduler::builder().time_zone("Mars").start().await.unwrap_err();
+    says(&error, &["Mars"]);
+}
+
+#[tokio::test]
+async fn periods_that_make_no_sense() {
+    for (period, parts) in [
+        (TimeDelta::zero(), &["0 ms", "1 ms"][..]),
+        (TimeDelta::seconds(-5), &["-5000 ms", "1 ms"]),
+        (TimeDelta::microseconds(10), &["0.01 ms", "1 ms"]),
+        (TimeDelta::microseconds(1500), &["1.5 ms", "use 1 ms"]),
+    ] {
+        let error = refused(every(period)).await;
+        assert!(error.is_invalid_trigger());
+        says(&error, parts);
+    }
+    says(&refused(every(Duration::ZERO)).await, &["0 ms"]);
+    assert!(refused(every(Duration::MAX)).await.is_invalid_trigger());
+    assert!(refused(every(TimeDelta::MAX)).await.is_invalid_trigger());
+    assert!(refused(after(Duration::MAX)).await.is_invalid_trigger());
+}
+
+#[tokio::test]
+async fn bounds_that_make_no_sense() {
+    let now = Utc::now();
+    let error =
+        refused(every(SECOND).starting_at(now).until(now - TimeDelta::seconds(1))).await;
+    assert!(error.is_invalid_trigger());
+    says(&error, &["ends at", "before it starts at", "swap"]);
+    says(&refused(every(SECOND).times(0)).await, &["times(0)", "1 or more"]);
+    says(&refused(cron("* * * * *").times(10_001)).await, &["times(10001)", "until"]);
+    let error = refused(every(SECOND).starting_at(now).immediately()).await;
+    says(&error, &["immediately", "starting_at"]);
+}
+
+#[tokio::test]
+async fn a_trigger_that_can_never_fire() {
+    let past: DateTime<Utc> = "2020-01-01T00:00:00Z".parse().unwrap();
+    for error in [
+        refused("0 0 30 2 *").await,
+        refused(cron("0 0 * * *").until(past)).await,
+        refused(every(SECOND).until(Utc::now())).await,
+        refused(at(past).starting_at(past + TimeDelta::days(1))).await,
+        refused("0 0 0 1 1 * 2020").await,
+    ] {
+        assert!(error.never_fires(), "{error:?}");
+        says(&error, &["never fires"]);
+    }
+    // A date in the past is late, not impossible.
+    Scheduler::new().add(at(past), || async {}).await.unwrap();
+    for extreme in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+        let scheduler = Scheduler::new();
+        // Whatever is made of it, it is no panic.
+        let _ = scheduler.add(at(extreme), || async {}).await;
+        let _ = scheduler.add(every(SECOND).starting_at(extreme), || async {}).await;
+        let _ = scheduler.add(cron("* * * * *").starting_at(extreme), || async {}).await;
+        let _ = scheduler.add(cron("* * * * *").until(extreme).times(3), || async {}).await;
+        tokio::task::yield_now().await;
+        scheduler.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn ids_out_of_range_or_taken() {
+    let scheduler = Scheduler::new();
+    let add = |id: &str| scheduler.add(every(SECOND), || async {}).id(id);
+    says(&add("").await.unwrap_err(), &["empty", "1 to 255"]);
+    let error = add(&"x".repeat(256)).await.unwrap_err();
+    assert!(error.is_invalid_option());
+    says(&error, &["256", "1 to 255"]);
+    let longest = add(&"x".repeat(255)).await.unwrap();
+    let error = add(&"x".repeat(255)).await.unwrap_err();
+    assert!(error.is_duplicate_id());
+    says(&error, &["already", "on_conflict"]);
+    let kept = add(&"x".repeat(255)).on_conflict(OnConflict::Keep).await.unwrap();
+    kept.pause().await.unwrap();
+    assert!(longest.get().await.unwrap().paused, "the handle is that of the job that was kept");
+
+    let error = scheduler.add_all([add("twice"), add("twice")]).await.unwrap_err();
+    assert!(error.is_duplicate_id());
+    let error = scheduler.add_all([add("new"), add(&"x".repeat(255))]).await.unwrap_err();
+    assert!(error.is_duplicate_id());
+    assert_eq!(scheduler.len(), 1, "all of them or none");
+    let error =
+        Scheduler::new().add_all([add("of another scheduler")]).await.unwrap_err();
+    assert!(error.is_invalid_option());
+}
+
+#[tokio::test]
+async fn options_out_of_range() {
+    let scheduler = Scheduler::new();
+    let error = scheduler.add(every(SECOND), || async {}).max_instances(0).await.unwrap_err();
+    assert!(error.is_invalid_option());
+    says(&error, &["max_instances(0)", "1 or more"]);
+    let error = scheduler.add(every(SECOND), || async {}).max_catch_up(0).await.unwrap_err();
+    says(&error, &["max_catch_up(0)"]);
+    assert!(Scheduler::builder().max_instances(0).start().await.unwrap_err().is_invalid_option());
+    let job = scheduler.add(every(SECOND), || async {}).await.unwrap();
+    let error = job.modify(|settings| settings.max_instances(0)).await.unwrap_err();
+    assert!(error.is_invalid_option());
+    assert_eq!(job.get().await.unwrap().max_instances, 1, "nothing has changed");
+    // Extremes that are allowed.
+    scheduler
+        .add(every(SECOND), || async {})
+        .misfire_grace_time(Duration::MAX)
+        .jitter(Duration::MAX)
+        .cancel_grace(Duration::MAX)
+        .max_instances(u32::MAX)
+        .max_catch_up(u32::MAX)
+        .priority(i32::MIN)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn after_shutdown_everything_says_so() {
+    let scheduler = Scheduler::new();
+    let job = scheduler.add(every(SECOND), || async {}).id("job").await.unwrap();
+    scheduler.shutdown().await;
+    for error in [
+        scheduler.add(now(), || async {}).await.unwrap_err(),
+        scheduler.add_once(now(), async { 1 }).await.unwrap_err(),
+        scheduler.add_all([scheduler.add(now(), || async {})]).await.unwrap_err(),
+        scheduler.pause().await.unwrap_err(),
+        scheduler.resume().await.unwrap_err(),
+        scheduler.remove_all().await.unwrap_err(),
+        job.run_now().await.unwrap_err(),
+        job.reschedule(every(SECOND)).await.unwrap_err(),
+        job.pause().await.unwrap_err(),
+        job.modify(|settings| settings).await.unwrap_err(),
+        job.get().await.unwrap_err(),
+    ] {
+        assert!(error.is_shut_down(), "{error:?}");
+    }
+    assert!(scheduler.jobs().await.unwrap().is_empty());
+    // A second shutdown is done at once and has the same report.
+    assert!(scheduler.shutdown().await.is_clean());
+}
+
+#[test]
+fn a_scheduler_made_outside_a_runtime_says_so_when_it_is_used() {
+    let scheduler = Scheduler::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        for error in [
+            scheduler.add(now(), || async {}).await.unwrap_err(),
+            scheduler.jobs().await.unwrap_err(),
+            scheduler.pause().await.unwrap_err(),
+            scheduler.job("x").get().await.unwrap_err(),
+            scheduler.on_event(Default::default(), |_| {}).unwrap_err(),
+        ] {
+            assert!(error.is_no_runtime(), "{error:?}");
+            says(&error, &["outside a Tokio runtime", "Scheduler::new()"]);
+        }
+        assert!(scheduler.shutdown().await.is_clean());
+    });
+    assert!(futures::FutureExt::now_or_never(Scheduler::builder().start()).unwrap().unwrap_err().is_no_runtime());
+}
