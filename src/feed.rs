@@ -27,6 +27,9 @@ struct Feed<T> {
     queue: VecDeque<T>,
     capacity: usize,
     lost: u64,
+    /// Whether the receiver was told of a loss last: then it gets an item, lest a receiver that is
+    /// always too slow hears of nothing but its losses.
+    told: bool,
     waker: Option<Waker>,
     sender_gone: bool,
     receiver_gone: bool,
@@ -37,6 +40,7 @@ pub(crate) fn feed<T>(capacity: usize) -> (FeedSender<T>, FeedReceiver<T>) {
         queue: VecDeque::new(),
         capacity: capacity.max(1),
         lost: 0,
+        told: false,
         waker: None,
         sender_gone: false,
         receiver_gone: false,
@@ -89,10 +93,12 @@ impl<T> Stream for FeedReceiver<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Fed<T>>> {
         let mut feed = lock(&self.0);
-        if feed.lost > 0 {
+        if feed.lost > 0 && !feed.told {
+            feed.told = true;
             return Poll::Ready(Some(Fed::Lost(std::mem::take(&mut feed.lost))));
         }
         if let Some(item) = feed.queue.pop_front() {
+            feed.told = false;
             return Poll::Ready(Some(Fed::Item(item)));
         }
         if feed.sender_gone {
@@ -131,6 +137,20 @@ mod tests {
         drop(sender);
         let got: Vec<_> = receiver.by_ref().collect().now_or_never().expect("the sender is gone");
         assert_eq!(got, [Fed::Lost(3), Fed::Item(4), Fed::Item(5)]);
+    }
+
+    #[test]
+    fn a_receiver_that_is_always_too_slow_still_gets_items() {
+        let (sender, mut receiver) = feed(2);
+        let mut got = Vec::new();
+        for item in 0..40 {
+            sender.send(item);
+            if item % 5 == 4 {
+                got.push(receiver.next().now_or_never().flatten().expect("something was sent"));
+            }
+        }
+        let items: Vec<_> = got.into_iter().filter(|fed| matches!(fed, Fed::Item(_))).collect();
+        assert_eq!(items, [Fed::Item(8), Fed::Item(18), Fed::Item(28), Fed::Item(38)]);
     }
 
     #[test]

@@ -149,6 +149,8 @@ async fn options_out_of_range() {
     says(&error, &["max_instances(0)", "1 or more"]);
     let error = scheduler.add(every(SECOND), || async {}).max_catch_up(0).await.unwrap_err();
     says(&error, &["max_catch_up(0)"]);
+    let error = Scheduler::builder().event_buffer(0).start().await.unwrap_err();
+    says(&error, &["event_buffer(0)", "1 or more"]);
     assert!(Scheduler::builder().max_instances(0).start().await.unwrap_err().is_invalid_option());
     let job = scheduler.add(every(SECOND), || async {}).await.unwrap();
     let error = job.modify(|settings| settings.max_instances(0)).await.unwrap_err();

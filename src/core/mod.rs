@@ -382,6 +382,9 @@ impl<P: Payload> Core<P> {
 
     /// The job that has this id now.
     pub(crate) fn find(&self, id: &JobId) -> Result<Added<P>, Error> {
+        if self.closed {
+            return Err(shut_down());
+        }
         let slot = self.slot_of(id).ok_or_else(|| {
             Error::unknown_job(format!("there is no job `{id}`: `jobs()` lists those there are"))
         })?;

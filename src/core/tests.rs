@@ -162,10 +162,10 @@ impl Shell {
 
     fn cover(&mut self, what: &What) {
         match what {
-            What::Executed(run) | What::Failed(run) | What::Cancelled(run) | What::Abandoned(run) => {
-                if !run.on_request {
-                    *self.covered.entry(run.fire_time).or_default() += 1;
-                }
+            What::Executed(run) | What::Failed(run) | What::Cancelled(run) | What::Abandoned(run)
+                if !run.on_request =>
+            {
+                *self.covered.entry(run.fire_time).or_default() += 1;
             }
             What::Missed { run: Some(run), .. } | What::Skipped { run: Some(run), .. }
                 if self.on_request.contains(run) => {}

@@ -97,7 +97,9 @@ impl Driver {
             }
             if !self.due.is_empty() {
                 self.fire();
-                tokio::task::yield_now().await;
+                if !self.due.is_empty() {
+                    step_aside().await;
+                }
                 continue;
             }
             // Every branch is cancel safe: what one of them takes, it hands over in the same poll.
@@ -287,6 +289,23 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.stop();
     }
+}
+
+/// Lets others run.
+///
+/// Tokio's `yield_now` leaves the task with its worker until that looks for work again. If what the
+/// driver just spawned there blocks the thread, the driver is stuck behind it; woken like this, it
+/// is in the queue that other workers steal from.
+async fn step_aside() {
+    let mut stepped = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut stepped, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Everything that has expired; waits until something has.

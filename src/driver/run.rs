@@ -75,6 +75,7 @@ impl Supervisor for RunGuard {
         }
         self.started_at = Some(now);
         self.span = tracing::debug_span!(
+            target: "punctual",
             "run",
             job = %self.start.job,
             run = %self.start.run.id,

@@ -20,7 +20,7 @@ use crate::{
     error::Error,
     event::{Event, EventFilter, EventKind, KindSet, What},
     feed::{FeedReceiver, FeedSender, feed},
-    job::{JobOptions, Run},
+    job::{JobOptions, Outcome, Run, SkipReason},
     scheduler::{Owner, ShutdownReport},
     trigger::Trigger,
 };
@@ -232,8 +232,17 @@ impl Shared {
 
     /// The driver is done, or was dropped with its runtime: nothing will start any more.
     pub(super) fn stop(&self) {
+        // Dropped when the lock is free: they hold the user's work.
+        let mut after = Vec::new();
         self.with(|state, now| {
             state.core.close(now);
+            // What the driver had not launched yet, nobody will.
+            for start in std::mem::take(&mut state.core.out.starts) {
+                let outcome = Outcome::Skipped(SkipReason::Shutdown);
+                let finish = Finish { started_at: None, late_by: Duration::ZERO, outcome };
+                state.core.finish(start.run, finish, now);
+                after.push(start);
+            }
             state.core.note(now, What::ShutDown);
         });
         self.stopped.cancel();

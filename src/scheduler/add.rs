@@ -18,7 +18,7 @@ use crate::{
     feed::feed,
     job::{JobId, JobOptions, Labels, OnConflict, option_setters},
     task::Value,
-    trigger::Trigger,
+    trigger::{Trigger, rfc3339},
 };
 
 /// A job that is added when this is awaited; made by [`Scheduler::add`](super::Scheduler::add) and
@@ -159,7 +159,8 @@ pub(super) fn anchor(
     let anchored = trigger.anchored(now, shared.zone)?;
     let first = anchored.first(now)?.ok_or_else(|| {
         Error::no_fire_time(format!(
-            "the trigger `{anchored}` never fires from {now} on: check its pattern and its end"
+            "the trigger `{anchored}` never fires from {} on: check its pattern and its end",
+            rfc3339(now)
         ))
     })?;
     Ok((anchored, first, trigger.is_elapsed_time()))

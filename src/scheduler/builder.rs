@@ -81,6 +81,9 @@ impl SchedulerBuilder {
 
     /// Sets how many events are kept for each listener, and runs for each stream of runs, before
     /// the oldest are thrown away and the listener is told that it lagged. Default: 1024, at least 1.
+    ///
+    /// One command may cause many events (`add_all` one per job): a listener that must see all of
+    /// them wants a filter, or room for them.
     pub fn event_buffer(mut self, events: usize) -> Self {
         self.buffer = events;
         self
@@ -111,6 +114,11 @@ impl SchedulerBuilder {
     /// That there is no runtime, that an option is out of range or that the zone is unknown.
     pub async fn start(mut self) -> Result<Scheduler, Error> {
         self.defaults.validate()?;
+        if self.buffer == 0 {
+            return Err(Error::invalid_option(
+                "event_buffer(0) would keep no event for any listener: use 1 or more",
+            ));
+        }
         self.zone = Ok(self.zone?);
         let scheduler = start(self);
         scheduler.shared.runtime()?;

@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt as _};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
     event::{Event, What},
@@ -80,7 +80,7 @@ pub(super) fn call(
     runtime: &Handle,
     mut events: Events,
     mut callback: impl FnMut(Event) + Send + 'static,
-) {
+) -> JoinHandle<()> {
     runtime.spawn(async move {
         while let Some(event) = events.next().await {
             let sequence = event.sequence;
@@ -88,5 +88,5 @@ pub(super) fn call(
                 tracing::error!(target: "punctual", sequence, "an event callback panicked");
             }
         }
-    });
+    })
 }

@@ -9,6 +9,8 @@ mod shutdown;
 
 use std::{fmt, sync::Arc};
 
+use tokio::task::JoinHandle;
+
 pub use self::{
     add::{Add, AddFuture},
     builder::SchedulerBuilder,
@@ -251,6 +253,9 @@ impl Scheduler {
     /// Calls `callback` with everything that passes the filter, in order, from a task of its own
     /// that ends with the scheduler. A panic in it is logged and costs that event alone.
     ///
+    /// The handle is that task's: awaiting it after a shutdown waits for the last event, aborting
+    /// it ends the listening, and dropping it does nothing.
+    ///
     /// # Errors
     ///
     /// That the scheduler has no runtime.
@@ -258,10 +263,9 @@ impl Scheduler {
         &self,
         filter: EventFilter,
         callback: impl FnMut(Event) + Send + 'static,
-    ) -> Result<(), Error> {
+    ) -> Result<JoinHandle<()>, Error> {
         let runtime = self.shared.runtime()?;
-        events::call(runtime, self.events_matching(filter), callback);
-        Ok(())
+        Ok(events::call(runtime, self.events_matching(filter), callback))
     }
 
     /// Shuts the scheduler down when awaited: no new runs; going ones may finish within a time,

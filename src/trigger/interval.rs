@@ -29,9 +29,10 @@ impl Interval {
             )
         };
         let nanos = period.ok_or_else(too_long)?;
+        let period_ms = i64::try_from(nanos / NANOS).map_err(|_| too_long())?;
         if nanos < NANOS {
             return Err(Error::invalid_trigger(format!(
-                "a period of {} ms is not positive and whole: the shortest is 1 ms",
+                "a period of {} ms is too short: the shortest is 1 ms",
                 nanos as f64 / NANOS as f64
             )));
         }
@@ -42,7 +43,6 @@ impl Interval {
                 nanos / NANOS
             )));
         }
-        let period_ms = i64::try_from(nanos / NANOS).map_err(|_| too_long())?;
         Ok(Interval { period_ms, immediate: false })
     }
 

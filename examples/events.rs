@@ -1,0 +1,125 @@
+//! Ways to hear of what happens: `tracing`, a callback, a stream with a filter; and what a listener is
+//! told that is too slow.
+//!
+//! ```text
+//! cargo run --example events
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal as _,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use punctual::{
+    BoxError, EventFilter, EventKind, Scheduler, What,
+    trigger::{after, every},
+};
+use tokio::{sync::oneshot, time::sleep};
+use tracing::Level;
+use tracing_subscriber::{
+    Layer as _, filter::filter_fn, fmt::format::FmtSpan, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    log();
+
+    // A callback, set before the start so that it misses nothing. It counts the fates of fire times
+    // and hands the counts over at the last event.
+    let kinds = [EventKind::Executed, EventKind::Failed, EventKind::Skipped, EventKind::ShutDown];
+    let (sender, counted) = oneshot::channel();
+    let mut sender = Some(sender);
+    let mut counts = BTreeMap::new();
+    let scheduler = Scheduler::builder()
+        // How many events are kept for each listener: few, so that one falls behind.
+        .event_buffer(16)
+        .on_event(EventFilter::new().kinds(kinds), move |event| {
+            if event.what.kind() != EventKind::ShutDown {
+                *counts.entry(format!("{:?}", event.what.kind())).or_insert(0) += 1;
+            } else if let Some(sender) = sender.take() {
+                // If main failed, nobody waits for it.
+                let _ = sender.send(std::mem::take(&mut counts));
+            }
+        })
+        .start()
+        .await?;
+
+    // A stream with a filter. What does not pass costs nothing, and never makes the stream lag.
+    let trouble = EventFilter::new().kinds([EventKind::Failed, EventKind::Skipped]);
+    let mut trouble = scheduler.events_matching(trouble);
+    let alerts = tokio::spawn(async move {
+        let mut alerts = 0;
+        while let Some(event) = trouble.next().await {
+            println!("ALERT {event}");
+            alerts += 1;
+        }
+        alerts
+    });
+
+    // A listener that takes its time. The scheduler waits for none: the oldest events make room for
+    // the newest, and `Lagged` says how many are gone.
+    let mut everything = scheduler.events();
+    let slow = tokio::spawn(async move {
+        let mut lost = 0;
+        while let Some(event) = everything.next().await {
+            if let What::Lagged { missed } = event.what {
+                println!("SLOW  {event}");
+                lost += missed;
+            } else {
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        lost
+    });
+
+    // Work that succeeds, then fails, then panics. A panic is the failure of its run, and nobody
+    // else's trouble.
+    static INVOICES: AtomicU32 = AtomicU32::new(1);
+    scheduler
+        .add(every(Duration::from_millis(200)).times(3), || async {
+            let invoice = INVOICES.fetch_add(1, Relaxed);
+            tracing::info!(invoice, "sending");
+            match invoice {
+                1 => Ok(()),
+                2 => Err("the mail server is out to lunch"),
+                _ => panic!("an invoice without a customer"),
+            }
+        })
+        .id("invoices")
+        .await?;
+    // Work that is longer than its period.
+    scheduler
+        .add(every(Duration::from_millis(250)).times(3), || sleep(Duration::from_millis(300)))
+        .id("backup")
+        .await?;
+
+    // More events at once than are kept.
+    let reminders =
+        (1..=100).map(|n| scheduler.add(after(Duration::from_secs(3600 * n)), || async {}));
+    scheduler.add_all(reminders).await?;
+
+    sleep(Duration::from_millis(1200)).await;
+    // Streams and callbacks end with the scheduler.
+    scheduler.shutdown().await;
+    println!("the callback counted {:?}", counted.await?);
+    println!("the stream of trouble brought {} alerts", alerts.await?);
+    println!("the slow listener was told that it missed {} events", slow.await?);
+    Ok(())
+}
+
+/// Each run is a span, at level debug, closed with its outcome; what its work logs is inside. Each
+/// event is logged too: failed and missed runs as warnings, what happens to the scheduler at info,
+/// the rest at debug.
+fn log() {
+    let layer = tracing_subscriber::fmt::layer()
+        .with_span_events(FmtSpan::CLOSE)
+        .with_ansi(std::io::stdout().is_terminal())
+        .with_filter(filter_fn(|meta| meta.is_span() || *meta.level() <= Level::INFO));
+    tracing_subscriber::registry().with(layer).init();
+    // A service logs its panics, too. This one is logged inside the span of its run.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+}

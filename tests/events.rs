@@ -1,0 +1,122 @@
+//! Events: who sees what, in which order, and what happens to those who are slow.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use punctual::{
+    Event, EventFilter, EventKind, Scheduler, What,
+    trigger::{after, every},
+};
+use tokio::time::sleep;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_life_in_events() {
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let seen = all.clone();
+    let scheduler = Scheduler::builder()
+        .on_event(EventFilter::new(), move |event| seen.lock().unwrap().push(event))
+        .start()
+        .await
+        .unwrap();
+    let job = scheduler
+        .add(every(SECOND).times(9), || async { Err::<(), _>("no luck") })
+        .id("job")
+        .await
+        .unwrap();
+    sleep(SECOND + SECOND / 2).await;
+    job.pause().await.unwrap();
+    job.resume().await.unwrap();
+    job.modify(|settings| settings.priority(3)).await.unwrap();
+    scheduler.pause().await.unwrap();
+    sleep(2 * SECOND).await;
+    scheduler.resume().await.unwrap();
+    sleep(SECOND).await;
+    scheduler.remove_all().await.unwrap();
+    scheduler.shutdown().await;
+    sleep(SECOND).await;
+
+    use EventKind::*;
+    let events = all.lock().unwrap();
+    let kinds: Vec<_> = events.iter().map(|event| event.what.kind()).collect();
+    assert_eq!(
+        kinds,
+        [
+            Started, JobAdded, Submitted, Failed, JobPaused, JobResumed, JobModified, Paused,
+            Resumed, Coalesced, Submitted, Failed, Submitted, Failed, JobRemoved, AllJobsRemoved,
+            ShutDown
+        ],
+        "{events:#?}"
+    );
+    let sequence: Vec<_> = events.iter().map(|event| event.sequence).collect();
+    assert_eq!(sequence, (1..=events.len() as u64).collect::<Vec<_>>());
+    assert!(events.windows(2).all(|pair| pair[0].at <= pair[1].at));
+    let failed = events.iter().find(|event| event.what.kind() == Failed).unwrap().to_string();
+    assert!(failed.contains("job run 1") && failed.ends_with("failed: no luck"), "{failed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_passes_its_kinds_and_its_job_alone() {
+    let scheduler = Scheduler::new();
+    let executed = EventFilter::new().kinds([EventKind::Executed]).job("one");
+    let events = scheduler.events_matching(executed);
+    scheduler.add(every(SECOND), || async {}).id("one").await.unwrap();
+    scheduler.add(every(SECOND), || async {}).id("two").await.unwrap();
+    sleep(3 * SECOND + SECOND / 2).await;
+    scheduler.shutdown().await;
+    let events: Vec<Event> = events.collect().await;
+    assert_eq!(events.len(), 3);
+    for event in events {
+        assert!(matches!(&event.what, What::Executed(run) if run.job == *"one"), "{event}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_lags_is_told_how_many_it_missed() {
+    let scheduler = Scheduler::builder().event_buffer(10).start().await.unwrap();
+    let mut slow = scheduler.events_matching(EventFilter::new().kinds([EventKind::Executed]));
+    let mut add = scheduler.add(every(SECOND).times(100), || async {});
+    let mut runs = add.runs();
+    add.await.unwrap().await;
+    let lagged = slow.next().await.unwrap();
+    assert!(matches!(lagged.what, What::Lagged { missed: 90 }), "{lagged}");
+    assert!(matches!(&slow.next().await.unwrap().what, What::Executed(run) if run.id.to_string() == "91"));
+    assert_eq!(runs.next().await.unwrap().id.to_string(), "91");
+    assert_eq!(runs.lagged(), 90);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_panics_costs_that_event_alone() {
+    let scheduler = Scheduler::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let filter = EventFilter::new().kinds([EventKind::Executed]);
+    scheduler
+        .on_event(filter, move |event| {
+            let What::Executed(run) = event.what else { return };
+            log.lock().unwrap().push(run.id.to_string());
+            assert_ne!(run.id.to_string(), "2", "a callback may panic");
+        })
+        .unwrap();
+    scheduler.add(every(SECOND).times(4), || async {}).await.unwrap().await;
+    sleep(SECOND).await;
+    assert_eq!(*seen.lock().unwrap(), ["1", "2", "3", "4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_is_dropped_is_forgotten() {
+    let scheduler = Scheduler::new();
+    for _ in 0..1000 {
+        let mut events = scheduler.events();
+        let job = scheduler.add(after(SECOND), || async {}).await.unwrap();
+        assert_eq!(events.next().await.unwrap().what.kind(), EventKind::JobAdded);
+        job.await;
+    }
+    // An event stream taken from a scheduler that is gone ends at once.
+    scheduler.shutdown().await;
+    assert!(scheduler.events().next().await.is_none());
+}

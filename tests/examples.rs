@@ -1,0 +1,106 @@
+//! The examples do what they say, end by themselves, and have nothing to complain about.
+//!
+//! They run as processes and in real time, since they show what really happens on a real clock;
+//! all at once, so that together they take as long as the longest.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::{LazyLock, mpsc},
+    thread,
+    time::Duration,
+};
+
+/// Each example and a line that it prints when all went well.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("quickstart", "the cache holds 4096 entries"),
+    ("policies", "all        ran for 1.2"),
+    ("events", "the slow listener was told that it missed"),
+    ("testing", "all as expected"),
+    ("order_timeout", "every order ended exactly once"),
+];
+
+/// Far longer than any of them takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where cargo puts the examples, beside this test.
+static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let profile = test.ancestors().nth(2).expect("a test lies in deps, in a profile's directory");
+    let directory = profile.join("examples");
+    // `cargo test` builds examples first, but `cargo test --test examples` does not.
+    if EXAMPLES.iter().any(|(name, _)| !directory.join(executable(name)).exists()) {
+        let mut build = Command::new(env!("CARGO"));
+        build
+            .args(["build", "--quiet", "--examples", "--manifest-path"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .arg("--target-dir")
+            .arg(profile.parent().expect("a profile lies in the target directory"));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        let status = build.status().expect("cargo, which built this test, starts again");
+        assert!(status.success(), "the examples do not build");
+    }
+    directory
+});
+
+fn executable(name: &str) -> String {
+    format!("{name}{}", std::env::consts::EXE_SUFFIX)
+}
+
+fn example(name: &str) -> Command {
+    let mut command = Command::new(DIRECTORY.join(executable(name)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn check(name: &str, line: &str, output: Output) {
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(
+        output.status.success() && stdout.contains(line),
+        "{name}: {}, and it should print `{line}`\n--- stdout\n{stdout}\n--- stderr\n{stderr}",
+        output.status
+    );
+}
+
+#[test]
+fn the_examples_run_and_end_by_themselves() {
+    let (sender, ended) = mpsc::channel();
+    for &(name, line) in EXAMPLES {
+        let (mut command, sender) = (example(name), sender.clone());
+        thread::spawn(move || {
+            let output = command.output().expect("the example starts");
+            // The test may have failed meanwhile.
+            let _ = sender.send((name, line, output));
+        });
+    }
+    let mut waiting: Vec<_> = EXAMPLES.iter().map(|&(name, _)| name).collect();
+    while !waiting.is_empty() {
+        let (name, line, output) = ended
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("still running after {PATIENCE:?}: {waiting:?}"));
+        check(name, line, output);
+        waiting.retain(|&other| other != name);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_quickstart_stops_at_ctrl_c() {
+    let mut child = example("quickstart").spawn().expect("the example starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let mut until = |text: &str| {
+        let line = lines.find_map(|line| line.ok().filter(|line| line.contains(text)));
+        line.unwrap_or_else(|| panic!("the example ended without `{text}`"))
+    };
+    // It listens for the signal before the first poll is due.
+    until("anything new?");
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(status.expect("unix has a `kill`").success());
+    until("shutting down");
+    until("stopped: ");
+    assert!(child.wait().expect("the example can be waited for").success());
+}

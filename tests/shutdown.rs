@@ -1,0 +1,188 @@
+//! Shutting down really joins, and says what became of whom.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt as _, StreamExt as _};
+use punctual::{
+    Context, End, EventFilter, EventKind, Outcome, Scheduler, SkipReason, What,
+    trigger::{after, every, now},
+};
+use tokio::time::{Instant, sleep};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn the_report_says_which_was_which() {
+    let scheduler = Scheduler::builder().cancel_grace(2 * SECOND).start().await.unwrap();
+    scheduler.add(now(), || sleep(3 * SECOND)).id("quick").await.unwrap();
+    scheduler
+        .add(now(), |cx: Context| async move { cx.cancelled().await })
+        .id("polite")
+        .await
+        .unwrap();
+    let stubborn =
+        scheduler.add(now(), std::future::pending::<()>).id("stubborn").await.unwrap();
+    let never = scheduler.add(after(60 * SECOND), || async {}).await.unwrap();
+    sleep(SECOND).await;
+    let started = Instant::now();
+    let report = scheduler.shutdown().within(10 * SECOND).await;
+    assert_eq!(started.elapsed(), 12 * SECOND);
+    let jobs = |runs: &[punctual::Run]| -> Vec<String> {
+        runs.iter().map(|run| run.job.to_string()).collect()
+    };
+    assert_eq!(jobs(&report.finished), ["quick"]);
+    assert_eq!(jobs(&report.cancelled), ["polite"]);
+    assert_eq!(jobs(&report.dropped), ["stubborn"]);
+    assert!(report.abandoned.is_empty() && !report.is_clean());
+    assert!(matches!(stubborn.await, End::ShutDown));
+    assert!(matches!(never.await, End::ShutDown));
+    assert!(scheduler.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_as_soon_as_the_last_run_does() {
+    let scheduler = Scheduler::new();
+    scheduler.add(now(), || sleep(3 * SECOND)).await.unwrap();
+    sleep(SECOND).await;
+    let started = Instant::now();
+    assert!(scheduler.shutdown().await.is_clean());
+    assert_eq!(started.elapsed(), 2 * SECOND);
+    assert!(Scheduler::new().shutdown().await.is_clean());
+    assert_eq!(started.elapsed(), 2 * SECOND, "and at once if nothing is going");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_starts_once_it_has_begun_and_what_was_due_says_so() {
+    let scheduler = Scheduler::builder().paused().start().await.unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let fates = scheduler.events_matching(
+        EventFilter::new().kinds([EventKind::Skipped, EventKind::Executed]),
+    );
+    scheduler
+        .add(every(SECOND), move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async {}
+        })
+        .await
+        .unwrap();
+    sleep(3 * SECOND).await;
+    scheduler.shutdown().await;
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    let fates: Vec<_> = fates.collect().await;
+    let What::Skipped { fire_times, reason: SkipReason::Shutdown, .. } = fates[0].what else {
+        panic!("{fates:?}");
+    };
+    assert_eq!((fates.len(), fire_times.count), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_up_on_it_leaves_it_going_and_the_shortest_wait_counts() {
+    let scheduler = Scheduler::new();
+    let job = scheduler
+        .add(now(), std::future::pending::<()>)
+        .cancel_grace(Duration::ZERO)
+        .await
+        .unwrap();
+    sleep(SECOND).await;
+    let started = Instant::now();
+    assert!(tokio::time::timeout(SECOND, scheduler.shutdown().within(Duration::MAX)).await.is_err());
+    let (one, two) = tokio::join!(
+        scheduler.shutdown().within(3600 * SECOND).into_future(),
+        scheduler.shutdown().within(4 * SECOND).into_future(),
+    );
+    assert_eq!(started.elapsed(), 5 * SECOND);
+    assert_eq!((one.dropped.len(), two.dropped.len()), (1, 1));
+    assert!(matches!(job.await, End::ShutDown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_last_scheduler_lets_going_runs_finish() {
+    let scheduler = Scheduler::new();
+    let done = Arc::new(AtomicUsize::new(0));
+    let counted = done.clone();
+    let going = scheduler
+        .add(now(), move |cx: Context| async move {
+            sleep(3 * SECOND).await;
+            assert!(!cx.is_cancelled());
+            assert!(cx.scheduler().add(now(), || async {}).await.unwrap_err().is_shut_down());
+            counted.fetch_add(1, Ordering::SeqCst);
+        })
+        .await
+        .unwrap();
+    let waiting = scheduler.add(every(SECOND), || async {}).await.unwrap();
+    let clone = scheduler.clone();
+    sleep(SECOND / 2).await;
+    drop(scheduler);
+    assert!(waiting.get().await.is_ok(), "a clone is left");
+    drop(clone);
+    assert!(waiting.pause().await.unwrap_err().is_shut_down());
+    assert!(matches!(waiting.await, End::ShutDown));
+    let started = Instant::now();
+    assert!(matches!(going.await, End::ShutDown));
+    assert_eq!(started.elapsed(), 2 * SECOND + SECOND / 2);
+    assert_eq!(done.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_runtime_that_goes_away_resolves_every_handle() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let (scheduler, going, waiting, runs) = runtime.block_on(async {
+        let scheduler = Scheduler::new();
+        let mut add = scheduler.add(now(), std::future::pending::<()>);
+        let runs = add.runs();
+        let mut submitted = scheduler.events_matching(EventFilter::new().kinds([EventKind::Submitted]));
+        let going = add.await.unwrap();
+        let waiting = scheduler.add(after(SECOND), || async {}).await.unwrap();
+        submitted.next().await.unwrap();
+        (scheduler, going, waiting, runs)
+    });
+    drop(runtime);
+    assert!(matches!(waiting.now_or_never(), Some(End::ShutDown)));
+    // Its one run may have been dropped before the driver was.
+    assert!(matches!(going.now_or_never(), Some(End::ShutDown | End::Completed)));
+    let runs = runs.collect::<Vec<_>>().now_or_never().unwrap();
+    assert!(matches!(runs[0].outcome, Outcome::Cancelled | Outcome::Skipped(_)), "{runs:?}");
+    // Another runtime can wait for the shutdown, which is over.
+    let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    other.block_on(async {
+        assert!(scheduler.add(now(), || async {}).await.unwrap_err().is_shut_down());
+        scheduler.shutdown().await;
+    });
+}
+
+#[test]
+fn a_run_that_blocks_its_thread_is_abandoned_and_counted_once() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let scheduler = Scheduler::builder().cancel_grace(Duration::ZERO).start().await.unwrap();
+        let events = scheduler.events();
+        // A thread that is really blocked, for as long as the shutdown takes, is what is shown.
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let blocked = Arc::new(std::sync::Mutex::new(blocked));
+        let (started, mut has_started) = tokio::sync::mpsc::channel(1);
+        let job = scheduler
+            .add(now(), move || async move {
+                started.send(()).await.unwrap();
+                let _ = blocked.lock().unwrap().recv();
+            })
+            .await
+            .unwrap();
+        has_started.recv().await.unwrap();
+        let report = scheduler.shutdown().within(Duration::ZERO).await;
+        assert_eq!(report.abandoned.len(), 1, "{report}");
+        assert!(matches!(job.await, End::ShutDown));
+        drop(release);
+        let outcomes = events.filter(|event| {
+            let kind = event.what.kind();
+            std::future::ready(matches!(kind, EventKind::Abandoned | EventKind::Executed))
+        });
+        assert_eq!(outcomes.count().await, 1);
+    });
+}
