@@ -111,7 +111,12 @@ async fn hammer(scheduler: Scheduler, seed: u64, started: Arc<AtomicUsize>) {
         if jobs.len() > 30 {
             let job = jobs.swap_remove(dice.roll(30) as usize);
             job.cancel_token().cancel();
-            assert!(matches!(job.await, End::Cancelled | End::Replaced | End::Removed | End::Completed));
+            let waiting = job.clone();
+            let end = match tokio::time::timeout(Duration::from_secs(5), waiting).await {
+                Ok(end) => end,
+                Err(_) => panic!("{seed} {step}: {job:?} does not end: {:?}, token {:?}", job.get().await, job.cancel_token()),
+            };
+            assert!(matches!(end, End::Cancelled | End::Replaced | End::Removed | End::Completed));
         }
         sleep(Duration::from_millis(dice.roll(6))).await;
     }

@@ -158,8 +158,8 @@ struct Job<P> {
     semaphore: Semaphore,
     /// The first of its runs, which are linked through [`Going::sibling`].
     runs: Option<usize>,
-    /// A backlog that waits for the scheduler to be resumed, and the permit it keeps.
-    parked: Option<Box<(Permit, VecDeque<Due>)>>,
+    /// Backlogs that wait for the scheduler to be resumed, and the permits they keep.
+    parked: Vec<(Permit, VecDeque<Due>)>,
     elapsed: bool,
     once: bool,
     paused: bool,
@@ -340,7 +340,7 @@ impl<P: Payload> Core<P> {
             labels: new.labels,
             semaphore: Semaphore::default(),
             runs: None,
-            parked: None,
+            parked: Vec::new(),
             elapsed: new.elapsed,
             once: new.once,
             paused: new.paused,
@@ -634,7 +634,7 @@ impl<P: Payload> Core<P> {
         match going.backlog.pop_front() {
             Some(due) if self.paused => {
                 going.backlog.push_front(due);
-                job.parked = Some(Box::new((going.permit, going.backlog)));
+                job.parked.push((going.permit, going.backlog));
                 self.held.push(slot);
             }
             Some(due) => {
@@ -797,7 +797,7 @@ impl<P: Payload> Core<P> {
     fn wake_one(&mut self, slot: u32, now: DateTime<Utc>) {
         let Some(job) = self.jobs.get_mut(slot as usize) else { return };
         if !self.paused {
-            if let Some((permit, mut backlog)) = job.parked.take().map(|parked| *parked) {
+            for (permit, mut backlog) in std::mem::take(&mut job.parked) {
                 if let Some(due) = backlog.pop_front() {
                     let next = Submission { due, coalesced: 0, on_request: false, backlog };
                     self.start(slot, permit, next, now);
@@ -961,7 +961,7 @@ impl<P: Payload> Core<P> {
     fn call_off_waiting(&mut self, slot: u32, reason: SkipReason, now: DateTime<Utc>) {
         let job = &mut self.jobs[slot as usize];
         let mut waiting = Vec::new();
-        if let Some((permit, backlog)) = job.parked.take().map(|parked| *parked) {
+        for (permit, backlog) in std::mem::take(&mut job.parked) {
             job.semaphore.release(permit);
             waiting.push(backlog);
         }

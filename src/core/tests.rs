@@ -436,14 +436,23 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
     assert!(shell.core.named.is_empty(), "nor of their ids");
 }
 
+/// 3,000 cases, or as many as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => default,
+        None => ProptestConfig { cases: 3000, ..default },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn every_fire_time_has_exactly_one_fate(
         trigger in triggers(),
         options in options(),
-        ops in prop::collection::vec(ops(), 1..25),
+        ops in prop::collection::vec(ops(), 1..40),
     ) {
         live_through(&trigger, options, ops);
     }
@@ -618,4 +627,29 @@ fn jitter_is_the_same_for_whoever_computes_it_and_stays_before_the_next_fire() {
     // Four of five exceed the period and are cut.
     let cut = delays.iter().filter(|&&delay| delay == 999).count();
     assert!((700..900).contains(&cut), "{cut} of 1000 were cut");
+}
+
+#[test]
+fn backlogs_of_several_runs_wait_out_a_pause_together() {
+    let mut shell = Shell::new();
+    let options =
+        JobOptions { coalesce: Coalesce::All, max_instances: 2, ..JobOptions::default() };
+    let trigger = every(ms(1000)).starting_at(epoch() + ms(1000)).until(epoch() + ms(6000));
+    shell.add(&trigger.into_trigger().unwrap(), options, OnConflict::Error).unwrap();
+    shell.takes = ms(5000);
+    // Two outages of three fire times each: two runs, each with a backlog of two.
+    for _ in 0..2 {
+        shell.now += ms(3000);
+        shell.poll();
+    }
+    assert_eq!(shell.going.len(), 2);
+    shell.core.pause_all(shell.now).unwrap();
+    shell.advance(TimeDelta::minutes(1));
+    assert_eq!(shell.going.len(), 0, "nothing starts while it is paused");
+    shell.core.resume_all(shell.now).unwrap();
+    shell.settle();
+    shell.advance(TimeDelta::minutes(1));
+    shell.core.close(shell.now);
+    shell.check();
+    assert!(shell.core.jobs.is_empty());
 }
