@@ -70,27 +70,17 @@ fn report(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
         fires.iter().for_each(|&fire| line(&mut report, utc(fire)));
         return Ok(report);
     }
-    let Kind::Cron(cron) = trigger.kind() else {
-        unreachable!("`cron` makes a cron trigger")
-    };
+    let Kind::Cron(cron) = trigger.kind() else { unreachable!("`cron` makes a cron trigger") };
     let zone = cron.zone().unwrap_or(Tz::UTC);
     line(&mut report, cron.describe());
     for &fire in &fires {
-        let wall = fire
-            .with_timezone(&zone)
-            .format("%a %Y-%m-%d %H:%M:%S %Z (%:z)");
+        let wall = fire.with_timezone(&zone).format("%a %Y-%m-%d %H:%M:%S %Z (%:z)");
         line(&mut report, format_args!("{wall}  {}", utc(fire)));
     }
     match fires.len() {
         found if found == args.count => {}
-        0 => line(
-            &mut report,
-            format_args!("It never fires after {}.", utc(after)),
-        ),
-        found => line(
-            &mut report,
-            format_args!("It fires no more: {found} of {}.", args.count),
-        ),
+        0 => line(&mut report, format_args!("It never fires after {}.", utc(after))),
+        found => line(&mut report, format_args!("It fires no more: {found} of {}.", args.count)),
     }
     Ok(report)
 }

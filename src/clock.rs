@@ -36,6 +36,13 @@ pub(crate) struct Reading {
     pub(crate) elapsed: TimeDelta,
 }
 
+/// An instant by the wall clock and by Tokio's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) wall: DateTime<Utc>,
+    instant: Instant,
+}
+
 impl Clock {
     pub(crate) fn now(&self) -> DateTime<Utc> {
         match self {
@@ -64,17 +71,24 @@ impl Clock {
 
     /// When to look at something due at `due`: then, or a day hence if that is earlier. `spread`
     /// tells apart what is a day or more away. `None` if the clock stands still until it is moved.
-    pub(crate) fn deadline(&self, due: DateTime<Utc>, spread: u64) -> Option<Instant> {
+    pub(crate) fn deadline(&self, due: DateTime<Utc>, now: Now, spread: u64) -> Option<Instant> {
         #[cfg(feature = "testing")]
         if let Clock::Manual(clock) = self {
             if !clock.is_running() {
                 return None;
             }
         }
-        let wait = (due - self.now()).to_std().unwrap_or_default();
+        let wait = (due - now.wall).to_std().unwrap_or_default();
         let longest = LONGEST_WAIT - Duration::from_millis(spread.wrapping_mul(7919) % SPREAD_MS);
         // A wait of a day is cut short of it; an early look costs little and a late one is late.
-        Some(Instant::now() + if wait > longest { longest } else { wait })
+        Some(now.instant + if wait > longest { longest } else { wait })
+    }
+
+    /// Now, for setting any number of timers.
+    pub(crate) fn now_and_instant(&self) -> Now {
+        // A delay between the two readings makes timers early, and an early look does no harm.
+        let instant = Instant::now();
+        Now { wall: self.now(), instant }
     }
 
     /// Waits until somebody moved the clock by hand. Cancel safe.
@@ -200,7 +214,7 @@ mod tests {
         let clock = Clock::System(SystemClock::new());
         let far = clock.now() + TimeDelta::days(3650);
         let waits: Vec<_> = (0..3)
-            .filter_map(|spread| clock.deadline(far, spread))
+            .filter_map(|spread| clock.deadline(far, clock.now_and_instant(), spread))
             .map(|deadline| deadline - Instant::now())
             .collect();
         assert_eq!(waits.len(), 3);

@@ -51,11 +51,13 @@ impl JobId {
             Repr::Named(name) if name.is_empty() => {
                 Err(Error::invalid_option("the job's id is empty: use 1 to 255 bytes, or none"))
             }
-            Repr::Named(name) if name.len() > JobId::MAX_LEN => Err(Error::invalid_option(format!(
-                "a job's id of {} bytes is too long: use 1 to {} bytes",
-                name.len(),
-                JobId::MAX_LEN
-            ))),
+            Repr::Named(name) if name.len() > JobId::MAX_LEN => {
+                Err(Error::invalid_option(format!(
+                    "a job's id of {} bytes is too long: use 1 to {} bytes",
+                    name.len(),
+                    JobId::MAX_LEN
+                )))
+            }
             _ => Ok(()),
         }
     }

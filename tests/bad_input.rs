@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual::{
     Error, OnConflict, Scheduler,
-    trigger::{IntoTrigger, at, after, cron, every, now},
+    trigger::{IntoTrigger, after, at, cron, every, now},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -78,8 +78,7 @@ async fn periods_that_make_no_sense() {
 #[tokio::test]
 async fn bounds_that_make_no_sense() {
     let now = Utc::now();
-    let error =
-        refused(every(SECOND).starting_at(now).until(now - TimeDelta::seconds(1))).await;
+    let error = refused(every(SECOND).starting_at(now).until(now - TimeDelta::seconds(1))).await;
     assert!(error.is_invalid_trigger());
     says(&error, &["ends at", "before it starts at", "swap"]);
     says(&refused(every(SECOND).times(0)).await, &["times(0)", "1 or more"]);
@@ -136,8 +135,7 @@ async fn ids_out_of_range_or_taken() {
     let error = scheduler.add_all([add("new"), add(&"x".repeat(255))]).await.unwrap_err();
     assert!(error.is_duplicate_id());
     assert_eq!(scheduler.len(), 1, "all of them or none");
-    let error =
-        Scheduler::new().add_all([add("of another scheduler")]).await.unwrap_err();
+    let error = Scheduler::new().add_all([add("of another scheduler")]).await.unwrap_err();
     assert!(error.is_invalid_option());
 }
 
@@ -211,5 +209,10 @@ fn a_scheduler_made_outside_a_runtime_says_so_when_it_is_used() {
         }
         assert!(scheduler.shutdown().await.is_clean());
     });
-    assert!(futures::FutureExt::now_or_never(Scheduler::builder().start()).unwrap().unwrap_err().is_no_runtime());
+    assert!(
+        futures::FutureExt::now_or_never(Scheduler::builder().start())
+            .unwrap()
+            .unwrap_err()
+            .is_no_runtime()
+    );
 }

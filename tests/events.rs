@@ -46,8 +46,22 @@ async fn a_life_in_events() {
     assert_eq!(
         kinds,
         [
-            Started, JobAdded, Submitted, Failed, JobPaused, JobResumed, JobModified, Paused,
-            Resumed, Coalesced, Submitted, Failed, Submitted, Failed, JobRemoved, AllJobsRemoved,
+            Started,
+            JobAdded,
+            Submitted,
+            Failed,
+            JobPaused,
+            JobResumed,
+            JobModified,
+            Paused,
+            Resumed,
+            Coalesced,
+            Submitted,
+            Failed,
+            Submitted,
+            Failed,
+            JobRemoved,
+            AllJobsRemoved,
             ShutDown
         ],
         "{events:#?}"
@@ -84,7 +98,9 @@ async fn a_listener_that_lags_is_told_how_many_it_missed() {
     add.await.unwrap().await;
     let lagged = slow.next().await.unwrap();
     assert!(matches!(lagged.what, What::Lagged { missed: 90 }), "{lagged}");
-    assert!(matches!(&slow.next().await.unwrap().what, What::Executed(run) if run.id.to_string() == "91"));
+    assert!(
+        matches!(&slow.next().await.unwrap().what, What::Executed(run) if run.id.to_string() == "91")
+    );
     assert_eq!(runs.next().await.unwrap().id.to_string(), "91");
     assert_eq!(runs.lagged(), 90);
 }

@@ -95,11 +95,7 @@ async fn pausing_the_scheduler_keeps_fire_times_for_coalesce_and_grace() {
         let runs = add.runs();
         add.await.unwrap();
         scheduler.add(every(SECOND), all.work()).coalesce(Coalesce::All).await.unwrap();
-        scheduler
-            .add(after(SECOND), strict.work())
-            .misfire_grace_time(2 * SECOND)
-            .await
-            .unwrap();
+        scheduler.add(after(SECOND), strict.work()).misfire_grace_time(2 * SECOND).await.unwrap();
         runs
     };
     half().await;
@@ -196,8 +192,7 @@ async fn a_job_that_runs_once_yields_its_value_or_says_why_not() {
     assert!(removed.await.unwrap_err().is_cancelled());
 
     let past: DateTime<Utc> = "2020-01-01T00:00:00Z".parse().unwrap();
-    let missed =
-        scheduler.add_once(at(past), async {}).misfire_grace_time(SECOND).await.unwrap();
+    let missed = scheduler.add_once(at(past), async {}).misfire_grace_time(SECOND).await.unwrap();
     assert!(missed.await.unwrap_err().is_missed());
 
     let mut twice = scheduler.add_once(after(SECOND), async { 9 }).await.unwrap();
@@ -238,12 +233,7 @@ async fn a_handle_resolves_after_the_last_run_and_its_events() {
     }
     assert_eq!(
         seen,
-        [
-            EventKind::JobAdded,
-            EventKind::Submitted,
-            EventKind::JobRemoved,
-            EventKind::Executed
-        ]
+        [EventKind::JobAdded, EventKind::Submitted, EventKind::JobRemoved, EventKind::Executed]
     );
 }
 
@@ -258,8 +248,7 @@ async fn cancelling_is_seen_by_the_run_which_is_dropped_after_its_grace() {
         })
         .await
         .unwrap();
-    let mut add =
-        scheduler.add(now(), std::future::pending::<()>).cancel_grace(2 * SECOND);
+    let mut add = scheduler.add(now(), std::future::pending::<()>).cancel_grace(2 * SECOND);
     let stubborn_runs = add.runs();
     let stubborn = add.await.unwrap();
     sleep(SECOND).await;

@@ -26,8 +26,7 @@ async fn the_report_says_which_was_which() {
         .id("polite")
         .await
         .unwrap();
-    let stubborn =
-        scheduler.add(now(), std::future::pending::<()>).id("stubborn").await.unwrap();
+    let stubborn = scheduler.add(now(), std::future::pending::<()>).id("stubborn").await.unwrap();
     let never = scheduler.add(after(60 * SECOND), || async {}).await.unwrap();
     sleep(SECOND).await;
     let started = Instant::now();
@@ -62,9 +61,8 @@ async fn nothing_starts_once_it_has_begun_and_what_was_due_says_so() {
     let scheduler = Scheduler::builder().paused().start().await.unwrap();
     let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
-    let fates = scheduler.events_matching(
-        EventFilter::new().kinds([EventKind::Skipped, EventKind::Executed]),
-    );
+    let fates = scheduler
+        .events_matching(EventFilter::new().kinds([EventKind::Skipped, EventKind::Executed]));
     scheduler
         .add(every(SECOND), move || {
             counted.fetch_add(1, Ordering::SeqCst);
@@ -92,7 +90,9 @@ async fn giving_up_on_it_leaves_it_going_and_the_shortest_wait_counts() {
         .unwrap();
     sleep(SECOND).await;
     let started = Instant::now();
-    assert!(tokio::time::timeout(SECOND, scheduler.shutdown().within(Duration::MAX)).await.is_err());
+    assert!(
+        tokio::time::timeout(SECOND, scheduler.shutdown().within(Duration::MAX)).await.is_err()
+    );
     let (one, two) = tokio::join!(
         scheduler.shutdown().within(3600 * SECOND).into_future(),
         scheduler.shutdown().within(4 * SECOND).into_future(),
@@ -132,12 +132,17 @@ async fn dropping_the_last_scheduler_lets_going_runs_finish() {
 
 #[test]
 fn a_runtime_that_goes_away_resolves_every_handle() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
     let (scheduler, going, waiting, runs) = runtime.block_on(async {
         let scheduler = Scheduler::new();
         let mut add = scheduler.add(now(), std::future::pending::<()>);
         let runs = add.runs();
-        let mut submitted = scheduler.events_matching(EventFilter::new().kinds([EventKind::Submitted]));
+        let mut submitted =
+            scheduler.events_matching(EventFilter::new().kinds([EventKind::Submitted]));
         let going = add.await.unwrap();
         let waiting = scheduler.add(after(SECOND), || async {}).await.unwrap();
         submitted.next().await.unwrap();
@@ -159,7 +164,11 @@ fn a_runtime_that_goes_away_resolves_every_handle() {
 
 #[test]
 fn a_run_that_blocks_its_thread_is_abandoned_and_counted_once() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let scheduler = Scheduler::builder().cancel_grace(Duration::ZERO).start().await.unwrap();
         let events = scheduler.events();

@@ -22,7 +22,8 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
@@ -114,7 +115,11 @@ async fn hammer(scheduler: Scheduler, seed: u64, started: Arc<AtomicUsize>) {
             let waiting = job.clone();
             let end = match tokio::time::timeout(Duration::from_secs(5), waiting).await {
                 Ok(end) => end,
-                Err(_) => panic!("{seed} {step}: {job:?} does not end: {:?}, token {:?}", job.get().await, job.cancel_token()),
+                Err(_) => panic!(
+                    "{seed} {step}: {job:?} does not end: {:?}, token {:?}",
+                    job.get().await,
+                    job.cancel_token()
+                ),
             };
             assert!(matches!(end, End::Cancelled | End::Replaced | End::Removed | End::Completed));
         }
@@ -129,14 +134,24 @@ fn check(events: &[Event], started: usize) {
     let mut called = 0;
     let mut over: HashMap<JobId, u64> = HashMap::new();
     for (n, event) in events.iter().enumerate() {
-        assert_eq!(event.sequence, events[0].sequence + n as u64, "no event is lost or out of order");
+        assert_eq!(
+            event.sequence,
+            events[0].sequence + n as u64,
+            "no event is lost or out of order"
+        );
         let run = match &event.what {
             What::Submitted { run, job, .. } => {
                 assert!(submitted.insert(*run), "run {run} is submitted twice");
-                assert!(!over.contains_key(job) || job.to_string().len() < 3, "{event} after its job was over");
+                assert!(
+                    !over.contains_key(job) || job.to_string().len() < 3,
+                    "{event} after its job was over"
+                );
                 continue;
             }
-            What::Executed(run) | What::Failed(run) | What::Cancelled(run) | What::Abandoned(run) => {
+            What::Executed(run)
+            | What::Failed(run)
+            | What::Cancelled(run)
+            | What::Abandoned(run) => {
                 called += 1;
                 assert!(run.started_at.is_some());
                 let arranged = run.outcome.to_string().contains("as arranged");

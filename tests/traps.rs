@@ -209,7 +209,10 @@ async fn intervals_of_200_ms_and_1_9_s_keep_their_period() {
         let runs: Vec<Run> = runs.collect().await;
         assert_eq!(runs.len(), 50);
         assert!(runs.iter().all(|run| run.late_by.is_zero()));
-        assert_eq!(runs[49].fire_time - runs[0].fire_time, TimeDelta::milliseconds(49 * millis as i64));
+        assert_eq!(
+            runs[49].fire_time - runs[0].fire_time,
+            TimeDelta::milliseconds(49 * millis as i64)
+        );
         assert_eq!(started.elapsed(), 50 * period + Duration::from_millis(150));
     }
 }
@@ -437,9 +440,8 @@ async fn a_token_cancelled_at_the_very_instant_of_the_fire() {
     for order in 0..20 {
         let scheduler = Scheduler::new();
         let (count, work) = counter();
-        let skipped = scheduler.events_matching(
-            EventFilter::new().kinds([EventKind::Skipped, EventKind::Executed]),
-        );
+        let skipped = scheduler
+            .events_matching(EventFilter::new().kinds([EventKind::Skipped, EventKind::Executed]));
         let job = scheduler.add(after(SECOND), work).await.unwrap();
         let token = job.cancel_token();
         if order % 2 == 0 {
@@ -502,8 +504,7 @@ async fn handles_of_a_replaced_job_say_that_it_is_gone() {
 async fn an_outage_of_ten_years_is_one_run_and_one_record() {
     let clock = ManualClock::new(instant("2026-01-01T00:00:00Z"));
     let scheduler = Scheduler::builder().clock(clock.clone()).start().await.unwrap();
-    let mut coalesced =
-        scheduler.events_matching(EventFilter::new().kinds([EventKind::Coalesced]));
+    let mut coalesced = scheduler.events_matching(EventFilter::new().kinds([EventKind::Coalesced]));
     let mut add = scheduler.add(every(SECOND), || async {});
     let mut runs = add.runs();
     add.await.unwrap();

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    job::{Coalesce, Overlap},
+    job::{Coalesce, FireTimes, Overlap},
     trigger::{CustomTrigger, IntoTrigger, at, cron, custom, every},
 };
 
@@ -79,7 +79,12 @@ impl Shell {
         Some((trigger, first))
     }
 
-    fn add(&mut self, trigger: &Trigger, options: JobOptions, on_conflict: OnConflict) -> Option<JobKey> {
+    fn add(
+        &mut self,
+        trigger: &Trigger,
+        options: JobOptions,
+        on_conflict: OnConflict,
+    ) -> Option<JobKey> {
         let (trigger, first) = self.segment(trigger)?;
         let new = NewJob {
             id: Some("job".into()),
@@ -162,7 +167,10 @@ impl Shell {
 
     fn cover(&mut self, what: &What) {
         match what {
-            What::Executed(run) | What::Failed(run) | What::Cancelled(run) | What::Abandoned(run)
+            What::Executed(run)
+            | What::Failed(run)
+            | What::Cancelled(run)
+            | What::Abandoned(run)
                 if !run.on_request =>
             {
                 *self.covered.entry(run.fire_time).or_default() += 1;
@@ -182,9 +190,11 @@ impl Shell {
 
     /// The fire times of a stretch, by the newest trigger that has just so many there.
     fn stretch(&self, stretch: FireTimes) -> Vec<DateTime<Utc>> {
-        let mut candidates = self.segments.iter().rev().map(|segment| {
-            fire_times(&segment.trigger, stretch.first, stretch.last)
-        });
+        let mut candidates = self
+            .segments
+            .iter()
+            .rev()
+            .map(|segment| fire_times(&segment.trigger, stretch.first, stretch.last));
         candidates
             .find(|times| {
                 times.len() as u64 == stretch.count
@@ -232,7 +242,8 @@ impl Shell {
     fn check(&mut self) {
         let mut expected: BTreeMap<DateTime<Utc>, i64> = BTreeMap::new();
         for segment in &self.segments {
-            for t in fire_times(&segment.trigger, segment.first, segment.until.unwrap_or(self.now)) {
+            for t in fire_times(&segment.trigger, segment.first, segment.until.unwrap_or(self.now))
+            {
                 *expected.entry(t).or_default() += 1;
             }
         }
@@ -381,8 +392,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
             Op::RunNow => shell.core.run_now(key, now).map(drop),
             Op::Reschedule(trigger) => match shell.segment(&trigger) {
                 Some((trigger, first)) => {
-                    let done =
-                        shell.core.reschedule(key, trigger.clone(), first, false, now);
+                    let done = shell.core.reschedule(key, trigger.clone(), first, false, now);
                     if done.is_ok() {
                         // What the old trigger named up to now is settled by now.
                         shell.close_segment();
@@ -418,7 +428,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
         if let Err(error) = result {
             assert!(tolerable(&error), "{error}");
         }
-        if shell.core.live(key).is_err() {
+        if shell.core.info(key).is_err() {
             shell.close_segment();
         }
         shell.settle();
@@ -478,7 +488,7 @@ proptest! {
         // All that was named up to now has its fate; nothing later than the latest now has.
         let trigger = shell.segments[0].trigger.clone();
         let first = shell.segments[0].first;
-        if shell.core.live(key).is_ok() {
+        if shell.core.info(key).is_ok() {
             shell.core.close(shell.now);
         }
         shell.settle();
@@ -525,7 +535,10 @@ fn an_outage_of_ten_years_costs_no_more_than_one_of_a_minute() {
     for coalesce in [Coalesce::Latest, Coalesce::Earliest, Coalesce::All] {
         let (_, minute) = next_afters(TimeDelta::minutes(1), coalesce);
         let (took, decade) = next_afters(TimeDelta::days(3653), coalesce);
-        assert!(decade <= minute + 1, "{coalesce:?}: {decade} events after ten years, {minute} after a minute");
+        assert!(
+            decade <= minute + 1,
+            "{coalesce:?}: {decade} events after ten years, {minute} after a minute"
+        );
         assert!(took < Duration::from_millis(20), "{coalesce:?}: {took:?}");
     }
 }
@@ -551,9 +564,11 @@ fn after_ten_seconds(options: JobOptions) -> Vec<String> {
             Some(format!("missed {}-{}", second(fire_times.first), second(fire_times.last)))
         }
         What::Executed(run) => Some(format!("ran {}", second(run.fire_time))),
-        What::Skipped { fire_times, reason, .. } => {
-            Some(format!("skipped {}-{}: {reason}", second(fire_times.first), second(fire_times.last)))
-        }
+        What::Skipped { fire_times, reason, .. } => Some(format!(
+            "skipped {}-{}: {reason}",
+            second(fire_times.first),
+            second(fire_times.last)
+        )),
         _ => None,
     });
     fates.collect()
@@ -632,8 +647,7 @@ fn jitter_is_the_same_for_whoever_computes_it_and_stays_before_the_next_fire() {
 #[test]
 fn backlogs_of_several_runs_wait_out_a_pause_together() {
     let mut shell = Shell::new();
-    let options =
-        JobOptions { coalesce: Coalesce::All, max_instances: 2, ..JobOptions::default() };
+    let options = JobOptions { coalesce: Coalesce::All, max_instances: 2, ..JobOptions::default() };
     let trigger = every(ms(1000)).starting_at(epoch() + ms(1000)).until(epoch() + ms(6000));
     shell.add(&trigger.into_trigger().unwrap(), options, OnConflict::Error).unwrap();
     shell.takes = ms(5000);

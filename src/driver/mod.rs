@@ -25,7 +25,7 @@ pub(crate) use self::{
     shared::{Shared, State},
 };
 use crate::{
-    clock::{LONGEST_WAIT, StepWatch},
+    clock::{LONGEST_WAIT, Now, StepWatch},
     core::{Finish, JobKey, Start},
     job::{End, Outcome},
 };
@@ -121,12 +121,14 @@ impl Driver {
     /// Takes from the core what there is to do, sets timers and spawns runs.
     fn catch_up(&mut self) {
         let shared = self.shared.clone();
-        let (mut dirty, mut starts) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.starts));
+        let (mut dirty, mut starts) =
+            (std::mem::take(&mut self.dirty), std::mem::take(&mut self.starts));
         let (wakes, watches, shutdown) = shared.with(|state, _| {
             std::mem::swap(&mut dirty, &mut state.core.out.dirty);
             std::mem::swap(&mut starts, &mut state.core.out.starts);
             state.driver_knows = false;
-            let wakes: Vec<_> = dirty.iter().map(|&slot| (slot, state.core.wake_at(slot))).collect();
+            let wakes: Vec<_> =
+                dirty.iter().map(|&slot| (slot, state.core.wake_at(slot))).collect();
             (wakes, std::mem::take(&mut state.watches), state.shutdown.as_ref().map(|s| s.deadline))
         });
         dirty.clear();
@@ -142,7 +144,7 @@ impl Driver {
             });
             self.watches.push(Abortable::new(cancelled, watch.until));
         }
-        let now = shared.clock.now();
+        let now = shared.clock.now_and_instant();
         let before = self.due.len();
         for (slot, due) in wakes {
             self.arm(slot, due, now);
@@ -162,17 +164,17 @@ impl Driver {
     }
 
     /// Sets, moves or removes the timer of a slot.
-    fn arm(&mut self, slot: u32, due: Option<DateTime<Utc>>, now: DateTime<Utc>) {
+    fn arm(&mut self, slot: u32, due: Option<DateTime<Utc>>, now: Now) {
         let index = slot as usize;
         if index >= self.keys.len() {
             self.keys.resize(index + 1, None);
         }
         let deadline = match due {
-            Some(due) if due <= now => {
+            Some(due) if due <= now.wall => {
                 self.due.push_back(slot);
                 None
             }
-            Some(due) => self.shared.clock.deadline(due, slot.into()),
+            Some(due) => self.shared.clock.deadline(due, now, slot.into()),
             None => None,
         };
         match (deadline, self.keys[index].take()) {

@@ -260,7 +260,9 @@ impl State {
             LevelFilter::INFO => WARNED.union(INFORMED),
             _ => KindSet::ALL,
         };
-        self.listeners.iter().fold(traced, |kinds, listener| kinds.union(listener.filter.kind_set()))
+        self.listeners
+            .iter()
+            .fold(traced, |kinds, listener| kinds.union(listener.filter.kind_set()))
     }
 
     /// Empties the core's outbox of everything but what the driver does: what must keep its order

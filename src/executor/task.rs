@@ -1,13 +1,6 @@
 //! The async executor: a run is a Tokio task.
 
-use std::{
-    any::Any,
-    future::poll_fn,
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-};
+use std::{any::Any, future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
 
 use futures::FutureExt as _;
 
@@ -15,16 +8,24 @@ use super::Supervisor;
 use crate::{error::BoxError, job::Outcome};
 
 /// Runs `work` to its outcome, which the supervisor learns when the work is dropped, not earlier.
-pub(crate) async fn execute<S, F>(mut supervisor: S, work: impl FnOnce(&S) -> F)
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, as they came and as they are used"
+)]
+pub(crate) fn execute<S, F>(
+    mut supervisor: S,
+    work: impl FnOnce(&S) -> F,
+) -> impl Future<Output = ()>
 where
     S: Supervisor,
     F: Future<Output = Result<(), BoxError>>,
 {
-    if !supervisor.start() {
-        return;
+    async move {
+        if supervisor.start() {
+            let outcome = outcome(&supervisor, work).await;
+            supervisor.finish(outcome);
+        }
     }
-    let outcome = outcome(&supervisor, work).await;
-    supervisor.finish(outcome);
 }
 
 async fn outcome<S, F>(supervisor: &S, work: impl FnOnce(&S) -> F) -> Outcome
@@ -41,15 +42,16 @@ where
     let returned = match first {
         Poll::Ready(returned) => returned,
         Poll::Pending => {
-            let cancelled = supervisor.cancelled();
-            let out_of_grace = async {
+            let (cancelled, grace) = (supervisor.cancelled(), supervisor.cancel_grace());
+            // In a box, so that runs which end at once need no room for it.
+            let mut out_of_grace = Box::pin(async move {
                 cancelled.cancelled().await;
-                tokio::time::sleep(supervisor.cancel_grace()).await;
-            };
+                tokio::time::sleep(grace).await;
+            });
             tokio::select! {
                 biased;
                 returned = &mut body => returned,
-                () = out_of_grace => return Outcome::Cancelled,
+                () = &mut out_of_grace => return Outcome::Cancelled,
             }
         }
     };

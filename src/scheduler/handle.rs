@@ -113,10 +113,7 @@ impl Job {
     /// job.modify(|settings| settings.max_instances(3).name("ping")).await?;
     /// # Ok(()) }
     /// ```
-    pub async fn modify(
-        &self,
-        change: impl Fn(JobSettings) -> JobSettings,
-    ) -> Result<(), Error> {
+    pub async fn modify(&self, change: impl Fn(JobSettings) -> JobSettings) -> Result<(), Error> {
         loop {
             // The change is the user's code: it is called without the lock, on a copy.
             let (key, expected, labels) = self.with(|state, key, _| {
@@ -125,9 +122,9 @@ impl Job {
             })?;
             let options = JobOptions::clone(&expected);
             let JobSettings { options, labels } = change(JobSettings { options, labels });
-            let done = self.shared.try_with(|state, now| {
-                state.core.modify(key, &expected, options, labels, now)
-            })?;
+            let done = self
+                .shared
+                .try_with(|state, now| state.core.modify(key, &expected, options, labels, now))?;
             if done {
                 return Ok(());
             }

@@ -6,12 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    core::Filter,
-    driver::Shared,
-    error::Error,
-    job::JobInfo,
-};
+use crate::{core::Filter, driver::Shared, error::Error, job::JobInfo};
 
 /// How many slots are looked at under one lock.
 const PAGE: usize = 1024;

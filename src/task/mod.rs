@@ -186,7 +186,9 @@ impl<W: Work<M>, M: 'static> Entry for Repeated<W, M> {
             // A `clone` that panics poisons the lock, and the next run tries again.
             let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).clone();
             match work {
-                Some(work) => Either::Left(work.call(|| run.context()).map(WorkOutput::into_result)),
+                Some(work) => {
+                    Either::Left(work.call(|| run.context()).map(WorkOutput::into_result))
+                }
                 None => Either::Right(ready(Err(gone()))),
             }
         }));

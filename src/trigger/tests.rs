@@ -28,11 +28,7 @@ fn walk(trigger: &Trigger, from: DateTime<Utc>, n: usize) -> Vec<DateTime<Utc>> 
             break;
         };
         assert!(next > at, "{trigger}: {next} is not later than {at}");
-        assert_eq!(
-            trigger.last_at_or_before(next).unwrap(),
-            Some(next),
-            "{trigger} at {next}"
-        );
+        assert_eq!(trigger.last_at_or_before(next).unwrap(), Some(next), "{trigger} at {next}");
         fires.push(next);
         at = next;
     }
@@ -44,19 +40,12 @@ fn wall(build: Build<Cron>, zone: &str, from: &str, n: usize) -> Vec<String> {
     let zone: Tz = zone.parse().unwrap();
     walk(&trigger(build.in_tz(zone)), t(from), n)
         .iter()
-        .map(|fire| {
-            fire.with_timezone(&zone)
-                .format("%m-%d %H:%M%:z")
-                .to_string()
-        })
+        .map(|fire| fire.with_timezone(&zone).format("%m-%d %H:%M%:z").to_string())
         .collect()
 }
 
 fn utc(text: &str, from: &str, n: usize) -> Vec<String> {
-    walk(&trigger(text), t(from), n)
-        .iter()
-        .map(|t| t.format("%F %T").to_string())
-        .collect()
+    walk(&trigger(text), t(from), n).iter().map(|t| t.format("%F %T").to_string()).collect()
 }
 
 mod cron_text {
@@ -68,125 +57,38 @@ mod cron_text {
         for (text, fires) in [
             (
                 "*/20 9-10 * * *",
-                [
-                    "2026-01-01 09:00:00",
-                    "2026-01-01 09:20:00",
-                    "2026-01-01 09:40:00",
-                ],
+                ["2026-01-01 09:00:00", "2026-01-01 09:20:00", "2026-01-01 09:40:00"],
             ),
             (
                 "10-50/20 0 * * *",
-                [
-                    "2026-01-01 00:10:00",
-                    "2026-01-01 00:30:00",
-                    "2026-01-01 00:50:00",
-                ],
+                ["2026-01-01 00:10:00", "2026-01-01 00:30:00", "2026-01-01 00:50:00"],
             ),
             (
                 "30 15 10 * * *",
-                [
-                    "2026-01-01 10:15:30",
-                    "2026-01-02 10:15:30",
-                    "2026-01-03 10:15:30",
-                ],
+                ["2026-01-01 10:15:30", "2026-01-02 10:15:30", "2026-01-03 10:15:30"],
             ),
             (
                 "0 0 12 1 JAN,jul ? 2030-2099/9",
-                [
-                    "2030-01-01 12:00:00",
-                    "2030-07-01 12:00:00",
-                    "2039-01-01 12:00:00",
-                ],
+                ["2030-01-01 12:00:00", "2030-07-01 12:00:00", "2039-01-01 12:00:00"],
             ),
-            (
-                "0 0 * * 7",
-                [
-                    "2026-01-04 00:00:00",
-                    "2026-01-11 00:00:00",
-                    "2026-01-18 00:00:00",
-                ],
-            ),
-            (
-                "0 12 L * *",
-                [
-                    "2026-01-31 12:00:00",
-                    "2026-02-28 12:00:00",
-                    "2026-03-31 12:00:00",
-                ],
-            ),
-            (
-                "0 12 LW * *",
-                [
-                    "2026-01-30 12:00:00",
-                    "2026-02-27 12:00:00",
-                    "2026-03-31 12:00:00",
-                ],
-            ),
+            ("0 0 * * 7", ["2026-01-04 00:00:00", "2026-01-11 00:00:00", "2026-01-18 00:00:00"]),
+            ("0 12 L * *", ["2026-01-31 12:00:00", "2026-02-28 12:00:00", "2026-03-31 12:00:00"]),
+            ("0 12 LW * *", ["2026-01-30 12:00:00", "2026-02-27 12:00:00", "2026-03-31 12:00:00"]),
             // 15 February is a Sunday; 1 February, too, and 31 January a Saturday.
-            (
-                "0 0 15W * *",
-                [
-                    "2026-01-15 00:00:00",
-                    "2026-02-16 00:00:00",
-                    "2026-03-16 00:00:00",
-                ],
-            ),
+            ("0 0 15W * *", ["2026-01-15 00:00:00", "2026-02-16 00:00:00", "2026-03-16 00:00:00"]),
             (
                 "0 0 1W FEB,AUG *",
-                [
-                    "2026-02-02 00:00:00",
-                    "2026-08-03 00:00:00",
-                    "2027-02-01 00:00:00",
-                ],
+                ["2026-02-02 00:00:00", "2026-08-03 00:00:00", "2027-02-01 00:00:00"],
             ),
-            (
-                "0 0 31W * *",
-                [
-                    "2026-01-30 00:00:00",
-                    "2026-03-31 00:00:00",
-                    "2026-05-29 00:00:00",
-                ],
-            ),
-            (
-                "0 0 * * FRIL",
-                [
-                    "2026-01-30 00:00:00",
-                    "2026-02-27 00:00:00",
-                    "2026-03-27 00:00:00",
-                ],
-            ),
-            (
-                "0 0 * * 5#L",
-                [
-                    "2026-01-30 00:00:00",
-                    "2026-02-27 00:00:00",
-                    "2026-03-27 00:00:00",
-                ],
-            ),
+            ("0 0 31W * *", ["2026-01-30 00:00:00", "2026-03-31 00:00:00", "2026-05-29 00:00:00"]),
+            ("0 0 * * FRIL", ["2026-01-30 00:00:00", "2026-02-27 00:00:00", "2026-03-27 00:00:00"]),
+            ("0 0 * * 5#L", ["2026-01-30 00:00:00", "2026-02-27 00:00:00", "2026-03-27 00:00:00"]),
             (
                 "0 0 * * MON#5",
-                [
-                    "2026-03-30 00:00:00",
-                    "2026-06-29 00:00:00",
-                    "2026-08-31 00:00:00",
-                ],
+                ["2026-03-30 00:00:00", "2026-06-29 00:00:00", "2026-08-31 00:00:00"],
             ),
-            (
-                "@weekly",
-                [
-                    "2026-01-04 00:00:00",
-                    "2026-01-11 00:00:00",
-                    "2026-01-18 00:00:00",
-                ],
-            ),
-            (
-                "@Midnight",
-                [
-                    "2026-01-02 00:00:00",
-                    "2026-01-03 00:00:00",
-                    "2026-01-04 00:00:00",
-                ],
-            ),
+            ("@weekly", ["2026-01-04 00:00:00", "2026-01-11 00:00:00", "2026-01-18 00:00:00"]),
+            ("@Midnight", ["2026-01-02 00:00:00", "2026-01-03 00:00:00", "2026-01-04 00:00:00"]),
         ] {
             assert_eq!(utc(text, from, 3), fires, "{text}");
         }
@@ -241,20 +143,12 @@ mod cron_text {
     fn leap_days() {
         assert_eq!(
             utc("0 0 29 2 *", "2096-01-01T00:00:00Z", 3),
-            [
-                "2096-02-29 00:00:00",
-                "2104-02-29 00:00:00",
-                "2108-02-29 00:00:00"
-            ]
+            ["2096-02-29 00:00:00", "2104-02-29 00:00:00", "2108-02-29 00:00:00"]
         );
         let monday = trigger(cron("0 0 29 2 MON").dom_and_dow());
         assert_eq!(
             walk(&monday, t("2026-01-01T00:00:00Z"), 3),
-            [
-                t("2044-02-29T00:00:00Z"),
-                t("2072-02-29T00:00:00Z"),
-                t("2112-02-29T00:00:00Z")
-            ]
+            [t("2044-02-29T00:00:00Z"), t("2072-02-29T00:00:00Z"), t("2112-02-29T00:00:00Z")]
         );
         assert_eq!(
             monday.last_at_or_before(t("2044-02-28T00:00:00Z")).unwrap(),
@@ -264,19 +158,12 @@ mod cron_text {
 
     #[test]
     fn what_never_fires_has_no_fire_time() {
-        for text in [
-            "0 0 30 2 *",
-            "0 0 31 4,6,9,11 *",
-            "0 0 31W 2 *",
-            "0 0 0 29 2 ? 2027",
-        ] {
+        for text in ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 31W 2 *", "0 0 0 29 2 ? 2027"] {
             for zone in ["UTC", "America/New_York", "Pacific/Apia"] {
                 let never = trigger(cron(text).in_tz(zone));
-                for at in [
-                    DateTime::<Utc>::MIN_UTC,
-                    t("2026-01-01T00:00:00Z"),
-                    DateTime::<Utc>::MAX_UTC,
-                ] {
+                for at in
+                    [DateTime::<Utc>::MIN_UTC, t("2026-01-01T00:00:00Z"), DateTime::<Utc>::MAX_UTC]
+                {
                     assert_eq!(never.next_after(at).unwrap(), None, "{text}");
                     assert_eq!(never.last_at_or_before(at).unwrap(), None, "{text}");
                 }
@@ -319,20 +206,14 @@ mod cron_text {
             ("99999999999 * * * *", "minute 99999999999 is not in 0..=59"),
             ("0 0 * * 7L", "day of week `7L`"),
             ("0 0 * * 7#L", "day of week `7#L`"),
-            (
-                "0 0 * * L",
-                "day of week `L` does not say which day: write `6L`",
-            ),
+            ("0 0 * * L", "day of week `L` does not say which day: write `6L`"),
             ("0 0 * * MON#6", "day of week `MON#6`"),
             ("0 0 * * 1#2L", "day of week `1#2L`"),
             ("0 0 * * #2", "day of week `#2` does not say which day"),
             (", * * * *", "minute `,` has an empty item"),
             ("1,,2 * * * *", "minute `1,,2` has an empty item"),
             ("1, * * * *", "minute `1,` has an empty item"),
-            (
-                "MON * * * *",
-                "minute `MON`: `MON` is a name of another field",
-            ),
+            ("MON * * * *", "minute `MON`: `MON` is a name of another field"),
             ("0 0 JAN1 * *", "day of month `JAN1`"),
             (
                 "0 0 * jan5 *",
@@ -345,20 +226,11 @@ mod cron_text {
             ("*/90 * * * *", "minute `*/90`: the step is not in 1..=60"),
             ("*/0 * * * *", "minute `*/0`: the step is not in 1..=60"),
             ("*/x * * * *", "minute `*/x`"),
-            (
-                "5/10 * * * *",
-                "minute `5/10` has a step but no range: write `5-59/10`",
-            ),
+            ("5/10 * * * *", "minute `5/10` has a step but no range: write `5-59/10`"),
             ("/10 * * * *", "minute `/10` lacks a number"),
             ("-5 * * * *", "minute `-5` lacks a number"),
-            (
-                "0 0 0 1 1 ? */2",
-                "year `*/2` does not say from which year on",
-            ),
-            (
-                "0 0 0 1 1 ? 2030-2020",
-                "year `2030-2020` ends before it begins",
-            ),
+            ("0 0 0 1 1 ? */2", "year `*/2` does not say from which year on"),
+            ("0 0 0 1 1 ? 2030-2020", "year `2030-2020` ends before it begins"),
             ("* * * *", "it has 4 fields"),
             ("", "it has 0 fields"),
             ("5 , 10 * * * *", "minute `,` has an empty item"),
@@ -385,10 +257,7 @@ mod cron_text {
     fn zones_by_name() {
         let suggestion = |name: &str| name.into_time_zone().unwrap_err().to_string();
 
-        assert_eq!(
-            "Europe/Berlin".into_time_zone().unwrap(),
-            Tz::Europe__Berlin
-        );
+        assert_eq!("Europe/Berlin".into_time_zone().unwrap(), Tz::Europe__Berlin);
         for (name, known) in [
             ("Europe/Berln", "`Europe/Berlin`"),
             ("europe/berlin", "`Europe/Berlin`"),
@@ -411,16 +280,9 @@ mod cron_text {
         assert_eq!(cron_of(cron(text)), "0 9 * * * (Asia/Tokyo)");
         assert_eq!(cron_of(cron(text).in_tz(Tz::UTC)), "0 9 * * * (UTC)");
 
-        let anchored = |text: &str| {
-            trigger(text)
-                .anchored(Utc::now(), Tz::Europe__Paris)
-                .unwrap()
-        };
+        let anchored = |text: &str| trigger(text).anchored(Utc::now(), Tz::Europe__Paris).unwrap();
         assert_eq!(anchored(text).to_string(), "0 9 * * * (Asia/Tokyo)");
-        assert_eq!(
-            anchored("0 9 * * *").to_string(),
-            "0 9 * * * (Europe/Paris)"
-        );
+        assert_eq!(anchored("0 9 * * *").to_string(), "0 9 * * * (Europe/Paris)");
     }
 
     #[test]
@@ -431,10 +293,7 @@ mod cron_text {
             words("CRON_TZ=Europe/Berlin 30 8 * * SUN"),
             "At 08:30, on Sunday, in Europe/Berlin"
         );
-        assert_eq!(
-            words("0 0 LW * *"),
-            "At 00:00, on the last weekday of the month"
-        );
+        assert_eq!(words("0 0 LW * *"), "At 00:00, on the last weekday of the month");
         assert_eq!(words("0 0 L * *"), "At 00:00, on the last day of the month");
         // A list with a step is not "every 5 minutes".
         assert_eq!(words("0-10/5 3 * * *"), "At minute 0, 5, and 10, of hour 3");
@@ -457,49 +316,25 @@ mod daylight_saving {
         let fires = |build| wall(build, NEW_YORK, "2026-03-07T17:00:00Z", 2);
 
         // Fixed-time: once, at the first instant after the gap.
-        assert_eq!(
-            fires(cron("30 2 * * *")),
-            ["03-08 03:00-04:00", "03-09 02:30-04:00"]
-        );
-        assert_eq!(
-            fires(cron("0,30 2 * * *")),
-            ["03-08 03:00-04:00", "03-09 02:00-04:00"]
-        );
-        assert_eq!(
-            fires(cron("30 2,14 * * *")),
-            ["03-07 14:30-05:00", "03-08 03:00-04:00"]
-        );
-        assert_eq!(
-            fires(cron("0 2,3 * * *")),
-            ["03-08 03:00-04:00", "03-09 02:00-04:00"]
-        );
+        assert_eq!(fires(cron("30 2 * * *")), ["03-08 03:00-04:00", "03-09 02:30-04:00"]);
+        assert_eq!(fires(cron("0,30 2 * * *")), ["03-08 03:00-04:00", "03-09 02:00-04:00"]);
+        assert_eq!(fires(cron("30 2,14 * * *")), ["03-07 14:30-05:00", "03-08 03:00-04:00"]);
+        assert_eq!(fires(cron("0 2,3 * * *")), ["03-08 03:00-04:00", "03-09 02:00-04:00"]);
         assert_eq!(fires(cron("* 30 2 * * *"))[0], "03-08 03:00-04:00");
         assert_eq!(
             fires(cron("30 2 * * *").gap(Gap::Skip)),
             ["03-09 02:30-04:00", "03-10 02:30-04:00"]
         );
         // Wild: none in the gap.
-        assert_eq!(
-            fires(cron("*/30 2 * * *")),
-            ["03-09 02:00-04:00", "03-09 02:30-04:00"]
-        );
+        assert_eq!(fires(cron("*/30 2 * * *")), ["03-09 02:00-04:00", "03-09 02:30-04:00"]);
         assert_eq!(
             fires(cron("*/30 2 * * *").gap(Gap::Next)),
             ["03-08 03:00-04:00", "03-09 02:00-04:00"]
         );
         // The rest of the day is none of the gap's business.
-        assert_eq!(
-            fires(cron("0 1 * * *")),
-            ["03-08 01:00-05:00", "03-09 01:00-04:00"]
-        );
-        assert_eq!(
-            fires(cron("0 3 * * *")),
-            ["03-08 03:00-04:00", "03-09 03:00-04:00"]
-        );
-        assert_eq!(
-            fires(cron("0 9 * * *")),
-            ["03-08 09:00-04:00", "03-09 09:00-04:00"]
-        );
+        assert_eq!(fires(cron("0 1 * * *")), ["03-08 01:00-05:00", "03-09 01:00-04:00"]);
+        assert_eq!(fires(cron("0 3 * * *")), ["03-08 03:00-04:00", "03-09 03:00-04:00"]);
+        assert_eq!(fires(cron("0 9 * * *")), ["03-08 09:00-04:00", "03-09 09:00-04:00"]);
     }
 
     #[test]
@@ -512,9 +347,7 @@ mod daylight_saving {
             [after_gap, t("2026-03-08T07:30:00Z")]
         );
         assert_eq!(
-            trigger
-                .last_at_or_before(after_gap - TimeDelta::nanoseconds(1))
-                .unwrap(),
+            trigger.last_at_or_before(after_gap - TimeDelta::nanoseconds(1)).unwrap(),
             Some(t("2026-03-07T08:30:00Z"))
         );
     }
@@ -523,56 +356,32 @@ mod daylight_saving {
     fn fold() {
         let fires = |build| wall(build, NEW_YORK, "2026-10-31T16:00:00Z", 3);
 
-        let (first, last, day_after) = (
-            "11-01 01:30-04:00",
-            "11-01 01:30-05:00",
-            "11-02 01:30-05:00",
-        );
+        let (first, last, day_after) =
+            ("11-01 01:30-04:00", "11-01 01:30-05:00", "11-02 01:30-05:00");
         assert_eq!(fires(cron("30 1 * * *"))[..2], [first, day_after]);
-        assert_eq!(
-            fires(cron("30 1 * * *").fold(Fold::Last))[..2],
-            [last, day_after]
-        );
-        assert_eq!(
-            fires(cron("30 1 * * *").fold(Fold::Both)),
-            [first, last, day_after]
-        );
-        assert_eq!(
-            fires(cron("30 */1 * * *").fold(Fold::First))[..1],
-            ["10-31 12:30-04:00"]
-        );
+        assert_eq!(fires(cron("30 1 * * *").fold(Fold::Last))[..2], [last, day_after]);
+        assert_eq!(fires(cron("30 1 * * *").fold(Fold::Both)), [first, last, day_after]);
+        assert_eq!(fires(cron("30 */1 * * *").fold(Fold::First))[..1], ["10-31 12:30-04:00"]);
         // Wild: both passes.
         assert_eq!(
             fires(cron("*/30 1 * * *")),
-            [
-                "11-01 01:00-04:00",
-                "11-01 01:30-04:00",
-                "11-01 01:00-05:00"
-            ]
+            ["11-01 01:00-04:00", "11-01 01:30-04:00", "11-01 01:00-05:00"]
         );
         // Shown once.
-        assert_eq!(
-            fires(cron("0 2 * * *"))[..2],
-            ["11-01 02:00-05:00", "11-02 02:00-05:00"]
-        );
+        assert_eq!(fires(cron("0 2 * * *"))[..2], ["11-01 02:00-05:00", "11-02 02:00-05:00"]);
     }
 
     #[test]
     fn from_between_the_passes_of_a_fold() {
         let next = |fold, at| {
-            trigger(cron("30 1 * * *").in_tz(NEW_YORK).fold(fold))
-                .next_after(t(at))
-                .unwrap()
+            trigger(cron("30 1 * * *").in_tz(NEW_YORK).fold(fold)).next_after(t(at)).unwrap()
         };
 
         let first = t("2026-11-01T05:30:00Z");
         let last = t("2026-11-01T06:30:00Z");
         let day_after = t("2026-11-02T06:30:00Z");
-        for between in [
-            "2026-11-01T05:30:00Z",
-            "2026-11-01T05:45:00Z",
-            "2026-11-01T06:29:59.999Z",
-        ] {
+        for between in ["2026-11-01T05:30:00Z", "2026-11-01T05:45:00Z", "2026-11-01T06:29:59.999Z"]
+        {
             assert_eq!(next(Fold::First, between), Some(day_after), "{between}");
             assert_eq!(next(Fold::Last, between), Some(last), "{between}");
             assert_eq!(next(Fold::Both, between), Some(last), "{between}");
@@ -584,14 +393,8 @@ mod daylight_saving {
     fn cairo_loses_midnight() {
         let fires = |text| wall(cron(text), "Africa/Cairo", "2026-04-23T09:00:00Z", 2);
 
-        assert_eq!(
-            fires("0 12 * * *"),
-            ["04-23 12:00+02:00", "04-24 12:00+03:00"]
-        );
-        assert_eq!(
-            fires("0 0 * * *"),
-            ["04-24 01:00+03:00", "04-25 00:00+03:00"]
-        );
+        assert_eq!(fires("0 12 * * *"), ["04-23 12:00+02:00", "04-24 12:00+03:00"]);
+        assert_eq!(fires("0 0 * * *"), ["04-24 01:00+03:00", "04-25 00:00+03:00"]);
         assert_eq!(fires("30 0 24 4 *")[0], "04-24 01:00+03:00");
     }
 
@@ -601,19 +404,11 @@ mod daylight_saving {
 
         assert_eq!(
             fires("30 23 * * *"),
-            [
-                "02-17 23:30-02:00",
-                "02-18 23:30-03:00",
-                "02-19 23:30-03:00"
-            ]
+            ["02-17 23:30-02:00", "02-18 23:30-03:00", "02-19 23:30-03:00"]
         );
         assert_eq!(
             fires("0 0 * * *"),
-            [
-                "02-18 00:00-03:00",
-                "02-19 00:00-03:00",
-                "02-20 00:00-03:00"
-            ]
+            ["02-18 00:00-03:00", "02-19 00:00-03:00", "02-20 00:00-03:00"]
         );
     }
 
@@ -623,27 +418,15 @@ mod daylight_saving {
 
         assert_eq!(
             fires(cron("0 12 * * *")),
-            [
-                "12-29 12:00-10:00",
-                "12-31 00:00+14:00",
-                "12-31 12:00+14:00"
-            ]
+            ["12-29 12:00-10:00", "12-31 00:00+14:00", "12-31 12:00+14:00"]
         );
         assert_eq!(
             fires(cron("0 12 * * *").gap(Gap::Skip)),
-            [
-                "12-29 12:00-10:00",
-                "12-31 12:00+14:00",
-                "01-01 12:00+14:00"
-            ]
+            ["12-29 12:00-10:00", "12-31 12:00+14:00", "01-01 12:00+14:00"]
         );
         assert_eq!(
             fires(cron("0 */8 * * *")),
-            [
-                "12-29 08:00-10:00",
-                "12-29 16:00-10:00",
-                "12-31 00:00+14:00"
-            ]
+            ["12-29 08:00-10:00", "12-29 16:00-10:00", "12-31 00:00+14:00"]
         );
         // A Friday that was not there.
         assert_eq!(fires(cron("0 9 30 * *"))[0], "12-31 00:00+14:00");
@@ -655,27 +438,15 @@ mod daylight_saving {
 
         assert_eq!(
             fires(cron("15 2 * * *"), "2026-10-02T16:00:00Z"),
-            [
-                "10-04 02:30+11:00",
-                "10-05 02:15+11:00",
-                "10-06 02:15+11:00"
-            ]
+            ["10-04 02:30+11:00", "10-05 02:15+11:00", "10-06 02:15+11:00"]
         );
         assert_eq!(
             fires(cron("*/15 * * * *"), "2026-10-03T15:10:00Z"),
-            [
-                "10-04 01:45+10:30",
-                "10-04 02:30+11:00",
-                "10-04 02:45+11:00"
-            ]
+            ["10-04 01:45+10:30", "10-04 02:30+11:00", "10-04 02:45+11:00"]
         );
         assert_eq!(
             fires(cron("45 1 * * *").fold(Fold::Both), "2026-04-04T12:00:00Z"),
-            [
-                "04-05 01:45+11:00",
-                "04-05 01:45+10:30",
-                "04-06 01:45+10:30"
-            ]
+            ["04-05 01:45+11:00", "04-05 01:45+10:30", "04-06 01:45+10:30"]
         );
     }
 
@@ -724,10 +495,7 @@ mod daylight_saving {
             prop_oneof![
                 prop::collection::btree_set(0..count, 1..5).prop_map(|set| (list(&set), set)),
                 (2..count / 2).prop_map(move |step| {
-                    (
-                        format!("*/{step}"),
-                        (0..count).step_by(step as usize).collect(),
-                    )
+                    (format!("*/{step}"), (0..count).step_by(step as usize).collect())
                 }),
                 Just(("*".to_owned(), (0..count).collect())),
             ]
@@ -763,9 +531,8 @@ mod daylight_saving {
             times.minutes.contains(&reading.rem_euclid(60))
                 && times.hours.contains(&reading.div_euclid(60).rem_euclid(24))
         };
-        let readings: Vec<(i64, i64)> = (from - MARGIN..to + MARGIN)
-            .map(|minute| (minute, reading(minute)))
-            .collect();
+        let readings: Vec<(i64, i64)> =
+            (from - MARGIN..to + MARGIN).map(|minute| (minute, reading(minute))).collect();
 
         let mut shown: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
         for &(minute, reading) in readings.iter().filter(|(_, reading)| matches(*reading)) {
@@ -906,15 +673,7 @@ mod cron_properties {
     fn text() -> impl Strategy<Value = String> {
         let seconds = prop_oneof![2 => Just("0".to_owned()), 1 => field(0, 59)];
         let years = prop_oneof![4 => Just("*".to_owned()), 1 => Just("2000-2060/3".to_owned())];
-        (
-            seconds,
-            field(0, 59),
-            field(0, 23),
-            day_of_month(),
-            field(1, 12),
-            day_of_week(),
-            years,
-        )
+        (seconds, field(0, 59), field(0, 23), day_of_month(), field(1, 12), day_of_week(), years)
             .prop_map(|(s, min, h, dom, mon, dow, y)| {
                 format!("{s} {min} {h} {dom} {mon} {dow} {y}")
             })
@@ -1034,10 +793,7 @@ mod serialized {
                 r#""fold":"both","dom_and_dow":true,"start":"2026-01-01T00:00:00Z","times":3}"#
             ),
         );
-        round_trip(
-            trigger("@daily"),
-            r#"{"type":"cron","expression":"@daily"}"#,
-        );
+        round_trip(trigger("@daily"), r#"{"type":"cron","expression":"@daily"}"#);
         round_trip(
             trigger(every(Duration::from_secs(90)).until(start)),
             r#"{"type":"interval","period_ms":90000,"end":"2026-01-01T00:00:00Z"}"#,
@@ -1048,16 +804,11 @@ mod serialized {
 
     #[test]
     fn dates_come_back() {
-        for trigger in [
-            trigger(at(t("2026-01-01T00:00:00.001Z"))),
-            trigger(after(Duration::from_secs(5))),
-        ] {
+        for trigger in
+            [trigger(at(t("2026-01-01T00:00:00.001Z"))), trigger(after(Duration::from_secs(5)))]
+        {
             let json = serde_json::to_string(&trigger).unwrap();
-            assert_eq!(
-                serde_json::from_str::<Trigger>(&json).unwrap(),
-                trigger,
-                "{json}"
-            );
+            assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), trigger, "{json}");
         }
     }
 
@@ -1074,10 +825,7 @@ mod serialized {
     #[test]
     fn nonsense_is_refused_with_its_reason() {
         for (json, reason) in [
-            (
-                r#"{"type":"cron","expression":"61 * * * *"}"#,
-                "minute 61 is not in 0..=59",
-            ),
+            (r#"{"type":"cron","expression":"61 * * * *"}"#, "minute 61 is not in 0..=59"),
             (
                 r#"{"type":"cron","expression":"@daily","zone":"Nowhere"}"#,
                 "unknown time zone `Nowhere`",
@@ -1085,9 +833,7 @@ mod serialized {
             (r#"{"type":"cron"}"#, "expression"),
             (r#"{"type":"interval","period_ms":0}"#, "0 ms"),
         ] {
-            let error = serde_json::from_str::<Trigger>(json)
-                .unwrap_err()
-                .to_string();
+            let error = serde_json::from_str::<Trigger>(json).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
     }
@@ -1115,14 +861,8 @@ mod other_kinds {
         let start = t("2026-01-01T00:00:00Z");
         let trigger = trigger(every(Duration::from_millis(1_900)).starting_at(start));
         assert_eq!(trigger.next_after(start - MS).unwrap(), Some(start));
-        assert_eq!(
-            walk(&trigger, start, 2),
-            [start + MS * 1_900, start + MS * 3_800]
-        );
-        assert_eq!(
-            trigger.next_after(start + MS * 1_899).unwrap(),
-            Some(start + MS * 1_900)
-        );
+        assert_eq!(walk(&trigger, start, 2), [start + MS * 1_900, start + MS * 3_800]);
+        assert_eq!(trigger.next_after(start + MS * 1_899).unwrap(), Some(start + MS * 1_900));
         assert_eq!(trigger.last_at_or_before(start - MS).unwrap(), None);
         let years = start + TimeDelta::days(10_000);
         let last = trigger.last_at_or_before(years).unwrap().unwrap();
@@ -1138,13 +878,7 @@ mod other_kinds {
             Duration::from_micros(1_500),
             Duration::MAX,
         ] {
-            assert!(
-                every(period)
-                    .into_trigger()
-                    .unwrap_err()
-                    .is_invalid_trigger(),
-                "{period:?}"
-            );
+            assert!(every(period).into_trigger().unwrap_err().is_invalid_trigger(), "{period:?}");
         }
         assert!(every(-MS).into_trigger().is_err());
         assert!(every(MS).into_trigger().is_ok());
@@ -1155,10 +889,7 @@ mod other_kinds {
         let now = t("2026-01-01T00:00:00Z");
         let first = |trigger: Trigger| {
             let anchored = trigger.anchored(now, Tz::UTC).unwrap();
-            anchored
-                .first(now)
-                .unwrap()
-                .map(|fire| (fire - now).num_milliseconds())
+            anchored.first(now).unwrap().map(|fire| (fire - now).num_milliseconds())
         };
         let second = Duration::from_secs(1);
         assert_eq!(first(trigger(every(second))), Some(1_000));
@@ -1185,18 +916,9 @@ mod other_kinds {
             walk(&bounded, DateTime::<Utc>::MIN_UTC, 9),
             [start, t("2026-01-02T09:00:00Z"), end]
         );
-        assert_eq!(
-            bounded.last_at_or_before(DateTime::<Utc>::MAX_UTC).unwrap(),
-            Some(end)
-        );
+        assert_eq!(bounded.last_at_or_before(DateTime::<Utc>::MAX_UTC).unwrap(), Some(end));
         assert_eq!(bounded.last_at_or_before(start - MS).unwrap(), None);
-        assert!(
-            cron("@daily")
-                .starting_at(end)
-                .until(start)
-                .into_trigger()
-                .is_err()
-        );
+        assert!(cron("@daily").starting_at(end).until(start).into_trigger().is_err());
     }
 
     #[test]

@@ -120,12 +120,7 @@ pub(super) struct Zoned<'a, R> {
 
 impl<'a, R: Readings> Zoned<'a, R> {
     pub(super) fn new(readings: &'a R, zone: Tz, gap: Gap, fold: Fold) -> Zoned<'a, R> {
-        Zoned {
-            readings,
-            spans: spans(zone),
-            gap,
-            fold,
-        }
+        Zoned { readings, spans: spans(zone), gap, fold }
     }
 
     /// The first fire time strictly later than `t`.
@@ -179,9 +174,7 @@ impl<'a, R: Readings> Zoned<'a, R> {
     /// The index of the span that holds `t`.
     fn span_at(&self, t: i64) -> usize {
         // The first span begins before every instant.
-        self.spans
-            .partition_point(|span| span.begin <= t)
-            .saturating_sub(1)
+        self.spans.partition_point(|span| span.begin <= t).saturating_sub(1)
     }
 
     /// The readings for which the span answers.
@@ -205,19 +198,9 @@ impl<'a, R: Readings> Zoned<'a, R> {
         }
         if let Some(after) = self.spans.get(index + 1) {
             let hands_over_early = after.offset < offset && self.fold == Fold::Last;
-            end = after.begin
-                + if hands_over_early {
-                    after.offset
-                } else {
-                    offset
-                };
+            end = after.begin + if hands_over_early { after.offset } else { offset };
         }
-        Window {
-            begin,
-            offset,
-            first,
-            end,
-        }
+        Window { begin, offset, first, end }
     }
 }
 
@@ -262,10 +245,7 @@ fn find_spans(zone: Tz) -> Box<[Span]> {
     // any zone are 167 hours apart (Recife, October 2000).
     const STEP: i64 = 2 * DAY;
     let mut offset = offset_at(zone, KNOWN.start);
-    let mut spans = vec![Span {
-        begin: -END_OF_TIME,
-        offset,
-    }];
+    let mut spans = vec![Span { begin: -END_OF_TIME, offset }];
     if zone == Tz::UTC {
         return spans.into();
     }
@@ -285,19 +265,14 @@ fn find_spans(zone: Tz) -> Box<[Span]> {
             }
         }
         offset = offset_at(zone, other);
-        spans.push(Span {
-            begin: other,
-            offset,
-        });
+        spans.push(Span { begin: other, offset });
         probe = other;
     }
     spans.into()
 }
 
 fn offset_at(zone: Tz, t: i64) -> i64 {
-    let utc = DateTime::from_timestamp(t, 0)
-        .unwrap_or_default()
-        .naive_utc();
+    let utc = DateTime::from_timestamp(t, 0).unwrap_or_default().naive_utc();
     i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
 }
 

@@ -23,17 +23,12 @@ pub(super) fn describe(pattern: &Pattern) -> Option<String> {
 
 /// A crontab text of seven fields that croner reads as this pattern.
 pub(super) fn canonical(pattern: &Pattern) -> String {
-    let [mut day, mut weekday] = [
-        day_of_month(&pattern.days[0]),
-        day_of_week(&pattern.days[1]),
-    ];
+    let [mut day, mut weekday] = [day_of_month(&pattern.days[0]), day_of_week(&pattern.days[1])];
     if pattern.either && (day == "*" || weekday == "*") {
         // Every day is in one of them.
         (day, weekday) = ("*".to_owned(), "*".to_owned());
     }
-    let years = YEARS
-        .filter(|&year| pattern.years.contains(year))
-        .map(|year| year as u32);
+    let years = YEARS.filter(|&year| pattern.years.contains(year)).map(|year| year as u32);
     format!(
         "{} {} {} {day} {} {weekday} {}",
         stepped(pattern.seconds, 60),
@@ -76,11 +71,7 @@ fn day_of_week(days: &Days) -> String {
 
 /// A set of the numbers below `count`, as `*/n` if it is that.
 fn stepped(set: u64, count: u32) -> String {
-    let every = |step: u32| {
-        (0..count)
-            .step_by(step as usize)
-            .fold(0, |set, bit| set | 1 << bit)
-    };
+    let every = |step: u32| (0..count).step_by(step as usize).fold(0, |set, bit| set | 1 << bit);
     match (2..=count / 2).find(|&step| set == every(step)) {
         Some(step) => format!("*/{step}"),
         None => list(members(set), count as usize),

@@ -149,32 +149,20 @@ impl Cron {
     }
 
     pub(super) fn in_tz(self, zone: Tz) -> Cron {
-        Cron {
-            zone: Some(zone),
-            ..self
-        }
+        Cron { zone: Some(zone), ..self }
     }
 
     pub(super) fn gap(self, gap: Gap) -> Cron {
-        Cron {
-            gap: Some(gap),
-            ..self
-        }
+        Cron { gap: Some(gap), ..self }
     }
 
     pub(super) fn fold(self, fold: Fold) -> Cron {
-        Cron {
-            fold: Some(fold),
-            ..self
-        }
+        Cron { fold: Some(fold), ..self }
     }
 
     pub(super) fn dom_and_dow(mut self) -> Cron {
         Arc::make_mut(&mut self.schedule).pattern.either = false;
-        Cron {
-            dom_and_dow: true,
-            ..self
-        }
+        Cron { dom_and_dow: true, ..self }
     }
 
     /// Fills in the zone, if none was said.
@@ -273,10 +261,6 @@ impl TryFrom<Repr> for Cron {
         if repr.dom_and_dow {
             cron = cron.dom_and_dow();
         }
-        Ok(Cron {
-            gap: repr.gap,
-            fold: repr.fold,
-            ..cron
-        })
+        Ok(Cron { gap: repr.gap, fold: repr.fold, ..cron })
     }
 }

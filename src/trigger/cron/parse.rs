@@ -18,10 +18,7 @@ pub(super) struct Parsed<'a> {
 
 pub(super) fn parse(text: &str) -> Result<Parsed<'_>, Error> {
     let invalid = |reason: String| {
-        Error::invalid_trigger(format!(
-            "invalid cron expression `{}`: {reason}",
-            one_line(text)
-        ))
+        Error::invalid_trigger(format!("invalid cron expression `{}`: {reason}", one_line(text)))
     };
     let (zone, expression) = split_zone(text.trim()).map_err(|error| invalid(error.to_string()))?;
     let fields = match expression.strip_prefix('@') {
@@ -29,12 +26,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed<'_>, Error> {
         None => expression,
     };
     let (pattern, fixed_time) = fields_of(fields).map_err(invalid)?;
-    Ok(Parsed {
-        expression,
-        zone,
-        pattern,
-        fixed_time,
-    })
+    Ok(Parsed { expression, zone, pattern, fixed_time })
 }
 
 /// A field of numbers, some of which may have names.
@@ -46,37 +38,15 @@ struct Field {
     names: &'static [&'static str],
 }
 
-const SECOND: Field = Field {
-    name: "second",
-    min: 0,
-    max: 59,
-    names: &[],
-};
-const MINUTE: Field = Field {
-    name: "minute",
-    min: 0,
-    max: 59,
-    names: &[],
-};
-const HOUR: Field = Field {
-    name: "hour",
-    min: 0,
-    max: 23,
-    names: &[],
-};
-const DAY: Field = Field {
-    name: "day of month",
-    min: 1,
-    max: 31,
-    names: &[],
-};
+const SECOND: Field = Field { name: "second", min: 0, max: 59, names: &[] };
+const MINUTE: Field = Field { name: "minute", min: 0, max: 59, names: &[] };
+const HOUR: Field = Field { name: "hour", min: 0, max: 23, names: &[] };
+const DAY: Field = Field { name: "day of month", min: 1, max: 31, names: &[] };
 const MONTH: Field = Field {
     name: "month",
     min: 1,
     max: 12,
-    names: &[
-        "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
-    ],
+    names: &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
 };
 /// Sunday is both 0 and 7.
 const WEEKDAY: Field = Field {
@@ -85,18 +55,11 @@ const WEEKDAY: Field = Field {
     max: 7,
     names: &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"],
 };
-const YEAR: Field = Field {
-    name: "year",
-    min: *YEARS.start() as u32,
-    max: *YEARS.end() as u32,
-    names: &[],
-};
+const YEAR: Field =
+    Field { name: "year", min: *YEARS.start() as u32, max: *YEARS.end() as u32, names: &[] };
 
 fn split_zone(text: &str) -> Result<(Option<Tz>, &str), Error> {
-    let Some(rest) = text
-        .strip_prefix("CRON_TZ=")
-        .or_else(|| text.strip_prefix("TZ="))
-    else {
+    let Some(rest) = text.strip_prefix("CRON_TZ=").or_else(|| text.strip_prefix("TZ=")) else {
         return Ok((None, text));
     };
     let (name, expression) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
@@ -150,10 +113,7 @@ fn fields_of(text: &str) -> Result<(Pattern, bool), String> {
 
 fn days_of_month(text: &str) -> Result<Days, String> {
     if is_any(text) {
-        return Ok(Days {
-            of_month: Days::ALL_OF_MONTH,
-            ..Days::default()
-        });
+        return Ok(Days { of_month: Days::ALL_OF_MONTH, ..Days::default() });
     }
     let mut days = Days::default();
     for item in DAY.items(text)? {
@@ -177,10 +137,7 @@ fn days_of_month(text: &str) -> Result<Days, String> {
 
 fn days_of_week(text: &str) -> Result<Days, String> {
     if is_any(text) {
-        return Ok(Days {
-            of_month: Days::ALL_OF_MONTH,
-            ..Days::default()
-        });
+        return Ok(Days { of_month: Days::ALL_OF_MONTH, ..Days::default() });
     }
     let mut days = Days::default();
     for item in WEEKDAY.items(text)? {
@@ -263,10 +220,7 @@ impl Field {
 
     fn items<'a>(&self, text: &'a str) -> Result<std::str::Split<'a, char>, String> {
         if text.split(',').any(str::is_empty) {
-            return Err(format!(
-                "{} `{text}` has an empty item: remove the comma",
-                self.name
-            ));
+            return Err(format!("{} `{text}` has an empty item: remove the comma", self.name));
         }
         Ok(text.split(','))
     }
@@ -297,18 +251,13 @@ impl Field {
             None => 1,
             Some(Some(step)) if (1..=self.count()).contains(&step) => step,
             Some(_) => {
-                return Err(format!(
-                    "{name} `{item}`: the step is not in 1..={}",
-                    self.count()
-                ));
+                return Err(format!("{name} `{item}`: the step is not in 1..={}", self.count()));
             }
         };
         let length = match last.checked_sub(first) {
             Some(length) => length,
             None if self.name == YEAR.name => {
-                return Err(format!(
-                    "{name} `{item}` ends before it begins: swap its ends"
-                ));
+                return Err(format!("{name} `{item}` ends before it begins: swap its ends"));
             }
             None => last + self.count() - first,
         };
@@ -320,16 +269,8 @@ impl Field {
 
     /// One value, by number or by name. `item` is what it is a part of.
     fn value(&self, text: &str, item: &str) -> Result<u32, String> {
-        let Field {
-            name,
-            min,
-            max,
-            names,
-        } = *self;
-        if let Some(index) = names
-            .iter()
-            .position(|name| name.eq_ignore_ascii_case(text))
-        {
+        let Field { name, min, max, names } = *self;
+        if let Some(index) = names.iter().position(|name| name.eq_ignore_ascii_case(text)) {
             return Ok(min + index as u32);
         }
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -337,12 +278,8 @@ impl Field {
                 .filter(|value| (min..=max).contains(value))
                 .ok_or_else(|| format!("{name} {text} is not in {min}..={max}"));
         }
-        let is_name = |field: &Field| {
-            field
-                .names
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case(text))
-        };
+        let is_name =
+            |field: &Field| field.names.iter().any(|name| name.eq_ignore_ascii_case(text));
         Err(if text.is_empty() {
             format!("{name} `{item}` lacks a number")
         } else if is_name(&MONTH) || is_name(&WEEKDAY) {
@@ -370,20 +307,14 @@ impl Field {
 }
 
 fn number(text: &str) -> Option<u32> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// A text as it can stand in an error: short, and without line breaks.
 fn one_line(text: &str) -> String {
     const LONG: usize = 100;
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut line: String = words
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(LONG)
-        .collect();
+    let mut line: String = words.chars().filter(|c| !c.is_control()).take(LONG).collect();
     if words.chars().nth(LONG).is_some() {
         line.push('…');
     }

@@ -151,11 +151,7 @@ impl Pattern {
         }
         let month = Month::new(year, month);
         let [one, other] = self.days.each_ref().map(|days| days.in_month(&month));
-        if self.either {
-            one | other
-        } else {
-            one & other
-        }
+        if self.either { one | other } else { one & other }
     }
 
     /// The first matching day of the months after this one. Looks at 3,600 months at most.
@@ -206,11 +202,7 @@ impl Pattern {
             }
         }
         let hour = first_bit(u64::from(self.hours), hour + 1)?;
-        Some(time_of(
-            hour,
-            self.minutes.trailing_zeros(),
-            self.seconds.trailing_zeros(),
-        ))
+        Some(time_of(hour, self.minutes.trailing_zeros(), self.seconds.trailing_zeros()))
     }
 
     /// The last matching second of a day that is not greater than `time`.
@@ -232,19 +224,11 @@ impl Pattern {
 
     fn first_time(&self) -> u32 {
         let (hours, minutes, seconds) = (self.hours, self.minutes, self.seconds);
-        time_of(
-            hours.trailing_zeros(),
-            minutes.trailing_zeros(),
-            seconds.trailing_zeros(),
-        )
+        time_of(hours.trailing_zeros(), minutes.trailing_zeros(), seconds.trailing_zeros())
     }
 
     fn last_time(&self) -> u32 {
-        time_of(
-            self.hours.ilog2(),
-            self.minutes.ilog2(),
-            self.seconds.ilog2(),
-        )
+        time_of(self.hours.ilog2(), self.minutes.ilog2(), self.seconds.ilog2())
     }
 }
 
@@ -262,22 +246,14 @@ struct Month {
 
 impl Month {
     fn new(year: i64, month: u32) -> Month {
-        let first = Date {
-            year,
-            month,
-            day: 1,
-        }
-        .number();
+        let first = Date { year, month, day: 1 }.number();
         let days = match month {
             2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
             2 => 28,
             4 | 6 | 9 | 11 => 30,
             _ => 31,
         };
-        Month {
-            days,
-            first_weekday: weekday(first),
-        }
+        Month { days, first_weekday: weekday(first) }
     }
 
     fn all(&self) -> u32 {
@@ -331,21 +307,13 @@ impl Date {
         let month = (5 * day + 2) / 153;
         let day = day - (153 * month + 2) / 5 + 1;
         let month = if month < 10 { month + 3 } else { month - 9 };
-        Date {
-            year: i64::from(era * 400 + year + u32::from(month <= 2)),
-            month,
-            day,
-        }
+        Date { year: i64::from(era * 400 + year + u32::from(month <= 2)), month, day }
     }
 
     /// The number of this day since 1970-01-01.
     fn number(self) -> i64 {
         let year = (self.year - i64::from(self.month <= 2)) as u32;
-        let month = if self.month > 2 {
-            self.month - 3
-        } else {
-            self.month + 9
-        };
+        let month = if self.month > 2 { self.month - 3 } else { self.month + 9 };
         let day = (153 * month + 2) / 5 + self.day - 1;
         i64::from(365 * year + year / 4 - year / 100 + year / 400 + day) - 719_468
     }

@@ -1,0 +1,358 @@
+//! How fire times meet their fates: waking, starting, skipping, and the end of runs and jobs.
+
+use std::collections::hash_map::Entry;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Core, Ended, Finish, Going, Payload, RunKey, Start, Submission,
+    decide::{Due, Plan},
+    semaphore::Permit,
+};
+use crate::{
+    event::{EventKind, What},
+    job::{End, FireTimes, Outcome, Run, RunId, SkipReason},
+};
+
+impl<P: Payload> Core<P> {
+    /// Looks at jobs that may be due. `now` decides whether they are.
+    pub(crate) fn wake(&mut self, slots: &[u32], now: DateTime<Utc>) {
+        for &slot in slots {
+            self.wake_one(slot, now);
+        }
+    }
+
+    /// A run has ended. Whoever was declared abandoned has nothing to say any more.
+    pub(crate) fn finish(&mut self, key: RunKey, finish: Finish, now: DateTime<Utc>) {
+        if self.runs.get(key.slot).is_none_or(|run| run.id != key.id) {
+            return;
+        }
+        let mut going = self.runs.remove(key.slot);
+        let slot = going.job;
+        self.unlink(slot, key.slot, going.sibling);
+        let job = &mut self.jobs[slot as usize];
+        let Finish { started_at, late_by, outcome } = finish;
+        let record = Run {
+            job: job.id.clone(),
+            id: going.id,
+            fire_time: going.fire_time,
+            late_by,
+            coalesced: going.coalesced,
+            on_request: going.on_request,
+            started_at,
+            ended_at: now,
+            outcome,
+        };
+        let kind = kind_of(&record.outcome);
+        self.log.emit(&mut self.out, now, kind, || fate_of(record.clone()));
+        self.out.reports.push((job.payload.clone(), record));
+        match going.backlog.pop_front() {
+            Some(due) if self.paused => {
+                going.backlog.push_front(due);
+                job.parked.push((going.permit, going.backlog));
+                self.held.push(slot);
+            }
+            Some(due) => {
+                let backlog = going.backlog;
+                let next = Submission { due, coalesced: 0, on_request: false, backlog };
+                self.start(slot, going.permit, next, now);
+            }
+            None => job.semaphore.release(going.permit),
+        }
+        self.end_if_over(slot, now);
+    }
+
+    /// Sets the next fire time and when it is due.
+    pub(super) fn set_next(&mut self, slot: u32, next: Option<DateTime<Utc>>) {
+        let job = &mut self.jobs[slot as usize];
+        job.next = next;
+        if let Some(next) = next {
+            job.due = job.schedule().due(next);
+        }
+        job.held = false;
+        self.mark(slot);
+    }
+
+    /// Has the driver look at the job's wake-up.
+    pub(super) fn mark(&mut self, slot: u32) {
+        let job = &mut self.jobs[slot as usize];
+        if !job.dirty {
+            job.dirty = true;
+            self.out.dirty.push(slot);
+        }
+    }
+
+    pub(super) fn wake_one(&mut self, slot: u32, now: DateTime<Utc>) {
+        let Some(job) = self.jobs.get_mut(slot as usize) else { return };
+        if !self.paused {
+            for (permit, mut backlog) in std::mem::take(&mut job.parked) {
+                if let Some(due) = backlog.pop_front() {
+                    let next = Submission { due, coalesced: 0, on_request: false, backlog };
+                    self.start(slot, permit, next, now);
+                }
+            }
+        }
+        let job = &mut self.jobs[slot as usize];
+        let Some(first) = job.next_fire() else { return };
+        if job.due > now {
+            self.mark(slot);
+            return;
+        }
+        if self.paused {
+            if !job.held {
+                job.held = true;
+                self.held.push(slot);
+                self.mark(slot);
+            }
+            return;
+        }
+        let plan = job.schedule().plan(first, now);
+        let once = job.once;
+        self.advance(slot, plan.last, now);
+        self.submit(slot, plan, now);
+        if once {
+            let job = &mut self.jobs[slot as usize];
+            job.next = None;
+        }
+        self.end_if_over(slot, now);
+    }
+
+    /// Goes on to the fire time after `last`.
+    pub(super) fn advance(&mut self, slot: u32, last: DateTime<Utc>, now: DateTime<Utc>) {
+        match self.jobs[slot as usize].trigger.next_after(last) {
+            Ok(next) => self.set_next(slot, next),
+            Err(error) => {
+                self.set_next(slot, None);
+                let job = &mut self.jobs[slot as usize];
+                job.end = Some(End::TriggerFailed(error.clone()));
+                let what = What::TriggerFailed { job: job.id.clone(), error };
+                self.note(now, what);
+            }
+        }
+    }
+
+    /// Carries a plan out, as far as the semaphore lets it.
+    pub(super) fn submit(&mut self, slot: u32, plan: Plan, now: DateTime<Utc>) {
+        let job = &mut self.jobs[slot as usize];
+        let Plan { missed, coalesced, run, .. } = plan;
+        if let Some(fire_times) = missed {
+            self.log.emit(&mut self.out, now, EventKind::Missed, || What::Missed {
+                job: job.id.clone(),
+                run: None,
+                fire_times,
+            });
+        }
+        if let Some((fire_times, into)) = coalesced {
+            self.log.emit(&mut self.out, now, EventKind::Coalesced, || What::Coalesced {
+                job: job.id.clone(),
+                fire_times,
+                into,
+            });
+        }
+        let Some((due, backlog)) = run else { return };
+        match job.semaphore.try_acquire(job.options.max_instances) {
+            Some(permit) => {
+                let coalesced = coalesced.map_or(0, |(fire_times, _)| fire_times.count);
+                let submission = Submission { due, coalesced, on_request: false, backlog };
+                self.start(slot, permit, submission, now);
+            }
+            None => {
+                let fire_times = FireTimes {
+                    first: due.fire_time,
+                    last: backlog.back().unwrap_or(&due).fire_time,
+                    count: 1 + backlog.len() as u64,
+                };
+                self.skip(slot, fire_times, SkipReason::MaxInstances, now);
+            }
+        }
+    }
+
+    pub(super) fn start(
+        &mut self,
+        slot: u32,
+        permit: Permit,
+        submission: Submission,
+        now: DateTime<Utc>,
+    ) -> RunId {
+        self.run_ids += 1;
+        let id = RunId(self.run_ids);
+        let job = &mut self.jobs[slot as usize];
+        let Submission { due: Due { fire_time, at: due }, coalesced, on_request, backlog } =
+            submission;
+        let run_slot = self.runs.insert(Going {
+            id,
+            job: slot,
+            fire_time,
+            coalesced,
+            on_request,
+            cancelled: false,
+            permit,
+            backlog,
+            sibling: job.runs,
+        });
+        job.runs = Some(run_slot);
+        self.log.emit(&mut self.out, now, EventKind::Submitted, || What::Submitted {
+            job: job.id.clone(),
+            run: id,
+            fire_time,
+        });
+        self.out.starts.push(Start {
+            run: RunKey { slot: run_slot, id },
+            job: job.id.clone(),
+            fire_time,
+            due,
+            coalesced,
+            on_request,
+            options: job.options.clone(),
+            payload: job.payload.clone(),
+        });
+        id
+    }
+
+    /// Takes a run out of its job's list.
+    pub(super) fn unlink(&mut self, slot: u32, run: usize, sibling: Option<usize>) {
+        let job = &mut self.jobs[slot as usize];
+        if job.runs == Some(run) {
+            job.runs = sibling;
+            return;
+        }
+        let mut at = job.runs;
+        while let Some(going) = at.and_then(|at| self.runs.get_mut(at)) {
+            if going.sibling == Some(run) {
+                going.sibling = sibling;
+                return;
+            }
+            at = going.sibling;
+        }
+    }
+
+    pub(super) fn skip(
+        &mut self,
+        slot: u32,
+        fire_times: FireTimes,
+        reason: SkipReason,
+        now: DateTime<Utc>,
+    ) {
+        let job = &self.jobs[slot as usize];
+        self.log.emit(&mut self.out, now, EventKind::Skipped, || What::Skipped {
+            job: job.id.clone(),
+            run: None,
+            fire_times,
+            reason,
+        });
+    }
+
+    /// Skips all fire times up to `now` that have no fate yet.
+    pub(super) fn settle(&mut self, slot: u32, reason: SkipReason, now: DateTime<Utc>) {
+        let job = &self.jobs[slot as usize];
+        let passed = job.next.and_then(|next| job.schedule().passed(next, now));
+        if let Some(fire_times) = passed {
+            self.skip(slot, fire_times, reason, now);
+            self.advance(slot, fire_times.last, now);
+        }
+    }
+
+    /// Skips the fire times that wait for a run of the job to end.
+    pub(super) fn call_off_waiting(&mut self, slot: u32, reason: SkipReason, now: DateTime<Utc>) {
+        let job = &mut self.jobs[slot as usize];
+        let mut waiting = Vec::new();
+        for (permit, backlog) in std::mem::take(&mut job.parked) {
+            job.semaphore.release(permit);
+            waiting.push(backlog);
+        }
+        let mut at = job.runs;
+        while let Some(going) = at.and_then(|at| self.runs.get_mut(at)) {
+            waiting.push(std::mem::take(&mut going.backlog));
+            at = going.sibling;
+        }
+        for backlog in waiting {
+            if let (Some(&first), Some(&last)) = (backlog.front(), backlog.back()) {
+                let (first, last) = (first.fire_time, last.fire_time);
+                let fire_times = FireTimes { first, last, count: backlog.len() as u64 };
+                self.skip(slot, fire_times, reason, now);
+            }
+        }
+    }
+
+    /// Takes a job out of service; it is over when none of its runs is going.
+    pub(super) fn retire(&mut self, slot: u32, end: End, now: DateTime<Utc>) {
+        let reason = match end {
+            End::ShutDown => SkipReason::Shutdown,
+            _ => SkipReason::Removed,
+        };
+        let paused = self.jobs[slot as usize].paused;
+        self.settle(slot, if paused { SkipReason::Paused } else { reason }, now);
+        self.call_off_waiting(slot, reason, now);
+        let cancel = matches!(end, End::Cancelled | End::Replaced);
+        let job = &mut self.jobs[slot as usize];
+        job.payload.set_standing(Some(reason));
+        job.retired = true;
+        if let Entry::Occupied(entry) = self.named.entry(job.id.clone()) {
+            entry.remove();
+        }
+        if !matches!(end, End::ShutDown) {
+            self.out.retired.push(job.payload.clone());
+            self.log.emit(&mut self.out, now, EventKind::JobRemoved, || What::JobRemoved {
+                job: job.id.clone(),
+                end: end.clone(),
+            });
+        }
+        job.end = Some(end);
+        let mut at = if cancel { job.runs } else { None };
+        while let Some((run, going)) = at.and_then(|at| Some((at, self.runs.get_mut(at)?))) {
+            if !going.cancelled {
+                going.cancelled = true;
+                self.out.cancels.push(RunKey { slot: run, id: going.id });
+            }
+            at = going.sibling;
+        }
+        self.mark(slot);
+        self.end_if_over(slot, now);
+    }
+
+    /// Lets go of a job that has neither a fire time nor a run left.
+    pub(super) fn end_if_over(&mut self, slot: u32, now: DateTime<Utc>) {
+        let job = &self.jobs[slot as usize];
+        if job.semaphore.taken() > 0 || !(job.retired || job.next.is_none()) {
+            return;
+        }
+        self.mark(slot);
+        let job = self.jobs.remove(slot as usize);
+        let end = job.end.unwrap_or(End::Completed);
+        if !job.retired {
+            self.named.remove(&job.id);
+            let (id, end) = (job.id, end.clone());
+            self.log.emit(&mut self.out, now, EventKind::JobRemoved, || What::JobRemoved {
+                job: id,
+                end,
+            });
+        }
+        self.out.ended.push(Ended { payload: job.payload, end, _trigger: job.trigger });
+    }
+}
+
+fn kind_of(outcome: &Outcome) -> EventKind {
+    match outcome {
+        Outcome::Succeeded => EventKind::Executed,
+        Outcome::Failed(_) | Outcome::Panicked(_) => EventKind::Failed,
+        Outcome::Cancelled => EventKind::Cancelled,
+        Outcome::Missed => EventKind::Missed,
+        Outcome::Skipped(_) => EventKind::Skipped,
+        Outcome::Abandoned => EventKind::Abandoned,
+    }
+}
+
+/// The event of a run's end.
+fn fate_of(run: Run) -> What {
+    let fire_times = FireTimes::one(run.fire_time);
+    match run.outcome {
+        Outcome::Succeeded => What::Executed(run),
+        Outcome::Failed(_) | Outcome::Panicked(_) => What::Failed(run),
+        Outcome::Cancelled => What::Cancelled(run),
+        Outcome::Abandoned => What::Abandoned(run),
+        Outcome::Missed => What::Missed { job: run.job, run: Some(run.id), fire_times },
+        Outcome::Skipped(reason) => {
+            What::Skipped { job: run.job, run: Some(run.id), fire_times, reason }
+        }
+    }
+}
