@@ -1,4 +1,76 @@
 //! An async, Tokio-native job scheduler in which no fire time has a silent fate.
+//!
+//! A [`Scheduler`] runs async closures when their [triggers](trigger) say so: at an instant, at an
+//! interval, by a cron text in a time zone. Every instant at which a job was due ends as exactly one
+//! of *ran*, *missed*, *skipped*, *coalesced* or *abandoned*, with the reason, and a program
+//! ([`Scheduler::events`], [`JobHandle::runs`]), a person ([`JobInfo`]'s `Display`) and a log
+//! (`tracing`) can see it.
+//!
+//! ```
+//! use std::time::Duration;
+//! use punctual::{Context, Scheduler, trigger::{after, cron, every}};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), punctual::BoxError> {
+//! let scheduler = Scheduler::new(); // on the current runtime, in memory, started
+//!
+//! // A closure every 5 s: `|| async`, `|cx: Context| async`, or the name of an async fn.
+//! scheduler.add(every(Duration::from_secs(5)), || async { println!("ping") }).await?;
+//!
+//! // Cron in a zone; what is wrong with it surfaces at `.await?`.
+//! scheduler
+//!     .add(cron("30 8 * * MON-FRI").in_tz("Europe/Berlin"), |cx: Context| async move {
+//!         println!("{} of {}", cx.job_id(), cx.fire_time());
+//!     })
+//!     .id("report")
+//!     .await?;
+//!
+//! // Run once and take the value.
+//! let answer: u64 = scheduler.add_once(after(Duration::from_secs(10)), async { 42 }).await?.await?;
+//! # assert_eq!(answer, 42);
+//!
+//! // The same by id, and the end.
+//! scheduler.job("report").pause().await?;
+//! let report = scheduler.shutdown().within(Duration::from_secs(20)).await;
+//! println!("{report}");
+//! # Ok(()) }
+//! ```
+//!
+//! # What becomes of a fire time
+//!
+//! | it came due | default | option |
+//! |---|---|---|
+//! | together with others of its job | the latest runs, the others are *coalesced* into it | `coalesce`, `max_catch_up` |
+//! | while the job's runs are going | it is *skipped* | `max_instances`, `overlap` |
+//! | and its run would start late | it runs, however late | `misfire_grace_time` |
+//! | together with those of other jobs | in order of fire time, then of adding | `priority` |
+//! | while the job was paused | it is *skipped*; a date stays due | |
+//! | while the scheduler was paused | it waits, and is coalesced on resume | |
+//!
+//! # Promises
+//!
+//! - A run never starts before its fire time, by the wall clock; `now` decides, never a timer.
+//! - A panic in a job, in a trigger or in an event callback is that run's, that job's or that
+//!   event's failure, and nobody else's trouble.
+//! - No more than `max_instances` runs of a job are going: each holds a permit of the job's
+//!   semaphore, which comes back when its future is dropped.
+//! - A step of the clock, or a suspended machine, is noticed within a second. Nothing fires twice
+//!   for it.
+//! - Nothing starts after a job was cancelled, removed or paused, or after a shutdown began.
+//! - Under Tokio's paused time the scheduler follows that: a year of cron takes seconds.
+//!
+//! # Where to call it from
+//!
+//! From anywhere in the Tokio runtime it was made in, jobs included: a job may add, change and
+//! remove jobs, itself too, and shut the scheduler down. Work that blocks its thread delays whatever
+//! else Tokio would run there: use [`tokio::task::spawn_blocking`] inside the job.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `testing` | no | `testing::ManualClock`, a clock that is moved by hand |
+
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -16,6 +88,11 @@ mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod trigger;
+
+// What users need of these in the versions that this crate speaks.
+pub use chrono;
+pub use chrono_tz;
+pub use tokio_util::sync::CancellationToken;
 
 pub use self::{
     error::{BoxError, Error},

@@ -33,6 +33,9 @@ use crate::{
 /// How many jobs are fired under one lock, and between two chances for others to run.
 const BATCH: usize = 256;
 
+/// How much room lists keep for the next time: after a burst the rest is given back.
+const KEPT: usize = 1024;
+
 /// How long after their grace runs are waited for that were cancelled: dropping takes a moment.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -132,6 +135,7 @@ impl Driver {
             (wakes, std::mem::take(&mut state.watches), state.shutdown.as_ref().map(|s| s.deadline))
         });
         dirty.clear();
+        dirty.shrink_to(KEPT);
         self.dirty = dirty;
         self.launch(&mut starts);
         self.starts = starts;
@@ -204,6 +208,7 @@ impl Driver {
         self.starts = starts;
     }
 
+    /// Spawns runs; what is left of `starts` is its capacity.
     fn launch(&mut self, starts: &mut Vec<Start<Arc<dyn Entry>>>) {
         let several = starts.len() > 1;
         for start in starts.drain(..) {
@@ -215,6 +220,7 @@ impl Driver {
             // be something that does nothing.
             self.runtime.spawn(async {});
         }
+        starts.shrink_to(KEPT);
     }
 
     fn expire(&mut self, expired: Vec<Wake>) {
