@@ -73,10 +73,10 @@ impl Clock {
     /// tells apart what is a day or more away. `None` if the clock stands still until it is moved.
     pub(crate) fn deadline(&self, due: DateTime<Utc>, now: Now, spread: u64) -> Option<Instant> {
         #[cfg(feature = "testing")]
-        if let Clock::Manual(clock) = self {
-            if !clock.is_running() {
-                return None;
-            }
+        if let Clock::Manual(clock) = self
+            && !clock.is_running()
+        {
+            return None;
         }
         let wait = (due - now.wall).to_std().unwrap_or_default();
         let longest = LONGEST_WAIT - Duration::from_millis(spread.wrapping_mul(7919) % SPREAD_MS);

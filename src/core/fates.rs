@@ -18,6 +18,10 @@ impl<P: Payload> Core<P> {
     /// Looks at jobs that may be due. `now` decides whether they are.
     pub(crate) fn wake(&mut self, slots: &[u32], now: DateTime<Utc>) {
         for &slot in slots {
+            if let Some(job) = self.jobs.get_mut(slot as usize) {
+                // Its timer has expired. If it was set again since, it expires once for nothing.
+                job.armed = false;
+            }
             self.wake_one(slot, now);
         }
     }
@@ -73,10 +77,10 @@ impl<P: Payload> Core<P> {
         self.mark(slot);
     }
 
-    /// Has the driver look at the job's wake-up.
+    /// Has the driver look at the job's wake-up, unless it has no timer for it and needs none.
     pub(super) fn mark(&mut self, slot: u32) {
         let job = &mut self.jobs[slot as usize];
-        if !job.dirty {
+        if !job.dirty && (job.armed || job.wants_timer()) {
             job.dirty = true;
             self.out.dirty.push(slot);
         }

@@ -164,6 +164,8 @@ struct Job<P> {
     paused: bool,
     held: bool,
     dirty: bool,
+    /// Whether the driver has a timer for it, as far as it was told.
+    armed: bool,
     /// Removed, cancelled, replaced or shut down: only its going runs keep it here.
     retired: bool,
     /// How it will have ended when its last run ends, if not as completed.
@@ -243,6 +245,10 @@ impl<P> Job<P> {
         self.next.filter(|_| !self.paused && !self.retired)
     }
 
+    fn wants_timer(&self) -> bool {
+        self.next_fire().is_some() && !self.held
+    }
+
     fn info(&self) -> JobInfo {
         let labels = self.labels.as_deref();
         JobInfo {
@@ -303,7 +309,8 @@ impl<P: Payload> Core<P> {
     pub(crate) fn wake_at(&mut self, slot: u32) -> Option<DateTime<Utc>> {
         let job = self.jobs.get_mut(slot as usize)?;
         job.dirty = false;
-        job.next_fire().filter(|_| !job.held).map(|_| job.due)
+        job.armed = job.wants_timer();
+        job.armed.then_some(job.due)
     }
 
     /// Puts slots in the order in which their jobs start: of fire time, then priority, then the

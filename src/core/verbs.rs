@@ -61,6 +61,7 @@ impl<P: Payload> Core<P> {
             paused: new.paused,
             held: false,
             dirty: false,
+            armed: false,
             retired: false,
             end: None,
             payload: new.payload,

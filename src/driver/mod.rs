@@ -7,15 +7,19 @@ mod shared;
 
 use std::{
     collections::VecDeque,
-    future::{pending, poll_fn},
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
-use futures::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
+use futures::{
+    StreamExt as _,
+    future::{Abortable, Aborted},
+    stream::FuturesUnordered,
+};
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::time::{DelayQueue, delay_queue};
 
@@ -94,8 +98,7 @@ impl Driver {
 
     async fn drive(mut self) {
         loop {
-            self.catch_up();
-            if self.is_done() {
+            if self.catch_up() {
                 return;
             }
             if !self.due.is_empty() {
@@ -109,10 +112,12 @@ impl Driver {
             tokio::select! {
                 () = self.shared.wake.notified() => {}
                 expired = expired(&mut self.timers) => self.expire(expired),
-                job = cancelled(&mut self.watches) => {
-                    // It may have ended or been removed by itself.
-                    let _ = self.shared.with(|state, now| state.core.remove(job, End::Cancelled, now));
-                }
+                jobs = cancelled(&mut self.watches) => self.shared.with(|state, now| {
+                    for job in jobs {
+                        // It may have ended or been removed by itself.
+                        let _ = state.core.remove(job, End::Cancelled, now);
+                    }
+                }),
                 () = self.shared.clock.moved() => {
                     self.look_at_clock();
                     self.shared.with(|state, _| state.core.rearm_all());
@@ -121,18 +126,23 @@ impl Driver {
         }
     }
 
-    /// Takes from the core what there is to do, sets timers and spawns runs.
-    fn catch_up(&mut self) {
+    /// Takes from the core what there is to do, sets timers and spawns runs. Says whether that was
+    /// the last: the scheduler is closed, and all runs have ended that can be waited for.
+    fn catch_up(&mut self) -> bool {
         let shared = self.shared.clone();
         let (mut dirty, mut starts) =
             (std::mem::take(&mut self.dirty), std::mem::take(&mut self.starts));
-        let (wakes, watches, shutdown) = shared.with(|state, _| {
+        let (wakes, watches, shutdown, done) = shared.with(|state, _| {
             std::mem::swap(&mut dirty, &mut state.core.out.dirty);
             std::mem::swap(&mut starts, &mut state.core.out.starts);
             state.driver_knows = false;
             let wakes: Vec<_> =
                 dirty.iter().map(|&slot| (slot, state.core.wake_at(slot))).collect();
-            (wakes, std::mem::take(&mut state.watches), state.shutdown.as_ref().map(|s| s.deadline))
+            let callers = state.shutdown.as_ref().map_or(&[][..], |shutdown| &shutdown.callers);
+            let done =
+                state.core.is_closed() && state.core.going().all(|run| callers.contains(&run));
+            let deadline = state.shutdown.as_ref().map(|shutdown| shutdown.deadline);
+            (wakes, std::mem::take(&mut state.watches), deadline, done)
         });
         dirty.clear();
         dirty.shrink_to(KEPT);
@@ -149,13 +159,11 @@ impl Driver {
             self.watches.push(Abortable::new(cancelled, watch.until));
         }
         let now = shared.clock.now_and_instant();
-        let before = self.due.len();
+        let mut due_now = Vec::new();
         for (slot, due) in wakes {
-            self.arm(slot, due, now);
+            self.arm(slot, due, now, &mut due_now);
         }
-        if self.due.len() > before {
-            shared.with(|state, _| state.core.sort(self.due.make_contiguous()));
-        }
+        self.enqueue(due_now);
         self.watch_clock();
         if let Some(deadline) = shutdown {
             // An early look does no harm, and too long a wait would panic.
@@ -165,17 +173,18 @@ impl Driver {
                 None => self.shutdown = Some(self.timers.insert_at(Wake::Shutdown, deadline)),
             }
         }
+        done
     }
 
-    /// Sets, moves or removes the timer of a slot.
-    fn arm(&mut self, slot: u32, due: Option<DateTime<Utc>>, now: Now) {
+    /// Sets, moves or removes the timer of a slot, unless its job is due now.
+    fn arm(&mut self, slot: u32, due: Option<DateTime<Utc>>, now: Now, due_now: &mut Vec<u32>) {
         let index = slot as usize;
         if index >= self.keys.len() {
             self.keys.resize(index + 1, None);
         }
         let deadline = match due {
             Some(due) if due <= now.wall => {
-                self.due.push_back(slot);
+                due_now.push(slot);
                 None
             }
             Some(due) => self.shared.clock.deadline(due, now, slot.into()),
@@ -194,6 +203,15 @@ impl Driver {
             }
             (None, None) => {}
         }
+    }
+
+    /// Puts jobs that came due together behind those that came due before.
+    fn enqueue(&mut self, mut slots: Vec<u32>) {
+        if slots.len() > 1 {
+            // The delay queue is last in, first out within a tick.
+            self.shared.with(|state, _| state.core.sort(&mut slots));
+        }
+        self.due.extend(slots);
     }
 
     /// Fires the next batch of those that are due.
@@ -224,12 +242,12 @@ impl Driver {
     }
 
     fn expire(&mut self, expired: Vec<Wake>) {
-        let before = self.due.len();
+        let mut due_now = Vec::new();
         for wake in expired {
             match wake {
                 Wake::Job(slot) => {
                     self.keys[slot as usize] = None;
-                    self.due.push_back(slot);
+                    due_now.push(slot);
                 }
                 Wake::Clock => {
                     self.watching = false;
@@ -241,10 +259,7 @@ impl Driver {
                 }
             }
         }
-        if self.due.len() > before + 1 {
-            // The queue is last in, first out within a tick.
-            self.shared.with(|state, _| state.core.sort(self.due.make_contiguous()));
-        }
+        self.enqueue(due_now);
     }
 
     /// Looks at the clock again in a while, if that may step and there is anything to be late for.
@@ -283,14 +298,6 @@ impl Driver {
             }
         });
     }
-
-    /// Whether the scheduler is closed and all runs have ended that can be waited for.
-    fn is_done(&self) -> bool {
-        self.shared.with(|state, _| {
-            let callers = state.shutdown.as_ref().map_or(&[][..], |shutdown| &shutdown.callers);
-            state.core.is_closed() && state.core.going().all(|run| callers.contains(&run))
-        })
-    }
 }
 
 impl Drop for Driver {
@@ -318,27 +325,34 @@ async fn step_aside() {
 
 /// Everything that has expired; waits until something has.
 async fn expired(timers: &mut DelayQueue<Wake>) -> Vec<Wake> {
-    poll_fn(|cx| {
-        let mut expired = Vec::new();
+    // An empty queue is ready at once, with `None`: a wake-up will fill it.
+    some_of(|cx| timers.poll_expired(cx).map(|wake| wake.map(delay_queue::Expired::into_inner)))
+        .await
+}
+
+/// The jobs that were cancelled by their tokens; waits until one was.
+async fn cancelled(watches: &mut FuturesUnordered<Cancelled>) -> Vec<JobKey> {
+    // A watch that was aborted belonged to a job that is over.
+    some_of(|cx| {
         loop {
-            // An empty queue is ready at once, with `None`: a wake-up will fill it.
-            match timers.poll_expired(cx) {
-                Poll::Ready(Some(wake)) => expired.push(wake.into_inner()),
-                Poll::Ready(None) | Poll::Pending if expired.is_empty() => return Poll::Pending,
-                Poll::Ready(None) | Poll::Pending => return Poll::Ready(expired),
+            match std::task::ready!(watches.poll_next_unpin(cx)) {
+                Some(Ok(job)) => return Poll::Ready(Some(job)),
+                Some(Err(Aborted)) => {}
+                None => return Poll::Ready(None),
             }
         }
     })
     .await
 }
 
-/// The next job that was cancelled by its token.
-async fn cancelled(watches: &mut FuturesUnordered<Cancelled>) -> JobKey {
-    while let Some(cancelled) = watches.next().await {
-        // A watch that was aborted belonged to a job that is over.
-        if let Ok(job) = cancelled {
-            return job;
+/// Takes what is ready, all in one poll; waits until something is.
+async fn some_of<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<Option<T>>) -> Vec<T> {
+    poll_fn(|cx| {
+        let mut taken = Vec::new();
+        while let Poll::Ready(Some(item)) = poll(cx) {
+            taken.push(item);
         }
-    }
-    pending().await
+        if taken.is_empty() { Poll::Pending } else { Poll::Ready(taken) }
+    })
+    .await
 }

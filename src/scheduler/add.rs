@@ -183,12 +183,13 @@ pub(super) fn add_all(
     }
     let mut ids = std::collections::HashSet::new();
     for job in &new {
-        if let Some(id) = &job.id {
-            if job.on_conflict == OnConflict::Error && !ids.insert(id) {
-                return Err(Error::duplicate_id(format!(
-                    "the id `{id}` is given to two jobs of the same `add_all`: choose another"
-                )));
-            }
+        if let Some(id) = &job.id
+            && job.on_conflict == OnConflict::Error
+            && !ids.insert(id)
+        {
+            return Err(Error::duplicate_id(format!(
+                "the id `{id}` is given to two jobs of the same `add_all`: choose another"
+            )));
         }
     }
     drop(ids);

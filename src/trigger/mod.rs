@@ -347,12 +347,12 @@ impl Trigger {
 
     fn validated(mut self) -> Result<Trigger, Error> {
         self.start = self.start.map(whole_millis).transpose()?;
-        if let (Some(start), Some(end)) = (self.start, self.end) {
-            if end < start {
-                return Err(Error::invalid_trigger(format!(
-                    "the trigger ends at {end}, before it starts at {start}: swap them"
-                )));
-            }
+        if let (Some(start), Some(end)) = (self.start, self.end)
+            && end < start
+        {
+            return Err(Error::invalid_trigger(format!(
+                "the trigger ends at {end}, before it starts at {start}: swap them"
+            )));
         }
         if let Kind::Interval(interval) = &self.kind {
             interval.validate()?;

@@ -87,10 +87,10 @@ fn list(numbers: impl Iterator<Item = u32>, count: usize) -> String {
             _ => ranges.push((number, number)),
         }
     }
-    if let [(first, last)] = *ranges {
-        if (last - first) as usize + 1 == count {
-            return "*".to_owned();
-        }
+    if let [(first, last)] = *ranges
+        && (last - first) as usize + 1 == count
+    {
+        return "*".to_owned();
     }
     let mut text = String::new();
     for (first, last) in ranges {

@@ -110,10 +110,10 @@ impl Readings for Pattern {
         }
         let date = Date::of(day);
         let days = self.days_of(date.year, date.month);
-        if days >> date.day & 1 != 0 {
-            if let Some(time) = self.time_at_or_after(time) {
-                return Some(day * DAY + i64::from(time));
-            }
+        if days >> date.day & 1 != 0
+            && let Some(time) = self.time_at_or_after(time)
+        {
+            return Some(day * DAY + i64::from(time));
         }
         let day = match first_bit(u64::from(days), date.day + 1) {
             Some(later) => day + i64::from(later - date.day),
@@ -130,10 +130,10 @@ impl Readings for Pattern {
         }
         let date = Date::of(day);
         let days = self.days_of(date.year, date.month);
-        if days >> date.day & 1 != 0 {
-            if let Some(time) = self.time_at_or_before(time) {
-                return Some(day * DAY + i64::from(time));
-            }
+        if days >> date.day & 1 != 0
+            && let Some(time) = self.time_at_or_before(time)
+        {
+            return Some(day * DAY + i64::from(time));
         }
         let day = match last_bit(u64::from(days), date.day) {
             Some(earlier) => day - i64::from(date.day - earlier),
@@ -192,10 +192,10 @@ impl Pattern {
     fn time_at_or_after(&self, time: u32) -> Option<u32> {
         let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
         if self.hours >> hour & 1 != 0 {
-            if self.minutes >> minute & 1 != 0 {
-                if let Some(second) = first_bit(self.seconds, second) {
-                    return Some(time_of(hour, minute, second));
-                }
+            if self.minutes >> minute & 1 != 0
+                && let Some(second) = first_bit(self.seconds, second)
+            {
+                return Some(time_of(hour, minute, second));
             }
             if let Some(minute) = first_bit(self.minutes, minute + 1) {
                 return Some(time_of(hour, minute, self.seconds.trailing_zeros()));
@@ -209,10 +209,10 @@ impl Pattern {
     fn time_at_or_before(&self, time: u32) -> Option<u32> {
         let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
         if self.hours >> hour & 1 != 0 {
-            if self.minutes >> minute & 1 != 0 {
-                if let Some(second) = last_bit(self.seconds, second + 1) {
-                    return Some(time_of(hour, minute, second));
-                }
+            if self.minutes >> minute & 1 != 0
+                && let Some(second) = last_bit(self.seconds, second + 1)
+            {
+                return Some(time_of(hour, minute, second));
             }
             if let Some(minute) = last_bit(self.minutes, minute) {
                 return Some(time_of(hour, minute, self.seconds.ilog2()));
