@@ -113,12 +113,12 @@ impl<T> Stream for FeedReceiver<T> {
 
 impl<T> Drop for FeedReceiver<T> {
     fn drop(&mut self) {
-        let queue = {
+        let left = {
             let mut feed = lock(&self.0);
             feed.receiver_gone = true;
-            std::mem::take(&mut feed.queue)
+            (std::mem::take(&mut feed.queue), feed.waker.take())
         };
-        drop(queue);
+        drop(left);
     }
 }
 

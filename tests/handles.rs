@@ -312,7 +312,17 @@ async fn work_may_own_what_calls_the_scheduler_when_it_is_dropped() {
     job.remove().await.unwrap();
     sleep(SECOND).await;
     assert_eq!(count.load(Ordering::SeqCst), 1);
-    // And one that is refused is dropped without the lock, too.
+    // And one that is refused, or not needed, is dropped without the lock, too.
+    for on_conflict in [OnConflict::Error, OnConflict::Keep] {
+        let bomb = Arc::new(AddsOnDrop(scheduler.clone(), Arc::default()));
+        scheduler.add(every(SECOND), || async {}).id("there").await.ok();
+        let work = move || {
+            let _bomb = bomb.clone();
+            async {}
+        };
+        let added = scheduler.add(every(SECOND), work).id("there").on_conflict(on_conflict).await;
+        assert_eq!(added.is_ok(), on_conflict == OnConflict::Keep);
+    }
     scheduler.add(every(SECOND), || async {}).id("taken").await.unwrap();
     let bomb = Arc::new(AddsOnDrop(scheduler.clone(), count.clone()));
     let refused = scheduler.add_all([

@@ -154,6 +154,36 @@ async fn a_panic_while_a_cancelled_run_is_dropped_is_that_runs_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_while_the_work_of_a_job_is_dropped_is_nobody_elses_trouble() {
+    #[derive(Clone)]
+    struct PanicsWhenLast(Arc<()>);
+    impl Drop for PanicsWhenLast {
+        fn drop(&mut self) {
+            assert!(Arc::strong_count(&self.0) > 1, "the last of it is dropped");
+        }
+    }
+    let work = || {
+        let last = PanicsWhenLast(Arc::new(()));
+        move || {
+            let _last = &last;
+            async {}
+        }
+    };
+    let scheduler = Scheduler::new();
+    let removed = scheduler.add(every(SECOND), work()).await.unwrap();
+    let cancelled = scheduler.add(every(SECOND), work()).await.unwrap();
+    let completed = scheduler.add(every(SECOND).times(2), work()).await.unwrap();
+    removed.remove().await.unwrap();
+    cancelled.cancel_token().cancel();
+    assert!(matches!(removed.await, End::Removed));
+    assert!(matches!(cancelled.await, End::Cancelled));
+    assert!(matches!(completed.await, End::Completed));
+    let (count, work) = counter();
+    scheduler.add(now(), work).await.unwrap().await;
+    assert_eq!(get(&count), 1, "the driver lives");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_custom_trigger_that_panics_ends_its_job_with_an_error_and_no_other() {
     #[derive(Debug)]
     struct Broken(DateTime<Utc>);

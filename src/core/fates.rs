@@ -1,7 +1,5 @@
 //! How fire times meet their fates: waking, starting, skipping, and the end of runs and jobs.
 
-use std::collections::hash_map::Entry;
-
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -291,9 +289,7 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[slot as usize];
         job.payload.set_standing(Some(reason));
         job.retired = true;
-        if let Entry::Occupied(entry) = self.named.entry(job.id.clone()) {
-            entry.remove();
-        }
+        self.named.remove(&job.id);
         if !matches!(end, End::ShutDown) {
             self.out.retired.push(job.payload.clone());
             self.log.emit(&mut self.out, now, EventKind::JobRemoved, || What::JobRemoved {
@@ -331,7 +327,7 @@ impl<P: Payload> Core<P> {
                 end,
             });
         }
-        self.out.ended.push(Ended { payload: job.payload, end, _trigger: job.trigger });
+        self.out.ended.push(Ended { payload: job.payload, end, trigger: job.trigger });
     }
 }
 

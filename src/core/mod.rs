@@ -89,8 +89,9 @@ pub(crate) struct Outbox<P> {
     /// Jobs that were removed, cancelled or replaced, before their last run has ended.
     pub(crate) retired: Vec<P>,
     pub(crate) ended: Vec<Ended<P>>,
-    /// What was replaced: dropping it may run the user's code, so the lock must be free.
+    // What is dropped may run the user's code: the lock must be free.
     pub(crate) dropped: Vec<Trigger>,
+    pub(crate) refused: Vec<NewJob<P>>,
 }
 
 /// A run to be started.
@@ -109,7 +110,7 @@ pub(crate) struct Start<P> {
 pub(crate) struct Ended<P> {
     pub(crate) payload: P,
     pub(crate) end: End,
-    _trigger: Trigger,
+    pub(crate) trigger: Trigger,
 }
 
 /// What a run says when it ends.
@@ -227,6 +228,7 @@ impl<P> Outbox<P> {
             retired: Vec::new(),
             ended: Vec::new(),
             dropped: Vec::new(),
+            refused: Vec::new(),
         }
     }
 }

@@ -144,6 +144,7 @@ impl Shell {
         self.core.out.reports.clear();
         self.core.out.retired.clear();
         self.core.out.dropped.clear();
+        self.core.out.refused.clear();
     }
 
     fn start(&mut self, start: Start<Standing>) {

@@ -17,30 +17,24 @@ use crate::{
 
 impl<P: Payload> Core<P> {
     pub(crate) fn add(&mut self, new: NewJob<P>, now: DateTime<Utc>) -> Result<Added<P>, Error> {
-        if self.closed {
-            return Err(shut_down());
+        if let Err(error) = self.check_add(new.id.as_ref(), new.on_conflict) {
+            self.out.refused.push(new);
+            return Err(error);
         }
         if let Some(slot) = new.id.as_ref().and_then(|id| self.slot_of(id)) {
-            let job = &self.jobs[slot as usize];
-            match new.on_conflict {
-                OnConflict::Error => {
-                    return Err(Error::duplicate_id(format!(
-                        "there is a job `{}` already: choose another id, or say `.on_conflict(..)`",
-                        job.id
-                    )));
-                }
-                OnConflict::Keep => {
-                    let payload = job.payload.clone();
-                    return Ok(Added { key: job.key(slot), id: job.id.clone(), payload });
-                }
-                OnConflict::Replace => self.retire(slot, End::Replaced, now),
+            if new.on_conflict == OnConflict::Keep {
+                self.out.refused.push(new);
+                let job = &self.jobs[slot as usize];
+                let payload = job.payload.clone();
+                return Ok(Added { key: job.key(slot), id: job.id.clone(), payload });
             }
+            self.retire(slot, End::Replaced, now);
         }
         self.incarnations += 1;
         let incarnation = self.incarnations;
         let entry = self.jobs.vacant_entry();
-        let slot = u32::try_from(entry.key())
-            .map_err(|_| Error::invalid_option("there are 4,294,967,296 jobs: remove some"))?;
+        // A slot takes over a hundred bytes: memory ends before the numbers do.
+        let slot = u32::try_from(entry.key()).expect("fewer than 2^32 jobs fit into memory");
         let id = new
             .id
             .unwrap_or_else(|| JobId::made(Made { scheduler: self.scheduler, slot, incarnation }));
@@ -202,10 +196,16 @@ impl<P: Payload> Core<P> {
         elapsed: bool,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
-        self.live(key)?;
-        self.wake_one(key.slot, now);
-        // A date that was due and skipped may have been the end of the job.
-        self.live_again(key)?;
+        let mut ready = self.live(key).map(drop);
+        if ready.is_ok() {
+            self.wake_one(key.slot, now);
+            // A date that was due and skipped may have been the end of the job.
+            ready = self.live_again(key).map(drop);
+        }
+        if let Err(error) = ready {
+            self.out.dropped.push(trigger);
+            return Err(error);
+        }
         let reason = match self.jobs[key.slot as usize].paused {
             true => SkipReason::Paused,
             false => SkipReason::Superseded,

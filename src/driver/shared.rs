@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
@@ -16,7 +17,7 @@ use tracing::level_filters::LevelFilter;
 use super::entry::{Entry, Reported};
 use crate::{
     clock::Clock,
-    core::{Core, Ended, Finish, JobKey, RunKey},
+    core::{Core, Ended, Finish, JobKey, NewJob, RunKey},
     error::Error,
     event::{Event, EventFilter, EventKind, KindSet, What},
     feed::{FeedReceiver, FeedSender, feed},
@@ -90,6 +91,7 @@ struct After {
     retired: Vec<Arc<dyn Entry>>,
     ended: Vec<Ended<Arc<dyn Entry>>>,
     dropped: Vec<Trigger>,
+    refused: Vec<NewJob<Arc<dyn Entry>>>,
     wake_driver: bool,
 }
 
@@ -295,6 +297,7 @@ impl State {
         after.retired = std::mem::take(&mut out.retired);
         after.ended = std::mem::take(&mut out.ended);
         after.dropped = std::mem::take(&mut out.dropped);
+        after.refused = std::mem::take(&mut out.refused);
         let work = !out.dirty.is_empty() || !out.starts.is_empty() || !self.watches.is_empty();
         // A closed scheduler's driver waits for the last run to end.
         let last = self.core.is_closed() && !after.is_empty();
@@ -309,6 +312,7 @@ impl After {
         self.events.is_empty() && self.runs.is_empty() && self.ended.is_empty()
     }
 
+    /// Does what may run the user's code. A panic in one part of it must not cost the others.
     fn carry_out(self, shared: &Shared) {
         // A driver that is woken first starts while this goes on.
         if self.wake_driver {
@@ -318,10 +322,10 @@ impl After {
             token.cancel();
         }
         for entry in self.retired {
-            entry.state().cancel_token();
+            shielded(|| entry.state().cancel_token());
         }
         for waker in self.reported.wakers {
-            waker.wake();
+            shielded(|| waker.wake());
         }
         for event in &self.events {
             trace(event);
@@ -329,10 +333,29 @@ impl After {
         for (entry, run) in &self.runs {
             entry.conclude(&run.outcome);
         }
-        for Ended { payload, end, .. } in self.ended {
-            payload.drop_work();
+        for Ended { payload, end, trigger } in self.ended {
+            shielded(|| payload.drop_work());
+            shielded(|| drop(trigger));
             payload.state().end(end);
         }
+        for run in self.runs {
+            shielded(|| drop(run));
+        }
+        for trigger in self.dropped {
+            shielded(|| drop(trigger));
+        }
+        for job in self.refused {
+            shielded(|| drop(job));
+        }
+        // What events and runs hold of the user's are the errors of their runs.
+        shielded(|| drop((self.events, self.dropped_events, self.reported.dropped)));
+    }
+}
+
+/// Calls what may be the user's code, whose panic is nobody else's trouble.
+fn shielded(call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        tracing::error!(target: "punctual", "a destructor or waker panicked");
     }
 }
 

@@ -193,7 +193,8 @@ pub(super) fn add_all(
         }
     }
     drop(ids);
-    // Whatever is refused is dropped when the lock is free: it holds the user's closures.
+    // What is refused is dropped when the lock is free, since it holds the user's closures: so the
+    // list lives out here, and nothing that passed the check is refused.
     let added: Result<Vec<Added<_>>, _> = shared.try_with(|state, now| {
         for job in &new {
             state.core.check_add(job.id.as_ref(), job.on_conflict)?;
