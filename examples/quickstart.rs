@@ -77,7 +77,7 @@ async fn main() -> Result<(), BoxError> {
     let report = scheduler.shutdown().within(Duration::from_secs(3)).await;
     println!("{}  stopped: {report}", clock());
     for run in &report.finished {
-        println!("  {} finished its last run, which took {:.1?}", run.job, run.took());
+        println!("  {} finished its last run, which took {:.1?}", run.job, run.took);
     }
     Ok(())
 }

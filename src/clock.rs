@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 #[cfg(feature = "testing")]
 use crate::testing::ManualClock;
@@ -15,6 +15,9 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How far the longest waits are spread, so that a million far jobs are not re-armed in one
 /// millisecond.
 const SPREAD_MS: u64 = 60 * 60 * 1000;
+
+/// How long reading both clocks may take, for the readings to count as simultaneous.
+const TOGETHER: Duration = Duration::from_micros(200);
 
 /// How much the wall clock may differ from elapsed time before that counts as a step. Slewing (NTP)
 /// moves both clocks alike on the systems that Tokio supports.
@@ -34,6 +37,8 @@ pub(crate) struct Reading {
     pub(crate) wall: DateTime<Utc>,
     /// Time that passed, whatever the wall clock did.
     pub(crate) elapsed: TimeDelta,
+    /// Whether they were read close enough together to tell a step from a delay.
+    pub(crate) together: bool,
 }
 
 /// An instant by the wall clock and by Tokio's.
@@ -52,7 +57,7 @@ impl Clock {
         }
     }
 
-    fn read(&self) -> Reading {
+    pub(crate) fn read(&self) -> Reading {
         match self {
             Clock::System(clock) => clock.read(),
             #[cfg(feature = "testing")]
@@ -91,12 +96,12 @@ impl Clock {
         Now { wall: self.now(), instant }
     }
 
-    /// Waits until somebody moved the clock by hand. Cancel safe.
-    pub(crate) async fn moved(&self) {
+    /// Tells when somebody moves the clock by hand, if that can be.
+    pub(crate) fn moves(&self) -> Moves {
         match self {
-            Clock::System(_) => std::future::pending().await,
+            Clock::System(_) => Moves(None),
             #[cfg(feature = "testing")]
-            Clock::Manual(clock) => clock.moved().await,
+            Clock::Manual(clock) => Moves(Some(clock.moves())),
         }
     }
 }
@@ -123,32 +128,53 @@ impl SystemClock {
     }
 
     fn now(&self) -> DateTime<Utc> {
-        let (wall, instant) = self.origin;
-        if self.follows_tokio() {
-            let elapsed = TimeDelta::from_std(instant.elapsed()).unwrap_or(TimeDelta::MAX);
-            wall.checked_add_signed(elapsed).unwrap_or(DateTime::<Utc>::MAX_UTC)
-        } else {
-            Utc::now()
-        }
+        self.read_once().wall
     }
 
     fn read(&self) -> Reading {
         // A thread that is put aside between two readings sees a step that is none: try again.
-        let (_, instant) = self.origin;
-        for _ in 0..8 {
-            let before = Instant::now();
-            let wall = self.now();
-            let after = Instant::now();
-            if after - before < Duration::from_micros(200) {
-                return Reading { wall, elapsed: elapsed(instant, before) };
+        let mut reading = self.read_once();
+        for _ in 0..7 {
+            if reading.together {
+                break;
             }
+            reading = self.read_once();
         }
-        Reading { wall: self.now(), elapsed: elapsed(instant, Instant::now()) }
+        reading
+    }
+
+    fn read_once(&self) -> Reading {
+        let (origin, start) = self.origin;
+        let before = std::time::Instant::now();
+        let tokio = Instant::now();
+        let wall = Utc::now();
+        let after = std::time::Instant::now();
+        let elapsed = TimeDelta::from_std(tokio - start).unwrap_or(TimeDelta::MAX);
+        if (before..=after).contains(&tokio.into_std()) {
+            return Reading { wall, elapsed, together: after - before < TOGETHER };
+        }
+        // Paused time: the wall clock is what it would be if Tokio's time were real.
+        let wall = origin.checked_add_signed(elapsed).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        Reading { wall, elapsed, together: true }
     }
 }
 
-fn elapsed(since: Instant, now: Instant) -> TimeDelta {
-    TimeDelta::from_std(now - since).unwrap_or(TimeDelta::MAX)
+/// Tells when a clock is moved by hand.
+#[derive(Debug)]
+pub(crate) struct Moves(Option<watch::Receiver<()>>);
+
+impl Moves {
+    /// Waits for the next move since the last call. Cancel safe.
+    pub(crate) async fn next(&mut self) {
+        // Without a clock that can be moved, and after the last clone of one is gone, there is none.
+        let moved = match &mut self.0 {
+            Some(moves) => moves.changed().await.is_ok(),
+            None => false,
+        };
+        if !moved {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Notices when the wall clock leaves elapsed time.
@@ -161,15 +187,14 @@ impl StepWatch {
     /// How often a clock that must be watched is looked at.
     pub(crate) const EVERY: Duration = Duration::from_secs(1);
 
-    pub(crate) fn new(clock: &Clock) -> StepWatch {
-        StepWatch { offset: offset(clock.read()) }
+    pub(crate) fn new(reading: Reading) -> StepWatch {
+        StepWatch { offset: offset(reading) }
     }
 
-    /// By how much the clock stepped since the last call, in whole milliseconds, if it did.
-    pub(crate) fn step(&mut self, clock: &Clock) -> Option<TimeDelta> {
-        let offset = offset(clock.read());
-        let by = offset - self.offset;
-        if by.abs() < STEP {
+    /// By how much the clock stepped since the last reading, in whole milliseconds, if it did.
+    pub(crate) fn step(&mut self, reading: Reading) -> Option<TimeDelta> {
+        let by = offset(reading) - self.offset;
+        if by.abs() < STEP || !reading.together {
             return None;
         }
         // What is less than a millisecond is left for the next look.
@@ -205,8 +230,8 @@ mod tests {
         let now = clock.now();
         assert!(before <= now && now <= Utc::now());
         assert!(clock.must_be_watched());
-        let mut watch = StepWatch::new(&clock);
-        assert_eq!(watch.step(&clock), None);
+        let mut watch = StepWatch::new(clock.read());
+        assert_eq!(watch.step(clock.read()), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -66,7 +66,8 @@ events! {
     Paused,
     /// The scheduler was resumed.
     Resumed,
-    /// The scheduler has shut down; the last event there is.
+    /// The scheduler has shut down. It is the last event there is, but for the end of a run that
+    /// asked for it.
     ShutDown,
     /// The wall clock was found to have stepped against elapsed time, and all timers were set anew.
     ClockStepped {
@@ -126,6 +127,8 @@ events! {
         run: RunId,
         /// The fire time it is for.
         fire_time: DateTime<Utc>,
+        /// Whether `run_now` asked for it.
+        on_request: bool,
     },
     /// A run ended and its work succeeded.
     Executed(Run),
@@ -232,7 +235,7 @@ impl fmt::Display for Event {
                 run.id,
                 rfc3339(run.fire_time),
                 run.late_by,
-                run.took(),
+                run.took,
                 run.outcome
             ),
             What::Missed { fire_times, .. } => stretch(f, fire_times),

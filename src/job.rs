@@ -219,6 +219,9 @@ impl Default for JobOptions {
 }
 
 impl JobOptions {
+    const MAX_CATCH_UP: u32 = 10_000;
+    const MAX_JITTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let zero = |what| {
             Error::invalid_option(format!(
@@ -230,6 +233,19 @@ impl JobOptions {
         }
         if self.max_catch_up == 0 {
             return Err(zero("max_catch_up"));
+        }
+        if self.max_catch_up > JobOptions::MAX_CATCH_UP {
+            return Err(Error::invalid_option(format!(
+                "max_catch_up({}) would hold up every other job after an outage: use {} or less",
+                self.max_catch_up,
+                JobOptions::MAX_CATCH_UP
+            )));
+        }
+        if self.jitter > JobOptions::MAX_JITTER {
+            return Err(Error::invalid_option(format!(
+                "a jitter of {:?} is longer than a year: use a shorter one",
+                self.jitter
+            )));
         }
         Ok(())
     }
@@ -257,7 +273,7 @@ macro_rules! option_setters {
         }
 
         /// Sets how many fire times [`Coalesce::All`](crate::Coalesce::All) makes up for: the
-        /// newest so many; older ones are coalesced into the first of them. Default: 100, at least 1.
+        /// newest so many; older ones are coalesced into the first of them. Default: 100, 1 to 10,000.
         pub fn max_catch_up(mut self, fire_times: u32) -> Self {
             self.$options().max_catch_up = fire_times;
             self
@@ -278,7 +294,7 @@ macro_rules! option_setters {
 
         /// Delays each start by a part of `bound`, in whole milliseconds, that follows from the job
         /// and the fire time alone: it does not accumulate, and stays before the next fire time.
-        /// Default: zero.
+        /// Default: zero, at most a year.
         pub fn jitter(mut self, bound: std::time::Duration) -> Self {
             self.$options().jitter = bound;
             self
@@ -412,19 +428,12 @@ pub struct Run {
     pub on_request: bool,
     /// When the work was called, if it was.
     pub started_at: Option<DateTime<Utc>>,
+    /// How long the work took, in elapsed time; zero if it was not called.
+    pub took: Duration,
     /// When the run ended.
     pub ended_at: DateTime<Utc>,
     /// How it ended.
     pub outcome: Outcome,
-}
-
-impl Run {
-    /// How long the work took; zero if it was not called.
-    pub fn took(&self) -> Duration {
-        self.started_at
-            .and_then(|started| (self.ended_at - started).to_std().ok())
-            .unwrap_or_default()
-    }
 }
 
 /// How a job ended; what awaiting its handle yields.

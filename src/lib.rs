@@ -83,6 +83,7 @@ mod event;
 mod executor;
 mod feed;
 mod job;
+mod panic;
 mod scheduler;
 mod task;
 #[cfg(feature = "testing")]

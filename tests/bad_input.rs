@@ -147,6 +147,10 @@ async fn options_out_of_range() {
     says(&error, &["max_instances(0)", "1 or more"]);
     let error = scheduler.add(every(SECOND), || async {}).max_catch_up(0).await.unwrap_err();
     says(&error, &["max_catch_up(0)"]);
+    let error = scheduler.add(every(SECOND), || async {}).max_catch_up(10_001).await.unwrap_err();
+    says(&error, &["max_catch_up(10001)", "10000"]);
+    let error = scheduler.add(every(SECOND), || async {}).jitter(Duration::MAX).await.unwrap_err();
+    says(&error, &["jitter", "a year"]);
     let error = Scheduler::builder().event_buffer(0).start().await.unwrap_err();
     says(&error, &["event_buffer(0)", "1 or more"]);
     assert!(Scheduler::builder().max_instances(0).start().await.unwrap_err().is_invalid_option());
@@ -158,10 +162,10 @@ async fn options_out_of_range() {
     scheduler
         .add(every(SECOND), || async {})
         .misfire_grace_time(Duration::MAX)
-        .jitter(Duration::MAX)
+        .jitter(Duration::from_secs(366 * 86400))
         .cancel_grace(Duration::MAX)
         .max_instances(u32::MAX)
-        .max_catch_up(u32::MAX)
+        .max_catch_up(10_000)
         .priority(i32::MIN)
         .await
         .unwrap();

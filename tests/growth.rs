@@ -34,6 +34,15 @@ async fn a_million_finished_one_shots_without_growth() {
             handle.await;
         }
     };
+    // Listeners that come and go while nothing else happens.
+    let before = ALLOCATED.current_usage();
+    let far = scheduler.add(after(Duration::from_secs(86_400)), || async {}).await.unwrap();
+    for _ in 0..20_000 {
+        drop((scheduler.events(), far.runs()));
+    }
+    far.remove().await.unwrap();
+    let grown = ALLOCATED.current_usage() - before;
+    assert!(grown < 50_000, "{grown} bytes for listeners that are gone");
     // The first rounds set the size of the tables.
     round(0).await;
     round(1).await;

@@ -18,6 +18,8 @@ pub(super) struct Schedule<'a> {
     pub(super) options: &'a JobOptions,
     /// Tells the jitter of this job from that of another.
     pub(super) seed: u64,
+    /// Whether the job can run only once.
+    pub(super) once: bool,
 }
 
 /// A fire time, and when it was due by the trigger and the options of then.
@@ -25,6 +27,13 @@ pub(super) struct Schedule<'a> {
 pub(super) struct Due {
     pub(super) fire_time: DateTime<Utc>,
     pub(super) at: DateTime<Utc>,
+}
+
+impl Due {
+    pub(super) fn shift(&mut self, by: TimeDelta) {
+        let shifted = |t: DateTime<Utc>| t.checked_add_signed(by).unwrap_or(t);
+        *self = Due { fire_time: shifted(self.fire_time), at: shifted(self.at) };
+    }
 }
 
 /// What becomes of the fire times that were due at one instant.
@@ -42,7 +51,11 @@ pub(super) struct Plan {
 
 impl Schedule<'_> {
     /// When a fire time is due: its jitter later, but before the next fire time.
-    pub(super) fn due(&self, fire_time: DateTime<Utc>) -> DateTime<Utc> {
+    pub(super) fn due(&self, fire_time: DateTime<Utc>) -> Due {
+        Due { fire_time, at: self.due_at(fire_time) }
+    }
+
+    fn due_at(&self, fire_time: DateTime<Utc>) -> DateTime<Utc> {
         let bound = u64::try_from(self.options.jitter.as_millis()).unwrap_or(u64::MAX);
         if bound == 0 {
             return fire_time;
@@ -66,7 +79,7 @@ impl Schedule<'_> {
     fn last_due(&self, first: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
         match self.trigger.last_at_or_before(now) {
             Ok(Some(last)) if last > first => {
-                if self.due(last) <= now {
+                if self.due_at(last) <= now {
                     last
                 } else {
                     // The one before is due: jitter stays before the next fire time.
@@ -102,17 +115,32 @@ impl Schedule<'_> {
         })
     }
 
-    /// Coalesces the fire times due at `now`, of which `first` is the earliest.
-    pub(super) fn plan(&self, first: DateTime<Utc>, now: DateTime<Utc>) -> Plan {
+    /// Coalesces the fire times due at `now`, of which `next` is the earliest.
+    pub(super) fn plan(&self, next: Due, now: DateTime<Utc>) -> Plan {
+        let first = next.fire_time;
         let last = self.last_due(first, now);
-        let due = |fire_time| Due { fire_time, at: self.due(fire_time) };
+        // Options may have changed since the earliest was found to be due when it is.
+        let due = |fire_time| if fire_time == first { next } else { self.due(fire_time) };
         let run = Some((due(last), VecDeque::new()));
         let mut plan = Plan { missed: None, coalesced: None, run, last };
         if first == last {
             return plan;
         }
         match self.options.coalesce {
-            Coalesce::Latest => {
+            Coalesce::All if !self.once => {
+                let (mut oldest, mut backlog) = (last, VecDeque::new());
+                for _ in 1..self.options.max_catch_up {
+                    if oldest <= first {
+                        break;
+                    }
+                    backlog.push_front(due(oldest));
+                    oldest = self.before(oldest).unwrap_or(first).max(first);
+                }
+                plan.coalesced = self.stretch_before(first, oldest).map(|early| (early, oldest));
+                plan.run = Some((due(oldest), backlog));
+            }
+            // What can run only once makes up for nothing.
+            Coalesce::Latest | Coalesce::All => {
                 plan.coalesced = self.stretch_before(first, last).map(|early| (early, last));
             }
             Coalesce::Earliest => {
@@ -127,16 +155,6 @@ impl Schedule<'_> {
                     .filter(|&next| next <= last)
                     .map(|next| (self.stretch(next, last), kept));
                 plan.run = Some((due(kept), VecDeque::new()));
-            }
-            Coalesce::All => {
-                let (mut oldest, mut backlog) = (last, VecDeque::new());
-                for _ in 1..self.options.max_catch_up {
-                    let Some(before) = self.before(oldest).filter(|&t| t >= first) else { break };
-                    backlog.push_front(due(oldest));
-                    oldest = before;
-                }
-                plan.coalesced = self.stretch_before(first, oldest).map(|early| (early, oldest));
-                plan.run = Some((due(oldest), backlog));
             }
         }
         plan
@@ -157,7 +175,7 @@ impl Schedule<'_> {
         // Fire times are due no earlier than themselves, and before the next one: only the last
         // that is not later than `oldest_due` needs a look at its jitter.
         let kept = match self.trigger.last_at_or_before(oldest_due) {
-            Ok(Some(t)) if t >= first && self.due(t) >= oldest_due => Some(t),
+            Ok(Some(t)) if t >= first && self.due_at(t) >= oldest_due => Some(t),
             Ok(Some(t)) if t >= first => self.after(t),
             _ => Some(first),
         };

@@ -1,5 +1,7 @@
 //! How fire times meet their fates: waking, starting, skipping, and the end of runs and jobs.
 
+use std::cmp::Reverse;
+
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -10,18 +12,34 @@ use super::{
 use crate::{
     event::{EventKind, What},
     job::{End, FireTimes, Outcome, Run, RunId, SkipReason},
+    trigger::Kind,
 };
 
 impl<P: Payload> Core<P> {
     /// Looks at jobs that may be due. `now` decides whether they are.
-    pub(crate) fn wake(&mut self, slots: &[u32], now: DateTime<Utc>) {
+    ///
+    /// Returns how many it looked at: it stops short when counting the fire times of outages takes
+    /// too long, since the lock is held.
+    pub(crate) fn wake(&mut self, slots: &[u32], now: DateTime<Utc>) -> usize {
+        const COUNTED: u64 = 20_000;
+        let (mut woken, mut counted) = (0, 0);
+        let first_start = self.out.starts.len();
         for &slot in slots {
+            if counted > COUNTED {
+                break;
+            }
+            woken += 1;
             if let Some(job) = self.jobs.get_mut(slot as usize) {
                 // Its timer has expired. If it was set again since, it expires once for nothing.
                 job.armed = false;
+                counted += self.wake_one(slot, now);
             }
-            self.wake_one(slot, now);
         }
+        // The slots are in order of what was due first, the runs may be for what was due last.
+        self.out.starts[first_start..].sort_by_key(|start| {
+            (start.fire_time, Reverse(start.options.priority), start.incarnation)
+        });
+        woken
     }
 
     /// A run has ended. Whoever was declared abandoned has nothing to say any more.
@@ -31,9 +49,9 @@ impl<P: Payload> Core<P> {
         }
         let mut going = self.runs.remove(key.slot);
         let slot = going.job;
-        self.unlink(slot, key.slot, going.sibling);
+        self.unlink(&going);
         let job = &mut self.jobs[slot as usize];
-        let Finish { started_at, late_by, outcome } = finish;
+        let Finish { started_at, took, late_by, outcome } = finish;
         let record = Run {
             job: job.id.clone(),
             id: going.id,
@@ -42,6 +60,7 @@ impl<P: Payload> Core<P> {
             coalesced: going.coalesced,
             on_request: going.on_request,
             started_at,
+            took,
             ended_at: now,
             outcome,
         };
@@ -52,7 +71,7 @@ impl<P: Payload> Core<P> {
             Some(due) if self.paused => {
                 going.backlog.push_front(due);
                 job.parked.push((going.permit, going.backlog));
-                self.held.push(slot);
+                self.held.insert(slot);
             }
             Some(due) => {
                 let backlog = going.backlog;
@@ -64,59 +83,60 @@ impl<P: Payload> Core<P> {
         self.end_if_over(slot, now);
     }
 
-    /// Sets the next fire time and when it is due.
+    /// Sets the next fire time.
     pub(super) fn set_next(&mut self, slot: u32, next: Option<DateTime<Utc>>) {
         let job = &mut self.jobs[slot as usize];
-        job.next = next;
-        if let Some(next) = next {
-            job.due = job.schedule().due(next);
-        }
-        job.held = false;
+        job.next = next.map(|next| job.schedule().due(next));
         self.mark(slot);
     }
 
     /// Has the driver look at the job's wake-up, unless it has no timer for it and needs none.
     pub(super) fn mark(&mut self, slot: u32) {
         let job = &mut self.jobs[slot as usize];
-        if !job.dirty && (job.armed || job.wants_timer()) {
+        if !job.dirty && (job.armed || job.wake_at().is_some()) {
             job.dirty = true;
             self.out.dirty.push(slot);
         }
     }
 
-    pub(super) fn wake_one(&mut self, slot: u32, now: DateTime<Utc>) {
-        let Some(job) = self.jobs.get_mut(slot as usize) else { return };
-        if !self.paused {
-            for (permit, mut backlog) in std::mem::take(&mut job.parked) {
-                if let Some(due) = backlog.pop_front() {
-                    let next = Submission { due, coalesced: 0, on_request: false, backlog };
-                    self.start(slot, permit, next, now);
-                }
+    /// Goes on with the backlogs that a pause of the scheduler interrupted.
+    pub(super) fn unpark(&mut self, slot: u32, now: DateTime<Utc>) {
+        for (permit, mut backlog) in std::mem::take(&mut self.jobs[slot as usize].parked) {
+            if let Some(due) = backlog.pop_front() {
+                let next = Submission { due, coalesced: 0, on_request: false, backlog };
+                self.start(slot, permit, next, now);
             }
         }
+    }
+
+    /// Looks at one job that may be due. Returns how many fire times had to be counted.
+    pub(super) fn wake_one(&mut self, slot: u32, now: DateTime<Utc>) -> u64 {
         let job = &mut self.jobs[slot as usize];
-        let Some(first) = job.next_fire() else { return };
-        if job.due > now {
+        let Some(next) = job.awaited() else { return 0 };
+        if next.at > now {
             self.mark(slot);
-            return;
+            return 0;
         }
         if self.paused {
-            if !job.held {
-                job.held = true;
-                self.held.push(slot);
-                self.mark(slot);
-            }
-            return;
+            job.held = true;
+            self.held.insert(slot);
+            self.mark(slot);
+            return 0;
         }
-        let plan = job.schedule().plan(first, now);
-        let once = job.once;
-        self.advance(slot, plan.last, now);
+        let plan = job.schedule().plan(next, now);
+        let stretches = [plan.missed, plan.coalesced.map(|(stretch, _)| stretch)];
+        let counted = match job.trigger.kind() {
+            Kind::Interval(_) => 0,
+            _ => stretches.iter().flatten().map(|stretch| stretch.count).sum(),
+        };
+        if job.once {
+            self.set_next(slot, None);
+        } else {
+            self.advance(slot, plan.last, now);
+        }
         self.submit(slot, plan, now);
-        if once {
-            let job = &mut self.jobs[slot as usize];
-            job.next = None;
-        }
         self.end_if_over(slot, now);
+        counted
     }
 
     /// Goes on to the fire time after `last`.
@@ -190,13 +210,17 @@ impl<P: Payload> Core<P> {
             cancelled: false,
             permit,
             backlog,
-            sibling: job.runs,
+            older: job.runs,
+            newer: None,
         });
-        job.runs = Some(run_slot);
+        if let Some(older) = job.runs.replace(run_slot) {
+            self.runs[older].newer = Some(run_slot);
+        }
         self.log.emit(&mut self.out, now, EventKind::Submitted, || What::Submitted {
             job: job.id.clone(),
             run: id,
             fire_time,
+            on_request,
         });
         self.out.starts.push(Start {
             run: RunKey { slot: run_slot, id },
@@ -205,6 +229,7 @@ impl<P: Payload> Core<P> {
             due,
             coalesced,
             on_request,
+            incarnation: job.incarnation,
             options: job.options.clone(),
             payload: job.payload.clone(),
         });
@@ -212,19 +237,13 @@ impl<P: Payload> Core<P> {
     }
 
     /// Takes a run out of its job's list.
-    pub(super) fn unlink(&mut self, slot: u32, run: usize, sibling: Option<usize>) {
-        let job = &mut self.jobs[slot as usize];
-        if job.runs == Some(run) {
-            job.runs = sibling;
-            return;
+    fn unlink(&mut self, run: &Going) {
+        match run.newer {
+            Some(newer) => self.runs[newer].older = run.older,
+            None => self.jobs[run.job as usize].runs = run.older,
         }
-        let mut at = job.runs;
-        while let Some(going) = at.and_then(|at| self.runs.get_mut(at)) {
-            if going.sibling == Some(run) {
-                going.sibling = sibling;
-                return;
-            }
-            at = going.sibling;
+        if let Some(older) = run.older {
+            self.runs[older].newer = run.newer;
         }
     }
 
@@ -244,10 +263,16 @@ impl<P: Payload> Core<P> {
         });
     }
 
-    /// Skips all fire times up to `now` that have no fate yet.
-    pub(super) fn settle(&mut self, slot: u32, reason: SkipReason, now: DateTime<Utc>) {
+    /// Skips all fire times up to `last` that have no fate yet.
+    pub(super) fn settle(
+        &mut self,
+        slot: u32,
+        reason: SkipReason,
+        last: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) {
         let job = &self.jobs[slot as usize];
-        let passed = job.next.and_then(|next| job.schedule().passed(next, now));
+        let passed = job.next.and_then(|next| job.schedule().passed(next.fire_time, last));
         if let Some(fire_times) = passed {
             self.skip(slot, fire_times, reason, now);
             self.advance(slot, fire_times.last, now);
@@ -265,7 +290,7 @@ impl<P: Payload> Core<P> {
         let mut at = job.runs;
         while let Some(going) = at.and_then(|at| self.runs.get_mut(at)) {
             waiting.push(std::mem::take(&mut going.backlog));
-            at = going.sibling;
+            at = going.older;
         }
         for backlog in waiting {
             if let (Some(&first), Some(&last)) = (backlog.front(), backlog.back()) {
@@ -283,7 +308,7 @@ impl<P: Payload> Core<P> {
             _ => SkipReason::Removed,
         };
         let paused = self.jobs[slot as usize].paused;
-        self.settle(slot, if paused { SkipReason::Paused } else { reason }, now);
+        self.settle(slot, if paused { SkipReason::Paused } else { reason }, now, now);
         self.call_off_waiting(slot, reason, now);
         let cancel = matches!(end, End::Cancelled | End::Replaced);
         let job = &mut self.jobs[slot as usize];
@@ -298,16 +323,22 @@ impl<P: Payload> Core<P> {
             });
         }
         job.end = Some(end);
-        let mut at = if cancel { job.runs } else { None };
-        while let Some((run, going)) = at.and_then(|at| Some((at, self.runs.get_mut(at)?))) {
-            if !going.cancelled {
-                going.cancelled = true;
-                self.out.cancels.push(RunKey { slot: run, id: going.id });
-            }
-            at = going.sibling;
+        if cancel {
+            self.cancel_runs(slot);
         }
         self.mark(slot);
         self.end_if_over(slot, now);
+    }
+
+    /// Asks the runs of a job to stop.
+    pub(super) fn cancel_runs(&mut self, slot: u32) {
+        let mut at = self.jobs[slot as usize].runs;
+        while let Some((run, going)) = at.and_then(|at| Some((at, self.runs.get_mut(at)?))) {
+            if !std::mem::replace(&mut going.cancelled, true) {
+                self.out.cancels.push(RunKey { slot: run, id: going.id });
+            }
+            at = going.older;
+        }
     }
 
     /// Lets go of a job that has neither a fire time nor a run left.

@@ -13,7 +13,8 @@ mod tests;
 mod verbs;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    cmp::Reverse,
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -102,6 +103,8 @@ pub(crate) struct Start<P> {
     pub(crate) due: DateTime<Utc>,
     pub(crate) coalesced: u64,
     pub(crate) on_request: bool,
+    /// Tells which of two jobs was added first.
+    pub(crate) incarnation: u64,
     pub(crate) options: Arc<JobOptions>,
     pub(crate) payload: P,
 }
@@ -117,8 +120,16 @@ pub(crate) struct Ended<P> {
 #[derive(Debug)]
 pub(crate) struct Finish {
     pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) took: Duration,
     pub(crate) late_by: Duration,
     pub(crate) outcome: Outcome,
+}
+
+impl Finish {
+    /// The end of a run whose work was not called, or that is given up.
+    pub(crate) fn without_work(outcome: Outcome) -> Finish {
+        Finish { started_at: None, took: Duration::ZERO, late_by: Duration::ZERO, outcome }
+    }
 }
 
 /// What [`Core::list`] looks for.
@@ -134,7 +145,7 @@ pub(crate) struct Core<P> {
     runs: Slab<Going>,
     named: HashMap<JobId, u32>,
     /// Jobs that came due, or whose backlog was interrupted, while the scheduler was paused.
-    held: Vec<u32>,
+    held: HashSet<u32>,
     /// Tells the ids made here from those of other schedulers.
     scheduler: u32,
     incarnations: u64,
@@ -150,13 +161,11 @@ struct Job<P> {
     id: JobId,
     trigger: Trigger,
     /// The earliest fire time that has no fate yet, also while the job is paused.
-    next: Option<DateTime<Utc>>,
-    /// When that is due.
-    due: DateTime<Utc>,
+    next: Option<Due>,
     options: Arc<JobOptions>,
     labels: Option<Box<Labels>>,
     semaphore: Semaphore,
-    /// The first of its runs, which are linked through [`Going::sibling`].
+    /// The newest of its runs, which are linked.
     runs: Option<usize>,
     /// Backlogs that wait for the scheduler to be resumed, and the permits they keep.
     parked: Vec<(Permit, VecDeque<Due>)>,
@@ -184,8 +193,9 @@ struct Going {
     permit: Permit,
     /// Fire times that run after this one, under its permit.
     backlog: VecDeque<Due>,
-    /// The next run of the same job.
-    sibling: Option<usize>,
+    /// The next older and the next newer run of the same job.
+    older: Option<usize>,
+    newer: Option<usize>,
 }
 
 /// The fire times of a run that is about to start.
@@ -239,16 +249,27 @@ impl<P> Job<P> {
     }
 
     fn schedule(&self) -> Schedule<'_> {
-        Schedule { trigger: &self.trigger, options: &self.options, seed: self.id.stable_hash() }
+        Schedule {
+            trigger: &self.trigger,
+            options: &self.options,
+            seed: self.id.stable_hash(),
+            once: self.once,
+        }
     }
 
     /// The next fire time, as seen from outside.
     fn next_fire(&self) -> Option<DateTime<Utc>> {
+        self.awaited().map(|next| next.fire_time)
+    }
+
+    /// The next fire time, unless it doesn't count now.
+    fn awaited(&self) -> Option<Due> {
         self.next.filter(|_| !self.paused && !self.retired)
     }
 
-    fn wants_timer(&self) -> bool {
-        self.next_fire().is_some() && !self.held
+    /// When the driver is to look at the job, if it is.
+    fn wake_at(&self) -> Option<DateTime<Utc>> {
+        self.awaited().filter(|_| !self.held).map(|next| next.at)
     }
 
     fn info(&self) -> JobInfo {
@@ -285,7 +306,7 @@ impl<P: Payload> Core<P> {
             jobs: Slab::new(),
             runs: Slab::new(),
             named: HashMap::new(),
-            held: Vec::new(),
+            held: HashSet::new(),
             scheduler,
             incarnations: 0,
             run_ids: 0,
@@ -311,17 +332,17 @@ impl<P: Payload> Core<P> {
     pub(crate) fn wake_at(&mut self, slot: u32) -> Option<DateTime<Utc>> {
         let job = self.jobs.get_mut(slot as usize)?;
         job.dirty = false;
-        job.armed = job.wants_timer();
-        job.armed.then_some(job.due)
+        let wake_at = job.wake_at();
+        job.armed = wake_at.is_some();
+        wake_at
     }
 
     /// Puts slots in the order in which their jobs start: of fire time, then priority, then the
     /// order of adding.
     pub(crate) fn sort(&self, slots: &mut [u32]) {
         slots.sort_by_cached_key(|&slot| {
-            self.jobs
-                .get(slot as usize)
-                .map(|job| (job.next, std::cmp::Reverse(job.options.priority), job.incarnation))
+            let job = self.jobs.get(slot as usize)?;
+            Some((job.next_fire(), Reverse(job.options.priority), job.incarnation))
         });
     }
 
@@ -330,11 +351,18 @@ impl<P: Payload> Core<P> {
         for slot in self.live_slots() {
             let job = &mut self.jobs[slot as usize];
             if job.elapsed {
+                // As long until each of them as before the step, and as much of their jitter.
                 job.trigger.shift(by);
-                job.next = job.next.map(|next| next.checked_add_signed(by).unwrap_or(next));
+                for due in job.next.iter_mut().chain(job.parked.iter_mut().flat_map(|(_, b)| b)) {
+                    due.shift(by);
+                }
+                let mut at = job.runs;
+                while let Some(going) = at.and_then(|at| self.runs.get_mut(at)) {
+                    going.backlog.iter_mut().for_each(|due| due.shift(by));
+                    at = going.older;
+                }
             }
-            let next = job.next;
-            self.set_next(slot, next);
+            self.mark(slot);
         }
         self.note(now, What::ClockStepped { by });
     }
@@ -408,15 +436,13 @@ impl<P: Payload> Core<P> {
         if self.paused {
             self.paused = false;
             self.note(now, What::Resumed);
-            let mut held = std::mem::take(&mut self.held);
-            self.sort(&mut held);
-            for &slot in &held {
+            for slot in std::mem::take(&mut self.held) {
                 if let Some(job) = self.jobs.get_mut(slot as usize) {
                     job.held = false;
                     self.mark(slot);
+                    self.unpark(slot, now);
                 }
             }
-            self.wake(&held, now);
         }
         Ok(())
     }

@@ -37,9 +37,17 @@ struct Shell {
     core: Core<Standing>,
     now: DateTime<Utc>,
     wakes: HashMap<u32, DateTime<Utc>>,
+    /// Runs that were handed over and have not begun.
+    handed: Vec<(Start<Standing>, DateTime<Utc>)>,
     going: Vec<(RunKey, DateTime<Utc>, Finish)>,
+    /// How long it takes from handing a run over until it begins.
+    latency: TimeDelta,
     /// How long the next run will take.
     takes: TimeDelta,
+    /// What the standing of the runs of each incarnation must be.
+    standing: HashMap<u64, Option<SkipReason>>,
+    /// Whether the scheduler is paused.
+    paused: bool,
     on_request: HashSet<RunId>,
     segments: Vec<Segment>,
     covered: BTreeMap<DateTime<Utc>, i64>,
@@ -63,13 +71,32 @@ impl Shell {
             core,
             now: epoch(),
             wakes: HashMap::new(),
+            handed: Vec::new(),
             going: Vec::new(),
+            latency: ms(0),
             takes: ms(0),
+            standing: HashMap::new(),
+            paused: false,
             on_request: HashSet::new(),
             segments: Vec::new(),
             covered: BTreeMap::new(),
             events: Vec::new(),
             ended: 0,
+        }
+    }
+
+    fn new_job(id: &str, trigger: Trigger, first: DateTime<Utc>) -> NewJob<Standing> {
+        NewJob {
+            id: Some(id.into()),
+            on_conflict: OnConflict::Error,
+            trigger,
+            first,
+            elapsed: false,
+            once: false,
+            paused: false,
+            options: Arc::default(),
+            labels: None,
+            payload: Standing::default(),
         }
     }
 
@@ -87,20 +114,17 @@ impl Shell {
     ) -> Option<JobKey> {
         let (trigger, first) = self.segment(trigger)?;
         let new = NewJob {
-            id: Some("job".into()),
             on_conflict,
-            trigger: trigger.clone(),
-            first,
-            elapsed: false,
-            once: false,
-            paused: false,
             options: Arc::new(options),
-            labels: None,
-            payload: Standing::default(),
+            ..Shell::new_job("job", trigger.clone(), first)
         };
         self.close_segment();
         let added = self.core.add(new, self.now).unwrap();
         self.segments.push(Segment { trigger, first, until: None });
+        for standing in self.standing.values_mut() {
+            *standing = Some(SkipReason::Removed);
+        }
+        self.standing.insert(added.key.incarnation, None);
         self.settle();
         Some(added.key)
     }
@@ -126,8 +150,15 @@ impl Shell {
                 break;
             }
             for start in starts {
-                self.start(start);
+                assert!(!self.paused || start.on_request, "nothing starts in a paused scheduler");
+                let standing = self.standing[&start.incarnation];
+                assert!(
+                    start.on_request || standing.is_none(),
+                    "nor for a job that is {standing:?}"
+                );
+                self.handed.push((start, self.now + self.latency));
             }
+            self.begin();
         }
         for run in std::mem::take(&mut self.core.out.cancels) {
             // Cancelled work stops at once here.
@@ -147,6 +178,14 @@ impl Shell {
         self.core.out.refused.clear();
     }
 
+    /// Begins the runs whose time it is.
+    fn begin(&mut self) {
+        while let Some(index) = self.handed.iter().position(|(_, begin)| *begin <= self.now) {
+            let (start, _) = self.handed.remove(index);
+            self.start(start);
+        }
+    }
+
     fn start(&mut self, start: Start<Standing>) {
         assert!(start.fire_time <= start.due, "jitter only delays");
         assert!(start.due <= self.now, "{} started early, at {}", start.due, self.now);
@@ -155,8 +194,11 @@ impl Shell {
         }
         let late_by = (self.now - start.due).to_std().unwrap();
         let grace = start.options.misfire_grace_time;
-        let refused = refusal(start.payload.0.get(), start.on_request, late_by, grace);
-        let finish = |outcome| Finish { started_at: None, late_by, outcome };
+        let standing = start.payload.0.get();
+        assert_eq!(standing, self.standing[&start.incarnation], "what runs are told of their job");
+        let refused = refusal(standing, start.on_request, late_by, grace);
+        let took = Duration::ZERO;
+        let finish = |outcome| Finish { started_at: None, took, late_by, outcome };
         match refused {
             Some(outcome) => self.core.finish(start.run, finish(outcome), self.now),
             None => {
@@ -210,8 +252,9 @@ impl Shell {
         let to = self.now + by;
         loop {
             let wake = self.wakes.values().min().copied();
+            let begin = self.handed.iter().map(|(_, begin)| *begin).min();
             let end = self.going.iter().map(|(_, end, _)| *end).min();
-            match [wake, end].into_iter().flatten().min().filter(|&at| at <= to) {
+            match [wake, begin, end].into_iter().flatten().min().filter(|&at| at <= to) {
                 Some(at) => {
                     self.now = self.now.max(at);
                     self.poll();
@@ -224,6 +267,8 @@ impl Shell {
 
     /// Does what is due now.
     fn poll(&mut self) {
+        self.begin();
+        self.settle();
         while let Some(index) = self.going.iter().position(|(_, end, _)| *end <= self.now) {
             let (run, _, finish) = self.going.swap_remove(index);
             self.core.finish(run, finish, self.now);
@@ -288,6 +333,7 @@ enum Op {
     /// Nothing at all executes for so long.
     Outage(i64),
     Takes(i64),
+    Latency(i64),
     Pause,
     Resume,
     PauseAll,
@@ -347,6 +393,7 @@ fn ops() -> impl Strategy<Value = Op> {
         8 => (0..8000i64).prop_map(Op::Advance),
         4 => (1..30_000i64).prop_map(Op::Outage),
         3 => (0..9000i64).prop_map(Op::Takes),
+        1 => (0..3000i64).prop_map(Op::Latency),
         2 => Just(Op::Pause),
         3 => Just(Op::Resume),
         1 => Just(Op::PauseAll),
@@ -386,10 +433,21 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
                 shell.takes = ms(takes);
                 Ok(())
             }
-            Op::Pause => shell.core.pause(key, now),
-            Op::Resume => shell.core.resume(key, now),
-            Op::PauseAll => shell.core.pause_all(now),
-            Op::ResumeAll => shell.core.resume_all(now),
+            Op::Latency(latency) => {
+                shell.latency = ms(latency);
+                Ok(())
+            }
+            Op::Pause => shell.core.pause(key, now).inspect(|()| {
+                shell.standing.insert(key.incarnation, Some(SkipReason::Paused));
+            }),
+            Op::Resume => shell.core.resume(key, now).inspect(|()| {
+                shell.standing.insert(key.incarnation, None);
+            }),
+            Op::PauseAll => shell.core.pause_all(now).inspect(|()| shell.paused = true),
+            Op::ResumeAll => {
+                shell.paused &= shell.core.is_closed();
+                shell.core.resume_all(now)
+            }
             Op::RunNow => shell.core.run_now(key, now).map(drop),
             Op::Reschedule(trigger) => match shell.segment(&trigger) {
                 Some((trigger, first)) => {
@@ -415,7 +473,10 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
                 Ok(())
             }
             Op::Replace(..) => Ok(()),
-            Op::Cancel => shell.core.remove(key, End::Cancelled, now),
+            Op::Cancel => {
+                shell.core.cancel(key, now);
+                Ok(())
+            }
             Op::Remove => shell.core.remove(key, End::Removed, now),
             Op::CancelAll => {
                 shell.core.cancel_all(&[]);
@@ -431,10 +492,19 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
         }
         if shell.core.info(key).is_err() {
             shell.close_segment();
+            let standing = shell.standing.get_mut(&key.incarnation).unwrap();
+            // A job that completed leaves no run behind that would ask.
+            *standing = Some(match shell.core.is_closed() {
+                true if *standing != Some(SkipReason::Removed) => SkipReason::Shutdown,
+                _ => SkipReason::Removed,
+            });
         }
         shell.settle();
         let most = shell.core.jobs.iter().map(|(_, job)| job.semaphore.taken()).max();
         assert!(most.unwrap_or(0) <= 3, "max_instances is at most 3 here");
+    }
+    if shell.core.info(key).is_ok() {
+        shell.standing.insert(key.incarnation, Some(SkipReason::Shutdown));
     }
     shell.core.close(shell.now);
     shell.close_segment();
@@ -442,7 +512,10 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
     // The runs that are going still end.
     shell.advance(TimeDelta::hours(1));
     shell.check();
-    assert!(shell.going.is_empty() && shell.core.runs.is_empty(), "every run ends");
+    assert!(
+        shell.handed.is_empty() && shell.going.is_empty() && shell.core.runs.is_empty(),
+        "every run ends"
+    );
     assert!(shell.core.jobs.is_empty(), "nothing is left of the jobs");
     assert!(shell.core.named.is_empty(), "nor of their ids");
 }
@@ -490,14 +563,18 @@ proptest! {
         let trigger = shell.segments[0].trigger.clone();
         let first = shell.segments[0].first;
         if shell.core.info(key).is_ok() {
+            shell.standing.insert(key.incarnation, Some(SkipReason::Shutdown));
             shell.core.close(shell.now);
         }
+        let last = shell.now;
         shell.settle();
         shell.advance(TimeDelta::hours(30));
         prop_assert!(shell.covered.values().all(|&count| count == 1), "{:?}", shell.covered);
         let covered: Vec<_> = shell.covered.keys().copied().collect();
         let named = fire_times(&trigger, first, latest.max(first));
         prop_assert!(named.starts_with(&covered), "covered {covered:?} of {named:?}");
+        let passed = fire_times(&trigger, first, last);
+        prop_assert!(covered.starts_with(&passed), "covered {covered:?}, and {passed:?} had passed");
     }
 }
 
@@ -607,16 +684,8 @@ fn jobs_of_one_instant_start_in_order_of_fire_time_priority_and_adding() {
         let (trigger, first) =
             shell.segment(&at(epoch() + ms(offset)).into_trigger().unwrap()).unwrap();
         let new = NewJob {
-            id: Some(name.into()),
-            on_conflict: OnConflict::Error,
-            trigger,
-            first,
-            elapsed: false,
-            once: false,
-            paused: false,
             options: Arc::new(JobOptions { priority, ..JobOptions::default() }),
-            labels: None,
-            payload: Standing::default(),
+            ..Shell::new_job(name, trigger.clone(), first)
         };
         shell.core.add(new, shell.now).unwrap();
     }
@@ -633,8 +702,9 @@ fn jitter_is_the_same_for_whoever_computes_it_and_stays_before_the_next_fire() {
     let trigger = every(ms(1000)).starting_at(epoch()).into_trigger().unwrap();
     let options = JobOptions { jitter: Duration::from_millis(5000), ..JobOptions::default() };
     let due = |seed, n: i64| {
-        let schedule = Schedule { trigger: &trigger, options: &options, seed };
-        (schedule.due(epoch() + ms(1000 * n)) - epoch() - ms(1000 * n)).num_milliseconds()
+        let schedule = Schedule { trigger: &trigger, options: &options, seed, once: false };
+        let fire_time = epoch() + ms(1000 * n);
+        (schedule.due(fire_time).at - fire_time).num_milliseconds()
     };
     let delays: Vec<_> = (0..1000).map(|n| due(1, n)).collect();
     assert_eq!(delays, (0..1000).map(|n| due(1, n)).collect::<Vec<_>>());
@@ -659,12 +729,190 @@ fn backlogs_of_several_runs_wait_out_a_pause_together() {
     }
     assert_eq!(shell.going.len(), 2);
     shell.core.pause_all(shell.now).unwrap();
+    shell.paused = true;
     shell.advance(TimeDelta::minutes(1));
-    assert_eq!(shell.going.len(), 0, "nothing starts while it is paused");
+    assert_eq!(shell.going.len(), 0);
     shell.core.resume_all(shell.now).unwrap();
+    shell.paused = false;
     shell.settle();
     shell.advance(TimeDelta::minutes(1));
     shell.core.close(shell.now);
     shell.check();
     assert!(shell.core.jobs.is_empty());
+}
+
+#[test]
+fn a_step_moves_what_waits_of_an_elapsed_interval_and_rolls_no_other_jitter() {
+    let mut shell = Shell::new();
+    let options = JobOptions {
+        coalesce: Coalesce::All,
+        misfire_grace_time: Some(Duration::from_secs(10)),
+        jitter: Duration::from_millis(900),
+        ..JobOptions::default()
+    };
+    let key =
+        shell.add(&every(ms(1000)).into_trigger().unwrap(), options, OnConflict::Error).unwrap();
+    shell.core.jobs[key.slot as usize].elapsed = true;
+    shell.takes = ms(1000);
+    shell.now += ms(3990);
+    shell.poll();
+    let next = shell.core.jobs[key.slot as usize].next.unwrap();
+    let step = TimeDelta::hours(1);
+    shell.now += step;
+    // The run that is going takes no longer for it.
+    shell.going[0].1 += step;
+    shell.core.clock_stepped(step, shell.now);
+    let moved = shell.core.jobs[key.slot as usize].next.unwrap();
+    assert_eq!((moved.fire_time, moved.at), (next.fire_time + step, next.at + step));
+    shell.events.clear();
+    shell
+        .core
+        .reschedule(
+            key,
+            at(shell.now + TimeDelta::days(1)).into_trigger().unwrap(),
+            shell.now + TimeDelta::days(1),
+            false,
+            shell.now,
+        )
+        .unwrap();
+    shell.advance(ms(5000));
+    let missed = shell.events.iter().any(|event| matches!(event.what, What::Missed { .. }));
+    assert!(!missed, "{:#?}", shell.events);
+    // The new trigger is no elapsed time, and stays.
+    let step = TimeDelta::hours(2);
+    let next = shell.core.info(key).unwrap().next_fire;
+    shell.core.clock_stepped(step, shell.now + step);
+    assert_eq!(shell.core.info(key).unwrap().next_fire, next);
+}
+
+#[test]
+fn an_end_that_was_given_is_an_instant_and_one_that_was_counted_moves() {
+    let end = epoch() + ms(10_500);
+    let anchored = |build: crate::trigger::Build<_>| {
+        let mut trigger = build.into_trigger().unwrap().anchored(epoch(), Tz::UTC).unwrap();
+        trigger.shift(TimeDelta::hours(1));
+        trigger.end().unwrap() - epoch()
+    };
+    assert_eq!(anchored(every(ms(1000)).until(end)), ms(10_500));
+    assert_eq!(anchored(every(ms(1000)).times(3)), ms(3000) + TimeDelta::hours(1));
+    // Whichever is earlier counts.
+    let both = every(ms(1000)).until(end).times(50).into_trigger().unwrap();
+    assert_eq!(both.anchored(epoch(), Tz::UTC).unwrap().end(), Some(end));
+}
+
+#[test]
+fn a_run_looks_at_its_standing_then_at_its_grace() {
+    let late = Duration::from_millis(5);
+    let judge = |standing, on_request, grace: Option<u64>| {
+        refusal(standing, on_request, late, grace.map(Duration::from_millis))
+            .map(|outcome| outcome.to_string())
+    };
+    assert_eq!(judge(None, false, None), None);
+    assert_eq!(judge(None, false, Some(5)), None, "equal is not later");
+    assert_eq!(judge(None, false, Some(4)).as_deref(), Some("missed"));
+    assert_eq!(judge(None, true, Some(4)), None, "what was asked for is exempt from grace");
+    assert_eq!(judge(Some(SkipReason::Paused), true, None), None, "and from pausing");
+    assert_eq!(judge(Some(SkipReason::Paused), false, Some(4)).as_deref(), Some("skipped: paused"));
+    assert_eq!(
+        judge(Some(SkipReason::Shutdown), true, None).as_deref(),
+        Some("skipped: shutdown"),
+        "but from nothing else"
+    );
+}
+
+#[test]
+fn what_runs_once_has_one_run_and_its_other_fire_times_have_fates() {
+    let once = |coalesce, paused: bool| {
+        let mut shell = Shell::new();
+        let (trigger, first) = shell.segment(&every(ms(1000)).into_trigger().unwrap()).unwrap();
+        let new = NewJob {
+            id: None,
+            once: true,
+            options: Arc::new(JobOptions { coalesce, ..JobOptions::default() }),
+            ..Shell::new_job("", trigger.clone(), first)
+        };
+        let key = shell.core.add(new, shell.now).unwrap().key;
+        shell.standing.insert(key.incarnation, None);
+        shell.segments.push(Segment { trigger, first, until: None });
+        if paused {
+            shell.core.pause_all(shell.now).unwrap();
+            shell.paused = true;
+        }
+        shell.settle();
+        shell.now += ms(5000);
+        shell.poll();
+        if paused {
+            shell.core.run_now(key, shell.now).unwrap();
+            shell.settle();
+        }
+        shell.advance(ms(10_000));
+        assert!(shell.core.jobs.is_empty(), "it has ended");
+        let runs = shell.events.iter().filter(|e| matches!(e.what, What::Executed(_))).count();
+        (runs, shell.covered.len())
+    };
+    for coalesce in [Coalesce::Latest, Coalesce::Earliest, Coalesce::All] {
+        assert_eq!(once(coalesce, false), (1, 5), "{coalesce:?}");
+        assert_eq!(once(coalesce, true), (1, 5), "{coalesce:?}, run now while paused");
+    }
+}
+
+#[test]
+fn more_jitter_or_less_makes_no_fire_time_late() {
+    let mut shell = Shell::new();
+    let options = |millis| JobOptions {
+        jitter: Duration::from_millis(millis),
+        misfire_grace_time: Some(Duration::ZERO),
+        ..JobOptions::default()
+    };
+    let trigger = every(ms(10_000)).starting_at(epoch() + ms(10_000)).into_trigger().unwrap();
+    let key = shell.add(&trigger, options(9000), OnConflict::Error).unwrap();
+    // Within the jitter of the fire time, before the run was due.
+    shell.now += ms(10_001);
+    let (expected, labels) = shell.core.settings(key).unwrap();
+    shell.core.modify(key, &expected, options(0), labels, shell.now).unwrap();
+    shell.settle();
+    shell.poll();
+    shell.advance(ms(100));
+    let fates: Vec<_> = shell.events.iter().map(|event| event.what.kind()).collect();
+    assert!(fates.contains(&EventKind::Executed), "{fates:?}");
+}
+
+#[test]
+fn runs_of_an_outage_start_in_order_of_their_own_fire_times() {
+    let mut shell = Shell::new();
+    let add = |shell: &mut Shell, name: &str, trigger: Trigger| {
+        let (trigger, first) = shell.segment(&trigger).unwrap();
+        let new = Shell::new_job(name, trigger.clone(), first);
+        shell.core.add(new, shell.now).unwrap()
+    };
+    let gone = add(&mut shell, "gone", at(epoch() + ms(1)).into_trigger().unwrap());
+    add(&mut shell, "second", at(epoch() + ms(5000)).into_trigger().unwrap());
+    // Takes the slot of the one that is gone, and is none the less the younger.
+    shell.core.remove(gone.key, End::Removed, shell.now).unwrap();
+    add(&mut shell, "third", at(epoch() + ms(5000)).into_trigger().unwrap());
+    let every_second = every(ms(1000)).starting_at(epoch() + ms(1000)).into_trigger().unwrap();
+    add(&mut shell, "last", every_second);
+    add(&mut shell, "first", at(epoch() + ms(4000)).into_trigger().unwrap());
+    shell.now += ms(10_000);
+    let mut slots = std::mem::take(&mut shell.core.out.dirty);
+    slots.sort_unstable();
+    shell.core.sort(&mut slots);
+    shell.core.wake(&slots, shell.now);
+    let order: Vec<_> = shell.core.out.starts.iter().map(|start| start.job.to_string()).collect();
+    assert_eq!(order, ["first", "second", "third", "last"]);
+}
+
+#[test]
+fn many_jobs_after_a_long_outage_are_woken_in_portions() {
+    let mut shell = Shell::new();
+    let trigger = cron("* * * * * *").into_trigger().unwrap();
+    for n in 0..20 {
+        let (trigger, first) = shell.segment(&trigger).unwrap();
+        let new = Shell::new_job(&n.to_string(), trigger.clone(), first);
+        shell.core.add(new, shell.now).unwrap();
+    }
+    let slots = std::mem::take(&mut shell.core.out.dirty);
+    shell.now += TimeDelta::days(1);
+    assert_eq!(shell.core.wake(&slots, shell.now), 3, "10,000 are counted for each");
+    assert_eq!(shell.core.wake(&slots[3..], shell.now), 3);
 }

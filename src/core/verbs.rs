@@ -35,6 +35,7 @@ impl<P: Payload> Core<P> {
         let entry = self.jobs.vacant_entry();
         // A slot takes over a hundred bytes: memory ends before the numbers do.
         let slot = u32::try_from(entry.key()).expect("fewer than 2^32 jobs fit into memory");
+        let named = new.id.is_some();
         let id = new
             .id
             .unwrap_or_else(|| JobId::made(Made { scheduler: self.scheduler, slot, incarnation }));
@@ -44,7 +45,6 @@ impl<P: Payload> Core<P> {
             id: added.id.clone(),
             trigger: new.trigger,
             next: None,
-            due: new.first,
             options: new.options,
             labels: new.labels,
             semaphore: Semaphore::default(),
@@ -60,7 +60,7 @@ impl<P: Payload> Core<P> {
             end: None,
             payload: new.payload,
         });
-        if added.id.as_made().is_none() {
+        if named {
             self.named.insert(added.id.clone(), slot);
         }
         self.set_next(slot, Some(new.first));
@@ -137,6 +137,15 @@ impl<P: Payload> Core<P> {
         Ok(())
     }
 
+    /// Ends a job, if it has not ended already, and asks its going runs to stop in any case.
+    pub(crate) fn cancel(&mut self, key: JobKey, now: DateTime<Utc>) {
+        if self.live(key).is_ok() {
+            self.retire(key.slot, End::Cancelled, now);
+        } else if self.jobs.get(key.slot as usize).is_some_and(|job| job.key(key.slot) == key) {
+            self.cancel_runs(key.slot);
+        }
+    }
+
     pub(crate) fn remove_all(&mut self, now: DateTime<Utc>) -> Result<usize, Error> {
         if self.closed {
             return Err(shut_down());
@@ -154,7 +163,7 @@ impl<P: Payload> Core<P> {
             return Ok(());
         }
         if !self.is_date(key.slot) {
-            self.settle(key.slot, SkipReason::Paused, now);
+            self.settle(key.slot, SkipReason::Paused, now, now);
         }
         self.call_off_waiting(key.slot, SkipReason::Paused, now);
         let job = &mut self.jobs[key.slot as usize];
@@ -172,9 +181,9 @@ impl<P: Payload> Core<P> {
             return Ok(());
         }
         // What passed while it was paused is skipped, but for a date, which is still due.
-        let just_before = now.trunc_subsecs(3).checked_sub_signed(TimeDelta::milliseconds(1));
+        let just_before = now.checked_sub_signed(TimeDelta::nanoseconds(1));
         if let Some(before) = just_before.filter(|_| !self.is_date(key.slot)) {
-            self.settle(key.slot, SkipReason::Paused, before);
+            self.settle(key.slot, SkipReason::Paused, before, now);
         }
         let job = &mut self.jobs[key.slot as usize];
         job.paused = false;
@@ -186,8 +195,8 @@ impl<P: Payload> Core<P> {
         Ok(())
     }
 
-    /// Gives a job another trigger. What is due by the old one runs; what has passed but is not due
-    /// yet is superseded.
+    /// Gives a job another trigger. What is due by the old one runs, if the scheduler is not paused;
+    /// what has passed otherwise is superseded.
     pub(crate) fn reschedule(
         &mut self,
         key: JobKey,
@@ -210,7 +219,7 @@ impl<P: Payload> Core<P> {
             true => SkipReason::Paused,
             false => SkipReason::Superseded,
         };
-        self.settle(key.slot, reason, now);
+        self.settle(key.slot, reason, now, now);
         let job = &mut self.jobs[key.slot as usize];
         self.out.dropped.push(std::mem::replace(&mut job.trigger, trigger));
         job.elapsed = elapsed;
@@ -242,8 +251,12 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[key.slot as usize];
         job.options = Arc::new(options);
         job.labels = (labels != Labels::default()).then(|| Box::new(labels));
-        let next = job.next;
-        self.set_next(key.slot, next);
+        if let Some(old) = job.next {
+            // Other jitter moves when it is due, but makes it no later than it is already.
+            let new = job.schedule().due(old.fire_time);
+            job.next = Some(Due { at: new.at.max(old.at.min(now)), ..new });
+        }
+        self.mark(key.slot);
         self.note_modified(key.slot, now);
         Ok(true)
     }
@@ -265,8 +278,8 @@ impl<P: Payload> Core<P> {
         };
         if job.once {
             // Its work can run only once: this is its run.
-            job.next = None;
-            self.mark(key.slot);
+            self.settle(key.slot, SkipReason::Superseded, now, now);
+            self.set_next(key.slot, None);
         }
         Ok(self.start(
             key.slot,

@@ -117,7 +117,10 @@ impl EntryState {
     pub(crate) fn subscribe(&self, sender: FeedSender<Run>) {
         let mut ties = self.ties();
         if ties.end.is_none() {
-            ties.more.get_or_insert_default().runs.push(sender);
+            let runs = &mut ties.more.get_or_insert_default().runs;
+            // The next run may be far, and until then nothing else shows who is gone.
+            runs.retain(|sender| !sender.is_closed());
+            runs.push(sender);
         }
     }
 

@@ -29,9 +29,9 @@ pub(crate) use self::{
     shared::{Shared, State},
 };
 use crate::{
-    clock::{LONGEST_WAIT, Now, StepWatch},
+    clock::{LONGEST_WAIT, Moves, Now, StepWatch},
     core::{Finish, JobKey, Start},
-    job::{End, Outcome},
+    job::Outcome,
 };
 
 /// How many jobs are fired under one lock, and between two chances for others to run.
@@ -64,12 +64,13 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     runtime: Handle,
     timers: DelayQueue<Wake>,
+    timers_since: Instant,
     /// The timer of each slot that has one.
     keys: Vec<Option<delay_queue::Key>>,
     /// Slots that may be due, in the order in which they start.
     due: VecDeque<u32>,
     watches: FuturesUnordered<Cancelled>,
-    steps: StepWatch,
+    moves: Moves,
     watching: bool,
     shutdown: Option<delay_queue::Key>,
     /// Kept for their capacity.
@@ -79,15 +80,16 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn spawn(shared: Arc<Shared>, runtime: &Handle) {
-        let steps = StepWatch::new(&shared.clock);
+        let moves = shared.clock.moves();
         let driver = Driver {
             shared,
             runtime: runtime.clone(),
             timers: DelayQueue::new(),
+            timers_since: Instant::now(),
             keys: Vec::new(),
             due: VecDeque::new(),
             watches: FuturesUnordered::new(),
-            steps,
+            moves,
             watching: false,
             shutdown: None,
             dirty: Vec::new(),
@@ -103,9 +105,8 @@ impl Driver {
             }
             if !self.due.is_empty() {
                 self.fire();
-                if !self.due.is_empty() {
-                    step_aside().await;
-                }
+                // Jobs that are due again by now must not keep others from running.
+                step_aside().await;
                 continue;
             }
             // Every branch is cancel safe: what one of them takes, it hands over in the same poll.
@@ -114,14 +115,10 @@ impl Driver {
                 expired = expired(&mut self.timers) => self.expire(expired),
                 jobs = cancelled(&mut self.watches) => self.shared.with(|state, now| {
                     for job in jobs {
-                        // It may have ended or been removed by itself.
-                        let _ = state.core.remove(job, End::Cancelled, now);
+                        state.core.cancel(job, now);
                     }
                 }),
-                () = self.shared.clock.moved() => {
-                    self.look_at_clock();
-                    self.shared.with(|state, _| state.core.rearm_all());
-                }
+                () = self.moves.next() => self.shared.with(|state, _| state.core.rearm_all()),
             }
         }
     }
@@ -157,6 +154,12 @@ impl Driver {
                 job
             });
             self.watches.push(Abortable::new(cancelled, watch.until));
+        }
+        if self.timers.is_empty() && self.timers_since.elapsed() > LONGEST_WAIT {
+            // A queue that was empty for 795 days panics at the next timer, however near: it counts
+            // from when it last expired one.
+            self.timers = DelayQueue::new();
+            self.timers_since = Instant::now();
         }
         let now = shared.clock.now_and_instant();
         let mut due_now = Vec::new();
@@ -216,12 +219,14 @@ impl Driver {
 
     /// Fires the next batch of those that are due.
     fn fire(&mut self) {
-        let batch: Vec<u32> = self.due.drain(..self.due.len().min(BATCH)).collect();
+        let batch: Vec<u32> = self.due.iter().take(BATCH).copied().collect();
         let mut starts = std::mem::take(&mut self.starts);
-        self.shared.with(|state, now| {
-            state.core.wake(&batch, now);
+        let woken = self.shared.with(|state, now| {
+            let woken = state.core.wake(&batch, now);
             std::mem::swap(&mut starts, &mut state.core.out.starts);
+            woken
         });
+        self.due.drain(..woken);
         self.launch(&mut starts);
         self.starts = starts;
     }
@@ -249,10 +254,8 @@ impl Driver {
                     self.keys[slot as usize] = None;
                     due_now.push(slot);
                 }
-                Wake::Clock => {
-                    self.watching = false;
-                    self.look_at_clock();
-                }
+                // To look is all it takes: a step is noticed whenever the state is locked.
+                Wake::Clock => self.watching = false,
                 Wake::Shutdown => {
                     self.shutdown = None;
                     self.end_patience();
@@ -267,12 +270,6 @@ impl Driver {
         if !self.watching && !self.timers.is_empty() && self.shared.clock.must_be_watched() {
             self.timers.insert_at(Wake::Clock, Instant::now() + StepWatch::EVERY);
             self.watching = true;
-        }
-    }
-
-    fn look_at_clock(&mut self) {
-        if let Some(by) = self.steps.step(&self.shared.clock) {
-            self.shared.with(|state, now| state.core.clock_stepped(by, now));
         }
     }
 
@@ -292,9 +289,7 @@ impl Driver {
             let callers = shutdown.callers.clone();
             let going: Vec<_> = state.core.going().filter(|run| !callers.contains(run)).collect();
             for run in going {
-                let outcome = Outcome::Abandoned;
-                let finish = Finish { started_at: None, late_by: Duration::ZERO, outcome };
-                state.core.finish(run, finish, now);
+                state.core.finish(run, Finish::without_work(Outcome::Abandoned), now);
             }
         });
     }

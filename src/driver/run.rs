@@ -3,14 +3,16 @@
 use std::{cell::Cell, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Span;
+use tracing::{Span, field::display};
 
 use super::shared::Shared;
 use crate::{
     core::{Finish, RunKey, Start, refusal},
     executor::Supervisor,
     job::Outcome,
+    panic::text,
     task::Context,
     trigger::rfc3339,
 };
@@ -27,6 +29,7 @@ pub(crate) struct RunGuard {
     start: Start<Arc<dyn super::Entry>>,
     span: Span,
     started_at: Option<DateTime<Utc>>,
+    called_at: Instant,
     late_by: Duration,
     outcome: Option<Outcome>,
 }
@@ -38,6 +41,7 @@ impl RunGuard {
             start,
             span: Span::none(),
             started_at: None,
+            called_at: Instant::now(),
             late_by: Duration::ZERO,
             outcome: None,
         }
@@ -65,6 +69,7 @@ impl RunGuard {
 impl Supervisor for RunGuard {
     fn start(&mut self) -> bool {
         let now = self.shared.clock.now();
+        self.called_at = Instant::now();
         // Negative if the clock stepped back: then it is not late.
         self.late_by = (now - self.start.due).to_std().unwrap_or_default();
         let grace = self.start.options.misfire_grace_time;
@@ -123,9 +128,11 @@ impl Drop for RunGuard {
             }
         });
         if !self.span.is_disabled() {
-            self.span.record("outcome", tracing::field::display(&outcome));
+            self.span.record("outcome", display(text(&outcome)));
         }
-        let finish = Finish { started_at: self.started_at, late_by: self.late_by, outcome };
+        let (started_at, late_by) = (self.started_at, self.late_by);
+        let took = started_at.map_or(Duration::ZERO, |_| self.called_at.elapsed());
+        let finish = Finish { started_at, took, late_by, outcome };
         self.shared.finish(self.start.run, finish);
     }
 }

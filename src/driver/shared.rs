@@ -2,8 +2,7 @@
 
 use std::{
     collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,13 +15,14 @@ use tracing::level_filters::LevelFilter;
 
 use super::entry::{Entry, Reported};
 use crate::{
-    clock::Clock,
+    clock::{Clock, StepWatch},
     core::{Core, Ended, Finish, JobKey, NewJob, RunKey},
     error::Error,
     event::{Event, EventFilter, EventKind, KindSet, What},
     feed::{FeedReceiver, FeedSender, feed},
     job::{JobOptions, Outcome, Run, SkipReason},
-    scheduler::{Owner, ShutdownReport},
+    panic::{shielded, text},
+    scheduler::ShutdownReport,
     trigger::Trigger,
 };
 
@@ -38,8 +38,6 @@ pub(crate) struct Shared {
     pub(crate) buffer: usize,
     /// `None` if the scheduler was made outside a runtime.
     pub(crate) runtime: Option<Handle>,
-    /// Whoever keeps the scheduler open.
-    pub(crate) owner: OnceLock<Weak<Owner>>,
     /// Cancelled when the driver is done.
     pub(crate) stopped: CancellationToken,
 }
@@ -47,6 +45,7 @@ pub(crate) struct Shared {
 /// What the lock protects. Nothing is awaited, woken or dropped under it that is the user's.
 pub(crate) struct State {
     pub(crate) core: Core<Arc<dyn Entry>>,
+    steps: StepWatch,
     listeners: Vec<Listener>,
     /// The cancellation tokens of runs that asked for one.
     run_tokens: HashMap<RunKey, CancellationToken>,
@@ -106,6 +105,7 @@ impl Shared {
         Shared {
             state: Mutex::new(State {
                 core,
+                steps: StepWatch::new(clock.read()),
                 listeners: Vec::new(),
                 run_tokens: HashMap::new(),
                 watches: Vec::new(),
@@ -118,20 +118,24 @@ impl Shared {
             defaults: Arc::new(defaults),
             buffer,
             runtime: Handle::try_current().ok(),
-            owner: OnceLock::new(),
             stopped: CancellationToken::new(),
         }
     }
 
     /// Runs `f` under the lock, at an instant, and carries out what follows from it.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut State, DateTime<Utc>) -> T) -> T {
-        let now = self.clock.now();
         let (result, after) = {
             // The lock is poisoned only by a bug here; a half-made decision is better than none.
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let observed = state.observed();
             state.core.observe(observed);
-            let result = f(&mut state, now);
+            // Read under the lock, so that what happens later is not told an earlier time, and a
+            // step is known before anything is decided by it.
+            let reading = self.clock.read();
+            if let Some(by) = state.steps.step(reading) {
+                state.core.clock_stepped(by, reading.wall);
+            }
+            let result = f(&mut state, reading.wall);
             (result, state.settle())
         };
         after.carry_out(self);
@@ -158,13 +162,17 @@ impl Shared {
 
     /// Reports a run's end.
     pub(super) fn finish(&self, run: RunKey, finish: Finish) {
-        self.with(|state, now| {
+        let over = self.with(|state, now| {
             state.core.finish(run, finish, now);
             state.run_tokens.remove(&run);
             if let Some(shutdown) = &mut state.shutdown {
                 shutdown.callers.retain(|caller| *caller != run);
             }
+            self.stopped.is_cancelled()
         });
+        if over {
+            self.let_listeners_go();
+        }
     }
 
     /// The token that is cancelled when the run is asked to stop.
@@ -196,6 +204,8 @@ impl Shared {
         let (sender, receiver) = feed(self.buffer);
         self.with(|state, _| {
             if !self.stopped.is_cancelled() {
+                // Nothing else may happen for long that would show who is gone.
+                state.listeners.retain(|listener| !listener.sender.is_closed());
                 state.listeners.push(Listener { filter, sender });
             }
         });
@@ -240,15 +250,22 @@ impl Shared {
             state.core.close(now);
             // What the driver had not launched yet, nobody will.
             for start in std::mem::take(&mut state.core.out.starts) {
-                let outcome = Outcome::Skipped(SkipReason::Shutdown);
-                let finish = Finish { started_at: None, late_by: Duration::ZERO, outcome };
+                let finish = Finish::without_work(Outcome::Skipped(SkipReason::Shutdown));
                 state.core.finish(start.run, finish, now);
                 after.push(start);
             }
             state.core.note(now, What::ShutDown);
         });
         self.stopped.cancel();
-        let listeners = self.with(|state, _| std::mem::take(&mut state.listeners));
+        self.let_listeners_go();
+    }
+
+    /// Ends the streams of events, once no run is left that may have something to tell.
+    fn let_listeners_go(&self) {
+        let listeners = self.with(|state, _| match state.core.going().next() {
+            Some(_) => Vec::new(),
+            None => std::mem::take(&mut state.listeners),
+        });
         drop(listeners);
     }
 }
@@ -256,15 +273,9 @@ impl Shared {
 impl State {
     /// The kinds of events that anybody wants to see.
     fn observed(&self) -> KindSet {
-        let traced = match LevelFilter::current() {
-            LevelFilter::OFF | LevelFilter::ERROR => KindSet::NONE,
-            LevelFilter::WARN => WARNED,
-            LevelFilter::INFO => WARNED.union(INFORMED),
-            _ => KindSet::ALL,
-        };
         self.listeners
             .iter()
-            .fold(traced, |kinds, listener| kinds.union(listener.filter.kind_set()))
+            .fold(traced(), |kinds, listener| kinds.union(listener.filter.kind_set()))
     }
 
     /// Empties the core's outbox of everything but what the driver does: what must keep its order
@@ -352,13 +363,6 @@ impl After {
     }
 }
 
-/// Calls what may be the user's code, whose panic is nobody else's trouble.
-fn shielded(call: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(call)).is_err() {
-        tracing::error!(target: "punctual", "a destructor or waker panicked");
-    }
-}
-
 const WARNED: KindSet = KindSet::NONE
     .with(EventKind::Failed)
     .with(EventKind::Missed)
@@ -372,14 +376,28 @@ const INFORMED: KindSet = KindSet::NONE
     .with(EventKind::Resumed)
     .with(EventKind::ClockStepped);
 
+/// The kinds of events that some subscriber of `tracing` may want.
+fn traced() -> KindSet {
+    match LevelFilter::current() {
+        LevelFilter::OFF | LevelFilter::ERROR => KindSet::NONE,
+        LevelFilter::WARN => WARNED,
+        LevelFilter::INFO => WARNED.union(INFORMED),
+        _ => KindSet::ALL,
+    }
+}
+
 /// Hands an event to `tracing`.
 fn trace(event: &Event) {
     let kind = event.what.kind();
+    if !traced().contains(kind) {
+        return;
+    }
+    let text = text(event);
     if WARNED.contains(kind) {
-        tracing::warn!(target: "punctual", sequence = event.sequence, "{event}");
+        tracing::warn!(target: "punctual", sequence = event.sequence, "{text}");
     } else if INFORMED.contains(kind) {
-        tracing::info!(target: "punctual", sequence = event.sequence, "{event}");
+        tracing::info!(target: "punctual", sequence = event.sequence, "{text}");
     } else {
-        tracing::debug!(target: "punctual", sequence = event.sequence, "{event}");
+        tracing::debug!(target: "punctual", sequence = event.sequence, "{text}");
     }
 }

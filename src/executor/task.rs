@@ -1,11 +1,11 @@
 //! The async executor: a run is a Tokio task.
 
-use std::{any::Any, future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
+use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, task::Poll};
 
 use futures::FutureExt as _;
 
 use super::Supervisor;
-use crate::{error::BoxError, job::Outcome};
+use crate::{error::BoxError, job::Outcome, panic::message};
 
 /// Runs `work` to its outcome, which the supervisor learns when the work is dropped, not earlier.
 #[expect(
@@ -60,16 +60,4 @@ where
         Ok(Err(error)) => Outcome::Failed(error.into()),
         Err(panic) => Outcome::Panicked(message(panic)),
     }
-}
-
-/// What a panic said.
-fn message(panic: Box<dyn Any + Send>) -> Arc<str> {
-    let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => Arc::from(*text),
-        (_, Some(text)) => Arc::from(text.as_str()),
-        _ => Arc::from("a panic without a message"),
-    };
-    // A payload may panic when it is dropped; that must not become another's trouble.
-    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(panic)));
-    message
 }

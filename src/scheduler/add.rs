@@ -119,6 +119,11 @@ impl<V> Add<V> {
         if let Some(id) = &id {
             id.validate()?;
         }
+        if once && on_conflict == OnConflict::Keep {
+            return Err(Error::invalid_option(
+                "a job that is kept has no value for this handle: use `OnConflict::Replace`, or `add`",
+            ));
+        }
         let options = match options {
             Some(options) => {
                 options.validate()?;
@@ -184,8 +189,8 @@ pub(super) fn add_all(
     let mut ids = std::collections::HashSet::new();
     for job in &new {
         if let Some(id) = &job.id
-            && job.on_conflict == OnConflict::Error
             && !ids.insert(id)
+            && job.on_conflict == OnConflict::Error
         {
             return Err(Error::duplicate_id(format!(
                 "the id `{id}` is given to two jobs of the same `add_all`: choose another"
@@ -195,11 +200,12 @@ pub(super) fn add_all(
     drop(ids);
     // What is refused is dropped when the lock is free, since it holds the user's closures: so the
     // list lives out here, and nothing that passed the check is refused.
+    let mut rest = new.into_iter();
     let added: Result<Vec<Added<_>>, _> = shared.try_with(|state, now| {
-        for job in &new {
+        for job in rest.as_slice() {
             state.core.check_add(job.id.as_ref(), job.on_conflict)?;
         }
-        new.drain(..).map(|job| state.core.add(job, now)).collect()
+        rest.by_ref().map(|job| state.core.add(job, now)).collect()
     });
     Ok(added?.into_iter().map(|added| JobHandle::new(shared.clone(), added)).collect())
 }

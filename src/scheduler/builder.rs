@@ -42,7 +42,8 @@ type Callback = Box<dyn FnMut(Event) + Send>;
 pub struct SchedulerBuilder {
     defaults: JobOptions,
     zone: Result<Tz, Error>,
-    clock: Clock,
+    /// The system's, if none is given.
+    clock: Option<Clock>,
     paused: bool,
     buffer: usize,
     callbacks: Vec<(EventFilter, Callback)>,
@@ -53,7 +54,7 @@ impl SchedulerBuilder {
         SchedulerBuilder {
             defaults: JobOptions::default(),
             zone: Ok(Tz::UTC),
-            clock: Clock::System(SystemClock::new()),
+            clock: None,
             paused: false,
             buffer: 1024,
             callbacks: Vec::new(),
@@ -103,7 +104,7 @@ impl SchedulerBuilder {
     /// Takes the time from a clock that a test moves by hand.
     #[cfg(feature = "testing")]
     pub fn clock(mut self, clock: crate::testing::ManualClock) -> Self {
-        self.clock = Clock::Manual(clock);
+        self.clock = Some(Clock::Manual(clock));
         self
     }
 
@@ -133,6 +134,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> Scheduler {
     let number = RandomState::new().build_hasher().finish();
     let core = Core::new((number >> 32) as u32, paused);
     let zone = zone.unwrap_or(Tz::UTC);
+    let clock = clock.unwrap_or_else(|| Clock::System(SystemClock::new()));
     let shared = Arc::new(Shared::new(core, clock, zone, defaults, buffer));
     let scheduler = Scheduler::owned(shared.clone());
     if let Some(runtime) = &shared.runtime {

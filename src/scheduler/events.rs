@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -14,6 +14,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use crate::{
     event::{Event, What},
     feed::{Fed, FeedReceiver},
+    panic::message,
 };
 
 /// The events of a scheduler, as a [`Stream`] that ends after [`What::ShutDown`].
@@ -84,8 +85,9 @@ pub(super) fn call(
     runtime.spawn(async move {
         while let Some(event) = events.next().await {
             let sequence = event.sequence;
-            if std::panic::catch_unwind(AssertUnwindSafe(|| callback(event))).is_err() {
-                tracing::error!(target: "punctual", sequence, "an event callback panicked");
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(event))) {
+                let message = message(panic);
+                tracing::error!(target: "punctual", sequence, "an event callback panicked: {message}");
             }
         }
     })

@@ -85,7 +85,8 @@ impl Job {
     }
 
     /// Gives the job another trigger. Going runs are left alone; the next fire time is the first of
-    /// the new trigger from now on.
+    /// the new trigger from now on. What is due by the old one still runs, unless the job or the
+    /// scheduler is paused: then it is skipped as *superseded*, or *paused*.
     ///
     /// # Errors
     ///

@@ -58,7 +58,7 @@ pub struct Scheduler {
 }
 
 /// Keeps a scheduler open: when the last one goes, it closes.
-pub(crate) struct Owner {
+struct Owner {
     shared: Arc<Shared>,
 }
 
@@ -85,15 +85,12 @@ impl Scheduler {
 
     pub(crate) fn owned(shared: Arc<Shared>) -> Scheduler {
         let owner = Arc::new(Owner { shared: shared.clone() });
-        // There is one owner per `Shared`, made here.
-        let _ = shared.owner.set(Arc::downgrade(&owner));
         Scheduler { shared, _owner: Some(owner) }
     }
 
     /// A scheduler as seen from one of its runs.
     pub(crate) fn borrowed(shared: Arc<Shared>) -> Scheduler {
-        let owner = shared.owner.get().and_then(std::sync::Weak::upgrade);
-        Scheduler { shared, _owner: owner }
+        Scheduler { shared, _owner: None }
     }
 
     /// Adds a job: `work` runs whenever `trigger` fires.

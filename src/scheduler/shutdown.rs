@@ -14,7 +14,8 @@ use crate::{
 /// 3. The rest are cancelled, and dropped after their job's `cancel_grace`.
 /// 4. What can't be dropped, since it blocks its thread, is abandoned a second later.
 ///
-/// A run that shuts its own scheduler down is not waited for. If several ask, the shortest time
+/// A run that shuts its own scheduler down is not waited for, as long as it does so in its own task
+/// and not in one that it spawned. If several ask, the shortest time
 /// counts and all get the same report.
 ///
 /// # Cancel safety

@@ -5,7 +5,7 @@ mod context;
 use std::{
     future::ready,
     marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
 };
 
 use futures::{FutureExt as _, future::Either};
@@ -195,8 +195,17 @@ impl<W: Work<M>, M: 'static> Entry for Repeated<W, M> {
     }
 
     fn drop_work(&self) {
-        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(work);
+        drop(take_if_free(&self.work));
+    }
+}
+
+/// Takes what is behind a lock, unless somebody holds it: a run that was given up may be stuck in
+/// its work's `clone`. Then it is dropped with the entry.
+fn take_if_free<W>(work: &Mutex<Option<W>>) -> Option<W> {
+    match work.try_lock() {
+        Ok(mut work) => work.take(),
+        Err(TryLockError::Poisoned(work)) => work.into_inner().take(),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 
@@ -296,8 +305,7 @@ where
     }
 
     fn drop_work(&self) {
-        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(work);
+        drop(take_if_free(&self.work));
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{sync::watch, time::Instant};
 
 use crate::clock::Reading;
 
@@ -38,7 +38,7 @@ struct Inner {
     /// When Tokio's clock moves this one too.
     running_since: Option<Instant>,
     hands: Mutex<Reading>,
-    moved: Notify,
+    moved: watch::Sender<()>,
 }
 
 impl ManualClock {
@@ -56,8 +56,8 @@ impl ManualClock {
     fn with(now: DateTime<Utc>, running_since: Option<Instant>) -> ManualClock {
         ManualClock(Arc::new(Inner {
             running_since,
-            hands: Mutex::new(Reading { wall: now, elapsed: TimeDelta::zero() }),
-            moved: Notify::new(),
+            hands: Mutex::new(Reading { wall: now, elapsed: TimeDelta::zero(), together: true }),
+            moved: watch::Sender::new(()),
         }))
     }
 
@@ -70,7 +70,7 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
         self.turn(by, by);
-        self.0.moved.notify_one();
+        self.0.moved.send_replace(());
     }
 
     /// Moves the wall clock alone, forward or back.
@@ -78,13 +78,17 @@ impl ManualClock {
         self.turn(by, TimeDelta::zero());
         // A clock that runs is watched, as the system's is; one that stands says when it moved.
         if !self.is_running() {
-            self.0.moved.notify_one();
+            self.0.moved.send_replace(());
         }
     }
 
     fn turn(&self, wall: TimeDelta, elapsed: TimeDelta) {
         let mut hands = self.0.hands.lock().unwrap_or_else(PoisonError::into_inner);
-        hands.wall = hands.wall.checked_add_signed(wall).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let end = match wall < TimeDelta::zero() {
+            true => DateTime::<Utc>::MIN_UTC,
+            false => DateTime::<Utc>::MAX_UTC,
+        };
+        hands.wall = hands.wall.checked_add_signed(wall).unwrap_or(end);
         hands.elapsed = hands.elapsed.checked_add(&elapsed).unwrap_or(TimeDelta::MAX);
     }
 
@@ -93,18 +97,19 @@ impl ManualClock {
     }
 
     pub(crate) fn read(&self) -> Reading {
-        let Reading { wall, elapsed } =
+        let Reading { wall, elapsed, together } =
             *self.0.hands.lock().unwrap_or_else(PoisonError::into_inner);
         let ran = self.0.running_since.map(|since| since.elapsed()).unwrap_or_default();
         let ran = TimeDelta::from_std(ran).unwrap_or(TimeDelta::MAX);
         Reading {
             wall: wall.checked_add_signed(ran).unwrap_or(DateTime::<Utc>::MAX_UTC),
             elapsed: elapsed.checked_add(&ran).unwrap_or(TimeDelta::MAX),
+            together,
         }
     }
 
-    pub(crate) async fn moved(&self) {
-        self.0.moved.notified().await;
+    pub(crate) fn moves(&self) -> watch::Receiver<()> {
+        self.0.moved.subscribe()
     }
 }
 

@@ -30,7 +30,9 @@ impl Custom {
 
     pub(super) fn next_after(&self, t: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         let answer = std::panic::catch_unwind(AssertUnwindSafe(|| self.0.next_after(t)))
-            .map_err(|_| {
+            .map_err(|panic| {
+                // Dropping it may run the user's code, and this may be under the lock.
+                std::mem::forget(panic);
                 Error::invalid_trigger(format!(
                     "the custom trigger panicked when asked for what follows {t}: it must answer for every instant"
                 ))

@@ -149,6 +149,9 @@ pub struct Trigger {
     end: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<NonZeroU64>,
+    /// The last fire time that `times` leaves, once the trigger is anchored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<DateTime<Utc>>,
 }
 
 /// What a trigger goes by.
@@ -175,13 +178,14 @@ struct Repr {
     start: Option<DateTime<Utc>>,
     end: Option<DateTime<Utc>>,
     times: Option<NonZeroU64>,
+    last: Option<DateTime<Utc>>,
 }
 
 impl TryFrom<Repr> for Trigger {
     type Error = Error;
 
-    fn try_from(Repr { kind, start, end, times }: Repr) -> Result<Trigger, Error> {
-        Trigger { kind, start, end, times }.validated()
+    fn try_from(Repr { kind, start, end, times, last }: Repr) -> Result<Trigger, Error> {
+        Trigger { kind, start, end, times, last }.validated()
     }
 }
 
@@ -198,7 +202,7 @@ impl Trigger {
 
     /// The last instant at which the trigger may fire.
     pub fn end(&self) -> Option<DateTime<Utc>> {
-        self.end
+        [self.end, self.last].into_iter().flatten().min()
     }
 
     /// The first fire time strictly later than `t`.
@@ -210,6 +214,8 @@ impl Trigger {
     ///
     /// [`is_invalid_trigger`](Error::is_invalid_trigger) if a custom trigger broke its rules.
     pub fn next_after(&self, t: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+        // Fire times are whole milliseconds.
+        let t = t.trunc_subsecs(3);
         // Just before the start nothing has fired yet.
         let from = match self.start.and_then(|start| add_millis(start, -1)) {
             Some(before) if before > t => before,
@@ -224,7 +230,7 @@ impl Trigger {
             Kind::Cron(cron) => cron.next_after(from)?,
             Kind::Custom(custom) => custom.next_after(from)?,
         };
-        Ok(next.filter(|&next| self.end.is_none_or(|end| next <= end)))
+        Ok(next.filter(|&next| self.end().is_none_or(|end| next <= end)))
     }
 
     /// The last fire time that is not later than `t`.
@@ -235,7 +241,7 @@ impl Trigger {
     ///
     /// As [`next_after`](Trigger::next_after).
     pub fn last_at_or_before(&self, t: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
-        let to = self.end.map_or(t, |end| t.min(end));
+        let to = self.end().map_or(t, |end| t.min(end)).trunc_subsecs(3);
         let last = match &self.kind {
             Kind::Date(date) => Some(date.fire_time(t)?).filter(|&fire| fire <= to),
             Kind::Interval(interval) => {
@@ -275,8 +281,7 @@ impl Trigger {
             Kind::Custom(_) => {}
         }
         if let Some(times) = anchored.times.take() {
-            let nth = anchored.nth(now, times)?;
-            anchored.end = nth.or(anchored.end);
+            anchored.last = anchored.nth(now, times)?;
         }
         Ok(anchored)
     }
@@ -296,17 +301,22 @@ impl Trigger {
         if let Kind::Date(Date::At(instant)) = &mut self.kind {
             *instant = shifted(*instant);
         }
+        // The end that the user gave stays: that is an instant.
         self.start = self.start.map(shifted);
-        self.end = self.end.map(shifted);
+        self.last = self.last.map(shifted);
     }
 
     /// The first fire time not earlier than `now`; that of a date, even if it has passed.
     pub(crate) fn first(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
-        let from = match &self.kind {
-            Kind::Date(_) => DateTime::<Utc>::MIN_UTC,
-            _ => just_before(now)?,
-        };
-        self.next_after(from)
+        match &self.kind {
+            Kind::Date(date) => {
+                let fire = date.fire_time(now)?;
+                let bounds = self.start.is_none_or(|start| start <= fire)
+                    && self.end().is_none_or(|end| fire <= end);
+                Ok(bounds.then_some(fire))
+            }
+            _ => self.next_after(just_before(now)?),
+        }
     }
 
     /// How many fire times lie in `first..=last`, both of which are fire times. The answer is
@@ -378,7 +388,7 @@ impl fmt::Display for Trigger {
             Kind::Cron(cron) => write!(f, "{cron}")?,
             Kind::Custom(custom) => write!(f, "{custom:?}")?,
         }
-        if let Some(end) = self.end {
+        if let Some(end) = self.end() {
             write!(f, " until {}", rfc3339(end))?;
         }
         Ok(())
@@ -430,6 +440,7 @@ impl<K: Into<Kind>> IntoTrigger for Build<K> {
             start: self.start,
             end: self.end,
             times: times.transpose()?,
+            last: None,
         }
         .validated()
     }

@@ -1,0 +1,36 @@
+//! Calling what is the user's, whose panics are nobody else's trouble.
+
+use std::{
+    any::Any,
+    fmt::Display,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+/// Calls a destructor or a waker of the user's.
+pub(crate) fn shielded(call: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+        let message = message(panic);
+        tracing::error!(target: "punctual", "a destructor or waker panicked: {message}");
+    }
+}
+
+/// The text of what the user may have a hand in. It is made before it is given to a subscriber, which
+/// a panic inside would leave poisoned.
+pub(crate) fn text(value: &impl Display) -> String {
+    catch_unwind(AssertUnwindSafe(|| value.to_string()))
+        .unwrap_or_else(|panic| format!("<panicked when displayed: {}>", message(panic)))
+}
+
+/// What a panic said. Its payload is dropped; one that panics over that is leaked.
+pub(crate) fn message(panic: Box<dyn Any + Send>) -> Arc<str> {
+    let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => Arc::from(*text),
+        (_, Some(text)) => Arc::from(text.as_str()),
+        _ => Arc::from("a panic without a message"),
+    };
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
+    message
+}
