@@ -20,7 +20,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// | [`is_gone`](Error::is_gone) | the handle's job has ended, was removed or replaced |
 /// | [`is_overlap`](Error::is_overlap) | `run_now` found `max_instances` runs going |
 /// | [`is_shut_down`](Error::is_shut_down) | the scheduler has shut down |
-/// | [`is_no_runtime`](Error::is_no_runtime) | the scheduler was made outside a Tokio runtime |
+/// | [`is_no_runtime`](Error::is_no_runtime) | the scheduler was made outside a Tokio runtime, or in one without timers |
 /// | [`is_missed`](Error::is_missed) | the one run came too late for its grace time |
 /// | [`is_cancelled`](Error::is_cancelled) | the one run was cancelled or its job removed |
 /// | [`is_panic`](Error::is_panic) | the one run panicked |
@@ -85,7 +85,7 @@ kinds! {
     is_overlap, overlap => Overlap;
     /// The scheduler has shut down, or is about to.
     is_shut_down, shut_down => ShutDown;
-    /// The scheduler was made outside a Tokio runtime.
+    /// The scheduler was made outside a Tokio runtime, or in one without timers.
     is_no_runtime, no_runtime => NoRuntime;
     /// The one run of the job was later than its grace time.
     is_missed, missed => Missed;

@@ -197,6 +197,17 @@ async fn after_shutdown_everything_says_so() {
 }
 
 #[test]
+fn a_runtime_without_timers_is_an_error_too() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let error = Scheduler::new().add(now(), || async {}).await.unwrap_err();
+        assert!(error.is_no_runtime());
+        says(&error, &["without timers", "enable_time()"]);
+        assert!(Scheduler::builder().start().await.unwrap_err().is_no_runtime());
+    });
+}
+
+#[test]
 fn a_scheduler_made_outside_a_runtime_says_so_when_it_is_used() {
     let scheduler = Scheduler::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::catch_unwind,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -36,8 +37,8 @@ pub(crate) struct Shared {
     pub(crate) defaults: Arc<JobOptions>,
     /// How many events, or runs, are kept for a listener that is slow.
     pub(crate) buffer: usize,
-    /// `None` if the scheduler was made outside a runtime.
-    pub(crate) runtime: Option<Handle>,
+    /// The runtime that the scheduler was made in, or why there is none to use.
+    runtime: Result<Handle, Error>,
     /// Cancelled when the driver is done.
     pub(crate) stopped: CancellationToken,
 }
@@ -117,7 +118,7 @@ impl Shared {
             zone,
             defaults: Arc::new(defaults),
             buffer,
-            runtime: Handle::try_current().ok(),
+            runtime: runtime(),
             stopped: CancellationToken::new(),
         }
     }
@@ -153,11 +154,7 @@ impl Shared {
 
     /// The runtime that the scheduler was made in.
     pub(crate) fn runtime(&self) -> Result<&Handle, Error> {
-        self.runtime.as_ref().ok_or_else(|| {
-            Error::no_runtime(
-                "the scheduler was made outside a Tokio runtime: call `Scheduler::new()` inside `#[tokio::main]`, or within `runtime.enter()`",
-            )
-        })
+        self.runtime.as_ref().map_err(Clone::clone)
     }
 
     /// Reports a run's end.
@@ -268,6 +265,21 @@ impl Shared {
         });
         drop(listeners);
     }
+}
+
+fn runtime() -> Result<Handle, Error> {
+    let handle = Handle::try_current().map_err(|_| {
+        Error::no_runtime(
+            "the scheduler was made outside a Tokio runtime: call `Scheduler::new()` inside `#[tokio::main]`, or within `runtime.enter()`",
+        )
+    })?;
+    // Tokio has no other way to ask whether there are timers.
+    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| {
+        Error::no_runtime(
+            "the scheduler was made in a Tokio runtime without timers: call `enable_time()`, or `enable_all()`, on the runtime's builder",
+        )
+    })?;
+    Ok(handle)
 }
 
 impl State {

@@ -137,7 +137,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> Scheduler {
     let clock = clock.unwrap_or_else(|| Clock::System(SystemClock::new()));
     let shared = Arc::new(Shared::new(core, clock, zone, defaults, buffer));
     let scheduler = Scheduler::owned(shared.clone());
-    if let Some(runtime) = &shared.runtime {
+    if let Ok(runtime) = shared.runtime() {
         for (filter, callback) in callbacks {
             events::call(runtime, scheduler.events_matching(filter), callback);
         }

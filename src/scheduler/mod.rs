@@ -71,7 +71,7 @@ impl Drop for Owner {
 impl Scheduler {
     /// A scheduler on the current runtime, in memory, started.
     ///
-    /// Outside a Tokio runtime every use of it is an error
+    /// Outside a Tokio runtime, or in one without timers, every use of it is an error
     /// ([`is_no_runtime`](Error::is_no_runtime)).
     #[expect(clippy::new_without_default, reason = "starting a task is no default")]
     pub fn new() -> Scheduler {

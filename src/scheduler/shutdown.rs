@@ -48,7 +48,7 @@ impl IntoFuture for Shutdown {
             let Shutdown { shared, within } = self;
             let caller = RunGuard::current(&shared);
             shared.begin_shutdown(within, caller);
-            if shared.runtime.is_some() {
+            if shared.runtime().is_ok() {
                 shared.stopped.cancelled().await;
             }
             shared.with(|state, _| {
