@@ -1,6 +1,8 @@
 //! Fire times at which the wall clock of a zone matches fields given by name, as in APScheduler.
 
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, sync::Arc};
 
