@@ -278,18 +278,22 @@ impl Month {
 
     /// The days of the month that lie in these ISO weeks.
     fn weeks(&self, weeks: u64) -> u32 {
-        let mut days = 0;
         // A week belongs to the year that its Thursday is in.
-        let mut thursday = self.first + 3 - i64::from((self.first_weekday + 6) % 7);
-        while thursday - 3 < self.first + i64::from(self.days) {
+        let week_of = |thursday| {
             let new_year = Date { year: Date::of(thursday).year, month: 1, day: 1 }.number();
-            let week = (thursday - new_year) / 7 + 1;
+            (thursday - new_year) / 7 + 1
+        };
+        let mut days = 0;
+        let mut thursday = self.first + 3 - i64::from((self.first_weekday + 6) % 7);
+        let mut week = week_of(thursday);
+        while thursday - 3 < self.first + i64::from(self.days) {
             if weeks >> week & 1 != 0 {
                 // Its Monday may be up to six days before the first of the month.
                 let monday = thursday - 3 - self.first + 1;
                 days |= (0x7f_u64 << (monday + 7) >> 7) as u32 & Days::ALL_OF_MONTH;
             }
             thursday += 7;
+            week = if week < 52 { week + 1 } else { week_of(thursday) };
         }
         days
     }

@@ -50,7 +50,7 @@ pub(super) fn compile(given: &[(Part, Box<str>)]) -> Result<(Pattern, bool), Err
         seconds: set(&parse::SECOND, Part::Second)?,
         minutes: set(&parse::MINUTE, Part::Minute)?,
         hours: set(&parse::HOUR, Part::Hour)? as u32,
-        months: set(&parse::MONTH, Part::Month)? as u16,
+        months: set(&parse::MONTH, Part::Month)? as u16 & months_of(weeks),
         weeks,
         either: false,
         days: [
@@ -61,6 +61,26 @@ pub(super) fn compile(given: &[(Part, Box<str>)]) -> Result<(Pattern, bool), Err
     };
     let wild = |part| text(part).starts_with('*');
     Ok((pattern, !wild(Part::Minute) && !wild(Part::Hour)))
+}
+
+/// The months that days of these weeks may lie in: a search need not look at others.
+fn months_of(weeks: u64) -> u16 {
+    // The days before each month, and in a year, without a leap day.
+    const DAYS: [u32; 13] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365];
+    let months = (1..=12).filter(|&month| {
+        // The n-th day of a year is in week (n + 3) / 7 at the least and (n + 9) / 7 at the most.
+        let (first, last) = (DAYS[month - 1] + 1, DAYS[month] + 1);
+        let mut of_month: u64 =
+            ((first + 3) / 7..=(last + 9) / 7).fold(0, |set, week| set | 1 << week);
+        // Week 0 is one of 52 or 53 of the year before, week 54 the first of the year after.
+        match month {
+            1 => of_month |= 1 << 52 | 1 << 53,
+            12 => of_month |= 1 << 1,
+            _ => {}
+        }
+        of_month & weeks != 0
+    });
+    months.fold(0, |set, month| set | 1 << month)
 }
 
 fn years(text: &str) -> Result<Years, String> {
@@ -164,17 +184,22 @@ fn each_of(field: &Field, item: &str, add: impl FnMut(u32)) -> Result<(), String
         return Err(format!("{name} `{item}` mixes a name and a number: write `{first}-{last}`"));
     }
     if last < first {
-        let end = |index: usize, number: u32| match field.names.get(index) {
+        if name == YEAR.name {
+            return Err(format!("{name} `{item}` ends before it begins: swap its ends"));
+        }
+        let named = |number: u32| match field.names.get((number - field.min) as usize) {
             Some(name) if is_name(first_text) => name.to_ascii_lowercase(),
             _ => number.to_string(),
         };
-        let (min, max) = (end(0, field.min), end((field.max - field.min) as usize, field.max));
-        return Err(match name {
-            "year" => format!("{name} `{item}` ends before it begins: swap its ends"),
-            _ => format!(
-                "{name} `{item}` ends before it begins: write `{first_text}-{max},{min}-{last_text}`"
-            ),
-        });
+        let range = |first, last| match first == last {
+            true => named(first),
+            false => format!("{}-{}", named(first), named(last)),
+        };
+        return Err(format!(
+            "{name} `{item}` ends before it begins: write `{},{}`",
+            range(first, field.max),
+            range(field.min, last)
+        ));
     }
     let Some(step) = step else {
         (first..=last).for_each(add);
