@@ -141,7 +141,7 @@ struct Report {
 }
 
 fn replay(path: &Path) -> Report {
-    const SHOWN: usize = 50;
+    const SHOWN: usize = 10;
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let name = file.split('.').next().unwrap_or_default();
     let Some((_, compare)) = REPLAYED.iter().find(|(known, _)| *known == name) else {
