@@ -5,6 +5,7 @@
 //! | [`every`] | on a grid of elapsed time |
 //! | [`at`], [`after`], [`now`] | once |
 //! | [`cron`] | when the wall clock of a zone matches a crontab text |
+//! | [`CronFields::builder`] | when the wall clock of a zone matches fields given by name |
 //! | [`custom`] | whenever a type of your own says |
 //!
 //! Each returns a [`Build`], which takes bounds (`starting_at`, `until`, `times`) and what its
@@ -29,11 +30,11 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    cron::Cron,
+    cron::{Cron, CronFields},
     custom::{Custom, CustomTrigger},
     date::Date,
     interval::Interval,
-    zone::{Fold, Gap, IntoTimeZone},
+    zone::{Fold, Gap, InZone, IntoTimeZone},
 };
 use crate::error::Error;
 
@@ -165,6 +166,8 @@ pub enum Kind {
     Interval(Interval),
     /// A pattern of wall-clock readings.
     Cron(Cron),
+    /// The same, given as fields.
+    CronFields(CronFields),
     /// A type of the user's own. It has no serialized form.
     #[serde(skip_deserializing)]
     Custom(Custom),
@@ -228,6 +231,7 @@ impl Trigger {
                 None => interval.nth(whole_millis(t)?, 1),
             },
             Kind::Cron(cron) => cron.next_after(from)?,
+            Kind::CronFields(fields) => fields.next_after(from),
             Kind::Custom(custom) => custom.next_after(from)?,
         };
         Ok(next.filter(|&next| self.end().is_none_or(|end| next <= end)))
@@ -248,6 +252,7 @@ impl Trigger {
                 self.start.and_then(|start| interval.last_at_or_before(start, to))
             }
             Kind::Cron(cron) => cron.last_at_or_before(to)?,
+            Kind::CronFields(fields) => fields.last_at_or_before(to),
             Kind::Custom(custom) => custom.last_at_or_before(to)?,
         };
         Ok(last.filter(|&last| self.start.is_none_or(|start| last >= start)))
@@ -278,6 +283,7 @@ impl Trigger {
                 }
             }
             Kind::Cron(cron) => cron.anchor(zone),
+            Kind::CronFields(fields) => fields.anchor(zone),
             Kind::Custom(_) => {}
         }
         if let Some(times) = anchored.times.take() {
@@ -291,7 +297,7 @@ impl Trigger {
         match self.kind {
             Kind::Date(date) => matches!(date, Date::AfterMs(_)),
             Kind::Interval(_) => self.start.is_none(),
-            Kind::Cron(_) | Kind::Custom(_) => false,
+            Kind::Cron(_) | Kind::CronFields(_) | Kind::Custom(_) => false,
         }
     }
 
@@ -364,6 +370,9 @@ impl Trigger {
                 "the trigger ends at {end}, before it starts at {start}: swap them"
             )));
         }
+        if let Kind::CronFields(fields) = &self.kind {
+            fields.validate()?;
+        }
         if let Kind::Interval(interval) = &self.kind {
             interval.validate()?;
             if interval.immediate && self.start.is_some() {
@@ -386,6 +395,7 @@ impl fmt::Display for Trigger {
                 write!(f, "every {:?}", millis(interval.period_ms().unsigned_abs()))?;
             }
             Kind::Cron(cron) => write!(f, "{cron}")?,
+            Kind::CronFields(fields) => write!(f, "{fields}")?,
             Kind::Custom(custom) => write!(f, "{custom:?}")?,
         }
         if let Some(end) = self.end() {
@@ -499,24 +509,35 @@ impl Build<Interval> {
     }
 }
 
-impl Build<Cron> {
+impl<K: InZone> Build<K> {
     /// Reads the pattern against the wall clock of this zone: a [`chrono_tz::Tz`], or the IANA name
     /// of one. Default: the scheduler's zone, which is UTC unless its builder says otherwise.
-    pub fn in_tz(self, zone: impl IntoTimeZone) -> Build<Cron> {
+    pub fn in_tz(self, zone: impl IntoTimeZone) -> Build<K> {
         let zone = zone.into_time_zone();
-        self.map(|cron| Ok(cron.in_tz(zone?)))
+        self.map(|mut kind| {
+            kind.rules().zone = Some(zone?);
+            Ok(kind)
+        })
     }
 
     /// What happens to a wall time that a gap swallows. Default: see [`Gap`].
-    pub fn gap(self, gap: Gap) -> Build<Cron> {
-        self.map(|cron| Ok(cron.gap(gap)))
+    pub fn gap(self, gap: Gap) -> Build<K> {
+        self.map(|mut kind| {
+            kind.rules().gap = Some(gap);
+            Ok(kind)
+        })
     }
 
     /// Which occurrence of a repeated wall time fires. Default: see [`Fold`].
-    pub fn fold(self, fold: Fold) -> Build<Cron> {
-        self.map(|cron| Ok(cron.fold(fold)))
+    pub fn fold(self, fold: Fold) -> Build<K> {
+        self.map(|mut kind| {
+            kind.rules().fold = Some(fold);
+            Ok(kind)
+        })
     }
+}
 
+impl Build<Cron> {
     /// Fires on days that match both day fields. By default crontab(5) applies: if both are
     /// restricted, either will do.
     pub fn dom_and_dow(self) -> Build<Cron> {
@@ -539,6 +560,12 @@ impl From<Interval> for Kind {
 impl From<Cron> for Kind {
     fn from(cron: Cron) -> Kind {
         Kind::Cron(cron)
+    }
+}
+
+impl From<CronFields> for Kind {
+    fn from(fields: CronFields) -> Kind {
+        Kind::CronFields(fields)
     }
 }
 

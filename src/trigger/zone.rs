@@ -100,6 +100,38 @@ impl IntoTimeZone for String {
     }
 }
 
+/// The kinds of triggers that go by the wall clock of a zone; they share the options
+/// [`in_tz`](super::Build::in_tz), [`gap`](super::Build::gap) and [`fold`](super::Build::fold).
+pub trait InZone {
+    /// What was said of the zone.
+    #[doc(hidden)]
+    fn rules(&mut self) -> &mut ZoneRules;
+}
+
+/// The zone that a trigger goes by, and what it does in gaps and folds, as far as that was said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ZoneRules {
+    pub(super) zone: Option<Tz>,
+    pub(super) gap: Option<Gap>,
+    pub(super) fold: Option<Fold>,
+}
+
+impl ZoneRules {
+    /// `readings` in this zone; `fixed_time` tells what the defaults are.
+    pub(super) fn apply<R: Readings>(self, readings: &R, fixed_time: bool) -> Zoned<'_, R> {
+        let (gap, fold) = match fixed_time {
+            true => (Gap::Next, Fold::First),
+            false => (Gap::Skip, Fold::Both),
+        };
+        Zoned::new(
+            readings,
+            self.zone.unwrap_or(Tz::UTC),
+            self.gap.unwrap_or(gap),
+            self.fold.unwrap_or(fold),
+        )
+    }
+}
+
 /// What a schedule asks of a wall clock. A reading is what the clock shows, in seconds since it
 /// showed 1970-01-01 00:00:00.
 pub(super) trait Readings {

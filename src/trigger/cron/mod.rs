@@ -1,6 +1,7 @@
-//! Fire times at which the wall clock of a zone matches a crontab text.
+//! Fire times at which the wall clock of a zone matches a crontab text, or fields.
 
 mod describe;
+mod fields;
 mod parse;
 mod pattern;
 
@@ -10,8 +11,9 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use self::fields::CronFields;
 use self::pattern::Pattern;
-use super::zone::{Fold, Gap, IntoTimeZone as _, Zoned};
+use super::zone::{Fold, Gap, InZone, IntoTimeZone as _, ZoneRules, Zoned};
 use crate::error::Error;
 
 /// A trigger that fires when the wall clock of a zone matches a crontab text; made by
@@ -70,9 +72,7 @@ use crate::error::Error;
 #[serde(try_from = "Repr")]
 pub struct Cron {
     schedule: Arc<Schedule>,
-    zone: Option<Tz>,
-    gap: Option<Gap>,
-    fold: Option<Fold>,
+    rules: ZoneRules,
     dom_and_dow: bool,
 }
 
@@ -112,9 +112,7 @@ impl Cron {
                 pattern: parsed.pattern,
                 fixed_time: parsed.fixed_time,
             }),
-            zone: parsed.zone,
-            gap: None,
-            fold: None,
+            rules: ZoneRules { zone: parsed.zone, ..ZoneRules::default() },
             dom_and_dow: false,
         })
     }
@@ -126,7 +124,7 @@ impl Cron {
 
     /// The zone whose wall clock it goes by, if that was said or filled in.
     pub fn zone(&self) -> Option<Tz> {
-        self.zone
+        self.rules.zone
     }
 
     /// What the text says, in English, and the zone.
@@ -142,22 +140,10 @@ impl Cron {
     pub fn describe(&self) -> String {
         let words = describe::describe(&self.schedule.pattern)
             .unwrap_or_else(|| self.schedule.text.to_string());
-        match self.zone {
+        match self.rules.zone {
             Some(zone) => format!("{words}, in {zone}"),
             None => words,
         }
-    }
-
-    pub(super) fn in_tz(self, zone: Tz) -> Cron {
-        Cron { zone: Some(zone), ..self }
-    }
-
-    pub(super) fn gap(self, gap: Gap) -> Cron {
-        Cron { gap: Some(gap), ..self }
-    }
-
-    pub(super) fn fold(self, fold: Fold) -> Cron {
-        Cron { fold: Some(fold), ..self }
     }
 
     pub(super) fn dom_and_dow(mut self) -> Cron {
@@ -167,7 +153,7 @@ impl Cron {
 
     /// Fills in the zone, if none was said.
     pub(super) fn anchor(&mut self, default: Tz) {
-        self.zone.get_or_insert(default);
+        self.rules.zone.get_or_insert(default);
     }
 
     // Neither search runs out of a budget: both look at 3,600 months at most.
@@ -184,23 +170,20 @@ impl Cron {
     }
 
     fn zoned(&self) -> Zoned<'_, Pattern> {
-        let (gap, fold) = match self.schedule.fixed_time {
-            true => (Gap::Next, Fold::First),
-            false => (Gap::Skip, Fold::Both),
-        };
-        Zoned::new(
-            &self.schedule.pattern,
-            self.zone.unwrap_or(Tz::UTC),
-            self.gap.unwrap_or(gap),
-            self.fold.unwrap_or(fold),
-        )
+        self.rules.apply(&self.schedule.pattern, self.schedule.fixed_time)
+    }
+}
+
+impl InZone for Cron {
+    fn rules(&mut self) -> &mut ZoneRules {
+        &mut self.rules
     }
 }
 
 impl fmt::Display for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.expression())?;
-        match self.zone {
+        match self.rules.zone {
             Some(zone) => write!(f, " ({zone})"),
             None => Ok(()),
         }
@@ -211,9 +194,7 @@ impl fmt::Debug for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cron")
             .field("expression", &self.expression())
-            .field("zone", &self.zone)
-            .field("gap", &self.gap)
-            .field("fold", &self.fold)
+            .field("rules", &self.rules)
             .field("dom_and_dow", &self.dom_and_dow)
             .finish()
     }
@@ -223,9 +204,9 @@ impl Serialize for Cron {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Repr {
             expression: self.expression(),
-            zone: self.zone.map(|zone| zone.name()),
-            gap: self.gap,
-            fold: self.fold,
+            zone: self.rules.zone.map(|zone| zone.name()),
+            gap: self.rules.gap,
+            fold: self.rules.fold,
             dom_and_dow: self.dom_and_dow,
         }
         .serialize(serializer)
@@ -256,11 +237,12 @@ impl TryFrom<Repr> for Cron {
     fn try_from(repr: Repr) -> Result<Cron, Error> {
         let mut cron = Cron::parse(&repr.expression)?;
         if let Some(zone) = repr.zone {
-            cron = cron.in_tz(zone.into_time_zone()?);
+            cron.rules.zone = Some(zone.into_time_zone()?);
         }
         if repr.dom_and_dow {
             cron = cron.dom_and_dow();
         }
-        Ok(Cron { gap: repr.gap, fold: repr.fold, ..cron })
+        (cron.rules.gap, cron.rules.fold) = (repr.gap, repr.fold);
+        Ok(cron)
     }
 }

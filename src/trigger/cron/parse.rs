@@ -30,19 +30,19 @@ pub(super) fn parse(text: &str) -> Result<Parsed<'_>, Error> {
 }
 
 /// A field of numbers, some of which may have names.
-struct Field {
-    name: &'static str,
-    min: u32,
-    max: u32,
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) min: u32,
+    pub(super) max: u32,
     /// The names, starting with that of `min`.
-    names: &'static [&'static str],
+    pub(super) names: &'static [&'static str],
 }
 
-const SECOND: Field = Field { name: "second", min: 0, max: 59, names: &[] };
-const MINUTE: Field = Field { name: "minute", min: 0, max: 59, names: &[] };
-const HOUR: Field = Field { name: "hour", min: 0, max: 23, names: &[] };
+pub(super) const SECOND: Field = Field { name: "second", min: 0, max: 59, names: &[] };
+pub(super) const MINUTE: Field = Field { name: "minute", min: 0, max: 59, names: &[] };
+pub(super) const HOUR: Field = Field { name: "hour", min: 0, max: 23, names: &[] };
 const DAY: Field = Field { name: "day of month", min: 1, max: 31, names: &[] };
-const MONTH: Field = Field {
+pub(super) const MONTH: Field = Field {
     name: "month",
     min: 1,
     max: 12,
@@ -103,6 +103,7 @@ fn fields_of(text: &str) -> Result<(Pattern, bool), String> {
         minutes: MINUTE.set(minute)?,
         hours: HOUR.set(hour)? as u32,
         months: MONTH.set(month)? as u16,
+        weeks: Pattern::ALL_WEEKS,
         either: either([day, weekday], &days),
         days,
         years: years(year)?,
@@ -268,7 +269,7 @@ impl Field {
     }
 
     /// One value, by number or by name. `item` is what it is a part of.
-    fn value(&self, text: &str, item: &str) -> Result<u32, String> {
+    pub(super) fn value(&self, text: &str, item: &str) -> Result<u32, String> {
         let Field { name, min, max, names } = *self;
         if let Some(index) = names.iter().position(|name| name.eq_ignore_ascii_case(text)) {
             return Ok(min + index as u32);
@@ -306,12 +307,12 @@ impl Field {
     }
 }
 
-fn number(text: &str) -> Option<u32> {
+pub(super) fn number(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// A text as it can stand in an error: short, and without line breaks.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     const LONG: usize = 100;
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut line: String = words.chars().filter(|c| !c.is_control()).take(LONG).collect();

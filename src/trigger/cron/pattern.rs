@@ -15,7 +15,7 @@ const DAY: i64 = 86_400;
 const FIRST_DAY: i64 = -25_567;
 const END_DAY: i64 = 84_006;
 
-/// Which seconds, minutes, hours, days, months and years match: sets of bits.
+/// Which seconds, minutes, hours, days, weeks, months and years match: sets of bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     /// Bits 0 to 59.
@@ -26,6 +26,9 @@ pub(super) struct Pattern {
     pub(super) hours: u32,
     /// Bits 1 to 12.
     pub(super) months: u16,
+    /// Weeks as ISO 8601 counts them, which a day must be in besides: bits 1 to 53, or
+    /// [`Pattern::ALL_WEEKS`].
+    pub(super) weeks: u64,
     /// Whether a day matches that is in either of `days`; otherwise it must be in both.
     pub(super) either: bool,
     /// What the pattern says of days of the month and of the week.
@@ -144,6 +147,8 @@ impl Readings for Pattern {
 }
 
 impl Pattern {
+    pub(super) const ALL_WEEKS: u64 = !0;
+
     /// The matching days of a month, as bits 1 to 31.
     fn days_of(&self, year: i64, month: u32) -> u32 {
         if self.months >> month & 1 == 0 || !self.years.contains(year) {
@@ -151,7 +156,8 @@ impl Pattern {
         }
         let month = Month::new(year, month);
         let [one, other] = self.days.each_ref().map(|days| days.in_month(&month));
-        if self.either { one | other } else { one & other }
+        let days = if self.either { one | other } else { one & other };
+        if self.weeks == Pattern::ALL_WEEKS { days } else { days & month.weeks(self.weeks) }
     }
 
     /// The first matching day of the months after this one. Looks at 3,600 months at most.
@@ -238,6 +244,8 @@ fn time_of(hour: u32, minute: u32, second: u32) -> u32 {
 
 /// A month of a year: what its days depend on.
 struct Month {
+    /// Its first day, counted from 1970-01-01.
+    first: i64,
     /// How many days it has.
     days: u32,
     /// The day of the week of its first day; 0 is Sunday.
@@ -253,7 +261,7 @@ impl Month {
             4 | 6 | 9 | 11 => 30,
             _ => 31,
         };
-        Month { days, first_weekday: weekday(first) }
+        Month { first, days, first_weekday: weekday(first) }
     }
 
     fn all(&self) -> u32 {
@@ -266,6 +274,28 @@ impl Month {
         // Bit 0 is the weekday of the first day.
         let week = (weekdays >> self.first_weekday | weekdays << (7 - self.first_weekday)) & 0x7f;
         (week | week << 7 | week << 14 | week << 21 | week << 28) << 1
+    }
+
+    /// The days of the month that lie in these ISO weeks.
+    fn weeks(&self, weeks: u64) -> u32 {
+        // A week belongs to the year that its Thursday is in.
+        let week_of = |thursday| {
+            let new_year = Date { year: Date::of(thursday).year, month: 1, day: 1 }.number();
+            (thursday - new_year) / 7 + 1
+        };
+        let mut days = 0;
+        let mut thursday = self.first + 3 - i64::from((self.first_weekday + 6) % 7);
+        let mut week = week_of(thursday);
+        while thursday - 3 < self.first + i64::from(self.days) {
+            if weeks >> week & 1 != 0 {
+                // Its Monday may be up to six days before the first of the month.
+                let monday = thursday - 3 - self.first + 1;
+                days |= (0x7f_u64 << (monday + 7) >> 7) as u32 & Days::ALL_OF_MONTH;
+            }
+            thursday += 7;
+            week = if week < 52 { week + 1 } else { week_of(thursday) };
+        }
+        days
     }
 
     /// The one day from Monday to Friday that is nearest to `day` in this month, if it has `day`.

@@ -1,0 +1,588 @@
+//! Answers recorded from APScheduler 3.11.3 and croniter 7.0.0, replayed.
+//!
+//! `tests/vectors` keeps, for each file `NAME.*.jsonl`, what is compared here. With
+//! `PUNCTUAL_VECTORS=DIR cargo test --test vectors` the files of another folder are replayed
+//! instead. What is not compared stands in [`EXCLUDED`], with its reason.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use chrono::{
+    DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeDelta,
+    TimeZone as _, Utc,
+};
+use chrono_tz::Tz;
+use punctual::{
+    Error,
+    trigger::{self, Build, Cron, CronFields, Fold, Gap, IntoTrigger, Trigger, cron, every},
+};
+use serde_json::{Value, json};
+
+/// One recorded question and its answer.
+type Case = Value;
+/// What was expected and what came instead, if they differ.
+type Comparison = Result<(), Difference>;
+/// Asks the question here, and compares.
+type Replay = fn(&Case) -> Comparison;
+/// Whether a case is one of those that are not compared.
+type Rule = fn(&Case) -> bool;
+
+struct Difference {
+    expected: String,
+    actual: String,
+}
+
+/// How each file is replayed, by the first part of its name.
+const REPLAYED: &[(&str, Replay)] = &[
+    ("cron_fields", cron_fields),
+    ("crontab", crontab),
+    ("date", date),
+    ("interval", interval),
+    ("invalid", invalid),
+];
+
+/// Files that are not replayed, and why.
+const NOT_REPLAYED: &[(&str, &str)] = &[
+    ("calendarinterval", "there is no such trigger yet"),
+    ("combining", "there is no such trigger yet"),
+    ("semantics", "that is the scheduler's affair, not the triggers'"),
+];
+
+/// Cases that are not compared: the file, the rule, and the reason.
+const EXCLUDED: &[(&str, Rule, &str)] = &[
+    ("cron_fields", |case| has(case, "hang"), "APScheduler gave no answer"),
+    ("cron_fields", loses_midnight, "APScheduler lost midnight after a gap"),
+    (
+        "crontab",
+        |case| is_earlier(&case["croniter"][0], &case["now"]),
+        "croniter began before it was asked to, in the first pass of a fold",
+    ),
+    (
+        "crontab",
+        |case| text(case, "tz") == "Australia/Lord_Howe" && lacks_a_second_pass(case),
+        "croniter does not fire twice in a fold of half an hour",
+    ),
+    (
+        "crontab",
+        |case| lists(case, "diff", "croniter_degenerate_range"),
+        "croniter reads `17-17` as every value",
+    ),
+    (
+        "interval",
+        |case| text(case, "mode") == "jitter_bounds",
+        "jitter is an option of the job here, not of the trigger",
+    ),
+    ("interval", |case| seconds(case) <= 0.0, "a negative period is an error here"),
+    (
+        "interval",
+        |case| !has(case, "previous") && is_earlier(&case["fires"][0], &case["now"]),
+        "APScheduler began before it was asked to, in the first pass of a fold",
+    ),
+    ("interval", starts_by_the_wall, "the first period is elapsed time here, not wall time"),
+    (
+        "invalid",
+        |case| is(case, "api") && !has(&case["params"], "hour") && scheduler_zone(case).is_none(),
+        "it is about the scheduler, not about triggers",
+    ),
+    ("invalid", |case| is(case, "date"), "a date is made of an instant, not of a text"),
+    ("invalid", |case| is(case, "calendarinterval"), "there is no such trigger yet"),
+    (
+        "invalid",
+        |case| has(&case["params"], "start_date") || has(&case["params"], "end_date"),
+        "bounds are instants, not texts",
+    ),
+    ("invalid", is_mistyped, "no function takes it, or the compiler refuses it"),
+    ("invalid", is_wider_crontab, "crontab text may say more here than in APScheduler"),
+    (
+        "invalid",
+        |case| is(case, "crontab") && text(&case["params"], "expr").starts_with("1/2 "),
+        "a step without a range is an error here in crontab text: crons disagree about it",
+    ),
+    (
+        "invalid",
+        |case| is(case, "cron_timezone") && case["params"]["timezone"] == "",
+        "an empty zone name is an error here, not the default zone",
+    ),
+];
+
+#[test]
+fn recorded_answers() {
+    let folder = match std::env::var_os("PUNCTUAL_VECTORS") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"),
+    };
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} has no .jsonl files", folder.display());
+
+    let report: Vec<Report> = files.iter().map(|path| replay(path)).collect();
+    let mut out = String::from("\n");
+    report.iter().for_each(|report| out += &report.lines);
+    // Past the test harness, which would hold back what `println!` says.
+    io::stdout().write_all(out.as_bytes()).unwrap();
+    let failures: Vec<&str> =
+        report.iter().flat_map(|report| &report.failures).map(|s| &**s).collect();
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// What became of one file.
+struct Report {
+    lines: String,
+    failures: Vec<String>,
+}
+
+fn replay(path: &Path) -> Report {
+    const SHOWN: usize = 10;
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = file.split('.').next().unwrap_or_default();
+    let Some((_, compare)) = REPLAYED.iter().find(|(known, _)| *known == name) else {
+        let reason = NOT_REPLAYED.iter().find(|(known, _)| *known == name);
+        let reason = reason.map_or("no file of this name is known here", |(_, reason)| reason);
+        return Report { lines: format!("{file}: not replayed: {reason}\n"), failures: Vec::new() };
+    };
+
+    let lines = fs::read_to_string(path).unwrap();
+    let cases: Vec<Case> = lines
+        .lines()
+        .enumerate()
+        .map(|(index, line)| {
+            serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("{file}:{}: {error}", index + 1))
+        })
+        .collect();
+    let mut excluded: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for case in &cases {
+        let rule = EXCLUDED.iter().find(|(file, rule, _)| *file == name && rule(case));
+        if let Some((_, _, reason)) = rule {
+            *excluded.entry(reason).or_default() += 1;
+        } else if let Err(Difference { expected, actual }) = compare(case) {
+            failures.push(format!(
+                "{}\n    expected {expected}\n    actual   {actual}",
+                text(case, "id")
+            ));
+        }
+    }
+
+    let without: usize = excluded.values().sum();
+    let mut report = format!(
+        "{file}: {} read, {} compared, {without} excluded\n",
+        cases.len(),
+        cases.len() - without
+    );
+    for (reason, count) in excluded {
+        report += &format!("    {count} excluded: {reason}\n");
+    }
+    if failures.len() > SHOWN {
+        let count = failures.len();
+        failures.truncate(SHOWN);
+        failures.push(format!("{file}: {count} cases differ; these were the first {SHOWN}"));
+    }
+    Report { lines: report, failures }
+}
+
+/// APScheduler's `cron` trigger. It fires at every instant whose wall reading matches.
+fn cron_fields(case: &Case) -> Comparison {
+    let zone = zone(case);
+    let build = fields(&case["fields"]).in_tz(zone).gap(Gap::Skip).fold(Fold::Both);
+    let expected = first_of(case, &["ideal", "fires"]);
+    let Some(build) = bounded(build, case) else {
+        return same(&[None], expected);
+    };
+    let trigger = build.into_trigger().map_err(|error| unexpected(case, error))?;
+    let (now, previous) = (instant(&case["now"]), case["previous"].as_str());
+    let fires = match previous {
+        None => fires(&trigger, now, expected.len()),
+        // One answer, counted from whichever is earlier, but not the same once more.
+        Some(previous) => {
+            let previous = parse(previous);
+            let after = previous + TimeDelta::microseconds(1);
+            fires(&trigger, if now == previous { after } else { now.min(after) }, 1)
+        }
+    };
+    same(&fires, expected)
+}
+
+/// A builder with these fields.
+fn fields(fields: &Value) -> Build<CronFields> {
+    let mut build = CronFields::builder();
+    for (field, value) in fields.as_object().expect("fields are an object") {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            number => number.to_string(),
+        };
+        build = match &**field {
+            "year" => build.year(text),
+            "month" => build.month(text),
+            "day" => build.day(text),
+            "week" => build.week(text),
+            "day_of_week" => build.day_of_week(text),
+            "hour" => build.hour(text),
+            "minute" => build.minute(text),
+            "second" => build.second(text),
+            other => panic!("no field is called {other}"),
+        };
+    }
+    build
+}
+
+/// Crontab text: our defaults with croniter's answers, both day fields with POSIX's weekdays.
+fn crontab(case: &Case) -> Comparison {
+    let (text, zone, now) = (text(case, "expr"), zone(case), instant(&case["now"]));
+    let run = |build: Build<Cron>, expected: &[Value]| {
+        let trigger = build.in_tz(zone).into_trigger().map_err(|error| unexpected(case, error))?;
+        same(&fires(&trigger, now, expected.len()), expected)
+    };
+    if has(case, "croniter_error") {
+        return refused(cron(text).into_trigger());
+    }
+    let croniter = first_of(case, &["croniter"]);
+    let ours = run(cron(text), croniter);
+    // croniter always fires after a gap and in both passes of a fold. Our defaults do so for some
+    // patterns only, so where they differ its policy is asked for.
+    if ours.is_err() && run(cron(text).gap(Gap::Next).fold(Fold::Both), croniter).is_err() {
+        return ours;
+    }
+    run(
+        cron(text).dom_and_dow().gap(Gap::Skip).fold(Fold::Both),
+        first_of(case, &["std_and_ideal", "std_and", "croniter"]),
+    )
+}
+
+fn date(case: &Case) -> Comparison {
+    let zone = zone(case);
+    let trigger = match case["run_date"].as_str() {
+        Some(run_date) => trigger::at(date_of(run_date, zone)).into_trigger(),
+        None => trigger::now()
+            .into_trigger()
+            .and_then(|trigger| trigger.anchored(instant(&case["ctor_now"]), zone)),
+    };
+    let trigger = trigger.map_err(|error| unexpected(case, error))?;
+    // A date fires even if it has passed, unless it has fired.
+    let after = case["previous"].as_str().map_or(DateTime::<Utc>::MIN_UTC, parse);
+    let fire = trigger.next_after(after).expect("a date does not fail");
+    same(&[fire], std::slice::from_ref(&case["fire"]))
+}
+
+fn interval(case: &Case) -> Comparison {
+    let zone = zone(case);
+    let build = every(TimeDelta::microseconds((seconds(case) * 1e6).round() as i64));
+    let expected = first_of(case, &["fires"]);
+    let Some(mut build) = bounded(build, case) else {
+        return same(&[None], expected);
+    };
+    let mut from = instant(&case["now"]);
+    // APScheduler counts from the last fire time, wherever it was: its grid starts there.
+    if let Some(previous) = case["previous"].as_str() {
+        build = build.starting_at(parse(previous));
+        from = ceil_millis(parse(previous)) + TimeDelta::nanoseconds(1);
+    }
+    let constructed = case["ctor_now"].as_str().map_or(from, parse);
+    let trigger = build
+        .into_trigger()
+        .and_then(|trigger| trigger.anchored(constructed, zone))
+        .map_err(|error| unexpected(case, error))?;
+    same(&fires(&trigger, from, expected.len()), expected)
+}
+
+/// The bounds of a case, unless they leave nothing between them, which is an error here.
+fn bounded<K>(mut build: Build<K>, case: &Case) -> Option<Build<K>> {
+    let bound = |key| Some(date_of(case[key].as_str()?, zone(case)));
+    let (start, end) = (bound("start_date"), bound("end_date"));
+    if let Some(start) = start {
+        build = build.starting_at(start);
+    }
+    if let Some(end) = end {
+        build = build.until(end);
+    }
+    (start.is_none() || end.is_none() || start <= end).then_some(build)
+}
+
+/// The parameters of APScheduler's `interval` trigger, in seconds.
+const UNITS: &[(&str, f64)] = &[
+    ("weeks", 604_800.0),
+    ("days", 86_400.0),
+    ("hours", 3_600.0),
+    ("minutes", 60.0),
+    ("seconds", 1.0),
+];
+
+fn seconds(case: &Case) -> f64 {
+    case["interval_seconds"].as_f64().expect("seconds are a number")
+}
+
+/// What is rejected is rejected here; what is accepted, but for something else than was said, too.
+fn invalid(case: &Case) -> Comparison {
+    let params = &case["params"];
+    let made = match text(case, "kind") {
+        "cron_fields" | "cron_fields_python_value" => {
+            let literal = |value: &Value| match value.as_str() {
+                Some(text) => text.trim_end_matches(" (python literal)").into(),
+                None => value.clone(),
+            };
+            let params = params.as_object().expect("parameters are an object");
+            fields(&params.iter().map(|(key, value)| (key.clone(), literal(value))).collect())
+                .into_trigger()
+        }
+        "crontab" => cron(text(params, "expr")).into_trigger(),
+        "api" if has(params, "hour") => fields(&json!({ "hour": params["hour"] })).into_trigger(),
+        "api" => cron("@daily").in_tz(scheduler_zone(case).unwrap_or_default()).into_trigger(),
+        "cron_timezone" => cron("@daily").in_tz(text(params, "timezone")).into_trigger(),
+        "interval" => {
+            let parts = UNITS
+                .iter()
+                .filter_map(|(unit, seconds)| Some(params.get(unit)?.as_f64()? * seconds));
+            let seconds: f64 = parts.sum();
+            every(TimeDelta::seconds(seconds as i64))
+                .into_trigger()
+                .and_then(|trigger| trigger.anchored(Utc::now(), Tz::UTC))
+        }
+        kind => panic!("no counterpart of {kind} is known"),
+    };
+    let is_understood = match text(case, "kind") {
+        "cron_fields" => text(case, "canonical") == said(params),
+        // No period at all becomes one second, and a negative one goes back in time.
+        "interval" => !text(case, "canonical").starts_with("interval[-") && *params != json!({}),
+        _ => true,
+    };
+    if case["rejected"] == false && is_understood {
+        return made.map(drop).map_err(|error| unexpected(case, error));
+    }
+    if let (true, Err(error)) = (is(case, "cron_fields"), &made) {
+        let field = params.as_object().and_then(|params| params.keys().next());
+        let named = format!("invalid cron fields: {} ", field.expect("a field was given"));
+        if !error.to_string().starts_with(&named) {
+            return Err(Difference { expected: named, actual: error.to_string() });
+        }
+    }
+    refused(made)
+}
+
+/// What was said, as APScheduler would say it if it understood: in lower case, without needless
+/// spaces, zeros and ranges.
+fn said(fields: &Value) -> String {
+    let tidy = |text: &str| {
+        let words = text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
+        let items = words.split(',').map(str::trim).map(|item| match item.split_once('-') {
+            Some((first, last)) if first == last => first,
+            _ if item.parse::<u32>().is_ok() && item != "0" => item.trim_start_matches('0'),
+            _ => item,
+        });
+        items.collect::<Vec<_>>().join(",")
+    };
+    let fields = fields.as_object().expect("fields are an object").iter().map(|(name, value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{name}='{}'", tidy(&text))
+    });
+    format!("cron[{}]", fields.collect::<Vec<_>>().join(", "))
+}
+
+/// The first `n` fire times from `from` on; `None` once there are no more.
+fn fires(trigger: &Trigger, from: DateTime<Utc>, n: usize) -> Vec<Option<DateTime<Utc>>> {
+    let mut at = from - TimeDelta::nanoseconds(1);
+    let mut fires = Vec::new();
+    while fires.len() < n && fires.last() != Some(&None) {
+        let next = trigger.next_after(at).expect("these triggers do not fail");
+        fires.push(next);
+        at = next.unwrap_or(at);
+    }
+    fires
+}
+
+/// Compares fire times, those of the record rounded up to whole milliseconds. Years from 2200 on
+/// are past the end of our calendar.
+fn same(actual: &[Option<DateTime<Utc>>], expected: &[Value]) -> Comparison {
+    let mut expected: Vec<_> =
+        expected.iter().map(|fire| fire.as_str().map(|fire| ceil_millis(parse(fire)))).collect();
+    if let Some(end) = expected.iter().position(|fire| fire.is_some_and(|fire| fire.year() >= 2200))
+    {
+        expected.truncate(end);
+        expected.push(None);
+    }
+    if actual == expected {
+        return Ok(());
+    }
+    let list = |fires: &[Option<DateTime<Utc>>]| {
+        let fires = fires.iter().map(|fire| fire.map_or("none".into(), |fire| fire.to_rfc3339()));
+        fires.collect::<Vec<_>>().join(", ")
+    };
+    Err(Difference { expected: list(&expected), actual: list(actual) })
+}
+
+fn refused(made: Result<Trigger, Error>) -> Comparison {
+    match made {
+        Ok(trigger) => {
+            Err(Difference { expected: "an error".into(), actual: format!("`{trigger}`") })
+        }
+        Err(error) if error.is_invalid_trigger() => Ok(()),
+        Err(error) => {
+            Err(Difference { expected: "an invalid trigger".into(), actual: error.to_string() })
+        }
+    }
+}
+
+fn unexpected(case: &Case, error: impl Debug) -> Difference {
+    Difference { expected: format!("a trigger: {case}"), actual: format!("{error:?}") }
+}
+
+/// Whether the clock was set forward on the day of `previous`: APScheduler adds a day to the
+/// reading from before that, and misses the next midnight. For single answers no `ideal` was
+/// recorded.
+fn loses_midnight(case: &Case) -> bool {
+    let Some(previous) = case["previous"].as_str().filter(|_| text(case, "mode") == "single")
+    else {
+        return false;
+    };
+    let previous = parse(previous).with_timezone(&zone(case));
+    let offset = |t: DateTime<Tz>| t.offset().fix().local_minus_utc();
+    let evening = previous.with_time(NaiveTime::MIN - TimeDelta::minutes(1)).latest();
+    let is_far = case["fires"][0]
+        .as_str()
+        .is_some_and(|fire| parse(fire) - previous.to_utc() > TimeDelta::days(1));
+    is_far && evening.is_some_and(|evening| offset(previous) < offset(evening))
+}
+
+fn is_earlier(time: &Value, than: &Value) -> bool {
+    time.as_str().is_some_and(|time| parse(time) < instant(than))
+}
+
+/// Whether croniter misses a fire time that it should have had even if both day fields had to
+/// match, and that the clock shows twice.
+fn lacks_a_second_pass(case: &Case) -> bool {
+    let Some(croniter) = case["croniter"].as_array() else {
+        return false;
+    };
+    let croniter: Vec<_> = croniter.iter().filter_map(Value::as_str).map(parse).collect();
+    let both = first_of(case, &["std_and_ideal", "std_and", "croniter"]);
+    both.iter().filter_map(Value::as_str).map(parse).any(|fire| {
+        let wall = fire.with_timezone(&zone(case)).naive_local();
+        let is_repeated = zone(case).from_local_datetime(&wall).single().is_none();
+        is_repeated && croniter.last() > Some(&fire) && !croniter.contains(&fire)
+    })
+}
+
+/// Whether a list of the case has this tag.
+fn lists(case: &Case, key: &str, tag: &str) -> bool {
+    case[key].as_array().is_some_and(|tags| tags.iter().any(|known| known == tag))
+}
+
+/// Whether an interval without a start was made less than a period before a transition.
+/// APScheduler adds the first period to the wall clock's reading.
+fn starts_by_the_wall(case: &Case) -> bool {
+    case["ctor_now"].as_str().is_some_and(|constructed| {
+        let first = instant(&case["effective_start"]) - parse(constructed);
+        first.num_seconds() as f64 != seconds(case)
+    })
+}
+
+/// Whether a case of the file `invalid` is of this kind.
+fn is(case: &Case, kind: &str) -> bool {
+    text(case, "kind") == kind
+}
+
+/// The zone that a scheduler was configured with.
+fn scheduler_zone(case: &Case) -> Option<&str> {
+    case["params"]["apscheduler.timezone"].as_str()
+}
+
+/// Whether a parameter has a name or a type that no function here takes.
+fn is_mistyped(case: &Case) -> bool {
+    let params = case["params"].as_object();
+    match text(case, "kind") {
+        "cron_fields_python_value" => text(&case["params"], "minute").starts_with("None "),
+        "cron_timezone" => !case["params"]["timezone"].is_string(),
+        "interval" => params.into_iter().flatten().any(|(unit, value)| {
+            !UNITS.iter().any(|(known, _)| known == unit) || !value.is_number()
+        }),
+        _ => false,
+    }
+}
+
+/// Whether a crontab text makes use of what APScheduler does not know: nicknames, zones, `?`, `L`,
+/// 7 for Sunday, or ranges that wrap around.
+fn is_wider_crontab(case: &Case) -> bool {
+    let expr = text(&case["params"], "expr");
+    let is_wider = match *expr.split_whitespace().collect::<Vec<_>>() {
+        [nickname] => nickname.starts_with('@') && nickname != "@reboot",
+        [zone, ..] if zone.starts_with("TZ=") || zone.starts_with("CRON_TZ=") => true,
+        // Sunday is the last day of the week there, so what begins with it wraps around.
+        [_, _, day, _, weekday] => {
+            day.contains(['L', 'W', '?'])
+                || weekday.contains(['7', 'L', '#', '?'])
+                || weekday.starts_with("sun-")
+        }
+        _ => false,
+    };
+    is(case, "crontab") && is_wider
+}
+
+fn has(case: &Case, key: &str) -> bool {
+    case.get(key).is_some()
+}
+
+fn text<'a>(case: &'a Case, key: &str) -> &'a str {
+    case[key].as_str().unwrap_or_default()
+}
+
+fn zone(case: &Case) -> Tz {
+    text(case, "tz").parse().expect("a known zone")
+}
+
+/// The first of these lists that the case has.
+fn first_of<'a>(case: &'a Case, keys: &[&str]) -> &'a [Value] {
+    keys.iter()
+        .find_map(|key| case[*key].as_array())
+        .unwrap_or_else(|| panic!("{case} has none of {keys:?}"))
+}
+
+fn instant(value: &Value) -> DateTime<Utc> {
+    parse(value.as_str().expect("an instant"))
+}
+
+fn parse(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn ceil_millis(t: DateTime<Utc>) -> DateTime<Utc> {
+    let past = t.timestamp_subsec_nanos() % 1_000_000;
+    let missing = (1_000_000 - past) % 1_000_000;
+    t + TimeDelta::nanoseconds(i64::from(missing))
+}
+
+/// A date as APScheduler reads it: a wall time of `zone` unless it says otherwise. In a gap it
+/// counts from the offset before it; a repeated time is its first occurrence.
+fn date_of(text: &str, zone: Tz) -> DateTime<Utc> {
+    let text = text.replacen(' ', "T", 1);
+    // `.5` is 5 µs: the digits of a fraction are read as a whole number.
+    let text = match text.split_once('.') {
+        Some((whole, rest)) => {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            format!("{whole}.{:0>6}{}", &rest[..digits], &rest[digits..])
+        }
+        None => text,
+    };
+    if let Ok(instant) = text.parse::<DateTime<Utc>>() {
+        return instant;
+    }
+    let wall: NaiveDateTime = match text.parse::<NaiveDate>() {
+        Ok(day) => day.and_hms_opt(0, 0, 0).expect("midnight is a time"),
+        Err(_) => text.parse().unwrap_or_else(|error| panic!("{text}: {error}")),
+    };
+    match zone.from_local_datetime(&wall).earliest() {
+        Some(instant) => instant.to_utc(),
+        None => {
+            let day = TimeDelta::days(1);
+            let before = zone.from_local_datetime(&(wall - day)).earliest().expect("one gap a day");
+            before.to_utc() + day
+        }
+    }
+}
