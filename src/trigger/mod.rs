@@ -5,6 +5,7 @@
 //! | [`every`] | on a grid of elapsed time |
 //! | [`at`], [`after`], [`now`] | once |
 //! | [`cron`] | when the wall clock of a zone matches a crontab text |
+//! | [`calendar_interval`] | every so many years, months, weeks and days, at a time of day |
 //! | [`custom`] | whenever a type of your own says |
 //!
 //! Each returns a [`Build`], which takes bounds (`starting_at`, `until`, `times`) and what its
@@ -14,9 +15,12 @@
 //! A [`Trigger`] is data: it can be compared, printed and serialized. It is stateless, so the same
 //! question always has the same answer. Fire times are whole milliseconds.
 
+mod calendar;
 mod cron;
 mod custom;
 mod date;
+#[cfg(test)]
+mod family_tests;
 mod interval;
 #[cfg(test)]
 mod tests;
@@ -24,11 +28,12 @@ mod zone;
 
 use std::{fmt, num::NonZeroU64, time::Duration};
 
-use chrono::{DateTime, SubsecRound as _, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, NaiveDate, SubsecRound as _, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    calendar::{CalendarInterval, IntoTimeOfDay},
     cron::Cron,
     custom::{Custom, CustomTrigger},
     date::Date,
@@ -128,6 +133,27 @@ pub fn cron(expression: impl AsRef<str>) -> Build<Cron> {
     Build::new(Cron::parse(expression.as_ref()))
 }
 
+/// Fires every so many years, months, weeks and days, at one time of day; see [`CalendarInterval`].
+///
+/// The time is midnight unless [`Build::at`] says otherwise. The zone is the scheduler's default, or
+/// the one given to [`Build::in_tz`].
+///
+/// ```
+/// use chrono_tz::Europe::Berlin;
+/// use punctual::trigger::{calendar_interval, IntoTrigger};
+///
+/// let start = "2026-01-31".parse()?;
+/// let trigger = calendar_interval().months(1).at("10:30").starting_on(start).in_tz(Berlin);
+/// let trigger = trigger.into_trigger()?;
+/// // There is no 31 February.
+/// let january = "2026-01-31T12:00:00Z".parse()?;
+/// assert_eq!(trigger.next_after(january)?, Some("2026-03-31T08:30:00Z".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn calendar_interval() -> Build<CalendarInterval> {
+    Build::new(Ok(CalendarInterval::new()))
+}
+
 /// Fires whenever a type of the user's own says; such a job lives in memory only.
 pub fn custom(trigger: impl CustomTrigger) -> Build<Custom> {
     Build::new(Ok(Custom::new(trigger)))
@@ -162,6 +188,8 @@ pub enum Kind {
     Interval(Interval),
     /// A pattern of wall-clock readings.
     Cron(Cron),
+    /// Dates so many years, months, weeks and days apart.
+    CalendarInterval(CalendarInterval),
     /// A type of the user's own. It has no serialized form.
     #[serde(skip_deserializing)]
     Custom(Custom),
@@ -222,6 +250,7 @@ impl Trigger {
                 None => interval.nth(whole_millis(t)?, 1),
             },
             Kind::Cron(cron) => cron.next_after(from)?,
+            Kind::CalendarInterval(calendar) => calendar.next_after(from)?,
             Kind::Custom(custom) => custom.next_after(from)?,
         };
         Ok(next.filter(|&next| self.end.is_none_or(|end| next <= end)))
@@ -242,6 +271,7 @@ impl Trigger {
                 self.start.and_then(|start| interval.last_at_or_before(start, to))
             }
             Kind::Cron(cron) => cron.last_at_or_before(to)?,
+            Kind::CalendarInterval(calendar) => calendar.last_at_or_before(to),
             Kind::Custom(custom) => custom.last_at_or_before(to)?,
         };
         Ok(last.filter(|&last| self.start.is_none_or(|start| last >= start)))
@@ -272,6 +302,9 @@ impl Trigger {
                 }
             }
             Kind::Cron(cron) => cron.anchor(zone),
+            Kind::CalendarInterval(calendar) => {
+                calendar.anchor(anchored.start.unwrap_or(now), zone)?;
+            }
             Kind::Custom(_) => {}
         }
         if let Some(times) = anchored.times.take() {
@@ -286,7 +319,7 @@ impl Trigger {
         match self.kind {
             Kind::Date(date) => matches!(date, Date::AfterMs(_)),
             Kind::Interval(_) => self.start.is_none(),
-            Kind::Cron(_) | Kind::Custom(_) => false,
+            Kind::Cron(_) | Kind::CalendarInterval(_) | Kind::Custom(_) => false,
         }
     }
 
@@ -362,6 +395,9 @@ impl Trigger {
                 ));
             }
         }
+        if let Kind::CalendarInterval(calendar) = self.kind {
+            self.kind = Kind::CalendarInterval(calendar.validated()?);
+        }
         Ok(self)
     }
 }
@@ -376,6 +412,7 @@ impl fmt::Display for Trigger {
                 write!(f, "every {:?}", millis(interval.period_ms().unsigned_abs()))?;
             }
             Kind::Cron(cron) => write!(f, "{cron}")?,
+            Kind::CalendarInterval(calendar) => write!(f, "{calendar}")?,
             Kind::Custom(custom) => write!(f, "{custom:?}")?,
         }
         if let Some(end) = self.end {
@@ -389,7 +426,7 @@ impl fmt::Display for Trigger {
 /// which is cron text.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a trigger",
-    note = "triggers are made by `every`, `at`, `after`, `now`, `cron` and `custom`; a string is cron text"
+    note = "triggers are made by `every`, `at`, `after`, `now`, `cron`, `calendar_interval`, `and`, `or` and `custom`; a string is cron text"
 )]
 pub trait IntoTrigger {
     /// Checks what was said and makes a trigger of it.
@@ -510,6 +547,65 @@ impl Build<Cron> {
     /// restricted, either will do.
     pub fn dom_and_dow(self) -> Build<Cron> {
         self.map(|cron| Ok(cron.dom_and_dow()))
+    }
+}
+
+impl Build<CalendarInterval> {
+    /// Adds so many years to get from one date to the next.
+    pub fn years(self, years: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_years(years)))
+    }
+
+    /// Adds so many months to get from one date to the next.
+    pub fn months(self, months: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_months(months)))
+    }
+
+    /// Adds so many weeks to get from one date to the next.
+    pub fn weeks(self, weeks: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_weeks(weeks)))
+    }
+
+    /// Adds so many days to get from one date to the next.
+    pub fn days(self, days: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_days(days)))
+    }
+
+    /// The time of day: a [`chrono::NaiveTime`] of whole seconds, or a text such as `"10:30"`.
+    /// Default: midnight.
+    pub fn at(self, time: impl IntoTimeOfDay) -> Build<CalendarInterval> {
+        let time = time.into_time_of_day();
+        self.map(|calendar| Ok(calendar.at(time?)))
+    }
+
+    /// The first date, from which the others count. Default: that of
+    /// [`starting_at`](Build::starting_at), and failing that the day the job is added.
+    pub fn starting_on(self, date: NaiveDate) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.starting_on(date)))
+    }
+
+    /// Reads dates and the time against the wall clock of this zone: a [`chrono_tz::Tz`], or the
+    /// IANA name of one. Default: the scheduler's zone, which is UTC unless its builder says
+    /// otherwise.
+    pub fn in_tz(self, zone: impl IntoTimeZone) -> Build<CalendarInterval> {
+        let zone = zone.into_time_zone();
+        self.map(|calendar| Ok(calendar.in_tz(zone?)))
+    }
+
+    /// What happens if a gap swallows the time. Default: [`Gap::Next`].
+    pub fn gap(self, gap: Gap) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.gap(gap)))
+    }
+
+    /// Which occurrence fires if the time is repeated. Default: [`Fold::First`].
+    pub fn fold(self, fold: Fold) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.fold(fold)))
+    }
+}
+
+impl From<CalendarInterval> for Kind {
+    fn from(calendar: CalendarInterval) -> Kind {
+        Kind::CalendarInterval(calendar)
     }
 }
 
