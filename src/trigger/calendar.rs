@@ -243,6 +243,12 @@ impl CalendarInterval {
         self.zoned().last_at_or_before(t)
     }
 
+    /// The hour, the minute and the second at which it fires, gaps aside, as sets of bits.
+    pub(super) fn times(&self) -> (u32, u64, u64) {
+        let time = self.rule.time;
+        (1 << time.hour(), 1 << time.minute(), 1 << time.second())
+    }
+
     fn zoned(&self) -> Zoned<'_, Rule> {
         Zoned::new(
             &self.rule,
