@@ -436,20 +436,12 @@ impl Conjunction {
         hi: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
-        let Some(mut at) = just_after(t) else { return Ok(None) };
+        let Some(at) = just_after(t) else { return Ok(None) };
         if matches!(self.grid, Meeting::Nowhere) {
             return Ok(None);
         }
-        while self.only_transitions {
-            let from = at.timestamp() + i64::from(at.timestamp_subsec_nanos() > 0);
-            let zones = self.wall_clock_triggers().filter_map(times_of);
-            let first = zones.filter_map(|(zone, _)| zone::transition_from(zone, from)).min();
-            let first = first.and_then(|second| DateTime::from_timestamp(second, 0));
-            let Some(first) = first.filter(|&first| first <= hi) else { return Ok(None) };
-            if self.all_name(first, budget)? {
-                return Ok(Some(first));
-            }
-            at = first + TimeDelta::milliseconds(1);
+        if self.only_transitions {
+            return self.next_transition(at, hi, budget);
         }
         leapfrog(self.parts.len() + 1, at, budget, |part, at, budget| {
             Ok(self.go_on(part, at, hi, budget)?.filter(|&next| next <= hi))
@@ -484,20 +476,12 @@ impl Conjunction {
         lo: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
-        let Some(mut at) = just_after(t).map(before) else { return Ok(None) };
+        let Some(at) = just_after(t).map(before) else { return Ok(None) };
         if matches!(self.grid, Meeting::Nowhere) {
             return Ok(None);
         }
-        while self.only_transitions {
-            let zones = self.wall_clock_triggers().filter_map(times_of);
-            let to = at.timestamp();
-            let last = zones.filter_map(|(zone, _)| zone::transition_to(zone, to)).max();
-            let last = last.and_then(|second| DateTime::from_timestamp(second, 0));
-            let Some(last) = last.filter(|&last| last >= lo) else { return Ok(None) };
-            if self.all_name(last, budget)? {
-                return Ok(Some(last));
-            }
-            at = before(last);
+        if self.only_transitions {
+            return self.last_transition(at, lo, budget);
         }
         leapfrog(self.parts.len() + 1, at, budget, |part, at, budget| {
             Ok(self.go_back(part, at, lo, budget)?.filter(|&last| last >= lo))
@@ -522,6 +506,46 @@ impl Conjunction {
         match &self.parts[part] {
             Part::Trigger(trigger) => trigger.last_within(at, lo, budget),
             Part::Days(days, zone) => days.at_or_before(*zone, at, budget),
+        }
+    }
+
+    /// The first instant from `at` on at which a clock is set and that all name.
+    fn next_transition(
+        &self,
+        mut at: DateTime<Utc>,
+        hi: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        loop {
+            let from = at.timestamp() + i64::from(at.timestamp_subsec_nanos() > 0);
+            let zones = self.wall_clock_triggers().filter_map(times_of);
+            let first = zones.filter_map(|(zone, _)| zone::transition_from(zone, from)).min();
+            let first = first.and_then(|second| DateTime::from_timestamp(second, 0));
+            let Some(first) = first.filter(|&first| first <= hi) else { return Ok(None) };
+            if self.all_name(first, budget)? {
+                return Ok(Some(first));
+            }
+            at = first + TimeDelta::milliseconds(1);
+        }
+    }
+
+    /// The last instant up to `at` at which a clock is set and that all name.
+    fn last_transition(
+        &self,
+        mut at: DateTime<Utc>,
+        lo: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        loop {
+            let to = at.timestamp();
+            let zones = self.wall_clock_triggers().filter_map(times_of);
+            let last = zones.filter_map(|(zone, _)| zone::transition_to(zone, to)).max();
+            let last = last.and_then(|second| DateTime::from_timestamp(second, 0));
+            let Some(last) = last.filter(|&last| last >= lo) else { return Ok(None) };
+            if self.all_name(last, budget)? {
+                return Ok(Some(last));
+            }
+            at = before(last);
         }
     }
 

@@ -12,9 +12,9 @@ use crate::error::Error;
 pub(super) struct Budget(u32);
 
 impl Budget {
-    /// For one fire time: half a millisecond, or a full one if the estimate was bad.
+    /// For one fire time: some 600 µs, and a millisecond at most.
     pub(super) fn for_one() -> Budget {
-        Budget(16_000)
+        Budget(24_000)
     }
 
     /// For a walk over many fire times.
@@ -42,15 +42,19 @@ impl Budget {
         }
     }
 
-    /// Spends what searching a calendar costs: it grows with how far the search went.
+    /// Spends what a search of the calendar costs: it grows with how far the search went, which is
+    /// to the last year, or the first, when it was in vain.
     pub(super) fn spend_on_calendar(
         &mut self,
         from: DateTime<Utc>,
         to: Option<DateTime<Utc>>,
     ) -> Result<(), Error> {
-        // 300 years, when it was in vain.
-        let days = to.map_or(110_000, |to| (to - from).num_days().unsigned_abs().min(110_000));
-        self.spend(4 + (days / 60) as u32)
+        const BASE: u32 = 8;
+        const DAYS_PER_UNIT: u64 = 100;
+        // Half the calendar is what is left from now on, and a bit more.
+        const IN_VAIN: u64 = 65_000;
+        let days = to.map_or(IN_VAIN, |to| (to - from).num_days().unsigned_abs().min(110_000));
+        self.spend(BASE + (days / DAYS_PER_UNIT) as u32)
     }
 }
 

@@ -215,10 +215,18 @@ pub(super) fn first_on(
 ) -> Option<i64> {
     let spans = spans(zone);
     let holds = spans.partition_point(|span| span.begin <= from).saturating_sub(1);
+    // What was found stays the answer, unless the calendar was set back before where that search
+    // began.
+    let mut known: Option<(i64, i64)> = None;
     spans[holds..].iter().enumerate().find_map(|(index, span)| {
         let begin = from.max(span.begin);
-        // None from here on; but the next span may begin with an earlier date.
-        let allowed = first_allowed((begin + span.offset).div_euclid(DAY))?;
+        let date = (begin + span.offset).div_euclid(DAY);
+        let allowed = match known {
+            Some((asked, found)) if (asked..=found).contains(&date) => found,
+            // None from here on; but the next span may begin with an earlier date.
+            _ => first_allowed(date)?,
+        };
+        known = Some((date, allowed));
         let second = begin.max(allowed * DAY - span.offset);
         spans.get(holds + index + 1).is_none_or(|next| second < next.begin).then_some(second)
     })
@@ -228,9 +236,15 @@ pub(super) fn first_on(
 pub(super) fn last_on(zone: Tz, to: i64, last_allowed: impl Fn(i64) -> Option<i64>) -> Option<i64> {
     let spans = spans(zone);
     let holds = spans.partition_point(|span| span.begin <= to).max(1);
+    let mut known: Option<(i64, i64)> = None;
     spans[..holds].iter().enumerate().rev().find_map(|(index, span)| {
         let end = spans.get(index + 1).map_or(to, |next| to.min(next.begin - 1));
-        let allowed = last_allowed((end + span.offset).div_euclid(DAY))?;
+        let date = (end + span.offset).div_euclid(DAY);
+        let allowed = match known {
+            Some((asked, found)) if (found..=asked).contains(&date) => found,
+            _ => last_allowed(date)?,
+        };
+        known = Some((date, allowed));
         let second = end.min((allowed + 1) * DAY - span.offset - 1);
         (second >= span.begin).then_some(second)
     })
