@@ -10,8 +10,8 @@
 //! | [`custom`] | whenever a type of your own says |
 //!
 //! Each returns a [`Build`], which takes bounds (`starting_at`, `until`, `times`), days (`only`,
-//! `except`) and what its kind has besides. Mistakes surface when the trigger is used: at `.await?` of an `add`, or at
-//! [`IntoTrigger::into_trigger`].
+//! `except`) and what its kind has besides. Mistakes surface when the trigger is used: at `.await?`
+//! of an `add`, or at [`IntoTrigger::into_trigger`].
 //!
 //! A [`Trigger`] is data: it can be compared, printed and serialized. It is stateless, so the same
 //! question always has the same answer. Fire times are whole milliseconds.
@@ -794,7 +794,9 @@ impl<K> Build<K> {
     /// Fires on these days only, as the calendar of the trigger's zone has them: that of a trigger
     /// that goes by a wall clock, otherwise the scheduler's. Asked twice, both must hold.
     ///
-    /// Days pick from the fire times and move none: a grid goes on below the days left out.
+    /// Days pick from the fire times and move none: a grid goes on below the days left out. A
+    /// pattern that never falls on these days (`MON-FRI`, and the weekend) may take more to find
+    /// out than a search is given, which is an [error](Error::is_search_exhausted) of its own.
     pub fn only(mut self, days: impl Into<Days>) -> Build<K> {
         self.days.only(days.into());
         self
