@@ -14,6 +14,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// |---|---|
 /// | [`is_invalid_trigger`](Error::is_invalid_trigger) | a cron text, period, bound or zone makes no sense |
 /// | [`never_fires`](Error::never_fires) | the trigger has no fire time left |
+/// | [`is_search_exhausted`](Error::is_search_exhausted) | the search for a fire time ran out of its budget, so there may be one or none |
 /// | [`is_invalid_option`](Error::is_invalid_option) | an option or an id is out of its range |
 /// | [`is_duplicate_id`](Error::is_duplicate_id) | the id is taken |
 /// | [`is_unknown_job`](Error::is_unknown_job) | there is no job of this id |
@@ -38,6 +39,7 @@ struct Inner {
 enum Kind {
     InvalidTrigger,
     NeverFires,
+    SearchExhausted,
     InvalidOption,
     DuplicateId,
     UnknownJob,
@@ -73,6 +75,11 @@ kinds! {
     is_invalid_trigger, invalid_trigger => InvalidTrigger;
     /// The trigger has no fire time, or none left.
     never_fires, no_fire_time => NeverFires;
+    /// The search for a fire time ran out of its budget: there may be one further off, or none.
+    ///
+    /// Only triggers that combine others, or that leave out days, can be that hard to search. What
+    /// the search found out is not that the trigger [never fires](Error::never_fires).
+    is_search_exhausted, search_exhausted => SearchExhausted;
     /// An option or an id is out of its range.
     is_invalid_option, invalid_option => InvalidOption;
     /// The id belongs to another job.

@@ -31,7 +31,7 @@ use crate::{
     error::Error,
     event::{Event, EventKind, KindSet, What},
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId, SkipReason},
-    trigger::Trigger,
+    trigger::{Kind, Trigger},
 };
 
 /// What the shell keeps with a job.
@@ -353,6 +353,16 @@ impl<P: Payload> Core<P> {
             if job.elapsed {
                 // As long until each of them as before the step, and as much of their jitter.
                 job.trigger.shift(by);
+                let combined = matches!(job.trigger.kind(), Kind::And(_) | Kind::Or(_));
+                if let Some(next) = job.next.filter(|next| combined && next.fire_time > now) {
+                    // Some of its members moved and some did not. Nothing may fire twice, so after
+                    // a step back it goes on where it was.
+                    let from = now.max(now.checked_sub_signed(by).unwrap_or(now));
+                    let first = job.trigger.first(from).ok().flatten();
+                    job.next = Some(first.map_or(next, |first| job.schedule().due(first)));
+                    self.mark(slot);
+                    continue;
+                }
                 for due in job.next.iter_mut().chain(job.parked.iter_mut().flat_map(|(_, b)| b)) {
                     due.shift(by);
                 }

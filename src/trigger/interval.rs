@@ -83,11 +83,6 @@ impl Interval {
         self.nth(start, (t - start).num_milliseconds() / self.period_ms)
     }
 
-    /// How many fire times lie in `first..=last`, both of which are fire times.
-    pub(super) fn count(&self, first: DateTime<Utc>, last: DateTime<Utc>) -> u64 {
-        ((last - first).num_milliseconds() / self.period_ms).unsigned_abs() + 1
-    }
-
     pub(super) fn nth(&self, start: DateTime<Utc>, steps: i64) -> Option<DateTime<Utc>> {
         add_millis(start, steps.checked_mul(self.period_ms)?)
     }

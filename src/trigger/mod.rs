@@ -6,35 +6,50 @@
 //! | [`at`], [`after`], [`now`] | once |
 //! | [`cron`] | when the wall clock of a zone matches a crontab text |
 //! | [`CronFields::builder`] | when the wall clock of a zone matches fields given by name |
+//! | [`calendar_interval`] | every so many years, months, weeks and days, at a time of day |
+//! | [`and`], [`or`] | at the instants that all of several triggers name, or any of them |
 //! | [`custom`] | whenever a type of your own says |
 //!
-//! Each returns a [`Build`], which takes bounds (`starting_at`, `until`, `times`) and what its
-//! kind has besides. Mistakes surface when the trigger is used: at `.await?` of an `add`, or at
-//! [`IntoTrigger::into_trigger`].
+//! Each returns a [`Build`], which takes bounds (`starting_at`, `until`, `times`), days (`only`,
+//! `except`) and what its kind has besides. Mistakes surface when the trigger is used: at `.await?`
+//! of an `add`, or at [`IntoTrigger::into_trigger`].
 //!
 //! A [`Trigger`] is data: it can be compared, printed and serialized. It is stateless, so the same
 //! question always has the same answer. Fire times are whole milliseconds.
 
+mod calendar;
+mod combine;
 mod cron;
 mod custom;
 mod date;
+mod days;
+#[cfg(test)]
+mod family_tests;
 mod interval;
+mod search;
 #[cfg(test)]
 mod tests;
 mod zone;
 
-use std::{fmt, num::NonZeroU64, time::Duration};
+use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 
-use chrono::{DateTime, SubsecRound as _, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, NaiveDate, SubsecRound as _, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    calendar::{CalendarInterval, IntoTimeOfDay},
+    combine::{And, IntoTriggers, Or},
     cron::{Cron, CronFields},
     custom::{Custom, CustomTrigger},
     date::Date,
+    days::Days,
     interval::Interval,
     zone::{Fold, Gap, InZone, IntoTimeZone},
+};
+use self::{
+    days::{DayFilter, Said},
+    search::{Budget, before, just_after, leapfrog},
 };
 use crate::error::Error;
 
@@ -129,6 +144,56 @@ pub fn cron(expression: impl AsRef<str>) -> Build<Cron> {
     Build::new(Cron::parse(expression.as_ref()))
 }
 
+/// Fires every so many years, months, weeks and days, at one time of day; see [`CalendarInterval`].
+///
+/// The time is midnight unless [`Build::at`] says otherwise. The zone is the scheduler's default, or
+/// the one given to [`Build::in_tz`].
+///
+/// ```
+/// use chrono_tz::Europe::Berlin;
+/// use punctual::trigger::{calendar_interval, IntoTrigger};
+///
+/// let start = "2026-01-31".parse()?;
+/// let trigger = calendar_interval().months(1).at("10:30").starting_on(start).in_tz(Berlin);
+/// let trigger = trigger.into_trigger()?;
+/// // There is no 31 February.
+/// let january = "2026-01-31T12:00:00Z".parse()?;
+/// assert_eq!(trigger.next_after(january)?, Some("2026-03-31T08:30:00Z".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn calendar_interval() -> Build<CalendarInterval> {
+    Build::new(Ok(CalendarInterval::new()))
+}
+
+/// Fires at the instants that all of these triggers name; see [`And`].
+///
+/// ```
+/// use std::time::Duration;
+/// use chrono::{DateTime, Utc};
+/// use punctual::trigger::{IntoTrigger, and, every};
+///
+/// let start: DateTime<Utc> = "2026-01-01T00:00:00Z".parse()?;
+/// let minutes = |n: u64| every(Duration::from_secs(60 * n)).starting_at(start);
+/// let trigger = and([minutes(6), minutes(10)]).into_trigger()?;
+/// assert_eq!(trigger.next_after(start)?, Some("2026-01-01T00:30:00Z".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn and(triggers: impl IntoTriggers) -> Build<And> {
+    Build::new(triggers.into_triggers().and_then(And::new))
+}
+
+/// Fires at each instant that any of these triggers names, once; see [`Or`].
+///
+/// ```
+/// use punctual::trigger::{IntoTrigger, calendar_interval, cron, or};
+///
+/// let paydays = (cron("0 12 15 * *"), calendar_interval().weeks(2).at("12:00"));
+/// assert!(or(paydays).into_trigger().is_ok());
+/// ```
+pub fn or(triggers: impl IntoTriggers) -> Build<Or> {
+    Build::new(triggers.into_triggers().and_then(Or::new))
+}
+
 /// Fires whenever a type of the user's own says; such a job lives in memory only.
 pub fn custom(trigger: impl CustomTrigger) -> Build<Custom> {
     Build::new(Ok(Custom::new(trigger)))
@@ -153,6 +218,8 @@ pub struct Trigger {
     /// The last fire time that `times` leaves, once the trigger is anchored.
     #[serde(skip_serializing_if = "Option::is_none")]
     last: Option<DateTime<Utc>>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    days: Option<Arc<DayFilter>>,
 }
 
 /// What a trigger goes by.
@@ -168,6 +235,12 @@ pub enum Kind {
     Cron(Cron),
     /// The same, given as fields.
     CronFields(CronFields),
+    /// Dates so many years, months, weeks and days apart.
+    CalendarInterval(CalendarInterval),
+    /// The instants that several triggers name, all of them.
+    And(And),
+    /// The instants that several triggers name, any of them.
+    Or(Or),
     /// A type of the user's own. It has no serialized form.
     #[serde(skip_deserializing)]
     Custom(Custom),
@@ -182,13 +255,18 @@ struct Repr {
     end: Option<DateTime<Utc>>,
     times: Option<NonZeroU64>,
     last: Option<DateTime<Utc>>,
+    only: Option<Days>,
+    except: Option<Days>,
+    day_zone: Option<Tz>,
 }
 
 impl TryFrom<Repr> for Trigger {
     type Error = Error;
 
-    fn try_from(Repr { kind, start, end, times, last }: Repr) -> Result<Trigger, Error> {
-        Trigger { kind, start, end, times, last }.validated()
+    fn try_from(repr: Repr) -> Result<Trigger, Error> {
+        let Repr { kind, start, end, times, last, only, except, day_zone } = repr;
+        let days = DayFilter::new(Said { only, except }, day_zone)?;
+        Trigger { kind, start, end, times, last, days }.validated()
     }
 }
 
@@ -215,26 +293,13 @@ impl Trigger {
     ///
     /// # Errors
     ///
-    /// [`is_invalid_trigger`](Error::is_invalid_trigger) if a custom trigger broke its rules.
+    /// [`is_invalid_trigger`](Error::is_invalid_trigger) if a custom trigger broke its rules;
+    /// [`is_search_exhausted`](Error::is_search_exhausted) if triggers that are combined, or days
+    /// that are left out, made the search too long. Then there may be a fire time further off.
     pub fn next_after(&self, t: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         // Fire times are whole milliseconds.
-        let t = t.trunc_subsecs(3);
-        // Just before the start nothing has fired yet.
-        let from = match self.start.and_then(|start| add_millis(start, -1)) {
-            Some(before) if before > t => before,
-            _ => t,
-        };
-        let next = match &self.kind {
-            Kind::Date(date) => Some(date.fire_time(t)?).filter(|&fire| fire > from),
-            Kind::Interval(interval) => match self.start {
-                Some(start) => interval.next_after(start, t),
-                None => interval.nth(whole_millis(t)?, 1),
-            },
-            Kind::Cron(cron) => cron.next_after(from)?,
-            Kind::CronFields(fields) => fields.next_after(from),
-            Kind::Custom(custom) => custom.next_after(from)?,
-        };
-        Ok(next.filter(|&next| self.end().is_none_or(|end| next <= end)))
+        self.next_within(t.trunc_subsecs(3), DateTime::<Utc>::MAX_UTC, &mut Budget::for_one())
+            .map_err(|error| self.explained(error, t))
     }
 
     /// The last fire time that is not later than `t`.
@@ -245,7 +310,108 @@ impl Trigger {
     ///
     /// As [`next_after`](Trigger::next_after).
     pub fn last_at_or_before(&self, t: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+        self.last_within(t.trunc_subsecs(3), DateTime::<Utc>::MIN_UTC, &mut Budget::for_one())
+            .map_err(|error| self.explained(error, t))
+    }
+
+    /// The first fire time strictly later than `t`, if it is not later than `hi`.
+    fn next_within(
+        &self,
+        t: DateTime<Utc>,
+        hi: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        if self.is_searched() && self.is_floating() {
+            return self.anchored(t, Tz::UTC)?.next_within(t, hi, budget);
+        }
+        // Just before the start nothing has fired yet.
+        let from = match self.start.and_then(|start| add_millis(start, -1)) {
+            Some(before) if before > t => before,
+            _ => t,
+        };
+        let hi = self.end().map_or(hi, |end| end.min(hi));
+        if from >= hi {
+            return Ok(None);
+        }
+        let next = match &self.days {
+            None => self.next_on_any_day(t, from, hi, budget)?,
+            Some(days) => {
+                let Some(from) = just_after(from) else { return Ok(None) };
+                let zone = self.day_zone();
+                let next = leapfrog(2, from, budget, |turn, at, budget| {
+                    let next = match turn {
+                        0 => self.next_on_any_day(before(at), before(at), hi, budget)?,
+                        _ => days.at_or_after(zone, at, budget)?,
+                    };
+                    Ok(next.filter(|&next| next <= hi))
+                });
+                self.unless_never_allowed(next)?
+            }
+        };
+        Ok(next.filter(|&next| next <= hi))
+    }
+
+    fn next_on_any_day(
+        &self,
+        t: DateTime<Utc>,
+        from: DateTime<Utc>,
+        hi: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let next = match &self.kind {
+            Kind::Date(date) => Some(date.fire_time(t)?).filter(|&fire| fire > from),
+            Kind::Interval(interval) => match self.start {
+                Some(start) => interval.next_after(start, t),
+                None => interval.nth(whole_millis(t)?, 1),
+            },
+            Kind::Cron(cron) => cron.next_after(from)?,
+            Kind::CronFields(fields) => fields.next_after(from),
+            Kind::CalendarInterval(calendar) => calendar.next_after(from)?,
+            Kind::And(and) => return and.next_after(from, hi, budget),
+            Kind::Or(or) => return or.next_after(from, hi, budget),
+            Kind::Custom(custom) => custom.next_after(from)?,
+        };
+        self.pay(from, next, 1, budget)?;
+        Ok(next)
+    }
+
+    /// The last fire time that is not later than `t`, if it is not earlier than `lo`.
+    fn last_within(
+        &self,
+        t: DateTime<Utc>,
+        lo: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
         let to = self.end().map_or(t, |end| t.min(end)).trunc_subsecs(3);
+        let lo = self.start.map_or(lo, |start| start.max(lo));
+        if to < lo {
+            return Ok(None);
+        }
+        let last = match &self.days {
+            None => self.last_on_any_day(t, to, lo, budget)?,
+            Some(days) => {
+                let Some(to) = just_after(to).map(before) else { return Ok(None) };
+                let zone = self.day_zone();
+                let last = leapfrog(2, to, budget, |turn, at, budget| {
+                    let last = match turn {
+                        0 => self.last_on_any_day(at, at, lo, budget)?,
+                        _ => days.at_or_before(zone, at, budget)?,
+                    };
+                    Ok(last.filter(|&last| last >= lo))
+                });
+                self.unless_never_allowed(last)?
+            }
+        };
+        Ok(last.filter(|&last| last >= lo))
+    }
+
+    fn last_on_any_day(
+        &self,
+        t: DateTime<Utc>,
+        to: DateTime<Utc>,
+        lo: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
         let last = match &self.kind {
             Kind::Date(date) => Some(date.fire_time(t)?).filter(|&fire| fire <= to),
             Kind::Interval(interval) => {
@@ -253,14 +419,107 @@ impl Trigger {
             }
             Kind::Cron(cron) => cron.last_at_or_before(to)?,
             Kind::CronFields(fields) => fields.last_at_or_before(to),
+            Kind::CalendarInterval(calendar) => calendar.last_at_or_before(to),
+            Kind::And(and) => return and.last_at_or_before(to, lo, budget),
+            Kind::Or(or) => return or.last_at_or_before(to, lo, budget),
             Kind::Custom(custom) => custom.last_at_or_before(to)?,
         };
-        Ok(last.filter(|&last| self.start.is_none_or(|start| last >= start)))
+        self.pay(to, last, 100, budget)?;
+        Ok(last)
+    }
+
+    /// Pays for a search that took place, which called a type of the user's own so many times.
+    fn pay(
+        &self,
+        from: DateTime<Utc>,
+        to: Option<DateTime<Utc>>,
+        calls: u32,
+        budget: &mut Budget,
+    ) -> Result<(), Error> {
+        match &self.kind {
+            Kind::Cron(_) | Kind::CronFields(_) | Kind::CalendarInterval(_) => {
+                budget.spend_on_calendar(from, to)
+            }
+            Kind::Custom(_) => budget.spend(4 * calls),
+            _ => budget.spend(1),
+        }
+    }
+
+    /// Nothing, instead of an exhausted search, if it is certain that days and fire times exclude
+    /// each other.
+    fn unless_never_allowed(
+        &self,
+        found: Result<Option<DateTime<Utc>>, Error>,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let is_never = || {
+            let (grid, days) = self.grid().zip(self.days.as_ref())?;
+            Some(days.never_meets(self.day_zone(), grid))
+        };
+        match found {
+            Err(error) if error.is_search_exhausted() && is_never() == Some(true) => Ok(None),
+            found => found,
+        }
+    }
+
+    fn explained(&self, error: Error, t: DateTime<Utc>) -> Error {
+        if !error.is_search_exhausted() {
+            return error;
+        }
+        Error::search_exhausted(format!(
+            "the search from {} for a fire time of `{self}` ran out of its budget: there may be one further off or none, so combine what agrees more often",
+            rfc3339(t)
+        ))
+    }
+
+    /// Whether its fire times are searched for, so that the search may run out of its budget.
+    fn is_searched(&self) -> bool {
+        self.days.is_some() || matches!(self.kind, Kind::And(_) | Kind::Or(_))
+    }
+
+    /// Whether its answers depend on when the job is added.
+    fn is_floating(&self) -> bool {
+        match &self.kind {
+            Kind::Date(date) => matches!(date, Date::AfterMs(_)),
+            Kind::Interval(_) => self.start.is_none(),
+            Kind::CalendarInterval(calendar) => calendar.is_floating(),
+            Kind::And(and) => and.members().is_floating(),
+            Kind::Or(or) => or.members().is_floating(),
+            Kind::Cron(_) | Kind::CronFields(_) | Kind::Custom(_) => false,
+        }
+    }
+
+    /// The grid on which all its fire times lie, if days and the end are left aside.
+    fn grid(&self) -> Option<search::Grid> {
+        match &self.kind {
+            Kind::Interval(interval) => Some(search::Grid::new(self.start?, interval.period_ms())),
+            Kind::And(and) => and.grid(),
+            _ => None,
+        }
+    }
+
+    fn days(&self) -> Option<&Arc<DayFilter>> {
+        self.days.as_ref()
+    }
+
+    fn without_days(&self) -> Trigger {
+        Trigger { days: None, ..self.clone() }
+    }
+
+    /// The zone whose calendar says which day it is.
+    fn day_zone(&self) -> Tz {
+        let own = match &self.kind {
+            Kind::Cron(cron) => cron.zone(),
+            Kind::CronFields(fields) => fields.zone(),
+            Kind::CalendarInterval(calendar) => calendar.zone(),
+            _ => None,
+        };
+        own.or_else(|| self.days.as_ref()?.zone()).unwrap_or(Tz::UTC)
     }
 
     /// The same trigger with everything filled in that depends on when a job is added: where the
-    /// grid of an interval starts, what a delay counts from, the zone of a cron text, and the end
-    /// that `times` amounts to.
+    /// grid of an interval or the dates of a calendar interval start, what a delay counts from, the
+    /// zone of what goes by a wall clock or by days, and the end that `times` amounts to. So it is
+    /// for the members of a combination.
     ///
     /// # Errors
     ///
@@ -284,7 +543,20 @@ impl Trigger {
             }
             Kind::Cron(cron) => cron.anchor(zone),
             Kind::CronFields(fields) => fields.anchor(zone),
+            Kind::CalendarInterval(calendar) => {
+                calendar.anchor(anchored.start.unwrap_or(now), zone)?;
+            }
+            Kind::And(and) => and.anchor(now, zone)?,
+            Kind::Or(or) => or.anchor(now, zone)?,
             Kind::Custom(_) => {}
+        }
+        let has_zone =
+            matches!(self.kind, Kind::Cron(_) | Kind::CronFields(_) | Kind::CalendarInterval(_));
+        if let Some(days) = &mut anchored.days
+            && days.zone().is_none()
+            && !has_zone
+        {
+            *days = Arc::new(days.in_tz(zone));
         }
         if let Some(times) = anchored.times.take() {
             anchored.last = anchored.nth(now, times)?;
@@ -294,18 +566,38 @@ impl Trigger {
 
     /// Whether the fire times are counted from when the job is added, and so are elapsed time.
     pub(crate) fn is_elapsed_time(&self) -> bool {
-        match self.kind {
+        match &self.kind {
             Kind::Date(date) => matches!(date, Date::AfterMs(_)),
             Kind::Interval(_) => self.start.is_none(),
-            Kind::Cron(_) | Kind::CronFields(_) | Kind::Custom(_) => false,
+            Kind::And(and) => and.members().any_is_elapsed_time(),
+            Kind::Or(or) => or.members().any_is_elapsed_time(),
+            Kind::Cron(_) | Kind::CronFields(_) | Kind::CalendarInterval(_) | Kind::Custom(_) => {
+                false
+            }
         }
     }
 
-    /// Moves the grid of an anchored trigger of elapsed time, as a step of the wall clock asks.
+    /// Moves the grid of an anchored trigger of elapsed time, as a step of the wall clock asks. Of a
+    /// combination only those members move that are of elapsed time.
     pub(crate) fn shift(&mut self, by: TimeDelta) {
         let shifted = |t: DateTime<Utc>| t.checked_add_signed(by).unwrap_or(t);
-        if let Kind::Date(Date::At(instant)) = &mut self.kind {
-            *instant = shifted(*instant);
+        let moves_as_a_whole = match &mut self.kind {
+            Kind::Date(Date::At(instant)) => {
+                *instant = shifted(*instant);
+                true
+            }
+            Kind::And(and) => {
+                and.shift(by);
+                and.members().all_are_elapsed_time()
+            }
+            Kind::Or(or) => {
+                or.shift(by);
+                or.members().all_are_elapsed_time()
+            }
+            _ => true,
+        };
+        if !moves_as_a_whole {
+            return;
         }
         // The end that the user gave stays: that is an instant.
         self.start = self.start.map(shifted);
@@ -317,23 +609,25 @@ impl Trigger {
         match &self.kind {
             Kind::Date(date) => {
                 let fire = date.fire_time(now)?;
-                let bounds = self.start.is_none_or(|start| start <= fire)
-                    && self.end().is_none_or(|end| fire <= end);
-                Ok(bounds.then_some(fire))
+                Ok(self.last_at_or_before(fire)?.filter(|&last| last == fire))
             }
             _ => self.next_after(just_before(now)?),
         }
     }
 
     /// How many fire times lie in `first..=last`, both of which are fire times. The answer is
-    /// exact up to `limit`, and a lower bound past it.
+    /// exact up to `limit`, and a lower bound past it; a search that is too long to go on with
+    /// makes it a lower bound, too.
     pub(crate) fn count(&self, first: DateTime<Utc>, last: DateTime<Utc>, limit: u64) -> u64 {
-        if let Kind::Interval(interval) = &self.kind {
-            return interval.count(first, last);
+        if self.days.is_none()
+            && let Some(grid) = self.grid()
+        {
+            return grid.count(first, last);
         }
+        let budget = &mut Budget::for_many();
         let (mut count, mut t) = (1, first);
         while t < last && count < limit {
-            match self.next_after(t) {
+            match self.next_within(t, last, budget) {
                 Ok(Some(next)) => (t, count) = (next, count + 1),
                 _ => break,
             }
@@ -345,7 +639,8 @@ impl Trigger {
     fn nth(&self, now: DateTime<Utc>, times: NonZeroU64) -> Result<Option<DateTime<Utc>>, Error> {
         const WALK: u64 = 10_000;
         let times = times.get();
-        if let (Kind::Interval(interval), Some(start)) = (&self.kind, self.start) {
+        if let (Kind::Interval(interval), Some(start), None) = (&self.kind, self.start, &self.days)
+        {
             return Ok(i64::try_from(times - 1).ok().and_then(|steps| interval.nth(start, steps)));
         }
         if times > WALK {
@@ -353,10 +648,13 @@ impl Trigger {
                 "times({times}) is more than a trigger that is no interval can count, which is {WALK}: use `until`"
             )));
         }
+        let budget = &mut Budget::for_many();
         let mut fire = self.first(self.start.unwrap_or(now))?;
         for _ in 1..times {
             let Some(t) = fire else { break };
-            fire = self.next_after(t)?;
+            fire = self
+                .next_within(t, DateTime::<Utc>::MAX_UTC, budget)
+                .map_err(|error| self.explained(error, t))?;
         }
         Ok(fire)
     }
@@ -381,6 +679,9 @@ impl Trigger {
                 ));
             }
         }
+        if let Kind::CalendarInterval(calendar) = self.kind {
+            self.kind = Kind::CalendarInterval(calendar.validated()?);
+        }
         Ok(self)
     }
 }
@@ -396,7 +697,13 @@ impl fmt::Display for Trigger {
             }
             Kind::Cron(cron) => write!(f, "{cron}")?,
             Kind::CronFields(fields) => write!(f, "{fields}")?,
+            Kind::CalendarInterval(calendar) => write!(f, "{calendar}")?,
+            Kind::And(and) => write!(f, "{and}")?,
+            Kind::Or(or) => write!(f, "{or}")?,
             Kind::Custom(custom) => write!(f, "{custom:?}")?,
+        }
+        if let Some(days) = &self.days {
+            write!(f, "{days}")?;
         }
         if let Some(end) = self.end() {
             write!(f, " until {}", rfc3339(end))?;
@@ -409,7 +716,7 @@ impl fmt::Display for Trigger {
 /// which is cron text.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a trigger",
-    note = "triggers are made by `every`, `at`, `after`, `now`, `cron` and `custom`; a string is cron text"
+    note = "triggers are made by `every`, `at`, `after`, `now`, `cron`, `calendar_interval`, `and`, `or` and `custom`; a string is cron text"
 )]
 pub trait IntoTrigger {
     /// Checks what was said and makes a trigger of it.
@@ -451,6 +758,7 @@ impl<K: Into<Kind>> IntoTrigger for Build<K> {
             end: self.end,
             times: times.transpose()?,
             last: None,
+            days: DayFilter::new(self.days, None)?,
         }
         .validated()
     }
@@ -466,11 +774,12 @@ pub struct Build<K> {
     start: Option<DateTime<Utc>>,
     end: Option<DateTime<Utc>>,
     times: Option<u64>,
+    days: Said,
 }
 
 impl<K> Build<K> {
     fn new(kind: Result<K, Error>) -> Build<K> {
-        Build { kind, start: None, end: None, times: None }
+        Build { kind, start: None, end: None, times: None, days: Said::default() }
     }
 
     /// Changes the kind, unless it is in error already.
@@ -498,6 +807,35 @@ impl<K> Build<K> {
     /// no interval counts to 10,000 at most.
     pub fn times(mut self, times: u64) -> Build<K> {
         self.times = Some(times);
+        self
+    }
+
+    /// Fires on these days only, as the calendar of the trigger's zone has them: that of a trigger
+    /// that goes by a wall clock, otherwise the scheduler's. Asked twice, both must hold.
+    ///
+    /// Days pick from the fire times and move none: a grid goes on below the days left out. A
+    /// pattern that never falls on these days (`MON-FRI`, and the weekend) may take more to find
+    /// out than a search is given, which is an [error](Error::is_search_exhausted) of its own.
+    pub fn only(mut self, days: impl Into<Days>) -> Build<K> {
+        self.days.only(days.into());
+        self
+    }
+
+    /// Does not fire on these days, as the calendar of the trigger's zone has them: that of a
+    /// trigger that goes by a wall clock, otherwise the scheduler's. Asked twice, both hold.
+    ///
+    /// ```
+    /// use chrono::{NaiveDate, Weekday};
+    /// use punctual::trigger::{IntoTrigger, cron};
+    ///
+    /// let holidays: Vec<NaiveDate> = vec!["2026-12-25".parse()?, "2027-01-01".parse()?];
+    /// let trigger = cron("0 9 * * MON-FRI").except(holidays).into_trigger()?;
+    /// let eve = "2026-12-31T12:00:00Z".parse()?;
+    /// assert_eq!(trigger.next_after(eve)?, Some("2027-01-04T09:00:00Z".parse()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn except(mut self, days: impl Into<Days>) -> Build<K> {
+        self.days.except(days.into());
         self
     }
 }
@@ -542,6 +880,77 @@ impl Build<Cron> {
     /// restricted, either will do.
     pub fn dom_and_dow(self) -> Build<Cron> {
         self.map(|cron| Ok(cron.dom_and_dow()))
+    }
+}
+
+impl Build<CalendarInterval> {
+    /// Adds so many years to get from one date to the next.
+    pub fn years(self, years: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_years(years)))
+    }
+
+    /// Adds so many months to get from one date to the next.
+    pub fn months(self, months: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_months(months)))
+    }
+
+    /// Adds so many weeks to get from one date to the next.
+    pub fn weeks(self, weeks: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_weeks(weeks)))
+    }
+
+    /// Adds so many days to get from one date to the next.
+    pub fn days(self, days: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_days(days)))
+    }
+
+    /// The time of day: a [`chrono::NaiveTime`] of whole seconds, or a text such as `"10:30"`.
+    /// Default: midnight.
+    pub fn at(self, time: impl IntoTimeOfDay) -> Build<CalendarInterval> {
+        let time = time.into_time_of_day();
+        self.map(|calendar| Ok(calendar.at(time?)))
+    }
+
+    /// The first date, from which the others count. Default: that of
+    /// [`starting_at`](Build::starting_at), and failing that the day the job is added.
+    pub fn starting_on(self, date: NaiveDate) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.starting_on(date)))
+    }
+
+    /// Reads dates and the time against the wall clock of this zone: a [`chrono_tz::Tz`], or the
+    /// IANA name of one. Default: the scheduler's zone, which is UTC unless its builder says
+    /// otherwise.
+    pub fn in_tz(self, zone: impl IntoTimeZone) -> Build<CalendarInterval> {
+        let zone = zone.into_time_zone();
+        self.map(|calendar| Ok(calendar.in_tz(zone?)))
+    }
+
+    /// What happens if a gap swallows the time. Default: [`Gap::Next`].
+    pub fn gap(self, gap: Gap) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.gap(gap)))
+    }
+
+    /// Which occurrence fires if the time is repeated. Default: [`Fold::First`].
+    pub fn fold(self, fold: Fold) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.fold(fold)))
+    }
+}
+
+impl From<CalendarInterval> for Kind {
+    fn from(calendar: CalendarInterval) -> Kind {
+        Kind::CalendarInterval(calendar)
+    }
+}
+
+impl From<And> for Kind {
+    fn from(and: And) -> Kind {
+        Kind::And(and)
+    }
+}
+
+impl From<Or> for Kind {
+    fn from(or: Or) -> Kind {
+        Kind::Or(or)
     }
 }
 

@@ -236,6 +236,76 @@ impl<'a, R: Readings> Zoned<'a, R> {
     }
 }
 
+/// The first second from `from` on whose date, as the zone's calendar has it, is allowed.
+///
+/// Dates are days since 1970-01-01. `first_allowed` answers with the first one that is not before
+/// a date. A zone shows some dates twice, so looking for the date's midnight would not do.
+pub(super) fn first_on(
+    zone: Tz,
+    from: i64,
+    first_allowed: impl Fn(i64) -> Option<i64>,
+) -> Option<i64> {
+    let spans = spans(zone);
+    let holds = spans.partition_point(|span| span.begin <= from).saturating_sub(1);
+    // What was found stays the answer, unless the calendar was set back before where that search
+    // began.
+    let mut known: Option<(i64, i64)> = None;
+    spans[holds..].iter().enumerate().find_map(|(index, span)| {
+        let begin = from.max(span.begin);
+        let date = (begin + span.offset).div_euclid(DAY);
+        let allowed = match known {
+            Some((asked, found)) if (asked..=found).contains(&date) => found,
+            // None from here on; but the next span may begin with an earlier date.
+            _ => first_allowed(date)?,
+        };
+        known = Some((date, allowed));
+        let second = begin.max(allowed * DAY - span.offset);
+        spans.get(holds + index + 1).is_none_or(|next| second < next.begin).then_some(second)
+    })
+}
+
+/// The last second up to `to` whose date, as the zone's calendar has it, is allowed.
+pub(super) fn last_on(zone: Tz, to: i64, last_allowed: impl Fn(i64) -> Option<i64>) -> Option<i64> {
+    let spans = spans(zone);
+    let holds = spans.partition_point(|span| span.begin <= to).max(1);
+    let mut known: Option<(i64, i64)> = None;
+    spans[..holds].iter().enumerate().rev().find_map(|(index, span)| {
+        let end = spans.get(index + 1).map_or(to, |next| to.min(next.begin - 1));
+        let date = (end + span.offset).div_euclid(DAY);
+        let allowed = match known {
+            Some((asked, found)) if (found..=asked).contains(&date) => found,
+            _ => last_allowed(date)?,
+        };
+        known = Some((date, allowed));
+        let second = end.min((allowed + 1) * DAY - span.offset - 1);
+        (second >= span.begin).then_some(second)
+    })
+}
+
+/// The offsets from UTC, in seconds, that a zone has at `from` and later.
+pub(super) fn offsets_from(zone: Tz, from: i64) -> Vec<i64> {
+    let spans = spans(zone);
+    let holds = spans.partition_point(|span| span.begin <= from).saturating_sub(1);
+    let mut offsets: Vec<i64> = spans[holds..].iter().map(|span| span.offset).collect();
+    offsets.sort_unstable();
+    offsets.dedup();
+    offsets
+}
+
+/// The first instant not earlier than `from`, in seconds, at which the zone's clock is set.
+pub(super) fn transition_from(zone: Tz, from: i64) -> Option<i64> {
+    let spans = spans(zone);
+    let index = spans.partition_point(|span| span.begin < from).max(1);
+    spans.get(index).map(|span| span.begin)
+}
+
+/// The last instant not later than `to`, in seconds, at which the zone's clock is set.
+pub(super) fn transition_to(zone: Tz, to: i64) -> Option<i64> {
+    let spans = spans(zone);
+    let index = spans.partition_point(|span| span.begin <= to).checked_sub(1)?;
+    (index > 0).then(|| spans[index].begin)
+}
+
 /// The readings `first..end` that a span answers for.
 struct Window {
     begin: i64,

@@ -169,6 +169,11 @@ impl Cron {
         Ok(self.zoned().last_at_or_before(t))
     }
 
+    /// The hours, minutes and seconds at which it fires, gaps aside, as sets of bits.
+    pub(super) fn times(&self) -> (u32, u64, u64) {
+        self.schedule.pattern.times()
+    }
+
     fn zoned(&self) -> Zoned<'_, Pattern> {
         self.rules.apply(&self.schedule.pattern, self.schedule.fixed_time)
     }

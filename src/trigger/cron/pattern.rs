@@ -228,6 +228,11 @@ impl Pattern {
         Some(time_of(hour, self.minutes.ilog2(), self.seconds.ilog2()))
     }
 
+    /// Its hours, minutes and seconds, as sets of bits: the times of day are all that these make.
+    pub(super) fn times(&self) -> (u32, u64, u64) {
+        (self.hours, self.minutes, self.seconds)
+    }
+
     fn first_time(&self) -> u32 {
         let (hours, minutes, seconds) = (self.hours, self.minutes, self.seconds);
         time_of(hours.trailing_zeros(), minutes.trailing_zeros(), seconds.trailing_zeros())

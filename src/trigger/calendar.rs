@@ -1,0 +1,519 @@
+//! Fire times every so many years, months, weeks and days, at a wall-clock time.
+
+use std::{fmt, sync::Arc};
+
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, Timelike as _, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+use super::zone::{Fold, Gap, IntoTimeZone as _, Readings, Zoned};
+use crate::error::Error;
+
+/// A trigger that fires every so many years, months, weeks and days, at one time of day; made by
+/// [`calendar_interval`](super::calendar_interval).
+///
+/// From one date to the next, years and months are added first, and then weeks and days. A date
+/// that does not exist is passed over: the years and months are added again, the day of the month
+/// staying what it was. So one month from 31 January comes 31 March, and one year from 29 February
+/// comes the next 29 February.
+///
+/// The dates count from the [start date](super::Build::starting_on). Its default is the date at
+/// [`starting_at`](super::Build::starting_at), and failing that the day the job is added, both as
+/// the zone's calendar has it.
+///
+/// # Daylight saving
+///
+/// A time that a gap swallows fires at the first instant after it, and one that occurs twice fires
+/// at its first occurrence; [`Gap`] and [`Fold`] have the tables, and choose otherwise. Either way
+/// the dates that follow stay the same.
+///
+/// # Limits
+///
+/// Fire times are whole seconds of the years 1900 to 2199. The zones are those of `chrono-tz`,
+/// which knows no daylight saving after 2099.
+///
+/// # Serialized form
+///
+/// ```
+/// use punctual::trigger::{Trigger, IntoTrigger, calendar_interval};
+///
+/// let trigger = calendar_interval().months(1).at("09:30").in_tz("Europe/Berlin").into_trigger()?;
+/// let json =
+///     r#"{"type":"calendar_interval","months":1,"time":"09:30:00","zone":"Europe/Berlin"}"#;
+/// assert_eq!(serde_json::to_string(&trigger)?, json);
+/// assert_eq!(serde_json::from_str::<Trigger>(json)?, trigger);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// `"years"`, `"months"`, `"weeks"` and `"days"` are there if they are not zero; `"start_date"`,
+/// `"zone"`, `"gap"` and `"fold"` if they were said or filled in.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Repr", into = "Repr")]
+pub struct CalendarInterval {
+    rule: Arc<Rule>,
+    zone: Option<Tz>,
+    gap: Option<Gap>,
+    fold: Option<Fold>,
+}
+
+#[derive(Clone, PartialEq)]
+struct Rule {
+    every: Every,
+    time: NaiveTime,
+    start: Option<NaiveDate>,
+    /// What the rest amounts to, once it is known to make sense and where it starts.
+    dates: Option<Dates>,
+}
+
+/// What lies between two dates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Every {
+    #[serde(default, skip_serializing_if = "is_zero")]
+    years: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    months: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    weeks: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    days: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// What is a time of day: a [`chrono::NaiveTime`], or a text such as `"10:30"` or `"10:30:15"`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a time of day",
+    note = "use a `chrono::NaiveTime`, or a text such as \"10:30\""
+)]
+pub trait IntoTimeOfDay {
+    /// Reads the time.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid_trigger`](Error::is_invalid_trigger) if the text is no time of day.
+    fn into_time_of_day(self) -> Result<NaiveTime, Error>;
+}
+
+impl IntoTimeOfDay for NaiveTime {
+    fn into_time_of_day(self) -> Result<NaiveTime, Error> {
+        Ok(self)
+    }
+}
+
+impl IntoTimeOfDay for &str {
+    fn into_time_of_day(self) -> Result<NaiveTime, Error> {
+        ["%H:%M", "%H:%M:%S"]
+            .iter()
+            .find_map(|format| NaiveTime::parse_from_str(self, format).ok())
+            .ok_or_else(|| {
+                Error::invalid_trigger(format!(
+                    "invalid time of day `{self}`: write hours from 0 to 23 and minutes, as in `10:30`, and seconds if need be"
+                ))
+            })
+    }
+}
+
+impl IntoTimeOfDay for String {
+    fn into_time_of_day(self) -> Result<NaiveTime, Error> {
+        self.as_str().into_time_of_day()
+    }
+}
+
+impl CalendarInterval {
+    pub(super) fn new() -> CalendarInterval {
+        let rule = Rule { every: Every::default(), time: NaiveTime::MIN, start: None, dates: None };
+        CalendarInterval { rule: Arc::new(rule), zone: None, gap: None, fold: None }
+    }
+
+    /// The years between two dates, beside what the other units say.
+    pub fn years(&self) -> u32 {
+        self.rule.every.years
+    }
+
+    /// The months between two dates, beside what the other units say.
+    pub fn months(&self) -> u32 {
+        self.rule.every.months
+    }
+
+    /// The weeks between two dates, beside what the other units say.
+    pub fn weeks(&self) -> u32 {
+        self.rule.every.weeks
+    }
+
+    /// The days between two dates, beside what the other units say.
+    pub fn days(&self) -> u32 {
+        self.rule.every.days
+    }
+
+    /// The time of day.
+    pub fn time(&self) -> NaiveTime {
+        self.rule.time
+    }
+
+    /// The date that the others count from, if that was said or filled in.
+    pub fn start_date(&self) -> Option<NaiveDate> {
+        self.rule.start
+    }
+
+    /// The zone whose wall clock it goes by, if that was said or filled in.
+    pub fn zone(&self) -> Option<Tz> {
+        self.zone
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Rule)) -> CalendarInterval {
+        let rule = Arc::make_mut(&mut self.rule);
+        change(rule);
+        rule.dates = None;
+        self
+    }
+
+    pub(super) fn every_years(self, years: u32) -> CalendarInterval {
+        self.change(|rule| rule.every.years = years)
+    }
+
+    pub(super) fn every_months(self, months: u32) -> CalendarInterval {
+        self.change(|rule| rule.every.months = months)
+    }
+
+    pub(super) fn every_weeks(self, weeks: u32) -> CalendarInterval {
+        self.change(|rule| rule.every.weeks = weeks)
+    }
+
+    pub(super) fn every_days(self, days: u32) -> CalendarInterval {
+        self.change(|rule| rule.every.days = days)
+    }
+
+    pub(super) fn at(self, time: NaiveTime) -> CalendarInterval {
+        self.change(|rule| rule.time = time)
+    }
+
+    pub(super) fn starting_on(self, date: NaiveDate) -> CalendarInterval {
+        self.change(|rule| rule.start = Some(date))
+    }
+
+    pub(super) fn in_tz(self, zone: Tz) -> CalendarInterval {
+        CalendarInterval { zone: Some(zone), ..self }
+    }
+
+    pub(super) fn gap(self, gap: Gap) -> CalendarInterval {
+        CalendarInterval { gap: Some(gap), ..self }
+    }
+
+    pub(super) fn fold(self, fold: Fold) -> CalendarInterval {
+        CalendarInterval { fold: Some(fold), ..self }
+    }
+
+    /// Checks what was said, and finds the dates if it is known where they start.
+    pub(super) fn validated(mut self) -> Result<CalendarInterval, Error> {
+        if self.rule.dates.is_none() {
+            let dates = self.rule.check()?;
+            Arc::make_mut(&mut self.rule).dates = dates;
+        }
+        Ok(self)
+    }
+
+    /// Whether the dates count from when the job is added, which is not known yet.
+    pub(super) fn is_floating(&self) -> bool {
+        self.rule.start.is_none()
+    }
+
+    /// Fills in the zone, and the start date as that of `from`.
+    pub(super) fn anchor(&mut self, from: DateTime<Utc>, default: Tz) -> Result<(), Error> {
+        let zone = *self.zone.get_or_insert(default);
+        if self.rule.start.is_none() {
+            let rule = Arc::make_mut(&mut self.rule);
+            rule.start = Some(from.with_timezone(&zone).date_naive());
+            rule.dates = rule.check()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_after(&self, t: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+        if self.is_floating() {
+            let mut anchored = self.clone();
+            anchored.anchor(t, Tz::UTC)?;
+            return Ok(anchored.zoned().next_after(t));
+        }
+        Ok(self.zoned().next_after(t))
+    }
+
+    pub(super) fn last_at_or_before(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.zoned().last_at_or_before(t)
+    }
+
+    /// The hour, the minute and the second at which it fires, gaps aside, as sets of bits.
+    pub(super) fn times(&self) -> (u32, u64, u64) {
+        let time = self.rule.time;
+        (1 << time.hour(), 1 << time.minute(), 1 << time.second())
+    }
+
+    fn zoned(&self) -> Zoned<'_, Rule> {
+        Zoned::new(
+            &self.rule,
+            self.zone.unwrap_or(Tz::UTC),
+            self.gap.unwrap_or(Gap::Next),
+            self.fold.unwrap_or(Fold::First),
+        )
+    }
+}
+
+impl Rule {
+    fn check(&self) -> Result<Option<Dates>, Error> {
+        let Every { years, months, weeks, days } = self.every;
+        let months = u64::from(years) * 12 + u64::from(months);
+        let days = u64::from(weeks) * 7 + u64::from(days);
+        if months + days == 0 {
+            return Err(Error::invalid_trigger(
+                "a calendar interval of nothing at all would fire without end: say how many years, months, weeks or days",
+            ));
+        }
+        // What passes fits into `i32`, several times over.
+        if months > MONTHS || days > DAYS {
+            return Err(Error::invalid_trigger(format!(
+                "a calendar interval of {} is longer than the calendar, which has the years {FIRST_YEAR} to {LAST_YEAR}: use a shorter one",
+                self.every
+            )));
+        }
+        if self.time.nanosecond() != 0 {
+            return Err(Error::invalid_trigger(format!(
+                "the time of day {} is not a whole second: use {}",
+                self.time,
+                self.time.with_nanosecond(0).unwrap_or_default()
+            )));
+        }
+        let Some(start) = self.start else { return Ok(None) };
+        if !(FIRST_YEAR..=LAST_YEAR).contains(&start.year()) {
+            return Err(Error::invalid_trigger(format!(
+                "the start date {start} is not in the years {FIRST_YEAR} to {LAST_YEAR}: use another one"
+            )));
+        }
+        Ok(Some(Dates::new(start, months as i32, days as i32)))
+    }
+
+    fn seconds(&self) -> i64 {
+        i64::from(self.time.num_seconds_from_midnight())
+    }
+}
+
+impl Readings for Rule {
+    fn at_or_after(&self, reading: i64) -> Option<i64> {
+        let day = (reading - self.seconds() + DAY - 1).div_euclid(DAY);
+        let date = self.dates.as_ref()?.at_or_after(clamped(day))?;
+        Some(i64::from(date) * DAY + self.seconds())
+    }
+
+    fn at_or_before(&self, reading: i64) -> Option<i64> {
+        let day = (reading - self.seconds()).div_euclid(DAY);
+        let date = self.dates.as_ref()?.at_or_before(clamped(day))?;
+        Some(i64::from(date) * DAY + self.seconds())
+    }
+}
+
+const DAY: i64 = 86_400;
+const FIRST_YEAR: i32 = 1900;
+const LAST_YEAR: i32 = 2199;
+/// How many months and days the calendar has.
+const MONTHS: u64 = 3_600;
+const DAYS: u64 = 109_573;
+/// 1900-01-01 and 2200-01-01, in days since 1970-01-01.
+const FIRST_DAY: i32 = -25_567;
+const END_DAY: i32 = 84_006;
+
+/// A day that a calendar search can be asked for, nearest to any.
+fn clamped(day: i64) -> i32 {
+    day.clamp(i64::from(FIRST_DAY) - 1, i64::from(END_DAY)) as i32
+}
+
+/// The dates, as days since 1970-01-01. All lie in the calendar's years.
+#[derive(Clone, Debug, PartialEq)]
+enum Dates {
+    /// `first + k × step`.
+    Days { first: i32, step: i32 },
+    /// One day of the month, `step` months apart, counted from January of year 0.
+    Months { first: i32, step: i32, day: u32 },
+    /// Where a date leads depends on the lengths of the months between, so there is no formula;
+    /// but there are 3,600 of them at most.
+    Walk { months: i32, days: i32, marks: Box<[i32]> },
+}
+
+/// Of so many dates of a walk one is kept as a mark to start from.
+const STRIDE: usize = 32;
+
+impl Dates {
+    fn new(start: NaiveDate, months: i32, days: i32) -> Dates {
+        let first = number(start);
+        if months == 0 {
+            return Dates::Days { first, step: days };
+        }
+        if days == 0 {
+            return Dates::Months { first: month_of(start), step: months, day: start.day() };
+        }
+        let walk = std::iter::successors(Some(first), |&date| step(date, months, days));
+        Dates::Walk { months, days, marks: walk.step_by(STRIDE).collect() }
+    }
+
+    fn at_or_after(&self, day: i32) -> Option<i32> {
+        match *self {
+            Dates::Days { first, step } => {
+                let steps = (day - first).max(0).div_euclid(step);
+                let date = first + steps * step;
+                let date = if date < day { date + step } else { date };
+                (date < END_DAY).then_some(date)
+            }
+            Dates::Months { first, step, day: of_month } => {
+                let steps = (month_of(date_of(day)?) - first).max(0) / step;
+                // A day of the month that is no 29 February turns up in the next month or two,
+                // and that one within eight years of those that are asked.
+                (first + steps * step..(LAST_YEAR + 1) * 12)
+                    .step_by(step as usize)
+                    .filter_map(|month| day_in(month, of_month))
+                    .find(|&date| date >= day)
+            }
+            Dates::Walk { months, days, ref marks } => {
+                let mark = marks.partition_point(|&mark| mark <= day).saturating_sub(1);
+                let mut date = marks[mark];
+                while date < day {
+                    date = step(date, months, days)?;
+                }
+                Some(date)
+            }
+        }
+    }
+
+    fn at_or_before(&self, day: i32) -> Option<i32> {
+        match *self {
+            Dates::Days { first, step } => {
+                (day >= first).then(|| first + (day.min(END_DAY - 1) - first) / step * step)
+            }
+            Dates::Months { first, step, day: of_month } => {
+                let last = month_of(date_of(day.min(END_DAY - 1))?);
+                (0..=(last - first).div_euclid(step))
+                    .rev()
+                    .filter_map(|steps| day_in(first + steps * step, of_month))
+                    .find(|&date| date <= day)
+            }
+            Dates::Walk { months, days, ref marks } => {
+                let mark = marks.partition_point(|&mark| mark <= day).checked_sub(1)?;
+                let mut date = marks[mark];
+                while let Some(next) = step(date, months, days).filter(|&next| next <= day) {
+                    date = next;
+                }
+                Some(date)
+            }
+        }
+    }
+}
+
+/// The date after `date`: months are added until there is such a date, and then the days.
+fn step(date: i32, months: i32, days: i32) -> Option<i32> {
+    let date = date_of(date)?;
+    let month = month_of(date);
+    let reached = (month + months..(LAST_YEAR + 1) * 12)
+        .step_by(months as usize)
+        .find_map(|month| day_in(month, date.day()))?;
+    Some(reached + days).filter(|&next| next < END_DAY)
+}
+
+/// A day of a month, if it has it.
+fn day_in(month: i32, day: u32) -> Option<i32> {
+    let (year, month) = (month.div_euclid(12), month.rem_euclid(12) as u32 + 1);
+    NaiveDate::from_ymd_opt(year, month, day).map(number)
+}
+
+fn month_of(date: NaiveDate) -> i32 {
+    date.year() * 12 + date.month0() as i32
+}
+
+fn number(date: NaiveDate) -> i32 {
+    date.to_epoch_days()
+}
+
+fn date_of(number: i32) -> Option<NaiveDate> {
+    NaiveDate::from_epoch_days(number)
+}
+
+impl fmt::Display for Every {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [
+            (self.years, "year"),
+            (self.months, "month"),
+            (self.weeks, "week"),
+            (self.days, "day"),
+        ];
+        let mut separator = "";
+        for (n, unit) in units.into_iter().filter(|&(n, _)| n > 0) {
+            let plural = if n == 1 { "" } else { "s" };
+            write!(f, "{separator}{n} {unit}{plural}")?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for CalendarInterval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "every {} at {}", self.rule.every, self.rule.time)?;
+        if let Some(start) = self.rule.start {
+            write!(f, " from {start}")?;
+        }
+        match self.zone {
+            Some(zone) => write!(f, " ({zone})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for CalendarInterval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CalendarInterval")
+            .field("every", &format_args!("{}", self.rule.every))
+            .field("time", &self.rule.time)
+            .field("start_date", &self.rule.start)
+            .field("zone", &self.zone)
+            .field("gap", &self.gap)
+            .field("fold", &self.fold)
+            .finish()
+    }
+}
+
+/// The serialized form.
+#[derive(Serialize, Deserialize)]
+struct Repr {
+    #[serde(flatten)]
+    every: Every,
+    time: NaiveTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start_date: Option<NaiveDate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gap: Option<Gap>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fold: Option<Fold>,
+}
+
+impl From<CalendarInterval> for Repr {
+    fn from(CalendarInterval { rule, zone, gap, fold }: CalendarInterval) -> Repr {
+        Repr {
+            every: rule.every,
+            time: rule.time,
+            start_date: rule.start,
+            zone: zone.map(|zone| zone.name().to_owned()),
+            gap,
+            fold,
+        }
+    }
+}
+
+impl TryFrom<Repr> for CalendarInterval {
+    type Error = Error;
+
+    fn try_from(repr: Repr) -> Result<CalendarInterval, Error> {
+        let Repr { every, time, start_date, zone, gap, fold } = repr;
+        let zone = zone.map(|zone| zone.into_time_zone()).transpose()?;
+        let rule = Rule { every, time, start: start_date, dates: None };
+        CalendarInterval { rule: Arc::new(rule), zone, gap, fold }.validated()
+    }
+}

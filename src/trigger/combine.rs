@@ -1,0 +1,641 @@
+//! Fire times of several triggers: those that all of them name, and those that any does.
+
+use std::{fmt, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    IntoTrigger, Kind, Trigger,
+    days::DayFilter,
+    search::{Budget, Grid, before, just_after, leapfrog},
+    zone,
+};
+use crate::error::Error;
+
+/// A trigger that fires at the instants that all of its members name; made by
+/// [`and`](super::and).
+///
+/// Intervals are combined by arithmetic, to the millisecond: every 6 minutes and every 10 minutes
+/// from the same start are every 30 minutes, and grids that never meet have no fire time. The
+/// others are searched one after the other, from the fire time of one to the next of another,
+/// until all agree. The start, end and days of each member hold, and so do those of the whole.
+///
+/// # Limits
+///
+/// A search takes a millisecond at most. If it did not find an instant by then, nor that there is
+/// none, that is an [error](Error::is_search_exhausted) of its own and not the end of the trigger.
+/// It finds that there is none if intervals, times of day (in one zone) or weekdays exclude each
+/// other, or if a member ends, as wall-clock triggers do with the year 2199.
+///
+/// There are 32 triggers at most, in all, and 8 levels of them.
+///
+/// # Serialized form
+///
+/// ```
+/// use std::time::Duration;
+/// use punctual::trigger::{IntoTrigger, Trigger, and, cron, every};
+///
+/// let trigger = and((cron("0 9 * * *"), every(Duration::from_secs(86_400)))).into_trigger()?;
+/// let json = concat!(
+///     r#"{"type":"and","triggers":[{"type":"cron","expression":"0 9 * * *"},"#,
+///     r#"{"type":"interval","period_ms":86400000}]}"#,
+/// );
+/// assert_eq!(serde_json::to_string(&trigger)?, json);
+/// assert_eq!(serde_json::from_str::<Trigger>(json)?, trigger);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Repr", into = "Repr")]
+pub struct And(Arc<Conjunction>);
+
+/// A trigger that fires at each instant that any of its members names, once; made by
+/// [`or`](super::or).
+///
+/// The start, end and days of each member hold, and so do those of the whole. The first fire time
+/// is not earlier than when the job is added: a date that had passed by then does not count.
+///
+/// There are 32 triggers at most, in all, and 8 levels of them.
+///
+/// # Serialized form
+///
+/// That of [`And`], with the type `"or"`.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Repr", into = "Repr")]
+pub struct Or(Arc<Members>);
+
+/// What [`and`](super::and) and [`or`](super::or) take: an array or a `Vec` of triggers, or a tuple
+/// of up to six, which may be of different kinds.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no list of triggers",
+    note = "use an array or a `Vec` of triggers, or a tuple of up to six of different kinds"
+)]
+pub trait IntoTriggers {
+    /// Makes a trigger of each.
+    ///
+    /// # Errors
+    ///
+    /// As [`IntoTrigger::into_trigger`].
+    fn into_triggers(self) -> Result<Vec<Trigger>, Error>;
+}
+
+impl<T: IntoTrigger, const N: usize> IntoTriggers for [T; N] {
+    fn into_triggers(self) -> Result<Vec<Trigger>, Error> {
+        self.into_iter().map(T::into_trigger).collect()
+    }
+}
+
+impl<T: IntoTrigger> IntoTriggers for Vec<T> {
+    fn into_triggers(self) -> Result<Vec<Trigger>, Error> {
+        self.into_iter().map(T::into_trigger).collect()
+    }
+}
+
+macro_rules! tuples {
+    ($($($T:ident)+;)+) => {$(
+        impl<$($T: IntoTrigger),+> IntoTriggers for ($($T,)+) {
+            fn into_triggers(self) -> Result<Vec<Trigger>, Error> {
+                #[allow(non_snake_case)]
+                let ($($T,)+) = self;
+                Ok(vec![$($T.into_trigger()?),+])
+            }
+        }
+    )+};
+}
+
+tuples! {
+    A;
+    A B;
+    A B C;
+    A B C D;
+    A B C D E;
+    A B C D E F;
+}
+
+impl And {
+    pub(super) fn new(triggers: Vec<Trigger>) -> Result<And, Error> {
+        Ok(And(Arc::new(Conjunction::new(Members::new(triggers)?))))
+    }
+
+    /// The triggers that must agree.
+    pub fn triggers(&self) -> impl ExactSizeIterator<Item = &Trigger> {
+        self.0.members.0.iter().map(|member| &member.trigger)
+    }
+
+    pub(super) fn members(&self) -> &Members {
+        &self.0.members
+    }
+
+    pub(super) fn anchor(&mut self, now: DateTime<Utc>, zone: Tz) -> Result<(), Error> {
+        *self = And(Arc::new(Conjunction::new(self.0.members.anchored(now, zone)?)));
+        Ok(())
+    }
+
+    pub(super) fn shift(&mut self, by: TimeDelta) {
+        let mut members = self.0.members.clone();
+        members.shift(by);
+        *self = And(Arc::new(Conjunction::new(members)));
+    }
+
+    /// The grid that the whole of it is, if all members are intervals.
+    pub(super) fn grid(&self) -> Option<Grid> {
+        match (self.0.grid, &self.0.parts[..]) {
+            (Meeting::On(grid), []) => Some(grid),
+            _ => None,
+        }
+    }
+
+    /// The first fire time strictly later than `t` and not later than `hi`.
+    pub(super) fn next_after(
+        &self,
+        t: DateTime<Utc>,
+        hi: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        self.0.next_after(t.max(self.0.lo.map_or(t, before)), hi.min(self.0.hi), budget)
+    }
+
+    /// The last fire time that is not later than `t` and not earlier than `lo`.
+    pub(super) fn last_at_or_before(
+        &self,
+        t: DateTime<Utc>,
+        lo: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        self.0.last_at_or_before(t.min(self.0.hi), lo.max(self.0.lo.unwrap_or(lo)), budget)
+    }
+}
+
+impl Or {
+    pub(super) fn new(triggers: Vec<Trigger>) -> Result<Or, Error> {
+        Ok(Or(Arc::new(Members::new(triggers)?)))
+    }
+
+    /// The triggers of which any may fire.
+    pub fn triggers(&self) -> impl ExactSizeIterator<Item = &Trigger> {
+        self.0.0.iter().map(|member| &member.trigger)
+    }
+
+    pub(super) fn members(&self) -> &Members {
+        &self.0
+    }
+
+    pub(super) fn anchor(&mut self, now: DateTime<Utc>, zone: Tz) -> Result<(), Error> {
+        *self = Or(Arc::new(self.0.anchored(now, zone)?));
+        Ok(())
+    }
+
+    pub(super) fn shift(&mut self, by: TimeDelta) {
+        Arc::make_mut(&mut self.0).shift(by);
+    }
+
+    /// The first fire time strictly later than `t` and not later than `hi`.
+    pub(super) fn next_after(
+        &self,
+        t: DateTime<Utc>,
+        hi: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let mut first: Option<DateTime<Utc>> = None;
+        for trigger in self.triggers() {
+            // What comes later than the first so far is not looked for.
+            let next = trigger.next_within(t, first.unwrap_or(hi), budget)?;
+            first = next.or(first);
+        }
+        Ok(first)
+    }
+
+    /// The last fire time that is not later than `t` and not earlier than `lo`.
+    pub(super) fn last_at_or_before(
+        &self,
+        t: DateTime<Utc>,
+        lo: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let mut last: Option<DateTime<Utc>> = None;
+        for trigger in self.triggers() {
+            last = trigger.last_within(t, last.unwrap_or(lo), budget)?.or(last);
+        }
+        Ok(last)
+    }
+}
+
+/// The members of a combination.
+#[derive(Clone, PartialEq)]
+pub(super) struct Members(Box<[Member]>);
+
+#[derive(Clone)]
+struct Member {
+    trigger: Trigger,
+    /// Whether it was anchored to when the job was added, and so moves with the clock.
+    elapsed: bool,
+}
+
+impl PartialEq for Member {
+    fn eq(&self, other: &Member) -> bool {
+        self.trigger == other.trigger
+    }
+}
+
+impl Members {
+    fn new(triggers: Vec<Trigger>) -> Result<Members, Error> {
+        const MOST: usize = 32;
+        const DEEPEST: usize = 8;
+        if triggers.is_empty() {
+            return Err(Error::invalid_trigger(
+                "a combination of no triggers would never fire: give it one or more",
+            ));
+        }
+        let members = triggers.into_iter().map(|trigger| Member { trigger, elapsed: false });
+        let members = Members(members.collect());
+        let (count, depth) = members.size();
+        if count > MOST || depth > DEEPEST {
+            return Err(Error::invalid_trigger(format!(
+                "a combination of {count} triggers on {depth} levels is too large: the most are {MOST} triggers and {DEEPEST} levels, so say more in each or use several jobs"
+            )));
+        }
+        Ok(members)
+    }
+
+    /// How many triggers there are that combine nothing, and how many levels of those that do.
+    fn size(&self) -> (usize, usize) {
+        let sizes = self.0.iter().map(|member| match member.trigger.kind() {
+            Kind::And(and) => and.members().size(),
+            Kind::Or(or) => or.members().size(),
+            _ => (1, 0),
+        });
+        let (count, depth) = sizes.fold((0, 0), |(count, depth), (c, d)| (count + c, depth.max(d)));
+        (count, depth + 1)
+    }
+
+    pub(super) fn is_floating(&self) -> bool {
+        self.0.iter().any(|member| member.trigger.is_floating())
+    }
+
+    pub(super) fn any_is_elapsed_time(&self) -> bool {
+        self.0.iter().any(|member| member.elapsed || member.trigger.is_elapsed_time())
+    }
+
+    pub(super) fn all_are_elapsed_time(&self) -> bool {
+        self.0.iter().all(|member| match member.trigger.kind() {
+            Kind::And(and) => and.members().all_are_elapsed_time(),
+            Kind::Or(or) => or.members().all_are_elapsed_time(),
+            _ => member.elapsed,
+        })
+    }
+
+    fn anchored(&self, now: DateTime<Utc>, zone: Tz) -> Result<Members, Error> {
+        let anchored = |member: &Member| {
+            Ok(Member {
+                elapsed: member.elapsed || member.trigger.is_elapsed_time(),
+                trigger: member.trigger.anchored(now, zone)?,
+            })
+        };
+        Ok(Members(self.0.iter().map(anchored).collect::<Result<_, Error>>()?))
+    }
+
+    fn shift(&mut self, by: TimeDelta) {
+        for member in self.0.iter_mut().filter(|member| member.elapsed) {
+            member.trigger.shift(by);
+        }
+    }
+}
+
+/// Members, and what their agreement amounts to.
+struct Conjunction {
+    members: Members,
+    /// The bounds of members of members; those of the others are kept by themselves.
+    lo: Option<DateTime<Utc>>,
+    hi: DateTime<Utc>,
+    /// Where all intervals meet.
+    grid: Meeting,
+    /// What has to agree besides.
+    parts: Vec<Part>,
+    /// Whether times of day exclude each other, so that only the ends of gaps are left: with
+    /// [`Gap::Next`](super::Gap::Next), two triggers at different times fire together there.
+    only_transitions: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Meeting {
+    Anywhere,
+    On(Grid),
+    Nowhere,
+}
+
+enum Part {
+    Trigger(Trigger),
+    Days(Arc<DayFilter>, Tz),
+}
+
+impl PartialEq for Conjunction {
+    fn eq(&self, other: &Conjunction) -> bool {
+        self.members == other.members
+    }
+}
+
+impl Conjunction {
+    fn new(members: Members) -> Conjunction {
+        let mut whole = Conjunction {
+            members: Members(Box::default()),
+            lo: None,
+            hi: DateTime::<Utc>::MAX_UTC,
+            grid: Meeting::Anywhere,
+            parts: Vec::new(),
+            only_transitions: false,
+        };
+        whole.take(&members);
+        whole.members = members;
+        whole.look_at_days();
+        whole.look_at_times();
+        whole
+    }
+
+    /// Takes members apart, those of members included.
+    fn take(&mut self, members: &Members) {
+        for Member { trigger, .. } in &members.0 {
+            if trigger.is_floating() {
+                // It is anchored before it is searched.
+                self.parts.push(Part::Trigger(trigger.clone()));
+                continue;
+            }
+            match (trigger.kind(), trigger.start()) {
+                (Kind::Interval(interval), Some(start)) => {
+                    let grid = Grid::new(start, interval.period_ms());
+                    self.grid = match self.grid {
+                        Meeting::Anywhere => Meeting::On(grid),
+                        Meeting::On(other) => {
+                            grid.meet(other).map_or(Meeting::Nowhere, Meeting::On)
+                        }
+                        Meeting::Nowhere => Meeting::Nowhere,
+                    };
+                }
+                (Kind::And(and), _) => self.take(and.members()),
+                _ => self.parts.push(Part::Trigger(trigger.without_days())),
+            }
+            self.lo = self.lo.max(trigger.start());
+            self.hi = trigger.end().map_or(self.hi, |end| self.hi.min(end));
+            if let Some(days) = trigger.days() {
+                self.parts.push(Part::Days(Arc::clone(days), trigger.day_zone()));
+            }
+        }
+    }
+
+    fn look_at_days(&mut self) {
+        let Meeting::On(grid) = self.grid else { return };
+        let never = |part: &Part| match part {
+            Part::Days(days, zone) => days.never_meets(*zone, grid),
+            Part::Trigger(_) => false,
+        };
+        if self.parts.iter().any(never) {
+            self.grid = Meeting::Nowhere;
+        }
+    }
+
+    fn look_at_times(&mut self) {
+        const DAY: i64 = 86_400_000;
+        let mut common: Vec<(Tz, (u32, u64, u64))> = Vec::new();
+        for trigger in self.wall_clock_triggers() {
+            let Some((zone, times)) = times_of(trigger) else { continue };
+            match common.iter_mut().find(|(known, _)| *known == zone) {
+                Some((_, known)) => {
+                    *known = (known.0 & times.0, known.1 & times.1, known.2 & times.2);
+                }
+                None => common.push((zone, times)),
+            }
+        }
+        self.only_transitions = common.into_iter().any(|(zone, (hours, minutes, seconds))| {
+            if hours == 0 || minutes == 0 || seconds == 0 {
+                return true;
+            }
+            let Meeting::On(grid) = self.grid else { return false };
+            let is_time = |millis: i64| {
+                let second = millis / 1000;
+                millis % 1000 == 0
+                    && hours >> (second / 3600) & 1 != 0
+                    && minutes >> (second / 60 % 60) & 1 != 0
+                    && seconds >> (second % 60) & 1 != 0
+            };
+            let mut offsets = zone::offsets_from(zone, grid.first.div_euclid(1000)).into_iter();
+            !grid.has_whole_seconds()
+                || !offsets.any(|offset| grid.hits(DAY, offset * 1000, is_time))
+        });
+    }
+
+    fn wall_clock_triggers(&self) -> impl Iterator<Item = &Trigger> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Trigger(trigger) => Some(trigger),
+            Part::Days(..) => None,
+        })
+    }
+
+    fn next_after(
+        &self,
+        t: DateTime<Utc>,
+        hi: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let Some(at) = just_after(t) else { return Ok(None) };
+        if matches!(self.grid, Meeting::Nowhere) {
+            return Ok(None);
+        }
+        if self.only_transitions {
+            return self.next_transition(at, hi, budget);
+        }
+        leapfrog(self.parts.len() + 1, at, budget, |part, at, budget| {
+            Ok(self.go_on(part, at, hi, budget)?.filter(|&next| next <= hi))
+        })
+    }
+
+    /// The first instant from `at` on that the grid, or one of the parts, names.
+    fn go_on(
+        &self,
+        part: usize,
+        at: DateTime<Utc>,
+        hi: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let Some(part) = part.checked_sub(1) else {
+            budget.spend(1)?;
+            return Ok(match self.grid {
+                Meeting::Anywhere => Some(at),
+                Meeting::On(grid) => grid.at_or_after(at),
+                Meeting::Nowhere => None,
+            });
+        };
+        match &self.parts[part] {
+            Part::Trigger(trigger) => trigger.next_within(before(at), hi, budget),
+            Part::Days(days, zone) => days.at_or_after(*zone, at, budget),
+        }
+    }
+
+    fn last_at_or_before(
+        &self,
+        t: DateTime<Utc>,
+        lo: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let Some(at) = just_after(t).map(before) else { return Ok(None) };
+        if matches!(self.grid, Meeting::Nowhere) {
+            return Ok(None);
+        }
+        if self.only_transitions {
+            return self.last_transition(at, lo, budget);
+        }
+        leapfrog(self.parts.len() + 1, at, budget, |part, at, budget| {
+            Ok(self.go_back(part, at, lo, budget)?.filter(|&last| last >= lo))
+        })
+    }
+
+    fn go_back(
+        &self,
+        part: usize,
+        at: DateTime<Utc>,
+        lo: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let Some(part) = part.checked_sub(1) else {
+            budget.spend(1)?;
+            return Ok(match self.grid {
+                Meeting::Anywhere => Some(at),
+                Meeting::On(grid) => grid.at_or_before(at),
+                Meeting::Nowhere => None,
+            });
+        };
+        match &self.parts[part] {
+            Part::Trigger(trigger) => trigger.last_within(at, lo, budget),
+            Part::Days(days, zone) => days.at_or_before(*zone, at, budget),
+        }
+    }
+
+    /// The first instant from `at` on at which a clock is set and that all name.
+    fn next_transition(
+        &self,
+        mut at: DateTime<Utc>,
+        hi: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        loop {
+            let from = at.timestamp() + i64::from(at.timestamp_subsec_nanos() > 0);
+            let zones = self.wall_clock_triggers().filter_map(times_of);
+            let first = zones.filter_map(|(zone, _)| zone::transition_from(zone, from)).min();
+            let first = first.and_then(|second| DateTime::from_timestamp(second, 0));
+            let Some(first) = first.filter(|&first| first <= hi) else { return Ok(None) };
+            if self.all_name(first, budget)? {
+                return Ok(Some(first));
+            }
+            at = first + TimeDelta::milliseconds(1);
+        }
+    }
+
+    /// The last instant up to `at` at which a clock is set and that all name.
+    fn last_transition(
+        &self,
+        mut at: DateTime<Utc>,
+        lo: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        loop {
+            let to = at.timestamp();
+            let zones = self.wall_clock_triggers().filter_map(times_of);
+            let last = zones.filter_map(|(zone, _)| zone::transition_to(zone, to)).max();
+            let last = last.and_then(|second| DateTime::from_timestamp(second, 0));
+            let Some(last) = last.filter(|&last| last >= lo) else { return Ok(None) };
+            if self.all_name(last, budget)? {
+                return Ok(Some(last));
+            }
+            at = before(last);
+        }
+    }
+
+    fn all_name(&self, at: DateTime<Utc>, budget: &mut Budget) -> Result<bool, Error> {
+        for part in 0..=self.parts.len() {
+            if self.go_on(part, at, at, budget)? != Some(at) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The zone of a wall-clock trigger, and the hours, minutes and seconds at which it fires.
+fn times_of(trigger: &Trigger) -> Option<(Tz, (u32, u64, u64))> {
+    let times = match trigger.kind() {
+        Kind::Cron(cron) => cron.times(),
+        Kind::CalendarInterval(calendar) => calendar.times(),
+        _ => return None,
+    };
+    Some((trigger.day_zone(), times))
+}
+
+fn list(f: &mut fmt::Formatter<'_>, members: &Members, word: &str) -> fmt::Result {
+    for (index, Member { trigger, .. }) in members.0.iter().enumerate() {
+        let separator = if index == 0 { "" } else { word };
+        match trigger.kind() {
+            Kind::And(_) | Kind::Or(_) => write!(f, "{separator}({trigger})")?,
+            _ => write!(f, "{separator}{trigger}")?,
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for And {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        list(f, self.members(), " and ")
+    }
+}
+
+impl fmt::Display for Or {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        list(f, self.members(), " or ")
+    }
+}
+
+impl fmt::Debug for And {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("And")?;
+        f.debug_list().entries(self.triggers()).finish()
+    }
+}
+
+impl fmt::Debug for Or {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Or")?;
+        f.debug_list().entries(self.triggers()).finish()
+    }
+}
+
+/// The serialized form.
+#[derive(Serialize, Deserialize)]
+struct Repr {
+    triggers: Vec<Trigger>,
+}
+
+impl From<And> for Repr {
+    fn from(and: And) -> Repr {
+        Repr { triggers: and.triggers().cloned().collect() }
+    }
+}
+
+impl From<Or> for Repr {
+    fn from(or: Or) -> Repr {
+        Repr { triggers: or.triggers().cloned().collect() }
+    }
+}
+
+impl TryFrom<Repr> for And {
+    type Error = Error;
+
+    fn try_from(Repr { triggers }: Repr) -> Result<And, Error> {
+        And::new(triggers)
+    }
+}
+
+impl TryFrom<Repr> for Or {
+    type Error = Error;
+
+    fn try_from(Repr { triggers }: Repr) -> Result<Or, Error> {
+        Or::new(triggers)
+    }
+}

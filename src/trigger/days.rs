@@ -1,0 +1,367 @@
+//! Days on which a trigger fires or does not: weekdays and dates.
+
+use std::{fmt, sync::Arc};
+
+use chrono::{DateTime, NaiveDate, Utc, Weekday};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    search::{Budget, Grid},
+    zone,
+};
+use crate::error::Error;
+
+/// A set of days: weekdays, dates, or both.
+///
+/// It says on which days a trigger fires ([`only`](super::Build::only)) or does not
+/// ([`except`](super::Build::except)). A [`Weekday`], a [`NaiveDate`], and an array or a `Vec` of
+/// either are such sets, too. It has 4,096 dates at most.
+///
+/// ```
+/// use chrono::{NaiveDate, Weekday};
+/// use punctual::trigger::{Days, IntoTrigger, cron};
+///
+/// let christmas: NaiveDate = "2026-12-25".parse()?;
+/// let off = Days::weekend().and(christmas);
+/// assert!(off.contains(christmas));
+///
+/// let trigger = cron("0 9 * * *").except(off).into_trigger()?;
+/// let eve = "2026-12-24T12:00:00Z".parse()?;
+/// assert_eq!(trigger.next_after(eve)?, Some("2026-12-28T09:00:00Z".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Serialized form
+///
+/// `{"weekdays":["Sat","Sun"],"dates":["2026-12-25"]}`, either being left out if it is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Repr", into = "Repr")]
+pub struct Days {
+    /// Bit 0 is Monday.
+    weekdays: u8,
+    /// In order, each once.
+    dates: Vec<NaiveDate>,
+}
+
+impl Days {
+    /// Some days of every week.
+    pub fn weekdays(weekdays: impl IntoIterator<Item = Weekday>) -> Days {
+        let weekdays = weekdays.into_iter().fold(0, |set, day| set | bit(day));
+        Days { weekdays, dates: Vec::new() }
+    }
+
+    /// Some dates.
+    pub fn dates(dates: impl IntoIterator<Item = NaiveDate>) -> Days {
+        let mut dates: Vec<NaiveDate> = dates.into_iter().collect();
+        dates.sort_unstable();
+        dates.dedup();
+        Days { weekdays: 0, dates }
+    }
+
+    /// Saturday and Sunday.
+    pub fn weekend() -> Days {
+        Days::weekdays([Weekday::Sat, Weekday::Sun])
+    }
+
+    /// These days and the others.
+    pub fn and(mut self, others: impl Into<Days>) -> Days {
+        let others = others.into();
+        self.dates.extend(others.dates);
+        Days { weekdays: self.weekdays | others.weekdays, ..Days::dates(self.dates) }
+    }
+
+    /// Whether a date is one of these days.
+    pub fn contains(&self, date: NaiveDate) -> bool {
+        self.weekdays & bit(chrono::Datelike::weekday(&date)) != 0
+            || self.dates.binary_search(&date).is_ok()
+    }
+
+    /// The days that are in both sets.
+    fn common(self, others: Days) -> Days {
+        let dates = self.dates.iter().copied().filter(|&date| others.contains(date));
+        let theirs = others.dates.iter().copied().filter(|&date| self.contains(date));
+        Days { weekdays: self.weekdays & others.weekdays, ..Days::dates(dates.chain(theirs)) }
+    }
+}
+
+impl FromIterator<NaiveDate> for Days {
+    fn from_iter<I: IntoIterator<Item = NaiveDate>>(dates: I) -> Days {
+        Days::dates(dates)
+    }
+}
+
+impl FromIterator<Weekday> for Days {
+    fn from_iter<I: IntoIterator<Item = Weekday>>(weekdays: I) -> Days {
+        Days::weekdays(weekdays)
+    }
+}
+
+impl From<Weekday> for Days {
+    fn from(weekday: Weekday) -> Days {
+        Days::weekdays([weekday])
+    }
+}
+
+impl From<NaiveDate> for Days {
+    fn from(date: NaiveDate) -> Days {
+        Days::dates([date])
+    }
+}
+
+impl<T, const N: usize> From<[T; N]> for Days
+where
+    Days: FromIterator<T>,
+{
+    fn from(days: [T; N]) -> Days {
+        days.into_iter().collect()
+    }
+}
+
+impl<T> From<Vec<T>> for Days
+where
+    Days: FromIterator<T>,
+{
+    fn from(days: Vec<T>) -> Days {
+        days.into_iter().collect()
+    }
+}
+
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 3;
+        let weekdays = WEEK.iter().filter(|&&day| self.weekdays & bit(day) != 0);
+        let mut words: Vec<String> = weekdays.map(Weekday::to_string).collect();
+        words.extend(self.dates.iter().take(SHOWN).map(NaiveDate::to_string));
+        if self.dates.len() > SHOWN {
+            words.push(format!("{} more dates", self.dates.len() - SHOWN));
+        }
+        f.write_str(&words.join(", "))
+    }
+}
+
+const WEEK: [Weekday; 7] = [
+    Weekday::Mon,
+    Weekday::Tue,
+    Weekday::Wed,
+    Weekday::Thu,
+    Weekday::Fri,
+    Weekday::Sat,
+    Weekday::Sun,
+];
+
+fn bit(day: Weekday) -> u8 {
+    1 << day.num_days_from_monday()
+}
+
+/// The serialized form.
+#[derive(Serialize, Deserialize)]
+struct Repr {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    weekdays: Vec<Weekday>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dates: Vec<NaiveDate>,
+}
+
+impl From<Days> for Repr {
+    fn from(Days { weekdays, dates }: Days) -> Repr {
+        let weekdays = WEEK.into_iter().filter(|&day| weekdays & bit(day) != 0).collect();
+        Repr { weekdays, dates }
+    }
+}
+
+impl From<Repr> for Days {
+    fn from(Repr { weekdays, dates }: Repr) -> Days {
+        Days::weekdays(weekdays).and(dates)
+    }
+}
+
+/// What was said of the days of a trigger.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    pub(super) only: Option<Days>,
+    pub(super) except: Option<Days>,
+}
+
+impl Said {
+    pub(super) fn only(&mut self, days: Days) {
+        self.only = Some(match self.only.take() {
+            Some(before) => before.common(days),
+            None => days,
+        });
+    }
+
+    pub(super) fn except(&mut self, days: Days) {
+        self.except = Some(self.except.take().unwrap_or_default().and(days));
+    }
+}
+
+/// The days on which a trigger may fire: those of `only`, less those of `except`.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct DayFilter {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    only: Option<Days>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    except: Option<Days>,
+    /// The zone whose calendar counts, unless the trigger has one.
+    #[serde(rename = "day_zone", skip_serializing_if = "Option::is_none")]
+    zone: Option<Tz>,
+    #[serde(skip)]
+    allowed: Allowed,
+}
+
+/// The same as one set: weekdays less some dates, and dates. Dates are days since 1970-01-01.
+#[derive(Clone, Debug)]
+struct Allowed {
+    weekdays: u8,
+    struck: Box<[i64]>,
+    listed: Box<[i64]>,
+}
+
+impl PartialEq for DayFilter {
+    fn eq(&self, other: &DayFilter) -> bool {
+        (&self.only, &self.except, self.zone) == (&other.only, &other.except, other.zone)
+    }
+}
+
+impl DayFilter {
+    /// None if nothing was said.
+    pub(super) fn new(said: Said, zone: Option<Tz>) -> Result<Option<Arc<DayFilter>>, Error> {
+        const MOST: usize = 4_096;
+        let Said { only, except } = said;
+        if only.is_none() && except.is_none() {
+            return Ok(None);
+        }
+        for days in [&only, &except].into_iter().flatten() {
+            if days.dates.len() > MOST {
+                return Err(Error::invalid_trigger(format!(
+                    "{} dates are too many, the most are {MOST}: leave out those that have passed",
+                    days.dates.len()
+                )));
+            }
+        }
+        let none = Days::default();
+        let excepted = except.as_ref().unwrap_or(&none);
+        let (weekdays, dates) = match &only {
+            Some(only) => (only.weekdays, &only.dates[..]),
+            None => (0x7f, &[][..]),
+        };
+        let listed = dates.iter().filter(|&&date| !excepted.contains(date));
+        let number = |date: &NaiveDate| i64::from(date.to_epoch_days());
+        let allowed = Allowed {
+            weekdays: weekdays & !excepted.weekdays,
+            struck: excepted.dates.iter().map(number).collect(),
+            listed: listed.map(number).collect(),
+        };
+        if allowed.weekdays == 0 && allowed.listed.is_empty() {
+            return Err(Error::invalid_trigger(
+                "`only` and `except` leave no day on which the trigger could fire: leave some",
+            ));
+        }
+        Ok(Some(Arc::new(DayFilter { only, except, zone, allowed })))
+    }
+
+    pub(super) fn zone(&self) -> Option<Tz> {
+        self.zone
+    }
+
+    pub(super) fn in_tz(&self, zone: Tz) -> DayFilter {
+        DayFilter { zone: Some(zone), ..self.clone() }
+    }
+
+    /// The first instant on an allowed day that is not earlier than `t`.
+    pub(super) fn at_or_after(
+        &self,
+        zone: Tz,
+        t: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let second = t.timestamp();
+        let found = zone::first_on(zone, second, |date| self.allowed.at_or_after(date));
+        let found = match found {
+            Some(same) if same == second => Some(t),
+            found => found.and_then(|found| DateTime::from_timestamp(found, 0)),
+        };
+        budget.spend_on_calendar(t, found)?;
+        Ok(found)
+    }
+
+    /// The last instant on an allowed day that is not later than `t`, to the millisecond.
+    pub(super) fn at_or_before(
+        &self,
+        zone: Tz,
+        t: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let second = t.timestamp();
+        let found = zone::last_on(zone, second, |date| self.allowed.at_or_before(date));
+        let found = match found {
+            Some(same) if same == second => Some(t),
+            found => found.and_then(|found| DateTime::from_timestamp(found, 999_000_000)),
+        };
+        budget.spend_on_calendar(t, found)?;
+        Ok(found)
+    }
+
+    /// Whether it is certain that no instant of a grid is on an allowed day: every seven days from
+    /// a Sunday is never a Monday.
+    pub(super) fn never_meets(&self, zone: Tz, grid: Grid) -> bool {
+        const DAY: i64 = 86_400_000;
+        self.allowed.listed.is_empty()
+            && zone::offsets_from(zone, grid.first.div_euclid(1000)).into_iter().all(|offset| {
+                !grid.hits(7 * DAY, offset * 1000, |time| {
+                    self.allowed.weekdays >> weekday(time / DAY) & 1 != 0
+                })
+            })
+    }
+}
+
+impl fmt::Display for DayFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(only) = &self.only {
+            write!(f, " only {only}")?;
+        }
+        if let Some(except) = &self.except {
+            write!(f, " except {except}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The day of the week of a day since 1970-01-01, which was a Thursday; 0 is Monday.
+fn weekday(day: i64) -> i64 {
+    (day + 3).rem_euclid(7)
+}
+
+impl Allowed {
+    fn at_or_after(&self, day: i64) -> Option<i64> {
+        let listed = self.listed.get(self.listed.partition_point(|&listed| listed < day)).copied();
+        let mut struck = self.struck[self.struck.partition_point(|&struck| struck < day)..].iter();
+        let mut regular = self.to_weekday(day, 1);
+        // Each round uses up a date at least.
+        while let Some(found) = regular
+            && struck.find(|&&struck| struck >= found).is_some_and(|&struck| struck == found)
+        {
+            regular = self.to_weekday(found + 1, 1);
+        }
+        listed.into_iter().chain(regular).min()
+    }
+
+    fn at_or_before(&self, day: i64) -> Option<i64> {
+        let listed = self.listed[..self.listed.partition_point(|&listed| listed <= day)].last();
+        let struck = &self.struck[..self.struck.partition_point(|&struck| struck <= day)];
+        let mut struck = struck.iter().rev();
+        let mut regular = self.to_weekday(day, -1);
+        while let Some(found) = regular
+            && struck.find(|&&struck| struck <= found).is_some_and(|&struck| struck == found)
+        {
+            regular = self.to_weekday(found - 1, -1);
+        }
+        listed.copied().into_iter().chain(regular).max()
+    }
+
+    /// The nearest allowed weekday in a direction.
+    fn to_weekday(&self, day: i64, step: i64) -> Option<i64> {
+        (0..7).map(|n| day + n * step).find(|&day| self.weekdays >> weekday(day) & 1 != 0)
+    }
+}
