@@ -19,7 +19,10 @@ use chrono::{
 use chrono_tz::Tz;
 use punctual::{
     Error,
-    trigger::{self, Build, Cron, CronFields, Fold, Gap, IntoTrigger, Trigger, cron, every},
+    trigger::{
+        self, Build, CalendarInterval, Cron, CronFields, Fold, Gap, IntoTrigger, Trigger, cron,
+        every,
+    },
 };
 use serde_json::{Value, json};
 
@@ -39,6 +42,8 @@ struct Difference {
 
 /// How each file is replayed, by the first part of its name.
 const REPLAYED: &[(&str, Replay)] = &[
+    ("calendarinterval", calendarinterval),
+    ("combining", combining),
     ("cron_fields", cron_fields),
     ("crontab", crontab),
     ("date", date),
@@ -47,14 +52,17 @@ const REPLAYED: &[(&str, Replay)] = &[
 ];
 
 /// Files that are not replayed, and why.
-const NOT_REPLAYED: &[(&str, &str)] = &[
-    ("calendarinterval", "there is no such trigger yet"),
-    ("combining", "there is no such trigger yet"),
-    ("semantics", "that is the scheduler's affair, not the triggers'"),
-];
+const NOT_REPLAYED: &[(&str, &str)] =
+    &[("semantics", "that is the scheduler's affair, not the triggers'")];
 
 /// Cases that are not compared: the file, the rule, and the reason.
 const EXCLUDED: &[(&str, Rule, &str)] = &[
+    (
+        "calendarinterval",
+        fires_past_its_end,
+        "the recorded fire times go past the end date, which APScheduler does not",
+    ),
+    ("combining", gives_up_early, "APScheduler gave up before a fire time that is found here"),
     ("cron_fields", |case| has(case, "hang"), "APScheduler gave no answer"),
     ("cron_fields", loses_midnight, "APScheduler lost midnight after a gap"),
     (
@@ -90,12 +98,7 @@ const EXCLUDED: &[(&str, Rule, &str)] = &[
         "it is about the scheduler, not about triggers",
     ),
     ("invalid", |case| is(case, "date"), "a date is made of an instant, not of a text"),
-    ("invalid", |case| is(case, "calendarinterval"), "there is no such trigger yet"),
-    (
-        "invalid",
-        |case| has(&case["params"], "start_date") || has(&case["params"], "end_date"),
-        "bounds are instants, not texts",
-    ),
+    ("invalid", has_a_bound_of_text, "bounds are instants or dates, not texts"),
     ("invalid", is_mistyped, "no function takes it, or the compiler refuses it"),
     ("invalid", is_wider_crontab, "crontab text may say more here than in APScheduler"),
     (
@@ -107,6 +110,11 @@ const EXCLUDED: &[(&str, Rule, &str)] = &[
         "invalid",
         |case| is(case, "cron_timezone") && case["params"]["timezone"] == "",
         "an empty zone name is an error here, not the default zone",
+    ),
+    (
+        "invalid",
+        |case| is(case, "calendarinterval") && ends_before_it_starts(&case["params"]),
+        "a calendar interval that ends before its start date never fires here, without an error",
     ),
 ];
 
@@ -190,12 +198,105 @@ fn replay(path: &Path) -> Report {
     Report { lines: report, failures }
 }
 
-/// APScheduler's `cron` trigger. It fires at every instant whose wall reading matches.
+/// APScheduler's `calendarinterval` trigger.
+fn calendarinterval(case: &Case) -> Comparison {
+    let mut build = calendar(case);
+    let mut from = DateTime::<Utc>::MIN_UTC;
+    if let Some(previous) = case["previous"].as_str() {
+        // Its grid counts from the previous fire time, ours from the start: they agree on what
+        // follows the date of that fire time if it is the start.
+        let date = parse(previous).with_timezone(&zone(case)).date_naive();
+        build = build.starting_on(date);
+        from = last_second(date, zone(case)) + TimeDelta::seconds(1);
+    } else if let Some(today) = case["ctor_today"].as_str() {
+        build = build.starting_on(date_named(today));
+    }
+    let trigger = build.into_trigger().map_err(|error| unexpected(case, error))?;
+    let expected = first_of(case, &["fires"]);
+    same(&fires(&trigger, from, expected.len())?, expected)
+}
+
+/// A builder with what a case says of a calendar interval. APScheduler passes a date over if a gap
+/// swallows the time.
+fn calendar(case: &Case) -> Build<CalendarInterval> {
+    let unit = |unit: &str| {
+        let count = case["params"][unit].as_u64().unwrap_or(0);
+        u32::try_from(count).expect("a unit is counted in 32 bits")
+    };
+    let part = |part: &str| case["time"][part].as_i64().unwrap_or(0);
+    let mut build = trigger::calendar_interval()
+        .years(unit("years"))
+        .months(unit("months"))
+        .weeks(unit("weeks"))
+        .days(unit("days"))
+        .at(format!("{}:{}:{}", part("hour"), part("minute"), part("second")))
+        .in_tz(zone(case))
+        .gap(Gap::Skip)
+        .fold(Fold::First);
+    if let Some(start) = case["start_date"].as_str() {
+        build = build.starting_on(date_named(start));
+    }
+    if let Some(end) = case["end_date"].as_str() {
+        build = build.until(last_second(date_named(end), zone(case)));
+    }
+    build
+}
+
+/// The union or the intersection of what the members fire, which is `set_semantics`, or where that
+/// is missing the answer of APScheduler 4.
+fn combining(case: &Case) -> Comparison {
+    let trigger = combined(case).map_err(|error| unexpected(case, error))?;
+    if !gives_up(case) {
+        let expected = first_of(case, &["set_semantics", "aps4"]);
+        return same(&fires(&trigger, DateTime::<Utc>::MIN_UTC, expected.len())?, expected);
+    }
+    match trigger.next_after(DateTime::<Utc>::MIN_UTC) {
+        Err(error) if !error.is_search_exhausted() => Err(unexpected(case, error)),
+        Err(_) => Ok(()),
+        Ok(fire) => same(&[fire], &[Value::Null]),
+    }
+}
+
+/// The trigger of a case of the file `combining`. Members of type cron and interval were started
+/// at `now`, the others at their own start.
+fn combined(case: &Case) -> Result<Trigger, Error> {
+    let now = instant(&case["now"]);
+    let member = |member: &Value| {
+        let mut member = member.clone();
+        member["tz"] = case["tz"].clone();
+        match text(&member, "type") {
+            "cron" => {
+                wall_cron(&member).expect("there is no start").starting_at(now).into_trigger()
+            }
+            "interval" => {
+                let period = period(&member["params"]);
+                let grid = bounded(every(period), &member).expect("there is no end");
+                let first = grid.into_trigger()?.next_after(now - TimeDelta::milliseconds(1))?;
+                every(period).starting_at(first.expect("an interval goes on")).into_trigger()
+            }
+            "date" => trigger::at(date_of(text(&member, "run_date"), zone(case))).into_trigger(),
+            "calendarinterval" => calendar(&member).into_trigger(),
+            other => panic!("no trigger is called {other}"),
+        }
+    };
+    let members = first_of(case, &["triggers"]).iter().map(member);
+    let members = members.collect::<Result<Vec<Trigger>, Error>>()?;
+    match text(case, "op") {
+        "and" => trigger::and(members).into_trigger(),
+        "or" => trigger::or(members).into_trigger(),
+        other => panic!("nothing combines by {other}"),
+    }
+}
+
+/// Whether APScheduler 4 gave up its search, and nothing else is known.
+fn gives_up(case: &Case) -> bool {
+    !case["set_semantics"].is_array() && !case["aps4"].is_array()
+}
+
+/// APScheduler's `cron` trigger.
 fn cron_fields(case: &Case) -> Comparison {
-    let zone = zone(case);
-    let build = fields(&case["fields"]).in_tz(zone).gap(Gap::Skip).fold(Fold::Both);
     let expected = first_of(case, &["ideal", "fires"]);
-    let Some(build) = bounded(build, case) else {
+    let Some(build) = wall_cron(case) else {
         return same(&[None], expected);
     };
     let trigger = build.into_trigger().map_err(|error| unexpected(case, error))?;
@@ -209,7 +310,14 @@ fn cron_fields(case: &Case) -> Comparison {
             fires(&trigger, if now == previous { after } else { now.min(after) }, 1)
         }
     };
-    same(&fires, expected)
+    same(&fires?, expected)
+}
+
+/// The fields of a case and its bounds, unless they leave nothing between them. APScheduler fires
+/// at every instant whose wall reading matches.
+fn wall_cron(case: &Case) -> Option<Build<CronFields>> {
+    let build = fields(&case["fields"]).in_tz(zone(case)).gap(Gap::Skip).fold(Fold::Both);
+    bounded(build, case)
 }
 
 /// A builder with these fields.
@@ -240,7 +348,7 @@ fn crontab(case: &Case) -> Comparison {
     let (text, zone, now) = (text(case, "expr"), zone(case), instant(&case["now"]));
     let run = |build: Build<Cron>, expected: &[Value]| {
         let trigger = build.in_tz(zone).into_trigger().map_err(|error| unexpected(case, error))?;
-        same(&fires(&trigger, now, expected.len()), expected)
+        same(&fires(&trigger, now, expected.len())?, expected)
     };
     if has(case, "croniter_error") {
         return refused(cron(text).into_trigger());
@@ -291,7 +399,7 @@ fn interval(case: &Case) -> Comparison {
         .into_trigger()
         .and_then(|trigger| trigger.anchored(constructed, zone))
         .map_err(|error| unexpected(case, error))?;
-    same(&fires(&trigger, from, expected.len()), expected)
+    same(&fires(&trigger, from, expected.len())?, expected)
 }
 
 /// The bounds of a case, unless they leave nothing between them, which is an error here.
@@ -316,6 +424,13 @@ const UNITS: &[(&str, f64)] = &[
     ("seconds", 1.0),
 ];
 
+/// The period that these parameters add up to, in whole seconds.
+fn period(params: &Value) -> TimeDelta {
+    let parts =
+        UNITS.iter().filter_map(|(unit, seconds)| Some(params.get(unit)?.as_f64()? * seconds));
+    TimeDelta::seconds(parts.sum::<f64>() as i64)
+}
+
 fn seconds(case: &Case) -> f64 {
     case["interval_seconds"].as_f64().expect("seconds are a number")
 }
@@ -337,15 +452,17 @@ fn invalid(case: &Case) -> Comparison {
         "api" if has(params, "hour") => fields(&json!({ "hour": params["hour"] })).into_trigger(),
         "api" => cron("@daily").in_tz(scheduler_zone(case).unwrap_or_default()).into_trigger(),
         "cron_timezone" => cron("@daily").in_tz(text(params, "timezone")).into_trigger(),
-        "interval" => {
-            let parts = UNITS
-                .iter()
-                .filter_map(|(unit, seconds)| Some(params.get(unit)?.as_f64()? * seconds));
-            let seconds: f64 = parts.sum();
-            every(TimeDelta::seconds(seconds as i64))
-                .into_trigger()
-                .and_then(|trigger| trigger.anchored(Utc::now(), Tz::UTC))
-        }
+        "interval" => every(period(params))
+            .into_trigger()
+            .and_then(|trigger| trigger.anchored(Utc::now(), Tz::UTC)),
+        "calendarinterval" => calendar(&json!({
+            "tz": "UTC",
+            "params": params,
+            "time": params,
+            "start_date": params["start_date"],
+            "end_date": params["end_date"],
+        }))
+        .into_trigger(),
         kind => panic!("no counterpart of {kind} is known"),
     };
     let is_understood = match text(case, "kind") {
@@ -386,16 +503,34 @@ fn said(fields: &Value) -> String {
     format!("cron[{}]", fields.collect::<Vec<_>>().join(", "))
 }
 
-/// The first `n` fire times from `from` on; `None` once there are no more.
-fn fires(trigger: &Trigger, from: DateTime<Utc>, n: usize) -> Vec<Option<DateTime<Utc>>> {
-    let mut at = from - TimeDelta::nanoseconds(1);
+/// The first `n` fire times from `from` on; `None` once there are no more. Each is found backwards
+/// as well.
+fn fires(
+    trigger: &Trigger,
+    from: DateTime<Utc>,
+    n: usize,
+) -> Result<Vec<Option<DateTime<Utc>>>, Difference> {
+    let failed = |error: Error| Difference {
+        expected: format!("fire times of `{trigger}`"),
+        actual: error.to_string(),
+    };
+    let mut at = from.checked_sub_signed(TimeDelta::nanoseconds(1)).unwrap_or(from);
     let mut fires = Vec::new();
     while fires.len() < n && fires.last() != Some(&None) {
-        let next = trigger.next_after(at).expect("these triggers do not fail");
+        let next = trigger.next_after(at).map_err(failed)?;
+        if let Some(next) = next {
+            let last = trigger.last_at_or_before(next).map_err(failed)?;
+            if last != Some(next) {
+                return Err(Difference {
+                    expected: format!("{next} as the last fire time of `{trigger}` by then"),
+                    actual: format!("{last:?}"),
+                });
+            }
+            at = next;
+        }
         fires.push(next);
-        at = next.unwrap_or(at);
     }
-    fires
+    Ok(fires)
 }
 
 /// Compares fire times, those of the record rounded up to whole milliseconds. Years from 2200 on
@@ -432,6 +567,20 @@ fn refused(made: Result<Trigger, Error>) -> Comparison {
 
 fn unexpected(case: &Case, error: impl Debug) -> Difference {
     Difference { expected: format!("a trigger: {case}"), actual: format!("{error:?}") }
+}
+
+/// Whether a recorded fire time has a date after the case's `end_date`.
+fn fires_past_its_end(case: &Case) -> bool {
+    case["end_date"].as_str().map(date_named).is_some_and(|end| {
+        let fires = first_of(case, &["fires"]).iter().filter_map(Value::as_str);
+        fires.map(parse).any(|fire| fire.with_timezone(&zone(case)).date_naive() > end)
+    })
+}
+
+/// Whether there is a fire time after all where APScheduler gave up its search.
+fn gives_up_early(case: &Case) -> bool {
+    let first = || combined(case)?.next_after(DateTime::<Utc>::MIN_UTC);
+    gives_up(case) && matches!(first(), Ok(Some(_)))
 }
 
 /// Whether the clock was set forward on the day of `previous`: APScheduler adds a day to the
@@ -494,6 +643,22 @@ fn scheduler_zone(case: &Case) -> Option<&str> {
     case["params"]["apscheduler.timezone"].as_str()
 }
 
+/// Whether a bound is a text that is read. Those of a calendar interval are dates, and compared
+/// unless they name none.
+fn has_a_bound_of_text(case: &Case) -> bool {
+    let mut bounds =
+        ["start_date", "end_date"].iter().filter_map(|bound| case["params"].get(bound));
+    bounds.any(|bound| {
+        let is_no_date = bound.as_str().is_some_and(|date| date.parse::<NaiveDate>().is_err());
+        !is(case, "calendarinterval") || is_no_date
+    })
+}
+
+fn ends_before_it_starts(params: &Value) -> bool {
+    let date = |bound: &str| params[bound].as_str().map(date_named);
+    date("end_date").zip(date("start_date")).is_some_and(|(end, start)| end < start)
+}
+
 /// Whether a parameter has a name or a type that no function here takes.
 fn is_mistyped(case: &Case) -> bool {
     let params = case["params"].as_object();
@@ -502,6 +667,14 @@ fn is_mistyped(case: &Case) -> bool {
         "cron_timezone" => !case["params"]["timezone"].is_string(),
         "interval" => params.into_iter().flatten().any(|(unit, value)| {
             !UNITS.iter().any(|(known, _)| known == unit) || !value.is_number()
+        }),
+        "calendarinterval" => params.into_iter().flatten().any(|(name, value)| match &**name {
+            "years" | "months" | "weeks" | "days" => {
+                value.as_u64().is_none_or(|count| u32::try_from(count).is_err())
+            }
+            "hour" | "minute" | "second" => !value.is_i64(),
+            "start_date" | "end_date" => !value.is_string(),
+            _ => true,
         }),
         _ => false,
     }
@@ -556,6 +729,15 @@ fn ceil_millis(t: DateTime<Utc>) -> DateTime<Utc> {
     let past = t.timestamp_subsec_nanos() % 1_000_000;
     let missing = (1_000_000 - past) % 1_000_000;
     t + TimeDelta::nanoseconds(i64::from(missing))
+}
+
+fn date_named(text: &str) -> NaiveDate {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// The last second of a date in a zone.
+fn last_second(date: NaiveDate, zone: Tz) -> DateTime<Utc> {
+    date_of(&format!("{date} 23:59:59"), zone)
 }
 
 /// A date as APScheduler reads it: a wall time of `zone` unless it says otherwise. In a gap it
