@@ -111,11 +111,6 @@ const EXCLUDED: &[(&str, Rule, &str)] = &[
         |case| is(case, "cron_timezone") && case["params"]["timezone"] == "",
         "an empty zone name is an error here, not the default zone",
     ),
-    (
-        "invalid",
-        |case| is(case, "calendarinterval") && ends_before_it_starts(&case["params"]),
-        "a calendar interval that ends before its start date never fires here, without an error",
-    ),
 ];
 
 #[test]
@@ -211,8 +206,14 @@ fn calendarinterval(case: &Case) -> Comparison {
     } else if let Some(today) = case["ctor_today"].as_str() {
         build = build.starting_on(date_named(today));
     }
-    let trigger = build.into_trigger().map_err(|error| unexpected(case, error))?;
     let expected = first_of(case, &["fires"]);
+    let trigger = match build.into_trigger() {
+        // Bounds that leave nothing between them are an error here.
+        Err(error) if error.to_string().contains("before it starts") => {
+            return same(&[None], expected);
+        }
+        made => made.map_err(|error| unexpected(case, error))?,
+    };
     same(&fires(&trigger, from, expected.len())?, expected)
 }
 
@@ -652,11 +653,6 @@ fn has_a_bound_of_text(case: &Case) -> bool {
         let is_no_date = bound.as_str().is_some_and(|date| date.parse::<NaiveDate>().is_err());
         !is(case, "calendarinterval") || is_no_date
     })
-}
-
-fn ends_before_it_starts(params: &Value) -> bool {
-    let date = |bound: &str| params[bound].as_str().map(date_named);
-    date("end_date").zip(date("start_date")).is_some_and(|(end, start)| end < start)
 }
 
 /// Whether a parameter has a name or a type that no function here takes.

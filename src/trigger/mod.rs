@@ -679,6 +679,14 @@ impl Trigger {
                 ));
             }
         }
+        if let (Kind::CalendarInterval(calendar), Some(end)) = (&self.kind, self.end)
+            && let Some(start) = calendar.start_date()
+            && end.with_timezone(&calendar.zone().unwrap_or(Tz::UTC)).date_naive() < start
+        {
+            return Err(Error::invalid_trigger(format!(
+                "the trigger ends at {end}, before it starts on {start}: swap them"
+            )));
+        }
         if let Kind::CalendarInterval(calendar) = self.kind {
             self.kind = Kind::CalendarInterval(calendar.validated()?);
         }
