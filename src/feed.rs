@@ -92,6 +92,8 @@ impl<T> Stream for FeedReceiver<T> {
     type Item = Fed<T>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Fed<T>>> {
+        // Wakers are the user's, so they are cloned and dropped while the lock is free.
+        let waker = cx.waker().clone();
         let mut feed = lock(&self.0);
         if feed.lost > 0 && !feed.told {
             feed.told = true;
@@ -104,9 +106,9 @@ impl<T> Stream for FeedReceiver<T> {
         if feed.sender_gone {
             return Poll::Ready(None);
         }
-        if !feed.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            feed.waker = Some(cx.waker().clone());
-        }
+        let replaced = feed.waker.replace(waker);
+        drop(feed);
+        drop(replaced);
         Poll::Pending
     }
 }
