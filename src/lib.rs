@@ -108,3 +108,8 @@ pub use self::{
     },
     task::{Context, OnceWork, Plain, Ready, WithContext, Work, WorkOutput},
 };
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
