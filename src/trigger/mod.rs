@@ -2,7 +2,7 @@
 //!
 //! | constructor | fires |
 //! |---|---|
-//! | [`every`] | on a grid of elapsed time |
+//! | [`every`] | on a grid of elapsed time, at random distances, or on days that are said in [words](Words) |
 //! | [`at`], [`after`], [`now`] | once |
 //! | [`cron`] | when the wall clock of a zone matches a crontab text |
 //! | [`CronFields::builder`] | when the wall clock of a zone matches fields given by name |
@@ -19,8 +19,13 @@ mod cron;
 mod custom;
 mod date;
 mod interval;
+mod random;
 #[cfg(test)]
 mod tests;
+mod timetable;
+mod words;
+#[cfg(test)]
+mod words_tests;
 mod zone;
 
 use std::{fmt, num::NonZeroU64, time::Duration};
@@ -34,6 +39,9 @@ pub use self::{
     custom::{Custom, CustomTrigger},
     date::Date,
     interval::Interval,
+    random::Random,
+    timetable::Timetable,
+    words::{Count, OnDays, Words},
     zone::{Fold, Gap, InZone, IntoTimeZone},
 };
 use crate::error::Error;
@@ -63,7 +71,7 @@ pub fn every<E: Every>(period: E) -> E::Output {
 /// What [`every`] takes; its output differs with what it is given.
 #[diagnostic::on_unimplemented(
     message = "`every` does not take a `{Self}`",
-    note = "it takes a `std::time::Duration` or a `chrono::TimeDelta`"
+    note = "it takes words, as in `every(\"monday at 10:30\")`, a number, as in `every(10).minutes()`, which is a `u64`, a `std::time::Duration` or a `chrono::TimeDelta`"
 )]
 pub trait Every {
     /// The trigger, or what still has to be said before it is one.
@@ -168,6 +176,10 @@ pub enum Kind {
     Cron(Cron),
     /// The same, given as fields.
     CronFields(CronFields),
+    /// Certain days at certain times of day.
+    Timetable(Timetable),
+    /// Random distances of elapsed time.
+    Random(Random),
     /// A type of the user's own. It has no serialized form.
     #[serde(skip_deserializing)]
     Custom(Custom),
@@ -232,6 +244,14 @@ impl Trigger {
             },
             Kind::Cron(cron) => cron.next_after(from)?,
             Kind::CronFields(fields) => fields.next_after(from),
+            Kind::Timetable(timetable) => timetable.next_after(from),
+            Kind::Random(random) => match self.start {
+                Some(start) => random.next_after(start, t),
+                None => {
+                    let start = random.start(whole_millis(t)?);
+                    start.and_then(|start| random.next_after(start, t))
+                }
+            },
             Kind::Custom(custom) => custom.next_after(from)?,
         };
         Ok(next.filter(|&next| self.end().is_none_or(|end| next <= end)))
@@ -253,6 +273,10 @@ impl Trigger {
             }
             Kind::Cron(cron) => cron.last_at_or_before(to)?,
             Kind::CronFields(fields) => fields.last_at_or_before(to),
+            Kind::Timetable(timetable) => timetable.last_at_or_before(to),
+            Kind::Random(random) => {
+                self.start.and_then(|start| random.last_at_or_before(start, to))
+            }
             Kind::Custom(custom) => custom.last_at_or_before(to)?,
         };
         Ok(last.filter(|&last| self.start.is_none_or(|start| last >= start)))
@@ -284,6 +308,20 @@ impl Trigger {
             }
             Kind::Cron(cron) => cron.anchor(zone),
             Kind::CronFields(fields) => fields.anchor(zone),
+            Kind::Timetable(timetable) => {
+                timetable.anchor(just_before(anchored.start.unwrap_or(now))?, zone);
+            }
+            Kind::Random(random) => {
+                if anchored.start.is_none() {
+                    anchored.start = random.start(whole_millis(now)?);
+                    if anchored.start.is_none() {
+                        return Err(Error::invalid_trigger(format!(
+                            "a period of {} ms reaches past the end of the calendar: use a shorter one",
+                            random.min_ms()
+                        )));
+                    }
+                }
+            }
             Kind::Custom(_) => {}
         }
         if let Some(times) = anchored.times.take() {
@@ -296,8 +334,8 @@ impl Trigger {
     pub(crate) fn is_elapsed_time(&self) -> bool {
         match self.kind {
             Kind::Date(date) => matches!(date, Date::AfterMs(_)),
-            Kind::Interval(_) => self.start.is_none(),
-            Kind::Cron(_) | Kind::CronFields(_) | Kind::Custom(_) => false,
+            Kind::Interval(_) | Kind::Random(_) => self.start.is_none(),
+            Kind::Cron(_) | Kind::CronFields(_) | Kind::Timetable(_) | Kind::Custom(_) => false,
         }
     }
 
@@ -306,6 +344,9 @@ impl Trigger {
         let shifted = |t: DateTime<Utc>| t.checked_add_signed(by).unwrap_or(t);
         if let Kind::Date(Date::At(instant)) = &mut self.kind {
             *instant = shifted(*instant);
+        }
+        if let (Kind::Random(random), Some(start)) = (&mut self.kind, self.start) {
+            random.keep_offsets(start);
         }
         // The end that the user gave stays: that is an instant.
         self.start = self.start.map(shifted);
@@ -331,6 +372,9 @@ impl Trigger {
         if let Kind::Interval(interval) = &self.kind {
             return interval.count(first, last);
         }
+        if let (Kind::Random(random), Some(start)) = (&self.kind, self.start) {
+            return random.count(start, first, last);
+        }
         let (mut count, mut t) = (1, first);
         while t < last && count < limit {
             match self.next_after(t) {
@@ -347,6 +391,9 @@ impl Trigger {
         let times = times.get();
         if let (Kind::Interval(interval), Some(start)) = (&self.kind, self.start) {
             return Ok(i64::try_from(times - 1).ok().and_then(|steps| interval.nth(start, steps)));
+        }
+        if let (Kind::Random(random), Some(start)) = (&self.kind, self.start) {
+            return Ok(i64::try_from(times - 1).ok().and_then(|step| random.nth(start, step)));
         }
         if times > WALK {
             return Err(Error::invalid_trigger(format!(
@@ -373,6 +420,9 @@ impl Trigger {
         if let Kind::CronFields(fields) = &self.kind {
             fields.validate()?;
         }
+        if let Kind::Random(random) = &self.kind {
+            random.validate()?;
+        }
         if let Kind::Interval(interval) = &self.kind {
             interval.validate()?;
             if interval.immediate && self.start.is_some() {
@@ -396,6 +446,10 @@ impl fmt::Display for Trigger {
             }
             Kind::Cron(cron) => write!(f, "{cron}")?,
             Kind::CronFields(fields) => write!(f, "{fields}")?,
+            Kind::Timetable(timetable) => write!(f, "{timetable}")?,
+            Kind::Random(random) => {
+                write!(f, "every {} to {} ms", random.min_ms(), random.max_ms())?
+            }
             Kind::Custom(custom) => write!(f, "{custom:?}")?,
         }
         if let Some(end) = self.end() {
@@ -406,10 +460,10 @@ impl fmt::Display for Trigger {
 }
 
 /// What can be a job's trigger: the builders of this [module](self), a [`Trigger`], and a text,
-/// which is cron text.
+/// which is cron text, or [words](Words) if it starts with `every`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a trigger",
-    note = "triggers are made by `every`, `at`, `after`, `now`, `cron` and `custom`; a string is cron text"
+    note = "triggers are made by `every`, `at`, `after`, `now`, `cron` and `custom`; a string is cron text, or words that start with `every`"
 )]
 pub trait IntoTrigger {
     /// Checks what was said and makes a trigger of it.
@@ -429,24 +483,31 @@ impl IntoTrigger for Trigger {
 
 impl IntoTrigger for &str {
     fn into_trigger(self) -> Result<Trigger, Error> {
-        cron(self).into_trigger()
+        match words::is_words(self) {
+            true => every(self).into_trigger(),
+            false => cron(self).into_trigger(),
+        }
     }
 }
 
 impl IntoTrigger for String {
     fn into_trigger(self) -> Result<Trigger, Error> {
-        cron(self).into_trigger()
+        self.as_str().into_trigger()
     }
 }
 
-impl<K: Into<Kind>> IntoTrigger for Build<K> {
+impl<K> IntoTrigger for Build<K>
+where
+    K: TryInto<Kind>,
+    Error: From<K::Error>,
+{
     fn into_trigger(self) -> Result<Trigger, Error> {
         let times = self.times.map(|times| {
             NonZeroU64::new(times)
                 .ok_or_else(|| Error::invalid_trigger("times(0) would never fire: use 1 or more"))
         });
         Trigger {
-            kind: self.kind?.into(),
+            kind: self.kind?.try_into()?,
             start: self.start,
             end: self.end,
             times: times.transpose()?,

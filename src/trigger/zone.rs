@@ -330,7 +330,7 @@ fn nearest_name(name: &str) -> &'static str {
 }
 
 /// How many bytes must be inserted, removed or replaced to make `a` of `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
+pub(super) fn edit_distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);

@@ -12,6 +12,7 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::fields::CronFields;
+pub(super) use self::parse::one_line;
 use self::pattern::Pattern;
 use super::zone::{Fold, Gap, InZone, IntoTimeZone as _, ZoneRules, Zoned};
 use crate::error::Error;
