@@ -14,6 +14,44 @@
 //!
 //! A [`Trigger`] is data: it can be compared, printed and serialized. It is stateless, so the same
 //! question always has the same answer. Fire times are whole milliseconds.
+//!
+//! # Daylight saving
+//!
+//! Intervals, random ones and dates are elapsed time, or instants: no clock changes them. All
+//! others go by the wall clock of a zone, and have [`gap`](Build::gap) and [`fold`](Build::fold) to
+//! choose what happens when it is set forward or back. A *fixed-time* trigger is a timetable, and a
+//! cron pattern whose minute and hour fields both do not start with `*`. In 2026:
+//!
+//! | | fixed-time, as `30 2 * * *` | any other, as `*/30 * * * *` |
+//! |---|---|---|
+//! | Berlin, 03-29: from 02:00 CET to 03:00 CEST | 02:30 fires at 03:00 CEST ([`Gap::Next`]) | 01:30 CET, 03:00 CEST ([`Gap::Skip`]) |
+//! | Berlin, 10-25: from 03:00 CEST to 02:00 CET | 02:30 CEST ([`Fold::First`]) | 02:00, 02:30 CEST, 02:00, 02:30 CET ([`Fold::Both`]) |
+//! | New York, 03-08: from 02:00 EST to 03:00 EDT | 02:30 fires at 03:00 EDT | 01:30 EST, 03:00 EDT |
+//! | New York, 11-01: from 02:00 EDT to 01:00 EST | 02:30 EST, which is shown once | 01:00, 01:30 EDT, 01:00, 01:30 EST |
+//!
+//! [`Gap`] and [`Fold`] have the tables for each choice. The zones and their rules are those
+//! compiled into `chrono-tz`, **which knows no rules past 2099**: from 2100 on every zone keeps its
+//! standard time.
+//!
+//! # Serialized form
+//!
+//! Stores keep triggers as JSON, which stays readable by later versions. `"type"` says the kind:
+//!
+//! | kind | example |
+//! |---|---|
+//! | [`Date`] | `{"type":"date","at":"2026-11-20T12:00:00Z"}`, `{"type":"date","after_ms":10000}` |
+//! | [`Interval`] | `{"type":"interval","period_ms":90000}`, with `"immediate":true` |
+//! | [`Random`] | `{"type":"random","min_ms":300000,"max_ms":600000}`, with `"immediate":true`, `"seed":0` |
+//! | [`Timetable`] | `{"type":"timetable","words":"every monday at 10:30"}`, with `"from":"2026-11-23"` |
+//! | [`Cron`] | `{"type":"cron","expression":"30 8 * * MON-FRI"}`, with `"dom_and_dow":true` |
+//! | [`CronFields`] | `{"type":"cron_fields","day":"3rd fri","hour":"3"}` |
+//! | [`Custom`] | none: it lives in memory only |
+//!
+//! The three that go by a wall clock have `"zone":"Europe/Berlin"`, `"gap":"next"` or `"skip"`, and
+//! `"fold":"first"`, `"last"` or `"both"` besides; all have `"start"` and `"end"`, which are
+//! instants, `"times"`, and `"last"`, the instant that `times` amounts to once it is counted. What
+//! was not said is left out. A key that is none of these is an error, as is a value that the
+//! builders would refuse.
 
 mod cron;
 mod custom;
@@ -22,6 +60,7 @@ mod interval;
 mod random;
 #[cfg(test)]
 mod tests;
+mod text;
 mod timetable;
 mod words;
 #[cfg(test)]
@@ -34,12 +73,15 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "testing")]
+pub(crate) use self::zone::changes;
 pub use self::{
     cron::{Cron, CronFields},
     custom::{Custom, CustomTrigger},
     date::Date,
     interval::Interval,
     random::Random,
+    text::Upcoming,
     timetable::Timetable,
     words::{Count, OnDays, Words},
     zone::{Fold, Gap, InZone, IntoTimeZone},
@@ -163,7 +205,7 @@ pub struct Trigger {
     last: Option<DateTime<Utc>>,
 }
 
-/// What a trigger goes by.
+/// What a trigger goes by. It prints as [`Trigger`] does, without bounds and options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -435,32 +477,9 @@ impl Trigger {
     }
 }
 
-impl fmt::Display for Trigger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = |ms: u64| Duration::from_millis(ms);
-        match &self.kind {
-            Kind::Date(Date::At(instant)) => write!(f, "at {}", rfc3339(*instant))?,
-            Kind::Date(Date::AfterMs(delay)) => write!(f, "after {:?}", millis(*delay))?,
-            Kind::Interval(interval) => {
-                write!(f, "every {:?}", millis(interval.period_ms().unsigned_abs()))?;
-            }
-            Kind::Cron(cron) => write!(f, "{cron}")?,
-            Kind::CronFields(fields) => write!(f, "{fields}")?,
-            Kind::Timetable(timetable) => write!(f, "{timetable}")?,
-            Kind::Random(random) => {
-                write!(f, "every {} to {} ms", random.min_ms(), random.max_ms())?
-            }
-            Kind::Custom(custom) => write!(f, "{custom:?}")?,
-        }
-        if let Some(end) = self.end() {
-            write!(f, " until {}", rfc3339(end))?;
-        }
-        Ok(())
-    }
-}
-
 /// What can be a job's trigger: the builders of this [module](self), a [`Trigger`], and a text,
-/// which is cron text, or [words](Words) if it starts with `every`.
+/// which is cron text, or [words](Words) if it starts with `every`; what a [`Trigger`] prints is
+/// read, too.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a trigger",
     note = "triggers are made by `every`, `at`, `after`, `now`, `cron` and `custom`; a string is cron text, or words that start with `every`"
@@ -483,10 +502,7 @@ impl IntoTrigger for Trigger {
 
 impl IntoTrigger for &str {
     fn into_trigger(self) -> Result<Trigger, Error> {
-        match words::is_words(self) {
-            true => every(self).into_trigger(),
-            false => cron(self).into_trigger(),
-        }
+        self.parse()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::error::Error;
 /// `{"type":"random","min_ms":300000,"max_ms":600000}`, with `"immediate":true` if it was asked for,
 /// and `"seed"` once a step of the clock has moved the grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Random {
     min_ms: i64,
     max_ms: i64,

@@ -401,6 +401,7 @@ pub(super) fn bit(weekday: Weekday) -> u8 {
 
 /// The serialized form.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Repr {
     words: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

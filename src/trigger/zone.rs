@@ -303,6 +303,15 @@ fn find_spans(zone: Tz) -> Box<[Span]> {
     spans.into()
 }
 
+/// When the clocks of a zone are changed, and from and to which offset from UTC, in seconds.
+#[cfg(feature = "testing")]
+pub(crate) fn changes(zone: Tz) -> impl Iterator<Item = (DateTime<Utc>, i64, i64)> {
+    spans(zone).windows(2).filter_map(|pair| {
+        let [before, after] = pair else { return None };
+        Some((DateTime::from_timestamp(after.begin, 0)?, before.offset, after.offset))
+    })
+}
+
 fn offset_at(zone: Tz, t: i64) -> i64 {
     let utc = DateTime::from_timestamp(t, 0).unwrap_or_default().naive_utc();
     i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
