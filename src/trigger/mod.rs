@@ -30,8 +30,9 @@
 //! | New York, 11-01: from 02:00 EDT to 01:00 EST | 02:30 EST, which is shown once | 01:00, 01:30 EDT, 01:00, 01:30 EST |
 //!
 //! [`Gap`] and [`Fold`] have the tables for each choice. The zones and their rules are those
-//! compiled into `chrono-tz`, **which knows no rules past 2099**: from 2100 on every zone keeps its
-//! standard time.
+//! compiled into `chrono-tz`, **which knows no rules past 2099**: from 2100 on every zone keeps the
+//! offset that it has at the end of 2099, which is daylight saving in Sydney, and standard time in
+//! Berlin.
 //!
 //! # Serialized form
 //!
@@ -88,11 +89,18 @@ pub use self::{
 };
 use crate::error::Error;
 
-/// Fires every `period` of elapsed time: a [`std::time::Duration`] or a [`chrono::TimeDelta`].
+/// Fires every so often: by words, by a number and a unit, or every duration of elapsed time.
 ///
-/// The first fire is one period after the job is added, unless [`Build::starting_at`] or
-/// [`Build::immediately`] says otherwise. The period is a whole number of milliseconds, at least
-/// one.
+/// | given | | see |
+/// |---|---|---|
+/// | words | `every("weekday at 9:00 Europe/Berlin")` | [`Words`] |
+/// | a number, which is a `u64` | `every(10).minutes()`, `every(2).weeks().on(Mon).at("10:30")` | [`Words`] |
+/// | two of them | `every(5).to(10).minutes()` | [`Random`] |
+/// | a [`std::time::Duration`] or a [`chrono::TimeDelta`] | `every(Duration::from_secs(90))` | [`Interval`] |
+///
+/// The first fire of elapsed time is one period after the job is added, unless
+/// [`Build::starting_at`] or `immediately` says otherwise. The period is a whole number of
+/// milliseconds, at least one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -102,12 +110,13 @@ use crate::error::Error;
 /// let start: DateTime<Utc> = "2026-01-01T00:00:00Z".parse()?;
 /// let trigger = every(Duration::from_secs(90)).starting_at(start).into_trigger()?;
 /// assert_eq!(trigger.next_after(start)?, Some("2026-01-01T00:01:30Z".parse()?));
+/// assert_eq!(trigger, every(90).seconds().starting_at(start).into_trigger()?);
 ///
 /// assert!(every(Duration::ZERO).into_trigger().unwrap_err().is_invalid_trigger());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn every<E: Every>(period: E) -> E::Output {
-    period.every()
+pub fn every<E: Every>(often: E) -> E::Output {
+    often.every()
 }
 
 /// What [`every`] takes; its output differs with what it is given.

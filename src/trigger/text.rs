@@ -278,8 +278,8 @@ impl Trigger {
     ///     trigger.into_trigger()?.describe(),
     ///     "Every 2 weeks on monday at 10:30, in Europe/Berlin, 5 times",
     /// );
-    /// let trigger: Trigger = "*/5 * * * *".parse()?;
-    /// assert_eq!(trigger.describe(), "Every 5 minutes");
+    /// let trigger: Trigger = "30 8 * * SAT,SUN".parse()?;
+    /// assert_eq!(trigger.describe(), "At 08:30, on Sunday and Saturday");
     /// # Ok::<(), punctual::Error>(())
     /// ```
     pub fn describe(&self) -> String {
