@@ -499,7 +499,12 @@ impl fmt::Display for JobInfo {
         if let Some(name) = &self.name {
             write!(f, " \"{name}\"")?;
         }
-        write!(f, ": {}, ", self.trigger)?;
+        // Not all of the trigger's text: that would have where its grid starts, too.
+        write!(f, ": {}", self.trigger.kind())?;
+        if let Some(end) = self.trigger.end() {
+            write!(f, " until {}", rfc3339(end))?;
+        }
+        f.write_str(", ")?;
         match self.next_fire {
             Some(next) => write!(f, "next {}", rfc3339(next))?,
             None if self.paused => write!(f, "paused")?,

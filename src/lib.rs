@@ -69,7 +69,7 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `testing` | no | `testing::ManualClock`, a clock that is moved by hand |
+//! | `testing` | no | `testing::ManualClock`, a clock that is moved by hand; `testing::assert_fires` and `testing::daylight_saving_days` |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

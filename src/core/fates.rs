@@ -126,7 +126,7 @@ impl<P: Payload> Core<P> {
         let plan = job.schedule().plan(next, now);
         let stretches = [plan.missed, plan.coalesced.map(|(stretch, _)| stretch)];
         let counted = match job.trigger.kind() {
-            Kind::Interval(_) => 0,
+            Kind::Interval(_) | Kind::Random(_) => 0,
             _ => stretches.iter().flatten().map(|stretch| stretch.count).sum(),
         };
         if job.once {

@@ -1,7 +1,9 @@
-//! For tests of code that schedules: a clock that is moved by hand.
+//! For tests of code that schedules: a clock that is moved by hand, and assertions on triggers.
 //!
 //! Most tests need none of this: under `#[tokio::test(start_paused = true)]` the scheduler follows
 //! Tokio's paused time, and a year of cron takes seconds.
+
+mod triggers;
 
 use std::{
     fmt,
@@ -12,6 +14,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{sync::watch, time::Instant};
 
+pub use self::triggers::{ClockChange, IntoInstant, assert_fires, daylight_saving_days};
 use crate::clock::Reading;
 
 /// A clock that is moved by hand; clones are the same clock.

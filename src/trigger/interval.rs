@@ -13,6 +13,7 @@ use crate::error::Error;
 /// one starts, do not move the next. Without a start the grid is anchored when the job is added
 /// and first fires one period later, or at once if it is [immediate](super::Build::immediately).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Interval {
     period_ms: i64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

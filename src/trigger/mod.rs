@@ -2,7 +2,7 @@
 //!
 //! | constructor | fires |
 //! |---|---|
-//! | [`every`] | on a grid of elapsed time |
+//! | [`every`] | on a grid of elapsed time, at random distances, or on days that are said in [words](Words) |
 //! | [`at`], [`after`], [`now`] | once |
 //! | [`cron`] | when the wall clock of a zone matches a crontab text |
 //! | [`CronFields::builder`] | when the wall clock of a zone matches fields given by name |
@@ -16,6 +16,45 @@
 //!
 //! A [`Trigger`] is data: it can be compared, printed and serialized. It is stateless, so the same
 //! question always has the same answer. Fire times are whole milliseconds.
+//!
+//! # Daylight saving
+//!
+//! Intervals, random ones and dates are elapsed time, or instants: no clock changes them. All
+//! others go by the wall clock of a zone, and have [`gap`](Build::gap) and [`fold`](Build::fold) to
+//! choose what happens when it is set forward or back. A *fixed-time* trigger is a timetable, and a
+//! cron pattern whose minute and hour fields both do not start with `*`. In 2026:
+//!
+//! | | fixed-time, as `30 2 * * *` | any other, as `*/30 * * * *` |
+//! |---|---|---|
+//! | Berlin, 03-29: from 02:00 CET to 03:00 CEST | 02:30 fires at 03:00 CEST ([`Gap::Next`]) | 01:30 CET, 03:00 CEST ([`Gap::Skip`]) |
+//! | Berlin, 10-25: from 03:00 CEST to 02:00 CET | 02:30 CEST ([`Fold::First`]) | 02:00, 02:30 CEST, 02:00, 02:30 CET ([`Fold::Both`]) |
+//! | New York, 03-08: from 02:00 EST to 03:00 EDT | 02:30 fires at 03:00 EDT | 01:30 EST, 03:00 EDT |
+//! | New York, 11-01: from 02:00 EDT to 01:00 EST | 02:30 EST, which is shown once | 01:00, 01:30 EDT, 01:00, 01:30 EST |
+//!
+//! [`Gap`] and [`Fold`] have the tables for each choice. The zones and their rules are those
+//! compiled into `chrono-tz`, **which knows no rules past 2099**: from 2100 on every zone keeps the
+//! offset that it has at the end of 2099, which is daylight saving in Sydney, and standard time in
+//! Berlin.
+//!
+//! # Serialized form
+//!
+//! Stores keep triggers as JSON, which stays readable by later versions. `"type"` says the kind:
+//!
+//! | kind | example |
+//! |---|---|
+//! | [`Date`] | `{"type":"date","at":"2026-11-20T12:00:00Z"}`, `{"type":"date","after_ms":10000}` |
+//! | [`Interval`] | `{"type":"interval","period_ms":90000}`, with `"immediate":true` |
+//! | [`Random`] | `{"type":"random","min_ms":300000,"max_ms":600000}`, with `"immediate":true`, `"seed":0` |
+//! | [`Timetable`] | `{"type":"timetable","words":"every monday at 10:30"}`, with `"from":"2026-11-23"` |
+//! | [`Cron`] | `{"type":"cron","expression":"30 8 * * MON-FRI"}`, with `"dom_and_dow":true` |
+//! | [`CronFields`] | `{"type":"cron_fields","day":"3rd fri","hour":"3"}` |
+//! | [`Custom`] | none: it lives in memory only |
+//!
+//! The three that go by a wall clock have `"zone":"Europe/Berlin"`, `"gap":"next"` or `"skip"`, and
+//! `"fold":"first"`, `"last"` or `"both"` besides; all have `"start"` and `"end"`, which are
+//! instants, `"times"`, and `"last"`, the instant that `times` amounts to once it is counted. What
+//! was not said is left out. A key that is none of these is an error, as is a value that the
+//! builders would refuse.
 
 mod calendar;
 mod combine;
@@ -26,9 +65,15 @@ mod days;
 #[cfg(test)]
 mod family_tests;
 mod interval;
+mod random;
 mod search;
 #[cfg(test)]
 mod tests;
+mod text;
+mod timetable;
+mod words;
+#[cfg(test)]
+mod words_tests;
 mod zone;
 
 use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
@@ -37,6 +82,8 @@ use chrono::{DateTime, NaiveDate, SubsecRound as _, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "testing")]
+pub(crate) use self::zone::changes;
 pub use self::{
     calendar::{CalendarInterval, IntoTimeOfDay},
     combine::{And, IntoTriggers, Or},
@@ -45,6 +92,10 @@ pub use self::{
     date::Date,
     days::Days,
     interval::Interval,
+    random::Random,
+    text::Upcoming,
+    timetable::Timetable,
+    words::{Count, OnDays, Words},
     zone::{Fold, Gap, InZone, IntoTimeZone},
 };
 use self::{
@@ -53,11 +104,18 @@ use self::{
 };
 use crate::error::Error;
 
-/// Fires every `period` of elapsed time: a [`std::time::Duration`] or a [`chrono::TimeDelta`].
+/// Fires every so often: by words, by a number and a unit, or every duration of elapsed time.
 ///
-/// The first fire is one period after the job is added, unless [`Build::starting_at`] or
-/// [`Build::immediately`] says otherwise. The period is a whole number of milliseconds, at least
-/// one.
+/// | given | | see |
+/// |---|---|---|
+/// | words | `every("weekday at 9:00 Europe/Berlin")` | [`Words`] |
+/// | a number, which is a `u64` | `every(10).minutes()`, `every(2).weeks().on(Mon).at("10:30")` | [`Words`] |
+/// | two of them | `every(5).to(10).minutes()` | [`Random`] |
+/// | a [`std::time::Duration`] or a [`chrono::TimeDelta`] | `every(Duration::from_secs(90))` | [`Interval`] |
+///
+/// The first fire of elapsed time is one period after the job is added, unless
+/// [`Build::starting_at`] or `immediately` says otherwise. The period is a whole number of
+/// milliseconds, at least one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -67,18 +125,19 @@ use crate::error::Error;
 /// let start: DateTime<Utc> = "2026-01-01T00:00:00Z".parse()?;
 /// let trigger = every(Duration::from_secs(90)).starting_at(start).into_trigger()?;
 /// assert_eq!(trigger.next_after(start)?, Some("2026-01-01T00:01:30Z".parse()?));
+/// assert_eq!(trigger, every(90).seconds().starting_at(start).into_trigger()?);
 ///
 /// assert!(every(Duration::ZERO).into_trigger().unwrap_err().is_invalid_trigger());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn every<E: Every>(period: E) -> E::Output {
-    period.every()
+pub fn every<E: Every>(often: E) -> E::Output {
+    often.every()
 }
 
 /// What [`every`] takes; its output differs with what it is given.
 #[diagnostic::on_unimplemented(
     message = "`every` does not take a `{Self}`",
-    note = "it takes a `std::time::Duration` or a `chrono::TimeDelta`"
+    note = "it takes words, as in `every(\"monday at 10:30\")`, a number, as in `every(10).minutes()`, which is a `u64`, a `std::time::Duration` or a `chrono::TimeDelta`"
 )]
 pub trait Every {
     /// The trigger, or what still has to be said before it is one.
@@ -222,7 +281,7 @@ pub struct Trigger {
     days: Option<Arc<DayFilter>>,
 }
 
-/// What a trigger goes by.
+/// What a trigger goes by. It prints as [`Trigger`] does, without bounds and options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -241,6 +300,10 @@ pub enum Kind {
     And(And),
     /// The instants that several triggers name, any of them.
     Or(Or),
+    /// Certain days at certain times of day.
+    Timetable(Timetable),
+    /// Random distances of elapsed time.
+    Random(Random),
     /// A type of the user's own. It has no serialized form.
     #[serde(skip_deserializing)]
     Custom(Custom),
@@ -366,6 +429,14 @@ impl Trigger {
             },
             Kind::Cron(cron) => cron.next_after(from)?,
             Kind::CronFields(fields) => fields.next_after(from),
+            Kind::Timetable(timetable) => timetable.next_after(from),
+            Kind::Random(random) => match self.start {
+                Some(start) => random.next_after(start, t),
+                None => {
+                    let start = random.start(whole_millis(t)?);
+                    start.and_then(|start| random.next_after(start, t))
+                }
+            },
             Kind::CalendarInterval(calendar) => calendar.next_after(from)?,
             Kind::And(and) => return and.next_after(from, hi, budget),
             Kind::Or(or) => return or.next_after(from, hi, budget),
@@ -422,6 +493,10 @@ impl Trigger {
             Kind::CalendarInterval(calendar) => calendar.last_at_or_before(to),
             Kind::And(and) => return and.last_at_or_before(to, lo, budget),
             Kind::Or(or) => return or.last_at_or_before(to, lo, budget),
+            Kind::Timetable(timetable) => timetable.last_at_or_before(to),
+            Kind::Random(random) => {
+                self.start.and_then(|start| random.last_at_or_before(start, to))
+            }
             Kind::Custom(custom) => custom.last_at_or_before(to)?,
         };
         self.pay(to, last, 100, budget)?;
@@ -437,9 +512,10 @@ impl Trigger {
         budget: &mut Budget,
     ) -> Result<(), Error> {
         match &self.kind {
-            Kind::Cron(_) | Kind::CronFields(_) | Kind::CalendarInterval(_) => {
-                budget.spend_on_calendar(from, to)
-            }
+            Kind::Cron(_)
+            | Kind::CronFields(_)
+            | Kind::Timetable(_)
+            | Kind::CalendarInterval(_) => budget.spend_on_calendar(from, to),
             Kind::Custom(_) => budget.spend(4 * calls),
             _ => budget.spend(1),
         }
@@ -480,7 +556,8 @@ impl Trigger {
     fn is_floating(&self) -> bool {
         match &self.kind {
             Kind::Date(date) => matches!(date, Date::AfterMs(_)),
-            Kind::Interval(_) => self.start.is_none(),
+            Kind::Interval(_) | Kind::Random(_) => self.start.is_none(),
+            Kind::Timetable(timetable) => timetable.is_floating(),
             Kind::CalendarInterval(calendar) => calendar.is_floating(),
             Kind::And(and) => and.members().is_floating(),
             Kind::Or(or) => or.members().is_floating(),
@@ -510,6 +587,7 @@ impl Trigger {
         let own = match &self.kind {
             Kind::Cron(cron) => cron.zone(),
             Kind::CronFields(fields) => fields.zone(),
+            Kind::Timetable(timetable) => timetable.zone(),
             Kind::CalendarInterval(calendar) => calendar.zone(),
             _ => None,
         };
@@ -548,10 +626,26 @@ impl Trigger {
             }
             Kind::And(and) => and.anchor(now, zone)?,
             Kind::Or(or) => or.anchor(now, zone)?,
+            Kind::Timetable(timetable) => {
+                timetable.anchor(just_before(anchored.start.unwrap_or(now))?, zone);
+            }
+            Kind::Random(random) => {
+                if anchored.start.is_none() {
+                    anchored.start = random.start(whole_millis(now)?);
+                    if anchored.start.is_none() {
+                        return Err(Error::invalid_trigger(format!(
+                            "a period of {} ms reaches past the end of the calendar: use a shorter one",
+                            random.min_ms()
+                        )));
+                    }
+                }
+            }
             Kind::Custom(_) => {}
         }
-        let has_zone =
-            matches!(self.kind, Kind::Cron(_) | Kind::CronFields(_) | Kind::CalendarInterval(_));
+        let has_zone = matches!(
+            self.kind,
+            Kind::Cron(_) | Kind::CronFields(_) | Kind::Timetable(_) | Kind::CalendarInterval(_)
+        );
         if let Some(days) = &mut anchored.days
             && days.zone().is_none()
             && !has_zone
@@ -568,12 +662,14 @@ impl Trigger {
     pub(crate) fn is_elapsed_time(&self) -> bool {
         match &self.kind {
             Kind::Date(date) => matches!(date, Date::AfterMs(_)),
-            Kind::Interval(_) => self.start.is_none(),
+            Kind::Interval(_) | Kind::Random(_) => self.start.is_none(),
             Kind::And(and) => and.members().any_is_elapsed_time(),
             Kind::Or(or) => or.members().any_is_elapsed_time(),
-            Kind::Cron(_) | Kind::CronFields(_) | Kind::CalendarInterval(_) | Kind::Custom(_) => {
-                false
-            }
+            Kind::Cron(_)
+            | Kind::CronFields(_)
+            | Kind::Timetable(_)
+            | Kind::CalendarInterval(_)
+            | Kind::Custom(_) => false,
         }
     }
 
@@ -598,6 +694,9 @@ impl Trigger {
         };
         if !moves_as_a_whole {
             return;
+        }
+        if let (Kind::Random(random), Some(start)) = (&mut self.kind, self.start) {
+            random.keep_offsets(start);
         }
         // The end that the user gave stays: that is an instant.
         self.start = self.start.map(shifted);
@@ -624,6 +723,9 @@ impl Trigger {
         {
             return grid.count(first, last);
         }
+        if let (Kind::Random(random), Some(start), None) = (&self.kind, self.start, &self.days) {
+            return random.count(start, first, last);
+        }
         let budget = &mut Budget::for_many();
         let (mut count, mut t) = (1, first);
         while t < last && count < limit {
@@ -642,6 +744,9 @@ impl Trigger {
         if let (Kind::Interval(interval), Some(start), None) = (&self.kind, self.start, &self.days)
         {
             return Ok(i64::try_from(times - 1).ok().and_then(|steps| interval.nth(start, steps)));
+        }
+        if let (Kind::Random(random), Some(start), None) = (&self.kind, self.start, &self.days) {
+            return Ok(i64::try_from(times - 1).ok().and_then(|step| random.nth(start, step)));
         }
         if times > WALK {
             return Err(Error::invalid_trigger(format!(
@@ -671,6 +776,9 @@ impl Trigger {
         if let Kind::CronFields(fields) = &self.kind {
             fields.validate()?;
         }
+        if let Kind::Random(random) = &self.kind {
+            random.validate()?;
+        }
         if let Kind::Interval(interval) = &self.kind {
             interval.validate()?;
             if interval.immediate && self.start.is_some() {
@@ -694,37 +802,12 @@ impl Trigger {
     }
 }
 
-impl fmt::Display for Trigger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = |ms: u64| Duration::from_millis(ms);
-        match &self.kind {
-            Kind::Date(Date::At(instant)) => write!(f, "at {}", rfc3339(*instant))?,
-            Kind::Date(Date::AfterMs(delay)) => write!(f, "after {:?}", millis(*delay))?,
-            Kind::Interval(interval) => {
-                write!(f, "every {:?}", millis(interval.period_ms().unsigned_abs()))?;
-            }
-            Kind::Cron(cron) => write!(f, "{cron}")?,
-            Kind::CronFields(fields) => write!(f, "{fields}")?,
-            Kind::CalendarInterval(calendar) => write!(f, "{calendar}")?,
-            Kind::And(and) => write!(f, "{and}")?,
-            Kind::Or(or) => write!(f, "{or}")?,
-            Kind::Custom(custom) => write!(f, "{custom:?}")?,
-        }
-        if let Some(days) = &self.days {
-            write!(f, "{days}")?;
-        }
-        if let Some(end) = self.end() {
-            write!(f, " until {}", rfc3339(end))?;
-        }
-        Ok(())
-    }
-}
-
 /// What can be a job's trigger: the builders of this [module](self), a [`Trigger`], and a text,
-/// which is cron text.
+/// which is cron text, or [words](Words) if it starts with `every`; what a [`Trigger`] prints is
+/// read, too.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a trigger",
-    note = "triggers are made by `every`, `at`, `after`, `now`, `cron`, `calendar_interval`, `and`, `or` and `custom`; a string is cron text"
+    note = "triggers are made by `every`, `at`, `after`, `now`, `cron`, `calendar_interval`, `and`, `or` and `custom`; a string is cron text, or words that start with `every`"
 )]
 pub trait IntoTrigger {
     /// Checks what was said and makes a trigger of it.
@@ -744,24 +827,28 @@ impl IntoTrigger for Trigger {
 
 impl IntoTrigger for &str {
     fn into_trigger(self) -> Result<Trigger, Error> {
-        cron(self).into_trigger()
+        self.parse()
     }
 }
 
 impl IntoTrigger for String {
     fn into_trigger(self) -> Result<Trigger, Error> {
-        cron(self).into_trigger()
+        self.as_str().into_trigger()
     }
 }
 
-impl<K: Into<Kind>> IntoTrigger for Build<K> {
+impl<K> IntoTrigger for Build<K>
+where
+    K: TryInto<Kind>,
+    Error: From<K::Error>,
+{
     fn into_trigger(self) -> Result<Trigger, Error> {
         let times = self.times.map(|times| {
             NonZeroU64::new(times)
                 .ok_or_else(|| Error::invalid_trigger("times(0) would never fire: use 1 or more"))
         });
         Trigger {
-            kind: self.kind?.into(),
+            kind: self.kind?.try_into()?,
             start: self.start,
             end: self.end,
             times: times.transpose()?,

@@ -373,6 +373,15 @@ fn find_spans(zone: Tz) -> Box<[Span]> {
     spans.into()
 }
 
+/// When the clocks of a zone are changed, and from and to which offset from UTC, in seconds.
+#[cfg(feature = "testing")]
+pub(crate) fn changes(zone: Tz) -> impl Iterator<Item = (DateTime<Utc>, i64, i64)> {
+    spans(zone).windows(2).filter_map(|pair| {
+        let [before, after] = pair else { return None };
+        Some((DateTime::from_timestamp(after.begin, 0)?, before.offset, after.offset))
+    })
+}
+
 fn offset_at(zone: Tz, t: i64) -> i64 {
     let utc = DateTime::from_timestamp(t, 0).unwrap_or_default().naive_utc();
     i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
@@ -400,7 +409,7 @@ fn nearest_name(name: &str) -> &'static str {
 }
 
 /// How many bytes must be inserted, removed or replaced to make `a` of `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
+pub(super) fn edit_distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);

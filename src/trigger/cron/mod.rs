@@ -12,6 +12,7 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::fields::CronFields;
+pub(super) use self::parse::one_line;
 use self::pattern::Pattern;
 use super::zone::{Fold, Gap, InZone, IntoTimeZone as _, ZoneRules, Zoned};
 use crate::error::Error;
@@ -72,8 +73,8 @@ use crate::error::Error;
 #[serde(try_from = "Repr")]
 pub struct Cron {
     schedule: Arc<Schedule>,
-    rules: ZoneRules,
-    dom_and_dow: bool,
+    pub(super) rules: ZoneRules,
+    pub(super) dom_and_dow: bool,
 }
 
 /// A text and what it means.
@@ -220,6 +221,7 @@ impl Serialize for Cron {
 
 /// The serialized form.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Repr<S = String> {
     expression: S,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]

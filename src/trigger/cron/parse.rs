@@ -312,7 +312,7 @@ pub(super) fn number(text: &str) -> Option<u32> {
 }
 
 /// A text as it can stand in an error: short, and without line breaks.
-pub(super) fn one_line(text: &str) -> String {
+pub(in crate::trigger) fn one_line(text: &str) -> String {
     const LONG: usize = 100;
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut line: String = words.chars().filter(|c| !c.is_control()).take(LONG).collect();

@@ -15,6 +15,7 @@ use super::{
         Build,
         zone::{Fold, Gap, InZone, IntoTimeZone as _, ZoneRules, Zoned},
     },
+    parse::one_line,
     pattern::Pattern,
 };
 use crate::error::Error;
@@ -99,7 +100,7 @@ use crate::error::Error;
 #[serde(try_from = "Repr")]
 pub struct CronFields {
     schedule: Arc<Schedule>,
-    rules: ZoneRules,
+    pub(in crate::trigger) rules: ZoneRules,
 }
 
 /// Fields and what they mean.
@@ -124,6 +125,10 @@ macro_rules! parts {
                 match self {
                     $(Part::$part => stringify!($name),)*
                 }
+            }
+
+            fn named(name: &str) -> Option<Part> {
+                [$(Part::$part),*].into_iter().find(|part| part.name() == name)
             }
 
             /// What the field is if neither it nor a less significant one is given.
@@ -254,6 +259,43 @@ impl CronFields {
         given.push((part, text.trim().into()));
         given.sort_unstable_by_key(|(part, _)| *part);
         CronFields::of(given, self.rules)
+    }
+
+    /// Reads fields as they are printed: `day='3rd fri', hour='0-3'`.
+    pub(in crate::trigger) fn read(text: &str) -> Result<CronFields, Error> {
+        let invalid = |reason: String| {
+            Error::invalid_trigger(format!("invalid cron fields `{}`: {reason}", one_line(text)))
+        };
+        let mut fields = CronFields::new()?;
+        let mut quoted = text.split('\'');
+        // Names stand before a quote, texts between two of them.
+        while let (Some(name), Some(expression)) = (quoted.next(), quoted.next()) {
+            let name = name.trim_start_matches(',').trim().trim_end_matches('=');
+            let part = Part::named(name).ok_or_else(|| {
+                invalid(format!(
+                    "`{}` is no field: write, for example, `day='3rd fri', hour='3'`",
+                    one_line(name)
+                ))
+            })?;
+            if fields.schedule.given.iter().any(|(given, _)| *given == part) {
+                return Err(invalid(format!("`{name}` is given twice: leave one out")));
+            }
+            fields = fields.with(part, expression)?;
+        }
+        match text.ends_with('\'') {
+            true => Ok(fields),
+            false => {
+                Err(invalid("it lacks a quote: write, for example, `day='3rd fri'`".to_owned()))
+            }
+        }
+    }
+
+    /// What the fields say, in English, without the zone.
+    pub(in crate::trigger) fn describe(&self) -> String {
+        let given = self.schedule.given.iter();
+        let given: Vec<String> =
+            given.map(|(part, text)| format!("{} is {text}", part.name())).collect();
+        format!("When {}", given.join(" and "))
     }
 
     /// Checks what a builder cannot refuse while it is being filled.

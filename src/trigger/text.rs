@@ -1,0 +1,439 @@
+//! Triggers as text that can be read back, in words, and as a list of fire times.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+
+use super::{
+    Cron, CronFields, Date, Kind, Trigger,
+    cron::one_line,
+    rfc3339, words,
+    zone::{Fold, Gap, InZone as _, IntoTimeZone as _, ZoneRules},
+};
+use crate::error::Error;
+
+/// The text of a trigger, which [`FromStr`] reads back: what it goes by, and after each `;` what
+/// else was said of it.
+///
+/// | | text |
+/// |---|---|
+/// | date | `at 2026-11-20T12:00:00Z`, `after 10s`, `now` |
+/// | interval | `every 10min` |
+/// | random | `every 5 to 10min` |
+/// | timetable | `every weekday at 9:00 (Europe/Berlin)` |
+/// | cron text | `30 8 * * MON-FRI (Europe/Berlin)` |
+/// | cron fields | `cron[day='3rd fri', hour='0-3'] (Europe/Berlin)` |
+/// | then | `; starting INSTANT`, `; until INSTANT`, `; last INSTANT`, `; 5 times`, `; immediately` |
+/// | if it goes by a wall clock | `; gap next`, `; gap skip`, `; fold first`, `; fold last`, `; fold both` |
+/// | cron text | `; dom_and_dow` |
+/// | timetable | `; from DATE`, which its days, weeks or months count from |
+/// | random | `; seed NUMBER`, once a step of the clock has moved it |
+///
+/// Calendar intervals, combinations and picked days print, too, but are not read back: their form
+/// that can be kept is the serialized one. A custom trigger prints what its `Debug` does.
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind)?;
+        if let Some(days) = self.days() {
+            write!(f, "{days}")?;
+        }
+        let mut rules = ZoneRules::default();
+        match &self.kind {
+            Kind::Interval(interval) if interval.immediate => f.write_str("; immediately")?,
+            Kind::Random(random) => {
+                if random.immediate {
+                    f.write_str("; immediately")?;
+                }
+                if let Some(seed) = random.seed() {
+                    write!(f, "; seed {seed}")?;
+                }
+            }
+            Kind::Cron(cron) => {
+                rules = cron.rules;
+                if cron.dom_and_dow {
+                    f.write_str("; dom_and_dow")?;
+                }
+            }
+            Kind::CronFields(fields) => rules = fields.rules,
+            Kind::Timetable(timetable) => {
+                rules = timetable.rules;
+                if let Some(from) = timetable.counts_from() {
+                    write!(f, "; from {from}")?;
+                }
+            }
+            _ => {}
+        }
+        if let Some(gap) = rules.gap {
+            write!(f, "; gap {}", GAPS.name(gap))?;
+        }
+        if let Some(fold) = rules.fold {
+            write!(f, "; fold {}", FOLDS.name(fold))?;
+        }
+        for (name, bound) in [("starting", self.start), ("until", self.end), ("last", self.last)] {
+            if let Some(bound) = bound {
+                write!(f, "; {name} {}", rfc3339(bound))?;
+            }
+        }
+        match self.times {
+            Some(times) => write!(f, "; {times} times"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the trigger goes by, as [`Trigger`] prints it first.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Date(Date::At(instant)) => write!(f, "at {}", rfc3339(*instant)),
+            Kind::Date(Date::AfterMs(0)) => f.write_str("now"),
+            Kind::Date(Date::AfterMs(delay)) => {
+                let (n, unit) = in_units([*delay]);
+                write!(f, "after {}{unit}", n[0])
+            }
+            Kind::Interval(interval) => {
+                let (n, unit) = in_units([interval.period_ms().unsigned_abs()]);
+                write!(f, "every {}{unit}", n[0])
+            }
+            Kind::Random(random) => {
+                let bounds = [random.min_ms(), random.max_ms()].map(i64::unsigned_abs);
+                let (n, unit) = in_units(bounds);
+                write!(f, "every {} to {}{unit}", n[0], n[1])
+            }
+            Kind::Cron(cron) => write!(f, "{cron}"),
+            Kind::CronFields(fields) => write!(f, "{fields}"),
+            Kind::Timetable(timetable) => write!(f, "{timetable}"),
+            Kind::CalendarInterval(calendar) => write!(f, "{calendar}"),
+            Kind::And(and) => write!(f, "{and}"),
+            Kind::Or(or) => write!(f, "{or}"),
+            Kind::Custom(custom) => write!(f, "{custom:?}"),
+        }
+    }
+}
+
+/// So many milliseconds in the largest unit in which all are whole numbers.
+fn in_units<const N: usize>(millis: [u64; N]) -> ([u64; N], &'static str) {
+    [(3_600_000, "h"), (60_000, "min"), (1_000, "s")]
+        .into_iter()
+        .find(|(unit, _)| millis.iter().all(|millis| millis % unit == 0))
+        .map_or((millis, "ms"), |(unit, name)| (millis.map(|millis| millis / unit), name))
+}
+
+/// Reads the text of a trigger: what its `Display` prints, cron text, with `CRON_TZ=` as well, and
+/// [words](super::Words).
+///
+/// ```
+/// use punctual::trigger::Trigger;
+///
+/// let trigger: Trigger = "every monday at 10:30 Europe/Berlin; until 2026-12-31T00:00:00Z".parse()?;
+/// assert_eq!(trigger.to_string().parse::<Trigger>()?, trigger);
+///
+/// let error = "0 9 * * *; untill 2026-12-31T00:00:00Z".parse::<Trigger>().unwrap_err();
+/// assert!(error.to_string().contains("`untill 2026-12-31T00:00:00Z` is no clause"));
+/// # Ok::<(), punctual::Error>(())
+/// ```
+impl FromStr for Trigger {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Trigger, Error> {
+        let (body, clauses) = text.split_once(';').unwrap_or((text, ""));
+        let mut trigger = Trigger {
+            kind: kind(body.trim())?,
+            start: None,
+            end: None,
+            times: None,
+            last: None,
+            days: None,
+        };
+        for clause in clauses.split(';').map(str::trim).filter(|clause| !clause.is_empty()) {
+            trigger = trigger.with_clause(clause)?;
+        }
+        trigger.validated()
+    }
+}
+
+fn kind(text: &str) -> Result<Kind, Error> {
+    if words::is_words(text) {
+        return words::parse(text)?.try_into();
+    }
+    let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    match first {
+        "now" if rest.is_empty() => return Ok(Kind::Date(Date::AfterMs(0))),
+        "at" => return Ok(super::at(instant(rest, text)?).kind?.into()),
+        "after" => {
+            return match words::parse(rest)?.try_into()? {
+                Kind::Interval(delay) => {
+                    Ok(Kind::Date(Date::AfterMs(delay.period_ms().unsigned_abs())))
+                }
+                _ => Err(Error::invalid_trigger(format!(
+                    "`{}` is no delay: write, for example, `after 10 minutes`",
+                    one_line(text)
+                ))),
+            };
+        }
+        _ => {}
+    }
+    let (text, zone) = match text.strip_suffix(')').and_then(|text| text.rsplit_once(" (")) {
+        Some((text, zone)) => (text, Some(zone.into_time_zone()?)),
+        None => (text, None),
+    };
+    let mut kind = match text.strip_prefix("cron[").and_then(|text| text.strip_suffix(']')) {
+        Some(fields) => Kind::CronFields(CronFields::read(fields)?),
+        None => Kind::Cron(Cron::parse(text)?),
+    };
+    if let (Some(zone), Some(rules)) = (zone, kind.rules()) {
+        if rules.zone.is_some() {
+            return Err(Error::invalid_trigger(format!(
+                "`{}` names a zone in front and `{zone}` behind: leave one out",
+                one_line(text)
+            )));
+        }
+        rules.zone = Some(zone);
+    }
+    Ok(kind)
+}
+
+fn instant(text: &str, whole: &str) -> Result<DateTime<Utc>, Error> {
+    text.trim().parse().map_err(|_| {
+        Error::invalid_trigger(format!(
+            "`{}` does not name an instant: write it as RFC 3339 does, as in `2026-11-20T12:00:00Z`",
+            one_line(whole)
+        ))
+    })
+}
+
+impl Kind {
+    /// What was said of its zone, if it goes by one.
+    fn rules(&mut self) -> Option<&mut ZoneRules> {
+        match self {
+            Kind::Cron(cron) => Some(cron.rules()),
+            Kind::CronFields(fields) => Some(fields.rules()),
+            Kind::Timetable(timetable) => Some(timetable.rules()),
+            _ => None,
+        }
+    }
+}
+
+impl Trigger {
+    fn with_clause(mut self, clause: &str) -> Result<Trigger, Error> {
+        let misplaced = |kind: &Kind, what: &str| {
+            Err(Error::invalid_trigger(format!(
+                "`{}` does not go with `{kind}`: it is for {what}",
+                one_line(clause)
+            )))
+        };
+        let (name, value) = clause.split_once(char::is_whitespace).unwrap_or((clause, ""));
+        let value = value.trim();
+        match (name, &mut self.kind) {
+            ("starting", _) => self.start = Some(instant(value, clause)?),
+            ("until", _) => self.end = Some(instant(value, clause)?),
+            ("last", _) => self.last = Some(instant(value, clause)?),
+            (times, _) if value == "times" => {
+                self.times = Some(times.parse().map_err(|_| {
+                    Error::invalid_trigger(format!(
+                        "`{}` does not say how many times: write a number from 1 on",
+                        one_line(clause)
+                    ))
+                })?);
+            }
+            ("immediately", Kind::Interval(interval)) => interval.immediate = true,
+            ("immediately", Kind::Random(random)) => random.immediate = true,
+            ("immediately", kind) => return misplaced(kind, "intervals"),
+            ("dom_and_dow", Kind::Cron(cron)) => *cron = cron.clone().dom_and_dow(),
+            ("dom_and_dow", kind) => return misplaced(kind, "cron text"),
+            ("from", Kind::Timetable(timetable)) => {
+                let date: NaiveDate = value.parse().map_err(|_| {
+                    Error::invalid_trigger(format!(
+                        "`{}` does not name a date: write, for example, `from 2026-11-20`",
+                        one_line(clause)
+                    ))
+                })?;
+                *timetable = timetable.clone().counted_from(date)?;
+            }
+            ("from", kind) => return misplaced(kind, "every so many days, weeks or months"),
+            ("seed", Kind::Random(random)) => {
+                let seed = value.parse().map_err(|_| {
+                    Error::invalid_trigger(format!(
+                        "`{}`: the seed is not a whole number",
+                        one_line(clause)
+                    ))
+                })?;
+                *random = random.with_seed(seed);
+            }
+            ("seed", kind) => return misplaced(kind, "random periods"),
+            ("gap" | "fold", kind) => {
+                let Some(rules) = kind.rules() else {
+                    return misplaced(kind, "what goes by a wall clock");
+                };
+                match name {
+                    "gap" => rules.gap = Some(GAPS.value(value, clause)?),
+                    _ => rules.fold = Some(FOLDS.value(value, clause)?),
+                }
+            }
+            _ => {
+                return Err(Error::invalid_trigger(format!(
+                    "`{}` is no clause: those are `starting`, `until`, `last`, `5 times`, `immediately`, `gap`, `fold`, `dom_and_dow`, `from` and `seed`",
+                    one_line(clause)
+                )));
+            }
+        }
+        Ok(self)
+    }
+
+    /// What the trigger says, in English.
+    ///
+    /// ```
+    /// use punctual::trigger::{every, IntoTrigger, Trigger};
+    ///
+    /// let trigger = every(2).weeks().on("monday").at("10:30").in_tz("Europe/Berlin").times(5);
+    /// assert_eq!(
+    ///     trigger.into_trigger()?.describe(),
+    ///     "Every 2 weeks on monday at 10:30, in Europe/Berlin, 5 times",
+    /// );
+    /// let trigger: Trigger = "30 8 * * SAT,SUN".parse()?;
+    /// assert_eq!(trigger.describe(), "At 08:30, on Sunday and Saturday");
+    /// # Ok::<(), punctual::Error>(())
+    /// ```
+    pub fn describe(&self) -> String {
+        let in_zone = |words: String, zone: Option<Tz>| match zone {
+            Some(zone) => format!("{words}, in {zone}"),
+            None => words,
+        };
+        let mut text = match &self.kind {
+            Kind::Date(Date::At(instant)) => format!("Once, at {}", rfc3339(*instant)),
+            Kind::Date(Date::AfterMs(0)) => "Once, when it is added".to_owned(),
+            Kind::Date(Date::AfterMs(delay)) => {
+                format!("Once, {} after it is added", duration([*delay]))
+            }
+            Kind::Interval(interval) => {
+                format!("Every {}", duration([interval.period_ms().unsigned_abs()]))
+            }
+            Kind::Random(random) => {
+                let bounds = [random.min_ms(), random.max_ms()].map(i64::unsigned_abs);
+                format!("Every {}, at random", duration(bounds))
+            }
+            Kind::Cron(cron) => cron.describe(),
+            Kind::CronFields(fields) => in_zone(fields.describe(), fields.zone()),
+            Kind::Timetable(timetable) => {
+                in_zone(timetable.words().replacen('e', "E", 1), timetable.zone())
+            }
+            // Their texts are words already.
+            kind @ (Kind::CalendarInterval(_) | Kind::And(_) | Kind::Or(_)) => {
+                kind.to_string().replacen('e', "E", 1)
+            }
+            Kind::Custom(custom) => format!("As {custom:?} says"),
+        };
+        if let Some(days) = self.days() {
+            text += &days.to_string();
+        }
+        let immediate = match &self.kind {
+            Kind::Interval(interval) => interval.immediate,
+            Kind::Random(random) => random.immediate,
+            _ => false,
+        };
+        if immediate {
+            text += ", from when it is added";
+        }
+        if let Some(start) = self.start {
+            text += &format!(", from {}", rfc3339(start));
+        }
+        if let Some(end) = self.end() {
+            text += &format!(", until {}", rfc3339(end));
+        }
+        if let Some(times) = self.times {
+            text += &format!(", {times} times");
+        }
+        text
+    }
+
+    /// The next `n` fire times from now on; see [`upcoming_after`](Trigger::upcoming_after).
+    ///
+    /// ```
+    /// use punctual::trigger::{cron, IntoTrigger};
+    ///
+    /// for fire in cron("0 9 * * MON-FRI").in_tz("Europe/Berlin").into_trigger()?.upcoming(3) {
+    ///     println!("{}", fire?);
+    /// }
+    /// # Ok::<(), punctual::Error>(())
+    /// ```
+    pub fn upcoming(&self, n: usize) -> std::iter::Take<Upcoming> {
+        self.upcoming_after(Utc::now()).take(n)
+    }
+
+    /// The fire times strictly later than `t`, in order.
+    ///
+    /// A trigger that has not been [anchored](Trigger::anchored) is taken as if it were added at
+    /// `t`, and goes by UTC if it names no zone. The iterator ends after the last fire time, and
+    /// after an error, which is its last item; many a trigger has no last fire time.
+    pub fn upcoming_after(&self, t: DateTime<Utc>) -> Upcoming {
+        Upcoming { trigger: Some(self.anchored(t, Tz::UTC)), after: t }
+    }
+}
+
+/// The fire times of a trigger; made by [`Trigger::upcoming`] and [`Trigger::upcoming_after`].
+#[derive(Clone, Debug)]
+#[must_use = "iterators are lazy"]
+pub struct Upcoming {
+    /// Until the end, or an error that is still to be said.
+    trigger: Option<Result<Trigger, Error>>,
+    after: DateTime<Utc>,
+}
+
+impl Iterator for Upcoming {
+    type Item = Result<DateTime<Utc>, Error>;
+
+    fn next(&mut self) -> Option<Result<DateTime<Utc>, Error>> {
+        let trigger = self.trigger.take()?;
+        match trigger.and_then(|trigger| Ok((trigger.next_after(self.after)?, trigger))) {
+            Ok((None, _)) => None,
+            Ok((Some(next), trigger)) => {
+                (self.after, self.trigger) = (next, Some(Ok(trigger)));
+                Some(Ok(next))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Upcoming {}
+
+/// One or several durations of the same unit, in words.
+fn duration<const N: usize>(millis: [u64; N]) -> String {
+    let (numbers, unit) = in_units(millis);
+    let unit = match unit {
+        "h" => "hour",
+        "min" => "minute",
+        "s" => "second",
+        _ => "millisecond",
+    };
+    let plural = if numbers.iter().all(|&n| n == 1) { "" } else { "s" };
+    let numbers = numbers.map(|n| n.to_string()).join(" to ");
+    format!("{numbers} {unit}{plural}")
+}
+
+/// The words for the values of an option.
+struct Names<T: 'static>(&'static [(T, &'static str)]);
+
+const GAPS: Names<Gap> = Names(&[(Gap::Next, "next"), (Gap::Skip, "skip")]);
+const FOLDS: Names<Fold> =
+    Names(&[(Fold::First, "first"), (Fold::Last, "last"), (Fold::Both, "both")]);
+
+impl<T: Copy + PartialEq> Names<T> {
+    fn name(&self, value: T) -> &'static str {
+        self.0.iter().find(|(known, _)| *known == value).map_or("", |(_, name)| name)
+    }
+
+    fn value(&self, name: &str, clause: &str) -> Result<T, Error> {
+        let known = self.0.iter().find(|(_, known)| *known == name);
+        known.map(|(value, _)| *value).ok_or_else(|| {
+            let names: Vec<String> = self.0.iter().map(|(_, name)| format!("`{name}`")).collect();
+            Error::invalid_trigger(format!(
+                "`{}`: `{}` is none of {}",
+                one_line(clause),
+                one_line(name),
+                names.join(", ")
+            ))
+        })
+    }
+}

@@ -1,0 +1,775 @@
+//! Triggers in words, and builders that read like them.
+
+use chrono::Weekday;
+
+pub(super) use super::cron::one_line;
+use super::{
+    Build, Every, Interval, Kind, Random,
+    timetable::{DaysOfMonth, On, Timetable, bit},
+    zone::{InZone, IntoTimeZone as _, ZoneRules, edit_distance},
+};
+use crate::error::Error;
+
+/// What was said of a trigger after `every`, in words or by methods.
+///
+/// ```
+/// use chrono::Weekday::Mon;
+/// use punctual::trigger::{every, IntoTrigger};
+///
+/// let words = every("monday at 10:30 Europe/Berlin").into_trigger()?;
+/// let typed = every(1).week().on(Mon).at("10:30").in_tz("Europe/Berlin").into_trigger()?;
+/// assert_eq!(words, typed);
+/// # Ok::<(), punctual::Error>(())
+/// ```
+///
+/// # Words
+///
+/// | words | by methods | fires |
+/// |---|---|---|
+/// | `every 10 minutes` | `every(10).minutes()` | every 10 minutes of elapsed time |
+/// | `every 5 to 10 minutes` | `every(5).to(10).minutes()` | at [random](super::Random) distances |
+/// | `every day at 9:00, 17:30` | `every(1).day().at("9:00, 17:30")` | twice a day |
+/// | `every monday at 10:30` | `every(1).week().on(Mon).at("10:30")` | on Mondays |
+/// | `every other monday at 10:30`, `every 2 weeks on monday at 10:30` | `every(2).weeks().on(Mon).at("10:30")` | on every second Monday |
+/// | `every weekday at 9am Europe/Berlin` | `every(1).week().on("weekday").at("9am").in_tz("Europe/Berlin")` | from Monday to Friday |
+/// | `every month on the 1st at 7:00` | `every(1).month().on("the 1st").at("7:00")` | on the 1st |
+/// | `every last friday at 16:00` | `every(1).month().on("last friday").at("16:00")` | on the last Friday of each month |
+///
+/// The grammar, read in any case; `every` itself may be left out where [`every`](super::every)
+/// stands already:
+///
+/// ```text
+/// words    = "every" ( elapsed | days [ "at" times ] [ [ "in" ] zone ] )
+/// elapsed  = [ count [ "to" count ] ] unit
+/// unit     = millisecond | second | minute | hour | day | week      (or ms, s, min, h, d, w)
+/// days     = [ count ] "day"                                        (with "at")
+///          | [ count ] weekdays
+///          | [ count ] "week" "on" weekdays
+///          | [ count ] "month" "on" monthdays
+///          | monthdays
+/// count    = a number | "other", which is 2
+/// weekdays = "monday" … "sunday", "mon" … "sun", "weekday", "weekend"  (a list)
+/// monthdays = [ "the" ] ( nth | "last" "day" | nth weekdays ) [ "of the month" ]  (a list)
+/// nth      = "1st" … "31st" | "first" … "fifth" | "last"
+/// times    = "9:00" | "9:00:30" | "9am" | "9:30 pm" | "noon" | "midnight"  (a list)
+/// zone     = an IANA name
+/// ```
+///
+/// Units and weekdays may be in the plural. The items of a list are divided by `,` or `and`.
+///
+/// # What it means
+///
+/// A unit alone is elapsed time, `every 2 days` too: 48 hours, whatever the clock does, and first
+/// after one period. With days or a time it goes by the wall clock of a zone, as a
+/// [`Timetable`](super::Timetable); the time is midnight if none is said. A number of days, weeks
+/// or months counts from the first fire, which is the first day that fits.
+///
+/// # Errors
+///
+/// They name the word and the remedy:
+///
+/// ```
+/// use punctual::trigger::{every, IntoTrigger};
+///
+/// let error = every("mondy at 10:30").into_trigger().unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "invalid words `mondy at 10:30`: `mondy` is not a unit or a day: did you mean `monday`?",
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Words {
+    count: u64,
+    /// The upper bound of a random period.
+    to: Option<u64>,
+    unit: Unit,
+    on: Option<On>,
+    /// Seconds since midnight.
+    times: Vec<u32>,
+    rules: ZoneRules,
+    immediate: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Unit {
+    Millisecond,
+    Second,
+    Minute,
+    Hour,
+    Day,
+    Week,
+    Month,
+}
+
+impl Unit {
+    const NAMES: [(Unit, &'static str, &'static [&'static str]); 7] = [
+        (Unit::Millisecond, "millisecond", &["ms", "milli", "millis"]),
+        (Unit::Second, "second", &["s", "sec", "secs"]),
+        (Unit::Minute, "minute", &["m", "min", "mins"]),
+        (Unit::Hour, "hour", &["h", "hr", "hrs"]),
+        (Unit::Day, "day", &["d"]),
+        (Unit::Week, "week", &["w"]),
+        (Unit::Month, "month", &[]),
+    ];
+
+    fn named(word: &str) -> Option<Unit> {
+        let singular = word.strip_suffix('s').unwrap_or(word);
+        Unit::NAMES
+            .iter()
+            .find(|(_, name, short)| *name == singular || short.contains(&word))
+            .map(|&(unit, ..)| unit)
+    }
+
+    fn name(self) -> &'static str {
+        Unit::NAMES[self as usize].1
+    }
+
+    /// How long it lasts, unless that depends.
+    fn nanos(self) -> Option<i128> {
+        const SECOND: i128 = 1_000_000_000;
+        Some(match self {
+            Unit::Millisecond => SECOND / 1000,
+            Unit::Second => SECOND,
+            Unit::Minute => 60 * SECOND,
+            Unit::Hour => 3600 * SECOND,
+            Unit::Day => 86_400 * SECOND,
+            Unit::Week => 7 * 86_400 * SECOND,
+            Unit::Month => return None,
+        })
+    }
+}
+
+pub(super) const WEEKDAYS: [&str; 7] =
+    ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+pub(super) const WEEKDAY: u8 = 0b001_1111;
+pub(super) const WEEKEND: u8 = 0b110_0000;
+
+/// A number that waits for its unit, as in `every(10).minutes()`; made by [`every`](super::every).
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a number is no trigger before it has a unit, as in `every(10).minutes()`"]
+pub struct Count {
+    count: u64,
+    to: Option<u64>,
+}
+
+macro_rules! units {
+    ($($unit:ident $singular:ident $plural:ident $doc:literal;)*) => {
+        impl Count {
+            $(
+                #[doc = $doc]
+                pub fn $plural(self) -> Build<Words> {
+                    self.of(Unit::$unit)
+                }
+
+                #[doc = concat!("The same as [`", stringify!($plural), "`](Count::", stringify!($plural), ").")]
+                pub fn $singular(self) -> Build<Words> {
+                    self.of(Unit::$unit)
+                }
+            )*
+        }
+    };
+}
+
+units! {
+    Millisecond millisecond milliseconds "So many milliseconds of elapsed time.";
+    Second second seconds "So many seconds of elapsed time.";
+    Minute minute minutes "So many minutes of elapsed time.";
+    Hour hour hours "So many hours of elapsed time.";
+    Day day days "So many times 24 hours of elapsed time, or so many dates if [`at`](Build::at) follows.";
+    Week week weeks "So many times 168 hours of elapsed time, or so many weeks from Monday on if [`on`](Build::on) follows.";
+    Month month months "So many months; [`on`](Build::on) must follow.";
+}
+
+impl Count {
+    /// At random distances, from so many units to this many; see [`Random`](super::Random).
+    ///
+    /// ```
+    /// use chrono::{DateTime, TimeDelta, Utc};
+    /// use punctual::trigger::{every, IntoTrigger};
+    ///
+    /// let start: DateTime<Utc> = "2026-01-01T00:00:00Z".parse()?;
+    /// let trigger = every(5).to(10).minutes().starting_at(start).into_trigger()?;
+    /// let first = trigger.next_after(start)?.unwrap();
+    /// let second = trigger.next_after(first)?.unwrap();
+    /// assert!((5..=10).contains(&(second - first).num_minutes()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn to(self, most: u64) -> Count {
+        Count { to: Some(most), ..self }
+    }
+
+    fn of(self, unit: Unit) -> Build<Words> {
+        Build::new(Ok(Words { to: self.to, ..Words::new(self.count, unit, None) }))
+    }
+}
+
+impl Every for u64 {
+    type Output = Count;
+
+    fn every(self) -> Count {
+        Count { count: self, to: None }
+    }
+}
+
+impl Every for &str {
+    type Output = Build<Words>;
+
+    fn every(self) -> Build<Words> {
+        Build::new(parse(self))
+    }
+}
+
+impl Every for String {
+    type Output = Build<Words>;
+
+    fn every(self) -> Build<Words> {
+        self.as_str().every()
+    }
+}
+
+/// What [`Build::on`] takes: a [`chrono::Weekday`], several of them, or words such as
+/// `"monday, friday"`, `"weekday"`, `"the 1st and 15th"`, `"last day"` and `"last friday"`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say on which days",
+    note = "use a `chrono::Weekday`, an array of them, or words such as \"the 1st\" and \"last friday\""
+)]
+pub trait OnDays {
+    /// The days, as words.
+    #[doc(hidden)]
+    fn on_days(self) -> String;
+}
+
+impl OnDays for Weekday {
+    fn on_days(self) -> String {
+        [self].on_days()
+    }
+}
+
+impl<const N: usize> OnDays for [Weekday; N] {
+    fn on_days(self) -> String {
+        self.as_slice().on_days()
+    }
+}
+
+impl OnDays for Vec<Weekday> {
+    fn on_days(self) -> String {
+        self.as_slice().on_days()
+    }
+}
+
+impl OnDays for &[Weekday] {
+    fn on_days(self) -> String {
+        let names = self.iter().map(|day| WEEKDAYS[day.num_days_from_monday() as usize]);
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl OnDays for &str {
+    fn on_days(self) -> String {
+        self.to_owned()
+    }
+}
+
+impl Build<Words> {
+    /// On these days of the week, or of the month; see [`OnDays`].
+    ///
+    /// ```
+    /// use chrono::Weekday::{Mon, Thu};
+    /// use punctual::trigger::{every, IntoTrigger};
+    ///
+    /// assert!(every(2).weeks().on([Mon, Thu]).at("10:30").into_trigger().is_ok());
+    /// assert!(every(1).month().on("the 1st and 15th").at("7:00").into_trigger().is_ok());
+    /// # Ok::<(), punctual::Error>(())
+    /// ```
+    pub fn on(self, days: impl OnDays) -> Build<Words> {
+        let text = days.on_days();
+        self.map(|words| {
+            let on = Reader::all(&text, |reader| reader.days())?;
+            Ok(Words { on: Some(on), ..words })
+        })
+    }
+
+    /// At these times of the day: `"10:30"`, `"9am"` or `"9:00, 17:30"`. Default: midnight.
+    pub fn at(self, times: impl AsRef<str>) -> Build<Words> {
+        self.map(|words| {
+            let times = Reader::all(times.as_ref(), |reader| reader.times())?;
+            Ok(Words { times, ..words })
+        })
+    }
+
+    /// Fires first when the job is added, and every period from there. For elapsed time only.
+    pub fn immediately(self) -> Build<Words> {
+        self.map(|words| Ok(Words { immediate: true, ..words }))
+    }
+}
+
+impl InZone for Words {
+    fn rules(&mut self) -> &mut ZoneRules {
+        &mut self.rules
+    }
+}
+
+impl Words {
+    fn new(count: u64, unit: Unit, on: Option<On>) -> Words {
+        let rules = ZoneRules::default();
+        Words { count, to: None, unit, on, times: Vec::new(), rules, immediate: false }
+    }
+
+    /// What was said so far, for an error.
+    fn so_far(&self) -> String {
+        let plural = if self.count == 1 && self.to.is_none() { "" } else { "s" };
+        match self.to {
+            Some(to) => format!("every {} to {to} {}{plural}", self.count, self.unit.name()),
+            None => format!("every {} {}{plural}", self.count, self.unit.name()),
+        }
+    }
+
+    fn elapsed(self) -> Result<Kind, Error> {
+        let so_far = self.so_far();
+        let Some(unit) = self.unit.nanos() else {
+            return Err(Error::invalid_trigger(format!(
+                "`{so_far}` does not say on which day: add one, as in `on the 1st` or `on the last friday`"
+            )));
+        };
+        if self.rules != ZoneRules::default() {
+            return Err(Error::invalid_trigger(format!(
+                "`{so_far}` is elapsed time, which is the same in every zone: leave zone, gap and fold out, or say at which time of day"
+            )));
+        }
+        let period = |count: u64| Interval::new(i128::from(count).checked_mul(unit));
+        let mut interval = period(self.count)?;
+        interval.immediate = self.immediate;
+        Ok(match self.to {
+            Some(to) => Random::new(interval, period(to)?)?.into(),
+            None => interval.into(),
+        })
+    }
+
+    fn timetable(self) -> Result<Kind, Error> {
+        let so_far = self.so_far();
+        let refused = |reason: &str| Err(Error::invalid_trigger(format!("`{so_far}` {reason}")));
+        if self.to.is_some() {
+            return refused("is a random period, which has neither days nor times: leave them out");
+        }
+        if self.immediate {
+            return refused(
+                "goes by days and times, so it cannot start `immediately`: leave that out, or days and times",
+            );
+        }
+        let days = match (self.unit, self.on) {
+            (Unit::Day, None) => On::EveryDay,
+            (Unit::Week, Some(on @ On::Week(_))) | (Unit::Month, Some(on @ On::Month(_))) => on,
+            (Unit::Week, None) => {
+                return refused(
+                    "does not say on which day of the week: add one, as in `on monday`",
+                );
+            }
+            (Unit::Month, None) => {
+                return refused(
+                    "does not say on which day: add one, as in `on the 1st` or `on the last friday`",
+                );
+            }
+            (Unit::Week, Some(_)) => {
+                return refused("is of weeks, and the days are of a month: use `month`");
+            }
+            (Unit::Month, Some(_)) => {
+                return refused(
+                    "does not say which one of the month: write, for example, `on the first monday`",
+                );
+            }
+            (Unit::Day, Some(_)) => {
+                return refused("is of days, and cannot choose among them: use `week` or `month`");
+            }
+            _ => {
+                return refused(
+                    "is elapsed time, which has neither days nor times: use `day`, `week` or `month`, or `cron`",
+                );
+            }
+        };
+        let times = if self.times.is_empty() { vec![0] } else { self.times };
+        Timetable::new(self.count, days, times, self.rules).map(Kind::from)
+    }
+}
+
+impl TryFrom<Words> for Kind {
+    type Error = Error;
+
+    fn try_from(words: Words) -> Result<Kind, Error> {
+        match words.on.is_none() && words.times.is_empty() {
+            true => words.elapsed(),
+            false => words.timetable(),
+        }
+    }
+}
+
+/// Whether a text that stands for a trigger is meant as words.
+pub(super) fn is_words(text: &str) -> bool {
+    text.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("every"))
+}
+
+/// Reads words, of which the first may be `every`.
+pub(super) fn parse(text: &str) -> Result<Words, Error> {
+    Reader::all(text, Reader::words)
+}
+
+/// Words, commas and how many of them are read. Every method takes what it understands, and never
+/// goes back.
+struct Reader<'a> {
+    tokens: Vec<&'a str>,
+    read: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads a text with nothing left over.
+    fn all<T>(
+        text: &'a str,
+        read: impl FnOnce(&mut Reader<'a>) -> Result<T, String>,
+    ) -> Result<T, Error> {
+        let tokens = text
+            .split_whitespace()
+            .flat_map(|word| word.split_inclusive(','))
+            .flat_map(|word| match word.strip_suffix(',') {
+                Some(word) => [word, ","],
+                None => [word, ""],
+            })
+            .filter(|token| !token.is_empty())
+            .collect();
+        let mut reader = Reader { tokens, read: 0 };
+        read(&mut reader)
+            .and_then(|it| match reader.tokens.get(reader.read) {
+                Some(token) => Err(reader.left_over(token)),
+                None => Ok(it),
+            })
+            .map_err(|reason| {
+                Error::invalid_trigger(format!("invalid words `{}`: {reason}", one_line(text)))
+            })
+    }
+
+    /// The `n`-th next word, in lower case.
+    fn peek(&self, n: usize) -> Option<String> {
+        self.tokens.get(self.read + n).map(|token| token.to_ascii_lowercase())
+    }
+
+    fn skip(&mut self, word: &str) -> bool {
+        let skipped = self.peek(0).is_some_and(|next| next == word);
+        self.read += usize::from(skipped);
+        skipped
+    }
+
+    /// Goes past what divides the items of a list, if another item follows.
+    fn another(&mut self) -> bool {
+        let comma = self.skip(",");
+        self.skip("and") || comma
+    }
+
+    fn words(&mut self) -> Result<Words, String> {
+        self.skip("every");
+        let mut words = self.period()?;
+        if self.skip("on") {
+            words.on = Some(self.days()?);
+        }
+        if self.skip("at") {
+            words.times = self.times()?;
+        }
+        if self.read < self.tokens.len() {
+            words.rules.zone = Some(self.zone()?);
+        }
+        Ok(words)
+    }
+
+    fn period(&mut self) -> Result<Words, String> {
+        let Some(word) = self.peek(0) else {
+            return Err("it does not say how often: write, for example, `every 10 minutes`".into());
+        };
+        // The days of a month can stand for themselves.
+        if word == "the" || self.nth()?.is_some() {
+            return Ok(Words::new(1, Unit::Month, Some(self.days()?)));
+        }
+        let (count, to) = self.count()?;
+        let Some(word) = self.peek(0) else {
+            return Err(format!("{count} of what? add a unit, as in `every {count} minutes`"));
+        };
+        if let Some(unit) = Unit::named(&word) {
+            self.read += 1;
+            return Ok(Words { to, ..Words::new(count, unit, None) });
+        }
+        if weekdays_named(&word).is_some() {
+            return Ok(Words { to, ..Words::new(count, Unit::Week, Some(self.days()?)) });
+        }
+        Err(unknown(&word, "is not a unit or a day", Unit::NAMES.map(|(_, name, _)| name)))
+    }
+
+    /// The number of units, which is 1 unless something else is said, and the upper bound of a
+    /// random one.
+    fn count(&mut self) -> Result<(u64, Option<u64>), String> {
+        if self.skip("other") {
+            return Ok((2, None));
+        }
+        let Some(count) = self.number()? else { return Ok((1, None)) };
+        if !self.skip("to") {
+            return Ok((count, None));
+        }
+        match self.number()? {
+            Some(to) => Ok((count, Some(to))),
+            None => Err(format!("after `{count} to` comes a number, as in `5 to 10 minutes`")),
+        }
+    }
+
+    /// A number; of a unit that follows it at once, as in `10min`, only the number.
+    fn number(&mut self) -> Result<Option<u64>, String> {
+        let Some(&word) = self.tokens.get(self.read) else { return Ok(None) };
+        let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 {
+            return Ok(None);
+        }
+        let (number, unit) = word.split_at(digits);
+        if unit.is_empty() {
+            self.read += 1;
+        } else if Unit::named(&unit.to_ascii_lowercase()).is_some() {
+            self.tokens[self.read] = unit;
+        } else {
+            return Err(format!(
+                "`{}` is not a whole number, nor one with a unit: write, for example, `10 minutes`",
+                one_line(word)
+            ));
+        }
+        number.parse().map(Some).map_err(|_| format!("{} is too large a number", one_line(number)))
+    }
+
+    /// A list of days, all of the week or all of the month.
+    fn days(&mut self) -> Result<On, String> {
+        let (mut of_week, mut of_month) = (0, DaysOfMonth::default());
+        loop {
+            self.skip("the");
+            if let Some(nth) = self.nth()? {
+                self.read += 1;
+                self.nth_day(nth, &mut of_month)?;
+                self.of_the_month()?;
+            } else if let Some(days) = self.weekdays() {
+                of_week |= days;
+            } else {
+                return Err(match self.peek(0) {
+                    Some(word) => unknown(&word, "is not a day", ["weekday", "weekend", "last"]),
+                    None => "it lacks a day: write, for example, `monday` or `the 1st`".into(),
+                });
+            }
+            if !self.another() {
+                break;
+            }
+        }
+        match (of_week, of_month == DaysOfMonth::default()) {
+            (0, _) => Ok(On::Month(of_month)),
+            (of_week, true) => Ok(On::Week(of_week)),
+            _ => {
+                Err("it lists days of the week and days of the month: make two triggers of them"
+                    .into())
+            }
+        }
+    }
+
+    /// The day that an `nth` before it is said of.
+    fn nth_day(&mut self, nth: Nth, days: &mut DaysOfMonth) -> Result<(), String> {
+        let weekdays = self.weekdays();
+        match (nth, weekdays) {
+            (Nth::Last, Some(weekdays)) => days.nth[DaysOfMonth::LAST_OF_WEEK] |= weekdays,
+            (Nth::Number(n @ 1..=5), Some(weekdays)) => days.nth[n as usize - 1] |= weekdays,
+            (Nth::Number(n), Some(_)) => {
+                return Err(format!("no month has a day of the week {n} times: the most is 5"));
+            }
+            (Nth::Last, None) => {
+                if !self.skip("day") {
+                    return Err("after `last` comes `day` or a day of the week".into());
+                }
+                days.dates |= DaysOfMonth::LAST;
+            }
+            (Nth::Number(n), None) => {
+                self.skip("day");
+                days.dates |= 1 << n;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes past `of the month`, which is what it is without, too.
+    fn of_the_month(&mut self) -> Result<(), String> {
+        if !self.skip("of") {
+            return Ok(());
+        }
+        let _article = self.skip("the") || self.skip("each") || self.skip("every");
+        match self.skip("month") {
+            true => Ok(()),
+            false => Err("after `of` comes `the month`; for certain months use `cron`".into()),
+        }
+    }
+
+    /// One name of a weekday or of several, and what belongs to it.
+    fn weekdays(&mut self) -> Option<u8> {
+        let days = weekdays_named(&self.peek(0)?)?;
+        self.read += 1;
+        Some(days)
+    }
+
+    /// Which of a month's days the next word says, without going past it.
+    fn nth(&self) -> Result<Option<Nth>, String> {
+        let Some(word) = self.peek(0) else { return Ok(None) };
+        let number = match word.as_str() {
+            "first" => 1,
+            "second" => {
+                return match self.peek(1).and_then(|next| weekdays_named(&next)) {
+                    // Some say so and mean every other one.
+                    Some(_) => Err(
+                        "`second` is ambiguous here: write `2nd` for the second of the month, or `other` for every other one".into(),
+                    ),
+                    None => Ok(None),
+                };
+            }
+            "third" => 3,
+            "fourth" => 4,
+            "fifth" => 5,
+            "last" => return Ok(Some(Nth::Last)),
+            word => {
+                let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+                let (number, suffix) = word.split_at(digits);
+                if digits == 0 || !matches!(suffix, "st" | "nd" | "rd" | "th") {
+                    return Ok(None);
+                }
+                return match number.parse() {
+                    Ok(number @ 1..=31) => Ok(Some(Nth::Number(number))),
+                    _ => Err(format!("the {} is not in 1..=31: no month has it", one_line(word))),
+                };
+            }
+        };
+        Ok(Some(Nth::Number(number)))
+    }
+
+    fn times(&mut self) -> Result<Vec<u32>, String> {
+        let mut times = vec![self.time()?];
+        while self.another() {
+            times.push(self.time()?);
+        }
+        Ok(times)
+    }
+
+    fn time(&mut self) -> Result<u32, String> {
+        let Some(word) = self.peek(0) else {
+            return Err("it lacks a time of day: write, for example, `9:00`".into());
+        };
+        self.read += 1;
+        match word.as_str() {
+            "noon" => return Ok(12 * 3600),
+            "midnight" => return Ok(0),
+            _ => {}
+        }
+        let (clock, mut half) = match word.strip_suffix("am").or_else(|| word.strip_suffix("pm")) {
+            Some(clock) => (clock, Some(word.ends_with("pm"))),
+            None => (word.as_str(), None),
+        };
+        if half.is_none() {
+            half = match () {
+                () if self.skip("am") => Some(false),
+                () if self.skip("pm") => Some(true),
+                () => None,
+            };
+        }
+        let invalid =
+            |remedy: &str| Err(format!("`{}` is not a time of day: {remedy}", one_line(&word)));
+        let mut parts = [0; 3];
+        let mut count = 0;
+        for part in clock.split(':') {
+            let digits = (1..=2).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+            // The minutes and the seconds have two digits.
+            if !digits || count == 3 || count > 0 && part.len() == 1 {
+                return invalid("write hours and minutes, as in `9:00`, and seconds if need be");
+            }
+            parts[count] = part.parse().unwrap_or(u32::MAX);
+            count += 1;
+        }
+        let [mut hour, minute, second] = parts;
+        if count == 1 && half.is_none() {
+            return invalid(&format!("write `{clock}:00`"));
+        }
+        if let Some(afternoon) = half {
+            if !(1..=12).contains(&hour) {
+                return invalid("with `am` or `pm`, the hour is in 1..=12");
+            }
+            hour = hour % 12 + if afternoon { 12 } else { 0 };
+        }
+        if hour > 23 || minute > 59 || second > 59 {
+            return invalid("the hour is in 0..=23, minute and second in 0..=59");
+        }
+        Ok(hour * 3600 + minute * 60 + second)
+    }
+
+    fn zone(&mut self) -> Result<chrono_tz::Tz, String> {
+        self.skip("in");
+        let Some(&token) = self.tokens.get(self.read) else {
+            return Err("after `in` comes a zone, as in `in Europe/Berlin`".into());
+        };
+        let name = match token.strip_prefix('(') {
+            Some(name) => name.strip_suffix(')').unwrap_or(name),
+            None => token,
+        };
+        match name.into_time_zone() {
+            Ok(zone) => {
+                self.read += 1;
+                Ok(zone)
+            }
+            Err(error) if name.contains('/') => Err(error.to_string()),
+            Err(_) => Err(self.left_over(token)),
+        }
+    }
+
+    fn left_over(&self, token: &str) -> String {
+        let before = self.read.checked_sub(1).and_then(|before| self.tokens.get(before));
+        let place = match before {
+            Some(before) => format!("is not understood after `{}`", one_line(before)),
+            None => "is not understood".to_owned(),
+        };
+        unknown(token, &place, ["on", "at", "and", "in"])
+    }
+}
+
+/// Which of a month's days.
+#[derive(Clone, Copy)]
+enum Nth {
+    Number(u32),
+    Last,
+}
+
+/// The days of the week of this name, as bits.
+fn weekdays_named(word: &str) -> Option<u8> {
+    let singular = word.strip_suffix('s').unwrap_or(word);
+    match singular {
+        "weekday" => return Some(WEEKDAY),
+        "weekend" => return Some(WEEKEND),
+        _ => {}
+    }
+    // `mon`, `tues`, `thurs`: at least three letters of the name.
+    let day = WEEKDAYS
+        .iter()
+        .position(|name| *name == singular || word.len() >= 3 && name.starts_with(word))?;
+    Weekday::try_from(day as u8).ok().map(bit)
+}
+
+/// The error for a word that is none of those expected, with the one that is most like it.
+fn unknown<const N: usize>(word: &str, reason: &str, expected: [&'static str; N]) -> String {
+    const FAR: usize = 3;
+    let lower = word.to_ascii_lowercase();
+    // Long texts are not typing errors, and comparing them would take long.
+    let nearest = (lower.len() <= 32)
+        .then(|| {
+            let known = expected.iter().copied().chain(WEEKDAYS);
+            known
+                .map(|known| (edit_distance(&lower, known), known))
+                .filter(|&(distance, known)| {
+                    distance < FAR.min(known.len()) && distance < lower.len()
+                })
+                .min_by_key(|&(distance, _)| distance)
+        })
+        .flatten();
+    let word = one_line(word);
+    match nearest {
+        Some((_, known)) => format!("`{word}` {reason}: did you mean `{known}`?"),
+        None => format!("`{word}` {reason}: write, for example, `every monday at 10:30`"),
+    }
+}
