@@ -170,7 +170,9 @@ impl Choices {
         let seconds = match self.0[10] % 8 {
             0 => DateTime::from_timestamp(seconds >> 20, nanos),
             // 1890 to 2210
-            _ => DateTime::from_timestamp(seconds.rem_euclid(10_098_000_000) - 2_524_500_000, nanos),
+            _ => {
+                DateTime::from_timestamp(seconds.rem_euclid(10_098_000_000) - 2_524_500_000, nanos)
+            }
         };
         seconds.unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
