@@ -253,6 +253,21 @@ mod cron_text {
         }
     }
 
+    /// Found by fuzzing: `@yearly` and a line break made an error of two lines.
+    #[test]
+    fn errors_are_one_short_line_whatever_the_text() {
+        for token in ["@yearly\0\n\u{b}", "1\0", "\u{1b}[2J", &"9".repeat(10_000)] {
+            for text in [token.to_owned(), format!("{token} * * * *")] {
+                let fields = CronFields::builder().day(token).into_trigger();
+                for error in [cron(&text).into_trigger(), fields] {
+                    let message = error.unwrap_err().to_string();
+                    assert!(!message.contains(char::is_control), "{message:?}");
+                    assert!(message.chars().count() < 500, "{message}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn zones_by_name() {
         let suggestion = |name: &str| name.into_time_zone().unwrap_err().to_string();

@@ -5,7 +5,7 @@
 //! they leave a gap or overlap in a fold; [`Gap`] and [`Fold`] say how far each window reaches
 //! there, and nothing else in the search knows about daylight saving.
 
-use std::sync::OnceLock;
+use std::{ops::Range, sync::OnceLock};
 
 use chrono::{DateTime, Offset as _, TimeZone as _, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
@@ -331,8 +331,12 @@ struct Span {
 const DAY: i64 = 86_400;
 /// Far enough for every instant of chrono, and small enough to add offsets to.
 const END_OF_TIME: i64 = i64::MAX / 2;
-/// 1899-12-01 and 2200-02-01, in seconds: a month beyond the years that schedules know.
-const KNOWN: std::ops::Range<i64> = -2_211_667_200..7_260_796_800;
+/// 1899-12-01 and 2101-01-01, in seconds: from a month before the years that schedules know to a
+/// year after the last of those that chrono-tz knows transitions of.
+const KNOWN: Range<i64> = -2_211_667_200..4_133_980_800;
+/// How far apart probes are. Two transitions that undo each other between two probes would go
+/// unseen; the closest two of any zone are 167 hours apart (Recife, October 2000).
+const STEP: i64 = 6 * DAY;
 
 /// The spans of a zone, found when first asked for and kept.
 fn spans(zone: Tz) -> &'static [Span] {
@@ -343,17 +347,18 @@ fn spans(zone: Tz) -> &'static [Span] {
 
 /// Finds the spans of a zone by probing: chrono-tz keeps its table of transitions to itself.
 fn find_spans(zone: Tz) -> Box<[Span]> {
-    // Two transitions that undo each other between two probes would go unseen. The closest two of
-    // any zone are 167 hours apart (Recife, October 2000).
-    const STEP: i64 = 2 * DAY;
-    let mut offset = offset_at(zone, KNOWN.start);
+    probe(zone, KNOWN, STEP)
+}
+
+fn probe(zone: Tz, known: Range<i64>, step: i64) -> Box<[Span]> {
+    let mut offset = offset_at(zone, known.start);
     let mut spans = vec![Span { begin: -END_OF_TIME, offset }];
     if zone == Tz::UTC {
         return spans.into();
     }
-    let mut probe = KNOWN.start;
-    while probe < KNOWN.end {
-        let (mut same, mut other) = (probe, probe + STEP);
+    let mut probe = known.start;
+    while probe < known.end {
+        let (mut same, mut other) = (probe, probe + step);
         if offset_at(zone, other) == offset {
             probe = other;
             continue;
@@ -420,4 +425,21 @@ pub(super) fn edit_distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new chrono-tz may bring closer transitions, or some that are later.
+    #[test]
+    fn probing_finds_every_transition() {
+        let until_2200 = KNOWN.start..7_258_118_400;
+        for zone in TZ_VARIANTS {
+            let found = find_spans(zone);
+            assert_eq!(found, probe(zone, until_2200.clone(), 2 * DAY), "{zone}");
+            let closest = found.windows(2).skip(1).map(|pair| pair[1].begin - pair[0].begin).min();
+            assert!(closest.is_none_or(|closest| closest > STEP), "{zone}");
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub(super) struct Parsed<'a> {
 
 pub(super) fn parse(text: &str) -> Result<Parsed<'_>, Error> {
     let invalid = |reason: String| {
+        // A token may be as long and as odd as the text is; the longest reason has 160 letters.
+        let reason = clipped(&reason, 300);
         Error::invalid_trigger(format!("invalid cron expression `{}`: {reason}", one_line(text)))
     };
     let (zone, expression) = split_zone(text.trim()).map_err(|error| invalid(error.to_string()))?;
@@ -313,10 +315,16 @@ pub(super) fn number(text: &str) -> Option<u32> {
 
 /// A text as it can stand in an error: short, and without line breaks.
 pub(in crate::trigger) fn one_line(text: &str) -> String {
-    const LONG: usize = 100;
+    clipped(text, 100)
+}
+
+/// The first `long` characters of a text, in one line. Control characters are shown, not dropped:
+/// what is left without them could be taken for what was written.
+fn clipped(text: &str, long: usize) -> String {
+    let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut line: String = words.chars().filter(|c| !c.is_control()).take(LONG).collect();
-    if words.chars().nth(LONG).is_some() {
+    let mut line: String = words.chars().map(visible).take(long).collect();
+    if words.chars().nth(long).is_some() {
         line.push('…');
     }
     line

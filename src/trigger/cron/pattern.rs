@@ -36,6 +36,9 @@ pub(super) struct Pattern {
     pub(super) years: Years,
 }
 
+// Each job has one.
+const _: () = assert!(size_of::<Pattern>() <= 128);
+
 /// A set of the days of any month.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Days {
