@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, Timelike as _, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use super::zone::{Fold, Gap, IntoTimeZone as _, Readings, Zoned};
+use super::zone::{Fold, Gap, InZone, IntoTimeZone as _, Readings, ZoneRules, Zoned};
 use crate::error::Error;
 
 /// A trigger that fires every so many years, months, weeks and days, at one time of day; made by
@@ -51,9 +51,7 @@ use crate::error::Error;
 #[serde(try_from = "Repr", into = "Repr")]
 pub struct CalendarInterval {
     rule: Arc<Rule>,
-    zone: Option<Tz>,
-    gap: Option<Gap>,
-    fold: Option<Fold>,
+    pub(super) rules: ZoneRules,
 }
 
 #[derive(Clone, PartialEq)]
@@ -124,7 +122,7 @@ impl IntoTimeOfDay for String {
 impl CalendarInterval {
     pub(super) fn new() -> CalendarInterval {
         let rule = Rule { every: Every::default(), time: NaiveTime::MIN, start: None, dates: None };
-        CalendarInterval { rule: Arc::new(rule), zone: None, gap: None, fold: None }
+        CalendarInterval { rule: Arc::new(rule), rules: ZoneRules::default() }
     }
 
     /// The years between two dates, beside what the other units say.
@@ -159,7 +157,7 @@ impl CalendarInterval {
 
     /// The zone whose wall clock it goes by, if that was said or filled in.
     pub fn zone(&self) -> Option<Tz> {
-        self.zone
+        self.rules.zone
     }
 
     fn change(mut self, change: impl FnOnce(&mut Rule)) -> CalendarInterval {
@@ -193,16 +191,9 @@ impl CalendarInterval {
         self.change(|rule| rule.start = Some(date))
     }
 
-    pub(super) fn in_tz(self, zone: Tz) -> CalendarInterval {
-        CalendarInterval { zone: Some(zone), ..self }
-    }
-
-    pub(super) fn gap(self, gap: Gap) -> CalendarInterval {
-        CalendarInterval { gap: Some(gap), ..self }
-    }
-
-    pub(super) fn fold(self, fold: Fold) -> CalendarInterval {
-        CalendarInterval { fold: Some(fold), ..self }
+    /// What it says, but for the start date and the zone.
+    pub(super) fn words(&self) -> String {
+        format!("{} at {}", self.rule.every, self.rule.time)
     }
 
     /// Checks what was said, and finds the dates if it is known where they start.
@@ -221,7 +212,7 @@ impl CalendarInterval {
 
     /// Fills in the zone, and the start date as that of `from`.
     pub(super) fn anchor(&mut self, from: DateTime<Utc>, default: Tz) -> Result<(), Error> {
-        let zone = *self.zone.get_or_insert(default);
+        let zone = *self.rules.zone.get_or_insert(default);
         if self.rule.start.is_none() {
             let rule = Arc::make_mut(&mut self.rule);
             rule.start = Some(from.with_timezone(&zone).date_naive());
@@ -250,12 +241,7 @@ impl CalendarInterval {
     }
 
     fn zoned(&self) -> Zoned<'_, Rule> {
-        Zoned::new(
-            &self.rule,
-            self.zone.unwrap_or(Tz::UTC),
-            self.gap.unwrap_or(Gap::Next),
-            self.fold.unwrap_or(Fold::First),
-        )
+        self.rules.apply(&*self.rule, true)
     }
 }
 
@@ -454,11 +440,8 @@ impl fmt::Display for Every {
 
 impl fmt::Display for CalendarInterval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "every {} at {}", self.rule.every, self.rule.time)?;
-        if let Some(start) = self.rule.start {
-            write!(f, " from {start}")?;
-        }
-        match self.zone {
+        write!(f, "calendar[{}]", self.words())?;
+        match self.rules.zone {
             Some(zone) => write!(f, " ({zone})"),
             None => Ok(()),
         }
@@ -471,10 +454,14 @@ impl fmt::Debug for CalendarInterval {
             .field("every", &format_args!("{}", self.rule.every))
             .field("time", &self.rule.time)
             .field("start_date", &self.rule.start)
-            .field("zone", &self.zone)
-            .field("gap", &self.gap)
-            .field("fold", &self.fold)
+            .field("rules", &self.rules)
             .finish()
+    }
+}
+
+impl InZone for CalendarInterval {
+    fn rules(&mut self) -> &mut ZoneRules {
+        &mut self.rules
     }
 }
 
@@ -495,7 +482,8 @@ struct Repr {
 }
 
 impl From<CalendarInterval> for Repr {
-    fn from(CalendarInterval { rule, zone, gap, fold }: CalendarInterval) -> Repr {
+    fn from(CalendarInterval { rule, rules }: CalendarInterval) -> Repr {
+        let ZoneRules { zone, gap, fold } = rules;
         Repr {
             every: rule.every,
             time: rule.time,
@@ -514,6 +502,6 @@ impl TryFrom<Repr> for CalendarInterval {
         let Repr { every, time, start_date, zone, gap, fold } = repr;
         let zone = zone.map(|zone| zone.into_time_zone()).transpose()?;
         let rule = Rule { every, time, start: start_date, dates: None };
-        CalendarInterval { rule: Arc::new(rule), zone, gap, fold }.validated()
+        CalendarInterval { rule: Arc::new(rule), rules: ZoneRules { zone, gap, fold } }.validated()
     }
 }

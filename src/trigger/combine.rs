@@ -572,23 +572,22 @@ fn times_of(trigger: &Trigger) -> Option<(Tz, (u32, u64, u64))> {
 fn list(f: &mut fmt::Formatter<'_>, members: &Members, word: &str) -> fmt::Result {
     for (index, Member { trigger, .. }) in members.0.iter().enumerate() {
         let separator = if index == 0 { "" } else { word };
-        match trigger.kind() {
-            Kind::And(_) | Kind::Or(_) => write!(f, "{separator}({trigger})")?,
-            _ => write!(f, "{separator}{trigger}")?,
-        }
+        write!(f, "{separator}{trigger}")?;
     }
-    Ok(())
+    f.write_str("]")
 }
 
 impl fmt::Display for And {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        list(f, self.members(), " and ")
+        f.write_str("and[")?;
+        list(f, self.members(), " & ")
     }
 }
 
 impl fmt::Display for Or {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        list(f, self.members(), " or ")
+        f.write_str("or[")?;
+        list(f, self.members(), " | ")
     }
 }
 

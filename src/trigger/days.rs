@@ -127,12 +127,31 @@ where
     }
 }
 
+impl Days {
+    /// All of its days, as text.
+    pub(super) fn words(&self) -> impl Iterator<Item = String> {
+        let weekdays = WEEK.iter().filter(|&&day| self.weekdays & bit(day) != 0);
+        weekdays.map(Weekday::to_string).chain(self.dates.iter().map(NaiveDate::to_string))
+    }
+
+    /// Reads days as they print.
+    pub(super) fn read(text: &str) -> Option<Days> {
+        let mut days = Days::default();
+        for word in text.split(',').map(str::trim) {
+            days = match word.parse() {
+                Ok(date) => days.and(Days::dates([date])),
+                Err(_) => days.and(Days::weekdays([word.parse().ok()?])),
+            };
+        }
+        Some(days)
+    }
+}
+
 impl fmt::Display for Days {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 3;
-        let weekdays = WEEK.iter().filter(|&&day| self.weekdays & bit(day) != 0);
-        let mut words: Vec<String> = weekdays.map(Weekday::to_string).collect();
-        words.extend(self.dates.iter().take(SHOWN).map(NaiveDate::to_string));
+        let weekdays = self.weekdays.count_ones() as usize;
+        let mut words: Vec<String> = self.words().take(weekdays + SHOWN).collect();
         if self.dates.len() > SHOWN {
             words.push(format!("{} more dates", self.dates.len() - SHOWN));
         }
@@ -263,6 +282,14 @@ impl DayFilter {
 
     pub(super) fn zone(&self) -> Option<Tz> {
         self.zone
+    }
+
+    pub(super) fn only(&self) -> Option<&Days> {
+        self.only.as_ref()
+    }
+
+    pub(super) fn except(&self) -> Option<&Days> {
+        self.except.as_ref()
     }
 
     pub(super) fn in_tz(&self, zone: Tz) -> DayFilter {

@@ -796,7 +796,7 @@ mod serialized {
                     r#""time":"09:30:15","start_date":"2026-01-31","zone":"Europe/Berlin","#,
                     r#""gap":"skip","fold":"both","times":3}"#
                 ),
-                "every 1 year, 2 months, 3 weeks, 4 days at 09:30:15 from 2026-01-31 (Europe/Berlin); 3 times",
+                "calendar[1 year, 2 months, 3 weeks, 4 days at 09:30:15] (Europe/Berlin); from 2026-01-31; gap skip; fold both; 3 times",
             ),
             (
                 trigger(and((
@@ -809,7 +809,7 @@ mod serialized {
                     r#"{"type":"or","triggers":[{"type":"cron","expression":"@daily"},"#,
                     r#"{"type":"cron","expression":"0 12 * * *"}],"end":"2026-01-01T00:00:00Z"}]}"#
                 ),
-                "every 90s; starting 2026-01-01T00:00:00Z and (@daily or 0 12 * * *; until 2026-01-01T00:00:00Z)",
+                "and[every 90s; starting 2026-01-01T00:00:00Z & or[@daily | 0 12 * * *]; until 2026-01-01T00:00:00Z]",
             ),
             (
                 trigger(
@@ -825,7 +825,7 @@ mod serialized {
                     r#""only":{"weekdays":["Mon","Fri"]},"except":{"dates":["2026-12-25"]},"#,
                     r#""day_zone":"Europe/Berlin"}"#
                 ),
-                "every 90s only Mon, Fri except 2026-12-25; starting 2026-01-01T00:00:00Z",
+                "every 90s; starting 2026-01-01T00:00:00Z; only Mon, Fri; except 2026-12-25; days in Europe/Berlin",
             ),
         ] {
             assert_eq!(serde_json::to_string(&trigger).unwrap(), json);

@@ -1011,24 +1011,6 @@ impl Build<CalendarInterval> {
     pub fn starting_on(self, date: NaiveDate) -> Build<CalendarInterval> {
         self.map(|calendar| Ok(calendar.starting_on(date)))
     }
-
-    /// Reads dates and the time against the wall clock of this zone: a [`chrono_tz::Tz`], or the
-    /// IANA name of one. Default: the scheduler's zone, which is UTC unless its builder says
-    /// otherwise.
-    pub fn in_tz(self, zone: impl IntoTimeZone) -> Build<CalendarInterval> {
-        let zone = zone.into_time_zone();
-        self.map(|calendar| Ok(calendar.in_tz(zone?)))
-    }
-
-    /// What happens if a gap swallows the time. Default: [`Gap::Next`].
-    pub fn gap(self, gap: Gap) -> Build<CalendarInterval> {
-        self.map(|calendar| Ok(calendar.gap(gap)))
-    }
-
-    /// Which occurrence fires if the time is repeated. Default: [`Fold::First`].
-    pub fn fold(self, fold: Fold) -> Build<CalendarInterval> {
-        self.map(|calendar| Ok(calendar.fold(fold)))
-    }
 }
 
 impl From<CalendarInterval> for Kind {

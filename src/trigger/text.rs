@@ -6,8 +6,9 @@ use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 
 use super::{
-    Cron, CronFields, Date, Kind, Trigger,
+    And, Cron, CronFields, Date, Days, Kind, Or, Trigger,
     cron::one_line,
+    days::{DayFilter, Said},
     rfc3339, words,
     zone::{Fold, Gap, InZone as _, IntoTimeZone as _, ZoneRules},
 };
@@ -24,20 +25,19 @@ use crate::error::Error;
 /// | timetable | `every weekday at 9:00 (Europe/Berlin)` |
 /// | cron text | `30 8 * * MON-FRI (Europe/Berlin)` |
 /// | cron fields | `cron[day='3rd fri', hour='0-3'] (Europe/Berlin)` |
+/// | calendar interval | `calendar[1 month, 2 days at 09:30:00] (Europe/Berlin)` |
+/// | combination | `and[every 90s & 0 9 * * *]`, `or[@daily | every monday]`, maybe nested |
 /// | then | `; starting INSTANT`, `; until INSTANT`, `; last INSTANT`, `; 5 times`, `; immediately` |
 /// | if it goes by a wall clock | `; gap next`, `; gap skip`, `; fold first`, `; fold last`, `; fold both` |
 /// | cron text | `; dom_and_dow` |
-/// | timetable | `; from DATE`, which its days, weeks or months count from |
+/// | timetable, calendar interval | `; from DATE`, which its days, weeks or months count from |
+/// | any | `; only Mon, Fri, 2026-12-24`, `; except 2026-12-25`, `; days in ZONE`, whose dates these are |
 /// | random | `; seed NUMBER`, once a step of the clock has moved it |
 ///
-/// Calendar intervals, combinations and picked days print, too, but are not read back: their form
-/// that can be kept is the serialized one. A custom trigger prints what its `Debug` does.
+/// A custom trigger has no text that could be read: it prints what its `Debug` does.
 impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
-        if let Some(days) = self.days() {
-            write!(f, "{days}")?;
-        }
         let mut rules = ZoneRules::default();
         match &self.kind {
             Kind::Interval(interval) if interval.immediate => f.write_str("; immediately")?,
@@ -62,6 +62,12 @@ impl fmt::Display for Trigger {
                     write!(f, "; from {from}")?;
                 }
             }
+            Kind::CalendarInterval(calendar) => {
+                rules = calendar.rules;
+                if let Some(from) = calendar.start_date() {
+                    write!(f, "; from {from}")?;
+                }
+            }
             _ => {}
         }
         if let Some(gap) = rules.gap {
@@ -73,6 +79,16 @@ impl fmt::Display for Trigger {
         for (name, bound) in [("starting", self.start), ("until", self.end), ("last", self.last)] {
             if let Some(bound) = bound {
                 write!(f, "; {name} {}", rfc3339(bound))?;
+            }
+        }
+        if let Some(days) = self.days() {
+            for (name, days) in [("only", days.only()), ("except", days.except())] {
+                if let Some(days) = days {
+                    write!(f, "; {name} {}", days.words().collect::<Vec<_>>().join(", "))?;
+                }
+            }
+            if let Some(zone) = days.zone() {
+                write!(f, "; days in {zone}")?;
             }
         }
         match self.times {
@@ -137,23 +153,101 @@ impl FromStr for Trigger {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Trigger, Error> {
-        let (body, clauses) = text.split_once(';').unwrap_or((text, ""));
-        let mut trigger = Trigger {
-            kind: kind(body.trim())?,
-            start: None,
-            end: None,
-            times: None,
-            last: None,
-            days: None,
-        };
-        for clause in clauses.split(';').map(str::trim).filter(|clause| !clause.is_empty()) {
-            trigger = trigger.with_clause(clause)?;
-        }
-        trigger.validated()
+        read(text, 0)
     }
 }
 
-fn kind(text: &str) -> Result<Kind, Error> {
+/// Reads a trigger that is a member of so many combinations.
+fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
+    let mut clauses = split(text, ";").into_iter().map(str::trim);
+    let kind = kind(clauses.next().unwrap_or_default(), depth)?;
+    let mut trigger = Trigger { kind, start: None, end: None, times: None, last: None, days: None };
+    let (mut said, mut day_zone) = (Said::default(), None);
+    for clause in clauses.filter(|clause| !clause.is_empty()) {
+        let days = |text| {
+            Days::read(text).ok_or_else(|| {
+                Error::invalid_trigger(format!(
+                    "`{}` does not name days: write, for example, `except Sat, Sun, 2026-12-25`",
+                    one_line(clause)
+                ))
+            })
+        };
+        match clause.split_once(char::is_whitespace) {
+            Some(("only", text)) => said.only(days(text)?),
+            Some(("except", text)) => said.except(days(text)?),
+            Some(("days", text)) => {
+                let zone = text.trim().strip_prefix("in ").unwrap_or_default();
+                day_zone = Some(zone.into_time_zone()?);
+            }
+            _ => trigger = trigger.with_clause(clause)?,
+        }
+    }
+    trigger.days = DayFilter::new(said, day_zone)?;
+    trigger.validated()
+}
+
+/// The parts of a text between separators that are in no brackets.
+fn split<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
+    let (mut parts, mut begin, mut depth) = (Vec::new(), 0, 0_i32);
+    for (index, char) in text.char_indices() {
+        match char {
+            '[' => depth += 1,
+            ']' => depth -= 1,
+            _ if depth == 0 && index >= begin && text[index..].starts_with(separator) => {
+                parts.push(&text[begin..index]);
+                begin = index + separator.len();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[begin..]);
+    parts
+}
+
+/// Reads what is between the brackets of `and[…]` or `or[…]`.
+fn members(text: &str, separator: &str, depth: usize) -> Result<Vec<Trigger>, Error> {
+    // More levels than may be are refused when they are combined; this bounds the stack.
+    const DEEPEST: usize = 16;
+    if depth > DEEPEST {
+        return Err(Error::invalid_trigger(
+            "combinations in more than 16 levels: leave some out".to_owned(),
+        ));
+    }
+    split(text, separator).into_iter().map(|member| read(member.trim(), depth + 1)).collect()
+}
+
+/// Reads what is between the brackets of `calendar[…]`.
+fn calendar(text: &str) -> Result<Kind, Error> {
+    let wrong = || {
+        Error::invalid_trigger(format!(
+            "`calendar[{}]` is no calendar interval: write, for example, `calendar[1 month, 2 days at 9:30]`",
+            one_line(text)
+        ))
+    };
+    let (every, time) = text.rsplit_once(" at ").ok_or_else(wrong)?;
+    let mut build = super::calendar_interval();
+    for part in every.split(',') {
+        let (count, unit) = part.trim().split_once(' ').ok_or_else(wrong)?;
+        let count = count.parse().map_err(|_| wrong())?;
+        build = match unit.trim_end_matches('s') {
+            "year" => build.years(count),
+            "month" => build.months(count),
+            "week" => build.weeks(count),
+            "day" => build.days(count),
+            _ => return Err(wrong()),
+        };
+    }
+    Ok(build.at(time).kind?.into())
+}
+
+fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
+    let bracketed = |name: &str| text.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']');
+    if let Some(text) = bracketed("and") {
+        return Ok(Kind::And(And::new(members(text, " & ", depth)?)?));
+    }
+    if let Some(text) = bracketed("or") {
+        return Ok(Kind::Or(Or::new(members(text, " | ", depth)?)?));
+    }
     if words::is_words(text) {
         return words::parse(text)?.try_into();
     }
@@ -178,9 +272,11 @@ fn kind(text: &str) -> Result<Kind, Error> {
         Some((text, zone)) => (text, Some(zone.into_time_zone()?)),
         None => (text, None),
     };
-    let mut kind = match text.strip_prefix("cron[").and_then(|text| text.strip_suffix(']')) {
-        Some(fields) => Kind::CronFields(CronFields::read(fields)?),
-        None => Kind::Cron(Cron::parse(text)?),
+    let bracketed = |name: &str| text.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']');
+    let mut kind = match (bracketed("cron"), bracketed("calendar")) {
+        (Some(fields), _) => Kind::CronFields(CronFields::read(fields)?),
+        (_, Some(text)) => calendar(text)?,
+        _ => Kind::Cron(Cron::parse(text)?),
     };
     if let (Some(zone), Some(rules)) = (zone, kind.rules()) {
         if rules.zone.is_some() {
@@ -210,6 +306,7 @@ impl Kind {
             Kind::Cron(cron) => Some(cron.rules()),
             Kind::CronFields(fields) => Some(fields.rules()),
             Kind::Timetable(timetable) => Some(timetable.rules()),
+            Kind::CalendarInterval(calendar) => Some(calendar.rules()),
             _ => None,
         }
     }
@@ -242,14 +339,22 @@ impl Trigger {
             ("immediately", kind) => return misplaced(kind, "intervals"),
             ("dom_and_dow", Kind::Cron(cron)) => *cron = cron.clone().dom_and_dow(),
             ("dom_and_dow", kind) => return misplaced(kind, "cron text"),
-            ("from", Kind::Timetable(timetable)) => {
+            ("from", kind @ (Kind::Timetable(_) | Kind::CalendarInterval(_))) => {
                 let date: NaiveDate = value.parse().map_err(|_| {
                     Error::invalid_trigger(format!(
                         "`{}` does not name a date: write, for example, `from 2026-11-20`",
                         one_line(clause)
                     ))
                 })?;
-                *timetable = timetable.clone().counted_from(date)?;
+                match kind {
+                    Kind::Timetable(timetable) => {
+                        *timetable = timetable.clone().counted_from(date)?;
+                    }
+                    Kind::CalendarInterval(calendar) => {
+                        *calendar = calendar.clone().starting_on(date);
+                    }
+                    _ => {}
+                }
             }
             ("from", kind) => return misplaced(kind, "every so many days, weeks or months"),
             ("seed", Kind::Random(random)) => {
@@ -318,9 +423,16 @@ impl Trigger {
             Kind::Timetable(timetable) => {
                 in_zone(timetable.words().replacen('e', "E", 1), timetable.zone())
             }
-            // Their texts are words already.
-            kind @ (Kind::CalendarInterval(_) | Kind::And(_) | Kind::Or(_)) => {
-                kind.to_string().replacen('e', "E", 1)
+            Kind::CalendarInterval(calendar) => {
+                in_zone(format!("Every {}", calendar.words()), calendar.zone())
+            }
+            Kind::And(and) => {
+                let all: Vec<String> = and.triggers().map(Trigger::describe).collect();
+                format!("When all of these agree: {}", all.join("; "))
+            }
+            Kind::Or(or) => {
+                let any: Vec<String> = or.triggers().map(Trigger::describe).collect();
+                format!("At any of these: {}", any.join("; "))
             }
             Kind::Custom(custom) => format!("As {custom:?} says"),
         };
