@@ -1,0 +1,270 @@
+//! Triggers in the making, and what can be made into one.
+
+use std::num::NonZeroU64;
+
+use chrono::{DateTime, NaiveDate, TimeZone, Utc};
+
+use super::{
+    And, CalendarInterval, Cron, CronFields, Custom, Date, DayFilter, Days, Fold, Gap, InZone,
+    Interval, IntoTimeOfDay, IntoTimeZone, Kind, Or, Said, Trigger,
+};
+use crate::error::Error;
+
+/// What can be a job's trigger: the builders of this [module](super), a [`Trigger`], and a text,
+/// which is cron text, or [words](super::Words) if it starts with `every`; what a [`Trigger`] prints is
+/// read, too.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a trigger",
+    note = "triggers are made by `every`, `at`, `after`, `now`, `cron`, `calendar_interval`, `and`, `or` and `custom`; a string is cron text, or words that start with `every`"
+)]
+pub trait IntoTrigger {
+    /// Checks what was said and makes a trigger of it.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid_trigger`](Error::is_invalid_trigger), with the value, the reason and the
+    /// remedy.
+    fn into_trigger(self) -> Result<Trigger, Error>;
+}
+
+impl IntoTrigger for Trigger {
+    fn into_trigger(self) -> Result<Trigger, Error> {
+        Ok(self)
+    }
+}
+
+impl IntoTrigger for &str {
+    fn into_trigger(self) -> Result<Trigger, Error> {
+        self.parse()
+    }
+}
+
+impl IntoTrigger for String {
+    fn into_trigger(self) -> Result<Trigger, Error> {
+        self.as_str().into_trigger()
+    }
+}
+
+impl<K> IntoTrigger for Build<K>
+where
+    K: TryInto<Kind>,
+    Error: From<K::Error>,
+{
+    fn into_trigger(self) -> Result<Trigger, Error> {
+        let times = self.times.map(|times| {
+            NonZeroU64::new(times)
+                .ok_or_else(|| Error::invalid_trigger("times(0) would never fire: use 1 or more"))
+        });
+        Trigger {
+            kind: self.kind?.try_into()?,
+            start: self.start,
+            end: self.end,
+            times: times.transpose()?,
+            last: None,
+            days: DayFilter::new(self.days, None)?,
+        }
+        .validated()
+    }
+}
+
+/// A trigger in the making, of the kind `K`.
+///
+/// It never fails: what is wrong is said when the trigger is used.
+#[derive(Clone, Debug)]
+#[must_use = "a trigger does nothing until a job is added with it"]
+pub struct Build<K> {
+    pub(super) kind: Result<K, Error>,
+    pub(super) start: Option<DateTime<Utc>>,
+    pub(super) end: Option<DateTime<Utc>>,
+    pub(super) times: Option<u64>,
+    pub(super) days: Said,
+}
+
+impl<K> Build<K> {
+    pub(super) fn new(kind: Result<K, Error>) -> Build<K> {
+        Build { kind, start: None, end: None, times: None, days: Said::default() }
+    }
+
+    /// Changes the kind, unless it is in error already.
+    pub(super) fn map(mut self, change: impl FnOnce(K) -> Result<K, Error>) -> Build<K> {
+        self.kind = self.kind.and_then(change);
+        self
+    }
+
+    /// The first instant at which the trigger may fire, inclusive; an interval's grid starts there
+    /// and fires there. Rounded up to a whole millisecond. Default: when the job is added.
+    pub fn starting_at<Z: TimeZone>(mut self, start: DateTime<Z>) -> Build<K> {
+        self.start = Some(start.with_timezone(&Utc));
+        self
+    }
+
+    /// The last instant at which the trigger may fire, inclusive. Default: none.
+    pub fn until<Z: TimeZone>(mut self, end: DateTime<Z>) -> Build<K> {
+        self.end = Some(end.with_timezone(&Utc));
+        self
+    }
+
+    /// Fires `times` times and no more, counted from the start, or from when the job is added.
+    ///
+    /// Fire times count, not runs: one that is missed or skipped is one of them. A trigger that is
+    /// no interval counts to 10,000 at most.
+    pub fn times(mut self, times: u64) -> Build<K> {
+        self.times = Some(times);
+        self
+    }
+
+    /// Fires on these days only, as the calendar of the trigger's zone has them: that of a trigger
+    /// that goes by a wall clock, otherwise the scheduler's. Asked twice, both must hold.
+    ///
+    /// Days pick from the fire times and move none: a grid goes on below the days left out. A
+    /// pattern that never falls on these days (`MON-FRI`, and the weekend) may take more to find
+    /// out than a search is given, which is an [error](Error::is_search_exhausted) of its own.
+    pub fn only(mut self, days: impl Into<Days>) -> Build<K> {
+        self.days.only(days.into());
+        self
+    }
+
+    /// Does not fire on these days, as the calendar of the trigger's zone has them: that of a
+    /// trigger that goes by a wall clock, otherwise the scheduler's. Asked twice, both hold.
+    ///
+    /// ```
+    /// use chrono::{NaiveDate, Weekday};
+    /// use punctual::trigger::{IntoTrigger, cron};
+    ///
+    /// let holidays: Vec<NaiveDate> = vec!["2026-12-25".parse()?, "2027-01-01".parse()?];
+    /// let trigger = cron("0 9 * * MON-FRI").except(holidays).into_trigger()?;
+    /// let eve = "2026-12-31T12:00:00Z".parse()?;
+    /// assert_eq!(trigger.next_after(eve)?, Some("2027-01-04T09:00:00Z".parse()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn except(mut self, days: impl Into<Days>) -> Build<K> {
+        self.days.except(days.into());
+        self
+    }
+}
+
+impl Build<Interval> {
+    /// Fires first when the job is added, and every period from there.
+    pub fn immediately(self) -> Build<Interval> {
+        self.map(|interval| Ok(interval.immediately()))
+    }
+}
+
+impl<K: InZone> Build<K> {
+    /// Reads the pattern against the wall clock of this zone: a [`chrono_tz::Tz`], or the IANA name
+    /// of one. Default: the scheduler's zone, which is UTC unless its builder says otherwise.
+    pub fn in_tz(self, zone: impl IntoTimeZone) -> Build<K> {
+        let zone = zone.into_time_zone();
+        self.map(|mut kind| {
+            kind.rules().zone = Some(zone?);
+            Ok(kind)
+        })
+    }
+
+    /// What happens to a wall time that a gap swallows. Default: see [`Gap`].
+    pub fn gap(self, gap: Gap) -> Build<K> {
+        self.map(|mut kind| {
+            kind.rules().gap = Some(gap);
+            Ok(kind)
+        })
+    }
+
+    /// Which occurrence of a repeated wall time fires. Default: see [`Fold`].
+    pub fn fold(self, fold: Fold) -> Build<K> {
+        self.map(|mut kind| {
+            kind.rules().fold = Some(fold);
+            Ok(kind)
+        })
+    }
+}
+
+impl Build<Cron> {
+    /// Fires on days that match both day fields. By default crontab(5) applies: if both are
+    /// restricted, either will do.
+    pub fn dom_and_dow(self) -> Build<Cron> {
+        self.map(|cron| Ok(cron.dom_and_dow()))
+    }
+}
+
+impl Build<CalendarInterval> {
+    /// Adds so many years to get from one date to the next.
+    pub fn years(self, years: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_years(years)))
+    }
+
+    /// Adds so many months to get from one date to the next.
+    pub fn months(self, months: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_months(months)))
+    }
+
+    /// Adds so many weeks to get from one date to the next.
+    pub fn weeks(self, weeks: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_weeks(weeks)))
+    }
+
+    /// Adds so many days to get from one date to the next.
+    pub fn days(self, days: u32) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.every_days(days)))
+    }
+
+    /// The time of day: a [`chrono::NaiveTime`] of whole seconds, or a text such as `"10:30"`.
+    /// Default: midnight.
+    pub fn at(self, time: impl IntoTimeOfDay) -> Build<CalendarInterval> {
+        let time = time.into_time_of_day();
+        self.map(|calendar| Ok(calendar.at(time?)))
+    }
+
+    /// The first date, from which the others count. Default: that of
+    /// [`starting_at`](Build::starting_at), and failing that the day the job is added.
+    pub fn starting_on(self, date: NaiveDate) -> Build<CalendarInterval> {
+        self.map(|calendar| Ok(calendar.starting_on(date)))
+    }
+}
+
+impl From<CalendarInterval> for Kind {
+    fn from(calendar: CalendarInterval) -> Kind {
+        Kind::CalendarInterval(calendar)
+    }
+}
+
+impl From<And> for Kind {
+    fn from(and: And) -> Kind {
+        Kind::And(and)
+    }
+}
+
+impl From<Or> for Kind {
+    fn from(or: Or) -> Kind {
+        Kind::Or(or)
+    }
+}
+
+impl From<Date> for Kind {
+    fn from(date: Date) -> Kind {
+        Kind::Date(date)
+    }
+}
+
+impl From<Interval> for Kind {
+    fn from(interval: Interval) -> Kind {
+        Kind::Interval(interval)
+    }
+}
+
+impl From<Cron> for Kind {
+    fn from(cron: Cron) -> Kind {
+        Kind::Cron(cron)
+    }
+}
+
+impl From<CronFields> for Kind {
+    fn from(fields: CronFields) -> Kind {
+        Kind::CronFields(fields)
+    }
+}
+
+impl From<Custom> for Kind {
+    fn from(custom: Custom) -> Kind {
+        Kind::Custom(custom)
+    }
+}
