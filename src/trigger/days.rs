@@ -309,7 +309,7 @@ impl DayFilter {
             Some(same) if same == second => Some(t),
             found => found.and_then(|found| DateTime::from_timestamp(found, 0)),
         };
-        budget.spend_on_calendar(t, found)?;
+        budget.spend_on_calendar(t, found, 1)?;
         Ok(found)
     }
 
@@ -326,7 +326,7 @@ impl DayFilter {
             Some(same) if same == second => Some(t),
             found => found.and_then(|found| DateTime::from_timestamp(found, 999_000_000)),
         };
-        budget.spend_on_calendar(t, found)?;
+        budget.spend_on_calendar(t, found, 1)?;
         Ok(found)
     }
 

@@ -542,6 +542,12 @@ mod combined {
                 ))),
             ),
             (
+                "dead timetables",
+                trigger(or(
+                    ["every 12 months on the 30th at 9:00 Europe/Berlin; from 2026-02-01"; 32]
+                )),
+            ),
+            (
                 "seconds × leap Mondays",
                 trigger(and((
                     cron("*/7 * * * * *").in_tz(BERLIN),

@@ -48,9 +48,11 @@
 //! | [`Timetable`] | `{"type":"timetable","words":"every monday at 10:30"}`, with `"from":"2026-11-23"` |
 //! | [`Cron`] | `{"type":"cron","expression":"30 8 * * MON-FRI"}`, with `"dom_and_dow":true` |
 //! | [`CronFields`] | `{"type":"cron_fields","day":"3rd fri","hour":"3"}` |
+//! | [`CalendarInterval`] | `{"type":"calendar_interval","months":1,"time":"09:30:00"}`, with `"start_date":"2026-01-31"` |
+//! | [`And`], [`Or`] | `{"type":"or","triggers":[…]}` |
 //! | [`Custom`] | none: it lives in memory only |
 //!
-//! The three that go by a wall clock have `"zone":"Europe/Berlin"`, `"gap":"next"` or `"skip"`, and
+//! Those that go by a wall clock have `"zone":"Europe/Berlin"`, `"gap":"next"` or `"skip"`, and
 //! `"fold":"first"`, `"last"` or `"both"` besides; all have `"start"` and `"end"`, which are
 //! instants, `"times"`, and `"last"`, the instant that `times` amounts to once it is counted. What
 //! was not said is left out. A key that is none of these is an error, as is a value that the
@@ -514,10 +516,11 @@ impl Trigger {
         budget: &mut Budget,
     ) -> Result<(), Error> {
         match &self.kind {
-            Kind::Cron(_)
-            | Kind::CronFields(_)
-            | Kind::Timetable(_)
-            | Kind::CalendarInterval(_) => budget.spend_on_calendar(from, to),
+            Kind::Cron(_) | Kind::CronFields(_) | Kind::CalendarInterval(_) => {
+                budget.spend_on_calendar(from, to, 1)
+            }
+            // It looks at each day, week or month that its steps leave.
+            Kind::Timetable(_) => budget.spend_on_calendar(from, to, 4),
             Kind::Custom(_) => budget.spend(4 * calls),
             _ => budget.spend(1),
         }

@@ -43,18 +43,20 @@ impl Budget {
     }
 
     /// Spends what a search of the calendar costs: it grows with how far the search went, which is
-    /// to the last year, or the first, when it was in vain.
+    /// to the last year, or the first, when it was in vain. `factor` tells how much dearer it is
+    /// than one of cron.
     pub(super) fn spend_on_calendar(
         &mut self,
         from: DateTime<Utc>,
         to: Option<DateTime<Utc>>,
+        factor: u32,
     ) -> Result<(), Error> {
         const BASE: u32 = 8;
         const DAYS_PER_UNIT: u64 = 100;
         // Half the calendar is what is left from now on, and a bit more.
         const IN_VAIN: u64 = 65_000;
         let days = to.map_or(IN_VAIN, |to| (to - from).num_days().unsigned_abs().min(110_000));
-        self.spend(BASE + (days / DAYS_PER_UNIT) as u32)
+        self.spend(factor * (BASE + (days / DAYS_PER_UNIT) as u32))
     }
 }
 
