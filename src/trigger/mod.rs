@@ -520,7 +520,7 @@ impl Trigger {
                 budget.spend_on_calendar(from, to, 1)
             }
             // It looks at each day, week or month that its steps leave.
-            Kind::Timetable(_) => budget.spend_on_calendar(from, to, 4),
+            Kind::Timetable(_) => budget.spend_on_calendar(from, to, 12),
             Kind::Custom(_) => budget.spend(4 * calls),
             _ => budget.spend(1),
         }

@@ -43,7 +43,7 @@ impl Budget {
     }
 
     /// Spends what a search of the calendar costs: it grows with how far the search went, which is
-    /// to the last year, or the first, when it was in vain. `factor` tells how much dearer it is
+    /// to the last year, or the first, when it was in vain. `factor` tells how much dearer the way is
     /// than one of cron.
     pub(super) fn spend_on_calendar(
         &mut self,
@@ -56,7 +56,7 @@ impl Budget {
         // Half the calendar is what is left from now on, and a bit more.
         const IN_VAIN: u64 = 65_000;
         let days = to.map_or(IN_VAIN, |to| (to - from).num_days().unsigned_abs().min(110_000));
-        self.spend(factor * (BASE + (days / DAYS_PER_UNIT) as u32))
+        self.spend(BASE + factor * (days / DAYS_PER_UNIT) as u32)
     }
 }
 
