@@ -919,3 +919,26 @@ fn many_jobs_after_a_long_outage_are_woken_in_portions() {
     assert_eq!(shell.core.wake(&slots, shell.now), 3, "10,000 are counted for each");
     assert_eq!(shell.core.wake(&slots[3..], shell.now), 3);
 }
+
+#[test]
+fn what_is_due_when_a_job_is_rescheduled_runs_and_what_waits_for_its_jitter_is_superseded() {
+    let fates = |jitter| {
+        let mut shell = Shell::new();
+        let options = JobOptions { jitter: Duration::from_millis(jitter), ..JobOptions::default() };
+        let trigger = every(ms(10_000)).starting_at(epoch() + ms(10_000)).into_trigger().unwrap();
+        let key = shell.add(&trigger, options, OnConflict::Error).unwrap();
+        shell.events.clear();
+        shell.now += ms(10_000);
+        let later = shell.now + TimeDelta::days(1);
+        let other = at(later).into_trigger().unwrap();
+        shell.core.reschedule(key, other, later, false, shell.now).unwrap();
+        shell.settle();
+        shell.advance(ms(1));
+        let kinds = shell.events.iter().map(|event| event.what.kind());
+        kinds
+            .filter(|kind| matches!(kind, EventKind::Executed | EventKind::Skipped))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(fates(0), [EventKind::Executed]);
+    assert_eq!(fates(9000), [EventKind::Skipped]);
+}
