@@ -1,6 +1,9 @@
 //! What time it is, and how a wall-clock instant becomes a timer.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use tokio::{sync::watch, time::Instant};
@@ -24,7 +27,7 @@ const TOGETHER: Duration = Duration::from_micros(200);
 const STEP: TimeDelta = TimeDelta::milliseconds(1);
 
 /// Where the scheduler's time comes from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Clock {
     System(SystemClock),
     #[cfg(feature = "testing")]
@@ -52,6 +55,15 @@ impl Clock {
     pub(crate) fn now(&self) -> DateTime<Utc> {
         match self {
             Clock::System(clock) => clock.now(),
+            #[cfg(feature = "testing")]
+            Clock::Manual(clock) => clock.read().wall,
+        }
+    }
+
+    /// The same, cheaper: that Tokio's clock was paused counts from when this clock was next read.
+    pub(crate) fn glance(&self) -> DateTime<Utc> {
+        match self {
+            Clock::System(clock) => clock.glance(),
             #[cfg(feature = "testing")]
             Clock::Manual(clock) => clock.read().wall,
         }
@@ -107,16 +119,21 @@ impl Clock {
 }
 
 /// The system's wall clock, or Tokio's where that has left real time (`start_paused`, `pause`).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct SystemClock {
     /// Both clocks at the start, the wall clock in whole milliseconds so that paused time, which
     /// moves by milliseconds, meets fire times exactly.
     origin: (DateTime<Utc>, Instant),
+    /// Whether Tokio's clock was ever seen to have left the system's.
+    was_paused: AtomicBool,
 }
 
 impl SystemClock {
     pub(crate) fn new() -> SystemClock {
-        SystemClock { origin: (Utc::now().trunc_subsecs(3), Instant::now()) }
+        let origin = (Utc::now().trunc_subsecs(3), Instant::now());
+        let clock = SystemClock { origin, was_paused: AtomicBool::new(false) };
+        clock.read();
+        clock
     }
 
     /// Whether Tokio's clock is not the system's: it is read between two readings of that, so it
@@ -129,6 +146,13 @@ impl SystemClock {
 
     fn now(&self) -> DateTime<Utc> {
         self.read_once().wall
+    }
+
+    fn glance(&self) -> DateTime<Utc> {
+        match self.was_paused.load(Ordering::Relaxed) {
+            true => self.now(),
+            false => Utc::now(),
+        }
     }
 
     fn read(&self) -> Reading {
@@ -153,7 +177,8 @@ impl SystemClock {
         if (before..=after).contains(&tokio.into_std()) {
             return Reading { wall, elapsed, together: after - before < TOGETHER };
         }
-        // Paused time: the wall clock is what it would be if Tokio's time were real.
+        self.was_paused.store(true, Ordering::Relaxed);
+        // The wall clock is what it would be if Tokio's time were real.
         let wall = origin.checked_add_signed(elapsed).unwrap_or(DateTime::<Utc>::MAX_UTC);
         Reading { wall, elapsed, together: true }
     }

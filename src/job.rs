@@ -323,6 +323,12 @@ pub(crate) struct Labels {
     pub(crate) tags: Vec<Arc<str>>,
 }
 
+impl Labels {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.name.is_none() && self.tags.is_empty()
+    }
+}
+
 /// A stretch of a job's fire times that met the same fate together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FireTimes {

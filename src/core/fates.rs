@@ -29,31 +29,34 @@ impl<P: Payload> Core<P> {
                 break;
             }
             woken += 1;
-            if let Some(job) = self.jobs.get_mut(slot as usize) {
+            if let Some(job) = self.jobs.get_mut(slot) {
                 // Its timer has expired. If it was set again since, it expires once for nothing.
                 job.armed = false;
                 counted += self.wake_one(slot, now);
             }
         }
         // The slots are in order of what was due first, the runs may be for what was due last.
+        let defaults = &self.defaults;
         self.out.starts[first_start..].sort_by_key(|start| {
-            (start.fire_time, Reverse(start.options.priority), start.incarnation)
+            let options = start.options.as_ref().unwrap_or(defaults);
+            (start.fire_time, Reverse(options.priority), start.incarnation)
         });
         woken
     }
 
     /// A run has ended. Whoever was declared abandoned has nothing to say any more.
     pub(crate) fn finish(&mut self, key: RunKey, finish: Finish, now: DateTime<Utc>) {
-        if self.runs.get(key.slot).is_none_or(|run| run.id != key.id) {
+        let Finish { started_at, ended_at, took, late_by, outcome } = finish;
+        let known = self.runs.get(key.slot).is_some_and(|run| run.id == key.id);
+        let Some(mut going) = known.then(|| self.runs.remove(key.slot)).flatten() else {
+            self.out.ignored.push(outcome);
             return;
-        }
-        let mut going = self.runs.remove(key.slot);
+        };
         let slot = going.job;
         self.unlink(&going);
-        let job = &mut self.jobs[slot as usize];
-        let Finish { started_at, took, late_by, outcome } = finish;
+        let job = &mut self.jobs[slot];
         let record = Run {
-            job: job.id.clone(),
+            job: job.id(self.scheduler, slot),
             id: going.id,
             fire_time: going.fire_time,
             late_by,
@@ -61,7 +64,7 @@ impl<P: Payload> Core<P> {
             on_request: going.on_request,
             started_at,
             took,
-            ended_at: now,
+            ended_at,
             outcome,
         };
         let kind = kind_of(&record.outcome);
@@ -70,7 +73,7 @@ impl<P: Payload> Core<P> {
         match going.backlog.pop_front() {
             Some(due) if self.paused => {
                 going.backlog.push_front(due);
-                job.parked.push((going.permit, going.backlog));
+                job.extras().parked.push((going.permit, going.backlog));
                 self.held.insert(slot);
             }
             Some(due) => {
@@ -85,14 +88,14 @@ impl<P: Payload> Core<P> {
 
     /// Sets the next fire time.
     pub(super) fn set_next(&mut self, slot: u32, next: Option<DateTime<Utc>>) {
-        let job = &mut self.jobs[slot as usize];
-        job.next = next.map(|next| job.schedule().due(next));
+        let next = next.map(|next| self.schedule(slot).due(next));
+        self.jobs[slot].next = next;
         self.mark(slot);
     }
 
     /// Has the driver look at the job's wake-up, unless it has no timer for it and needs none.
     pub(super) fn mark(&mut self, slot: u32) {
-        let job = &mut self.jobs[slot as usize];
+        let job = &mut self.jobs[slot];
         if !job.dirty && (job.armed || job.wake_at().is_some()) {
             job.dirty = true;
             self.out.dirty.push(slot);
@@ -101,7 +104,7 @@ impl<P: Payload> Core<P> {
 
     /// Goes on with the backlogs that a pause of the scheduler interrupted.
     pub(super) fn unpark(&mut self, slot: u32, now: DateTime<Utc>) {
-        for (permit, mut backlog) in std::mem::take(&mut self.jobs[slot as usize].parked) {
+        for (permit, mut backlog) in self.jobs[slot].take_parked() {
             if let Some(due) = backlog.pop_front() {
                 let next = Submission { due, coalesced: 0, on_request: false, backlog };
                 self.start(slot, permit, next, now);
@@ -111,7 +114,7 @@ impl<P: Payload> Core<P> {
 
     /// Looks at one job that may be due. Returns how many fire times had to be counted.
     pub(super) fn wake_one(&mut self, slot: u32, now: DateTime<Utc>) -> u64 {
-        let job = &mut self.jobs[slot as usize];
+        let job = &mut self.jobs[slot];
         let Some(next) = job.awaited() else { return 0 };
         if next.at > now {
             self.mark(slot);
@@ -123,7 +126,8 @@ impl<P: Payload> Core<P> {
             self.mark(slot);
             return 0;
         }
-        let plan = job.schedule().plan(next, now);
+        let plan = self.schedule(slot).plan(next, now);
+        let job = &self.jobs[slot];
         let stretches = [plan.missed, plan.coalesced.map(|(stretch, _)| stretch)];
         let counted = match job.trigger.kind() {
             Kind::Interval(_) | Kind::Random(_) => 0,
@@ -141,13 +145,12 @@ impl<P: Payload> Core<P> {
 
     /// Goes on to the fire time after `last`.
     pub(super) fn advance(&mut self, slot: u32, last: DateTime<Utc>, now: DateTime<Utc>) {
-        match self.jobs[slot as usize].trigger.next_after(last) {
+        match self.jobs[slot].trigger.next_after(last) {
             Ok(next) => self.set_next(slot, next),
             Err(error) => {
                 self.set_next(slot, None);
-                let job = &mut self.jobs[slot as usize];
-                job.end = Some(End::TriggerFailed(error.clone()));
-                let what = What::TriggerFailed { job: job.id.clone(), error };
+                self.jobs[slot].extras().end = Some(End::TriggerFailed(error.clone()));
+                let what = What::TriggerFailed { job: self.id(slot), error };
                 self.note(now, what);
             }
         }
@@ -155,24 +158,24 @@ impl<P: Payload> Core<P> {
 
     /// Carries a plan out, as far as the semaphore lets it.
     pub(super) fn submit(&mut self, slot: u32, plan: Plan, now: DateTime<Utc>) {
-        let job = &mut self.jobs[slot as usize];
+        let job = &mut self.jobs[slot];
         let Plan { missed, coalesced, run, .. } = plan;
         if let Some(fire_times) = missed {
             self.log.emit(&mut self.out, now, EventKind::Missed, || What::Missed {
-                job: job.id.clone(),
+                job: job.id(self.scheduler, slot),
                 run: None,
                 fire_times,
             });
         }
         if let Some((fire_times, into)) = coalesced {
             self.log.emit(&mut self.out, now, EventKind::Coalesced, || What::Coalesced {
-                job: job.id.clone(),
+                job: job.id(self.scheduler, slot),
                 fire_times,
                 into,
             });
         }
         let Some((due, backlog)) = run else { return };
-        match job.semaphore.try_acquire(job.options.max_instances) {
+        match job.semaphore.try_acquire(job.options(&self.defaults).max_instances) {
             Some(permit) => {
                 let coalesced = coalesced.map_or(0, |(fire_times, _)| fire_times.count);
                 let submission = Submission { due, coalesced, on_request: false, backlog };
@@ -198,10 +201,11 @@ impl<P: Payload> Core<P> {
     ) -> RunId {
         self.run_ids += 1;
         let id = RunId(self.run_ids);
-        let job = &mut self.jobs[slot as usize];
+        let job = &mut self.jobs[slot];
         let Submission { due: Due { fire_time, at: due }, coalesced, on_request, backlog } =
             submission;
-        let run_slot = self.runs.insert(Going {
+        let older = job.runs;
+        let run_slot = self.runs.insert_with(|_| Going {
             id,
             job: slot,
             fire_time,
@@ -210,21 +214,21 @@ impl<P: Payload> Core<P> {
             cancelled: false,
             permit,
             backlog,
-            older: job.runs,
+            older,
             newer: None,
         });
         if let Some(older) = job.runs.replace(run_slot) {
             self.runs[older].newer = Some(run_slot);
         }
         self.log.emit(&mut self.out, now, EventKind::Submitted, || What::Submitted {
-            job: job.id.clone(),
+            job: job.id(self.scheduler, slot),
             run: id,
             fire_time,
             on_request,
         });
         self.out.starts.push(Start {
             run: RunKey { slot: run_slot, id },
-            job: job.id.clone(),
+            job: job.id(self.scheduler, slot),
             fire_time,
             due,
             coalesced,
@@ -240,7 +244,7 @@ impl<P: Payload> Core<P> {
     fn unlink(&mut self, run: &Going) {
         match run.newer {
             Some(newer) => self.runs[newer].older = run.older,
-            None => self.jobs[run.job as usize].runs = run.older,
+            None => self.jobs[run.job].runs = run.older,
         }
         if let Some(older) = run.older {
             self.runs[older].newer = run.newer;
@@ -254,9 +258,9 @@ impl<P: Payload> Core<P> {
         reason: SkipReason,
         now: DateTime<Utc>,
     ) {
-        let job = &self.jobs[slot as usize];
+        let job = &self.jobs[slot];
         self.log.emit(&mut self.out, now, EventKind::Skipped, || What::Skipped {
-            job: job.id.clone(),
+            job: job.id(self.scheduler, slot),
             run: None,
             fire_times,
             reason,
@@ -271,8 +275,8 @@ impl<P: Payload> Core<P> {
         last: DateTime<Utc>,
         now: DateTime<Utc>,
     ) {
-        let job = &self.jobs[slot as usize];
-        let passed = job.next.and_then(|next| job.schedule().passed(next.fire_time, last));
+        let job = &self.jobs[slot];
+        let passed = job.next.and_then(|next| self.schedule(slot).passed(next.fire_time, last));
         if let Some(fire_times) = passed {
             self.skip(slot, fire_times, reason, now);
             self.advance(slot, fire_times.last, now);
@@ -281,9 +285,9 @@ impl<P: Payload> Core<P> {
 
     /// Skips the fire times that wait for a run of the job to end.
     pub(super) fn call_off_waiting(&mut self, slot: u32, reason: SkipReason, now: DateTime<Utc>) {
-        let job = &mut self.jobs[slot as usize];
+        let job = &mut self.jobs[slot];
         let mut waiting = Vec::new();
-        for (permit, backlog) in std::mem::take(&mut job.parked) {
+        for (permit, backlog) in job.take_parked() {
             job.semaphore.release(permit);
             waiting.push(backlog);
         }
@@ -307,32 +311,37 @@ impl<P: Payload> Core<P> {
             End::ShutDown => SkipReason::Shutdown,
             _ => SkipReason::Removed,
         };
-        let paused = self.jobs[slot as usize].paused;
+        let paused = self.jobs[slot].paused;
         self.settle(slot, if paused { SkipReason::Paused } else { reason }, now, now);
         self.call_off_waiting(slot, reason, now);
         let cancel = matches!(end, End::Cancelled | End::Replaced);
-        let job = &mut self.jobs[slot as usize];
+        let job = &mut self.jobs[slot];
         job.payload.set_standing(Some(reason));
         job.retired = true;
-        self.named.remove(&job.id);
+        if let Some(id) = job.given_id() {
+            self.named.remove(id);
+        }
         if !matches!(end, End::ShutDown) {
             self.out.retired.push(job.payload.clone());
             self.log.emit(&mut self.out, now, EventKind::JobRemoved, || What::JobRemoved {
-                job: job.id.clone(),
+                job: job.id(self.scheduler, slot),
                 end: end.clone(),
             });
         }
-        job.end = Some(end);
+        if job.semaphore.taken() == 0 {
+            self.end(slot, end, now);
+            return;
+        }
+        job.extras().end = Some(end);
         if cancel {
             self.cancel_runs(slot);
         }
         self.mark(slot);
-        self.end_if_over(slot, now);
     }
 
     /// Asks the runs of a job to stop.
     pub(super) fn cancel_runs(&mut self, slot: u32) {
-        let mut at = self.jobs[slot as usize].runs;
+        let mut at = self.jobs[slot].runs;
         while let Some((run, going)) = at.and_then(|at| Some((at, self.runs.get_mut(at)?))) {
             if !std::mem::replace(&mut going.cancelled, true) {
                 self.out.cancels.push(RunKey { slot: run, id: going.id });
@@ -343,19 +352,24 @@ impl<P: Payload> Core<P> {
 
     /// Lets go of a job that has neither a fire time nor a run left.
     pub(super) fn end_if_over(&mut self, slot: u32, now: DateTime<Utc>) {
-        let job = &self.jobs[slot as usize];
+        let job = &mut self.jobs[slot];
         if job.semaphore.taken() > 0 || !(job.retired || job.next.is_none()) {
             return;
         }
+        let end = job.extras.as_mut().and_then(|extras| extras.end.take());
+        self.end(slot, end.unwrap_or(End::Completed), now);
+    }
+
+    fn end(&mut self, slot: u32, end: End, now: DateTime<Utc>) {
         self.mark(slot);
-        let job = self.jobs.remove(slot as usize);
-        let end = job.end.unwrap_or(End::Completed);
+        let Some(job) = self.jobs.remove(slot) else { return };
         if !job.retired {
-            self.named.remove(&job.id);
-            let (id, end) = (job.id, end.clone());
+            if let Some(id) = job.given_id() {
+                self.named.remove(id);
+            }
             self.log.emit(&mut self.out, now, EventKind::JobRemoved, || What::JobRemoved {
-                job: id,
-                end,
+                job: job.id(self.scheduler, slot),
+                end: end.clone(),
             });
         }
         self.out.ended.push(Ended { payload: job.payload, end, trigger: job.trigger });

@@ -8,6 +8,7 @@
 mod decide;
 mod fates;
 mod semaphore;
+mod table;
 #[cfg(test)]
 mod tests;
 mod verbs;
@@ -20,17 +21,17 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use slab::Slab;
 
 pub(crate) use self::decide::refusal;
 use self::{
     decide::{Due, Schedule},
     semaphore::{Permit, Semaphore},
+    table::Table,
 };
 use crate::{
     error::Error,
     event::{Event, EventKind, KindSet, What},
-    job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId, SkipReason},
+    job::{End, JobId, JobOptions, Labels, Made, OnConflict, Outcome, Run, RunId, SkipReason},
     trigger::{Kind, Trigger},
 };
 
@@ -51,7 +52,7 @@ pub(crate) struct JobKey {
 /// One run, as long as it is going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RunKey {
-    slot: usize,
+    slot: u32,
     pub(crate) id: RunId,
 }
 
@@ -66,7 +67,8 @@ pub(crate) struct NewJob<P> {
     /// Whether its work can run only once.
     pub(crate) once: bool,
     pub(crate) paused: bool,
-    pub(crate) options: Arc<JobOptions>,
+    /// None if they are the scheduler's defaults.
+    pub(crate) options: Option<Arc<JobOptions>>,
     pub(crate) labels: Option<Box<Labels>>,
     pub(crate) payload: P,
 }
@@ -93,6 +95,7 @@ pub(crate) struct Outbox<P> {
     // What is dropped may run the user's code: the lock must be free.
     pub(crate) dropped: Vec<Trigger>,
     pub(crate) refused: Vec<NewJob<P>>,
+    pub(crate) ignored: Vec<Outcome>,
 }
 
 /// A run to be started.
@@ -105,7 +108,8 @@ pub(crate) struct Start<P> {
     pub(crate) on_request: bool,
     /// Tells which of two jobs was added first.
     pub(crate) incarnation: u64,
-    pub(crate) options: Arc<JobOptions>,
+    /// None if they are the scheduler's defaults.
+    pub(crate) options: Option<Arc<JobOptions>>,
     pub(crate) payload: P,
 }
 
@@ -120,6 +124,7 @@ pub(crate) struct Ended<P> {
 #[derive(Debug)]
 pub(crate) struct Finish {
     pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) ended_at: DateTime<Utc>,
     pub(crate) took: Duration,
     pub(crate) late_by: Duration,
     pub(crate) outcome: Outcome,
@@ -127,8 +132,9 @@ pub(crate) struct Finish {
 
 impl Finish {
     /// The end of a run whose work was not called, or that is given up.
-    pub(crate) fn without_work(outcome: Outcome) -> Finish {
-        Finish { started_at: None, took: Duration::ZERO, late_by: Duration::ZERO, outcome }
+    pub(crate) fn without_work(outcome: Outcome, ended_at: DateTime<Utc>) -> Finish {
+        let zero = Duration::ZERO;
+        Finish { started_at: None, ended_at, took: zero, late_by: zero, outcome }
     }
 }
 
@@ -141,8 +147,10 @@ pub(crate) struct Filter {
 }
 
 pub(crate) struct Core<P> {
-    jobs: Slab<Job<P>>,
-    runs: Slab<Going>,
+    jobs: Table<Job<P>>,
+    runs: Table<Going>,
+    /// The options of jobs that have none of their own.
+    defaults: Arc<JobOptions>,
     named: HashMap<JobId, u32>,
     /// Jobs that came due, or whose backlog was interrupted, while the scheduler was paused.
     held: HashSet<u32>,
@@ -158,17 +166,14 @@ pub(crate) struct Core<P> {
 
 struct Job<P> {
     incarnation: u64,
-    id: JobId,
     trigger: Trigger,
     /// The earliest fire time that has no fate yet, also while the job is paused.
     next: Option<Due>,
-    options: Arc<JobOptions>,
-    labels: Option<Box<Labels>>,
+    /// None if they are the scheduler's defaults, which many jobs then share at no cost.
+    options: Option<Arc<JobOptions>>,
     semaphore: Semaphore,
     /// The newest of its runs, which are linked.
-    runs: Option<usize>,
-    /// Backlogs that wait for the scheduler to be resumed, and the permits they keep.
-    parked: Vec<(Permit, VecDeque<Due>)>,
+    runs: Option<u32>,
     elapsed: bool,
     once: bool,
     paused: bool,
@@ -178,9 +183,21 @@ struct Job<P> {
     armed: bool,
     /// Removed, cancelled, replaced or shut down: only its going runs keep it here.
     retired: bool,
-    /// How it will have ended when its last run ends, if not as completed.
-    end: Option<End>,
+    /// In a box, since few jobs have any of it and all take the room.
+    extras: Option<Box<Extras>>,
     payload: P,
+}
+
+/// What few jobs have.
+#[derive(Default)]
+struct Extras {
+    /// The id that the user gave.
+    id: Option<JobId>,
+    labels: Labels,
+    /// Backlogs that wait for the scheduler to be resumed, and the permits they keep.
+    parked: Vec<(Permit, VecDeque<Due>)>,
+    /// How the job will have ended when its last run ends, if not as completed.
+    end: Option<End>,
 }
 
 struct Going {
@@ -194,8 +211,8 @@ struct Going {
     /// Fire times that run after this one, under its permit.
     backlog: VecDeque<Due>,
     /// The next older and the next newer run of the same job.
-    older: Option<usize>,
-    newer: Option<usize>,
+    older: Option<u32>,
+    newer: Option<u32>,
 }
 
 /// The fire times of a run that is about to start.
@@ -239,6 +256,7 @@ impl<P> Outbox<P> {
             ended: Vec::new(),
             dropped: Vec::new(),
             refused: Vec::new(),
+            ignored: Vec::new(),
         }
     }
 }
@@ -248,13 +266,31 @@ impl<P> Job<P> {
         JobKey { slot, incarnation: self.incarnation }
     }
 
-    fn schedule(&self) -> Schedule<'_> {
-        Schedule {
-            trigger: &self.trigger,
-            options: &self.options,
-            seed: self.id.stable_hash(),
-            once: self.once,
-        }
+    /// The id that the user gave it.
+    fn given_id(&self) -> Option<&JobId> {
+        self.extras.as_ref()?.id.as_ref()
+    }
+
+    /// Its id: the user's, or one made of where the job is.
+    fn id(&self, scheduler: u32, slot: u32) -> JobId {
+        let made = Made { scheduler, slot, incarnation: self.incarnation };
+        self.given_id().cloned().unwrap_or_else(|| JobId::made(made))
+    }
+
+    fn options<'a>(&'a self, defaults: &'a Arc<JobOptions>) -> &'a Arc<JobOptions> {
+        self.options.as_ref().unwrap_or(defaults)
+    }
+
+    fn labels(&self) -> Option<&Labels> {
+        self.extras.as_ref().map(|extras| &extras.labels)
+    }
+
+    fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    fn take_parked(&mut self) -> Vec<(Permit, VecDeque<Due>)> {
+        self.extras.as_mut().map(|extras| std::mem::take(&mut extras.parked)).unwrap_or_default()
     }
 
     /// The next fire time, as seen from outside.
@@ -271,26 +307,11 @@ impl<P> Job<P> {
     fn wake_at(&self) -> Option<DateTime<Utc>> {
         self.awaited().filter(|_| !self.held).map(|next| next.at)
     }
-
-    fn info(&self) -> JobInfo {
-        let labels = self.labels.as_deref();
-        JobInfo {
-            id: self.id.clone(),
-            name: labels.and_then(|labels| labels.name.clone()),
-            tags: labels.map(|labels| labels.tags.clone()).unwrap_or_default(),
-            trigger: self.trigger.clone(),
-            next_fire: self.next_fire(),
-            paused: self.paused,
-            running: self.semaphore.taken(),
-            max_instances: self.options.max_instances,
-            priority: self.options.priority,
-        }
-    }
 }
 
 impl Filter {
     fn passes<P>(&self, job: &Job<P>) -> bool {
-        let labels = job.labels.as_deref();
+        let labels = job.labels();
         let named = |name: &String| labels.is_some_and(|l| l.name.as_deref() == Some(&**name));
         let tagged = |tag: &String| labels.is_some_and(|l| l.tags.iter().any(|t| **t == **tag));
         self.name.as_ref().is_none_or(named)
@@ -301,10 +322,11 @@ impl Filter {
 
 impl<P: Payload> Core<P> {
     /// `scheduler` is a number that tells this one's ids from those of others.
-    pub(crate) fn new(scheduler: u32, paused: bool) -> Core<P> {
+    pub(crate) fn new(scheduler: u32, defaults: Arc<JobOptions>, paused: bool) -> Core<P> {
         Core {
-            jobs: Slab::new(),
-            runs: Slab::new(),
+            jobs: Table::new(),
+            runs: Table::new(),
+            defaults,
             named: HashMap::new(),
             held: HashSet::new(),
             scheduler,
@@ -330,7 +352,7 @@ impl<P: Payload> Core<P> {
 
     /// When the job in this slot must be looked at, if it must.
     pub(crate) fn wake_at(&mut self, slot: u32) -> Option<DateTime<Utc>> {
-        let job = self.jobs.get_mut(slot as usize)?;
+        let job = self.jobs.get_mut(slot)?;
         job.dirty = false;
         let wake_at = job.wake_at();
         job.armed = wake_at.is_some();
@@ -341,15 +363,15 @@ impl<P: Payload> Core<P> {
     /// order of adding.
     pub(crate) fn sort(&self, slots: &mut [u32]) {
         slots.sort_by_cached_key(|&slot| {
-            let job = self.jobs.get(slot as usize)?;
-            Some((job.next_fire(), Reverse(job.options.priority), job.incarnation))
+            let job = self.jobs.get(slot)?;
+            Some((job.next_fire(), Reverse(job.options(&self.defaults).priority), job.incarnation))
         });
     }
 
     /// The wall clock stepped by so much against elapsed time.
     pub(crate) fn clock_stepped(&mut self, by: TimeDelta, now: DateTime<Utc>) {
         for slot in self.live_slots() {
-            let job = &mut self.jobs[slot as usize];
+            let job = &mut self.jobs[slot];
             if job.elapsed {
                 // As long until each of them as before the step, and as much of their jitter.
                 job.trigger.shift(by);
@@ -359,11 +381,13 @@ impl<P: Payload> Core<P> {
                     // a step back it goes on where it was.
                     let from = now.max(now.checked_sub_signed(by).unwrap_or(now));
                     let first = job.trigger.first(from).ok().flatten();
-                    job.next = Some(first.map_or(next, |first| job.schedule().due(first)));
+                    let schedule = Schedule::of(job, slot, &self.defaults, self.scheduler);
+                    job.next = Some(first.map_or(next, |first| schedule.due(first)));
                     self.mark(slot);
                     continue;
                 }
-                for due in job.next.iter_mut().chain(job.parked.iter_mut().flat_map(|(_, b)| b)) {
+                let parked = job.extras.iter_mut().flat_map(|extras| &mut extras.parked);
+                for due in job.next.iter_mut().chain(parked.flat_map(|(_, backlog)| backlog)) {
                     due.shift(by);
                 }
                 let mut at = job.runs;
@@ -400,14 +424,15 @@ impl<P: Payload> Core<P> {
     /// its runs go on.
     pub(crate) fn cancel_all(&mut self, spared: &[RunKey]) -> Duration {
         let mut grace = Duration::ZERO;
-        for (slot, run) in &mut self.runs {
-            let key = RunKey { slot, id: run.id };
+        let going: Vec<RunKey> = self.going().collect();
+        for key in going {
+            let run = &mut self.runs[key.slot];
             if !run.cancelled && !spared.contains(&key) {
                 run.cancelled = true;
                 self.out.cancels.push(key);
             }
-            if let Some(job) = self.jobs.get(run.job as usize) {
-                grace = grace.max(job.options.cancel_grace);
+            if let Some(job) = self.jobs.get(run.job) {
+                grace = grace.max(job.options(&self.defaults).cancel_grace);
             }
         }
         grace
@@ -447,7 +472,7 @@ impl<P: Payload> Core<P> {
             self.paused = false;
             self.note(now, What::Resumed);
             for slot in std::mem::take(&mut self.held) {
-                if let Some(job) = self.jobs.get_mut(slot as usize) {
+                if let Some(job) = self.jobs.get_mut(slot) {
                     job.held = false;
                     self.mark(slot);
                     self.unpark(slot, now);
@@ -467,9 +492,37 @@ impl<P: Payload> Core<P> {
         }
     }
 
+    /// The id of the job in this slot.
+    fn id(&self, slot: u32) -> JobId {
+        self.jobs[slot].id(self.scheduler, slot)
+    }
+
+    fn schedule(&self, slot: u32) -> Schedule<'_> {
+        Schedule::of(&self.jobs[slot], slot, &self.defaults, self.scheduler)
+    }
+
     fn live_slots(&self) -> Vec<u32> {
         let live = self.jobs.iter().filter(|(_, job)| !job.retired);
-        live.filter_map(|(slot, _)| u32::try_from(slot).ok()).collect()
+        live.map(|(slot, _)| slot).collect()
+    }
+}
+
+impl<'a> Schedule<'a> {
+    fn of<P>(
+        job: &'a Job<P>,
+        slot: u32,
+        defaults: &'a Arc<JobOptions>,
+        scheduler: u32,
+    ) -> Schedule<'a> {
+        Schedule {
+            trigger: &job.trigger,
+            options: job.options(defaults),
+            seed: match job.options(defaults).jitter.is_zero() {
+                true => 0,
+                false => job.id(scheduler, slot).stable_hash(),
+            },
+            once: job.once,
+        }
     }
 }
 

@@ -65,7 +65,7 @@ fn epoch() -> DateTime<Utc> {
 
 impl Shell {
     fn new() -> Shell {
-        let mut core = Core::new(7, false);
+        let mut core = Core::new(7, Arc::default(), false);
         core.observe(KindSet::ALL);
         Shell {
             core,
@@ -94,7 +94,7 @@ impl Shell {
             elapsed: false,
             once: false,
             paused: false,
-            options: Arc::default(),
+            options: None,
             labels: None,
             payload: Standing::default(),
         }
@@ -115,7 +115,7 @@ impl Shell {
         let (trigger, first) = self.segment(trigger)?;
         let new = NewJob {
             on_conflict,
-            options: Arc::new(options),
+            options: Some(Arc::new(options)),
             ..Shell::new_job("job", trigger.clone(), first)
         };
         self.close_segment();
@@ -193,17 +193,18 @@ impl Shell {
             self.on_request.insert(start.run.id);
         }
         let late_by = (self.now - start.due).to_std().unwrap();
-        let grace = start.options.misfire_grace_time;
+        let grace = start.options.and_then(|options| options.misfire_grace_time);
         let standing = start.payload.0.get();
         assert_eq!(standing, self.standing[&start.incarnation], "what runs are told of their job");
         let refused = refusal(standing, start.on_request, late_by, grace);
         let took = Duration::ZERO;
-        let finish = |outcome| Finish { started_at: None, took, late_by, outcome };
+        let finish =
+            |ended_at, outcome| Finish { started_at: None, ended_at, took, late_by, outcome };
         match refused {
-            Some(outcome) => self.core.finish(start.run, finish(outcome), self.now),
+            Some(outcome) => self.core.finish(start.run, finish(self.now, outcome), self.now),
             None => {
                 let end = self.now + self.takes;
-                self.going.push((start.run, end, finish(Outcome::Succeeded)));
+                self.going.push((start.run, end, finish(end, Outcome::Succeeded)));
             }
         }
     }
@@ -513,10 +514,10 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
     shell.advance(TimeDelta::hours(1));
     shell.check();
     assert!(
-        shell.handed.is_empty() && shell.going.is_empty() && shell.core.runs.is_empty(),
+        shell.handed.is_empty() && shell.going.is_empty() && shell.core.runs.len() == 0,
         "every run ends"
     );
-    assert!(shell.core.jobs.is_empty(), "nothing is left of the jobs");
+    assert!(shell.core.jobs.len() == 0, "nothing is left of the jobs");
     assert!(shell.core.named.is_empty(), "nor of their ids");
 }
 
@@ -583,7 +584,7 @@ fn an_elapsed_interval_moves_with_a_step_of_the_clock() {
     let mut shell = Shell::new();
     let trigger = every(ms(1000)).into_trigger().unwrap();
     let key = shell.add(&trigger, JobOptions::default(), OnConflict::Error).unwrap();
-    shell.core.jobs[key.slot as usize].elapsed = true;
+    shell.core.jobs[key.slot].elapsed = true;
     shell.advance(ms(2500));
     for step in [TimeDelta::hours(1), TimeDelta::hours(-2)] {
         let next = shell.core.info(key).unwrap().next_fire.unwrap() - shell.now;
@@ -687,7 +688,7 @@ fn jobs_of_one_instant_start_in_order_of_fire_time_priority_and_adding() {
         let (trigger, first) =
             shell.segment(&at(epoch() + ms(offset)).into_trigger().unwrap()).unwrap();
         let new = NewJob {
-            options: Arc::new(JobOptions { priority, ..JobOptions::default() }),
+            options: Some(Arc::new(JobOptions { priority, ..JobOptions::default() })),
             ..Shell::new_job(name, trigger.clone(), first)
         };
         shell.core.add(new, shell.now).unwrap();
@@ -741,7 +742,7 @@ fn backlogs_of_several_runs_wait_out_a_pause_together() {
     shell.advance(TimeDelta::minutes(1));
     shell.core.close(shell.now);
     shell.check();
-    assert!(shell.core.jobs.is_empty());
+    assert!(shell.core.jobs.len() == 0);
 }
 
 #[test]
@@ -755,17 +756,17 @@ fn a_step_moves_what_waits_of_an_elapsed_interval_and_rolls_no_other_jitter() {
     };
     let key =
         shell.add(&every(ms(1000)).into_trigger().unwrap(), options, OnConflict::Error).unwrap();
-    shell.core.jobs[key.slot as usize].elapsed = true;
+    shell.core.jobs[key.slot].elapsed = true;
     shell.takes = ms(1000);
     shell.now += ms(3990);
     shell.poll();
-    let next = shell.core.jobs[key.slot as usize].next.unwrap();
+    let next = shell.core.jobs[key.slot].next.unwrap();
     let step = TimeDelta::hours(1);
     shell.now += step;
     // The run that is going takes no longer for it.
     shell.going[0].1 += step;
     shell.core.clock_stepped(step, shell.now);
-    let moved = shell.core.jobs[key.slot as usize].next.unwrap();
+    let moved = shell.core.jobs[key.slot].next.unwrap();
     assert_eq!((moved.fire_time, moved.at), (next.fire_time + step, next.at + step));
     shell.events.clear();
     shell
@@ -831,7 +832,7 @@ fn what_runs_once_has_one_run_and_its_other_fire_times_have_fates() {
         let new = NewJob {
             id: None,
             once: true,
-            options: Arc::new(JobOptions { coalesce, ..JobOptions::default() }),
+            options: Some(Arc::new(JobOptions { coalesce, ..JobOptions::default() })),
             ..Shell::new_job("", trigger.clone(), first)
         };
         let key = shell.core.add(new, shell.now).unwrap().key;
@@ -849,7 +850,7 @@ fn what_runs_once_has_one_run_and_its_other_fire_times_have_fates() {
             shell.settle();
         }
         shell.advance(ms(10_000));
-        assert!(shell.core.jobs.is_empty(), "it has ended");
+        assert!(shell.core.jobs.len() == 0, "it has ended");
         let runs = shell.events.iter().filter(|e| matches!(e.what, What::Executed(_))).count();
         (runs, shell.covered.len())
     };

@@ -5,13 +5,13 @@ use std::{collections::VecDeque, sync::Arc};
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
-    Added, Core, Filter, Job, JobKey, NewJob, Payload, Submission, decide::Due,
+    Added, Core, Extras, Filter, Job, JobKey, NewJob, Payload, Submission, decide::Due,
     semaphore::Semaphore, shut_down,
 };
 use crate::{
     error::Error,
     event::{EventKind, What},
-    job::{End, JobId, JobInfo, JobOptions, Labels, Made, OnConflict, RunId, SkipReason},
+    job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, RunId, SkipReason},
     trigger::{Kind, Trigger},
 };
 
@@ -24,50 +24,45 @@ impl<P: Payload> Core<P> {
         if let Some(slot) = new.id.as_ref().and_then(|id| self.slot_of(id)) {
             if new.on_conflict == OnConflict::Keep {
                 self.out.refused.push(new);
-                let job = &self.jobs[slot as usize];
+                let job = &self.jobs[slot];
                 let payload = job.payload.clone();
-                return Ok(Added { key: job.key(slot), id: job.id.clone(), payload });
+                return Ok(Added { key: job.key(slot), id: self.id(slot), payload });
             }
             self.retire(slot, End::Replaced, now);
         }
         self.incarnations += 1;
         let incarnation = self.incarnations;
-        let entry = self.jobs.vacant_entry();
-        // A slot takes over a hundred bytes: memory ends before the numbers do.
-        let slot = u32::try_from(entry.key()).expect("fewer than 2^32 jobs fit into memory");
-        let named = new.id.is_some();
-        let id = new
-            .id
-            .unwrap_or_else(|| JobId::made(Made { scheduler: self.scheduler, slot, incarnation }));
-        let added = Added { key: JobKey { slot, incarnation }, id, payload: new.payload.clone() };
-        entry.insert(Job {
+        let NewJob { id, labels, trigger, options, elapsed, once, paused, payload, .. } = new;
+        let extras = (id.is_some() || labels.is_some()).then(|| {
+            let labels = labels.map(|labels| *labels).unwrap_or_default();
+            Box::new(Extras { id: id.clone(), labels, ..Extras::default() })
+        });
+        let slot = self.jobs.insert_with(|_| Job {
             incarnation,
-            id: added.id.clone(),
-            trigger: new.trigger,
+            trigger,
             next: None,
-            options: new.options,
-            labels: new.labels,
+            options,
             semaphore: Semaphore::default(),
             runs: None,
-            parked: Vec::new(),
-            elapsed: new.elapsed,
-            once: new.once,
-            paused: new.paused,
+            elapsed,
+            once,
+            paused,
             held: false,
             dirty: false,
             armed: false,
             retired: false,
-            end: None,
-            payload: new.payload,
+            extras,
+            payload: payload.clone(),
         });
-        if named {
-            self.named.insert(added.id.clone(), slot);
+        if let Some(id) = id {
+            self.named.insert(id, slot);
         }
+        let added = Added { key: JobKey { slot, incarnation }, id: self.id(slot), payload };
         self.set_next(slot, Some(new.first));
-        if new.paused {
+        if paused {
             added.payload.set_standing(Some(SkipReason::Paused));
         }
-        let next_fire = self.jobs[slot as usize].next_fire();
+        let next_fire = self.jobs[slot].next_fire();
         self.log.emit(&mut self.out, now, EventKind::JobAdded, || What::JobAdded {
             job: added.id.clone(),
             next_fire,
@@ -102,27 +97,44 @@ impl<P: Payload> Core<P> {
         let slot = self.slot_of(id).ok_or_else(|| {
             Error::unknown_job(format!("there is no job `{id}`: `jobs()` lists those there are"))
         })?;
-        let job = &self.jobs[slot as usize];
-        Ok(Added { key: job.key(slot), id: job.id.clone(), payload: job.payload.clone() })
+        let job = &self.jobs[slot];
+        Ok(Added { key: job.key(slot), id: self.id(slot), payload: job.payload.clone() })
     }
 
     pub(crate) fn info(&self, key: JobKey) -> Result<JobInfo, Error> {
-        Ok(self.live(key)?.info())
+        let job = self.live(key)?;
+        Ok(self.info_of(job, key.slot))
     }
 
     /// Adds to `list` what passes the filter among up to `limit` slots from `slot` on; says where to
     /// go on.
     pub(crate) fn list(
         &self,
-        slot: usize,
-        limit: usize,
+        slot: u32,
+        limit: u32,
         filter: &Filter,
         list: &mut Vec<JobInfo>,
-    ) -> Option<usize> {
-        let end = slot.saturating_add(limit).min(self.jobs.capacity());
-        let jobs = (slot..end).filter_map(|slot| self.jobs.get(slot));
-        list.extend(jobs.filter(|job| !job.retired && filter.passes(job)).map(Job::info));
-        (end < self.jobs.capacity()).then_some(end)
+    ) -> Option<u32> {
+        let end = slot.saturating_add(limit).min(self.jobs.end());
+        let jobs = (slot..end).filter_map(|slot| Some((slot, self.jobs.get(slot)?)));
+        let jobs = jobs.filter(|(_, job)| !job.retired && filter.passes(job));
+        list.extend(jobs.map(|(slot, job)| self.info_of(job, slot)));
+        (end < self.jobs.end()).then_some(end)
+    }
+
+    fn info_of(&self, job: &Job<P>, slot: u32) -> JobInfo {
+        let (labels, options) = (job.labels(), job.options(&self.defaults));
+        JobInfo {
+            id: job.id(self.scheduler, slot),
+            name: labels.and_then(|labels| labels.name.clone()),
+            tags: labels.map(|labels| labels.tags.clone()).unwrap_or_default(),
+            trigger: job.trigger.clone(),
+            next_fire: job.next_fire(),
+            paused: job.paused,
+            running: job.semaphore.taken(),
+            max_instances: options.max_instances,
+            priority: options.priority,
+        }
     }
 
     /// Ends a job. Cancelling and replacing it ask its going runs to stop; removing lets them be.
@@ -141,7 +153,7 @@ impl<P: Payload> Core<P> {
     pub(crate) fn cancel(&mut self, key: JobKey, now: DateTime<Utc>) {
         if self.live(key).is_ok() {
             self.retire(key.slot, End::Cancelled, now);
-        } else if self.jobs.get(key.slot as usize).is_some_and(|job| job.key(key.slot) == key) {
+        } else if self.jobs.get(key.slot).is_some_and(|job| job.key(key.slot) == key) {
             self.cancel_runs(key.slot);
         }
     }
@@ -166,12 +178,11 @@ impl<P: Payload> Core<P> {
             self.settle(key.slot, SkipReason::Paused, now, now);
         }
         self.call_off_waiting(key.slot, SkipReason::Paused, now);
-        let job = &mut self.jobs[key.slot as usize];
+        let job = &mut self.jobs[key.slot];
         job.paused = true;
         job.payload.set_standing(Some(SkipReason::Paused));
-        let id = job.id.clone();
         self.mark(key.slot);
-        self.note(now, What::JobPaused { job: id });
+        self.note(now, What::JobPaused { job: self.id(key.slot) });
         self.end_if_over(key.slot, now);
         Ok(())
     }
@@ -185,10 +196,11 @@ impl<P: Payload> Core<P> {
         if let Some(before) = just_before.filter(|_| !self.is_date(key.slot)) {
             self.settle(key.slot, SkipReason::Paused, before, now);
         }
-        let job = &mut self.jobs[key.slot as usize];
+        let job = &mut self.jobs[key.slot];
         job.paused = false;
         job.payload.set_standing(None);
-        let what = What::JobResumed { job: job.id.clone(), next_fire: job.next_fire() };
+        let next_fire = job.next_fire();
+        let what = What::JobResumed { job: self.id(key.slot), next_fire };
         self.mark(key.slot);
         self.note(now, what);
         self.end_if_over(key.slot, now);
@@ -215,15 +227,17 @@ impl<P: Payload> Core<P> {
             self.out.dropped.push(trigger);
             return Err(error);
         }
-        let reason = match self.jobs[key.slot as usize].paused {
+        let reason = match self.jobs[key.slot].paused {
             true => SkipReason::Paused,
             false => SkipReason::Superseded,
         };
         self.settle(key.slot, reason, now, now);
-        let job = &mut self.jobs[key.slot as usize];
+        let job = &mut self.jobs[key.slot];
         self.out.dropped.push(std::mem::replace(&mut job.trigger, trigger));
         job.elapsed = elapsed;
-        job.end = None;
+        if let Some(extras) = &mut job.extras {
+            extras.end = None;
+        }
         self.set_next(key.slot, Some(first));
         self.note_modified(key.slot, now);
         Ok(())
@@ -232,7 +246,7 @@ impl<P: Payload> Core<P> {
     /// A job's options and labels.
     pub(crate) fn settings(&self, key: JobKey) -> Result<(Arc<JobOptions>, Labels), Error> {
         let job = self.live(key)?;
-        Ok((job.options.clone(), job.labels.as_deref().cloned().unwrap_or_default()))
+        Ok((job.options(&self.defaults).clone(), job.labels().cloned().unwrap_or_default()))
     }
 
     /// Changes a job's options and labels, if the options are still `expected`; its fire times stay.
@@ -245,16 +259,18 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) -> Result<bool, Error> {
         options.validate()?;
-        if !Arc::ptr_eq(&self.live(key)?.options, expected) {
+        if !Arc::ptr_eq(self.live(key)?.options(&self.defaults), expected) {
             return Ok(false);
         }
-        let job = &mut self.jobs[key.slot as usize];
-        job.options = Arc::new(options);
-        job.labels = (labels != Labels::default()).then(|| Box::new(labels));
+        let job = &mut self.jobs[key.slot];
+        job.options = Some(Arc::new(options));
+        if job.extras.is_some() || !labels.is_empty() {
+            job.extras().labels = labels;
+        }
         if let Some(old) = job.next {
             // Other jitter moves when it is due, but makes it no later than it is already.
-            let new = job.schedule().due(old.fire_time);
-            job.next = Some(Due { at: new.at.max(old.at.min(now)), ..new });
+            let new = self.schedule(key.slot).due(old.fire_time);
+            self.jobs[key.slot].next = Some(Due { at: new.at.max(old.at.min(now)), ..new });
         }
         self.mark(key.slot);
         self.note_modified(key.slot, now);
@@ -267,12 +283,12 @@ impl<P: Payload> Core<P> {
             return Err(shut_down());
         }
         self.live_again(key)?;
-        let job = &mut self.jobs[key.slot as usize];
-        let limit = job.options.max_instances;
+        let job = &mut self.jobs[key.slot];
+        let limit = job.options(&self.defaults).max_instances;
         let Some(permit) = job.semaphore.try_acquire(limit) else {
             return Err(Error::overlap(format!(
                 "job `{}` has {} of {limit} runs going: wait for one to end, or raise `max_instances`",
-                job.id,
+                job.id(self.scheduler, key.slot),
                 job.semaphore.taken()
             )));
         };
@@ -296,7 +312,7 @@ impl<P: Payload> Core<P> {
 
     /// The job, if it is neither over nor retired.
     fn live(&self, key: JobKey) -> Result<&Job<P>, Error> {
-        let job = self.jobs.get(key.slot as usize);
+        let job = self.jobs.get(key.slot);
         job.filter(|job| job.incarnation == key.incarnation && !job.retired).ok_or_else(|| {
             if self.closed {
                 shut_down()
@@ -322,19 +338,19 @@ impl<P: Payload> Core<P> {
             return Some(slot);
         }
         let made = id.as_made().filter(|made| made.scheduler == self.scheduler)?;
-        let job = self.jobs.get(made.slot as usize)?;
-        (job.id == *id && !job.retired).then_some(made.slot)
+        let job = self.jobs.get(made.slot)?;
+        (!job.retired && job.id(self.scheduler, made.slot) == *id).then_some(made.slot)
     }
 
     /// Whether the job's trigger is a date, which stays due while the job is paused.
     fn is_date(&self, slot: u32) -> bool {
-        matches!(self.jobs[slot as usize].trigger.kind(), Kind::Date(_))
+        matches!(self.jobs[slot].trigger.kind(), Kind::Date(_))
     }
 
     fn note_modified(&mut self, slot: u32, now: DateTime<Utc>) {
-        let job = &self.jobs[slot as usize];
+        let job = &self.jobs[slot];
         self.log.emit(&mut self.out, now, EventKind::JobModified, || What::JobModified {
-            job: job.id.clone(),
+            job: job.id(self.scheduler, slot),
             next_fire: job.next_fire(),
         });
     }

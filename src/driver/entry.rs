@@ -3,8 +3,8 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -13,7 +13,7 @@ use futures::future::AbortHandle;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::run::RunGuard;
+use super::{run::RunGuard, shared::Shared};
 use crate::{
     core::Payload,
     feed::FeedSender,
@@ -48,15 +48,16 @@ impl Payload for Arc<dyn Entry> {
 }
 
 /// The part of an [`Entry`] that does not depend on the kind of work.
-#[derive(Default)]
 pub(crate) struct EntryState {
+    pub(crate) shared: Arc<Shared>,
     /// Why runs that have not started are called off, if they are.
     standing: AtomicU8,
-    /// The token that cancels the job, once somebody asked for it.
-    token: OnceLock<CancellationToken>,
+    /// Whether there is more to the ties than the end, so that runs need not lock them to see it.
+    tied: AtomicBool,
     ties: Mutex<Ties>,
 }
 
+/// Who holds on to a job.
 #[derive(Default)]
 struct Ties {
     end: Option<End>,
@@ -66,6 +67,8 @@ struct Ties {
 
 #[derive(Default)]
 struct MoreTies {
+    /// Cancels the job.
+    token: Option<CancellationToken>,
     /// Cancelled at the end of the job.
     ended: CancellationToken,
     /// Ends the driver's watch of the token.
@@ -81,12 +84,19 @@ pub(super) struct Reported {
 }
 
 impl EntryState {
+    pub(crate) fn new(shared: Arc<Shared>) -> EntryState {
+        EntryState {
+            shared,
+            standing: AtomicU8::new(0),
+            tied: AtomicBool::new(false),
+            ties: Mutex::default(),
+        }
+    }
+
     /// Why a run must not start now. A token that was cancelled counts before the driver noticed.
     pub(crate) fn standing(&self) -> Option<SkipReason> {
         match self.standing.load(Ordering::SeqCst) {
-            0 | 1 if self.token.get().is_some_and(CancellationToken::is_cancelled) => {
-                Some(SkipReason::Removed)
-            }
+            0 | 1 if self.is_cancelled() => Some(SkipReason::Removed),
             0 => None,
             1 => Some(SkipReason::Paused),
             2 => Some(SkipReason::Shutdown),
@@ -94,14 +104,24 @@ impl EntryState {
         }
     }
 
+    /// Whether the job was cancelled by its token.
+    fn is_cancelled(&self) -> bool {
+        self.existing_token().is_some_and(|token| token.is_cancelled())
+    }
+
+    fn existing_token(&self) -> Option<CancellationToken> {
+        if !self.tied.load(Ordering::SeqCst) {
+            return None;
+        }
+        self.ties().more.as_ref()?.token.clone()
+    }
+
     /// The token that cancels the job, and whether this call made it.
     pub(crate) fn token(&self) -> (CancellationToken, bool) {
-        let mut made = false;
-        let token = self.token.get_or_init(|| {
-            made = true;
-            CancellationToken::new()
-        });
-        (token.clone(), made)
+        let mut ties = self.ties();
+        let token = &mut self.more(&mut ties).token;
+        let made = token.is_none();
+        (token.get_or_insert_default().clone(), made)
     }
 
     /// Leaves what ends the driver's watch of the token. If the job is over, it ends at once.
@@ -109,7 +129,7 @@ impl EntryState {
         let mut ties = self.ties();
         match ties.end {
             Some(_) => watch.abort(),
-            None => ties.more.get_or_insert_default().watch = Some(watch),
+            None => self.more(&mut ties).watch = Some(watch),
         }
     }
 
@@ -117,7 +137,7 @@ impl EntryState {
     pub(crate) fn subscribe(&self, sender: FeedSender<Run>) {
         let mut ties = self.ties();
         if ties.end.is_none() {
-            let runs = &mut ties.more.get_or_insert_default().runs;
+            let runs = &mut self.more(&mut ties).runs;
             // The next run may be far, and until then nothing else shows who is gone.
             runs.retain(|sender| !sender.is_closed());
             runs.push(sender);
@@ -126,6 +146,9 @@ impl EntryState {
 
     /// Sends a run to whoever listens.
     pub(super) fn report(&self, run: &Run, reported: &mut Reported) {
+        if !self.tied.load(Ordering::SeqCst) {
+            return;
+        }
         let mut ties = self.ties();
         let Some(more) = &mut ties.more else { return };
         more.runs.retain(|sender| {
@@ -141,19 +164,21 @@ impl EntryState {
         let more = {
             let mut ties = self.ties();
             ties.end = Some(end);
-            ties.more.take()
+            let Some(more) = &mut ties.more else { return };
+            let (watch, runs) = (more.watch.take(), std::mem::take(&mut more.runs));
+            (watch, runs, more.ended.clone())
         };
-        if let Some(more) = more {
-            if let Some(watch) = more.watch {
-                watch.abort();
-            }
-            more.ended.cancel();
+        let (watch, runs, ended) = more;
+        if let Some(watch) = watch {
+            watch.abort();
         }
+        drop(runs);
+        ended.cancel();
     }
 
     /// Cancels the job's token, if anybody has it.
     pub(super) fn cancel_token(&self) {
-        if let Some(token) = self.token.get() {
+        if let Some(token) = self.existing_token() {
             token.cancel();
         }
     }
@@ -163,8 +188,13 @@ impl EntryState {
         let mut ties = self.ties();
         match &ties.end {
             Some(end) => Ok(end.clone()),
-            None => Err(ties.more.get_or_insert_default().ended.clone()),
+            None => Err(self.more(&mut ties).ended.clone()),
         }
+    }
+
+    fn more<'a>(&self, ties: &'a mut Ties) -> &'a mut MoreTies {
+        self.tied.store(true, Ordering::SeqCst);
+        ties.more.get_or_insert_default()
     }
 
     fn ties(&self) -> MutexGuard<'_, Ties> {

@@ -104,6 +104,7 @@ impl Driver {
                 return;
             }
             if !self.due.is_empty() {
+                self.shared.attend(true);
                 self.fire();
                 // Jobs that are due again by now must not keep others from running.
                 step_aside().await;
@@ -127,6 +128,9 @@ impl Driver {
     /// the last: the scheduler is closed, and all runs have ended that can be waited for.
     fn catch_up(&mut self) -> bool {
         let shared = self.shared.clone();
+        if self.due.is_empty() {
+            shared.attend(false);
+        }
         let (mut dirty, mut starts) =
             (std::mem::take(&mut self.dirty), std::mem::take(&mut self.starts));
         let (wakes, watches, shutdown, done) = shared.with(|state, _| {
@@ -236,7 +240,7 @@ impl Driver {
         let several = starts.len() > 1;
         for start in starts.drain(..) {
             let entry = start.payload.clone();
-            entry.launch(RunGuard::new(self.shared.clone(), start), &self.runtime);
+            entry.launch(RunGuard::new(start), &self.runtime);
         }
         if several {
             // A worker of Tokio runs what was spawned last first, and the rest in order: let that
@@ -289,7 +293,7 @@ impl Driver {
             let callers = shutdown.callers.clone();
             let going: Vec<_> = state.core.going().filter(|run| !callers.contains(run)).collect();
             for run in going {
-                state.core.finish(run, Finish::without_work(Outcome::Abandoned), now);
+                state.core.finish(run, Finish::without_work(Outcome::Abandoned, now), now);
             }
         });
     }

@@ -2,16 +2,16 @@
 
 use std::{cell::Cell, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::display};
 
-use super::shared::Shared;
+use super::{Entry, shared::Shared};
 use crate::{
     core::{Finish, RunKey, Start, refusal},
     executor::Supervisor,
-    job::Outcome,
+    job::{JobOptions, Outcome},
     panic::text,
     task::Context,
     trigger::rfc3339,
@@ -25,38 +25,45 @@ thread_local! {
 /// Owned by the run's future: whatever becomes of that, the outcome is reported once, when this is
 /// dropped, and the permit given back.
 pub(crate) struct RunGuard {
-    shared: Arc<Shared>,
-    start: Start<Arc<dyn super::Entry>>,
-    span: Span,
-    started_at: Option<DateTime<Utc>>,
-    called_at: Instant,
-    late_by: Duration,
+    start: Start<Arc<dyn Entry>>,
+    /// In a box, since it is there only if somebody traces.
+    span: Option<Box<Span>>,
+    /// When it was judged whether to call the work.
+    judged_at: Option<DateTime<Utc>>,
+    /// When the work was called, if it was.
+    called_at: Option<Instant>,
     outcome: Option<Outcome>,
 }
 
 impl RunGuard {
-    pub(super) fn new(shared: Arc<Shared>, start: Start<Arc<dyn super::Entry>>) -> RunGuard {
-        RunGuard {
-            shared,
-            start,
-            span: Span::none(),
-            started_at: None,
-            called_at: Instant::now(),
-            late_by: Duration::ZERO,
-            outcome: None,
-        }
+    pub(super) fn new(start: Start<Arc<dyn Entry>>) -> RunGuard {
+        RunGuard { start, span: None, judged_at: None, called_at: None, outcome: None }
     }
 
     pub(crate) fn context(&self) -> Context {
         Context {
-            shared: self.shared.clone(),
+            shared: self.shared().clone(),
             run: self.start.run,
             job: self.start.job.clone(),
             fire_time: self.start.fire_time,
-            late_by: self.late_by,
+            late_by: self.late_by(),
             coalesced: self.start.coalesced,
             on_request: self.start.on_request,
         }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.start.payload.state().shared
+    }
+
+    fn options(&self) -> &JobOptions {
+        self.start.options.as_ref().unwrap_or(&self.shared().defaults)
+    }
+
+    /// How much later than due it was judged.
+    fn late_by(&self) -> Duration {
+        // Negative if the clock stepped back: then it is not late.
+        self.judged_at.and_then(|at| (at - self.start.due).to_std().ok()).unwrap_or_default()
     }
 
     /// The run of this scheduler that is calling, if one is.
@@ -68,26 +75,25 @@ impl RunGuard {
 
 impl Supervisor for RunGuard {
     fn start(&mut self) -> bool {
-        let now = self.shared.clock.now();
-        self.called_at = Instant::now();
-        // Negative if the clock stepped back: then it is not late.
-        self.late_by = (now - self.start.due).to_std().unwrap_or_default();
-        let grace = self.start.options.misfire_grace_time;
+        let now = self.shared().clock.glance();
+        self.judged_at = Some(now);
+        let grace = self.options().misfire_grace_time;
         let standing = self.start.payload.state().standing();
-        self.outcome = refusal(standing, self.start.on_request, self.late_by, grace);
+        self.outcome = refusal(standing, self.start.on_request, self.late_by(), grace);
         if self.outcome.is_some() {
             return false;
         }
-        self.started_at = Some(now);
-        self.span = tracing::debug_span!(
+        self.called_at = Some(Instant::now());
+        let span = tracing::debug_span!(
             target: "punctual",
             "run",
             job = %self.start.job,
             run = %self.start.run.id,
             fire_time = %rfc3339(self.start.fire_time),
-            late_by = ?self.late_by,
+            late_by = ?self.late_by(),
             outcome = tracing::field::Empty,
         );
+        self.span = (!span.is_disabled()).then(|| Box::new(span));
         true
     }
 
@@ -98,17 +104,20 @@ impl Supervisor for RunGuard {
                 CURRENT.set(self.0);
             }
         }
-        let current = (Arc::as_ptr(&self.shared), self.start.run);
+        let current = (Arc::as_ptr(self.shared()), self.start.run);
         let _restore = Restore(CURRENT.replace(Some(current)));
-        self.span.in_scope(poll)
+        match &self.span {
+            Some(span) => span.in_scope(poll),
+            None => poll(),
+        }
     }
 
     fn cancelled(&self) -> CancellationToken {
-        self.shared.run_token(self.start.run)
+        self.shared().run_token(self.start.run)
     }
 
     fn cancel_grace(&self) -> Duration {
-        self.start.options.cancel_grace
+        self.options().cancel_grace
     }
 
     fn finish(mut self, outcome: Outcome) {
@@ -127,12 +136,22 @@ impl Drop for RunGuard {
                 Outcome::Cancelled
             }
         });
-        if !self.span.is_disabled() {
-            self.span.record("outcome", display(text(&outcome)));
+        if let Some(span) = &self.span {
+            span.record("outcome", display(text(&outcome)));
         }
-        let (started_at, late_by) = (self.started_at, self.late_by);
-        let took = started_at.map_or(Duration::ZERO, |_| self.called_at.elapsed());
-        let finish = Finish { started_at, took, late_by, outcome };
-        self.shared.finish(self.start.run, finish);
+        let took = self.called_at.map_or(Duration::ZERO, |called_at| called_at.elapsed());
+        let judged_at = self.judged_at.unwrap_or_else(|| self.shared().clock.now());
+        let finish = Finish {
+            started_at: self.called_at.and(self.judged_at),
+            ended_at: judged_at.checked_add_signed(delta(took)).unwrap_or(judged_at),
+            took,
+            late_by: self.late_by(),
+            outcome,
+        };
+        self.shared().finish(self.start.run, finish);
     }
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }

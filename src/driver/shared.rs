@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     panic::catch_unwind,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -30,6 +30,7 @@ use crate::{
 /// What a scheduler consists of, but for its driver.
 pub(crate) struct Shared {
     state: Mutex<State>,
+    inbox: Mutex<Inbox>,
     /// Wakes the driver.
     pub(super) wake: Notify,
     pub(crate) clock: Clock,
@@ -55,7 +56,21 @@ pub(crate) struct State {
     pub(crate) shutdown: Option<Shutdown>,
     /// Whether the driver has been told that there is something to do.
     pub(super) driver_knows: bool,
+    /// Kept for its capacity.
+    read: Vec<(RunKey, Finish)>,
 }
+
+/// Where runs leave word of their end, for whoever holds the state next: in a burst that settles many
+/// under one lock, and the lock is not fought for.
+#[derive(Default)]
+struct Inbox {
+    ended: Vec<(RunKey, Finish)>,
+    /// Whether the driver is going to look in a moment, so that a run need not.
+    attended: bool,
+}
+
+/// So much word is not left for the driver, which has more to do than the others in a burst.
+const MUCH: usize = 64;
 
 struct Listener {
     filter: EventFilter,
@@ -92,6 +107,7 @@ struct After {
     ended: Vec<Ended<Arc<dyn Entry>>>,
     dropped: Vec<Trigger>,
     refused: Vec<NewJob<Arc<dyn Entry>>>,
+    ignored: Vec<Outcome>,
     wake_driver: bool,
 }
 
@@ -100,7 +116,7 @@ impl Shared {
         core: Core<Arc<dyn Entry>>,
         clock: Clock,
         zone: Tz,
-        defaults: JobOptions,
+        defaults: Arc<JobOptions>,
         buffer: usize,
     ) -> Shared {
         Shared {
@@ -112,11 +128,13 @@ impl Shared {
                 watches: Vec::new(),
                 shutdown: None,
                 driver_knows: false,
+                read: Vec::new(),
             }),
+            inbox: Mutex::default(),
             wake: Notify::new(),
             clock,
             zone,
-            defaults: Arc::new(defaults),
+            defaults,
             buffer,
             runtime: runtime(),
             stopped: CancellationToken::new(),
@@ -125,22 +143,56 @@ impl Shared {
 
     /// Runs `f` under the lock, at an instant, and carries out what follows from it.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut State, DateTime<Utc>) -> T) -> T {
-        let (result, after) = {
-            // The lock is poisoned only by a bug here; a half-made decision is better than none.
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let observed = state.observed();
-            state.core.observe(observed);
-            // Read under the lock, so that what happens later is not told an earlier time, and a
-            // step is known before anything is decided by it.
-            let reading = self.clock.read();
-            if let Some(by) = state.steps.step(reading) {
-                state.core.clock_stepped(by, reading.wall);
-            }
-            let result = f(&mut state, reading.wall);
-            (result, state.settle())
-        };
+        // The lock is poisoned only by a bug here; a half-made decision is better than none.
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.with_locked(state, f)
+    }
+
+    fn with_locked<T>(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        f: impl FnOnce(&mut State, DateTime<Utc>) -> T,
+    ) -> T {
+        let observed = state.observed();
+        state.core.observe(observed);
+        // Read under the lock, so that what happens later is not told an earlier time, and a
+        // step is known before anything is decided by it.
+        let reading = self.clock.read();
+        if let Some(by) = state.steps.step(reading) {
+            state.core.clock_stepped(by, reading.wall);
+        }
+        let over = self.read_inbox(&mut state, reading.wall) && self.stopped.is_cancelled();
+        let result = f(&mut state, reading.wall);
+        let after = state.settle();
+        drop(state);
         after.carry_out(self);
+        if over {
+            self.let_listeners_go();
+        }
         result
+    }
+
+    /// Settles the runs that have ended; says whether there were any.
+    fn read_inbox(&self, state: &mut State, now: DateTime<Utc>) -> bool {
+        let mut ended = std::mem::take(&mut state.read);
+        std::mem::swap(&mut ended, &mut self.inbox().ended);
+        let any = !ended.is_empty();
+        for (run, finish) in ended.drain(..) {
+            state.finish(run, finish, now);
+        }
+        ended.shrink_to(super::KEPT);
+        state.read = ended;
+        any
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // Nothing panics while it holds the lock.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the driver is going to lock the state in a moment. It must do so after it said no.
+    pub(super) fn attend(&self, attended: bool) {
+        self.inbox().attended = attended;
     }
 
     /// The same, if the scheduler has a runtime to run in.
@@ -159,16 +211,16 @@ impl Shared {
 
     /// Reports a run's end.
     pub(super) fn finish(&self, run: RunKey, finish: Finish) {
-        let over = self.with(|state, now| {
-            state.core.finish(run, finish, now);
-            state.run_tokens.remove(&run);
-            if let Some(shutdown) = &mut state.shutdown {
-                shutdown.callers.retain(|caller| *caller != run);
-            }
-            self.stopped.is_cancelled()
-        });
-        if over {
-            self.let_listeners_go();
+        let (attended, much) = {
+            let mut inbox = self.inbox();
+            inbox.ended.push((run, finish));
+            (inbox.attended, inbox.ended.len() >= MUCH)
+        };
+        if !attended {
+            self.with(|_, _| {});
+        } else if much && let Ok(state) = self.state.try_lock() {
+            // Whoever holds it now may have looked already, but the driver has not.
+            self.with_locked(state, |_, _| {});
         }
     }
 
@@ -241,13 +293,14 @@ impl Shared {
 
     /// The driver is done, or was dropped with its runtime: nothing will start any more.
     pub(super) fn stop(&self) {
+        self.attend(false);
         // Dropped when the lock is free: they hold the user's work.
         let mut after = Vec::new();
         self.with(|state, now| {
             state.core.close(now);
             // What the driver had not launched yet, nobody will.
             for start in std::mem::take(&mut state.core.out.starts) {
-                let finish = Finish::without_work(Outcome::Skipped(SkipReason::Shutdown));
+                let finish = Finish::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
                 state.core.finish(start.run, finish, now);
                 after.push(start);
             }
@@ -283,6 +336,17 @@ fn runtime() -> Result<Handle, Error> {
 }
 
 impl State {
+    /// Settles a run that has ended.
+    fn finish(&mut self, run: RunKey, finish: Finish, now: DateTime<Utc>) {
+        self.core.finish(run, finish, now);
+        if !self.run_tokens.is_empty() {
+            self.run_tokens.remove(&run);
+        }
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.callers.retain(|caller| *caller != run);
+        }
+    }
+
     /// The kinds of events that anybody wants to see.
     fn observed(&self) -> KindSet {
         self.listeners
@@ -321,6 +385,7 @@ impl State {
         after.ended = std::mem::take(&mut out.ended);
         after.dropped = std::mem::take(&mut out.dropped);
         after.refused = std::mem::take(&mut out.refused);
+        after.ignored = std::mem::take(&mut out.ignored);
         let work = !out.dirty.is_empty() || !out.starts.is_empty() || !self.watches.is_empty();
         // A closed scheduler's driver waits for the last run to end.
         let last = self.core.is_closed() && !after.is_empty();
@@ -369,6 +434,9 @@ impl After {
         }
         for job in self.refused {
             shielded(|| drop(job));
+        }
+        for outcome in self.ignored {
+            shielded(|| drop(outcome));
         }
         // What events and runs hold of the user's are the errors of their runs.
         shielded(|| drop((self.events, self.dropped_events, self.reported.dropped)));

@@ -28,7 +28,6 @@ use crate::{
 /// completes on its first poll, and the job is armed then.
 #[must_use = "a job is added when this is awaited"]
 pub struct Add<V = ()> {
-    shared: Arc<Shared>,
     trigger: Result<Trigger, Error>,
     entry: Arc<dyn Entry>,
     once: bool,
@@ -42,14 +41,8 @@ pub struct Add<V = ()> {
 }
 
 impl<V> Add<V> {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        trigger: Result<Trigger, Error>,
-        entry: Arc<dyn Entry>,
-        value: V,
-    ) -> Add<V> {
+    pub(super) fn new(trigger: Result<Trigger, Error>, entry: Arc<dyn Entry>, value: V) -> Add<V> {
         Add {
-            shared,
             trigger,
             entry,
             once: false,
@@ -70,7 +63,8 @@ impl<V> Add<V> {
     option_setters!(options_mut);
 
     fn options_mut(&mut self) -> &mut JobOptions {
-        self.options.get_or_insert_with(|| Box::new(JobOptions::clone(&self.shared.defaults)))
+        let defaults = &self.entry.state().shared.defaults;
+        self.options.get_or_insert_with(|| Box::new(JobOptions::clone(defaults)))
     }
 
     /// Sets the job's id, 1 to 255 bytes. Default: one that the scheduler makes.
@@ -106,16 +100,19 @@ impl<V> Add<V> {
     /// The runs of the job as a stream. Taken here, before the job is armed, it misses none; see
     /// [`JobHandle::runs`].
     pub fn runs(&mut self) -> Runs {
-        let (sender, receiver) = feed(self.shared.buffer);
+        let (sender, receiver) = feed(self.shared().buffer);
         self.entry.state().subscribe(sender);
         Runs::new(receiver)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.entry.state().shared
     }
 
     /// Checks everything that can be checked without the scheduler's state, and makes of it what the
     /// core takes.
     fn prepare(self, now: DateTime<Utc>) -> Result<(NewJob<Arc<dyn Entry>>, V), Error> {
-        let Add { shared, trigger, entry, once, id, on_conflict, paused, options, labels, value } =
-            self;
+        let Add { trigger, entry, once, id, on_conflict, paused, options, labels, value } = self;
         if let Some(id) = &id {
             id.validate()?;
         }
@@ -127,11 +124,11 @@ impl<V> Add<V> {
         let options = match options {
             Some(options) => {
                 options.validate()?;
-                Arc::new(*options)
+                Some(Arc::new(*options))
             }
-            None => shared.defaults.clone(),
+            None => None,
         };
-        let (trigger, first, elapsed) = anchor(&trigger?, &shared, now)?;
+        let (trigger, first, elapsed) = anchor(&trigger?, &entry.state().shared, now)?;
         let new = NewJob {
             id,
             on_conflict,
@@ -148,7 +145,7 @@ impl<V> Add<V> {
     }
 
     fn commit(self) -> Result<(JobHandle, V), Error> {
-        let shared = self.shared.clone();
+        let shared = self.shared().clone();
         let (new, value) = self.prepare(shared.clock.now())?;
         let added = shared.try_with(|state, now| state.core.add(new, now));
         Ok((JobHandle::new(shared, added?), value))
@@ -179,7 +176,7 @@ pub(super) fn add_all(
     let now = shared.clock.now();
     let mut new = Vec::new();
     for job in jobs {
-        if !Arc::ptr_eq(&job.shared, shared) {
+        if !Arc::ptr_eq(job.shared(), shared) {
             return Err(Error::invalid_option(
                 "a job made by another scheduler's `add` can't be added to this one",
             ));

@@ -132,7 +132,8 @@ pub(super) fn start(builder: SchedulerBuilder) -> Scheduler {
     let SchedulerBuilder { defaults, zone, clock, paused, buffer, callbacks } = builder;
     // The hasher's keys are random in each process and differ with every call.
     let number = RandomState::new().build_hasher().finish();
-    let core = Core::new((number >> 32) as u32, paused);
+    let defaults = Arc::new(defaults);
+    let core = Core::new((number >> 32) as u32, defaults.clone(), paused);
     let zone = zone.unwrap_or(Tz::UTC);
     let clock = clock.unwrap_or_else(|| Clock::System(SystemClock::new()));
     let shared = Arc::new(Shared::new(core, clock, zone, defaults, buffer));

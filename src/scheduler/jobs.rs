@@ -9,7 +9,7 @@ use std::{
 use crate::{core::Filter, driver::Shared, error::Error, job::JobInfo};
 
 /// How many slots are looked at under one lock.
-const PAGE: usize = 1024;
+const PAGE: u32 = 1024;
 
 /// The jobs of a scheduler, in order of their next fire time, those without one last; listed when
 /// awaited.

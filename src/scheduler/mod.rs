@@ -123,7 +123,7 @@ impl Scheduler {
         W: Work<M>,
         M: 'static,
     {
-        Add::new(self.shared.clone(), trigger.into_trigger(), task::repeated(work), ())
+        Add::new(trigger.into_trigger(), task::repeated(self.shared.clone(), work), ())
     }
 
     /// Adds a job that runs once, at the first fire time of `trigger`, and yields a value: awaiting
@@ -133,8 +133,8 @@ impl Scheduler {
         W: OnceWork<M>,
         M: 'static,
     {
-        let (entry, value) = task::once(work);
-        Add::new(self.shared.clone(), trigger.into_trigger(), entry, value).once()
+        let (entry, value) = task::once(self.shared.clone(), work);
+        Add::new(trigger.into_trigger(), entry, value).once()
     }
 
     /// As [`add_once`](Scheduler::add_once), for work that may fail: awaiting the handle returns the
@@ -150,8 +150,8 @@ impl Scheduler {
         T: Send + 'static,
         E: Into<BoxError>,
     {
-        let (entry, value) = task::try_once(work);
-        Add::new(self.shared.clone(), trigger.into_trigger(), entry, value).once()
+        let (entry, value) = task::try_once(self.shared.clone(), work);
+        Add::new(trigger.into_trigger(), entry, value).once()
     }
 
     /// Adds many jobs as one command: all of them, or none and an error.

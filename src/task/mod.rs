@@ -13,7 +13,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 pub use self::context::Context;
 use crate::{
-    driver::{Entry, EntryState, RunGuard},
+    driver::{Entry, EntryState, RunGuard, Shared},
     error::{BoxError, Error},
     executor::task::execute,
     job::Outcome,
@@ -168,9 +168,9 @@ struct Repeated<W, M> {
     marker: PhantomData<fn(M)>,
 }
 
-pub(crate) fn repeated<W: Work<M>, M: 'static>(work: W) -> Arc<dyn Entry> {
+pub(crate) fn repeated<W: Work<M>, M: 'static>(shared: Arc<Shared>, work: W) -> Arc<dyn Entry> {
     Arc::new(Repeated {
-        state: EntryState::default(),
+        state: EntryState::new(shared),
         work: Mutex::new(Some(work)),
         marker: PhantomData,
     })
@@ -223,28 +223,32 @@ struct Once<W, M, T, R> {
 pub(crate) type Value<R> = oneshot::Receiver<Result<R, Error>>;
 
 /// Work whose every value is a success.
-pub(crate) fn once<W: OnceWork<M>, M: 'static>(work: W) -> (Arc<dyn Entry>, Value<W::Output>) {
-    once_with(work, Ok)
+pub(crate) fn once<W: OnceWork<M>, M: 'static>(
+    shared: Arc<Shared>,
+    work: W,
+) -> (Arc<dyn Entry>, Value<W::Output>) {
+    once_with(shared, work, Ok)
 }
 
 /// Work that may fail.
-pub(crate) fn try_once<W, M, T, E>(work: W) -> (Arc<dyn Entry>, Value<T>)
+pub(crate) fn try_once<W, M, T, E>(shared: Arc<Shared>, work: W) -> (Arc<dyn Entry>, Value<T>)
 where
     W: OnceWork<M, Output = Result<T, E>>,
     M: 'static,
     T: Send + 'static,
     E: Into<BoxError>,
 {
-    once_with(work, |result: Result<T, E>| result.map_err(Into::into))
+    once_with(shared, work, |result: Result<T, E>| result.map_err(Into::into))
 }
 
 fn once_with<W: OnceWork<M>, M: 'static, R: Send + 'static>(
+    shared: Arc<Shared>,
     work: W,
     finish: fn(W::Output) -> Result<R, BoxError>,
 ) -> (Arc<dyn Entry>, Value<R>) {
     let (sender, receiver) = oneshot::channel();
     let entry = Once {
-        state: EntryState::default(),
+        state: EntryState::new(shared),
         work: Mutex::new(Some(work)),
         value: Mutex::new(Some(sender)),
         finish,

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, TimeZone, Utc};
 
 use super::{
     And, CalendarInterval, Cron, CronFields, Custom, Date, DayFilter, Days, Fold, Gap, InZone,
-    Interval, IntoTimeOfDay, IntoTimeZone, Kind, Or, Said, Trigger,
+    Interval, IntoTimeOfDay, IntoTimeZone, Kind, Limits, Or, Said, Trigger,
 };
 use crate::error::Error;
 
@@ -55,15 +55,13 @@ where
             NonZeroU64::new(times)
                 .ok_or_else(|| Error::invalid_trigger("times(0) would never fire: use 1 or more"))
         });
-        Trigger {
-            kind: self.kind?.try_into()?,
-            start: self.start,
+        let limits = Limits {
             end: self.end,
             times: times.transpose()?,
             last: None,
             days: DayFilter::new(self.days, None)?,
-        }
-        .validated()
+        };
+        Trigger::new(self.kind?.try_into()?, self.start, limits).validated()
     }
 }
 

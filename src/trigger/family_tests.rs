@@ -290,14 +290,15 @@ fn leaf(from: DateTime<Utc>, zone: Tz) -> impl Strategy<Value = Trigger> {
     // Bounds, and days.
     (plain, 0..6_u8, 0..128_u8).prop_map(move |(mut plain, what, weekdays)| {
         match what {
-            0 => plain.end = Some(from + TimeDelta::days(5)),
+            0 => plain = with_end(plain, from + TimeDelta::days(5)),
             1 if plain.start.is_none() => plain.start = Some(from + TimeDelta::hours(31)),
             2 => {
                 let picked = Days::weekdays(
                     WEEK.into_iter().filter(|day| weekdays >> day.num_days_from_monday() & 1 == 0),
                 );
                 let said = Said { only: Some(picked.and(from.date_naive())), except: None };
-                plain.days = DayFilter::new(said, Some(zone)).unwrap();
+                let days = DayFilter::new(said, Some(zone)).unwrap();
+                plain = plain.with_limits(Limits { days, ..Limits::default() });
             }
             _ => {}
         }
@@ -323,11 +324,16 @@ fn scene() -> impl Strategy<Value = (DateTime<Utc>, Tz, Vec<Trigger>)> {
     })
 }
 
+fn with_end(trigger: Trigger, end: DateTime<Utc>) -> Trigger {
+    let limits = Limits { end: Some(end), ..trigger.limits().clone() };
+    trigger.with_limits(limits)
+}
+
 /// As [`walk`], for searches that would go on in vain outside: a walk within bounds of a week.
 fn walk_week(trigger: &Trigger, from: DateTime<Utc>) -> BTreeSet<DateTime<Utc>> {
     let to = from + TimeDelta::days(8);
     let mut bounded = trigger.clone();
-    bounded.end = Some(trigger.end.map_or(to, |end| end.min(to)));
+    bounded = with_end(bounded, trigger.limits().end.map_or(to, |end| end.min(to)));
     // The start of an interval is that of its grid.
     if !matches!(trigger.kind, Kind::Interval(_)) {
         bounded.start = Some(trigger.start.map_or(from, |start| start.max(from)));
@@ -709,8 +715,9 @@ mod days {
             let except = set(except, &struck);
             let said = Said { only: only.clone(), except: Some(except.clone()) };
             let Ok(filter) = DayFilter::new(said, Some(zone)) else { return Ok(()) };
-            let filtered = Trigger { days: filter, end: Some(to), ..plain.clone() };
-            let filtered = Trigger { start: filtered.start.or(Some(from)), ..filtered };
+            let limits = Limits { days: filter, end: Some(to), ..plain.limits().clone() };
+            let start = plain.start.or(Some(from));
+            let filtered = Trigger { start, ..plain.clone() }.with_limits(limits);
             let allowed = |fire: &DateTime<Utc>| {
                 let date = fire.with_timezone(&zone).date_naive();
                 only.as_ref().is_none_or(|only| only.contains(date)) && !except.contains(date)

@@ -274,6 +274,14 @@ pub struct Trigger {
     kind: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<DateTime<Utc>>,
+    /// In a box, since few triggers have any and all take the room.
+    #[serde(flatten)]
+    limits: Option<Box<Limits>>,
+}
+
+/// What makes a trigger fire less often than its kind says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -283,6 +291,10 @@ pub struct Trigger {
     last: Option<DateTime<Utc>>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     days: Option<Arc<DayFilter>>,
+}
+
+impl Limits {
+    const NONE: &Limits = &Limits { end: None, times: None, last: None, days: None };
 }
 
 /// What a trigger goes by. It prints as [`Trigger`] does, without bounds and options.
@@ -307,7 +319,7 @@ pub enum Kind {
     /// Certain days at certain times of day.
     Timetable(Timetable),
     /// Random distances of elapsed time.
-    Random(Random),
+    Random(Box<Random>),
     /// A type of the user's own. It has no serialized form.
     #[serde(skip_deserializing)]
     Custom(Custom),
@@ -333,11 +345,24 @@ impl TryFrom<Repr> for Trigger {
     fn try_from(repr: Repr) -> Result<Trigger, Error> {
         let Repr { kind, start, end, times, last, only, except, day_zone } = repr;
         let days = DayFilter::new(Said { only, except }, day_zone)?;
-        Trigger { kind, start, end, times, last, days }.validated()
+        Trigger::new(kind, start, Limits { end, times, last, days }).validated()
     }
 }
 
 impl Trigger {
+    fn new(kind: Kind, start: Option<DateTime<Utc>>, limits: Limits) -> Trigger {
+        Trigger { kind, start, limits: None }.with_limits(limits)
+    }
+
+    fn limits(&self) -> &Limits {
+        self.limits.as_deref().unwrap_or(Limits::NONE)
+    }
+
+    fn with_limits(mut self, limits: Limits) -> Trigger {
+        self.limits = (limits != *Limits::NONE).then(|| Box::new(limits));
+        self
+    }
+
     /// What the trigger goes by.
     pub fn kind(&self) -> &Kind {
         &self.kind
@@ -350,7 +375,8 @@ impl Trigger {
 
     /// The last instant at which the trigger may fire.
     pub fn end(&self) -> Option<DateTime<Utc>> {
-        [self.end, self.last].into_iter().flatten().min()
+        let limits = self.limits.as_deref()?;
+        [limits.end, limits.last].into_iter().flatten().min()
     }
 
     /// The first fire time strictly later than `t`.
@@ -400,7 +426,7 @@ impl Trigger {
         if from >= hi {
             return Ok(None);
         }
-        let next = match &self.days {
+        let next = match self.days() {
             None => self.next_on_any_day(t, from, hi, budget)?,
             Some(days) => {
                 let Some(from) = just_after(from) else { return Ok(None) };
@@ -462,7 +488,7 @@ impl Trigger {
         if to < lo {
             return Ok(None);
         }
-        let last = match &self.days {
+        let last = match self.days() {
             None => self.last_on_any_day(t, to, lo, budget)?,
             Some(days) => {
                 let Some(to) = just_after(to).map(before) else { return Ok(None) };
@@ -533,7 +559,7 @@ impl Trigger {
         found: Result<Option<DateTime<Utc>>, Error>,
     ) -> Result<Option<DateTime<Utc>>, Error> {
         let is_never = || {
-            let (grid, days) = self.grid().zip(self.days.as_ref())?;
+            let (grid, days) = self.grid().zip(self.days())?;
             Some(days.never_meets(self.day_zone(), grid))
         };
         match found {
@@ -554,7 +580,7 @@ impl Trigger {
 
     /// Whether its fire times are searched for, so that the search may run out of its budget.
     fn is_searched(&self) -> bool {
-        self.days.is_some() || matches!(self.kind, Kind::And(_) | Kind::Or(_))
+        self.days().is_some() || matches!(self.kind, Kind::And(_) | Kind::Or(_))
     }
 
     /// Whether its answers depend on when the job is added.
@@ -580,11 +606,11 @@ impl Trigger {
     }
 
     fn days(&self) -> Option<&Arc<DayFilter>> {
-        self.days.as_ref()
+        self.limits().days.as_ref()
     }
 
     fn without_days(&self) -> Trigger {
-        Trigger { days: None, ..self.clone() }
+        self.clone().with_limits(Limits { days: None, ..self.limits().clone() })
     }
 
     /// The zone whose calendar says which day it is.
@@ -596,7 +622,7 @@ impl Trigger {
             Kind::CalendarInterval(calendar) => calendar.zone(),
             _ => None,
         };
-        own.or_else(|| self.days.as_ref()?.zone()).unwrap_or(Tz::UTC)
+        own.or_else(|| self.days()?.zone()).unwrap_or(Tz::UTC)
     }
 
     /// The same trigger with everything filled in that depends on when a job is added: where the
@@ -651,14 +677,21 @@ impl Trigger {
             self.kind,
             Kind::Cron(_) | Kind::CronFields(_) | Kind::Timetable(_) | Kind::CalendarInterval(_)
         );
-        if let Some(days) = &mut anchored.days
+        if anchored.limits.is_none() {
+            return Ok(anchored);
+        }
+        let mut limits = anchored.limits().clone();
+        if let Some(days) = &mut limits.days
             && days.zone().is_none()
             && !has_zone
         {
             *days = Arc::new(days.in_tz(zone));
         }
-        if let Some(times) = anchored.times.take() {
-            anchored.last = anchored.nth(now, times)?;
+        let times = limits.times.take();
+        anchored = anchored.with_limits(limits.clone());
+        if let Some(times) = times {
+            limits.last = anchored.nth(now, times)?;
+            anchored = anchored.with_limits(limits);
         }
         Ok(anchored)
     }
@@ -705,7 +738,9 @@ impl Trigger {
         }
         // The end that the user gave stays: that is an instant.
         self.start = self.start.map(shifted);
-        self.last = self.last.map(shifted);
+        if let Some(limits) = &mut self.limits {
+            limits.last = limits.last.map(shifted);
+        }
     }
 
     /// The first fire time not earlier than `now`; that of a date, even if it has passed.
@@ -723,12 +758,12 @@ impl Trigger {
     /// exact up to `limit`, and a lower bound past it; a search that is too long to go on with
     /// makes it a lower bound, too.
     pub(crate) fn count(&self, first: DateTime<Utc>, last: DateTime<Utc>, limit: u64) -> u64 {
-        if self.days.is_none()
+        if self.days().is_none()
             && let Some(grid) = self.grid()
         {
             return grid.count(first, last);
         }
-        if let (Kind::Random(random), Some(start), None) = (&self.kind, self.start, &self.days) {
+        if let (Kind::Random(random), Some(start), None) = (&self.kind, self.start, self.days()) {
             return random.count(start, first, last);
         }
         let budget = &mut Budget::for_many();
@@ -746,11 +781,11 @@ impl Trigger {
     fn nth(&self, now: DateTime<Utc>, times: NonZeroU64) -> Result<Option<DateTime<Utc>>, Error> {
         const WALK: u64 = 10_000;
         let times = times.get();
-        if let (Kind::Interval(interval), Some(start), None) = (&self.kind, self.start, &self.days)
+        if let (Kind::Interval(interval), Some(start), None) = (&self.kind, self.start, self.days())
         {
             return Ok(i64::try_from(times - 1).ok().and_then(|steps| interval.nth(start, steps)));
         }
-        if let (Kind::Random(random), Some(start), None) = (&self.kind, self.start, &self.days) {
+        if let (Kind::Random(random), Some(start), None) = (&self.kind, self.start, self.days()) {
             return Ok(i64::try_from(times - 1).ok().and_then(|step| random.nth(start, step)));
         }
         if times > WALK {
@@ -771,7 +806,7 @@ impl Trigger {
 
     fn validated(mut self) -> Result<Trigger, Error> {
         self.start = self.start.map(whole_millis).transpose()?;
-        if let (Some(start), Some(end)) = (self.start, self.end)
+        if let (Some(start), Some(end)) = (self.start, self.limits().end)
             && end < start
         {
             return Err(Error::invalid_trigger(format!(
@@ -792,7 +827,7 @@ impl Trigger {
                 ));
             }
         }
-        if let (Kind::CalendarInterval(calendar), Some(end)) = (&self.kind, self.end)
+        if let (Kind::CalendarInterval(calendar), Some(end)) = (&self.kind, self.limits().end)
             && let Some(start) = calendar.start_date()
             && end.with_timezone(&calendar.zone().unwrap_or(Tz::UTC)).date_naive() < start
         {

@@ -154,7 +154,7 @@ impl Random {
 
 impl From<Random> for Kind {
     fn from(random: Random) -> Kind {
-        Kind::Random(random)
+        Kind::Random(Box::new(random))
     }
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 
 use super::{
-    And, Cron, CronFields, Date, Days, Kind, Or, Trigger,
+    And, Cron, CronFields, Date, Days, Kind, Limits, Or, Trigger,
     cron::one_line,
     days::{DayFilter, Said},
     rfc3339, words,
@@ -76,12 +76,13 @@ impl fmt::Display for Trigger {
         if let Some(fold) = rules.fold {
             write!(f, "; fold {}", FOLDS.name(fold))?;
         }
-        for (name, bound) in [("starting", self.start), ("until", self.end), ("last", self.last)] {
+        let Limits { end, times, last, days } = self.limits();
+        for (name, bound) in [("starting", self.start), ("until", *end), ("last", *last)] {
             if let Some(bound) = bound {
                 write!(f, "; {name} {}", rfc3339(bound))?;
             }
         }
-        if let Some(days) = self.days() {
+        if let Some(days) = days {
             for (name, days) in [("only", days.only()), ("except", days.except())] {
                 if let Some(days) = days {
                     write!(f, "; {name} {}", days.words().collect::<Vec<_>>().join(", "))?;
@@ -91,7 +92,7 @@ impl fmt::Display for Trigger {
                 write!(f, "; days in {zone}")?;
             }
         }
-        match self.times {
+        match times {
             Some(times) => write!(f, "; {times} times"),
             None => Ok(()),
         }
@@ -161,7 +162,8 @@ impl FromStr for Trigger {
 fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
     let mut clauses = split(text, ";").into_iter().map(str::trim);
     let kind = kind(clauses.next().unwrap_or_default(), depth)?;
-    let mut trigger = Trigger { kind, start: None, end: None, times: None, last: None, days: None };
+    let mut trigger = Trigger::new(kind, None, Limits::default());
+    let mut limits = Limits::default();
     let (mut said, mut day_zone) = (Said::default(), None);
     for clause in clauses.filter(|clause| !clause.is_empty()) {
         let days = |text| {
@@ -179,11 +181,11 @@ fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
                 let zone = text.trim().strip_prefix("in ").unwrap_or_default();
                 day_zone = Some(zone.into_time_zone()?);
             }
-            _ => trigger = trigger.with_clause(clause)?,
+            _ => trigger.read_clause(clause, &mut limits)?,
         }
     }
-    trigger.days = DayFilter::new(said, day_zone)?;
-    trigger.validated()
+    limits.days = DayFilter::new(said, day_zone)?;
+    trigger.with_limits(limits).validated()
 }
 
 /// The parts of a text between separators that are in no brackets.
@@ -313,7 +315,7 @@ impl Kind {
 }
 
 impl Trigger {
-    fn with_clause(mut self, clause: &str) -> Result<Trigger, Error> {
+    fn read_clause(&mut self, clause: &str, limits: &mut Limits) -> Result<(), Error> {
         let misplaced = |kind: &Kind, what: &str| {
             Err(Error::invalid_trigger(format!(
                 "`{}` does not go with `{kind}`: it is for {what}",
@@ -324,10 +326,10 @@ impl Trigger {
         let value = value.trim();
         match (name, &mut self.kind) {
             ("starting", _) => self.start = Some(instant(value, clause)?),
-            ("until", _) => self.end = Some(instant(value, clause)?),
-            ("last", _) => self.last = Some(instant(value, clause)?),
+            ("until", _) => limits.end = Some(instant(value, clause)?),
+            ("last", _) => limits.last = Some(instant(value, clause)?),
             (times, _) if value == "times" => {
-                self.times = Some(times.parse().map_err(|_| {
+                limits.times = Some(times.parse().map_err(|_| {
                     Error::invalid_trigger(format!(
                         "`{}` does not say how many times: write a number from 1 on",
                         one_line(clause)
@@ -364,7 +366,7 @@ impl Trigger {
                         one_line(clause)
                     ))
                 })?;
-                *random = random.with_seed(seed);
+                **random = random.with_seed(seed);
             }
             ("seed", kind) => return misplaced(kind, "random periods"),
             ("gap" | "fold", kind) => {
@@ -383,7 +385,7 @@ impl Trigger {
                 )));
             }
         }
-        Ok(self)
+        Ok(())
     }
 
     /// What the trigger says, in English.
@@ -453,7 +455,7 @@ impl Trigger {
         if let Some(end) = self.end() {
             text += &format!(", until {}", rfc3339(end));
         }
-        if let Some(times) = self.times {
+        if let Some(times) = self.limits().times {
             text += &format!(", {times} times");
         }
         text

@@ -328,8 +328,9 @@ proptest! {
         now in 0_i64..4_000_000_000, step in prop::option::of(-100_000_i64..100_000),
     ) {
         let mut first: Trigger = text.parse().map_err(|error| TestCaseError::fail(format!("{error}")))?;
-        first.times = times.and_then(NonZeroU64::new);
-        first.end = end.and_then(|end| DateTime::from_timestamp(end, 0));
+        let times = times.and_then(NonZeroU64::new);
+        let end = end.and_then(|end| DateTime::from_timestamp(end, 0));
+        first = first.clone().with_limits(Limits { times, end, ..first.limits().clone() });
         let now = DateTime::from_timestamp(now, 0).unwrap();
         // Counting `times` of a combination may take too long.
         let Ok(mut anchored) = first.anchored(now, Tz::Asia__Tokyo) else { return Ok(()) };
