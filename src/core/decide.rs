@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
+    error::Error,
     job::{Coalesce, FireTimes, JobOptions, Outcome, SkipReason},
     trigger::Trigger,
 };
@@ -48,6 +49,9 @@ pub(super) struct Plan {
     /// The last fire time of them all.
     pub(super) last: DateTime<Utc>,
 }
+
+/// The next fire time, if there is one and the trigger could say.
+type NextFire = Result<Option<DateTime<Utc>>, Error>;
 
 impl Schedule<'_> {
     /// When a fire time is due: its jitter later, but before the next fire time.
@@ -115,8 +119,26 @@ impl Schedule<'_> {
         })
     }
 
-    /// Coalesces the fire times due at `now`, of which `next` is the earliest.
-    pub(super) fn plan(&self, next: Due, now: DateTime<Utc>) -> Plan {
+    /// Coalesces the fire times due at `now`, of which `next` is the earliest; says which fire time
+    /// follows them.
+    pub(super) fn plan(&self, next: Due, now: DateTime<Utc>) -> (Plan, NextFire) {
+        let after = self.trigger.next_after(next.fire_time);
+        match after {
+            Ok(Some(second)) if second <= now => {
+                let plan = self.plan_several(next, now);
+                let after = self.trigger.next_after(plan.last);
+                (plan, after)
+            }
+            // Nearly always there is but one, and then one search will do.
+            after => {
+                let last = next.fire_time;
+                let run = Some((next, VecDeque::new()));
+                (Plan { missed: None, coalesced: None, run, last }, after)
+            }
+        }
+    }
+
+    fn plan_several(&self, next: Due, now: DateTime<Utc>) -> Plan {
         let first = next.fire_time;
         let last = self.last_due(first, now);
         // Options may have changed since the earliest was found to be due when it is.

@@ -10,6 +10,7 @@ use super::{
     semaphore::Permit,
 };
 use crate::{
+    error::Error,
     event::{EventKind, What},
     job::{End, FireTimes, Outcome, Run, RunId, SkipReason},
     trigger::Kind,
@@ -69,7 +70,12 @@ impl<P: Payload> Core<P> {
         };
         let kind = kind_of(&record.outcome);
         self.log.emit(&mut self.out, now, kind, || fate_of(record.clone()));
-        self.out.reports.push((job.payload.clone(), record));
+        if self.closed || job.payload.wants_runs() {
+            self.out.reports.push((job.payload.clone(), record));
+        } else if let Outcome::Failed(_) = record.outcome {
+            // The error is the user's.
+            self.out.ignored.push(record.outcome);
+        }
         match going.backlog.pop_front() {
             Some(due) if self.paused => {
                 going.backlog.push_front(due);
@@ -126,7 +132,7 @@ impl<P: Payload> Core<P> {
             self.mark(slot);
             return 0;
         }
-        let plan = self.schedule(slot).plan(next, now);
+        let (plan, after) = self.schedule(slot).plan(next, now);
         let job = &self.jobs[slot];
         let stretches = [plan.missed, plan.coalesced.map(|(stretch, _)| stretch)];
         let counted = match job.trigger.kind() {
@@ -136,16 +142,16 @@ impl<P: Payload> Core<P> {
         if job.once {
             self.set_next(slot, None);
         } else {
-            self.advance(slot, plan.last, now);
+            self.go_on(slot, after, now);
         }
         self.submit(slot, plan, now);
         self.end_if_over(slot, now);
         counted
     }
 
-    /// Goes on to the fire time after `last`.
-    pub(super) fn advance(&mut self, slot: u32, last: DateTime<Utc>, now: DateTime<Utc>) {
-        match self.jobs[slot].trigger.next_after(last) {
+    /// Goes on to the next fire time, if there is one and the trigger could say.
+    fn go_on(&mut self, slot: u32, next: Result<Option<DateTime<Utc>>, Error>, now: DateTime<Utc>) {
+        match next {
             Ok(next) => self.set_next(slot, next),
             Err(error) => {
                 self.set_next(slot, None);
@@ -279,7 +285,8 @@ impl<P: Payload> Core<P> {
         let passed = job.next.and_then(|next| self.schedule(slot).passed(next.fire_time, last));
         if let Some(fire_times) = passed {
             self.skip(slot, fire_times, reason, now);
-            self.advance(slot, fire_times.last, now);
+            let next = self.jobs[slot].trigger.next_after(fire_times.last);
+            self.go_on(slot, next, now);
         }
     }
 

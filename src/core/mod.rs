@@ -40,6 +40,9 @@ pub(crate) trait Payload: Clone {
     /// Calls off all runs that have not started, or admits them again. A run looks at this when it
     /// would start.
     fn set_standing(&self, standing: Option<SkipReason>);
+
+    /// Whether the job's runs are to be reported.
+    fn wants_runs(&self) -> bool;
 }
 
 /// One incarnation of a job.

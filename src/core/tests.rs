@@ -23,6 +23,10 @@ impl Payload for Standing {
     fn set_standing(&self, standing: Option<SkipReason>) {
         self.0.set(standing);
     }
+
+    fn wants_runs(&self) -> bool {
+        true
+    }
 }
 
 /// A trigger of a job, and since when and until when it was the job's.

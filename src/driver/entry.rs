@@ -27,7 +27,12 @@ pub(crate) trait Entry: Send + Sync {
     /// Spawns a run of the work.
     fn launch(self: Arc<Self>, run: RunGuard, runtime: &Handle);
 
-    /// Learns how a run ended.
+    /// Whether anybody will look at a run of the job.
+    fn wants_runs(&self) -> bool {
+        self.state().tied.load(Ordering::SeqCst)
+    }
+
+    /// Learns how a run ended, if it wants runs.
     fn conclude(&self, outcome: &Outcome) {
         let _ = outcome;
     }
@@ -37,6 +42,10 @@ pub(crate) trait Entry: Send + Sync {
 }
 
 impl Payload for Arc<dyn Entry> {
+    fn wants_runs(&self) -> bool {
+        (**self).wants_runs()
+    }
+
     fn set_standing(&self, standing: Option<SkipReason>) {
         let code = standing.map_or(0, |reason| match reason {
             SkipReason::Paused => 1,

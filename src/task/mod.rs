@@ -291,6 +291,10 @@ where
         }));
     }
 
+    fn wants_runs(&self) -> bool {
+        true
+    }
+
     fn conclude(&self, outcome: &Outcome) {
         let error = match outcome {
             Outcome::Succeeded => return,

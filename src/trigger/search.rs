@@ -1,8 +1,8 @@
 //! Searches that are bounded: a budget, the leapfrog among schedules, and grids by arithmetic.
 
-use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::add_millis;
+use super::{add_millis, floor_millis};
 use crate::error::Error;
 
 /// What a search may still spend. A unit is some 25 ns of work.
@@ -85,7 +85,7 @@ pub(super) fn leapfrog(
 
 /// The first whole millisecond strictly later than `t`.
 pub(super) fn just_after(t: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    add_millis(t.trunc_subsecs(3), 1)
+    add_millis(floor_millis(t), 1)
 }
 
 /// The whole millisecond before a whole millisecond.
