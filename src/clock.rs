@@ -80,9 +80,9 @@ impl Clock {
     /// Whether the wall clock can step unannounced, so that somebody must look.
     pub(crate) fn must_be_watched(&self) -> bool {
         match self {
-            Clock::System(clock) => !clock.follows_tokio(),
+            Clock::System(_) => !tokio_is_paused(),
             #[cfg(feature = "testing")]
-            Clock::Manual(clock) => clock.is_running(),
+            Clock::Manual(_) => false,
         }
     }
 
@@ -118,6 +118,14 @@ impl Clock {
     }
 }
 
+/// Whether Tokio's clock is not the system's: it is read between two readings of that, so it lies
+/// between them unless it was paused.
+pub(crate) fn tokio_is_paused() -> bool {
+    let before = std::time::Instant::now();
+    let tokio = Instant::now().into_std();
+    !(before..=std::time::Instant::now()).contains(&tokio)
+}
+
 /// The system's wall clock, or Tokio's where that has left real time (`start_paused`, `pause`).
 #[derive(Debug)]
 pub(crate) struct SystemClock {
@@ -134,14 +142,6 @@ impl SystemClock {
         let clock = SystemClock { origin, was_paused: AtomicBool::new(false) };
         clock.read();
         clock
-    }
-
-    /// Whether Tokio's clock is not the system's: it is read between two readings of that, so it
-    /// lies between them unless it was paused.
-    fn follows_tokio(&self) -> bool {
-        let before = std::time::Instant::now();
-        let tokio = Instant::now().into_std();
-        !(before..=std::time::Instant::now()).contains(&tokio)
     }
 
     fn now(&self) -> DateTime<Utc> {

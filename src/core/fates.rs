@@ -1,6 +1,6 @@
 //! How fire times meet their fates: waking, starting, skipping, and the end of runs and jobs.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::HashMap, hash::Hash};
 
 use chrono::{DateTime, Utc};
 
@@ -327,6 +327,7 @@ impl<P: Payload> Core<P> {
         job.retired = true;
         if let Some(id) = job.given_id() {
             self.named.remove(id);
+            shrink(&mut self.named);
         }
         if !matches!(end, End::ShutDown) {
             self.out.retired.push(job.payload.clone());
@@ -373,6 +374,7 @@ impl<P: Payload> Core<P> {
         if !job.retired {
             if let Some(id) = job.given_id() {
                 self.named.remove(id);
+                shrink(&mut self.named);
             }
             self.log.emit(&mut self.out, now, EventKind::JobRemoved, || What::JobRemoved {
                 job: job.id(self.scheduler, slot),
@@ -380,6 +382,13 @@ impl<P: Payload> Core<P> {
             });
         }
         self.out.ended.push(Ended { payload: job.payload, end, trigger: job.trigger });
+    }
+}
+
+/// Gives back what a burst has left, once three quarters of it are free.
+fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > 1024 && map.len() * 4 < map.capacity() {
+        map.shrink_to(map.len() * 2);
     }
 }
 

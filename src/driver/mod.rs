@@ -2,34 +2,31 @@
 //! and runs.
 
 mod entry;
+mod precise;
 mod run;
 mod shared;
+mod timers;
+mod watch;
 
 use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
+    collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration,
 };
 
 use chrono::{DateTime, Utc};
-use futures::{
-    StreamExt as _,
-    future::{Abortable, Aborted},
-    stream::FuturesUnordered,
-};
+use futures::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
 use tokio::{runtime::Handle, time::Instant};
-use tokio_util::time::{DelayQueue, delay_queue};
 
 pub(crate) use self::{
     entry::{EndWait, Entry, EntryState},
     run::RunGuard,
     shared::{Shared, State},
 };
+use self::{
+    precise::Precise,
+    timers::{Timers, Wake},
+};
 use crate::{
-    clock::{LONGEST_WAIT, Moves, Now, StepWatch},
+    clock::{Moves, Now, tokio_is_paused},
     core::{Finish, JobKey, Start},
     job::Outcome,
 };
@@ -38,7 +35,7 @@ use crate::{
 const BATCH: usize = 256;
 
 /// How much room lists keep for the next time: after a burst the rest is given back.
-const KEPT: usize = 1024;
+const KEPT: usize = 256;
 
 /// How long after their grace runs are waited for that were cancelled: dropping takes a moment.
 const LAST_WAIT: Duration = Duration::from_secs(1);
@@ -46,33 +43,19 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 /// A wait that is as good as endless, and still can be added to an instant.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// What a timer is for.
-#[derive(Clone, Copy, Debug)]
-enum Wake {
-    /// The job in this slot may be due.
-    Job(u32),
-    /// Has the wall clock stepped?
-    Clock,
-    /// A shutdown has waited long enough.
-    Shutdown,
-}
-
 /// Fires when a job is cancelled by its token.
 type Cancelled = Abortable<Pin<Box<dyn Future<Output = JobKey> + Send>>>;
 
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     runtime: Handle,
-    timers: DelayQueue<Wake>,
-    timers_since: Instant,
-    /// The timer of each slot that has one.
-    keys: Vec<Option<delay_queue::Key>>,
+    timers: Timers,
     /// Slots that may be due, in the order in which they start.
     due: VecDeque<u32>,
     watches: FuturesUnordered<Cancelled>,
     moves: Moves,
-    watching: bool,
-    shutdown: Option<delay_queue::Key>,
+    /// Whether somebody looks at the clock.
+    watched: bool,
     /// Kept for their capacity.
     dirty: Vec<u32>,
     starts: Vec<Start<Arc<dyn Entry>>>,
@@ -81,17 +64,15 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn spawn(shared: Arc<Shared>, runtime: &Handle) {
         let moves = shared.clock.moves();
+        let precise = if shared.precise { precise() } else { None };
         let driver = Driver {
             shared,
             runtime: runtime.clone(),
-            timers: DelayQueue::new(),
-            timers_since: Instant::now(),
-            keys: Vec::new(),
+            timers: Timers::new(precise),
             due: VecDeque::new(),
             watches: FuturesUnordered::new(),
             moves,
-            watching: false,
-            shutdown: None,
+            watched: false,
             dirty: Vec::new(),
             starts: Vec::new(),
         };
@@ -113,7 +94,7 @@ impl Driver {
             // Every branch is cancel safe: what one of them takes, it hands over in the same poll.
             tokio::select! {
                 () = self.shared.wake.notified() => {}
-                expired = expired(&mut self.timers) => self.expire(expired),
+                expired = self.timers.expired() => self.expire(expired),
                 jobs = cancelled(&mut self.watches) => self.shared.with(|state, now| {
                     for job in jobs {
                         state.core.cancel(job, now);
@@ -159,36 +140,25 @@ impl Driver {
             });
             self.watches.push(Abortable::new(cancelled, watch.until));
         }
-        if self.timers.is_empty() && self.timers_since.elapsed() > LONGEST_WAIT {
-            // A queue that was empty for 795 days panics at the next timer, however near: it counts
-            // from when it last expired one.
-            self.timers = DelayQueue::new();
-            self.timers_since = Instant::now();
-        }
         let now = shared.clock.now_and_instant();
         let mut due_now = Vec::new();
         for (slot, due) in wakes {
             self.arm(slot, due, now, &mut due_now);
         }
         self.enqueue(due_now);
-        self.watch_clock();
-        if let Some(deadline) = shutdown {
-            // An early look does no harm, and too long a wait would panic.
-            let deadline = deadline.min(Instant::now() + LONGEST_WAIT);
-            match &self.shutdown {
-                Some(key) => self.timers.reset_at(key, deadline),
-                None => self.shutdown = Some(self.timers.insert_at(Wake::Shutdown, deadline)),
-            }
+        let coarse = self.timers.is_precise() && tokio_is_paused() && self.timers.be_coarse();
+        if self.timers.give_back() || coarse {
+            self.shared.with(|state, _| state.core.rearm_all());
         }
+        if let Some(deadline) = shutdown {
+            self.timers.set_shutdown(deadline);
+        }
+        self.watch_clock();
         done
     }
 
     /// Sets, moves or removes the timer of a slot, unless its job is due now.
     fn arm(&mut self, slot: u32, due: Option<DateTime<Utc>>, now: Now, due_now: &mut Vec<u32>) {
-        let index = slot as usize;
-        if index >= self.keys.len() {
-            self.keys.resize(index + 1, None);
-        }
         let deadline = match due {
             Some(due) if due <= now.wall => {
                 due_now.push(slot);
@@ -197,19 +167,7 @@ impl Driver {
             Some(due) => self.shared.clock.deadline(due, now, slot.into()),
             None => None,
         };
-        match (deadline, self.keys[index].take()) {
-            (Some(deadline), Some(key)) => {
-                self.timers.reset_at(&key, deadline);
-                self.keys[index] = Some(key);
-            }
-            (Some(deadline), None) => {
-                self.keys[index] = Some(self.timers.insert_at(Wake::Job(slot), deadline));
-            }
-            (None, Some(key)) => {
-                self.timers.remove(&key);
-            }
-            (None, None) => {}
-        }
+        self.timers.set(slot, deadline);
     }
 
     /// Puts jobs that came due together behind those that came due before.
@@ -254,26 +212,18 @@ impl Driver {
         let mut due_now = Vec::new();
         for wake in expired {
             match wake {
-                Wake::Job(slot) => {
-                    self.keys[slot as usize] = None;
-                    due_now.push(slot);
-                }
-                // To look is all it takes: a step is noticed whenever the state is locked.
-                Wake::Clock => self.watching = false,
-                Wake::Shutdown => {
-                    self.shutdown = None;
-                    self.end_patience();
-                }
+                Wake::Job(slot) => due_now.push(slot),
+                Wake::Shutdown => self.end_patience(),
             }
         }
         self.enqueue(due_now);
     }
 
-    /// Looks at the clock again in a while, if that may step and there is anything to be late for.
+    /// Has the clock looked at as long as it may step and there is anything to be late for.
     fn watch_clock(&mut self) {
-        if !self.watching && !self.timers.is_empty() && self.shared.clock.must_be_watched() {
-            self.timers.insert_at(Wake::Clock, Instant::now() + StepWatch::EVERY);
-            self.watching = true;
+        let wanted = !self.timers.is_empty() && self.shared.clock.must_be_watched();
+        if wanted != self.watched {
+            self.watched = watch::watch(&self.shared, wanted);
         }
     }
 
@@ -301,8 +251,18 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        watch::watch(&self.shared, false);
         self.shared.stop();
     }
+}
+
+/// The precise timers, if there can be any.
+fn precise() -> Option<Precise> {
+    let started = Precise::start();
+    if let Err(error) = &started {
+        tracing::warn!(target: "punctual", "no thread for precise timers, so Tokio's are used: {error}");
+    }
+    started.ok()
 }
 
 /// Lets others run.
@@ -322,36 +282,17 @@ async fn step_aside() {
     .await;
 }
 
-/// Everything that has expired; waits until something has.
-async fn expired(timers: &mut DelayQueue<Wake>) -> Vec<Wake> {
-    // An empty queue is ready at once, with `None`: a wake-up will fill it.
-    some_of(|cx| timers.poll_expired(cx).map(|wake| wake.map(delay_queue::Expired::into_inner)))
-        .await
-}
-
 /// The jobs that were cancelled by their tokens; waits until one was.
 async fn cancelled(watches: &mut FuturesUnordered<Cancelled>) -> Vec<JobKey> {
-    // A watch that was aborted belonged to a job that is over.
-    some_of(|cx| {
-        loop {
-            match std::task::ready!(watches.poll_next_unpin(cx)) {
-                Some(Ok(job)) => return Poll::Ready(Some(job)),
-                Some(Err(Aborted)) => {}
-                None => return Poll::Ready(None),
+    poll_fn(|cx| {
+        let mut jobs = Vec::new();
+        while let Poll::Ready(Some(watch)) = watches.poll_next_unpin(cx) {
+            // A watch that was aborted belonged to a job that is over.
+            if let Ok(job) = watch {
+                jobs.push(job);
             }
         }
-    })
-    .await
-}
-
-/// Takes what is ready, all in one poll; waits until something is.
-async fn some_of<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<Option<T>>) -> Vec<T> {
-    poll_fn(|cx| {
-        let mut taken = Vec::new();
-        while let Poll::Ready(Some(item)) = poll(cx) {
-            taken.push(item);
-        }
-        if taken.is_empty() { Poll::Pending } else { Poll::Ready(taken) }
+        if jobs.is_empty() { Poll::Pending } else { Poll::Ready(jobs) }
     })
     .await
 }

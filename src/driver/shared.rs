@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) defaults: Arc<JobOptions>,
     /// How many events, or runs, are kept for a listener that is slow.
     pub(crate) buffer: usize,
+    /// Whether timers are to be more precise than Tokio's.
+    pub(super) precise: bool,
     /// The runtime that the scheduler was made in, or why there is none to use.
     runtime: Result<Handle, Error>,
     /// Cancelled when the driver is done.
@@ -118,6 +120,7 @@ impl Shared {
         zone: Tz,
         defaults: Arc<JobOptions>,
         buffer: usize,
+        precise: bool,
     ) -> Shared {
         Shared {
             state: Mutex::new(State {
@@ -136,6 +139,7 @@ impl Shared {
             zone,
             defaults,
             buffer,
+            precise,
             runtime: runtime(),
             stopped: CancellationToken::new(),
         }
@@ -341,6 +345,9 @@ impl State {
         self.core.finish(run, finish, now);
         if !self.run_tokens.is_empty() {
             self.run_tokens.remove(&run);
+            if self.run_tokens.is_empty() {
+                self.run_tokens.shrink_to(super::KEPT);
+            }
         }
         if let Some(shutdown) = &mut self.shutdown {
             shutdown.callers.retain(|caller| *caller != run);
@@ -381,6 +388,8 @@ impl State {
         }
         let tokens = &self.run_tokens;
         after.cancelled.extend(out.cancels.drain(..).filter_map(|run| tokens.get(&run).cloned()));
+        out.reports.shrink_to(super::KEPT);
+        out.cancels.shrink_to(super::KEPT);
         after.retired = std::mem::take(&mut out.retired);
         after.ended = std::mem::take(&mut out.ended);
         after.dropped = std::mem::take(&mut out.dropped);

@@ -46,6 +46,7 @@ pub struct SchedulerBuilder {
     clock: Option<Clock>,
     paused: bool,
     buffer: usize,
+    precise: bool,
     callbacks: Vec<(EventFilter, Callback)>,
 }
 
@@ -57,6 +58,7 @@ impl SchedulerBuilder {
             clock: None,
             paused: false,
             buffer: 1024,
+            precise: false,
             callbacks: Vec::new(),
         }
     }
@@ -87,6 +89,16 @@ impl SchedulerBuilder {
     /// them wants a filter, or room for them.
     pub fn event_buffer(mut self, events: usize) -> Self {
         self.buffer = events;
+        self
+    }
+
+    /// Starts runs within a fraction of a millisecond, by a thread that waits for the next fire time
+    /// to the microsecond. Default: Tokio's timers, which are up to two milliseconds late.
+    ///
+    /// The thread spins for up to 80 µs before each instant at which something is due: 8 % of a core
+    /// at a thousand such instants a second. It sleeps otherwise. Under paused time it is not used.
+    pub fn precise_timers(mut self) -> Self {
+        self.precise = true;
         self
     }
 
@@ -129,14 +141,14 @@ impl SchedulerBuilder {
 
 /// Starts a scheduler whose options were checked. Without a runtime it says so when it is used.
 pub(super) fn start(builder: SchedulerBuilder) -> Scheduler {
-    let SchedulerBuilder { defaults, zone, clock, paused, buffer, callbacks } = builder;
+    let SchedulerBuilder { defaults, zone, clock, paused, buffer, precise, callbacks } = builder;
     // The hasher's keys are random in each process and differ with every call.
     let number = RandomState::new().build_hasher().finish();
     let defaults = Arc::new(defaults);
     let core = Core::new((number >> 32) as u32, defaults.clone(), paused);
     let zone = zone.unwrap_or(Tz::UTC);
     let clock = clock.unwrap_or_else(|| Clock::System(SystemClock::new()));
-    let shared = Arc::new(Shared::new(core, clock, zone, defaults, buffer));
+    let shared = Arc::new(Shared::new(core, clock, zone, defaults, buffer, precise));
     let scheduler = Scheduler::owned(shared.clone());
     if let Ok(runtime) = shared.runtime() {
         for (filter, callback) in callbacks {

@@ -50,8 +50,7 @@ impl ManualClock {
         ManualClock::with(now, None)
     }
 
-    /// A clock that starts at `now` and runs with Tokio's; it can be moved besides. A step is
-    /// noticed as the system's would be: within a second.
+    /// A clock that starts at `now` and runs with Tokio's; it can be moved besides.
     pub fn running(now: DateTime<Utc>) -> ManualClock {
         ManualClock::with(now, Some(Instant::now()))
     }
@@ -79,10 +78,7 @@ impl ManualClock {
     /// Moves the wall clock alone, forward or back.
     pub fn step(&self, by: TimeDelta) {
         self.turn(by, TimeDelta::zero());
-        // A clock that runs is watched, as the system's is; one that stands says when it moved.
-        if !self.is_running() {
-            self.0.moved.send_replace(());
-        }
+        self.0.moved.send_replace(());
     }
 
     fn turn(&self, wall: TimeDelta, elapsed: TimeDelta) {

@@ -1,0 +1,179 @@
+//! When to look at which job: the only `DelayQueue`, and the key of each job's entry in it.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use tokio::time::Instant;
+use tokio_util::time::{
+    DelayQueue,
+    delay_queue::{Expired, Key},
+};
+
+use super::{KEPT, precise::Precise};
+use crate::clock::LONGEST_WAIT;
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wake {
+    /// The job in this slot may be due.
+    Job(u32),
+    /// A shutdown has waited long enough.
+    Shutdown,
+}
+
+pub(super) struct Timers {
+    queue: DelayQueue<Wake>,
+    /// When the queue was made.
+    since: Instant,
+    keys: Keys,
+    shutdown: Option<Key>,
+    /// Takes over for the last moments, if the scheduler is to be more precise than Tokio.
+    precise: Option<Precise>,
+}
+
+impl Timers {
+    pub(super) fn new(precise: Option<Precise>) -> Timers {
+        Timers {
+            queue: DelayQueue::new(),
+            since: Instant::now(),
+            keys: Keys::default(),
+            shutdown: None,
+            precise,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.precise.as_ref().is_none_or(Precise::is_empty)
+    }
+
+    /// Sets, moves or removes the timer of a job.
+    pub(super) fn set(&mut self, slot: u32, deadline: Option<Instant>) {
+        let deadline = match (deadline, &mut self.precise) {
+            (Some(deadline), Some(precise)) => precise.unless_near(slot, deadline),
+            (deadline, _) => deadline,
+        };
+        match (deadline, self.keys.take(slot)) {
+            (Some(deadline), Some(key)) => {
+                self.queue.reset_at(&key, deadline);
+                self.keys.put(slot, key);
+            }
+            (Some(deadline), None) => {
+                let key = self.insert(Wake::Job(slot), deadline);
+                self.keys.put(slot, key);
+            }
+            (None, Some(key)) => {
+                self.queue.remove(&key);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Sets or moves the timer of a shutdown.
+    pub(super) fn set_shutdown(&mut self, deadline: Instant) {
+        // An early look does no harm, and too long a wait would panic.
+        let deadline = deadline.min(Instant::now() + LONGEST_WAIT);
+        match &self.shutdown {
+            Some(key) => self.queue.reset_at(key, deadline),
+            None => self.shutdown = Some(self.insert(Wake::Shutdown, deadline)),
+        }
+    }
+
+    fn insert(&mut self, wake: Wake, deadline: Instant) -> Key {
+        if self.queue.is_empty() && self.since.elapsed() > LONGEST_WAIT {
+            // A queue that was empty for 795 days panics at the next timer, however near: it counts
+            // from when it last expired one.
+            self.queue = DelayQueue::new();
+            self.since = Instant::now();
+        }
+        self.queue.insert_at(wake, deadline)
+    }
+
+    /// Everything that has expired; waits until something has. Cancel safe: what it takes, it returns
+    /// in the same poll.
+    pub(super) async fn expired(&mut self) -> Vec<Wake> {
+        poll_fn(|cx| {
+            let mut expired = self.take_expired(cx);
+            if let Some(precise) = &mut self.precise {
+                precise.take_reached(cx, &mut expired);
+            }
+            if expired.is_empty() { Poll::Pending } else { Poll::Ready(expired) }
+        })
+        .await
+    }
+
+    fn take_expired(&mut self, cx: &mut Context<'_>) -> Vec<Wake> {
+        let mut expired = Vec::new();
+        // An empty queue is ready at once, with `None`: whoever fills it wakes the driver.
+        while let Poll::Ready(Some(wake)) =
+            self.queue.poll_expired(cx).map(|wake| wake.map(Expired::into_inner))
+        {
+            match wake {
+                Wake::Job(slot) => drop(self.keys.take(slot)),
+                Wake::Shutdown => self.shutdown = None,
+            }
+            expired.push(wake);
+        }
+        expired
+    }
+
+    /// Goes on without precision, if there was any; says whether there was: then all timers are to be
+    /// set again.
+    pub(super) fn be_coarse(&mut self) -> bool {
+        self.precise.take().is_some()
+    }
+
+    pub(super) fn is_precise(&self) -> bool {
+        self.precise.is_some()
+    }
+
+    /// Gives back the room that a burst took, if three quarters of it are free. Says whether it did:
+    /// then all timers are to be set again.
+    pub(super) fn give_back(&mut self) -> bool {
+        // A delay queue can't shrink below its highest key, but few timers are soon set again.
+        let wasteful = self.queue.capacity() > KEPT && self.queue.len() * 4 < self.queue.capacity();
+        if wasteful {
+            *self = Timers::new(self.precise.take());
+        }
+        wasteful
+    }
+}
+
+/// The keys of those slots that have one, in pages that go when they are empty.
+#[derive(Default)]
+struct Keys {
+    pages: Vec<Option<Box<Page>>>,
+}
+
+struct Page {
+    keys: [Option<Key>; PAGE],
+    taken: usize,
+}
+
+const PAGE: usize = 128;
+
+impl Keys {
+    fn put(&mut self, slot: u32, key: Key) {
+        let (page, index) = (slot as usize / PAGE, slot as usize % PAGE);
+        if page >= self.pages.len() {
+            self.pages.resize_with(page + 1, || None);
+        }
+        let page =
+            self.pages[page].get_or_insert_with(|| Box::new(Page { keys: [None; PAGE], taken: 0 }));
+        if page.keys[index].replace(key).is_none() {
+            page.taken += 1;
+        }
+    }
+
+    fn take(&mut self, slot: u32) -> Option<Key> {
+        let (number, index) = (slot as usize / PAGE, slot as usize % PAGE);
+        let page = self.pages.get_mut(number)?.as_mut()?;
+        let key = page.keys[index].take()?;
+        page.taken -= 1;
+        if page.taken == 0 {
+            self.pages[number] = None;
+        }
+        Some(key)
+    }
+}

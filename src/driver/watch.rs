@@ -1,0 +1,67 @@
+//! Who looks at the clock: one thread for all schedulers of the process, once a second.
+//!
+//! A timer of Tokio's would do, at three times the wake-ups: its wheel wakes up to move what it holds
+//! from one level to the next.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread,
+};
+
+use super::shared::Shared;
+use crate::clock::StepWatch;
+
+/// The schedulers whose clock is looked at; the thread is there as long as there are any.
+static WATCHED: Mutex<Watched> = Mutex::new(Watched { schedulers: Vec::new(), running: false });
+
+struct Watched {
+    schedulers: Vec<Weak<Shared>>,
+    running: bool,
+}
+
+/// Has a scheduler's clock looked at, or no longer. Says whether it is.
+pub(super) fn watch(scheduler: &Arc<Shared>, wanted: bool) -> bool {
+    let mut watched = watched();
+    let this = Arc::downgrade(scheduler);
+    watched.schedulers.retain(|other| !other.ptr_eq(&this));
+    if !wanted {
+        return false;
+    }
+    if !watched.running {
+        match thread::Builder::new().name("punctual-clock".into()).spawn(look) {
+            Ok(_) => watched.running = true,
+            Err(error) => {
+                tracing::warn!(target: "punctual", "no thread to watch the clock, trying again: {error}");
+                return false;
+            }
+        }
+    }
+    watched.schedulers.push(this);
+    true
+}
+
+/// What the thread does.
+fn look() {
+    loop {
+        thread::sleep(StepWatch::EVERY);
+        let schedulers: Vec<Arc<Shared>> = {
+            let mut watched = watched();
+            let schedulers: Vec<_> = watched.schedulers.iter().filter_map(Weak::upgrade).collect();
+            watched.running = !schedulers.is_empty();
+            if !watched.running {
+                watched.schedulers.clear();
+                return;
+            }
+            schedulers
+        };
+        for scheduler in schedulers {
+            // To look is all it takes: a step is noticed whenever the state is locked.
+            scheduler.with(|_, _| {});
+        }
+    }
+}
+
+fn watched() -> MutexGuard<'static, Watched> {
+    // Nothing panics while it holds the lock.
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
