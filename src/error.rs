@@ -16,6 +16,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// | [`never_fires`](Error::never_fires) | the trigger has no fire time left |
 /// | [`is_search_exhausted`](Error::is_search_exhausted) | the search for a fire time ran out of its budget, so there may be one or none |
 /// | [`is_invalid_option`](Error::is_invalid_option) | an option or an id is out of its range |
+/// | [`is_invalid_task`](Error::is_invalid_task) | a task is not registered, two have one name, or arguments don't fit |
 /// | [`is_duplicate_id`](Error::is_duplicate_id) | the id is taken |
 /// | [`is_unknown_job`](Error::is_unknown_job) | there is no job of this id |
 /// | [`is_gone`](Error::is_gone) | the handle's job has ended, was removed or replaced |
@@ -23,6 +24,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// | [`is_shut_down`](Error::is_shut_down) | the scheduler has shut down |
 /// | [`is_no_runtime`](Error::is_no_runtime) | the scheduler was made outside a Tokio runtime, or in one without timers |
 /// | [`is_missed`](Error::is_missed) | the one run came too late for its grace time |
+/// | [`is_timed_out`](Error::is_timed_out) | the one run took longer than its timeout |
 /// | [`is_cancelled`](Error::is_cancelled) | the one run was cancelled or its job removed |
 /// | [`is_panic`](Error::is_panic) | the one run panicked |
 /// | [`is_failed`](Error::is_failed) | the one run returned an error, which is the [`source`](std::error::Error::source) |
@@ -41,6 +43,7 @@ enum Kind {
     NeverFires,
     SearchExhausted,
     InvalidOption,
+    InvalidTask,
     DuplicateId,
     UnknownJob,
     Gone,
@@ -48,6 +51,7 @@ enum Kind {
     ShutDown,
     NoRuntime,
     Missed,
+    TimedOut,
     Cancelled,
     Panicked,
     Failed,
@@ -82,6 +86,8 @@ kinds! {
     is_search_exhausted, search_exhausted => SearchExhausted;
     /// An option or an id is out of its range.
     is_invalid_option, invalid_option => InvalidOption;
+    /// A task is not registered, two have the same name, or arguments do not fit the type.
+    is_invalid_task, invalid_task => InvalidTask;
     /// The id belongs to another job.
     is_duplicate_id, duplicate_id => DuplicateId;
     /// There is no job of this id.
@@ -96,6 +102,8 @@ kinds! {
     is_no_runtime, no_runtime => NoRuntime;
     /// The one run of the job was later than its grace time.
     is_missed, missed => Missed;
+    /// The one run of the job took longer than its timeout.
+    is_timed_out, timed_out => TimedOut;
     /// The one run of the job was cancelled, or its job removed before it started.
     is_cancelled, cancelled => Cancelled;
     /// The one run of the job panicked.

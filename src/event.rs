@@ -1,6 +1,6 @@
 //! What happened: the events of a scheduler and the filter of those who listen.
 
-use std::fmt;
+use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -27,7 +27,8 @@ macro_rules! events {
         /// What happened, with its particulars.
         ///
         #[doc = "The kinds are those of [`EventKind`]; every fire time is covered by exactly one of"]
-        #[doc = "[`Executed`](What::Executed), [`Failed`](What::Failed), [`Cancelled`](What::Cancelled),"]
+        #[doc = "[`Executed`](What::Executed), [`Failed`](What::Failed), [`TimedOut`](What::TimedOut),"]
+        #[doc = "[`Cancelled`](What::Cancelled),"]
         #[doc = "[`Missed`](What::Missed), [`Skipped`](What::Skipped), [`Coalesced`](What::Coalesced) and"]
         #[doc = "[`Abandoned`](What::Abandoned)."]
         #[derive(Clone, Debug)]
@@ -112,6 +113,16 @@ events! {
         /// How many there were.
         count: usize,
     },
+    /// An executor was added.
+    ExecutorAdded {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// An executor was removed.
+    ExecutorRemoved {
+        /// Its name.
+        name: Arc<str>,
+    },
     /// A job's trigger could not say when to fire next, and the job is over.
     TriggerFailed {
         /// The job's id.
@@ -134,8 +145,17 @@ events! {
     Executed(Run),
     /// A run ended and its work returned an error or panicked.
     Failed(Run),
+    /// A run took longer than its job's timeout.
+    TimedOut(Run),
     /// A run was cancelled and dropped before its work returned.
     Cancelled(Run),
+    /// An attempt failed, and the work will be called again: the run goes on.
+    Retrying {
+        /// The run as it stood at the end of the attempt.
+        run: Run,
+        /// How long until the next attempt.
+        delay: Duration,
+    },
     /// Fire times whose run could not start within the misfire grace time.
     Missed {
         /// The job's id.
@@ -184,6 +204,8 @@ impl What {
             | What::ShutDown
             | What::ClockStepped { .. }
             | What::AllJobsRemoved { .. }
+            | What::ExecutorAdded { .. }
+            | What::ExecutorRemoved { .. }
             | What::Lagged { .. } => None,
             What::JobAdded { job, .. }
             | What::JobModified { job, .. }
@@ -197,7 +219,9 @@ impl What {
             | What::Coalesced { job, .. } => Some(job),
             What::Executed(run)
             | What::Failed(run)
+            | What::TimedOut(run)
             | What::Cancelled(run)
+            | What::Retrying { run, .. }
             | What::Abandoned(run) => Some(&run.job),
         }
     }
@@ -228,6 +252,7 @@ impl fmt::Display for Event {
             }
             What::Executed(run)
             | What::Failed(run)
+            | What::TimedOut(run)
             | What::Cancelled(run)
             | What::Abandoned(run) => write!(
                 f,
@@ -238,6 +263,15 @@ impl fmt::Display for Event {
                 run.took,
                 run.outcome
             ),
+            What::Retrying { run, delay } => write!(
+                f,
+                " run {} for {}, attempt {} {}, again in {delay:?}",
+                run.id,
+                rfc3339(run.fire_time),
+                run.attempt,
+                run.outcome
+            ),
+            What::ExecutorAdded { name } | What::ExecutorRemoved { name } => write!(f, " {name}"),
             What::Missed { fire_times, .. } => stretch(f, fire_times),
             What::Skipped { fire_times, reason, .. } => {
                 stretch(f, fire_times)?;

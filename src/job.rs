@@ -3,9 +3,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
-    error::Error,
+    error::{BoxError, Error},
+    retry::Retry,
+    scheduler::JobHandle,
     trigger::{Trigger, rfc3339},
 };
 
@@ -102,9 +105,29 @@ impl From<&String> for JobId {
     }
 }
 
+impl From<&JobHandle> for JobId {
+    fn from(job: &JobHandle) -> JobId {
+        job.id().clone()
+    }
+}
+
 impl From<&JobId> for JobId {
     fn from(id: &JobId) -> JobId {
         id.clone()
+    }
+}
+
+impl Serialize for JobId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for JobId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JobId, D::Error> {
+        let id = JobId::from(String::deserialize(deserializer)?);
+        id.validate().map_err(serde::de::Error::custom)?;
+        Ok(id)
     }
 }
 
@@ -175,6 +198,11 @@ pub enum Overlap {
     /// It is skipped.
     #[default]
     Skip,
+    /// It waits in line for a run to end, unless so many wait already: then it is skipped.
+    Queue(u32),
+    /// The oldest run is asked to stop, and this one starts as soon as that has ended. A newer fire
+    /// time takes the place of one that still waits.
+    CancelPrevious,
 }
 
 /// What adding a job does when its id is taken.
@@ -191,7 +219,7 @@ pub enum OnConflict {
 }
 
 /// Everything about a job but its trigger and its work.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct JobOptions {
     pub(crate) misfire_grace_time: Option<Duration>,
     pub(crate) coalesce: Coalesce,
@@ -201,6 +229,19 @@ pub(crate) struct JobOptions {
     pub(crate) jitter: Duration,
     pub(crate) priority: i32,
     pub(crate) cancel_grace: Duration,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retry: Option<Retry>,
+    /// None is the default of the kind of work.
+    pub(crate) executor: Option<Arc<str>>,
+    pub(crate) group: Option<Group>,
+    pub(crate) history: u32,
+}
+
+/// Runs of several jobs that share a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) name: Arc<str>,
+    pub(crate) limit: u32,
 }
 
 impl Default for JobOptions {
@@ -214,6 +255,11 @@ impl Default for JobOptions {
             jitter: Duration::ZERO,
             priority: 0,
             cancel_grace: Duration::from_secs(5),
+            timeout: None,
+            retry: None,
+            executor: None,
+            group: None,
+            history: 4,
         }
     }
 }
@@ -221,6 +267,7 @@ impl Default for JobOptions {
 impl JobOptions {
     const MAX_CATCH_UP: u32 = 10_000;
     const MAX_JITTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+    const MAX_HISTORY: u32 = 1000;
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let zero = |what| {
@@ -247,7 +294,32 @@ impl JobOptions {
                 self.jitter
             )));
         }
-        Ok(())
+        if self.overlap == Overlap::Queue(0) {
+            return Err(Error::invalid_option(
+                "Overlap::Queue(0) has no room for any fire time: use 1 or more, or `Overlap::Skip`",
+            ));
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            return Err(Error::invalid_option(
+                "a timeout of zero would end every run before it begins: use a longer one, or none",
+            ));
+        }
+        if let Some(group) = &self.group
+            && group.limit == 0
+        {
+            return Err(Error::invalid_option(format!(
+                "group `{}` with a limit of 0 would never let its jobs run: use 1 or more",
+                group.name
+            )));
+        }
+        if self.history > JobOptions::MAX_HISTORY {
+            return Err(Error::invalid_option(format!(
+                "history({}) keeps more than {} runs of a job: keep fewer, and listen to events for the rest",
+                self.history,
+                JobOptions::MAX_HISTORY
+            )));
+        }
+        self.retry.as_ref().map_or(Ok(()), Retry::validate)
     }
 }
 
@@ -312,6 +384,48 @@ macro_rules! option_setters {
             self.$options().cancel_grace = grace;
             self
         }
+
+        /// Sets how long the work of a run may take, each attempt anew: then it is dropped, and the
+        /// run ends as *timed out*. Default: no limit.
+        ///
+        /// Work that blocks can't be dropped: it sees that it is cancelled, and its run ends when it
+        /// returns.
+        pub fn timeout(mut self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
+            self.$options().timeout = timeout.into();
+            self
+        }
+
+        /// Runs the work again when a run failed, panicked or timed out; see
+        /// [`Retry`](crate::Retry). Default: not.
+        pub fn retry(mut self, retry: impl Into<Option<crate::Retry>>) -> Self {
+            self.$options().retry = retry.into();
+            self
+        }
+
+        /// Names the executor that the runs go to. Default: `default` for async work, `blocking` for
+        /// work that blocks.
+        pub fn executor(mut self, name: impl Into<std::sync::Arc<str>>) -> Self {
+            self.$options().executor = Some(name.into());
+            self
+        }
+
+        /// Lets at most `limit` runs be going at once of all jobs of this group, at least 1. A run
+        /// that finds no room waits, in order of fire time, then priority; if it waits too long
+        /// for its misfire grace time, it is missed. Default: no group.
+        ///
+        /// The limit is the group's: jobs that name another for the same group are in error.
+        pub fn group(mut self, name: impl Into<std::sync::Arc<str>>, limit: u32) -> Self {
+            self.$options().group = Some(crate::job::Group { name: name.into(), limit });
+            self
+        }
+
+        /// Sets how many of the job's last runs are kept, for
+        /// [`Job::history`](crate::Job::history). Default: 4, at most 1000; a run takes about 150
+        /// bytes.
+        pub fn history(mut self, runs: u32) -> Self {
+            self.$options().history = runs;
+            self
+        }
     };
 }
 pub(crate) use option_setters;
@@ -352,7 +466,9 @@ impl FireTimes {
 pub enum SkipReason {
     /// `max_instances` runs of the job were going.
     MaxInstances,
-    /// The job was given another trigger.
+    /// As many fire times of the job waited as [`Overlap::Queue`] lets wait.
+    QueueFull,
+    /// The job was given another trigger, or a newer fire time took the place of this one.
     Superseded,
     /// The job was paused.
     Paused,
@@ -366,6 +482,7 @@ impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             SkipReason::MaxInstances => "max instances",
+            SkipReason::QueueFull => "queue full",
             SkipReason::Superseded => "superseded",
             SkipReason::Paused => "paused",
             SkipReason::Removed => "removed",
@@ -384,6 +501,8 @@ pub enum Outcome {
     Failed(Arc<dyn std::error::Error + Send + Sync>),
     /// The work panicked with this message.
     Panicked(Arc<str>),
+    /// The work took longer than the job's timeout, and was dropped.
+    TimedOut,
     /// The run was cancelled and dropped before its work returned.
     Cancelled,
     /// The run could not start within the misfire grace time; its work was not called.
@@ -399,6 +518,21 @@ impl Outcome {
     pub fn is_success(&self) -> bool {
         matches!(self, Outcome::Succeeded)
     }
+
+    /// Whether the work returned an error, panicked or took too long.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::TimedOut)
+    }
+
+    /// A failure of which only the text is known.
+    pub(crate) fn said(text: &str) -> Outcome {
+        Outcome::Failed(Arc::from(BoxError::from(text)))
+    }
+
+    /// Whether the work was called at all.
+    pub(crate) fn has_run(&self) -> bool {
+        !matches!(self, Outcome::Missed | Outcome::Skipped(_))
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -407,6 +541,7 @@ impl fmt::Display for Outcome {
             Outcome::Succeeded => f.write_str("succeeded"),
             Outcome::Failed(error) => write!(f, "failed: {error}"),
             Outcome::Panicked(message) => write!(f, "panicked: {message}"),
+            Outcome::TimedOut => f.write_str("timed out"),
             Outcome::Cancelled => f.write_str("cancelled"),
             Outcome::Missed => f.write_str("missed"),
             Outcome::Skipped(reason) => write!(f, "skipped: {reason}"),
@@ -432,9 +567,12 @@ pub struct Run {
     pub coalesced: u64,
     /// Whether `run_now` asked for it.
     pub on_request: bool,
-    /// When the work was called, if it was.
+    /// How often the work was called for it, or was to be: from 1, more only with a
+    /// [`Retry`](crate::Retry).
+    pub attempt: u32,
+    /// When the work was called, if it was; the last time.
     pub started_at: Option<DateTime<Utc>>,
-    /// How long the work took, in elapsed time; zero if it was not called.
+    /// How long the work took then, in elapsed time; zero if it was not called.
     pub took: Duration,
     /// When the run ended.
     pub ended_at: DateTime<Utc>,

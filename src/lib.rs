@@ -83,7 +83,9 @@ mod event;
 mod executor;
 mod feed;
 mod job;
+mod metrics;
 mod panic;
+mod retry;
 mod scheduler;
 mod task;
 #[cfg(feature = "testing")]
@@ -98,15 +100,21 @@ pub use tokio_util::sync::CancellationToken;
 pub use self::{
     error::{BoxError, Error},
     event::{Event, EventFilter, EventKind, What},
+    executor::{AsyncExecutor, BlockingPool, Executor},
     job::{
         Coalesce, End, FireTimes, JobId, JobInfo, OnConflict, Outcome, Overlap, Run, RunId,
         SkipReason,
     },
+    metrics::{Lateness, Metrics},
+    retry::Retry,
     scheduler::{
         Add, AddFuture, Events, Job, JobHandle, JobSettings, Jobs, OnceHandle, Runs, Scheduler,
         SchedulerBuilder, Shutdown, ShutdownReport,
     },
-    task::{Context, OnceWork, Plain, Ready, WithContext, Work, WorkOutput},
+    task::{
+        Blocking, BlockingWork, ByName, Context, NamedTask, OnceWork, Plain, Preceding, Ready,
+        Task, WithContext, Work, WorkOutput, blocking, named_task,
+    },
 };
 
 /// The README's example compiles.

@@ -47,6 +47,8 @@ async fn a_life_in_events() {
         kinds,
         [
             Started,
+            ExecutorAdded,
+            ExecutorAdded,
             JobAdded,
             Submitted,
             Failed,

@@ -79,7 +79,7 @@ async fn a_date_that_passed_while_its_job_was_paused_is_still_due() {
     let log = Log::new();
     let job = scheduler.add(after(SECOND), log.work()).paused().await.unwrap();
     sleep(5 * SECOND).await;
-    assert_eq!(log.take(), []);
+    assert!(log.take().is_empty());
     job.resume().await.unwrap();
     assert!(matches!(job.await, End::Completed));
     assert_eq!(log.take(), [5]);
@@ -100,14 +100,14 @@ async fn pausing_the_scheduler_keeps_fire_times_for_coalesce_and_grace() {
     };
     half().await;
     sleep(4 * SECOND).await;
-    assert_eq!(latest.take(), [], "a scheduler that starts paused fires nothing");
+    assert!(latest.take().is_empty(), "a scheduler that starts paused fires nothing");
     scheduler.job("nobody");
     scheduler.resume().await.unwrap();
     half().await;
     half().await;
     assert_eq!(latest.take(), [4, 5], "one run for four fire times, then on the grid again");
     assert_eq!(all.take(), [4, 4, 4, 4, 5]);
-    assert_eq!(strict.take(), [], "later than its grace");
+    assert!(strict.take().is_empty(), "later than its grace");
     drop(scheduler);
     let runs: Vec<Run> = runs.collect().await;
     assert_eq!(runs[0].coalesced, 3);
@@ -133,7 +133,7 @@ async fn a_far_wake_up_gives_way_to_a_near_one_and_back() {
     job.reschedule(after(SECOND)).await.unwrap();
     job.reschedule(after(2000 * SECOND)).await.unwrap();
     sleep(1500 * SECOND).await;
-    assert_eq!(log.take(), []);
+    assert!(log.take().is_empty());
     job.reschedule(after(SECOND)).await.unwrap();
     sleep(2 * SECOND).await;
     assert_eq!(log.take(), [1501]);

@@ -1,18 +1,21 @@
-//! How fire times meet their fates: waking, starting, skipping, and the end of runs and jobs.
+//! How fire times meet their fates: waking, skipping, and the end of jobs.
 
-use std::{cmp::Reverse, collections::HashMap, hash::Hash};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+};
 
 use chrono::{DateTime, Utc};
 
 use super::{
-    Core, Ended, Finish, Going, Payload, RunKey, Start, Submission,
+    Core, Ended, Job, Payload, Submission,
     decide::{Due, Plan},
-    semaphore::Permit,
 };
 use crate::{
     error::Error,
     event::{EventKind, What},
-    job::{End, FireTimes, Outcome, Run, RunId, SkipReason},
+    job::{End, FireTimes, JobId, SkipReason},
     trigger::Kind,
 };
 
@@ -45,53 +48,6 @@ impl<P: Payload> Core<P> {
         woken
     }
 
-    /// A run has ended. Whoever was declared abandoned has nothing to say any more.
-    pub(crate) fn finish(&mut self, key: RunKey, finish: Finish, now: DateTime<Utc>) {
-        let Finish { started_at, ended_at, took, late_by, outcome } = finish;
-        let known = self.runs.get(key.slot).is_some_and(|run| run.id == key.id);
-        let Some(mut going) = known.then(|| self.runs.remove(key.slot)).flatten() else {
-            self.out.ignored.push(outcome);
-            return;
-        };
-        let slot = going.job;
-        self.unlink(&going);
-        let job = &mut self.jobs[slot];
-        let record = Run {
-            job: job.id(self.scheduler, slot),
-            id: going.id,
-            fire_time: going.fire_time,
-            late_by,
-            coalesced: going.coalesced,
-            on_request: going.on_request,
-            started_at,
-            took,
-            ended_at,
-            outcome,
-        };
-        let kind = kind_of(&record.outcome);
-        self.log.emit(&mut self.out, now, kind, || fate_of(record.clone()));
-        if self.closed || job.payload.wants_runs() {
-            self.out.reports.push((job.payload.clone(), record));
-        } else if let Outcome::Failed(_) = record.outcome {
-            // The error is the user's.
-            self.out.ignored.push(record.outcome);
-        }
-        match going.backlog.pop_front() {
-            Some(due) if self.paused => {
-                going.backlog.push_front(due);
-                job.extras().parked.push((going.permit, going.backlog));
-                self.held.insert(slot);
-            }
-            Some(due) => {
-                let backlog = going.backlog;
-                let next = Submission { due, coalesced: 0, on_request: false, backlog };
-                self.start(slot, going.permit, next, now);
-            }
-            None => job.semaphore.release(going.permit),
-        }
-        self.end_if_over(slot, now);
-    }
-
     /// Sets the next fire time.
     pub(super) fn set_next(&mut self, slot: u32, next: Option<DateTime<Utc>>) {
         let next = next.map(|next| self.schedule(slot).due(next));
@@ -112,20 +68,19 @@ impl<P: Payload> Core<P> {
     pub(super) fn unpark(&mut self, slot: u32, now: DateTime<Utc>) {
         for (permit, mut backlog) in self.jobs[slot].take_parked() {
             if let Some(due) = backlog.pop_front() {
-                let next = Submission { due, coalesced: 0, on_request: false, backlog };
-                self.start(slot, permit, next, now);
+                self.begin(slot, permit, Submission { backlog, ..Submission::of(due) }, now);
             }
         }
     }
 
     /// Looks at one job that may be due. Returns how many fire times had to be counted.
     pub(super) fn wake_one(&mut self, slot: u32, now: DateTime<Utc>) -> u64 {
+        self.retry_due(slot, now);
         let job = &mut self.jobs[slot];
-        let Some(next) = job.awaited() else { return 0 };
-        if next.at > now {
+        let Some(next) = job.awaited().filter(|next| next.at <= now) else {
             self.mark(slot);
             return 0;
-        }
+        };
         if self.paused {
             job.held = true;
             self.held.insert(slot);
@@ -144,7 +99,7 @@ impl<P: Payload> Core<P> {
         } else {
             self.go_on(slot, after, now);
         }
-        self.submit(slot, plan, now);
+        self.carry_out(slot, plan, now);
         self.end_if_over(slot, now);
         counted
     }
@@ -162,11 +117,12 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Carries a plan out, as far as the semaphore lets it.
-    pub(super) fn submit(&mut self, slot: u32, plan: Plan, now: DateTime<Utc>) {
+    /// Does what the plan for a job says.
+    fn carry_out(&mut self, slot: u32, plan: Plan, now: DateTime<Utc>) {
         let job = &mut self.jobs[slot];
         let Plan { missed, coalesced, run, .. } = plan;
         if let Some(fire_times) = missed {
+            self.metrics.missed += fire_times.count;
             self.log.emit(&mut self.out, now, EventKind::Missed, || What::Missed {
                 job: job.id(self.scheduler, slot),
                 run: None,
@@ -174,86 +130,17 @@ impl<P: Payload> Core<P> {
             });
         }
         if let Some((fire_times, into)) = coalesced {
+            self.metrics.coalesced += fire_times.count;
             self.log.emit(&mut self.out, now, EventKind::Coalesced, || What::Coalesced {
                 job: job.id(self.scheduler, slot),
                 fire_times,
                 into,
             });
         }
-        let Some((due, backlog)) = run else { return };
-        match job.semaphore.try_acquire(job.options(&self.defaults).max_instances) {
-            Some(permit) => {
-                let coalesced = coalesced.map_or(0, |(fire_times, _)| fire_times.count);
-                let submission = Submission { due, coalesced, on_request: false, backlog };
-                self.start(slot, permit, submission, now);
-            }
-            None => {
-                let fire_times = FireTimes {
-                    first: due.fire_time,
-                    last: backlog.back().unwrap_or(&due).fire_time,
-                    count: 1 + backlog.len() as u64,
-                };
-                self.skip(slot, fire_times, SkipReason::MaxInstances, now);
-            }
-        }
-    }
-
-    pub(super) fn start(
-        &mut self,
-        slot: u32,
-        permit: Permit,
-        submission: Submission,
-        now: DateTime<Utc>,
-    ) -> RunId {
-        self.run_ids += 1;
-        let id = RunId(self.run_ids);
-        let job = &mut self.jobs[slot];
-        let Submission { due: Due { fire_time, at: due }, coalesced, on_request, backlog } =
-            submission;
-        let older = job.runs;
-        let run_slot = self.runs.insert_with(|_| Going {
-            id,
-            job: slot,
-            fire_time,
-            coalesced,
-            on_request,
-            cancelled: false,
-            permit,
-            backlog,
-            older,
-            newer: None,
-        });
-        if let Some(older) = job.runs.replace(run_slot) {
-            self.runs[older].newer = Some(run_slot);
-        }
-        self.log.emit(&mut self.out, now, EventKind::Submitted, || What::Submitted {
-            job: job.id(self.scheduler, slot),
-            run: id,
-            fire_time,
-            on_request,
-        });
-        self.out.starts.push(Start {
-            run: RunKey { slot: run_slot, id },
-            job: job.id(self.scheduler, slot),
-            fire_time,
-            due,
-            coalesced,
-            on_request,
-            incarnation: job.incarnation,
-            options: job.options.clone(),
-            payload: job.payload.clone(),
-        });
-        id
-    }
-
-    /// Takes a run out of its job's list.
-    fn unlink(&mut self, run: &Going) {
-        match run.newer {
-            Some(newer) => self.runs[newer].older = run.older,
-            None => self.jobs[run.job].runs = run.older,
-        }
-        if let Some(older) = run.older {
-            self.runs[older].newer = run.newer;
+        if let Some((due, backlog)) = run {
+            let coalesced = coalesced.map_or(0, |(fire_times, _)| fire_times.count);
+            let submission = Submission { coalesced, backlog, ..Submission::of(due) };
+            self.submit(slot, submission, now);
         }
     }
 
@@ -265,6 +152,7 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) {
         let job = &self.jobs[slot];
+        self.metrics.skipped += fire_times.count;
         self.log.emit(&mut self.out, now, EventKind::Skipped, || What::Skipped {
             job: job.id(self.scheduler, slot),
             run: None,
@@ -290,25 +178,54 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Skips the fire times that wait for a run of the job to end.
-    pub(super) fn call_off_waiting(&mut self, slot: u32, reason: SkipReason, now: DateTime<Utc>) {
+    /// Skips the fire times of a job that wait for one of its runs to end, and its runs that wait for
+    /// room. If it is not `for_good`, those go on that were asked for or have started before.
+    pub(super) fn call_off_waiting(
+        &mut self,
+        slot: u32,
+        reason: SkipReason,
+        for_good: bool,
+        now: DateTime<Utc>,
+    ) {
         let job = &mut self.jobs[slot];
+        let mut queue =
+            job.extras.as_mut().map(|e| std::mem::take(&mut e.queue)).unwrap_or_default();
         let mut waiting = Vec::new();
         for (permit, backlog) in job.take_parked() {
             job.semaphore.release(permit);
             waiting.push(backlog);
         }
-        let mut at = job.runs;
-        while let Some(going) = at.and_then(|at| self.runs.get_mut(at)) {
-            waiting.push(std::mem::take(&mut going.backlog));
-            at = going.older;
+        for run in self.runs_of(slot) {
+            waiting.push(std::mem::take(&mut self.runs[run].backlog));
         }
         for backlog in waiting {
-            if let (Some(&first), Some(&last)) = (backlog.front(), backlog.back()) {
-                let (first, last) = (first.fire_time, last.fire_time);
-                let fire_times = FireTimes { first, last, count: backlog.len() as u64 };
-                self.skip(slot, fire_times, reason, now);
+            self.skip_backlog(slot, &backlog, reason, now);
+        }
+        if !for_good {
+            let kept = queue.iter().any(|submission| submission.on_request);
+            if kept {
+                let (on_request, rest) = queue.into_iter().partition(|s| s.on_request);
+                self.jobs[slot].extras().queue = on_request;
+                queue = rest;
             }
+        }
+        for submission in queue {
+            self.skip_submission(slot, submission, reason, now);
+        }
+        self.call_off_runs(slot, reason, for_good, now);
+    }
+
+    pub(super) fn skip_backlog(
+        &mut self,
+        slot: u32,
+        backlog: &VecDeque<Due>,
+        reason: SkipReason,
+        now: DateTime<Utc>,
+    ) {
+        if let (Some(first), Some(last)) = (backlog.front(), backlog.back()) {
+            let (first, last) = (first.fire_time, last.fire_time);
+            let fire_times = FireTimes { first, last, count: backlog.len() as u64 };
+            self.skip(slot, fire_times, reason, now);
         }
     }
 
@@ -320,7 +237,7 @@ impl<P: Payload> Core<P> {
         };
         let paused = self.jobs[slot].paused;
         self.settle(slot, if paused { SkipReason::Paused } else { reason }, now, now);
-        self.call_off_waiting(slot, reason, now);
+        self.call_off_waiting(slot, reason, true, now);
         let cancel = matches!(end, End::Cancelled | End::Replaced);
         let job = &mut self.jobs[slot];
         job.payload.set_standing(Some(reason));
@@ -349,19 +266,16 @@ impl<P: Payload> Core<P> {
 
     /// Asks the runs of a job to stop.
     pub(super) fn cancel_runs(&mut self, slot: u32) {
-        let mut at = self.jobs[slot].runs;
-        while let Some((run, going)) = at.and_then(|at| Some((at, self.runs.get_mut(at)?))) {
-            if !std::mem::replace(&mut going.cancelled, true) {
-                self.out.cancels.push(RunKey { slot: run, id: going.id });
-            }
-            at = going.older;
+        for run in self.runs_of(slot) {
+            self.cancel_run(run);
         }
     }
 
     /// Lets go of a job that has neither a fire time nor a run left.
     pub(super) fn end_if_over(&mut self, slot: u32, now: DateTime<Utc>) {
         let job = &mut self.jobs[slot];
-        if job.semaphore.taken() > 0 || !(job.retired || job.next.is_none()) {
+        let waits = job.next.is_some() || job.follows || !job.is_queue_empty();
+        if job.semaphore.taken() > 0 || (waits && !job.retired) {
             return;
         }
         let end = job.extras.as_mut().and_then(|extras| extras.end.take());
@@ -371,6 +285,10 @@ impl<P: Payload> Core<P> {
     fn end(&mut self, slot: u32, end: End, now: DateTime<Utc>) {
         self.mark(slot);
         let Some(job) = self.jobs.remove(slot) else { return };
+        if let Some(options) = &job.options {
+            self.limits.leave(options);
+        }
+        self.leave_followers(slot, &job, &end, now);
         if !job.retired {
             if let Some(id) = job.given_id() {
                 self.named.remove(id);
@@ -383,37 +301,44 @@ impl<P: Payload> Core<P> {
         }
         self.out.ended.push(Ended { payload: job.payload, end, trigger: job.trigger });
     }
+
+    /// Tells the followers of a job that has ended, and the job that it followed.
+    fn leave_followers(&mut self, slot: u32, job: &Job<P>, end: &End, now: DateTime<Utc>) {
+        if self.followers.is_empty() {
+            return;
+        }
+        if let Some(follow) = job.trigger.follow() {
+            self.unfollow(follow.job(), slot);
+        }
+        // Who takes its place is followed as it was.
+        if matches!(end, End::Replaced) {
+            return;
+        }
+        let id = job.id(self.scheduler, slot);
+        if self.slot_of(&id).is_some_and(|heir| heir != slot) {
+            return;
+        }
+        for follower in self.followers.remove(&id).unwrap_or_default() {
+            if let Some(job) = self.jobs.get_mut(follower) {
+                job.follows = false;
+                self.end_if_over(follower, now);
+            }
+        }
+    }
+
+    pub(super) fn unfollow(&mut self, id: &JobId, slot: u32) {
+        if let Some(followers) = self.followers.get_mut(id) {
+            followers.retain(|&follower| follower != slot);
+            if followers.is_empty() {
+                self.followers.remove(id);
+            }
+        }
+    }
 }
 
 /// Gives back what a burst has left, once three quarters of it are free.
 fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.capacity() > 1024 && map.len() * 4 < map.capacity() {
         map.shrink_to(map.len() * 2);
-    }
-}
-
-fn kind_of(outcome: &Outcome) -> EventKind {
-    match outcome {
-        Outcome::Succeeded => EventKind::Executed,
-        Outcome::Failed(_) | Outcome::Panicked(_) => EventKind::Failed,
-        Outcome::Cancelled => EventKind::Cancelled,
-        Outcome::Missed => EventKind::Missed,
-        Outcome::Skipped(_) => EventKind::Skipped,
-        Outcome::Abandoned => EventKind::Abandoned,
-    }
-}
-
-/// The event of a run's end.
-fn fate_of(run: Run) -> What {
-    let fire_times = FireTimes::one(run.fire_time);
-    match run.outcome {
-        Outcome::Succeeded => What::Executed(run),
-        Outcome::Failed(_) | Outcome::Panicked(_) => What::Failed(run),
-        Outcome::Cancelled => What::Cancelled(run),
-        Outcome::Abandoned => What::Abandoned(run),
-        Outcome::Missed => What::Missed { job: run.job, run: Some(run.id), fire_times },
-        Outcome::Skipped(reason) => {
-            What::Skipped { job: run.job, run: Some(run.id), fire_times, reason }
-        }
     }
 }

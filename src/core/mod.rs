@@ -7,6 +7,8 @@
 
 mod decide;
 mod fates;
+mod limits;
+mod runs;
 mod semaphore;
 mod table;
 #[cfg(test)]
@@ -14,6 +16,7 @@ mod tests;
 mod verbs;
 
 use std::{
+    any::Any,
     cmp::Reverse,
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -22,9 +25,10 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-pub(crate) use self::decide::refusal;
+pub(crate) use self::{decide::refusal, limits::DEFAULT};
 use self::{
     decide::{Due, Schedule},
+    limits::{Limits, Taken},
     semaphore::{Permit, Semaphore},
     table::Table,
 };
@@ -32,6 +36,7 @@ use crate::{
     error::Error,
     event::{Event, EventKind, KindSet, What},
     job::{End, JobId, JobOptions, Labels, Made, OnConflict, Outcome, Run, RunId, SkipReason},
+    metrics::Metrics,
     trigger::{Kind, Trigger},
 };
 
@@ -43,6 +48,9 @@ pub(crate) trait Payload: Clone {
 
     /// Whether the job's runs are to be reported.
     fn wants_runs(&self) -> bool;
+
+    /// What its work returns is wanted, since another job follows.
+    fn set_followed(&self);
 }
 
 /// One incarnation of a job.
@@ -64,7 +72,8 @@ pub(crate) struct NewJob<P> {
     pub(crate) id: Option<JobId>,
     pub(crate) on_conflict: OnConflict,
     pub(crate) trigger: Trigger,
-    pub(crate) first: DateTime<Utc>,
+    /// None if it follows another job.
+    pub(crate) first: Option<DateTime<Utc>>,
     /// Whether its fire times are elapsed time, and so move with a step of the clock.
     pub(crate) elapsed: bool,
     /// Whether its work can run only once.
@@ -95,10 +104,27 @@ pub(crate) struct Outbox<P> {
     /// Jobs that were removed, cancelled or replaced, before their last run has ended.
     pub(crate) retired: Vec<P>,
     pub(crate) ended: Vec<Ended<P>>,
-    // What is dropped may run the user's code: the lock must be free.
-    pub(crate) dropped: Vec<Trigger>,
-    pub(crate) refused: Vec<NewJob<P>>,
-    pub(crate) ignored: Vec<Outcome>,
+    /// What holds something of the user's, whose code dropping it may run: the lock must be free.
+    pub(crate) discarded: Vec<Discarded<P>>,
+}
+
+/// Something that is done with.
+pub(crate) enum Discarded<P> {
+    Trigger(#[expect(dead_code, reason = "it is only dropped")] Trigger),
+    Job(#[expect(dead_code, reason = "it is only dropped")] Box<NewJob<P>>),
+    Outcome(#[expect(dead_code, reason = "it is only dropped")] Outcome),
+    Output(#[expect(dead_code, reason = "it is only dropped")] Output),
+    Preceding(#[expect(dead_code, reason = "it is only dropped")] Arc<Preceding>),
+}
+
+/// What work returned, for those who follow it.
+pub(crate) type Output = Arc<dyn Any + Send + Sync>;
+
+/// The run that another one follows.
+#[derive(Debug)]
+pub(crate) struct Preceding {
+    pub(crate) run: Run,
+    pub(crate) output: Option<Output>,
 }
 
 /// A run to be started.
@@ -109,6 +135,8 @@ pub(crate) struct Start<P> {
     pub(crate) due: DateTime<Utc>,
     pub(crate) coalesced: u64,
     pub(crate) on_request: bool,
+    pub(crate) attempt: u32,
+    pub(crate) preceding: Option<Arc<Preceding>>,
     /// Tells which of two jobs was added first.
     pub(crate) incarnation: u64,
     /// None if they are the scheduler's defaults.
@@ -131,13 +159,27 @@ pub(crate) struct Finish {
     pub(crate) took: Duration,
     pub(crate) late_by: Duration,
     pub(crate) outcome: Outcome,
+    /// What the work returned, if it is wanted.
+    pub(crate) output: Option<Output>,
+    /// The text of the error, if it is wanted.
+    pub(crate) said: Option<Arc<str>>,
+    /// How long until the work is to be called again, if it is.
+    pub(crate) retry_in: Option<Duration>,
 }
 
 impl Finish {
     /// The end of a run whose work was not called, or that is given up.
     pub(crate) fn without_work(outcome: Outcome, ended_at: DateTime<Utc>) -> Finish {
-        let zero = Duration::ZERO;
-        Finish { started_at: None, ended_at, took: zero, late_by: zero, outcome }
+        Finish {
+            started_at: None,
+            ended_at,
+            took: Duration::ZERO,
+            late_by: Duration::ZERO,
+            outcome,
+            output: None,
+            said: None,
+            retry_in: None,
+        }
     }
 }
 
@@ -155,6 +197,10 @@ pub(crate) struct Core<P> {
     /// The options of jobs that have none of their own.
     defaults: Arc<JobOptions>,
     named: HashMap<JobId, u32>,
+    /// The jobs that follow others, by the ids of those.
+    followers: HashMap<JobId, Vec<u32>>,
+    limits: Limits,
+    metrics: Metrics,
     /// Jobs that came due, or whose backlog was interrupted, while the scheduler was paused.
     held: HashSet<u32>,
     /// Tells the ids made here from those of other schedulers.
@@ -179,6 +225,8 @@ struct Job<P> {
     runs: Option<u32>,
     elapsed: bool,
     once: bool,
+    /// Whether it runs after the runs of a job that there is.
+    follows: bool,
     paused: bool,
     held: bool,
     dirty: bool,
@@ -199,31 +247,71 @@ struct Extras {
     labels: Labels,
     /// Backlogs that wait for the scheduler to be resumed, and the permits they keep.
     parked: Vec<(Permit, VecDeque<Due>)>,
+    /// What waits in line for a permit.
+    queue: VecDeque<Submission>,
+    /// When the first of its runs that failed is to be tried again.
+    retry_at: Option<DateTime<Utc>>,
+    /// Its last runs, the latest last.
+    history: VecDeque<Run>,
     /// How the job will have ended when its last run ends, if not as completed.
     end: Option<End>,
 }
 
+/// A run that has not ended.
 struct Going {
     id: RunId,
     job: u32,
-    fire_time: DateTime<Utc>,
+    due: Due,
     coalesced: u64,
     on_request: bool,
+    /// Counts the calls of the work from 1.
+    attempt: u32,
+    phase: Phase,
     cancelled: bool,
     permit: Permit,
+    /// What it has of the limits beyond its permit.
+    taken: Taken,
+    /// The options that it was started with.
+    options: Option<Arc<JobOptions>>,
     /// Fire times that run after this one, under its permit.
     backlog: VecDeque<Due>,
+    preceding: Option<Arc<Preceding>>,
+    /// How the last attempt ended, if it is not the first.
+    last: Option<Box<Finish>>,
     /// The next older and the next newer run of the same job.
     older: Option<u32>,
     newer: Option<u32>,
 }
 
-/// The fire times of a run that is about to start.
+/// How far a run has come.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// A limit keeps it from being started.
+    Waiting {
+        limit: u32,
+        priority: i32,
+    },
+    Started,
+    /// It failed, and is tried again then.
+    BackingOff(DateTime<Utc>),
+}
+
+/// What a run is to be for.
 struct Submission {
+    /// Its number, if somebody was told already.
+    id: Option<RunId>,
     due: Due,
     coalesced: u64,
     on_request: bool,
     backlog: VecDeque<Due>,
+    preceding: Option<Arc<Preceding>>,
+}
+
+impl Submission {
+    fn of(due: Due) -> Submission {
+        let backlog = VecDeque::new();
+        Submission { id: None, due, coalesced: 0, on_request: false, backlog, preceding: None }
+    }
 }
 
 /// The events' sequence, and which kinds anybody wants to see.
@@ -247,6 +335,17 @@ impl Log {
     }
 }
 
+impl Extras {
+    /// All fire times that wait.
+    fn waiting(&mut self) -> impl Iterator<Item = &mut Due> {
+        let parked = self.parked.iter_mut().flat_map(|(_, backlog)| backlog);
+        let queue = self.queue.iter_mut().filter(|queued| !queued.on_request);
+        parked.chain(
+            queue.flat_map(|queued| std::iter::once(&mut queued.due).chain(&mut queued.backlog)),
+        )
+    }
+}
+
 impl<P> Outbox<P> {
     fn new() -> Outbox<P> {
         Outbox {
@@ -257,9 +356,18 @@ impl<P> Outbox<P> {
             reports: Vec::new(),
             retired: Vec::new(),
             ended: Vec::new(),
-            dropped: Vec::new(),
-            refused: Vec::new(),
-            ignored: Vec::new(),
+            discarded: Vec::new(),
+        }
+    }
+
+    fn discard(&mut self, finish: Finish) {
+        self.discard_outcome(finish.outcome);
+        self.discarded.extend(finish.output.map(Discarded::Output));
+    }
+
+    fn discard_outcome(&mut self, outcome: Outcome) {
+        if let Outcome::Failed(_) = outcome {
+            self.discarded.push(Discarded::Outcome(outcome));
         }
     }
 }
@@ -308,7 +416,32 @@ impl<P> Job<P> {
 
     /// When the driver is to look at the job, if it is.
     fn wake_at(&self) -> Option<DateTime<Utc>> {
-        self.awaited().filter(|_| !self.held).map(|next| next.at)
+        let next = self.awaited().filter(|_| !self.held).map(|next| next.at);
+        let retry = self.extras.as_ref().and_then(|extras| extras.retry_at);
+        [next, retry].into_iter().flatten().min()
+    }
+
+    fn is_queue_empty(&self) -> bool {
+        self.extras.as_ref().is_none_or(|extras| extras.queue.is_empty())
+    }
+
+    /// Keeps a run for the job's history, unless that ends with it.
+    fn remember(&mut self, run: &Run, said: Option<&Arc<str>>, defaults: &Arc<JobOptions>) {
+        let kept = self.options(defaults).history as usize;
+        let is_last = self.next.is_none() && !self.follows && self.semaphore.taken() == 1;
+        if kept == 0 || (is_last && self.is_queue_empty()) {
+            return;
+        }
+        let history = &mut self.extras().history;
+        while history.len() >= kept {
+            history.pop_front();
+        }
+        let outcome = match (&run.outcome, said) {
+            // Not the error itself: that may be large, and dropping it is the user's code.
+            (Outcome::Failed(_), said) => Outcome::said(said.map_or("", |said| said)),
+            (outcome, _) => outcome.clone(),
+        };
+        history.push_back(Run { outcome, ..run.clone() });
     }
 }
 
@@ -331,6 +464,9 @@ impl<P: Payload> Core<P> {
             runs: Table::new(),
             defaults,
             named: HashMap::new(),
+            followers: HashMap::new(),
+            limits: Limits::new(),
+            metrics: Metrics::default(),
             held: HashSet::new(),
             scheduler,
             incarnations: 0,
@@ -374,6 +510,7 @@ impl<P: Payload> Core<P> {
     /// The wall clock stepped by so much against elapsed time.
     pub(crate) fn clock_stepped(&mut self, by: TimeDelta, now: DateTime<Utc>) {
         for slot in self.live_slots() {
+            self.shift_retries(slot, by);
             let job = &mut self.jobs[slot];
             if job.elapsed {
                 // As long until each of them as before the step, and as much of their jitter.
@@ -389,19 +526,31 @@ impl<P: Payload> Core<P> {
                     self.mark(slot);
                     continue;
                 }
-                let parked = job.extras.iter_mut().flat_map(|extras| &mut extras.parked);
-                for due in job.next.iter_mut().chain(parked.flat_map(|(_, backlog)| backlog)) {
+                if let Some(next) = &mut job.next {
+                    next.shift(by);
+                }
+                for due in job.extras.iter_mut().flat_map(|extras| extras.waiting()) {
                     due.shift(by);
                 }
-                let mut at = job.runs;
-                while let Some(going) = at.and_then(|at| self.runs.get_mut(at)) {
-                    going.backlog.iter_mut().for_each(|due| due.shift(by));
-                    at = going.older;
+                for run in self.runs_of(slot) {
+                    self.runs[run].backlog.iter_mut().for_each(|due| due.shift(by));
                 }
             }
             self.mark(slot);
         }
         self.note(now, What::ClockStepped { by });
+    }
+
+    /// How long until a run is tried again is elapsed time.
+    fn shift_retries(&mut self, slot: u32, by: TimeDelta) {
+        let extras = self.jobs[slot].extras.as_mut();
+        let Some(retry_at) = extras.and_then(|extras| extras.retry_at.as_mut()) else { return };
+        *retry_at = retry_at.checked_add_signed(by).unwrap_or(*retry_at);
+        for run in self.runs_of(slot) {
+            if let Phase::BackingOff(at) = &mut self.runs[run].phase {
+                *at = at.checked_add_signed(by).unwrap_or(*at);
+            }
+        }
     }
 
     /// Has the driver look at every job's wake-up: the clock was moved.
@@ -447,6 +596,45 @@ impl<P: Payload> Core<P> {
         self.paused
     }
 
+    /// Whether the options are possible that jobs have by default.
+    pub(crate) fn check_defaults(&mut self) -> Result<(), Error> {
+        self.limits.check(&self.defaults)?;
+        self.limits.join(&self.defaults);
+        Ok(())
+    }
+
+    /// Adds an executor for so many runs at once, or any number.
+    pub(crate) fn add_executor(
+        &mut self,
+        name: Arc<str>,
+        max: Option<u32>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        if self.closed {
+            return Err(shut_down());
+        }
+        self.limits.add_executor(name.clone(), max)?;
+        self.note(now, What::ExecutorAdded { name });
+        Ok(())
+    }
+
+    pub(crate) fn remove_executor(
+        &mut self,
+        name: Arc<str>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        if self.closed {
+            return Err(shut_down());
+        }
+        self.limits.remove_executor(&name)?;
+        self.note(now, What::ExecutorRemoved { name });
+        Ok(())
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.jobs.len()
     }
@@ -479,7 +667,12 @@ impl<P: Payload> Core<P> {
                     job.held = false;
                     self.mark(slot);
                     self.unpark(slot, now);
+                    self.serve_queue(slot, now);
+                    self.end_if_over(slot, now);
                 }
+            }
+            for limit in self.limits.waited_for() {
+                self.serve(limit);
             }
         }
         Ok(())

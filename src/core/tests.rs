@@ -27,6 +27,8 @@ impl Payload for Standing {
     fn wants_runs(&self) -> bool {
         true
     }
+
+    fn set_followed(&self) {}
 }
 
 /// A trigger of a job, and since when and until when it was the job's.
@@ -94,7 +96,7 @@ impl Shell {
             id: Some(id.into()),
             on_conflict: OnConflict::Error,
             trigger,
-            first,
+            first: Some(first),
             elapsed: false,
             once: false,
             paused: false,
@@ -178,8 +180,7 @@ impl Shell {
         self.ended += self.core.out.ended.drain(..).count();
         self.core.out.reports.clear();
         self.core.out.retired.clear();
-        self.core.out.dropped.clear();
-        self.core.out.refused.clear();
+        self.core.out.discarded.clear();
     }
 
     /// Begins the runs whose time it is.
@@ -203,7 +204,7 @@ impl Shell {
         let refused = refusal(standing, start.on_request, late_by, grace);
         let took = Duration::ZERO;
         let finish =
-            |ended_at, outcome| Finish { started_at: None, ended_at, took, late_by, outcome };
+            |ended_at, outcome| Finish { took, late_by, ..Finish::without_work(outcome, ended_at) };
         match refused {
             Some(outcome) => self.core.finish(start.run, finish(self.now, outcome), self.now),
             None => {
@@ -456,7 +457,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
             Op::RunNow => shell.core.run_now(key, now).map(drop),
             Op::Reschedule(trigger) => match shell.segment(&trigger) {
                 Some((trigger, first)) => {
-                    let done = shell.core.reschedule(key, trigger.clone(), first, false, now);
+                    let done = shell.core.reschedule(key, trigger.clone(), Some(first), false, now);
                     if done.is_ok() {
                         // What the old trigger named up to now is settled by now.
                         shell.close_segment();
@@ -778,7 +779,7 @@ fn a_step_moves_what_waits_of_an_elapsed_interval_and_rolls_no_other_jitter() {
         .reschedule(
             key,
             at(shell.now + TimeDelta::days(1)).into_trigger().unwrap(),
-            shell.now + TimeDelta::days(1),
+            Some(shell.now + TimeDelta::days(1)),
             false,
             shell.now,
         )
@@ -936,7 +937,7 @@ fn what_is_due_when_a_job_is_rescheduled_runs_and_what_waits_for_its_jitter_is_s
         shell.now += ms(10_000);
         let later = shell.now + TimeDelta::days(1);
         let other = at(later).into_trigger().unwrap();
-        shell.core.reschedule(key, other, later, false, shell.now).unwrap();
+        shell.core.reschedule(key, other, Some(later), false, shell.now).unwrap();
         shell.settle();
         shell.advance(ms(1));
         let kinds = shell.events.iter().map(|event| event.what.kind());

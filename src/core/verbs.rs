@@ -1,29 +1,29 @@
 //! What jobs can be told, and what is answered.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
-    Added, Core, Extras, Filter, Job, JobKey, NewJob, Payload, Submission, decide::Due,
+    Added, Core, Discarded, Extras, Filter, Job, JobKey, NewJob, Payload, Submission, decide::Due,
     semaphore::Semaphore, shut_down,
 };
 use crate::{
     error::Error,
     event::{EventKind, What},
-    job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, RunId, SkipReason},
+    job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Run, RunId, SkipReason},
     trigger::{Kind, Trigger},
 };
 
 impl<P: Payload> Core<P> {
     pub(crate) fn add(&mut self, new: NewJob<P>, now: DateTime<Utc>) -> Result<Added<P>, Error> {
-        if let Err(error) = self.check_add(new.id.as_ref(), new.on_conflict) {
-            self.out.refused.push(new);
+        if let Err(error) = self.check_add(&new, &[]) {
+            self.out.discarded.push(Discarded::Job(Box::new(new)));
             return Err(error);
         }
         if let Some(slot) = new.id.as_ref().and_then(|id| self.slot_of(id)) {
             if new.on_conflict == OnConflict::Keep {
-                self.out.refused.push(new);
+                self.out.discarded.push(Discarded::Job(Box::new(new)));
                 let job = &self.jobs[slot];
                 let payload = job.payload.clone();
                 return Ok(Added { key: job.key(slot), id: self.id(slot), payload });
@@ -37,6 +37,10 @@ impl<P: Payload> Core<P> {
             let labels = labels.map(|labels| *labels).unwrap_or_default();
             Box::new(Extras { id: id.clone(), labels, ..Extras::default() })
         });
+        let follow = trigger.follow().map(|follow| follow.job().clone());
+        if let Some(options) = &options {
+            self.limits.join(options);
+        }
         let slot = self.jobs.insert_with(|_| Job {
             incarnation,
             trigger,
@@ -46,6 +50,7 @@ impl<P: Payload> Core<P> {
             runs: None,
             elapsed,
             once,
+            follows: follow.is_some(),
             paused,
             held: false,
             dirty: false,
@@ -58,7 +63,10 @@ impl<P: Payload> Core<P> {
             self.named.insert(id, slot);
         }
         let added = Added { key: JobKey { slot, incarnation }, id: self.id(slot), payload };
-        self.set_next(slot, Some(new.first));
+        if let Some(followed) = follow {
+            self.follow_job(slot, followed);
+        }
+        self.set_next(slot, new.first);
         if paused {
             added.payload.set_standing(Some(SkipReason::Paused));
         }
@@ -70,23 +78,51 @@ impl<P: Payload> Core<P> {
         Ok(added)
     }
 
-    /// Whether adding a job of this id would be an error.
-    pub(crate) fn check_add(
-        &self,
-        id: Option<&JobId>,
-        on_conflict: OnConflict,
-    ) -> Result<(), Error> {
+    /// Whether adding a job would be an error, if those of `batch` were added before.
+    pub(crate) fn check_add(&self, new: &NewJob<P>, batch: &[NewJob<P>]) -> Result<(), Error> {
         if self.closed {
             return Err(shut_down());
         }
-        match id {
-            Some(id) if on_conflict == OnConflict::Error && self.slot_of(id).is_some() => {
+        if let Some(options) = &new.options {
+            self.limits.check(options)?;
+        }
+        if let Some(follow) = new.trigger.follow() {
+            self.check_follow(new.id.as_ref(), follow.job(), batch)?;
+        }
+        match &new.id {
+            Some(id) if new.on_conflict == OnConflict::Error && self.slot_of(id).is_some() => {
                 Err(Error::duplicate_id(format!(
                     "there is a job `{id}` already: choose another id, or say `.on_conflict(..)`"
                 )))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a job of this id may follow another: there must be one, and no circle.
+    fn check_follow(
+        &self,
+        id: Option<&JobId>,
+        followed: &JobId,
+        batch: &[NewJob<P>],
+    ) -> Result<(), Error> {
+        let trigger = |id: &JobId| {
+            let new = batch.iter().find(|job| job.id.as_ref() == Some(id)).map(|job| &job.trigger);
+            new.or_else(|| Some(&self.jobs[self.slot_of(id)?].trigger))
+        };
+        let mut at = followed;
+        // A job follows one other at most: it is a chain, no longer than there are jobs.
+        for _ in 0..=self.jobs.len() + batch.len() {
+            if Some(at) == id {
+                return Err(Error::invalid_trigger(format!(
+                    "job `{at}` would follow itself, by way of `{followed}`: let one of them have a trigger of its own"
+                )));
+            }
+            let Some(there) = trigger(at) else { break };
+            let Some(follow) = there.follow() else { return Ok(()) };
+            at = follow.job();
+        }
+        Err(Error::unknown_job(format!("there is no job `{at}` to follow: add it first")))
     }
 
     /// The job that has this id now.
@@ -177,7 +213,7 @@ impl<P: Payload> Core<P> {
         if !self.is_date(key.slot) {
             self.settle(key.slot, SkipReason::Paused, now, now);
         }
-        self.call_off_waiting(key.slot, SkipReason::Paused, now);
+        self.call_off_waiting(key.slot, SkipReason::Paused, false, now);
         let job = &mut self.jobs[key.slot];
         job.paused = true;
         job.payload.set_standing(Some(SkipReason::Paused));
@@ -213,18 +249,23 @@ impl<P: Payload> Core<P> {
         &mut self,
         key: JobKey,
         trigger: Trigger,
-        first: DateTime<Utc>,
+        first: Option<DateTime<Utc>>,
         elapsed: bool,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
         let mut ready = self.live(key).map(drop);
+        if ready.is_ok()
+            && let Some(follow) = trigger.follow()
+        {
+            ready = self.check_follow(Some(&self.id(key.slot)), follow.job(), &[]);
+        }
         if ready.is_ok() {
             self.wake_one(key.slot, now);
             // A date that was due and skipped may have been the end of the job.
             ready = self.live_again(key).map(drop);
         }
         if let Err(error) = ready {
-            self.out.dropped.push(trigger);
+            self.out.discarded.push(Discarded::Trigger(trigger));
             return Err(error);
         }
         let reason = match self.jobs[key.slot].paused {
@@ -233,12 +274,22 @@ impl<P: Payload> Core<P> {
         };
         self.settle(key.slot, reason, now, now);
         let job = &mut self.jobs[key.slot];
-        self.out.dropped.push(std::mem::replace(&mut job.trigger, trigger));
+        let follow = trigger.follow().map(|follow| follow.job().clone());
+        let old = std::mem::replace(&mut job.trigger, trigger);
+        let followed = old.follow().map(|follow| follow.job().clone());
+        self.out.discarded.push(Discarded::Trigger(old));
         job.elapsed = elapsed;
+        job.follows = false;
         if let Some(extras) = &mut job.extras {
             extras.end = None;
         }
-        self.set_next(key.slot, Some(first));
+        if let Some(followed) = followed {
+            self.unfollow(&followed, key.slot);
+        }
+        if let Some(follow) = follow {
+            self.follow_job(key.slot, follow);
+        }
+        self.set_next(key.slot, first);
         self.note_modified(key.slot, now);
         Ok(())
     }
@@ -262,18 +313,27 @@ impl<P: Payload> Core<P> {
         if !Arc::ptr_eq(self.live(key)?.options(&self.defaults), expected) {
             return Ok(false);
         }
+        self.limits.check(&options)?;
+        let options = Arc::new(options);
+        self.limits.join(&options);
         let job = &mut self.jobs[key.slot];
-        job.options = Some(Arc::new(options));
+        let old = job.options.replace(options);
         if job.extras.is_some() || !labels.is_empty() {
             job.extras().labels = labels;
         }
-        if let Some(old) = job.next {
+        let next = job.next;
+        if let Some(old) = old {
+            self.limits.leave(&old);
+        }
+        if let Some(old) = next {
             // Other jitter moves when it is due, but makes it no later than it is already.
             let new = self.schedule(key.slot).due(old.fire_time);
             self.jobs[key.slot].next = Some(Due { at: new.at.max(old.at.min(now)), ..new });
         }
         self.mark(key.slot);
         self.note_modified(key.slot, now);
+        // There may be more permits than before.
+        self.serve_queue(key.slot, now);
         Ok(true)
     }
 
@@ -283,31 +343,38 @@ impl<P: Payload> Core<P> {
             return Err(shut_down());
         }
         self.live_again(key)?;
-        let job = &mut self.jobs[key.slot];
-        let limit = job.options(&self.defaults).max_instances;
-        let Some(permit) = job.semaphore.try_acquire(limit) else {
+        if self.would_skip(key.slot) {
+            let job = &self.jobs[key.slot];
             return Err(Error::overlap(format!(
-                "job `{}` has {} of {limit} runs going: wait for one to end, or raise `max_instances`",
-                job.id(self.scheduler, key.slot),
-                job.semaphore.taken()
+                "job `{}` has {} of {} runs going: wait for one to end, or raise `max_instances`",
+                self.id(key.slot),
+                job.semaphore.taken(),
+                job.options(&self.defaults).max_instances
             )));
-        };
-        if job.once {
+        }
+        if self.jobs[key.slot].once {
             // Its work can run only once: this is its run.
             self.settle(key.slot, SkipReason::Superseded, now, now);
             self.set_next(key.slot, None);
         }
-        Ok(self.start(
-            key.slot,
-            permit,
-            Submission {
-                due: Due { fire_time: now.trunc_subsecs(3), at: now },
-                coalesced: 0,
-                on_request: true,
-                backlog: VecDeque::new(),
-            },
-            now,
-        ))
+        let due = Due { fire_time: now.trunc_subsecs(3), at: now };
+        let submission = Submission { on_request: true, ..Submission::of(due) };
+        self.submit(key.slot, submission, now).ok_or_else(|| Error::overlap("the run was skipped"))
+    }
+
+    /// The job's last runs, the latest last.
+    pub(crate) fn history(&self, key: JobKey) -> Result<Vec<Run>, Error> {
+        let extras = self.live(key)?.extras.as_ref();
+        Ok(extras.map(|extras| extras.history.iter().cloned().collect()).unwrap_or_default())
+    }
+
+    /// Has a job run after the runs of another.
+    fn follow_job(&mut self, slot: u32, followed: JobId) {
+        if let Some(followed) = self.slot_of(&followed) {
+            self.jobs[followed].payload.set_followed();
+        }
+        self.jobs[slot].follows = true;
+        self.followers.entry(followed).or_default().push(slot);
     }
 
     /// The job, if it is neither over nor retired.
@@ -333,7 +400,7 @@ impl<P: Payload> Core<P> {
         Ok(job)
     }
 
-    fn slot_of(&self, id: &JobId) -> Option<u32> {
+    pub(super) fn slot_of(&self, id: &JobId) -> Option<u32> {
         if let Some(&slot) = self.named.get(id) {
             return Some(slot);
         }

@@ -15,7 +15,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{run::RunGuard, shared::Shared};
 use crate::{
-    core::Payload,
+    core::{DEFAULT, Payload},
+    error::Error,
+    executor::Executor,
     feed::FeedSender,
     job::{End, Outcome, Run, SkipReason},
 };
@@ -24,8 +26,16 @@ use crate::{
 pub(crate) trait Entry: Send + Sync {
     fn state(&self) -> &EntryState;
 
-    /// Spawns a run of the work.
-    fn launch(self: Arc<Self>, run: RunGuard, runtime: &Handle);
+    /// Whether the work can run there, and at all.
+    fn check(&self, executor: &Executor) -> Result<(), Error>;
+
+    /// The executor that the work goes to if its job names none.
+    fn default_executor(&self) -> &'static str {
+        DEFAULT
+    }
+
+    /// Spawns a run of the work; `executor` is the one that the job names, if it does.
+    fn launch(self: Arc<Self>, run: RunGuard, executor: Option<Arc<Executor>>, runtime: &Handle);
 
     /// Whether anybody will look at a run of the job.
     fn wants_runs(&self) -> bool {
@@ -46,6 +56,10 @@ impl Payload for Arc<dyn Entry> {
         (**self).wants_runs()
     }
 
+    fn set_followed(&self) {
+        self.state().followed.store(true, Ordering::SeqCst);
+    }
+
     fn set_standing(&self, standing: Option<SkipReason>) {
         let code = standing.map_or(0, |reason| match reason {
             SkipReason::Paused => 1,
@@ -61,6 +75,8 @@ pub(crate) struct EntryState {
     pub(crate) shared: Arc<Shared>,
     /// Why runs that have not started are called off, if they are.
     standing: AtomicU8,
+    /// Whether another job wants what the work returns.
+    followed: AtomicBool,
     /// Whether there is more to the ties than the end, so that runs need not lock them to see it.
     tied: AtomicBool,
     ties: Mutex<Ties>,
@@ -97,6 +113,7 @@ impl EntryState {
         EntryState {
             shared,
             standing: AtomicU8::new(0),
+            followed: AtomicBool::new(false),
             tied: AtomicBool::new(false),
             ties: Mutex::default(),
         }
@@ -111,6 +128,10 @@ impl EntryState {
             2 => Some(SkipReason::Shutdown),
             _ => Some(SkipReason::Removed),
         }
+    }
+
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::SeqCst)
     }
 
     /// Whether the job was cancelled by its token.

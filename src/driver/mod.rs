@@ -198,7 +198,11 @@ impl Driver {
         let several = starts.len() > 1;
         for start in starts.drain(..) {
             let entry = start.payload.clone();
-            entry.launch(RunGuard::new(start), &self.runtime);
+            let executor = match start.options.as_ref().unwrap_or(&self.shared.defaults).executor {
+                None => None,
+                Some(ref name) => self.shared.executor(name),
+            };
+            entry.launch(RunGuard::new(start), executor, &self.runtime);
         }
         if several {
             // A worker of Tokio runs what was spawned last first, and the rest in order: let that

@@ -1,6 +1,11 @@
 //! A run's link to the scheduler: whether it may start, and its one outcome, come what may.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
@@ -9,7 +14,7 @@ use tracing::{Span, field::display};
 
 use super::{Entry, shared::Shared};
 use crate::{
-    core::{Finish, RunKey, Start, refusal},
+    core::{Finish, Output, RunKey, Start, refusal},
     executor::Supervisor,
     job::{JobOptions, Outcome},
     panic::text,
@@ -33,11 +38,19 @@ pub(crate) struct RunGuard {
     /// When the work was called, if it was.
     called_at: Option<Instant>,
     outcome: Option<Outcome>,
+    output: Option<Output>,
 }
 
 impl RunGuard {
     pub(super) fn new(start: Start<Arc<dyn Entry>>) -> RunGuard {
-        RunGuard { start, span: None, judged_at: None, called_at: None, outcome: None }
+        RunGuard {
+            start,
+            span: None,
+            judged_at: None,
+            called_at: None,
+            outcome: None,
+            output: None,
+        }
     }
 
     pub(crate) fn context(&self) -> Context {
@@ -49,7 +62,14 @@ impl RunGuard {
             late_by: self.late_by(),
             coalesced: self.start.coalesced,
             on_request: self.start.on_request,
+            attempt: self.start.attempt,
+            preceding: self.start.preceding.clone(),
         }
+    }
+
+    /// Whether another job wants what the work returns.
+    pub(crate) fn wants_output(&self) -> bool {
+        self.start.payload.state().is_followed()
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -66,6 +86,23 @@ impl RunGuard {
         self.judged_at.and_then(|at| (at - self.start.due).to_std().ok()).unwrap_or_default()
     }
 
+    /// The text of an error, if the job keeps a history.
+    fn said(&self, outcome: &Outcome) -> Option<Arc<str>> {
+        match outcome {
+            Outcome::Failed(error) if self.options().history > 0 => Some(text(error).into()),
+            _ => None,
+        }
+    }
+
+    /// How long until the work is to be called again, if it is.
+    fn retry_in(&self, outcome: &Outcome) -> Option<Duration> {
+        let retry = self.options().retry.as_ref()?;
+        let seed = self.start.job.stable_hash() ^ self.start.run.id.0;
+        // Whether it is worth it may be the user's to say.
+        let delay = || retry.delay_after(self.start.attempt, outcome, seed);
+        catch_unwind(AssertUnwindSafe(delay)).ok().flatten()
+    }
+
     /// The run of this scheduler that is calling, if one is.
     pub(crate) fn current(shared: &Arc<Shared>) -> Option<RunKey> {
         let (scheduler, run) = CURRENT.get()?;
@@ -79,7 +116,9 @@ impl Supervisor for RunGuard {
         self.judged_at = Some(now);
         let grace = self.options().misfire_grace_time;
         let standing = self.start.payload.state().standing();
-        self.outcome = refusal(standing, self.start.on_request, self.late_by(), grace);
+        // Another attempt is neither late nor kept from going on by a pause.
+        let exempt = self.start.on_request || self.start.attempt > 1;
+        self.outcome = refusal(standing, exempt, self.late_by(), grace);
         if self.outcome.is_some() {
             return false;
         }
@@ -120,8 +159,13 @@ impl Supervisor for RunGuard {
         self.options().cancel_grace
     }
 
-    fn finish(mut self, outcome: Outcome) {
+    fn timeout(&self) -> Option<Duration> {
+        self.options().timeout
+    }
+
+    fn finish(mut self, outcome: Outcome, output: Option<Output>) {
         self.outcome = Some(outcome);
+        self.output = output;
     }
 }
 
@@ -146,7 +190,10 @@ impl Drop for RunGuard {
             ended_at: judged_at.checked_add_signed(delta(took)).unwrap_or(judged_at),
             took,
             late_by: self.late_by(),
+            said: self.said(&outcome),
+            retry_in: self.retry_in(&outcome),
             outcome,
+            output: self.output.take(),
         };
         self.shared().finish(self.start.run, finish);
     }

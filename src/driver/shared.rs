@@ -17,20 +17,26 @@ use tracing::level_filters::LevelFilter;
 use super::entry::{Entry, Reported};
 use crate::{
     clock::{Clock, StepWatch},
-    core::{Core, Ended, Finish, JobKey, NewJob, RunKey},
+    core::{Core, Discarded, Ended, Finish, JobKey, RunKey},
     error::Error,
     event::{Event, EventFilter, EventKind, KindSet, What},
+    executor::Executor,
     feed::{FeedReceiver, FeedSender, feed},
     job::{JobOptions, Outcome, Run, SkipReason},
     panic::{shielded, text},
     scheduler::ShutdownReport,
-    trigger::Trigger,
+    task::{States, Tasks},
 };
 
 /// What a scheduler consists of, but for its driver.
 pub(crate) struct Shared {
     state: Mutex<State>,
     inbox: Mutex<Inbox>,
+    /// By name; the core knows their limits.
+    executors: Mutex<HashMap<Arc<str>, Arc<Executor>>>,
+    /// What work may ask for by its type.
+    pub(crate) states: States,
+    pub(crate) tasks: Tasks,
     /// Wakes the driver.
     pub(super) wake: Notify,
     pub(crate) clock: Clock,
@@ -107,9 +113,7 @@ struct After {
     runs: Vec<(Arc<dyn Entry>, Run)>,
     retired: Vec<Arc<dyn Entry>>,
     ended: Vec<Ended<Arc<dyn Entry>>>,
-    dropped: Vec<Trigger>,
-    refused: Vec<NewJob<Arc<dyn Entry>>>,
-    ignored: Vec<Outcome>,
+    discarded: Vec<Discarded<Arc<dyn Entry>>>,
     wake_driver: bool,
 }
 
@@ -121,6 +125,7 @@ impl Shared {
         defaults: Arc<JobOptions>,
         buffer: usize,
         precise: bool,
+        (states, tasks): (States, Tasks),
     ) -> Shared {
         Shared {
             state: Mutex::new(State {
@@ -134,6 +139,9 @@ impl Shared {
                 read: Vec::new(),
             }),
             inbox: Mutex::default(),
+            executors: Mutex::default(),
+            states,
+            tasks,
             wake: Notify::new(),
             clock,
             zone,
@@ -211,6 +219,38 @@ impl Shared {
     /// The runtime that the scheduler was made in.
     pub(crate) fn runtime(&self) -> Result<&Handle, Error> {
         self.runtime.as_ref().map_err(Clone::clone)
+    }
+
+    /// The executor of this name.
+    pub(crate) fn executor(&self, name: &str) -> Option<Arc<Executor>> {
+        self.executors().get(name).cloned()
+    }
+
+    /// Adds an executor, of whose name there is none.
+    pub(crate) fn add_executor(&self, name: Arc<str>, executor: Executor) -> Result<(), Error> {
+        executor.validate()?;
+        let limit = executor.limit;
+        let executor = Arc::new(executor);
+        // Once the core knows it there are runs that ask for it.
+        let replaced = self.with(|state, now| {
+            state.core.add_executor(name.clone(), limit, now)?;
+            Ok::<_, Error>(self.executors().insert(name, executor))
+        });
+        // Dropped when the lock is free: its threads may be the user's trouble.
+        replaced.map(drop)
+    }
+
+    pub(crate) fn remove_executor(&self, name: Arc<str>) -> Result<(), Error> {
+        let removed = self.try_with(|state, now| {
+            state.core.remove_executor(name.clone(), now)?;
+            Ok(self.executors().remove(&name))
+        });
+        removed.map(drop)
+    }
+
+    fn executors(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Executor>>> {
+        // Nothing panics while it holds the lock.
+        self.executors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reports a run's end.
@@ -392,9 +432,7 @@ impl State {
         out.cancels.shrink_to(super::KEPT);
         after.retired = std::mem::take(&mut out.retired);
         after.ended = std::mem::take(&mut out.ended);
-        after.dropped = std::mem::take(&mut out.dropped);
-        after.refused = std::mem::take(&mut out.refused);
-        after.ignored = std::mem::take(&mut out.ignored);
+        after.discarded = std::mem::take(&mut out.discarded);
         let work = !out.dirty.is_empty() || !out.starts.is_empty() || !self.watches.is_empty();
         // A closed scheduler's driver waits for the last run to end.
         let last = self.core.is_closed() && !after.is_empty();
@@ -438,14 +476,8 @@ impl After {
         for run in self.runs {
             shielded(|| drop(run));
         }
-        for trigger in self.dropped {
-            shielded(|| drop(trigger));
-        }
-        for job in self.refused {
-            shielded(|| drop(job));
-        }
-        for outcome in self.ignored {
-            shielded(|| drop(outcome));
+        for discarded in self.discarded {
+            shielded(|| drop(discarded));
         }
         // What events and runs hold of the user's are the errors of their runs.
         shielded(|| drop((self.events, self.dropped_events, self.reported.dropped)));
@@ -454,6 +486,8 @@ impl After {
 
 const WARNED: KindSet = KindSet::NONE
     .with(EventKind::Failed)
+    .with(EventKind::TimedOut)
+    .with(EventKind::Retrying)
     .with(EventKind::Missed)
     .with(EventKind::Abandoned)
     .with(EventKind::TriggerFailed);

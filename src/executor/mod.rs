@@ -1,12 +1,21 @@
 //! Where runs execute. An executor knows work and its supervisor, and nothing of jobs.
 
+pub(crate) mod blocking;
 pub(crate) mod task;
 
-use std::time::Duration;
+use std::{any::Any, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::job::Outcome;
+pub use self::blocking::BlockingPool;
+use self::blocking::Threads;
+use crate::{
+    error::{BoxError, Error},
+    job::Outcome,
+};
+
+/// What work returned: a value, if it is wanted, or an error.
+pub(crate) type Returned = Result<Option<Arc<dyn Any + Send + Sync>>, BoxError>;
 
 /// Who watches over one run. If it is dropped without an outcome, the run was cancelled.
 pub(crate) trait Supervisor: Send + 'static {
@@ -22,5 +31,85 @@ pub(crate) trait Supervisor: Send + 'static {
     /// How long the work may go on after that.
     fn cancel_grace(&self) -> Duration;
 
-    fn finish(self, outcome: Outcome);
+    /// How long the work may take at all.
+    fn timeout(&self) -> Option<Duration>;
+
+    fn finish(self, outcome: Outcome, output: Option<Arc<dyn Any + Send + Sync>>);
+}
+
+/// Where runs execute: an [`AsyncExecutor`], a [`BlockingPool`] or, with the feature `process`, a
+/// `ProcessPool`.
+#[derive(Debug)]
+pub struct Executor {
+    pub(crate) kind: Kind,
+    /// How many runs execute at once.
+    pub(crate) limit: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Async,
+    Blocking(Threads),
+}
+
+impl Executor {
+    /// The executor of blocking work whose job names none.
+    pub(crate) const BLOCKING: &str = "blocking";
+
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        if self.limit == Some(0) {
+            return Err(Error::invalid_option(
+                "an executor for 0 runs would never run anything: use 1 or more",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What it is, for messages.
+    pub(crate) fn what(&self) -> &'static str {
+        match self.kind {
+            Kind::Async => "async executor",
+            Kind::Blocking(_) => "blocking pool",
+        }
+    }
+}
+
+/// Runs async work: each run is a Tokio task, in the runtime that the scheduler was made in.
+///
+/// The executor `default` is one without a limit; it can be replaced on the scheduler's builder.
+///
+/// ```
+/// use punctual::{AsyncExecutor, Scheduler, trigger::now};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), punctual::Error> {
+/// let scheduler = Scheduler::new();
+/// scheduler.add_executor("downloads", AsyncExecutor::new().max_running(4)).await?;
+/// scheduler.add(now(), || async { println!("GET /") }).executor("downloads").await?.await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "an executor does nothing until it is added to a scheduler"]
+pub struct AsyncExecutor {
+    max_running: Option<u32>,
+}
+
+impl AsyncExecutor {
+    /// An executor for any number of runs at once.
+    pub fn new() -> AsyncExecutor {
+        AsyncExecutor::default()
+    }
+
+    /// Sets how many runs may be going at once, at least 1. Others wait, in order of fire time, then
+    /// priority; one that waits too long for its misfire grace time is missed. Default: any number.
+    pub fn max_running(mut self, runs: u32) -> AsyncExecutor {
+        self.max_running = Some(runs);
+        self
+    }
+}
+
+impl From<AsyncExecutor> for Executor {
+    fn from(executor: AsyncExecutor) -> Executor {
+        Executor { kind: Kind::Async, limit: executor.max_running }
+    }
 }

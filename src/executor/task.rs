@@ -1,11 +1,15 @@
 //! The async executor: a run is a Tokio task.
 
-use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, task::Poll};
+use std::{
+    any::Any, future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll,
+    time::Duration,
+};
 
 use futures::FutureExt as _;
+use tokio_util::sync::CancellationToken;
 
-use super::Supervisor;
-use crate::{error::BoxError, job::Outcome, panic::message};
+use super::{Returned, Supervisor};
+use crate::{job::Outcome, panic::message};
 
 /// Runs `work` to its outcome, which the supervisor learns when the work is dropped, not earlier.
 #[expect(
@@ -18,20 +22,23 @@ pub(crate) fn execute<S, F>(
 ) -> impl Future<Output = ()>
 where
     S: Supervisor,
-    F: Future<Output = Result<(), BoxError>>,
+    F: Future<Output = Returned>,
 {
     async move {
         if supervisor.start() {
-            let outcome = outcome(&supervisor, work).await;
-            supervisor.finish(outcome);
+            let (outcome, output) = outcome(&supervisor, work).await;
+            supervisor.finish(outcome, output);
         }
     }
 }
 
-async fn outcome<S, F>(supervisor: &S, work: impl FnOnce(&S) -> F) -> Outcome
+async fn outcome<S, F>(
+    supervisor: &S,
+    work: impl FnOnce(&S) -> F,
+) -> (Outcome, Option<Arc<dyn Any + Send + Sync>>)
 where
     S: Supervisor,
-    F: Future<Output = Result<(), BoxError>>,
+    F: Future<Output = Returned>,
 {
     // The closure is called inside the future, so that its panic is the run's too.
     let body = AssertUnwindSafe(async { work(supervisor).await }).catch_unwind();
@@ -42,22 +49,43 @@ where
     let returned = match first {
         Poll::Ready(returned) => returned,
         Poll::Pending => {
-            let (cancelled, grace) = (supervisor.cancelled(), supervisor.cancel_grace());
             // In a box, so that runs which end at once need no room for it.
-            let mut out_of_grace = Box::pin(async move {
-                cancelled.cancelled().await;
-                tokio::time::sleep(grace).await;
-            });
+            let mut end = Box::pin(end_of_patience(
+                supervisor.cancelled(),
+                supervisor.cancel_grace(),
+                supervisor.timeout(),
+            ));
             tokio::select! {
                 biased;
                 returned = &mut body => returned,
-                () = &mut out_of_grace => return Outcome::Cancelled,
+                outcome = &mut end => return (outcome, None),
             }
         }
     };
     match returned {
-        Ok(Ok(())) => Outcome::Succeeded,
-        Ok(Err(error)) => Outcome::Failed(error.into()),
-        Err(panic) => Outcome::Panicked(message(panic)),
+        Ok(Ok(output)) => (Outcome::Succeeded, output),
+        Ok(Err(error)) => (Outcome::Failed(error.into()), None),
+        Err(panic) => (Outcome::Panicked(message(panic)), None),
+    }
+}
+
+/// Waits until the work is to be dropped: it takes too long, or was asked to stop and does not.
+async fn end_of_patience(
+    cancelled: CancellationToken,
+    grace: Duration,
+    timeout: Option<Duration>,
+) -> Outcome {
+    let out_of_grace = async {
+        cancelled.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    let Some(timeout) = timeout else {
+        out_of_grace.await;
+        return Outcome::Cancelled;
+    };
+    tokio::select! {
+        biased;
+        () = out_of_grace => Outcome::Cancelled,
+        () = tokio::time::sleep(timeout) => Outcome::TimedOut,
     }
 }

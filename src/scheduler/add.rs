@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 
 use super::{JobHandle, OnceHandle, Runs};
 use crate::{
-    core::{Added, NewJob},
+    core::{Added, DEFAULT, NewJob},
     driver::{Entry, Shared},
     error::Error,
     feed::feed,
@@ -121,14 +121,9 @@ impl<V> Add<V> {
                 "a job that is kept has no value for this handle: use `OnConflict::Replace`, or `add`",
             ));
         }
-        let options = match options {
-            Some(options) => {
-                options.validate()?;
-                Some(Arc::new(*options))
-            }
-            None => None,
-        };
-        let (trigger, first, elapsed) = anchor(&trigger?, &entry.state().shared, now)?;
+        let shared = &entry.state().shared;
+        let options = own_options(options, shared, &*entry)?;
+        let (trigger, first, elapsed) = anchor(&trigger?, shared, now)?;
         let new = NewJob {
             id,
             on_conflict,
@@ -152,20 +147,46 @@ impl<V> Add<V> {
     }
 }
 
-/// Fills in what depends on now, and finds the first fire time.
+/// The options of a job, if they are not the scheduler's, and whether its work can run by them.
+fn own_options(
+    options: Option<Box<JobOptions>>,
+    shared: &Shared,
+    entry: &dyn Entry,
+) -> Result<Option<Arc<JobOptions>>, Error> {
+    let named = options.as_deref().unwrap_or(&shared.defaults).executor.clone();
+    let name = named.as_deref().unwrap_or(entry.default_executor());
+    let mut options = options;
+    if named.is_none() && name != DEFAULT {
+        let own = options.get_or_insert_with(|| Box::new(JobOptions::clone(&shared.defaults)));
+        own.executor = Some(name.into());
+    }
+    // An executor of a name that there is none of is the core's to refuse.
+    if let Some(executor) = shared.executor(name) {
+        entry.check(&executor)?;
+    }
+    let Some(options) = options else { return Ok(None) };
+    options.validate()?;
+    Ok(Some(Arc::new(*options)))
+}
+
+/// Fills in what depends on now, and finds the first fire time, unless there is none because it
+/// follows another job.
 pub(super) fn anchor(
     trigger: &Trigger,
     shared: &Shared,
     now: DateTime<Utc>,
-) -> Result<(Trigger, DateTime<Utc>, bool), Error> {
+) -> Result<(Trigger, Option<DateTime<Utc>>, bool), Error> {
     let anchored = trigger.anchored(now, shared.zone)?;
+    if anchored.follow().is_some() {
+        return Ok((anchored, None, false));
+    }
     let first = anchored.first(now)?.ok_or_else(|| {
         Error::no_fire_time(format!(
             "the trigger `{anchored}` never fires from {} on: check its pattern and its end",
             rfc3339(now)
         ))
     })?;
-    Ok((anchored, first, trigger.is_elapsed_time()))
+    Ok((anchored, Some(first), trigger.is_elapsed_time()))
 }
 
 /// Adds all of them or none.
@@ -199,8 +220,9 @@ pub(super) fn add_all(
     // list lives out here, and nothing that passed the check is refused.
     let mut rest = new.into_iter();
     let added: Result<Vec<Added<_>>, _> = shared.try_with(|state, now| {
-        for job in rest.as_slice() {
-            state.core.check_add(job.id.as_ref(), job.on_conflict)?;
+        let batch = rest.as_slice();
+        for (before, job) in batch.iter().enumerate() {
+            state.core.check_add(job, &batch[..before])?;
         }
         rest.by_ref().map(|job| state.core.add(job, now)).collect()
     });

@@ -11,11 +11,13 @@ use chrono_tz::Tz;
 use super::{Scheduler, events};
 use crate::{
     clock::{Clock, SystemClock},
-    core::Core,
+    core::{Core, DEFAULT},
     driver::{Driver, Shared},
     error::Error,
     event::{Event, EventFilter, What},
+    executor::{AsyncExecutor, BlockingPool, Executor},
     job::{JobOptions, option_setters},
+    task::{States, Task, Tasks},
     trigger::IntoTimeZone,
 };
 
@@ -47,6 +49,9 @@ pub struct SchedulerBuilder {
     paused: bool,
     buffer: usize,
     precise: bool,
+    executors: Vec<(Arc<str>, Executor)>,
+    states: States,
+    tasks: Result<Tasks, Error>,
     callbacks: Vec<(EventFilter, Callback)>,
 }
 
@@ -59,6 +64,9 @@ impl SchedulerBuilder {
             paused: false,
             buffer: 1024,
             precise: false,
+            executors: Vec::new(),
+            states: States::default(),
+            tasks: Ok(Tasks::default()),
             callbacks: Vec::new(),
         }
     }
@@ -102,6 +110,43 @@ impl SchedulerBuilder {
         self
     }
 
+    /// Adds an executor, to which jobs go that [name](crate::Add::executor) it. One named `default`
+    /// or `blocking` takes the place of the one there is.
+    ///
+    /// ```
+    /// # use punctual::{AsyncExecutor, BlockingPool, Scheduler};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// let scheduler = Scheduler::builder()
+    ///     .add_executor("default", AsyncExecutor::new().max_running(100))
+    ///     .add_executor("reports", BlockingPool::new(2))
+    ///     .start()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn add_executor(
+        mut self,
+        name: impl Into<Arc<str>>,
+        executor: impl Into<Executor>,
+    ) -> Self {
+        self.executors.push((name.into(), executor.into()));
+        self
+    }
+
+    /// Gives runs something that they may ask for by its type, with
+    /// [`Context::state`](crate::Context::state). A second one of the same type takes the place of
+    /// the first.
+    pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.states.insert(state);
+        self
+    }
+
+    /// Registers a task, so that jobs can be added that run it.
+    pub fn task<T: Task>(mut self) -> Self {
+        self.tasks = self.tasks.and_then(|mut tasks| tasks.register::<T>().map(|()| tasks));
+        self
+    }
+
     /// Calls `callback` with everything that passes the filter, the start included; see
     /// [`Scheduler::on_event`].
     pub fn on_event(
@@ -124,40 +169,77 @@ impl SchedulerBuilder {
     ///
     /// # Errors
     ///
-    /// That there is no runtime, that an option is out of range or that the zone is unknown.
+    /// That there is no runtime, that an option is out of range, that the zone is unknown, that two
+    /// executors or tasks have the same name, or that the default options name an executor that there
+    /// is not.
     pub async fn start(mut self) -> Result<Scheduler, Error> {
         self.defaults.validate()?;
+        self.tasks = Ok(self.tasks?);
         if self.buffer == 0 {
             return Err(Error::invalid_option(
                 "event_buffer(0) would keep no event for any listener: use 1 or more",
             ));
         }
         self.zone = Ok(self.zone?);
-        let scheduler = start(self);
-        scheduler.shared.runtime()?;
-        Ok(scheduler)
+        let (scheduler, started) = start(self);
+        started.map(|()| scheduler)
     }
 }
 
-/// Starts a scheduler whose options were checked. Without a runtime it says so when it is used.
-pub(super) fn start(builder: SchedulerBuilder) -> Scheduler {
-    let SchedulerBuilder { defaults, zone, clock, paused, buffer, precise, callbacks } = builder;
+/// Starts a scheduler whose options were checked, and says what is wrong nevertheless. Without a
+/// runtime it says so when it is used, too.
+pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>) {
+    let SchedulerBuilder {
+        defaults,
+        zone,
+        clock,
+        paused,
+        buffer,
+        precise,
+        executors,
+        states,
+        tasks,
+        callbacks,
+    } = builder;
     // The hasher's keys are random in each process and differ with every call.
     let number = RandomState::new().build_hasher().finish();
     let defaults = Arc::new(defaults);
     let core = Core::new((number >> 32) as u32, defaults.clone(), paused);
     let zone = zone.unwrap_or(Tz::UTC);
     let clock = clock.unwrap_or_else(|| Clock::System(SystemClock::new()));
-    let shared = Arc::new(Shared::new(core, clock, zone, defaults, buffer, precise));
+    let shared = Arc::new(Shared::new(
+        core,
+        clock,
+        zone,
+        defaults,
+        buffer,
+        precise,
+        (states, tasks.unwrap_or_default()),
+    ));
     let scheduler = Scheduler::owned(shared.clone());
-    if let Ok(runtime) = shared.runtime() {
+    let started = shared.runtime().map(|runtime| {
         for (filter, callback) in callbacks {
             events::call(runtime, scheduler.events_matching(filter), callback);
         }
         shared.with(|state, now| state.core.note(now, What::Started));
         Driver::spawn(shared.clone(), runtime);
+    });
+    let started = started.and_then(|()| add_executors(&shared, executors));
+    (scheduler, started)
+}
+
+/// Adds the executors that were given, and those that are always there.
+fn add_executors(shared: &Shared, executors: Vec<(Arc<str>, Executor)>) -> Result<(), Error> {
+    for (name, executor) in executors {
+        shared.add_executor(name, executor)?;
     }
-    scheduler
+    if shared.executor(DEFAULT).is_none() {
+        shared.add_executor(DEFAULT.into(), AsyncExecutor::new().into())?;
+    }
+    if shared.executor(Executor::BLOCKING).is_none() {
+        shared.add_executor(Executor::BLOCKING.into(), BlockingPool::default().into())?;
+    }
+    shared.with(|state, _| state.core.check_defaults())
 }
 
 impl fmt::Debug for SchedulerBuilder {

@@ -132,16 +132,27 @@ impl Job {
         }
     }
 
-    /// Starts an extra run, with now as its fire time: neither coalesced nor judged by grace, and
+    /// Starts an extra run, with now as its fire time, or has it wait as the job's options for overlap
+    /// and its group say: neither coalesced nor judged by grace, and
     /// also while the job or the scheduler is paused. The next fire time stays. For a job that runs
     /// only once, this is its run.
     ///
     /// # Errors
     ///
-    /// That `max_instances` runs are going ([`is_overlap`](Error::is_overlap)), and as
+    /// That it would be skipped, since runs are going ([`is_overlap`](Error::is_overlap)), and as
     /// [`get`](Job::get).
     pub async fn run_now(&self) -> Result<RunId, Error> {
         self.with(|state, key, now| state.core.run_now(key, now))
+    }
+
+    /// The job's last runs, the latest last: as many as [`history`](crate::Add::history) says. Of an
+    /// error only the text is kept. They go with the job.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Job::get).
+    pub async fn history(&self) -> Result<Vec<Run>, Error> {
+        self.with(|state, key, _| state.core.history(key))
     }
 
     /// Removes the job: no further run starts, going ones finish.

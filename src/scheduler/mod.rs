@@ -23,7 +23,9 @@ use crate::{
     driver::Shared,
     error::{BoxError, Error},
     event::{Event, EventFilter},
+    executor::Executor,
     job::JobId,
+    metrics::Metrics,
     task::{self, OnceWork, Work},
     trigger::IntoTrigger,
 };
@@ -75,7 +77,8 @@ impl Scheduler {
     /// ([`is_no_runtime`](Error::is_no_runtime)).
     #[expect(clippy::new_without_default, reason = "starting a task is no default")]
     pub fn new() -> Scheduler {
-        builder::start(SchedulerBuilder::new())
+        // Nothing was asked for that could be refused, and without a runtime every use says so.
+        builder::start(SchedulerBuilder::new()).0
     }
 
     /// A scheduler that is not started yet, to set its options.
@@ -123,7 +126,7 @@ impl Scheduler {
         W: Work<M>,
         M: 'static,
     {
-        Add::new(trigger.into_trigger(), task::repeated(self.shared.clone(), work), ())
+        Add::new(trigger.into_trigger(), task::entry(work, self.shared.clone()), ())
     }
 
     /// Adds a job that runs once, at the first fire time of `trigger`, and yields a value: awaiting
@@ -201,6 +204,46 @@ impl Scheduler {
     /// Whether there are no jobs.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Adds an executor, to which jobs go that [name](Add::executor) it.
+    ///
+    /// ```
+    /// # use punctual::{BlockingPool, Scheduler};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::new();
+    /// scheduler.add_executor("reports", BlockingPool::new(2)).await?;
+    /// scheduler.remove_executor("reports").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That the name is taken, or the executor has room for nothing; that the scheduler has shut down
+    /// or has no runtime.
+    pub async fn add_executor(
+        &self,
+        name: impl Into<Arc<str>>,
+        executor: impl Into<Executor>,
+    ) -> Result<(), Error> {
+        self.shared.runtime()?;
+        self.shared.add_executor(name.into(), executor.into())
+    }
+
+    /// Removes an executor that no job names.
+    ///
+    /// # Errors
+    ///
+    /// That there is none of this name, that jobs or runs still use it, or that it is the default;
+    /// that the scheduler has shut down or has no runtime.
+    pub async fn remove_executor(&self, name: impl Into<Arc<str>>) -> Result<(), Error> {
+        self.shared.remove_executor(name.into())
+    }
+
+    /// What the scheduler has counted so far, with a histogram of how late runs were.
+    pub fn metrics(&self) -> Metrics {
+        self.shared.with(|state, _| state.core.metrics().clone())
     }
 
     /// Removes all jobs; going runs finish. Returns how many there were.

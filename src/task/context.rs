@@ -1,14 +1,20 @@
 //! What a run knows of itself.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    core::RunKey,
+    core::{self, RunKey},
     driver::Shared,
-    job::{JobId, RunId},
+    job::{JobId, Run, RunId},
     scheduler::Scheduler,
 };
 
@@ -38,6 +44,8 @@ pub struct Context {
     pub(crate) late_by: Duration,
     pub(crate) coalesced: u64,
     pub(crate) on_request: bool,
+    pub(crate) attempt: u32,
+    pub(crate) preceding: Option<Arc<core::Preceding>>,
 }
 
 impl Context {
@@ -71,6 +79,35 @@ impl Context {
         self.on_request
     }
 
+    /// How often the work has been called for this run, this time included: from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The run that this one follows, if its job has [such a trigger](crate::trigger::after_success).
+    pub fn preceding(&self) -> Option<Preceding<'_>> {
+        self.preceding.as_deref().map(Preceding)
+    }
+
+    /// What was given to [`SchedulerBuilder::state`](crate::SchedulerBuilder::state), by its type.
+    ///
+    /// # Panics
+    ///
+    /// If nothing of this type was given; the panic is this run's failure.
+    pub fn state<T: Send + Sync + 'static>(&self) -> &T {
+        self.try_state().unwrap_or_else(|| {
+            panic!(
+                "no `{}` was given to the scheduler: say `.state(..)` on its builder",
+                std::any::type_name::<T>()
+            )
+        })
+    }
+
+    /// The same, or nothing if none was given.
+    pub fn try_state<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.shared.states.get()
+    }
+
     /// Waits until the run is asked to stop: its job was cancelled or replaced, or the scheduler
     /// shuts down. After `cancel_grace` (5 s by default) the run is dropped.
     ///
@@ -96,6 +133,37 @@ impl Context {
     /// scheduler from shutting down when its last owner drops it.
     pub fn scheduler(&self) -> Scheduler {
         Scheduler::borrowed(self.shared.clone())
+    }
+}
+
+/// The run that another one follows.
+#[derive(Clone, Copy, Debug)]
+pub struct Preceding<'a>(&'a core::Preceding);
+
+impl<'a> Preceding<'a> {
+    /// The run and how it ended.
+    pub fn run(self) -> &'a Run {
+        &self.0.run
+    }
+
+    /// What its work returned, if that was a `T`: the value of `Ok`, where it returned a `Result`.
+    /// Nothing is kept of a run that was under way when its first follower was added.
+    pub fn output<T: 'static>(self) -> Option<&'a T> {
+        self.0.output.as_deref()?.downcast_ref()
+    }
+}
+
+/// What work may ask for by its type.
+#[derive(Default)]
+pub(crate) struct States(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
+
+impl States {
+    pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, state: T) {
+        self.0.insert(TypeId::of::<T>(), Box::new(state));
+    }
+
+    fn get<T: 'static>(&self) -> Option<&T> {
+        self.0.get(&TypeId::of::<T>())?.downcast_ref()
     }
 }
 

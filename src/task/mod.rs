@@ -1,43 +1,82 @@
-//! The work of jobs: closures and async functions, and what a run knows of itself.
+//! The work of jobs: closures and async functions, work that blocks, named tasks, and what a run knows
+//! of itself.
 
+mod blocking;
 mod context;
+mod named;
+mod once;
 
 use std::{
+    any::Any,
     future::ready,
-    marker::PhantomData,
     sync::{Arc, Mutex, PoisonError, TryLockError},
 };
 
 use futures::{FutureExt as _, future::Either};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::runtime::Handle;
 
-pub use self::context::Context;
+pub use self::{
+    blocking::{Blocking, BlockingWork, blocking},
+    context::{Context, Preceding},
+    named::{ByName, NamedTask, Task, named_task},
+};
+pub(crate) use self::{
+    context::States,
+    named::Tasks,
+    once::{Value, once, try_once},
+};
 use crate::{
     driver::{Entry, EntryState, RunGuard, Shared},
     error::{BoxError, Error},
-    executor::task::execute,
-    job::Outcome,
+    executor::{Executor, Kind, Returned, task::execute},
 };
 
-/// What can be a job's work: an async function or closure without arguments, or with a [`Context`].
+/// What can be a job's work.
 ///
-/// It is cloned for each run and called inside it, so `async move` closures that capture work as
-/// they are; what they capture is cloned per run (an `Arc` makes that cheap). It returns `()` or a
-/// `Result` whose error converts into [`BoxError`].
+/// | work | runs |
+/// |---|---|
+/// | an async function or closure without arguments, or with a [`Context`] | as a Tokio task |
+/// | [`blocking`] with a function or closure | on a thread of a [`BlockingPool`](crate::BlockingPool) |
+/// | a [`Task`], or a [`named_task`] | as a Tokio task, or in a process of its own |
 ///
-/// `M` only tells the two forms apart.
+/// A closure is cloned for each run and called inside it, so `async move` closures that capture work
+/// as they are; what they capture is cloned per run (an `Arc` makes that cheap). Work returns `()` or
+/// a `Result` whose error converts into [`BoxError`].
+///
+/// `M` only tells the forms apart. The trait is not for implementing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not work for a job",
-    label = "not an async function or closure of the right shape",
-    note = "work is `|| async {{ .. }}`, `|cx: Context| async move {{ .. }}` or the name of an `async fn`",
+    label = "not an async function or closure of the right shape, nor a `Task`",
+    note = "work is `|| async {{ .. }}`, `|cx: Context| async move {{ .. }}`, the name of an `async fn`, or `blocking(|| ..)`",
     note = "it must be `Clone + Send + 'static`, its future `Send`, and it returns `()` or a `Result`"
 )]
-pub trait Work<M>: Clone + Send + 'static {
-    /// What the work returns when it is called.
-    type Future: Future<Output: WorkOutput> + Send + 'static;
+pub trait Work<M>: Send + 'static {
+    #[doc(hidden)]
+    fn into_entry(self, scheduler: Home) -> NewEntry;
+}
 
-    /// Calls the work. `context` is made only if the work takes it.
-    fn call(self, context: impl FnOnce() -> Context) -> Self::Future;
+/// The scheduler that work is for.
+#[doc(hidden)]
+pub struct Home(Arc<Shared>);
+
+impl std::fmt::Debug for Home {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Home").finish_non_exhaustive()
+    }
+}
+
+/// Work that is ready for its job.
+#[doc(hidden)]
+pub struct NewEntry(Arc<dyn Entry>);
+
+pub(crate) fn entry<M>(work: impl Work<M>, scheduler: Arc<Shared>) -> Arc<dyn Entry> {
+    work.into_entry(Home(scheduler)).0
+}
+
+impl std::fmt::Debug for NewEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewEntry").finish_non_exhaustive()
+    }
 }
 
 /// Work that can run only once: a future, or a closure that need not be `Clone`; for
@@ -77,10 +116,8 @@ where
     F: FnOnce() -> Fut + Clone + Send + 'static,
     Fut: Future<Output: WorkOutput> + Send + 'static,
 {
-    type Future = Fut;
-
-    fn call(self, _: impl FnOnce() -> Context) -> Fut {
-        self()
+    fn into_entry(self, scheduler: Home) -> NewEntry {
+        repeated(scheduler, self, |work, _| work())
     }
 }
 
@@ -89,10 +126,8 @@ where
     F: FnOnce(Context) -> Fut + Clone + Send + 'static,
     Fut: Future<Output: WorkOutput> + Send + 'static,
 {
-    type Future = Fut;
-
-    fn call(self, context: impl FnOnce() -> Context) -> Fut {
-        self(context())
+    fn into_entry(self, scheduler: Home) -> NewEntry {
+        repeated(scheduler, self, |work, run| work(run.context()))
     }
 }
 
@@ -140,55 +175,63 @@ where
     note = "it returns `()` or a `Result<T, E>` where `E: Into<BoxError>`; `add_once` takes any value"
 )]
 pub trait WorkOutput {
-    /// Success, or the error of a failed run.
-    ///
-    /// # Errors
-    ///
-    /// The error that the work returned.
-    fn into_result(self) -> Result<(), BoxError>;
+    /// Success, with what was returned if it is wanted, or the error of a failed run.
+    #[doc(hidden)]
+    fn into_returned(self, wanted: bool) -> Result<Option<Arc<dyn Any + Send + Sync>>, BoxError>;
 }
 
 impl WorkOutput for () {
-    fn into_result(self) -> Result<(), BoxError> {
-        Ok(())
+    fn into_returned(self, wanted: bool) -> Returned {
+        Ok(wanted.then(|| Arc::new(()) as _))
     }
 }
 
-impl<T, E: Into<BoxError>> WorkOutput for Result<T, E> {
-    fn into_result(self) -> Result<(), BoxError> {
-        self.map(drop).map_err(Into::into)
+impl<T: Send + Sync + 'static, E: Into<BoxError>> WorkOutput for Result<T, E> {
+    fn into_returned(self, wanted: bool) -> Returned {
+        let value = self.map_err(Into::into)?;
+        Ok(wanted.then(|| Arc::new(value) as _))
     }
 }
 
-/// An entry for work that runs many times.
-struct Repeated<W, M> {
+/// An entry for a closure that runs many times.
+struct Repeated<W, F> {
     state: EntryState,
     /// Behind a lock so that work need not be `Sync`; held only while it is cloned.
     work: Mutex<Option<W>>,
-    marker: PhantomData<fn(M)>,
+    call: fn(W, &RunGuard) -> F,
 }
 
-pub(crate) fn repeated<W: Work<M>, M: 'static>(shared: Arc<Shared>, work: W) -> Arc<dyn Entry> {
-    Arc::new(Repeated {
-        state: EntryState::new(shared),
-        work: Mutex::new(Some(work)),
-        marker: PhantomData,
-    })
+fn repeated<W, F>(scheduler: Home, work: W, call: fn(W, &RunGuard) -> F) -> NewEntry
+where
+    W: Clone + Send + 'static,
+    F: Future<Output: WorkOutput> + Send + 'static,
+{
+    let state = EntryState::new(scheduler.0);
+    NewEntry(Arc::new(Repeated { state, work: Mutex::new(Some(work)), call }))
 }
 
-impl<W: Work<M>, M: 'static> Entry for Repeated<W, M> {
+impl<W, F> Entry for Repeated<W, F>
+where
+    W: Clone + Send + 'static,
+    F: Future<Output: WorkOutput> + Send + 'static,
+{
     fn state(&self) -> &EntryState {
         &self.state
     }
 
-    fn launch(self: Arc<Self>, run: RunGuard, runtime: &Handle) {
+    fn check(&self, executor: &Executor) -> Result<(), Error> {
+        only_async(executor)
+    }
+
+    fn launch(self: Arc<Self>, run: RunGuard, _: Option<Arc<Executor>>, runtime: &Handle) {
         runtime.spawn(execute(run, move |run: &RunGuard| {
             // A `clone` that panics poisons the lock, and the next run tries again.
             let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).clone();
             match work {
-                Some(work) => {
-                    Either::Left(work.call(|| run.context()).map(WorkOutput::into_result))
-                }
+                Some(work) => Either::Left(
+                    (self.call)(work, run)
+                        .map(move |output| output.into_returned(self.state.is_followed())),
+                ),
                 None => Either::Right(ready(Err(gone()))),
             }
         }));
@@ -196,6 +239,17 @@ impl<W: Work<M>, M: 'static> Entry for Repeated<W, M> {
 
     fn drop_work(&self) {
         drop(take_if_free(&self.work));
+    }
+}
+
+/// Async closures run in this process's runtime, and nowhere else.
+fn only_async(executor: &Executor) -> Result<(), Error> {
+    match executor.kind {
+        Kind::Async => Ok(()),
+        _ => Err(Error::invalid_option(format!(
+            "an async closure can't run on a {}: name an async executor, or give that what it is for",
+            executor.what()
+        ))),
     }
 }
 
@@ -206,114 +260,6 @@ fn take_if_free<W>(work: &Mutex<Option<W>>) -> Option<W> {
         Ok(mut work) => work.take(),
         Err(TryLockError::Poisoned(work)) => work.into_inner().take(),
         Err(TryLockError::WouldBlock) => None,
-    }
-}
-
-/// An entry for work that runs once. `finish` makes of what it returned what the handle yields, or
-/// the error of a failed run.
-struct Once<W, M, T, R> {
-    state: EntryState,
-    work: Mutex<Option<W>>,
-    value: Mutex<Option<oneshot::Sender<Result<R, Error>>>>,
-    finish: fn(T) -> Result<R, BoxError>,
-    marker: PhantomData<fn(M)>,
-}
-
-/// What becomes of the value of work that runs once, when its job is over.
-pub(crate) type Value<R> = oneshot::Receiver<Result<R, Error>>;
-
-/// Work whose every value is a success.
-pub(crate) fn once<W: OnceWork<M>, M: 'static>(
-    shared: Arc<Shared>,
-    work: W,
-) -> (Arc<dyn Entry>, Value<W::Output>) {
-    once_with(shared, work, Ok)
-}
-
-/// Work that may fail.
-pub(crate) fn try_once<W, M, T, E>(shared: Arc<Shared>, work: W) -> (Arc<dyn Entry>, Value<T>)
-where
-    W: OnceWork<M, Output = Result<T, E>>,
-    M: 'static,
-    T: Send + 'static,
-    E: Into<BoxError>,
-{
-    once_with(shared, work, |result: Result<T, E>| result.map_err(Into::into))
-}
-
-fn once_with<W: OnceWork<M>, M: 'static, R: Send + 'static>(
-    shared: Arc<Shared>,
-    work: W,
-    finish: fn(W::Output) -> Result<R, BoxError>,
-) -> (Arc<dyn Entry>, Value<R>) {
-    let (sender, receiver) = oneshot::channel();
-    let entry = Once {
-        state: EntryState::new(shared),
-        work: Mutex::new(Some(work)),
-        value: Mutex::new(Some(sender)),
-        finish,
-        marker: PhantomData,
-    };
-    (Arc::new(entry), receiver)
-}
-
-impl<W, M, T, R> Once<W, M, T, R> {
-    fn settle(&self, value: Result<R, Error>) {
-        let sender = self.value.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(sender) = sender {
-            // Nobody has to want it.
-            let _ = sender.send(value);
-        }
-    }
-}
-
-impl<W, M, T, R> Entry for Once<W, M, T, R>
-where
-    W: OnceWork<M, Output = T>,
-    M: 'static,
-    T: 'static,
-    R: Send + 'static,
-{
-    fn state(&self) -> &EntryState {
-        &self.state
-    }
-
-    fn launch(self: Arc<Self>, run: RunGuard, runtime: &Handle) {
-        runtime.spawn(execute(run, move |run: &RunGuard| {
-            let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match work {
-                Some(work) => Either::Left(work.call(|| run.context()).map(move |value| {
-                    self.settle(Ok((self.finish)(value)?));
-                    Ok(())
-                })),
-                None => Either::Right(ready(Err(gone()))),
-            }
-        }));
-    }
-
-    fn wants_runs(&self) -> bool {
-        true
-    }
-
-    fn conclude(&self, outcome: &Outcome) {
-        let error = match outcome {
-            Outcome::Succeeded => return,
-            Outcome::Failed(error) => Error::failed(error.clone()),
-            Outcome::Panicked(message) => {
-                Error::panicked(format!("the job's run panicked: {message}"))
-            }
-            Outcome::Missed => Error::missed(
-                "the job's run could not start within its misfire grace time: raise that if it should run late",
-            ),
-            Outcome::Cancelled | Outcome::Skipped(_) | Outcome::Abandoned => {
-                Error::cancelled(format!("the job's run did not return a value: {outcome}"))
-            }
-        };
-        self.settle(Err(error));
-    }
-
-    fn drop_work(&self) {
-        drop(take_if_free(&self.work));
     }
 }
 

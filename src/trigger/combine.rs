@@ -247,6 +247,11 @@ impl Members {
                 "a combination of no triggers would never fire: give it one or more",
             ));
         }
+        if let Some(follow) = triggers.iter().find_map(Trigger::follow) {
+            return Err(Error::invalid_trigger(format!(
+                "`{follow}` has no fire times to combine with others: use a job of its own"
+            )));
+        }
         let members = triggers.into_iter().map(|trigger| Member { trigger, elapsed: false });
         let members = Members(members.collect());
         let (count, depth) = members.size();

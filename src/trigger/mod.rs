@@ -9,6 +9,7 @@
 //! | [`calendar_interval`] | every so many years, months, weeks and days, at a time of day |
 //! | [`and`], [`or`] | at the instants that all of several triggers name, or any of them |
 //! | [`custom`] | whenever a type of your own says |
+//! | [`after_success`], [`after_failure`], [`after_any`] | never: its job runs after the runs of another |
 //!
 //! Each returns a [`Build`], which takes bounds (`starting_at`, `until`, `times`), days (`only`,
 //! `except`) and what its kind has besides. Mistakes surface when the trigger is used: at `.await?`
@@ -50,6 +51,7 @@
 //! | [`CronFields`] | `{"type":"cron_fields","day":"3rd fri","hour":"3"}` |
 //! | [`CalendarInterval`] | `{"type":"calendar_interval","months":1,"time":"09:30:00"}`, with `"start_date":"2026-01-31"` |
 //! | [`And`], [`Or`] | `{"type":"or","triggers":[…]}` |
+//! | [`Follow`] | `{"type":"follow","job":"extract","on":"success"}`, or `"failure"` or `"any"` |
 //! | [`Custom`] | none: it lives in memory only |
 //!
 //! Those that go by a wall clock have `"zone":"Europe/Berlin"`, `"gap":"next"` or `"skip"`, and
@@ -67,6 +69,7 @@ mod date;
 mod days;
 #[cfg(test)]
 mod family_tests;
+mod follow;
 mod interval;
 mod random;
 mod search;
@@ -95,6 +98,7 @@ pub use self::{
     custom::{Custom, CustomTrigger},
     date::Date,
     days::Days,
+    follow::{Follow, FollowOn, after_any, after_failure, after_success},
     interval::Interval,
     random::Random,
     text::Upcoming,
@@ -320,6 +324,8 @@ pub enum Kind {
     Timetable(Timetable),
     /// Random distances of elapsed time.
     Random(Box<Random>),
+    /// Another job's runs, in place of fire times.
+    Follow(Box<Follow>),
     /// A type of the user's own. It has no serialized form.
     #[serde(skip_deserializing)]
     Custom(Custom),
@@ -470,6 +476,7 @@ impl Trigger {
             Kind::CalendarInterval(calendar) => calendar.next_after(from)?,
             Kind::And(and) => return and.next_after(from, hi, budget),
             Kind::Or(or) => return or.next_after(from, hi, budget),
+            Kind::Follow(_) => None,
             Kind::Custom(custom) => custom.next_after(from)?,
         };
         self.pay(from, next, 1, budget)?;
@@ -527,6 +534,7 @@ impl Trigger {
             Kind::Random(random) => {
                 self.start.and_then(|start| random.last_at_or_before(start, to))
             }
+            Kind::Follow(_) => None,
             Kind::Custom(custom) => custom.last_at_or_before(to)?,
         };
         self.pay(to, last, 100, budget)?;
@@ -592,7 +600,7 @@ impl Trigger {
             Kind::CalendarInterval(calendar) => calendar.is_floating(),
             Kind::And(and) => and.members().is_floating(),
             Kind::Or(or) => or.members().is_floating(),
-            Kind::Cron(_) | Kind::CronFields(_) | Kind::Custom(_) => false,
+            Kind::Cron(_) | Kind::CronFields(_) | Kind::Follow(_) | Kind::Custom(_) => false,
         }
     }
 
@@ -671,7 +679,7 @@ impl Trigger {
                     }
                 }
             }
-            Kind::Custom(_) => {}
+            Kind::Follow(_) | Kind::Custom(_) => {}
         }
         let has_zone = matches!(
             self.kind,
@@ -707,6 +715,7 @@ impl Trigger {
             | Kind::CronFields(_)
             | Kind::Timetable(_)
             | Kind::CalendarInterval(_)
+            | Kind::Follow(_)
             | Kind::Custom(_) => false,
         }
     }
@@ -804,7 +813,21 @@ impl Trigger {
         Ok(fire)
     }
 
+    /// The job whose runs it follows, if it has no fire times of its own.
+    pub(crate) fn follow(&self) -> Option<&Follow> {
+        match &self.kind {
+            Kind::Follow(follow) => Some(follow),
+            _ => None,
+        }
+    }
+
     fn validated(mut self) -> Result<Trigger, Error> {
+        if self.follow().is_some() && (self.start.is_some() || self.limits.is_some()) {
+            return Err(Error::invalid_trigger(format!(
+                "`{}` has no fire times of its own, and so takes no bounds, number of times or days: give them to the job that it follows",
+                self.kind
+            )));
+        }
         self.start = self.start.map(whole_millis).transpose()?;
         if let (Some(start), Some(end)) = (self.start, self.limits().end)
             && end < start

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 
 use super::{
-    And, Cron, CronFields, Date, Days, Kind, Limits, Or, Trigger,
+    And, Cron, CronFields, Date, Days, Follow, FollowOn, Kind, Limits, Or, Trigger,
     cron::one_line,
     days::{DayFilter, Said},
     rfc3339, words,
@@ -19,6 +19,7 @@ use crate::error::Error;
 ///
 /// | | text |
 /// |---|---|
+/// | follow | `after success of extract`, `after failure of …`, `after any run of …` |
 /// | date | `at 2026-11-20T12:00:00Z`, `after 10s`, `now` |
 /// | interval | `every 10min` |
 /// | random | `every 5 to 10min` |
@@ -124,6 +125,7 @@ impl fmt::Display for Kind {
             Kind::CalendarInterval(calendar) => write!(f, "{calendar}"),
             Kind::And(and) => write!(f, "{and}"),
             Kind::Or(or) => write!(f, "{or}"),
+            Kind::Follow(follow) => write!(f, "{follow}"),
             Kind::Custom(custom) => write!(f, "{custom:?}"),
         }
     }
@@ -160,6 +162,14 @@ impl FromStr for Trigger {
 
 /// Reads a trigger that is a member of so many combinations.
 fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
+    for on in [FollowOn::Success, FollowOn::Failure, FollowOn::Any] {
+        let id = text.strip_prefix("after ").and_then(|text| text.strip_prefix(on.name()));
+        if let Some(id) = id.and_then(|text| text.strip_prefix(" of ")) {
+            // All that follows is the id, whatever it has in it.
+            let follow = Follow::new(id.into(), on);
+            return Trigger::new(follow.into(), None, Limits::default()).validated();
+        }
+    }
     let mut clauses = split(text, ";").into_iter().map(str::trim);
     let kind = kind(clauses.next().unwrap_or_default(), depth)?;
     let mut trigger = Trigger::new(kind, None, Limits::default());
@@ -435,6 +445,9 @@ impl Trigger {
             Kind::Or(or) => {
                 let any: Vec<String> = or.triggers().map(Trigger::describe).collect();
                 format!("At any of these: {}", any.join("; "))
+            }
+            Kind::Follow(follow) => {
+                format!("After {} of {}", follow.on().name(), one_line(&follow.job().to_string()))
             }
             Kind::Custom(custom) => format!("As {custom:?} says"),
         };

@@ -1,0 +1,255 @@
+//! What limits runs beyond their job: executors with so many workers, and groups of jobs. Who finds
+//! no room waits its turn.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+
+use super::table::Table;
+use crate::{
+    error::Error,
+    job::{Group, JobOptions, RunId},
+};
+
+/// The executor of async work that names none.
+pub(crate) const DEFAULT: &str = "default";
+
+pub(super) struct Limits {
+    all: Table<Limit>,
+    executors: HashMap<Arc<str>, Executor>,
+    /// The limit of the default executor, if it has one.
+    default: Option<u32>,
+    groups: HashMap<Arc<str>, u32>,
+}
+
+struct Executor {
+    limit: Option<u32>,
+    /// How many jobs name it.
+    jobs: usize,
+}
+
+struct Limit {
+    /// The group it belongs to, if it is not an executor's.
+    group: Option<Arc<str>>,
+    max: u32,
+    taken: u32,
+    /// How many jobs name the group.
+    jobs: usize,
+    waiting: BTreeMap<Turn, Waiting>,
+}
+
+/// The order of those who wait: of fire time, then priority, then the order of adding, then of the
+/// runs.
+pub(super) type Turn = (DateTime<Utc>, Reverse<i32>, u64, RunId);
+
+#[derive(Clone, Copy)]
+struct Waiting {
+    run: u32,
+    on_request: bool,
+}
+
+/// The limits of which a run has taken one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Taken([Option<u32>; 2]);
+
+impl Limits {
+    pub(super) fn new() -> Limits {
+        Limits {
+            all: Table::new(),
+            executors: HashMap::new(),
+            default: None,
+            groups: HashMap::new(),
+        }
+    }
+
+    /// Adds an executor for so many runs at once, or any number.
+    pub(super) fn add_executor(&mut self, name: Arc<str>, max: Option<u32>) -> Result<(), Error> {
+        if self.executors.contains_key(&name) {
+            return Err(Error::invalid_option(format!(
+                "there is an executor `{name}` already: choose another name, or remove it first"
+            )));
+        }
+        let limit = max.map(|max| self.all.insert_with(|_| Limit::new(None, max)));
+        if *name == *DEFAULT {
+            self.default = limit;
+        }
+        self.executors.insert(name, Executor { limit, jobs: 0 });
+        Ok(())
+    }
+
+    pub(super) fn remove_executor(&mut self, name: &str) -> Result<(), Error> {
+        let unused = match self.executors.get(name) {
+            None => return Err(self.unknown(name)),
+            Some(_) if name == DEFAULT => {
+                return Err(Error::invalid_option(
+                    "the executor `default` can't be removed: jobs that name none go there",
+                ));
+            }
+            Some(Executor { jobs: 0, limit }) => {
+                limit.filter(|&limit| self.all[limit].is_used()).is_none()
+            }
+            Some(_) => false,
+        };
+        if !unused {
+            return Err(Error::invalid_option(format!(
+                "executor `{name}` is used by jobs: remove them, or modify them to name another"
+            )));
+        }
+        if let Some(limit) = self.executors.remove(name).and_then(|executor| executor.limit) {
+            self.all.remove(limit);
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let mut names: Vec<&str> = self.executors.keys().map(|name| &**name).collect();
+        names.sort_unstable();
+        Error::invalid_option(format!(
+            "there is no executor `{name}`, but `{}`: add it first",
+            names.join("`, `")
+        ))
+    }
+
+    /// Whether a job may have these options.
+    pub(super) fn check(&self, options: &JobOptions) -> Result<(), Error> {
+        if let Some(name) = &options.executor
+            && !self.executors.contains_key(name)
+        {
+            return Err(self.unknown(name));
+        }
+        if let Some(Group { name, limit }) = &options.group
+            && let Some(&group) = self.groups.get(name)
+            && self.all[group].max != *limit
+        {
+            return Err(Error::invalid_option(format!(
+                "group `{name}` has a limit of {}, not {limit}: say the same for all its jobs",
+                self.all[group].max
+            )));
+        }
+        Ok(())
+    }
+
+    /// Counts a job that has these options, which were checked.
+    pub(super) fn join(&mut self, options: &JobOptions) {
+        if let Some(executor) = options.executor.as_ref().and_then(|n| self.executors.get_mut(n)) {
+            executor.jobs += 1;
+        }
+        if let Some(Group { name, limit }) = &options.group {
+            let group = *self.groups.entry(name.clone()).or_insert_with(|| {
+                self.all.insert_with(|_| Limit::new(Some(name.clone()), *limit))
+            });
+            self.all[group].jobs += 1;
+        }
+    }
+
+    /// Counts it no longer.
+    pub(super) fn leave(&mut self, options: &JobOptions) {
+        if let Some(executor) = options.executor.as_ref().and_then(|n| self.executors.get_mut(n)) {
+            executor.jobs -= 1;
+        }
+        if let Some(Group { name, .. }) = &options.group
+            && let Some(&group) = self.groups.get(name)
+        {
+            self.all[group].jobs -= 1;
+            self.tidy(group);
+        }
+    }
+
+    /// Lets go of a group that nobody names and no run belongs to.
+    fn tidy(&mut self, limit: u32) {
+        let Limit { group: Some(name), jobs: 0, .. } = &self.all[limit] else { return };
+        if !self.all[limit].is_used() {
+            // A group of the same name may have been made since.
+            if self.groups.get(name) == Some(&limit) {
+                self.groups.remove(name);
+            }
+            self.all.remove(limit);
+        }
+    }
+
+    /// Takes one of everything that limits a run with these options, or says what is full.
+    pub(super) fn try_take(&mut self, options: &JobOptions) -> Result<Taken, u32> {
+        let executor = match &options.executor {
+            None => self.default,
+            Some(name) => self.executors.get(name).and_then(|executor| executor.limit),
+        };
+        let group = options.group.as_ref().and_then(|group| self.groups.get(&group.name)).copied();
+        let taken = Taken([executor, group]);
+        if let Some(full) = taken.iter().find(|&limit| !self.all[limit].has_room()) {
+            return Err(full);
+        }
+        for limit in taken.iter() {
+            self.all[limit].taken += 1;
+        }
+        Ok(taken)
+    }
+
+    /// Gives one back; then somebody else may have it.
+    pub(super) fn give_back(&mut self, limit: u32) {
+        self.all[limit].taken -= 1;
+    }
+
+    pub(super) fn wait(&mut self, limit: u32, turn: Turn, run: u32, on_request: bool) {
+        self.all[limit].waiting.insert(turn, Waiting { run, on_request });
+    }
+
+    pub(super) fn wait_no_more(&mut self, limit: u32, turn: Turn) {
+        self.all[limit].waiting.remove(&turn);
+        self.tidy(limit);
+    }
+
+    /// The run whose turn it is, if there is room: it waits no more. While the scheduler is paused
+    /// only those have a turn that were asked for.
+    pub(super) fn next(&mut self, limit: u32, paused: bool) -> Option<u32> {
+        let there = self.all.get_mut(limit)?;
+        let next = match paused {
+            _ if !there.has_room() => None,
+            false => there.waiting.pop_first().map(|(_, next)| next),
+            true => {
+                let turn = there.waiting.iter().find(|(_, waiting)| waiting.on_request);
+                let turn = turn.map(|(&turn, _)| turn);
+                turn.and_then(|turn| there.waiting.remove(&turn))
+            }
+        };
+        if next.is_none() {
+            self.tidy(limit);
+        }
+        next.map(|next| next.run)
+    }
+
+    /// All limits for which somebody waits.
+    pub(super) fn waited_for(&self) -> Vec<u32> {
+        let waited_for = self.all.iter().filter(|(_, limit)| !limit.waiting.is_empty());
+        waited_for.map(|(limit, _)| limit).collect()
+    }
+
+    /// Whether nothing is taken, nobody waits, and no group is left.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.groups.is_empty() && self.all.iter().all(|(_, limit)| !limit.is_used())
+    }
+}
+
+impl Limit {
+    fn new(group: Option<Arc<str>>, max: u32) -> Limit {
+        Limit { group, max, taken: 0, jobs: 0, waiting: BTreeMap::new() }
+    }
+
+    fn has_room(&self) -> bool {
+        self.taken < self.max
+    }
+
+    fn is_used(&self) -> bool {
+        self.taken > 0 || !self.waiting.is_empty()
+    }
+}
+
+impl Taken {
+    pub(super) fn iter(self) -> impl Iterator<Item = u32> {
+        self.0.into_iter().flatten()
+    }
+}

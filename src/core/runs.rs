@@ -1,0 +1,502 @@
+//! How runs begin, wait, are tried again and end.
+
+use std::cmp::Reverse;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{
+    Core, Discarded, Finish, Going, Payload, Phase, Preceding, RunKey, Start, Submission,
+    limits::{Taken, Turn},
+    semaphore::Permit,
+};
+use crate::{
+    event::{EventKind, What},
+    job::{FireTimes, Outcome, Overlap, Run, RunId, SkipReason},
+};
+
+impl<P: Payload> Core<P> {
+    /// Begins a run, or lets it wait, as the job's options for overlap say. Says which run it is, if
+    /// it is not skipped.
+    pub(super) fn submit(
+        &mut self,
+        slot: u32,
+        submission: Submission,
+        now: DateTime<Utc>,
+    ) -> Option<RunId> {
+        let job = &mut self.jobs[slot];
+        let options = job.options(&self.defaults);
+        let (limit, overlap) = (options.max_instances, options.overlap);
+        if self.paused && !submission.on_request {
+            // Whatever the options say: it came due, and is judged when the scheduler resumes.
+            return Some(self.queue(slot, submission));
+        }
+        if let Some(permit) = job.semaphore.try_acquire(limit) {
+            return Some(self.begin(slot, permit, submission, now));
+        }
+        let queued = job.extras.as_ref().map_or(0, |extras| extras.queue.len());
+        match overlap {
+            Overlap::Skip => {
+                self.skip_submission(slot, submission, SkipReason::MaxInstances, now);
+                None
+            }
+            Overlap::Queue(room) if queued >= room as usize => {
+                self.skip_submission(slot, submission, SkipReason::QueueFull, now);
+                None
+            }
+            Overlap::Queue(_) => Some(self.queue(slot, submission)),
+            Overlap::CancelPrevious => {
+                let superseded = std::mem::take(&mut job.extras().queue);
+                let cancel = superseded.is_empty();
+                for superseded in superseded {
+                    self.skip_submission(slot, superseded, SkipReason::Superseded, now);
+                }
+                let run = self.queue(slot, submission);
+                if cancel {
+                    self.cancel_oldest(slot, now);
+                }
+                Some(run)
+            }
+        }
+    }
+
+    /// Whether a run that is asked for now would be skipped.
+    pub(super) fn would_skip(&self, slot: u32) -> bool {
+        let job = &self.jobs[slot];
+        let options = job.options(&self.defaults);
+        let queued = job.extras.as_ref().map_or(0, |extras| extras.queue.len());
+        job.semaphore.taken() >= options.max_instances
+            && match options.overlap {
+                Overlap::Skip => true,
+                Overlap::Queue(room) => queued >= room as usize,
+                Overlap::CancelPrevious => false,
+            }
+    }
+
+    fn queue(&mut self, slot: u32, mut submission: Submission) -> RunId {
+        let id = *submission.id.get_or_insert_with(|| {
+            self.run_ids += 1;
+            RunId(self.run_ids)
+        });
+        self.jobs[slot].extras().queue.push_back(submission);
+        if self.paused {
+            self.held.insert(slot);
+        }
+        id
+    }
+
+    /// Begins the runs that wait in line, as far as there are permits.
+    pub(super) fn serve_queue(&mut self, slot: u32, now: DateTime<Utc>) {
+        while let Some(job) = self.jobs.get_mut(slot)
+            && let limit = job.options(&self.defaults).max_instances
+            && let Some(extras) = &mut job.extras
+            && let Some(first) = extras.queue.front()
+            && (!self.paused || first.on_request)
+            && let Some(permit) = job.semaphore.try_acquire(limit)
+        {
+            match extras.queue.pop_front() {
+                Some(submission) => drop(self.begin(slot, permit, submission, now)),
+                None => job.semaphore.release(permit),
+            }
+        }
+    }
+
+    /// Gives a permit back, to who waits in line or to nobody.
+    pub(super) fn release(&mut self, slot: u32, permit: Permit, now: DateTime<Utc>) {
+        let job = &mut self.jobs[slot];
+        job.semaphore.release(permit);
+        if job.extras.as_ref().is_some_and(|extras| !extras.queue.is_empty()) {
+            if self.paused {
+                self.held.insert(slot);
+            }
+            self.serve_queue(slot, now);
+        }
+    }
+
+    /// Makes a run, under a permit of its job.
+    pub(super) fn begin(
+        &mut self,
+        slot: u32,
+        permit: Permit,
+        submission: Submission,
+        now: DateTime<Utc>,
+    ) -> RunId {
+        let Submission { id, due, coalesced, on_request, backlog, preceding } = submission;
+        let id = id.unwrap_or_else(|| {
+            self.run_ids += 1;
+            RunId(self.run_ids)
+        });
+        let job = &mut self.jobs[slot];
+        let older = job.runs;
+        let run = self.runs.insert_with(|_| Going {
+            id,
+            job: slot,
+            due,
+            coalesced,
+            on_request,
+            attempt: 1,
+            phase: Phase::Started,
+            cancelled: false,
+            permit,
+            taken: Taken::default(),
+            options: None,
+            backlog,
+            preceding,
+            last: None,
+            older,
+            newer: None,
+        });
+        if let Some(older) = job.runs.replace(run) {
+            self.runs[older].newer = Some(run);
+        }
+        self.metrics.submitted += 1;
+        self.log.emit(&mut self.out, now, EventKind::Submitted, || What::Submitted {
+            job: job.id(self.scheduler, slot),
+            run: id,
+            fire_time: due.fire_time,
+            on_request,
+        });
+        self.try_start(run);
+        id
+    }
+
+    /// Starts a run, or lets it wait until no limit keeps it from that.
+    fn try_start(&mut self, run: u32) {
+        let going = &mut self.runs[run];
+        let job = &self.jobs[going.job];
+        // A run keeps its options from its first start on.
+        let options = match going.attempt {
+            1 => &job.options,
+            _ => &going.options,
+        };
+        match self.limits.try_take(options.as_ref().unwrap_or(&self.defaults)) {
+            Err(limit) => {
+                let priority = options.as_ref().unwrap_or(&self.defaults).priority;
+                going.phase = Phase::Waiting { limit, priority };
+                let turn = turn(going, priority, job.incarnation);
+                self.limits.wait(limit, turn, run, going.on_request || going.attempt > 1);
+            }
+            Ok(taken) => {
+                let options = options.clone();
+                going.options = options.clone();
+                going.taken = taken;
+                going.phase = Phase::Started;
+                self.out.starts.push(Start {
+                    run: RunKey { slot: run, id: going.id },
+                    job: job.id(self.scheduler, going.job),
+                    fire_time: going.due.fire_time,
+                    due: going.due.at,
+                    coalesced: going.coalesced,
+                    on_request: going.on_request,
+                    attempt: going.attempt,
+                    incarnation: job.incarnation,
+                    preceding: going.preceding.clone(),
+                    options,
+                    payload: job.payload.clone(),
+                });
+            }
+        }
+    }
+
+    /// Gives back what a run took beyond its permit, to those who wait for it.
+    fn free(&mut self, taken: Taken) {
+        for limit in taken.iter() {
+            self.limits.give_back(limit);
+            self.serve(limit);
+        }
+    }
+
+    /// Starts those who wait for a limit, as far as there is room.
+    pub(super) fn serve(&mut self, limit: u32) {
+        while let Some(run) = self.limits.next(limit, self.paused) {
+            self.try_start(run);
+        }
+    }
+
+    /// The work of a run has ended, or was not called. Whoever was declared abandoned has nothing to
+    /// say any more.
+    pub(crate) fn finish(&mut self, key: RunKey, finish: Finish, now: DateTime<Utc>) {
+        let Some(going) = self.runs.get_mut(key.slot).filter(|run| run.id == key.id) else {
+            self.out.discard(finish);
+            return;
+        };
+        let slot = going.job;
+        let wanted = !going.cancelled && !self.closed && !self.jobs[slot].retired;
+        match finish.retry_in.filter(|_| wanted) {
+            Some(delay) => self.back_off(key.slot, finish, delay, now),
+            None => {
+                self.conclude(key.slot, finish, now);
+                self.end_if_over(slot, now);
+            }
+        }
+    }
+
+    /// An attempt failed, and there will be another.
+    fn back_off(
+        &mut self,
+        run: u32,
+        finish: Finish,
+        delay: std::time::Duration,
+        now: DateTime<Utc>,
+    ) {
+        let going = &mut self.runs[run];
+        let slot = going.job;
+        let delta = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
+        let at = now.checked_add_signed(delta).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let job = &mut self.jobs[slot];
+        self.metrics.retried += 1;
+        let record = || going.record(job.id(self.scheduler, slot), &finish);
+        self.log.emit(&mut self.out, now, EventKind::Retrying, || What::Retrying {
+            run: record(),
+            delay,
+        });
+        going.attempt += 1;
+        going.phase = Phase::BackingOff(at);
+        if let Some(last) = going.last.replace(Box::new(finish)) {
+            self.out.discard(*last);
+        }
+        let taken = std::mem::take(&mut going.taken);
+        let retry_at = &mut job.extras().retry_at;
+        *retry_at = Some(retry_at.map_or(at, |earliest| earliest.min(at)));
+        self.mark(slot);
+        self.free(taken);
+    }
+
+    /// Tries those runs of a job again that have waited long enough.
+    pub(super) fn retry_due(&mut self, slot: u32, now: DateTime<Utc>) {
+        let retry_at = self.jobs[slot].extras.as_ref().and_then(|extras| extras.retry_at);
+        if retry_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let mut earliest: Option<DateTime<Utc>> = None;
+        for run in self.runs_of(slot) {
+            match self.runs[run].phase {
+                Phase::BackingOff(at) if at <= now => self.try_start(run),
+                Phase::BackingOff(at) => {
+                    earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
+                }
+                _ => {}
+            }
+        }
+        self.jobs[slot].extras().retry_at = earliest;
+    }
+
+    /// The runs of a job that have not ended, the newest first.
+    pub(super) fn runs_of(&self, slot: u32) -> Vec<u32> {
+        let newest = self.jobs[slot].runs;
+        std::iter::successors(newest, |&run| self.runs[run].older).collect()
+    }
+
+    /// A run has ended.
+    pub(super) fn conclude(&mut self, run: u32, finish: Finish, now: DateTime<Utc>) {
+        let Some(mut going) = self.runs.remove(run) else { return };
+        self.unlink(&going);
+        let slot = going.job;
+        if let Phase::Waiting { limit, priority } = going.phase {
+            let turn = turn(&going, priority, self.jobs[slot].incarnation);
+            self.limits.wait_no_more(limit, turn);
+        }
+        // One that was to be tried again and is not ends as it did the last time.
+        let finish = match going.last.take() {
+            Some(last) if !finish.outcome.has_run() => {
+                going.attempt -= 1;
+                self.out.discard(finish);
+                *last
+            }
+            last => {
+                last.into_iter().for_each(|last| self.out.discard(*last));
+                finish
+            }
+        };
+        let job = &mut self.jobs[slot];
+        let record = going.record(job.id(self.scheduler, slot), &finish);
+        self.metrics.count(&record);
+        let kind = kind_of(&record.outcome);
+        self.log.emit(&mut self.out, now, kind, || fate_of(record.clone()));
+        job.remember(&record, finish.said.as_ref(), &self.defaults);
+        let follows = record.outcome.has_run() && !self.followers.is_empty();
+        let followers = match follows {
+            true => self.followers.get(&record.job).cloned().unwrap_or_default(),
+            false => Vec::new(),
+        };
+        if !followers.is_empty() {
+            let preceding = Preceding { run: record.clone(), output: finish.output };
+            self.follow(&followers, &std::sync::Arc::new(preceding), now);
+        } else if let Some(output) = finish.output {
+            self.out.discarded.push(Discarded::Output(output));
+        }
+        let job = &mut self.jobs[slot];
+        if self.closed || job.payload.wants_runs() {
+            self.out.reports.push((job.payload.clone(), record));
+        } else {
+            self.out.discard_outcome(record.outcome);
+        }
+        self.out.discarded.extend(going.preceding.take().map(Discarded::Preceding));
+        self.free(going.taken);
+        match going.backlog.pop_front() {
+            Some(due) if self.paused => {
+                going.backlog.push_front(due);
+                self.jobs[slot].extras().parked.push((going.permit, going.backlog));
+                self.held.insert(slot);
+            }
+            Some(due) => {
+                let next = Submission { backlog: going.backlog, ..Submission::of(due) };
+                self.begin(slot, going.permit, next, now);
+            }
+            None => self.release(slot, going.permit, now),
+        }
+    }
+
+    /// Has the jobs that follow a run's job run after it.
+    fn follow(
+        &mut self,
+        followers: &[u32],
+        preceding: &std::sync::Arc<Preceding>,
+        now: DateTime<Utc>,
+    ) {
+        for &slot in followers {
+            let Some(job) = self.jobs.get(slot).filter(|job| !job.retired) else { continue };
+            let wanted = job.trigger.follow().is_some_and(|f| f.wants(&preceding.run.outcome));
+            if !wanted {
+                continue;
+            }
+            let due = super::decide::Due { fire_time: preceding.run.fire_time, at: now };
+            let preceding = Some(preceding.clone());
+            let submission = Submission { preceding, ..Submission::of(due) };
+            if job.paused {
+                self.skip_submission(slot, submission, SkipReason::Paused, now);
+            } else {
+                self.submit(slot, submission, now);
+            }
+        }
+        self.out.discarded.push(Discarded::Preceding(preceding.clone()));
+    }
+
+    /// Takes a run out of its job's list.
+    fn unlink(&mut self, run: &Going) {
+        match run.newer {
+            Some(newer) => self.runs[newer].older = run.older,
+            None => self.jobs[run.job].runs = run.older,
+        }
+        if let Some(older) = run.older {
+            self.runs[older].newer = run.newer;
+        }
+    }
+
+    /// Skips what a submission is for.
+    pub(super) fn skip_submission(
+        &mut self,
+        slot: u32,
+        submission: Submission,
+        reason: SkipReason,
+        now: DateTime<Utc>,
+    ) {
+        let fire_times = FireTimes {
+            first: submission.due.fire_time,
+            last: submission.backlog.back().unwrap_or(&submission.due).fire_time,
+            count: 1 + submission.backlog.len() as u64,
+        };
+        self.skip(slot, fire_times, reason, now);
+        self.out.discarded.extend(submission.preceding.map(Discarded::Preceding));
+    }
+
+    /// Ends a run that has not started, or that waits to be tried again.
+    fn call_off(&mut self, run: u32, reason: SkipReason, now: DateTime<Utc>) {
+        let late_by = (now - self.runs[run].due.at).to_std().unwrap_or_default();
+        let finish = Finish { late_by, ..Finish::without_work(Outcome::Skipped(reason), now) };
+        self.conclude(run, finish, now);
+    }
+
+    /// Ends the runs of a job that wait: for room, and, if it is `for_good`, to be tried again.
+    pub(super) fn call_off_runs(
+        &mut self,
+        slot: u32,
+        reason: SkipReason,
+        for_good: bool,
+        now: DateTime<Utc>,
+    ) {
+        for run in self.runs_of(slot) {
+            let going = &self.runs[run];
+            let waits = match going.phase {
+                Phase::Started => false,
+                Phase::Waiting { .. } => for_good || (going.attempt == 1 && !going.on_request),
+                Phase::BackingOff(_) => for_good,
+            };
+            if waits {
+                self.call_off(run, reason, now);
+            }
+        }
+    }
+
+    /// Asks the oldest run of a job to stop that was not asked before.
+    fn cancel_oldest(&mut self, slot: u32, now: DateTime<Utc>) {
+        let oldest = self.runs_of(slot).into_iter().rfind(|&run| !self.runs[run].cancelled);
+        let Some(run) = oldest else { return };
+        // What it was to catch up with is older still.
+        let backlog = std::mem::take(&mut self.runs[run].backlog);
+        self.skip_backlog(slot, &backlog, SkipReason::Superseded, now);
+        match self.runs[run].phase {
+            Phase::Started => self.cancel_run(run),
+            // What has not started, or waits to be tried again, ends at once.
+            _ => self.call_off(run, SkipReason::Superseded, now),
+        }
+    }
+
+    /// Asks a run to stop.
+    pub(super) fn cancel_run(&mut self, run: u32) {
+        let going = &mut self.runs[run];
+        if !std::mem::replace(&mut going.cancelled, true) {
+            self.out.cancels.push(RunKey { slot: run, id: going.id });
+        }
+    }
+}
+
+impl Going {
+    /// What there is to say of the run, if it ended like this.
+    fn record(&self, job: crate::job::JobId, finish: &Finish) -> Run {
+        Run {
+            job,
+            id: self.id,
+            fire_time: self.due.fire_time,
+            late_by: finish.late_by,
+            coalesced: self.coalesced,
+            on_request: self.on_request,
+            attempt: self.attempt,
+            started_at: finish.started_at,
+            took: finish.took,
+            ended_at: finish.ended_at,
+            outcome: finish.outcome.clone(),
+        }
+    }
+}
+
+fn turn(going: &Going, priority: i32, incarnation: u64) -> Turn {
+    (going.due.fire_time, Reverse(priority), incarnation, going.id)
+}
+
+fn kind_of(outcome: &Outcome) -> EventKind {
+    match outcome {
+        Outcome::Succeeded => EventKind::Executed,
+        Outcome::Failed(_) | Outcome::Panicked(_) => EventKind::Failed,
+        Outcome::TimedOut => EventKind::TimedOut,
+        Outcome::Cancelled => EventKind::Cancelled,
+        Outcome::Missed => EventKind::Missed,
+        Outcome::Skipped(_) => EventKind::Skipped,
+        Outcome::Abandoned => EventKind::Abandoned,
+    }
+}
+
+/// The event of a run's end.
+fn fate_of(run: Run) -> What {
+    let fire_times = FireTimes::one(run.fire_time);
+    match run.outcome {
+        Outcome::Succeeded => What::Executed(run),
+        Outcome::Failed(_) | Outcome::Panicked(_) => What::Failed(run),
+        Outcome::TimedOut => What::TimedOut(run),
+        Outcome::Cancelled => What::Cancelled(run),
+        Outcome::Abandoned => What::Abandoned(run),
+        Outcome::Missed => What::Missed { job: run.job, run: Some(run.id), fire_times },
+        Outcome::Skipped(reason) => {
+            What::Skipped { job: run.job, run: Some(run.id), fire_times, reason }
+        }
+    }
+}

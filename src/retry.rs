@@ -1,0 +1,177 @@
+//! When the work of a failed run is called again.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder as _, ConstantBuilder, ExponentialBuilder};
+
+use crate::{error::Error, job::Outcome};
+
+/// When and how often the work is called again for a run that failed, panicked or timed out.
+///
+/// All attempts are one run, for one fire time, with one outcome: that of the last. Between two of
+/// them the run keeps its job's permit and frees those of its executor and its group. Being late is
+/// judged before the first attempt only. A run whose job is removed, or whose scheduler shuts down,
+/// ends with the last error instead of another attempt.
+///
+/// ```
+/// use std::time::Duration;
+/// use punctual::{Outcome, Retry};
+///
+/// let retry = Retry::exponential(Duration::from_millis(100))
+///     .max_delay(Duration::from_secs(30))
+///     .jitter()
+///     .times(5)
+///     .only_if(|outcome| !matches!(outcome, Outcome::Panicked(_)));
+/// ```
+#[derive(Clone)]
+pub struct Retry {
+    base: Duration,
+    /// None if all delays are the same.
+    factor: Option<f32>,
+    max_delay: Duration,
+    jitter: bool,
+    times: u32,
+    only_if: Option<Condition>,
+}
+
+type Condition = Arc<dyn Fn(&Outcome) -> bool + Send + Sync>;
+
+impl Retry {
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+    /// The same delay before each attempt, three times.
+    pub fn fixed(delay: Duration) -> Retry {
+        Retry {
+            base: delay,
+            factor: None,
+            max_delay: delay,
+            jitter: false,
+            times: 3,
+            only_if: None,
+        }
+    }
+
+    /// A delay of `base` before the second attempt, and twice as long before each further one; three
+    /// times, and at most an hour.
+    pub fn exponential(base: Duration) -> Retry {
+        Retry {
+            factor: Some(2.0),
+            max_delay: base.max(Duration::from_secs(60 * 60)),
+            ..Retry::fixed(base)
+        }
+    }
+
+    /// Sets by how much each delay is longer than the one before it, if they grow. Default: 2, at
+    /// least 1.
+    pub fn factor(mut self, factor: f32) -> Retry {
+        self.factor = Some(factor);
+        self
+    }
+
+    /// Sets the longest delay, for those that grow. Default: an hour; at most a year.
+    pub fn max_delay(mut self, delay: Duration) -> Retry {
+        self.max_delay = delay;
+        self
+    }
+
+    /// Adds to each delay a random part of it, so that what failed together does not come again
+    /// together.
+    pub fn jitter(mut self) -> Retry {
+        self.jitter = true;
+        self
+    }
+
+    /// Sets how often the work is called again, at most. Default: 3.
+    pub fn times(mut self, times: u32) -> Retry {
+        self.times = times;
+        self
+    }
+
+    /// Calls the work again only after outcomes of which `condition` says so. It sees only those that
+    /// are [failures](Outcome::is_failure). One that panics says no.
+    pub fn only_if(
+        mut self,
+        condition: impl Fn(&Outcome) -> bool + Send + Sync + 'static,
+    ) -> Retry {
+        self.only_if = Some(Arc::new(condition));
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        if let Some(factor) = self.factor.filter(|factor| !(1.0..=1000.0).contains(factor)) {
+            return Err(Error::invalid_option(format!(
+                "a retry factor of {factor} makes no sense: use 1 to 1000"
+            )));
+        }
+        if self.base > Retry::LONGEST || self.max_delay > Retry::LONGEST {
+            return Err(Error::invalid_option(format!(
+                "a delay of {:?} before a retry is longer than a year: use a shorter one",
+                self.base.max(self.max_delay)
+            )));
+        }
+        if self.max_delay < self.base {
+            return Err(Error::invalid_option(format!(
+                "the longest delay before a retry, {:?}, is shorter than the first, {:?}: swap them",
+                self.max_delay, self.base
+            )));
+        }
+        Ok(())
+    }
+
+    /// How long to wait before the attempt after this one, if there is to be one. `seed` tells the
+    /// jitter of this run from that of others.
+    pub(crate) fn delay_after(
+        &self,
+        attempt: u32,
+        outcome: &Outcome,
+        seed: u64,
+    ) -> Option<Duration> {
+        let wanted = attempt <= self.times
+            && outcome.is_failure()
+            && self.only_if.as_ref().is_none_or(|condition| condition(outcome));
+        if !wanted {
+            return None;
+        }
+        // The delays have long stopped growing by then.
+        let nth = attempt.saturating_sub(1).min(10_000) as usize;
+        let Some(factor) = self.factor else {
+            let delays = ConstantBuilder::new().with_delay(self.base).without_max_times();
+            let delays = if self.jitter { delays.with_jitter_seed(seed) } else { delays };
+            return delays.build().nth(nth);
+        };
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(self.base)
+            .with_max_delay(self.max_delay)
+            .with_factor(factor)
+            .without_max_times();
+        let delays = if self.jitter { delays.with_jitter_seed(seed) } else { delays };
+        delays.build().nth(nth)
+    }
+}
+
+impl PartialEq for Retry {
+    fn eq(&self, other: &Retry) -> bool {
+        let condition = |retry: &Retry| retry.only_if.as_ref().map(Arc::as_ptr);
+        self.base == other.base
+            && self.factor == other.factor
+            && self.max_delay == other.max_delay
+            && self.jitter == other.jitter
+            && self.times == other.times
+            && match (condition(self), condition(other)) {
+                (Some(one), Some(other)) => std::ptr::addr_eq(one, other),
+                (one, other) => one.is_none() && other.is_none(),
+            }
+    }
+}
+
+impl fmt::Debug for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("base", &self.base)
+            .field("factor", &self.factor)
+            .field("max_delay", &self.max_delay)
+            .field("jitter", &self.jitter)
+            .field("times", &self.times)
+            .finish_non_exhaustive()
+    }
+}

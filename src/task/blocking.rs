@@ -1,0 +1,122 @@
+//! Work that blocks its thread.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::Handle;
+
+use super::{Context, Home, NewEntry, Plain, WithContext, Work, WorkOutput, gone, take_if_free};
+use crate::{
+    driver::{Entry, EntryState, RunGuard},
+    error::Error,
+    executor::{Executor, Kind, Returned},
+};
+
+/// Makes work of a function or closure that blocks its thread: it runs on one of a
+/// [`BlockingPool`](crate::BlockingPool), by default the one named `blocking`.
+///
+/// It takes nothing, or a [`Context`], and returns `()` or a `Result`. It is cloned for each run. It
+/// can't be dropped: one that takes long looks at [`Context::is_cancelled`] now and then.
+///
+/// ```
+/// use std::time::Duration;
+/// use punctual::{Context, Scheduler, blocking, trigger::every};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), punctual::Error> {
+/// let scheduler = Scheduler::new();
+/// let count = blocking(|cx: Context| {
+///     for n in 0.. {
+///         if cx.is_cancelled() || n == 1000 {
+///             break;
+///         }
+///     }
+/// });
+/// scheduler.add(every(Duration::from_millis(10)).times(1), count).await?.await;
+/// # Ok(()) }
+/// ```
+pub fn blocking<F>(work: F) -> Blocking<F> {
+    Blocking(work)
+}
+
+/// Work that blocks its thread; made by [`blocking`].
+#[derive(Clone, Copy, Debug)]
+pub struct Blocking<F>(F);
+
+/// Marks work that blocks; `M` tells its forms apart.
+#[derive(Debug)]
+pub struct BlockingWork<M>(std::marker::PhantomData<M>);
+
+impl<F, T> Work<BlockingWork<Plain>> for Blocking<F>
+where
+    F: FnOnce() -> T + Clone + Send + 'static,
+    T: WorkOutput + 'static,
+{
+    fn into_entry(self, scheduler: Home) -> NewEntry {
+        called(scheduler, self.0, |work, run| work().into_returned(run.wants_output()))
+    }
+}
+
+impl<F, T> Work<BlockingWork<WithContext>> for Blocking<F>
+where
+    F: FnOnce(Context) -> T + Clone + Send + 'static,
+    T: WorkOutput + 'static,
+{
+    fn into_entry(self, scheduler: Home) -> NewEntry {
+        called(scheduler, self.0, |work, run| work(run.context()).into_returned(run.wants_output()))
+    }
+}
+
+/// An entry for a closure that blocks.
+struct Called<W> {
+    state: EntryState,
+    work: Mutex<Option<W>>,
+    call: fn(W, &RunGuard) -> Returned,
+}
+
+fn called<W: Clone + Send + 'static>(
+    scheduler: Home,
+    work: W,
+    call: fn(W, &RunGuard) -> Returned,
+) -> NewEntry {
+    let state = EntryState::new(scheduler.0);
+    NewEntry(Arc::new(Called { state, work: Mutex::new(Some(work)), call }))
+}
+
+impl<W: Clone + Send + 'static> Entry for Called<W> {
+    fn state(&self) -> &EntryState {
+        &self.state
+    }
+
+    fn check(&self, executor: &Executor) -> Result<(), Error> {
+        match executor.kind {
+            Kind::Blocking(_) => Ok(()),
+            _ => Err(Error::invalid_option(format!(
+                "work that blocks can't run on a {}: name a blocking pool, or none for the default one",
+                executor.what()
+            ))),
+        }
+    }
+
+    fn default_executor(&self) -> &'static str {
+        Executor::BLOCKING
+    }
+
+    fn launch(self: Arc<Self>, run: RunGuard, executor: Option<Arc<Executor>>, runtime: &Handle) {
+        let Some(Kind::Blocking(threads)) = executor.as_deref().map(|executor| &executor.kind)
+        else {
+            // It was checked when the job was added, and an executor with jobs can't be removed.
+            return;
+        };
+        threads.spawn(run, runtime, move |run: &RunGuard| {
+            let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            match work {
+                Some(work) => (self.call)(work, run),
+                None => Err(gone()),
+            }
+        });
+    }
+
+    fn drop_work(&self) {
+        drop(take_if_free(&self.work));
+    }
+}

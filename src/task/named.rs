@@ -1,0 +1,223 @@
+//! Named tasks: work that is known by a name, with arguments that can be written down.
+
+use std::{any::TypeId, collections::HashMap, fmt, marker::PhantomData, sync::Arc};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::Handle;
+
+use super::{Context, Home, NewEntry, Work, WorkOutput};
+use crate::{
+    driver::{Entry, EntryState, RunGuard, Shared},
+    error::Error,
+    executor::{Executor, task::execute},
+};
+
+/// Work that is known by a name, with arguments that can be written down.
+///
+/// Its value is the arguments; it is written as JSON when a job is added and read anew for each run.
+/// So it can be added by name ([`named_task`]), and run in another process. It is registered on the
+/// scheduler's builder, and finds there what it needs besides its arguments:
+/// [`Context::state`].
+///
+/// ```
+/// use std::time::Duration;
+/// use punctual::{BoxError, Context, Scheduler, Task, named_task, trigger::now};
+/// use serde::{Deserialize, Serialize};
+///
+/// struct Mailer;
+///
+/// impl Mailer {
+///     async fn send(&self, customer: u64) {}
+/// }
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct SendInvoice {
+///     customer: u64,
+/// }
+///
+/// impl Task for SendInvoice {
+///     const NAME: &'static str = "send-invoice";
+///     type Output = Result<(), BoxError>;
+///
+///     async fn run(self, cx: Context) -> Result<(), BoxError> {
+///         cx.state::<Mailer>().send(self.customer).await;
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), punctual::Error> {
+/// let scheduler = Scheduler::builder().state(Mailer).task::<SendInvoice>().start().await?;
+/// scheduler.add(now(), SendInvoice { customer: 7 }).await?.await;
+///
+/// // The same by name; what does not fit the type is an error here, not when it fires.
+/// let seven = serde_json::json!({ "customer": 7 });
+/// scheduler.add(now(), named_task("send-invoice", &seven)).await?.await;
+/// let wrong = named_task("send-invoice", &"seven");
+/// assert!(scheduler.add(now(), wrong).await.unwrap_err().is_invalid_task());
+/// # Ok(()) }
+/// ```
+pub trait Task: Serialize + DeserializeOwned + Send + 'static {
+    /// The name, unique within a scheduler. It outlives the type's: stores keep it.
+    const NAME: &'static str;
+
+    /// What it returns: `()`, or a `Result` whose error converts into [`BoxError`](crate::BoxError).
+    type Output: WorkOutput + Send;
+
+    /// Runs the task; it may be written as an `async fn`.
+    fn run(self, cx: Context) -> impl Future<Output = Self::Output> + Send;
+}
+
+/// Makes work of a task's name and arguments, for when its type is not at hand.
+pub fn named_task(name: impl Into<String>, args: &impl Serialize) -> NamedTask {
+    NamedTask { name: name.into(), args: serde_json::to_string(args) }
+}
+
+/// A task by its name; made by [`named_task`].
+#[derive(Debug)]
+pub struct NamedTask {
+    name: String,
+    args: serde_json::Result<String>,
+}
+
+/// Marks work that is a [`Task`], by its type or by its name.
+#[derive(Debug)]
+pub enum ByName {}
+
+impl<T: Task> Work<ByName> for T {
+    fn into_entry(self, scheduler: Home) -> NewEntry {
+        let args = serde_json::to_string(&self);
+        let known = scheduler.0.tasks.check::<T>();
+        let args = known.and_then(|()| args.map_err(|error| unwritable(T::NAME, &error)));
+        NewEntry(Arc::new(Named::<T>::new(scheduler.0, args)))
+    }
+}
+
+impl Work<NamedTask> for NamedTask {
+    fn into_entry(self, scheduler: Home) -> NewEntry {
+        let NamedTask { name, args } = self;
+        let args = args.map_err(|error| unwritable(&name, &error));
+        let made = args.and_then(|args| {
+            let make = scheduler.0.tasks.get(&name)?.make;
+            Ok((make, args))
+        });
+        NewEntry(match made {
+            Ok((make, args)) => make(scheduler.0, args),
+            Err(error) => Arc::new(Named::<Never>::new(scheduler.0, Err(error))),
+        })
+    }
+}
+
+fn unwritable(name: &str, error: &serde_json::Error) -> Error {
+    Error::invalid_task(format!("the arguments of task `{name}` can't be written as JSON: {error}"))
+}
+
+/// The tasks that a scheduler knows.
+#[derive(Default)]
+pub(crate) struct Tasks(HashMap<&'static str, Registered>);
+
+struct Registered {
+    task: TypeId,
+    make: fn(Arc<Shared>, String) -> Arc<dyn Entry>,
+}
+
+impl Tasks {
+    pub(crate) fn register<T: Task>(&mut self) -> Result<(), Error> {
+        let task = TypeId::of::<T>();
+        let make = |shared, args: String| -> Arc<dyn Entry> {
+            let fits = serde_json::from_str::<T>(&args).map(drop).map_err(|error| {
+                Error::invalid_task(format!(
+                    "the arguments `{args}` do not fit task `{}`: {error}",
+                    T::NAME
+                ))
+            });
+            Arc::new(Named::<T>::new(shared, fits.map(|()| args)))
+        };
+        match self.0.insert(T::NAME, Registered { task, make }) {
+            Some(other) if other.task != task => Err(Error::invalid_task(format!(
+                "two tasks are named `{}`: give one of them another name",
+                T::NAME
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn get(&self, name: &str) -> Result<&Registered, Error> {
+        self.0.get(name).ok_or_else(|| {
+            Error::invalid_task(format!(
+                "no task `{name}` is registered: say `.task::<..>()` on the scheduler's builder"
+            ))
+        })
+    }
+
+    fn check<T: Task>(&self) -> Result<(), Error> {
+        match self.get(T::NAME)?.task == TypeId::of::<T>() {
+            true => Ok(()),
+            false => Err(Error::invalid_task(format!(
+                "another type is registered as task `{}`: give one of them another name",
+                T::NAME
+            ))),
+        }
+    }
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// An entry for a named task.
+struct Named<T> {
+    state: EntryState,
+    /// As JSON that fits the type, or what was wrong.
+    args: Result<String, Error>,
+    task: PhantomData<fn() -> T>,
+}
+
+impl<T: Task> Named<T> {
+    fn new(shared: Arc<Shared>, args: Result<String, Error>) -> Named<T> {
+        Named { state: EntryState::new(shared), args, task: PhantomData }
+    }
+}
+
+impl<T: Task> Entry for Named<T> {
+    fn state(&self) -> &EntryState {
+        &self.state
+    }
+
+    fn check(&self, executor: &Executor) -> Result<(), Error> {
+        self.args.as_ref().map_err(Clone::clone)?;
+        super::only_async(executor)
+    }
+
+    fn launch(self: Arc<Self>, run: RunGuard, _: Option<Arc<Executor>>, runtime: &Handle) {
+        runtime.spawn(execute(run, move |run: &RunGuard| {
+            let cx = run.context();
+            async move { self.call(cx).await?.into_returned(self.state.is_followed()) }
+        }));
+    }
+
+    fn drop_work(&self) {}
+}
+
+impl<T: Task> Named<T> {
+    async fn call(&self, cx: Context) -> Result<T::Output, Error> {
+        let task: T = serde_json::from_str(self.args.as_ref().map_err(Clone::clone)?)
+            .map_err(|error| Error::invalid_task(format!("task `{}`: {error}", T::NAME)))?;
+        Ok(task.run(cx).await)
+    }
+}
+
+/// Stands for the type of a task that there is not.
+#[derive(Serialize, serde::Deserialize)]
+enum Never {}
+
+impl Task for Never {
+    const NAME: &'static str = "";
+    type Output = ();
+
+    async fn run(self, _: Context) {
+        match self {}
+    }
+}
