@@ -1,0 +1,109 @@
+//! What APScheduler 3.11.3 was recorded to do with fire times, replayed: which ran and when, which
+//! were missed, skipped and coalesced, and what was left in the end.
+//!
+//! `tests/vectors` keeps the recording. With `PUNCTUAL_VECTORS=DIR cargo test --test semantics` the
+//! files `semantics.*.jsonl` of another folder are replayed instead. What is not compared stands in
+//! [`EXCLUDED`], and where another answer is expected in [`DIFFERENT`], with the reasons.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use self::{account::Account, differences::DIFFERENT, trace::Trace};
+
+#[path = "semantics/account.rs"]
+mod account;
+#[path = "semantics/differences.rs"]
+mod differences;
+#[path = "semantics/recorded.rs"]
+mod recorded;
+#[path = "semantics/replay.rs"]
+mod replay;
+#[path = "semantics/stage.rs"]
+mod stage;
+#[path = "semantics/trace.rs"]
+mod trace;
+
+/// How many traces that differ are shown, and how many differences of each.
+const SHOWN: usize = 10;
+
+type Rule = fn(&Trace) -> bool;
+
+/// Traces that are not compared, and why.
+const EXCLUDED: &[(Rule, &str)] =
+    &[(|trace| trace.scenario.workers.is_some(), "it needs an executor that bounds its runs")];
+
+#[test]
+fn recorded_semantics() {
+    let folder = match std::env::var_os("PUNCTUAL_VECTORS") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"),
+    };
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("semantics.") && name.ends_with(".jsonl")
+        })
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} has no semantics.*.jsonl", folder.display());
+
+    let mut report = String::from("\n");
+    let mut failures = Vec::new();
+    for file in &files {
+        replay_file(file, &mut report, &mut failures);
+    }
+    let failed = failures.len();
+    failures.truncate(SHOWN);
+    // Past the test harness, which would hold back what `println!` says.
+    io::stdout().write_all(report.as_bytes()).unwrap();
+    assert!(failed == 0, "{failed} traces differ, as\n{}", failures.join("\n"));
+}
+
+fn replay_file(path: &Path, report: &mut String, failures: &mut Vec<String>) {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let text = fs::read_to_string(path).unwrap();
+    let mut excluded = vec![0; EXCLUDED.len()];
+    let mut different = vec![0; DIFFERENT.len()];
+    let (mut read, mut compared) = (0, 0);
+    for line in text.lines() {
+        read += 1;
+        let trace: Trace =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{file}:{read}: {error}"));
+        if let Some(rule) = EXCLUDED.iter().position(|(rule, _)| rule(&trace)) {
+            excluded[rule] += 1;
+            continue;
+        }
+        compared += 1;
+        let expected = expected(&trace, &mut different);
+        let mut differences = expected.differences(&replay::replay(&trace));
+        if !differences.is_empty() {
+            let count = differences.len();
+            differences.truncate(SHOWN);
+            let shown = differences.join("\n    ");
+            failures.push(format!("{}: {count} differences\n    {shown}", trace.id));
+        }
+    }
+    *report += &format!("{file}: {read} read, {compared} compared, {} excluded\n", read - compared);
+    for (count, (_, reason)) in excluded.iter().zip(EXCLUDED).filter(|(count, _)| **count > 0) {
+        *report += &format!("    {count} excluded: {reason}\n");
+    }
+    for (count, (_, reason)) in different.iter().zip(DIFFERENT).filter(|(count, _)| **count > 0) {
+        *report += &format!("    {count} expected otherwise: {reason}\n");
+    }
+}
+
+/// What a trace should come to here. Counts which rules change the recorded answer.
+fn expected(trace: &Trace, different: &mut [usize]) -> Account {
+    let mut account = recorded::recorded(trace);
+    for (count, (rule, _)) in different.iter_mut().zip(DIFFERENT) {
+        let before = account.clone();
+        rule(trace, &mut account);
+        *count += usize::from(account != before);
+    }
+    account
+}
