@@ -29,12 +29,6 @@ mod trace;
 /// How many traces that differ are shown, and how many differences of each.
 const SHOWN: usize = 10;
 
-type Rule = fn(&Trace) -> bool;
-
-/// Traces that are not compared, and why.
-const EXCLUDED: &[(Rule, &str)] =
-    &[(|trace| trace.scenario.workers.is_some(), "it needs an executor that bounds its runs")];
-
 #[test]
 fn recorded_semantics() {
     let folder = match std::env::var_os("PUNCTUAL_VECTORS") {
@@ -67,17 +61,12 @@ fn recorded_semantics() {
 fn replay_file(path: &Path, report: &mut String, failures: &mut Vec<String>) {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let text = fs::read_to_string(path).unwrap();
-    let mut excluded = vec![0; EXCLUDED.len()];
     let mut different = vec![0; DIFFERENT.len()];
     let (mut read, mut compared) = (0, 0);
     for line in text.lines() {
         read += 1;
         let trace: Trace =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{file}:{read}: {error}"));
-        if let Some(rule) = EXCLUDED.iter().position(|(rule, _)| rule(&trace)) {
-            excluded[rule] += 1;
-            continue;
-        }
         compared += 1;
         let expected = expected(&trace, &mut different);
         let mut differences = expected.differences(&replay::replay(&trace));
@@ -89,9 +78,6 @@ fn replay_file(path: &Path, report: &mut String, failures: &mut Vec<String>) {
         }
     }
     *report += &format!("{file}: {read} read, {compared} compared, {} excluded\n", read - compared);
-    for (count, (_, reason)) in excluded.iter().zip(EXCLUDED).filter(|(count, _)| **count > 0) {
-        *report += &format!("    {count} excluded: {reason}\n");
-    }
     for (count, (_, reason)) in different.iter().zip(DIFFERENT).filter(|(count, _)| **count > 0) {
         *report += &format!("    {count} expected otherwise: {reason}\n");
     }

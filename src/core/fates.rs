@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::Error,
     event::{EventKind, What},
-    job::{End, FireTimes, JobId, SkipReason},
+    job::{End, FireTimes, JobId, RunId, SkipReason},
     trigger::Kind,
 };
 
@@ -147,6 +147,7 @@ impl<P: Payload> Core<P> {
     pub(super) fn skip(
         &mut self,
         slot: u32,
+        run: Option<RunId>,
         fire_times: FireTimes,
         reason: SkipReason,
         now: DateTime<Utc>,
@@ -155,7 +156,7 @@ impl<P: Payload> Core<P> {
         self.metrics.skipped += fire_times.count;
         self.log.emit(&mut self.out, now, EventKind::Skipped, || What::Skipped {
             job: job.id(self.scheduler, slot),
-            run: None,
+            run,
             fire_times,
             reason,
         });
@@ -172,7 +173,7 @@ impl<P: Payload> Core<P> {
         let job = &self.jobs[slot];
         let passed = job.next.and_then(|next| self.schedule(slot).passed(next.fire_time, last));
         if let Some(fire_times) = passed {
-            self.skip(slot, fire_times, reason, now);
+            self.skip(slot, None, fire_times, reason, now);
             let next = self.jobs[slot].trigger.next_after(fire_times.last);
             self.go_on(slot, next, now);
         }
@@ -225,7 +226,7 @@ impl<P: Payload> Core<P> {
         if let (Some(first), Some(last)) = (backlog.front(), backlog.back()) {
             let (first, last) = (first.fire_time, last.fire_time);
             let fire_times = FireTimes { first, last, count: backlog.len() as u64 };
-            self.skip(slot, fire_times, reason, now);
+            self.skip(slot, None, fire_times, reason, now);
         }
     }
 

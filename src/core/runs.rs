@@ -1,17 +1,18 @@
 //! How runs begin, wait, are tried again and end.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     Core, Discarded, Finish, Going, Payload, Phase, Preceding, RunKey, Start, Submission,
+    decide::Due,
     limits::{Taken, Turn},
     semaphore::Permit,
 };
 use crate::{
     event::{EventKind, What},
-    job::{FireTimes, Outcome, Overlap, Run, RunId, SkipReason},
+    job::{FireTimes, JobId, Outcome, Overlap, Run, RunId, SkipReason},
 };
 
 impl<P: Payload> Core<P> {
@@ -120,6 +121,18 @@ impl<P: Payload> Core<P> {
         submission: Submission,
         now: DateTime<Utc>,
     ) -> RunId {
+        self.begin_with(slot, permit, Taken::default(), submission, now)
+    }
+
+    /// The same, if it has taken something of the limits already.
+    fn begin_with(
+        &mut self,
+        slot: u32,
+        permit: Permit,
+        taken: Taken,
+        submission: Submission,
+        now: DateTime<Utc>,
+    ) -> RunId {
         let Submission { id, due, coalesced, on_request, backlog, preceding } = submission;
         let id = id.unwrap_or_else(|| {
             self.run_ids += 1;
@@ -137,7 +150,7 @@ impl<P: Payload> Core<P> {
             phase: Phase::Started,
             cancelled: false,
             permit,
-            taken: Taken::default(),
+            taken,
             options: None,
             backlog,
             preceding,
@@ -168,7 +181,13 @@ impl<P: Payload> Core<P> {
             1 => &job.options,
             _ => &going.options,
         };
-        match self.limits.try_take(options.as_ref().unwrap_or(&self.defaults)) {
+        let taken = match going.taken {
+            none if none == Taken::default() => {
+                self.limits.try_take(options.as_ref().unwrap_or(&self.defaults))
+            }
+            taken => Ok(taken),
+        };
+        match taken {
             Err(limit) => {
                 let priority = options.as_ref().unwrap_or(&self.defaults).priority;
                 going.phase = Phase::Waiting { limit, priority };
@@ -231,13 +250,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// An attempt failed, and there will be another.
-    fn back_off(
-        &mut self,
-        run: u32,
-        finish: Finish,
-        delay: std::time::Duration,
-        now: DateTime<Utc>,
-    ) {
+    fn back_off(&mut self, run: u32, finish: Finish, delay: Duration, now: DateTime<Utc>) {
         let going = &mut self.runs[run];
         let slot = going.job;
         let delta = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
@@ -320,7 +333,7 @@ impl<P: Payload> Core<P> {
         };
         if !followers.is_empty() {
             let preceding = Preceding { run: record.clone(), output: finish.output };
-            self.follow(&followers, &std::sync::Arc::new(preceding), now);
+            self.follow(&followers, &Arc::new(preceding), now);
         } else if let Some(output) = finish.output {
             self.out.discarded.push(Discarded::Output(output));
         }
@@ -331,35 +344,40 @@ impl<P: Payload> Core<P> {
             self.out.discard_outcome(record.outcome);
         }
         self.out.discarded.extend(going.preceding.take().map(Discarded::Preceding));
-        self.free(going.taken);
         match going.backlog.pop_front() {
             Some(due) if self.paused => {
                 going.backlog.push_front(due);
                 self.jobs[slot].extras().parked.push((going.permit, going.backlog));
                 self.held.insert(slot);
+                self.free(going.taken);
             }
             Some(due) => {
                 let next = Submission { backlog: going.backlog, ..Submission::of(due) };
-                self.begin(slot, going.permit, next, now);
+                let options = &self.jobs[slot].options;
+                if options.as_ref().map(Arc::as_ptr) == going.options.as_ref().map(Arc::as_ptr) {
+                    // A backlog is one submission: it keeps what it has taken.
+                    self.begin_with(slot, going.permit, going.taken, next, now);
+                } else {
+                    self.free(going.taken);
+                    self.begin(slot, going.permit, next, now);
+                }
             }
-            None => self.release(slot, going.permit, now),
+            None => {
+                self.free(going.taken);
+                self.release(slot, going.permit, now);
+            }
         }
     }
 
     /// Has the jobs that follow a run's job run after it.
-    fn follow(
-        &mut self,
-        followers: &[u32],
-        preceding: &std::sync::Arc<Preceding>,
-        now: DateTime<Utc>,
-    ) {
+    fn follow(&mut self, followers: &[u32], preceding: &Arc<Preceding>, now: DateTime<Utc>) {
         for &slot in followers {
             let Some(job) = self.jobs.get(slot).filter(|job| !job.retired) else { continue };
             let wanted = job.trigger.follow().is_some_and(|f| f.wants(&preceding.run.outcome));
             if !wanted {
                 continue;
             }
-            let due = super::decide::Due { fire_time: preceding.run.fire_time, at: now };
+            let due = Due { fire_time: preceding.run.fire_time, at: now };
             let preceding = Some(preceding.clone());
             let submission = Submission { preceding, ..Submission::of(due) };
             if job.paused {
@@ -395,7 +413,7 @@ impl<P: Payload> Core<P> {
             last: submission.backlog.back().unwrap_or(&submission.due).fire_time,
             count: 1 + submission.backlog.len() as u64,
         };
-        self.skip(slot, fire_times, reason, now);
+        self.skip(slot, submission.id, fire_times, reason, now);
         self.out.discarded.extend(submission.preceding.map(Discarded::Preceding));
     }
 
@@ -452,7 +470,7 @@ impl<P: Payload> Core<P> {
 
 impl Going {
     /// What there is to say of the run, if it ended like this.
-    fn record(&self, job: crate::job::JobId, finish: &Finish) -> Run {
+    fn record(&self, job: JobId, finish: &Finish) -> Run {
         Run {
             job,
             id: self.id,

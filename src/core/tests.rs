@@ -11,7 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    job::{Coalesce, FireTimes, Overlap},
+    job::{Coalesce, FireTimes, Group, Overlap},
+    retry::Retry,
     trigger::{CustomTrigger, IntoTrigger, at, cron, custom, every},
 };
 
@@ -30,6 +31,9 @@ impl Payload for Standing {
 
     fn set_followed(&self) {}
 }
+
+/// An executor for one run at a time.
+const EXECUTOR: &str = "one";
 
 /// A trigger of a job, and since when and until when it was the job's.
 struct Segment {
@@ -55,6 +59,10 @@ struct Shell {
     /// Whether the scheduler is paused.
     paused: bool,
     on_request: HashSet<RunId>,
+    /// Whether the next runs will fail.
+    failing: bool,
+    /// Runs that have something of the group, and of the executor.
+    limited: HashMap<RunId, (bool, bool)>,
     segments: Vec<Segment>,
     covered: BTreeMap<DateTime<Utc>, i64>,
     events: Vec<Event>,
@@ -73,6 +81,7 @@ impl Shell {
     fn new() -> Shell {
         let mut core = Core::new(7, Arc::default(), false);
         core.observe(KindSet::ALL);
+        core.add_executor(EXECUTOR.into(), Some(1), epoch()).unwrap();
         Shell {
             core,
             now: epoch(),
@@ -84,6 +93,8 @@ impl Shell {
             standing: HashMap::new(),
             paused: false,
             on_request: HashSet::new(),
+            failing: false,
+            limited: HashMap::new(),
             segments: Vec::new(),
             covered: BTreeMap::new(),
             events: Vec::new(),
@@ -156,12 +167,13 @@ impl Shell {
                 break;
             }
             for start in starts {
-                assert!(!self.paused || start.on_request, "nothing starts in a paused scheduler");
+                let goes_on = start.on_request || start.attempt > 1;
+                assert!(!self.paused || goes_on, "nothing starts in a paused scheduler");
                 let standing = self.standing[&start.incarnation];
-                assert!(
-                    start.on_request || standing.is_none(),
-                    "nor for a job that is {standing:?}"
-                );
+                assert!(goes_on || standing.is_none(), "nor for a job that is {standing:?}");
+                let options = start.options.as_ref().unwrap();
+                let limited = (options.group.is_some(), options.executor.is_some());
+                self.limited.insert(start.run.id, limited);
                 self.handed.push((start, self.now + self.latency));
             }
             self.begin();
@@ -198,18 +210,27 @@ impl Shell {
             self.on_request.insert(start.run.id);
         }
         let late_by = (self.now - start.due).to_std().unwrap();
-        let grace = start.options.and_then(|options| options.misfire_grace_time);
+        let options = start.options.unwrap();
+        let grace = options.misfire_grace_time;
         let standing = start.payload.0.get();
         assert_eq!(standing, self.standing[&start.incarnation], "what runs are told of their job");
-        let refused = refusal(standing, start.on_request, late_by, grace);
+        let exempt = start.on_request || start.attempt > 1;
+        let refused = refusal(standing, exempt, late_by, grace);
         let took = Duration::ZERO;
         let finish =
             |ended_at, outcome| Finish { took, late_by, ..Finish::without_work(outcome, ended_at) };
         match refused {
-            Some(outcome) => self.core.finish(start.run, finish(self.now, outcome), self.now),
+            Some(outcome) => {
+                self.limited.remove(&start.run.id);
+                self.core.finish(start.run, finish(self.now, outcome), self.now);
+            }
             None => {
                 let end = self.now + self.takes;
-                self.going.push((start.run, end, finish(end, Outcome::Succeeded)));
+                let outcome = if self.failing { Outcome::said("") } else { Outcome::Succeeded };
+                let retry = options.retry.as_ref();
+                let retry_in =
+                    retry.and_then(|retry| retry.delay_after(start.attempt, &outcome, 0));
+                self.going.push((start.run, end, Finish { retry_in, ..finish(end, outcome) }));
             }
         }
     }
@@ -277,6 +298,7 @@ impl Shell {
         self.settle();
         while let Some(index) = self.going.iter().position(|(_, end, _)| *end <= self.now) {
             let (run, _, finish) = self.going.swap_remove(index);
+            self.limited.remove(&run.id);
             self.core.finish(run, finish, self.now);
             self.settle();
         }
@@ -340,6 +362,7 @@ enum Op {
     Outage(i64),
     Takes(i64),
     Latency(i64),
+    Failing(bool),
     Pause,
     Resume,
     PauseAll,
@@ -382,13 +405,28 @@ fn options() -> impl Strategy<Value = JobOptions> {
         1..12u32,
         1..4u32,
         prop_oneof![Just(0), 1..3000u64],
+        (
+            prop_oneof![
+                Just(Overlap::Skip),
+                (1..4u32).prop_map(Overlap::Queue),
+                Just(Overlap::CancelPrevious)
+            ],
+            any::<bool>(),
+            any::<bool>(),
+            proptest::option::of((0..3000u64, 0..4u32)),
+        ),
     )
-        .prop_map(|(grace, coalesce, max_catch_up, max_instances, jitter)| JobOptions {
+        .prop_map(|(grace, coalesce, max_catch_up, max_instances, jitter, more)| JobOptions {
             misfire_grace_time: grace.map(Duration::from_millis),
             coalesce,
             max_catch_up,
             max_instances,
-            overlap: Overlap::Skip,
+            overlap: more.0,
+            group: more.1.then(|| Group { name: "group".into(), limit: 2 }),
+            executor: more.2.then(|| EXECUTOR.into()),
+            retry: more
+                .3
+                .map(|(delay, times)| Retry::fixed(Duration::from_millis(delay)).times(times)),
             jitter: Duration::from_millis(jitter),
             ..JobOptions::default()
         })
@@ -400,6 +438,7 @@ fn ops() -> impl Strategy<Value = Op> {
         4 => (1..30_000i64).prop_map(Op::Outage),
         3 => (0..9000i64).prop_map(Op::Takes),
         1 => (0..3000i64).prop_map(Op::Latency),
+        2 => any::<bool>().prop_map(Op::Failing),
         2 => Just(Op::Pause),
         3 => Just(Op::Resume),
         1 => Just(Op::PauseAll),
@@ -443,6 +482,10 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
                 shell.latency = ms(latency);
                 Ok(())
             }
+            Op::Failing(failing) => {
+                shell.failing = failing;
+                Ok(())
+            }
             Op::Pause => shell.core.pause(key, now).inspect(|()| {
                 shell.standing.insert(key.incarnation, Some(SkipReason::Paused));
             }),
@@ -454,7 +497,9 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
                 shell.paused &= shell.core.is_closed();
                 shell.core.resume_all(now)
             }
-            Op::RunNow => shell.core.run_now(key, now).map(drop),
+            Op::RunNow => shell.core.run_now(key, now).map(|run| {
+                shell.on_request.insert(run);
+            }),
             Op::Reschedule(trigger) => match shell.segment(&trigger) {
                 Some((trigger, first)) => {
                     let done = shell.core.reschedule(key, trigger.clone(), Some(first), false, now);
@@ -508,6 +553,10 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
         shell.settle();
         let most = shell.core.jobs.iter().map(|(_, job)| job.semaphore.taken()).max();
         assert!(most.unwrap_or(0) <= 3, "max_instances is at most 3 here");
+        let limited = shell.limited.values();
+        let (group, executor): (Vec<_>, Vec<_>) = limited.copied().unzip();
+        let count = |taken: Vec<bool>| taken.into_iter().filter(|&taken| taken).count();
+        assert!(count(group) <= 2 && count(executor) <= 1, "the limits hold");
     }
     if shell.core.info(key).is_ok() {
         shell.standing.insert(key.incarnation, Some(SkipReason::Shutdown));
@@ -524,6 +573,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
     );
     assert!(shell.core.jobs.len() == 0, "nothing is left of the jobs");
     assert!(shell.core.named.is_empty(), "nor of their ids");
+    assert!(shell.core.limits.is_idle(), "and the limits have all that was taken");
 }
 
 /// 3,000 cases, or as many as `PROPTEST_CASES` says.

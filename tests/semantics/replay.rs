@@ -8,8 +8,8 @@ use std::{
 };
 
 use punctual::{
-    Coalesce, Context, End, Error, Event, EventFilter, FireTimes, JobId, OnConflict, Run,
-    Scheduler, What, testing::ManualClock,
+    AsyncExecutor, Coalesce, Context, End, Error, Event, EventFilter, FireTimes, JobId, OnConflict,
+    Run, Scheduler, What, testing::ManualClock,
 };
 use tokio::task::yield_now;
 
@@ -146,6 +146,10 @@ impl<'a> Replay<'a> {
             // What is cancelled ends at once, not after a time that the scenario does not know.
             .cancel_grace(Duration::ZERO)
             .on_event(EventFilter::new(), move |event| events.lock().unwrap().push(event));
+        if let Some(workers) = self.trace.scenario.workers {
+            let executor = AsyncExecutor::new().max_running(workers);
+            builder = builder.add_executor("default", executor);
+        }
         if paused {
             builder = builder.paused();
         }
@@ -288,8 +292,11 @@ fn fact(trace: &Trace, event: &Event) -> Option<Fact> {
         What::JobModified { job, .. } | What::JobPaused { job } | What::JobResumed { job, .. } => {
             told(Some(job), "modified")
         }
-        // A submission tells no fate, and that a job was replaced shows in that another was added.
-        What::Submitted { .. } | What::JobRemoved { end: End::Replaced, .. } => return None,
+        // A submission tells no fate, that a job was replaced shows in that another was added, and
+        // the executors are always the same.
+        What::Submitted { .. }
+        | What::ExecutorAdded { .. }
+        | What::JobRemoved { end: End::Replaced, .. } => return None,
         What::JobRemoved { job, .. } => told(Some(job), "removed"),
         other => panic!("{}: nothing should cause {other:?}", trace.id),
     })
