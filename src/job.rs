@@ -560,7 +560,8 @@ pub struct Run {
     pub id: RunId,
     /// The instant that the trigger named, before jitter.
     pub fire_time: DateTime<Utc>,
-    /// How much later than due the run started, or was found to be too late or called off.
+    /// How much later than due the run started, or was found to be too late or called off; further
+    /// attempts do not count.
     pub late_by: Duration,
     /// How many earlier fire times were coalesced into this run, or later ones with
     /// [`Coalesce::Earliest`].

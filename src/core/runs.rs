@@ -250,13 +250,15 @@ impl<P: Payload> Core<P> {
     }
 
     /// An attempt failed, and there will be another.
-    fn back_off(&mut self, run: u32, finish: Finish, delay: Duration, now: DateTime<Utc>) {
+    fn back_off(&mut self, run: u32, mut finish: Finish, delay: Duration, now: DateTime<Utc>) {
         let going = &mut self.runs[run];
         let slot = going.job;
         let delta = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
         let at = now.checked_add_signed(delta).unwrap_or(DateTime::<Utc>::MAX_UTC);
         let job = &mut self.jobs[slot];
         self.metrics.retried += 1;
+        // Late is the first attempt alone.
+        finish.late_by = going.last.as_ref().map_or(finish.late_by, |last| last.late_by);
         let record = || going.record(job.id(self.scheduler, slot), &finish);
         self.log.emit(&mut self.out, now, EventKind::Retrying, || What::Retrying {
             run: record(),
@@ -315,10 +317,12 @@ impl<P: Payload> Core<P> {
                 self.out.discard(finish);
                 *last
             }
-            last => {
-                last.into_iter().for_each(|last| self.out.discard(*last));
-                finish
+            Some(last) => {
+                let late_by = last.late_by;
+                self.out.discard(*last);
+                Finish { late_by, ..finish }
             }
+            None => finish,
         };
         let job = &mut self.jobs[slot];
         let record = going.record(job.id(self.scheduler, slot), &finish);

@@ -68,8 +68,8 @@ impl Executor {
     /// What it is, for messages.
     pub(crate) fn what(&self) -> &'static str {
         match self.kind {
-            Kind::Async => "async executor",
-            Kind::Blocking(_) => "blocking pool",
+            Kind::Async => "an async executor",
+            Kind::Blocking(_) => "a blocking pool",
         }
     }
 }

@@ -91,7 +91,7 @@ impl<W: Clone + Send + 'static> Entry for Called<W> {
         match executor.kind {
             Kind::Blocking(_) => Ok(()),
             _ => Err(Error::invalid_option(format!(
-                "work that blocks can't run on a {}: name a blocking pool, or none for the default one",
+                "work that blocks can't run on {}: name a blocking pool, or none for the default one",
                 executor.what()
             ))),
         }

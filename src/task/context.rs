@@ -64,7 +64,7 @@ impl Context {
         self.fire_time
     }
 
-    /// How much later than due the run started.
+    /// How much later than due the work was called: for another attempt, with the delay before it.
     pub fn late_by(&self) -> Duration {
         self.late_by
     }

@@ -194,25 +194,28 @@ impl<T: Send + Sync + 'static, E: Into<BoxError>> WorkOutput for Result<T, E> {
 }
 
 /// An entry for a closure that runs many times.
-struct Repeated<W, F> {
+struct Repeated<W, C> {
     state: EntryState,
     /// Behind a lock so that work need not be `Sync`; held only while it is cloned.
     work: Mutex<Option<W>>,
-    call: fn(W, &RunGuard) -> F,
+    /// Takes no room: it captures nothing.
+    call: C,
 }
 
-fn repeated<W, F>(scheduler: Home, work: W, call: fn(W, &RunGuard) -> F) -> NewEntry
+fn repeated<W, C, F>(scheduler: Home, work: W, call: C) -> NewEntry
 where
     W: Clone + Send + 'static,
+    C: Fn(W, &RunGuard) -> F + Send + Sync + 'static,
     F: Future<Output: WorkOutput> + Send + 'static,
 {
     let state = EntryState::new(scheduler.0);
     NewEntry(Arc::new(Repeated { state, work: Mutex::new(Some(work)), call }))
 }
 
-impl<W, F> Entry for Repeated<W, F>
+impl<W, C, F> Entry for Repeated<W, C>
 where
     W: Clone + Send + 'static,
+    C: Fn(W, &RunGuard) -> F + Send + Sync + 'static,
     F: Future<Output: WorkOutput> + Send + 'static,
 {
     fn state(&self) -> &EntryState {
@@ -247,7 +250,7 @@ fn only_async(executor: &Executor) -> Result<(), Error> {
     match executor.kind {
         Kind::Async => Ok(()),
         _ => Err(Error::invalid_option(format!(
-            "an async closure can't run on a {}: name an async executor, or give that what it is for",
+            "an async closure can't run on {}: name an async executor, or give that what it is for",
             executor.what()
         ))),
     }

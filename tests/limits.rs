@@ -1,0 +1,313 @@
+//! What limits runs and who waits: overlap, groups, executors; and what misuse says.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use punctual::{
+    AsyncExecutor, BlockingPool, Context, EventFilter, EventKind, Outcome, Overlap, Scheduler,
+    SkipReason, What, blocking,
+    chrono::{TimeDelta, Utc},
+    trigger::{after, at, every, now},
+};
+use tokio::time::sleep;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// When which job began and ended, in seconds since the start.
+#[derive(Clone, Default)]
+struct Log {
+    said: Arc<Mutex<Vec<(String, &'static str, i64)>>>,
+}
+
+impl Log {
+    fn take(&self) -> Vec<(String, &'static str, i64)> {
+        std::mem::take(&mut *self.said.lock().unwrap())
+    }
+
+    /// Work that takes so many seconds; it says when it began and ended, and if it was dropped.
+    fn work(
+        &self,
+        seconds: u64,
+    ) -> impl FnOnce(Context) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
+    + Clone
+    + Send
+    + 'static {
+        struct Dropped(Option<(Log, String, tokio::time::Instant)>, tokio::time::Instant);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                if let Some((log, id, began)) = self.0.take() {
+                    let t = (began - self.1 + began.elapsed()).as_secs() as i64;
+                    log.said.lock().unwrap().push((id, "dropped", t));
+                }
+            }
+        }
+        let (log, zero) = (self.clone(), tokio::time::Instant::now());
+        move |cx: Context| {
+            Box::pin(async move {
+                let id = cx.job_id().to_string();
+                let since = |t: tokio::time::Instant| (t - zero).as_secs() as i64;
+                let began = tokio::time::Instant::now();
+                log.said.lock().unwrap().push((id.clone(), "began", since(began)));
+                let mut dropped = Dropped(Some((log.clone(), id.clone(), began)), zero);
+                sleep(SECOND * seconds as u32).await;
+                dropped.0 = None;
+                log.said.lock().unwrap().push((id, "ended", since(tokio::time::Instant::now())));
+            })
+        }
+    }
+}
+
+fn said(log: &[(&str, &'static str, i64)]) -> Vec<(String, &'static str, i64)> {
+    log.iter().map(|&(id, what, t)| (id.to_owned(), what, t)).collect()
+}
+
+/// Which fire times of which jobs were skipped, in seconds since the start, and why.
+fn skips(scheduler: &Scheduler) -> Arc<Mutex<Vec<(i64, SkipReason)>>> {
+    let skips = Arc::new(Mutex::new(Vec::new()));
+    let start = Utc::now();
+    let sink = skips.clone();
+    scheduler
+        .on_event(EventFilter::new().kinds([EventKind::Skipped]), move |event| {
+            if let What::Skipped { fire_times, reason, .. } = event.what {
+                let second = (fire_times.first - start).num_seconds();
+                sink.lock().unwrap().push((second, reason));
+            }
+        })
+        .unwrap();
+    skips
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finds_no_permit_waits_in_line_and_what_finds_no_line_is_skipped() {
+    let scheduler = Scheduler::new();
+    let (log, skips) = (Log::default(), skips(&scheduler));
+    // Due at 1, 2, 3, 4 and 5; each takes 3 s.
+    let job = scheduler
+        .add(every(SECOND).times(5), log.work(3))
+        .id("a")
+        .overlap(Overlap::Queue(2))
+        .await
+        .unwrap();
+    job.await;
+    tokio::task::yield_now().await;
+    let began: Vec<i64> =
+        log.take().into_iter().filter(|said| said.1 == "began").map(|said| said.2).collect();
+    // 1 begins at once; 2 and 3 wait; 4 comes just as the first ends, and finds room or not; 5 not.
+    assert_eq!(began[..3], [1, 4, 7]);
+    let skips = skips.lock().unwrap();
+    assert!(skips.iter().all(|(_, reason)| *reason == SkipReason::QueueFull), "{skips:?}");
+    assert_eq!(began.len() + skips.len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_previous_run_is_cancelled_and_the_newest_waits_first_in_line() {
+    let scheduler = Scheduler::new();
+    let (log, skips) = (Log::default(), skips(&scheduler));
+    // Due at 2, 4 and 6; the runs ignore that they are cancelled for their grace of 3 s.
+    let job = scheduler
+        .add(every(2 * SECOND).times(3), log.work(100))
+        .id("a")
+        .overlap(Overlap::CancelPrevious)
+        .cancel_grace(3 * SECOND)
+        .await
+        .unwrap();
+    sleep(Duration::from_millis(12_500)).await;
+    job.cancel_token().cancel();
+    job.await;
+    // At 4 the first is cancelled; at 6 the fire time of 4 still waits and is superseded; at 7 the
+    // first is dropped, and the last begins.
+    assert_eq!(
+        log.take(),
+        said(&[("a", "began", 2), ("a", "dropped", 7), ("a", "began", 7), ("a", "dropped", 15)])
+    );
+    let skips = skips.lock().unwrap();
+    assert_eq!(skips.len(), 1);
+    assert_eq!(skips[0].1, SkipReason::Superseded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_has_room_for_so_many_in_order_of_fire_time_then_priority() {
+    let scheduler = Scheduler::new();
+    let log = Log::default();
+    let due = Utc::now() + TimeDelta::seconds(1);
+    let job = |id: &str, later: i64, priority: i32| {
+        let trigger = at(due + TimeDelta::milliseconds(later));
+        scheduler.add(trigger, log.work(10)).id(id).group("db", 1).priority(priority)
+    };
+    let jobs = [job("late", 20, 9), job("first", 0, 5), job("low", 10, 1), job("high", 10, 2)];
+    let jobs = scheduler.add_all(jobs).await.unwrap();
+    for job in jobs {
+        job.await;
+    }
+    let order: Vec<_> = log.take().into_iter().filter(|said| said.1 == "began").collect();
+    assert_eq!(
+        order,
+        said(&[
+            ("first", "began", 1),
+            ("high", "began", 11),
+            ("low", "began", 21),
+            ("late", "began", 31)
+        ])
+    );
+    // With its last job the group is gone, and may be made with another limit.
+    let again = scheduler.add(now(), || async {}).group("db", 2).await.unwrap();
+    let other = scheduler.add(now(), || async {}).group("db", 3).await;
+    let error = other.unwrap_err();
+    assert!(
+        error.is_invalid_option() && error.to_string().contains("a limit of 2, not 3"),
+        "{error}"
+    );
+    again.await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_too_long_for_room_is_missed() {
+    let scheduler = Scheduler::builder()
+        .add_executor("one", AsyncExecutor::new().max_running(1))
+        .start()
+        .await
+        .unwrap();
+    let log = Log::default();
+    let job = |grace: u64| {
+        scheduler
+            .add(after(SECOND), log.work(10))
+            .executor("one")
+            .misfire_grace_time(Duration::from_secs(grace))
+    };
+    let (first, mut patient, mut hasty) = (job(1).await.unwrap(), job(10), job(9));
+    let (mut patient_runs, mut hasty_runs) = (patient.runs(), hasty.runs());
+    let (patient, hasty) = (patient.await.unwrap(), hasty.await.unwrap());
+    first.await;
+    hasty.await;
+    patient.await;
+    use futures::StreamExt as _;
+    assert!(matches!(patient_runs.next().await.unwrap().outcome, Outcome::Succeeded));
+    assert!(matches!(hasty_runs.next().await.unwrap().outcome, Outcome::Missed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_room_is_skipped_when_its_job_is_paused_or_removed() {
+    let scheduler = Scheduler::new();
+    let (log, skips) = (Log::default(), skips(&scheduler));
+    let job = |id: &str| scheduler.add(after(SECOND), log.work(10)).id(id).group("g", 1);
+    let going = job("going").await.unwrap();
+    let paused = job("paused").await.unwrap();
+    let removed = job("removed").await.unwrap();
+    sleep(2 * SECOND).await;
+    paused.pause().await.unwrap();
+    removed.remove().await.unwrap();
+    removed.await;
+    going.await;
+    tokio::task::yield_now().await;
+    assert_eq!(log.take(), said(&[("going", "began", 1), ("going", "ended", 11)]));
+    let reasons: Vec<_> = skips.lock().unwrap().iter().map(|skip| skip.1).collect();
+    assert_eq!(reasons, [SkipReason::Paused, SkipReason::Removed]);
+}
+
+#[tokio::test]
+async fn a_blocking_pool_has_named_threads_and_runs_so_many_at_once() {
+    let scheduler = Scheduler::new();
+    let pool = BlockingPool::new(2).thread_name("crunch");
+    scheduler.add_executor("crunch", pool).await.unwrap();
+    let (going, most) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+    let (enter, leave) = std::sync::mpsc::channel::<()>();
+    let leave = Arc::new(Mutex::new(leave));
+    let jobs = (0..6).map(|_| {
+        let (going, most, leave) = (going.clone(), most.clone(), leave.clone());
+        let work = blocking(move || {
+            assert_eq!(std::thread::current().name(), Some("crunch"));
+            let now = {
+                let mut going = going.lock().unwrap();
+                *going += 1;
+                *going
+            };
+            let mut most = most.lock().unwrap();
+            *most = now.max(*most);
+            drop(most);
+            // Two at a time are let go.
+            leave.lock().unwrap().recv().unwrap();
+            *going.lock().unwrap() -= 1;
+        });
+        scheduler.add(now(), work).executor("crunch")
+    });
+    let jobs = scheduler.add_all(jobs).await.unwrap();
+    for _ in 0..6 {
+        enter.send(()).unwrap();
+    }
+    for job in jobs {
+        job.await;
+    }
+    assert!((1..=2).contains(&*most.lock().unwrap()), "{most:?}");
+    assert_eq!(scheduler.metrics().succeeded, 6);
+    scheduler.remove_executor("crunch").await.unwrap();
+}
+
+#[tokio::test]
+async fn work_that_blocks_sees_that_it_is_cancelled_and_may_time_out() {
+    let scheduler = Scheduler::new();
+    let until_cancelled = || {
+        blocking(|cx: Context| {
+            while !cx.is_cancelled() {
+                std::thread::yield_now();
+            }
+        })
+    };
+    let mut timed_out = scheduler.add(now(), until_cancelled()).timeout(Duration::from_millis(20));
+    let mut runs = timed_out.runs();
+    timed_out.await.unwrap().await;
+    use futures::StreamExt as _;
+    assert!(matches!(runs.next().await.unwrap().outcome, Outcome::TimedOut));
+
+    let job = scheduler.add(now(), until_cancelled()).await.unwrap();
+    while job.get().await.unwrap().running == 0 {
+        tokio::task::yield_now().await;
+    }
+    job.cancel_token().cancel();
+    job.await;
+
+    let mut panics = scheduler.add(now(), blocking(|| -> () { panic!("off") }));
+    let mut runs = panics.runs();
+    panics.await.unwrap().await;
+    let Some(run) = runs.next().await else { panic!("one run") };
+    assert!(matches!(run.outcome, Outcome::Panicked(said) if &*said == "off"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn misuse_says_what_is_wrong() {
+    let scheduler = Scheduler::new();
+    let refused = async |add: punctual::Add| {
+        let error = add.await.unwrap_err();
+        assert!(error.is_invalid_option(), "{error}");
+        error.to_string()
+    };
+    let plain = || scheduler.add(every(SECOND), || async {});
+    let text = refused(plain().executor("nowhere")).await;
+    assert_eq!(text, "there is no executor `nowhere`, but `blocking`, `default`: add it first");
+    let text = refused(plain().executor("blocking")).await;
+    assert!(text.contains("an async closure can't run on a blocking pool"), "{text}");
+    let text = refused(scheduler.add(now(), blocking(|| {})).executor("default")).await;
+    assert!(text.contains("work that blocks can't run on an async executor"), "{text}");
+    refused(plain().overlap(Overlap::Queue(0))).await;
+    refused(plain().timeout(Duration::ZERO)).await;
+    refused(plain().group("g", 0)).await;
+    refused(plain().history(1001)).await;
+
+    let taken = scheduler.add_executor("default", AsyncExecutor::new()).await.unwrap_err();
+    assert!(taken.to_string().contains("already"), "{taken}");
+    let empty = scheduler.add_executor("none", BlockingPool::new(0)).await.unwrap_err();
+    assert!(empty.is_invalid_option(), "{empty}");
+    scheduler.add_executor("mine", AsyncExecutor::new()).await.unwrap();
+    let job = plain().executor("mine").await.unwrap();
+    let used = scheduler.remove_executor("mine").await.unwrap_err();
+    assert!(used.to_string().contains("is used by jobs"), "{used}");
+    job.modify(|settings| settings.executor("default")).await.unwrap();
+    scheduler.remove_executor("mine").await.unwrap();
+    assert!(scheduler.remove_executor("mine").await.is_err());
+    let wrong = job.modify(|settings| settings.executor("mine")).await.unwrap_err();
+    assert!(wrong.is_invalid_option(), "{wrong}");
+
+    let unknown = Scheduler::builder().executor("nowhere").start().await.unwrap_err();
+    assert!(unknown.is_invalid_option(), "{unknown}");
+}
