@@ -41,9 +41,11 @@
 //! | it came due | default | option |
 //! |---|---|---|
 //! | together with others of its job | the latest runs, the others are *coalesced* into it | `coalesce`, `max_catch_up` |
-//! | while the job's runs are going | it is *skipped* | `max_instances`, `overlap` |
+//! | while the job's runs are going | it is *skipped*; or it waits in line, or cancels the run before it | `max_instances`, `overlap` |
+//! | while its executor or its group is full | its run waits for its turn | `executor`, `group` |
 //! | and its run would start late | it runs, however late | `misfire_grace_time` |
 //! | together with those of other jobs | in order of fire time, then of adding | `priority` |
+//! | and its run fails, panics or takes too long | it has *failed*, or *timed out*; or the work is called again | `retry`, `timeout` |
 //! | while the job was paused | it is *skipped*; a date stays due | |
 //! | while the scheduler was paused | it waits, and is coalesced on resume | |
 //!
@@ -52,8 +54,8 @@
 //! - A run never starts before its fire time, by the wall clock; `now` decides, never a timer.
 //! - A panic in a job, in a trigger or in an event callback is that run's, that job's or that
 //!   event's failure, and nobody else's trouble.
-//! - No more than `max_instances` runs of a job are going: each holds a permit of the job's
-//!   semaphore, which comes back when its future is dropped.
+//! - No more than `max_instances` runs of a job are going, nor more than its executor and its group
+//!   have room for: each holds a permit, which comes back when its future is dropped.
 //! - A step of the clock, or a suspended machine, is noticed within a second. Nothing fires twice
 //!   for it.
 //! - Nothing starts after a job was cancelled, removed or paused, or after a shutdown began.
@@ -62,8 +64,8 @@
 //! # Where to call it from
 //!
 //! From anywhere in the Tokio runtime it was made in, jobs included: a job may add, change and
-//! remove jobs, itself too, and shut the scheduler down. Work that blocks its thread delays whatever
-//! else Tokio would run there: use [`tokio::task::spawn_blocking`] inside the job.
+//! remove jobs, itself too, and shut the scheduler down. Work that blocks its thread would delay
+//! whatever else Tokio runs there: make it [`blocking`].
 //!
 //! # Features
 //!

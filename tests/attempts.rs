@@ -180,7 +180,9 @@ async fn jobs_follow_the_runs_of_others_with_their_fire_times_and_outputs() {
     let third = scheduler.add(after_success("second"), || async {}).await.unwrap();
     let counter = |count: &Arc<AtomicU32>| {
         let count = count.clone();
-        move || async move { drop(count.fetch_add(1, Ordering::SeqCst)) }
+        move || async move {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
     };
     let on_failure = scheduler.add(after_failure("first"), counter(&failures)).await.unwrap();
     let on_any = scheduler.add(after_any("first"), counter(&any)).await.unwrap();

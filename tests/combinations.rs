@@ -157,7 +157,9 @@ async fn has_room(scheduler: &Scheduler, case: Case) {
     let mut jobs = Vec::new();
     for _ in 0..GROUP {
         let barrier = barrier.clone();
-        let work = move || async move { drop(barrier.wait().await) };
+        let work = move || async move {
+            barrier.wait().await;
+        };
         jobs.push(scheduler.add(punctual::trigger::now(), work).await.unwrap());
     }
     for job in jobs {

@@ -19,6 +19,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("events", "the slow listener was told that it missed"),
     ("testing", "all as expected"),
     ("order_timeout", "every order ended exactly once"),
+    ("pipeline", "telling everyone: import succeeded"),
 ];
 
 /// Far longer than any of them takes.
