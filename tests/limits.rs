@@ -18,11 +18,14 @@ const SECOND: Duration = Duration::from_secs(1);
 /// When which job began and ended, in seconds since the start.
 #[derive(Clone, Default)]
 struct Log {
-    said: Arc<Mutex<Vec<(String, &'static str, i64)>>>,
+    said: Arc<Mutex<Vec<Said>>>,
 }
 
+/// A job, what it did, and in which second since the start.
+type Said = (String, &'static str, i64);
+
 impl Log {
-    fn take(&self) -> Vec<(String, &'static str, i64)> {
+    fn take(&self) -> Vec<Said> {
         std::mem::take(&mut *self.said.lock().unwrap())
     }
 
@@ -59,7 +62,7 @@ impl Log {
     }
 }
 
-fn said(log: &[(&str, &'static str, i64)]) -> Vec<(String, &'static str, i64)> {
+fn said(log: &[(&str, &'static str, i64)]) -> Vec<Said> {
     log.iter().map(|&(id, what, t)| (id.to_owned(), what, t)).collect()
 }
 
