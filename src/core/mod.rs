@@ -7,7 +7,9 @@
 
 mod decide;
 mod fates;
+mod job;
 mod limits;
+mod outbox;
 mod runs;
 mod semaphore;
 mod table;
@@ -16,26 +18,32 @@ mod tests;
 mod verbs;
 
 use std::{
-    any::Any,
     cmp::Reverse,
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-pub(crate) use self::{decide::refusal, limits::DEFAULT};
 use self::{
-    decide::{Due, Schedule},
-    limits::{Limits, Taken},
-    semaphore::{Permit, Semaphore},
+    decide::Schedule,
+    job::{Extras, Job},
+    limits::Limits,
+    outbox::Log,
+    runs::{Going, Phase, Submission},
     table::Table,
+};
+pub(crate) use self::{
+    decide::refusal,
+    limits::DEFAULT,
+    outbox::{Discarded, Ended, Outbox, Output, Start},
+    runs::{Finish, Preceding, RunKey},
 };
 use crate::{
     error::Error,
-    event::{Event, EventKind, KindSet, What},
-    job::{End, JobId, JobOptions, Labels, Made, OnConflict, Outcome, Run, RunId, SkipReason},
+    event::{KindSet, What},
+    job::{End, JobId, JobOptions, Labels, OnConflict, SkipReason},
     metrics::Metrics,
     trigger::{Kind, Trigger},
 };
@@ -58,13 +66,6 @@ pub(crate) trait Payload: Clone {
 pub(crate) struct JobKey {
     slot: u32,
     incarnation: u64,
-}
-
-/// One run, as long as it is going.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct RunKey {
-    slot: u32,
-    pub(crate) id: RunId,
 }
 
 /// A job to be added; its trigger is anchored and has said its first fire time.
@@ -90,97 +91,6 @@ pub(crate) struct Added<P> {
     pub(crate) key: JobKey,
     pub(crate) id: JobId,
     pub(crate) payload: P,
-}
-
-/// What must be done about what happened, in order.
-pub(crate) struct Outbox<P> {
-    /// Jobs whose wake-up may have changed: [`Core::wake_at`] says what it is now.
-    pub(crate) dirty: Vec<u32>,
-    pub(crate) starts: Vec<Start<P>>,
-    /// Runs that were asked to stop.
-    pub(crate) cancels: Vec<RunKey>,
-    pub(crate) events: Vec<Event>,
-    pub(crate) reports: Vec<(P, Run)>,
-    /// Jobs that were removed, cancelled or replaced, before their last run has ended.
-    pub(crate) retired: Vec<P>,
-    pub(crate) ended: Vec<Ended<P>>,
-    /// What holds something of the user's, whose code dropping it may run: the lock must be free.
-    pub(crate) discarded: Vec<Discarded<P>>,
-}
-
-/// Something that is done with.
-pub(crate) enum Discarded<P> {
-    Trigger(#[expect(dead_code, reason = "it is only dropped")] Trigger),
-    Job(#[expect(dead_code, reason = "it is only dropped")] Box<NewJob<P>>),
-    Outcome(#[expect(dead_code, reason = "it is only dropped")] Outcome),
-    Output(#[expect(dead_code, reason = "it is only dropped")] Output),
-    Preceding(#[expect(dead_code, reason = "it is only dropped")] Arc<Preceding>),
-}
-
-/// What work returned, for those who follow it.
-pub(crate) type Output = Arc<dyn Any + Send + Sync>;
-
-/// The run that another one follows.
-#[derive(Debug)]
-pub(crate) struct Preceding {
-    pub(crate) run: Run,
-    pub(crate) output: Option<Output>,
-}
-
-/// A run to be started.
-pub(crate) struct Start<P> {
-    pub(crate) run: RunKey,
-    pub(crate) job: JobId,
-    pub(crate) fire_time: DateTime<Utc>,
-    pub(crate) due: DateTime<Utc>,
-    pub(crate) coalesced: u64,
-    pub(crate) on_request: bool,
-    pub(crate) attempt: u32,
-    pub(crate) preceding: Option<Arc<Preceding>>,
-    /// Tells which of two jobs was added first.
-    pub(crate) incarnation: u64,
-    /// None if they are the scheduler's defaults.
-    pub(crate) options: Option<Arc<JobOptions>>,
-    pub(crate) payload: P,
-}
-
-/// A job that is over, none of its runs going.
-pub(crate) struct Ended<P> {
-    pub(crate) payload: P,
-    pub(crate) end: End,
-    pub(crate) trigger: Trigger,
-}
-
-/// What a run says when it ends.
-#[derive(Debug)]
-pub(crate) struct Finish {
-    pub(crate) started_at: Option<DateTime<Utc>>,
-    pub(crate) ended_at: DateTime<Utc>,
-    pub(crate) took: Duration,
-    pub(crate) late_by: Duration,
-    pub(crate) outcome: Outcome,
-    /// What the work returned, if it is wanted.
-    pub(crate) output: Option<Output>,
-    /// The text of the error, if it is wanted.
-    pub(crate) said: Option<Arc<str>>,
-    /// How long until the work is to be called again, if it is.
-    pub(crate) retry_in: Option<Duration>,
-}
-
-impl Finish {
-    /// The end of a run whose work was not called, or that is given up.
-    pub(crate) fn without_work(outcome: Outcome, ended_at: DateTime<Utc>) -> Finish {
-        Finish {
-            started_at: None,
-            ended_at,
-            took: Duration::ZERO,
-            late_by: Duration::ZERO,
-            outcome,
-            output: None,
-            said: None,
-            retry_in: None,
-        }
-    }
 }
 
 /// What [`Core::list`] looks for.
@@ -211,238 +121,6 @@ pub(crate) struct Core<P> {
     closed: bool,
     log: Log,
     pub(crate) out: Outbox<P>,
-}
-
-struct Job<P> {
-    incarnation: u64,
-    trigger: Trigger,
-    /// The earliest fire time that has no fate yet, also while the job is paused.
-    next: Option<Due>,
-    /// None if they are the scheduler's defaults, which many jobs then share at no cost.
-    options: Option<Arc<JobOptions>>,
-    semaphore: Semaphore,
-    /// The newest of its runs, which are linked.
-    runs: Option<u32>,
-    elapsed: bool,
-    once: bool,
-    /// Whether it runs after the runs of a job that there is.
-    follows: bool,
-    paused: bool,
-    held: bool,
-    dirty: bool,
-    /// Whether the driver has a timer for it, as far as it was told.
-    armed: bool,
-    /// Removed, cancelled, replaced or shut down: only its going runs keep it here.
-    retired: bool,
-    /// In a box, since few jobs have any of it and all take the room.
-    extras: Option<Box<Extras>>,
-    payload: P,
-}
-
-/// What few jobs have.
-#[derive(Default)]
-struct Extras {
-    /// The id that the user gave.
-    id: Option<JobId>,
-    labels: Labels,
-    /// Backlogs that wait for the scheduler to be resumed, and the permits they keep.
-    parked: Vec<(Permit, VecDeque<Due>)>,
-    /// What waits in line for a permit.
-    queue: VecDeque<Submission>,
-    /// When the first of its runs that failed is to be tried again.
-    retry_at: Option<DateTime<Utc>>,
-    /// Its last runs, the latest last.
-    history: VecDeque<Run>,
-    /// How the job will have ended when its last run ends, if not as completed.
-    end: Option<End>,
-}
-
-/// A run that has not ended.
-struct Going {
-    id: RunId,
-    job: u32,
-    due: Due,
-    coalesced: u64,
-    on_request: bool,
-    /// Counts the calls of the work from 1.
-    attempt: u32,
-    phase: Phase,
-    cancelled: bool,
-    permit: Permit,
-    /// What it has of the limits beyond its permit.
-    taken: Taken,
-    /// The options that it was started with.
-    options: Option<Arc<JobOptions>>,
-    /// Fire times that run after this one, under its permit.
-    backlog: VecDeque<Due>,
-    preceding: Option<Arc<Preceding>>,
-    /// How the last attempt ended, if it is not the first.
-    last: Option<Box<Finish>>,
-    /// The next older and the next newer run of the same job.
-    older: Option<u32>,
-    newer: Option<u32>,
-}
-
-/// How far a run has come.
-#[derive(Clone, Copy)]
-enum Phase {
-    /// A limit keeps it from being started.
-    Waiting {
-        limit: u32,
-        priority: i32,
-    },
-    Started,
-    /// It failed, and is tried again then.
-    BackingOff(DateTime<Utc>),
-}
-
-/// What a run is to be for.
-struct Submission {
-    /// Its number, if somebody was told already.
-    id: Option<RunId>,
-    due: Due,
-    coalesced: u64,
-    on_request: bool,
-    backlog: VecDeque<Due>,
-    preceding: Option<Arc<Preceding>>,
-}
-
-impl Submission {
-    fn of(due: Due) -> Submission {
-        let backlog = VecDeque::new();
-        Submission { id: None, due, coalesced: 0, on_request: false, backlog, preceding: None }
-    }
-}
-
-/// The events' sequence, and which kinds anybody wants to see.
-struct Log {
-    sequence: u64,
-    observed: KindSet,
-}
-
-impl Log {
-    fn emit<P>(
-        &mut self,
-        out: &mut Outbox<P>,
-        at: DateTime<Utc>,
-        kind: EventKind,
-        what: impl FnOnce() -> What,
-    ) {
-        self.sequence += 1;
-        if self.observed.contains(kind) {
-            out.events.push(Event { sequence: self.sequence, at, what: what() });
-        }
-    }
-}
-
-impl Extras {
-    /// All fire times that wait.
-    fn waiting(&mut self) -> impl Iterator<Item = &mut Due> {
-        let parked = self.parked.iter_mut().flat_map(|(_, backlog)| backlog);
-        let queue = self.queue.iter_mut().filter(|queued| !queued.on_request);
-        parked.chain(
-            queue.flat_map(|queued| std::iter::once(&mut queued.due).chain(&mut queued.backlog)),
-        )
-    }
-}
-
-impl<P> Outbox<P> {
-    fn new() -> Outbox<P> {
-        Outbox {
-            dirty: Vec::new(),
-            starts: Vec::new(),
-            cancels: Vec::new(),
-            events: Vec::new(),
-            reports: Vec::new(),
-            retired: Vec::new(),
-            ended: Vec::new(),
-            discarded: Vec::new(),
-        }
-    }
-
-    fn discard(&mut self, finish: Finish) {
-        self.discard_outcome(finish.outcome);
-        self.discarded.extend(finish.output.map(Discarded::Output));
-    }
-
-    fn discard_outcome(&mut self, outcome: Outcome) {
-        if let Outcome::Failed(_) = outcome {
-            self.discarded.push(Discarded::Outcome(outcome));
-        }
-    }
-}
-
-impl<P> Job<P> {
-    fn key(&self, slot: u32) -> JobKey {
-        JobKey { slot, incarnation: self.incarnation }
-    }
-
-    /// The id that the user gave it.
-    fn given_id(&self) -> Option<&JobId> {
-        self.extras.as_ref()?.id.as_ref()
-    }
-
-    /// Its id: the user's, or one made of where the job is.
-    fn id(&self, scheduler: u32, slot: u32) -> JobId {
-        let made = Made { scheduler, slot, incarnation: self.incarnation };
-        self.given_id().cloned().unwrap_or_else(|| JobId::made(made))
-    }
-
-    fn options<'a>(&'a self, defaults: &'a Arc<JobOptions>) -> &'a Arc<JobOptions> {
-        self.options.as_ref().unwrap_or(defaults)
-    }
-
-    fn labels(&self) -> Option<&Labels> {
-        self.extras.as_ref().map(|extras| &extras.labels)
-    }
-
-    fn extras(&mut self) -> &mut Extras {
-        self.extras.get_or_insert_default()
-    }
-
-    fn take_parked(&mut self) -> Vec<(Permit, VecDeque<Due>)> {
-        self.extras.as_mut().map(|extras| std::mem::take(&mut extras.parked)).unwrap_or_default()
-    }
-
-    /// The next fire time, as seen from outside.
-    fn next_fire(&self) -> Option<DateTime<Utc>> {
-        self.awaited().map(|next| next.fire_time)
-    }
-
-    /// The next fire time, unless it doesn't count now.
-    fn awaited(&self) -> Option<Due> {
-        self.next.filter(|_| !self.paused && !self.retired)
-    }
-
-    /// When the driver is to look at the job, if it is.
-    fn wake_at(&self) -> Option<DateTime<Utc>> {
-        let next = self.awaited().filter(|_| !self.held).map(|next| next.at);
-        let retry = self.extras.as_ref().and_then(|extras| extras.retry_at);
-        [next, retry].into_iter().flatten().min()
-    }
-
-    fn is_queue_empty(&self) -> bool {
-        self.extras.as_ref().is_none_or(|extras| extras.queue.is_empty())
-    }
-
-    /// Keeps a run for the job's history, unless that ends with it.
-    fn remember(&mut self, run: &Run, said: Option<&Arc<str>>, defaults: &Arc<JobOptions>) {
-        let kept = self.options(defaults).history as usize;
-        let is_last = self.next.is_none() && !self.follows && self.semaphore.taken() == 1;
-        if kept == 0 || (is_last && self.is_queue_empty()) {
-            return;
-        }
-        let history = &mut self.extras().history;
-        while history.len() >= kept {
-            history.pop_front();
-        }
-        let outcome = match (&run.outcome, said) {
-            // Not the error itself: that may be large, and dropping it is the user's code.
-            (Outcome::Failed(_), said) => Outcome::said(said.map_or("", |said| said)),
-            (outcome, _) => outcome.clone(),
-        };
-        history.push_back(Run { outcome, ..run.clone() });
-    }
 }
 
 impl Filter {
@@ -700,25 +378,6 @@ impl<P: Payload> Core<P> {
     fn live_slots(&self) -> Vec<u32> {
         let live = self.jobs.iter().filter(|(_, job)| !job.retired);
         live.map(|(slot, _)| slot).collect()
-    }
-}
-
-impl<'a> Schedule<'a> {
-    fn of<P>(
-        job: &'a Job<P>,
-        slot: u32,
-        defaults: &'a Arc<JobOptions>,
-        scheduler: u32,
-    ) -> Schedule<'a> {
-        Schedule {
-            trigger: &job.trigger,
-            options: job.options(defaults),
-            seed: match job.options(defaults).jitter.is_zero() {
-                true => 0,
-                false => job.id(scheduler, slot).stable_hash(),
-            },
-            once: job.once,
-        }
     }
 }
 

@@ -1,19 +1,122 @@
 //! How runs begin, wait, are tried again and end.
 
-use std::{cmp::Reverse, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::VecDeque, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    Core, Discarded, Finish, Going, Payload, Phase, Preceding, RunKey, Start, Submission,
+    Core, Discarded, Output, Payload, Start,
     decide::Due,
     limits::{Taken, Turn},
     semaphore::Permit,
 };
 use crate::{
     event::{EventKind, What},
-    job::{FireTimes, JobId, Outcome, Overlap, Run, RunId, SkipReason},
+    job::{FireTimes, JobId, JobOptions, Outcome, Overlap, Run, RunId, SkipReason},
 };
+
+/// One run, as long as it is going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RunKey {
+    pub(super) slot: u32,
+    pub(crate) id: RunId,
+}
+
+/// The run that another one follows.
+#[derive(Debug)]
+pub(crate) struct Preceding {
+    pub(crate) run: Run,
+    pub(crate) output: Option<Output>,
+}
+
+/// What a run says when it ends.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) ended_at: DateTime<Utc>,
+    pub(crate) took: Duration,
+    pub(crate) late_by: Duration,
+    pub(crate) outcome: Outcome,
+    /// What the work returned, if it is wanted.
+    pub(crate) output: Option<Output>,
+    /// The text of the error, if it is wanted.
+    pub(crate) said: Option<Arc<str>>,
+    /// How long until the work is to be called again, if it is.
+    pub(crate) retry_in: Option<Duration>,
+}
+
+impl Finish {
+    /// The end of a run whose work was not called, or that is given up.
+    pub(crate) fn without_work(outcome: Outcome, ended_at: DateTime<Utc>) -> Finish {
+        Finish {
+            started_at: None,
+            ended_at,
+            took: Duration::ZERO,
+            late_by: Duration::ZERO,
+            outcome,
+            output: None,
+            said: None,
+            retry_in: None,
+        }
+    }
+}
+
+/// A run that has not ended.
+pub(super) struct Going {
+    pub(super) id: RunId,
+    pub(super) job: u32,
+    pub(super) due: Due,
+    pub(super) coalesced: u64,
+    pub(super) on_request: bool,
+    /// Counts the calls of the work from 1.
+    pub(super) attempt: u32,
+    pub(super) phase: Phase,
+    pub(super) cancelled: bool,
+    pub(super) permit: Permit,
+    /// What it has of the limits beyond its permit.
+    pub(super) taken: Taken,
+    /// The options that it was started with.
+    pub(super) options: Option<Arc<JobOptions>>,
+    /// Fire times that run after this one, under its permit.
+    pub(super) backlog: VecDeque<Due>,
+    pub(super) preceding: Option<Arc<Preceding>>,
+    /// How the last attempt ended, if it is not the first.
+    pub(super) last: Option<Box<Finish>>,
+    /// The next older and the next newer run of the same job.
+    pub(super) older: Option<u32>,
+    pub(super) newer: Option<u32>,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy)]
+pub(super) enum Phase {
+    /// A limit keeps it from being started.
+    Waiting {
+        limit: u32,
+        priority: i32,
+    },
+    Started,
+    /// It failed, and is tried again then.
+    BackingOff(DateTime<Utc>),
+}
+
+/// What a run is to be for.
+pub(super) struct Submission {
+    /// Its number, if somebody was told already.
+    pub(super) id: Option<RunId>,
+    pub(super) due: Due,
+    pub(super) coalesced: u64,
+    pub(super) on_request: bool,
+    pub(super) backlog: VecDeque<Due>,
+    pub(super) preceding: Option<Arc<Preceding>>,
+}
+
+impl Submission {
+    pub(super) fn of(due: Due) -> Submission {
+        let backlog = VecDeque::new();
+        Submission { id: None, due, coalesced: 0, on_request: false, backlog, preceding: None }
+    }
+}
 
 impl<P: Payload> Core<P> {
     /// Begins a run, or lets it wait, as the job's options for overlap say. Says which run it is, if

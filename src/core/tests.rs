@@ -11,7 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    job::{Coalesce, FireTimes, Group, Overlap},
+    event::{Event, EventKind},
+    job::{Coalesce, FireTimes, Group, Outcome, Overlap, RunId},
     retry::Retry,
     trigger::{CustomTrigger, IntoTrigger, at, cron, custom, every},
 };

@@ -1,0 +1,167 @@
+//! A job as the core keeps it.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    JobKey, Submission,
+    decide::{Due, Schedule},
+    semaphore::{Permit, Semaphore},
+};
+use crate::{
+    job::{End, JobId, JobOptions, Labels, Made, Outcome, Run},
+    trigger::Trigger,
+};
+
+pub(super) struct Job<P> {
+    pub(super) incarnation: u64,
+    pub(super) trigger: Trigger,
+    /// The earliest fire time that has no fate yet, also while the job is paused.
+    pub(super) next: Option<Due>,
+    /// None if they are the scheduler's defaults, which many jobs then share at no cost.
+    pub(super) options: Option<Arc<JobOptions>>,
+    pub(super) semaphore: Semaphore,
+    /// The newest of its runs, which are linked.
+    pub(super) runs: Option<u32>,
+    pub(super) elapsed: bool,
+    pub(super) once: bool,
+    /// Whether it runs after the runs of a job that there is.
+    pub(super) follows: bool,
+    pub(super) paused: bool,
+    pub(super) held: bool,
+    pub(super) dirty: bool,
+    /// Whether the driver has a timer for it, as far as it was told.
+    pub(super) armed: bool,
+    /// Removed, cancelled, replaced or shut down: only its going runs keep it here.
+    pub(super) retired: bool,
+    /// In a box, since few jobs have any of it and all take the room.
+    pub(super) extras: Option<Box<Extras>>,
+    pub(super) payload: P,
+}
+
+/// What few jobs have.
+#[derive(Default)]
+pub(super) struct Extras {
+    /// The id that the user gave.
+    pub(super) id: Option<JobId>,
+    pub(super) labels: Labels,
+    /// Backlogs that wait for the scheduler to be resumed, and the permits they keep.
+    pub(super) parked: Vec<(Permit, VecDeque<Due>)>,
+    /// What waits in line for a permit.
+    pub(super) queue: VecDeque<Submission>,
+    /// When the first of its runs that failed is to be tried again.
+    pub(super) retry_at: Option<DateTime<Utc>>,
+    /// Its last runs, the latest last.
+    pub(super) history: VecDeque<Run>,
+    /// How the job will have ended when its last run ends, if not as completed.
+    pub(super) end: Option<End>,
+}
+
+impl<P> Job<P> {
+    pub(super) fn key(&self, slot: u32) -> JobKey {
+        JobKey { slot, incarnation: self.incarnation }
+    }
+
+    /// The id that the user gave it.
+    pub(super) fn given_id(&self) -> Option<&JobId> {
+        self.extras.as_ref()?.id.as_ref()
+    }
+
+    /// Its id: the user's, or one made of where the job is.
+    pub(super) fn id(&self, scheduler: u32, slot: u32) -> JobId {
+        let made = Made { scheduler, slot, incarnation: self.incarnation };
+        self.given_id().cloned().unwrap_or_else(|| JobId::made(made))
+    }
+
+    pub(super) fn options<'a>(&'a self, defaults: &'a Arc<JobOptions>) -> &'a Arc<JobOptions> {
+        self.options.as_ref().unwrap_or(defaults)
+    }
+
+    pub(super) fn labels(&self) -> Option<&Labels> {
+        self.extras.as_ref().map(|extras| &extras.labels)
+    }
+
+    pub(super) fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    pub(super) fn take_parked(&mut self) -> Vec<(Permit, VecDeque<Due>)> {
+        self.extras.as_mut().map(|extras| std::mem::take(&mut extras.parked)).unwrap_or_default()
+    }
+
+    /// The next fire time, as seen from outside.
+    pub(super) fn next_fire(&self) -> Option<DateTime<Utc>> {
+        self.awaited().map(|next| next.fire_time)
+    }
+
+    /// The next fire time, unless it doesn't count now.
+    pub(super) fn awaited(&self) -> Option<Due> {
+        self.next.filter(|_| !self.paused && !self.retired)
+    }
+
+    /// When the driver is to look at the job, if it is.
+    pub(super) fn wake_at(&self) -> Option<DateTime<Utc>> {
+        let next = self.awaited().filter(|_| !self.held).map(|next| next.at);
+        let retry = self.extras.as_ref().and_then(|extras| extras.retry_at);
+        [next, retry].into_iter().flatten().min()
+    }
+
+    pub(super) fn is_queue_empty(&self) -> bool {
+        self.extras.as_ref().is_none_or(|extras| extras.queue.is_empty())
+    }
+
+    /// Keeps a run for the job's history, unless that ends with it.
+    pub(super) fn remember(
+        &mut self,
+        run: &Run,
+        said: Option<&Arc<str>>,
+        defaults: &Arc<JobOptions>,
+    ) {
+        let kept = self.options(defaults).history as usize;
+        let is_last = self.next.is_none() && !self.follows && self.semaphore.taken() == 1;
+        if kept == 0 || (is_last && self.is_queue_empty()) {
+            return;
+        }
+        let history = &mut self.extras().history;
+        while history.len() >= kept {
+            history.pop_front();
+        }
+        let outcome = match (&run.outcome, said) {
+            // Not the error itself: that may be large, and dropping it is the user's code.
+            (Outcome::Failed(_), said) => Outcome::said(said.map_or("", |said| said)),
+            (outcome, _) => outcome.clone(),
+        };
+        history.push_back(Run { outcome, ..run.clone() });
+    }
+}
+
+impl Extras {
+    /// All fire times that wait.
+    pub(super) fn waiting(&mut self) -> impl Iterator<Item = &mut Due> {
+        let parked = self.parked.iter_mut().flat_map(|(_, backlog)| backlog);
+        let queue = self.queue.iter_mut().filter(|queued| !queued.on_request);
+        parked.chain(
+            queue.flat_map(|queued| std::iter::once(&mut queued.due).chain(&mut queued.backlog)),
+        )
+    }
+}
+
+impl<'a> Schedule<'a> {
+    pub(super) fn of<P>(
+        job: &'a Job<P>,
+        slot: u32,
+        defaults: &'a Arc<JobOptions>,
+        scheduler: u32,
+    ) -> Schedule<'a> {
+        Schedule {
+            trigger: &job.trigger,
+            options: job.options(defaults),
+            seed: match job.options(defaults).jitter.is_zero() {
+                true => 0,
+                false => job.id(scheduler, slot).stable_hash(),
+            },
+            once: job.once,
+        }
+    }
+}

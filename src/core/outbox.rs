@@ -1,0 +1,111 @@
+//! What must be done about what happened: the core says it, the shell does it.
+
+use std::{any::Any, sync::Arc};
+
+use chrono::{DateTime, Utc};
+
+use super::{Finish, NewJob, Preceding, RunKey};
+use crate::{
+    event::{Event, EventKind, KindSet, What},
+    job::{End, JobId, JobOptions, Outcome, Run},
+    trigger::Trigger,
+};
+
+/// What must be done about what happened, in order.
+pub(crate) struct Outbox<P> {
+    /// Jobs whose wake-up may have changed: [`Core::wake_at`] says what it is now.
+    pub(crate) dirty: Vec<u32>,
+    pub(crate) starts: Vec<Start<P>>,
+    /// Runs that were asked to stop.
+    pub(crate) cancels: Vec<RunKey>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) reports: Vec<(P, Run)>,
+    /// Jobs that were removed, cancelled or replaced, before their last run has ended.
+    pub(crate) retired: Vec<P>,
+    pub(crate) ended: Vec<Ended<P>>,
+    /// What holds something of the user's, whose code dropping it may run: the lock must be free.
+    pub(crate) discarded: Vec<Discarded<P>>,
+}
+
+/// Something that is done with.
+pub(crate) enum Discarded<P> {
+    Trigger(#[expect(dead_code, reason = "it is only dropped")] Trigger),
+    Job(#[expect(dead_code, reason = "it is only dropped")] Box<NewJob<P>>),
+    Outcome(#[expect(dead_code, reason = "it is only dropped")] Outcome),
+    Output(#[expect(dead_code, reason = "it is only dropped")] Output),
+    Preceding(#[expect(dead_code, reason = "it is only dropped")] Arc<Preceding>),
+}
+
+/// What work returned, for those who follow it.
+pub(crate) type Output = Arc<dyn Any + Send + Sync>;
+
+/// A run to be started.
+pub(crate) struct Start<P> {
+    pub(crate) run: RunKey,
+    pub(crate) job: JobId,
+    pub(crate) fire_time: DateTime<Utc>,
+    pub(crate) due: DateTime<Utc>,
+    pub(crate) coalesced: u64,
+    pub(crate) on_request: bool,
+    pub(crate) attempt: u32,
+    pub(crate) preceding: Option<Arc<Preceding>>,
+    /// Tells which of two jobs was added first.
+    pub(crate) incarnation: u64,
+    /// None if they are the scheduler's defaults.
+    pub(crate) options: Option<Arc<JobOptions>>,
+    pub(crate) payload: P,
+}
+
+/// A job that is over, none of its runs going.
+pub(crate) struct Ended<P> {
+    pub(crate) payload: P,
+    pub(crate) end: End,
+    pub(crate) trigger: Trigger,
+}
+
+impl<P> Outbox<P> {
+    pub(super) fn new() -> Outbox<P> {
+        Outbox {
+            dirty: Vec::new(),
+            starts: Vec::new(),
+            cancels: Vec::new(),
+            events: Vec::new(),
+            reports: Vec::new(),
+            retired: Vec::new(),
+            ended: Vec::new(),
+            discarded: Vec::new(),
+        }
+    }
+
+    pub(super) fn discard(&mut self, finish: Finish) {
+        self.discard_outcome(finish.outcome);
+        self.discarded.extend(finish.output.map(Discarded::Output));
+    }
+
+    pub(super) fn discard_outcome(&mut self, outcome: Outcome) {
+        if let Outcome::Failed(_) = outcome {
+            self.discarded.push(Discarded::Outcome(outcome));
+        }
+    }
+}
+
+/// The events' sequence, and which kinds anybody wants to see.
+pub(super) struct Log {
+    pub(super) sequence: u64,
+    pub(super) observed: KindSet,
+}
+
+impl Log {
+    pub(super) fn emit<P>(
+        &mut self,
+        out: &mut Outbox<P>,
+        at: DateTime<Utc>,
+        kind: EventKind,
+        what: impl FnOnce() -> What,
+    ) {
+        self.sequence += 1;
+        if self.observed.contains(kind) {
+            out.events.push(Event { sequence: self.sequence, at, what: what() });
+        }
+    }
+}
