@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use crate::job::{Outcome, Run};
+use crate::{core::Finish, job::Outcome};
 
 /// What a scheduler has counted since it was made; see
 /// [`Scheduler::metrics`](crate::Scheduler::metrics).
@@ -43,8 +43,9 @@ pub struct Metrics {
 pub struct Lateness(Option<Box<Histogram<u64>>>);
 
 impl Metrics {
-    pub(crate) fn count(&mut self, run: &Run) {
-        let count = match run.outcome {
+    /// Counts a run that has ended.
+    pub(crate) fn count(&mut self, finish: &Finish) {
+        let count = match finish.outcome {
             Outcome::Succeeded => &mut self.succeeded,
             Outcome::Failed(_) => &mut self.failed,
             Outcome::Panicked(_) => &mut self.panicked,
@@ -55,8 +56,8 @@ impl Metrics {
             Outcome::Skipped(_) => &mut self.skipped,
         };
         *count += 1;
-        if run.started_at.is_some() && run.attempt == 1 {
-            self.lateness.record(run.late_by);
+        if finish.started_at.is_some() {
+            self.lateness.record(finish.late_by);
         }
     }
 }

@@ -111,18 +111,20 @@ impl<P> Job<P> {
         self.extras.as_ref().is_none_or(|extras| extras.queue.is_empty())
     }
 
-    /// Keeps a run for the job's history, unless that ends with it.
-    pub(super) fn remember(
+    /// Whether the run that ends is kept for the job's history: not if the job ends with it.
+    pub(super) fn keeps_run(&self, defaults: &Arc<JobOptions>) -> bool {
+        let is_last = self.next.is_none() && !self.follows && self.semaphore.taken() == 1;
+        self.options(defaults).history > 0 && !(is_last && self.is_queue_empty())
+    }
+
+    /// Keeps a run for the job's history.
+    pub(super) fn keep_run(
         &mut self,
         run: &Run,
         said: Option<&Arc<str>>,
         defaults: &Arc<JobOptions>,
     ) {
         let kept = self.options(defaults).history as usize;
-        let is_last = self.next.is_none() && !self.follows && self.semaphore.taken() == 1;
-        if kept == 0 || (is_last && self.is_queue_empty()) {
-            return;
-        }
         let history = &mut self.extras().history;
         while history.len() >= kept {
             history.pop_front();

@@ -96,6 +96,15 @@ pub(super) struct Log {
 }
 
 impl Log {
+    pub(super) fn wants(&self, kind: EventKind) -> bool {
+        self.observed.contains(kind)
+    }
+
+    /// Counts an event that nobody wants.
+    pub(super) fn skip(&mut self) {
+        self.sequence += 1;
+    }
+
     pub(super) fn emit<P>(
         &mut self,
         out: &mut Outbox<P>,

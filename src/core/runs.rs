@@ -427,29 +427,8 @@ impl<P: Payload> Core<P> {
             }
             None => finish,
         };
-        let job = &mut self.jobs[slot];
-        let record = going.record(job.id(self.scheduler, slot), &finish);
-        self.metrics.count(&record);
-        let kind = kind_of(&record.outcome);
-        self.log.emit(&mut self.out, now, kind, || fate_of(record.clone()));
-        job.remember(&record, finish.said.as_ref(), &self.defaults);
-        let follows = record.outcome.has_run() && !self.followers.is_empty();
-        let followers = match follows {
-            true => self.followers.get(&record.job).cloned().unwrap_or_default(),
-            false => Vec::new(),
-        };
-        if !followers.is_empty() {
-            let preceding = Preceding { run: record.clone(), output: finish.output };
-            self.follow(&followers, &Arc::new(preceding), now);
-        } else if let Some(output) = finish.output {
-            self.out.discarded.push(Discarded::Output(output));
-        }
-        let job = &mut self.jobs[slot];
-        if self.closed || job.payload.wants_runs() {
-            self.out.reports.push((job.payload.clone(), record));
-        } else {
-            self.out.discard_outcome(record.outcome);
-        }
+        self.metrics.count(&finish);
+        self.tell(&going, finish, now);
         self.out.discarded.extend(going.preceding.take().map(Discarded::Preceding));
         match going.backlog.pop_front() {
             Some(due) if self.paused => {
@@ -474,6 +453,42 @@ impl<P: Payload> Core<P> {
                 self.release(slot, going.permit, now);
             }
         }
+    }
+
+    /// Tells of a run that has ended whoever wants to know.
+    fn tell(&mut self, run: &Going, finish: Finish, now: DateTime<Utc>) {
+        let slot = run.job;
+        let job = &mut self.jobs[slot];
+        let kind = kind_of(&finish.outcome);
+        let kept = job.keeps_run(&self.defaults);
+        let reported = self.closed || job.payload.wants_runs();
+        if !(self.log.wants(kind) || kept || reported || !self.followers.is_empty()) {
+            // Nearly always nobody does.
+            self.log.skip();
+            self.out.discard(finish);
+            return;
+        }
+        let record = run.record(job.id(self.scheduler, slot), &finish);
+        self.log.emit(&mut self.out, now, kind, || fate_of(record.clone()));
+        if kept {
+            job.keep_run(&record, finish.said.as_ref(), &self.defaults);
+        }
+        let followers = match record.outcome.has_run() {
+            true => self.followers.get(&record.job).cloned().unwrap_or_default(),
+            false => Vec::new(),
+        };
+        if followers.is_empty() {
+            self.out.discarded.extend(finish.output.map(Discarded::Output));
+        } else {
+            let preceding = Preceding { run: record.clone(), output: finish.output };
+            self.follow(&followers, &Arc::new(preceding), now);
+        }
+        if reported {
+            self.out.reports.push((self.jobs[slot].payload.clone(), record));
+        } else {
+            self.out.discard_outcome(record.outcome);
+        }
+        self.out.discard_outcome(finish.outcome);
     }
 
     /// Has the jobs that follow a run's job run after it.
