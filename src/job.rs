@@ -396,7 +396,7 @@ macro_rules! option_setters {
         }
 
         /// Runs the work again when a run failed, panicked or timed out; see
-        /// [`Retry`](crate::Retry). Default: not.
+        /// [`Retry`](crate::Retry). Work that can run only once never is. Default: not.
         pub fn retry(mut self, retry: impl Into<Option<crate::Retry>>) -> Self {
             self.$options().retry = retry.into();
             self

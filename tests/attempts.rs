@@ -324,3 +324,15 @@ async fn tasks_run_with_their_arguments_and_misuse_says_so_at_add() {
     let outcome = runs.next().await.unwrap().outcome;
     assert!(matches!(&outcome, Outcome::Panicked(said) if said.contains("AtomicU32")), "{outcome}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn work_that_runs_once_is_not_called_again() {
+    let scheduler = Scheduler::new();
+    let retry = Retry::fixed(SECOND);
+    let wrong = scheduler.add_once(now(), async {}).retry(retry.clone()).await.unwrap_err();
+    assert!(wrong.is_invalid_option() && wrong.to_string().contains("only once"), "{wrong}");
+    let scheduler = Scheduler::builder().retry(retry).start().await.unwrap();
+    let failed = scheduler.try_add_once(now(), async { Err::<(), _>("no") }).timeout(SECOND);
+    assert!(failed.await.unwrap().await.unwrap_err().is_failed());
+    assert_eq!(scheduler.metrics().retried, 0);
+}

@@ -314,3 +314,17 @@ async fn misuse_says_what_is_wrong() {
     let unknown = Scheduler::builder().executor("nowhere").start().await.unwrap_err();
     assert!(unknown.is_invalid_option(), "{unknown}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_goes_by_the_options_that_its_job_is_given_meanwhile() {
+    let scheduler = Scheduler::new();
+    let log = Log::default();
+    let going = scheduler.add(after(SECOND), log.work(10)).id("going").group("g", 1).await.unwrap();
+    let waits = scheduler.add(after(SECOND), log.work(1)).id("waits").group("g", 1).await.unwrap();
+    sleep(2 * SECOND).await;
+    waits.modify(|settings| settings.group("h", 1)).await.unwrap();
+    waits.await;
+    going.await;
+    let began = said(&[("going", "began", 1), ("waits", "began", 2)]);
+    assert_eq!(log.take()[..2], began);
+}

@@ -319,6 +319,20 @@ impl<P: Payload> Core<P> {
         }
     }
 
+    /// Lets those runs of a job start, or wait, by other options that wait for a limit.
+    pub(super) fn wait_anew(&mut self, slot: u32) {
+        for run in self.runs_of(slot) {
+            let going = &self.runs[run];
+            if let Phase::Waiting { limit, priority } = going.phase
+                && (!self.paused || going.on_request || going.attempt > 1)
+            {
+                let turn = turn(going, priority, self.jobs[slot].incarnation);
+                self.limits.wait_no_more(limit, turn);
+                self.try_start(run);
+            }
+        }
+    }
+
     /// Gives back what a run took beyond its permit, to those who wait for it.
     fn free(&mut self, taken: Taken) {
         for limit in taken.iter() {
@@ -342,7 +356,8 @@ impl<P: Payload> Core<P> {
             return;
         };
         let slot = going.job;
-        let wanted = !going.cancelled && !self.closed && !self.jobs[slot].retired;
+        let job = &self.jobs[slot];
+        let wanted = !going.cancelled && !self.closed && !job.retired && !job.once;
         match finish.retry_in.filter(|_| wanted) {
             Some(delay) => self.back_off(key.slot, finish, delay, now),
             None => {

@@ -332,7 +332,8 @@ impl<P: Payload> Core<P> {
         }
         self.mark(key.slot);
         self.note_modified(key.slot, now);
-        // There may be more permits than before.
+        // There may be more permits than before, and other limits.
+        self.wait_anew(key.slot);
         self.serve_queue(key.slot, now);
         Ok(true)
     }

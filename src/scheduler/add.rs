@@ -122,6 +122,15 @@ impl<V> Add<V> {
             ));
         }
         let shared = &entry.state().shared;
+        if once
+            && let Some(options) = &options
+            && options.retry != shared.defaults.retry
+            && options.retry.is_some()
+        {
+            return Err(Error::invalid_option(
+                "work that can run only once can't be called again: use `add`, or leave `retry` out",
+            ));
+        }
         let options = own_options(options, shared, &*entry)?;
         let (trigger, first, elapsed) = anchor(&trigger?, shared, now)?;
         let new = NewJob {
