@@ -15,9 +15,10 @@ use punctual::{
     testing::ManualClock,
     trigger::{after, at, cron, every, now},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// Records when it was called, in seconds after `start`, and for which fire time.
 #[derive(Clone)]
@@ -255,9 +256,11 @@ async fn cancelling_is_seen_by_the_run_which_is_dropped_after_its_grace() {
     let started = Instant::now();
     polite.cancel_token().cancel();
     stubborn.cancel_token().cancel();
-    assert!(matches!(polite.await, End::Cancelled));
+    let polite = timeout(HOUR, polite).await.expect("the run sees that it is cancelled");
+    assert!(matches!(polite, End::Cancelled));
     assert_eq!(started.elapsed(), Duration::ZERO);
-    assert!(matches!(stubborn.await, End::Cancelled));
+    let stubborn = timeout(HOUR, stubborn).await.expect("what does not is dropped");
+    assert!(matches!(stubborn, End::Cancelled));
     assert_eq!(started.elapsed(), 2 * SECOND);
     let runs: Vec<Run> = stubborn_runs.collect().await;
     assert_eq!(runs[0].outcome.to_string(), "cancelled");
@@ -415,7 +418,8 @@ async fn replacing_cancels_the_going_run_and_keeping_keeps_the_job() {
         .on_conflict(OnConflict::Replace)
         .await
         .unwrap();
-    assert!(matches!(old.await, End::Replaced));
+    let old = timeout(HOUR, old).await.expect("the run sees that its job is replaced");
+    assert!(matches!(old, End::Replaced));
     let kept = scheduler
         .add(every(SECOND), || async { assert_eq!(1, 2, "it is not added") })
         .id("job")
