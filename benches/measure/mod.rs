@@ -6,4 +6,5 @@ pub(crate) mod cancel;
 pub(crate) mod drain;
 pub(crate) mod idle;
 pub(crate) mod memory;
+pub(crate) mod steady;
 pub(crate) mod trigger;
