@@ -8,6 +8,7 @@ pub(crate) mod figures;
 pub(crate) mod floor;
 pub(crate) mod race;
 mod tally;
+pub(crate) mod targets;
 pub(crate) mod usage;
 
 use std::{
