@@ -5,6 +5,7 @@ pub(crate) mod add;
 pub(crate) mod cancel;
 pub(crate) mod drain;
 pub(crate) mod idle;
+pub(crate) mod instructions;
 pub(crate) mod memory;
 pub(crate) mod steady;
 pub(crate) mod trigger;
