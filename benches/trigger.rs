@@ -1,23 +1,21 @@
-//! How long is it to the next fire time, and what does a pattern weigh?
+//! How long does it take to find the next fire time, and to read a pattern?
 //!
-//! Crontab texts in New York and in UTC, beside croner and the crate `cron`; each call starts at the
-//! answer of the one before. First a summary that can be read at a glance, then Criterion's figures:
-//! `cargo bench --bench trigger -- --summary` prints only the former.
+//! Crontab texts in New York and in UTC, beside croner and the crate `cron`. First a summary that can
+//! be read at a glance, then Criterion's figures: `cargo bench --bench trigger -- --summary` prints
+//! only the former.
+
+mod common;
+mod measure;
 
 use std::{hint::black_box, time::Duration, time::Instant};
 
-use chrono::{DateTime, TimeZone as _, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::{America::New_York, TZ_VARIANTS, Tz};
 use criterion::{BenchmarkId, Criterion};
-use croner::parser::{CronParser, Seconds};
-use peak_alloc::PeakAlloc;
+use measure::trigger::{
+    PATTERNS, contenders, cron_crate, croner, median_and_worst, nanos, next_fires,
+};
 use punctual::trigger::{Cron, CronFields, Fold, Gap, IntoTrigger, Trigger, cron};
-
-#[global_allocator]
-static ALLOCATOR: PeakAlloc = PeakAlloc;
-
-const PATTERNS: [&str; 6] =
-    ["*/5 * * * *", "*/10 * * * * *", "0 9 * * MON-FRI", "0 0 1 1 *", "0 0 L * *", "0 0 29 2 *"];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -54,57 +52,6 @@ fn main() {
     criterion.final_summary();
 }
 
-/// What goes to the next fire time with each call, and begins again when the century is over.
-type Next = Box<dyn FnMut() -> i64>;
-
-fn contenders(text: &str, zone: Tz) -> Vec<(&'static str, Next)> {
-    let start: DateTime<Utc> = Utc.with_ymd_and_hms(2026, 1, 1, 0, 0, 0).unwrap();
-    let end = Utc.with_ymd_and_hms(2090, 1, 1, 0, 0, 0).unwrap().timestamp();
-    let local = start.with_timezone(&zone);
-    let ours = cron(text).in_tz(zone).into_trigger().expect("the patterns are valid");
-    let mut t = start;
-    let ours: Next = Box::new(move || {
-        t = ours
-            .next_after(t)
-            .expect("a cron knows")
-            .filter(|t| t.timestamp() < end)
-            .unwrap_or(start);
-        t.timestamp()
-    });
-    let theirs = croner(text);
-    let mut t = local;
-    let croner: Next = Box::new(move || {
-        let next = theirs.find_next_occurrence(&t, false).ok();
-        t = next.filter(|t| t.timestamp() < end).unwrap_or(local);
-        t.timestamp()
-    });
-    let mut all = vec![("punctual", ours), ("croner", croner)];
-    if let Some(theirs) = cron_crate(text) {
-        let mut t = local;
-        all.push((
-            "cron",
-            Box::new(move || {
-                t = theirs.after(&t).next().filter(|t| t.timestamp() < end).unwrap_or(local);
-                t.timestamp()
-            }),
-        ));
-    }
-    all
-}
-
-fn croner(text: &str) -> croner::Cron {
-    let parser = CronParser::builder().seconds(Seconds::Optional).build();
-    parser.parse(text).expect("croner knows the patterns")
-}
-
-/// The crate `cron` wants seconds, and does not know `L`.
-fn cron_crate(text: &str) -> Option<cron::Schedule> {
-    match text.split(' ').count() {
-        5 => format!("0 {text}").parse().ok(),
-        _ => text.parse().ok(),
-    }
-}
-
 type Parse = fn(&str);
 
 const PARSERS: [(&str, Parse); 3] = [
@@ -116,16 +63,7 @@ const PARSERS: [(&str, Parse); 3] = [
 fn summary(calls: u32) {
     for zone in [New_York, Tz::UTC] {
         print_head(&format!("ns per next fire, {zone}"));
-        let rows = PATTERNS.map(|text| {
-            let mut row = [None; 3];
-            for (column, (_, mut next)) in row.iter_mut().zip(contenders(text, zone)) {
-                *column = Some(nanos(calls, || {
-                    black_box(next());
-                }));
-            }
-            row
-        });
-        print_rows(&rows);
+        print_rows(&next_fires(zone, calls));
     }
     print_head("ns per parse");
     let rows = PATTERNS.map(|text| {
@@ -134,15 +72,6 @@ fn summary(calls: u32) {
         PARSERS.map(|(name, parse)| {
             knows(name).then(|| nanos(calls / 10 + 1, || parse(black_box(text))))
         })
-    });
-    print_rows(&rows);
-    print_head("bytes per pattern, its text and all");
-    let rows = PATTERNS.map(|text| {
-        [
-            Some(bytes(|| Cron::parse(text).expect("the patterns are valid"))),
-            Some(bytes(|| croner(text))),
-            cron_crate(text).map(|_| bytes(|| cron_crate(text))),
-        ]
     });
     print_rows(&rows);
     adversaries(calls);
@@ -160,35 +89,9 @@ fn print_rows(rows: &[[Option<f64>; 3]]) {
     for (text, row) in PATTERNS.iter().zip(rows) {
         print(text, *row);
     }
-    let sorted = [0, 1, 2].map(|column| {
-        let mut values: Vec<f64> = rows.iter().filter_map(|row| row[column]).collect();
-        values.sort_by(f64::total_cmp);
-        values
-    });
-    let middle =
-        |values: &Vec<f64>| (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0;
-    print("median", sorted.each_ref().map(|values| Some(middle(values))));
-    print("worst", sorted.each_ref().map(|values| values.last().copied()));
-}
-
-/// The fastest of some rounds of so many calls each, per call: the others tell how busy the machine
-/// was.
-fn nanos(calls: u32, mut call: impl FnMut()) -> f64 {
-    let rounds = [(); 9].map(|()| {
-        let start = Instant::now();
-        (0..calls).for_each(|_| call());
-        start.elapsed().as_nanos() as f64 / f64::from(calls)
-    });
-    rounds.into_iter().fold(f64::INFINITY, f64::min)
-}
-
-/// What one of many weighs, with what it owns and the text.
-fn bytes<T>(parse: impl Fn() -> T) -> f64 {
-    const MANY: usize = 1_000;
-    let mut all = Vec::with_capacity(MANY);
-    let before = ALLOCATOR.current_usage();
-    all.extend((0..MANY).map(|_| parse()));
-    (ALLOCATOR.current_usage() - before) as f64 / MANY as f64 + size_of::<T>() as f64
+    let summary = [0, 1, 2].map(|column| median_and_worst(rows, column));
+    print("median", summary.map(|[median, _]| Some(median)));
+    print("worst", summary.map(|[_, worst]| Some(worst)));
 }
 
 /// The longest that any call takes, in any zone, with patterns that fire never or hardly ever.
