@@ -218,6 +218,12 @@ pub enum OnConflict {
     Keep,
 }
 
+/// The executor of async work whose job names none.
+pub(crate) const DEFAULT_EXECUTOR: &str = "default";
+
+/// That of work that blocks.
+pub(crate) const BLOCKING_EXECUTOR: &str = "blocking";
+
 /// Everything about a job but its trigger and its work.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct JobOptions {
@@ -244,6 +250,16 @@ pub(crate) struct Group {
     pub(crate) limit: u32,
 }
 
+impl Group {
+    /// The error of a group that was given another limit before.
+    pub(crate) fn contradicted(&self, limit: u32) -> Error {
+        Error::invalid_option(format!(
+            "group `{}` has a limit of {limit}, not {}: say the same for all its jobs",
+            self.name, self.limit
+        ))
+    }
+}
+
 impl Default for JobOptions {
     fn default() -> JobOptions {
         JobOptions {
@@ -268,6 +284,11 @@ impl JobOptions {
     const MAX_CATCH_UP: u32 = 10_000;
     const MAX_JITTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
     const MAX_HISTORY: u32 = 1000;
+
+    /// Whether something of the user's code is in them.
+    pub(crate) fn hold_code(&self) -> bool {
+        self.retry.as_ref().is_some_and(Retry::holds_code)
+    }
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let zero = |what| {
@@ -630,7 +651,8 @@ pub struct JobInfo {
     pub next_fire: Option<DateTime<Utc>>,
     /// Whether it is paused.
     pub paused: bool,
-    /// How many of its runs are going.
+    /// How many of its runs have begun and not ended, those included that wait for room or to be tried
+    /// again.
     pub running: u32,
     /// How many of its runs may be going.
     pub max_instances: u32,

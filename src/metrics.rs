@@ -11,7 +11,7 @@ use crate::{core::Finish, job::Outcome};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Runs that were handed over to start.
+    /// Runs that have begun: to go, or to wait for room.
     pub submitted: u64,
     /// Runs whose work succeeded.
     pub succeeded: u64,

@@ -68,14 +68,14 @@ impl Retry {
         self
     }
 
-    /// Sets the longest delay, for those that grow. Default: an hour; at most a year.
+    /// Sets the longest delay, for those that grow, before jitter. Default: an hour; at most a year.
     pub fn max_delay(mut self, delay: Duration) -> Retry {
         self.max_delay = delay;
         self
     }
 
-    /// Adds to each delay a random part of it, so that what failed together does not come again
-    /// together.
+    /// Adds to each delay a random part of it, up to as much again, so that what failed together does
+    /// not come again together.
     pub fn jitter(mut self) -> Retry {
         self.jitter = true;
         self
@@ -95,6 +95,10 @@ impl Retry {
     ) -> Retry {
         self.only_if = Some(Arc::new(condition));
         self
+    }
+
+    pub(crate) fn holds_code(&self) -> bool {
+        self.only_if.is_some()
     }
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
@@ -136,7 +140,8 @@ impl Retry {
         let nth = attempt.saturating_sub(1).min(10_000) as usize;
         let Some(factor) = self.factor else {
             let delays = ConstantBuilder::new().with_delay(self.base).without_max_times();
-            let delays = if self.jitter { delays.with_jitter_seed(seed) } else { delays };
+            let delays =
+                if self.jitter { delays.with_jitter().with_jitter_seed(seed) } else { delays };
             return delays.build().nth(nth);
         };
         let delays = ExponentialBuilder::new()
@@ -144,7 +149,7 @@ impl Retry {
             .with_max_delay(self.max_delay)
             .with_factor(factor)
             .without_max_times();
-        let delays = if self.jitter { delays.with_jitter_seed(seed) } else { delays };
+        let delays = if self.jitter { delays.with_jitter().with_jitter_seed(seed) } else { delays };
         delays.build().nth(nth)
     }
 }

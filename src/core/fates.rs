@@ -9,13 +9,13 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use super::{
-    Core, Ended, Job, Payload, Submission,
+    Core, Ended, Payload, Submission,
     decide::{Due, Plan},
 };
 use crate::{
     error::Error,
     event::{EventKind, What},
-    job::{End, FireTimes, JobId, RunId, SkipReason},
+    job::{End, FireTimes, RunId, SkipReason},
     trigger::Kind,
 };
 
@@ -39,13 +39,18 @@ impl<P: Payload> Core<P> {
                 counted += self.wake_one(slot, now);
             }
         }
-        // The slots are in order of what was due first, the runs may be for what was due last.
+        self.sort_starts(first_start);
+        woken
+    }
+
+    /// Puts starts in order, from this one on: they may be for fire times of another order than that in
+    /// which their jobs were looked at.
+    pub(super) fn sort_starts(&mut self, first: usize) {
         let defaults = &self.defaults;
-        self.out.starts[first_start..].sort_by_key(|start| {
+        self.out.starts[first..].sort_by_key(|start| {
             let options = start.options.as_ref().unwrap_or(defaults);
             (start.fire_time, Reverse(options.priority), start.incarnation)
         });
-        woken
     }
 
     /// Sets the next fire time.
@@ -274,71 +279,75 @@ impl<P: Payload> Core<P> {
 
     /// Lets go of a job that has neither a fire time nor a run left.
     pub(super) fn end_if_over(&mut self, slot: u32, now: DateTime<Utc>) {
-        let job = &mut self.jobs[slot];
-        let waits = job.next.is_some() || job.follows || !job.is_queue_empty();
-        if job.semaphore.taken() > 0 || (waits && !job.retired) {
+        if !self.is_job_over(slot) {
             return;
         }
+        let job = &mut self.jobs[slot];
         let end = job.extras.as_mut().and_then(|extras| extras.end.take());
         self.end(slot, end.unwrap_or(End::Completed), now);
     }
 
+    /// Lets go of a job, and of those that followed it and have nothing left to do.
     fn end(&mut self, slot: u32, end: End, now: DateTime<Utc>) {
-        self.mark(slot);
-        let Some(job) = self.jobs.remove(slot) else { return };
-        if let Some(options) = &job.options {
-            self.limits.leave(options);
+        let mut orphans = self.let_go(slot, end, now);
+        // A chain of them may be long, so this is no recursion.
+        while let Some(orphan) = orphans.pop() {
+            if self.is_job_over(orphan) {
+                orphans.extend(self.let_go(orphan, End::Completed, now));
+            }
         }
-        self.leave_followers(slot, &job, &end, now);
+    }
+
+    /// Whether a job that is there has neither a fire time nor a run left.
+    fn is_job_over(&self, slot: u32) -> bool {
+        self.jobs.get(slot).is_some_and(|job| {
+            let waits = job.next.is_some() || job.follows || !job.is_queue_empty();
+            job.semaphore.taken() == 0 && (job.retired || !waits)
+        })
+    }
+
+    fn let_go(&mut self, slot: u32, end: End, now: DateTime<Utc>) -> Vec<u32> {
+        self.mark(slot);
+        self.unfollow(slot);
+        let Some(job) = self.jobs.remove(slot) else { return Vec::new() };
+        let id = job.id(self.scheduler, slot);
         if !job.retired {
-            if let Some(id) = job.given_id() {
-                self.named.remove(id);
+            if job.given_id().is_some() {
+                self.named.remove(&id);
                 shrink(&mut self.named);
             }
             self.log.emit(&mut self.out, now, EventKind::JobRemoved, || What::JobRemoved {
-                job: job.id(self.scheduler, slot),
+                job: id.clone(),
                 end: end.clone(),
             });
         }
+        if let Some(options) = job.options {
+            self.limits.leave(&options);
+            self.out.discard_options(options);
+        }
+        // If all jobs go, each goes by itself; who takes a job's place is followed as that was.
+        let orphans = match self.retiring_all || matches!(end, End::Replaced) {
+            true => Vec::new(),
+            false => self.orphans(&id),
+        };
         self.out.ended.push(Ended { payload: job.payload, end, trigger: job.trigger });
+        orphans
     }
 
-    /// Tells the followers of a job that has ended, and the job that it followed.
-    fn leave_followers(&mut self, slot: u32, job: &Job<P>, end: &End, now: DateTime<Utc>) {
-        if self.followers.is_empty() {
-            return;
+    /// Takes all jobs out of service. Says how many there were.
+    pub(super) fn retire_all(&mut self, end: &End, now: DateTime<Utc>) -> usize {
+        self.retiring_all = true;
+        let slots = self.live_slots();
+        for &slot in &slots {
+            self.retire(slot, end.clone(), now);
         }
-        if let Some(follow) = job.trigger.follow() {
-            self.unfollow(follow.job(), slot);
-        }
-        // Who takes its place is followed as it was.
-        if matches!(end, End::Replaced) {
-            return;
-        }
-        let id = job.id(self.scheduler, slot);
-        if self.slot_of(&id).is_some_and(|heir| heir != slot) {
-            return;
-        }
-        for follower in self.followers.remove(&id).unwrap_or_default() {
-            if let Some(job) = self.jobs.get_mut(follower) {
-                job.follows = false;
-                self.end_if_over(follower, now);
-            }
-        }
-    }
-
-    pub(super) fn unfollow(&mut self, id: &JobId, slot: u32) {
-        if let Some(followers) = self.followers.get_mut(id) {
-            followers.retain(|&follower| follower != slot);
-            if followers.is_empty() {
-                self.followers.remove(id);
-            }
-        }
+        self.retiring_all = false;
+        slots.len()
     }
 }
 
 /// Gives back what a burst has left, once three quarters of it are free.
-fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+pub(super) fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.capacity() > 1024 && map.len() * 4 < map.capacity() {
         map.shrink_to(map.len() * 2);
     }

@@ -111,10 +111,20 @@ impl<P> Job<P> {
         self.extras.as_ref().is_none_or(|extras| extras.queue.is_empty())
     }
 
-    /// Whether the run that ends is kept for the job's history: not if the job ends with it.
-    pub(super) fn keeps_run(&self, defaults: &Arc<JobOptions>) -> bool {
-        let is_last = self.next.is_none() && !self.follows && self.semaphore.taken() == 1;
+    /// Whether a run that ends is kept for the job's history: not if the job ends with it. `more` says
+    /// whether others go on under its permit.
+    pub(super) fn keeps_run(&self, more: bool, defaults: &Arc<JobOptions>) -> bool {
+        let is_last = self.next.is_none() && !self.follows && self.semaphore.taken() == 1 && !more;
         self.options(defaults).history > 0 && !(is_last && self.is_queue_empty())
+    }
+
+    /// Keeps so many runs at most.
+    pub(super) fn trim_history(&mut self, kept: u32) {
+        if let Some(extras) = &mut self.extras {
+            while extras.history.len() > kept as usize {
+                extras.history.pop_front();
+            }
+        }
     }
 
     /// Keeps a run for the job's history.
@@ -124,17 +134,14 @@ impl<P> Job<P> {
         said: Option<&Arc<str>>,
         defaults: &Arc<JobOptions>,
     ) {
-        let kept = self.options(defaults).history as usize;
-        let history = &mut self.extras().history;
-        while history.len() >= kept {
-            history.pop_front();
-        }
+        let kept = self.options(defaults).history;
+        self.trim_history(kept.saturating_sub(1));
         let outcome = match (&run.outcome, said) {
             // Not the error itself: that may be large, and dropping it is the user's code.
             (Outcome::Failed(_), said) => Outcome::said(said.map_or("", |said| said)),
             (outcome, _) => outcome.clone(),
         };
-        history.push_back(Run { outcome, ..run.clone() });
+        self.extras().history.push_back(Run { outcome, ..run.clone() });
     }
 }
 

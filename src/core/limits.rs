@@ -12,11 +12,8 @@ use chrono::{DateTime, Utc};
 use super::table::Table;
 use crate::{
     error::Error,
-    job::{Group, JobOptions, RunId},
+    job::{DEFAULT_EXECUTOR, Group, JobOptions, RunId},
 };
-
-/// The executor of async work that names none.
-pub(crate) const DEFAULT: &str = "default";
 
 pub(super) struct Limits {
     all: Table<Limit>,
@@ -74,7 +71,7 @@ impl Limits {
             )));
         }
         let limit = max.map(|max| self.all.insert_with(|_| Limit::new(None, max)));
-        if *name == *DEFAULT {
+        if *name == *DEFAULT_EXECUTOR {
             self.default = limit;
         }
         self.executors.insert(name, Executor { limit, jobs: 0 });
@@ -84,7 +81,7 @@ impl Limits {
     pub(super) fn remove_executor(&mut self, name: &str) -> Result<(), Error> {
         let unused = match self.executors.get(name) {
             None => return Err(self.unknown(name)),
-            Some(_) if name == DEFAULT => {
+            Some(_) if name == DEFAULT_EXECUTOR => {
                 return Err(Error::invalid_option(
                     "the executor `default` can't be removed: jobs that name none go there",
                 ));
@@ -114,36 +111,42 @@ impl Limits {
         ))
     }
 
-    /// Whether a job may have these options.
-    pub(super) fn check(&self, options: &JobOptions) -> Result<(), Error> {
+    /// Whether a job may have these options; `old` are those that it has now, if any.
+    pub(super) fn check(
+        &self,
+        options: &JobOptions,
+        old: Option<&JobOptions>,
+    ) -> Result<(), Error> {
         if let Some(name) = &options.executor
             && !self.executors.contains_key(name)
         {
             return Err(self.unknown(name));
         }
-        if let Some(Group { name, limit }) = &options.group
-            && let Some(&group) = self.groups.get(name)
-            && self.all[group].max != *limit
-        {
-            return Err(Error::invalid_option(format!(
-                "group `{name}` has a limit of {}, not {limit}: say the same for all its jobs",
-                self.all[group].max
-            )));
+        let Some(group) = &options.group else { return Ok(()) };
+        let Some(&number) = self.groups.get(&group.name) else { return Ok(()) };
+        let there = &self.all[number];
+        // Its only job may change the limit.
+        let alone = there.jobs == 1
+            && old.and_then(|old| old.group.as_ref()).is_some_and(|old| old.name == group.name);
+        if there.max != group.limit && !alone {
+            return Err(group.contradicted(there.max));
         }
         Ok(())
     }
 
-    /// Counts a job that has these options, which were checked.
-    pub(super) fn join(&mut self, options: &JobOptions) {
+    /// Counts a job that has these options, which were checked. Says which limit may have changed.
+    pub(super) fn join(&mut self, options: &JobOptions) -> Option<u32> {
         if let Some(executor) = options.executor.as_ref().and_then(|n| self.executors.get_mut(n)) {
             executor.jobs += 1;
         }
-        if let Some(Group { name, limit }) = &options.group {
-            let group = *self.groups.entry(name.clone()).or_insert_with(|| {
-                self.all.insert_with(|_| Limit::new(Some(name.clone()), *limit))
-            });
-            self.all[group].jobs += 1;
-        }
+        let Group { name, limit } = options.group.as_ref()?;
+        let group = *self
+            .groups
+            .entry(name.clone())
+            .or_insert_with(|| self.all.insert_with(|_| Limit::new(Some(name.clone()), *limit)));
+        self.all[group].jobs += 1;
+        self.all[group].max = *limit;
+        Some(group)
     }
 
     /// Counts it no longer.
@@ -195,6 +198,13 @@ impl Limits {
 
     pub(super) fn wait(&mut self, limit: u32, turn: Turn, run: u32, on_request: bool) {
         self.all[limit].waiting.insert(turn, Waiting { run, on_request });
+    }
+
+    pub(super) fn wait_differently(&mut self, limit: u32, old: Turn, new: Turn) {
+        let waiting = &mut self.all[limit].waiting;
+        if let Some(run) = waiting.remove(&old) {
+            waiting.insert(new, run);
+        }
     }
 
     pub(super) fn wait_no_more(&mut self, limit: u32, turn: Turn) {

@@ -7,6 +7,7 @@
 
 mod decide;
 mod fates;
+mod followers;
 mod job;
 mod limits;
 mod outbox;
@@ -28,6 +29,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use self::{
     decide::Schedule,
+    followers::Followers,
     job::{Extras, Job},
     limits::Limits,
     outbox::Log,
@@ -35,8 +37,7 @@ use self::{
     table::Table,
 };
 pub(crate) use self::{
-    decide::refusal,
-    limits::DEFAULT,
+    decide::{mix, refusal},
     outbox::{Discarded, Ended, Outbox, Output, Start},
     runs::{Finish, Preceding, RunKey},
 };
@@ -93,6 +94,13 @@ pub(crate) struct Added<P> {
     pub(crate) payload: P,
 }
 
+/// What of a job can be modified, and what must agree to it.
+pub(crate) struct Settings<P> {
+    pub(crate) options: Arc<JobOptions>,
+    pub(crate) labels: Labels,
+    pub(crate) payload: P,
+}
+
 /// What [`Core::list`] looks for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
@@ -107,8 +115,7 @@ pub(crate) struct Core<P> {
     /// The options of jobs that have none of their own.
     defaults: Arc<JobOptions>,
     named: HashMap<JobId, u32>,
-    /// The jobs that follow others, by the ids of those.
-    followers: HashMap<JobId, Vec<u32>>,
+    followers: Followers,
     limits: Limits,
     metrics: Metrics,
     /// Jobs that came due, or whose backlog was interrupted, while the scheduler was paused.
@@ -119,6 +126,8 @@ pub(crate) struct Core<P> {
     run_ids: u64,
     paused: bool,
     closed: bool,
+    /// Whether all jobs are about to go.
+    retiring_all: bool,
     log: Log,
     pub(crate) out: Outbox<P>,
 }
@@ -142,7 +151,8 @@ impl<P: Payload> Core<P> {
             runs: Table::new(),
             defaults,
             named: HashMap::new(),
-            followers: HashMap::new(),
+            followers: Followers::default(),
+            retiring_all: false,
             limits: Limits::new(),
             metrics: Metrics::default(),
             held: HashSet::new(),
@@ -212,6 +222,7 @@ impl<P: Payload> Core<P> {
                 }
                 for run in self.runs_of(slot) {
                     self.runs[run].backlog.iter_mut().for_each(|due| due.shift(by));
+                    self.shift_waiting(run, by);
                 }
             }
             self.mark(slot);
@@ -261,9 +272,8 @@ impl<P: Payload> Core<P> {
                 run.cancelled = true;
                 self.out.cancels.push(key);
             }
-            if let Some(job) = self.jobs.get(run.job) {
-                grace = grace.max(job.options(&self.defaults).cancel_grace);
-            }
+            let options = run.options.as_ref().unwrap_or(&self.defaults);
+            grace = grace.max(options.cancel_grace);
         }
         grace
     }
@@ -276,7 +286,7 @@ impl<P: Payload> Core<P> {
 
     /// Whether the options are possible that jobs have by default.
     pub(crate) fn check_defaults(&mut self) -> Result<(), Error> {
-        self.limits.check(&self.defaults)?;
+        self.limits.check(&self.defaults, None)?;
         self.limits.join(&self.defaults);
         Ok(())
     }
@@ -340,7 +350,14 @@ impl<P: Payload> Core<P> {
         if self.paused {
             self.paused = false;
             self.note(now, What::Resumed);
-            for slot in std::mem::take(&mut self.held) {
+            let first_start = self.out.starts.len();
+            // Who has waited longest for a limit comes before who has not begun to.
+            for limit in self.limits.waited_for() {
+                self.serve(limit);
+            }
+            let mut held: Vec<u32> = std::mem::take(&mut self.held).into_iter().collect();
+            held.sort_by_key(|&slot| self.jobs.get(slot).map(|job| job.incarnation));
+            for slot in held {
                 if let Some(job) = self.jobs.get_mut(slot) {
                     job.held = false;
                     self.mark(slot);
@@ -349,9 +366,7 @@ impl<P: Payload> Core<P> {
                     self.end_if_over(slot, now);
                 }
             }
-            for limit in self.limits.waited_for() {
-                self.serve(limit);
-            }
+            self.sort_starts(first_start);
         }
         Ok(())
     }
@@ -360,9 +375,7 @@ impl<P: Payload> Core<P> {
     pub(crate) fn close(&mut self, now: DateTime<Utc>) {
         if !self.closed {
             self.closed = true;
-            for slot in self.live_slots() {
-                self.retire(slot, End::ShutDown, now);
-            }
+            self.retire_all(&End::ShutDown, now);
         }
     }
 

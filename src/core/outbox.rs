@@ -31,6 +31,7 @@ pub(crate) struct Outbox<P> {
 pub(crate) enum Discarded<P> {
     Trigger(#[expect(dead_code, reason = "it is only dropped")] Trigger),
     Job(#[expect(dead_code, reason = "it is only dropped")] Box<NewJob<P>>),
+    Options(#[expect(dead_code, reason = "it is only dropped")] Arc<JobOptions>),
     Outcome(#[expect(dead_code, reason = "it is only dropped")] Outcome),
     Output(#[expect(dead_code, reason = "it is only dropped")] Output),
     Preceding(#[expect(dead_code, reason = "it is only dropped")] Arc<Preceding>),
@@ -80,6 +81,12 @@ impl<P> Outbox<P> {
     pub(super) fn discard(&mut self, finish: Finish) {
         self.discard_outcome(finish.outcome);
         self.discarded.extend(finish.output.map(Discarded::Output));
+    }
+
+    pub(super) fn discard_options(&mut self, options: Arc<JobOptions>) {
+        if options.hold_code() {
+            self.discarded.push(Discarded::Options(options));
+        }
     }
 
     pub(super) fn discard_outcome(&mut self, outcome: Outcome) {

@@ -130,14 +130,20 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[slot];
         let options = job.options(&self.defaults);
         let (limit, overlap) = (options.max_instances, options.overlap);
-        if self.paused && !submission.on_request {
-            // Whatever the options say: it came due, and is judged when the scheduler resumes.
+        let queued = job.extras.as_ref().map_or(0, |extras| extras.queue.len());
+        // While the scheduler is paused what comes takes no permit, but may wait for one.
+        let free = match self.paused && !submission.on_request {
+            true => (limit.saturating_sub(job.semaphore.taken()) as usize).saturating_sub(queued),
+            false => 0,
+        };
+        if free > 0 {
             return Some(self.queue(slot, submission));
         }
-        if let Some(permit) = job.semaphore.try_acquire(limit) {
+        if (!self.paused || submission.on_request)
+            && let Some(permit) = job.semaphore.try_acquire(limit)
+        {
             return Some(self.begin(slot, permit, submission, now));
         }
-        let queued = job.extras.as_ref().map_or(0, |extras| extras.queue.len());
         match overlap {
             Overlap::Skip => {
                 self.skip_submission(slot, submission, SkipReason::MaxInstances, now);
@@ -149,15 +155,11 @@ impl<P: Payload> Core<P> {
             }
             Overlap::Queue(_) => Some(self.queue(slot, submission)),
             Overlap::CancelPrevious => {
-                let superseded = std::mem::take(&mut job.extras().queue);
-                let cancel = superseded.is_empty();
-                for superseded in superseded {
+                for superseded in std::mem::take(&mut job.extras().queue) {
                     self.skip_submission(slot, superseded, SkipReason::Superseded, now);
                 }
                 let run = self.queue(slot, submission);
-                if cancel {
-                    self.cancel_oldest(slot, now);
-                }
+                self.cancel_previous(slot, now);
                 Some(run)
             }
         }
@@ -193,11 +195,19 @@ impl<P: Payload> Core<P> {
         while let Some(job) = self.jobs.get_mut(slot)
             && let limit = job.options(&self.defaults).max_instances
             && let Some(extras) = &mut job.extras
-            && let Some(first) = extras.queue.front()
-            && (!self.paused || first.on_request)
-            && let Some(permit) = job.semaphore.try_acquire(limit)
+            && !extras.queue.is_empty()
         {
-            match extras.queue.pop_front() {
+            // While the scheduler is paused only those have a turn that were asked for.
+            let turn = match self.paused {
+                false => Some(0),
+                true => extras.queue.iter().position(|submission| submission.on_request),
+            };
+            if self.paused {
+                self.held.insert(slot);
+            }
+            let Some(turn) = turn else { return };
+            let Some(permit) = job.semaphore.try_acquire(limit) else { return };
+            match extras.queue.remove(turn) {
                 Some(submission) => drop(self.begin(slot, permit, submission, now)),
                 None => job.semaphore.release(permit),
             }
@@ -208,12 +218,7 @@ impl<P: Payload> Core<P> {
     pub(super) fn release(&mut self, slot: u32, permit: Permit, now: DateTime<Utc>) {
         let job = &mut self.jobs[slot];
         job.semaphore.release(permit);
-        if job.extras.as_ref().is_some_and(|extras| !extras.queue.is_empty()) {
-            if self.paused {
-                self.held.insert(slot);
-            }
-            self.serve_queue(slot, now);
-        }
+        self.serve_queue(slot, now);
     }
 
     /// Makes a run, under a permit of its job.
@@ -333,6 +338,20 @@ impl<P: Payload> Core<P> {
         }
     }
 
+    /// Moves a run that waits for a limit with the clock.
+    pub(super) fn shift_waiting(&mut self, run: u32, by: TimeDelta) {
+        let going = &mut self.runs[run];
+        if let Phase::Waiting { limit, priority } = going.phase
+            && !going.on_request
+        {
+            let incarnation = self.jobs[going.job].incarnation;
+            let old = turn(going, priority, incarnation);
+            going.due.shift(by);
+            let new = turn(going, priority, incarnation);
+            self.limits.wait_differently(limit, old, new);
+        }
+    }
+
     /// Gives back what a run took beyond its permit, to those who wait for it.
     fn free(&mut self, taken: Taken) {
         for limit in taken.iter() {
@@ -365,6 +384,11 @@ impl<P: Payload> Core<P> {
                 self.end_if_over(slot, now);
             }
         }
+    }
+
+    /// Whether a run has ended, all its attempts included.
+    pub(crate) fn is_over(&self, key: RunKey) -> bool {
+        self.runs.get(key.slot).is_none_or(|run| run.id != key.id)
     }
 
     /// An attempt failed, and there will be another.
@@ -445,6 +469,7 @@ impl<P: Payload> Core<P> {
         self.metrics.count(&finish);
         self.tell(&going, finish, now);
         self.out.discarded.extend(going.preceding.take().map(Discarded::Preceding));
+        going.options.iter().for_each(|options| self.out.discard_options(options.clone()));
         match going.backlog.pop_front() {
             Some(due) if self.paused => {
                 going.backlog.push_front(due);
@@ -475,7 +500,7 @@ impl<P: Payload> Core<P> {
         let slot = run.job;
         let job = &mut self.jobs[slot];
         let kind = kind_of(&finish.outcome);
-        let kept = job.keeps_run(&self.defaults);
+        let kept = job.keeps_run(!run.backlog.is_empty(), &self.defaults);
         let reported = self.closed || job.payload.wants_runs();
         if !(self.log.wants(kind) || kept || reported || !self.followers.is_empty()) {
             // Nearly always nobody does.
@@ -488,15 +513,11 @@ impl<P: Payload> Core<P> {
         if kept {
             job.keep_run(&record, finish.said.as_ref(), &self.defaults);
         }
-        let followers = match record.outcome.has_run() {
-            true => self.followers.get(&record.job).cloned().unwrap_or_default(),
-            false => Vec::new(),
-        };
-        if followers.is_empty() {
-            self.out.discarded.extend(finish.output.map(Discarded::Output));
-        } else {
+        if record.outcome.has_run() && self.followers.has(&record.job) {
             let preceding = Preceding { run: record.clone(), output: finish.output };
-            self.follow(&followers, &Arc::new(preceding), now);
+            self.submit_followers(preceding, now);
+        } else {
+            self.out.discarded.extend(finish.output.map(Discarded::Output));
         }
         if reported {
             self.out.reports.push((self.jobs[slot].payload.clone(), record));
@@ -504,26 +525,6 @@ impl<P: Payload> Core<P> {
             self.out.discard_outcome(record.outcome);
         }
         self.out.discard_outcome(finish.outcome);
-    }
-
-    /// Has the jobs that follow a run's job run after it.
-    fn follow(&mut self, followers: &[u32], preceding: &Arc<Preceding>, now: DateTime<Utc>) {
-        for &slot in followers {
-            let Some(job) = self.jobs.get(slot).filter(|job| !job.retired) else { continue };
-            let wanted = job.trigger.follow().is_some_and(|f| f.wants(&preceding.run.outcome));
-            if !wanted {
-                continue;
-            }
-            let due = Due { fire_time: preceding.run.fire_time, at: now };
-            let preceding = Some(preceding.clone());
-            let submission = Submission { preceding, ..Submission::of(due) };
-            if job.paused {
-                self.skip_submission(slot, submission, SkipReason::Paused, now);
-            } else {
-                self.submit(slot, submission, now);
-            }
-        }
-        self.out.discarded.push(Discarded::Preceding(preceding.clone()));
     }
 
     /// Takes a run out of its job's list.
@@ -582,10 +583,13 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Asks the oldest run of a job to stop that was not asked before.
-    fn cancel_oldest(&mut self, slot: u32, now: DateTime<Utc>) {
-        let oldest = self.runs_of(slot).into_iter().rfind(|&run| !self.runs[run].cancelled);
-        let Some(run) = oldest else { return };
+    /// Asks the oldest run of a job to stop, unless one has been asked already.
+    fn cancel_previous(&mut self, slot: u32, now: DateTime<Utc>) {
+        let runs = self.runs_of(slot);
+        if runs.iter().any(|&run| self.runs[run].cancelled) {
+            return;
+        }
+        let Some(&run) = runs.last() else { return };
         // What it was to catch up with is older still.
         let backlog = std::mem::take(&mut self.runs[run].backlog);
         self.skip_backlog(slot, &backlog, SkipReason::Superseded, now);

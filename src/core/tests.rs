@@ -514,9 +514,11 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
                 }
                 None => Ok(()),
             },
-            Op::Modify(options) => shell.core.settings(key).and_then(|(expected, labels)| {
-                shell.core.modify(key, &expected, options, labels, now).map(drop)
-            }),
+            Op::Modify(options) => shell.core.settings(key).and_then(
+                |Settings { options: expected, labels, .. }| {
+                    shell.core.modify(key, &expected, Arc::new(options), labels, now).map(drop)
+                },
+            ),
             Op::Replace(trigger, options) if !shell.core.is_closed() => {
                 if let Some(replaced) = shell.add(&trigger, options, OnConflict::Replace) {
                     assert_ne!(key, replaced);
@@ -928,8 +930,8 @@ fn more_jitter_or_less_makes_no_fire_time_late() {
     let key = shell.add(&trigger, options(9000), OnConflict::Error).unwrap();
     // Within the jitter of the fire time, before the run was due.
     shell.now += ms(10_001);
-    let (expected, labels) = shell.core.settings(key).unwrap();
-    shell.core.modify(key, &expected, options(0), labels, shell.now).unwrap();
+    let Settings { options: expected, labels, .. } = shell.core.settings(key).unwrap();
+    shell.core.modify(key, &expected, Arc::new(options(0)), labels, shell.now).unwrap();
     shell.settle();
     shell.poll();
     shell.advance(ms(100));

@@ -1,12 +1,12 @@
 //! What jobs can be told, and what is answered.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
-    Added, Core, Discarded, Extras, Filter, Job, JobKey, NewJob, Payload, Submission, decide::Due,
-    semaphore::Semaphore, shut_down,
+    Added, Core, Discarded, Extras, Filter, Job, JobKey, NewJob, Payload, Settings, Submission,
+    decide::Due, followers::Batch, semaphore::Semaphore, shut_down,
 };
 use crate::{
     error::Error,
@@ -17,7 +17,7 @@ use crate::{
 
 impl<P: Payload> Core<P> {
     pub(crate) fn add(&mut self, new: NewJob<P>, now: DateTime<Utc>) -> Result<Added<P>, Error> {
-        if let Err(error) = self.check_add(&new, &[]) {
+        if let Err(error) = self.check_add(&new, &Batch::new()) {
             self.out.discarded.push(Discarded::Job(Box::new(new)));
             return Err(error);
         }
@@ -50,7 +50,7 @@ impl<P: Payload> Core<P> {
             runs: None,
             elapsed,
             once,
-            follows: follow.is_some(),
+            follows: false,
             paused,
             held: false,
             dirty: false,
@@ -64,7 +64,10 @@ impl<P: Payload> Core<P> {
         }
         let added = Added { key: JobKey { slot, incarnation }, id: self.id(slot), payload };
         if let Some(followed) = follow {
-            self.follow_job(slot, followed);
+            self.follow(slot, followed);
+        }
+        if !self.followers.is_empty() && self.followers.has(&added.id) {
+            added.payload.set_followed();
         }
         self.set_next(slot, new.first);
         if paused {
@@ -78,51 +81,42 @@ impl<P: Payload> Core<P> {
         Ok(added)
     }
 
-    /// Whether adding a job would be an error, if those of `batch` were added before.
-    pub(crate) fn check_add(&self, new: &NewJob<P>, batch: &[NewJob<P>]) -> Result<(), Error> {
+    /// Whether adding all of these jobs would be an error.
+    pub(crate) fn check_all(&self, jobs: &[NewJob<P>]) -> Result<(), Error> {
+        let (mut batch, mut groups) = (Batch::new(), HashMap::new());
+        for job in jobs {
+            self.check_add(job, &batch)?;
+            if let Some(group) = job.options.as_ref().and_then(|options| options.group.as_ref()) {
+                let limit = *groups.entry(&group.name).or_insert(group.limit);
+                if limit != group.limit {
+                    return Err(group.contradicted(limit));
+                }
+            }
+            batch.add(job);
+        }
+        Ok(())
+    }
+
+    fn check_add(&self, new: &NewJob<P>, batch: &Batch<'_>) -> Result<(), Error> {
         if self.closed {
             return Err(shut_down());
         }
+        let other = new.id.as_ref().and_then(|id| self.slot_of(id));
         if let Some(options) = &new.options {
-            self.limits.check(options)?;
+            let replaced = other.and_then(|slot| self.jobs[slot].options.as_deref());
+            self.limits.check(options, replaced)?;
         }
         if let Some(follow) = new.trigger.follow() {
             self.check_follow(new.id.as_ref(), follow.job(), batch)?;
         }
         match &new.id {
-            Some(id) if new.on_conflict == OnConflict::Error && self.slot_of(id).is_some() => {
+            Some(id) if new.on_conflict == OnConflict::Error && other.is_some() => {
                 Err(Error::duplicate_id(format!(
                     "there is a job `{id}` already: choose another id, or say `.on_conflict(..)`"
                 )))
             }
             _ => Ok(()),
         }
-    }
-
-    /// Whether a job of this id may follow another: there must be one, and no circle.
-    fn check_follow(
-        &self,
-        id: Option<&JobId>,
-        followed: &JobId,
-        batch: &[NewJob<P>],
-    ) -> Result<(), Error> {
-        let trigger = |id: &JobId| {
-            let new = batch.iter().find(|job| job.id.as_ref() == Some(id)).map(|job| &job.trigger);
-            new.or_else(|| Some(&self.jobs[self.slot_of(id)?].trigger))
-        };
-        let mut at = followed;
-        // A job follows one other at most: it is a chain, no longer than there are jobs.
-        for _ in 0..=self.jobs.len() + batch.len() {
-            if Some(at) == id {
-                return Err(Error::invalid_trigger(format!(
-                    "job `{at}` would follow itself, by way of `{followed}`: let one of them have a trigger of its own"
-                )));
-            }
-            let Some(there) = trigger(at) else { break };
-            let Some(follow) = there.follow() else { return Ok(()) };
-            at = follow.job();
-        }
-        Err(Error::unknown_job(format!("there is no job `{at}` to follow: add it first")))
     }
 
     /// The job that has this id now.
@@ -198,12 +192,9 @@ impl<P: Payload> Core<P> {
         if self.closed {
             return Err(shut_down());
         }
-        let slots = self.live_slots();
-        for &slot in &slots {
-            self.retire(slot, End::Removed, now);
-        }
-        self.note(now, What::AllJobsRemoved { count: slots.len() });
-        Ok(slots.len())
+        let count = self.retire_all(&End::Removed, now);
+        self.note(now, What::AllJobsRemoved { count });
+        Ok(count)
     }
 
     pub(crate) fn pause(&mut self, key: JobKey, now: DateTime<Utc>) -> Result<(), Error> {
@@ -257,7 +248,7 @@ impl<P: Payload> Core<P> {
         if ready.is_ok()
             && let Some(follow) = trigger.follow()
         {
-            ready = self.check_follow(Some(&self.id(key.slot)), follow.job(), &[]);
+            ready = self.check_follow(Some(&self.id(key.slot)), follow.job(), &Batch::new());
         }
         if ready.is_ok() {
             self.wake_one(key.slot, now);
@@ -273,21 +264,17 @@ impl<P: Payload> Core<P> {
             false => SkipReason::Superseded,
         };
         self.settle(key.slot, reason, now, now);
+        self.unfollow(key.slot);
         let job = &mut self.jobs[key.slot];
         let follow = trigger.follow().map(|follow| follow.job().clone());
         let old = std::mem::replace(&mut job.trigger, trigger);
-        let followed = old.follow().map(|follow| follow.job().clone());
         self.out.discarded.push(Discarded::Trigger(old));
         job.elapsed = elapsed;
-        job.follows = false;
         if let Some(extras) = &mut job.extras {
             extras.end = None;
         }
-        if let Some(followed) = followed {
-            self.unfollow(&followed, key.slot);
-        }
         if let Some(follow) = follow {
-            self.follow_job(key.slot, follow);
+            self.follow(key.slot, follow);
         }
         self.set_next(key.slot, first);
         self.note_modified(key.slot, now);
@@ -295,9 +282,13 @@ impl<P: Payload> Core<P> {
     }
 
     /// A job's options and labels.
-    pub(crate) fn settings(&self, key: JobKey) -> Result<(Arc<JobOptions>, Labels), Error> {
+    pub(crate) fn settings(&self, key: JobKey) -> Result<Settings<P>, Error> {
         let job = self.live(key)?;
-        Ok((job.options(&self.defaults).clone(), job.labels().cloned().unwrap_or_default()))
+        Ok(Settings {
+            options: job.options(&self.defaults).clone(),
+            labels: job.labels().cloned().unwrap_or_default(),
+            payload: job.payload.clone(),
+        })
     }
 
     /// Changes a job's options and labels, if the options are still `expected`; its fire times stay.
@@ -305,27 +296,27 @@ impl<P: Payload> Core<P> {
         &mut self,
         key: JobKey,
         expected: &Arc<JobOptions>,
-        options: JobOptions,
+        options: Arc<JobOptions>,
         labels: Labels,
         now: DateTime<Utc>,
     ) -> Result<bool, Error> {
-        options.validate()?;
-        if !Arc::ptr_eq(self.live(key)?.options(&self.defaults), expected) {
+        let job = self.live(key)?;
+        if !Arc::ptr_eq(job.options(&self.defaults), expected) {
             return Ok(false);
         }
-        self.limits.check(&options)?;
-        let options = Arc::new(options);
-        self.limits.join(&options);
+        self.limits.check(&options, job.options.as_deref())?;
+        if let Some(old) = self.jobs[key.slot].options.take() {
+            self.limits.leave(&old);
+            self.out.discard_options(old);
+        }
+        let limits = self.limits.join(&options);
         let job = &mut self.jobs[key.slot];
-        let old = job.options.replace(options);
+        job.trim_history(options.history);
+        job.options = Some(options);
         if job.extras.is_some() || !labels.is_empty() {
             job.extras().labels = labels;
         }
-        let next = job.next;
-        if let Some(old) = old {
-            self.limits.leave(&old);
-        }
-        if let Some(old) = next {
+        if let Some(old) = job.next {
             // Other jitter moves when it is due, but makes it no later than it is already.
             let new = self.schedule(key.slot).due(old.fire_time);
             self.jobs[key.slot].next = Some(Due { at: new.at.max(old.at.min(now)), ..new });
@@ -335,6 +326,7 @@ impl<P: Payload> Core<P> {
         // There may be more permits than before, and other limits.
         self.wait_anew(key.slot);
         self.serve_queue(key.slot, now);
+        limits.into_iter().for_each(|limit| self.serve(limit));
         Ok(true)
     }
 
@@ -357,6 +349,7 @@ impl<P: Payload> Core<P> {
             // Its work can run only once: this is its run.
             self.settle(key.slot, SkipReason::Superseded, now, now);
             self.set_next(key.slot, None);
+            self.unfollow(key.slot);
         }
         let due = Due { fire_time: now.trunc_subsecs(3), at: now };
         let submission = Submission { on_request: true, ..Submission::of(due) };
@@ -367,15 +360,6 @@ impl<P: Payload> Core<P> {
     pub(crate) fn history(&self, key: JobKey) -> Result<Vec<Run>, Error> {
         let extras = self.live(key)?.extras.as_ref();
         Ok(extras.map(|extras| extras.history.iter().cloned().collect()).unwrap_or_default())
-    }
-
-    /// Has a job run after the runs of another.
-    fn follow_job(&mut self, slot: u32, followed: JobId) {
-        if let Some(followed) = self.slot_of(&followed) {
-            self.jobs[followed].payload.set_followed();
-        }
-        self.jobs[slot].follows = true;
-        self.followers.entry(followed).or_default().push(slot);
     }
 
     /// The job, if it is neither over nor retired.
@@ -395,7 +379,7 @@ impl<P: Payload> Core<P> {
     /// The same, if the job's work can run again.
     fn live_again(&self, key: JobKey) -> Result<&Job<P>, Error> {
         let job = self.live(key)?;
-        if job.once && job.next.is_none() {
+        if job.once && job.next.is_none() && !job.follows {
             return Err(Error::gone("the job's one run has started: add another job"));
         }
         Ok(job)

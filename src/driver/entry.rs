@@ -15,11 +15,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{run::RunGuard, shared::Shared};
 use crate::{
-    core::{DEFAULT, Payload},
+    core::Payload,
     error::Error,
     executor::Executor,
     feed::FeedSender,
-    job::{End, Outcome, Run, SkipReason},
+    job::{DEFAULT_EXECUTOR, End, Outcome, Run, SkipReason},
 };
 
 /// A job's work and its state, in one allocation.
@@ -29,9 +29,14 @@ pub(crate) trait Entry: Send + Sync {
     /// Whether the work can run there, and at all.
     fn check(&self, executor: &Executor) -> Result<(), Error>;
 
+    /// Whether the work can run at all.
+    fn check_alone(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The executor that the work goes to if its job names none.
     fn default_executor(&self) -> &'static str {
-        DEFAULT
+        DEFAULT_EXECUTOR
     }
 
     /// Spawns a run of the work; `executor` is the one that the job names, if it does.

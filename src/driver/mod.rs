@@ -29,6 +29,7 @@ use crate::{
     clock::{Moves, Now, tokio_is_paused},
     core::{Finish, JobKey, Start},
     job::Outcome,
+    panic::shielded,
 };
 
 /// How many jobs are fired under one lock, and between two chances for others to run.
@@ -111,6 +112,7 @@ impl Driver {
         let shared = self.shared.clone();
         if self.due.is_empty() {
             shared.attend(false);
+            self.due.shrink_to(KEPT);
         }
         let (mut dirty, mut starts) =
             (std::mem::take(&mut self.dirty), std::mem::take(&mut self.starts));
@@ -202,7 +204,8 @@ impl Driver {
                 None => None,
                 Some(ref name) => self.shared.executor(name),
             };
-            entry.launch(RunGuard::new(start), executor, &self.runtime);
+            // Threads may not be had. Then the run is cancelled, and the scheduler goes on.
+            shielded(|| entry.launch(RunGuard::new(start), executor, &self.runtime));
         }
         if several {
             // A worker of Tokio runs what was spawned last first, and the rest in order: let that
@@ -247,7 +250,7 @@ impl Driver {
             let callers = shutdown.callers.clone();
             let going: Vec<_> = state.core.going().filter(|run| !callers.contains(run)).collect();
             for run in going {
-                state.core.finish(run, Finish::without_work(Outcome::Abandoned, now), now);
+                state.finish(run, Finish::without_work(Outcome::Abandoned, now), now);
             }
         });
     }

@@ -14,10 +14,10 @@ use tracing::{Span, field::display};
 
 use super::{Entry, shared::Shared};
 use crate::{
-    core::{Finish, Output, RunKey, Start, refusal},
+    core::{Finish, Output, RunKey, Start, mix, refusal},
     executor::Supervisor,
-    job::{JobOptions, Outcome},
-    panic::text,
+    job::{JobOptions, Outcome, SkipReason},
+    panic::{message, text},
     task::Context,
     trigger::rfc3339,
 };
@@ -97,10 +97,14 @@ impl RunGuard {
     /// How long until the work is to be called again, if it is.
     fn retry_in(&self, outcome: &Outcome) -> Option<Duration> {
         let retry = self.options().retry.as_ref()?;
-        let seed = self.start.job.stable_hash() ^ self.start.run.id.0;
+        let seed = mix(self.start.job.stable_hash()).wrapping_add(self.start.run.id.0);
         // Whether it is worth it may be the user's to say.
         let delay = || retry.delay_after(self.start.attempt, outcome, seed);
-        catch_unwind(AssertUnwindSafe(delay)).ok().flatten()
+        catch_unwind(AssertUnwindSafe(delay)).unwrap_or_else(|panic| {
+            let message = message(panic);
+            tracing::error!(target: "punctual", "a retry's condition panicked: {message}");
+            None
+        })
     }
 
     /// The run of this scheduler that is calling, if one is.
@@ -119,6 +123,10 @@ impl Supervisor for RunGuard {
         // Another attempt is neither late nor kept from going on by a pause.
         let exempt = self.start.on_request || self.start.attempt > 1;
         self.outcome = refusal(standing, exempt, self.late_by(), grace);
+        if self.start.attempt > 1 && self.shared().is_cancelled(self.start.run) {
+            // It was asked to stop between two attempts.
+            self.outcome = Some(Outcome::Skipped(SkipReason::Removed));
+        }
         if self.outcome.is_some() {
             return false;
         }

@@ -228,16 +228,15 @@ impl Shared {
 
     /// Adds an executor, of whose name there is none.
     pub(crate) fn add_executor(&self, name: Arc<str>, executor: Executor) -> Result<(), Error> {
-        executor.validate()?;
-        let limit = executor.limit;
-        let executor = Arc::new(executor);
-        // Once the core knows it there are runs that ask for it.
-        let replaced = self.with(|state, now| {
+        executor.validate(&name)?;
+        let (limit, executor) = (executor.limit, Arc::new(executor));
+        // Once the core knows it there are runs that ask for it. What is left of it is dropped when
+        // the lock is free: its threads may be the user's trouble.
+        self.with(|state, now| {
             state.core.add_executor(name.clone(), limit, now)?;
-            Ok::<_, Error>(self.executors().insert(name, executor))
-        });
-        // Dropped when the lock is free: its threads may be the user's trouble.
-        replaced.map(drop)
+            self.executors().insert(name, executor.clone());
+            Ok(())
+        })
     }
 
     pub(crate) fn remove_executor(&self, name: Arc<str>) -> Result<(), Error> {
@@ -380,10 +379,18 @@ fn runtime() -> Result<Handle, Error> {
 }
 
 impl State {
-    /// Settles a run that has ended.
-    fn finish(&mut self, run: RunKey, finish: Finish, now: DateTime<Utc>) {
+    /// Settles a run whose work has ended.
+    pub(super) fn finish(&mut self, run: RunKey, mut finish: Finish, now: DateTime<Utc>) {
+        let token = self.run_tokens.get(&run);
+        if token.is_some_and(CancellationToken::is_cancelled) {
+            match finish.outcome {
+                // Work that blocks was told by its token; another attempt gets another.
+                Outcome::TimedOut => drop(self.run_tokens.remove(&run)),
+                _ => finish.retry_in = None,
+            }
+        }
         self.core.finish(run, finish, now);
-        if !self.run_tokens.is_empty() {
+        if !self.run_tokens.is_empty() && self.core.is_over(run) {
             self.run_tokens.remove(&run);
             if self.run_tokens.is_empty() {
                 self.run_tokens.shrink_to(super::KEPT);
@@ -454,7 +461,7 @@ impl After {
             shared.wake.notify_one();
         }
         for token in self.cancelled {
-            token.cancel();
+            shielded(|| token.cancel());
         }
         for entry in self.retired {
             shielded(|| entry.state().cancel_token());
@@ -463,7 +470,7 @@ impl After {
             shielded(|| waker.wake());
         }
         for event in &self.events {
-            trace(event);
+            shielded(|| trace(event));
         }
         for (entry, run) in &self.runs {
             entry.conclude(&run.outcome);
@@ -471,7 +478,7 @@ impl After {
         for Ended { payload, end, trigger } in self.ended {
             shielded(|| payload.drop_work());
             shielded(|| drop(trigger));
-            payload.state().end(end);
+            shielded(|| payload.state().end(end));
         }
         for run in self.runs {
             shielded(|| drop(run));

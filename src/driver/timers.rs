@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::time::Instant;
+use tokio::{task::unconstrained, time::Instant};
 use tokio_util::time::{
     DelayQueue,
     delay_queue::{Expired, Key},
@@ -93,13 +93,15 @@ impl Timers {
     /// Everything that has expired; waits until something has. Cancel safe: what it takes, it returns
     /// in the same poll.
     pub(super) async fn expired(&mut self) -> Vec<Wake> {
-        poll_fn(|cx| {
+        // Tokio would have it yield after 128 of them, and what is due together is put in order
+        // together.
+        unconstrained(poll_fn(|cx| {
             let mut expired = self.take_expired(cx);
             if let Some(precise) = &mut self.precise {
                 precise.take_reached(cx, &mut expired);
             }
             if expired.is_empty() { Poll::Pending } else { Poll::Ready(expired) }
-        })
+        }))
         .await
     }
 

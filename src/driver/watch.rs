@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::shared::Shared;
-use crate::clock::StepWatch;
+use crate::{clock::StepWatch, panic::shielded};
 
 /// The schedulers whose clock is looked at; the thread is there as long as there are any.
 static WATCHED: Mutex<Watched> = Mutex::new(Watched { schedulers: Vec::new(), running: false });
@@ -56,7 +56,7 @@ fn look() {
         };
         for scheduler in schedulers {
             // To look is all it takes: a step is noticed whenever the state is locked.
-            scheduler.with(|_, _| {});
+            shielded(move || scheduler.with(|_, _| {}));
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::{error::Error, job::Outcome, panic::message};
 /// [`blocking`](crate::blocking) work goes by default, is such a pool of 32 threads.
 ///
 /// A call can't be dropped: a run that is cancelled or takes longer than its timeout sees that in
-/// [`Context::is_cancelled`](crate::Context::is_cancelled), and ends when it returns.
+/// [`Context::is_cancelled`](crate::Context::is_cancelled), and ends when it returns. Under Tokio's
+/// paused time a timeout passes at once, since nothing else keeps time from moving on.
 ///
 /// ```
 /// use punctual::{BlockingPool, Scheduler, blocking, trigger::now};
@@ -73,15 +74,29 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Calls `work` on one of the threads. `runtime` has the timers.
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        if self.pool.thread_name.contains('\0') {
+            return Err(Error::invalid_option(format!(
+                "threads can't be named {:?}: leave the zero byte out",
+                self.pool.thread_name
+            )));
+        }
+        Ok(())
+    }
+
+    /// Calls `work` on one of the threads, within `runtime`.
     pub(crate) fn spawn<S: Supervisor>(
         &self,
         supervisor: S,
         runtime: &Handle,
         work: impl FnOnce(&S) -> Returned + Send + 'static,
     ) {
-        let timers = runtime.clone();
-        let call = move || execute(supervisor, &timers, work);
+        let home = runtime.clone();
+        let call = move || {
+            // What the work spawns, and what time it is, is the affair of the scheduler's runtime.
+            let _home = home.enter();
+            execute(supervisor, &home, work);
+        };
         match self.runtime() {
             Ok(threads) => drop(threads.spawn_blocking(call)),
             // Without threads of its own the pool borrows the runtime's.

@@ -11,7 +11,7 @@ pub use self::blocking::BlockingPool;
 use self::blocking::Threads;
 use crate::{
     error::{BoxError, Error},
-    job::Outcome,
+    job::{BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, Outcome},
 };
 
 /// What work returned: a value, if it is wanted, or an error.
@@ -53,16 +53,28 @@ pub(crate) enum Kind {
 }
 
 impl Executor {
-    /// The executor of blocking work whose job names none.
-    pub(crate) const BLOCKING: &str = "blocking";
-
-    pub(crate) fn validate(&self) -> Result<(), Error> {
+    /// Whether it can go by this name.
+    pub(crate) fn validate(&self, name: &str) -> Result<(), Error> {
+        let wanted = match name {
+            DEFAULT_EXECUTOR => matches!(self.kind, Kind::Async),
+            BLOCKING_EXECUTOR => matches!(self.kind, Kind::Blocking(_)),
+            _ => true,
+        };
+        if !wanted {
+            return Err(Error::invalid_option(format!(
+                "the executor `{name}` can't be {}, since jobs that name none go there: choose another name",
+                self.what()
+            )));
+        }
         if self.limit == Some(0) {
             return Err(Error::invalid_option(
                 "an executor for 0 runs would never run anything: use 1 or more",
             ));
         }
-        Ok(())
+        match &self.kind {
+            Kind::Async => Ok(()),
+            Kind::Blocking(threads) => threads.validate(),
+        }
     }
 
     /// What it is, for messages.

@@ -12,11 +12,11 @@ use chrono::{DateTime, Utc};
 
 use super::{JobHandle, OnceHandle, Runs};
 use crate::{
-    core::{Added, DEFAULT, NewJob},
+    core::{Added, NewJob},
     driver::{Entry, Shared},
     error::Error,
     feed::feed,
-    job::{JobId, JobOptions, Labels, OnConflict, option_setters},
+    job::{DEFAULT_EXECUTOR, JobId, JobOptions, Labels, OnConflict, option_setters},
     task::Value,
     trigger::{Trigger, rfc3339},
 };
@@ -156,26 +156,48 @@ impl<V> Add<V> {
     }
 }
 
-/// The options of a job, if they are not the scheduler's, and whether its work can run by them.
+/// The options of a job, if they are not the scheduler's.
 fn own_options(
-    options: Option<Box<JobOptions>>,
+    mut options: Option<Box<JobOptions>>,
     shared: &Shared,
     entry: &dyn Entry,
 ) -> Result<Option<Arc<JobOptions>>, Error> {
-    let named = options.as_deref().unwrap_or(&shared.defaults).executor.clone();
-    let name = named.as_deref().unwrap_or(entry.default_executor());
-    let mut options = options;
-    if named.is_none() && name != DEFAULT {
-        let own = options.get_or_insert_with(|| Box::new(JobOptions::clone(&shared.defaults)));
-        own.executor = Some(name.into());
+    if options.is_none()
+        && shared.defaults.executor.is_none()
+        && entry.default_executor() != DEFAULT_EXECUTOR
+    {
+        options = Some(Box::new(JobOptions::clone(&shared.defaults)));
     }
-    // An executor of a name that there is none of is the core's to refuse.
-    if let Some(executor) = shared.executor(name) {
-        entry.check(&executor)?;
+    match options {
+        Some(options) => Ok(Some(Arc::new(checked(*options, shared, entry)?))),
+        None => {
+            check_executor(&shared.defaults, shared, entry)?;
+            Ok(None)
+        }
     }
-    let Some(options) = options else { return Ok(None) };
+}
+
+/// Options with everything filled in, if the work can run by them.
+pub(super) fn checked(
+    mut options: JobOptions,
+    shared: &Shared,
+    entry: &dyn Entry,
+) -> Result<JobOptions, Error> {
     options.validate()?;
-    Ok(Some(Arc::new(*options)))
+    if options.executor.is_none() && entry.default_executor() != DEFAULT_EXECUTOR {
+        options.executor = Some(entry.default_executor().into());
+    }
+    check_executor(&options, shared, entry)?;
+    Ok(options)
+}
+
+fn check_executor(options: &JobOptions, shared: &Shared, entry: &dyn Entry) -> Result<(), Error> {
+    // The default executors are what they must be; one of a name that there is none of is the core's
+    // to refuse.
+    match options.executor.as_ref().and_then(|name| shared.executor(name)) {
+        Some(executor) => entry.check(&executor),
+        None => entry.check_alone(),
+    }
 }
 
 /// Fills in what depends on now, and finds the first fire time, unless there is none because it
@@ -229,10 +251,7 @@ pub(super) fn add_all(
     // list lives out here, and nothing that passed the check is refused.
     let mut rest = new.into_iter();
     let added: Result<Vec<Added<_>>, _> = shared.try_with(|state, now| {
-        let batch = rest.as_slice();
-        for (before, job) in batch.iter().enumerate() {
-            state.core.check_add(job, &batch[..before])?;
-        }
+        state.core.check_all(rest.as_slice())?;
         rest.by_ref().map(|job| state.core.add(job, now)).collect()
     });
     Ok(added?.into_iter().map(|added| JobHandle::new(shared.clone(), added)).collect())

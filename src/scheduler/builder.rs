@@ -11,12 +11,12 @@ use chrono_tz::Tz;
 use super::{Scheduler, events};
 use crate::{
     clock::{Clock, SystemClock},
-    core::{Core, DEFAULT},
+    core::Core,
     driver::{Driver, Shared},
     error::Error,
     event::{Event, EventFilter, What},
     executor::{AsyncExecutor, BlockingPool, Executor},
-    job::{JobOptions, option_setters},
+    job::{BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, JobOptions, option_setters},
     task::{States, Task, Tasks},
     trigger::IntoTimeZone,
 };
@@ -233,11 +233,11 @@ fn add_executors(shared: &Shared, executors: Vec<(Arc<str>, Executor)>) -> Resul
     for (name, executor) in executors {
         shared.add_executor(name, executor)?;
     }
-    if shared.executor(DEFAULT).is_none() {
-        shared.add_executor(DEFAULT.into(), AsyncExecutor::new().into())?;
+    if shared.executor(DEFAULT_EXECUTOR).is_none() {
+        shared.add_executor(DEFAULT_EXECUTOR.into(), AsyncExecutor::new().into())?;
     }
-    if shared.executor(Executor::BLOCKING).is_none() {
-        shared.add_executor(Executor::BLOCKING.into(), BlockingPool::default().into())?;
+    if shared.executor(BLOCKING_EXECUTOR).is_none() {
+        shared.add_executor(BLOCKING_EXECUTOR.into(), BlockingPool::default().into())?;
     }
     shared.with(|state, _| state.core.check_defaults())
 }

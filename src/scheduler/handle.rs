@@ -11,7 +11,7 @@ use std::{
 use futures::{FutureExt as _, Stream, StreamExt as _, future::AbortHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::add::anchor;
+use super::add::{anchor, checked};
 use crate::{
     core::{Added, JobKey},
     driver::{EndWait, Entry, Shared, State},
@@ -117,15 +117,17 @@ impl Job {
     pub async fn modify(&self, change: impl Fn(JobSettings) -> JobSettings) -> Result<(), Error> {
         loop {
             // The change is the user's code: it is called without the lock, on a copy.
-            let (key, expected, labels) = self.with(|state, key, _| {
-                let (options, labels) = state.core.settings(key)?;
-                Ok((key, options, labels))
+            let (key, settings) =
+                self.with(|state, key, _| Ok((key, state.core.settings(key)?)))?;
+            let options = JobOptions::clone(&settings.options);
+            let changed = change(JobSettings { options, labels: settings.labels });
+            let options = checked(changed.options, &self.shared, &*settings.payload)?;
+            // Shared with the core, which may refuse it: it is dropped here, when the lock is free.
+            let options = Arc::new(options);
+            let done = self.shared.try_with(|state, now| {
+                let (expected, options) = (&settings.options, options.clone());
+                state.core.modify(key, expected, options, changed.labels, now)
             })?;
-            let options = JobOptions::clone(&expected);
-            let JobSettings { options, labels } = change(JobSettings { options, labels });
-            let done = self
-                .shared
-                .try_with(|state, now| state.core.modify(key, &expected, options, labels, now))?;
             if done {
                 return Ok(());
             }

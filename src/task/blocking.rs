@@ -7,8 +7,9 @@ use tokio::runtime::Handle;
 use super::{Context, Home, NewEntry, Plain, WithContext, Work, WorkOutput, gone, take_if_free};
 use crate::{
     driver::{Entry, EntryState, RunGuard},
-    error::Error,
-    executor::{Executor, Kind, Returned},
+    error::{BoxError, Error},
+    executor::{Executor, Kind, Returned, Supervisor as _},
+    job::{BLOCKING_EXECUTOR, Outcome},
 };
 
 /// Makes work of a function or closure that blocks its thread: it runs on one of a
@@ -98,13 +99,15 @@ impl<W: Clone + Send + 'static> Entry for Called<W> {
     }
 
     fn default_executor(&self) -> &'static str {
-        Executor::BLOCKING
+        BLOCKING_EXECUTOR
     }
 
     fn launch(self: Arc<Self>, run: RunGuard, executor: Option<Arc<Executor>>, runtime: &Handle) {
         let Some(Kind::Blocking(threads)) = executor.as_deref().map(|executor| &executor.kind)
         else {
-            // It was checked when the job was added, and an executor with jobs can't be removed.
+            // The options were checked, and an executor with jobs can't be removed.
+            let error = BoxError::from("the job's executor has no threads");
+            run.finish(Outcome::Failed(error.into()), None);
             return;
         };
         threads.spawn(run, runtime, move |run: &RunGuard| {

@@ -147,7 +147,8 @@ impl<'a> Preceding<'a> {
     }
 
     /// What its work returned, if that was a `T`: the value of `Ok`, where it returned a `Result`.
-    /// Nothing is kept of a run that was under way when its first follower was added.
+    /// Nothing is kept of a run that was under way when its first follower was added, nor of work that
+    /// runs once: its value is its handle's.
     pub fn output<T: 'static>(self) -> Option<&'a T> {
         self.0.output.as_deref()?.downcast_ref()
     }

@@ -187,8 +187,12 @@ impl<T: Task> Entry for Named<T> {
     }
 
     fn check(&self, executor: &Executor) -> Result<(), Error> {
-        self.args.as_ref().map_err(Clone::clone)?;
+        self.check_alone()?;
         super::only_async(executor)
+    }
+
+    fn check_alone(&self) -> Result<(), Error> {
+        self.args.as_ref().map(drop).map_err(Clone::clone)
     }
 
     fn launch(self: Arc<Self>, run: RunGuard, _: Option<Arc<Executor>>, runtime: &Handle) {
