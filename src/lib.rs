@@ -71,11 +71,15 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
+//! | `process` | no | `ProcessPool` runs tasks in processes of their own, which can be killed, and `command` jobs run programs; for Unix |
 //! | `testing` | no | `testing::ManualClock`, a clock that is moved by hand; `testing::assert_fires` and `testing::daylight_saving_days` |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(all(feature = "process", not(unix)))]
+compile_error!("the feature `process` of punctual needs Unix: process groups, signals and sockets");
 
 mod clock;
 mod core;
@@ -117,6 +121,14 @@ pub use self::{
         Blocking, BlockingWork, ByName, Context, NamedTask, OnceWork, Plain, Preceding, Ready,
         Task, WithContext, Work, WorkOutput, blocking, named_task,
     },
+};
+#[cfg(feature = "process")]
+pub use self::{
+    executor::process::{
+        ProcessPool,
+        worker::{Worker, worker},
+    },
+    task::{Command, CommandError, CommandWork, command},
 };
 
 /// The README's example compiles.

@@ -20,6 +20,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("testing", "all as expected"),
     ("order_timeout", "every order ended exactly once"),
     ("pipeline", "telling everyone: import succeeded"),
+    #[cfg(unix)]
+    ("processes", "endless.png: timed out"),
 ];
 
 /// Far longer than any of them takes.

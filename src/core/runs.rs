@@ -22,6 +22,14 @@ pub(crate) struct RunKey {
     pub(crate) id: RunId,
 }
 
+#[cfg(feature = "process")]
+impl RunKey {
+    /// A run that no core knows, since it is in another process.
+    pub(crate) fn detached(id: u64) -> RunKey {
+        RunKey { slot: u32::MAX, id: RunId(id) }
+    }
+}
+
 /// The run that another one follows.
 #[derive(Debug)]
 pub(crate) struct Preceding {

@@ -64,6 +64,8 @@ impl RunGuard {
             on_request: self.start.on_request,
             attempt: self.start.attempt,
             preceding: self.start.preceding.clone(),
+            #[cfg(feature = "process")]
+            stop: None,
         }
     }
 

@@ -153,6 +153,19 @@ impl Shared {
         }
     }
 
+    /// One that nobody drives, for work in a process of its own: it refuses what it is asked.
+    #[cfg(feature = "process")]
+    pub(crate) fn detached(states: States, refusal: Error) -> Shared {
+        let defaults = Arc::<JobOptions>::default();
+        let core = Core::new(0, defaults.clone(), false);
+        let clock = Clock::System(crate::clock::SystemClock::new());
+        let registered = (states, Tasks::default());
+        let mut shared = Shared::new(core, clock, Tz::UTC, defaults, 1, false, registered);
+        shared.runtime = Err(refusal);
+        shared.stopped.cancel();
+        shared
+    }
+
     /// Runs `f` under the lock, at an instant, and carries out what follows from it.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut State, DateTime<Utc>) -> T) -> T {
         // The lock is poisoned only by a bug here; a half-made decision is better than none.
@@ -228,7 +241,7 @@ impl Shared {
 
     /// Adds an executor, of whose name there is none.
     pub(crate) fn add_executor(&self, name: Arc<str>, executor: Executor) -> Result<(), Error> {
-        executor.validate(&name)?;
+        executor.validate(&name, self.runtime()?)?;
         let (limit, executor) = (executor.limit, Arc::new(executor));
         // Once the core knows it there are runs that ask for it. What is left of it is dropped when
         // the lock is free: its threads may be the user's trouble.
@@ -349,6 +362,9 @@ impl Shared {
             }
             state.core.note(now, What::ShutDown);
         });
+        // With them go processes and threads that wait for runs.
+        let executors = std::mem::take(&mut *self.executors());
+        drop(executors);
         self.stopped.cancel();
         self.let_listeners_go();
     }

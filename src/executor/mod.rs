@@ -1,14 +1,19 @@
 //! Where runs execute. An executor knows work and its supervisor, and nothing of jobs.
 
 pub(crate) mod blocking;
+#[cfg(feature = "process")]
+pub(crate) mod process;
 pub(crate) mod task;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::blocking::BlockingPool;
 use self::blocking::Threads;
+#[cfg(feature = "process")]
+use self::process::Processes;
 use crate::{
     error::{BoxError, Error},
     job::{BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, Outcome},
@@ -50,11 +55,17 @@ pub struct Executor {
 pub(crate) enum Kind {
     Async,
     Blocking(Threads),
+    #[cfg(feature = "process")]
+    Process(Processes),
 }
 
 impl Executor {
-    /// Whether it can go by this name.
-    pub(crate) fn validate(&self, name: &str) -> Result<(), Error> {
+    /// Whether runs can execute there at all, and it can go by this name; `runtime` is the scheduler's.
+    #[cfg_attr(
+        not(feature = "process"),
+        expect(unused_variables, reason = "the others need it not")
+    )]
+    pub(crate) fn validate(&self, name: &str, runtime: &Handle) -> Result<(), Error> {
         let wanted = match name {
             DEFAULT_EXECUTOR => matches!(self.kind, Kind::Async),
             BLOCKING_EXECUTOR => matches!(self.kind, Kind::Blocking(_)),
@@ -74,6 +85,8 @@ impl Executor {
         match &self.kind {
             Kind::Async => Ok(()),
             Kind::Blocking(threads) => threads.validate(),
+            #[cfg(feature = "process")]
+            Kind::Process(processes) => processes.validate(runtime),
         }
     }
 
@@ -82,6 +95,8 @@ impl Executor {
         match self.kind {
             Kind::Async => "an async executor",
             Kind::Blocking(_) => "a blocking pool",
+            #[cfg(feature = "process")]
+            Kind::Process(_) => "a process pool",
         }
     }
 }

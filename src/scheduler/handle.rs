@@ -102,7 +102,8 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// That an option is out of range, and as [`get`](Job::get).
+    /// That an option is out of range, that the executor is not one for this work, and as
+    /// [`get`](Job::get).
     ///
     /// ```
     /// # use std::time::Duration;

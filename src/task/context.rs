@@ -46,6 +46,9 @@ pub struct Context {
     pub(crate) on_request: bool,
     pub(crate) attempt: u32,
     pub(crate) preceding: Option<Arc<core::Preceding>>,
+    /// Asks the run to stop, where there is no scheduler to ask: in a process of its own.
+    #[cfg(feature = "process")]
+    pub(crate) stop: Option<CancellationToken>,
 }
 
 impl Context {
@@ -89,7 +92,8 @@ impl Context {
         self.preceding.as_deref().map(Preceding)
     }
 
-    /// What was given to [`SchedulerBuilder::state`](crate::SchedulerBuilder::state), by its type.
+    /// What was given to [`SchedulerBuilder::state`](crate::SchedulerBuilder::state), by its type; in
+    /// a process of a pool, to its `Worker`.
     ///
     /// # Panics
     ///
@@ -97,7 +101,7 @@ impl Context {
     pub fn state<T: Send + Sync + 'static>(&self) -> &T {
         self.try_state().unwrap_or_else(|| {
             panic!(
-                "no `{}` was given to the scheduler: say `.state(..)` on its builder",
+                "no `{}` was given to the scheduler, or to the worker of a process: say `.state(..)` or `.state_with(..)`",
                 std::any::type_name::<T>()
             )
         })
@@ -120,17 +124,26 @@ impl Context {
 
     /// Whether the run has been asked to stop.
     pub fn is_cancelled(&self) -> bool {
+        #[cfg(feature = "process")]
+        if let Some(stop) = &self.stop {
+            return stop.is_cancelled();
+        }
         self.shared.is_cancelled(self.run)
     }
 
     /// The token behind [`cancelled`](Context::cancelled), to hand on. Cancelling it asks this run
     /// alone to stop.
     pub fn cancellation_token(&self) -> CancellationToken {
+        #[cfg(feature = "process")]
+        if let Some(stop) = &self.stop {
+            return stop.clone();
+        }
         self.shared.run_token(self.run)
     }
 
     /// The scheduler, to add, change or remove jobs, this one included. It does not keep the
-    /// scheduler from shutting down when its last owner drops it.
+    /// scheduler from shutting down when its last owner drops it. In a process of a pool there is none,
+    /// and whatever it is asked it refuses.
     pub fn scheduler(&self) -> Scheduler {
         Scheduler::borrowed(self.shared.clone())
     }

@@ -2,6 +2,8 @@
 //! of itself.
 
 mod blocking;
+#[cfg(feature = "process")]
+mod command;
 mod context;
 mod named;
 mod once;
@@ -15,6 +17,8 @@ use std::{
 use futures::{FutureExt as _, future::Either};
 use tokio::runtime::Handle;
 
+#[cfg(feature = "process")]
+pub use self::command::{Command, CommandError, CommandWork, command};
 pub use self::{
     blocking::{Blocking, BlockingWork, blocking},
     context::{Context, Preceding},
@@ -38,6 +42,7 @@ use crate::{
 /// | an async function or closure without arguments, or with a [`Context`] | as a Tokio task |
 /// | [`blocking`] with a function or closure | on a thread of a [`BlockingPool`](crate::BlockingPool) |
 /// | a [`Task`], or a [`named_task`] | as a Tokio task, or in a process of its own |
+/// | with the feature `process`, a `command` | as a process |
 ///
 /// A closure is cloned for each run and called inside it, so `async move` closures that capture work
 /// as they are; what they capture is cloned per run (an `Arc` makes that cheap). Work returns `()` or
@@ -249,6 +254,10 @@ where
 fn only_async(executor: &Executor) -> Result<(), Error> {
     match executor.kind {
         Kind::Async => Ok(()),
+        #[cfg(feature = "process")]
+        Kind::Process(_) => Err(Error::invalid_option(
+            "a closure can't run on a process pool: make a `Task` of it, or name an async executor",
+        )),
         _ => Err(Error::invalid_option(format!(
             "an async closure can't run on {}: name an async executor, or give that what it is for",
             executor.what()

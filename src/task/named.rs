@@ -2,6 +2,8 @@
 
 use std::{any::TypeId, collections::HashMap, fmt, marker::PhantomData, sync::Arc};
 
+#[cfg(feature = "process")]
+use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
@@ -10,6 +12,11 @@ use crate::{
     driver::{Entry, EntryState, RunGuard, Shared},
     error::Error,
     executor::{Executor, task::execute},
+};
+#[cfg(feature = "process")]
+use crate::{
+    error::BoxError,
+    executor::{Kind, process::worker},
 };
 
 /// Work that is known by a name, with arguments that can be written down.
@@ -119,6 +126,8 @@ pub(crate) struct Tasks(HashMap<&'static str, Registered>);
 struct Registered {
     task: TypeId,
     make: fn(Arc<Shared>, String) -> Arc<dyn Entry>,
+    #[cfg(feature = "process")]
+    call: fn(String, Context) -> BoxFuture<'static, Result<(), BoxError>>,
 }
 
 impl Tasks {
@@ -133,13 +142,33 @@ impl Tasks {
             });
             Arc::new(Named::<T>::new(shared, fits.map(|()| args)))
         };
-        match self.0.insert(T::NAME, Registered { task, make }) {
+        let registered = Registered {
+            task,
+            make,
+            #[cfg(feature = "process")]
+            call: |args, cx| {
+                Box::pin(async move { call::<T>(&args, cx).await?.into_returned(false).map(drop) })
+            },
+        };
+        match self.0.insert(T::NAME, registered) {
             Some(other) if other.task != task => Err(Error::invalid_task(format!(
                 "two tasks are named `{}`: give one of them another name",
                 T::NAME
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// Whether this very task is among them.
+    #[cfg(feature = "process")]
+    pub(crate) fn has<T: Task>(&self) -> bool {
+        self.0.get(T::NAME).is_some_and(|registered| registered.task == TypeId::of::<T>())
+    }
+
+    /// Calls the task of this name.
+    #[cfg(feature = "process")]
+    pub(crate) async fn call(&self, name: &str, args: String, cx: Context) -> Result<(), BoxError> {
+        (self.get(name)?.call)(args, cx).await
     }
 
     fn get(&self, name: &str) -> Result<&Registered, Error> {
@@ -188,17 +217,30 @@ impl<T: Task> Entry for Named<T> {
 
     fn check(&self, executor: &Executor) -> Result<(), Error> {
         self.check_alone()?;
-        super::only_async(executor)
+        match executor.kind {
+            #[cfg(feature = "process")]
+            Kind::Process(_) => worker::knows::<T>(),
+            _ => super::only_async(executor),
+        }
     }
 
     fn check_alone(&self) -> Result<(), Error> {
-        self.args.as_ref().map(drop).map_err(Clone::clone)
+        self.args().map(drop)
     }
 
-    fn launch(self: Arc<Self>, run: RunGuard, _: Option<Arc<Executor>>, runtime: &Handle) {
+    #[cfg_attr(not(feature = "process"), expect(unused_variables, reason = "there is one kind"))]
+    fn launch(self: Arc<Self>, run: RunGuard, executor: Option<Arc<Executor>>, runtime: &Handle) {
         runtime.spawn(execute(run, move |run: &RunGuard| {
             let cx = run.context();
-            async move { self.call(cx).await?.into_returned(self.state.is_followed()) }
+            async move {
+                let args = self.args()?;
+                #[cfg(feature = "process")]
+                if let Some(Kind::Process(processes)) = executor.as_deref().map(|e| &e.kind) {
+                    // In a box, so that runs without a process need no room for it.
+                    return Box::pin(processes.run(T::NAME, args, &cx)).await;
+                }
+                call::<T>(args, cx).await?.into_returned(self.state.is_followed())
+            }
         }));
     }
 
@@ -206,11 +248,15 @@ impl<T: Task> Entry for Named<T> {
 }
 
 impl<T: Task> Named<T> {
-    async fn call(&self, cx: Context) -> Result<T::Output, Error> {
-        let task: T = serde_json::from_str(self.args.as_ref().map_err(Clone::clone)?)
-            .map_err(|error| Error::invalid_task(format!("task `{}`: {error}", T::NAME)))?;
-        Ok(task.run(cx).await)
+    fn args(&self) -> Result<&str, Error> {
+        self.args.as_deref().map_err(Clone::clone)
     }
+}
+
+async fn call<T: Task>(args: &str, cx: Context) -> Result<T::Output, Error> {
+    let task: T = serde_json::from_str(args)
+        .map_err(|error| Error::invalid_task(format!("task `{}`: {error}", T::NAME)))?;
+    Ok(task.run(cx).await)
 }
 
 /// Stands for the type of a task that there is not.
