@@ -146,12 +146,16 @@ impl Entry for Commanded {
 
     fn check(&self, executor: &Executor) -> Result<(), Error> {
         match executor.kind {
-            Kind::Async | Kind::Process(_) => needs_io(self.state.shared.runtime()?),
+            Kind::Async | Kind::Process(_) => self.check_alone(),
             Kind::Blocking(_) => Err(Error::invalid_option(format!(
                 "a command can't run on {}: name an async executor, a process pool, or none",
                 executor.what()
             ))),
         }
+    }
+
+    fn check_alone(&self) -> Result<(), Error> {
+        needs_io(self.state.shared.runtime()?)
     }
 
     fn launch(self: Arc<Self>, run: RunGuard, _: Option<Arc<Executor>>, runtime: &Handle) {
