@@ -72,6 +72,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `process` | no | `ProcessPool` runs tasks in processes of their own, which can be killed, and `command` jobs run programs; for Unix |
+//! | `standalone` | no | `BlockingScheduler` and `BackgroundScheduler`, for programs that have no async `main` |
 //! | `testing` | no | `testing::ManualClock`, a clock that is moved by hand; `testing::assert_fires` and `testing::daylight_saving_days` |
 
 #![forbid(unsafe_code)]
@@ -103,6 +104,8 @@ pub use chrono;
 pub use chrono_tz;
 pub use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "standalone")]
+pub use self::scheduler::{BackgroundScheduler, BlockingScheduler, StopHandle, Workers};
 pub use self::{
     error::{BoxError, Error},
     event::{Event, EventFilter, EventKind, What},

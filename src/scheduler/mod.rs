@@ -6,11 +6,15 @@ mod events;
 mod handle;
 mod jobs;
 mod shutdown;
+#[cfg(feature = "standalone")]
+mod standalone;
 
 use std::{fmt, sync::Arc};
 
 use tokio::task::JoinHandle;
 
+#[cfg(feature = "standalone")]
+pub use self::standalone::{BackgroundScheduler, BlockingScheduler, StopHandle, Workers};
 pub use self::{
     add::{Add, AddFuture},
     builder::SchedulerBuilder,

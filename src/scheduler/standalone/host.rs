@@ -1,0 +1,156 @@
+//! A scheduler with a runtime of its own, and how the two end.
+
+use std::{
+    future::IntoFuture,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Handle, Runtime},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{Workers, waiting};
+use crate::{
+    core::Finish,
+    driver::Shared,
+    error::Error,
+    job::Outcome,
+    scheduler::{Scheduler, SchedulerBuilder, ShutdownReport},
+};
+
+/// How far a shutdown may be behind its own deadline before its driver is taken to have no thread to
+/// run on.
+const BEHIND: Duration = Duration::from_secs(5);
+
+/// How long tasks have that outlive the scheduler.
+const MOMENT: Duration = Duration::from_secs(1);
+
+pub(super) struct Host {
+    scheduler: Scheduler,
+    /// Until it is shut down.
+    runtime: Option<Runtime>,
+}
+
+impl Host {
+    pub(super) fn start(workers: Workers, builder: SchedulerBuilder) -> Result<Host, Error> {
+        let runtime = workers.start()?;
+        let (sender, started) = mpsc::channel();
+        // Started over there, since Tokio does not let this thread wait if it runs async code.
+        runtime.spawn(async move { sender.send(builder.start().await) });
+        match started.recv().expect("the start of a scheduler ends, and does not panic") {
+            Ok(scheduler) => Ok(Host { scheduler, runtime: Some(runtime) }),
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    pub(super) fn block_on<T>(
+        &self,
+        work: impl IntoFuture<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        waiting::check("block_on")?;
+        self.runtime().block_on(work.into_future())
+    }
+
+    /// Waits until somebody else has shut the scheduler down.
+    pub(super) async fn stopped(&self) {
+        self.shared().stopped.cancelled().await;
+    }
+
+    /// Shuts the scheduler down, even if jobs block all workers. To be awaited on another runtime.
+    pub(super) async fn shut_down(&self, within: Duration) -> ShutdownReport {
+        let report = tokio::select! {
+            biased;
+            report = self.scheduler.shutdown().within(within).into_future() => report,
+            () = self.fallen_behind() => self.abandon(),
+        };
+        settle(self.runtime().handle(), 0).await;
+        report
+    }
+
+    /// Ends the runtime. The scheduler has shut down, and this thread may be blocked.
+    pub(super) fn close(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(MOMENT);
+        }
+    }
+
+    /// Waits until a shutdown that has begun is well past its deadline.
+    async fn fallen_behind(&self) {
+        // The driver moves the deadline on when it passes: then cancelled runs have their grace.
+        let deadline = || {
+            self.shared().with(|state, _| {
+                state.shutdown.as_ref().map_or_else(Instant::now, |shutdown| shutdown.deadline)
+            })
+        };
+        let mut passed = deadline();
+        loop {
+            sleep_until(passed).await;
+            // Counted from here: a process that was stopped meanwhile is no reason to give up.
+            sleep(BEHIND).await;
+            let next = deadline();
+            if next <= passed {
+                return;
+            }
+            passed = next;
+        }
+    }
+
+    /// Ends a shutdown as the driver would, had it a thread to run on.
+    fn abandon(&self) -> ShutdownReport {
+        self.shared().with(|state, now| {
+            let going: Vec<_> = state.core.going().collect();
+            for run in going {
+                state.core.finish(run, Finish::without_work(Outcome::Abandoned, now), now);
+            }
+        });
+        self.shared().with(|state, _| {
+            state.shutdown.as_ref().map(|shutdown| shutdown.report.clone()).unwrap_or_default()
+        })
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("the runtime is taken only when the host is consumed")
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.scheduler.shared
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        self.shared().close();
+        let shutdown = self.scheduler.shutdown();
+        let handle = runtime.handle().clone();
+        // Nobody can wait here, nor may a runtime be dropped where async code runs: so the runtime
+        // owns itself until it is no longer needed.
+        handle.clone().spawn(async move {
+            shutdown.await;
+            settle(&handle, 1).await;
+            runtime.shutdown_background();
+        });
+    }
+}
+
+/// Gives tasks a moment that outlive the scheduler, but for the caller's `own`: callbacks have yet to
+/// hear of the last events, and no handle waits for them.
+async fn settle(runtime: &Handle, own: usize) {
+    let metrics = runtime.metrics();
+    let over = async {
+        while metrics.num_alive_tasks() > own {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    // Whatever takes longer ends with the runtime.
+    let _ = timeout(MOMENT, over).await;
+}
