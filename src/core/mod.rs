@@ -189,10 +189,21 @@ impl<P: Payload> Core<P> {
     /// Puts slots in the order in which their jobs start: of fire time, then priority, then the
     /// order of adding.
     pub(crate) fn sort(&self, slots: &mut [u32]) {
-        slots.sort_by_cached_key(|&slot| {
-            let job = self.jobs.get(slot)?;
-            Some((job.next_fire(), Reverse(job.options(&self.defaults).priority), job.incarnation))
-        });
+        let mut keyed: Vec<_> = slots
+            .iter()
+            .map(|&slot| match self.jobs.get(slot) {
+                Some(job) => {
+                    let fire_time = job.next_fire().map_or(i64::MAX, |t| t.timestamp_millis());
+                    let priority = job.options(&self.defaults).priority;
+                    (fire_time, Reverse(priority), job.incarnation, slot)
+                }
+                None => (i64::MAX, Reverse(0), 0, slot),
+            })
+            .collect();
+        keyed.sort_unstable();
+        for (slot, (.., sorted)) in slots.iter_mut().zip(keyed) {
+            *slot = sorted;
+        }
     }
 
     /// The wall clock stepped by so much against elapsed time.

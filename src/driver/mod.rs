@@ -116,7 +116,7 @@ impl Driver {
         }
         let (mut dirty, mut starts) =
             (std::mem::take(&mut self.dirty), std::mem::take(&mut self.starts));
-        let (wakes, watches, shutdown, done) = shared.with(|state, _| {
+        let (wakes, watches, shutdown, done, jobs) = shared.with(|state, _| {
             std::mem::swap(&mut dirty, &mut state.core.out.dirty);
             std::mem::swap(&mut starts, &mut state.core.out.starts);
             state.driver_knows = false;
@@ -126,7 +126,7 @@ impl Driver {
             let done =
                 state.core.is_closed() && state.core.going().all(|run| callers.contains(&run));
             let deadline = state.shutdown.as_ref().map(|shutdown| shutdown.deadline);
-            (wakes, std::mem::take(&mut state.watches), deadline, done)
+            (wakes, std::mem::take(&mut state.watches), deadline, done, state.core.len())
         });
         dirty.clear();
         dirty.shrink_to(KEPT);
@@ -149,7 +149,7 @@ impl Driver {
         }
         self.enqueue(due_now);
         let coarse = self.timers.is_precise() && tokio_is_paused() && self.timers.be_coarse();
-        if self.timers.give_back() || coarse {
+        if self.timers.give_back(jobs) || coarse {
             self.shared.with(|state, _| state.core.rearm_all());
         }
         if let Some(deadline) = shutdown {

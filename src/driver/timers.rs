@@ -130,11 +130,12 @@ impl Timers {
         self.precise.is_some()
     }
 
-    /// Gives back the room that a burst took, if three quarters of it are free. Says whether it did:
-    /// then all timers are to be set again.
-    pub(super) fn give_back(&mut self) -> bool {
-        // A delay queue can't shrink below its highest key, but few timers are soon set again.
-        let wasteful = self.queue.capacity() > KEPT && self.queue.len() * 4 < self.queue.capacity();
+    /// Gives back the room that a burst took, if so many jobs need no quarter of it. Says whether it
+    /// did: then all timers are to be set again.
+    pub(super) fn give_back(&mut self, jobs: usize) -> bool {
+        // A delay queue can't shrink below its highest key, but few timers are soon set again. The
+        // jobs count and not the timers: those of jobs that recur are gone only for a moment.
+        let wasteful = self.queue.capacity() > KEPT && jobs * 4 < self.queue.capacity();
         if wasteful {
             *self = Timers::new(self.precise.take());
         }
