@@ -2,8 +2,8 @@
 //! were missed, skipped and coalesced, and what was left in the end.
 //!
 //! `tests/vectors` keeps the recording. With `PUNCTUAL_VECTORS=DIR cargo test --test semantics` the
-//! files `semantics.*.jsonl` of another folder are replayed instead. What is not compared stands in
-//! [`EXCLUDED`], and where another answer is expected in [`DIFFERENT`], with the reasons.
+//! files `semantics.*.jsonl` of another folder are replayed instead. Where another answer is expected
+//! stands in [`DIFFERENT`], with the reasons.
 
 use std::{
     fs,
