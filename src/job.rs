@@ -471,7 +471,8 @@ pub struct FireTimes {
     pub first: DateTime<Utc>,
     /// The last of them.
     pub last: DateTime<Utc>,
-    /// How many they are: exact up to 10,000 and for intervals, a lower bound otherwise.
+    /// How many they are: exact for intervals and up to 10,000, a lower bound past that, and where a
+    /// combination of triggers takes too long to count.
     pub count: u64,
 }
 
