@@ -700,3 +700,18 @@ async fn a_thread_name_with_a_zero_byte_is_an_error() {
     let error = Scheduler::new().add_executor("pool", pool).await.unwrap_err();
     assert!(error.is_invalid_option(), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_while_a_run_backs_off_whose_follower_is_paused() {
+    let scheduler = Scheduler::new();
+    let fails = scheduler
+        .add(after(SECOND), || async { Err::<(), _>(BoxError::from("no")) })
+        .retry(Retry::fixed(60 * SECOND))
+        .await
+        .unwrap();
+    let paused = scheduler.add_once(after_any(&fails), async {}).paused().await.unwrap();
+    sleep(2 * SECOND).await;
+    let report = timeout(60 * SECOND, scheduler.shutdown()).await.unwrap();
+    assert!(report.is_clean(), "{report}");
+    assert!(timeout(SECOND, paused).await.unwrap().is_err(), "it never ran");
+}

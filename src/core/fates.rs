@@ -339,7 +339,10 @@ impl<P: Payload> Core<P> {
         self.retiring_all = true;
         let slots = self.live_slots();
         for &slot in &slots {
-            self.retire(slot, end.clone(), now);
+            // What became of one of them may have ended another.
+            if self.jobs.get(slot).is_some_and(|job| !job.retired) {
+                self.retire(slot, end.clone(), now);
+            }
         }
         self.retiring_all = false;
         slots.len()

@@ -141,18 +141,19 @@ impl<P: Payload> Core<P> {
             if job.trigger.follow().is_none_or(|follow| !follow.wants(&run.outcome)) {
                 continue;
             }
-            if job.once {
-                // This is its run.
-                self.unfollow(slot);
-            }
+            let (paused, once) = (job.paused, job.once);
             let due = Due { fire_time: run.fire_time, at: now };
             let submission =
                 Submission { preceding: Some(preceding.clone()), ..Submission::of(due) };
-            if self.jobs[slot].paused {
+            if paused {
                 self.skip_submission(slot, submission, SkipReason::Paused, now);
-            } else {
-                self.submit(slot, submission, now);
+                continue;
             }
+            if once {
+                // This is its run.
+                self.unfollow(slot);
+            }
+            self.submit(slot, submission, now);
             self.end_if_over(slot, now);
         }
         self.out.discarded.push(Discarded::Preceding(preceding));
