@@ -94,6 +94,7 @@ mod metrics;
 mod panic;
 mod retry;
 mod scheduler;
+pub mod store;
 mod task;
 #[cfg(feature = "testing")]
 pub mod testing;

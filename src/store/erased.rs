@@ -1,0 +1,114 @@
+//! A store whose type is forgotten.
+
+use chrono::{DateTime, Utc};
+use futures::{future::BoxFuture, stream::BoxStream};
+
+use super::*;
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// A [`Store`] behind a pointer: the same operations, boxed.
+pub(crate) trait ErasedStore: Send + Sync {
+    fn capabilities(&self) -> Capabilities;
+    fn changes(&self) -> BoxStream<'static, ()>;
+    fn now(&self) -> Answer<'_, DateTime<Utc>>;
+    fn write(&self, writes: Vec<Write>) -> Answer<'_, Written>;
+    fn get(&self, id: JobId) -> Answer<'_, Option<Record>>;
+    fn list(
+        &self,
+        filter: RecordFilter,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Answer<'_, Vec<Record>>;
+    fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Answer<'_, Vec<Changed>>;
+    fn clear(&self) -> Answer<'_, u64>;
+    fn take(&self, take: Take) -> Answer<'_, Takings>;
+    fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Answer<'_, ()>;
+    fn finish(&self, outcomes: Vec<Finished>) -> Answer<'_, Finishes>;
+    fn heartbeat(&self, beat: Beat) -> Answer<'_, DateTime<Utc>>;
+    fn reap(&self) -> Answer<'_, Reaped>;
+    fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Vec<Taken>>;
+    fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>>;
+    fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>>;
+    fn rows(&self, after: Option<RowKey>, limit: usize) -> Answer<'_, Vec<Row>>;
+    fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned>;
+}
+
+impl<S: Store> ErasedStore for S {
+    fn capabilities(&self) -> Capabilities {
+        Store::capabilities(self)
+    }
+
+    fn changes(&self) -> BoxStream<'static, ()> {
+        Store::changes(self)
+    }
+
+    fn now(&self) -> Answer<'_, DateTime<Utc>> {
+        Box::pin(Store::now(self))
+    }
+
+    fn write(&self, writes: Vec<Write>) -> Answer<'_, Written> {
+        Box::pin(Store::write(self, writes))
+    }
+
+    fn get(&self, id: JobId) -> Answer<'_, Option<Record>> {
+        Box::pin(Store::get(self, id))
+    }
+
+    fn list(
+        &self,
+        filter: RecordFilter,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Answer<'_, Vec<Record>> {
+        Box::pin(Store::list(self, filter, after, limit))
+    }
+
+    fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Answer<'_, Vec<Changed>> {
+        Box::pin(Store::changed(self, known))
+    }
+
+    fn clear(&self) -> Answer<'_, u64> {
+        Box::pin(Store::clear(self))
+    }
+
+    fn take(&self, take: Take) -> Answer<'_, Takings> {
+        Box::pin(Store::take(self, take))
+    }
+
+    fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Answer<'_, ()> {
+        Box::pin(Store::release(self, node, rows))
+    }
+
+    fn finish(&self, outcomes: Vec<Finished>) -> Answer<'_, Finishes> {
+        Box::pin(Store::finish(self, outcomes))
+    }
+
+    fn heartbeat(&self, beat: Beat) -> Answer<'_, DateTime<Utc>> {
+        Box::pin(Store::heartbeat(self, beat))
+    }
+
+    fn reap(&self) -> Answer<'_, Reaped> {
+        Box::pin(Store::reap(self))
+    }
+
+    fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Vec<Taken>> {
+        Box::pin(Store::taken_by(self, node, limit))
+    }
+
+    fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>> {
+        Box::pin(Store::next_due(self, of))
+    }
+
+    fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>> {
+        Box::pin(Store::history(self, incarnation, limit))
+    }
+
+    fn rows(&self, after: Option<RowKey>, limit: usize) -> Answer<'_, Vec<Row>> {
+        Box::pin(Store::rows(self, after, limit))
+    }
+
+    fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned> {
+        Box::pin(Store::prune(self, keep, after, limit))
+    }
+}

@@ -1,0 +1,480 @@
+//! The contract between a scheduler and what keeps its durable jobs.
+//!
+//! A [`Store`] holds two things: one [`Record`] for each job, and the *ledger*, one [`Row`] for each
+//! fire time that was taken (or for each stretch of them that met its fate together). One store may
+//! serve many schedulers, its *nodes*; it is the only thing that they have in common. There is no
+//! leader, and nodes never talk to each other.
+//!
+//! # Promises
+//!
+//! The same on every store, as far as its [`Durability`] goes:
+//!
+//! - A fire time is taken exactly once, whatever the number of nodes and whatever crashes: the
+//!   ledger has no two rows of one [`RowKey`].
+//! - It runs at most once; or at least once, if its job says
+//!   [`recover(true)`](crate::Add::recover). No fire time is lost silently either way: if its node
+//!   dies, one that runs at most once is *abandoned*, and says so.
+//! - A dead node's work is taken over within its lease and one heartbeat.
+//! - What was answered `Ok` is not lost, and an answer that was lost may be asked for again.
+//!
+//! # Life of a fire time
+//!
+//! ```text
+//!             take                    finish
+//! (none) ────────────▶ Taken ────────────────▶ Closed(fate)
+//!   │                  ▲   │
+//!   │ write, take      │   │ release, reap (if it recovers)
+//!   │                  │   ▼
+//!   │             take └─ Waiting ─────────────▶ Closed(fate)
+//!   │                         write, take
+//!   └─────────────────────────────────────────▶ Closed(fate)
+//!           take, write (stretches that run for nothing)
+//! ```
+//!
+//! `reap` closes what a dead node had taken as *abandoned*, unless it recovers.
+//!
+//! # For those who write a store
+//!
+//! Write the operations of [`Store`] as `async fn`s. Two abilities of the database suffice: to
+//! compare and swap a record together with the rows it brings, and a unique key. Each operation says
+//! what it does as one; where it handles several jobs or rows, each of them may be a commit of its
+//! own unless it says otherwise.
+//!
+//! - **Cancellation.** The future of an operation may be dropped at any `await`. Then the operation
+//!   took effect or did not, or will a moment later; it will be asked again.
+//! - **Idempotence.** Every operation may be asked again with the same arguments, and says how it
+//!   knows.
+//! - **Errors.** [`StoreError::unavailable`] is tried again, with backoff, for as long as it takes.
+//!   [`StoreError::refused`] is for what will not get better by trying.
+//!   [`StoreError::lease_lost`] is what a node hears whose row is gone or has run out.
+//! - **Time** is the store's own, where it has a clock: [`now`](Store::now). Instants are whole
+//!   milliseconds.
+//!
+//! `testing::store_conformance!` runs every case of the contract against a store as a test of its own,
+//! and `testing::Simulation` runs whole clusters on it, with lost answers, crashes and clocks that
+//! step (feature `testing`).
+
+mod erased;
+mod error;
+mod record;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use futures::stream::{self, BoxStream, StreamExt as _};
+
+pub(crate) use self::erased::ErasedStore;
+pub use self::{
+    error::StoreError,
+    record::{
+        Fate, Incarnation, NodeId, Record, RecordFilter, Row, RowKey, RowKind, RowState, RunEnd,
+        Stamp,
+    },
+};
+use crate::job::JobId;
+
+/// What keeps durable jobs. See the [module](self) for the promises, and for how to write one.
+pub trait Store: Send + Sync + 'static {
+    /// How this store differs from others.
+    fn capabilities(&self) -> Capabilities;
+
+    /// What the store's clock says, or the machine's if the store has none.
+    ///
+    /// Nodes measure how far their clocks are from it, and schedule by it.
+    fn now(&self) -> impl Future<Output = Result<DateTime<Utc>, StoreError>> + Send;
+
+    // Jobs.
+
+    /// Adds, changes, replaces and removes records: all of `writes`, or none of them.
+    ///
+    /// Each compares and swaps: the record of [`Write::id`] must bear the stamp
+    /// [`Write::expected`], or there must be none. If all do, each record is set to
+    /// [`Write::record`] with a [`version`](Record::version) one higher (1 if it is new) and its
+    /// [`token`](Record::token) set to that of the write, or is deleted; the rows of
+    /// [`Write::rows`] go into the ledger, except where it has one of the same key already.
+    ///
+    /// Where the record of an incarnation goes, its [`Waiting`](RowState::Waiting) rows are closed
+    /// as *skipped: removed*.
+    ///
+    /// **Idempotence.** A write whose token the record bears already has been done before, and so has
+    /// one that adds an incarnation of which the ledger has a row of [`RowKind::Ended`]: it counts as
+    /// done, and changes nothing.
+    ///
+    /// No more than [`Capabilities::max_batch`] are asked for at once.
+    fn write(&self, writes: Vec<Write>)
+    -> impl Future<Output = Result<Written, StoreError>> + Send;
+
+    /// The record of this id.
+    fn get(&self, id: JobId) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
+
+    /// Up to `limit` records that pass the filter, in order of their ids' bytes, from the first one
+    /// behind `after` on. It need not be a snapshot: a record that is there all along is listed
+    /// once.
+    fn list(
+        &self,
+        filter: RecordFilter,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
+
+    /// Of these incarnations and versions those that are no longer so: with the record as it is now,
+    /// or `None` if that incarnation is gone.
+    fn changed(
+        &self,
+        known: Vec<(JobId, Incarnation, u64)>,
+    ) -> impl Future<Output = Result<Vec<Changed>, StoreError>> + Send;
+
+    /// Removes all records, and closes their waiting rows as *skipped: removed*, each with a row of
+    /// [`RowKind::Ended`]. Returns how many there were.
+    fn clear(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    // Fire times.
+
+    /// Takes fire times for a node.
+    ///
+    /// Finds up to [`Take::limit`] jobs, those with waiting rows first, then in order of
+    /// [`next_fire`](Record::next_fire), that
+    /// - have a waiting row, or are not paused and have `next_fire ≤ horizon`; of a paused job count
+    ///   only the waiting rows of [`RowKind::Requested`],
+    /// - have a task that the node knows, and are not among [`Take::except`],
+    /// - and of which no other node has a taken row, be it alive or not.
+    ///
+    /// For each it calls [`Take::decide`] with the record and its waiting rows that count, in order
+    /// of their keys, maybe more than once; then, as one, while record and rows are still the same:
+    /// - the record's [`fence`](Record::fence) is one higher, and its `next_fire` what was decided;
+    /// - each row that was decided on is put into the ledger if it has none of that key, or takes the
+    ///   place of one that is waiting; where the ledger has another already, it is left out, since
+    ///   that fire time has been taken care of. A [`Taken`](RowState::Taken) row is marked with the
+    ///   node, the fence, and the number of this take;
+    /// - a record that then has neither a `next_fire` nor an open row is over and goes, with a row of
+    ///   [`RowKind::Ended`] that says [`Fate::Completed`].
+    ///
+    /// [`Decision::Leave`] leaves the job as it is, and it does not count for the limit.
+    ///
+    /// **Lease.** A node whose row is gone or has run out is told [`StoreError::lease_lost`], and takes
+    /// nothing. That is judged in the same commit.
+    ///
+    /// **Idempotence.** [`Take::number`] counts a node's takes. The node's row keeps that of the last:
+    /// asked again with the same number, the store answers with the rows that bear it and are still
+    /// taken by the node; a lower number is refused, since nobody waits for the answer any more.
+    fn take(&self, take: Take) -> impl Future<Output = Result<Takings, StoreError>> + Send;
+
+    /// Lets rows be taken again, by any node, that this node has taken and not run: they are waiting,
+    /// if they bear the fence that is given. Others are left alone.
+    fn release(
+        &self,
+        node: NodeId,
+        rows: Vec<(RowKey, u64)>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Closes rows, each if the ledger's row bears the same fence: otherwise it has been taken again
+    /// since, and the outcome is refused. It does not matter whether the node's lease has run out,
+    /// nor whether the row was closed meanwhile as *abandoned*: then it is closed anew.
+    ///
+    /// A job that then has neither a `next_fire` nor an open row is over, as in
+    /// [`take`](Store::take).
+    ///
+    /// **Idempotence.** A row that is closed under the same fence with another fate than *abandoned*
+    /// stays as it is, and counts as accepted. A row that is not there has been pruned, and is
+    /// refused.
+    fn finish(
+        &self,
+        outcomes: Vec<Finished>,
+    ) -> impl Future<Output = Result<Finishes, StoreError>> + Send;
+
+    // Nodes.
+
+    /// Says that a node is alive for another `ttl`, by the store's clock, and what that is. `first`
+    /// says that this is the node's first: then its row is made if there is none. Otherwise a node
+    /// without a row is told [`StoreError::lease_lost`]; one whose lease has run out but who still has
+    /// its row lives on.
+    ///
+    /// A `ttl` of zero says that the node leaves: its row goes, and what it still has taken is treated
+    /// as by [`reap`](Store::reap).
+    fn heartbeat(
+        &self,
+        beat: Beat,
+    ) -> impl Future<Output = Result<DateTime<Utc>, StoreError>> + Send;
+
+    /// Buries the nodes whose lease has run out: their rows go, and of each row that they, or nodes
+    /// without a row, had taken, those that [recover](Row::recover) are waiting again, with an
+    /// [`attempt`](Row::attempt) one higher, and the others are closed as *abandoned*. A job that then
+    /// has neither a `next_fire` nor an open row is over, as in [`take`](Store::take).
+    ///
+    /// A node and what it had taken is one commit, or the node's row goes first and the rest is done by
+    /// whoever reaps next. At most [`Capabilities::max_batch`] rows at once.
+    fn reap(&self) -> impl Future<Output = Result<Reaped, StoreError>> + Send;
+
+    /// The rows that a node has taken and not closed, at most `limit`, with their records.
+    fn taken_by(
+        &self,
+        node: NodeId,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Taken>, StoreError>> + Send;
+
+    /// When to take next: the earliest `next_fire` of those jobs that a take by this node would
+    /// consider, the beginning of time if there are waiting rows for it, or the end of another
+    /// node's lease if that is earlier.
+    fn next_due(
+        &self,
+        of: NextDue,
+    ) -> impl Future<Output = Result<Option<DateTime<Utc>>, StoreError>> + Send;
+
+    /// Tells when something may have changed that [`next_due`](Store::next_due) or
+    /// [`changed`](Store::changed) would show, from here on. Changes may be told together, and some
+    /// may not be told: nodes ask every few seconds besides. By default nothing is told.
+    fn changes(&self) -> BoxStream<'static, ()> {
+        stream::pending().boxed()
+    }
+
+    // The ledger.
+
+    /// Up to `limit` rows of one incarnation, the latest fire times first.
+    fn history(
+        &self,
+        incarnation: Incarnation,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
+
+    /// Up to `limit` rows of the whole ledger, in order of their keys, behind `after`.
+    fn rows(
+        &self,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
+
+    /// Deletes closed rows that are not to be kept, looking at `limit` rows in order of their keys
+    /// from `after` on.
+    fn prune(
+        &self,
+        keep: Keep,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Pruned, StoreError>> + Send;
+}
+
+/// How a store differs from others: what its users, and the tests of the contract, may expect of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// To what part of a second it keeps instants. Default: a millisecond, which is the coarsest.
+    pub time_precision: Duration,
+    /// Whether [`Store::changes`] tells what other nodes changed. Default: no.
+    pub notifies: bool,
+    /// What survives what. Default: [`Durability::Disk`].
+    pub durability: Durability,
+    /// How many jobs or rows one operation may be asked for. Default: 1000.
+    pub max_batch: usize,
+}
+
+impl Default for Capabilities {
+    fn default() -> Capabilities {
+        Capabilities {
+            time_precision: Duration::from_millis(1),
+            notifies: false,
+            durability: Durability::Disk,
+            max_batch: 1000,
+        }
+    }
+}
+
+/// What a store's answers survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// They are gone with the process.
+    Process,
+    /// They survive the process, but the last of them may be undone by a loss of power.
+    System,
+    /// They survive a loss of power.
+    Disk,
+}
+
+/// One change of a record: see [`Store::write`].
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The record's id.
+    pub id: JobId,
+    /// What the record must be for the change to be made; `None` if there must be none.
+    pub expected: Option<Stamp>,
+    /// What it becomes; `None` removes it.
+    pub record: Option<Record>,
+    /// Closed rows, for fire times that the change passes over, and a waiting one for a run that is
+    /// asked for.
+    pub rows: Vec<Row>,
+    /// Tells this write from all others, for when it is asked again.
+    pub token: u64,
+}
+
+/// What came of [`Store::write`].
+#[derive(Clone, Debug)]
+pub enum Written {
+    /// All was written.
+    Done,
+    /// Nothing was: this write, the first such, expected something else.
+    Lost {
+        /// Its place among the writes.
+        index: usize,
+        /// The record as it is.
+        current: Option<Box<Record>>,
+    },
+}
+
+/// A record that is not what somebody knew.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The incarnation that was known.
+    pub incarnation: Incarnation,
+    /// What became of it.
+    pub now: Now,
+}
+
+/// What became of an incarnation.
+#[derive(Clone, Debug)]
+pub enum Now {
+    /// It was changed.
+    Changed(Box<Record>),
+    /// It is gone, and this is why, if the ledger still has it.
+    Gone(Option<Fate>),
+}
+
+/// What [`Store::take`] is asked for.
+#[derive(Clone)]
+pub struct Take {
+    /// Who takes.
+    pub node: NodeId,
+    /// Counts the takes of this node.
+    pub number: u64,
+    /// Up to when jobs are to be due.
+    pub horizon: DateTime<Utc>,
+    /// The tasks that the node knows.
+    pub tasks: Arc<HashSet<String>>,
+    /// Jobs that it can't read.
+    pub except: Arc<HashSet<Incarnation>>,
+    /// How many jobs at most.
+    pub limit: usize,
+    /// Says what becomes of a job's fire times.
+    pub decide: Decide,
+}
+
+/// Decides what becomes of a job's fire times: a pure function of the record and its waiting rows,
+/// which takes some microseconds and may be called inside a transaction.
+pub type Decide = Arc<dyn Fn(&Record, &[Row]) -> Decision + Send + Sync>;
+
+/// What becomes of a job's fire times.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// Nothing, for this node.
+    Leave,
+    /// These rows go into the ledger: taken ones, and closed ones that run for nothing.
+    Take {
+        /// The rows; those that were waiting have their old key.
+        rows: Vec<Row>,
+        /// The first fire time that is not among them.
+        next_fire: Option<DateTime<Utc>>,
+    },
+}
+
+/// What [`Store::take`] took.
+#[derive(Clone, Debug, Default)]
+pub struct Takings {
+    /// The jobs and their rows, in the order in which they were found.
+    pub jobs: Vec<Taken>,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// A job of which a node has taken rows.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The record as it is now.
+    pub record: Record,
+    /// The rows that this take put into the ledger: those taken, and those closed.
+    pub rows: Vec<Row>,
+}
+
+/// The end of a row.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Which row.
+    pub key: RowKey,
+    /// The fence under which it was taken.
+    pub fence: u64,
+    /// What became of it.
+    pub fate: Fate,
+    /// How often the work was called, or was to be.
+    pub attempt: u32,
+    /// When the work was called, if it was; the last time.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When that was known.
+    pub ended_at: DateTime<Utc>,
+    /// The error of a run that failed, at most a kilobyte.
+    pub message: Option<String>,
+}
+
+/// What came of [`Store::finish`].
+#[derive(Clone, Debug, Default)]
+pub struct Finishes {
+    /// The outcomes that were refused, since their rows have been taken again, or pruned.
+    pub refused: Vec<RowKey>,
+    /// The jobs that are over with this.
+    pub over: Vec<Incarnation>,
+}
+
+/// A sign of life; see [`Store::heartbeat`].
+#[derive(Clone, Debug)]
+pub struct Beat {
+    /// Whose.
+    pub node: NodeId,
+    /// For people: which program on which machine.
+    pub name: Arc<str>,
+    /// Whether it is the first.
+    pub first: bool,
+    /// For how long.
+    pub ttl: Duration,
+}
+
+/// What [`Store::reap`] did.
+#[derive(Clone, Debug, Default)]
+pub struct Reaped {
+    /// The nodes that are dead.
+    pub nodes: Vec<NodeId>,
+    /// Their rows that are waiting again.
+    pub handed_out: Vec<Row>,
+    /// Their rows that were closed.
+    pub abandoned: Vec<Row>,
+    /// The jobs that are over with this.
+    pub over: Vec<Incarnation>,
+    /// Whether there is more to do.
+    pub more: bool,
+}
+
+/// What [`Store::next_due`] is asked for; as in [`Take`].
+#[derive(Clone, Debug)]
+pub struct NextDue {
+    /// Who asks.
+    pub node: NodeId,
+    /// The tasks that the node knows.
+    pub tasks: Arc<HashSet<String>>,
+    /// Jobs that it can't read.
+    pub except: Arc<HashSet<Incarnation>>,
+}
+
+/// Which closed rows are kept: those that are both among the newest so many of their incarnation and
+/// kind, and have not ended too long ago. What ended in the last minute is kept in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// How many of each incarnation and kind.
+    pub rows: u32,
+    /// For how long after their end.
+    pub age: Duration,
+}
+
+/// What [`Store::prune`] did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pruned {
+    /// How many rows it deleted.
+    pub deleted: u64,
+    /// Where to go on; `None` if it came to the end.
+    pub next: Option<RowKey>,
+}

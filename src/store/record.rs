@@ -1,0 +1,339 @@
+//! What a store keeps: the records of jobs, and the rows of the ledger.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::job::{JobId, SkipReason};
+
+/// A durable job, as a store keeps it.
+///
+/// The store looks at ids, numbers and instants; the rest is text that it keeps as it is, and that need
+/// not make sense to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its id, unique in the store.
+    pub id: JobId,
+    /// Tells this life of the id from others.
+    pub incarnation: Incarnation,
+    /// How often the record was written; takes do not count.
+    #[serde(default)]
+    pub version: u64,
+    /// How often the job was taken.
+    #[serde(default)]
+    pub fence: u64,
+    /// How many runs were asked for.
+    #[serde(default)]
+    pub requests: u64,
+    /// The token of the last write.
+    #[serde(default)]
+    pub token: u64,
+    /// The name of the task.
+    pub task: String,
+    /// Its arguments, as JSON.
+    pub args: String,
+    /// Its trigger, as JSON, with everything filled in.
+    pub trigger: String,
+    /// Its options, as JSON; those left out are the defaults of whoever reads it.
+    pub options: String,
+    /// Its name, if it was given one.
+    pub name: Option<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its definition as it was declared in code, as JSON, to see when that changes.
+    pub declared: Option<String>,
+    /// When it was added.
+    pub added_at: DateTime<Utc>,
+    /// The first fire time that nobody has taken yet; `None` if there is none left.
+    pub next_fire: Option<DateTime<Utc>>,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// When it was last resumed: what passed before is skipped.
+    pub resumed_at: Option<DateTime<Utc>>,
+    /// Whether a run whose node died is to be run again.
+    pub recover: bool,
+}
+
+impl Record {
+    /// What a [`Write`](super::Write) compares.
+    pub fn stamp(&self) -> Stamp {
+        Stamp { incarnation: self.incarnation, version: self.version, fence: self.fence }
+    }
+}
+
+/// What changes whenever a record does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The record's incarnation.
+    pub incarnation: Incarnation,
+    /// Its version.
+    pub version: u64,
+    /// Its fence.
+    pub fence: u64,
+}
+
+/// One life of an id, from add to removal or replacement: a random number of 63 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Incarnation(pub u64);
+
+/// One life of a node, from its first heartbeat on: a random number of 63 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeId(pub u64);
+
+/// What tells a row of the ledger from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RowKey {
+    /// The job's incarnation.
+    pub incarnation: Incarnation,
+    /// What the number counts.
+    pub kind: RowKind,
+    /// A fire time in milliseconds since 1970, the first of a stretch; or a sequence.
+    pub number: i64,
+}
+
+/// What a row is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowKind {
+    /// A fire time, or a stretch of them. Numbered by the (first) fire time.
+    Scheduled = 0,
+    /// A run that was asked for. Numbered from 1.
+    Requested = 1,
+    /// The end of the incarnation. Its number is 0.
+    Ended = 2,
+}
+
+/// One row of the ledger: the fate of a fire time, or of a stretch of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// What tells it from all others.
+    pub key: RowKey,
+    /// The job's id.
+    pub job: JobId,
+    /// The fire time, or the first of the stretch, or when the run was asked for.
+    pub fire_time: DateTime<Utc>,
+    /// The last fire time of the stretch.
+    pub last: DateTime<Utc>,
+    /// How many fire times there are in it; a lower bound past 10,000.
+    pub count: u64,
+    /// How many other fire times were coalesced into this one.
+    pub coalesced: u64,
+    /// How far it has come.
+    pub state: RowState,
+    /// The fence under which it was last taken.
+    pub fence: u64,
+    /// How often it was handed out, from 1.
+    pub attempt: u32,
+    /// Whether it is to be run again if its node dies.
+    pub recover: bool,
+    /// When the work was called, if it was; the last time.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When its fate was known.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// The error of a run that failed.
+    pub message: Option<String>,
+}
+
+/// How far a row has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowState {
+    /// It may be taken, by any node.
+    Waiting,
+    /// It is this node's.
+    Taken(NodeId),
+    /// It has met its fate.
+    Closed(Fate),
+}
+
+impl RowState {
+    /// Whether it has yet to meet its fate.
+    pub fn is_open(&self) -> bool {
+        !matches!(self, RowState::Closed(_))
+    }
+}
+
+/// What became of a fire time; or of an incarnation, in its row of [`RowKind::Ended`].
+///
+/// As text, which is what stores keep: `ran: succeeded`, `missed`, `skipped: paused`,
+/// `coalesced into 2026-11-20T12:00:00Z`, `abandoned`, `completed`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fate {
+    /// Its work was called, and ended like this.
+    Ran(RunEnd),
+    /// Its run could not start within the misfire grace time.
+    Missed,
+    /// It was skipped.
+    Skipped(SkipReason),
+    /// It became part of the run for this fire time.
+    Coalesced(DateTime<Utc>),
+    /// Its node died, and nobody knows how far it had come.
+    Abandoned,
+    /// The job has no fire time left and its last run has ended.
+    Completed,
+    /// The job was removed.
+    Removed,
+    /// The job was cancelled, by its token.
+    Cancelled,
+    /// Another job took its id.
+    Replaced,
+    /// What a later version of this crate wrote.
+    Unknown(Arc<str>),
+}
+
+/// How the work of a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunEnd {
+    /// It returned, and not with an error.
+    Succeeded,
+    /// It returned an error.
+    Failed,
+    /// It panicked.
+    Panicked,
+    /// It took longer than its job's timeout.
+    TimedOut,
+    /// It was dropped before it returned.
+    Cancelled,
+}
+
+/// Which records [`Store::list`](super::Store::list) lists: those that are as said, where something is
+/// said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordFilter {
+    /// Their name.
+    pub name: Option<String>,
+    /// One of their tags.
+    pub tag: Option<String>,
+    /// Whether they are paused.
+    pub paused: Option<bool>,
+}
+
+impl RecordFilter {
+    /// Whether a record is as said.
+    pub fn passes(&self, record: &Record) -> bool {
+        self.name.as_ref().is_none_or(|name| record.name.as_ref() == Some(name))
+            && self.tag.as_ref().is_none_or(|tag| record.tags.contains(tag))
+            && self.paused.is_none_or(|paused| record.paused == paused)
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Display for RunEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RunEnd::Succeeded => "succeeded",
+            RunEnd::Failed => "failed",
+            RunEnd::Panicked => "panicked",
+            RunEnd::TimedOut => "timed out",
+            RunEnd::Cancelled => "cancelled",
+        })
+    }
+}
+
+const RUN_ENDS: [RunEnd; 5] =
+    [RunEnd::Succeeded, RunEnd::Failed, RunEnd::Panicked, RunEnd::TimedOut, RunEnd::Cancelled];
+
+const SKIP_REASONS: [SkipReason; 6] = [
+    SkipReason::MaxInstances,
+    SkipReason::QueueFull,
+    SkipReason::Superseded,
+    SkipReason::Paused,
+    SkipReason::Removed,
+    SkipReason::Shutdown,
+];
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fate::Ran(end) => write!(f, "ran: {end}"),
+            Fate::Missed => f.write_str("missed"),
+            Fate::Skipped(reason) => write!(f, "skipped: {reason}"),
+            Fate::Coalesced(into) => {
+                write!(f, "coalesced into {}", crate::trigger::rfc3339(*into))
+            }
+            Fate::Abandoned => f.write_str("abandoned"),
+            Fate::Completed => f.write_str("completed"),
+            Fate::Removed => f.write_str("removed"),
+            Fate::Cancelled => f.write_str("cancelled"),
+            Fate::Replaced => f.write_str("replaced"),
+            Fate::Unknown(text) => f.write_str(text),
+        }
+    }
+}
+
+impl FromStr for Fate {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Fate, Self::Err> {
+        let fate = if let Some(end) = text.strip_prefix("ran: ") {
+            RUN_ENDS.into_iter().find(|known| known.to_string() == end).map(Fate::Ran)
+        } else if let Some(reason) = text.strip_prefix("skipped: ") {
+            SKIP_REASONS.into_iter().find(|known| known.to_string() == reason).map(Fate::Skipped)
+        } else if let Some(into) = text.strip_prefix("coalesced into ") {
+            DateTime::parse_from_rfc3339(into).ok().map(|into| Fate::Coalesced(into.to_utc()))
+        } else {
+            let plain = [
+                Fate::Missed,
+                Fate::Abandoned,
+                Fate::Completed,
+                Fate::Removed,
+                Fate::Cancelled,
+                Fate::Replaced,
+            ];
+            plain.into_iter().find(|known| known.to_string() == text)
+        };
+        Ok(fate.unwrap_or_else(|| Fate::Unknown(text.into())))
+    }
+}
+
+impl Serialize for Fate {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fate {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Fate, D::Error> {
+        let Ok(fate) = String::deserialize(deserializer)?.parse();
+        Ok(fate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fates_are_read_as_they_are_written() {
+        let into = DateTime::from_timestamp_millis(1_763_640_000_123).unwrap();
+        let mut fates = vec![
+            Fate::Missed,
+            Fate::Abandoned,
+            Fate::Completed,
+            Fate::Removed,
+            Fate::Cancelled,
+            Fate::Replaced,
+            Fate::Coalesced(into),
+            Fate::Unknown("postponed: rain".into()),
+        ];
+        fates.extend(RUN_ENDS.map(Fate::Ran));
+        fates.extend(SKIP_REASONS.map(Fate::Skipped));
+        for fate in fates {
+            assert_eq!(fate.to_string().parse(), Ok(fate));
+        }
+    }
+}
