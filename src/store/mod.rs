@@ -56,6 +56,7 @@
 
 mod erased;
 mod error;
+mod memory;
 mod record;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -66,6 +67,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 pub(crate) use self::erased::ErasedStore;
 pub use self::{
     error::StoreError,
+    memory::MemoryStore,
     record::{
         Fate, Incarnation, NodeId, Record, RecordFilter, Row, RowKey, RowKind, RowState, RunEnd,
         Stamp,

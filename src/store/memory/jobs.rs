@@ -1,0 +1,97 @@
+//! The records of a memory store, by incarnation, by id, and in order of their fire times.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    ops::Bound,
+};
+
+use chrono::{DateTime, Utc};
+
+use super::super::{Incarnation, Record};
+use crate::job::JobId;
+
+#[derive(Default)]
+pub(super) struct Jobs {
+    records: BTreeMap<Incarnation, Record>,
+    /// By the text of the id, whose order is that of its bytes.
+    ids: BTreeMap<String, Incarnation>,
+    /// Jobs that are not paused and have a next fire time, by task: those that no node knows are
+    /// then in nobody's way.
+    due: BTreeMap<String, BTreeSet<(DateTime<Utc>, Incarnation)>>,
+}
+
+impl Jobs {
+    pub(super) fn get(&self, incarnation: Incarnation) -> Option<&Record> {
+        self.records.get(&incarnation)
+    }
+
+    pub(super) fn by_id(&self, id: &JobId) -> Option<&Record> {
+        self.ids.get(&id.to_string()).and_then(|incarnation| self.get(*incarnation))
+    }
+
+    /// In order of the ids' bytes, those behind `after`.
+    pub(super) fn listed(&self, after: Option<&JobId>) -> impl Iterator<Item = &Record> {
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_string()));
+        self.ids
+            .range((from, Bound::Unbounded))
+            .filter_map(|(_, incarnation)| self.get(*incarnation))
+    }
+
+    /// Those of these tasks that are not paused and have a next fire time, in order of that.
+    pub(super) fn due<'a>(
+        &'a self,
+        tasks: &HashSet<String>,
+    ) -> impl Iterator<Item = (DateTime<Utc>, &'a Record)> + use<'a> {
+        let mut queues: Vec<_> = tasks
+            .iter()
+            .filter_map(|task| self.due.get(task))
+            .map(|queue| queue.iter().peekable())
+            .collect();
+        std::iter::from_fn(move || {
+            let heads =
+                queues.iter_mut().filter_map(|queue| Some((*queue.peek().copied()?, queue)));
+            let (_, queue) = heads.min_by_key(|(head, _)| *head)?;
+            queue.next()
+        })
+        .filter_map(|(at, incarnation)| Some((*at, self.get(*incarnation)?)))
+    }
+
+    /// Puts a record in, or in the place of the one of its incarnation.
+    pub(super) fn put(&mut self, record: Record) {
+        self.remove(record.incarnation);
+        self.ids.insert(record.id.to_string(), record.incarnation);
+        if let Some(at) = next_fire(&record) {
+            match self.due.get_mut(&record.task) {
+                Some(queue) => queue.insert((at, record.incarnation)),
+                None => self
+                    .due
+                    .entry(record.task.clone())
+                    .or_default()
+                    .insert((at, record.incarnation)),
+            };
+        }
+        self.records.insert(record.incarnation, record);
+    }
+
+    pub(super) fn remove(&mut self, incarnation: Incarnation) -> Option<Record> {
+        let record = self.records.remove(&incarnation)?;
+        self.ids.remove(&record.id.to_string());
+        if let Some(at) = next_fire(&record)
+            && let Some(queue) = self.due.get_mut(&record.task)
+        {
+            queue.remove(&(at, incarnation));
+            if queue.is_empty() {
+                self.due.remove(&record.task);
+            }
+        }
+        Some(record)
+    }
+
+    pub(super) fn incarnations(&self) -> Vec<Incarnation> {
+        self.records.keys().copied().collect()
+    }
+}
+
+fn next_fire(record: &Record) -> Option<DateTime<Utc>> {
+    record.next_fire.filter(|_| !record.paused)
+}

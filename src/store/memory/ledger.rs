@@ -1,0 +1,122 @@
+//! The rows of a memory store, and which of them wait and which are taken.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
+
+use super::super::{Incarnation, NodeId, Row, RowKey, RowKind, RowState};
+
+#[derive(Default)]
+pub(super) struct Ledger {
+    rows: BTreeMap<RowKey, Row>,
+    waiting: BTreeSet<RowKey>,
+    taken: BTreeMap<RowKey, NodeId>,
+    /// What each node has taken, and with the take of which number.
+    holdings: BTreeMap<NodeId, BTreeMap<RowKey, u64>>,
+}
+
+impl Ledger {
+    pub(super) fn get(&self, key: RowKey) -> Option<&Row> {
+        self.rows.get(&key)
+    }
+
+    /// Those behind `after`, in order of their keys.
+    pub(super) fn behind(&self, after: Option<RowKey>) -> impl Iterator<Item = &Row> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.rows.range((from, Bound::Unbounded)).map(|(_, row)| row)
+    }
+
+    pub(super) fn of(&self, incarnation: Incarnation) -> impl Iterator<Item = &Row> {
+        self.rows.range(keys_of(incarnation)).map(|(_, row)| row)
+    }
+
+    /// Those of one incarnation and kind, the newest first.
+    pub(super) fn newest(
+        &self,
+        incarnation: Incarnation,
+        kind: RowKind,
+    ) -> impl Iterator<Item = &Row> {
+        let first = RowKey { incarnation, kind, number: i64::MIN };
+        let last = RowKey { incarnation, kind, number: i64::MAX };
+        self.rows.range(first..=last).rev().map(|(_, row)| row)
+    }
+
+    pub(super) fn has_open(&self, incarnation: Incarnation) -> bool {
+        self.waiting.range(keys_of(incarnation)).next().is_some()
+            || self.taken.range(keys_of(incarnation)).next().is_some()
+    }
+
+    /// The waiting rows of an incarnation, in order of their keys.
+    pub(super) fn waiting_of(&self, incarnation: Incarnation) -> impl Iterator<Item = &Row> {
+        self.waiting.range(keys_of(incarnation)).filter_map(|key| self.get(*key))
+    }
+
+    /// The incarnations that have waiting rows.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Incarnation> {
+        let mut next = self.waiting.first().map(|key| key.incarnation);
+        std::iter::from_fn(move || {
+            let incarnation = next?;
+            let behind = (Bound::Excluded(*keys_of(incarnation).end()), Bound::Unbounded);
+            next = self.waiting.range(behind).next().map(|key| key.incarnation);
+            Some(incarnation)
+        })
+    }
+
+    /// The nodes that have taken rows of an incarnation.
+    pub(super) fn holders(&self, incarnation: Incarnation) -> impl Iterator<Item = NodeId> {
+        self.taken.range(keys_of(incarnation)).map(|(_, node)| *node)
+    }
+
+    /// What a node has taken, in order of the keys, and with the take of which number.
+    pub(super) fn taken_by(&self, node: NodeId) -> impl Iterator<Item = (&Row, u64)> {
+        let holdings = self.holdings.get(&node).into_iter().flatten();
+        holdings.filter_map(|(key, take)| Some((self.get(*key)?, *take)))
+    }
+
+    /// The nodes that have taken rows.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.holdings.keys().copied()
+    }
+
+    /// Puts a row in, or in the place of the one of its key.
+    pub(super) fn put(&mut self, row: Row) {
+        // Nodes count their takes from 1.
+        self.put_in_take(row, 0);
+    }
+
+    /// The same, with the number of the take that does.
+    pub(super) fn put_in_take(&mut self, row: Row, take: u64) {
+        self.remove(row.key);
+        match row.state {
+            RowState::Waiting => {
+                self.waiting.insert(row.key);
+            }
+            RowState::Taken(node) => {
+                self.taken.insert(row.key, node);
+                self.holdings.entry(node).or_default().insert(row.key, take);
+            }
+            RowState::Closed(_) => {}
+        }
+        self.rows.insert(row.key, row);
+    }
+
+    pub(super) fn remove(&mut self, key: RowKey) {
+        self.rows.remove(&key);
+        self.waiting.remove(&key);
+        if let Some(node) = self.taken.remove(&key)
+            && let Some(holdings) = self.holdings.get_mut(&node)
+        {
+            holdings.remove(&key);
+            if holdings.is_empty() {
+                self.holdings.remove(&node);
+            }
+        }
+    }
+}
+
+fn keys_of(incarnation: Incarnation) -> std::ops::RangeInclusive<RowKey> {
+    let first = RowKey { incarnation, kind: RowKind::Scheduled, number: i64::MIN };
+    let last = RowKey { incarnation, kind: RowKind::Ended, number: i64::MAX };
+    first..=last
+}

@@ -1,0 +1,207 @@
+//! A store in this process's memory.
+
+mod jobs;
+mod ledger;
+mod state;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::SubsecRound as _;
+use tokio::sync::watch;
+
+use self::state::State;
+use super::*;
+use crate::clock::{Clock, SystemClock};
+#[cfg(feature = "testing")]
+use crate::testing::ManualClock;
+
+/// A store in this process's memory; clones are the same store.
+///
+/// Several schedulers of one process can share it, and it ends with them: what it is for is tests of
+/// durable jobs, and trying them out. Every operation is ready at once. It takes its time from the
+/// system, or from Tokio's clock where that is paused.
+///
+/// ```
+/// use punctual::store::{MemoryStore, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), punctual::store::StoreError> {
+/// let store = MemoryStore::new();
+/// assert_eq!(store.get("report".into()).await?, None);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore(Arc<Inner>);
+
+struct Inner {
+    clock: Clock,
+    state: Mutex<State>,
+    changes: watch::Sender<()>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> MemoryStore {
+        MemoryStore::with(Clock::System(SystemClock::new()))
+    }
+
+    /// An empty store that takes its time from a clock that is moved by hand.
+    #[cfg(feature = "testing")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+    pub fn with_clock(clock: ManualClock) -> MemoryStore {
+        MemoryStore::with(Clock::Manual(clock))
+    }
+
+    fn with(clock: Clock) -> MemoryStore {
+        let changes = watch::Sender::new(());
+        MemoryStore(Arc::new(Inner { clock, state: Mutex::default(), changes }))
+    }
+
+    /// What an operation does, at what time; as one, since it holds the lock.
+    fn locked<T>(&self, operation: impl FnOnce(&mut State, DateTime<Utc>) -> T) -> T {
+        // The only foreign code under the lock is `Take::decide`, which runs before anything changes.
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        operation(&mut state, self.0.clock.now().trunc_subsecs(3))
+    }
+
+    fn tell(&self) {
+        self.0.changes.send_replace(());
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> MemoryStore {
+        MemoryStore::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+impl Store for MemoryStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { notifies: true, durability: Durability::Process, ..Capabilities::default() }
+    }
+
+    async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        Ok(self.locked(|_, now| now))
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<Written, StoreError> {
+        let written = self.locked(|state, now| state.write(writes, now));
+        if let Written::Done = written {
+            self.tell();
+        }
+        Ok(written)
+    }
+
+    async fn get(&self, id: JobId) -> Result<Option<Record>, StoreError> {
+        Ok(self.locked(|state, _| state.get(&id)))
+    }
+
+    async fn list(
+        &self,
+        filter: RecordFilter,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        Ok(self.locked(|state, _| state.list(&filter, after.as_ref(), limit)))
+    }
+
+    async fn changed(
+        &self,
+        known: Vec<(JobId, Incarnation, u64)>,
+    ) -> Result<Vec<Changed>, StoreError> {
+        Ok(self.locked(|state, _| state.changed(known)))
+    }
+
+    async fn clear(&self) -> Result<u64, StoreError> {
+        let removed = self.locked(State::clear);
+        self.tell();
+        Ok(removed)
+    }
+
+    async fn take(&self, take: Take) -> Result<Takings, StoreError> {
+        self.locked(|state, now| state.take(&take, now))
+    }
+
+    async fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Result<(), StoreError> {
+        if self.locked(|state, now| state.release(node, rows, now)) {
+            self.tell();
+        }
+        Ok(())
+    }
+
+    async fn finish(&self, outcomes: Vec<Finished>) -> Result<Finishes, StoreError> {
+        Ok(self.locked(|state, now| state.finish(outcomes, now)))
+    }
+
+    async fn heartbeat(&self, beat: Beat) -> Result<DateTime<Utc>, StoreError> {
+        if !beat.ttl.is_zero() {
+            return self.locked(|state, now| state.heartbeat(&beat, now));
+        }
+        let (reaped, now) = self.locked(|state, now| (state.leave(beat.node, now), now));
+        self.tell_of(&reaped);
+        Ok(now)
+    }
+
+    async fn reap(&self) -> Result<Reaped, StoreError> {
+        let limit = Store::capabilities(self).max_batch;
+        let reaped = self.locked(|state, now| state.reap(limit, now));
+        self.tell_of(&reaped);
+        Ok(reaped)
+    }
+
+    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Vec<Taken>, StoreError> {
+        Ok(self.locked(|state, _| state.taken_by(node, limit)))
+    }
+
+    async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
+        Ok(self.locked(|state, _| state.next_due(&of)))
+    }
+
+    fn changes(&self) -> BoxStream<'static, ()> {
+        // It ends with the store, which it does not keep.
+        let changes = self.0.changes.subscribe();
+        let next = |mut changes: watch::Receiver<()>| async move {
+            changes.changed().await.ok()?;
+            Some(((), changes))
+        };
+        stream::unfold(changes, next).boxed()
+    }
+
+    async fn history(
+        &self,
+        incarnation: Incarnation,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        Ok(self.locked(|state, _| state.history(incarnation, limit)))
+    }
+
+    async fn rows(&self, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        Ok(self.locked(|state, _| state.rows(after, limit)))
+    }
+
+    async fn prune(
+        &self,
+        keep: Keep,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError> {
+        Ok(self.locked(|state, now| state.prune(keep, after, limit, now)))
+    }
+}
+
+impl MemoryStore {
+    /// What a dead node had taken may be taken by others, and jobs may be over.
+    fn tell_of(&self, reaped: &Reaped) {
+        if !reaped.handed_out.is_empty() || !reaped.abandoned.is_empty() {
+            self.tell();
+        }
+    }
+}

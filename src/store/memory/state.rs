@@ -1,0 +1,470 @@
+//! What each operation of a memory store does, as one.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{super::*, jobs::Jobs, ledger::Ledger};
+use crate::job::SkipReason;
+
+/// What ended within this time is not pruned.
+const KEPT_IN_ANY_CASE: TimeDelta = TimeDelta::minutes(1);
+
+#[derive(Default)]
+pub(super) struct State {
+    jobs: Jobs,
+    ledger: Ledger,
+    nodes: BTreeMap<NodeId, Lease>,
+}
+
+#[derive(Clone, Copy)]
+struct Lease {
+    until: DateTime<Utc>,
+    /// The number of the node's last take.
+    take: u64,
+}
+
+impl Lease {
+    fn has_run_out(&self, now: DateTime<Utc>) -> bool {
+        self.until <= now
+    }
+}
+
+impl State {
+    pub(super) fn write(&mut self, writes: Vec<Write>, now: DateTime<Utc>) -> Written {
+        let stale = writes.iter().enumerate().find_map(|(index, write)| {
+            let current = self.jobs.by_id(&write.id);
+            let holds = current.map(Record::stamp) == write.expected;
+            (!holds && !self.was_written(write)).then(|| (index, current.cloned().map(Box::new)))
+        });
+        if let Some((index, current)) = stale {
+            return Written::Lost { index, current };
+        }
+        for write in writes {
+            if !self.was_written(&write) {
+                self.write_one(write, now);
+            }
+        }
+        Written::Done
+    }
+
+    fn was_written(&self, write: &Write) -> bool {
+        let current = self.jobs.by_id(&write.id);
+        let has_ended = |record: &Record| self.ledger.get(end_of(record.incarnation)).is_some();
+        current.is_some_and(|current| current.token == write.token)
+            || write.record.as_ref().is_some_and(has_ended)
+    }
+
+    fn write_one(&mut self, Write { id, record, rows, token, .. }: Write, now: DateTime<Utc>) {
+        for row in rows {
+            if self.ledger.get(row.key).is_none() {
+                self.ledger.put(row);
+            }
+        }
+        let current = self.jobs.by_id(&id).map(Record::stamp);
+        let known = |record: &Record| current.filter(|it| it.incarnation == record.incarnation);
+        let version = record.as_ref().and_then(known).map_or(0, |it| it.version) + 1;
+        if let Some(current) = current {
+            let goes = record.as_ref().and_then(known).is_none();
+            if goes {
+                self.remove_job(current.incarnation, now);
+            }
+        }
+        if let Some(record) = record {
+            self.jobs.put(Record { version, token, ..record });
+        }
+    }
+
+    pub(super) fn get(&self, id: &JobId) -> Option<Record> {
+        self.jobs.by_id(id).cloned()
+    }
+
+    pub(super) fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&JobId>,
+        limit: usize,
+    ) -> Vec<Record> {
+        let passing = self.jobs.listed(after).filter(|record| filter.passes(record));
+        passing.take(limit).cloned().collect()
+    }
+
+    pub(super) fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Vec<Changed> {
+        let now = |incarnation, version| match self.jobs.get(incarnation) {
+            Some(record) if record.version == version => None,
+            Some(record) => Some(Now::Changed(Box::new(record.clone()))),
+            None => match self.ledger.get(end_of(incarnation)).map(|row| &row.state) {
+                Some(RowState::Closed(fate)) => Some(Now::Gone(Some(fate.clone()))),
+                _ => Some(Now::Gone(None)),
+            },
+        };
+        let changed = known.into_iter().filter_map(|(_, incarnation, version)| {
+            Some(Changed { incarnation, now: now(incarnation, version)? })
+        });
+        changed.collect()
+    }
+
+    pub(super) fn clear(&mut self, now: DateTime<Utc>) -> u64 {
+        let incarnations = self.jobs.incarnations();
+        for incarnation in &incarnations {
+            if let Some(record) = self.remove_job(*incarnation, now) {
+                self.ledger.put(ended(&record, Fate::Removed, now));
+            }
+        }
+        incarnations.len() as u64
+    }
+
+    /// Removes a record, and closes its waiting rows.
+    fn remove_job(&mut self, incarnation: Incarnation, now: DateTime<Utc>) -> Option<Record> {
+        let waiting: Vec<_> = self.ledger.waiting_of(incarnation).cloned().collect();
+        for row in waiting {
+            self.close(row, Fate::Skipped(SkipReason::Removed), now);
+        }
+        self.jobs.remove(incarnation)
+    }
+
+    fn close(&mut self, row: Row, fate: Fate, now: DateTime<Utc>) -> Row {
+        let row = Row { state: RowState::Closed(fate), ended_at: Some(now), ..row };
+        self.ledger.put(row.clone());
+        row
+    }
+
+    /// Removes the job's record if neither a fire time nor an open row is left of it. Returns
+    /// whether.
+    fn end_if_over(&mut self, incarnation: Incarnation, now: DateTime<Utc>) -> bool {
+        let is_over =
+            |record: &Record| record.next_fire.is_none() && !self.ledger.has_open(incarnation);
+        if !self.jobs.get(incarnation).is_some_and(is_over) {
+            return false;
+        }
+        if let Some(record) = self.jobs.remove(incarnation) {
+            self.ledger.put(ended(&record, Fate::Completed, now));
+        }
+        true
+    }
+
+    pub(super) fn take(&mut self, take: &Take, now: DateTime<Utc>) -> Result<Takings, StoreError> {
+        let lease = self.nodes.get(&take.node).filter(|lease| !lease.has_run_out(now));
+        let Lease { until, take: last } = *lease.ok_or_else(StoreError::lease_lost)?;
+        if take.number < last {
+            let number = take.number;
+            return Err(StoreError::refused(format!(
+                "take {number} comes after take {last} of the same node: count them up"
+            )));
+        }
+        if take.number == last {
+            return Ok(Takings { jobs: self.taken_in(take.node, last), more: true });
+        }
+        let decided = self.decide(take);
+        self.nodes.insert(take.node, Lease { until, take: take.number });
+        let more = decided.len() == take.limit;
+        let apply = |(record, rows, next_fire)| self.apply(take, record, rows, next_fire, now);
+        Ok(Takings { jobs: decided.into_iter().map(apply).collect(), more })
+    }
+
+    /// What is decided about the jobs that a take finds.
+    fn decide(&self, take: &Take) -> Vec<(Record, Vec<Row>, Option<DateTime<Utc>>)> {
+        let waiting = self.waiting(take.node, &take.tasks, &take.except);
+        let due = self.due(take.node, &take.tasks, &take.except);
+        // A job that has waiting rows, too, is among those already.
+        let due = due
+            .take_while(|(at, _)| *at <= take.horizon)
+            .map(|(_, record)| record)
+            .filter(|record| self.counting(record).next().is_none());
+        let decided = waiting.chain(due).filter_map(|record| {
+            let rows: Vec<_> = self.counting(record).cloned().collect();
+            match (take.decide)(record, &rows) {
+                Decision::Leave => None,
+                Decision::Take { rows, next_fire } => Some((record.clone(), rows, next_fire)),
+            }
+        });
+        decided.take(take.limit).collect()
+    }
+
+    fn apply(
+        &mut self,
+        take: &Take,
+        mut record: Record,
+        rows: Vec<Row>,
+        next_fire: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Taken {
+        record.fence += 1;
+        record.next_fire = next_fire;
+        self.jobs.put(record.clone());
+        let mut put = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            let there = self.ledger.get(row.key);
+            if there.is_some_and(|row| row.state != RowState::Waiting) {
+                continue;
+            }
+            if let RowState::Taken(node) = &mut row.state {
+                *node = take.node;
+                row.fence = record.fence;
+            }
+            self.ledger.put_in_take(row.clone(), take.number);
+            put.push(row);
+        }
+        self.end_if_over(record.incarnation, now);
+        Taken { record, rows: put }
+    }
+
+    /// The jobs with waiting rows that a take by this node considers.
+    fn waiting(
+        &self,
+        node: NodeId,
+        tasks: &HashSet<String>,
+        except: &HashSet<Incarnation>,
+    ) -> impl Iterator<Item = &Record> {
+        let records = self.ledger.waiting().filter_map(|incarnation| self.jobs.get(incarnation));
+        records.filter(move |record| {
+            tasks.contains(&record.task)
+                && self.is_free(record, node, except)
+                && self.counting(record).next().is_some()
+        })
+    }
+
+    /// The jobs with a next fire time that a take by this node considers, in order of that.
+    fn due(
+        &self,
+        node: NodeId,
+        tasks: &HashSet<String>,
+        except: &HashSet<Incarnation>,
+    ) -> impl Iterator<Item = (DateTime<Utc>, &Record)> {
+        self.jobs.due(tasks).filter(move |(_, record)| self.is_free(record, node, except))
+    }
+
+    fn is_free(&self, record: &Record, node: NodeId, except: &HashSet<Incarnation>) -> bool {
+        !except.contains(&record.incarnation)
+            && self.ledger.holders(record.incarnation).all(|holder| holder == node)
+    }
+
+    /// The waiting rows that count: of a paused job those that were asked for.
+    fn counting(&self, record: &Record) -> impl Iterator<Item = &Row> {
+        let paused = record.paused;
+        let rows = self.ledger.waiting_of(record.incarnation);
+        rows.filter(move |row| !paused || row.key.kind == RowKind::Requested)
+    }
+
+    /// What a node has of the take of this number.
+    fn taken_in(&self, node: NodeId, number: u64) -> Vec<Taken> {
+        let rows = self.ledger.taken_by(node).filter(|(_, take)| *take == number);
+        self.with_records(rows.map(|(row, _)| row))
+    }
+
+    pub(super) fn taken_by(&self, node: NodeId, limit: usize) -> Vec<Taken> {
+        let rows = self.ledger.taken_by(node).map(|(row, _)| row);
+        let rows = rows.filter(|row| self.jobs.get(row.key.incarnation).is_some());
+        self.with_records(rows.take(limit))
+    }
+
+    /// Rows, in order of their keys, by their records; those whose record is gone are left out.
+    fn with_records<'a>(&self, rows: impl Iterator<Item = &'a Row>) -> Vec<Taken> {
+        let mut taken: Vec<Taken> = Vec::new();
+        for row in rows {
+            match taken.last_mut() {
+                Some(last) if last.record.incarnation == row.key.incarnation => {
+                    last.rows.push(row.clone());
+                }
+                _ => taken.extend(
+                    self.jobs
+                        .get(row.key.incarnation)
+                        .map(|record| Taken { record: record.clone(), rows: vec![row.clone()] }),
+                ),
+            }
+        }
+        taken
+    }
+
+    /// Returns whether any row is waiting now.
+    pub(super) fn release(
+        &mut self,
+        node: NodeId,
+        rows: Vec<(RowKey, u64)>,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let mut released = false;
+        for (key, fence) in rows {
+            let row = self.ledger.get(key);
+            let Some(row) =
+                row.filter(|row| row.state == RowState::Taken(node) && row.fence == fence).cloned()
+            else {
+                continue;
+            };
+            if self.jobs.get(key.incarnation).is_some() {
+                self.ledger.put(Row { state: RowState::Waiting, ..row });
+                released = true;
+            } else {
+                self.close(row, Fate::Skipped(SkipReason::Removed), now);
+            }
+        }
+        released
+    }
+
+    pub(super) fn finish(&mut self, outcomes: Vec<Finished>, now: DateTime<Utc>) -> Finishes {
+        let mut finishes = Finishes::default();
+        for outcome in outcomes {
+            let row = self.ledger.get(outcome.key);
+            let Some(row) = row.filter(|row| row.fence == outcome.fence) else {
+                finishes.refused.push(outcome.key);
+                continue;
+            };
+            if !row.state.is_open() && row.state != RowState::Closed(Fate::Abandoned) {
+                continue;
+            }
+            let row = Row {
+                state: RowState::Closed(outcome.fate),
+                attempt: outcome.attempt,
+                started_at: outcome.started_at,
+                ended_at: Some(outcome.ended_at),
+                message: outcome.message,
+                ..row.clone()
+            };
+            self.ledger.put(row);
+            if self.end_if_over(outcome.key.incarnation, now) {
+                finishes.over.push(outcome.key.incarnation);
+            }
+        }
+        finishes
+    }
+
+    pub(super) fn heartbeat(
+        &mut self,
+        beat: &Beat,
+        now: DateTime<Utc>,
+    ) -> Result<DateTime<Utc>, StoreError> {
+        let until = TimeDelta::from_std(beat.ttl).ok().and_then(|ttl| now.checked_add_signed(ttl));
+        let until = until.unwrap_or(DateTime::<Utc>::MAX_UTC);
+        match self.nodes.get_mut(&beat.node) {
+            Some(lease) => lease.until = until,
+            None if beat.first => {
+                self.nodes.insert(beat.node, Lease { until, take: 0 });
+            }
+            None => return Err(StoreError::lease_lost()),
+        }
+        Ok(until)
+    }
+
+    /// Lets a node go, with all that it has taken.
+    pub(super) fn leave(&mut self, node: NodeId, now: DateTime<Utc>) -> Reaped {
+        self.nodes.remove(&node);
+        let mut reaped = Reaped::default();
+        let rows: Vec<_> = self.ledger.taken_by(node).map(|(row, _)| row.clone()).collect();
+        self.bury(rows, &mut reaped, now);
+        reaped
+    }
+
+    pub(super) fn reap(&mut self, limit: usize, now: DateTime<Utc>) -> Reaped {
+        let mut reaped = Reaped::default();
+        self.nodes.retain(|node, lease| {
+            let dead = lease.has_run_out(now);
+            reaped.nodes.extend(dead.then_some(*node));
+            !dead
+        });
+        let dead = self.ledger.nodes().filter(|node| !self.nodes.contains_key(node));
+        let mut rows: Vec<_> = dead
+            .flat_map(|node| self.ledger.taken_by(node))
+            .map(|(row, _)| row.clone())
+            .take(limit.saturating_add(1))
+            .collect();
+        reaped.more = rows.len() > limit;
+        rows.truncate(limit);
+        self.bury(rows, &mut reaped, now);
+        reaped
+    }
+
+    /// Hands out or closes what dead nodes had taken.
+    fn bury(&mut self, rows: Vec<Row>, reaped: &mut Reaped, now: DateTime<Utc>) {
+        for row in rows {
+            let incarnation = row.key.incarnation;
+            if row.recover && self.jobs.get(incarnation).is_some() {
+                let row = Row { state: RowState::Waiting, attempt: row.attempt + 1, ..row };
+                self.ledger.put(row.clone());
+                reaped.handed_out.push(row);
+                continue;
+            }
+            reaped.abandoned.push(self.close(row, Fate::Abandoned, now));
+            if self.end_if_over(incarnation, now) {
+                reaped.over.push(incarnation);
+            }
+        }
+    }
+
+    pub(super) fn next_due(&self, of: &NextDue) -> Option<DateTime<Utc>> {
+        if self.waiting(of.node, &of.tasks, &of.except).next().is_some() {
+            return Some(DateTime::<Utc>::MIN_UTC);
+        }
+        let due = self.due(of.node, &of.tasks, &of.except).next().map(|(at, _)| at);
+        let others = self.nodes.iter().filter(|(node, _)| **node != of.node);
+        due.into_iter().chain(others.map(|(_, lease)| lease.until)).min()
+    }
+
+    pub(super) fn history(&self, incarnation: Incarnation, limit: usize) -> Vec<Row> {
+        let mut rows: Vec<_> = self.ledger.of(incarnation).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse((row.fire_time, row.key)));
+        rows.into_iter().take(limit).cloned().collect()
+    }
+
+    pub(super) fn rows(&self, after: Option<RowKey>, limit: usize) -> Vec<Row> {
+        self.ledger.behind(after).take(limit).cloned().collect()
+    }
+
+    pub(super) fn prune(
+        &mut self,
+        keep: Keep,
+        after: Option<RowKey>,
+        limit: usize,
+        now: DateTime<Utc>,
+    ) -> Pruned {
+        let age = TimeDelta::from_std(keep.age).unwrap_or(TimeDelta::MAX);
+        let seen: Vec<RowKey> = self.ledger.behind(after).take(limit).map(|row| row.key).collect();
+        // Of the incarnation and kind at hand, the newest closed row that is one too many.
+        let mut surplus: Option<((Incarnation, RowKind), Option<RowKey>)> = None;
+        let mut deleted = 0;
+        for key in &seen {
+            let group = (key.incarnation, key.kind);
+            let newest_surplus = match surplus {
+                Some((of, newest)) if of == group => newest,
+                _ => {
+                    let rows = self.ledger.newest(key.incarnation, key.kind);
+                    let mut closed = rows.filter(|row| !row.state.is_open());
+                    closed.nth(keep.rows as usize).map(|row| row.key)
+                }
+            };
+            surplus = Some((group, newest_surplus));
+            let ended = self.ledger.get(*key).filter(|row| !row.state.is_open());
+            let Some(ended_at) = ended.and_then(|row| row.ended_at) else { continue };
+            let ended_for = now - ended_at;
+            let is_surplus = newest_surplus.is_some_and(|newest| *key <= newest);
+            if ended_for > KEPT_IN_ANY_CASE && (is_surplus || ended_for > age) {
+                self.ledger.remove(*key);
+                deleted += 1;
+            }
+        }
+        let next = if seen.len() == limit { seen.last().copied() } else { None };
+        Pruned { deleted, next }
+    }
+}
+
+fn end_of(incarnation: Incarnation) -> RowKey {
+    RowKey { incarnation, kind: RowKind::Ended, number: 0 }
+}
+
+/// The row that says how an incarnation ended.
+fn ended(record: &Record, fate: Fate, now: DateTime<Utc>) -> Row {
+    Row {
+        key: end_of(record.incarnation),
+        job: record.id.clone(),
+        fire_time: now,
+        last: now,
+        count: 1,
+        coalesced: 0,
+        state: RowState::Closed(fate),
+        fence: record.fence,
+        attempt: 1,
+        recover: false,
+        started_at: None,
+        ended_at: Some(now),
+        message: None,
+    }
+}
