@@ -101,6 +101,18 @@ impl Clock {
         Some(now.instant + if wait > longest { longest } else { wait })
     }
 
+    /// When so much time has passed, or a day if that is less. `None` if the clock stands still until
+    /// it is moved.
+    pub(crate) fn deadline_in(&self, wait: Duration) -> Option<Instant> {
+        #[cfg(feature = "testing")]
+        if let Clock::Manual(clock) = self
+            && !clock.is_running()
+        {
+            return None;
+        }
+        Some(Instant::now() + wait.min(LONGEST_WAIT))
+    }
+
     /// Now, for setting any number of timers.
     pub(crate) fn now_and_instant(&self) -> Now {
         // A delay between the two readings makes timers early, and an early look does no harm.

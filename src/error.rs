@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+use crate::store::StoreError;
+
 /// Any error of a job's work, as axum and tower box theirs.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -21,6 +23,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// | [`is_unknown_job`](Error::is_unknown_job) | there is no job of this id |
 /// | [`is_gone`](Error::is_gone) | the handle's job has ended, was removed or replaced |
 /// | [`is_overlap`](Error::is_overlap) | `run_now` found `max_instances` runs going |
+/// | [`is_unreadable`](Error::is_unreadable) | a record of the store can't be read, or its job can't run here |
+/// | [`is_store_unavailable`](Error::is_store_unavailable) | the store can't be reached, or is too busy: it may get better |
+/// | [`is_store_refused`](Error::is_store_refused) | the store will not do it |
 /// | [`is_shut_down`](Error::is_shut_down) | the scheduler has shut down |
 /// | [`is_no_runtime`](Error::is_no_runtime) | the scheduler was made outside a Tokio runtime, or in one without timers |
 /// | [`is_missed`](Error::is_missed) | the one run came too late for its grace time |
@@ -48,6 +53,9 @@ enum Kind {
     UnknownJob,
     Gone,
     Overlap,
+    Unreadable,
+    StoreUnavailable,
+    StoreRefused,
     ShutDown,
     NoRuntime,
     Missed,
@@ -96,6 +104,8 @@ kinds! {
     is_gone, gone => Gone;
     /// `max_instances` runs of the job are going.
     is_overlap, overlap => Overlap;
+    /// A record of the store can't be read, or its job can't run here.
+    is_unreadable, unreadable => Unreadable;
     /// The scheduler has shut down, or is about to.
     is_shut_down, shut_down => ShutDown;
     /// The scheduler was made outside a Tokio runtime, or in one without timers.
@@ -126,6 +136,29 @@ impl Error {
 
     pub(crate) fn failed(source: Arc<dyn std::error::Error + Send + Sync>) -> Error {
         Error::new(Kind::Failed, "the job's run returned an error".into(), Some(source))
+    }
+}
+
+impl Error {
+    /// The store can't be reached, or is too busy; it may get better, and nobody knows whether what was
+    /// asked for was done. What is wrong is this error's `source`.
+    pub fn is_store_unavailable(&self) -> bool {
+        self.0.kind == Kind::StoreUnavailable
+    }
+
+    /// The store will not do what was asked for. Why is this error's `source`.
+    pub fn is_store_refused(&self) -> bool {
+        self.0.kind == Kind::StoreRefused
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Error {
+        let (kind, message) = match error.is_refused() {
+            true => (Kind::StoreRefused, "the store refused"),
+            false => (Kind::StoreUnavailable, "the store is not available: try again later"),
+        };
+        Error::new(kind, message.into(), Some(error.into_source()))
     }
 }
 

@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::{
     error::Error,
     job::{End, FireTimes, JobId, Run, RunId, SkipReason},
+    store::NodeId,
     trigger::rfc3339,
 };
 
@@ -123,6 +124,39 @@ events! {
         /// Its name.
         name: Arc<str>,
     },
+    /// The scheduler has a store, which durable jobs go to.
+    StoreAdded,
+    /// The store does not do what it is asked: durable jobs stall until it does. It is asked again,
+    /// with backoff.
+    StoreFailing {
+        /// What was wrong, the first time.
+        error: Error,
+    },
+    /// The store does again what it is asked.
+    StoreWorking,
+    /// The scheduler has not been able to tell the store for so long that it lives that others may take
+    /// it for dead: until it can, it starts no durable run, and cancels those that others may start
+    /// again, or beside which they may start others.
+    LeaseLapsed,
+    /// The store took the scheduler for dead. What durable runs it had is others' now, or abandoned; it
+    /// begins anew.
+    LeaseLost,
+    /// Other schedulers that share the store have died.
+    NodesDied {
+        /// Which.
+        nodes: Vec<NodeId>,
+        /// How many of their runs are to be run again.
+        recovered: usize,
+        /// How many were abandoned; each has an event of its own.
+        abandoned: usize,
+    },
+    /// A record of the store can't be read, or its job can't run here. It is kept.
+    JobUnreadable {
+        /// The job's id.
+        job: JobId,
+        /// What was wrong.
+        error: Error,
+    },
     /// A job's trigger could not say when to fire next, and the job is over.
     TriggerFailed {
         /// The job's id.
@@ -204,6 +238,12 @@ impl What {
             | What::ShutDown
             | What::ClockStepped { .. }
             | What::AllJobsRemoved { .. }
+            | What::StoreAdded
+            | What::StoreFailing { .. }
+            | What::StoreWorking
+            | What::LeaseLapsed
+            | What::LeaseLost
+            | What::NodesDied { .. }
             | What::ExecutorAdded { .. }
             | What::ExecutorRemoved { .. }
             | What::Lagged { .. } => None,
@@ -213,6 +253,7 @@ impl What {
             | What::JobResumed { job, .. }
             | What::JobRemoved { job, .. }
             | What::TriggerFailed { job, .. }
+            | What::JobUnreadable { job, .. }
             | What::Submitted { job, .. }
             | What::Missed { job, .. }
             | What::Skipped { job, .. }
@@ -244,7 +285,24 @@ impl fmt::Display for Event {
                 write!(f, ", next {}", rfc3339(*next))
             }
             What::JobRemoved { end, .. } => write!(f, ", {end}"),
-            What::TriggerFailed { error, .. } => write!(f, ", {error}"),
+            What::TriggerFailed { error, .. } | What::JobUnreadable { error, .. } => {
+                write!(f, ", {error}")
+            }
+            What::StoreFailing { error } => {
+                write!(f, ", {error}")?;
+                let mut source = std::error::Error::source(error);
+                while let Some(cause) = source {
+                    write!(f, ": {cause}")?;
+                    source = cause.source();
+                }
+                Ok(())
+            }
+            What::NodesDied { nodes, recovered, abandoned } => {
+                for node in nodes {
+                    write!(f, " {node}")?;
+                }
+                write!(f, ", {recovered} runs recovered, {abandoned} abandoned")
+            }
             What::AllJobsRemoved { count } => write!(f, ", {count} jobs"),
             What::ClockStepped { by } => write!(f, ", by {by}"),
             What::Submitted { run, fire_time, .. } => {

@@ -178,7 +178,8 @@ impl fmt::Display for RunId {
 }
 
 /// What becomes of several fire times that came due together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Coalesce {
     /// One run, for the latest of them.
@@ -192,7 +193,8 @@ pub enum Coalesce {
 }
 
 /// What becomes of a fire time while `max_instances` runs of its job are going.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Overlap {
     /// It is skipped.
@@ -216,6 +218,13 @@ pub enum OnConflict {
     Replace,
     /// The other job stays, and its handle is returned.
     Keep,
+    /// The other job stays if it was declared just the same (task, arguments, trigger, options and
+    /// labels, as they were given), and its handle is returned; otherwise this one takes its place.
+    ///
+    /// For jobs that are declared in code and kept in a store: adding them at each start leaves alone
+    /// what has not changed, so that a daily deployment does not put off a daily job for ever. A job in
+    /// memory is always replaced.
+    Reconcile,
 }
 
 /// The executor of async work whose job names none.
@@ -225,16 +234,24 @@ pub(crate) const DEFAULT_EXECUTOR: &str = "default";
 pub(crate) const BLOCKING_EXECUTOR: &str = "blocking";
 
 /// Everything about a job but its trigger and its work.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Stores keep it as JSON, durations in milliseconds; what a later version may leave out is the
+/// default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct JobOptions {
+    #[serde(rename = "misfire_grace_time_ms", with = "optional_millis")]
     pub(crate) misfire_grace_time: Option<Duration>,
     pub(crate) coalesce: Coalesce,
     pub(crate) max_catch_up: u32,
     pub(crate) max_instances: u32,
     pub(crate) overlap: Overlap,
+    #[serde(rename = "jitter_ms", with = "millis")]
     pub(crate) jitter: Duration,
     pub(crate) priority: i32,
+    #[serde(rename = "cancel_grace_ms", with = "millis")]
     pub(crate) cancel_grace: Duration,
+    #[serde(rename = "timeout_ms", with = "optional_millis")]
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Option<Retry>,
     /// None is the default of the kind of work.
@@ -244,10 +261,44 @@ pub(crate) struct JobOptions {
 }
 
 /// Runs of several jobs that share a limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Group {
     pub(crate) name: Arc<str>,
     pub(crate) limit: u32,
+}
+
+/// A duration as whole milliseconds, rounded up: what is more than nothing stays so.
+pub(crate) mod millis {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        let millis = duration.as_nanos().div_ceil(1_000_000);
+        to.serialize_u64(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+mod optional_millis {
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct Millis(#[serde(with = "millis")] Duration);
+
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration.map(Millis).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Millis>::deserialize(from)?.map(|millis| millis.0))
+    }
 }
 
 impl Group {
@@ -659,6 +710,10 @@ pub struct JobInfo {
     pub max_instances: u32,
     /// Who is first among jobs that start at the same instant.
     pub priority: i32,
+    /// The name of its task, if it is in the scheduler's store.
+    pub task: Option<Arc<str>>,
+    /// Whether it is in memory although the scheduler has a store: it is gone at the next start.
+    pub volatile: bool,
 }
 
 impl fmt::Display for JobInfo {
@@ -679,6 +734,9 @@ impl fmt::Display for JobInfo {
             None => write!(f, "no further fire")?,
         }
         write!(f, ", {}/{} running", self.running, self.max_instances)?;
+        if self.volatile {
+            f.write_str(", volatile")?;
+        }
         if !self.tags.is_empty() {
             write!(f, ", tags {}", self.tags.join(", "))?;
         }

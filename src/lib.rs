@@ -119,7 +119,7 @@ pub use self::{
     retry::Retry,
     scheduler::{
         Add, AddFuture, Events, Job, JobHandle, JobSettings, Jobs, OnceHandle, Runs, Scheduler,
-        SchedulerBuilder, Shutdown, ShutdownReport,
+        SchedulerBuilder, Shutdown, ShutdownReport, Unhandled,
     },
     task::{
         Blocking, BlockingWork, ByName, Context, NamedTask, OnceWork, Plain, Preceding, Ready,

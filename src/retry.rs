@@ -3,8 +3,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ConstantBuilder, ExponentialBuilder};
+use serde::{Deserialize, Serialize};
 
-use crate::{error::Error, job::Outcome};
+use crate::{
+    error::Error,
+    job::{Outcome, millis},
+};
 
 /// When and how often the work is called again for a run that failed, panicked or timed out.
 ///
@@ -23,14 +27,17 @@ use crate::{error::Error, job::Outcome};
 ///     .times(5)
 ///     .only_if(|outcome| !matches!(outcome, Outcome::Panicked(_)));
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Retry {
+    #[serde(rename = "base_ms", with = "millis")]
     base: Duration,
     /// None if all delays are the same.
     factor: Option<f32>,
+    #[serde(rename = "max_delay_ms", with = "millis")]
     max_delay: Duration,
     jitter: bool,
     times: u32,
+    #[serde(skip)]
     only_if: Option<Condition>,
 }
 

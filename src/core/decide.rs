@@ -205,6 +205,44 @@ impl Schedule<'_> {
     }
 }
 
+/// Coalesces fire times that were taken ahead and are due at `now`, as [`Schedule::plan`] does those of
+/// a trigger.
+pub(super) fn coalesce(
+    options: &JobOptions,
+    mut due: VecDeque<Due>,
+    now: DateTime<Utc>,
+) -> Option<Plan> {
+    let last = due.back()?.fire_time;
+    let stretch = |due: &VecDeque<Due>| {
+        let (first, last) = (due.front()?.fire_time, due.back()?.fire_time);
+        Some(FireTimes { first, last, count: due.len() as u64 })
+    };
+    let mut plan = Plan { missed: None, coalesced: None, run: None, last };
+    match options.coalesce {
+        Coalesce::All | Coalesce::Latest => {
+            let kept = match options.coalesce {
+                Coalesce::All => options.max_catch_up as usize,
+                _ => 1,
+            };
+            let mut backlog = due.split_off(due.len().saturating_sub(kept));
+            let run = backlog.pop_front()?;
+            plan.coalesced = stretch(&due).map(|early| (early, run.fire_time));
+            plan.run = Some((run, backlog));
+        }
+        Coalesce::Earliest => {
+            let grace = options.misfire_grace_time.and_then(|g| TimeDelta::from_std(g).ok());
+            let in_time = |due: &Due| grace.is_none_or(|grace| now - due.at <= grace);
+            let mut kept = due.split_off(due.iter().position(in_time).unwrap_or(due.len()));
+            plan.missed = stretch(&due);
+            if let Some(run) = kept.pop_front() {
+                plan.coalesced = stretch(&kept).map(|late| (late, run.fire_time));
+                plan.run = Some((run, VecDeque::new()));
+            }
+        }
+    }
+    Some(plan)
+}
+
 /// Judges a run at the instant it would start: why it must not, if it must not.
 ///
 /// `standing` says why the job's runs are called off, if they are. A run that was asked for is

@@ -9,13 +9,14 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use super::{
-    Core, Ended, Payload, Submission,
+    Core, Discarded, Ended, Job, Payload, Submission,
     decide::{Due, Plan},
 };
 use crate::{
     error::Error,
     event::{EventKind, What},
     job::{End, FireTimes, RunId, SkipReason},
+    store::Fate,
     trigger::Kind,
 };
 
@@ -92,6 +93,10 @@ impl<P: Payload> Core<P> {
             self.mark(slot);
             return 0;
         }
+        if job.is_durable() {
+            self.wake_taken(slot, now);
+            return 0;
+        }
         let (plan, after) = self.schedule(slot).plan(next, now);
         let job = &self.jobs[slot];
         let stretches = [plan.missed, plan.coalesced.map(|(stretch, _)| stretch)];
@@ -123,9 +128,17 @@ impl<P: Payload> Core<P> {
     }
 
     /// Does what the plan for a job says.
-    fn carry_out(&mut self, slot: u32, plan: Plan, now: DateTime<Utc>) {
-        let job = &mut self.jobs[slot];
+    pub(super) fn carry_out(&mut self, slot: u32, plan: Plan, now: DateTime<Utc>) {
         let Plan { missed, coalesced, run, .. } = plan;
+        if self.jobs[slot].is_durable() {
+            if let Some(fire_times) = missed {
+                self.close_stretch(slot, fire_times, &Fate::Missed, now);
+            }
+            if let Some((fire_times, into)) = coalesced {
+                self.close_stretch(slot, fire_times, &Fate::Coalesced(into), now);
+            }
+        }
+        let job = &mut self.jobs[slot];
         if let Some(fire_times) = missed {
             self.metrics.missed += fire_times.count;
             self.log.emit(&mut self.out, now, EventKind::Missed, || What::Missed {
@@ -143,7 +156,8 @@ impl<P: Payload> Core<P> {
             });
         }
         if let Some((due, backlog)) = run {
-            let coalesced = coalesced.map_or(0, |(fire_times, _)| fire_times.count);
+            let coalesced = coalesced.map_or(0, |(fire_times, _)| fire_times.count)
+                + self.coalesced_before(slot, due);
             let submission = Submission { coalesced, backlog, ..Submission::of(due) };
             self.submit(slot, submission, now);
         }
@@ -157,6 +171,9 @@ impl<P: Payload> Core<P> {
         reason: SkipReason,
         now: DateTime<Utc>,
     ) {
+        if !self.skip_durable(slot, run, fire_times, reason, now) {
+            return;
+        }
         let job = &self.jobs[slot];
         self.metrics.skipped += fire_times.count;
         self.log.emit(&mut self.out, now, EventKind::Skipped, || What::Skipped {
@@ -176,6 +193,10 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) {
         let job = &self.jobs[slot];
+        if job.is_durable() {
+            self.call_off_upcoming(slot, reason, now);
+            return;
+        }
         let passed = job.next.and_then(|next| self.schedule(slot).passed(next.fire_time, last));
         if let Some(fire_times) = passed {
             self.skip(slot, None, fire_times, reason, now);
@@ -248,10 +269,8 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[slot];
         job.payload.set_standing(Some(reason));
         job.retired = true;
-        if let Some(id) = job.given_id() {
-            self.named.remove(id);
-            shrink(&mut self.named);
-        }
+        self.unname(slot);
+        let job = &mut self.jobs[slot];
         if !matches!(end, End::ShutDown) {
             self.out.retired.push(job.payload.clone());
             self.log.emit(&mut self.out, now, EventKind::JobRemoved, || What::JobRemoved {
@@ -259,7 +278,7 @@ impl<P: Payload> Core<P> {
                 end: end.clone(),
             });
         }
-        if job.semaphore.taken() == 0 {
+        if job.semaphore.taken() == 0 && !job.is_unsettled() {
             self.end(slot, end, now);
             return;
         }
@@ -302,20 +321,28 @@ impl<P: Payload> Core<P> {
     fn is_job_over(&self, slot: u32) -> bool {
         self.jobs.get(slot).is_some_and(|job| {
             let waits = job.next.is_some() || job.follows || !job.is_queue_empty();
-            job.semaphore.taken() == 0 && (job.retired || !waits)
+            job.semaphore.taken() == 0 && (job.retired || !waits) && !job.is_unsettled()
         })
     }
 
     fn let_go(&mut self, slot: u32, end: End, now: DateTime<Utc>) -> Vec<u32> {
         self.mark(slot);
         self.unfollow(slot);
+        if self.jobs.get(slot).is_some_and(|job| !job.retired) {
+            self.unname(slot);
+        }
         let Some(job) = self.jobs.remove(slot) else { return Vec::new() };
         let id = job.id(self.scheduler, slot);
+        if !self.let_durable_go(&job) {
+            // Other nodes may hold it next.
+            let Job { trigger, options, payload, .. } = job;
+            options.iter().for_each(|options| self.limits.leave(options));
+            self.out.discarded.push(Discarded::Trigger(trigger));
+            self.out.discarded.push(Discarded::Payload(payload));
+            self.leave_store();
+            return Vec::new();
+        }
         if !job.retired {
-            if job.given_id().is_some() {
-                self.named.remove(&id);
-                shrink(&mut self.named);
-            }
             self.log.emit(&mut self.out, now, EventKind::JobRemoved, || What::JobRemoved {
                 job: id.clone(),
                 end: end.clone(),
@@ -331,13 +358,29 @@ impl<P: Payload> Core<P> {
             false => self.orphans(&id),
         };
         self.out.ended.push(Ended { payload: job.payload, end, trigger: job.trigger });
+        self.leave_store();
         orphans
+    }
+
+    /// Lets others have the id of a job. Durable jobs have theirs in the store.
+    fn unname(&mut self, slot: u32) {
+        if let Some(id) = self.jobs[slot].given_id()
+            && self.named.get(id) == Some(&slot)
+        {
+            let id = id.clone();
+            self.named.remove(&id);
+            shrink(&mut self.named);
+        }
     }
 
     /// Takes all jobs out of service. Says how many there were.
     pub(super) fn retire_all(&mut self, end: &End, now: DateTime<Utc>) -> usize {
         self.retiring_all = true;
-        let slots = self.live_slots();
+        let mut slots = self.live_slots();
+        if !matches!(end, End::ShutDown) {
+            // It is for the store to remove those that it has.
+            slots.retain(|&slot| !self.jobs[slot].is_durable());
+        }
         for &slot in &slots {
             // What became of one of them may have ended another.
             if self.jobs.get(slot).is_some_and(|job| !job.retired) {

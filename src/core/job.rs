@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{
     JobKey, Submission,
     decide::{Due, Schedule},
+    held::Held,
     semaphore::{Permit, Semaphore},
 };
 use crate::{
@@ -56,6 +57,8 @@ pub(super) struct Extras {
     pub(super) history: VecDeque<Run>,
     /// How the job will have ended when its last run ends, if not as completed.
     pub(super) end: Option<End>,
+    /// What it has beyond a job in memory, if it is in a store.
+    pub(super) held: Option<Box<Held>>,
 }
 
 impl<P> Job<P> {
@@ -115,7 +118,9 @@ impl<P> Job<P> {
     /// whether others go on under its permit.
     pub(super) fn keeps_run(&self, more: bool, defaults: &Arc<JobOptions>) -> bool {
         let is_last = self.next.is_none() && !self.follows && self.semaphore.taken() == 1 && !more;
-        self.options(defaults).history > 0 && !(is_last && self.is_queue_empty())
+        // That of a durable job is the ledger.
+        let kept = self.options(defaults).history > 0 && !self.is_durable();
+        kept && !(is_last && self.is_queue_empty())
     }
 
     /// Keeps so many runs at most.

@@ -5,11 +5,14 @@
 //! holds the lock empties. `P` is what the shell keeps with each job (its work and its handles);
 //! the core only ever hands it back.
 
+mod ahead;
 mod decide;
 mod fates;
 mod followers;
+mod held;
 mod job;
 mod limits;
+mod node;
 mod outbox;
 mod runs;
 mod semaphore;
@@ -27,21 +30,26 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+pub(crate) use self::{
+    ahead::{Definition, ended, passed, requested, run_id},
+    decide::{mix, refusal},
+    node::{Answer, Asked, Fits, Lease, NodeOptions, Request},
+    outbox::{Discarded, Ended, Outbox, Output, Start},
+    runs::{Finish, Preceding, RunKey},
+};
 use self::{
     decide::Schedule,
     followers::Followers,
+    held::HeldJobs,
     job::{Extras, Job},
     limits::Limits,
+    node::Node,
     outbox::Log,
     runs::{Going, Phase, Submission},
     table::Table,
 };
-pub(crate) use self::{
-    decide::{mix, refusal},
-    outbox::{Discarded, Ended, Outbox, Output, Start},
-    runs::{Finish, Preceding, RunKey},
-};
 use crate::{
+    clock::Reading,
     error::Error,
     event::{KindSet, What},
     job::{End, JobId, JobOptions, Labels, OnConflict, SkipReason},
@@ -116,6 +124,11 @@ pub(crate) struct Core<P> {
     defaults: Arc<JobOptions>,
     named: HashMap<JobId, u32>,
     followers: Followers,
+    /// What it is to its store, if it has one.
+    node: Option<Box<Node>>,
+    held_jobs: HeldJobs,
+    /// What the clocks said when it was last told something.
+    reading: Reading,
     limits: Limits,
     metrics: Metrics,
     /// Jobs that came due, or whose backlog was interrupted, while the scheduler was paused.
@@ -145,13 +158,21 @@ impl Filter {
 
 impl<P: Payload> Core<P> {
     /// `scheduler` is a number that tells this one's ids from those of others.
-    pub(crate) fn new(scheduler: u32, defaults: Arc<JobOptions>, paused: bool) -> Core<P> {
+    pub(crate) fn new(
+        scheduler: u32,
+        defaults: Arc<JobOptions>,
+        paused: bool,
+        reading: Reading,
+    ) -> Core<P> {
         Core {
             jobs: Table::new(),
             runs: Table::new(),
             defaults,
             named: HashMap::new(),
             followers: Followers::default(),
+            node: None,
+            held_jobs: HeldJobs::default(),
+            reading,
             retiring_all: false,
             limits: Limits::new(),
             metrics: Metrics::default(),
@@ -208,6 +229,10 @@ impl<P: Payload> Core<P> {
 
     /// The wall clock stepped by so much against elapsed time.
     pub(crate) fn clock_stepped(&mut self, by: TimeDelta, now: DateTime<Utc>) {
+        // Durable jobs go by the store's clock, which did not move.
+        self.shift_durable(by);
+        self.node.iter_mut().for_each(|node| node.beat_now());
+        self.out.ask = true;
         for slot in self.live_slots() {
             self.shift_retries(slot, by);
             let job = &mut self.jobs[slot];
@@ -334,8 +359,14 @@ impl<P: Payload> Core<P> {
         &self.metrics
     }
 
+    /// How many jobs there are in memory, those included that are held for a store.
     pub(crate) fn len(&self) -> usize {
         self.jobs.len()
+    }
+
+    /// How many of them are in memory alone.
+    pub(crate) fn volatile(&self) -> usize {
+        self.jobs.len() - self.held_jobs.len()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -349,6 +380,7 @@ impl<P: Payload> Core<P> {
         if !self.paused {
             self.paused = true;
             self.note(now, What::Paused);
+            self.release_durable(now);
         }
         Ok(())
     }
@@ -361,6 +393,7 @@ impl<P: Payload> Core<P> {
         if self.paused {
             self.paused = false;
             self.note(now, What::Resumed);
+            self.look();
             let first_start = self.out.starts.len();
             // Who has waited longest for a limit comes before who has not begun to.
             for limit in self.limits.waited_for() {
@@ -387,6 +420,7 @@ impl<P: Payload> Core<P> {
         if !self.closed {
             self.closed = true;
             self.retire_all(&End::ShutDown, now);
+            self.leave_store();
         }
     }
 

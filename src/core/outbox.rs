@@ -8,6 +8,7 @@ use super::{Finish, NewJob, Preceding, RunKey};
 use crate::{
     event::{Event, EventKind, KindSet, What},
     job::{End, JobId, JobOptions, Outcome, Run},
+    store::Incarnation,
     trigger::Trigger,
 };
 
@@ -16,6 +17,8 @@ pub(crate) struct Outbox<P> {
     /// Jobs whose wake-up may have changed: [`Core::wake_at`] says what it is now.
     pub(crate) dirty: Vec<u32>,
     pub(crate) starts: Vec<Start<P>>,
+    /// Whether the node may have something to ask.
+    pub(crate) ask: bool,
     /// Runs that were asked to stop.
     pub(crate) cancels: Vec<RunKey>,
     pub(crate) events: Vec<Event>,
@@ -23,6 +26,8 @@ pub(crate) struct Outbox<P> {
     /// Jobs that were removed, cancelled or replaced, before their last run has ended.
     pub(crate) retired: Vec<P>,
     pub(crate) ended: Vec<Ended<P>>,
+    /// Durable jobs that are over and that this node does not hold.
+    pub(crate) over: Vec<(Incarnation, End)>,
     /// What holds something of the user's, whose code dropping it may run: the lock must be free.
     pub(crate) discarded: Vec<Discarded<P>>,
 }
@@ -35,6 +40,7 @@ pub(crate) enum Discarded<P> {
     Outcome(#[expect(dead_code, reason = "it is only dropped")] Outcome),
     Output(#[expect(dead_code, reason = "it is only dropped")] Output),
     Preceding(#[expect(dead_code, reason = "it is only dropped")] Arc<Preceding>),
+    Payload(P),
 }
 
 /// What work returned, for those who follow it.
@@ -52,6 +58,8 @@ pub(crate) struct Start<P> {
     pub(crate) preceding: Option<Arc<Preceding>>,
     /// Tells which of two jobs was added first.
     pub(crate) incarnation: u64,
+    /// The number that proves who took its row last; zero if its job is not durable.
+    pub(crate) fence: u64,
     /// None if they are the scheduler's defaults.
     pub(crate) options: Option<Arc<JobOptions>>,
     pub(crate) payload: P,
@@ -69,11 +77,13 @@ impl<P> Outbox<P> {
         Outbox {
             dirty: Vec::new(),
             starts: Vec::new(),
+            ask: false,
             cancels: Vec::new(),
             events: Vec::new(),
             reports: Vec::new(),
             retired: Vec::new(),
             ended: Vec::new(),
+            over: Vec::new(),
             discarded: Vec::new(),
         }
     }

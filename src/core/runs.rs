@@ -51,6 +51,8 @@ pub(crate) struct Finish {
     pub(crate) said: Option<Arc<str>>,
     /// How long until the work is to be called again, if it is.
     pub(crate) retry_in: Option<Duration>,
+    /// Whether it did not start since the node did not believe itself, and is to when it does.
+    pub(crate) put_back: bool,
 }
 
 impl Finish {
@@ -65,6 +67,7 @@ impl Finish {
             output: None,
             said: None,
             retry_in: None,
+            put_back: false,
         }
     }
 }
@@ -80,6 +83,10 @@ pub(super) struct Going {
     pub(super) attempt: u32,
     pub(super) phase: Phase,
     pub(super) cancelled: bool,
+    /// Whether that is since the node did not believe itself.
+    pub(super) distrusted: bool,
+    /// That of its row; zero if it has none.
+    pub(super) fence: u64,
     pub(super) permit: Permit,
     /// What it has of the limits beyond its permit.
     pub(super) taken: Taken,
@@ -115,6 +122,8 @@ pub(super) struct Submission {
     pub(super) due: Due,
     pub(super) coalesced: u64,
     pub(super) on_request: bool,
+    /// Whether it may have begun before, on a node that died: then it is not skipped for others.
+    pub(super) again: bool,
     pub(super) backlog: VecDeque<Due>,
     pub(super) preceding: Option<Arc<Preceding>>,
 }
@@ -122,7 +131,15 @@ pub(super) struct Submission {
 impl Submission {
     pub(super) fn of(due: Due) -> Submission {
         let backlog = VecDeque::new();
-        Submission { id: None, due, coalesced: 0, on_request: false, backlog, preceding: None }
+        Submission {
+            id: None,
+            due,
+            coalesced: 0,
+            on_request: false,
+            again: false,
+            backlog,
+            preceding: None,
+        }
     }
 }
 
@@ -151,6 +168,9 @@ impl<P: Payload> Core<P> {
             && let Some(permit) = job.semaphore.try_acquire(limit)
         {
             return Some(self.begin(slot, permit, submission, now));
+        }
+        if submission.again {
+            return Some(self.queue(slot, submission));
         }
         match overlap {
             Overlap::Skip => {
@@ -187,10 +207,8 @@ impl<P: Payload> Core<P> {
     }
 
     fn queue(&mut self, slot: u32, mut submission: Submission) -> RunId {
-        let id = *submission.id.get_or_insert_with(|| {
-            self.run_ids += 1;
-            RunId(self.run_ids)
-        });
+        let id = submission.id.unwrap_or_else(|| self.run_id(slot, submission.due));
+        submission.id = Some(id);
         self.jobs[slot].extras().queue.push_back(submission);
         if self.paused {
             self.held.insert(slot);
@@ -249,12 +267,10 @@ impl<P: Payload> Core<P> {
         submission: Submission,
         now: DateTime<Utc>,
     ) -> RunId {
-        let Submission { id, due, coalesced, on_request, backlog, preceding } = submission;
-        let id = id.unwrap_or_else(|| {
-            self.run_ids += 1;
-            RunId(self.run_ids)
-        });
+        let Submission { id, due, coalesced, on_request, backlog, preceding, .. } = submission;
+        let id = id.unwrap_or_else(|| self.run_id(slot, due));
         let job = &mut self.jobs[slot];
+        let (attempt, fence) = job.row_of(id, due.fire_time).unwrap_or((1, 0));
         let older = job.runs;
         let run = self.runs.insert_with(|_| Going {
             id,
@@ -262,9 +278,11 @@ impl<P: Payload> Core<P> {
             due,
             coalesced,
             on_request,
-            attempt: 1,
+            attempt,
             phase: Phase::Started,
             cancelled: false,
+            distrusted: false,
+            fence,
             permit,
             taken,
             options: None,
@@ -288,14 +306,22 @@ impl<P: Payload> Core<P> {
         id
     }
 
+    /// The number of a run for this fire time.
+    fn run_id(&mut self, slot: u32, due: Due) -> RunId {
+        self.jobs[slot].durable_run(due).unwrap_or_else(|| {
+            self.run_ids += 1;
+            RunId(self.run_ids)
+        })
+    }
+
     /// Starts a run, or lets it wait until no limit keeps it from that.
     fn try_start(&mut self, run: u32) {
         let going = &mut self.runs[run];
         let job = &self.jobs[going.job];
         // A run keeps its options from its first start on.
-        let options = match going.attempt {
-            1 => &job.options,
-            _ => &going.options,
+        let options = match going.last {
+            None => &job.options,
+            Some(_) => &going.options,
         };
         let taken = match going.taken {
             none if none == Taken::default() => {
@@ -324,6 +350,7 @@ impl<P: Payload> Core<P> {
                     on_request: going.on_request,
                     attempt: going.attempt,
                     incarnation: job.incarnation,
+                    fence: going.fence,
                     preceding: going.preceding.clone(),
                     options,
                     payload: job.payload.clone(),
@@ -385,6 +412,9 @@ impl<P: Payload> Core<P> {
         let slot = going.job;
         let job = &self.jobs[slot];
         let wanted = !going.cancelled && !self.closed && !job.retired && !job.once;
+        if finish.put_back {
+            self.put_back(key);
+        }
         match finish.retry_in.filter(|_| wanted) {
             Some(delay) => self.back_off(key.slot, finish, delay, now),
             None => {
@@ -461,8 +491,9 @@ impl<P: Payload> Core<P> {
             self.limits.wait_no_more(limit, turn);
         }
         // One that was to be tried again and is not ends as it did the last time.
+        let put_back = finish.put_back;
         let finish = match going.last.take() {
-            Some(last) if !finish.outcome.has_run() => {
+            Some(last) if !finish.outcome.has_run() && !put_back => {
                 going.attempt -= 1;
                 self.out.discard(finish);
                 *last
@@ -474,8 +505,12 @@ impl<P: Payload> Core<P> {
             }
             None => finish,
         };
-        self.metrics.count(&finish);
-        self.tell(&going, finish, now);
+        if put_back || !self.conclude_durable(&going, &finish, now) {
+            self.out.discard(finish);
+        } else {
+            self.metrics.count(&finish);
+            self.tell(&going, finish, now);
+        }
         self.out.discarded.extend(going.preceding.take().map(Discarded::Preceding));
         going.options.iter().for_each(|options| self.out.discard_options(options.clone()));
         match going.backlog.pop_front() {

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    clock::Reading,
     event::{Event, EventKind},
     job::{Coalesce, FireTimes, Group, Outcome, Overlap, RunId},
     retry::Retry,
@@ -80,7 +81,8 @@ fn epoch() -> DateTime<Utc> {
 
 impl Shell {
     fn new() -> Shell {
-        let mut core = Core::new(7, Arc::default(), false);
+        let reading = Reading { wall: epoch(), elapsed: TimeDelta::zero(), together: true };
+        let mut core = Core::new(7, Arc::default(), false, reading);
         core.observe(KindSet::ALL);
         core.add_executor(EXECUTOR.into(), Some(1), epoch()).unwrap();
         Shell {

@@ -147,7 +147,8 @@ impl<P: Payload> Core<P> {
     ) -> Option<u32> {
         let end = slot.saturating_add(limit).min(self.jobs.end());
         let jobs = (slot..end).filter_map(|slot| Some((slot, self.jobs.get(slot)?)));
-        let jobs = jobs.filter(|(_, job)| !job.retired && filter.passes(job));
+        let volatile = |job: &Job<P>| !job.retired && !job.is_durable();
+        let jobs = jobs.filter(|(_, job)| volatile(job) && filter.passes(job));
         list.extend(jobs.map(|(slot, job)| self.info_of(job, slot)));
         (end < self.jobs.end()).then_some(end)
     }
@@ -164,6 +165,8 @@ impl<P: Payload> Core<P> {
             running: job.semaphore.taken(),
             max_instances: options.max_instances,
             priority: options.priority,
+            task: None,
+            volatile: self.node.is_some(),
         }
     }
 

@@ -34,6 +34,11 @@ pub(crate) trait Entry: Send + Sync {
         Ok(())
     }
 
+    /// The name and the arguments of the task that it is, if it is one.
+    fn task(&self) -> Option<(&'static str, Result<&str, Error>)> {
+        None
+    }
+
     /// The executor that the work goes to if its job names none.
     fn default_executor(&self) -> &'static str {
         DEFAULT_EXECUTOR

@@ -5,6 +5,7 @@ mod entry;
 mod precise;
 mod run;
 mod shared;
+mod store;
 mod timers;
 mod watch;
 
@@ -19,17 +20,20 @@ use tokio::{runtime::Handle, time::Instant};
 pub(crate) use self::{
     entry::{EndWait, Entry, EntryState},
     run::RunGuard,
-    shared::{Shared, State},
+    shared::{Parts, Shared, State},
+    store::Durable,
 };
 use self::{
     precise::Precise,
+    store::Answering,
     timers::{Timers, Wake},
 };
 use crate::{
     clock::{Moves, Now, tokio_is_paused},
-    core::{Finish, JobKey, Start},
+    core::{Answer, Asked, Finish, JobKey, Start},
     job::Outcome,
     panic::shielded,
+    store::StoreError,
 };
 
 /// How many jobs are fired under one lock, and between two chances for others to run.
@@ -40,6 +44,9 @@ const KEPT: usize = 256;
 
 /// How long after their grace runs are waited for that were cancelled: dropping takes a moment.
 const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// How long the store is given to hear what is left to tell, when all runs have ended.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A wait that is as good as endless, and still can be added to an instant.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -54,6 +61,10 @@ pub(crate) struct Driver {
     /// Slots that may be due, in the order in which they start.
     due: VecDeque<u32>,
     watches: FuturesUnordered<Cancelled>,
+    /// What the node asked its store.
+    answers: FuturesUnordered<Answering>,
+    /// Until when the store is told what is left to tell, once all else is done.
+    farewell: Option<Instant>,
     moves: Moves,
     /// Whether somebody looks at the clock.
     watched: bool,
@@ -72,6 +83,8 @@ impl Driver {
             timers: Timers::new(precise),
             due: VecDeque::new(),
             watches: FuturesUnordered::new(),
+            answers: FuturesUnordered::new(),
+            farewell: None,
             moves,
             watched: false,
             dirty: Vec::new(),
@@ -101,6 +114,7 @@ impl Driver {
                         state.core.cancel(job, now);
                     }
                 }),
+                (asked, answer) = answered(&mut self.answers) => self.answer(asked, answer),
                 () = self.moves.next() => self.shared.with(|state, _| state.core.rearm_all()),
             }
         }
@@ -116,7 +130,9 @@ impl Driver {
         }
         let (mut dirty, mut starts) =
             (std::mem::take(&mut self.dirty), std::mem::take(&mut self.starts));
-        let (wakes, watches, shutdown, done, jobs) = shared.with(|state, _| {
+        let (wakes, watches, shutdown, done, jobs, asked) = shared.with(|state, now| {
+            state.core.out.ask = false;
+            let asked = state.core.ask(now);
             std::mem::swap(&mut dirty, &mut state.core.out.dirty);
             std::mem::swap(&mut starts, &mut state.core.out.starts);
             state.driver_knows = false;
@@ -126,7 +142,10 @@ impl Driver {
             let done =
                 state.core.is_closed() && state.core.going().all(|run| callers.contains(&run));
             let deadline = state.shutdown.as_ref().map(|shutdown| shutdown.deadline);
-            (wakes, std::mem::take(&mut state.watches), deadline, done, state.core.len())
+            let node = state.core.node_wakes_in();
+            let done = (done, state.core.has_left());
+            let jobs = state.core.len();
+            (wakes, std::mem::take(&mut state.watches), deadline, done, jobs, (asked, node))
         });
         dirty.clear();
         dirty.shrink_to(KEPT);
@@ -155,8 +174,43 @@ impl Driver {
         if let Some(deadline) = shutdown {
             self.timers.set_shutdown(deadline);
         }
+        let (asked, node) = asked;
+        for asked in asked {
+            let durable = self.shared.durable.iter();
+            self.answers
+                .extend(durable.map(|durable| durable.carry_out(asked.clone(), &self.runtime)));
+        }
+        let done = self.is_done(done);
+        self.set_node_timer(node);
         self.watch_clock();
         done
+    }
+
+    /// Whether there is nothing left to do: all runs have ended, and the store knows, or does not answer.
+    fn is_done(&mut self, (runs, store): (bool, bool)) -> bool {
+        if !runs || store {
+            return runs;
+        }
+        let until = *self.farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
+        let done = Instant::now() >= until;
+        if done {
+            let untold = self.shared.with(|state, _| state.core.untold());
+            tracing::warn!(target: "punctual", "the store does not answer: it was not told of {untold} runs that have ended");
+        }
+        done
+    }
+
+    fn set_node_timer(&mut self, wait: Option<Duration>) {
+        let asks = wait.and_then(|wait| self.shared.clock.deadline_in(wait));
+        self.timers.set_node([asks, self.farewell].into_iter().flatten().min());
+    }
+
+    /// The store has answered.
+    fn answer(&mut self, asked: Asked, answer: Result<Answer, StoreError>) {
+        let durable = self.shared.durable.as_ref();
+        let entries = durable.map(|durable| durable.entries_for(&answer, &self.shared));
+        let entries = entries.unwrap_or_default();
+        self.shared.with(|state, now| state.core.answer(asked, answer, entries, now));
     }
 
     /// Sets, moves or removes the timer of a slot, unless its job is due now.
@@ -221,6 +275,8 @@ impl Driver {
             match wake {
                 Wake::Job(slot) => due_now.push(slot),
                 Wake::Shutdown => self.end_patience(),
+                // The driver asks before it waits again.
+                Wake::Node => {}
             }
         }
         self.enqueue(due_now);
@@ -287,6 +343,17 @@ async fn step_aside() {
         Poll::Pending
     })
     .await;
+}
+
+/// The next answer of the store; waits until there is one.
+async fn answered(
+    answers: &mut FuturesUnordered<Answering>,
+) -> (Asked, Result<Answer, StoreError>) {
+    match answers.next().await {
+        Some(answer) => answer,
+        // Whoever asks wakes the driver.
+        None => std::future::pending().await,
+    }
 }
 
 /// The jobs that were cancelled by their tokens; waits until one was.

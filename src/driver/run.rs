@@ -14,7 +14,7 @@ use tracing::{Span, field::display};
 
 use super::{Entry, shared::Shared};
 use crate::{
-    core::{Finish, Output, RunKey, Start, mix, refusal},
+    core::{Finish, Lease, Output, RunKey, Start, mix, refusal},
     executor::Supervisor,
     job::{JobOptions, Outcome, SkipReason},
     panic::{message, text},
@@ -39,6 +39,8 @@ pub(crate) struct RunGuard {
     called_at: Option<Instant>,
     outcome: Option<Outcome>,
     output: Option<Output>,
+    /// Whether it is to be tried again when the node is trusted again.
+    put_back: bool,
 }
 
 impl RunGuard {
@@ -50,6 +52,7 @@ impl RunGuard {
             called_at: None,
             outcome: None,
             output: None,
+            put_back: false,
         }
     }
 
@@ -63,6 +66,7 @@ impl RunGuard {
             coalesced: self.start.coalesced,
             on_request: self.start.on_request,
             attempt: self.start.attempt,
+            fence: self.start.fence,
             preceding: self.start.preceding.clone(),
             #[cfg(feature = "process")]
             stop: None,
@@ -80,6 +84,16 @@ impl RunGuard {
 
     fn options(&self) -> &JobOptions {
         self.start.options.as_ref().unwrap_or(&self.shared().defaults)
+    }
+
+    /// The lease that it goes by, if its job is durable.
+    fn lease(&self) -> Option<&Lease> {
+        let durable = self.shared().durable.as_ref().filter(|_| self.start.fence > 0);
+        durable.map(|durable| &*durable.lease)
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.lease().is_none_or(|lease| lease.is_trusted(self.shared().clock.read()))
     }
 
     /// How much later than due it was judged.
@@ -129,6 +143,11 @@ impl Supervisor for RunGuard {
             // It was asked to stop between two attempts.
             self.outcome = Some(Outcome::Skipped(SkipReason::Removed));
         }
+        if self.outcome.is_none() && !self.is_trusted() {
+            // Another node may have its row by now.
+            self.put_back = true;
+            self.outcome = Some(Outcome::Abandoned);
+        }
         if self.outcome.is_some() {
             return false;
         }
@@ -166,7 +185,12 @@ impl Supervisor for RunGuard {
     }
 
     fn cancel_grace(&self) -> Duration {
-        self.options().cancel_grace
+        let grace = self.options().cancel_grace;
+        match self.lease() {
+            // It must have ended when the store takes the node for dead.
+            Some(lease) => grace.min(lease.grace(self.shared().clock.read())),
+            None => grace,
+        }
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -204,6 +228,7 @@ impl Drop for RunGuard {
             retry_in: self.retry_in(&outcome),
             outcome,
             output: self.output.take(),
+            put_back: self.put_back,
         };
         self.shared().finish(self.start.run, finish);
     }

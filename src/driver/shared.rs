@@ -14,7 +14,10 @@ use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
-use super::entry::{Entry, Reported};
+use super::{
+    entry::{Entry, Reported},
+    store::Durable,
+};
 use crate::{
     clock::{Clock, StepWatch},
     core::{Core, Discarded, Ended, Finish, JobKey, RunKey},
@@ -22,9 +25,10 @@ use crate::{
     event::{Event, EventFilter, EventKind, KindSet, What},
     executor::Executor,
     feed::{FeedReceiver, FeedSender, feed},
-    job::{JobOptions, Outcome, Run, SkipReason},
+    job::{End, JobOptions, Outcome, Run, SkipReason},
     panic::{shielded, text},
     scheduler::ShutdownReport,
+    store::Incarnation,
     task::{States, Tasks},
 };
 
@@ -46,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) buffer: usize,
     /// Whether timers are to be more precise than Tokio's.
     pub(super) precise: bool,
+    /// Its store, if it has one.
+    pub(crate) durable: Option<Arc<Durable>>,
     /// The runtime that the scheduler was made in, or why there is none to use.
     runtime: Result<Handle, Error>,
     /// Cancelled when the driver is done.
@@ -113,20 +119,26 @@ struct After {
     runs: Vec<(Arc<dyn Entry>, Run)>,
     retired: Vec<Arc<dyn Entry>>,
     ended: Vec<Ended<Arc<dyn Entry>>>,
+    over: Vec<(Incarnation, End)>,
     discarded: Vec<Discarded<Arc<dyn Entry>>>,
     wake_driver: bool,
 }
 
+/// What a scheduler is made of, besides its core.
+pub(crate) struct Parts {
+    pub(crate) clock: Clock,
+    pub(crate) zone: Tz,
+    pub(crate) defaults: Arc<JobOptions>,
+    pub(crate) buffer: usize,
+    pub(crate) precise: bool,
+    pub(crate) states: States,
+    pub(crate) tasks: Tasks,
+    pub(crate) durable: Option<Arc<Durable>>,
+}
+
 impl Shared {
-    pub(crate) fn new(
-        core: Core<Arc<dyn Entry>>,
-        clock: Clock,
-        zone: Tz,
-        defaults: Arc<JobOptions>,
-        buffer: usize,
-        precise: bool,
-        (states, tasks): (States, Tasks),
-    ) -> Shared {
+    pub(crate) fn new(core: Core<Arc<dyn Entry>>, parts: Parts) -> Shared {
+        let Parts { clock, zone, defaults, buffer, precise, states, tasks, durable } = parts;
         Shared {
             state: Mutex::new(State {
                 core,
@@ -148,6 +160,7 @@ impl Shared {
             defaults,
             buffer,
             precise,
+            durable,
             runtime: runtime(),
             stopped: CancellationToken::new(),
         }
@@ -157,10 +170,19 @@ impl Shared {
     #[cfg(feature = "process")]
     pub(crate) fn detached(states: States, refusal: Error) -> Shared {
         let defaults = Arc::<JobOptions>::default();
-        let core = Core::new(0, defaults.clone(), false);
         let clock = Clock::System(crate::clock::SystemClock::new());
-        let registered = (states, Tasks::default());
-        let mut shared = Shared::new(core, clock, Tz::UTC, defaults, 1, false, registered);
+        let core = Core::new(0, defaults.clone(), false, clock.read());
+        let parts = Parts {
+            clock,
+            zone: Tz::UTC,
+            defaults,
+            buffer: 1,
+            precise: false,
+            states,
+            tasks: Tasks::default(),
+            durable: None,
+        };
+        let mut shared = Shared::new(core, parts);
         shared.runtime = Err(refusal);
         shared.stopped.cancel();
         shared
@@ -186,6 +208,7 @@ impl Shared {
         if let Some(by) = state.steps.step(reading) {
             state.core.clock_stepped(by, reading.wall);
         }
+        state.core.read_clocks(reading);
         let over = self.read_inbox(&mut state, reading.wall) && self.stopped.is_cancelled();
         let result = f(&mut state, reading.wall);
         let after = state.settle();
@@ -362,6 +385,7 @@ impl Shared {
             }
             state.core.note(now, What::ShutDown);
         });
+        self.durable.iter().for_each(|durable| durable.stop());
         // With them go processes and threads that wait for runs.
         let executors = std::mem::take(&mut *self.executors());
         drop(executors);
@@ -455,8 +479,11 @@ impl State {
         out.cancels.shrink_to(super::KEPT);
         after.retired = std::mem::take(&mut out.retired);
         after.ended = std::mem::take(&mut out.ended);
+        after.over = std::mem::take(&mut out.over);
         after.discarded = std::mem::take(&mut out.discarded);
-        let work = !out.dirty.is_empty() || !out.starts.is_empty() || !self.watches.is_empty();
+        let asks = out.ask;
+        let work =
+            asks || !out.dirty.is_empty() || !out.starts.is_empty() || !self.watches.is_empty();
         // A closed scheduler's driver waits for the last run to end.
         let last = self.core.is_closed() && !after.is_empty();
         after.wake_driver = (work && !self.driver_knows) || last;
@@ -496,6 +523,11 @@ impl After {
             shielded(|| drop(trigger));
             shielded(|| payload.state().end(end));
         }
+        if let Some(durable) = &shared.durable {
+            for (incarnation, end) in self.over {
+                shielded(|| durable.end(incarnation, end));
+            }
+        }
         for run in self.runs {
             shielded(|| drop(run));
         }
@@ -513,14 +545,21 @@ const WARNED: KindSet = KindSet::NONE
     .with(EventKind::Retrying)
     .with(EventKind::Missed)
     .with(EventKind::Abandoned)
-    .with(EventKind::TriggerFailed);
+    .with(EventKind::TriggerFailed)
+    .with(EventKind::StoreFailing)
+    .with(EventKind::LeaseLapsed)
+    .with(EventKind::LeaseLost)
+    .with(EventKind::NodesDied)
+    .with(EventKind::JobUnreadable);
 
 const INFORMED: KindSet = KindSet::NONE
     .with(EventKind::Started)
     .with(EventKind::ShutDown)
     .with(EventKind::Paused)
     .with(EventKind::Resumed)
-    .with(EventKind::ClockStepped);
+    .with(EventKind::ClockStepped)
+    .with(EventKind::StoreAdded)
+    .with(EventKind::StoreWorking);
 
 /// The kinds of events that some subscriber of `tracing` may want.
 fn traced() -> KindSet {

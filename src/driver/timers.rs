@@ -21,6 +21,8 @@ pub(super) enum Wake {
     Job(u32),
     /// A shutdown has waited long enough.
     Shutdown,
+    /// The node may have something to ask its store.
+    Node,
 }
 
 pub(super) struct Timers {
@@ -29,6 +31,7 @@ pub(super) struct Timers {
     since: Instant,
     keys: Keys,
     shutdown: Option<Key>,
+    node: Option<Key>,
     /// Takes over for the last moments, if the scheduler is to be more precise than Tokio.
     precise: Option<Precise>,
 }
@@ -40,6 +43,7 @@ impl Timers {
             since: Instant::now(),
             keys: Keys::default(),
             shutdown: None,
+            node: None,
             precise,
         }
     }
@@ -80,6 +84,19 @@ impl Timers {
         }
     }
 
+    /// Sets, moves or removes the timer of the node.
+    pub(super) fn set_node(&mut self, deadline: Option<Instant>) {
+        match (deadline, self.node.take()) {
+            (Some(deadline), Some(key)) => {
+                self.queue.reset_at(&key, deadline);
+                self.node = Some(key);
+            }
+            (Some(deadline), None) => self.node = Some(self.insert(Wake::Node, deadline)),
+            (None, Some(key)) => drop(self.queue.remove(&key)),
+            (None, None) => {}
+        }
+    }
+
     fn insert(&mut self, wake: Wake, deadline: Instant) -> Key {
         if self.queue.is_empty() && self.since.elapsed() > LONGEST_WAIT {
             // A queue that was empty for 795 days panics at the next timer, however near: it counts
@@ -114,6 +131,7 @@ impl Timers {
             match wake {
                 Wake::Job(slot) => drop(self.keys.take(slot)),
                 Wake::Shutdown => self.shutdown = None,
+                Wake::Node => self.node = None,
             }
             expired.push(wake);
         }

@@ -1,12 +1,8 @@
 //! The async executor: a run is a Tokio task.
 
-use std::{
-    any::Any, future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll,
-    time::Duration,
-};
+use std::{any::Any, future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
 
 use futures::FutureExt as _;
-use tokio_util::sync::CancellationToken;
 
 use super::{Returned, Supervisor};
 use crate::{job::Outcome, panic::message};
@@ -50,11 +46,7 @@ where
         Poll::Ready(returned) => returned,
         Poll::Pending => {
             // In a box, so that runs which end at once need no room for it.
-            let mut end = Box::pin(end_of_patience(
-                supervisor.cancelled(),
-                supervisor.cancel_grace(),
-                supervisor.timeout(),
-            ));
+            let mut end = Box::pin(end_of_patience(supervisor));
             tokio::select! {
                 biased;
                 returned = &mut body => returned,
@@ -70,16 +62,12 @@ where
 }
 
 /// Waits until the work is to be dropped: it takes too long, or was asked to stop and does not.
-async fn end_of_patience(
-    cancelled: CancellationToken,
-    grace: Duration,
-    timeout: Option<Duration>,
-) -> Outcome {
+async fn end_of_patience(supervisor: &impl Supervisor) -> Outcome {
     let out_of_grace = async {
-        cancelled.cancelled().await;
-        tokio::time::sleep(grace).await;
+        supervisor.cancelled().cancelled_owned().await;
+        tokio::time::sleep(supervisor.cancel_grace()).await;
     };
-    let Some(timeout) = timeout else {
+    let Some(timeout) = supervisor.timeout() else {
         out_of_grace.await;
         return Outcome::Cancelled;
     };

@@ -9,8 +9,9 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 
-use super::{JobHandle, OnceHandle, Runs};
+use super::{JobHandle, OnceHandle, Runs, durable};
 use crate::{
     core::{Added, NewJob},
     driver::{Entry, Shared},
@@ -25,12 +26,19 @@ use crate::{
 /// its kin.
 ///
 /// Options that are not set are the scheduler's defaults. Adding in memory never waits: it
-/// completes on its first poll, and the job is armed then.
+/// completes on its first poll, and the job is armed then. A [`Task`](crate::Task) goes to the
+/// scheduler's store, if it has one.
+///
+/// # Cancel safety
+///
+/// Dropped before it is ready, a job that goes to a store may have been added or not.
 #[must_use = "a job is added when this is awaited"]
 pub struct Add<V = ()> {
     trigger: Result<Trigger, Error>,
     entry: Arc<dyn Entry>,
     once: bool,
+    in_memory: bool,
+    recover: bool,
     id: Option<JobId>,
     on_conflict: OnConflict,
     paused: bool,
@@ -46,6 +54,8 @@ impl<V> Add<V> {
             trigger,
             entry,
             once: false,
+            in_memory: false,
+            recover: false,
             id: None,
             on_conflict: OnConflict::default(),
             paused: false,
@@ -97,6 +107,25 @@ impl<V> Add<V> {
         self
     }
 
+    /// Keeps the job in memory although its work is a task and the scheduler has a store. It runs on
+    /// this scheduler alone, and is gone with it.
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
+        self
+    }
+
+    /// Sets whether a run whose scheduler died is to be run again, by any that shares the store: then
+    /// each fire time runs at least once, instead of at most once. Default: no.
+    ///
+    /// It may have been done already when its scheduler died: the job's id and
+    /// [`Context::fire_time`](crate::Context::fire_time) tell one fire time from all others.
+    /// [`Context::attempt`](crate::Context::attempt) is more than 1 then. Without a store there is
+    /// nobody to run it again.
+    pub fn recover(mut self, recover: bool) -> Self {
+        self.recover = recover;
+        self
+    }
+
     /// The runs of the job as a stream. Taken here, before the job is armed, it misses none; see
     /// [`JobHandle::runs`].
     pub fn runs(&mut self) -> Runs {
@@ -112,7 +141,8 @@ impl<V> Add<V> {
     /// Checks everything that can be checked without the scheduler's state, and makes of it what the
     /// core takes.
     fn prepare(self, now: DateTime<Utc>) -> Result<(NewJob<Arc<dyn Entry>>, V), Error> {
-        let Add { trigger, entry, once, id, on_conflict, paused, options, labels, value } = self;
+        let Add { trigger, entry, once, id, on_conflict, paused, options, labels, value, .. } =
+            self;
         if let Some(id) = &id {
             id.validate()?;
         }
@@ -146,6 +176,25 @@ impl<V> Add<V> {
             payload: entry,
         };
         Ok((new, value))
+    }
+
+    /// Whether the job goes to the scheduler's store.
+    fn is_durable(&self) -> bool {
+        self.shared().durable.is_some() && !self.in_memory && self.entry.task().is_some()
+    }
+
+    /// The same as [`prepare`](Add::prepare), for a job that goes to the store.
+    fn prepare_durable(self) -> Result<durable::New, Error> {
+        let Add { trigger, entry, id, on_conflict, paused, options, labels, recover, .. } = self;
+        if let Some(id) = &id {
+            id.validate()?;
+        }
+        let shared = &entry.state().shared;
+        let options = own_options(options, shared, &*entry)?;
+        let options = JobOptions::clone(options.as_ref().unwrap_or(&shared.defaults));
+        let (given, labels) = (id, labels.map(|labels| *labels).unwrap_or_default());
+        let trigger = trigger?;
+        Ok(durable::New { given, on_conflict, trigger, options, labels, paused, recover, entry })
     }
 
     fn commit(self) -> Result<(JobHandle, V), Error> {
@@ -220,33 +269,79 @@ pub(super) fn anchor(
     Ok((anchored, Some(first), trigger.is_elapsed_time()))
 }
 
-/// Adds all of them or none.
-pub(super) fn add_all(
+/// Adds a job to the store.
+async fn add_to_store(add: Add) -> Result<JobHandle, Error> {
+    let shared = add.shared().clone();
+    let batch =
+        Batch { in_memory: Vec::new(), durable: vec![add.prepare_durable()?], kinds: vec![true] };
+    let handle = add_all(&shared, batch).await?.pop();
+    handle.ok_or_else(|| Error::shut_down("the scheduler has no store"))
+}
+
+/// Jobs that are added together, each checked as far as it can be alone.
+pub(super) struct Batch {
+    in_memory: Vec<NewJob<Arc<dyn Entry>>>,
+    durable: Vec<durable::New>,
+    /// Which of them are durable, in order.
+    kinds: Vec<bool>,
+}
+
+/// Checks the jobs.
+pub(super) fn prepare_all(
     shared: &Arc<Shared>,
     jobs: impl IntoIterator<Item = Add>,
-) -> Result<Vec<JobHandle>, Error> {
+) -> Result<Batch, Error> {
     let now = shared.clock.now();
-    let mut new = Vec::new();
+    let mut batch = Batch { in_memory: Vec::new(), durable: Vec::new(), kinds: Vec::new() };
     for job in jobs {
         if !Arc::ptr_eq(job.shared(), shared) {
             return Err(Error::invalid_option(
                 "a job made by another scheduler's `add` can't be added to this one",
             ));
         }
-        new.push(job.prepare(now)?.0);
+        batch.kinds.push(job.is_durable());
+        match job.is_durable() {
+            true => batch.durable.push(job.prepare_durable()?),
+            false => batch.in_memory.push(job.prepare(now)?.0),
+        }
     }
     let mut ids = std::collections::HashSet::new();
-    for job in &new {
-        if let Some(id) = &job.id
+    let in_memory = batch.in_memory.iter().map(|job| (&job.id, job.on_conflict, false));
+    let durable = batch.durable.iter().map(|job| (&job.given, job.on_conflict, true));
+    for (id, on_conflict, durable) in in_memory.chain(durable) {
+        if let Some(id) = id
             && !ids.insert(id)
-            && job.on_conflict == OnConflict::Error
+            && (on_conflict == OnConflict::Error || durable)
         {
             return Err(Error::duplicate_id(format!(
                 "the id `{id}` is given to two jobs of the same `add_all`: choose another"
             )));
         }
     }
-    drop(ids);
+    Ok(batch)
+}
+
+/// Adds all of them or none; those that go to the store first.
+pub(super) async fn add_all(shared: &Arc<Shared>, batch: Batch) -> Result<Vec<JobHandle>, Error> {
+    let Batch { in_memory, durable, kinds } = batch;
+    let mut put = Vec::new();
+    if let Some(store) = shared.durable.as_ref().filter(|_| !durable.is_empty()) {
+        shared.try_with(|state, _| state.core.check_all(&in_memory))?;
+        put = durable::add_all(shared, store, durable).await?;
+    }
+    let mut in_memory = add_in_memory(shared, in_memory)?.into_iter();
+    let mut put = put.into_iter().map(|put| JobHandle::durable(shared.clone(), put));
+    let handles = kinds.into_iter().filter_map(|durable| match durable {
+        true => put.next(),
+        false => in_memory.next(),
+    });
+    Ok(handles.collect())
+}
+
+fn add_in_memory(
+    shared: &Arc<Shared>,
+    new: Vec<NewJob<Arc<dyn Entry>>>,
+) -> Result<Vec<JobHandle>, Error> {
     // What is refused is dropped when the lock is free, since it holds the user's closures: so the
     // list lives out here, and nothing that passed the check is refused.
     let mut rest = new.into_iter();
@@ -262,7 +357,7 @@ impl IntoFuture for Add {
     type IntoFuture = AddFuture<()>;
 
     fn into_future(self) -> AddFuture<()> {
-        AddFuture(Some(self))
+        AddFuture::new(self)
     }
 }
 
@@ -271,29 +366,55 @@ impl<T> IntoFuture for Add<Value<T>> {
     type IntoFuture = AddFuture<Value<T>>;
 
     fn into_future(self) -> AddFuture<Value<T>> {
-        AddFuture(Some(self))
+        AddFuture::new(self)
     }
 }
 
 /// The adding of a job, as a future.
 #[must_use = "futures do nothing unless polled"]
-pub struct AddFuture<V>(Option<Add<V>>);
+pub struct AddFuture<V>(Adding<V>);
 
-// Nothing in it is ever pinned.
+enum Adding<V> {
+    /// It is added by the first poll, unless it goes to the store.
+    New(Option<Add<V>>),
+    Stored(BoxFuture<'static, Result<JobHandle, Error>>),
+}
+
+// Nothing in it is ever pinned but in a box.
 impl<V> Unpin for AddFuture<V> {}
 
 impl<V> AddFuture<V> {
-    fn add(&mut self) -> Result<(JobHandle, V), Error> {
-        // Polling a future after it is ready is the caller's bug, as with an async fn's.
-        self.0.take().expect("`Add` polled after it completed").commit()
+    fn new(add: Add<V>) -> AddFuture<V> {
+        AddFuture(Adding::New(Some(add)))
+    }
+
+    fn poll_store(&mut self, cx: &mut Context<'_>) -> Poll<Result<JobHandle, Error>> {
+        match &mut self.0 {
+            Adding::Stored(adding) => adding.as_mut().poll(cx),
+            Adding::New(_) => Poll::Pending,
+        }
+    }
+
+    fn take(&mut self) -> Option<Add<V>> {
+        match &mut self.0 {
+            // Polling a future after it is ready is the caller's bug, as with an async fn's.
+            Adding::New(add) => Some(add.take().expect("`Add` polled after it completed")),
+            Adding::Stored(_) => None,
+        }
     }
 }
 
 impl Future for AddFuture<()> {
     type Output = Result<JobHandle, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(self.add().map(|(handle, ())| handle))
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(add) = self.take() {
+            if !add.is_durable() {
+                return Poll::Ready(add.commit().map(|(handle, ())| handle));
+            }
+            self.0 = Adding::Stored(Box::pin(add_to_store(add)));
+        }
+        self.poll_store(cx)
     }
 }
 
@@ -301,7 +422,11 @@ impl<T> Future for AddFuture<Value<T>> {
     type Output = Result<OnceHandle<T>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(self.add().map(|(handle, value)| OnceHandle::new(handle, value)))
+        // What runs only once is no task, so it is in memory.
+        let added = self.take().map(Add::commit);
+        added.map_or(Poll::Pending, |added| {
+            Poll::Ready(added.map(|(handle, value)| OnceHandle::new(handle, value)))
+        })
     }
 }
 
@@ -316,6 +441,6 @@ impl<V> fmt::Debug for Add<V> {
 
 impl<V> fmt::Debug for AddFuture<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("AddFuture").field(&self.0).finish()
+        f.debug_struct("AddFuture").finish_non_exhaustive()
     }
 }

@@ -3,25 +3,30 @@
 use std::{
     fmt,
     hash::{BuildHasher, Hasher, RandomState},
-    sync::Arc,
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
 use chrono_tz::Tz;
+use futures::{StreamExt as _, stream::BoxStream};
 
-use super::{Scheduler, events};
+use super::{Scheduler, durable, events};
 use crate::{
     clock::{Clock, SystemClock},
-    core::Core,
-    driver::{Driver, Shared},
+    core::{Core, Fits, NodeOptions},
+    driver::{Driver, Durable, Parts, Shared},
     error::Error,
     event::{Event, EventFilter, What},
     executor::{AsyncExecutor, BlockingPool, Executor},
     job::{BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, JobOptions, option_setters},
+    store::{ErasedStore, Keep, Store},
     task::{States, Task, Tasks},
     trigger::IntoTimeZone,
 };
 
 type Callback = Box<dyn FnMut(Event) + Send>;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// Sets up a scheduler. The job options set here are the defaults of its jobs.
 ///
@@ -52,6 +57,12 @@ pub struct SchedulerBuilder {
     executors: Vec<(Arc<str>, Executor)>,
     states: States,
     tasks: Result<Tasks, Error>,
+    store: Option<Arc<dyn ErasedStore>>,
+    lease: Duration,
+    claim_ahead: Duration,
+    poll: Duration,
+    keep: Keep,
+    node_name: Option<Arc<str>>,
     callbacks: Vec<(EventFilter, Callback)>,
 }
 
@@ -67,6 +78,12 @@ impl SchedulerBuilder {
             executors: Vec::new(),
             states: States::default(),
             tasks: Ok(Tasks::default()),
+            store: None,
+            lease: Duration::from_secs(15),
+            claim_ahead: Duration::from_secs(1),
+            poll: Duration::from_secs(5),
+            keep: Keep { rows: 1000, age: Duration::from_secs(30 * 24 * 60 * 60) },
+            node_name: None,
             callbacks: Vec::new(),
         }
     }
@@ -147,6 +164,91 @@ impl SchedulerBuilder {
         self
     }
 
+    /// Keeps jobs that are [tasks](Task) in a store, where they outlive the process and may be shared
+    /// with other schedulers; see [`store`](crate::store). Default: none, and all jobs are in memory.
+    ///
+    /// Closures stay in memory, as do tasks that are added with [`in_memory`](crate::Add::in_memory).
+    ///
+    /// ```
+    /// use punctual::{Context, OnConflict, Scheduler, Task, store::MemoryStore, trigger::every};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Report {
+    ///     team: String,
+    /// }
+    ///
+    /// impl Task for Report {
+    ///     const NAME: &'static str = "report";
+    ///     type Output = ();
+    ///
+    ///     async fn run(self, cx: Context) {
+    ///         println!("{} of {} at {}", cx.job_id(), self.team, cx.fire_time());
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// let scheduler =
+    ///     Scheduler::builder().store(MemoryStore::new()).task::<Report>().start().await?;
+    /// let report = Report { team: "storage".into() };
+    /// scheduler
+    ///     .add(every("monday at 9:00"), report)
+    ///     .id("report-storage")
+    ///     .on_conflict(OnConflict::Reconcile)
+    ///     .await?;
+    /// # scheduler.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Sets for how long the store takes this scheduler for alive after it last said so, which it does
+    /// three times as often. Default: 15 s; 100 ms to an hour.
+    ///
+    /// When a scheduler dies, others take its work over when this has passed. One that can't reach the
+    /// store for four fifths of it starts no durable run any more, and cancels those that others may
+    /// start again: with less, a slow store does that sooner.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets how long before they are due fire times are taken from the store, in batches, so that
+    /// durable jobs start as exactly as those in memory. Default: 1 s, at most a minute.
+    ///
+    /// If the scheduler dies, what it has taken and not started is *abandoned*, unless its job
+    /// [recovers](crate::Add::recover): zero makes that window small, and runs later by the time that
+    /// the store takes to answer.
+    pub fn claim_ahead(mut self, ahead: Duration) -> Self {
+        self.claim_ahead = ahead;
+        self
+    }
+
+    /// Sets how often the store is asked for changes by others that it does not tell of. Default: 5 s,
+    /// less a quarter at random; 10 ms to an hour.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll = interval;
+        self
+    }
+
+    /// Sets how many rows of each job's history the store keeps, and for how long. Older ones are
+    /// deleted in small batches, a few hundred rows a second. Default: 1000, 30 days.
+    ///
+    /// What was closed in the last minute, and what has yet to meet its fate, is kept in any case.
+    pub fn keep_history(mut self, rows: u32, age: Duration) -> Self {
+        self.keep = Keep { rows, age };
+        self
+    }
+
+    /// Names this scheduler in the store, for people. Default: the program's name and its process id.
+    pub fn node_name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.node_name = Some(name.into());
+        self
+    }
+
     /// Calls `callback` with everything that passes the filter, the start included; see
     /// [`Scheduler::on_event`].
     pub fn on_event(
@@ -181,6 +283,21 @@ impl SchedulerBuilder {
             ));
         }
         self.zone = Ok(self.zone?);
+        let ranges = [
+            ("lease", self.lease, Duration::from_millis(100)..=HOUR),
+            ("claim_ahead", self.claim_ahead, Duration::ZERO..=Duration::from_secs(60)),
+            ("poll_interval", self.poll, Duration::from_millis(10)..=HOUR),
+            ("keep_history", self.keep.age, Duration::ZERO..=Duration::from_secs(u32::MAX.into())),
+        ];
+        for (what, value, range) in ranges {
+            if !range.contains(&value) {
+                return Err(Error::invalid_option(format!(
+                    "{what}({value:?}) is out of its range: use {:?} to {:?}",
+                    range.start(),
+                    range.end()
+                )));
+            }
+        }
         let (scheduler, started) = start(self);
         started.map(|()| scheduler)
     }
@@ -199,33 +316,80 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
         executors,
         states,
         tasks,
+        store,
+        lease,
+        claim_ahead,
+        poll,
+        keep,
+        node_name,
         callbacks,
     } = builder;
     // The hasher's keys are random in each process and differ with every call.
     let number = RandomState::new().build_hasher().finish();
     let defaults = Arc::new(defaults);
-    let core = Core::new((number >> 32) as u32, defaults.clone(), paused);
     let zone = zone.unwrap_or(Tz::UTC);
     let clock = clock.unwrap_or_else(|| Clock::System(SystemClock::new()));
-    let shared = Arc::new(Shared::new(
-        core,
-        clock,
-        zone,
-        defaults,
-        buffer,
-        precise,
-        (states, tasks.unwrap_or_default()),
-    ));
+    let mut core = Core::new((number >> 32) as u32, defaults.clone(), paused, clock.read());
+    let tasks = tasks.unwrap_or_default();
+    let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
+        let durable = store.map(|store| {
+            let max_batch = store.capabilities().max_batch.max(1);
+            let name = node_name.unwrap_or_else(default_name);
+            let options = NodeOptions {
+                name,
+                lease,
+                claim_ahead,
+                poll,
+                keep,
+                max_batch,
+                seed: RandomState::new().build_hasher().finish(),
+            };
+            let this = this.clone();
+            let fits: Fits = Arc::new(move |record, definition| match this.upgrade() {
+                Some(shared) => durable::fits(&shared, record, definition),
+                None => Err(Error::shut_down("the scheduler has shut down")),
+            });
+            let names = tasks.names().map(str::to_owned).collect();
+            let lease_held = core.join(options, names, fits);
+            // An operation that hangs must not cost the lease.
+            Arc::new(Durable::new(store, lease_held, lease / 4))
+        });
+        let parts = Parts { clock, zone, defaults, buffer, precise, states, tasks, durable };
+        Shared::new(core, parts)
+    });
     let scheduler = Scheduler::owned(shared.clone());
     let started = shared.runtime().map(|runtime| {
         for (filter, callback) in callbacks {
             events::call(runtime, scheduler.events_matching(filter), callback);
         }
-        shared.with(|state, now| state.core.note(now, What::Started));
+        shared.with(|state, now| {
+            state.core.note(now, What::Started);
+            if shared.durable.is_some() {
+                state.core.note(now, What::StoreAdded);
+            }
+        });
+        if let Some(durable) = &shared.durable {
+            runtime.spawn(notice(durable.store.changes(), Arc::downgrade(&shared)));
+        }
         Driver::spawn(shared.clone(), runtime);
     });
     let started = started.and_then(|()| add_executors(&shared, executors));
     (scheduler, started)
+}
+
+/// Has the scheduler look at its store when that tells of changes.
+async fn notice(mut changes: BoxStream<'static, ()>, scheduler: Weak<Shared>) {
+    let Some(stopped) = scheduler.upgrade().map(|shared| shared.stopped.clone()) else { return };
+    while let Some(Some(())) = stopped.run_until_cancelled(changes.next()).await {
+        let Some(shared) = scheduler.upgrade() else { return };
+        shared.with(|state, _| state.core.look());
+    }
+}
+
+fn default_name() -> Arc<str> {
+    let program = std::env::current_exe().ok();
+    let program = program.as_deref().and_then(|path| path.file_name()).unwrap_or_default();
+    format!("{} {}", program.to_string_lossy(), std::process::id()).into()
 }
 
 /// Adds the executors that were given, and those that are always there.

@@ -8,16 +8,23 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures::{FutureExt as _, Stream, StreamExt as _, future::AbortHandle};
+use futures::{
+    FutureExt as _, Stream, StreamExt as _,
+    future::{AbortHandle, AbortRegistration, Abortable},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::add::{anchor, checked};
+use super::{
+    add::{anchor, checked},
+    durable::{Put, Stored},
+};
 use crate::{
     core::{Added, JobKey},
     driver::{EndWait, Entry, Shared, State},
     error::Error,
     feed::{Fed, FeedReceiver, feed},
     job::{End, JobId, JobInfo, JobOptions, Labels, Run, RunId, SkipReason, option_setters},
+    store::{Incarnation, Row},
     task::Value,
     trigger::IntoTrigger,
 };
@@ -31,13 +38,21 @@ use crate::{
 pub struct Job {
     shared: Arc<Shared>,
     id: JobId,
-    /// The incarnation that is meant; otherwise the one that has the id.
-    key: Option<JobKey>,
+    which: Which,
+}
+
+/// Which incarnation of an id is meant.
+#[derive(Clone, Copy)]
+enum Which {
+    /// The one that has it.
+    Current,
+    Memory(JobKey),
+    Stored(Incarnation),
 }
 
 impl Job {
     pub(super) fn by_id(shared: Arc<Shared>, id: JobId) -> Job {
-        Job { shared, id, key: None }
+        Job { shared, id, which: Which::Current }
     }
 
     /// The job's id.
@@ -52,7 +67,10 @@ impl Job {
     /// Like all of these: that there is no such job, that it is gone, or that the scheduler has
     /// shut down.
     pub async fn get(&self) -> Result<JobInfo, Error> {
-        self.with(|state, key, _| state.core.info(key))
+        match self.stored()? {
+            Some(job) => job.info().await,
+            None => self.with(|state, key, _| state.core.info(key)),
+        }
     }
 
     /// The next fire time; `None` while the job is paused, and after the last.
@@ -71,7 +89,10 @@ impl Job {
     ///
     /// As [`get`](Job::get).
     pub async fn pause(&self) -> Result<(), Error> {
-        self.with(|state, key, now| state.core.pause(key, now))
+        match self.stored()? {
+            Some(job) => job.pause().await,
+            None => self.with(|state, key, now| state.core.pause(key, now)),
+        }
     }
 
     /// Resumes the job, which fires next at its first fire time from now on; what passed meanwhile
@@ -81,7 +102,10 @@ impl Job {
     ///
     /// As [`get`](Job::get).
     pub async fn resume(&self) -> Result<(), Error> {
-        self.with(|state, key, now| state.core.resume(key, now))
+        match self.stored()? {
+            Some(job) => job.resume().await,
+            None => self.with(|state, key, now| state.core.resume(key, now)),
+        }
     }
 
     /// Gives the job another trigger. Going runs are left alone; the next fire time is the first of
@@ -93,6 +117,9 @@ impl Job {
     /// What is wrong with the trigger, and as [`get`](Job::get).
     pub async fn reschedule(&self, trigger: impl IntoTrigger) -> Result<(), Error> {
         let trigger = trigger.into_trigger()?;
+        if let Some(job) = self.stored()? {
+            return job.reschedule(&trigger).await;
+        }
         let (trigger, first, elapsed) = anchor(&trigger, &self.shared, self.shared.clock.now())?;
         self.with(|state, key, now| state.core.reschedule(key, trigger, first, elapsed, now))
     }
@@ -116,6 +143,13 @@ impl Job {
     /// # Ok(()) }
     /// ```
     pub async fn modify(&self, change: impl Fn(JobSettings) -> JobSettings) -> Result<(), Error> {
+        if let Some(job) = self.stored()? {
+            let change = |options, labels| {
+                let JobSettings { options, labels } = change(JobSettings { options, labels });
+                (options, labels)
+            };
+            return job.modify(change).await;
+        }
         loop {
             // The change is the user's code: it is called without the lock, on a copy.
             let (key, settings) =
@@ -145,7 +179,10 @@ impl Job {
     /// That it would be skipped, since runs are going ([`is_overlap`](Error::is_overlap)), and as
     /// [`get`](Job::get).
     pub async fn run_now(&self) -> Result<RunId, Error> {
-        self.with(|state, key, now| state.core.run_now(key, now))
+        match self.stored()? {
+            Some(job) => job.run_now().await,
+            None => self.with(|state, key, now| state.core.run_now(key, now)),
+        }
     }
 
     /// The job's last runs, the latest last: as many as [`history`](crate::Add::history) says. Of an
@@ -155,7 +192,23 @@ impl Job {
     ///
     /// As [`get`](Job::get).
     pub async fn history(&self) -> Result<Vec<Run>, Error> {
-        self.with(|state, key, _| state.core.history(key))
+        match self.stored()? {
+            Some(job) => job.history().await,
+            None => self.with(|state, key, _| state.core.history(key)),
+        }
+    }
+
+    /// The job's latest rows of the store's ledger, the latest first: the fate of each fire time, or
+    /// stretch of them, and those that have not met it. None for a job in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Job::get).
+    pub async fn ledger(&self, limit: usize) -> Result<Vec<Row>, Error> {
+        match self.stored()? {
+            Some(job) => job.ledger(limit).await,
+            None => self.with(|state, key, _| state.core.info(key).map(|_| Vec::new())),
+        }
     }
 
     /// Removes the job: no further run starts, going ones finish.
@@ -164,7 +217,10 @@ impl Job {
     ///
     /// As [`get`](Job::get).
     pub async fn remove(&self) -> Result<(), Error> {
-        self.with(|state, key, now| state.core.remove(key, End::Removed, now))
+        match self.stored()? {
+            Some(job) => job.remove(End::Removed).await,
+            None => self.with(|state, key, now| state.core.remove(key, End::Removed, now)),
+        }
     }
 
     fn with<T>(
@@ -172,12 +228,30 @@ impl Job {
         f: impl FnOnce(&mut State, JobKey, chrono::DateTime<chrono::Utc>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.shared.try_with(|state, now| {
-            let key = match self.key {
-                Some(key) => key,
-                None => state.core.find(&self.id)?.key,
+            let key = match self.which {
+                Which::Memory(key) => key,
+                _ => state.core.find(&self.id)?.key,
             };
             f(state, key, now)
         })
+    }
+
+    /// The job in the store that is meant, if it is there that one must look.
+    fn stored(&self) -> Result<Option<Stored>, Error> {
+        let Some(durable) = &self.shared.durable else { return Ok(None) };
+        let incarnation = match self.which {
+            Which::Memory(_) => return Ok(None),
+            Which::Stored(incarnation) => Some(incarnation),
+            Which::Current => None,
+        };
+        let found = self.shared.try_with(|state, _| {
+            Ok(match state.core.find(&self.id) {
+                Err(error) if error.is_shut_down() => return Err(error),
+                found => incarnation.is_none() && found.is_ok(),
+            })
+        })?;
+        let (shared, durable, id) = (self.shared.clone(), durable.clone(), self.id.clone());
+        Ok((!found).then_some(Stored { shared, durable, id, incarnation }))
     }
 }
 
@@ -227,15 +301,22 @@ impl JobSettings {
 pub struct JobHandle {
     job: Job,
     entry: Arc<dyn Entry>,
-    key: JobKey,
     wait: EndWait,
 }
 
 impl JobHandle {
     pub(super) fn new(shared: Arc<Shared>, added: Added<Arc<dyn Entry>>) -> JobHandle {
         let Added { key, id, payload } = added;
-        let job = Job { shared, id, key: Some(key) };
-        JobHandle { job, entry: payload, key, wait: EndWait::default() }
+        let job = Job { shared, id, which: Which::Memory(key) };
+        JobHandle { job, entry: payload, wait: EndWait::default() }
+    }
+
+    /// The handle of a job in the store.
+    pub(super) fn durable(shared: Arc<Shared>, put: Put) -> JobHandle {
+        let Put { record, entry } = put;
+        let which = Which::Stored(record.incarnation);
+        let job = Job { shared, id: record.id, which };
+        JobHandle { job, entry, wait: EndWait::default() }
     }
 
     /// The token that cancels the job: no further run starts, and going ones see
@@ -249,12 +330,37 @@ impl JobHandle {
         } else if made {
             let (watch, until) = AbortHandle::new_pair();
             self.entry.state().set_watch(watch);
-            self.job.shared.watch(self.key, token.clone(), until);
+            self.watch(token.clone(), until);
         }
         token
     }
 
-    /// Every run of the job from here on, as a stream that ends with the job.
+    /// Has the job end when the token is cancelled.
+    fn watch(&self, token: CancellationToken, until: AbortRegistration) {
+        let Job { shared, id, which } = &self.job;
+        match (*which, &shared.durable) {
+            (Which::Memory(key), _) => shared.watch(key, token, until),
+            (Which::Stored(incarnation), Some(durable)) => {
+                let (shared, durable, id) = (shared.clone(), durable.clone(), id.clone());
+                let Ok(runtime) = shared.runtime().cloned() else { return };
+                let incarnation = Some(incarnation);
+                let stored = Stored { shared, durable, id, incarnation };
+                let stopped = stored.shared.stopped.clone();
+                let cancelling = async move {
+                    let cancel = async {
+                        token.cancelled().await;
+                        stored.cancel().await;
+                    };
+                    stopped.run_until_cancelled(cancel).await;
+                };
+                runtime.spawn(Abortable::new(cancelling, until));
+            }
+            _ => {}
+        }
+    }
+
+    /// Every run of the job from here on, as a stream that ends with the job. Of a job in a store those
+    /// that run on this scheduler.
     ///
     /// To miss none, take it on the builder: [`Add::runs`](super::Add::runs).
     pub fn runs(&self) -> Runs {
@@ -274,12 +380,7 @@ impl Deref for JobHandle {
 
 impl Clone for JobHandle {
     fn clone(&self) -> JobHandle {
-        JobHandle {
-            job: self.job.clone(),
-            entry: self.entry.clone(),
-            key: self.key,
-            wait: EndWait::default(),
-        }
+        JobHandle { job: self.job.clone(), entry: self.entry.clone(), wait: EndWait::default() }
     }
 }
 

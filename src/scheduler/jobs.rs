@@ -1,12 +1,11 @@
 //! Listing jobs.
 
-use std::{
-    fmt,
-    future::{IntoFuture, Ready, ready},
-    sync::Arc,
-};
+use std::{fmt, future::IntoFuture, sync::Arc};
 
-use crate::{core::Filter, driver::Shared, error::Error, job::JobInfo};
+use futures::future::BoxFuture;
+
+use super::durable;
+use crate::{core::Filter, driver::Shared, error::Error, job::JobInfo, store::RecordFilter};
 
 /// How many slots are looked at under one lock.
 const PAGE: u32 = 1024;
@@ -14,12 +13,13 @@ const PAGE: u32 = 1024;
 /// The jobs of a scheduler, in order of their next fire time, those without one last; listed when
 /// awaited.
 ///
-/// The list is read in pages, so that listing a million jobs delays none of them: it is not a
+/// Those in a store that can't be read here are listed by
+/// [`Scheduler::unhandled`](super::Scheduler::unhandled). The list is read in pages, so that listing a million jobs delays none of them: it is not a
 /// snapshot of one instant.
 ///
 /// # Errors
 ///
-/// That the scheduler has no runtime.
+/// That the scheduler has no runtime, or that its store is not available.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -62,13 +62,22 @@ impl Jobs {
         self
     }
 
-    fn list(&self) -> Result<Vec<JobInfo>, Error> {
+    async fn list(self) -> Result<Vec<JobInfo>, Error> {
         let mut list = Vec::new();
         let mut page = Some(0);
         while let Some(slot) = page {
             page = self
                 .shared
                 .try_with(|state, _| Ok(state.core.list(slot, PAGE, &self.filter, &mut list)))?;
+        }
+        if let Some(durable) = &self.shared.durable {
+            let Filter { name, tag, paused } = self.filter;
+            let filter = RecordFilter { name, tag, paused };
+            let records = durable::records(&*durable.store, &filter).await?;
+            // Those that can't be read are listed elsewhere.
+            let read =
+                records.iter().filter_map(|record| durable::info_of(&self.shared, record).ok());
+            list.extend(read);
         }
         list.sort_by(|a, b| {
             let key = |job: &JobInfo| (job.next_fire.is_none(), job.next_fire);
@@ -80,10 +89,10 @@ impl Jobs {
 
 impl IntoFuture for Jobs {
     type Output = Result<Vec<JobInfo>, Error>;
-    type IntoFuture = Ready<Self::Output>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        ready(self.list())
+        Box::pin(self.list())
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod add;
 mod builder;
+mod durable;
 mod events;
 mod handle;
 mod jobs;
 mod shutdown;
 #[cfg(feature = "standalone")]
 mod standalone;
+mod transfer;
 
 use std::{fmt, sync::Arc};
 
@@ -22,6 +24,7 @@ pub use self::{
     handle::{Job, JobHandle, JobSettings, OnceHandle, Runs},
     jobs::Jobs,
     shutdown::{Shutdown, ShutdownReport},
+    transfer::Unhandled,
 };
 use crate::{
     driver::Shared,
@@ -161,7 +164,8 @@ impl Scheduler {
         Add::new(trigger.into_trigger(), entry, value).once()
     }
 
-    /// Adds many jobs as one command: all of them, or none and an error.
+    /// Adds many jobs as one command: all of them, or none and an error. Those that go to a store are
+    /// added in batches as large as it takes, and all or none of each.
     ///
     /// The jobs are what [`add`](Scheduler::add) of this scheduler returns, not awaited. They go in
     /// under one lock, about 0.1 µs a job.
@@ -187,7 +191,8 @@ impl Scheduler {
         &self,
         jobs: impl IntoIterator<Item = Add>,
     ) -> Result<Vec<JobHandle>, Error> {
-        add::add_all(&self.shared, jobs)
+        let batch = add::prepare_all(&self.shared, jobs)?;
+        add::add_all(&self.shared, batch).await
     }
 
     /// The job that has this id whenever it is asked something.
@@ -200,12 +205,12 @@ impl Scheduler {
         Jobs::new(self.shared.clone())
     }
 
-    /// How many jobs there are.
+    /// How many jobs there are in memory, those in a store not counted.
     pub fn len(&self) -> usize {
-        self.shared.with(|state, _| state.core.len())
+        self.shared.with(|state, _| state.core.volatile())
     }
 
-    /// Whether there are no jobs.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -250,13 +255,20 @@ impl Scheduler {
         self.shared.with(|state, _| state.core.metrics().clone())
     }
 
-    /// Removes all jobs; going runs finish. Returns how many there were.
+    /// Removes all jobs, those in the store included, whoever added them; going runs finish. Returns
+    /// how many there were.
     ///
     /// # Errors
     ///
-    /// That the scheduler has shut down or has no runtime.
+    /// That the scheduler has shut down or has no runtime; that the store is not available: then those
+    /// in memory are removed nevertheless.
     pub async fn remove_all(&self) -> Result<usize, Error> {
-        self.shared.try_with(|state, now| state.core.remove_all(now))
+        let mut count = self.shared.try_with(|state, now| state.core.remove_all(now))?;
+        if let Some(durable) = &self.shared.durable {
+            let stored = durable::clear(&self.shared, durable).await?;
+            count = count.saturating_add(usize::try_from(stored).unwrap_or(usize::MAX));
+        }
+        Ok(count)
     }
 
     /// Pauses the scheduler: nothing fires until it is resumed. Going runs finish, and `run_now`

@@ -7,11 +7,10 @@ use super::*;
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
-/// A [`Store`] behind a pointer: the same operations, boxed.
+/// A [`Store`] behind a pointer: those of its operations that a scheduler uses, boxed.
 pub(crate) trait ErasedStore: Send + Sync {
     fn capabilities(&self) -> Capabilities;
     fn changes(&self) -> BoxStream<'static, ()>;
-    fn now(&self) -> Answer<'_, DateTime<Utc>>;
     fn write(&self, writes: Vec<Write>) -> Answer<'_, Written>;
     fn get(&self, id: JobId) -> Answer<'_, Option<Record>>;
     fn list(
@@ -30,7 +29,6 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Vec<Taken>>;
     fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>>;
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>>;
-    fn rows(&self, after: Option<RowKey>, limit: usize) -> Answer<'_, Vec<Row>>;
     fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned>;
 }
 
@@ -41,10 +39,6 @@ impl<S: Store> ErasedStore for S {
 
     fn changes(&self) -> BoxStream<'static, ()> {
         Store::changes(self)
-    }
-
-    fn now(&self) -> Answer<'_, DateTime<Utc>> {
-        Box::pin(Store::now(self))
     }
 
     fn write(&self, writes: Vec<Write>) -> Answer<'_, Written> {
@@ -102,10 +96,6 @@ impl<S: Store> ErasedStore for S {
 
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>> {
         Box::pin(Store::history(self, incarnation, limit))
-    }
-
-    fn rows(&self, after: Option<RowKey>, limit: usize) -> Answer<'_, Vec<Row>> {
-        Box::pin(Store::rows(self, after, limit))
     }
 
     fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned> {

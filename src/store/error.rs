@@ -43,6 +43,10 @@ impl StoreError {
         StoreError { kind: Kind::LeaseLost, source: source.into() }
     }
 
+    pub(crate) fn into_source(self) -> Arc<dyn std::error::Error + Send + Sync> {
+        self.source
+    }
+
     /// It may get better by itself.
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable

@@ -186,7 +186,8 @@ pub trait Store: Send + Sync + 'static {
 
     // Nodes.
 
-    /// Says that a node is alive for another `ttl`, by the store's clock, and what that is. `first`
+    /// Says that a node is alive for another `ttl` from now on, by the store's clock, and answers what
+    /// that clock says now, as [`now`](Store::now) does: nodes measure by it how far theirs is off. `first`
     /// says that this is the node's first: then its row is made if there is none. Otherwise a node
     /// without a row is told [`StoreError::lease_lost`]; one whose lease has run out but who still has
     /// its row lives on.

@@ -45,6 +45,7 @@ pub struct Context {
     pub(crate) coalesced: u64,
     pub(crate) on_request: bool,
     pub(crate) attempt: u32,
+    pub(crate) fence: u64,
     pub(crate) preceding: Option<Arc<core::Preceding>>,
     /// Asks the run to stop, where there is no scheduler to ask: in a process of its own.
     #[cfg(feature = "process")]
@@ -85,6 +86,13 @@ impl Context {
     /// How often the work has been called for this run, this time included: from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// The number that proves who took this run's fire time last, if the job is durable: it grows
+    /// each time the job is taken. Give it to what the run writes to, and let that refuse lower ones:
+    /// a node that was taken for dead, and is not, can then do no harm.
+    pub fn fence(&self) -> Option<u64> {
+        (self.fence > 0).then_some(self.fence)
     }
 
     /// The run that this one follows, if its job has [such a trigger](crate::trigger::after_success).

@@ -104,12 +104,8 @@ impl Work<NamedTask> for NamedTask {
     fn into_entry(self, scheduler: Home) -> NewEntry {
         let NamedTask { name, args } = self;
         let args = args.map_err(|error| unwritable(&name, &error));
-        let made = args.and_then(|args| {
-            let make = scheduler.0.tasks.get(&name)?.make;
-            Ok((make, args))
-        });
-        NewEntry(match made {
-            Ok((make, args)) => make(scheduler.0, args),
+        NewEntry(match args {
+            Ok(args) => scheduler.0.tasks.make(&scheduler.0, &name, args),
             Err(error) => Arc::new(Named::<Never>::new(scheduler.0, Err(error))),
         })
     }
@@ -156,6 +152,19 @@ impl Tasks {
                 T::NAME
             ))),
             _ => Ok(()),
+        }
+    }
+
+    /// The names of all.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.0.keys().copied()
+    }
+
+    /// Makes an entry for a task of this name; what is wrong, its runs say.
+    pub(crate) fn make(&self, shared: &Arc<Shared>, name: &str, args: String) -> Arc<dyn Entry> {
+        match self.get(name) {
+            Ok(registered) => (registered.make)(shared.clone(), args),
+            Err(error) => Arc::new(Named::<Never>::new(shared.clone(), Err(error))),
         }
     }
 
@@ -226,6 +235,10 @@ impl<T: Task> Entry for Named<T> {
 
     fn check_alone(&self) -> Result<(), Error> {
         self.args().map(drop)
+    }
+
+    fn task(&self) -> Option<(&'static str, Result<&str, Error>)> {
+        Some((T::NAME, self.args()))
     }
 
     #[cfg_attr(not(feature = "process"), expect(unused_variables, reason = "there is one kind"))]

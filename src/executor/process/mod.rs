@@ -122,6 +122,7 @@ impl Processes {
             coalesced: cx.coalesced,
             on_request: cx.on_request,
             attempt: cx.attempt,
+            fence: cx.fence,
         }))?;
         let mut child = match self.take() {
             Some(child) => child,

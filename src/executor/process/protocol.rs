@@ -53,6 +53,7 @@ pub(super) struct Request {
     pub(super) coalesced: u64,
     pub(super) on_request: bool,
     pub(super) attempt: u32,
+    pub(super) fence: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

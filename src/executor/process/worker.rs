@@ -173,6 +173,7 @@ fn spawn(
         coalesced: request.coalesced,
         on_request: request.on_request,
         attempt: request.attempt,
+        fence: request.fence,
         preceding: None,
         stop: Some(stop),
     };

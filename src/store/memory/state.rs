@@ -342,7 +342,7 @@ impl State {
             }
             None => return Err(StoreError::lease_lost()),
         }
-        Ok(until)
+        Ok(now)
     }
 
     /// Lets a node go, with all that it has taken.

@@ -1,0 +1,220 @@
+//! Which fire times of a durable job a node takes ahead, and what becomes of those that have passed:
+//! a pure function of its record, the rows of it that wait, and the time.
+
+use chrono::{DateTime, Utc};
+
+use super::decide::{Due, Schedule};
+use crate::{
+    error::Error,
+    job::{FireTimes, JobOptions, RunId, SkipReason},
+    store::{Decision, Fate, NodeId, Record, Row, RowKey, RowKind, RowState},
+    trigger::{Kind, Trigger},
+};
+
+/// How many rows of one job are taken at once: as many as come due in a second at most.
+const MAX_ROWS: usize = 1000;
+
+/// What of a record has to be understood to decide on its fire times.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    pub(crate) trigger: Trigger,
+    pub(crate) options: JobOptions,
+}
+
+impl Definition {
+    pub(crate) fn read(record: &Record) -> Result<Definition, Error> {
+        let unreadable = |what: &str, text: &str, error: &dyn std::fmt::Display| {
+            Error::unreadable(format!(
+                "the {what} of job `{}`, `{text}`, can't be read: {error}; the record is kept",
+                record.id
+            ))
+        };
+        let trigger: Trigger = serde_json::from_str(&record.trigger)
+            .map_err(|error| unreadable("trigger", &record.trigger, &error))?;
+        let options: JobOptions = serde_json::from_str(&record.options)
+            .map_err(|error| unreadable("options", &record.options, &error))?;
+        options.validate().map_err(|error| unreadable("options", &record.options, &error))?;
+        Ok(Definition { trigger, options })
+    }
+
+    fn schedule(&self, record: &Record) -> Schedule<'_> {
+        let seed = match self.options.jitter.is_zero() {
+            true => 0,
+            false => record.id.stable_hash(),
+        };
+        Schedule { trigger: &self.trigger, options: &self.options, seed, once: false }
+    }
+
+    /// When a fire time is due by the store's clock.
+    pub(super) fn due(&self, record: &Record, fire_time: DateTime<Utc>) -> DateTime<Utc> {
+        self.schedule(record).due(fire_time).at
+    }
+}
+
+/// The number of a run: that of its row, the same on whichever node it runs.
+pub(crate) fn run_id(key: RowKey) -> RunId {
+    let row = super::mix(key.number as u64 ^ ((key.kind as u64) << 62));
+    // Numbers that a scheduler counts have the highest bit clear.
+    RunId(super::mix(key.incarnation.0 ^ row) | 1 << 63)
+}
+
+/// The row of a run that is asked for.
+pub(crate) fn requested(record: &Record, number: u64, now: DateTime<Utc>) -> Row {
+    let key = RowKey {
+        incarnation: record.incarnation,
+        kind: RowKind::Requested,
+        number: number.cast_signed(),
+    };
+    Row { key, state: RowState::Waiting, ..row(record, FireTimes::one(now), RowState::Waiting) }
+}
+
+/// The row that says how an incarnation ended.
+pub(crate) fn ended(record: &Record, fate: Fate, now: DateTime<Utc>) -> Row {
+    let key = RowKey { incarnation: record.incarnation, kind: RowKind::Ended, number: 0 };
+    let closed = row(record, FireTimes::one(now), RowState::Closed(fate));
+    Row { key, ended_at: Some(now), ..closed }
+}
+
+/// The row of what passes without a run when the record's trigger or the record itself goes: fire
+/// times up to `now` that nobody has taken.
+pub(crate) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) -> Option<Row> {
+    let definition = Definition::read(record).ok()?;
+    let stretch = definition.schedule(record).passed(record.next_fire?, now)?;
+    Some(closed(record, stretch, Fate::Skipped(reason), now))
+}
+
+fn row(record: &Record, stretch: FireTimes, state: RowState) -> Row {
+    let FireTimes { first, last, count } = stretch;
+    Row {
+        key: scheduled(record, first),
+        job: record.id.clone(),
+        fire_time: first,
+        last,
+        count,
+        coalesced: 0,
+        state,
+        fence: 0,
+        attempt: 1,
+        recover: record.recover,
+        started_at: None,
+        ended_at: None,
+        message: None,
+    }
+}
+
+fn closed(record: &Record, stretch: FireTimes, fate: Fate, now: DateTime<Utc>) -> Row {
+    Row { ended_at: Some(now), ..row(record, stretch, RowState::Closed(fate)) }
+}
+
+fn scheduled(record: &Record, fire_time: DateTime<Utc>) -> RowKey {
+    RowKey {
+        incarnation: record.incarnation,
+        kind: RowKind::Scheduled,
+        number: fire_time.timestamp_millis(),
+    }
+}
+
+/// Decides, at `now` by the store's clock, on everything of a job up to `horizon`.
+///
+/// What is due by now is coalesced as in memory, and runs for nothing as far as that says so. What is
+/// not yet due is taken fire time by fire time: it is judged when it is.
+///
+/// # Errors
+///
+/// What the trigger can't say. Then the job is left alone, and kept.
+pub(crate) fn decide(
+    record: &Record,
+    waiting: &[Row],
+    definition: &Definition,
+    node: NodeId,
+    now: DateTime<Utc>,
+    horizon: DateTime<Utc>,
+) -> Result<Decision, Error> {
+    let Definition { trigger, .. } = definition;
+    let schedule = definition.schedule(record);
+    let is_date = matches!(trigger.kind(), Kind::Date(_));
+    let resumed = record.resumed_at.filter(|_| !is_date);
+    let taken = |row: Row| Row { state: RowState::Taken(node), ..row };
+
+    let mut rows = Vec::new();
+    for row in waiting {
+        let reason = match () {
+            // What was asked for is exempt, and what has begun goes on.
+            _ if row.key.kind != RowKind::Scheduled || row.attempt > 1 => None,
+            _ if resumed.is_some_and(|resumed| row.fire_time <= resumed) => {
+                Some(SkipReason::Paused)
+            }
+            _ if trigger.last_at_or_before(row.fire_time)? != Some(row.fire_time) => {
+                Some(SkipReason::Superseded)
+            }
+            _ => None,
+        };
+        rows.push(match reason {
+            None => taken(row.clone()),
+            Some(reason) => Row {
+                state: RowState::Closed(Fate::Skipped(reason)),
+                ended_at: Some(now),
+                ..row.clone()
+            },
+        });
+    }
+
+    let mut next = record.next_fire;
+    let due = |next: Option<DateTime<Utc>>| next.filter(|&next| !record.paused && next <= horizon);
+    // A job that was given another trigger may have waiting rows of the old one that the new one
+    // names, too: they are passed one by one.
+    let again = waiting.iter().filter(|row| row.key.kind == RowKind::Scheduled);
+    let last_again = again.clone().map(|row| row.fire_time).max();
+    while let Some(fire_time) = due(next)
+        && last_again.is_some_and(|last| fire_time <= last)
+        && rows.len() < MAX_ROWS
+    {
+        if !again.clone().any(|row| row.fire_time == fire_time) {
+            rows.push(taken(row(record, FireTimes::one(fire_time), RowState::Waiting)));
+        }
+        next = trigger.next_after(fire_time)?;
+    }
+    if last_again.is_some_and(|last| due(next).is_some_and(|next| next <= last)) {
+        return Ok(Decision::Take { rows, next_fire: next });
+    }
+
+    // What passed while the job was paused.
+    if let Some(first) = due(next)
+        && let Some(resumed) = resumed
+        && let Some(stretch) = schedule.passed(first, resumed)
+    {
+        rows.push(closed(record, stretch, Fate::Skipped(SkipReason::Paused), now));
+        next = trigger.next_after(stretch.last)?;
+    }
+
+    // What is due by now.
+    if let Some(first) = due(next).map(|next| schedule.due(next))
+        && first.at <= now
+    {
+        let (plan, after) = schedule.plan(first, now);
+        next = after?;
+        if let Some(stretch) = plan.missed {
+            rows.push(closed(record, stretch, Fate::Missed, now));
+        }
+        if let Some((stretch, into)) = plan.coalesced {
+            rows.push(closed(record, stretch, Fate::Coalesced(into), now));
+        }
+        let coalesced = plan.coalesced.map_or(0, |(stretch, _)| stretch.count);
+        let (run, backlog) = plan.run.unzip();
+        let runs = run.into_iter().chain(backlog.into_iter().flatten());
+        for (index, Due { fire_time, .. }) in runs.enumerate() {
+            let open = row(record, FireTimes::one(fire_time), RowState::Waiting);
+            let coalesced = if index == 0 { coalesced } else { 0 };
+            rows.push(taken(Row { coalesced, ..open }));
+        }
+    }
+
+    // What is not.
+    while let Some(fire_time) = due(next)
+        && rows.len() < MAX_ROWS
+    {
+        rows.push(taken(row(record, FireTimes::one(fire_time), RowState::Waiting)));
+        next = trigger.next_after(fire_time)?;
+    }
+    Ok(Decision::Take { rows, next_fire: next })
+}

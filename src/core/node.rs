@@ -1,0 +1,860 @@
+//! A node of a store: when it says that it lives, what it takes and gives back, and how long it
+//! believes its own word. It asks and is answered; it neither waits nor reads a clock.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{ahead, ahead::Definition, mix};
+use crate::{
+    clock::Reading,
+    error::Error,
+    job::JobId,
+    store::{
+        Beat, Changed, Decide, Decision, Finished, Finishes, Incarnation, Keep, NextDue, NodeId,
+        Pruned, Reaped, Record, RowKey, StoreError, Take, Taken, Takings,
+    },
+};
+
+/// How a scheduler uses its store.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeOptions {
+    /// For people.
+    pub(crate) name: Arc<str>,
+    /// How long a sign of life counts.
+    pub(crate) lease: Duration,
+    /// How far ahead fire times are taken.
+    pub(crate) claim_ahead: Duration,
+    /// How often the store is asked for changes that it did not tell of.
+    pub(crate) poll: Duration,
+    pub(crate) keep: Keep,
+    /// How many jobs or rows one operation of the store may be asked for.
+    pub(crate) max_batch: usize,
+    /// Tells this node's numbers from those of others.
+    pub(crate) seed: u64,
+}
+
+/// Says whether a job of this record can run here.
+pub(crate) type Fits = Arc<dyn Fn(&Record, &Definition) -> Result<(), Error> + Send + Sync>;
+
+/// What a node asks its store.
+#[derive(Clone)]
+pub(crate) enum Request {
+    Beat(Beat),
+    Reap,
+    TakenBy(NodeId, usize),
+    Take(Take),
+    NextDue(NextDue),
+    Changed(Vec<(JobId, Incarnation, u64)>),
+    Prune(Keep, Option<RowKey>, usize),
+    Finish(Vec<Finished>),
+    Release(NodeId, Vec<(RowKey, u64)>),
+}
+
+/// What the store answers.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Beat(DateTime<Utc>),
+    Reaped(Reaped),
+    TakenBy(Vec<Taken>),
+    Takings(Takings),
+    NextDue(Option<DateTime<Utc>>),
+    Changed(Vec<Changed>),
+    Pruned(Pruned),
+    Finished(Finishes),
+    Released,
+}
+
+/// A request, and which it is.
+pub(crate) type Asked = (Lane, Request);
+
+/// Requests of one lane go one after the other; the lanes do not wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Life, and those who lost it.
+    Life,
+    /// What to do.
+    Take,
+    /// What was done.
+    Close,
+}
+
+/// What of an answer concerns the jobs.
+pub(crate) enum News {
+    /// Rows were taken by this node.
+    Taken(Vec<Taken>),
+    /// Rows that this node has, as far as the store knows.
+    Mine(Vec<Taken>),
+    Changed(Vec<Changed>),
+    /// The store knows what became of these rows, and that these jobs are over with them.
+    Settled {
+        rows: Vec<RowKey>,
+        over: Vec<Incarnation>,
+    },
+    Reaped(Reaped),
+    /// The store did not answer as it should, after it did.
+    Failing(StoreError),
+    /// It does again.
+    Working,
+    /// Its clock was found to be this much further than thought.
+    ClockMoved(TimeDelta),
+    /// The node believes itself again.
+    Trusted,
+    /// The store takes the node for dead.
+    Lost,
+    /// Records that can't be read, or run, here.
+    Unreadable(Vec<(JobId, Error)>),
+}
+
+/// How long the node's own word counts; for whoever is about to start a run.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// In milliseconds since 1970, and of elapsed time.
+    wall: AtomicI64,
+    elapsed: AtomicI64,
+    /// How much sooner than the store the node takes itself for dead.
+    margin: TimeDelta,
+}
+
+impl Lease {
+    fn new(margin: TimeDelta) -> Lease {
+        let never = || AtomicI64::new(i64::MIN);
+        Lease { wall: never(), elapsed: never(), margin }
+    }
+
+    fn set(&self, wall: i64, elapsed: i64) {
+        self.wall.store(wall, Ordering::SeqCst);
+        self.elapsed.store(elapsed, Ordering::SeqCst);
+    }
+
+    /// How much longer: the clock that gets there first counts.
+    pub(crate) fn left(&self, now: Reading) -> TimeDelta {
+        let wall = self.wall.load(Ordering::SeqCst).saturating_sub(now.wall.timestamp_millis());
+        let elapsed =
+            self.elapsed.load(Ordering::SeqCst).saturating_sub(now.elapsed.num_milliseconds());
+        TimeDelta::try_milliseconds(wall.min(elapsed).clamp(-MAX_MS, MAX_MS)).unwrap_or_default()
+    }
+
+    pub(crate) fn is_trusted(&self, now: Reading) -> bool {
+        self.left(now) > TimeDelta::zero()
+    }
+
+    /// How long a run that is asked to stop may go on: until a moment before the lease runs out.
+    pub(crate) fn grace(&self, now: Reading) -> Duration {
+        let left = self.left(now) + self.margin * 3 / 4;
+        left.to_std().unwrap_or_default()
+    }
+}
+
+const MAX_MS: i64 = 1 << 40;
+
+pub(super) struct Node {
+    options: NodeOptions,
+    pub(super) tasks: Arc<HashSet<String>>,
+    except: Arc<HashSet<Incarnation>>,
+    fits: Fits,
+    /// This life of it.
+    id: NodeId,
+    /// Whether the store knows of this life.
+    joined: bool,
+    numbers: u64,
+    lease: Arc<Lease>,
+    /// Whether the jobs were told that it is trusted.
+    trusted: bool,
+    clock: Option<StoreClock>,
+    life: Traffic,
+    take: Traffic,
+    close: Traffic,
+    /// Whether the store answers as it should.
+    failing: bool,
+    next_beat: TimeDelta,
+    reap: bool,
+    ask_mine: bool,
+    takes: u64,
+    /// A take whose answer did not come, to be asked again.
+    taking: Option<Take>,
+    /// When to take, as far as the store has said.
+    told: TimeDelta,
+    /// The same, as far as the node knows better.
+    expected: TimeDelta,
+    /// How often a take found nothing although something was due.
+    in_vain: u32,
+    limit: usize,
+    ask_due: bool,
+    ask_changed: bool,
+    next_poll: TimeDelta,
+    next_prune: TimeDelta,
+    prune_from: Option<RowKey>,
+    outcomes: VecDeque<Finished>,
+    releases: Vec<(RowKey, u64)>,
+    /// When outcomes are sent, if there are any.
+    flush_at: Option<TimeDelta>,
+    /// Rows that were closed or released while the store was asked which there are.
+    settled: HashSet<(RowKey, u64)>,
+    unreadable: Arc<std::sync::Mutex<Vec<(Incarnation, JobId, Error)>>>,
+    pub(super) paused: bool,
+    leaving: bool,
+    left: bool,
+}
+
+/// What is under way on a lane.
+#[derive(Default)]
+struct Traffic {
+    /// When the request was sent that is not answered.
+    sent: Option<Reading>,
+    failures: u32,
+    not_before: TimeDelta,
+}
+
+impl Traffic {
+    fn is_free(&self, now: Reading) -> bool {
+        self.sent.is_none() && now.elapsed >= self.not_before
+    }
+}
+
+/// The store's clock as this node knows it: elapsed time, moved.
+#[derive(Clone, Copy, Debug)]
+struct StoreClock {
+    /// What it said when elapsed time was zero.
+    zero: DateTime<Utc>,
+    /// How far off that may be, when it was measured.
+    uncertainty: TimeDelta,
+    measured_at: TimeDelta,
+}
+
+impl StoreClock {
+    /// How fast two clocks may part, one second in so many.
+    const DRIFT: i32 = 5000;
+
+    fn measure(said: DateTime<Utc>, sent: Reading, now: Reading) -> StoreClock {
+        let uncertainty = (now.elapsed - sent.elapsed) / 2;
+        let zero = said.checked_sub_signed(sent.elapsed + uncertainty).unwrap_or(said);
+        StoreClock { zero, uncertainty, measured_at: now.elapsed }
+    }
+
+    fn now(&self, now: Reading) -> DateTime<Utc> {
+        self.zero.checked_add_signed(now.elapsed).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
+    /// Takes another measurement into account, if it is more precise or contradicts this one.
+    fn refine(&mut self, new: StoreClock) -> TimeDelta {
+        let age = (new.measured_at - self.measured_at) / StoreClock::DRIFT;
+        let uncertainty = self.uncertainty + age.max(TimeDelta::zero());
+        let moved = new.zero - self.zero;
+        if new.uncertainty > uncertainty && moved.abs() <= uncertainty + new.uncertainty {
+            return TimeDelta::zero();
+        }
+        let moved = TimeDelta::milliseconds(moved.num_milliseconds());
+        *self = StoreClock { zero: self.zero + moved, ..new };
+        moved
+    }
+}
+
+/// How long outcomes are gathered before they are sent.
+const LINGER: TimeDelta = TimeDelta::milliseconds(10);
+
+/// How often a batch of the ledger is looked at for what need not be kept.
+const PRUNE_EVERY: TimeDelta = TimeDelta::seconds(2);
+
+/// How many rows it is.
+const PRUNED: usize = 500;
+
+/// How many rows a node has at most, taken and not closed.
+const MAX_OPEN: usize = 20_000;
+
+/// How many records that it can't read a node remembers.
+const MAX_UNREADABLE: usize = 10_000;
+
+impl NodeOptions {
+    /// How much sooner than the store a node takes itself for dead.
+    fn margin(&self) -> TimeDelta {
+        delta(self.lease / 5)
+    }
+
+    fn beat_every(&self) -> TimeDelta {
+        delta(self.lease / 3)
+    }
+}
+
+impl Node {
+    pub(super) fn new(options: NodeOptions, tasks: HashSet<String>, fits: Fits) -> Node {
+        let lease = Arc::new(Lease::new(options.margin()));
+        let mut node = Node {
+            id: NodeId(0),
+            numbers: options.seed,
+            limit: options.max_batch.min(100),
+            options,
+            tasks: Arc::new(tasks),
+            except: Arc::default(),
+            fits,
+            joined: false,
+            lease,
+            trusted: false,
+            clock: None,
+            life: Traffic::default(),
+            take: Traffic::default(),
+            close: Traffic::default(),
+            failing: false,
+            next_beat: TimeDelta::MIN,
+            reap: false,
+            ask_mine: false,
+            takes: 0,
+            taking: None,
+            told: TimeDelta::MAX,
+            expected: TimeDelta::MIN,
+            in_vain: 0,
+            ask_due: false,
+            ask_changed: false,
+            next_poll: TimeDelta::MIN,
+            next_prune: TimeDelta::MIN,
+            prune_from: None,
+            outcomes: VecDeque::new(),
+            releases: Vec::new(),
+            flush_at: None,
+            settled: HashSet::new(),
+            unreadable: Arc::default(),
+            paused: false,
+            leaving: false,
+            left: false,
+        };
+        node.id = NodeId(node.number());
+        node
+    }
+
+    pub(super) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// A number of 63 bits that nobody else has.
+    pub(super) fn number(&mut self) -> u64 {
+        self.numbers = self.numbers.wrapping_add(1);
+        mix(mix(self.options.seed).wrapping_add(self.numbers)) >> 1
+    }
+
+    /// What the store's clock says, as far as it is known.
+    pub(super) fn store_now(&self, now: Reading) -> DateTime<Utc> {
+        self.clock.map_or(now.wall, |clock| clock.now(now))
+    }
+
+    /// When an instant of the store's clock comes, by the wall clock here.
+    pub(super) fn here(&self, instant: DateTime<Utc>, now: Reading) -> DateTime<Utc> {
+        let ahead = self.store_now(now) - now.wall;
+        instant.checked_sub_signed(ahead).unwrap_or(instant)
+    }
+
+    /// Whether it believes that the store takes it for alive.
+    pub(super) fn is_trusted(&self, now: Reading) -> bool {
+        self.lease.is_trusted(now)
+    }
+
+    /// Whether its trust has ended since the jobs were told that it had it.
+    pub(super) fn has_lapsed(&mut self, now: Reading) -> bool {
+        self.trusted && !self.is_trusted(now) && std::mem::replace(&mut self.trusted, false)
+    }
+
+    /// Something comes due at `instant` by the store's clock.
+    pub(super) fn expect(&mut self, instant: DateTime<Utc>, now: Reading) {
+        let wait = instant - self.store_now(now) - self.lead();
+        self.expected = self.expected.min(now.elapsed + wait.max(TimeDelta::zero()));
+    }
+
+    /// Something may have changed in the store.
+    pub(super) fn look(&mut self) {
+        self.ask_changed = true;
+        self.ask_due = true;
+    }
+
+    /// A beat is due: the clock stepped, or slept.
+    pub(super) fn beat_now(&mut self) {
+        self.next_beat = TimeDelta::MIN;
+    }
+
+    /// How long before something is due it is taken: later than as soon as possible, so that it comes
+    /// in batches.
+    fn lead(&self) -> TimeDelta {
+        delta(self.options.claim_ahead) / 2
+    }
+
+    /// Closes a row.
+    pub(super) fn finish(&mut self, outcome: Finished, now: Reading) {
+        self.flush_at.get_or_insert(now.elapsed + LINGER);
+        self.outcomes.push_back(outcome);
+    }
+
+    /// Lets a row be taken by others.
+    pub(super) fn release(&mut self, key: RowKey, fence: u64) {
+        self.releases.push((key, fence));
+    }
+
+    /// Says good-bye to the store, once all is told that there is to tell.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+    }
+
+    /// Whether it has told the store all, and left.
+    pub(super) fn has_left(&self) -> bool {
+        self.left
+    }
+
+    /// How many outcomes the store has not been told.
+    pub(super) fn untold(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// Whether the store may show this row as taken although it has been settled.
+    pub(super) fn is_settled(&self, key: RowKey, fence: u64) -> bool {
+        self.settled.contains(&(key, fence))
+            || self.releases.contains(&(key, fence))
+            || self.outcomes.iter().any(|outcome| outcome.key == key && outcome.fence == fence)
+    }
+
+    /// When it must be asked again what it wants.
+    pub(super) fn wake_at(&self, open: usize, now: Reading) -> Option<TimeDelta> {
+        if self.left {
+            return None;
+        }
+        let mut at = Vec::new();
+        let mut lane = |traffic: &Traffic, wanted: Option<TimeDelta>| {
+            if traffic.sent.is_none() {
+                at.extend(wanted.map(|wanted| wanted.max(traffic.not_before)));
+            }
+        };
+        lane(&self.life, self.life_wanted());
+        if self.takes_now(now) {
+            lane(&self.take, self.take_wanted(open));
+        }
+        lane(&self.close, self.close_wanted());
+        if self.trusted {
+            at.push(now.elapsed + self.lease.left(now).max(TimeDelta::zero()));
+        }
+        at.into_iter().min()
+    }
+
+    fn life_wanted(&self) -> Option<TimeDelta> {
+        if self.leaving {
+            let done = self.outcomes.is_empty() && self.releases.is_empty();
+            return (done && self.close.sent.is_none()).then_some(TimeDelta::MIN);
+        }
+        if self.joined && (self.reap || self.ask_mine) {
+            return Some(TimeDelta::MIN);
+        }
+        Some(self.next_beat)
+    }
+
+    fn takes_now(&self, now: Reading) -> bool {
+        self.joined && !self.leaving && self.is_trusted(now)
+    }
+
+    fn take_wanted(&self, open: usize) -> Option<TimeDelta> {
+        if self.taking.is_some() || self.ask_changed || self.ask_due {
+            return Some(TimeDelta::MIN);
+        }
+        let take = (!self.paused && open < MAX_OPEN).then_some(self.next_take());
+        let poll = self.next_poll.min(self.next_prune);
+        Some(take.map_or(poll, |take| take.min(poll)))
+    }
+
+    fn close_wanted(&self) -> Option<TimeDelta> {
+        let full = self.outcomes.len() >= self.options.max_batch.min(100);
+        match self.flush_at {
+            _ if !self.releases.is_empty() => Some(TimeDelta::MIN),
+            Some(_) if full || self.leaving => Some(TimeDelta::MIN),
+            flush_at => flush_at,
+        }
+    }
+
+    /// What is to be asked now. `held` are the jobs that it holds and `open` is how many rows; what is
+    /// asked is answered.
+    pub(super) fn poll(
+        &mut self,
+        now: Reading,
+        open: usize,
+        held: impl FnOnce() -> Vec<(JobId, Incarnation, u64)>,
+    ) -> Vec<Asked> {
+        if self.left {
+            return Vec::new();
+        }
+        let mut asked = Vec::new();
+        if self.life.is_free(now) && self.life_wanted().is_some_and(|at| at <= now.elapsed) {
+            let request = self.life_request(now);
+            self.life.sent = Some(now);
+            asked.push((Lane::Life, request));
+        }
+        if self.take.is_free(now)
+            && self.takes_now(now)
+            && self.take_wanted(open).is_some_and(|at| at <= now.elapsed)
+            && let Some(request) = self.take_request(now, open, held)
+        {
+            self.take.sent = Some(now);
+            asked.push((Lane::Take, request));
+        }
+        if self.close.is_free(now)
+            && self.close_wanted().is_some_and(|at| at <= now.elapsed)
+            && let Some(request) = self.close_request(now)
+        {
+            self.close.sent = Some(now);
+            asked.push((Lane::Close, request));
+        }
+        asked
+    }
+
+    fn life_request(&mut self, now: Reading) -> Request {
+        let ttl = if self.leaving { Duration::ZERO } else { self.options.lease };
+        if self.leaving || !self.joined || now.elapsed >= self.next_beat {
+            let (node, name) = (self.id, self.options.name.clone());
+            return Request::Beat(Beat { node, name, first: !self.joined, ttl });
+        }
+        if std::mem::take(&mut self.reap) {
+            return Request::Reap;
+        }
+        self.ask_mine = false;
+        Request::TakenBy(self.id, MAX_OPEN)
+    }
+
+    fn take_request(
+        &mut self,
+        now: Reading,
+        open: usize,
+        held: impl FnOnce() -> Vec<(JobId, Incarnation, u64)>,
+    ) -> Option<Request> {
+        if let Some(take) = &self.taking {
+            return Some(Request::Take(take.clone()));
+        }
+        if self.ask_changed || now.elapsed >= self.next_poll {
+            self.ask_changed = false;
+            // Nodes that poll do not do it together.
+            let part = (self.number() % 1000) as i32;
+            let poll = delta(self.options.poll);
+            self.next_poll = now.elapsed + poll - poll / 4000 * part;
+            self.ask_due = true;
+            return Some(Request::Changed(held()));
+        }
+        if !self.paused && open < MAX_OPEN && now.elapsed >= self.next_take() {
+            let take = self.new_take(now);
+            self.taking = Some(take.clone());
+            return Some(Request::Take(take));
+        }
+        if std::mem::take(&mut self.ask_due) {
+            let (tasks, except) = (self.tasks.clone(), self.except.clone());
+            return Some(Request::NextDue(NextDue { node: self.id, tasks, except }));
+        }
+        if now.elapsed >= self.next_prune {
+            self.next_prune = now.elapsed + PRUNE_EVERY;
+            return Some(Request::Prune(self.options.keep, self.prune_from, PRUNED));
+        }
+        None
+    }
+
+    fn new_take(&mut self, now: Reading) -> Take {
+        self.takes += 1;
+        // Until it is known when to take next.
+        (self.told, self.expected) = (TimeDelta::MAX, TimeDelta::MAX);
+        let store_now = self.store_now(now);
+        let ahead = delta(self.options.claim_ahead);
+        let horizon = store_now.checked_add_signed(ahead).unwrap_or(store_now);
+        let (node, fits, unreadable) = (self.id, self.fits.clone(), self.unreadable.clone());
+        let decide: Decide = Arc::new(move |record, waiting| {
+            let decided = Definition::read(record).and_then(|definition| {
+                fits(record, &definition)?;
+                ahead::decide(record, waiting, &definition, node, store_now, horizon)
+            });
+            decided.unwrap_or_else(|error| {
+                let mut unreadable = unreadable.lock().unwrap_or_else(|lock| lock.into_inner());
+                unreadable.push((record.incarnation, record.id.clone(), error));
+                Decision::Leave
+            })
+        });
+        Take {
+            node,
+            number: self.takes,
+            horizon,
+            tasks: self.tasks.clone(),
+            except: self.except.clone(),
+            limit: self.limit,
+            decide,
+        }
+    }
+
+    fn close_request(&mut self, now: Reading) -> Option<Request> {
+        if !self.releases.is_empty() {
+            let count = self.releases.len().min(self.options.max_batch);
+            return Some(Request::Release(self.id, self.releases[..count].to_vec()));
+        }
+        let count = self.outcomes.len().min(self.options.max_batch);
+        let due = self.flush_at.is_some_and(|at| at <= now.elapsed) || self.leaving;
+        (count > 0 && (due || count >= 100.min(self.options.max_batch)))
+            .then(|| Request::Finish(self.outcomes.iter().take(count).cloned().collect()))
+    }
+
+    /// An answer, and what follows from it for the jobs.
+    pub(super) fn answer(
+        &mut self,
+        (lane, request): Asked,
+        answer: Result<Answer, StoreError>,
+        now: Reading,
+    ) -> Vec<News> {
+        let traffic = match lane {
+            Lane::Life => &mut self.life,
+            Lane::Take => &mut self.take,
+            Lane::Close => &mut self.close,
+        };
+        let Some(sent) = traffic.sent.take() else { return Vec::new() };
+        let mut news = Vec::new();
+        match answer {
+            Ok(answer) => {
+                traffic.failures = 0;
+                if std::mem::take(&mut self.failing) {
+                    news.push(News::Working);
+                }
+                self.accept(request, answer, sent, now, &mut news);
+            }
+            Err(error) if error.is_lease_lost() => {
+                // A life that was given up since has nothing to lose.
+                let of = match &request {
+                    Request::Beat(beat) => beat.node,
+                    Request::Take(take) => take.node,
+                    _ => self.id,
+                };
+                if of == self.id {
+                    self.lose(&mut news);
+                }
+            }
+            Err(error) => {
+                traffic.failures = traffic.failures.saturating_add(1);
+                let (failures, refused) = (traffic.failures, error.is_refused());
+                let wait = self.backoff(failures, refused);
+                let traffic = match lane {
+                    Lane::Life => &mut self.life,
+                    Lane::Take => &mut self.take,
+                    Lane::Close => &mut self.close,
+                };
+                traffic.not_before = now.elapsed + wait;
+                self.repeat(&request, refused);
+                if !std::mem::replace(&mut self.failing, true) {
+                    news.push(News::Failing(error));
+                }
+            }
+        }
+        let asking = |traffic: &Traffic| traffic.sent.is_some();
+        if !asking(&self.life) && !asking(&self.take) && self.taking.is_none() {
+            self.settled.clear();
+        }
+        news
+    }
+
+    /// How long to wait after so many failures: longer each time, up to a part of the lease.
+    fn backoff(&mut self, failures: u32, refused: bool) -> TimeDelta {
+        let longest = delta(self.options.lease / 6);
+        let base = if refused { longest } else { TimeDelta::milliseconds(20) };
+        let wait = (base * (1 << failures.min(10))).min(longest);
+        // A part of it is left to chance, so that nodes do not come together.
+        let part = (self.number() % 1000) as i32;
+        wait - wait / 2000 * part
+    }
+
+    /// Remembers to ask again what was not answered.
+    fn repeat(&mut self, request: &Request, refused: bool) {
+        match request {
+            Request::Reap => self.reap = true,
+            Request::TakenBy(..) => self.ask_mine = true,
+            Request::Changed(_) => self.ask_changed = true,
+            Request::NextDue(_) => self.ask_due = true,
+            // The store will not do this one, but perhaps another.
+            Request::Take(_) if refused => {
+                self.taking = None;
+                self.ask_due = true;
+            }
+            // What these are about is still there.
+            Request::Beat(_)
+            | Request::Take(_)
+            | Request::Prune(..)
+            | Request::Finish(_)
+            | Request::Release(..) => {}
+        }
+    }
+
+    fn accept(
+        &mut self,
+        request: Request,
+        answer: Answer,
+        sent: Reading,
+        now: Reading,
+        news: &mut Vec<News>,
+    ) {
+        match (request, answer) {
+            (Request::Beat(beat), Answer::Beat(_)) if beat.ttl.is_zero() => self.left = true,
+            (Request::Beat(beat), Answer::Beat(said)) if beat.node == self.id => {
+                self.has_beaten(said, sent, now, news);
+            }
+            (Request::Reap, Answer::Reaped(reaped)) => {
+                self.reap = reaped.more;
+                if !reaped.handed_out.is_empty() || !reaped.nodes.is_empty() {
+                    self.expected = now.elapsed;
+                }
+                let lost = reaped.nodes.contains(&self.id);
+                news.push(News::Reaped(reaped));
+                if lost {
+                    self.lose(news);
+                }
+            }
+            (Request::TakenBy(node, _), Answer::TakenBy(taken)) if node == self.id => {
+                news.push(News::Mine(taken));
+            }
+            (Request::Take(take), Answer::Takings(takings)) => {
+                self.taking = None;
+                if take.node == self.id {
+                    self.has_taken(takings, now, news);
+                }
+            }
+            (Request::NextDue(_), Answer::NextDue(due)) => self.has_been_told(due, now),
+            (Request::Changed(_), Answer::Changed(changed)) => news.push(News::Changed(changed)),
+            (Request::Prune(..), Answer::Pruned(pruned)) => self.prune_from = pruned.next,
+            (Request::Finish(sent), Answer::Finished(finishes)) => {
+                let settled = self.outcomes.drain(..sent.len().min(self.outcomes.len()));
+                let settled: Vec<_> = settled.map(|outcome| (outcome.key, outcome.fence)).collect();
+                self.flush_at = (!self.outcomes.is_empty()).then_some(now.elapsed);
+                self.has_settled(&settled, finishes.over, news);
+            }
+            (Request::Release(node, sent), Answer::Released) if node == self.id => {
+                let count = sent.len().min(self.releases.len());
+                let settled: Vec<_> = self.releases.drain(..count).collect();
+                self.has_settled(&settled, Vec::new(), news);
+            }
+            _ => {}
+        }
+    }
+
+    fn has_settled(
+        &mut self,
+        settled: &[(RowKey, u64)],
+        over: Vec<Incarnation>,
+        news: &mut Vec<News>,
+    ) {
+        self.settled.extend(settled);
+        let rows = settled.iter().map(|&(row, _)| row).collect();
+        news.push(News::Settled { rows, over });
+    }
+
+    fn has_beaten(
+        &mut self,
+        said: DateTime<Utc>,
+        sent: Reading,
+        now: Reading,
+        news: &mut Vec<News>,
+    ) {
+        let measured = StoreClock::measure(said, sent, now);
+        match &mut self.clock {
+            Some(clock) => {
+                let moved = clock.refine(measured);
+                if !moved.is_zero() {
+                    news.push(News::ClockMoved(moved));
+                }
+            }
+            clock => {
+                *clock = Some(measured);
+                news.push(News::ClockMoved(measured.now(now) - now.wall));
+            }
+        }
+        let until = delta(self.options.lease) - self.options.margin();
+        self.lease.set(
+            sent.wall.timestamp_millis() + until.num_milliseconds(),
+            (sent.elapsed + until).num_milliseconds(),
+        );
+        if !std::mem::replace(&mut self.joined, true) {
+            (self.expected, self.next_poll) = (now.elapsed, now.elapsed);
+            self.next_prune = now.elapsed + PRUNE_EVERY;
+        }
+        (self.reap, self.ask_mine) = (true, true);
+        self.next_beat = sent.elapsed + self.options.beat_every();
+        if self.is_trusted(now) && !std::mem::replace(&mut self.trusted, true) {
+            news.push(News::Trusted);
+        }
+    }
+
+    fn has_taken(&mut self, takings: Takings, now: Reading, news: &mut Vec<News>) {
+        let found = takings.jobs.len();
+        let unreadable = self.unreadable_found();
+        if takings.more || !unreadable.is_empty() {
+            self.expected = now.elapsed;
+        } else {
+            self.ask_due = true;
+        }
+        // Bigger batches while there is much to do.
+        let least = self.options.max_batch.min(100);
+        self.limit = match takings.more {
+            true => (self.limit * 2).min(self.options.max_batch),
+            false => least,
+        };
+        self.in_vain = if found == 0 { self.in_vain.saturating_add(1) } else { 0 };
+        if found == 0 {
+            // What was due may have been the end of another node's lease.
+            self.reap = true;
+        }
+        if !unreadable.is_empty() {
+            news.push(News::Unreadable(unreadable));
+        }
+        news.push(News::Taken(takings.jobs));
+    }
+
+    /// The records that the last take could not read, and the next will leave out.
+    fn unreadable_found(&mut self) -> Vec<(JobId, Error)> {
+        let mut found = self.unreadable.lock().unwrap_or_else(|lock| lock.into_inner());
+        let mut new = Vec::new();
+        for (incarnation, job, error) in found.drain(..) {
+            if self.except.len() < MAX_UNREADABLE && !self.except.contains(&incarnation) {
+                Arc::make_mut(&mut self.except).insert(incarnation);
+                new.push((job, error));
+            }
+        }
+        new
+    }
+
+    fn has_been_told(&mut self, due: Option<DateTime<Utc>>, now: Reading) {
+        let Some(due) = due else {
+            self.told = TimeDelta::MAX;
+            return;
+        };
+        let ahead = (due - self.store_now(now)).max(TimeDelta::zero());
+        let mut wait = (ahead - self.lead()).max(TimeDelta::zero());
+        if self.in_vain > 0 && wait.is_zero() {
+            // The last take did not find it: its node holds it, or is about to be found dead.
+            let patience = TimeDelta::milliseconds(20) * (1 << self.in_vain.min(6));
+            wait = if ahead.is_zero() { patience } else { patience.min(ahead) };
+        }
+        self.told = now.elapsed + wait;
+    }
+
+    fn next_take(&self) -> TimeDelta {
+        self.told.min(self.expected)
+    }
+
+    /// The store takes the node for dead: it begins another life.
+    fn lose(&mut self, news: &mut Vec<News>) {
+        self.id = NodeId(self.number());
+        (self.joined, self.trusted) = (false, false);
+        (self.takes, self.taking) = (0, None);
+        self.lease.set(i64::MIN, i64::MIN);
+        self.next_beat = TimeDelta::MIN;
+        let released: Vec<_> = std::mem::take(&mut self.releases);
+        self.has_settled(&released, Vec::new(), news);
+        if self.leaving {
+            self.left = self.outcomes.is_empty();
+        }
+        news.push(News::Lost);
+    }
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}

@@ -1,0 +1,617 @@
+//! Jobs in the store: the same verbs as for those in memory, as compare and swap.
+
+use std::{sync::Arc, time::Duration};
+
+use backon::{ExponentialBuilder, Retryable as _};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::add::{anchor, checked};
+use crate::{
+    core::{self, Definition},
+    driver::{Durable, Entry, Shared},
+    error::Error,
+    event::What,
+    job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId, SkipReason},
+    store::{
+        ErasedStore, Fate, Incarnation, Record, Row, RowKey, RowKind, RowState, RunEnd, StoreError,
+        Write, Written,
+    },
+    trigger::{Kind, Trigger},
+};
+
+/// A job in the store: whichever has the id, or one incarnation of it.
+#[derive(Clone)]
+pub(super) struct Stored {
+    pub(super) shared: Arc<Shared>,
+    pub(super) durable: Arc<Durable>,
+    pub(super) id: JobId,
+    pub(super) incarnation: Option<Incarnation>,
+}
+
+/// What becomes of a record: what it is now, and the rows that this brings.
+struct Change {
+    record: Option<Record>,
+    rows: Vec<Row>,
+}
+
+impl Stored {
+    pub(super) async fn record(&self) -> Result<Record, Error> {
+        let get = || async { self.durable.store.get(self.id.clone()).await };
+        match patiently(get).await? {
+            Some(record) if self.incarnation.is_none_or(|it| it == record.incarnation) => {
+                Ok(record)
+            }
+            _ if self.incarnation.is_some() => Err(Error::gone(
+                "the job is gone: it has ended, was removed or replaced; `scheduler.job(id)` is the current one",
+            )),
+            _ => Err(Error::unknown_job(format!(
+                "there is no job `{}`: `jobs()` lists those there are",
+                self.id
+            ))),
+        }
+    }
+
+    /// Changes the record, as often as it takes until nobody changes it at the same time. `change` says
+    /// what becomes of it, at an instant of the store's clock, or that there is nothing to do.
+    async fn change(
+        &self,
+        mut change: impl FnMut(&Record, DateTime<Utc>) -> Result<Option<Change>, Error>,
+    ) -> Result<(Record, Option<Record>), Error> {
+        let mut current = self.record().await?;
+        loop {
+            let (now, token) = self.now_and_number();
+            let Some(Change { record, rows }) = change(&current, now)? else {
+                return Ok((current.clone(), Some(current)));
+            };
+            let (id, expected) = (self.id.clone(), Some(current.stamp()));
+            let write = Write { id, expected, record: record.clone(), rows, token };
+            let written = patiently(|| self.durable.store.write(vec![write.clone()])).await?;
+            match written {
+                Written::Done => {
+                    let record =
+                        record.map(|record| Record { version: current.version + 1, ..record });
+                    return Ok((current, record));
+                }
+                Written::Lost { .. } => current = self.record().await?,
+            }
+        }
+    }
+
+    fn now_and_number(&self) -> (DateTime<Utc>, u64) {
+        self.shared.with(|state, _| (whole_millis(state.core.store_now()), state.core.number()))
+    }
+
+    /// Has what this node holds of the job follow its record, and look at its next fire time.
+    fn adopt(&self, record: &Record, note: Option<What>) {
+        self.shared.with(|state, now| {
+            state.core.adopt(record, now);
+            state.core.expect(record.next_fire.filter(|_| !record.paused));
+            note.into_iter().for_each(|what| state.core.note(now, what));
+        });
+    }
+
+    pub(super) async fn info(&self) -> Result<JobInfo, Error> {
+        let record = self.record().await?;
+        info_of(&self.shared, &record)
+    }
+
+    pub(super) async fn pause(&self) -> Result<(), Error> {
+        let (old, new) = self
+            .change(|record, _| {
+                let paused = Record { paused: true, ..record.clone() };
+                Ok((!record.paused).then_some(Change { record: Some(paused), rows: Vec::new() }))
+            })
+            .await?;
+        if let Some(record) = new.filter(|_| !old.paused) {
+            self.adopt(&record, Some(What::JobPaused { job: self.id.clone() }));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn resume(&self) -> Result<(), Error> {
+        let (old, new) = self
+            .change(|record, now| {
+                let resumed_at = Some(now);
+                let resumed = Record { paused: false, resumed_at, ..record.clone() };
+                Ok(record.paused.then_some(Change { record: Some(resumed), rows: Vec::new() }))
+            })
+            .await?;
+        if let Some(record) = new.filter(|_| old.paused) {
+            let next_fire = next_fire_of(&record);
+            self.adopt(&record, Some(What::JobResumed { job: self.id.clone(), next_fire }));
+            // Rows that wait are looked at, too.
+            self.shared.with(|state, _| state.core.look());
+        }
+        Ok(())
+    }
+
+    pub(super) async fn reschedule(&self, trigger: &Trigger) -> Result<(), Error> {
+        check_trigger(trigger)?;
+        let (_, new) = self
+            .change(|record, now| {
+                let (anchored, first, _) = anchor(trigger, &self.shared, now)?;
+                let reason = match record.paused {
+                    true => SkipReason::Paused,
+                    false => SkipReason::Superseded,
+                };
+                let rows = core::passed(record, reason, now).into_iter().collect();
+                let rescheduled = Record {
+                    trigger: json(&anchored, "the trigger")?,
+                    next_fire: first,
+                    ..record.clone()
+                };
+                Ok(Some(Change { record: Some(rescheduled), rows }))
+            })
+            .await?;
+        if let Some(record) = new {
+            self.adopt(&record, Some(modified(&record)));
+            self.shared.with(|state, _| state.core.look());
+        }
+        Ok(())
+    }
+
+    /// Changes options and labels; `change` may be called more than once.
+    pub(super) async fn modify(
+        &self,
+        change: impl Fn(JobOptions, Labels) -> (JobOptions, Labels),
+    ) -> Result<(), Error> {
+        let (_, new) = self
+            .change(|record, _| {
+                let options = Definition::read(record)?.options;
+                let (options, labels) = change(options, labels_of(record));
+                let entry = self.shared.tasks.make(&self.shared, &record.task, record.args.clone());
+                let options = checked(options, &self.shared, &*entry)?;
+                check_options(&options)?;
+                let changed = Record {
+                    options: json(&options, "the options")?,
+                    name: labels.name.as_deref().map(Into::into),
+                    tags: labels.tags.iter().map(|tag| tag.to_string()).collect(),
+                    ..record.clone()
+                };
+                Ok(Some(Change { record: Some(changed), rows: Vec::new() }))
+            })
+            .await?;
+        if let Some(record) = new {
+            self.adopt(&record, Some(modified(&record)));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn run_now(&self) -> Result<RunId, Error> {
+        let mut run = None;
+        let (_, new) = self
+            .change(|record, now| {
+                if self.shared.with(|state, _| state.core.is_full(record.incarnation)) {
+                    return Err(Error::overlap(format!(
+                        "job `{}` has `max_instances` runs going: wait for one to end, or raise it",
+                        self.id
+                    )));
+                }
+                let requests = record.requests + 1;
+                let row = core::requested(record, requests, now);
+                run = Some(core::run_id(row.key));
+                let asked = Record { requests, ..record.clone() };
+                Ok(Some(Change { record: Some(asked), rows: vec![row] }))
+            })
+            .await?;
+        if let Some(record) = new {
+            self.shared.with(|state, now| {
+                state.core.adopt(&record, now);
+                let now = state.core.store_now();
+                state.core.expect(Some(now));
+            });
+        }
+        run.ok_or_else(|| Error::overlap("the run was skipped"))
+    }
+
+    pub(super) async fn remove(&self, end: End) -> Result<(), Error> {
+        let fate = match end {
+            End::Cancelled => Fate::Cancelled,
+            _ => Fate::Removed,
+        };
+        let (old, _) = self
+            .change(|record, now| {
+                let passed = core::passed(record, SkipReason::Removed, now);
+                let ended = core::ended(record, fate.clone(), now);
+                let rows = passed.into_iter().chain([ended]).collect();
+                Ok(Some(Change { record: None, rows }))
+            })
+            .await?;
+        forget(&self.shared, &old, &end);
+        Ok(())
+    }
+
+    /// The same, as soon as the store can be reached.
+    pub(super) async fn cancel(self) {
+        while let Err(error) = self.remove(End::Cancelled).await
+            && error.is_store_unavailable()
+        {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    pub(super) async fn history(&self) -> Result<Vec<Run>, Error> {
+        let record = self.record().await?;
+        let limit = Definition::read(&record)?.options.history as usize;
+        // Rows of what has not ended, and of stretches that ran for nothing, are among them.
+        let rows = self.rows(&record, limit.saturating_mul(2) + 100).await?;
+        let runs = rows.iter().filter_map(run_of).take(limit);
+        Ok(runs.collect::<Vec<_>>().into_iter().rev().collect())
+    }
+
+    pub(super) async fn ledger(&self, limit: usize) -> Result<Vec<Row>, Error> {
+        let record = self.record().await?;
+        self.rows(&record, limit).await
+    }
+
+    async fn rows(&self, record: &Record, limit: usize) -> Result<Vec<Row>, Error> {
+        let rows = || self.durable.store.history(record.incarnation, limit);
+        Ok(patiently(rows).await?)
+    }
+}
+
+/// A job that is to be added to the store.
+pub(super) struct New {
+    pub(super) given: Option<JobId>,
+    pub(super) on_conflict: OnConflict,
+    pub(super) trigger: Trigger,
+    pub(super) options: JobOptions,
+    pub(super) labels: Labels,
+    pub(super) paused: bool,
+    pub(super) recover: bool,
+    pub(super) entry: Arc<dyn Entry>,
+}
+
+/// A job that is in the store now, and its entry here.
+pub(super) struct Put {
+    pub(super) record: Record,
+    pub(super) entry: Arc<dyn Entry>,
+}
+
+/// Adds jobs to the store: all or none, as many as the store takes at once.
+pub(super) async fn add_all(
+    shared: &Arc<Shared>,
+    durable: &Durable,
+    new: Vec<New>,
+) -> Result<Vec<Put>, Error> {
+    let mut put = Vec::new();
+    let mut new = new.into_iter().peekable();
+    let limit = durable.store.capabilities().max_batch.max(1);
+    while new.peek().is_some() {
+        let batch: Vec<New> = new.by_ref().take(limit).collect();
+        put.extend(add_batch(shared, durable, batch).await?);
+    }
+    Ok(put)
+}
+
+/// One that is being added: kept as it is, or to be written.
+struct Adding {
+    new: New,
+    record: Record,
+    write: Option<Write>,
+    /// The one that it takes the place of.
+    replaces: Option<Record>,
+}
+
+async fn add_batch(
+    shared: &Arc<Shared>,
+    durable: &Durable,
+    batch: Vec<New>,
+) -> Result<Vec<Put>, Error> {
+    let mut adding = batch
+        .into_iter()
+        .map(|new| begin_adding(shared, new))
+        .collect::<Result<Vec<Adding>, Error>>()?;
+    loop {
+        let (places, writes): (Vec<usize>, Vec<Write>) = adding
+            .iter()
+            .enumerate()
+            .filter_map(|(place, adding)| Some((place, adding.write.clone()?)))
+            .unzip();
+        if writes.is_empty() {
+            break;
+        }
+        match patiently(|| durable.store.write(writes.clone())).await? {
+            Written::Done => break,
+            Written::Lost { index, current } => {
+                let Some(&place) = places.get(index) else {
+                    return Err(
+                        StoreError::refused("it lost a write that it was not asked for").into()
+                    );
+                };
+                settle(shared, &mut adding[place], current)?;
+            }
+        }
+    }
+    let put = adding.into_iter().map(|adding| finish_adding(shared, durable, adding));
+    Ok(put.collect())
+}
+
+fn begin_adding(shared: &Arc<Shared>, new: New) -> Result<Adding, Error> {
+    check_trigger(&new.trigger)?;
+    check_options(&new.options)?;
+    let Some((task, args)) = new.entry.task() else {
+        return Err(Error::invalid_task("only tasks can be kept in a store: say `.in_memory()`"));
+    };
+    let (now, incarnation, token) = shared.try_with(|state, _| {
+        let id = new.given.as_ref().filter(|id| state.core.find(id).is_ok());
+        if let Some(id) = id {
+            return Err(Error::duplicate_id(format!(
+                "there is a job `{id}` in memory already: choose another id, or remove it first"
+            )));
+        }
+        let now = whole_millis(state.core.store_now());
+        Ok((now, Incarnation(state.core.number()), state.core.number()))
+    })?;
+    let (anchored, first, _) = anchor(&new.trigger, shared, now)?;
+    let id = new.given.clone().unwrap_or_else(|| JobId::from(incarnation.to_string()));
+    let (task, args) = (task.to_owned(), args?.to_owned());
+    let name = new.labels.name.as_deref().map(str::to_owned);
+    let tags: Vec<String> = new.labels.tags.iter().map(|tag| tag.to_string()).collect();
+    let options = json(&new.options, "the options")?;
+    let trigger = json(&new.trigger, "the trigger")?;
+    let declared =
+        [&task, &args, &trigger, &options, &format!("{name:?} {tags:?} {}", new.recover)];
+    let record = Record {
+        id: id.clone(),
+        incarnation,
+        version: 0,
+        fence: 0,
+        requests: 0,
+        token,
+        declared: Some(json(&declared, "the declaration")?),
+        task,
+        args,
+        trigger: json(&anchored, "the trigger")?,
+        options,
+        name,
+        tags,
+        added_at: now,
+        next_fire: first,
+        paused: new.paused,
+        resumed_at: None,
+        recover: new.recover,
+    };
+    let write = Write { id, expected: None, record: Some(record.clone()), rows: Vec::new(), token };
+    Ok(Adding { new, record, write: Some(write), replaces: None })
+}
+
+/// The id of a job that is being added is another's.
+fn settle(shared: &Shared, adding: &mut Adding, current: Option<Box<Record>>) -> Result<(), Error> {
+    let Some(write) = &mut adding.write else { return Ok(()) };
+    if give_way(shared, write, current.clone(), adding.new.on_conflict)? {
+        adding.replaces = current.map(|current| *current);
+    } else if let Some(current) = current {
+        (adding.record, adding.write) = (*current, None);
+    }
+    Ok(())
+}
+
+/// What becomes of a write that adds a job whose id is another's, `current`, or was: says whether it is
+/// still to be made.
+pub(super) fn give_way(
+    shared: &Shared,
+    write: &mut Write,
+    current: Option<Box<Record>>,
+    on_conflict: OnConflict,
+) -> Result<bool, Error> {
+    let Some(current) = current else {
+        // The one that it was to replace is gone.
+        (write.expected, write.rows) = (None, Vec::new());
+        return Ok(true);
+    };
+    let declared = write.record.as_ref().and_then(|record| record.declared.as_ref());
+    match on_conflict {
+        OnConflict::Error => Err(Error::duplicate_id(format!(
+            "there is a job `{}` already: choose another id, or say `.on_conflict(..)`",
+            current.id
+        ))),
+        OnConflict::Keep => Ok(false),
+        OnConflict::Reconcile if declared.is_some() && current.declared.as_ref() == declared => {
+            Ok(false)
+        }
+        OnConflict::Replace | OnConflict::Reconcile => {
+            let now = shared.with(|state, _| whole_millis(state.core.store_now()));
+            let passed = core::passed(&current, SkipReason::Removed, now);
+            let ended = core::ended(&current, Fate::Replaced, now);
+            write.expected = Some(current.stamp());
+            write.rows = passed.into_iter().chain([ended]).collect();
+            Ok(true)
+        }
+    }
+}
+
+fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put {
+    let Adding { new, mut record, write, replaces } = adding;
+    if let Some(replaced) = replaces {
+        forget(shared, &replaced, &End::Replaced);
+    }
+    if write.is_none() {
+        let entry = durable.known(record.incarnation).unwrap_or(new.entry);
+        durable.know(&record, &entry);
+        return Put { record, entry };
+    }
+    record.version = 1;
+    durable.know(&record, &new.entry);
+    let next_fire = next_fire_of(&record);
+    let job = record.id.clone();
+    shared.with(|state, now| {
+        state.core.note(now, What::JobAdded { job, next_fire });
+        state.core.expect(next_fire);
+    });
+    Put { record, entry: new.entry }
+}
+
+/// What this node holds of an incarnation goes with it.
+fn forget(shared: &Shared, record: &Record, end: &End) {
+    shared.with(|state, now| {
+        if !state.core.holds(record.incarnation) {
+            let (job, end) = (record.id.clone(), end.clone());
+            state.core.note(now, What::JobRemoved { job, end });
+        }
+        state.core.forget(record.incarnation, end, now);
+    });
+}
+
+/// Removes all jobs of the store. Returns how many there were.
+pub(super) async fn clear(shared: &Shared, durable: &Durable) -> Result<u64, Error> {
+    let count = patiently(|| durable.store.clear()).await?;
+    // What is held of them is gone, too.
+    shared.with(|state, _| state.core.look());
+    Ok(count)
+}
+
+/// All records, in order of their ids.
+pub(super) async fn records(
+    store: &dyn ErasedStore,
+    filter: &crate::store::RecordFilter,
+) -> Result<Vec<Record>, Error> {
+    const PAGE: usize = 500;
+    let mut records: Vec<Record> = Vec::new();
+    loop {
+        let after = records.last().map(|record| record.id.clone());
+        let page = patiently(|| store.list(filter.clone(), after.clone(), PAGE)).await?;
+        let last = page.len() < PAGE;
+        records.extend(page);
+        if last {
+            return Ok(records);
+        }
+    }
+}
+
+/// Asks the store again a few times, if it is not available for a moment.
+pub(super) async fn patiently<T, F>(ask: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let delays = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_millis(500))
+        .with_max_times(5)
+        .with_jitter();
+    ask.retry(delays).sleep(tokio::time::sleep).when(StoreError::is_unavailable).await
+}
+
+/// A job of the store, as far as it can be read.
+pub(super) fn info_of(shared: &Shared, record: &Record) -> Result<JobInfo, Error> {
+    let Definition { trigger, options } = Definition::read(record)?;
+    let labels = labels_of(record);
+    Ok(JobInfo {
+        id: record.id.clone(),
+        name: labels.name,
+        tags: labels.tags,
+        trigger,
+        next_fire: next_fire_of(record),
+        paused: record.paused,
+        running: shared.with(|state, _| state.core.running(record.incarnation)),
+        max_instances: options.max_instances,
+        priority: options.priority,
+        task: Some(record.task.as_str().into()),
+        volatile: false,
+    })
+}
+
+/// What keeps a job of the store from running here, if anything does.
+pub(super) fn obstacle(shared: &Arc<Shared>, record: &Record) -> Option<Error> {
+    let read = Definition::read(record);
+    read.and_then(|definition| fits(shared, record, &definition)).err()
+}
+
+/// Whether a job of this record can run here.
+pub(super) fn fits(
+    shared: &Arc<Shared>,
+    record: &Record,
+    definition: &Definition,
+) -> Result<(), Error> {
+    let entry = shared.tasks.make(shared, &record.task, record.args.clone());
+    let named = definition.options.executor.as_ref();
+    match named.map(|name| (name, shared.executor(name))) {
+        None => entry.check_alone(),
+        Some((_, Some(executor))) => entry.check(&executor),
+        Some((name, None)) => Err(Error::unreadable(format!(
+            "job `{}` names executor `{name}`, which there is not here: add it",
+            record.id
+        ))),
+    }
+}
+
+fn check_trigger(trigger: &Trigger) -> Result<(), Error> {
+    let what = match trigger.kind() {
+        Kind::Custom(_) => "a custom trigger",
+        Kind::Follow(_) => "a trigger that follows another job",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid_trigger(format!(
+        "{what} can't be kept in a store: say `.in_memory()`, and add the job at each start"
+    )))
+}
+
+fn check_options(options: &JobOptions) -> Result<(), Error> {
+    match options.hold_code() {
+        false => Ok(()),
+        true => Err(Error::invalid_option(
+            "a retry with `only_if` can't be kept in a store: leave that out, or say `.in_memory()`",
+        )),
+    }
+}
+
+fn json(value: &impl serde::Serialize, what: &str) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| {
+        Error::invalid_option(format!("{what} of the job can't be written as JSON: {error}"))
+    })
+}
+
+fn labels_of(record: &Record) -> Labels {
+    Labels {
+        name: record.name.as_deref().map(Into::into),
+        tags: record.tags.iter().map(|tag| tag.as_str().into()).collect(),
+    }
+}
+
+fn next_fire_of(record: &Record) -> Option<DateTime<Utc>> {
+    record.next_fire.filter(|_| !record.paused)
+}
+
+fn modified(record: &Record) -> What {
+    What::JobModified { job: record.id.clone(), next_fire: next_fire_of(record) }
+}
+
+/// A run, if the row is of one that has ended.
+fn run_of(row: &Row) -> Option<Run> {
+    let RowState::Closed(fate) = &row.state else { return None };
+    let outcome = match fate {
+        Fate::Ran(RunEnd::Succeeded) => Outcome::Succeeded,
+        Fate::Ran(RunEnd::Failed) => Outcome::said(row.message.as_deref().unwrap_or("")),
+        Fate::Ran(RunEnd::Panicked) => {
+            Outcome::Panicked(row.message.as_deref().unwrap_or("").into())
+        }
+        Fate::Ran(RunEnd::TimedOut) => Outcome::TimedOut,
+        Fate::Ran(RunEnd::Cancelled) => Outcome::Cancelled,
+        Fate::Missed if row.count == 1 => Outcome::Missed,
+        Fate::Skipped(reason) if row.count == 1 => Outcome::Skipped(*reason),
+        Fate::Abandoned => Outcome::Abandoned,
+        _ => return None,
+    };
+    let ended_at = row.ended_at?;
+    let span = |from: DateTime<Utc>, to: DateTime<Utc>| {
+        (to - from).max(TimeDelta::zero()).to_std().unwrap_or_default()
+    };
+    let RowKey { kind, .. } = row.key;
+    Some(Run {
+        job: row.job.clone(),
+        id: core::run_id(row.key),
+        fire_time: row.fire_time,
+        late_by: row.started_at.map_or(Duration::ZERO, |at| span(row.fire_time, at)),
+        coalesced: row.coalesced,
+        on_request: kind == RowKind::Requested,
+        attempt: row.attempt,
+        started_at: row.started_at,
+        took: row.started_at.map_or(Duration::ZERO, |at| span(at, ended_at)),
+        ended_at,
+        outcome,
+    })
+}
+
+fn whole_millis(instant: DateTime<Utc>) -> DateTime<Utc> {
+    chrono::SubsecRound::trunc_subsecs(instant, 3)
+}
