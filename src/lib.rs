@@ -72,6 +72,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `process` | no | `ProcessPool` runs tasks in processes of their own, which can be killed, and `command` jobs run programs; for Unix |
+//! | `sqlite` | no | `store::SqliteStore` keeps durable jobs in an SQLite file |
 //! | `standalone` | no | `BlockingScheduler` and `BackgroundScheduler`, for programs that have no async `main` |
 //! | `testing` | no | `testing::ManualClock`, a clock that is moved by hand; `testing::assert_fires` and `testing::daylight_saving_days` |
 

@@ -58,6 +58,8 @@ mod erased;
 mod error;
 mod memory;
 mod record;
+#[cfg(feature = "sqlite")]
+mod sql;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -65,6 +67,8 @@ use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 pub(crate) use self::erased::ErasedStore;
+#[cfg(feature = "sqlite")]
+pub use self::sql::{SqliteBuilder, SqliteStore, Synchronous};
 pub use self::{
     error::StoreError,
     memory::MemoryStore,

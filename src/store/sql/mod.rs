@@ -1,0 +1,83 @@
+//! What stores in SQL databases share: how instants, numbers and lists become columns.
+//!
+//! Instants are milliseconds since 1970, JSON is text, and a row of the ledger says how far it has
+//! come in two columns: `node` is who has taken it, `fate` what became of it, and a row that has
+//! neither is waiting.
+
+mod sqlite;
+
+use chrono::{DateTime, Utc};
+
+pub use self::sqlite::{SqliteBuilder, SqliteStore, Synchronous};
+use super::RowKind;
+
+/// An instant as a column.
+fn millis(instant: DateTime<Utc>) -> i64 {
+    instant.timestamp_millis()
+}
+
+/// An instant of a column; the nearest one if it is beyond what can be told.
+fn instant(millis: i64) -> DateTime<Utc> {
+    let end = if millis < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+    DateTime::from_timestamp_millis(millis).unwrap_or(end)
+}
+
+/// A number as a column: SQL has no unsigned ones, so the upper half becomes negative.
+fn signed(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+/// A number of a column.
+fn unsigned(column: i64) -> u64 {
+    column.cast_unsigned()
+}
+
+/// A kind as a column.
+fn kind_number(kind: RowKind) -> i64 {
+    kind as i64
+}
+
+/// A kind of a column, if it is one.
+fn kind(number: i64) -> Option<RowKind> {
+    [RowKind::Scheduled, RowKind::Requested, RowKind::Ended]
+        .into_iter()
+        .find(|&kind| kind_number(kind) == number)
+}
+
+/// Tags as a column, as JSON.
+fn tags_text(tags: &[String]) -> String {
+    serde_json::Value::from(tags).to_string()
+}
+
+/// Tags of a column; none if somebody has written there what is not a list of texts.
+fn tags(text: &str) -> Vec<String> {
+    match text {
+        "[]" => Vec::new(),
+        text => serde_json::from_str(text).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_read_as_they_are_written() {
+        for number in [0, 1, u64::MAX / 2, u64::MAX / 2 + 1, u64::MAX] {
+            assert_eq!(unsigned(signed(number)), number);
+        }
+        for tags_before in [vec![], vec!["a \"b\" \0 ü".to_owned(), String::new()]] {
+            assert_eq!(tags(&tags_text(&tags_before)), tags_before);
+        }
+        for number in -1_i64..4 {
+            assert_eq!(kind(number).map(kind_number), Some(number).filter(|n| (0..3).contains(n)));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_read_as_the_nearest_that_does() {
+        assert_eq!(instant(i64::MIN), DateTime::<Utc>::MIN_UTC);
+        assert_eq!(instant(i64::MAX), DateTime::<Utc>::MAX_UTC);
+        assert_eq!(tags("{not json"), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,176 @@
+//! How records and rows of the ledger are written into columns, and read from them.
+//!
+//! The tables are `STRICT`, so each column is of its type; texts that are not UTF-8 are mended and
+//! instants beyond what can be told are clamped. So nothing that is in the file keeps the rest from
+//! being read.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{CachedStatement, ToSql, types::ValueRef};
+
+use super::super::{instant, kind, kind_number, millis, signed, tags, tags_text, unsigned};
+use crate::store::{Fate, Incarnation, NodeId, Record, Row, RowKey, RowState};
+
+/// The columns of a record, in the order in which [`record`] reads them.
+macro_rules! record_columns {
+    () => {
+        "incarnation, id, version, fence, requests, token, task, args, trigger, options, name, \
+         tags, declared, added_at, next_fire, paused, resumed_at, recover"
+    };
+}
+
+/// The columns of a row, in the order in which [`row`] reads them.
+macro_rules! row_columns {
+    () => {
+        "incarnation, kind, number, job, fire_time, last, count, coalesced, node, fate, fence, \
+         attempt, recover, started_at, ended_at, message"
+    };
+}
+
+pub(super) use {record_columns, row_columns};
+
+/// Reads a record.
+pub(super) fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
+    Ok(Record {
+        incarnation: Incarnation(unsigned(row.get(0)?)),
+        id: text(row, 1)?.into(),
+        version: unsigned(row.get(2)?),
+        fence: unsigned(row.get(3)?),
+        requests: unsigned(row.get(4)?),
+        token: unsigned(row.get(5)?),
+        task: text(row, 6)?,
+        args: text(row, 7)?,
+        trigger: text(row, 8)?,
+        options: text(row, 9)?,
+        name: optional_text(row, 10)?,
+        tags: tags(&text(row, 11)?),
+        declared: optional_text(row, 12)?,
+        added_at: instant(row.get(13)?),
+        next_fire: optional_instant(row, 14)?,
+        paused: row.get(15)?,
+        resumed_at: optional_instant(row, 16)?,
+        recover: row.get(17)?,
+    })
+}
+
+/// Binds a record to the parameters 1 to 18.
+pub(super) fn bind_record(
+    statement: &mut CachedStatement<'_>,
+    record: &Record,
+) -> rusqlite::Result<()> {
+    let id = record.id.to_string();
+    let columns: [&dyn ToSql; 18] = [
+        &signed(record.incarnation.0),
+        &id,
+        &signed(record.version),
+        &signed(record.fence),
+        &signed(record.requests),
+        &signed(record.token),
+        &record.task,
+        &record.args,
+        &record.trigger,
+        &record.options,
+        &record.name,
+        &tags_text(&record.tags),
+        &record.declared,
+        &millis(record.added_at),
+        &record.next_fire.map(millis),
+        &record.paused,
+        &record.resumed_at.map(millis),
+        &record.recover,
+    ];
+    bind(statement, &columns)
+}
+
+/// Reads a row of the ledger; `None` if it is of no known kind.
+pub(super) fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
+    let Some(kind) = kind(row.get(1)?) else { return Ok(None) };
+    let node: Option<i64> = row.get(8)?;
+    let state = match (optional_text(row, 9)?, node) {
+        (Some(fate), _) => {
+            let Ok(fate) = fate.parse::<Fate>();
+            RowState::Closed(fate)
+        }
+        (None, Some(node)) => RowState::Taken(NodeId(unsigned(node))),
+        (None, None) => RowState::Waiting,
+    };
+    Ok(Some(Row {
+        key: RowKey { incarnation: Incarnation(unsigned(row.get(0)?)), kind, number: row.get(2)? },
+        job: text(row, 3)?.into(),
+        fire_time: instant(row.get(4)?),
+        last: instant(row.get(5)?),
+        count: unsigned(row.get(6)?),
+        coalesced: unsigned(row.get(7)?),
+        state,
+        fence: unsigned(row.get(10)?),
+        attempt: u32::try_from(row.get::<_, i64>(11)?).unwrap_or(u32::MAX),
+        recover: row.get(12)?,
+        started_at: optional_instant(row, 13)?,
+        ended_at: optional_instant(row, 14)?,
+        message: optional_text(row, 15)?,
+    }))
+}
+
+/// Binds a row of the ledger to the parameters 1 to 16, and the number of the take that has taken it
+/// to the 17th.
+pub(super) fn bind_row(
+    statement: &mut CachedStatement<'_>,
+    row: &Row,
+    take: Option<u64>,
+) -> rusqlite::Result<()> {
+    let (node, fate) = match &row.state {
+        RowState::Waiting => (None, None),
+        RowState::Taken(node) => (Some(signed(node.0)), None),
+        RowState::Closed(fate) => (None, Some(fate.to_string())),
+    };
+    let job = row.job.to_string();
+    let columns: [&dyn ToSql; 17] = [
+        &signed(row.key.incarnation.0),
+        &kind_number(row.key.kind),
+        &row.key.number,
+        &job,
+        &millis(row.fire_time),
+        &millis(row.last),
+        &signed(row.count),
+        &signed(row.coalesced),
+        &node,
+        &fate,
+        &signed(row.fence),
+        &row.attempt,
+        &row.recover,
+        &row.started_at.map(millis),
+        &row.ended_at.map(millis),
+        &row.message,
+        &take.map(signed),
+    ];
+    bind(statement, &columns)
+}
+
+/// The parameters of a key.
+pub(super) fn key(key: RowKey) -> (i64, i64, i64) {
+    (signed(key.incarnation.0), kind_number(key.kind), key.number)
+}
+
+fn bind(statement: &mut CachedStatement<'_>, columns: &[&dyn ToSql]) -> rusqlite::Result<()> {
+    for (index, column) in columns.iter().enumerate() {
+        statement.raw_bind_parameter(index + 1, column)?;
+    }
+    Ok(())
+}
+
+fn text(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<String> {
+    Ok(optional_text(row, index)?.unwrap_or_default())
+}
+
+fn optional_text(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(index)? {
+        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    })
+}
+
+fn optional_instant(
+    row: &rusqlite::Row<'_>,
+    index: usize,
+) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    Ok(row.get::<_, Option<i64>>(index)?.map(instant))
+}

@@ -1,0 +1,184 @@
+//! Records: written, read, listed and removed.
+
+use rusqlite::{OptionalExtension as _, Row as Columns};
+
+use super::{
+    columns::{bind_record, record, record_columns},
+    ledger,
+    session::Session,
+    trouble::Result,
+};
+use crate::{
+    job::JobId,
+    store::{
+        Changed, Fate, Incarnation, Now, Record, RowState, Write, Written,
+        sql::{signed, unsigned},
+    },
+};
+
+/// How many records are looked at before others get their turn.
+const PAGE: usize = 1000;
+
+const BY_ID: &str = concat!("SELECT ", record_columns!(), " FROM punctual_jobs WHERE id = ?1");
+
+const BY_INCARNATION: &str =
+    concat!("SELECT ", record_columns!(), " FROM punctual_jobs WHERE incarnation = ?1");
+
+const PAGE_BEHIND: &str =
+    concat!("SELECT ", record_columns!(), " FROM punctual_jobs WHERE id > ?1 ORDER BY id LIMIT ?2");
+
+const INSERT: &str = concat!(
+    "INSERT INTO punctual_jobs (",
+    record_columns!(),
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
+);
+
+const UPDATE: &str = concat!(
+    "UPDATE punctual_jobs SET (",
+    record_columns!(),
+    ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ",
+    "WHERE incarnation = ?1"
+);
+
+const DELETE: &str = "DELETE FROM punctual_jobs WHERE incarnation = ?1";
+
+const MARK_WAITING: &str = "UPDATE punctual_jobs SET waiting = 1 WHERE incarnation = ?1";
+
+/// Does all of the writes or, if one of them has lost, none.
+pub(super) fn write(session: &Session, writes: Vec<Write>) -> Result<Written> {
+    session.execute("SAVEPOINT writes")?;
+    for (index, write) in writes.into_iter().enumerate() {
+        if let Some(current) = write_one(session, write)? {
+            session.execute("ROLLBACK TO writes")?;
+            session.execute("RELEASE writes")?;
+            return Ok(Written::Lost { index, current: current.map(Box::new) });
+        }
+    }
+    session.execute("RELEASE writes")?;
+    session.tell();
+    Ok(Written::Done)
+}
+
+/// Returns the record as it is, if that is not what the write expected.
+fn write_one(session: &Session, write: Write) -> Result<Option<Option<Record>>> {
+    let current = get(session, &write.id)?;
+    if current.as_ref().is_some_and(|current| current.token == write.token) {
+        return Ok(None);
+    }
+    let expected = write.expected.map(|stamp| stamp.incarnation);
+    if let Some(new) = write.record.as_ref().map(|record| record.incarnation)
+        && Some(new) != expected
+        && ledger::ending(session, new)?.is_some()
+    {
+        return Ok(None);
+    }
+    if current.as_ref().map(Record::stamp) != write.expected {
+        return Ok(Some(current));
+    }
+    let version = current.as_ref().map_or(1, |current| current.version + 1);
+    let record = write.record.map(|record| Record { version, token: write.token, ..record });
+    let stays = match (&current, &record) {
+        (Some(current), Some(record)) => current.incarnation == record.incarnation,
+        _ => false,
+    };
+    if let (Some(gone), false) = (&current, stays) {
+        remove(session, gone.incarnation)?;
+    }
+    if let Some(record) = &record {
+        let mut statement = session.prepare(if stays { UPDATE } else { INSERT })?;
+        bind_record(&mut statement, record)?;
+        statement.raw_execute()?;
+    }
+    let mut put = session.prepare(ledger::PUT_NEW)?;
+    for row in &write.rows {
+        if ledger::put(&mut put, row, None)? && row.state == RowState::Waiting {
+            mark_waiting(session, row.key.incarnation)?;
+        }
+    }
+    Ok(None)
+}
+
+/// Removes a record, and calls off what waits for it.
+fn remove(session: &Session, incarnation: Incarnation) -> Result<()> {
+    session.prepare(DELETE)?.execute([signed(incarnation.0)])?;
+    ledger::call_off(session, incarnation)
+}
+
+/// Says that a record may have waiting rows; returns whether there is one of this incarnation.
+pub(super) fn mark_waiting(session: &Session, incarnation: Incarnation) -> Result<bool> {
+    Ok(session.prepare(MARK_WAITING)?.execute([signed(incarnation.0)])? > 0)
+}
+
+pub(super) fn get(session: &Session, id: &JobId) -> Result<Option<Record>> {
+    Ok(session.prepare(BY_ID)?.query_row([id.to_string()], record).optional()?)
+}
+
+pub(super) fn by_incarnation(
+    session: &Session,
+    incarnation: Incarnation,
+) -> Result<Option<Record>> {
+    let mut statement = session.prepare(BY_INCARNATION)?;
+    Ok(statement.query_row([signed(incarnation.0)], record).optional()?)
+}
+
+/// The next records behind an id, whatever they are: fewer than [`PAGE`] if there are no more.
+pub(super) fn page(session: &Session, after: &str) -> Result<Vec<Record>> {
+    let mut statement = session.prepare(PAGE_BEHIND)?;
+    let records = statement.query_map((after, PAGE as i64), record)?;
+    Ok(records.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Whether a page was the last.
+pub(super) fn is_last(page: usize) -> bool {
+    page < PAGE
+}
+
+pub(super) fn changed(
+    session: &Session,
+    known: &[(JobId, Incarnation, u64)],
+) -> Result<Vec<Changed>> {
+    let mut changed = Vec::new();
+    let mut version_of =
+        session.prepare("SELECT version FROM punctual_jobs WHERE incarnation = ?1")?;
+    for &(_, incarnation, version) in known {
+        let read = |row: &Columns<'_>| row.get(0).map(unsigned);
+        let is = version_of.query_row([signed(incarnation.0)], read).optional()?;
+        if is == Some(version) {
+            continue;
+        }
+        let now = match by_incarnation(session, incarnation)? {
+            Some(record) => Now::Changed(Box::new(record)),
+            None => Now::Gone(ledger::ending(session, incarnation)?),
+        };
+        changed.push(Changed { incarnation, now });
+    }
+    Ok(changed)
+}
+
+/// Removes the next records behind an id; returns how many, and the last one's id.
+pub(super) fn clear_page(session: &Session, after: &str) -> Result<(usize, Option<JobId>)> {
+    let records = page(session, after)?;
+    for record in &records {
+        remove(session, record.incarnation)?;
+        ledger::end(session, record.incarnation, &record.id, Fate::Removed)?;
+    }
+    session.tell();
+    Ok((records.len(), records.last().map(|record| record.id.clone())))
+}
+
+/// Ends a job that has neither a next fire time nor an open row; returns whether it did.
+pub(super) fn end_if_over(session: &Session, incarnation: Incarnation) -> Result<bool> {
+    let over = session
+        .prepare(
+            "SELECT id FROM punctual_jobs AS j WHERE incarnation = ?1 AND next_fire IS NULL \
+             AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l \
+                WHERE l.incarnation = j.incarnation AND l.fate IS NULL)",
+        )?
+        .query_row([signed(incarnation.0)], |row| row.get::<_, String>(0))
+        .optional()?;
+    let Some(id) = over else { return Ok(false) };
+    session.prepare(DELETE)?.execute([signed(incarnation.0)])?;
+    ledger::end(session, incarnation, &id.into(), Fate::Completed)?;
+    session.tell();
+    Ok(true)
+}

@@ -1,0 +1,271 @@
+//! The ledger: rows put in, closed, read and pruned.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rusqlite::{CachedStatement, OptionalExtension as _, Row as Columns};
+
+use super::{
+    columns::{bind_row, key, row, row_columns},
+    jobs, now,
+    session::Session,
+    trouble::Result,
+};
+use crate::{
+    job::{JobId, SkipReason},
+    store::{
+        Fate, Finished, Finishes, Incarnation, Keep, Pruned, Row, RowKey, RowKind, RowState,
+        sql::{instant, kind, kind_number, millis, signed, unsigned},
+    },
+};
+
+/// Puts a row in if there is none of its key.
+pub(super) const PUT_NEW: &str = concat!(
+    "INSERT INTO punctual_ledger (",
+    row_columns!(),
+    ", take) VALUES \
+     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+     ON CONFLICT (incarnation, kind, number) DO NOTHING"
+);
+
+/// Puts a row in if there is none of its key, or in the place of one that is waiting.
+pub(super) const PUT_OVER_WAITING: &str = concat!(
+    "INSERT INTO punctual_ledger (",
+    row_columns!(),
+    ", take) VALUES \
+     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+     ON CONFLICT (incarnation, kind, number) DO UPDATE SET (",
+    row_columns!(),
+    ", take) = \
+     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+     WHERE node IS NULL AND fate IS NULL"
+);
+
+/// Of these the index of open rows has those of one job at hand.
+const WAITING: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM punctual_ledger \
+     WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL AND (?2 OR kind = 1) \
+     ORDER BY kind, number"
+);
+
+const CALL_OFF: &str = "UPDATE punctual_ledger SET fate = ?2, ended_at = ?3 \
+     WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL";
+
+/// An outcome is news to an open row, and to one of which only its node's death was known.
+const FINISH: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?5, attempt = ?6, \
+        started_at = ?7, ended_at = ?8, message = ?9 \
+     WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND fence = ?4 \
+     AND (fate IS NULL OR fate = 'abandoned')";
+
+const FENCE_OF: &str = "SELECT fence FROM punctual_ledger \
+     WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
+
+/// The numbers of each kind grow with time, so each kind gives its last few without sorting.
+const HISTORY: &str = concat!(
+    "SELECT * FROM (SELECT ",
+    row_columns!(),
+    " FROM punctual_ledger WHERE incarnation = ?1 AND kind = 0 ORDER BY number DESC LIMIT ?2) \
+     UNION ALL SELECT * FROM (SELECT ",
+    row_columns!(),
+    " FROM punctual_ledger WHERE incarnation = ?1 AND kind = 1 ORDER BY number DESC LIMIT ?2) \
+     UNION ALL SELECT * FROM (SELECT ",
+    row_columns!(),
+    " FROM punctual_ledger WHERE incarnation = ?1 AND kind = 2 ORDER BY number DESC LIMIT ?2) \
+     ORDER BY fire_time DESC, kind DESC, number DESC LIMIT ?2"
+);
+
+const PAGE_BEHIND: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM punctual_ledger WHERE (incarnation, kind, number) > (?1, ?2, ?3) \
+     ORDER BY incarnation, kind, number LIMIT ?4"
+);
+
+const ENDS_BEHIND: &str = "SELECT incarnation, kind, number, \
+        CASE WHEN fate IS NOT NULL THEN coalesce(ended_at, last) END \
+     FROM punctual_ledger WHERE (incarnation, kind, number) > (?1, ?2, ?3) \
+     ORDER BY incarnation, kind, number LIMIT ?4";
+
+/// The newest closed row that is one too many.
+const NEWEST_TOO_MANY: &str = "SELECT number FROM punctual_ledger \
+     WHERE incarnation = ?1 AND kind = ?2 AND fate IS NOT NULL \
+     ORDER BY number DESC LIMIT 1 OFFSET ?3";
+
+const DELETE: &str = "DELETE FROM punctual_ledger \
+     WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
+
+/// What no key is below: [`RowKey`]s begin behind it.
+const BEGINNING: (i64, i64, i64) = (i64::MIN, i64::MIN, i64::MIN);
+
+/// What ended later than this ago is never pruned.
+const KEPT_IN_ANY_CASE: TimeDelta = TimeDelta::minutes(1);
+
+/// Puts a row in by [`PUT_NEW`] or [`PUT_OVER_WAITING`]; returns whether it went in.
+pub(super) fn put(
+    statement: &mut CachedStatement<'_>,
+    row: &Row,
+    take: Option<u64>,
+) -> Result<bool> {
+    bind_row(statement, row, take)?;
+    Ok(statement.raw_execute()? > 0)
+}
+
+/// The rows of a job that wait; of a paused one only those that were asked for.
+pub(super) fn waiting(
+    session: &Session,
+    incarnation: Incarnation,
+    paused: bool,
+) -> Result<Vec<Row>> {
+    let mut statement = session.prepare(WAITING)?;
+    let rows = statement.query_map((signed(incarnation.0), !paused), row)?;
+    Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
+}
+
+/// Closes what waits for a record that is gone.
+pub(super) fn call_off(session: &Session, incarnation: Incarnation) -> Result<()> {
+    let fate = Fate::Skipped(SkipReason::Removed).to_string();
+    session.prepare(CALL_OFF)?.execute((signed(incarnation.0), fate, millis(now())))?;
+    Ok(())
+}
+
+/// Notes the end of an incarnation.
+pub(super) fn end(
+    session: &Session,
+    incarnation: Incarnation,
+    job: &JobId,
+    fate: Fate,
+) -> Result<()> {
+    let now = now();
+    let row = Row {
+        key: RowKey { incarnation, kind: RowKind::Ended, number: 0 },
+        job: job.clone(),
+        fire_time: now,
+        last: now,
+        count: 1,
+        coalesced: 0,
+        state: RowState::Closed(fate),
+        fence: 0,
+        attempt: 1,
+        recover: false,
+        started_at: None,
+        ended_at: Some(now),
+        message: None,
+    };
+    put(&mut session.prepare(PUT_NEW)?, &row, None)?;
+    Ok(())
+}
+
+/// How an incarnation ended, if it has and that is still known.
+pub(super) fn ending(session: &Session, incarnation: Incarnation) -> Result<Option<Fate>> {
+    let mut statement =
+        session.prepare("SELECT fate FROM punctual_ledger WHERE incarnation = ?1 AND kind = ?2")?;
+    let parameters = (signed(incarnation.0), kind_number(RowKind::Ended));
+    let fate: Option<String> =
+        statement.query_row(parameters, |row| row.get(0)).optional()?.flatten();
+    Ok(fate.map(|fate| {
+        let Ok(fate) = fate.parse();
+        fate
+    }))
+}
+
+pub(super) fn finish(session: &Session, outcomes: Vec<Finished>) -> Result<Finishes> {
+    let mut finishes = Finishes::default();
+    let (mut close, mut fence_of) = (session.prepare(FINISH)?, session.prepare(FENCE_OF)?);
+    for outcome in outcomes {
+        let (incarnation, kind, number) = key(outcome.key);
+        let closed = close.execute((
+            incarnation,
+            kind,
+            number,
+            signed(outcome.fence),
+            outcome.fate.to_string(),
+            outcome.attempt,
+            outcome.started_at.map(millis),
+            millis(outcome.ended_at),
+            outcome.message,
+        ))?;
+        if closed == 0 {
+            let read = |row: &Columns<'_>| row.get(0).map(unsigned);
+            let fence = fence_of.query_row((incarnation, kind, number), read).optional()?;
+            if fence != Some(outcome.fence) {
+                finishes.refused.push(outcome.key);
+            }
+        } else if jobs::end_if_over(session, outcome.key.incarnation)? {
+            finishes.over.push(outcome.key.incarnation);
+        }
+    }
+    Ok(finishes)
+}
+
+pub(super) fn history(
+    session: &Session,
+    incarnation: Incarnation,
+    limit: usize,
+) -> Result<Vec<Row>> {
+    let mut statement = session.prepare(HISTORY)?;
+    let rows = statement.query_map((signed(incarnation.0), limit as i64), row)?;
+    Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn rows(session: &Session, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>> {
+    let (incarnation, kind, number) = after.map_or(BEGINNING, key);
+    let mut statement = session.prepare(PAGE_BEHIND)?;
+    let rows = statement.query_map((incarnation, kind, number, limit as i64), row)?;
+    Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn prune(
+    session: &Session,
+    keep: Keep,
+    after: Option<RowKey>,
+    limit: usize,
+) -> Result<Pruned> {
+    let now = now();
+    let oldest = before(now, keep.age);
+    let (incarnation, kind, number) = after.map_or(BEGINNING, key);
+    let ends: Vec<(i64, i64, i64, Option<i64>)> = session
+        .prepare(ENDS_BEHIND)?
+        .query_map((incarnation, kind, number, limit as i64), |row| row.try_into())?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut pruned = Pruned { deleted: 0, next: None };
+    if ends.len() == limit {
+        pruned.next = ends
+            .last()
+            .and_then(|&(incarnation, kind, number, _)| read_key(incarnation, kind, number));
+    }
+    let mut newest_too_many = session.prepare(NEWEST_TOO_MANY)?;
+    let mut delete = session.prepare(DELETE)?;
+    let mut group = None;
+    for (incarnation, kind, number, ended) in ends {
+        let Some(ended) = ended.map(instant) else { continue };
+        if ended > now - KEPT_IN_ANY_CASE {
+            continue;
+        }
+        let too_many = match group {
+            Some((of, too_many)) if of == (incarnation, kind) => too_many,
+            _ => {
+                let too_many: Option<i64> = newest_too_many
+                    .query_row((incarnation, kind, keep.rows), |row| row.get(0))
+                    .optional()?;
+                group = Some(((incarnation, kind), too_many));
+                too_many
+            }
+        };
+        if ended < oldest || too_many.is_some_and(|newest| number <= newest) {
+            pruned.deleted += delete.execute((incarnation, kind, number))? as u64;
+        }
+    }
+    Ok(pruned)
+}
+
+fn read_key(incarnation: i64, number_of_kind: i64, number: i64) -> Option<RowKey> {
+    let kind = kind(number_of_kind)?;
+    Some(RowKey { incarnation: Incarnation(unsigned(incarnation)), kind, number })
+}
+
+fn before(now: DateTime<Utc>, age: Duration) -> DateTime<Utc> {
+    let age = TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX);
+    now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC)
+}

@@ -1,0 +1,324 @@
+//! Durable jobs in an SQLite file.
+
+mod columns;
+mod jobs;
+mod ledger;
+mod nodes;
+mod schema;
+mod session;
+mod take;
+mod thread;
+mod trouble;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chrono::{DateTime, SubsecRound as _, Utc};
+use futures::stream::{self, BoxStream, StreamExt as _};
+
+use self::{session::NAMESPACE, thread::Thread};
+use crate::{
+    job::JobId,
+    store::{
+        Beat, Capabilities, Changed, Durability, Finished, Finishes, Incarnation, Keep, NextDue,
+        NodeId, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store, StoreError, Take, Taken,
+        Takings, Write, Written,
+    },
+};
+
+/// A [`Store`] in an SQLite file, for the processes of one machine.
+///
+/// Clones are the same store. A thread of its own owns the connection, so nothing blocks the runtime;
+/// the thread ends when the last clone is dropped. Several processes may open one file: they see each
+/// other's changes within the [`poll`](SqliteBuilder::poll) interval. The file must be on a disk of
+/// the machine, not on a network.
+///
+/// # The file
+///
+/// It may be the application's own: the tables have a prefix, see
+/// [`namespace`](SqliteBuilder::namespace). They are made, and brought up to date, when the store is
+/// opened. The views `punctual_jobs_view` and `punctual_ledger_view` show them to people:
+///
+/// ```sh
+/// sqlite3 jobs.db 'SELECT id, next_fire FROM punctual_jobs_view'
+/// ```
+///
+/// # Errors
+///
+/// | what | error |
+/// |---|---|
+/// | the file is locked for longer than [`busy_timeout`](SqliteBuilder::busy_timeout), the disk is full or can't be read | [`unavailable`](StoreError::is_unavailable): the scheduler asks again |
+/// | the file or its directory is read-only or not there, the file is corrupt or no database, its schema is newer than this crate | [`refused`](StoreError::is_refused) |
+///
+/// # Examples
+///
+/// ```
+/// use punctual::store::{SqliteStore, Synchronous};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), punctual::store::StoreError> {
+/// # let directory = std::env::temp_dir().join(format!("punctual-doc-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory).unwrap();
+/// # let path = directory.join("jobs.db");
+/// let store = SqliteStore::open(&path).await?;
+/// let faster = SqliteStore::builder(&path).synchronous(Synchronous::Normal).open().await?;
+/// # drop((store, faster));
+/// # let _ = std::fs::remove_dir_all(directory);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    thread: Thread,
+    durability: Durability,
+}
+
+impl SqliteStore {
+    /// Opens a file, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As in the [table](SqliteStore#errors).
+    pub async fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
+        SqliteStore::builder(path).open().await
+    }
+
+    /// A store in memory, which ends with the last of its clones: for tests.
+    ///
+    /// # Errors
+    ///
+    /// Only if the system has no memory or thread left.
+    pub async fn in_memory() -> Result<SqliteStore, StoreError> {
+        SqliteBuilder::new(None).open().await
+    }
+
+    /// What is to be opened, to say how.
+    pub fn builder(path: impl AsRef<Path>) -> SqliteBuilder {
+        SqliteBuilder::new(Some(path.as_ref().to_owned()))
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+/// How to open a [`SqliteStore`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is opened before `.open().await`"]
+pub struct SqliteBuilder {
+    path: Option<PathBuf>,
+    namespace: String,
+    synchronous: Synchronous,
+    busy_timeout: Duration,
+    poll: Duration,
+}
+
+/// What a commit waits for: see [`SqliteBuilder::synchronous`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synchronous {
+    /// Until it is on the disk: it survives a loss of power.
+    Full,
+    /// Not for the disk: a loss of power may undo the last commits, so what ran then runs again. A
+    /// crash of the process undoes nothing.
+    Normal,
+}
+
+impl SqliteBuilder {
+    fn new(path: Option<PathBuf>) -> SqliteBuilder {
+        SqliteBuilder {
+            path,
+            namespace: NAMESPACE.into(),
+            synchronous: Synchronous::Full,
+            busy_timeout: Duration::from_secs(5),
+            poll: Duration::from_secs(1),
+        }
+    }
+
+    /// Sets what a commit waits for. Default: [`Synchronous::Full`].
+    pub fn synchronous(mut self, synchronous: Synchronous) -> SqliteBuilder {
+        self.synchronous = synchronous;
+        self
+    }
+
+    /// Sets how long an operation waits for those who write over other connections. Default: 5 s.
+    ///
+    /// It should stay well below the nodes' lease: a heartbeat may have to wait, too.
+    pub fn busy_timeout(mut self, timeout: Duration) -> SqliteBuilder {
+        self.busy_timeout = timeout;
+        self
+    }
+
+    /// Sets how often to look for changes by other processes, while a scheduler listens. Default:
+    /// 1 s.
+    ///
+    /// A look reads a counter and takes some microseconds. Changes by clones of this store are told
+    /// at once.
+    pub fn poll(mut self, interval: Duration) -> SqliteBuilder {
+        self.poll = interval;
+        self
+    }
+
+    /// Sets what the names of all tables, indexes and views begin with. Default: `punctual_`.
+    ///
+    /// Stores of different namespaces share a file and nothing else. It consists of letters, digits
+    /// and `_`, and does not begin with a digit.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> SqliteBuilder {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// Opens the file, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As in the [table](SqliteStore#errors), and if the namespace is not one.
+    pub async fn open(self) -> Result<SqliteStore, StoreError> {
+        self.validate()?;
+        let durability = match (&self.path, self.synchronous) {
+            (None, _) => Durability::Process,
+            (Some(_), Synchronous::Normal) => Durability::System,
+            (Some(_), Synchronous::Full) => Durability::Disk,
+        };
+        Ok(SqliteStore { thread: thread::start(self).await?, durability })
+    }
+
+    fn validate(&self) -> Result<(), StoreError> {
+        let name = &self.namespace;
+        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !is_name || name.len() > 64 || name.starts_with("sqlite_") {
+            return Err(StoreError::refused(format!(
+                "tables can't be named after {name:?}: use up to 64 letters, digits and `_`, \
+                 beginning neither with a digit nor with `sqlite_`"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Store for SqliteStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { notifies: true, durability: self.durability, ..Capabilities::default() }
+    }
+
+    async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        Ok(now())
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<Written, StoreError> {
+        self.thread.write(move |session| jobs::write(session, writes)).await
+    }
+
+    async fn get(&self, id: JobId) -> Result<Option<Record>, StoreError> {
+        self.thread.read(move |session| jobs::get(session, &id)).await
+    }
+
+    async fn list(
+        &self,
+        filter: RecordFilter,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let mut after = after.map(|id| id.to_string()).unwrap_or_default();
+        let mut listed = Vec::new();
+        loop {
+            let records = self.thread.read(move |session| jobs::page(session, &after)).await?;
+            let (count, last) = (records.len(), records.last().map(|record| record.id.to_string()));
+            let room = limit - listed.len();
+            listed.extend(records.into_iter().filter(|record| filter.passes(record)).take(room));
+            match last {
+                Some(last) if listed.len() < limit && !jobs::is_last(count) => after = last,
+                _ => return Ok(listed),
+            }
+        }
+    }
+
+    async fn changed(
+        &self,
+        known: Vec<(JobId, Incarnation, u64)>,
+    ) -> Result<Vec<Changed>, StoreError> {
+        self.thread.read(move |session| jobs::changed(session, &known)).await
+    }
+
+    async fn clear(&self) -> Result<u64, StoreError> {
+        let (mut after, mut cleared) = (String::new(), 0);
+        loop {
+            let (count, last) =
+                self.thread.write(move |session| jobs::clear_page(session, &after)).await?;
+            cleared += count as u64;
+            match last {
+                Some(last) if !jobs::is_last(count) => after = last.to_string(),
+                _ => return Ok(cleared),
+            }
+        }
+    }
+
+    async fn take(&self, take: Take) -> Result<Takings, StoreError> {
+        self.thread.write(move |session| take::take(session, &take)).await
+    }
+
+    async fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Result<(), StoreError> {
+        self.thread.write(move |session| take::release(session, node, &rows)).await
+    }
+
+    async fn finish(&self, outcomes: Vec<Finished>) -> Result<Finishes, StoreError> {
+        self.thread.write(move |session| ledger::finish(session, outcomes)).await
+    }
+
+    async fn heartbeat(&self, beat: Beat) -> Result<DateTime<Utc>, StoreError> {
+        let max_batch = self.capabilities().max_batch;
+        self.thread.write(move |session| nodes::heartbeat(session, &beat, max_batch)).await?;
+        Ok(now())
+    }
+
+    async fn reap(&self) -> Result<Reaped, StoreError> {
+        let max_batch = self.capabilities().max_batch;
+        self.thread.write(move |session| nodes::reap(session, max_batch)).await
+    }
+
+    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Vec<Taken>, StoreError> {
+        self.thread.read(move |session| take::taken_by(session, node, limit)).await
+    }
+
+    async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.thread.read(move |session| take::next_due(session, &of)).await
+    }
+
+    fn changes(&self) -> BoxStream<'static, ()> {
+        let next = async |mut changes: tokio::sync::watch::Receiver<()>| {
+            changes.changed().await.ok()?;
+            Some(((), changes))
+        };
+        stream::unfold(self.thread.changes(), next).boxed()
+    }
+
+    async fn history(
+        &self,
+        incarnation: Incarnation,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.thread.read(move |session| ledger::history(session, incarnation, limit)).await
+    }
+
+    async fn rows(&self, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.thread.read(move |session| ledger::rows(session, after, limit)).await
+    }
+
+    async fn prune(
+        &self,
+        keep: Keep,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError> {
+        self.thread.write(move |session| ledger::prune(session, keep, after, limit)).await
+    }
+}
+
+/// What the machine's clock says, in whole milliseconds.
+fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(3)
+}

@@ -1,0 +1,109 @@
+//! Nodes: their signs of life, and what becomes of those that give none.
+
+use rusqlite::OptionalExtension as _;
+
+use super::{
+    columns::{key, row, row_columns},
+    jobs, now,
+    session::Session,
+    trouble::{Result, Trouble},
+};
+use crate::store::{
+    Beat, Fate, NodeId, Reaped, Row, RowState,
+    sql::{millis, signed, unsigned},
+};
+
+const FIRST_BEAT: &str = "INSERT INTO punctual_nodes (node, name, lease_until) VALUES (?1, ?2, ?3) \
+     ON CONFLICT (node) DO UPDATE SET name = ?2, lease_until = ?3";
+
+const BEAT: &str = "UPDATE punctual_nodes SET name = ?2, lease_until = ?3 WHERE node = ?1";
+
+/// Hops from node to node along the index of taken rows, instead of looking at each row.
+const FIRST_HOLDER: &str = "SELECT min(node) FROM punctual_ledger WHERE node IS NOT NULL";
+const NEXT_HOLDER: &str = "SELECT min(node) FROM punctual_ledger WHERE node > ?1";
+const IS_NODE: &str = "SELECT 1 FROM punctual_nodes WHERE node = ?1";
+
+const TAKEN_BY: &str =
+    concat!("SELECT ", row_columns!(), " FROM punctual_ledger WHERE node = ?1 LIMIT ?2");
+
+const HAND_OUT: &str = "UPDATE punctual_ledger SET node = NULL, attempt = ?4 \
+     WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
+
+const ABANDON: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?4, ended_at = ?5 \
+     WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
+
+pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Result<()> {
+    let node = signed(beat.node.0);
+    if beat.ttl.is_zero() {
+        session.prepare("DELETE FROM punctual_nodes WHERE node = ?1")?.execute([node])?;
+        let mut reaped = Reaped::default();
+        return bury(session, node, max_batch, &mut reaped);
+    }
+    let ttl = i64::try_from(beat.ttl.as_millis()).unwrap_or(i64::MAX).max(1);
+    let until = millis(now()).saturating_add(ttl);
+    let mut statement = session.prepare(if beat.first { FIRST_BEAT } else { BEAT })?;
+    match statement.execute((node, &*beat.name, until))? {
+        0 => Err(Trouble::LeaseLost),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn reap(session: &Session, max_batch: usize) -> Result<Reaped> {
+    let mut reaped = Reaped {
+        nodes: session
+            .prepare("DELETE FROM punctual_nodes WHERE lease_until <= ?1 RETURNING node")?
+            .query_map([millis(now())], |row| Ok(NodeId(unsigned(row.get(0)?))))?
+            .collect::<rusqlite::Result<_>>()?,
+        ..Reaped::default()
+    };
+    let mut is_node = session.prepare(IS_NODE)?;
+    let mut next_holder = session.prepare(NEXT_HOLDER)?;
+    let mut holder: Option<i64> = session.prepare(FIRST_HOLDER)?.query_row([], |row| row.get(0))?;
+    while let Some(node) = holder {
+        if !is_node.exists([node])? {
+            let done = reaped.handed_out.len() + reaped.abandoned.len();
+            bury(session, node, max_batch - done, &mut reaped)?;
+            if reaped.more {
+                break;
+            }
+        }
+        holder = next_holder.query_row([node], |row| row.get(0)).optional()?.flatten();
+    }
+    if !reaped.nodes.is_empty() {
+        session.tell();
+    }
+    Ok(reaped)
+}
+
+/// Sees to what a dead node had taken, up to `limit` rows of it.
+fn bury(session: &Session, node: i64, limit: usize, reaped: &mut Reaped) -> Result<()> {
+    let mut rows: Vec<Row> = session
+        .prepare(TAKEN_BY)?
+        .query_map((node, limit.saturating_add(1) as i64), row)?
+        .filter_map(rusqlite::Result::transpose)
+        .collect::<rusqlite::Result<_>>()?;
+    reaped.more = rows.len() > limit;
+    rows.truncate(limit);
+    for mut row in rows {
+        let (incarnation, kind, number) = key(row.key);
+        // Nothing takes what waits for a record that is gone.
+        if row.recover && jobs::mark_waiting(session, row.key.incarnation)? {
+            row.attempt = row.attempt.saturating_add(1);
+            row.state = RowState::Waiting;
+            session.prepare(HAND_OUT)?.execute((incarnation, kind, number, row.attempt))?;
+            reaped.handed_out.push(row);
+        } else {
+            row.ended_at = Some(now());
+            row.state = RowState::Closed(Fate::Abandoned);
+            let fate = Fate::Abandoned.to_string();
+            let ended_at = row.ended_at.map(millis);
+            session.prepare(ABANDON)?.execute((incarnation, kind, number, fate, ended_at))?;
+            if jobs::end_if_over(session, row.key.incarnation)? {
+                reaped.over.push(row.key.incarnation);
+            }
+            reaped.abandoned.push(row);
+        }
+        session.tell();
+    }
+    Ok(())
+}

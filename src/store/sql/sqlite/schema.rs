@@ -1,0 +1,57 @@
+//! The tables, and how a file comes to have them.
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::{
+    session::Session,
+    trouble::{Result, Trouble},
+};
+
+/// What makes each version of the schema of the one before; the first begins with nothing. Those
+/// that were released are never changed.
+const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+
+/// The version of the schema that this crate speaks.
+const LATEST: usize = MIGRATIONS.len();
+
+/// Brings the file's schema to the latest version, if it is not there yet.
+pub(super) fn migrate(session: &Session) -> Result<()> {
+    if version(session)? == LATEST {
+        return Ok(());
+    }
+    // Of several who open the file at once one migrates; the others wait here for it.
+    session.transaction(|session| {
+        let from = version(session)?;
+        for migration in MIGRATIONS.get(from..).ok_or_else(|| newer(from))? {
+            session.connection().execute_batch(&session.named(migration))?;
+        }
+        let set = session.named("UPDATE punctual_meta SET version = ?1");
+        session.connection().execute(&set, [LATEST as i64])?;
+        Ok(())
+    })
+}
+
+/// The version of the file's schema, 0 if it has none.
+fn version(session: &Session) -> Result<usize> {
+    let connection: &Connection = session.connection();
+    let exists = connection
+        .query_row(
+            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1",
+            [session.named("punctual_meta")],
+            |_| Ok(()),
+        )
+        .optional()?;
+    if exists.is_none() {
+        return Ok(0);
+    }
+    let select = session.named("SELECT version FROM punctual_meta");
+    let version: i64 = connection.query_row(&select, [], |row| row.get(0))?;
+    Ok(usize::try_from(version).unwrap_or(usize::MAX))
+}
+
+fn newer(version: usize) -> Trouble {
+    Trouble::Refused(format!(
+        "the schema of version {version} is newer than {LATEST}, the latest that this program knows: \
+         update the program, or give it a namespace of its own"
+    ))
+}

@@ -1,0 +1,136 @@
+//! A connection, with what its operations need beside it.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{CachedStatement, Connection, MAIN_DB, OpenFlags};
+
+use super::{
+    SqliteBuilder, Synchronous, schema,
+    trouble::{Result, Trouble},
+};
+use crate::store::StoreError;
+
+/// What tables are named after by default, and in all SQL of this store.
+pub(super) const NAMESPACE: &str = "punctual_";
+
+pub(super) struct Session {
+    connection: Connection,
+    namespace: String,
+    path: String,
+    /// Whether the transaction has changed what others may wait for.
+    changed: Cell<bool>,
+}
+
+impl Session {
+    /// Opens the file, and sees that it has the tables.
+    pub(super) fn open(options: &SqliteBuilder) -> std::result::Result<Session, StoreError> {
+        let path = options.path.as_ref().map_or("memory".into(), |path| path.display().to_string());
+        let deadline = Instant::now() + options.busy_timeout;
+        loop {
+            // The switch to the write-ahead log does not wait for a lock: it fails.
+            match Session::try_open(options, &path) {
+                Err(trouble) if trouble.is_busy() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                opened => return opened.map_err(|trouble| trouble.told(&path)),
+            }
+        }
+    }
+
+    fn try_open(options: &SqliteBuilder, path: &str) -> Result<Session> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match &options.path {
+            Some(path) => Connection::open_with_flags(path, flags)?,
+            None => Connection::open_in_memory_with_flags(flags)?,
+        };
+        connection.busy_timeout(options.busy_timeout)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        if connection.is_readonly(MAIN_DB)? {
+            return Err(Trouble::Refused("the file is read-only: make it writable".into()));
+        }
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        let synchronous = match options.synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        };
+        connection.pragma_update(None, "synchronous", synchronous)?;
+        // What a million jobs change in a moment is all over the file: 32 MB, if they are needed.
+        connection.pragma_update(None, "cache_size", -32_768)?;
+        let (namespace, path) = (options.namespace.clone(), path.to_owned());
+        let session = Session { connection, namespace, path, changed: Cell::new(false) };
+        schema::migrate(&session)?;
+        Ok(session)
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// SQL with the tables named as they are here.
+    pub(super) fn named(&self, sql: &str) -> String {
+        sql.replace(NAMESPACE, &self.namespace)
+    }
+
+    /// A statement, prepared once.
+    pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>> {
+        Ok(match self.namespace == NAMESPACE {
+            true => self.connection.prepare_cached(sql)?,
+            false => self.connection.prepare_cached(&self.named(sql))?,
+        })
+    }
+
+    /// A statement that names no tables.
+    pub(super) fn execute(&self, sql: &str) -> Result<()> {
+        self.connection.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+
+    /// Does all of `work`, or nothing if it fails.
+    pub(super) fn transaction<T>(&self, work: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
+        self.execute("BEGIN IMMEDIATE")?;
+        let done = work(self).and_then(|done| self.execute("COMMIT").map(|()| done));
+        if done.is_err() {
+            self.roll_back();
+        }
+        done
+    }
+
+    /// Ends a transaction that has failed, if SQLite has not done so by itself.
+    pub(super) fn roll_back(&self) {
+        self.changed.set(false);
+        if self.is_in_transaction() {
+            // What can fail here is a disk that fails to be read; the next BEGIN says so.
+            let _ = self.execute("ROLLBACK");
+        }
+    }
+
+    pub(super) fn is_in_transaction(&self) -> bool {
+        !self.connection.is_autocommit()
+    }
+
+    /// Says that others may wait for what this transaction does.
+    pub(super) fn tell(&self) {
+        self.changed.set(true);
+    }
+
+    /// Whether others are to be told of the transaction that was committed.
+    pub(super) fn told(&self) -> bool {
+        self.changed.take()
+    }
+
+    /// A number that changes with each commit of another connection.
+    pub(super) fn data_version(&self) -> Result<i64> {
+        let mut statement = self.connection.prepare_cached("PRAGMA data_version")?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// The error as it is told.
+    pub(super) fn explain(&self, trouble: Trouble) -> StoreError {
+        trouble.told(&self.path)
+    }
+}

@@ -1,0 +1,392 @@
+//! Fire times: which are due, who takes them, and when to ask again.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashSet, VecDeque},
+};
+
+use chrono::{DateTime, Utc};
+use rusqlite::{CachedStatement, OptionalExtension as _, Row as Columns};
+
+use super::{
+    columns::{key, record, record_columns, row, row_columns},
+    jobs, ledger, now,
+    session::Session,
+    trouble::{Result, Trouble},
+};
+use crate::store::{
+    Decision, Incarnation, NextDue, NodeId, Record, Row, RowKey, RowState, Take, Taken, Takings,
+    sql::{instant, millis, signed, unsigned},
+};
+
+/// That no other node has a taken row of the job; `?2` is who asks.
+macro_rules! not_held_by_others {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM punctual_ledger AS l \
+         WHERE l.incarnation = j.incarnation AND l.fate IS NULL AND l.node <> ?2)"
+    };
+}
+
+const WAITING: &str = concat!(
+    "SELECT ",
+    record_columns!(),
+    " FROM punctual_jobs AS j WHERE task = ?1 AND waiting = 1 AND incarnation > ?3 AND ",
+    not_held_by_others!(),
+    " ORDER BY incarnation LIMIT ?4"
+);
+
+const DUE: &str = concat!(
+    "SELECT ",
+    record_columns!(),
+    " FROM punctual_jobs AS j WHERE task = ?1 AND paused = 0 AND next_fire <= ?3 \
+     AND (next_fire, incarnation) > (?4, ?5) AND ",
+    not_held_by_others!(),
+    " ORDER BY next_fire, incarnation LIMIT ?6"
+);
+
+const ADVANCE: &str = "UPDATE punctual_jobs SET fence = ?2, next_fire = ?3, waiting = ?4 \
+     WHERE incarnation = ?1";
+
+const NODE: &str = "SELECT lease_until, take FROM punctual_nodes WHERE node = ?1";
+
+const OF_THE_LAST_TAKE: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM punctual_ledger WHERE node = ?1 AND take = ?2 ORDER BY incarnation, kind, number"
+);
+
+const TAKEN_BY: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM punctual_ledger WHERE node = ?1 ORDER BY incarnation, kind, number LIMIT ?2"
+);
+
+const RELEASE: &str = "UPDATE punctual_ledger SET node = NULL \
+     WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND node = ?4 AND fence = ?5";
+
+const WAITS: &str = concat!(
+    "SELECT incarnation FROM punctual_jobs AS j WHERE task = ?1 AND waiting = 1 \
+     AND EXISTS (SELECT 1 FROM punctual_ledger AS w WHERE w.incarnation = j.incarnation \
+        AND w.fate IS NULL AND w.node IS NULL AND (j.paused = 0 OR w.kind = 1)) AND ",
+    not_held_by_others!()
+);
+
+const NEXT: &str = concat!(
+    "SELECT incarnation, next_fire FROM punctual_jobs AS j \
+     WHERE task = ?1 AND paused = 0 AND next_fire IS NOT NULL AND ",
+    not_held_by_others!(),
+    " ORDER BY next_fire"
+);
+
+const NEXT_LEASE_END: &str = "SELECT min(lease_until) FROM punctual_nodes WHERE node <> ?1";
+
+pub(super) fn take(session: &Session, take: &Take) -> Result<Takings> {
+    if is_repeated(session, take)? {
+        let node = signed(take.node.0);
+        let rows = session
+            .prepare(OF_THE_LAST_TAKE)?
+            .query_map((node, signed(take.number)), row)?
+            .filter_map(rusqlite::Result::transpose)
+            .collect::<rusqlite::Result<_>>()?;
+        return Ok(Takings { jobs: with_records(session, rows)?, more: true });
+    }
+    let mut taking = Taking::new(session, take)?;
+    taking.waiting()?;
+    taking.due()?;
+    Ok(taking.takings)
+}
+
+/// Sees that the node lives, and notes the number of its take; returns whether it was the last one's
+/// too.
+fn is_repeated(session: &Session, take: &Take) -> Result<bool> {
+    let node = signed(take.node.0);
+    let read = |row: &Columns<'_>| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?.map(unsigned)));
+    let found: Option<(i64, _)> = session.prepare(NODE)?.query_row([node], read).optional()?;
+    let Some((_, last)) = found.filter(|&(until, _)| until > millis(now())) else {
+        return Err(Trouble::LeaseLost);
+    };
+    match last {
+        Some(last) if take.number == last => return Ok(true),
+        Some(last) if take.number < last => {
+            return Err(Trouble::Refused(format!(
+                "take {} comes after take {last} of the same node: count them up",
+                take.number
+            )));
+        }
+        _ => {}
+    }
+    session
+        .prepare("UPDATE punctual_nodes SET take = ?2 WHERE node = ?1")?
+        .execute((node, signed(take.number)))?;
+    Ok(false)
+}
+
+/// A take that is going on.
+struct Taking<'a> {
+    session: &'a Session,
+    take: &'a Take,
+    /// In an order of their own, so that the same store gives the same answer.
+    tasks: Vec<&'a str>,
+    advance: CachedStatement<'a>,
+    put: CachedStatement<'a>,
+    /// Jobs that were decided on: each is asked for once.
+    seen: HashSet<Incarnation>,
+    takings: Takings,
+}
+
+impl<'a> Taking<'a> {
+    fn new(session: &'a Session, take: &'a Take) -> Result<Taking<'a>> {
+        let mut tasks: Vec<&str> = take.tasks.iter().map(String::as_str).collect();
+        tasks.sort_unstable();
+        Ok(Taking {
+            session,
+            take,
+            tasks,
+            advance: session.prepare(ADVANCE)?,
+            put: session.prepare(ledger::PUT_OVER_WAITING)?,
+            seen: HashSet::new(),
+            takings: Takings::default(),
+        })
+    }
+
+    fn is_full(&self) -> bool {
+        self.takings.jobs.len() >= self.take.limit
+    }
+
+    /// Takes what waits.
+    fn waiting(&mut self) -> Result<()> {
+        let node = signed(self.take.node.0);
+        let page = self.take.limit.saturating_add(1);
+        for task in self.tasks.clone() {
+            let mut behind = i64::MIN;
+            loop {
+                let records: Vec<Record> = self
+                    .session
+                    .prepare(WAITING)?
+                    .query_map((task, node, behind, page as i64), record)?
+                    .collect::<rusqlite::Result<_>>()?;
+                let is_last = records.len() < page;
+                for record in records {
+                    behind = signed(record.incarnation.0);
+                    let rows = ledger::waiting(self.session, record.incarnation, record.paused)?;
+                    if rows.is_empty() {
+                        continue;
+                    }
+                    if self.is_full() {
+                        self.takings.more = true;
+                        return Ok(());
+                    }
+                    self.decide(record, &rows)?;
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what is due.
+    fn due(&mut self) -> Result<()> {
+        let mut due = Due::new(self.session, self.take, &self.tasks)?;
+        while let Some(record) = due.next()? {
+            if self.seen.contains(&record.incarnation) {
+                continue;
+            }
+            if self.is_full() {
+                self.takings.more = true;
+                return Ok(());
+            }
+            self.decide(record, &[])?;
+        }
+        Ok(())
+    }
+
+    /// Asks what becomes of a job, and sees to it.
+    fn decide(&mut self, mut record: Record, waiting: &[Row]) -> Result<()> {
+        if self.take.except.contains(&record.incarnation) {
+            return Ok(());
+        }
+        self.seen.insert(record.incarnation);
+        let (mut rows, next_fire) = match (self.take.decide)(&record, waiting) {
+            Decision::Leave => return Ok(()),
+            Decision::Take { rows, next_fire } => (rows, next_fire),
+        };
+        record.fence += 1;
+        record.next_fire = next_fire;
+        let mut failed = None;
+        rows.retain_mut(|row| {
+            let put = self.put(row, record.fence);
+            put.unwrap_or_else(|trouble| {
+                failed.get_or_insert(trouble);
+                false
+            })
+        });
+        if let Some(trouble) = failed {
+            return Err(trouble);
+        }
+        let still_waiting = !waiting.is_empty()
+            && !ledger::waiting(self.session, record.incarnation, false)?.is_empty();
+        self.advance.execute((
+            signed(record.incarnation.0),
+            signed(record.fence),
+            record.next_fire.map(millis),
+            still_waiting,
+        ))?;
+        if record.next_fire.is_none() {
+            jobs::end_if_over(self.session, record.incarnation)?;
+        }
+        self.takings.jobs.push(Taken { record, rows });
+        Ok(())
+    }
+
+    /// Puts a row into the ledger; returns whether its fire time had not been taken care of.
+    fn put(&mut self, row: &mut Row, fence: u64) -> Result<bool> {
+        let taken = matches!(row.state, RowState::Taken(_));
+        if taken {
+            row.state = RowState::Taken(self.take.node);
+            row.fence = fence;
+        }
+        ledger::put(&mut self.put, row, taken.then_some(self.take.number))
+    }
+}
+
+/// The jobs that are due, in order of their next fire times: a line of them for each task.
+struct Due<'a> {
+    select: CachedStatement<'a>,
+    node: i64,
+    horizon: i64,
+    /// How many of a line are read at once.
+    page: usize,
+    lines: Vec<Line<'a>>,
+    heads: BinaryHeap<Reverse<(i64, i64, usize)>>,
+    /// The line whose head was given away.
+    open: Option<usize>,
+}
+
+struct Line<'a> {
+    task: &'a str,
+    ahead: VecDeque<Record>,
+    /// Where the next page begins; `None` if there is none.
+    behind: Option<(i64, i64)>,
+}
+
+impl<'a> Due<'a> {
+    fn new(session: &'a Session, take: &Take, tasks: &[&'a str]) -> Result<Due<'a>> {
+        let line =
+            |&task| Line { task, ahead: VecDeque::new(), behind: Some((i64::MIN, i64::MIN)) };
+        let mut due = Due {
+            select: session.prepare(DUE)?,
+            node: signed(take.node.0),
+            horizon: millis(take.horizon),
+            // One more than are wanted tells whether there are more.
+            page: take.limit / tasks.len().max(1) + 1,
+            lines: tasks.iter().map(line).collect(),
+            heads: BinaryHeap::new(),
+            open: None,
+        };
+        for index in 0..due.lines.len() {
+            due.step(index)?;
+        }
+        Ok(due)
+    }
+
+    fn next(&mut self) -> Result<Option<Record>> {
+        // Not before it is needed: the last page may be enough.
+        if let Some(index) = self.open.take() {
+            self.step(index)?;
+        }
+        let Some(Reverse((_, _, index))) = self.heads.pop() else { return Ok(None) };
+        self.open = Some(index);
+        Ok(self.lines[index].ahead.pop_front())
+    }
+
+    /// Puts the head of a line among the heads, if it has one.
+    fn step(&mut self, index: usize) -> Result<()> {
+        let line = &mut self.lines[index];
+        if let (true, Some((next_fire, incarnation))) = (line.ahead.is_empty(), line.behind) {
+            let parameters =
+                (line.task, self.node, self.horizon, next_fire, incarnation, self.page as i64);
+            for record in self.select.query_map(parameters, record)? {
+                line.ahead.push_back(record?);
+            }
+            let is_full = line.ahead.len() >= self.page;
+            line.behind = line.ahead.back().filter(|_| is_full).map(place);
+        }
+        if let Some(head) = line.ahead.front() {
+            let (next_fire, incarnation) = place(head);
+            self.heads.push(Reverse((next_fire, incarnation, index)));
+        }
+        Ok(())
+    }
+}
+
+/// Where a record stands in line.
+fn place(record: &Record) -> (i64, i64) {
+    (record.next_fire.map_or(i64::MIN, millis), signed(record.incarnation.0))
+}
+
+/// Rows in order of their incarnations, with their records; without those whose record is gone.
+fn with_records(session: &Session, rows: Vec<Row>) -> Result<Vec<Taken>> {
+    let mut all: Vec<Taken> = Vec::new();
+    for row in rows {
+        match all.last_mut() {
+            Some(taken) if taken.record.incarnation == row.key.incarnation => taken.rows.push(row),
+            _ => {
+                if let Some(record) = jobs::by_incarnation(session, row.key.incarnation)? {
+                    all.push(Taken { record, rows: vec![row] });
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+pub(super) fn taken_by(session: &Session, node: NodeId, limit: usize) -> Result<Vec<Taken>> {
+    let mut statement = session.prepare(TAKEN_BY)?;
+    let rows = statement.query_map((signed(node.0), limit as i64), row)?;
+    let rows = rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?;
+    with_records(session, rows)
+}
+
+pub(super) fn release(session: &Session, node: NodeId, rows: &[(RowKey, u64)]) -> Result<()> {
+    let mut statement = session.prepare(RELEASE)?;
+    for &(row, fence) in rows {
+        let (incarnation, kind, number) = key(row);
+        let node = signed(node.0);
+        if statement.execute((incarnation, kind, number, node, signed(fence)))? == 0 {
+            continue;
+        }
+        session.tell();
+        // Nothing takes what waits for a record that is gone.
+        if !jobs::mark_waiting(session, row.incarnation)? {
+            ledger::call_off(session, row.incarnation)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn next_due(session: &Session, of: &NextDue) -> Result<Option<DateTime<Utc>>> {
+    let node = signed(of.node.0);
+    let lease_end = session.prepare(NEXT_LEASE_END)?.query_row([node], |row| row.get(0))?;
+    let mut earliest: Option<i64> = lease_end;
+    let is_known = |incarnation| !of.except.contains(&Incarnation(unsigned(incarnation)));
+    let (mut waits, mut next) = (session.prepare(WAITS)?, session.prepare(NEXT)?);
+    for task in of.tasks.iter() {
+        let mut rows = waits.query((task, node))?;
+        while let Some(row) = rows.next()? {
+            if is_known(row.get(0)?) {
+                return Ok(Some(DateTime::<Utc>::MIN_UTC));
+            }
+        }
+        let mut rows = next.query((task, node))?;
+        while let Some(row) = rows.next()? {
+            if is_known(row.get(0)?) {
+                let next_fire = row.get(1)?;
+                earliest = Some(earliest.map_or(next_fire, |earliest| earliest.min(next_fire)));
+                break;
+            }
+        }
+    }
+    Ok(earliest.map(instant))
+}

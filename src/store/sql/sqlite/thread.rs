@@ -1,0 +1,236 @@
+//! The thread that owns the connection, and the queue of what it is asked to do.
+//!
+//! Writes that have piled up share a transaction, and so a wait for the disk. Each is undone by itself
+//! if it fails, and none is answered before all are committed.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use super::{SqliteBuilder, session::Session, trouble::Result};
+use crate::store::StoreError;
+
+/// How many operations may wait in line; more wait for room.
+const ROOM: usize = 128;
+
+/// How long a transaction takes in further writes: other processes wait for it.
+const SHARED_FOR: Duration = Duration::from_millis(5);
+
+/// A way to the thread; it ends when the last is dropped.
+#[derive(Clone)]
+pub(super) struct Thread {
+    queue: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
+    changes: watch::Sender<()>,
+}
+
+enum Message {
+    Read(Operation),
+    Write(Operation),
+    /// Somebody listens to changes.
+    Listen,
+}
+
+/// Is told why, if there is no transaction to do it in.
+type Operation = Box<dyn FnOnce(std::result::Result<&Session, StoreError>) -> Done + Send>;
+
+/// An operation that was done, or has failed.
+struct Done {
+    failed: bool,
+    /// Hands out what came of it, or why it came to nothing after all.
+    answer: Box<dyn FnOnce(std::result::Result<(), StoreError>) + Send>,
+}
+
+/// Opens the file on a thread of its own.
+pub(super) async fn start(options: SqliteBuilder) -> std::result::Result<Thread, StoreError> {
+    let (queue, messages) = mpsc::channel();
+    let (opened, is_open) = oneshot::channel();
+    let changes = watch::Sender::new(());
+    let thread = Thread { queue, room: Arc::new(Semaphore::new(ROOM)), changes: changes.clone() };
+    let main = move || match Session::open(&options) {
+        Ok(session) => {
+            // Nobody may wait for it any more; then there is no message either.
+            let _ = opened.send(Ok(()));
+            serve(&session, &messages, &changes, options.poll);
+        }
+        Err(error) => drop(opened.send(Err(error))),
+    };
+    thread::Builder::new().name("punctual-sqlite".into()).spawn(main).map_err(|error| {
+        StoreError::unavailable(format!("no thread can be made for SQLite: {error}"))
+    })?;
+    is_open.await.unwrap_or_else(|_| Err(ended()))?;
+    Ok(thread)
+}
+
+impl Thread {
+    /// Has something read.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Session) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, StoreError> {
+        self.ask(Message::Read, work).await
+    }
+
+    /// Has something done in a transaction: all of it, or nothing if it fails.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Session) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, StoreError> {
+        self.ask(Message::Write, work).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        message: fn(Operation) -> Message,
+        work: impl FnOnce(&Session) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, StoreError> {
+        let room = self.room.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let (sender, answer) = oneshot::channel();
+        let operation = move |session: std::result::Result<&Session, StoreError>| {
+            drop(room);
+            let work =
+                |session: &Session| work(session).map_err(|trouble| session.explain(trouble));
+            let result = catch_unwind(AssertUnwindSafe(|| session.and_then(work)));
+            let failed = !matches!(result, Ok(Ok(_)));
+            let answer = move |committed: std::result::Result<(), StoreError>| {
+                let result = result.map(|result| result.and_then(|done| committed.map(|()| done)));
+                // Whoever asked may have gone.
+                let _ = sender.send(result);
+            };
+            Done { failed, answer: Box::new(answer) }
+        };
+        self.queue.send(message(Box::new(operation))).map_err(|_| ended())?;
+        match answer.await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(_) => Err(ended()),
+        }
+    }
+
+    /// Sees each change from here on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        let changes = self.changes.subscribe();
+        // If the thread has ended nothing will change.
+        let _ = self.queue.send(Message::Listen);
+        changes
+    }
+}
+
+fn ended() -> StoreError {
+    StoreError::unavailable("the thread of the SQLite store has ended: open the store again")
+}
+
+/// Does what is asked until nobody can ask any more.
+fn serve(
+    session: &Session,
+    messages: &mpsc::Receiver<Message>,
+    changes: &watch::Sender<()>,
+    poll: Duration,
+) {
+    let mut others = Others { poll, version: None, next: Instant::now() };
+    let mut next = None;
+    loop {
+        let wait = (changes.receiver_count() > 0).then(|| others.wait());
+        let message = match (next.take(), wait) {
+            (Some(message), _) => Ok(message),
+            (None, Some(wait)) => messages.recv_timeout(wait),
+            (None, None) => messages.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+        };
+        match message {
+            Ok(Message::Read(operation)) => (operation(Ok(session)).answer)(Ok(())),
+            Ok(Message::Write(operation)) => {
+                next = write(session, operation, messages);
+                if session.told() {
+                    changes.send_replace(());
+                }
+            }
+            Ok(Message::Listen) | Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+        if changes.receiver_count() > 0 && others.have_written(session) {
+            changes.send_replace(());
+        }
+    }
+}
+
+/// Commits a write together with those behind it, and answers them. Returns the message that ended
+/// their row.
+fn write(
+    session: &Session,
+    first: Operation,
+    messages: &mpsc::Receiver<Message>,
+) -> Option<Message> {
+    let began = Instant::now();
+    if let Err(trouble) = session.execute("BEGIN IMMEDIATE") {
+        (first(Err(session.explain(trouble))).answer)(Ok(()));
+        return None;
+    }
+    let first = first(Ok(session));
+    if first.failed {
+        session.roll_back();
+        (first.answer)(Ok(()));
+        return None;
+    }
+    let (mut all, mut next) = (vec![first], None);
+    while began.elapsed() < SHARED_FOR && session.is_in_transaction() {
+        match messages.try_recv() {
+            Ok(Message::Write(operation)) => all.push(apart(session, operation)),
+            Ok(message) => {
+                next = Some(message);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    let committed = session.execute("COMMIT").map_err(|trouble| session.explain(trouble));
+    if committed.is_err() {
+        session.roll_back();
+    }
+    for done in all {
+        (done.answer)(committed.clone());
+    }
+    next
+}
+
+/// Does an operation so that it alone is undone if it fails.
+fn apart(session: &Session, operation: Operation) -> Done {
+    if let Err(trouble) = session.execute("SAVEPOINT apart") {
+        return operation(Err(session.explain(trouble)));
+    }
+    let done = operation(Ok(session));
+    // After some errors SQLite has undone the whole transaction; then COMMIT fails for all.
+    if done.failed && session.is_in_transaction() {
+        let _ = session.execute("ROLLBACK TO apart");
+    }
+    let _ = session.execute("RELEASE apart");
+    done
+}
+
+/// Those who write to the same file over other connections.
+struct Others {
+    poll: Duration,
+    version: Option<i64>,
+    next: Instant,
+}
+
+impl Others {
+    /// How long until they are asked after again.
+    fn wait(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether they have written, if it is time to ask.
+    fn have_written(&mut self, session: &Session) -> bool {
+        if !self.wait().is_zero() {
+            return false;
+        }
+        self.next = Instant::now() + self.poll;
+        let Ok(version) = session.data_version() else { return false };
+        self.version.replace(version).is_some_and(|before| before != version)
+    }
+}

@@ -1,0 +1,72 @@
+//! What goes wrong in SQLite, and what that means for a scheduler.
+
+use rusqlite::ErrorCode;
+
+use crate::store::StoreError;
+
+/// What went wrong, before it is known of which file.
+pub(super) enum Trouble {
+    Sqlite(rusqlite::Error),
+    /// This will not get better by trying: what, why, and what would help.
+    Refused(String),
+    LeaseLost,
+}
+
+pub(super) type Result<T> = std::result::Result<T, Trouble>;
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Trouble {
+        Trouble::Sqlite(error)
+    }
+}
+
+impl Trouble {
+    /// Whether somebody else has the lock.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self.code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+    }
+
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Trouble::Sqlite(error) => error.sqlite_error_code(),
+            Trouble::Refused(_) | Trouble::LeaseLost => None,
+        }
+    }
+
+    /// The same as it is told, of the file `path`.
+    pub(super) fn told(self, path: &str) -> StoreError {
+        let code = self.code();
+        let error = match self {
+            Trouble::Refused(text) => return StoreError::refused(format!("`{path}`: {text}")),
+            Trouble::LeaseLost => return StoreError::lease_lost(),
+            Trouble::Sqlite(error) => error,
+        };
+        let (better, remedy) = match code {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                (true, "another connection has been writing for longer than `busy_timeout`")
+            }
+            Some(ErrorCode::DiskFull) => (true, "make room on the disk"),
+            Some(ErrorCode::SystemIoFailure) => (true, "see to the disk, or to its file system"),
+            Some(
+                ErrorCode::OutOfMemory
+                | ErrorCode::OperationInterrupted
+                | ErrorCode::FileLockingProtocolFailed,
+            ) => (true, "it may work the next time"),
+            Some(ErrorCode::CannotOpen) => {
+                (false, "its directory must exist, and both must be writable")
+            }
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                (false, "the file and its directory must be writable")
+            }
+            Some(ErrorCode::DatabaseCorrupt) => {
+                (false, "restore it from a backup, or save what can be with `sqlite3 .recover`")
+            }
+            Some(ErrorCode::NotADatabase) => {
+                (false, "name an SQLite file, or one that is not there")
+            }
+            _ => (false, "see what the tables hold"),
+        };
+        let text = format!("`{path}`: {error}: {remedy}");
+        if better { StoreError::unavailable(text) } else { StoreError::refused(text) }
+    }
+}

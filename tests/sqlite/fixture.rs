@@ -1,0 +1,185 @@
+//! What the tests share: folders that go away, jobs that fire every minute, and nodes that take them.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual::store::{
+    Beat, Decision, Fate, Finished, Incarnation, NodeId, Record, Row, RowKey, RowKind, RowState,
+    RunEnd, SqliteStore, Stamp, Store, StoreError, Take, Taken, Takings, Write, Written,
+};
+use rusqlite::Connection;
+
+/// A folder of a test's own, which goes with it.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "punctual-sqlite-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The file in it that tests use.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.0.join("jobs.db")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Another connection to a file, as another program has it.
+pub(crate) fn connect(file: &Path) -> Connection {
+    let connection = Connection::open(file).unwrap();
+    connection.busy_timeout(Duration::from_secs(10)).unwrap();
+    connection
+}
+
+pub(crate) fn now() -> DateTime<Utc> {
+    instant(Utc::now().timestamp_millis())
+}
+
+pub(crate) fn instant(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).unwrap()
+}
+
+pub(crate) fn record(id: &str, incarnation: u64, next_fire: Option<DateTime<Utc>>) -> Record {
+    Record {
+        id: id.into(),
+        incarnation: Incarnation(incarnation),
+        version: 0,
+        fence: 0,
+        requests: 0,
+        token: 0,
+        task: "greet".into(),
+        args: r#"{"name":"world"}"#.into(),
+        trigger: r#"{"every":"1m"}"#.into(),
+        options: "{}".into(),
+        name: None,
+        tags: vec!["tag".into()],
+        declared: None,
+        added_at: now(),
+        next_fire,
+        paused: false,
+        resumed_at: None,
+        recover: false,
+    }
+}
+
+/// The write that adds a record.
+pub(crate) fn adding(record: Record) -> Write {
+    Write {
+        id: record.id.clone(),
+        expected: None,
+        token: record.incarnation.0 << 8 | 1,
+        record: Some(record),
+        rows: Vec::new(),
+    }
+}
+
+/// The write that changes a record.
+pub(crate) fn changing(expected: Stamp, record: Record, token: u64) -> Write {
+    Write {
+        id: record.id.clone(),
+        expected: Some(expected),
+        record: Some(record),
+        rows: Vec::new(),
+        token,
+    }
+}
+
+pub(crate) async fn add(store: &SqliteStore, records: impl IntoIterator<Item = Record>) {
+    let writes = records.into_iter().map(adding).collect();
+    assert!(matches!(store.write(writes).await.unwrap(), Written::Done));
+}
+
+pub(crate) async fn beat(store: &SqliteStore, node: u64, ttl: Duration) {
+    let beat = Beat { node: NodeId(node), name: "test".into(), first: true, ttl };
+    store.heartbeat(beat).await.unwrap();
+}
+
+/// A take of up to `limit` jobs that are due, each for its next fire time; then they fire in a minute.
+pub(crate) fn taking(node: u64, number: u64, limit: usize) -> Take {
+    Take {
+        node: NodeId(node),
+        number,
+        horizon: now(),
+        tasks: Arc::new(["greet".to_owned()].into()),
+        except: Arc::default(),
+        limit,
+        decide: Arc::new(|record, waiting| {
+            let mut rows = waiting.to_vec();
+            rows.extend(record.next_fire.map(|fire_time| row(record, fire_time)));
+            for row in &mut rows {
+                row.state = RowState::Taken(NodeId(0));
+            }
+            let next_fire = record.next_fire.map(|fire_time| fire_time + TimeDelta::minutes(1));
+            Decision::Take { rows, next_fire }
+        }),
+    }
+}
+
+pub(crate) async fn take(
+    store: &SqliteStore,
+    node: u64,
+    number: u64,
+) -> Result<Takings, StoreError> {
+    store.take(taking(node, number, 100)).await
+}
+
+pub(crate) fn row(record: &Record, fire_time: DateTime<Utc>) -> Row {
+    Row {
+        key: RowKey {
+            incarnation: record.incarnation,
+            kind: RowKind::Scheduled,
+            number: fire_time.timestamp_millis(),
+        },
+        job: record.id.clone(),
+        fire_time,
+        last: fire_time,
+        count: 1,
+        coalesced: 0,
+        state: RowState::Waiting,
+        fence: 0,
+        attempt: 1,
+        recover: record.recover,
+        started_at: None,
+        ended_at: None,
+        message: None,
+    }
+}
+
+/// The outcomes of runs that succeeded.
+pub(crate) fn succeeded<'a>(taken: impl IntoIterator<Item = &'a Taken>) -> Vec<Finished> {
+    let rows = taken.into_iter().flat_map(|taken| &taken.rows);
+    rows.map(|row| Finished {
+        key: row.key,
+        fence: row.fence,
+        fate: Fate::Ran(RunEnd::Succeeded),
+        attempt: row.attempt,
+        started_at: Some(now()),
+        ended_at: now(),
+        message: None,
+    })
+    .collect()
+}
