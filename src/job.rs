@@ -54,6 +54,9 @@ impl JobId {
             Repr::Named(name) if name.is_empty() => {
                 Err(Error::invalid_option("the job's id is empty: use 1 to 255 bytes, or none"))
             }
+            Repr::Named(name) if name.contains('\0') => Err(Error::invalid_option(
+                "the job's id has a NUL in it, which not every store can hold: leave it out",
+            )),
             Repr::Named(name) if name.len() > JobId::MAX_LEN => {
                 Err(Error::invalid_option(format!(
                     "a job's id of {} bytes is too long: use 1 to {} bytes",

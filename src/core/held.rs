@@ -42,6 +42,8 @@ pub(super) struct Held {
     upcoming: VecDeque<Upcoming>,
     /// How many rows were closed or released of which the store has not said that it knows.
     unsettled: usize,
+    /// Whether the store has let go of it, since there is nothing left of it.
+    over: bool,
 }
 
 struct Open {
@@ -385,6 +387,7 @@ impl<P: Payload> Core<P> {
             open: BTreeMap::new(),
             upcoming: VecDeque::new(),
             unsettled: 0,
+            over: false,
         };
         let extras = Extras {
             id: Some(record.id.clone()),
@@ -749,10 +752,9 @@ impl<P: Payload> Core<P> {
     /// The store knows what became of these rows, and that these jobs are over with them.
     fn settle_rows(&mut self, rows: &[RowKey], over: &[Incarnation], now: DateTime<Utc>) {
         for incarnation in over {
-            match self.held_jobs.slots.get(incarnation) {
-                Some(&slot) => {
-                    self.jobs[slot].extras().end.get_or_insert(End::Completed);
-                }
+            let slot = self.held_jobs.slots.get(incarnation);
+            match slot.and_then(|&slot| self.jobs[slot].held_mut()) {
+                Some(held) => held.over = true,
                 None => self.out.over.push((*incarnation, End::Completed)),
             }
         }
@@ -772,7 +774,7 @@ impl<P: Payload> Core<P> {
         self.held_jobs.slots.remove(&held.incarnation);
         shrink(&mut self.held_jobs.slots);
         self.held_jobs.open -= held.open.len();
-        job.retired || job.extras.as_ref().is_some_and(|extras| extras.end.is_some())
+        job.retired || held.over
     }
 
     // Trust.

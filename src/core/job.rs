@@ -100,7 +100,8 @@ impl<P> Job<P> {
 
     /// The next fire time, unless it doesn't count now.
     pub(super) fn awaited(&self) -> Option<Due> {
-        self.next.filter(|_| !self.paused && !self.retired)
+        // What a paused job in a store still has was asked for.
+        self.next.filter(|_| (!self.paused || self.is_durable()) && !self.retired)
     }
 
     /// When the driver is to look at the job, if it is.

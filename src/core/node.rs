@@ -263,6 +263,9 @@ const LINGER: TimeDelta = TimeDelta::milliseconds(10);
 /// How often a batch of the ledger is looked at for what need not be kept.
 const PRUNE_EVERY: TimeDelta = TimeDelta::seconds(2);
 
+/// How long after it was looked at to its end.
+const PRUNE_AGAIN: TimeDelta = TimeDelta::minutes(1);
+
 /// How many rows it is.
 const PRUNED: usize = 500;
 
@@ -719,7 +722,12 @@ impl Node {
             }
             (Request::NextDue(_), Answer::NextDue(due)) => self.has_been_told(due, now),
             (Request::Changed(_), Answer::Changed(changed)) => news.push(News::Changed(changed)),
-            (Request::Prune(..), Answer::Pruned(pruned)) => self.prune_from = pruned.next,
+            (Request::Prune(..), Answer::Pruned(pruned)) => {
+                self.prune_from = pruned.next;
+                if pruned.next.is_none() {
+                    self.next_prune = now.elapsed + PRUNE_AGAIN;
+                }
+            }
             (Request::Finish(sent), Answer::Finished(finishes)) => {
                 let settled = self.outcomes.drain(..sent.len().min(self.outcomes.len()));
                 let settled: Vec<_> = settled.map(|outcome| (outcome.key, outcome.fence)).collect();

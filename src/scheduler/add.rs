@@ -5,7 +5,7 @@ use std::{
     future::IntoFuture,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use chrono::{DateTime, Utc};
@@ -329,6 +329,11 @@ pub(super) async fn add_all(shared: &Arc<Shared>, batch: Batch) -> Result<Vec<Jo
         shared.try_with(|state, _| state.core.check_all(&in_memory))?;
         put = durable::add_all(shared, store, durable).await?;
     }
+    if let Some(store) = &shared.durable {
+        for id in in_memory.iter().filter_map(|job| job.id.clone()) {
+            durable::check_free(store.clone(), id).await?;
+        }
+    }
     let mut in_memory = add_in_memory(shared, in_memory)?.into_iter();
     let mut put = put.into_iter().map(|put| JobHandle::durable(shared.clone(), put));
     let handles = kinds.into_iter().filter_map(|durable| match durable {
@@ -377,6 +382,8 @@ pub struct AddFuture<V>(Adding<V>);
 enum Adding<V> {
     /// It is added by the first poll, unless it goes to the store.
     New(Option<Add<V>>),
+    /// Its id must be free in the store, too.
+    Checking(BoxFuture<'static, Result<(), Error>>, Option<Add<V>>),
     Stored(BoxFuture<'static, Result<JobHandle, Error>>),
 }
 
@@ -388,18 +395,28 @@ impl<V> AddFuture<V> {
         AddFuture(Adding::New(Some(add)))
     }
 
-    fn poll_store(&mut self, cx: &mut Context<'_>) -> Poll<Result<JobHandle, Error>> {
-        match &mut self.0 {
-            Adding::Stored(adding) => adding.as_mut().poll(cx),
-            Adding::New(_) => Poll::Pending,
+    /// What is to be added to memory, once its id is known to be free; and otherwise the future of
+    /// adding it to the store.
+    fn poll_checked(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Add<V>>, Error>> {
+        // Polling a future after it is ready is the caller's bug, as with an async fn's.
+        const DONE: &str = "`Add` polled after it completed";
+        if let Adding::New(add) = &mut self.0 {
+            let new = add.as_ref().expect(DONE);
+            let checked = new.id.as_ref().zip(new.shared().durable.as_ref());
+            match checked.filter(|_| !new.is_durable()) {
+                None => return Poll::Ready(Ok(add.take())),
+                Some((id, durable)) => {
+                    let check = durable::check_free(durable.clone(), id.clone());
+                    self.0 = Adding::Checking(Box::pin(check), add.take());
+                }
+            }
         }
-    }
-
-    fn take(&mut self) -> Option<Add<V>> {
         match &mut self.0 {
-            // Polling a future after it is ready is the caller's bug, as with an async fn's.
-            Adding::New(add) => Some(add.take().expect("`Add` polled after it completed")),
-            Adding::Stored(_) => None,
+            Adding::Checking(check, add) => {
+                ready!(check.as_mut().poll(cx))?;
+                Poll::Ready(Ok(Some(add.take().expect(DONE))))
+            }
+            _ => Poll::Ready(Ok(None)),
         }
     }
 }
@@ -408,25 +425,30 @@ impl Future for AddFuture<()> {
     type Output = Result<JobHandle, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(add) = self.take() {
+        if let Some(add) = ready!(self.poll_checked(cx))? {
             if !add.is_durable() {
                 return Poll::Ready(add.commit().map(|(handle, ())| handle));
             }
             self.0 = Adding::Stored(Box::pin(add_to_store(add)));
         }
-        self.poll_store(cx)
+        match &mut self.0 {
+            Adding::Stored(adding) => adding.as_mut().poll(cx),
+            _ => Poll::Pending,
+        }
     }
 }
 
 impl<T> Future for AddFuture<Value<T>> {
     type Output = Result<OnceHandle<T>, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // What runs only once is no task, so it is in memory.
-        let added = self.take().map(Add::commit);
-        added.map_or(Poll::Pending, |added| {
-            Poll::Ready(added.map(|(handle, value)| OnceHandle::new(handle, value)))
-        })
+        match ready!(self.poll_checked(cx))? {
+            Some(add) => {
+                Poll::Ready(add.commit().map(|(handle, value)| OnceHandle::new(handle, value)))
+            }
+            None => Poll::Pending,
+        }
     }
 }
 

@@ -284,6 +284,19 @@ pub(super) async fn add_all(
     Ok(put)
 }
 
+/// Whether the store has no job of this id. A store that does not answer at once is not waited for:
+/// jobs in memory must not depend on it.
+pub(super) async fn check_free(durable: Arc<Durable>, id: JobId) -> Result<(), Error> {
+    let asked = tokio::time::timeout(Duration::from_secs(1), durable.store.get(id)).await;
+    match asked {
+        Ok(Ok(Some(record))) => Err(Error::duplicate_id(format!(
+            "there is a job `{}` in the store already: choose another id, or remove it first",
+            record.id
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// One that is being added: kept as it is, or to be written.
 struct Adding {
     new: New,

@@ -1,29 +1,180 @@
-//! A durable job fires, ends and leaves its ledger.
+//! A durable job fires, ends and leaves its ledger; what is not durable is volatile.
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use punctual::{
-    End,
-    store::{Fate, MemoryStore, RowKind, RowState, RunEnd, Store as _},
-    trigger::every,
+    End, Error, EventKind, OnConflict, Outcome, Retry,
+    store::{Fate, MemoryStore, RowKind, Store as _},
+    trigger::{CustomTrigger, after, after_success, custom, every},
 };
 
-use crate::tasks::{Notes, on, remember};
+use crate::tasks::{Notes, RAN, Slow, event, fates, on, remember, rows};
+
+const TENTH: Duration = Duration::from_millis(100);
 
 #[tokio::test(start_paused = true)]
 async fn it_runs_for_each_fire_time_and_ends_with_its_trigger() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
-    let trigger = every(Duration::from_millis(100)).times(25);
-    let job = scheduler.add(trigger, remember("tick")).id("tick").await.unwrap();
+    let mut job = scheduler.add(every(TENTH).times(25), remember("tick")).id("tick");
+    let runs = job.runs();
+    let job = job.await.unwrap();
     let end = tokio::time::timeout(Duration::from_secs(60), job.clone()).await.unwrap();
     assert!(matches!(end, End::Completed), "{end:?}");
     assert_eq!(notes.len(), 25);
     assert!(notes.all().is_sorted_by_key(|note| note.fire_time));
+    assert!(notes.all().is_sorted_by_key(|note| note.fence));
+    let ran = fates(&rows(&store).await).into_iter().filter(|fate| *fate == RAN);
+    assert_eq!(ran.count(), 25);
     let rows = store.rows(None, 100).await.unwrap();
-    let ran = |fate: &RowState| *fate == RowState::Closed(Fate::Ran(RunEnd::Succeeded));
-    assert_eq!(rows.iter().filter(|row| ran(&row.state)).count(), 25);
     assert!(rows.iter().any(|row| row.key.kind == RowKind::Ended));
     assert_eq!(store.get("tick".into()).await.unwrap(), None);
+    let runs: Vec<_> = runs.collect().await;
+    assert_eq!(runs.len(), 25);
+    assert!(runs.iter().all(|run| run.late_by.is_zero()), "{runs:?}");
     assert!(scheduler.shutdown().await.is_clean());
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_and_history_are_those_of_any_job() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let mut executed = event(&scheduler, EventKind::Executed).await;
+    let mut removed = event(&scheduler, EventKind::JobRemoved).await;
+    let job = scheduler.add(every(TENTH).times(3), remember("tick")).history(2).await.unwrap();
+    let id = job.id().clone();
+    executed.next().await.unwrap();
+    executed.next().await.unwrap();
+    // The store hears of it a moment later.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let history = job.history().await.unwrap();
+    assert_eq!(history.len(), 2);
+    assert!(history.iter().all(|run| matches!(run.outcome, Outcome::Succeeded)));
+    assert!(history[0].fire_time < history[1].fire_time);
+    assert_eq!(removed.next().await.unwrap().what.job(), Some(&id));
+    assert!(job.history().await.unwrap_err().is_gone());
+}
+
+#[tokio::test(start_paused = true)]
+async fn closures_stay_in_memory_and_say_so() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    scheduler.add(every(TENTH), || async {}).id("closure").await.unwrap();
+    scheduler.add(every(TENTH), remember("mine")).id("mine").in_memory().await.unwrap();
+    scheduler.add(every(TENTH), remember("kept")).id("kept").await.unwrap();
+    assert_eq!(scheduler.len(), 2);
+    let jobs = scheduler.jobs().await.unwrap();
+    let volatile: Vec<_> = jobs.iter().map(|job| (job.id.to_string(), job.volatile)).collect();
+    let expected = [("closure", true), ("kept", false), ("mine", true)];
+    for (id, is_volatile) in expected {
+        assert!(volatile.contains(&(id.to_owned(), is_volatile)), "{volatile:?}");
+    }
+    assert!(jobs.iter().any(|job| job.to_string().contains("volatile")));
+    let records = store.list(Default::default(), None, 10).await.unwrap();
+    assert_eq!(records.len(), 1);
+
+    // One namespace.
+    let taken = scheduler.add(every(TENTH), remember("again")).id("closure").await;
+    assert!(taken.unwrap_err().is_duplicate_id());
+    let taken = scheduler.add(every(TENTH), || async {}).id("kept").await;
+    assert!(taken.unwrap_err().is_duplicate_id());
+    assert_eq!(scheduler.remove_all().await.unwrap(), 3);
+    assert_eq!(scheduler.jobs().await.unwrap().len(), 0);
+}
+
+#[derive(Debug)]
+struct Never;
+
+impl CustomTrigger for Never {
+    fn next_after(
+        &self,
+        _: punctual::chrono::DateTime<punctual::chrono::Utc>,
+    ) -> Option<punctual::chrono::DateTime<punctual::chrono::Utc>> {
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_store_cannot_keep_is_an_error_at_add() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    scheduler.add(every(TENTH), || async {}).id("other").await.unwrap();
+    let refused = |error: Error| assert!(error.to_string().contains("in_memory"), "{error}");
+    refused(scheduler.add(custom(Never), remember("x")).await.unwrap_err());
+    refused(scheduler.add(after_success("other"), remember("x")).await.unwrap_err());
+    let retry = Retry::fixed(TENTH).only_if(|_| true);
+    refused(scheduler.add(every(TENTH), remember("x")).retry(retry).await.unwrap_err());
+    assert!(store.list(Default::default(), None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn adding_many_is_all_or_none() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    scheduler.add(after(TENTH * 100), remember("there")).id("7").await.unwrap();
+    let jobs = |from: u32| {
+        let ids = from..from + 10;
+        let add = |n| scheduler.add(after(TENTH * 100), remember("x")).id(format!("{n}"));
+        ids.map(add).collect::<Vec<_>>()
+    };
+    assert!(scheduler.add_all(jobs(0)).await.unwrap_err().is_duplicate_id());
+    assert_eq!(store.list(Default::default(), None, 100).await.unwrap().len(), 1);
+    let mixed =
+        jobs(20).into_iter().chain([scheduler.add(every(TENTH), || async {}).id("closure")]);
+    let handles = scheduler.add_all(mixed).await.unwrap();
+    let ids: Vec<_> = handles.iter().map(|handle| handle.id().to_string()).collect();
+    assert_eq!(ids.first().map(String::as_str), Some("20"));
+    assert_eq!(ids.last().map(String::as_str), Some("closure"));
+    assert_eq!(scheduler.jobs().await.unwrap().len(), 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn conflicts_are_settled_as_asked() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let add = |text: &str, on_conflict| {
+        scheduler.add(every(TENTH * 100), remember(text)).id("job").on_conflict(on_conflict)
+    };
+    let first = add("first", OnConflict::Error).await.unwrap();
+    assert!(add("second", OnConflict::Error).await.unwrap_err().is_duplicate_id());
+    let kept = add("second", OnConflict::Keep).await.unwrap();
+    assert_eq!(kept.get().await.unwrap().next_fire, first.get().await.unwrap().next_fire);
+
+    // Declared just the same: its anchor stays.
+    tokio::time::sleep(TENTH * 50).await;
+    let anchor = first.next_fire().await.unwrap();
+    let same = add("first", OnConflict::Reconcile).await.unwrap();
+    assert_eq!(same.next_fire().await.unwrap(), anchor);
+    // Declared otherwise: it is replaced.
+    let other = add("other", OnConflict::Reconcile).await.unwrap();
+    assert_ne!(other.next_fire().await.unwrap(), anchor);
+    assert!(matches!(first.clone().await, End::Replaced));
+    assert!(first.get().await.unwrap_err().is_gone());
+    let token = other.cancel_token();
+    let third = add("third", OnConflict::Replace).await.unwrap();
+    token.cancelled().await;
+    assert!(matches!(other.await, End::Replaced));
+    assert_eq!(third.id(), "job");
+    let fates = store.rows(None, 100).await.unwrap();
+    assert_eq!(fates.iter().filter(|row| row.key.kind == RowKind::Ended).count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_cancels_the_job_and_its_run() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let mut started = event(&scheduler, EventKind::Submitted).await;
+    let mut cancelled = event(&scheduler, EventKind::Cancelled).await;
+    let job = scheduler.add(every(TENTH), Slow(3_600_000)).id("slow").await.unwrap();
+    let token = job.cancel_token();
+    started.next().await.unwrap();
+    token.cancel();
+    cancelled.next().await.unwrap();
+    assert!(matches!(job.await, End::Cancelled));
+    assert_eq!(store.get("slow".into()).await.unwrap(), None);
+    tokio::time::sleep(TENTH).await;
+    let fates = fates(&rows(&store).await);
+    assert!(fates.contains(&Fate::Ran(punctual::store::RunEnd::Cancelled)), "{fates:?}");
+    assert!(rows(&store).await.iter().all(|row| !row.state.is_open()));
 }

@@ -1,4 +1,9 @@
 //! Durable jobs through the public API, on the store in memory: adding, changing, sharing, outages.
 
 mod basics;
+mod flaky;
+mod outages;
+mod records;
+mod sharing;
 mod tasks;
+mod verbs;

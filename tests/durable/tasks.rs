@@ -1,9 +1,16 @@
 //! The tasks of these tests, and what they note.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
-use punctual::{Context, Scheduler, SchedulerBuilder, Task, store::MemoryStore};
+use futures::{StreamExt as _, stream::BoxStream};
+use punctual::{
+    Context, Event, EventFilter, EventKind, Scheduler, SchedulerBuilder, Task,
+    store::{Fate, MemoryStore, Row, RowKind, RowState, RunEnd, Store},
+};
 use serde::{Deserialize, Serialize};
 
 /// What ran, in order.
@@ -16,6 +23,7 @@ pub(crate) struct Note {
     pub(crate) fire_time: DateTime<Utc>,
     pub(crate) attempt: u32,
     pub(crate) fence: u64,
+    pub(crate) on_request: bool,
 }
 
 impl Notes {
@@ -25,6 +33,16 @@ impl Notes {
 
     pub(crate) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
+    }
+
+    fn add(&self, text: String, cx: &Context) {
+        self.0.lock().unwrap().push(Note {
+            text,
+            fire_time: cx.fire_time(),
+            attempt: cx.attempt(),
+            fence: cx.fence().unwrap_or_default(),
+            on_request: cx.on_request(),
+        });
     }
 }
 
@@ -37,20 +55,50 @@ impl Task for Remember {
     type Output = ();
 
     async fn run(self, cx: Context) {
-        cx.state::<Notes>().0.lock().unwrap().push(Note {
-            text: self.0,
-            fire_time: cx.fire_time(),
-            attempt: cx.attempt(),
-            fence: cx.fence().unwrap_or_default(),
-        });
+        cx.state::<Notes>().add(self.0, &cx);
+    }
+}
+
+/// Takes so long, and then notes that it ran.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Slow(pub(crate) u64);
+
+impl Task for Slow {
+    const NAME: &'static str = "slow";
+    type Output = ();
+
+    async fn run(self, cx: Context) {
+        tokio::time::sleep(Duration::from_millis(self.0)).await;
+        cx.state::<Notes>().add(format!("slow {}", self.0), &cx);
     }
 }
 
 /// A scheduler on this store, that knows the tasks.
-pub(crate) fn on(store: &MemoryStore, notes: &Notes) -> SchedulerBuilder {
-    Scheduler::builder().store(store.clone()).state(notes.clone()).task::<Remember>()
+pub(crate) fn on(store: &(impl Store + Clone), notes: &Notes) -> SchedulerBuilder {
+    Scheduler::builder().store(store.clone()).state(notes.clone()).task::<Remember>().task::<Slow>()
 }
 
 pub(crate) fn remember(text: &str) -> Remember {
     Remember(text.into())
 }
+
+/// The next event of this kind.
+pub(crate) async fn event(scheduler: &Scheduler, kind: EventKind) -> BoxStream<'static, Event> {
+    scheduler.events_matching(EventFilter::new().kinds([kind])).boxed()
+}
+
+/// The rows of fire times and of runs that were asked for.
+pub(crate) async fn rows(store: &MemoryStore) -> Vec<Row> {
+    let rows = store.rows(None, 10_000).await.unwrap();
+    rows.into_iter().filter(|row| row.key.kind != RowKind::Ended).collect()
+}
+
+pub(crate) fn fates(rows: &[Row]) -> Vec<Fate> {
+    let fate = |row: &Row| match &row.state {
+        RowState::Closed(fate) => Some(fate.clone()),
+        _ => None,
+    };
+    rows.iter().filter_map(fate).collect()
+}
+
+pub(crate) const RAN: Fate = Fate::Ran(RunEnd::Succeeded);

@@ -1,0 +1,102 @@
+//! A store that fails stalls durable jobs, and nothing else.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use punctual::{
+    EventKind,
+    store::{Fate, MemoryStore},
+    trigger::every,
+};
+
+use crate::{
+    flaky::Flaky,
+    tasks::{Notes, RAN, Slow, event, fates, on, remember, rows},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn durable_jobs_stall_and_go_on_and_others_do_not_notice() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let flaky = Flaky::before(&store);
+    let scheduler = on(&flaky, &notes).start().await.unwrap();
+    let mut failing = event(&scheduler, EventKind::StoreFailing).await;
+    let mut working = event(&scheduler, EventKind::StoreWorking).await;
+    let mut lapsed = event(&scheduler, EventKind::LeaseLapsed).await;
+    let ticks = Arc::new(AtomicUsize::new(0));
+    let count = ticks.clone();
+    let closure = move || {
+        let count = count.clone();
+        async move { drop(count.fetch_add(1, Ordering::SeqCst)) }
+    };
+    scheduler.add(every(SECOND), closure).await.unwrap();
+    scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
+    tokio::time::sleep(SECOND * 3 + SECOND / 2).await;
+    flaky.fail(true);
+    let started = std::time::Instant::now();
+    let refused = scheduler.add(every(SECOND), remember("x")).await;
+    assert!(refused.unwrap_err().is_store_unavailable());
+    assert!(started.elapsed() < SECOND * 5);
+    tokio::time::sleep(SECOND * 60).await;
+    failing.next().await.unwrap();
+    lapsed.next().await.unwrap();
+    assert!(ticks.load(Ordering::SeqCst) >= 62);
+    let stalled = notes.len();
+    assert!(stalled <= 5, "{stalled}");
+    flaky.fail(false);
+    working.next().await.unwrap();
+    tokio::time::sleep(SECOND * 10).await;
+    assert!(notes.len() >= stalled + 10, "{} {stalled}", notes.len());
+    // Each fire time once, the stretch of the outage coalesced.
+    let rows = rows(&store).await;
+    let covered: u64 = rows.iter().map(|row| row.count).sum();
+    let span = (rows.last().unwrap().last - rows[0].fire_time).num_seconds() + 1;
+    assert_eq!(covered, span as u64);
+    assert!(!fates(&rows).contains(&Fate::Abandoned));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_answers_are_asked_for_again() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let flaky = Flaky::before(&store);
+    let scheduler = on(&flaky, &notes).start().await.unwrap();
+    let job = scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
+    for _ in 0..20 {
+        flaky.lose_answers(true);
+        tokio::time::sleep(SECOND / 5).await;
+        flaky.lose_answers(false);
+        tokio::time::sleep(SECOND).await;
+    }
+    job.pause().await.unwrap();
+    tokio::time::sleep(SECOND * 10).await;
+    let closed = rows(&store).await;
+    let taken = closed.iter().filter(|row| row.state.is_open()).count();
+    // One that was taken ahead waits for the job to be resumed.
+    assert!(taken <= 1, "{closed:?}");
+    let ran = fates(&closed).into_iter().filter(|fate| *fate == RAN).count();
+    assert_eq!(ran, notes.len());
+    assert!(ran >= 20, "{ran}");
+    let mut fire_times: Vec<_> = notes.all().iter().map(|note| note.fire_time).collect();
+    fire_times.dedup();
+    assert_eq!(fire_times.len(), notes.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_does_not_wait_for_a_store_that_is_gone() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let flaky = Flaky::before(&store);
+    let scheduler = on(&flaky, &notes).start().await.unwrap();
+    let mut started = event(&scheduler, EventKind::Submitted).await;
+    scheduler.add(every(SECOND), Slow(500)).await.unwrap();
+    started.next().await.unwrap();
+    flaky.fail(true);
+    let report = tokio::time::timeout(SECOND * 20, async { scheduler.shutdown().await });
+    assert_eq!(report.await.unwrap().finished.len(), 1);
+}

@@ -1,0 +1,130 @@
+//! Several schedulers share a store, and a restart goes on where it was.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use punctual::{
+    Coalesce, End, EventKind,
+    store::{Fate, MemoryStore},
+    trigger::every,
+};
+
+use crate::{
+    flaky::Flaky,
+    tasks::{Notes, RAN, Slow, event, fates, on, remember, rows},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn each_fire_time_runs_on_one_of_them() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let one = on(&store, &notes).start().await.unwrap();
+    let two = on(&store, &notes).start().await.unwrap();
+    let three = on(&store, &notes).start().await.unwrap();
+    for n in 0..20 {
+        let trigger = every(Duration::from_millis(700 + n)).times(30);
+        one.add(trigger, remember(&format!("{n}"))).id(format!("{n}")).await.unwrap();
+    }
+    tokio::time::sleep(SECOND * 30).await;
+    assert_eq!(notes.len(), 600);
+    let rows = rows(&store).await;
+    assert_eq!(fates(&rows), vec![RAN; 600]);
+    assert!(three.jobs().await.unwrap().is_empty());
+    // What one of them changes the others follow.
+    two.add(every(SECOND), remember("late")).id("late").await.unwrap();
+    tokio::time::sleep(SECOND * 3).await;
+    three.job("late").pause().await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    let paused = notes.len();
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(notes.len(), paused);
+    one.job("late").remove().await.unwrap();
+    assert!(two.job("late").get().await.unwrap_err().is_unknown_job());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_sees_the_end_that_another_brings() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let one = on(&store, &notes).start().await.unwrap();
+    let two = on(&store, &notes).start().await.unwrap();
+    let job = one.add(every(SECOND * 600), remember("x")).id("job").await.unwrap();
+    two.job("job").remove().await.unwrap();
+    let end = tokio::time::timeout(SECOND * 10, job).await.unwrap();
+    assert!(matches!(end, End::Removed), "{end:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_graceful_restart_abandons_nothing_and_goes_on() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let first = on(&store, &notes).start().await.unwrap();
+    first.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
+    first.add(every(SECOND), Slow(300)).id("slow").await.unwrap();
+    tokio::time::sleep(SECOND * 5 + SECOND / 10).await;
+    assert!(first.shutdown().await.is_clean());
+    assert!(
+        rows(&store)
+            .await
+            .iter()
+            .all(|row| row.state != punctual::store::RowState::Closed(Fate::Abandoned))
+    );
+    // An hour later; what passed is coalesced into one run.
+    tokio::time::sleep(SECOND * 3600).await;
+    let before = notes.len();
+    let second = on(&store, &notes).start().await.unwrap();
+    let mut coalesced = event(&second, EventKind::Coalesced).await;
+    let event = coalesced.next().await.unwrap();
+    assert!(event.to_string().contains("coalesced") || event.what.job().is_some());
+    tokio::time::sleep(SECOND * 5).await;
+    let ran = notes.len() - before;
+    assert!((10..=14).contains(&ran), "{ran}");
+    let rows = rows(&store).await;
+    let covered: u64 = rows.iter().filter(|row| row.job == "tick").map(|row| row.count).sum();
+    assert!((3609..=3612).contains(&covered), "{covered}");
+    assert!(!fates(&rows).contains(&Fate::Abandoned));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_all_is_made_up_for_after_an_outage() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let first = on(&store, &notes).start().await.unwrap();
+    let job = first.add(every(SECOND), remember("tick")).id("tick");
+    job.coalesce(Coalesce::All).max_catch_up(10).await.unwrap();
+    first.shutdown().await;
+    tokio::time::sleep(SECOND * 100 + SECOND / 2).await;
+    let second = on(&store, &notes).start().await.unwrap();
+    tokio::time::sleep(SECOND / 4).await;
+    assert_eq!(notes.len(), 10);
+    let rows = rows(&store).await;
+    let covered: u64 = rows.iter().filter(|row| !row.state.is_open()).map(|row| row.count).sum();
+    assert_eq!(covered, 100);
+    second.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dead_are_taken_over_within_the_lease() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let lonely = Flaky::before(&store);
+    let lease = SECOND * 9;
+    let dying = on(&lonely, &notes).lease(lease).start().await.unwrap();
+    let recovers = dying.add(every(SECOND * 2).times(1), Slow(1000)).id("recovers");
+    recovers.recover(true).await.unwrap();
+    dying.add(every(SECOND * 2).times(1), Slow(1001)).id("abandoned").await.unwrap();
+    tokio::time::sleep(SECOND * 2 + SECOND / 2).await;
+    // As far as the others see it is dead: its runs go on until it doubts itself.
+    lonely.fail(true);
+    let other = on(&store, &notes).lease(lease).start().await.unwrap();
+    let mut died = event(&other, EventKind::NodesDied).await;
+    let mut abandoned = event(&other, EventKind::Abandoned).await;
+    tokio::time::timeout(lease + lease / 3, died.next()).await.unwrap().unwrap();
+    assert_eq!(abandoned.next().await.unwrap().what.job().unwrap(), &"abandoned");
+    tokio::time::sleep(SECOND * 2).await;
+    let recovered: Vec<_> = notes.all().into_iter().filter(|note| note.attempt == 2).collect();
+    assert_eq!(recovered.len(), 1, "{:?}", notes.all());
+    // Back again it hears that it was dead, and that its outcomes came too late.
+    let mut lost = event(&dying, EventKind::LeaseLost).await;
+    lonely.fail(false);
+    tokio::time::timeout(SECOND * 10, lost.next()).await.unwrap().unwrap();
+    tokio::time::sleep(SECOND * 20).await;
+    assert!(rows(&store).await.iter().all(|row| !row.state.is_open()));
+}

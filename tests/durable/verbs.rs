@@ -1,0 +1,142 @@
+//! What a job in a store can be told.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use punctual::{
+    End, EventKind, JobInfo, Overlap, SkipReason,
+    store::{Fate, MemoryStore, RowKind},
+    trigger::{after, every},
+};
+
+use crate::tasks::{Notes, RAN, Slow, event, fates, on, remember, rows};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn pausing_is_exact_and_resuming_skips_what_passed() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let job = scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
+    tokio::time::sleep(SECOND * 5 + SECOND / 2).await;
+    let before = notes.len();
+    assert_eq!(before, 5);
+    job.pause().await.unwrap();
+    job.pause().await.unwrap();
+    assert!(job.get().await.unwrap().paused);
+    assert_eq!(job.next_fire().await.unwrap(), None);
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(notes.len(), before);
+    scheduler.job("tick").resume().await.unwrap();
+    tokio::time::sleep(SECOND * 3).await;
+    assert_eq!(notes.len(), before + 3);
+    let skipped: u64 = rows(&store)
+        .await
+        .iter()
+        .filter(|row| fates(std::slice::from_ref(row)) == [Fate::Skipped(SkipReason::Paused)])
+        .map(|row| row.count)
+        .sum();
+    assert_eq!(skipped, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_date_that_passed_while_paused_is_still_due() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let job = scheduler.add(after(SECOND), remember("once")).paused().await.unwrap();
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(notes.len(), 0);
+    job.resume().await.unwrap();
+    assert!(matches!(job.await, End::Completed));
+    assert_eq!(notes.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_trigger_and_other_options_take_effect_at_once() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let job = scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
+    tokio::time::sleep(SECOND * 3 + SECOND / 2).await;
+    assert_eq!(notes.len(), 3);
+    // What was taken ahead by the old trigger does not run any more.
+    job.reschedule(every(SECOND * 60)).await.unwrap();
+    tokio::time::sleep(SECOND * 50).await;
+    assert_eq!(notes.len(), 3);
+    tokio::time::sleep(SECOND * 11).await;
+    assert_eq!(notes.len(), 4);
+    job.modify(|settings| settings.priority(7).max_instances(3).name("minutely")).await.unwrap();
+    let JobInfo { name, priority, max_instances, task, .. } = job.get().await.unwrap();
+    assert_eq!((name.as_deref(), priority, max_instances), (Some("minutely"), 7, 3));
+    assert_eq!(task.as_deref(), Some("remember"));
+    let named = scheduler.jobs().name("minutely").await.unwrap();
+    assert_eq!(named.len(), 1);
+    let refused = job.modify(|settings| settings.max_instances(0)).await;
+    assert!(refused.unwrap_err().is_invalid_option());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_asked_for_is_extra() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let job = scheduler.add(every(SECOND * 60), remember("tick")).await.unwrap();
+    let mut executed = event(&scheduler, EventKind::Executed).await;
+    let run = job.run_now().await.unwrap();
+    let event = executed.next().await.unwrap();
+    assert!(event.to_string().contains(&format!("run {run} ")), "{event} is not of run {run}");
+    job.pause().await.unwrap();
+    job.run_now().await.unwrap();
+    executed.next().await.unwrap();
+    assert!(notes.all().iter().all(|note| note.on_request));
+    tokio::time::sleep(SECOND).await;
+    let requested = rows(&store).await;
+    assert!(requested.iter().all(|row| row.key.kind == RowKind::Requested));
+    assert_eq!(fates(&requested), [RAN, RAN]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_would_be_skipped_is_an_error_where_that_is_known() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let mut started = event(&scheduler, EventKind::Submitted).await;
+    let job = scheduler.add(every(SECOND), Slow(100_000)).await.unwrap();
+    started.next().await.unwrap();
+    assert!(job.run_now().await.unwrap_err().is_overlap());
+    assert_eq!(job.get().await.unwrap().running, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn overlap_is_judged_as_in_memory() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    scheduler.add(every(SECOND).times(6), Slow(2500)).id("skips").await.unwrap();
+    let queued = scheduler.add(every(SECOND).times(6), Slow(2500)).id("queues");
+    let queued = queued.overlap(Overlap::Queue(10)).await.unwrap();
+    assert!(matches!(queued.await, End::Completed));
+    let rows = rows(&store).await;
+    let of =
+        |id: &str| fates(&rows.iter().filter(|row| row.job == id).cloned().collect::<Vec<_>>());
+    assert_eq!(of("queues"), vec![RAN; 6]);
+    let skipped = Fate::Skipped(SkipReason::MaxInstances);
+    assert_eq!(of("skips").iter().filter(|fate| **fate == skipped).count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn removing_ends_it_and_lets_its_run_finish() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let mut started = event(&scheduler, EventKind::Submitted).await;
+    let job = scheduler.add(every(SECOND), Slow(5000)).id("slow").await.unwrap();
+    started.next().await.unwrap();
+    scheduler.job("slow").remove().await.unwrap();
+    assert!(scheduler.job("slow").get().await.unwrap_err().is_unknown_job());
+    assert!(matches!(job.await, End::Removed));
+    assert_eq!(notes.len(), 1);
+    tokio::time::sleep(SECOND * 5).await;
+    assert_eq!(notes.len(), 1);
+    let rows = rows(&store).await;
+    assert!(rows.iter().all(|row| !row.state.is_open()), "{rows:?}");
+    // The id is free, and its next life collides with nothing.
+    scheduler.add(every(SECOND), remember("tick")).id("slow").await.unwrap();
+    tokio::time::sleep(SECOND * 2 + SECOND / 2).await;
+    assert_eq!(notes.len(), 3);
+}
