@@ -91,20 +91,22 @@ pub trait Store: Send + Sync + 'static {
 
     // Jobs.
 
-    /// Adds, changes, replaces and removes records: all of `writes`, or none of them.
+    /// Adds, changes, replaces and removes records: all of `writes`, of which no two are of one id, or
+    /// none of them.
     ///
     /// Each compares and swaps: the record of [`Write::id`] must bear the stamp
     /// [`Write::expected`], or there must be none. If all do, each record is set to
-    /// [`Write::record`] with a [`version`](Record::version) one higher (1 if it is new) and its
-    /// [`token`](Record::token) set to that of the write, or is deleted; the rows of
+    /// [`Write::record`] with a [`version`](Record::version) one higher (1 if its incarnation is
+    /// new) and its [`token`](Record::token) set to that of the write, or is deleted; the rows of
     /// [`Write::rows`] go into the ledger, except where it has one of the same key already.
     ///
     /// Where the record of an incarnation goes, its [`Waiting`](RowState::Waiting) rows are closed
     /// as *skipped: removed*.
     ///
     /// **Idempotence.** A write whose token the record bears already has been done before, and so has
-    /// one that adds an incarnation of which the ledger has a row of [`RowKind::Ended`]: it counts as
-    /// done, and changes nothing.
+    /// one that adds an incarnation, be it in the place of another, of which the ledger has a row of
+    /// [`RowKind::Ended`]: it counts as done, and changes nothing. A removal that was done is lost to
+    /// nothing when it is asked again, or to what has taken the id since.
     ///
     /// No more than [`Capabilities::max_batch`] are asked for at once.
     fn write(&self, writes: Vec<Write>)
@@ -162,11 +164,13 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// **Idempotence.** [`Take::number`] counts a node's takes. The node's row keeps that of the last:
     /// asked again with the same number, the store answers with the rows that bear it and are still
-    /// taken by the node; a lower number is refused, since nobody waits for the answer any more.
+    /// taken by the node, those apart whose record is gone; a lower number is refused, since nobody
+    /// waits for the answer any more.
     fn take(&self, take: Take) -> impl Future<Output = Result<Takings, StoreError>> + Send;
 
     /// Lets rows be taken again, by any node, that this node has taken and not run: they are waiting,
-    /// if they bear the fence that is given. Others are left alone.
+    /// if they bear the fence that is given. Others are left alone. If the record is gone, no node
+    /// could take them: they are closed as *skipped: removed*.
     fn release(
         &self,
         node: NodeId,
@@ -182,7 +186,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// **Idempotence.** A row that is closed under the same fence with another fate than *abandoned*
     /// stays as it is, and counts as accepted. A row that is not there has been pruned, and is
-    /// refused.
+    /// refused. Jobs that were over before are not named again: [`changed`](Store::changed) tells.
     fn finish(
         &self,
         outcomes: Vec<Finished>,
@@ -196,8 +200,8 @@ pub trait Store: Send + Sync + 'static {
     /// without a row is told [`StoreError::lease_lost`]; one whose lease has run out but who still has
     /// its row lives on.
     ///
-    /// A `ttl` of zero says that the node leaves: its row goes, and what it still has taken is treated
-    /// as by [`reap`](Store::reap).
+    /// A `ttl` of zero says that the node leaves: its row goes, if it has one, and what it still has
+    /// taken is treated as by [`reap`](Store::reap).
     fn heartbeat(
         &self,
         beat: Beat,
@@ -205,14 +209,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Buries the nodes whose lease has run out: their rows go, and of each row that they, or nodes
     /// without a row, had taken, those that [recover](Row::recover) are waiting again, with an
-    /// [`attempt`](Row::attempt) one higher, and the others are closed as *abandoned*. A job that then
-    /// has neither a `next_fire` nor an open row is over, as in [`take`](Store::take).
+    /// [`attempt`](Row::attempt) one higher, and the others, and those whose record is gone, are
+    /// closed as *abandoned*. A job that then has neither a `next_fire` nor an open row is over, as in
+    /// [`take`](Store::take).
     ///
     /// A node and what it had taken is one commit, or the node's row goes first and the rest is done by
     /// whoever reaps next. At most [`Capabilities::max_batch`] rows at once.
     fn reap(&self) -> impl Future<Output = Result<Reaped, StoreError>> + Send;
 
-    /// The rows that a node has taken and not closed, at most `limit`, with their records.
+    /// The rows that a node has taken and not closed, at most `limit`, with their records; those whose
+    /// record is gone are left out.
     fn taken_by(
         &self,
         node: NodeId,
@@ -220,8 +226,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Taken>, StoreError>> + Send;
 
     /// When to take next: the earliest `next_fire` of those jobs that a take by this node would
-    /// consider, the beginning of time if there are waiting rows for it, or the end of another
-    /// node's lease if that is earlier.
+    /// consider, the beginning of time (`DateTime::<Utc>::MIN_UTC`) if there are waiting rows for
+    /// it, or the end of another node's lease if that is earlier, be it past.
     fn next_due(
         &self,
         of: NextDue,
@@ -251,7 +257,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
     /// Deletes closed rows that are not to be kept, looking at `limit` rows in order of their keys
-    /// from `after` on.
+    /// behind `after`.
     fn prune(
         &self,
         keep: Keep,
@@ -309,7 +315,7 @@ pub struct Write {
     /// Closed rows, for fire times that the change passes over, and a waiting one for a run that is
     /// asked for.
     pub rows: Vec<Row>,
-    /// Tells this write from all others, for when it is asked again.
+    /// Tells this write from all others, for when it is asked again: a random number of 63 bits.
     pub token: u64,
 }
 
@@ -350,7 +356,7 @@ pub enum Now {
 pub struct Take {
     /// Who takes.
     pub node: NodeId,
-    /// Counts the takes of this node.
+    /// Counts the takes of this node, from 1.
     pub number: u64,
     /// Up to when jobs are to be due.
     pub horizon: DateTime<Utc>,
@@ -396,7 +402,7 @@ pub struct Takings {
 pub struct Taken {
     /// The record as it is now.
     pub record: Record,
-    /// The rows that this take put into the ledger: those taken, and those closed.
+    /// The rows that this take put into the ledger as was decided: those taken, and those closed.
     pub rows: Vec<Row>,
 }
 

@@ -1,8 +1,10 @@
-//! For tests of code that schedules: a clock that is moved by hand, and assertions on triggers.
+//! For tests of code that schedules: a clock that is moved by hand, and assertions on triggers; and of
+//! stores: every case of their contract.
 //!
 //! Most tests need none of this: under `#[tokio::test(start_paused = true)]` the scheduler follows
 //! Tokio's paused time, and a year of cron takes seconds.
 
+mod conformance;
 mod triggers;
 
 use std::{
@@ -14,7 +16,11 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{sync::watch, time::Instant};
 
+#[doc(hidden)]
+pub use self::conformance::{ConformanceCase, run_conformance_case};
 pub use self::triggers::{ClockChange, IntoInstant, assert_fires, daylight_saving_days};
+#[doc(inline)]
+pub use crate::__store_conformance as store_conformance;
 use crate::clock::Reading;
 
 /// A clock that is moved by hand; clones are the same clock.

@@ -48,11 +48,14 @@ impl State {
         Written::Done
     }
 
+    /// Whether a write that is asked for again was done before.
     fn was_written(&self, write: &Write) -> bool {
         let current = self.jobs.by_id(&write.id);
-        let has_ended = |record: &Record| self.ledger.get(end_of(record.incarnation)).is_some();
+        let changes = write.expected.map(|expected| expected.incarnation);
+        let becomes = write.record.as_ref().map(|record| record.incarnation);
+        let adds = becomes.filter(|_| becomes != changes);
         current.is_some_and(|current| current.token == write.token)
-            || write.record.as_ref().is_some_and(has_ended)
+            || adds.is_some_and(|incarnation| self.ledger.get(end_of(incarnation)).is_some())
     }
 
     fn write_one(&mut self, Write { id, record, rows, token, .. }: Write, now: DateTime<Utc>) {
@@ -432,8 +435,10 @@ impl State {
                 }
             };
             surplus = Some((group, newest_surplus));
-            let ended = self.ledger.get(*key).filter(|row| !row.state.is_open());
-            let Some(ended_at) = ended.and_then(|row| row.ended_at) else { continue };
+            // Open rows have not ended.
+            let Some(ended_at) = self.ledger.get(*key).and_then(|row| row.ended_at) else {
+                continue;
+            };
             let ended_for = now - ended_at;
             let is_surplus = newest_surplus.is_some_and(|newest| *key <= newest);
             if ended_for > KEPT_IN_ANY_CASE && (is_surplus || ended_for > age) {

@@ -1,0 +1,129 @@
+//! Cases of [`Store::next_due`] and [`Store::changes`]: when a node is to look.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, stream::BoxStream};
+
+use super::stage::*;
+use crate::store::*;
+
+/// The earliest fire time is told of those jobs that the node could take.
+pub(super) async fn the_earliest_fire_time_is_told<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&other, 1).await;
+    assert_eq!(other.next_due(node.due()).await.unwrap(), None);
+    store.add(job(1, None)).await;
+    store.add(Record { paused: true, ..job(2, now - secs(9)) }).await;
+    store.add(Record { task: "unknown".into(), ..job(3, now - secs(8)) }).await;
+    let unread = store.add(job(4, now - secs(7))).await;
+    let except = Arc::new([unread.incarnation].into());
+    let due = NextDue { except, ..node.due() };
+    assert_eq!(other.next_due(due.clone()).await.unwrap(), None);
+    assert_eq!(other.next_due(node.due()).await.unwrap(), Some(now - secs(7)));
+    store.add(job(5, now + secs(60))).await;
+    store.add(job(6, now + secs(30))).await;
+    assert_eq!(other.next_due(due.clone()).await.unwrap(), Some(now + secs(30)));
+    let both = NextDue { tasks: tasks([TASK, "unknown"]), ..due };
+    assert_eq!(other.next_due(both).await.unwrap(), Some(now - secs(8)));
+}
+
+/// Waiting rows are due since the beginning of time, if they count for the node.
+pub(super) async fn waiting_rows_are_due_at_once<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&other, 1).await;
+    let unknown = Record { task: "unknown".into(), ..job(1, None) };
+    store.add_waiting(unknown.clone(), requested(&unknown, 1, now)).await;
+    let paused = Record { paused: true, ..job(2, now) };
+    store.add_waiting(paused.clone(), scheduled(&paused, now)).await;
+    assert_eq!(other.next_due(node.due()).await.unwrap(), None);
+
+    let current = store.record(&paused.id).await;
+    let mut write = update(&current, current.clone());
+    write.rows = vec![Row { state: RowState::Waiting, ..requested(&paused, 1, now) }];
+    store.done(vec![write]).await;
+    let beginning = Some(DateTime::<Utc>::MIN_UTC);
+    assert_eq!(other.next_due(node.due()).await.unwrap(), beginning);
+    let except = Arc::new([paused.incarnation].into());
+    assert_eq!(other.next_due(NextDue { except, ..node.due() }).await.unwrap(), None);
+    node.take_one(now).await;
+    assert_eq!(other.next_due(node.due()).await.unwrap(), None);
+}
+
+/// What another node holds is not for this one, but when that node's lease ends is.
+pub(super) async fn other_leases_are_looked_after<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    store.add(job(1, now)).await;
+    let decide = fire(now, |at| Some(at + secs(5)));
+    let (_, row) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
+    assert_eq!(store.next_due(node.due()).await.unwrap(), Some(now + secs(5)));
+
+    let rival = Node::join(&other, 2).await;
+    let end = other.next_due(rival.due()).await.unwrap().unwrap();
+    let left = end - store.time().await;
+    assert!(left > secs(500) && left <= secs(600), "{left} is left of the holder's lease");
+    assert_eq!(store.next_due(node.due()).await.unwrap(), Some(now + secs(5)));
+    store.finish_one(&row, succeeded()).await;
+    assert_eq!(other.next_due(rival.due()).await.unwrap(), Some(now + secs(5)));
+
+    store.add(job(2, now + secs(1000))).await;
+    node.take(node.ask(now + secs(5))).await;
+    node.leave().await;
+    assert_eq!(other.next_due(rival.due()).await.unwrap(), Some(now + secs(1000)));
+}
+
+/// A node that leaves or is buried has no lease whose end would matter.
+pub(super) async fn the_dead_are_not_looked_after<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
+    node.die().await;
+    let end = other.next_due(rival.due()).await.unwrap();
+    assert!(end.is_some_and(|end| end <= now + secs(60)), "{end:?}: it is to be buried");
+    other.reap().await.unwrap();
+    assert_eq!(other.next_due(rival.due()).await.unwrap(), None);
+}
+
+/// A store that notifies tells one node what another changed; one that does not may stay silent.
+pub(super) async fn changes_are_told<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let mut changes = other.changes();
+    if !store.capabilities().notifies {
+        return;
+    }
+    let record = store.add(Record { recover: true, ..job(1, now) }).await;
+    told(&mut changes, "an add").await;
+    store.change(&record.id, |record| record.paused = true).await;
+    told(&mut changes, "a change").await;
+    let current = store.change(&record.id, |record| record.paused = false).await;
+    told(&mut changes, "a change").await;
+    let row = node.take_one(now).await;
+    // What a take has to tell, if anything, is not awaited, nor taken for what comes.
+    quiet(&mut changes).await;
+    node.release(&[(row.key, row.fence)]).await;
+    told(&mut changes, "a release").await;
+    node.take_one(now).await;
+    quiet(&mut changes).await;
+    node.die().await;
+    store.reap().await.unwrap();
+    told(&mut changes, "what was a dead node's").await;
+    store.done(vec![remove(&store.record(&current.id).await, Fate::Removed)]).await;
+    told(&mut changes, "a removal").await;
+    store.add(job(2, now)).await;
+    told(&mut changes, "an add").await;
+    store.clear().await.unwrap();
+    told(&mut changes, "a clearing").await;
+}
+
+async fn told(changes: &mut BoxStream<'static, ()>, what: &str) {
+    let told = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
+    assert_eq!(told, Ok(Some(())), "{what} is not told");
+    quiet(changes).await;
+}
+
+/// Waits until nothing has been told for a while: what is told belongs to what was done before.
+async fn quiet(changes: &mut BoxStream<'static, ()>) {
+    let a_while = Duration::from_millis(50);
+    while let Ok(Some(())) = tokio::time::timeout(a_while, changes.next()).await {}
+}

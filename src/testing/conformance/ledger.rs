@@ -1,0 +1,210 @@
+//! Cases of [`Store::history`], [`Store::rows`] and [`Store::prune`]: what the ledger says and forgets.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::stage::*;
+use crate::store::*;
+
+/// Keeps all rows for as long as there is time.
+const ALL: Keep = Keep { rows: u32::MAX, age: Duration::from_secs(100 * 365 * 24 * 60 * 60) };
+
+/// The history of one incarnation begins with the latest fire times, and ends at the limit.
+pub(super) async fn history_begins_with_the_latest<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, now);
+    let row_of =
+        |record: &Record, seconds| closed(scheduled(record, now + secs(seconds)), succeeded(), now);
+    let asked = closed(requested(&record, 1, now + secs(25)), Fate::Missed, now);
+    let ancient = closed(scheduled(&record, DateTime::UNIX_EPOCH - secs(1)), Fate::Missed, now);
+    let mut rows: Vec<_> = [20, 10, 30].map(|seconds| row_of(&record, seconds)).into();
+    rows.extend([asked.clone(), ancient.clone()]);
+    store.done(vec![Write { rows, ..insert(&record) }]).await;
+    // Neighbours, by number.
+    for number in [0, 2] {
+        let neighbour = job(number, now);
+        let rows = vec![row_of(&neighbour, 15)];
+        store.done(vec![Write { rows, ..insert(&neighbour) }]).await;
+    }
+    let expected = [row_of(&record, 30), asked, row_of(&record, 20), row_of(&record, 10), ancient];
+    let history = other.history(record.incarnation, 100).await.unwrap();
+    assert_eq!(history, expected);
+    assert_eq!(other.history(record.incarnation, 2).await.unwrap(), expected[..2]);
+    assert_eq!(other.history(Incarnation(1), 100).await.unwrap(), []);
+}
+
+/// All rows of the ledger come once, page by page, in order of their keys.
+pub(super) async fn pages_cover_the_ledger<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let mut expected = Vec::new();
+    for number in [3, 1, 2] {
+        let record = job(number, now);
+        let mut rows = vec![
+            closed(requested(&record, 2, now), Fate::Missed, now),
+            closed(requested(&record, 10, now), Fate::Missed, now),
+            Row { state: RowState::Waiting, ..requested(&record, 1, now) },
+        ];
+        for seconds in [-1_000_000, -7, 0, 5, 3] {
+            let at = DateTime::UNIX_EPOCH + secs(seconds);
+            rows.push(closed(scheduled(&record, at), succeeded(), now));
+        }
+        expected.extend(rows.clone());
+        store.done(vec![Write { rows, ..insert(&record) }]).await;
+    }
+    let gone = job(4, now);
+    store.add(gone.clone()).await;
+    let current = store.record(&gone.id).await;
+    let write = remove(&current, Fate::Removed);
+    expected.extend(write.rows.clone());
+    store.done(vec![write]).await;
+
+    expected.sort_by_key(|row| row.key);
+    for limit in [1, 5, expected.len(), expected.len() + 1] {
+        let mut rows: Vec<Row> = Vec::new();
+        loop {
+            let page = other.rows(rows.last().map(|row| row.key), limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            rows.extend(page);
+            assert!(rows.len() <= expected.len(), "pages of {limit} come to no end");
+        }
+        assert_eq!(rows, expected, "in pages of {limit}");
+    }
+    // Behind a row that is not there.
+    let after = RowKey { number: expected[3].key.number - 1, ..expected[3].key };
+    assert_eq!(other.rows(Some(after), 2).await.unwrap(), expected[3..5]);
+}
+
+/// Of each incarnation and kind the newest are kept, wherever a page begins.
+pub(super) async fn the_newest_are_kept<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let long_ago = now - secs(3600);
+    for limit in [1, 3, 1000] {
+        let number = limit as u64;
+        let mut kept = Vec::new();
+        for record in [job(number, now), job(number + 5000, now)] {
+            let mut rows = Vec::new();
+            for seconds in [-2, -1, 0, 1, 2, 3] {
+                let at = DateTime::UNIX_EPOCH + secs(seconds);
+                rows.push(closed(scheduled(&record, at), succeeded(), long_ago));
+                let number = seconds + 3;
+                rows.push(closed(requested(&record, number, now), Fate::Missed, long_ago));
+            }
+            kept.extend(
+                rows.iter()
+                    .filter(|row| {
+                        let number = row.key.number;
+                        number >= 2000 || (row.key.kind == RowKind::Requested && number >= 5)
+                    })
+                    .cloned(),
+            );
+            store.done(vec![Write { rows, ..insert(&record) }]).await;
+        }
+        let deleted = other.prune_all(Keep { rows: 2, ..ALL }, limit).await;
+        assert_eq!(deleted, 16, "in pages of {limit}");
+        kept.sort_by_key(|row| row.key);
+        let mut rows = store.all_rows().await;
+        rows.retain(|row| kept.iter().any(|kept| kept.job == row.job));
+        assert_eq!(rows, kept, "in pages of {limit}");
+        assert_eq!(other.prune_all(Keep { rows: 2, ..ALL }, limit).await, 0);
+    }
+}
+
+/// What ended too long ago is deleted, even if it is among the newest.
+pub(super) async fn the_old_are_deleted<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, now);
+    let ended =
+        |number, seconds| closed(requested(&record, number, now), succeeded(), now - secs(seconds));
+    let rows = vec![ended(1, 500), ended(2, 5000), ended(3, 499), ended(4, 5001)];
+    store.done(vec![Write { rows: rows.clone(), ..insert(&record) }]).await;
+    let keep = Keep { age: Duration::from_secs(4000), ..ALL };
+    assert_eq!(other.prune_all(keep, 100).await, 2);
+    assert_eq!(store.all_rows().await, [rows[0].clone(), rows[2].clone()]);
+}
+
+/// Open rows are not deleted, and do not count among those that are kept.
+pub(super) async fn open_rows_are_kept<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let long_ago = now - secs(100_000);
+    let record = job(1, long_ago);
+    let old = |number| closed(requested(&record, number, long_ago), succeeded(), long_ago);
+    let waiting = Row { state: RowState::Waiting, ..requested(&record, 3, long_ago) };
+    let rows = vec![old(1), old(2), waiting.clone()];
+    store.done(vec![Write { rows: rows.clone(), ..insert(&record) }]).await;
+    let node = Node::join(&store, 1).await;
+    // It leaves the waiting row alone.
+    let decide = always(vec![scheduled(&record, long_ago)], None);
+    let (_, taken) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
+    assert_eq!(other.prune_all(Keep { rows: 1, ..ALL }, 100).await, 1);
+    assert_eq!(store.all_rows().await, [taken.clone(), old(2), waiting.clone()]);
+    let none = Keep { rows: 0, age: Duration::ZERO };
+    assert_eq!(other.prune_all(none, 100).await, 1);
+    assert_eq!(store.all_rows().await, [taken, waiting]);
+}
+
+/// What ended in the last minute, by the store's clock, is kept in any case.
+pub(super) async fn the_last_minute_is_kept<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, now);
+    let ended = |number, at: DateTime<Utc>| {
+        closed(requested(&record, number, DateTime::UNIX_EPOCH), succeeded(), at)
+    };
+    // Nobody is so slow that half a minute passes; what ends later than now has not ended yet.
+    let rows = vec![
+        ended(1, now - secs(61)),
+        ended(2, now - secs(30)),
+        ended(3, now),
+        ended(4, now + secs(3600)),
+    ];
+    store.done(vec![Write { rows: rows.clone(), ..insert(&record) }]).await;
+    let none = Keep { rows: 0, age: Duration::ZERO };
+    assert_eq!(other.prune_all(none, 100).await, 1);
+    assert_eq!(store.all_rows().await, rows[1..]);
+}
+
+/// The end of an incarnation is a closed row like others.
+pub(super) async fn ends_are_deleted_too<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    // Its row says that it ended when it was added.
+    let record = store.add(Record { added_at: now - secs(5000), ..job(1, now) }).await;
+    store.done(vec![remove(&record, Fate::Removed)]).await;
+    assert_eq!(other.prune_all(Keep { rows: 1, ..ALL }, 100).await, 0);
+    assert_eq!(store.end(&record).await, Some(Fate::Removed));
+    let keep = Keep { age: Duration::from_secs(4000), ..ALL };
+    assert_eq!(other.prune_all(keep, 100).await, 1);
+    assert_eq!(store.end(&record).await, None);
+}
+
+/// The outcome of a row that has been pruned is refused.
+pub(super) async fn a_pruned_row_has_no_outcome<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    store.add(job(1, now)).await;
+    let row = node.take_one(now).await;
+    let outcome = finished(&row, succeeded(), now - secs(5000));
+    store.finish(vec![outcome.clone()]).await.unwrap();
+    other.prune_all(Keep { rows: 0, ..ALL }, 100).await;
+    assert_eq!(store.finish(vec![outcome]).await.unwrap().refused, [row.key]);
+}
+
+/// A page looks at no more rows than asked for.
+pub(super) async fn pruning_goes_page_by_page<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, now);
+    let row = |number| closed(requested(&record, number, now), succeeded(), now - secs(5000));
+    let rows: Vec<_> = (1..=5).map(row).collect();
+    store.done(vec![Write { rows: rows.clone(), ..insert(&record) }]).await;
+    let none = Keep { rows: 0, age: Duration::ZERO };
+    let first = other.prune(none, None, 2).await.unwrap();
+    assert_eq!(first.deleted, 2);
+    assert_eq!(store.all_rows().await, rows[2..]);
+    let second = other.prune(none, first.next, 2).await.unwrap();
+    assert!(second.next.is_some());
+    assert_eq!(store.all_rows().await, rows[4..]);
+    let third = other.prune(none, second.next, 2).await.unwrap();
+    assert_eq!((third.deleted, third.next), (1, None));
+}

@@ -1,0 +1,276 @@
+//! Cases of [`Store::heartbeat`], [`Store::reap`] and [`Store::taken_by`]: nodes live and die.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use chrono::TimeDelta;
+
+use super::stage::*;
+use crate::store::*;
+
+/// A lease lasts as long as was asked for, by the store's clock, and the store says what that shows.
+pub(super) async fn a_lease_lasts_as_asked<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, .. } = stage;
+    let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
+    for (first, ttl) in [(true, 90), (false, 30), (false, 600)] {
+        let before = store.time().await;
+        let at = node.beat(first, Duration::from_secs(ttl)).await.unwrap();
+        let after = store.time().await;
+        assert!(before <= at && at <= after, "{at} is not between {before} and {after}");
+        let end = other.next_due(rival.due()).await.unwrap().unwrap();
+        let given = end - TimeDelta::seconds(ttl as i64);
+        assert!(before <= given && given <= after, "{given} is not between {before} and {after}");
+    }
+}
+
+/// A node without a row that says it has lived before hears that it is dead.
+pub(super) async fn only_a_first_sign_of_life_begins_one<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let beat = |first, node| Beat { node: NodeId(node), name: "node".into(), first, ttl: LONG };
+    assert!(store.heartbeat(beat(false, 1)).await.unwrap_err().is_lease_lost());
+    // Having asked made no row.
+    assert!(store.heartbeat(beat(false, 1)).await.unwrap_err().is_lease_lost());
+    store.heartbeat(beat(true, 1)).await.unwrap();
+    other.heartbeat(beat(false, 1)).await.unwrap();
+
+    let node = Node::join(&store, 2).await;
+    node.die().await;
+    assert_eq!(other.reap().await.unwrap().nodes, [node.id]);
+    assert!(node.beat(false, LONG).await.unwrap_err().is_lease_lost());
+    assert!(store.take(node.ask(now)).await.unwrap_err().is_lease_lost());
+}
+
+/// A first sign of life that is asked for again begins no other life.
+pub(super) async fn a_first_sign_asked_again_changes_nothing<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let earlier = node.ask(now);
+    node.take(node.ask(now)).await;
+    store.add(job(1, now)).await;
+    let row = node.take_one(now).await;
+    node.beat(true, LONG).await.unwrap();
+    assert_eq!(other.row(row.key).await, row);
+    assert!(other.take(earlier).await.unwrap_err().is_refused(), "it still counts its takes");
+}
+
+/// A node whose lease has run out, but whom nobody has buried, lives on with what it has.
+pub(super) async fn a_late_sign_of_life_is_in_time<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    store.add(job(1, now)).await;
+    let row = node.take_one(now).await;
+    node.die().await;
+    node.beat(false, LONG).await.unwrap();
+    let reaped = other.reap().await.unwrap();
+    assert_eq!((reaped.nodes, reaped.abandoned), (vec![], vec![]));
+    assert_eq!(other.row(row.key).await, row);
+    store.add(job(2, now)).await;
+    node.take_one(now).await;
+}
+
+/// What a node has that leaves is handed out again or closed, and it can't come back.
+pub(super) async fn a_node_that_leaves_is_buried<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
+    let lost = store.add(job(1, now)).await;
+    let lost_row = node.take_one(now).await;
+    store.add(Record { recover: true, ..job(2, now) }).await;
+    let kept_row = node.take_one(now).await;
+    node.leave().await;
+    assert!(node.beat(false, LONG).await.unwrap_err().is_lease_lost());
+    let row = other.row(lost_row.key).await;
+    assert_eq!(row.state, RowState::Closed(Fate::Abandoned));
+    assert!(row.ended_at.is_some_and(|at| at >= now));
+    assert_eq!(other.end(&lost).await, Some(Fate::Completed));
+    let row = rival.take_one(now).await;
+    assert_eq!((row.key, row.attempt), (kept_row.key, 2));
+    let reaped = other.reap().await.unwrap();
+    assert_eq!((reaped.nodes, reaped.abandoned), (vec![], vec![]));
+}
+
+/// Leaving may be asked for again, and by a node that never came.
+pub(super) async fn leaving_again_is_no_error<S: Store>(Stage { store, .. }: Stage<S>) {
+    let node = Node::join(&store, 1).await;
+    node.leave().await;
+    node.leave().await;
+    let never = Beat { node: NodeId(9), name: "never".into(), first: false, ttl: Duration::ZERO };
+    store.heartbeat(never).await.unwrap();
+}
+
+/// Of what a dead node had, what recovers waits again, one attempt further, and the rest is abandoned.
+pub(super) async fn the_dead_are_buried<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let (dead, living) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
+    let lost = store.add(Record { recover: true, ..job(1, now) }).await;
+    let recovers = store.add(job(2, now)).await;
+    let decide: Decide = Arc::new(move |record, _| {
+        // The row says it, not the record.
+        let row = Row { recover: !record.recover, ..scheduled(record, now) };
+        Decision::Take { rows: vec![row], next_fire: None }
+    });
+    let taken = dead.take(Take { decide, ..dead.ask(now) }).await;
+    let row_of = |record: &Record| {
+        let mut rows = taken.iter().flat_map(|taken| &taken.rows);
+        rows.find(|row| row.job == record.id).cloned().unwrap()
+    };
+    store.add(job(3, now)).await;
+    let unharmed = living.take_one(now).await;
+
+    assert_eq!(other.reap().await.unwrap().nodes, []);
+    dead.die().await;
+    let reaped = other.reap().await.unwrap();
+    assert_eq!(reaped.nodes, [dead.id]);
+    assert!(!reaped.more);
+    assert_eq!(reaped.over, [lost.incarnation]);
+
+    let row = row_of(&recovers);
+    let again = Row { state: RowState::Waiting, attempt: row.attempt + 1, ..row };
+    assert_eq!(store.row(again.key).await, again);
+    assert_eq!(reaped.handed_out, [again]);
+    assert!(store.is_there(&recovers).await);
+
+    let row = store.row(row_of(&lost).key).await;
+    assert!(row.ended_at.is_some_and(|at| at >= now));
+    let abandoned = closed(row_of(&lost), Fate::Abandoned, row.ended_at.unwrap());
+    assert_eq!(row, abandoned);
+    assert_eq!(reaped.abandoned, [row]);
+    assert!(!store.is_there(&lost).await);
+    assert_eq!(store.end(&lost).await, Some(Fate::Completed));
+
+    assert_eq!(store.row(unharmed.key).await, unharmed);
+    let again = living.take_one(now).await;
+    assert_eq!((again.attempt, again.fence), (2, 2));
+}
+
+/// Burying again finds nothing, also of nodes that had nothing.
+pub(super) async fn the_dead_are_buried_once<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let (idle, busy) = (Node::join(&store, 1).await, Node::join(&store, 2).await);
+    store.add(Record { recover: true, ..job(1, now) }).await;
+    busy.take_one(now).await;
+    idle.die().await;
+    busy.die().await;
+    let mut nodes = other.reap().await.unwrap().nodes;
+    nodes.sort();
+    assert_eq!(nodes, [idle.id, busy.id]);
+    let before = store.all_rows().await;
+    let again = other.reap().await.unwrap();
+    assert_eq!((again.nodes, again.handed_out, again.abandoned), (vec![], vec![], vec![]));
+    assert_eq!((again.over, again.more), (vec![], false));
+    assert_eq!(store.all_rows().await, before);
+}
+
+/// A job that has fire times left, or rows open, outlives a node.
+pub(super) async fn a_job_outlives_a_node<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let recurring = store.add(job(1, now)).await;
+    let decide = fire(now, |at| Some(at + secs(1)));
+    node.take_one_of(Take { decide, ..node.ask(now) }).await;
+    let waiting = store.add(job(2, now)).await;
+    node.take_one(now).await;
+    let current = store.record(&waiting.id).await;
+    let mut write = update(&current, current.clone());
+    write.rows = vec![Row { state: RowState::Waiting, ..requested(&waiting, 1, now) }];
+    store.done(vec![write]).await;
+    node.die().await;
+    let reaped = other.reap().await.unwrap();
+    assert_eq!((reaped.abandoned.len(), reaped.over), (2, vec![]));
+    assert!(store.is_there(&recurring).await && store.is_there(&waiting).await);
+}
+
+/// What a dead node had of a job that is gone can't be taken again: it is abandoned.
+pub(super) async fn what_the_dead_had_of_a_gone_job_is_abandoned<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let id = store.add(Record { recover: true, ..job(1, now) }).await.id;
+    let row = node.take_one(now).await;
+    other.done(vec![remove(&other.record(&id).await, Fate::Removed)]).await;
+    node.die().await;
+    let reaped = other.reap().await.unwrap();
+    assert_eq!((reaped.handed_out, reaped.over), (vec![], vec![]));
+    assert_eq!(store.row(row.key).await.state, RowState::Closed(Fate::Abandoned));
+}
+
+/// Of a node that had more than a batch, some is left for the next time, when its row is gone already;
+/// until then no other node takes more of those jobs.
+pub(super) async fn what_is_left_of_the_dead_is_buried_later<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
+    let batch = store.capabilities().max_batch;
+    let jobs = |count: usize| (0..count as u64).map(move |number| insert(&job(number, now)));
+    store.done(jobs(batch).collect()).await;
+    store.done(jobs(batch + 3).skip(batch).collect()).await;
+    for _ in 0..2 {
+        let decide = fire(now, move |_| Some(now + secs(1)));
+        node.take(Take { limit: batch, decide, ..node.ask(now) }).await;
+    }
+    node.die().await;
+    let mut buried = 0;
+    for place in 0.. {
+        let reaped = other.reap().await.unwrap();
+        assert!(reaped.abandoned.len() <= batch);
+        assert_eq!(reaped.nodes.len(), usize::from(place == 0));
+        buried += reaped.abandoned.len();
+        assert_eq!(reaped.more, buried < batch + 3);
+        let free = Arc::new(Mutex::new(HashSet::new()));
+        let decide: Decide = {
+            let free = free.clone();
+            Arc::new(move |record, _| {
+                free.lock().unwrap().insert(record.incarnation);
+                Decision::Leave
+            })
+        };
+        rival.take(Take { decide, ..rival.ask(now + secs(1)) }).await;
+        assert_eq!(free.lock().unwrap().len(), buried);
+        if !reaped.more {
+            assert!(place > 0);
+            break;
+        }
+    }
+    assert_eq!(buried, batch + 3);
+    assert!(store.all_rows().await.iter().all(|row| !row.state.is_open()));
+}
+
+/// What a node has taken and not closed is listed with its records, up to the limit.
+pub(super) async fn what_a_node_has_is_listed<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
+    store.add(job(9, now)).await;
+    rival.take_one(now).await;
+    for number in 1..=4 {
+        store.add(job(number, now)).await;
+    }
+    let decide: Decide = Arc::new(move |record, _| {
+        let missed = closed(scheduled(record, now - secs(1)), Fate::Missed, now);
+        let rows = vec![missed, scheduled(record, now), requested(record, 1, now)];
+        Decision::Take { rows, next_fire: Some(now + secs(60)) }
+    });
+    let taken = node.take(Take { decide, ..node.ask(now) }).await;
+    let (gone, removed) = (taken[0].rows[1].clone(), taken[1].record.clone());
+    store.finish_one(&gone, succeeded()).await;
+    other.done(vec![remove(&removed, Fate::Removed)]).await;
+    let open = taken
+        .iter()
+        .flat_map(|taken| &taken.rows)
+        .filter(|row| row.state.is_open() && row.key != gone.key && row.job != removed.id);
+    let mut open: Vec<_> = open.cloned().collect();
+    open.sort_by_key(|row| row.key);
+    assert_eq!(open.len(), 5);
+
+    let listed = other.taken_by(node.id, 100).await.unwrap();
+    for Taken { record, rows } in &listed {
+        assert_eq!(*record, store.record(&record.id).await);
+        assert!(rows.iter().all(|row| row.job == record.id));
+    }
+    let mut rows: Vec<_> = listed.into_iter().flat_map(|taken| taken.rows).collect();
+    rows.sort_by_key(|row| row.key);
+    assert_eq!(rows, open);
+    for limit in [1, 2, 3] {
+        assert_eq!(keys(&other.taken_by(node.id, limit).await.unwrap()).len(), limit);
+    }
+    assert_eq!(keys(&other.taken_by(NodeId(7), 100).await.unwrap()), []);
+}

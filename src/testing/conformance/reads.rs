@@ -1,0 +1,168 @@
+//! Cases of [`Store::list`], [`Store::changed`], [`Store::clear`] and [`Store::now`].
+
+use std::time::Duration;
+
+use chrono::SubsecRound as _;
+
+use super::stage::*;
+use crate::{job::SkipReason, store::*};
+
+/// The store's clock goes, is the same for all, and counts whole milliseconds.
+pub(super) async fn the_clock_goes<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    store.wait_until(now + secs(0)).await;
+    let here = store.now().await.unwrap();
+    let there = other.now().await.unwrap();
+    assert!(here > now);
+    assert!(there >= here, "the clock went back, from {here} to {there}");
+    assert_eq!(here.trunc_subsecs(3), here);
+}
+
+/// What a store says of itself is what the contract allows.
+pub(super) async fn capabilities_are_within_bounds<S: Store>(Stage { store, .. }: Stage<S>) {
+    let capabilities = store.capabilities();
+    assert!(capabilities.time_precision <= Duration::from_millis(1));
+    assert!(capabilities.max_batch >= 1);
+}
+
+/// All records are listed once, page by page, in order of their ids' bytes.
+pub(super) async fn pages_cover_all_in_order<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let mut expected = super::writes::odd_ids();
+    expected.truncate(23);
+    for (number, id) in expected.iter().enumerate() {
+        store.add(Record { id: id.into(), ..job(number as u64, now) }).await;
+    }
+    expected.sort();
+    for limit in [1, 7, 23, 24] {
+        let mut listed: Vec<Record> = Vec::new();
+        loop {
+            let after = listed.last().map(|record| record.id.clone());
+            let page = other.list(RecordFilter::default(), after, limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page);
+            assert!(listed.len() <= expected.len(), "pages of {limit} come to no end");
+        }
+        let ids: Vec<_> = listed.iter().map(|record| record.id.to_string()).collect();
+        assert_eq!(ids, expected, "in pages of {limit}");
+    }
+}
+
+/// A page begins behind an id, whether there is a record of it or not.
+pub(super) async fn a_page_begins_behind_any_id<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for number in [1, 2, 3] {
+        store.add(job(number, now)).await;
+    }
+    store.done(vec![remove(&store.record(&"job-0002".into()).await, Fate::Removed)]).await;
+    let page = other.list(RecordFilter::default(), Some("job-0002".into()), 10).await.unwrap();
+    assert_eq!(page, [store.record(&"job-0003".into()).await]);
+}
+
+/// Records are listed that are as the filter says, and pages are filled with such.
+pub(super) async fn filters_are_heeded<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for number in 0..12 {
+        let name = (number % 2 == 0).then(|| "even".to_owned());
+        let tags = match number % 3 {
+            0 => vec!["three".to_owned(), "x".to_owned()],
+            _ => vec!["x".to_owned(), "Three".to_owned(), "thre".to_owned(), "e".to_owned()],
+        };
+        store.add(Record { name, tags, paused: number >= 6, ..job(number, now) }).await;
+    }
+    let filter = |name: Option<&str>, tag: Option<&str>, paused| RecordFilter {
+        name: name.map(String::from),
+        tag: tag.map(String::from),
+        paused,
+    };
+    let cases: [(RecordFilter, &[u64]); 9] = [
+        (filter(None, None, None), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        (filter(Some("even"), None, None), &[0, 2, 4, 6, 8, 10]),
+        (filter(Some("Even"), None, None), &[]),
+        (filter(None, Some("three"), None), &[0, 3, 6, 9]),
+        (filter(None, Some("x"), Some(true)), &[6, 7, 8, 9, 10, 11]),
+        (filter(None, None, Some(false)), &[0, 1, 2, 3, 4, 5]),
+        (filter(Some("even"), Some("three"), None), &[0, 6]),
+        (filter(Some("even"), Some("three"), Some(true)), &[6]),
+        (filter(None, Some("%"), None), &[]),
+    ];
+    for (filter, expected) in cases {
+        let expected: Vec<_> = expected.iter().map(|number| job(*number, now).id).collect();
+        let listed = other.list(filter.clone(), None, 100).await.unwrap();
+        let listed: Vec<_> = listed.into_iter().map(|record| record.id).collect();
+        assert_eq!(listed, expected, "{filter:?}");
+        let page = other.list(filter.clone(), None, 2).await.unwrap();
+        let page: Vec<_> = page.into_iter().map(|record| record.id).collect();
+        assert_eq!(page, expected[..expected.len().min(2)], "two of {filter:?}");
+    }
+}
+
+/// What is no longer as it was known is told: changed, or gone, and why. The rest is not.
+pub(super) async fn what_changed_is_told<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let mut known = Vec::new();
+    for number in 1..=6 {
+        known.push(store.add(job(number, Some(now + secs(1000)))).await);
+    }
+    let [same, changed, removed, replaced, taken, over] = &known[..] else { unreachable!() };
+    let current = other.change(&changed.id, |record| record.paused = true).await;
+    other.done(vec![remove(removed, Fate::Cancelled)]).await;
+    other.done(vec![replace(replaced, reborn(replaced))]).await;
+    let heir = other.record(&replaced.id).await;
+    let node = Node::join(&other, 1).await;
+    let only = |record: &Record, decide| {
+        let incarnation = record.incarnation;
+        let except = known
+            .iter()
+            .map(|known| known.incarnation)
+            .chain([heir.incarnation])
+            .filter(|it| *it != incarnation);
+        Take { except: std::sync::Arc::new(except.collect()), decide, ..node.ask(now + secs(2000)) }
+    };
+    node.take_one_of(only(taken, fire(now + secs(2000), |at| Some(at + secs(9))))).await;
+    node.take(only(over, always(vec![], None))).await;
+
+    let mut asked: Vec<_> =
+        known.iter().map(|it| (it.id.clone(), it.incarnation, it.version)).collect();
+    asked.push(("nobody".into(), Incarnation(1), 1));
+    let told = store.changed(asked).await.unwrap();
+    assert_eq!(told.len(), 5, "{told:#?}");
+    let what = |incarnation: Incarnation| {
+        let of = told.iter().find(|it| it.incarnation == incarnation).map(|it| it.now.clone());
+        of.unwrap_or_else(|| panic!("{incarnation} is not told of: {told:#?}"))
+    };
+    assert!(told.iter().all(|it| it.incarnation != same.incarnation));
+    assert!(told.iter().all(|it| it.incarnation != taken.incarnation), "a take is no change");
+    assert!(matches!(what(changed.incarnation), Now::Changed(it) if *it == current));
+    assert!(matches!(what(removed.incarnation), Now::Gone(Some(Fate::Cancelled))));
+    assert!(matches!(what(replaced.incarnation), Now::Gone(Some(Fate::Replaced))));
+    assert!(matches!(what(over.incarnation), Now::Gone(Some(Fate::Completed))));
+    assert!(matches!(what(Incarnation(1)), Now::Gone(None)));
+}
+
+/// Clearing removes all records, says how many, and what became of them and of what waited.
+pub(super) async fn clearing_removes_all<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let held = store.add(job(1, now)).await;
+    let taken = node.take_one(now).await;
+    let waiting = requested(&job(2, None), 1, now);
+    let asked = store.add_waiting(job(2, None), waiting.clone()).await;
+    let paused = store.add(Record { paused: true, ..job(3, now) }).await;
+
+    assert_eq!(other.clear().await.unwrap(), 3);
+    assert_eq!(store.list(RecordFilter::default(), None, 10).await.unwrap(), []);
+    for record in [&held, &asked, &paused] {
+        assert!(!store.is_there(record).await);
+        assert_eq!(store.end(record).await, Some(Fate::Removed));
+    }
+    let row = store.row(waiting.key).await;
+    assert_eq!(row.state, RowState::Closed(Fate::Skipped(SkipReason::Removed)));
+    assert_eq!(store.row(taken.key).await, taken);
+    assert_eq!(node.take(node.ask(now)).await.len(), 0);
+    assert_eq!(other.clear().await.unwrap(), 0);
+    assert_eq!(store.all_rows().await.len(), 5);
+}

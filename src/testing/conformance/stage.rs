@@ -1,0 +1,401 @@
+//! What the cases have in common: two openings of one store, nodes on it, and jobs to put there.
+
+use std::{
+    collections::HashSet,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+
+use crate::{job::JobId, store::*};
+
+/// The task of all jobs that are not about tasks.
+pub(super) const TASK: &str = "send-invoice";
+
+/// Longer than any case takes.
+pub(super) const LONG: Duration = Duration::from_secs(600);
+
+/// A store that is opened twice, as by two nodes, and was empty before.
+pub(super) struct Stage<S> {
+    pub(super) store: Client<S>,
+    pub(super) other: Client<S>,
+    /// What the store's clock said at the beginning.
+    pub(super) now: DateTime<Utc>,
+}
+
+impl<S: Store> Stage<S> {
+    pub(super) async fn set(open: &impl AsyncFn() -> S) -> Stage<S> {
+        let (store, other) = (Client(Arc::new(open().await)), Client(Arc::new(open().await)));
+        let now = store.time().await;
+        Stage { store, other, now }
+    }
+}
+
+/// One opening of the store.
+pub(super) struct Client<S>(Arc<S>);
+
+impl<S> Clone for Client<S> {
+    fn clone(&self) -> Client<S> {
+        Client(self.0.clone())
+    }
+}
+
+impl<S> Deref for Client<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.0
+    }
+}
+
+impl<S: Store> Client<S> {
+    pub(super) async fn time(&self) -> DateTime<Utc> {
+        self.now().await.unwrap().trunc_subsecs(3)
+    }
+
+    /// Adds a job, and returns its record.
+    pub(super) async fn add(&self, record: Record) -> Record {
+        self.done(vec![insert(&record)]).await;
+        self.record(&record.id).await
+    }
+
+    /// Adds a job with a row that waits for any node.
+    pub(super) async fn add_waiting(&self, record: Record, row: Row) -> Record {
+        let row = Row { state: RowState::Waiting, ..row };
+        self.done(vec![Write { rows: vec![row], ..insert(&record) }]).await;
+        self.record(&record.id).await
+    }
+
+    /// Changes a record as it is now.
+    pub(super) async fn change(&self, id: &JobId, change: impl FnOnce(&mut Record)) -> Record {
+        let current = self.record(id).await;
+        let mut record = current.clone();
+        change(&mut record);
+        self.done(vec![update(&current, record)]).await;
+        self.record(id).await
+    }
+
+    pub(super) async fn done(&self, writes: Vec<Write>) {
+        match self.write(writes).await.unwrap() {
+            Written::Done => {}
+            Written::Lost { index, current } => {
+                panic!("write {index} was lost, although nobody else wrote: there is {current:?}")
+            }
+        }
+    }
+
+    /// Writes what must not be written; returns the place of the first such, and what is there.
+    pub(super) async fn lost(&self, writes: Vec<Write>) -> (usize, Option<Record>) {
+        match self.write(writes).await.unwrap() {
+            Written::Done => panic!("it was written, although it expected something else"),
+            Written::Lost { index, current } => (index, current.map(|record| *record)),
+        }
+    }
+
+    pub(super) async fn record(&self, id: &JobId) -> Record {
+        let record = self.get(id.clone()).await.unwrap();
+        record.unwrap_or_else(|| panic!("there is no record of `{id}`"))
+    }
+
+    pub(super) async fn is_there(&self, record: &Record) -> bool {
+        let there = self.get(record.id.clone()).await.unwrap();
+        there.is_some_and(|there| there.incarnation == record.incarnation)
+    }
+
+    pub(super) async fn row(&self, key: RowKey) -> Row {
+        let rows = self.all_rows().await;
+        let row = rows.into_iter().find(|row| row.key == key);
+        row.unwrap_or_else(|| panic!("there is no row {key:?}"))
+    }
+
+    /// What the ledger says about the end of an incarnation.
+    pub(super) async fn end(&self, record: &Record) -> Option<Fate> {
+        let rows = self.all_rows().await;
+        let row = rows.into_iter().find(|row| row.key == end_of(record))?;
+        assert_eq!(row.job, record.id);
+        match row.state {
+            RowState::Closed(fate) => Some(fate),
+            open => panic!("the end of a job is {open:?}"),
+        }
+    }
+
+    /// The whole ledger.
+    pub(super) async fn all_rows(&self) -> Vec<Row> {
+        let limit = self.capabilities().max_batch;
+        let mut rows: Vec<Row> = Vec::new();
+        loop {
+            let page = self.rows(rows.last().map(|row| row.key), limit).await.unwrap();
+            let is_last = page.len() < limit;
+            let ordered = rows.last().zip(page.first()).is_none_or(|(a, b)| a.key < b.key);
+            assert!(ordered, "a page of rows does not begin behind the one before it");
+            rows.extend(page);
+            if is_last {
+                return rows;
+            }
+        }
+    }
+
+    /// Prunes the whole ledger, `limit` rows at a time. Returns how many rows went.
+    pub(super) async fn prune_all(&self, keep: Keep, limit: usize) -> u64 {
+        let (mut deleted, mut next) = (0, None);
+        loop {
+            let pruned = self.prune(keep, next, limit).await.unwrap();
+            deleted += pruned.deleted;
+            assert!(pruned.next.is_none() || pruned.next > next, "pruning comes to no end");
+            next = pruned.next;
+            if next.is_none() {
+                return deleted;
+            }
+        }
+    }
+
+    pub(super) async fn finish_one(&self, row: &Row, fate: Fate) -> Finishes {
+        self.finish(vec![finished(row, fate, self.time().await)]).await.unwrap()
+    }
+
+    /// Lets time pass, by the store's clock.
+    pub(super) async fn wait_until(&self, instant: DateTime<Utc>) {
+        while self.time().await <= instant {
+            // The store's clock is its own: nothing but looking tells how far it has come.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// A node that is alive until it dies.
+pub(super) struct Node<S> {
+    store: Client<S>,
+    pub(super) id: NodeId,
+    takes: AtomicU64,
+}
+
+impl<S: Store> Node<S> {
+    pub(super) async fn join(store: &Client<S>, number: u64) -> Node<S> {
+        let id = NodeId((1 << 62) + number);
+        let node = Node { store: store.clone(), id, takes: AtomicU64::new(0) };
+        node.beat(true, LONG).await.unwrap();
+        node
+    }
+
+    pub(super) async fn beat(
+        &self,
+        first: bool,
+        ttl: Duration,
+    ) -> Result<DateTime<Utc>, StoreError> {
+        self.store.heartbeat(Beat { node: self.id, name: "node".into(), first, ttl }).await
+    }
+
+    /// Lets the lease run out; the node's row is still there.
+    pub(super) async fn die(&self) {
+        let ttl = TimeDelta::milliseconds(1);
+        let at = self.beat(false, ttl.to_std().unwrap()).await.unwrap();
+        self.store.wait_until(at + ttl).await;
+    }
+
+    pub(super) async fn leave(&self) {
+        self.beat(false, Duration::ZERO).await.unwrap();
+    }
+
+    /// Asks for what is due at `horizon`, and lets each job fire for the last time.
+    pub(super) fn ask(&self, horizon: DateTime<Utc>) -> Take {
+        Take {
+            node: self.id,
+            number: self.takes.fetch_add(1, Ordering::Relaxed) + 1,
+            horizon,
+            tasks: tasks([TASK]),
+            except: Arc::default(),
+            limit: 100,
+            decide: fire(horizon, |_| None),
+        }
+    }
+
+    pub(super) async fn take(&self, take: Take) -> Vec<Taken> {
+        self.store.take(take).await.unwrap().jobs
+    }
+
+    /// Takes the one row that there is to be had.
+    pub(super) async fn take_one(&self, horizon: DateTime<Utc>) -> Row {
+        self.take_one_of(self.ask(horizon)).await.1
+    }
+
+    /// The same, as the take says; and the record.
+    pub(super) async fn take_one_of(&self, take: Take) -> (Record, Row) {
+        let mut taken = self.take(take).await;
+        assert_eq!(taken.len(), 1, "one job is to be had: {taken:#?}");
+        let Taken { record, mut rows } = taken.remove(0);
+        assert_eq!(rows.len(), 1, "one row is to be had: {rows:#?}");
+        (record, rows.remove(0))
+    }
+
+    pub(super) async fn release(&self, rows: &[(RowKey, u64)]) {
+        self.store.release(self.id, rows.to_vec()).await.unwrap();
+    }
+
+    pub(super) async fn holds(&self) -> Vec<RowKey> {
+        let limit = self.store.capabilities().max_batch;
+        keys(&self.store.taken_by(self.id, limit).await.unwrap())
+    }
+
+    pub(super) fn due(&self) -> NextDue {
+        NextDue { node: self.id, tasks: tasks([TASK]), except: Arc::default() }
+    }
+}
+
+/// A decision that takes the waiting rows and the fire time that is due; `next` says what follows it.
+pub(super) fn fire(
+    horizon: DateTime<Utc>,
+    next: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>> + Send + Sync + 'static,
+) -> Decide {
+    Arc::new(move |record, waiting| {
+        let taken = |row: &Row| Row { state: RowState::Taken(NodeId(0)), ..row.clone() };
+        let mut rows: Vec<_> = waiting.iter().map(taken).collect();
+        let mut next_fire = record.next_fire;
+        if let Some(at) = record.next_fire.filter(|at| !record.paused && *at <= horizon) {
+            rows.push(scheduled(record, at));
+            next_fire = next(at);
+        }
+        Decision::Take { rows, next_fire }
+    })
+}
+
+/// A decision that is always the same.
+pub(super) fn always(rows: Vec<Row>, next_fire: Option<DateTime<Utc>>) -> Decide {
+    Arc::new(move |_, _| Decision::Take { rows: rows.clone(), next_fire })
+}
+
+pub(super) fn tasks<const N: usize>(names: [&str; N]) -> Arc<HashSet<String>> {
+    Arc::new(names.map(String::from).into())
+}
+
+/// A job; those of other numbers have other ids.
+pub(super) fn job(number: u64, next_fire: impl Into<Option<DateTime<Utc>>>) -> Record {
+    Record {
+        id: format!("job-{number:04}").into(),
+        // The highest ones there are, so that a store which can't hold 63 bits is found out.
+        incarnation: Incarnation(i64::MAX as u64 - number),
+        version: 0,
+        fence: 0,
+        requests: 0,
+        token: 0,
+        task: TASK.to_owned(),
+        args: r#"{"customer":7}"#.to_owned(),
+        trigger: r#"{"every":"1h"}"#.to_owned(),
+        options: "{}".to_owned(),
+        name: None,
+        tags: Vec::new(),
+        declared: None,
+        added_at: DateTime::UNIX_EPOCH,
+        next_fire: next_fire.into(),
+        paused: false,
+        resumed_at: None,
+        recover: false,
+    }
+}
+
+/// Another life of a job's id.
+pub(super) fn reborn(record: &Record) -> Record {
+    let incarnation = Incarnation(record.incarnation.0 - (1 << 40));
+    Record { incarnation, version: 0, fence: 0, token: 0, ..record.clone() }
+}
+
+pub(super) fn insert(record: &Record) -> Write {
+    change(None, Some(record.clone()), &record.id)
+}
+
+pub(super) fn update(current: &Record, record: Record) -> Write {
+    change(Some(current.stamp()), Some(record), &current.id)
+}
+
+pub(super) fn remove(current: &Record, fate: Fate) -> Write {
+    let rows = vec![ended(current, fate)];
+    Write { rows, ..change(Some(current.stamp()), None, &current.id) }
+}
+
+pub(super) fn replace(current: &Record, record: Record) -> Write {
+    let rows = vec![ended(current, Fate::Replaced)];
+    Write { rows, ..update(current, record) }
+}
+
+fn change(expected: Option<Stamp>, record: Option<Record>, id: &JobId) -> Write {
+    static TOKENS: AtomicU64 = AtomicU64::new(1 << 62);
+    let token = TOKENS.fetch_add(1, Ordering::Relaxed);
+    Write { id: id.clone(), expected, record, rows: Vec::new(), token }
+}
+
+/// A row for a fire time, as a decision has it.
+pub(super) fn scheduled(record: &Record, at: DateTime<Utc>) -> Row {
+    row(record, RowKind::Scheduled, at.timestamp_millis(), at)
+}
+
+/// A row for a run that was asked for, as a decision has it.
+pub(super) fn requested(record: &Record, number: i64, at: DateTime<Utc>) -> Row {
+    row(record, RowKind::Requested, number, at)
+}
+
+fn row(record: &Record, kind: RowKind, number: i64, at: DateTime<Utc>) -> Row {
+    Row {
+        key: RowKey { incarnation: record.incarnation, kind, number },
+        job: record.id.clone(),
+        fire_time: at,
+        last: at,
+        count: 1,
+        coalesced: 0,
+        state: RowState::Taken(NodeId(0)),
+        fence: 0,
+        attempt: 1,
+        recover: record.recover,
+        started_at: None,
+        ended_at: None,
+        message: None,
+    }
+}
+
+pub(super) fn closed(row: Row, fate: Fate, ended_at: DateTime<Utc>) -> Row {
+    Row { state: RowState::Closed(fate), ended_at: Some(ended_at), ..row }
+}
+
+pub(super) fn ended(record: &Record, fate: Fate) -> Row {
+    let at = record.added_at;
+    closed(Row { key: end_of(record), ..row(record, RowKind::Ended, 0, at) }, fate, at)
+}
+
+pub(super) fn end_of(record: &Record) -> RowKey {
+    RowKey { incarnation: record.incarnation, kind: RowKind::Ended, number: 0 }
+}
+
+pub(super) fn finished(row: &Row, fate: Fate, ended_at: DateTime<Utc>) -> Finished {
+    Finished {
+        key: row.key,
+        fence: row.fence,
+        fate,
+        attempt: row.attempt,
+        started_at: Some(ended_at - TimeDelta::seconds(1)),
+        ended_at,
+        message: None,
+    }
+}
+
+pub(super) fn succeeded() -> Fate {
+    Fate::Ran(RunEnd::Succeeded)
+}
+
+/// The keys of all rows, in order.
+pub(super) fn keys(taken: &[Taken]) -> Vec<RowKey> {
+    let mut keys: Vec<_> = taken.iter().flat_map(|taken| &taken.rows).map(|row| row.key).collect();
+    keys.sort();
+    keys
+}
+
+/// The ids of the jobs, as they come.
+pub(super) fn ids(taken: &[Taken]) -> Vec<String> {
+    taken.iter().map(|taken| taken.record.id.to_string()).collect()
+}
+
+pub(super) fn secs(seconds: i64) -> TimeDelta {
+    TimeDelta::seconds(seconds)
+}

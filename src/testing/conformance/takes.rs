@@ -1,0 +1,441 @@
+//! Cases of [`Store::take`]: which jobs it finds, and what becomes of them.
+
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::stage::*;
+use crate::{job::SkipReason, store::*};
+
+/// Jobs are taken in order of their next fire times, up to the horizon and including it.
+pub(super) async fn what_is_due_is_taken_in_order<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let after = now + TimeDelta::milliseconds(1);
+    for (number, at) in [(1, now), (2, now - secs(3)), (3, after), (4, now - secs(9))] {
+        store.add(job(number, at)).await;
+    }
+    store.add(job(5, None)).await;
+    let node = Node::join(&other, 1).await;
+    let taken = node.take(node.ask(now)).await;
+    assert_eq!(ids(&taken), ["job-0004", "job-0002", "job-0001"]);
+    assert_eq!(ids(&node.take(node.ask(after)).await), ["job-0003"]);
+    assert_eq!(ids(&node.take(node.ask(after)).await), [""; 0]);
+}
+
+/// A take answers with the record as it is now and the rows that it put into the ledger.
+pub(super) async fn a_take_marks_record_and_row<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let before = store.add(Record { recover: true, ..job(1, now) }).await;
+    let node = Node::join(&other, 1).await;
+    let next = now + secs(60);
+    let decide = fire(now, move |_| Some(next));
+    let (record, row) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
+    assert_eq!(record, Record { fence: 1, next_fire: Some(next), ..before.clone() });
+    let expected = Row { state: RowState::Taken(node.id), fence: 1, ..scheduled(&before, now) };
+    assert_eq!(row, expected);
+    assert_eq!(store.record(&before.id).await, record);
+    assert_eq!(store.row(row.key).await, row);
+}
+
+/// No more jobs are taken than asked for, and whether there may be more is said.
+pub(super) async fn the_limit_is_kept<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for number in 0..10 {
+        store.add(job(number, now - secs(10 - number as i64))).await;
+    }
+    let node = Node::join(&other, 1).await;
+    let first = store.take(Take { limit: 4, ..node.ask(now) }).await.unwrap();
+    assert_eq!(ids(&first.jobs), ["job-0000", "job-0001", "job-0002", "job-0003"]);
+    assert!(first.more);
+    let second = store.take(Take { limit: 4, ..node.ask(now) }).await.unwrap();
+    assert_eq!(ids(&second.jobs), ["job-0004", "job-0005", "job-0006", "job-0007"]);
+    assert!(second.more);
+    let third = store.take(Take { limit: 4, ..node.ask(now) }).await.unwrap();
+    assert_eq!(ids(&third.jobs), ["job-0008", "job-0009"]);
+    assert!(!third.more);
+}
+
+/// A node takes only jobs whose task it knows, however many others are due before.
+pub(super) async fn unknown_tasks_are_left_alone<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let early = now - secs(60);
+    for number in 0..8 {
+        store.add(Record { task: TASK.to_uppercase(), ..job(number, early) }).await;
+    }
+    let unknown = Record { task: "later".into(), ..job(8, None) };
+    let waiting = requested(&unknown, 1, now);
+    store.add_waiting(unknown, waiting.clone()).await;
+    store.add(Record { task: "mail".into(), ..job(9, now) }).await;
+    store.add(job(10, now - secs(1))).await;
+    let node = Node::join(&other, 1).await;
+    let ask = |names| Take { tasks: names, limit: 2, ..node.ask(now) };
+    assert_eq!(ids(&node.take(ask(tasks([]))).await), [""; 0]);
+    assert_eq!(ids(&node.take(ask(tasks([TASK, "mail"]))).await), ["job-0010", "job-0009"]);
+    assert_eq!(store.row(waiting.key).await.state, RowState::Waiting);
+    assert_eq!(ids(&node.take(ask(tasks(["later"]))).await), ["job-0008"]);
+}
+
+/// The incarnations that a node can't read are left to others.
+pub(super) async fn exceptions_are_left_alone<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let unread = store.add(job(1, now)).await;
+    let waiting = job(2, None);
+    store.add_waiting(waiting.clone(), requested(&waiting, 1, now)).await;
+    store.add(job(3, now)).await;
+    let node = Node::join(&other, 1).await;
+    let except = Arc::new([unread.incarnation, waiting.incarnation].into());
+    assert_eq!(ids(&node.take(Take { except, ..node.ask(now) }).await), ["job-0003"]);
+    assert_eq!(ids(&node.take(node.ask(now)).await), ["job-0002", "job-0001"]);
+}
+
+/// Paused jobs do not fire, but runs of them that were asked for are taken.
+pub(super) async fn of_paused_jobs_only_requests_are_taken<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let paused = |number| Record { paused: true, ..job(number, now) };
+    store.add(paused(1)).await;
+    let handed_out = Row { state: RowState::Waiting, ..scheduled(&paused(2), now) };
+    let asked = requested(&paused(2), 1, now);
+    let mut write = insert(&paused(2));
+    write.rows = vec![handed_out.clone(), Row { state: RowState::Waiting, ..asked.clone() }];
+    store.done(vec![write]).await;
+    store.add_waiting(paused(3), scheduled(&paused(3), now)).await;
+
+    let node = Node::join(&other, 1).await;
+    let (record, row) = node.take_one_of(node.ask(now)).await;
+    assert_eq!(row.key, asked.key);
+    assert_eq!(record.next_fire, Some(now));
+    assert_eq!(store.row(handed_out.key).await, handed_out);
+
+    other.change(&paused(2).id, |record| record.paused = false).await;
+    let resumed = node.take(Take { decide: fire(now, |_| None), ..node.ask(now - secs(1)) }).await;
+    assert_eq!(keys(&resumed), [handed_out.key]);
+}
+
+/// Jobs with waiting rows come first, whether they are due or not.
+pub(super) async fn what_waits_comes_first<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    store.add(job(1, now - secs(60))).await;
+    let waiting = job(2, now + secs(60));
+    store.add_waiting(waiting.clone(), requested(&waiting, 1, now)).await;
+    let node = Node::join(&other, 1).await;
+    let ask = || Take { limit: 1, ..node.ask(now) };
+    let (record, _) = node.take_one_of(ask()).await;
+    assert_eq!(record.id, waiting.id);
+    assert_eq!(record.next_fire, Some(now + secs(60)));
+    assert_eq!(ids(&node.take(ask()).await), ["job-0001"]);
+}
+
+/// A job that waits and is due is one job, and its rows are decided on together.
+pub(super) async fn a_job_is_decided_on_once<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, now);
+    store.add_waiting(record.clone(), requested(&record, 1, now)).await;
+    let node = Node::join(&other, 1).await;
+    // Its next fire time is due, too: that is for the next take.
+    let decide = fire(now, Some);
+    let taken = node.take(Take { decide, ..node.ask(now) }).await;
+    assert_eq!(ids(&taken), ["job-0001"]);
+    assert_eq!(keys(&taken), [scheduled(&record, now).key, requested(&record, 1, now).key]);
+    assert_eq!(store.record(&record.id).await.fence, 1);
+}
+
+/// A decision is about the record and its waiting rows that count, in order of their keys.
+pub(super) async fn decisions_see_record_and_waiting_rows<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, None);
+    let early = DateTime::UNIX_EPOCH - secs(5);
+    let late = DateTime::UNIX_EPOCH + secs(5);
+    let rows: Vec<_> = [
+        scheduled(&record, early),
+        scheduled(&record, late),
+        requested(&record, 2, now),
+        requested(&record, 10, now),
+    ]
+    .map(|row| Row { state: RowState::Waiting, ..row })
+    .into();
+    let mut write = insert(&record);
+    write.rows = vec![rows[3].clone(), rows[1].clone(), rows[2].clone(), rows[0].clone()];
+    write.rows.push(closed(requested(&record, 3, now), Fate::Missed, now));
+    store.done(vec![write]).await;
+    let before = store.record(&record.id).await;
+    let seen = Arc::new(Mutex::new(None));
+    let decide: Decide = {
+        let seen = seen.clone();
+        Arc::new(move |record, waiting| {
+            *seen.lock().unwrap() = Some((record.clone(), waiting.to_vec()));
+            fire(now, |_| None)(record, waiting)
+        })
+    };
+    let node = Node::join(&other, 1).await;
+    let taken = node.take(Take { decide, ..node.ask(now) }).await;
+    assert_eq!(seen.lock().unwrap().take(), Some((before, rows.clone())));
+    assert_eq!(keys(&taken), rows.iter().map(|row| row.key).collect::<Vec<_>>());
+}
+
+/// A job that is left is as it was, and does not count for the limit.
+pub(super) async fn what_is_left_is_as_it_was<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let mut left = Vec::new();
+    for number in 0..5 {
+        left.push(store.add(job(number, now - secs(9))).await);
+    }
+    let waiting = job(5, None);
+    let row = Row { state: RowState::Waiting, ..requested(&waiting, 1, now) };
+    left.push(store.add_waiting(waiting, row.clone()).await);
+    store.add(job(6, now)).await;
+    let node = Node::join(&other, 1).await;
+    let decide: Decide = Arc::new(move |record, waiting| match record.id.to_string().as_str() {
+        "job-0006" => fire(now, |_| None)(record, waiting),
+        _ => Decision::Leave,
+    });
+    let taken = node.take(Take { decide, limit: 1, ..node.ask(now) }).await;
+    assert_eq!(ids(&taken), ["job-0006"]);
+    for record in left {
+        assert_eq!(store.record(&record.id).await, record);
+    }
+    assert_eq!(store.row(row.key).await, row);
+}
+
+/// Of a job of which one node has a taken row, no other takes any, be that one alive or not.
+pub(super) async fn only_the_holder_takes_more<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let holder = Node::join(&store, 1).await;
+    let rival = Node::join(&other, 2).await;
+    let record = store.add(job(1, now - secs(2))).await;
+    let every =
+        |node: &Node<S>| Take { decide: fire(now, |at| Some(at + secs(1))), ..node.ask(now) };
+    let (_, first) = holder.take_one_of(every(&holder)).await;
+    assert_eq!(ids(&rival.take(every(&rival)).await), [""; 0]);
+
+    let current = store.record(&record.id).await;
+    let mut write = update(&current, current.clone());
+    write.rows = vec![Row { state: RowState::Waiting, ..requested(&record, 1, now) }];
+    store.done(vec![write]).await;
+    assert_eq!(ids(&rival.take(every(&rival)).await), [""; 0]);
+    let more = holder.take(every(&holder)).await;
+    assert_eq!(more.iter().map(|taken| taken.rows.len()).sum::<usize>(), 2);
+
+    store.finish_one(&first, succeeded()).await;
+    holder.die().await;
+    assert_eq!(ids(&rival.take(every(&rival)).await), [""; 0]);
+    for row in more.iter().flat_map(|taken| &taken.rows) {
+        store.finish_one(row, succeeded()).await;
+    }
+    assert_eq!(rival.take_one_of(every(&rival)).await.1.fire_time, now);
+}
+
+/// A fire time that the ledger has already is left out, and the next fire time moves on all the same.
+pub(super) async fn what_the_ledger_has_is_left_out<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, now);
+    let there = closed(scheduled(&record, now), succeeded(), now);
+    store.done(vec![Write { rows: vec![there.clone()], ..insert(&record) }]).await;
+    let node = Node::join(&other, 1).await;
+    let next = now + secs(60);
+    let decide = fire(now, move |_| Some(next));
+    let taken = node.take(Take { decide, ..node.ask(now) }).await;
+    assert_eq!(keys(&taken), []);
+    assert_eq!(store.row(there.key).await, there);
+    assert_eq!(store.record(&record.id).await.next_fire, Some(next));
+
+    // The same for a row that the node itself has taken, beside one that is new.
+    let (_, first) = node.take_one_of(node.ask(next)).await;
+    store.change(&record.id, |record| record.next_fire = Some(next)).await;
+    let rows = vec![scheduled(&record, next), requested(&record, 1, next)];
+    let decide = always(rows.clone(), None);
+    let taken = node.take(Take { decide, ..node.ask(next) }).await;
+    assert_eq!(keys(&taken), [rows[1].key]);
+    assert_eq!(store.row(first.key).await, first);
+}
+
+/// Rows that run for nothing are put into the ledger as they are, and are part of the answer.
+pub(super) async fn closed_rows_are_put_too<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let first = now - secs(30);
+    let record = store.add(job(1, first)).await;
+    let stretch = Row { count: 29, last: now - secs(1), ..scheduled(&record, first) };
+    let stretch = closed(stretch, Fate::Coalesced(now), now);
+    let run = Row { coalesced: 29, ..scheduled(&record, now) };
+    let node = Node::join(&other, 1).await;
+    let decide = always(vec![stretch.clone(), run.clone()], Some(now + secs(1)));
+    let mut taken = node.take(Take { decide, ..node.ask(now) }).await;
+    assert_eq!(ids(&taken), ["job-0001"]);
+    let run = Row { state: RowState::Taken(node.id), fence: 1, ..run };
+    let mut rows = taken.remove(0).rows;
+    rows.sort_by_key(|row| row.key);
+    assert_eq!(rows, [stretch.clone(), run.clone()]);
+    assert_eq!(store.all_rows().await, [stretch, run]);
+}
+
+/// A row that waited is taken, or closed, or goes on waiting, as decided; it is the same row.
+pub(super) async fn waiting_rows_become_what_is_decided<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, None);
+    let rows: Vec<_> = (1..=3)
+        .map(|number| Row {
+            state: RowState::Waiting,
+            attempt: 4,
+            recover: true,
+            ..requested(&record, number, now)
+        })
+        .collect();
+    store.done(vec![Write { rows: rows.clone(), ..insert(&record) }]).await;
+    let skipped = Fate::Skipped(SkipReason::MaxInstances);
+    let decide = always(
+        vec![
+            Row { state: RowState::Taken(NodeId(0)), ..rows[0].clone() },
+            closed(rows[1].clone(), skipped.clone(), now),
+        ],
+        None,
+    );
+    let node = Node::join(&other, 1).await;
+    node.take(Take { decide, ..node.ask(now) }).await;
+    let expected = [
+        Row { state: RowState::Taken(node.id), fence: 1, ..rows[0].clone() },
+        closed(rows[1].clone(), skipped, now),
+        rows[2].clone(),
+    ];
+    assert_eq!(store.all_rows().await, expected);
+    assert_eq!(node.take_one(now).await.key, rows[2].key);
+}
+
+/// The fence is one higher with each take of the job, whoever takes; the version stays.
+pub(super) async fn fences_count_takes<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = store.add(job(1, now)).await;
+    let nodes = [Node::join(&store, 1).await, Node::join(&other, 2).await];
+    for fence in 1..=6 {
+        let node = &nodes[fence as usize % 2];
+        let decide = fire(now, |at| Some(at - secs(1)));
+        let (taken, row) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
+        assert_eq!((taken.fence, row.fence, taken.version), (fence, fence, record.version));
+        store.finish_one(&row, succeeded()).await;
+    }
+}
+
+/// A node that the store does not know, or whose lease has run out, or that has left, takes nothing.
+pub(super) async fn without_a_lease_nothing_is_taken<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = store.add(job(1, now)).await;
+    let node = Node::join(&other, 1).await;
+    let stranger = Take { node: NodeId(7), ..node.ask(now) };
+    assert!(store.take(stranger).await.unwrap_err().is_lease_lost());
+    node.die().await;
+    assert!(store.take(node.ask(now)).await.unwrap_err().is_lease_lost());
+    node.beat(false, LONG).await.unwrap();
+    node.leave().await;
+    assert!(store.take(node.ask(now)).await.unwrap_err().is_lease_lost());
+    assert_eq!(store.record(&record.id).await, record);
+    assert_eq!(store.all_rows().await, []);
+}
+
+/// A take of the same number gets what the first one took and the node still has, and no more.
+pub(super) async fn a_take_asked_again_gets_the_same<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for number in 1..=5 {
+        store.add(job(number, now - secs(number as i64))).await;
+    }
+    let node = Node::join(&store, 1).await;
+    let earlier = node.take(Take { limit: 1, ..node.ask(now) }).await;
+    let ask = Take { limit: 3, ..node.ask(now) };
+    let first = node.take(ask.clone()).await;
+    assert_eq!(first.len(), 3);
+
+    let again = other.take(ask.clone()).await.unwrap().jobs;
+    assert_eq!(keys(&again), keys(&first));
+    for taken in &again {
+        assert_eq!(taken.record, store.record(&taken.record.id).await);
+        assert_eq!(taken.rows, [store.row(taken.rows[0].key).await]);
+    }
+    assert!(node.holds().await.len() == 4 && earlier.len() == 1, "the fifth is not taken");
+
+    let [gone, back, left] = &first[..] else { unreachable!() };
+    store.finish_one(&gone.rows[0], succeeded()).await;
+    node.release(&[(back.rows[0].key, back.rows[0].fence)]).await;
+    let again = other.take(ask).await.unwrap().jobs;
+    assert_eq!(keys(&again), [left.rows[0].key]);
+    // The next number gets what is to be had.
+    assert_eq!(node.take(node.ask(now)).await.len(), 2);
+}
+
+/// A take that found nothing finds nothing when it is asked again, either.
+pub(super) async fn a_take_of_nothing_asked_again_is_that<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let ask = node.ask(now);
+    assert_eq!(ids(&node.take(ask.clone()).await), [""; 0]);
+    other.add(job(1, now)).await;
+    assert_eq!(ids(&node.take(ask).await), [""; 0]);
+    node.take_one(now).await;
+}
+
+/// Nobody waits for the answer to an earlier take any more: it is refused.
+pub(super) async fn an_earlier_take_is_refused<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let earlier = node.ask(now);
+    node.take(node.ask(now)).await;
+    let record = store.add(job(1, now)).await;
+    assert!(other.take(earlier).await.unwrap_err().is_refused());
+    assert_eq!(store.record(&record.id).await, record);
+}
+
+/// Takes are counted by each node for itself.
+pub(super) async fn nodes_count_for_themselves<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let first = Node::join(&store, 1).await;
+    let second = Node::join(&other, 2).await;
+    first.take(first.ask(now)).await;
+    first.take(first.ask(now)).await;
+    store.add(job(1, now)).await;
+    second.take_one(now).await;
+}
+
+/// A job with nothing to come and nothing open is over with the take that leaves it so.
+pub(super) async fn a_take_ends_a_job<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let missed = store.add(job(1, now)).await;
+    let nothing = store.add(job(2, now)).await;
+    let running = store.add(job(3, now)).await;
+    let recurring = store.add(job(4, now)).await;
+    let waiting = job(5, now);
+    store.add_waiting(waiting.clone(), requested(&waiting, 1, now)).await;
+    let node = Node::join(&other, 1).await;
+    let decide: Decide = Arc::new(move |record, _| {
+        let row = scheduled(record, now);
+        let over = |rows| Decision::Take { rows, next_fire: None };
+        match record.id.to_string().as_str() {
+            "job-0001" => over(vec![closed(row, Fate::Missed, now)]),
+            "job-0003" => over(vec![row]),
+            "job-0004" => Decision::Take { rows: vec![], next_fire: Some(now + secs(1)) },
+            _ => over(vec![]),
+        }
+    });
+    let taken = node.take(Take { decide, ..node.ask(now) }).await;
+    assert_eq!(taken.len(), 5);
+    for record in [&missed, &nothing] {
+        assert!(!store.is_there(record).await, "{}", record.id);
+        assert_eq!(store.end(record).await, Some(Fate::Completed));
+    }
+    for record in [&running, &recurring, &waiting] {
+        assert!(store.is_there(record).await, "{}", record.id);
+        assert_eq!(store.end(record).await, None);
+    }
+    let answered = taken.iter().find(|taken| taken.record.id == missed.id).unwrap();
+    assert_eq!(answered.record, Record { fence: 1, next_fire: None, ..missed });
+    assert_eq!(keys(std::slice::from_ref(answered)), [scheduled(&answered.record, now).key]);
+}
+
+/// Instants far from now are ordered like others.
+pub(super) async fn far_fire_times_are_taken_in_order<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let at = |text: &str| -> DateTime<Utc> { text.parse().unwrap() };
+    store.add(job(1, at("9999-12-31T23:59:59.999Z"))).await;
+    store.add(job(2, at("1969-12-31T23:59:59.999Z"))).await;
+    store.add(job(3, at("0001-01-01T00:00:00Z"))).await;
+    store.add(job(4, at("1970-01-01T00:00:00Z"))).await;
+    let node = Node::join(&other, 1).await;
+    assert_eq!(ids(&node.take(node.ask(now)).await), ["job-0003", "job-0002", "job-0004"]);
+    let row = node.take_one(at("9999-12-31T23:59:59.999Z")).await;
+    assert_eq!(row.key.number, 253_402_300_799_999);
+}

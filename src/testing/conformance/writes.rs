@@ -1,0 +1,438 @@
+//! Cases of [`Store::write`] and [`Store::get`]: records are compared and swapped.
+
+use chrono::{DateTime, Utc};
+
+use super::stage::*;
+use crate::{job::SkipReason, store::*};
+
+/// A new record is of version 1, bears the token of its write, and is otherwise what was written.
+pub(super) async fn a_new_record_is_what_was_written<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, now);
+    let write = insert(&record);
+    store.done(vec![write.clone()]).await;
+    let expected = Record { version: 1, token: write.token, ..record };
+    assert_eq!(other.record(&expected.id).await, expected);
+}
+
+/// An id that nobody uses has no record.
+pub(super) async fn an_unknown_id_has_no_record<S: Store>(Stage { store, .. }: Stage<S>) {
+    assert_eq!(store.get("nobody".into()).await.unwrap(), None);
+}
+
+/// Adding under an id that is in use is lost, and says what uses it.
+pub(super) async fn adding_an_id_in_use_is_lost<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let there = store.add(job(1, now)).await;
+    let mut write = insert(&reborn(&there));
+    write.rows = vec![closed(scheduled(&reborn(&there), now), Fate::Missed, now)];
+    assert_eq!(other.lost(vec![write]).await, (0, Some(there.clone())));
+    assert_eq!(store.record(&there.id).await, there);
+    assert_eq!(store.all_rows().await, []);
+}
+
+/// A change of the version that was read is made, and counts the version up.
+pub(super) async fn a_change_counts_the_version_up<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let before = store.add(job(1, now)).await;
+    let changed = Record {
+        requests: 7,
+        task: "other".into(),
+        args: "[1]".into(),
+        trigger: "2".into(),
+        options: "3".into(),
+        name: Some("report".into()),
+        tags: vec!["a".into(), "b".into()],
+        declared: Some("4".into()),
+        added_at: now - secs(5),
+        next_fire: None,
+        paused: true,
+        resumed_at: Some(now),
+        recover: true,
+        ..before.clone()
+    };
+    let write = update(&before, changed.clone());
+    other.done(vec![write.clone()]).await;
+    let expected = Record { version: 2, token: write.token, ..changed };
+    assert_eq!(store.record(&before.id).await, expected);
+}
+
+/// Changing or removing a version that is no longer there is lost, and says what is there.
+pub(super) async fn a_stale_version_is_lost<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let stale = store.add(job(1, now)).await;
+    let current = other.change(&stale.id, |record| record.paused = true).await;
+    let writes = [update(&stale, stale.clone()), remove(&stale, Fate::Removed)];
+    for write in writes {
+        assert_eq!(store.lost(vec![write]).await, (0, Some(current.clone())));
+    }
+    assert_eq!(store.record(&stale.id).await, current);
+    assert_eq!(store.end(&stale).await, None);
+}
+
+/// A take makes a record another than the one that was read.
+pub(super) async fn a_stale_fence_is_lost<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let stale = store.add(job(1, now)).await;
+    let node = Node::join(&other, 1).await;
+    node.take_one(now).await;
+    let current = store.record(&stale.id).await;
+    assert_eq!(store.lost(vec![update(&stale, stale.clone())]).await, (0, Some(current)));
+}
+
+/// Changing an incarnation whose id has another by now is lost.
+pub(super) async fn a_stale_incarnation_is_lost<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let stale = store.add(job(1, now)).await;
+    other.done(vec![replace(&stale, reborn(&stale))]).await;
+    let current = store.record(&stale.id).await;
+    assert_eq!(current.version, stale.version, "only the incarnation tells them apart");
+    assert_eq!(store.lost(vec![update(&stale, stale.clone())]).await, (0, Some(current)));
+}
+
+/// Changing or removing what is not there is lost, and says that nothing is.
+pub(super) async fn changing_nothing_is_lost<S: Store>(stage: Stage<S>) {
+    let Stage { store, now, .. } = stage;
+    let record = job(1, now);
+    assert_eq!(store.lost(vec![update(&record, record.clone())]).await, (0, None));
+    assert_eq!(store.lost(vec![remove(&record, Fate::Removed)]).await, (0, None));
+    assert!(!store.is_there(&record).await);
+    assert_eq!(store.end(&record).await, None);
+}
+
+/// A record of another incarnation is a new one, and the waiting rows of the old one are closed.
+pub(super) async fn replacing_begins_another_incarnation<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let old = job(1, now);
+    let waiting = requested(&old, 1, now);
+    store.add_waiting(old, waiting.clone()).await;
+    let old = store.change(&"job-0001".into(), |record| record.requests = 1).await;
+    let new = reborn(&old);
+    let write = replace(&old, new.clone());
+    other.done(vec![write.clone()]).await;
+    let expected = Record { version: 1, token: write.token, ..new };
+    assert_eq!(store.record(&old.id).await, expected);
+    assert_eq!(store.end(&old).await, Some(Fate::Replaced));
+    let row = store.row(waiting.key).await;
+    assert_eq!(row.state, RowState::Closed(Fate::Skipped(SkipReason::Removed)));
+    assert!(row.ended_at.is_some_and(|at| at >= now));
+}
+
+/// Removing a record closes its waiting rows and no others, and leaves to their node those taken.
+pub(super) async fn removing_closes_what_waits<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let taken_from = store.add(job(1, now)).await;
+    let taken = node.take_one(now).await;
+    let bystander = job(2, None);
+    let bystanding = requested(&bystander, 1, now);
+    store.add_waiting(bystander, bystanding.clone()).await;
+    let waiting = requested(&taken_from, 1, now);
+    let current = store.record(&taken_from.id).await;
+    let mut write = update(&current, current.clone());
+    write.rows = vec![Row { state: RowState::Waiting, ..waiting.clone() }];
+    store.done(vec![write]).await;
+
+    let current = store.record(&taken_from.id).await;
+    other.done(vec![remove(&current, Fate::Cancelled)]).await;
+    assert!(!store.is_there(&current).await);
+    assert_eq!(store.end(&current).await, Some(Fate::Cancelled));
+    let row = store.row(waiting.key).await;
+    assert_eq!(row.state, RowState::Closed(Fate::Skipped(SkipReason::Removed)));
+    assert!(row.ended_at.is_some_and(|at| at >= now));
+    assert_eq!(store.row(taken.key).await, taken);
+    assert_eq!(store.row(bystanding.key).await.state, RowState::Waiting);
+}
+
+/// One write that is lost undoes all others, records and rows; the first such is named.
+pub(super) async fn all_is_written_or_nothing<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let first = store.add(job(1, now)).await;
+    let stale = store.add(job(2, now)).await;
+    let current = other.change(&stale.id, |record| record.paused = true).await;
+    let going = store.add(job(3, now)).await;
+    let new = job(4, now);
+    let mut change = update(&first, Record { paused: true, ..first.clone() });
+    change.rows = vec![closed(scheduled(&first, now), Fate::Missed, now)];
+    let writes = vec![
+        change,
+        insert(&new),
+        update(&stale, stale.clone()),
+        remove(&going, Fate::Removed),
+        insert(&reborn(&going)),
+    ];
+    assert_eq!(store.lost(writes).await, (2, Some(current.clone())));
+    assert_eq!(other.record(&first.id).await, first);
+    assert_eq!(other.record(&stale.id).await, current);
+    assert_eq!(other.record(&going.id).await, going);
+    assert!(!other.is_there(&new).await);
+    assert_eq!(other.all_rows().await, []);
+}
+
+/// As many as [`Capabilities::max_batch`] are written at once.
+pub(super) async fn a_full_batch_is_written<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let batch = store.capabilities().max_batch;
+    store.done((0..batch as u64).map(|number| insert(&job(number, now))).collect()).await;
+    let listed = other.list(RecordFilter::default(), None, batch).await.unwrap();
+    assert_eq!(listed.len(), batch);
+    let removals = listed.iter().map(|record| remove(record, Fate::Removed)).collect();
+    store.done(removals).await;
+    assert_eq!(other.list(RecordFilter::default(), None, batch).await.unwrap(), []);
+    assert_eq!(other.all_rows().await.len(), batch);
+}
+
+/// Writes that are asked for again, since their answer was lost, count as done and change nothing.
+pub(super) async fn a_write_asked_again_is_done<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, now);
+    let added = vec![insert(&record), insert(&job(2, now))];
+    store.done(added.clone()).await;
+    let current = store.record(&record.id).await;
+    other.done(added).await;
+    assert_eq!(store.record(&record.id).await, current);
+
+    let mut change = update(&current, Record { paused: true, ..current.clone() });
+    change.rows = vec![closed(scheduled(&current, now), Fate::Missed, now)];
+    store.done(vec![change.clone()]).await;
+    let changed = store.record(&record.id).await;
+    assert_eq!(changed.version, 2);
+    // What the first asking brought has been pruned since, or would be another by now.
+    change.rows = vec![closed(scheduled(&current, now + secs(1)), Fate::Missed, now)];
+    other.done(vec![change]).await;
+    assert_eq!(store.record(&record.id).await, changed);
+    assert_eq!(store.all_rows().await.len(), 1);
+
+    let replacing = replace(&changed, reborn(&changed));
+    store.done(vec![replacing.clone()]).await;
+    let replaced = store.record(&record.id).await;
+    other.done(vec![replacing]).await;
+    assert_eq!(store.record(&record.id).await, replaced);
+}
+
+/// A take between a write and its being asked again does not make it another.
+pub(super) async fn a_write_asked_again_after_a_take_is_done<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let write = insert(&job(1, now));
+    store.done(vec![write.clone()]).await;
+    Node::join(&other, 1).await.take_one(now).await;
+    let current = store.record(&write.id).await;
+    store.done(vec![write]).await;
+    assert_eq!(store.record(&current.id).await, current);
+}
+
+/// A job that was added, and removed by somebody else, does not come back when the add is asked again.
+pub(super) async fn an_add_asked_again_does_not_bring_back<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let write = insert(&job(1, now));
+    store.done(vec![write.clone()]).await;
+    let current = other.record(&write.id).await;
+    other.done(vec![remove(&current, Fate::Removed)]).await;
+    store.done(vec![write.clone()]).await;
+    assert!(!store.is_there(&current).await);
+
+    // Nor does it displace what has taken the id since.
+    let heir = other.add(reborn(&current)).await;
+    store.done(vec![write]).await;
+    assert_eq!(store.record(&heir.id).await, heir);
+}
+
+/// A job that was added and is over does not come back when the add is asked again.
+pub(super) async fn an_add_asked_again_does_not_restart<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let write = insert(&job(1, now));
+    store.done(vec![write.clone()]).await;
+    let row = Node::join(&other, 1).await.take_one(now).await;
+    other.finish_one(&row, succeeded()).await;
+    store.done(vec![write.clone()]).await;
+    assert_eq!(store.get(write.id).await.unwrap(), None);
+}
+
+/// An id that is removed and added again is another incarnation, whose fire times collide with none
+/// of the first.
+pub(super) async fn an_id_used_again_collides_with_nothing<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let first = store.add(job(1, now)).await;
+    let early = node.take_one(now).await;
+    let current = store.record(&first.id).await;
+    other.done(vec![remove(&current, Fate::Removed)]).await;
+    let second = other.add(reborn(&first)).await;
+    let late = node.take_one(now).await;
+    assert_eq!((late.key.kind, late.key.number), (early.key.kind, early.key.number));
+    assert_eq!(late.key.incarnation, second.incarnation);
+    assert_eq!(late.fence, 1, "a new incarnation counts its takes anew");
+    store.finish_one(&early, succeeded()).await;
+    assert!(store.is_there(&second).await);
+    assert_eq!(store.row(late.key).await, late);
+    assert_eq!(store.history(first.incarnation, 10).await.unwrap().len(), 2);
+    assert_eq!(store.history(second.incarnation, 10).await.unwrap(), [late]);
+}
+
+/// The rows that a write brings go into the ledger, but leave alone what is there.
+pub(super) async fn rows_leave_alone_what_is_there<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let record = store.add(job(1, now)).await;
+    let taken = node.take_one(now).await;
+    let current = store.record(&record.id).await;
+    let stretch = Row { count: 12, last: now + secs(9), ..scheduled(&record, now - secs(3)) };
+    let missed = closed(stretch, Fate::Missed, now);
+    let asked = Row { state: RowState::Waiting, ..requested(&record, 1, now) };
+    let mut write = update(&current, current.clone());
+    let over_taken = closed(scheduled(&record, now), Fate::Missed, now);
+    write.rows = vec![missed.clone(), over_taken, asked.clone()];
+    other.done(vec![write]).await;
+    assert_eq!(store.all_rows().await, [missed.clone(), taken.clone(), asked.clone()]);
+
+    let current = store.record(&record.id).await;
+    let mut write = update(&current, current.clone());
+    write.rows = vec![
+        closed(missed.clone(), Fate::Abandoned, now),
+        closed(asked.clone(), Fate::Missed, now),
+    ];
+    other.done(vec![write]).await;
+    assert_eq!(store.all_rows().await, [missed, taken, asked]);
+}
+
+/// Ids are told apart by their bytes, and may be all that fits into 255 of them.
+pub(super) async fn ids_are_told_apart_by_their_bytes<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let ids = odd_ids();
+    for (number, id) in ids.iter().enumerate() {
+        store.add(Record { id: id.into(), ..job(number as u64, now) }).await;
+    }
+    for (number, id) in ids.iter().enumerate() {
+        let record = other.record(&id.into()).await;
+        assert_eq!(record.id.to_string(), *id);
+        assert_eq!(record.incarnation, job(number as u64, now).incarnation, "of `{id}`");
+    }
+    let listed = store.list(RecordFilter::default(), None, 100).await.unwrap();
+    let listed: Vec<_> = listed.iter().map(|record| record.id.to_string()).collect();
+    let mut sorted = ids;
+    sorted.sort();
+    assert_eq!(listed, sorted);
+}
+
+/// Texts come back as they were written, whatever they say.
+pub(super) async fn texts_come_back_as_they_were<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for (number, text) in odd_texts().into_iter().enumerate() {
+        // Tasks, names, tags and messages are short, what is JSON need not be.
+        let short = if text.len() < 1000 { text.clone() } else { "short".to_owned() };
+        let record = Record {
+            task: short.clone(),
+            args: text.clone(),
+            trigger: text.clone(),
+            options: text.clone(),
+            name: Some(short.clone()),
+            tags: vec![short.clone(), String::new(), short.clone()],
+            declared: Some(text),
+            ..job(number as u64, now)
+        };
+        let mut write = insert(&record);
+        let row = closed(scheduled(&record, now), Fate::Unknown("postponed: rain".into()), now);
+        let row = Row { message: Some(short), ..row };
+        write.rows = vec![row.clone()];
+        let expected = Record { version: 1, token: write.token, ..record };
+        store.done(vec![write]).await;
+        assert_eq!(other.record(&expected.id).await, expected);
+        assert_eq!(other.row(row.key).await, row);
+    }
+}
+
+/// Instants come back to the millisecond, before 1970 and far in the future, and so do numbers.
+pub(super) async fn instants_and_numbers_come_back<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, .. } = stage;
+    let instants = [
+        "0001-01-01T00:00:00Z",
+        "1883-11-18T12:03:58.001Z",
+        "1969-12-31T23:59:59.999Z",
+        "1970-01-01T00:00:00Z",
+        "2024-02-29T23:59:59.123Z",
+        "2038-01-19T03:14:08Z",
+        "9999-12-31T23:59:59.999Z",
+    ];
+    for (number, instant) in instants.into_iter().enumerate() {
+        let at: DateTime<Utc> = instant.parse().unwrap();
+        let record = Record {
+            requests: u64::from(u32::MAX) + 1,
+            added_at: at,
+            resumed_at: Some(at),
+            ..job(number as u64, at)
+        };
+        let row = Row {
+            last: at,
+            count: i64::MAX as u64,
+            coalesced: i64::MAX as u64,
+            attempt: i32::MAX as u32,
+            recover: true,
+            started_at: Some(at),
+            ..closed(scheduled(&record, at), Fate::Coalesced(at), at)
+        };
+        let write = Write { rows: vec![row.clone()], ..insert(&record) };
+        let expected = Record { version: 1, token: write.token, ..record };
+        store.done(vec![write]).await;
+        assert_eq!(other.record(&expected.id).await, expected);
+        assert_eq!(other.row(row.key).await, row);
+    }
+}
+
+/// Ids that case folding, trimming, normalizing or quoting would change or confuse.
+pub(super) fn odd_ids() -> Vec<String> {
+    let mut ids = [
+        "a",
+        "A",
+        "a ",
+        " a",
+        "a.",
+        "a/b",
+        "a\\b",
+        "a:b",
+        "a*",
+        "a%",
+        "a_",
+        "a?",
+        "a'b",
+        "a\"b",
+        "a`b",
+        "a\nb",
+        "a\tb",
+        "{a}",
+        "$a",
+        "--",
+        ";",
+        "NULL",
+        "null",
+        "0",
+        "00",
+        "1e3",
+        "ä",
+        "a\u{308}",
+        "ß",
+        "ss",
+        "İ",
+        "日本語",
+        "🦀",
+        "\u{10ffff}",
+        "\u{fffd}",
+        "9f2c01ab-17-42",
+        "9F2C01AB-17-42",
+        "9f2c01ab-017-42",
+    ]
+    .map(String::from)
+    .to_vec();
+    ids.push("x".repeat(255));
+    ids.push("x".repeat(254) + "y");
+    ids.push("🦀".repeat(63));
+    ids
+}
+
+fn odd_texts() -> Vec<String> {
+    let mut texts = odd_ids();
+    texts.push(String::new());
+    texts.push(r#"{"text":"\u0000 \" \\ \n","b":1.0,  "a": [1e400, null]}"#.to_owned());
+    texts.push("crlf\r\n and trailing space ".to_owned());
+    texts.push("é".repeat(40_000));
+    texts
+}
