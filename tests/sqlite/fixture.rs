@@ -183,3 +183,18 @@ pub(crate) fn succeeded<'a>(taken: impl IntoIterator<Item = &'a Taken>) -> Vec<F
     })
     .collect()
 }
+
+/// Drops the last clone, and waits for its thread to have closed the file, which takes the log away.
+pub(crate) async fn close(store: SqliteStore, folder: &Folder) {
+    let log = folder.path().join("jobs.db-wal");
+    assert!(log.exists());
+    drop(store);
+    // The thread ends by itself, on the system's clock.
+    for _ in 0..500 {
+        if !log.exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the thread did not end with the last clone");
+}

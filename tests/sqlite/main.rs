@@ -1,4 +1,9 @@
 //! The SQLite store: what other connections, processes, disks and files do to it.
 
+mod contract;
+mod files;
 mod fixture;
+mod locks;
+#[cfg(unix)]
+mod processes;
 mod store;

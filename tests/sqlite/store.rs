@@ -1,11 +1,20 @@
 //! One store: a life of a job, the file that it leaves, and the options.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
-use punctual::store::{Fate, RowKind, RowState, RunEnd, SqliteStore, Store as _, Synchronous};
+use futures::StreamExt as _;
+use punctual::{
+    JobId,
+    store::{
+        Durability, Fate, NextDue, NodeId, Now, RecordFilter, RowKind, RowState, RunEnd,
+        SqliteStore, Store as _, Synchronous, Take, Written,
+    },
+};
 
-use crate::fixture::{Folder, add, beat, connect, now, record, succeeded, take};
+use crate::fixture::{
+    Folder, add, adding, beat, changing, close, connect, now, record, row, succeeded, take, taking,
+};
 
 #[tokio::test]
 async fn a_job_is_added_taken_and_finished_and_people_can_read_it() {
@@ -37,4 +46,286 @@ async fn a_job_is_added_taken_and_finished_and_people_can_read_it() {
         .query_row("SELECT job, kind, state FROM punctual_ledger_view", [], |row| row.try_into())
         .unwrap();
     assert_eq!(shown, ("a".to_owned(), "scheduled".to_owned(), "ran: succeeded".to_owned()));
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_the_store_was_closed() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let job = record("a \"quoted\" ü \0 id", 7, None);
+    add(&store, [job.clone()]).await;
+    close(store, &folder).await;
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let found = store.get(job.id.clone()).await.unwrap().unwrap();
+    assert_eq!((found.version, &found.args), (1, &job.args));
+    assert_eq!(found.id, job.id);
+}
+
+#[tokio::test]
+async fn the_thread_lives_as_long_as_a_clone_and_a_stream_does_not_keep_it() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let mut changes = store.changes();
+    let clone = store.clone();
+    drop(store);
+    add(&clone, [record("a", 7, None)]).await;
+    assert_eq!(changes.next().await, Some(()));
+    close(clone, &folder).await;
+    assert_eq!(changes.next().await, None);
+}
+
+#[tokio::test]
+async fn stores_of_two_namespaces_share_a_file_and_nothing_else() {
+    let folder = Folder::new();
+    let ours = SqliteStore::open(folder.file()).await.unwrap();
+    let theirs = SqliteStore::builder(folder.file()).namespace("cron_").open().await.unwrap();
+    add(&ours, [record("a", 7, Some(now()))]).await;
+    assert_eq!(theirs.get("a".into()).await.unwrap(), None);
+    add(&theirs, [record("a", 8, Some(now()))]).await;
+    beat(&theirs, 1, Duration::from_secs(15)).await;
+    let takings = take(&theirs, 1, 1).await.unwrap();
+    assert_eq!(takings.jobs[0].record.incarnation.0, 8);
+    theirs.finish(succeeded(&takings.jobs)).await.unwrap();
+    assert_eq!(ours.rows(None, 10).await.unwrap(), []);
+    assert_eq!(theirs.clear().await.unwrap(), 1);
+    assert!(ours.get("a".into()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_no_name_is_refused() {
+    for namespace in ["", "1st_", "jobs; DROP TABLE x", "sqlite_", "jöbs_", &"x".repeat(65)] {
+        let builder = SqliteStore::builder("never-made.db").namespace(namespace);
+        let error = builder.open().await.unwrap_err();
+        assert!(error.is_refused(), "{namespace:?}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains(&format!("{namespace:?}")), "{source}");
+    }
+    assert!(!std::path::Path::new("never-made.db").exists());
+}
+
+#[tokio::test]
+async fn durability_is_what_was_asked_for() {
+    let folder = Folder::new();
+    let full = SqliteStore::open(folder.file()).await.unwrap();
+    let normal = SqliteStore::builder(folder.file()).synchronous(Synchronous::Normal);
+    let memory = SqliteStore::in_memory().await.unwrap();
+    assert_eq!(full.capabilities().durability, Durability::Disk);
+    assert_eq!(normal.open().await.unwrap().capabilities().durability, Durability::System);
+    assert_eq!(memory.capabilities().durability, Durability::Process);
+    add(&memory, [record("a", 7, None)]).await;
+    assert!(memory.clone().get("a".into()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn clones_hear_of_changes_at_once_and_not_of_takes() {
+    // So seldom that a poll can't be what tells.
+    let folder = Folder::new();
+    let builder = SqliteStore::builder(folder.file()).poll(Duration::from_secs(3600));
+    let store = builder.open().await.unwrap();
+    let mut changes = store.changes();
+    add(&store, [record("a", 7, Some(now()))]).await;
+    assert_eq!(changes.next().await, Some(()));
+    beat(&store, 1, Duration::from_secs(15)).await;
+    let takings = take(&store, 1, 1).await.unwrap();
+    store.finish(succeeded(&takings.jobs)).await.unwrap();
+    let quiet = tokio::time::timeout(Duration::from_millis(50), changes.next()).await;
+    assert!(quiet.is_err(), "a take and an outcome wake nobody");
+    let rows = vec![(takings.jobs[0].rows[0].key, 1)];
+    store.release(NodeId(1), rows).await.unwrap();
+    let quiet = tokio::time::timeout(Duration::from_millis(50), changes.next()).await;
+    assert!(quiet.is_err(), "a row that is closed can't be released");
+    store.clear().await.unwrap();
+    assert_eq!(changes.next().await, Some(()));
+}
+
+#[tokio::test]
+async fn another_store_on_the_file_is_heard_by_polling() {
+    let folder = Folder::new();
+    let builder = SqliteStore::builder(folder.file()).poll(Duration::from_millis(20));
+    let store = builder.open().await.unwrap();
+    let other = SqliteStore::open(folder.file()).await.unwrap();
+    let mut changes = store.changes();
+    // So that the stream has begun: requests are answered in the order of asking.
+    store.get("a".into()).await.unwrap();
+    add(&other, [record("a", 7, None)]).await;
+    let heard = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
+    assert_eq!(heard, Ok(Some(())));
+    // Its own connection's commits don't count as those of others.
+    beat(&store, 1, Duration::from_secs(15)).await;
+    let next = tokio::time::timeout(Duration::from_millis(100), changes.next()).await;
+    assert!(next.is_err());
+}
+
+#[tokio::test]
+async fn a_batch_of_writes_is_done_or_undone_as_one() {
+    let store = SqliteStore::in_memory().await.unwrap();
+    let known = record("known", 1, None);
+    add(&store, [known.clone()]).await;
+    let writes = vec![
+        adding(record("new", 2, None)),
+        changing(known.stamp(), known.clone(), 99), // it has version 1 by now
+    ];
+    match store.write(writes).await.unwrap() {
+        Written::Lost { index: 1, current: Some(current) } => assert_eq!(current.version, 1),
+        written => panic!("{written:?}"),
+    }
+    assert_eq!(store.get("new".into()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn writes_that_share_a_commit_fail_each_for_itself() {
+    let folder = Folder::new();
+    let builder = SqliteStore::builder(folder.file()).busy_timeout(Duration::from_secs(20));
+    let store = builder.open().await.unwrap();
+    beat(&store, 1, Duration::from_secs(3600)).await;
+    add(&store, [record("due", 1, Some(now()))]).await;
+    // While the file is locked they pile up.
+    let connection = connect(&folder.file());
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let panics = Take { decide: Arc::new(|_, _| panic!("as a test")), ..taking(1, 1, 10) };
+    let panicking = tokio::spawn({
+        let store = store.clone();
+        async move { store.take(panics).await.map(|_| ()) }
+    });
+    let adds = (2..20_u64).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move { add(&store, [record(&format!("job {n}"), n, None)]).await })
+    });
+    let adds: Vec<_> = adds.collect();
+    let unknown = tokio::spawn({
+        let store = store.clone();
+        async move { take(&store, 2, 1).await.map(|_| ()) }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await; // until all of them are in line
+    connection.execute_batch("COMMIT").unwrap();
+    for add in adds {
+        add.await.unwrap();
+    }
+    assert!(panicking.await.unwrap_err().is_panic());
+    assert!(unknown.await.unwrap().unwrap_err().is_lease_lost());
+    assert_eq!(store.list(RecordFilter::default(), None, 100).await.unwrap().len(), 19);
+    // The take that panicked has not happened, its number included.
+    assert_eq!(take(&store, 1, 1).await.unwrap().jobs.len(), 1);
+}
+
+#[tokio::test]
+async fn many_jobs_of_unknown_tasks_and_held_ones_are_in_nobodys_way() {
+    let store = SqliteStore::in_memory().await.unwrap();
+    let due = now() - TimeDelta::hours(1);
+    for batch in 0..20 {
+        let records = (0..1000).map(|n| {
+            let mut job = record(&format!("{batch} {n}"), batch * 1000 + n + 10, Some(due));
+            job.task = "nobody knows".into();
+            job
+        });
+        add(&store, records).await;
+    }
+    add(&store, [record("held", 1, Some(due)), record("free", 2, Some(now()))]).await;
+    beat(&store, 1, Duration::from_secs(15)).await;
+    beat(&store, 2, Duration::from_secs(15)).await;
+    let held = store.take(taking(1, 1, 1)).await.unwrap();
+    assert_eq!(held.jobs[0].record.id, "held");
+    let takings = take(&store, 2, 1).await.unwrap();
+    let ids: Vec<_> = takings.jobs.iter().map(|taken| taken.record.id.clone()).collect();
+    assert_eq!(ids, ["free"]);
+}
+
+/// With many tasks the jobs come in order of their fire times, not of their tasks.
+#[tokio::test]
+async fn the_lines_of_many_tasks_are_merged() {
+    let store = SqliteStore::in_memory().await.unwrap();
+    // Each is due once within the test.
+    let due = now() - TimeDelta::seconds(30);
+    let mut tasks: std::collections::HashSet<String> = ["unused".to_owned()].into();
+    let records = (0..100_u64).map(|n| {
+        let task = format!("task {}", n * 7 % 13);
+        tasks.insert(task.clone());
+        let next_fire = due + TimeDelta::milliseconds((n * 37 % 100) as i64);
+        punctual::store::Record { task, ..record(&format!("{n}"), n + 1, Some(next_fire)) }
+    });
+    add(&store, records.collect::<Vec<_>>()).await;
+    beat(&store, 1, Duration::from_secs(15)).await;
+    let (tasks, mut fire_times) = (Arc::new(tasks), Vec::new());
+    for number in 1.. {
+        let take = Take { tasks: tasks.clone(), ..taking(1, number, 15) };
+        let takings = store.take(take).await.unwrap();
+        fire_times.extend(takings.jobs.iter().map(|taken| taken.rows[0].fire_time));
+        if !takings.more {
+            break;
+        }
+        assert_eq!(takings.jobs.len(), 15);
+    }
+    let expected: Vec<_> = (0..100).map(|n| due + TimeDelta::milliseconds(n)).collect();
+    assert_eq!(fire_times, expected);
+}
+
+/// A job that stays due after a take is not taken twice by it.
+#[tokio::test]
+async fn a_take_asks_about_a_job_once() {
+    let store = SqliteStore::in_memory().await.unwrap();
+    let due = now() - TimeDelta::hours(1);
+    let mut waits = record("waits", 1, Some(due));
+    let mut write = adding(waits.clone());
+    waits.requests = 1;
+    let mut requested = row(&waits, now());
+    requested.key.kind = RowKind::Requested;
+    requested.key.number = 1;
+    write.rows.push(requested);
+    store.write(vec![write]).await.unwrap();
+    add(&store, [record("due", 2, Some(due))]).await;
+    beat(&store, 1, Duration::from_secs(15)).await;
+    let takings = take(&store, 1, 1).await.unwrap();
+    let fences: Vec<_> = takings.jobs.iter().map(|taken| taken.record.fence).collect();
+    assert_eq!(fences, [1, 1]);
+    assert_eq!(takings.jobs[0].rows.len(), 2, "what waits comes first, with what is due");
+    assert!(!takings.more);
+    let of = NextDue { node: NodeId(1), tasks: taking(1, 2, 1).tasks, except: Arc::default() };
+    assert_eq!(store.next_due(of).await.unwrap(), Some(due + TimeDelta::minutes(1)));
+}
+
+#[tokio::test]
+async fn thousands_of_jobs_are_listed_and_cleared_in_pages() {
+    let store = SqliteStore::in_memory().await.unwrap();
+    for batch in 0..3 {
+        let ids = batch * 900..(batch + 1) * 900;
+        add(&store, ids.map(|n| record(&format!("{n:05}"), n + 1, None))).await;
+    }
+    let named = changing(
+        store.get("02500".into()).await.unwrap().unwrap().stamp(),
+        punctual::store::Record { name: Some("last".into()), ..record("02500", 2501, None) },
+        5,
+    );
+    store.write(vec![named]).await.unwrap();
+    let filter = RecordFilter { name: Some("last".into()), ..RecordFilter::default() };
+    let found = store.list(filter, None, 10).await.unwrap();
+    assert_eq!(found.iter().map(|record| record.id.clone()).collect::<Vec<_>>(), ["02500"]);
+    let page = store.list(RecordFilter::default(), Some("00998".into()), 1002).await.unwrap();
+    assert_eq!((page.len(), &page[0].id), (1002, &JobId::from("00999")));
+    assert_eq!(store.clear().await.unwrap(), 2700);
+    let gone = store.changed(vec![("02500".into(), named_incarnation(), 2)]).await.unwrap();
+    assert!(matches!(gone[0].now, Now::Gone(Some(Fate::Removed))));
+}
+
+fn named_incarnation() -> punctual::store::Incarnation {
+    punctual::store::Incarnation(2501)
+}
+
+#[tokio::test]
+async fn a_job_that_waits_no_more_costs_takes_nothing() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    add(&store, [record("a", 7, Some(now()))]).await;
+    beat(&store, 1, Duration::from_secs(15)).await;
+    let takings = take(&store, 1, 1).await.unwrap();
+    store.release(NodeId(1), vec![(takings.jobs[0].rows[0].key, 1)]).await.unwrap();
+    let connection = connect(&folder.file());
+    let marked = || {
+        let select = "SELECT waiting FROM punctual_jobs";
+        connection.query_row(select, [], |row| row.get::<_, bool>(0)).unwrap()
+    };
+    assert!(marked());
+    // The run had started after all.
+    store.finish(succeeded(&takings.jobs)).await.unwrap();
+    assert!(take(&store, 1, 2).await.unwrap().jobs.is_empty());
+    assert!(!marked());
 }

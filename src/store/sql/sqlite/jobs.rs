@@ -40,7 +40,18 @@ const UPDATE: &str = concat!(
     "WHERE incarnation = ?1"
 );
 
+/// The record of a job that is over.
+const OVER: &str = concat!(
+    "SELECT ",
+    record_columns!(),
+    " FROM punctual_jobs AS j WHERE incarnation = ?1 AND next_fire IS NULL \
+     AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open \
+        WHERE l.incarnation = j.incarnation AND l.fate IS NULL)"
+);
+
 const DELETE: &str = "DELETE FROM punctual_jobs WHERE incarnation = ?1";
+
+const VERSION: &str = "SELECT version FROM punctual_jobs WHERE incarnation = ?1";
 
 const MARK_WAITING: &str = "UPDATE punctual_jobs SET waiting = 1 WHERE incarnation = ?1";
 
@@ -75,12 +86,13 @@ fn write_one(session: &Session, write: Write) -> Result<Option<Option<Record>>> 
     if current.as_ref().map(Record::stamp) != write.expected {
         return Ok(Some(current));
     }
-    let version = current.as_ref().map_or(1, |current| current.version + 1);
-    let record = write.record.map(|record| Record { version, token: write.token, ..record });
-    let stays = match (&current, &record) {
-        (Some(current), Some(record)) => current.incarnation == record.incarnation,
-        _ => false,
+    let same = |current: &&Record| {
+        write.record.as_ref().is_some_and(|record| record.incarnation == current.incarnation)
     };
+    let changed = current.as_ref().filter(same);
+    let version = changed.map_or(0, |current| current.version) + 1;
+    let stays = changed.is_some();
+    let record = write.record.map(|record| Record { version, token: write.token, ..record });
     if let (Some(gone), false) = (&current, stays) {
         remove(session, gone.incarnation)?;
     }
@@ -138,8 +150,7 @@ pub(super) fn changed(
     known: &[(JobId, Incarnation, u64)],
 ) -> Result<Vec<Changed>> {
     let mut changed = Vec::new();
-    let mut version_of =
-        session.prepare("SELECT version FROM punctual_jobs WHERE incarnation = ?1")?;
+    let mut version_of = session.prepare(VERSION)?;
     for &(_, incarnation, version) in known {
         let read = |row: &Columns<'_>| row.get(0).map(unsigned);
         let is = version_of.query_row([signed(incarnation.0)], read).optional()?;
@@ -160,7 +171,7 @@ pub(super) fn clear_page(session: &Session, after: &str) -> Result<(usize, Optio
     let records = page(session, after)?;
     for record in &records {
         remove(session, record.incarnation)?;
-        ledger::end(session, record.incarnation, &record.id, Fate::Removed)?;
+        ledger::end(session, record, Fate::Removed)?;
     }
     session.tell();
     Ok((records.len(), records.last().map(|record| record.id.clone())))
@@ -168,17 +179,15 @@ pub(super) fn clear_page(session: &Session, after: &str) -> Result<(usize, Optio
 
 /// Ends a job that has neither a next fire time nor an open row; returns whether it did.
 pub(super) fn end_if_over(session: &Session, incarnation: Incarnation) -> Result<bool> {
-    let over = session
-        .prepare(
-            "SELECT id FROM punctual_jobs AS j WHERE incarnation = ?1 AND next_fire IS NULL \
-             AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l \
-                WHERE l.incarnation = j.incarnation AND l.fate IS NULL)",
-        )?
-        .query_row([signed(incarnation.0)], |row| row.get::<_, String>(0))
-        .optional()?;
-    let Some(id) = over else { return Ok(false) };
+    let over = session.prepare(OVER)?.query_row([signed(incarnation.0)], record).optional()?;
+    let Some(record) = over else { return Ok(false) };
     session.prepare(DELETE)?.execute([signed(incarnation.0)])?;
-    ledger::end(session, incarnation, &id.into(), Fate::Completed)?;
+    ledger::end(session, &record, Fate::Completed)?;
     session.tell();
     Ok(true)
 }
+
+/// All of them, for a look at their plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] =
+    &[BY_ID, BY_INCARNATION, PAGE_BEHIND, INSERT, UPDATE, OVER, DELETE, VERSION, MARK_WAITING];

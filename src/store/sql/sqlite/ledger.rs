@@ -12,9 +12,10 @@ use super::{
     trouble::Result,
 };
 use crate::{
-    job::{JobId, SkipReason},
+    job::SkipReason,
     store::{
-        Fate, Finished, Finishes, Incarnation, Keep, Pruned, Row, RowKey, RowKind, RowState,
+        Fate, Finished, Finishes, Incarnation, Keep, Pruned, Record, Row, RowKey, RowKind,
+        RowState,
         sql::{instant, kind, kind_number, millis, signed, unsigned},
     },
 };
@@ -41,17 +42,20 @@ pub(super) const PUT_OVER_WAITING: &str = concat!(
      WHERE node IS NULL AND fate IS NULL"
 );
 
-/// Of these the index of open rows has those of one job at hand.
 const WAITING: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM punctual_ledger \
+    " FROM punctual_ledger INDEXED BY punctual_ledger_open \
      WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL AND (?2 OR kind = 1) \
      ORDER BY kind, number"
 );
 
-const CALL_OFF: &str = "UPDATE punctual_ledger SET fate = ?2, ended_at = ?3 \
+const CALL_OFF: &str = "UPDATE punctual_ledger INDEXED BY punctual_ledger_open \
+     SET fate = ?2, ended_at = ?3 \
      WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL";
+
+const ENDING: &str =
+    "SELECT fate FROM punctual_ledger WHERE incarnation = ?1 AND kind = ?2 AND number = 0";
 
 /// An outcome is news to an open row, and to one of which only its node's death was known.
 const FINISH: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?5, attempt = ?6, \
@@ -130,23 +134,18 @@ pub(super) fn call_off(session: &Session, incarnation: Incarnation) -> Result<()
     Ok(())
 }
 
-/// Notes the end of an incarnation.
-pub(super) fn end(
-    session: &Session,
-    incarnation: Incarnation,
-    job: &JobId,
-    fate: Fate,
-) -> Result<()> {
+/// Notes how a record ended.
+pub(super) fn end(session: &Session, record: &Record, fate: Fate) -> Result<()> {
     let now = now();
     let row = Row {
-        key: RowKey { incarnation, kind: RowKind::Ended, number: 0 },
-        job: job.clone(),
+        key: RowKey { incarnation: record.incarnation, kind: RowKind::Ended, number: 0 },
+        job: record.id.clone(),
         fire_time: now,
         last: now,
         count: 1,
         coalesced: 0,
         state: RowState::Closed(fate),
-        fence: 0,
+        fence: record.fence,
         attempt: 1,
         recover: false,
         started_at: None,
@@ -159,8 +158,7 @@ pub(super) fn end(
 
 /// How an incarnation ended, if it has and that is still known.
 pub(super) fn ending(session: &Session, incarnation: Incarnation) -> Result<Option<Fate>> {
-    let mut statement =
-        session.prepare("SELECT fate FROM punctual_ledger WHERE incarnation = ?1 AND kind = ?2")?;
+    let mut statement = session.prepare(ENDING)?;
     let parameters = (signed(incarnation.0), kind_number(RowKind::Ended));
     let fate: Option<String> =
         statement.query_row(parameters, |row| row.get(0)).optional()?.flatten();
@@ -269,3 +267,19 @@ fn before(now: DateTime<Utc>, age: Duration) -> DateTime<Utc> {
     let age = TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX);
     now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
+
+/// All but that of the history, which sorts the few rows that it has found.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[
+    PUT_NEW,
+    PUT_OVER_WAITING,
+    WAITING,
+    CALL_OFF,
+    ENDING,
+    FINISH,
+    FENCE_OF,
+    PAGE_BEHIND,
+    ENDS_BEHIND,
+    NEWEST_TOO_MANY,
+    DELETE,
+];

@@ -4,6 +4,8 @@ mod columns;
 mod jobs;
 mod ledger;
 mod nodes;
+#[cfg(test)]
+mod plans;
 mod schema;
 mod session;
 mod take;
@@ -45,6 +47,10 @@ use crate::{
 /// ```sh
 /// sqlite3 jobs.db 'SELECT id, next_fire FROM punctual_jobs_view'
 /// ```
+///
+/// Tables take no text for a number. A text in them that is not UTF-8 or not JSON where it should be,
+/// or an instant beyond year 262,000, is read as the nearest that makes sense, so nothing keeps the
+/// rest from being read.
 ///
 /// # Errors
 ///
@@ -155,7 +161,8 @@ impl SqliteBuilder {
     /// Sets how often to look for changes by other processes, while a scheduler listens. Default:
     /// 1 s.
     ///
-    /// A look reads a counter and takes some microseconds. Changes by clones of this store are told
+    /// A look reads a counter and takes some microseconds; it is taken once a millisecond at most.
+    /// Changes by clones of this store are told
     /// at once.
     pub fn poll(mut self, interval: Duration) -> SqliteBuilder {
         self.poll = interval;

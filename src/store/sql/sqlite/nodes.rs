@@ -18,13 +18,20 @@ const FIRST_BEAT: &str = "INSERT INTO punctual_nodes (node, name, lease_until) V
 
 const BEAT: &str = "UPDATE punctual_nodes SET name = ?2, lease_until = ?3 WHERE node = ?1";
 
+const LEAVE: &str = "DELETE FROM punctual_nodes WHERE node = ?1";
+
+const BURY: &str = "DELETE FROM punctual_nodes WHERE lease_until <= ?1 RETURNING node";
+
 /// Hops from node to node along the index of taken rows, instead of looking at each row.
 const FIRST_HOLDER: &str = "SELECT min(node) FROM punctual_ledger WHERE node IS NOT NULL";
 const NEXT_HOLDER: &str = "SELECT min(node) FROM punctual_ledger WHERE node > ?1";
 const IS_NODE: &str = "SELECT 1 FROM punctual_nodes WHERE node = ?1";
 
-const TAKEN_BY: &str =
-    concat!("SELECT ", row_columns!(), " FROM punctual_ledger WHERE node = ?1 LIMIT ?2");
+const TAKEN_BY: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM punctual_ledger INDEXED BY punctual_ledger_taken WHERE node = ?1 LIMIT ?2"
+);
 
 const HAND_OUT: &str = "UPDATE punctual_ledger SET node = NULL, attempt = ?4 \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
@@ -35,7 +42,7 @@ const ABANDON: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?4, ended_
 pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Result<()> {
     let node = signed(beat.node.0);
     if beat.ttl.is_zero() {
-        session.prepare("DELETE FROM punctual_nodes WHERE node = ?1")?.execute([node])?;
+        session.prepare(LEAVE)?.execute([node])?;
         let mut reaped = Reaped::default();
         return bury(session, node, max_batch, &mut reaped);
     }
@@ -51,7 +58,7 @@ pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Res
 pub(super) fn reap(session: &Session, max_batch: usize) -> Result<Reaped> {
     let mut reaped = Reaped {
         nodes: session
-            .prepare("DELETE FROM punctual_nodes WHERE lease_until <= ?1 RETURNING node")?
+            .prepare(BURY)?
             .query_map([millis(now())], |row| Ok(NodeId(unsigned(row.get(0)?))))?
             .collect::<rusqlite::Result<_>>()?,
         ..Reaped::default()
@@ -107,3 +114,18 @@ fn bury(session: &Session, node: i64, limit: usize, reaped: &mut Reaped) -> Resu
     }
     Ok(())
 }
+
+/// All of them, for a look at their plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[
+    FIRST_BEAT,
+    BEAT,
+    LEAVE,
+    BURY,
+    FIRST_HOLDER,
+    NEXT_HOLDER,
+    IS_NODE,
+    TAKEN_BY,
+    HAND_OUT,
+    ABANDON,
+];

@@ -66,7 +66,7 @@ CREATE VIEW punctual_jobs_view AS
 SELECT id, task, args, trigger, options, name, tags,
     strftime('%Y-%m-%dT%H:%M:%fZ', next_fire / 1000.0, 'unixepoch') AS next_fire,
     paused, recover,
-    (SELECT count(*) FROM punctual_ledger AS l
+    (SELECT count(*) FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
         WHERE l.incarnation = j.incarnation AND l.fate IS NULL AND l.node IS NOT NULL) AS taken,
     strftime('%Y-%m-%dT%H:%M:%fZ', added_at / 1000.0, 'unixepoch') AS added_at,
     version, fence, format('%016x', incarnation) AS incarnation

@@ -19,10 +19,12 @@ use crate::store::{
     sql::{instant, millis, signed, unsigned},
 };
 
+// Left to itself SQLite may look through all that a job has in the ledger, instead of its open rows.
+
 /// That no other node has a taken row of the job; `?2` is who asks.
 macro_rules! not_held_by_others {
     () => {
-        "NOT EXISTS (SELECT 1 FROM punctual_ledger AS l \
+        "NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open \
          WHERE l.incarnation = j.incarnation AND l.fate IS NULL AND l.node <> ?2)"
     };
 }
@@ -30,49 +32,58 @@ macro_rules! not_held_by_others {
 const WAITING: &str = concat!(
     "SELECT ",
     record_columns!(),
-    " FROM punctual_jobs AS j WHERE task = ?1 AND waiting = 1 AND incarnation > ?3 AND ",
+    " FROM punctual_jobs AS j INDEXED BY punctual_jobs_waiting \
+     WHERE task = ?1 AND waiting = 1 AND incarnation > ?3 AND ",
     not_held_by_others!(),
     " ORDER BY incarnation LIMIT ?4"
 );
 
-const DUE: &str = concat!(
+pub(super) const DUE: &str = concat!(
     "SELECT ",
     record_columns!(),
-    " FROM punctual_jobs AS j WHERE task = ?1 AND paused = 0 AND next_fire <= ?3 \
+    " FROM punctual_jobs AS j INDEXED BY punctual_jobs_due \
+     WHERE task = ?1 AND paused = 0 AND next_fire <= ?3 \
      AND (next_fire, incarnation) > (?4, ?5) AND ",
     not_held_by_others!(),
     " ORDER BY next_fire, incarnation LIMIT ?6"
 );
 
-const ADVANCE: &str = "UPDATE punctual_jobs SET fence = ?2, next_fire = ?3, waiting = ?4 \
-     WHERE incarnation = ?1";
+const ADVANCE: &str = "UPDATE punctual_jobs SET fence = ?2, next_fire = ?3 WHERE incarnation = ?1";
+
+/// For a job that was marked and has no waiting rows left.
+const UNMARK_WAITING: &str = "UPDATE punctual_jobs SET waiting = 0 WHERE incarnation = ?1";
 
 const NODE: &str = "SELECT lease_until, take FROM punctual_nodes WHERE node = ?1";
+
+const COUNT: &str = "UPDATE punctual_nodes SET take = ?2 WHERE node = ?1";
 
 const OF_THE_LAST_TAKE: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM punctual_ledger WHERE node = ?1 AND take = ?2 ORDER BY incarnation, kind, number"
+    " FROM punctual_ledger INDEXED BY punctual_ledger_taken WHERE node = ?1 AND take = ?2 ORDER BY incarnation, kind, number"
 );
 
 const TAKEN_BY: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM punctual_ledger WHERE node = ?1 ORDER BY incarnation, kind, number LIMIT ?2"
+    " FROM punctual_ledger AS l INDEXED BY punctual_ledger_taken WHERE node = ?1 AND EXISTS \
+     (SELECT 1 FROM punctual_jobs AS j WHERE j.incarnation = l.incarnation) \
+     ORDER BY incarnation, kind, number LIMIT ?2"
 );
 
 const RELEASE: &str = "UPDATE punctual_ledger SET node = NULL \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND node = ?4 AND fence = ?5";
 
 const WAITS: &str = concat!(
-    "SELECT incarnation FROM punctual_jobs AS j WHERE task = ?1 AND waiting = 1 \
-     AND EXISTS (SELECT 1 FROM punctual_ledger AS w WHERE w.incarnation = j.incarnation \
-        AND w.fate IS NULL AND w.node IS NULL AND (j.paused = 0 OR w.kind = 1)) AND ",
+    "SELECT incarnation FROM punctual_jobs AS j INDEXED BY punctual_jobs_waiting \
+     WHERE task = ?1 AND waiting = 1 \
+     AND EXISTS (SELECT 1 FROM punctual_ledger AS w INDEXED BY punctual_ledger_open \
+        WHERE w.incarnation = j.incarnation AND w.fate IS NULL AND w.node IS NULL AND (j.paused = 0 OR w.kind = 1)) AND ",
     not_held_by_others!()
 );
 
 const NEXT: &str = concat!(
-    "SELECT incarnation, next_fire FROM punctual_jobs AS j \
+    "SELECT incarnation, next_fire FROM punctual_jobs AS j INDEXED BY punctual_jobs_due \
      WHERE task = ?1 AND paused = 0 AND next_fire IS NOT NULL AND ",
     not_held_by_others!(),
     " ORDER BY next_fire"
@@ -115,9 +126,7 @@ fn is_repeated(session: &Session, take: &Take) -> Result<bool> {
         }
         _ => {}
     }
-    session
-        .prepare("UPDATE punctual_nodes SET take = ?2 WHERE node = ?1")?
-        .execute((node, signed(take.number)))?;
+    session.prepare(COUNT)?.execute((node, signed(take.number)))?;
     Ok(false)
 }
 
@@ -170,6 +179,10 @@ impl<'a> Taking<'a> {
                     behind = signed(record.incarnation.0);
                     let rows = ledger::waiting(self.session, record.incarnation, record.paused)?;
                     if rows.is_empty() {
+                        // Those of a paused job may count later.
+                        if !record.paused {
+                            self.unmark_waiting(record.incarnation)?;
+                        }
                         continue;
                     }
                     if self.is_full() {
@@ -208,35 +221,35 @@ impl<'a> Taking<'a> {
             return Ok(());
         }
         self.seen.insert(record.incarnation);
-        let (mut rows, next_fire) = match (self.take.decide)(&record, waiting) {
+        let (rows, next_fire) = match (self.take.decide)(&record, waiting) {
             Decision::Leave => return Ok(()),
             Decision::Take { rows, next_fire } => (rows, next_fire),
         };
         record.fence += 1;
         record.next_fire = next_fire;
-        let mut failed = None;
-        rows.retain_mut(|row| {
-            let put = self.put(row, record.fence);
-            put.unwrap_or_else(|trouble| {
-                failed.get_or_insert(trouble);
-                false
-            })
-        });
-        if let Some(trouble) = failed {
-            return Err(trouble);
+        let mut put = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            if self.put(&mut row, record.fence)? {
+                put.push(row);
+            }
         }
-        let still_waiting = !waiting.is_empty()
-            && !ledger::waiting(self.session, record.incarnation, false)?.is_empty();
-        self.advance.execute((
-            signed(record.incarnation.0),
-            signed(record.fence),
-            record.next_fire.map(millis),
-            still_waiting,
-        ))?;
+        let incarnation = signed(record.incarnation.0);
+        let next_fire = record.next_fire.map(millis);
+        self.advance.execute((incarnation, signed(record.fence), next_fire))?;
+        if !waiting.is_empty()
+            && ledger::waiting(self.session, record.incarnation, false)?.is_empty()
+        {
+            self.unmark_waiting(record.incarnation)?;
+        }
         if record.next_fire.is_none() {
             jobs::end_if_over(self.session, record.incarnation)?;
         }
-        self.takings.jobs.push(Taken { record, rows });
+        self.takings.jobs.push(Taken { record, rows: put });
+        Ok(())
+    }
+
+    fn unmark_waiting(&self, incarnation: Incarnation) -> Result<()> {
+        self.session.prepare(UNMARK_WAITING)?.execute([signed(incarnation.0)])?;
         Ok(())
     }
 
@@ -390,3 +403,20 @@ pub(super) fn next_due(session: &Session, of: &NextDue) -> Result<Option<DateTim
     }
     Ok(earliest.map(instant))
 }
+
+/// All of them, for a look at their plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[
+    WAITING,
+    DUE,
+    ADVANCE,
+    UNMARK_WAITING,
+    NODE,
+    COUNT,
+    OF_THE_LAST_TAKE,
+    TAKEN_BY,
+    RELEASE,
+    WAITS,
+    NEXT,
+    NEXT_LEASE_END,
+];

@@ -132,6 +132,8 @@ fn serve(
     changes: &watch::Sender<()>,
     poll: Duration,
 ) {
+    // A look takes some microseconds: nobody means to do nothing else.
+    let poll = poll.max(Duration::from_millis(1));
     let mut others = Others { poll, version: None, next: Instant::now() };
     let mut next = None;
     loop {
@@ -187,7 +189,13 @@ fn write(
             Err(_) => break,
         }
     }
-    let committed = session.execute("COMMIT").map_err(|trouble| session.explain(trouble));
+    let committed = match session.is_in_transaction() {
+        true => session.execute("COMMIT").map_err(|trouble| session.explain(trouble)),
+        // After some errors, such as that of a full disk, SQLite has undone all of it by itself.
+        false => {
+            Err(StoreError::unavailable("what shared its transaction has failed, and it, too"))
+        }
+    };
     if committed.is_err() {
         session.roll_back();
     }
@@ -203,7 +211,6 @@ fn apart(session: &Session, operation: Operation) -> Done {
         return operation(Err(session.explain(trouble)));
     }
     let done = operation(Ok(session));
-    // After some errors SQLite has undone the whole transaction; then COMMIT fails for all.
     if done.failed && session.is_in_transaction() {
         let _ = session.execute("ROLLBACK TO apart");
     }

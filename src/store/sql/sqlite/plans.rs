@@ -1,0 +1,34 @@
+//! No statement looks at more of the tables than it has to.
+
+use super::{SqliteBuilder, jobs, ledger, nodes, session::Session, take};
+
+/// How SQLite goes about a statement.
+fn plan(session: &Session, sql: &str) -> Vec<String> {
+    let mut explain = session.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let parameters = vec![rusqlite::types::Null; explain.parameter_count()];
+    let steps = explain.query_map(rusqlite::params_from_iter(parameters), |row| row.get(3));
+    steps.unwrap().collect::<rusqlite::Result<_>>().unwrap()
+}
+
+#[test]
+fn nothing_scans_or_sorts_a_table() {
+    let session = Session::open(&SqliteBuilder::new(None)).unwrap();
+    let statements = jobs::STATEMENTS.iter().chain(ledger::STATEMENTS).chain(take::STATEMENTS);
+    for sql in statements.chain(nodes::STATEMENTS) {
+        for step in plan(&session, sql) {
+            // The nodes are few.
+            let is_fine = !step.contains("SCAN punctual_") || step.contains("punctual_nodes");
+            assert!(is_fine && !step.contains("TEMP B-TREE"), "{step}, for\n{sql}");
+            // That would be all that a job has in the ledger, its history included.
+            assert!(!step.contains("PRIMARY KEY (incarnation=?)"), "{step}, for\n{sql}");
+        }
+    }
+}
+
+#[test]
+fn a_take_seeks_the_beginning_of_its_page() {
+    let session = Session::open(&SqliteBuilder::new(None)).unwrap();
+    let steps = plan(&session, take::DUE);
+    let seek = "INDEX punctual_jobs_due (task=? AND next_fire>? AND next_fire<?)";
+    assert!(steps[0].contains(seek), "{steps:?}");
+}

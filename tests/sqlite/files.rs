@@ -1,0 +1,148 @@
+//! Files that are not what they should be.
+
+use std::{error::Error as _, fs, time::Duration};
+
+use punctual::store::{Fate, Incarnation, RecordFilter, RowState, SqliteStore, Store as _};
+
+use crate::fixture::{Folder, add, beat, close, connect, now, record, succeeded, take};
+
+async fn refused(path: impl AsRef<std::path::Path>) -> String {
+    let error = SqliteStore::open(path).await.unwrap_err();
+    let text = error.source().unwrap().to_string();
+    assert!(error.is_refused(), "{text}");
+    text
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused_and_left_alone() {
+    let folder = Folder::new();
+    let text = "a letter to nobody\n".repeat(100);
+    fs::write(folder.file(), &text).unwrap();
+    let said = refused(folder.file()).await;
+    assert!(said.contains("jobs.db") && said.contains("not a database"), "{said}");
+    assert_eq!(fs::read_to_string(folder.file()).unwrap(), text);
+
+    let said = refused(folder.path()).await;
+    assert!(said.contains("its directory must exist"), "{said}");
+    let said = refused(folder.path().join("nowhere/jobs.db")).await;
+    assert!(said.contains("nowhere"), "{said}");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_left_alone() {
+    let folder = Folder::new();
+    drop(SqliteStore::open(folder.file()).await.unwrap());
+    let connection = connect(&folder.file());
+    connection.execute("UPDATE punctual_meta SET version = 1000", []).unwrap();
+    let said = refused(folder.file()).await;
+    assert!(said.contains("version 1000") && said.contains("update the program"), "{said}");
+    // Another namespace has a schema of its own.
+    SqliteStore::builder(folder.file()).namespace("other_").open().await.unwrap();
+    let version: i64 =
+        connection.query_row("SELECT version FROM punctual_meta", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 1000);
+}
+
+#[tokio::test]
+async fn a_corrupt_file_is_refused() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    add(&store, (1..=1000).map(|n| record(&format!("{n:04}"), n, Some(now())))).await;
+    close(store, &folder).await;
+    let mut bytes = fs::read(folder.file()).unwrap();
+    assert!(bytes.len() > 100_000);
+    // All but the pages that hold the schema.
+    for byte in &mut bytes[16 * 4096..] {
+        *byte = 0x5a;
+    }
+    fs::write(folder.file(), bytes).unwrap();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let error = store.list(RecordFilter::default(), None, 1000).await.unwrap_err();
+    assert!(error.is_refused());
+    let said = error.source().unwrap().to_string();
+    assert!(said.contains("malformed") && said.contains("backup"), "{said}");
+}
+
+/// What a person or another program has written keeps nothing else from being read.
+#[tokio::test]
+async fn texts_and_numbers_that_make_no_sense_are_read_as_well_as_can_be() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let due = now();
+    add(&store, (1..=3).map(|n| record(&n.to_string(), n, Some(due)))).await;
+    beat(&store, 1, Duration::from_secs(15)).await;
+    let takings = take(&store, 1, 1).await.unwrap();
+    store.finish(succeeded(&takings.jobs)).await.unwrap();
+    let connection = connect(&folder.file());
+    connection
+        .execute_batch(
+            "UPDATE punctual_jobs SET tags = 'no JSON', args = CAST(x'ff41' AS TEXT), \
+                added_at = 9223372036854775807 WHERE id = '2'; \
+             UPDATE punctual_ledger SET fate = 'postponed: rain', attempt = -1 WHERE job = '2';",
+        )
+        .unwrap();
+    let records = store.list(RecordFilter::default(), None, 10).await.unwrap();
+    assert_eq!(records.len(), 3);
+    assert_eq!((&*records[1].args, &records[1].tags), ("\u{fffd}A", &Vec::new()));
+    let rows = store.history(Incarnation(2), 10).await.unwrap();
+    assert_eq!(rows[0].state, RowState::Closed(Fate::Unknown("postponed: rain".into())));
+    // The tables take no text for a number in the first place.
+    let text = connection.execute("UPDATE punctual_jobs SET next_fire = 'soon'", []);
+    assert!(text.is_err());
+}
+
+#[cfg(unix)]
+mod permissions {
+    use std::{
+        os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+        path::Path,
+        process::Command,
+    };
+
+    use super::*;
+    use crate::processes::{FILE, child};
+
+    fn forbid(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Opens the file as somebody who may read it and no more; root may do everything.
+    fn opened_by_another(file: &Path) {
+        let mut command: Command =
+            child("files::permissions::is_refused_for_being_read_only", file);
+        if is_root() {
+            command.uid(65_534).gid(65_534);
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    fn is_root() -> bool {
+        let id = Command::new("id").arg("-u").output().unwrap();
+        id.stdout.trim_ascii() == b"0"
+    }
+
+    #[test]
+    #[ignore = "it is run by other tests, as a process of its own"]
+    fn is_refused_for_being_read_only() {
+        let file = std::env::var_os(FILE).expect("it is run by other tests");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let said = runtime.block_on(refused(file));
+        assert!(said.contains("writable"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_file_or_folder_that_is_read_only_is_refused() {
+        let folder = Folder::new();
+        drop(SqliteStore::open(folder.file()).await.unwrap());
+        // So that nothing but the file itself stands in the way.
+        drop(connect(&folder.file()));
+        for (folder_mode, file_mode) in [(0o777, 0o444), (0o555, 0o666)] {
+            forbid(folder.path(), folder_mode);
+            forbid(&folder.file(), file_mode);
+            opened_by_another(&folder.file());
+        }
+        forbid(folder.path(), 0o777);
+    }
+}

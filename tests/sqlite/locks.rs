@@ -1,0 +1,64 @@
+//! Another connection has the lock: operations wait, the runtime does not.
+
+use std::time::{Duration, Instant};
+
+use punctual::store::{SqliteStore, Store as _};
+
+use crate::fixture::{Folder, add, connect, record};
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_stall_ends_with_the_lock_and_the_runtime_goes_on_meanwhile() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let connection = connect(&folder.file());
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move { add(&store, [record("a", 7, None)]).await }
+    });
+    // The lock is the system's, and so is the time that it is held.
+    let mut longest = Duration::ZERO;
+    for _ in 0..60 {
+        let start = Instant::now();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        longest = longest.max(start.elapsed());
+    }
+    assert!(!writer.is_finished());
+    assert!(longest < Duration::from_millis(250), "the runtime stood still for {longest:?}");
+    connection.execute_batch("COMMIT").unwrap();
+    writer.await.unwrap();
+    assert!(store.get("a".into()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_lock_held_for_too_long_is_unavailable_and_the_next_try_works() {
+    let folder = Folder::new();
+    let builder = SqliteStore::builder(folder.file()).busy_timeout(Duration::from_millis(50));
+    let store = builder.open().await.unwrap();
+    let connection = connect(&folder.file());
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store.clear().await.unwrap_err();
+    assert!(error.is_unavailable());
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("jobs.db") && source.contains("busy_timeout"), "{source}");
+    // Readers don't mind: what is written goes to the log.
+    assert_eq!(store.get("a".into()).await.unwrap(), None);
+    connection.execute_batch("COMMIT").unwrap();
+    add(&store, [record("a", 7, None)]).await;
+}
+
+#[tokio::test]
+async fn an_operation_nobody_waits_for_does_no_harm() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let connection = connect(&folder.file());
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for n in 1..1000 {
+        let add = store.write(vec![crate::fixture::adding(record(&format!("{n}"), n, None))]);
+        let given_up = tokio::time::timeout(Duration::from_micros(1), add).await;
+        assert!(given_up.is_err());
+    }
+    connection.execute_batch("COMMIT").unwrap();
+    // More were asked for than have room in line.
+    add(&store, [record("last", 5000, None)]).await;
+}
