@@ -59,7 +59,7 @@ pub(crate) fn run_id(key: RowKey) -> RunId {
 }
 
 /// The row of a run that is asked for.
-pub(crate) fn requested(record: &Record, number: u64, now: DateTime<Utc>) -> Row {
+pub(super) fn requested(record: &Record, number: u64, now: DateTime<Utc>) -> Row {
     let key = RowKey {
         incarnation: record.incarnation,
         kind: RowKind::Requested,
@@ -69,7 +69,7 @@ pub(crate) fn requested(record: &Record, number: u64, now: DateTime<Utc>) -> Row
 }
 
 /// The row that says how an incarnation ended.
-pub(crate) fn ended(record: &Record, fate: Fate, now: DateTime<Utc>) -> Row {
+pub(super) fn ended(record: &Record, fate: Fate, now: DateTime<Utc>) -> Row {
     let key = RowKey { incarnation: record.incarnation, kind: RowKind::Ended, number: 0 };
     let closed = row(record, FireTimes::one(now), RowState::Closed(fate));
     Row { key, ended_at: Some(now), ..closed }
@@ -77,7 +77,7 @@ pub(crate) fn ended(record: &Record, fate: Fate, now: DateTime<Utc>) -> Row {
 
 /// The row of what passes without a run when the record's trigger or the record itself goes: fire
 /// times up to `now` that nobody has taken.
-pub(crate) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) -> Option<Row> {
+pub(super) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) -> Option<Row> {
     let definition = Definition::read(record).ok()?;
     let stretch = definition.schedule(record).passed(record.next_fire?, now)?;
     Some(closed(record, stretch, Fate::Skipped(reason), now))

@@ -243,20 +243,57 @@ pub(super) fn coalesce(
     Some(plan)
 }
 
-/// Judges a run at the instant it would start: why it must not, if it must not.
-///
-/// `standing` says why the job's runs are called off, if they are. A run that was asked for is
-/// exempt from grace and from pausing.
-pub(crate) fn refusal(
+/// What is known of a run at the instant it would start.
+pub(crate) struct Candidate {
+    /// Why the job's runs are called off, if they are.
+    pub(crate) standing: Option<SkipReason>,
+    pub(crate) on_request: bool,
+    pub(crate) attempt: u32,
+    /// Whether it was asked to stop.
+    pub(crate) cancelled: bool,
+    pub(crate) late_by: Duration,
+    pub(crate) grace: Option<Duration>,
+    /// Whether its node believes itself, if it has one.
+    pub(crate) trusted: bool,
+}
+
+/// Whether a run starts.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Start,
+    /// It ends like this instead.
+    Refuse(Outcome),
+    /// Another node may have its row by now.
+    PutBack,
+}
+
+impl Candidate {
+    /// Judges the run. One that was asked for, or that has begun before, is exempt from grace and from
+    /// pausing; one that was asked to stop between two attempts is not called again.
+    pub(crate) fn judge(&self) -> Verdict {
+        let exempt = self.on_request || self.attempt > 1;
+        match refusal(self.standing, exempt, self.late_by, self.grace) {
+            _ if self.attempt > 1 && self.cancelled => {
+                Verdict::Refuse(Outcome::Skipped(SkipReason::Removed))
+            }
+            Some(outcome) => Verdict::Refuse(outcome),
+            None if !self.trusted => Verdict::PutBack,
+            None => Verdict::Start,
+        }
+    }
+}
+
+/// Why a run must not start, if it must not.
+pub(super) fn refusal(
     standing: Option<SkipReason>,
-    on_request: bool,
+    exempt: bool,
     late_by: Duration,
     grace: Option<Duration>,
 ) -> Option<Outcome> {
     match standing {
-        Some(SkipReason::Paused) if on_request => None,
+        Some(SkipReason::Paused) if exempt => None,
         Some(reason) => Some(Outcome::Skipped(reason)),
-        None if !on_request && grace.is_some_and(|grace| late_by > grace) => Some(Outcome::Missed),
+        None if !exempt && grace.is_some_and(|grace| late_by > grace) => Some(Outcome::Missed),
         None => None,
     }
 }

@@ -6,6 +6,7 @@
 //! the core only ever hands it back.
 
 mod ahead;
+pub(crate) mod change;
 mod decide;
 mod fates;
 mod followers;
@@ -31,8 +32,9 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 
 pub(crate) use self::{
-    ahead::{Definition, ended, passed, requested, run_id},
-    decide::{mix, refusal},
+    ahead::{Definition, run_id},
+    change::Change,
+    decide::{Candidate, Verdict, mix},
     node::{Answer, Asked, Fits, Lease, NodeOptions, Request},
     outbox::{Discarded, Ended, Outbox, Output, Start},
     runs::{Finish, Preceding, RunKey},

@@ -9,7 +9,7 @@ use std::{
 use chrono_tz::Tz;
 use proptest::prelude::*;
 
-use super::*;
+use super::{decide::refusal, *};
 use crate::{
     clock::Reading,
     event::{Event, EventKind},

@@ -14,9 +14,9 @@ use tracing::{Span, field::display};
 
 use super::{Entry, shared::Shared};
 use crate::{
-    core::{Finish, Lease, Output, RunKey, Start, mix, refusal},
+    core::{Candidate, Finish, Lease, Output, RunKey, Start, Verdict, mix},
     executor::Supervisor,
-    job::{JobOptions, Outcome, SkipReason},
+    job::{JobOptions, Outcome},
     panic::{message, text},
     task::Context,
     trigger::rfc3339,
@@ -134,19 +134,24 @@ impl Supervisor for RunGuard {
     fn start(&mut self) -> bool {
         let now = self.shared().clock.glance();
         self.judged_at = Some(now);
-        let grace = self.options().misfire_grace_time;
-        let standing = self.start.payload.state().standing();
-        // Another attempt is neither late nor kept from going on by a pause.
-        let exempt = self.start.on_request || self.start.attempt > 1;
-        self.outcome = refusal(standing, exempt, self.late_by(), grace);
-        if self.start.attempt > 1 && self.shared().is_cancelled(self.start.run) {
-            // It was asked to stop between two attempts.
-            self.outcome = Some(Outcome::Skipped(SkipReason::Removed));
-        }
-        if self.outcome.is_none() && !self.is_trusted() {
-            // Another node may have its row by now.
-            self.put_back = true;
-            self.outcome = Some(Outcome::Abandoned);
+        let Start { run, on_request, attempt, .. } = self.start;
+        let candidate = Candidate {
+            standing: self.start.payload.state().standing(),
+            on_request,
+            attempt,
+            // A first attempt sees by itself that it was asked to stop.
+            cancelled: attempt > 1 && self.shared().is_cancelled(run),
+            late_by: self.late_by(),
+            grace: self.options().misfire_grace_time,
+            trusted: self.is_trusted(),
+        };
+        match candidate.judge() {
+            Verdict::Start => {}
+            Verdict::Refuse(outcome) => self.outcome = Some(outcome),
+            Verdict::PutBack => {
+                self.put_back = true;
+                self.outcome = Some(Outcome::Abandoned);
+            }
         }
         if self.outcome.is_some() {
             return false;

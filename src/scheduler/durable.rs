@@ -7,11 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::add::{anchor, checked};
 use crate::{
-    core::{self, Definition},
+    core::{self, Change, Definition, change},
     driver::{Durable, Entry, Shared},
     error::Error,
     event::What,
-    job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId, SkipReason},
+    job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     store::{
         ErasedStore, Fate, Incarnation, Record, Row, RowKey, RowKind, RowState, RunEnd, StoreError,
         Write, Written,
@@ -26,12 +26,6 @@ pub(super) struct Stored {
     pub(super) durable: Arc<Durable>,
     pub(super) id: JobId,
     pub(super) incarnation: Option<Incarnation>,
-}
-
-/// What becomes of a record: what it is now, and the rows that this brings.
-struct Change {
-    record: Option<Record>,
-    rows: Vec<Row>,
 }
 
 impl Stored {
@@ -96,12 +90,7 @@ impl Stored {
     }
 
     pub(super) async fn pause(&self) -> Result<(), Error> {
-        let (old, new) = self
-            .change(|record, _| {
-                let paused = Record { paused: true, ..record.clone() };
-                Ok((!record.paused).then_some(Change { record: Some(paused), rows: Vec::new() }))
-            })
-            .await?;
+        let (old, new) = self.change(|record, _| Ok(change::pause(record))).await?;
         if let Some(record) = new.filter(|_| !old.paused) {
             self.adopt(&record, Some(What::JobPaused { job: self.id.clone() }));
         }
@@ -109,13 +98,7 @@ impl Stored {
     }
 
     pub(super) async fn resume(&self) -> Result<(), Error> {
-        let (old, new) = self
-            .change(|record, now| {
-                let resumed_at = Some(now);
-                let resumed = Record { paused: false, resumed_at, ..record.clone() };
-                Ok(record.paused.then_some(Change { record: Some(resumed), rows: Vec::new() }))
-            })
-            .await?;
+        let (old, new) = self.change(|record, now| Ok(change::resume(record, now))).await?;
         if let Some(record) = new.filter(|_| old.paused) {
             let next_fire = next_fire_of(&record);
             self.adopt(&record, Some(What::JobResumed { job: self.id.clone(), next_fire }));
@@ -130,17 +113,8 @@ impl Stored {
         let (_, new) = self
             .change(|record, now| {
                 let (anchored, first, _) = anchor(trigger, &self.shared, now)?;
-                let reason = match record.paused {
-                    true => SkipReason::Paused,
-                    false => SkipReason::Superseded,
-                };
-                let rows = core::passed(record, reason, now).into_iter().collect();
-                let rescheduled = Record {
-                    trigger: json(&anchored, "the trigger")?,
-                    next_fire: first,
-                    ..record.clone()
-                };
-                Ok(Some(Change { record: Some(rescheduled), rows }))
+                let trigger = json(&anchored, "the trigger")?;
+                Ok(Some(change::reschedule(record, trigger, first, now)))
             })
             .await?;
         if let Some(record) = new {
@@ -168,7 +142,7 @@ impl Stored {
                     tags: labels.tags.iter().map(|tag| tag.to_string()).collect(),
                     ..record.clone()
                 };
-                Ok(Some(Change { record: Some(changed), rows: Vec::new() }))
+                Ok(Some(Change::to(changed)))
             })
             .await?;
         if let Some(record) = new {
@@ -187,11 +161,9 @@ impl Stored {
                         self.id
                     )));
                 }
-                let requests = record.requests + 1;
-                let row = core::requested(record, requests, now);
-                run = Some(core::run_id(row.key));
-                let asked = Record { requests, ..record.clone() };
-                Ok(Some(Change { record: Some(asked), rows: vec![row] }))
+                let (change, id) = change::run_now(record, now);
+                run = Some(id);
+                Ok(Some(change))
             })
             .await?;
         if let Some(record) = new {
@@ -209,14 +181,8 @@ impl Stored {
             End::Cancelled => Fate::Cancelled,
             _ => Fate::Removed,
         };
-        let (old, _) = self
-            .change(|record, now| {
-                let passed = core::passed(record, SkipReason::Removed, now);
-                let ended = core::ended(record, fate.clone(), now);
-                let rows = passed.into_iter().chain([ended]).collect();
-                Ok(Some(Change { record: None, rows }))
-            })
-            .await?;
+        let (old, _) =
+            self.change(|record, now| Ok(Some(change::remove(record, fate.clone(), now)))).await?;
         forget(&self.shared, &old, &end);
         Ok(())
     }
@@ -425,10 +391,8 @@ pub(super) fn give_way(
         }
         OnConflict::Replace | OnConflict::Reconcile => {
             let now = shared.with(|state, _| whole_millis(state.core.store_now()));
-            let passed = core::passed(&current, SkipReason::Removed, now);
-            let ended = core::ended(&current, Fate::Replaced, now);
             write.expected = Some(current.stamp());
-            write.rows = passed.into_iter().chain([ended]).collect();
+            write.rows = change::remove(&current, Fate::Replaced, now).rows;
             Ok(true)
         }
     }
