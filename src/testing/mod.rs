@@ -5,6 +5,7 @@
 //! Tokio's paused time, and a year of cron takes seconds.
 
 mod conformance;
+mod simulation;
 mod triggers;
 
 use std::{
@@ -18,7 +19,10 @@ use tokio::{sync::watch, time::Instant};
 
 #[doc(hidden)]
 pub use self::conformance::{ConformanceCase, run_conformance_case};
-pub use self::triggers::{ClockChange, IntoInstant, assert_fires, daylight_saving_days};
+pub use self::{
+    simulation::{Broken, Report, Simulation},
+    triggers::{ClockChange, IntoInstant, assert_fires, daylight_saving_days},
+};
 #[doc(inline)]
 pub use crate::__store_conformance as store_conformance;
 use crate::clock::Reading;

@@ -1,0 +1,402 @@
+//! What really happened, in true time: which work was called where, and what took effect in the store.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    agenda::Life,
+    clocks::{Micros, micros},
+    scenario::micros_of,
+};
+use crate::{
+    core::Definition,
+    job::{JobOptions, Outcome},
+    store::{
+        Beat, Incarnation, NodeId, Reaped, Record, Row, RowKey, RowKind, RowState, RunEnd,
+        StoreError, Take, Takings,
+    },
+    trigger::{Kind, Trigger},
+};
+
+#[derive(Default)]
+pub(super) struct Log {
+    trace: Option<String>,
+    pub(super) wrong: Vec<String>,
+    pub(super) executions: Vec<Execution>,
+    /// Those that go on, by the node and the number of the run there.
+    going: BTreeMap<(Life, u64), usize>,
+    pub(super) lives: BTreeMap<Incarnation, Vec<Era>>,
+    /// How incarnations ended that were removed or replaced.
+    pub(super) removed: BTreeMap<Incarnation, Micros>,
+    /// The era of the record by which a row came into the ledger.
+    pub(super) era_of: BTreeMap<RowKey, usize>,
+    /// Who took which row under which fence, and when.
+    pub(super) takes: BTreeMap<(RowKey, u64), (NodeId, Micros)>,
+    fences: BTreeMap<Incarnation, u64>,
+    last_take: BTreeMap<NodeId, u64>,
+    /// Until when each node lives, by the store's clock.
+    leases: BTreeMap<NodeId, Micros>,
+    /// Which process each node is.
+    nodes: BTreeMap<NodeId, Life>,
+    /// When a node's lease first ran out.
+    lapses: BTreeMap<NodeId, Micros>,
+    /// When somebody was told, on which node, that a job is paused or removed.
+    pub(super) told: Vec<Told>,
+    /// When records were written that are not paused.
+    pub(super) unpaused: Vec<(Incarnation, Micros)>,
+    pub(super) counts: Counts,
+}
+
+/// How much happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) requests: u64,
+    pub(super) faults: u64,
+    pub(super) verbs: u64,
+}
+
+/// One call of some work.
+#[derive(Clone, Debug)]
+pub(super) struct Execution {
+    pub(super) key: RowKey,
+    pub(super) fence: u64,
+    pub(super) attempt: u32,
+    pub(super) life: Life,
+    pub(super) began: Micros,
+    pub(super) ended: Option<(Micros, How)>,
+    /// When its process was stopped, if its lease ran out before it went on: what it does from then on
+    /// nobody can help.
+    pub(super) stopped: Option<Micros>,
+    /// How far off its node's idea of the store's time may have been.
+    pub(super) uncertainty: Micros,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    Ran(RunEnd),
+    /// Its node crashed.
+    Crashed,
+}
+
+impl How {
+    pub(super) fn of(outcome: &Outcome) -> How {
+        How::Ran(match outcome {
+            Outcome::Succeeded => RunEnd::Succeeded,
+            Outcome::Failed(_) => RunEnd::Failed,
+            Outcome::Panicked(_) => RunEnd::Panicked,
+            Outcome::TimedOut => RunEnd::TimedOut,
+            _ => RunEnd::Cancelled,
+        })
+    }
+}
+
+/// How long an incarnation had one trigger.
+#[derive(Debug)]
+pub(super) struct Era {
+    pub(super) trigger: Trigger,
+    pub(super) first: Option<DateTime<Utc>>,
+    pub(super) since: Micros,
+    /// All options that it had meanwhile.
+    pub(super) options: Vec<JobOptions>,
+    pub(super) recover: bool,
+    pub(super) end: Option<EraEnd>,
+}
+
+#[derive(Debug)]
+pub(super) struct EraEnd {
+    /// The first fire time that nobody had taken.
+    pub(super) next: Option<DateTime<Utc>>,
+    /// Up to when fire times passed, by the clock of who ended it.
+    pub(super) passed: DateTime<Utc>,
+}
+
+pub(super) struct Told {
+    pub(super) life: Life,
+    pub(super) incarnation: Incarnation,
+    pub(super) at: Micros,
+    /// Otherwise it is paused.
+    pub(super) removed: bool,
+}
+
+impl Log {
+    pub(super) fn new(traced: bool) -> Log {
+        Log { trace: traced.then(String::new), ..Log::default() }
+    }
+
+    pub(super) fn is_tracing(&self) -> bool {
+        self.trace.is_some()
+    }
+
+    pub(super) fn trace(&mut self, now: Micros, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let line = line();
+            let _ = writeln!(trace, "{:>10.3} ms  {line}", now as f64 / 1000.0);
+        }
+    }
+
+    pub(super) fn take_trace(&mut self) -> String {
+        self.trace.take().unwrap_or_default()
+    }
+
+    /// Something is not as promised.
+    pub(super) fn wrong(&mut self, now: Micros, what: String) {
+        self.trace(now, || format!("WRONG   {what}"));
+        self.wrong.push(format!("at {:.3} ms: {what}", now as f64 / 1000.0));
+    }
+
+    // Work.
+
+    pub(super) fn began(
+        &mut self,
+        now: Micros,
+        (life, number): (Life, u64),
+        (key, fence, attempt): (RowKey, u64, u32),
+        uncertainty: Micros,
+    ) {
+        self.trace(now, || format!("{life:?} calls {} fence {fence} attempt {attempt}", name(key)));
+        let holder = self.takes.get(&(key, fence)).map(|&(node, _)| node);
+        let lease = holder.and_then(|node| self.leases.get(&node)).copied();
+        match lease {
+            None => self.wrong(now, format!("{} starts, and its node never took it", name(key))),
+            Some(until) if until <= now => {
+                self.wrong(now, format!("{} starts on a node that is dead", name(key)));
+            }
+            Some(_) => {}
+        }
+        self.going.insert((life, number), self.executions.len());
+        self.executions.push(Execution {
+            key,
+            fence,
+            attempt,
+            life,
+            began: now,
+            ended: None,
+            stopped: None,
+            uncertainty,
+        });
+    }
+
+    pub(super) fn ended(&mut self, now: Micros, life: Life, number: u64, how: How) {
+        let Some(index) = self.going.remove(&(life, number)) else { return };
+        self.executions[index].ended = Some((now, how));
+        let key = self.executions[index].key;
+        self.trace(now, || format!("{life:?} ends {}: {how:?}", name(key)));
+    }
+
+    pub(super) fn crashed(&mut self, now: Micros, life: Life) {
+        let going: Vec<u64> = self.of(life).map(|((_, number), _)| *number).collect();
+        for number in going {
+            self.ended(now, life, number, How::Crashed);
+        }
+    }
+
+    fn of(&self, life: Life) -> impl Iterator<Item = (&(Life, u64), &usize)> {
+        self.going.range((life, 0)..=(life, u64::MAX))
+    }
+
+    /// A process that was stopped goes on.
+    pub(super) fn went_on(&mut self, now: Micros, life: Life, stopped: Micros) {
+        let going: Vec<usize> = self.of(life).map(|(_, index)| *index).collect();
+        for index in going {
+            let execution = &self.executions[index];
+            let until = self.takes.get(&(execution.key, execution.fence));
+            let until = until.and_then(|(node, _)| self.leases.get(node));
+            if until.is_none_or(|&until| until <= now) {
+                self.executions[index].stopped.get_or_insert(stopped);
+            }
+        }
+    }
+
+    // The store.
+
+    pub(super) fn has_beaten(&mut self, now: Micros, life: Life, beat: &Beat) {
+        self.nodes.insert(beat.node, life);
+        if beat.ttl.is_zero() {
+            self.leases.remove(&beat.node);
+            self.lapses.entry(beat.node).or_insert(now);
+            return;
+        }
+        let until = now - now % 1000 + micros_of(beat.ttl);
+        if let Some(before) = self.leases.insert(beat.node, until)
+            && before <= now
+        {
+            self.lapses.entry(beat.node).or_insert(before);
+        }
+    }
+
+    pub(super) fn has_reaped(&mut self, now: Micros, reaped: &Reaped) {
+        for node in &reaped.nodes {
+            match self.leases.get(node) {
+                Some(&until) if until > now => {
+                    self.wrong(now, format!("node {node} was buried alive"));
+                }
+                Some(&until) => drop(self.lapses.entry(*node).or_insert(until)),
+                None => {}
+            }
+        }
+    }
+
+    pub(super) fn is_node_of(&self, node: NodeId, life: Life) -> bool {
+        self.nodes.get(&node) == Some(&life)
+    }
+
+    /// When the lease of a node ran out for the first time, if it did before `until`.
+    pub(super) fn lapse(&self, node: NodeId, until: Micros) -> Option<Micros> {
+        let last = self.leases.get(&node).copied();
+        self.lapses.get(&node).copied().or(last).filter(|&lapse| lapse < until)
+    }
+
+    pub(super) fn has_taken(
+        &mut self,
+        now: Micros,
+        take: &Take,
+        takings: &Result<Takings, StoreError>,
+    ) {
+        let last = self.last_take.get(&take.node).copied().unwrap_or_default();
+        let Ok(takings) = takings else { return };
+        if take.number < last {
+            self.wrong(now, format!("take {} was done after take {last}", take.number));
+        }
+        if self.leases.get(&take.node).is_none_or(|&until| until <= now) {
+            self.wrong(now, format!("dead node {} has taken", take.node));
+        }
+        self.last_take.insert(take.node, take.number);
+        for taken in &takings.jobs {
+            let incarnation = taken.record.incarnation;
+            if take.number == last {
+                for row in &taken.rows {
+                    if !self.takes.contains_key(&(row.key, row.fence)) {
+                        self.wrong(
+                            now,
+                            format!("take {last} was done twice, of {}", name(row.key)),
+                        );
+                    }
+                }
+                continue;
+            }
+            let before = self.fences.insert(incarnation, taken.record.fence).unwrap_or_default();
+            if taken.record.fence <= before {
+                self.wrong(now, format!("the fence of {incarnation} does not grow from {before}"));
+            }
+            let era = self.era(incarnation);
+            for row in &taken.rows {
+                self.trace(now, || format!("      takes {}", describe(row)));
+                self.era_of.entry(row.key).or_insert(era);
+                if let RowState::Taken(node) = row.state {
+                    self.takes.insert((row.key, row.fence), (node, now));
+                    self.judge_taken(now, &taken.record, row);
+                }
+            }
+        }
+    }
+
+    fn judge_taken(&mut self, now: Micros, record: &Record, row: &Row) {
+        let is_date = self.lives.get(&record.incarnation).and_then(|eras| eras.last());
+        let is_date = is_date.is_some_and(|era| matches!(era.trigger.kind(), Kind::Date(_)));
+        let passed = record.resumed_at.is_some_and(|resumed| row.fire_time <= resumed);
+        if passed && !is_date && row.key.kind == RowKind::Scheduled && row.attempt == 1 {
+            self.wrong(now, format!("{} passed while its job was paused, and runs", name(row.key)));
+        }
+        if record.paused && row.key.kind == RowKind::Scheduled {
+            self.wrong(now, format!("{} is taken while its job is paused", name(row.key)));
+        }
+    }
+
+    fn era(&self, incarnation: Incarnation) -> usize {
+        self.lives.get(&incarnation).map_or(0, |eras| eras.len().saturating_sub(1))
+    }
+
+    /// A record was written: it was `before`, and is `after`.
+    pub(super) fn has_written(
+        &mut self,
+        now: Micros,
+        before: Option<&Record>,
+        after: Option<&Record>,
+        rows: &[Row],
+        written_at: DateTime<Utc>,
+    ) {
+        if before.map(Record::stamp) == after.map(Record::stamp) {
+            return;
+        }
+        if let Some(record) = before {
+            let era = self.era(record.incarnation);
+            for row in rows.iter().filter(|row| row.key.incarnation == record.incarnation) {
+                self.trace(now, || format!("      writes {}", describe(row)));
+                self.era_of.entry(row.key).or_insert(era);
+            }
+        }
+        let same = matches!((before, after), (Some(b), Some(a)) if b.incarnation == a.incarnation);
+        if let Some(before) = before.filter(|_| !same) {
+            self.end_era(before, written_at);
+            self.removed.insert(before.incarnation, now);
+        }
+        let Some(after) = after else { return };
+        if !after.paused {
+            self.unpaused.push((after.incarnation, now));
+        }
+        let Ok(definition) = Definition::read(after) else { return };
+        if !same && self.lives.contains_key(&after.incarnation) {
+            self.wrong(now, format!("incarnation {} lives again", after.incarnation));
+        }
+        let goes_on = before.is_some_and(|before| {
+            before.trigger == after.trigger && before.next_fire == after.next_fire
+        });
+        if same && goes_on {
+            let era = self.lives.get_mut(&after.incarnation).and_then(|eras| eras.last_mut());
+            era.into_iter().for_each(|era| era.options.push(definition.options.clone()));
+            return;
+        }
+        if let Some(before) = before.filter(|_| same) {
+            self.end_era(before, written_at);
+        }
+        self.lives.entry(after.incarnation).or_default().push(Era {
+            trigger: definition.trigger,
+            first: after.next_fire,
+            since: now,
+            options: vec![definition.options],
+            recover: after.recover,
+            end: None,
+        });
+    }
+
+    fn end_era(&mut self, record: &Record, passed: DateTime<Utc>) {
+        let era = self.lives.get_mut(&record.incarnation).and_then(|eras| eras.last_mut());
+        era.into_iter().for_each(|era| era.end = Some(EraEnd { next: record.next_fire, passed }));
+    }
+
+    /// The incarnations that there ever were.
+    pub(super) fn incarnations(&self) -> BTreeSet<Incarnation> {
+        self.lives.keys().copied().collect()
+    }
+}
+
+/// A row, for people.
+pub(super) fn name(key: RowKey) -> String {
+    let job = key.incarnation.0 & 0xffff;
+    match key.kind {
+        RowKind::Scheduled => {
+            let at = DateTime::from_timestamp_millis(key.number).map_or(0, micros);
+            format!("job {job:04x} for {} ms", at / 1000)
+        }
+        RowKind::Requested => format!("job {job:04x} on request {}", key.number),
+        RowKind::Ended => format!("the end of job {job:04x}"),
+    }
+}
+
+pub(super) fn describe(row: &Row) -> String {
+    let state = match &row.state {
+        RowState::Waiting => "waiting".into(),
+        RowState::Taken(node) => format!("taken by {node}"),
+        RowState::Closed(fate) => fate.to_string(),
+    };
+    let last = if row.count > 1 {
+        format!(" to {} ms ({} times)", micros(row.last) / 1000, row.count)
+    } else {
+        String::new()
+    };
+    format!("{}{last}: {state}, fence {}, attempt {}", name(row.key), row.fence, row.attempt)
+}

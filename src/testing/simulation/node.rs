@@ -1,0 +1,596 @@
+//! A simulated node: a core that is driven just as the driver does it, but by simulated clocks.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashSet, VecDeque},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+
+use super::{
+    agenda::{Happening, Outside},
+    clocks::{Clocks, Micros},
+    log::How,
+    scenario::{MILLI, Scenario, micros_of},
+};
+use crate::{
+    clock::StepWatch,
+    core::{
+        Answer, Asked, Candidate, Core, Definition, Finish, Fits, Lease, NodeOptions, Payload,
+        Request, RunKey, Start, Verdict, mix, run_id,
+    },
+    event::KindSet,
+    job::{JobId, JobOptions, Outcome, SkipReason},
+    store::{Changed, Incarnation, Keep, Now, Record, RowKey, RowKind, StoreError, Taken},
+};
+
+/// What the node keeps with a job.
+#[derive(Clone)]
+pub(super) struct Work(Rc<Kept>);
+
+struct Kept {
+    incarnation: Incarnation,
+    standing: Cell<Option<SkipReason>>,
+}
+
+impl Work {
+    pub(super) fn of(incarnation: Incarnation) -> Work {
+        Work(Rc::new(Kept { incarnation, standing: Cell::new(None) }))
+    }
+}
+
+impl Payload for Work {
+    fn set_standing(&self, standing: Option<SkipReason>) {
+        self.0.standing.set(standing);
+    }
+
+    fn wants_runs(&self) -> bool {
+        false
+    }
+
+    fn set_followed(&self) {}
+}
+
+/// A job to whose handle somebody holds on.
+struct Known {
+    id: JobId,
+    version: u64,
+    work: Work,
+}
+
+/// A run that was handed over, or goes on.
+struct Running {
+    number: u64,
+    start: Start<Work>,
+    begun: Option<Begun>,
+}
+
+/// A run whose work was called.
+struct Begun {
+    judged_at: DateTime<Utc>,
+    late_by: Duration,
+    /// What elapsed time was.
+    called_at: Micros,
+    outcome: Outcome,
+    obeys: bool,
+    cancelled: bool,
+}
+
+struct Shutdown {
+    /// In elapsed time.
+    deadline: Micros,
+    cancelling: bool,
+    farewell: Option<Micros>,
+}
+
+pub(super) struct Node {
+    pub(super) core: Core<Work>,
+    pub(super) clocks: Clocks,
+    steps: StepWatch,
+    lease: Arc<Lease>,
+    /// When jobs are looked at, in elapsed time.
+    timers: BTreeMap<u32, Micros>,
+    node_timer: Option<Micros>,
+    /// When timers are looked at next.
+    looks_at: Option<Micros>,
+    due: VecDeque<u32>,
+    /// Whether a turn of the driver is to come.
+    awake: bool,
+    runs: BTreeMap<u64, Running>,
+    numbers: u64,
+    /// What was asked, and what elapsed time was then.
+    waiting: BTreeMap<u64, (Asked, Micros)>,
+    /// How far off its idea of the store's time may be, and when that was so, in elapsed time.
+    uncertainty: Option<(Micros, Micros)>,
+    known: BTreeMap<Incarnation, Known>,
+    shutdown: Option<Shutdown>,
+}
+
+/// The tasks of the simulation: `common` is known to all nodes, `rare` to some.
+pub(super) const TASKS: [&str; 2] = ["common", "rare"];
+
+impl Node {
+    pub(super) fn new(outside: &mut Outside<'_>, clocks: Clocks, knows_all: bool) -> Node {
+        let Scenario { lease, claim_ahead, poll, max_batch, .. } = *outside.scenario;
+        let reading = clocks.read(outside.now());
+        let mut core = Core::new(1, Arc::default(), false, reading);
+        if outside.log.is_tracing() {
+            core.observe(KindSet::ALL);
+        }
+        let life = outside.life;
+        let options = NodeOptions {
+            name: format!("node {}.{}", life.host, life.life).into(),
+            lease,
+            claim_ahead,
+            poll,
+            keep: Keep { rows: u32::MAX, age: Duration::from_secs(1 << 30) },
+            max_batch,
+            seed: outside.chance.number(),
+        };
+        let tasks: HashSet<String> =
+            TASKS[..if knows_all { 2 } else { 1 }].iter().map(|&task| task.to_owned()).collect();
+        let fits: Fits = Arc::new(|_: &Record, _: &Definition| Ok(()));
+        let lease = core.join(options, tasks, fits);
+        let mut node = Node {
+            core,
+            steps: StepWatch::new(reading),
+            clocks,
+            lease,
+            timers: BTreeMap::new(),
+            node_timer: None,
+            looks_at: None,
+            due: VecDeque::new(),
+            awake: false,
+            runs: BTreeMap::new(),
+            numbers: 0,
+            waiting: BTreeMap::new(),
+            uncertainty: None,
+            known: BTreeMap::new(),
+            shutdown: None,
+        };
+        node.wake(outside);
+        outside.after(1_000 * MILLI, Happening::Watch);
+        node
+    }
+
+    /// Tells the core something, at an instant, and carries out what follows from it but for what the
+    /// driver does.
+    pub(super) fn with<T>(
+        &mut self,
+        outside: &mut Outside<'_>,
+        f: impl FnOnce(&mut Core<Work>, DateTime<Utc>) -> T,
+    ) -> T {
+        let reading = self.clocks.read(outside.now());
+        if let Some(by) = self.steps.step(reading) {
+            self.core.clock_stepped(by, reading.wall);
+        }
+        self.core.read_clocks(reading);
+        let result = f(&mut self.core, reading.wall);
+        self.settle(outside);
+        result
+    }
+
+    fn settle(&mut self, outside: &mut Outside<'_>) {
+        let out = &mut self.core.out;
+        for event in out.events.drain(..) {
+            outside
+                .log
+                .trace(outside.agenda.now, || format!("{:?}    {:?}", outside.life, event.what));
+        }
+        out.reports.clear();
+        out.retired.clear();
+        out.ended.clear();
+        out.discarded.clear();
+        for (incarnation, _) in out.over.drain(..) {
+            self.known.remove(&incarnation);
+        }
+        let work = out.ask || !out.dirty.is_empty() || !out.starts.is_empty();
+        let cancels = std::mem::take(&mut out.cancels);
+        for run in cancels {
+            self.cancel(run, outside);
+        }
+        if work {
+            self.wake(outside);
+        }
+    }
+
+    /// Has the driver take a turn soon.
+    fn wake(&mut self, outside: &mut Outside<'_>) {
+        if !std::mem::replace(&mut self.awake, true) {
+            let delay = moment(outside);
+            outside.after(delay, Happening::Turn);
+        }
+    }
+
+    /// A turn of the driver. Says whether it was the last.
+    pub(super) fn turn(&mut self, outside: &mut Outside<'_>) -> bool {
+        loop {
+            self.awake = true;
+            let over = self.catch_up(outside);
+            self.awake = false;
+            if over {
+                return true;
+            }
+            if self.due.is_empty() {
+                break;
+            }
+            let batch: Vec<u32> = self.due.iter().take(256).copied().collect();
+            self.awake = true;
+            let woken = self.with(outside, |core, now| core.wake(&batch, now));
+            self.due.drain(..woken);
+        }
+        let out = &self.core.out;
+        if out.ask || !out.dirty.is_empty() || !out.starts.is_empty() {
+            self.wake(outside);
+        }
+        self.set_timers(outside);
+        false
+    }
+
+    fn catch_up(&mut self, outside: &mut Outside<'_>) -> bool {
+        let (asked, dirty, starts) = self.with(outside, |core, now| {
+            core.out.ask = false;
+            let asked = core.ask(now);
+            let dirty = std::mem::take(&mut core.out.dirty);
+            (asked, dirty, std::mem::take(&mut core.out.starts))
+        });
+        for start in starts {
+            self.launch(start, outside);
+        }
+        let reading = self.clocks.read(outside.now());
+        let elapsed = reading.elapsed.num_microseconds().unwrap_or_default();
+        let mut due_now = Vec::new();
+        for slot in dirty {
+            match self.core.wake_at(slot) {
+                Some(at) if at <= reading.wall => {
+                    due_now.push(slot);
+                    self.timers.remove(&slot);
+                }
+                Some(at) => {
+                    let wait = (at - reading.wall).num_microseconds().unwrap_or(i64::MAX / 4);
+                    self.timers.insert(slot, elapsed + tick(wait));
+                }
+                None => drop(self.timers.remove(&slot)),
+            }
+        }
+        self.enqueue(due_now);
+        outside.asked.extend(asked);
+        let runs = self.core.is_closed() && self.core.going().next().is_none();
+        let wait = self.core.node_wakes_in();
+        let farewell = self
+            .shutdown
+            .as_mut()
+            .filter(|_| runs)
+            .map(|shutdown| *shutdown.farewell.get_or_insert(elapsed + 5_000 * MILLI));
+        let asks = wait.map(|wait| elapsed + tick(micros_of(wait)));
+        self.node_timer = [asks, farewell].into_iter().flatten().min();
+        runs && (self.core.has_left() || farewell.is_some_and(|farewell| farewell <= elapsed))
+    }
+
+    fn enqueue(&mut self, mut slots: Vec<u32>) {
+        if slots.len() > 1 {
+            self.core.sort(&mut slots);
+        }
+        self.due.extend(slots);
+    }
+
+    fn set_timers(&mut self, outside: &mut Outside<'_>) {
+        let first = self.timers.values().copied().chain(self.node_timer).min();
+        let Some(at) = first.map(|first| self.clocks.reaches(first) + 1) else { return };
+        let at = at.max(outside.now() + 1);
+        if self.looks_at.is_none_or(|looks_at| at < looks_at) {
+            self.looks_at = Some(at);
+            outside.at(at, Happening::Timers);
+        }
+    }
+
+    /// Timers may have expired.
+    pub(super) fn expire(&mut self, outside: &mut Outside<'_>) -> bool {
+        if self.looks_at.is_none_or(|looks_at| looks_at > outside.now()) {
+            return false;
+        }
+        self.looks_at = None;
+        let elapsed = self.clocks.elapsed(outside.now());
+        let due: Vec<u32> =
+            self.timers.iter().filter(|(_, at)| **at <= elapsed).map(|(&slot, _)| slot).collect();
+        self.timers.retain(|_, at| *at > elapsed);
+        let node = self.node_timer.is_some_and(|at| at <= elapsed);
+        if due.is_empty() && !node {
+            self.set_timers(outside);
+            return false;
+        }
+        self.enqueue(due);
+        self.turn(outside)
+    }
+
+    // Runs.
+
+    fn launch(&mut self, start: Start<Work>, outside: &mut Outside<'_>) {
+        self.numbers += 1;
+        let number = self.numbers;
+        self.runs.insert(number, Running { number, start, begun: None });
+        let delay = moment(outside);
+        outside.after(delay, Happening::Begin(number));
+    }
+
+    /// A run would start now.
+    pub(super) fn begin(&mut self, number: u64, outside: &mut Outside<'_>) {
+        let reading = self.clocks.read(outside.now());
+        let Some(Running { start, .. }) = self.runs.get(&number) else { return };
+        let options = start.options.clone().unwrap_or_default();
+        let late_by = (reading.wall - start.due).to_std().unwrap_or_default();
+        let (run, attempt) = (start.run, start.attempt);
+        let standing = start.payload.0.standing.get();
+        let on_request = start.on_request;
+        let cancelled = self.with(outside, |core, _| core.is_cancelled(run));
+        let candidate = Candidate {
+            standing,
+            on_request,
+            attempt,
+            cancelled,
+            late_by,
+            grace: options.misfire_grace_time,
+            trusted: self.lease.is_trusted(reading),
+        };
+        let refused = match candidate.judge() {
+            Verdict::Start => return self.call(number, late_by, &options, cancelled, outside),
+            Verdict::Refuse(outcome) => Finish::without_work(outcome, reading.wall),
+            Verdict::PutBack => {
+                Finish { put_back: true, ..Finish::without_work(Outcome::Abandoned, reading.wall) }
+            }
+        };
+        self.runs.remove(&number);
+        let finish = Finish { late_by, ..refused };
+        self.with(outside, |core, now| core.finish(run, finish, now));
+    }
+
+    /// The work of a run is called.
+    fn call(
+        &mut self,
+        number: u64,
+        late_by: Duration,
+        options: &JobOptions,
+        cancelled: bool,
+        outside: &mut Outside<'_>,
+    ) {
+        let reading = self.clocks.read(outside.now());
+        let called_at = self.clocks.elapsed(outside.now());
+        let uncertainty = self.uncertainty(called_at);
+        let chance = &mut *outside.chance;
+        let takes = match chance.below(10) {
+            0 => 0,
+            1..=6 => chance.between(200..=60_000),
+            7..=8 => chance.between(60_000..=700_000),
+            _ => chance.between(700_000..=2_500_000),
+        };
+        let outcome = match chance.below(10) {
+            0 => Outcome::said("it failed"),
+            1 => Outcome::Panicked("it panicked".into()),
+            _ => Outcome::Succeeded,
+        };
+        let obeys = chance.percent(60);
+        let timeout = options.timeout.map(micros_of).filter(|&timeout| timeout <= takes);
+        let (takes, outcome) = match timeout {
+            Some(timeout) => (timeout, Outcome::TimedOut),
+            None => (takes, outcome),
+        };
+        let Some(running) = self.runs.get_mut(&number) else { return };
+        let start = &running.start;
+        let run = start.run;
+        let row = (key_of(start), start.fence, start.attempt);
+        outside.log.began(outside.agenda.now, (outside.life, number), row, uncertainty);
+        running.begun = Some(Begun {
+            judged_at: reading.wall,
+            late_by,
+            called_at,
+            outcome,
+            obeys,
+            cancelled: false,
+        });
+        outside.after(takes, Happening::Return(number));
+        if cancelled {
+            self.cancel(run, outside);
+        }
+    }
+
+    /// A run is asked to stop.
+    fn cancel(&mut self, run: RunKey, outside: &mut Outside<'_>) {
+        let reading = self.clocks.read(outside.now());
+        let lease = &self.lease;
+        for running in self.runs.values_mut().filter(|running| running.start.run == run) {
+            let Some(begun) = running.begun.as_mut().filter(|begun| !begun.cancelled) else {
+                continue;
+            };
+            begun.cancelled = true;
+            if begun.obeys {
+                let wait = outside.chance.between(0..=20_000);
+                outside.after(wait, Happening::Return(running.number));
+            }
+            let options = running.start.options.as_deref();
+            let patience = options.map_or(Duration::ZERO, |options| options.cancel_grace);
+            let grace = match running.start.fence {
+                0 => patience,
+                _ => patience.min(lease.grace(reading)),
+            };
+            outside.after(tick(micros_of(grace)), Happening::Drop(running.number));
+        }
+    }
+
+    /// The work of a run returns, or is dropped.
+    pub(super) fn end(&mut self, number: u64, dropped: bool, outside: &mut Outside<'_>) {
+        let Some(Running { start, begun, .. }) = self.runs.remove(&number) else { return };
+        let Some(begun) = begun else { return };
+        let outcome = if dropped { Outcome::Cancelled } else { begun.outcome };
+        outside.log.ended(outside.agenda.now, outside.life, number, How::of(&outcome));
+        let elapsed = self.clocks.elapsed(outside.now());
+        let took = Duration::from_micros((elapsed - begun.called_at).unsigned_abs());
+        let seed = mix(start.job.stable_hash()).wrapping_add(start.run.id.0);
+        let retry = start.options.as_ref().and_then(|options| options.retry.as_ref());
+        let retry_in = retry
+            .filter(|_| !begun.cancelled)
+            .and_then(|retry| retry.delay_after(start.attempt, &outcome, seed));
+        let finish = Finish {
+            started_at: Some(begun.judged_at),
+            ended_at: begun.judged_at + TimeDelta::from_std(took).unwrap_or_default(),
+            took,
+            late_by: begun.late_by,
+            retry_in,
+            ..Finish::without_work(outcome, begun.judged_at)
+        };
+        self.with(outside, |core, now| core.finish(start.run, finish, now));
+    }
+
+    // The store.
+
+    /// A request is on its way. Handles ask for the changes of their jobs, too.
+    pub(super) fn sent(&mut self, number: u64, asked: &mut Asked, outside: &mut Outside<'_>) {
+        if let Request::Changed(known) = &mut asked.1 {
+            for (&incarnation, Known { id, version, .. }) in &self.known {
+                if !known.iter().any(|&(_, asked, _)| asked == incarnation) {
+                    known.push((id.clone(), incarnation, *version));
+                }
+            }
+        }
+        let elapsed = self.clocks.elapsed(outside.now());
+        self.waiting.insert(number, (asked.clone(), elapsed));
+    }
+
+    /// A request was answered, or is given up.
+    pub(super) fn answered(
+        &mut self,
+        number: u64,
+        answer: Result<Answer, StoreError>,
+        outside: &mut Outside<'_>,
+    ) {
+        let Some((asked, sent)) = self.waiting.remove(&number) else { return };
+        if let Ok(Answer::Beat(_)) = &answer {
+            self.measure(sent, outside);
+        }
+        let jobs = match &answer {
+            Ok(Answer::Takings(takings)) => &takings.jobs[..],
+            Ok(Answer::TakenBy(jobs)) => jobs,
+            _ => &[],
+        };
+        let work = |Taken { record, .. }: &Taken| {
+            let known = self.known.get(&record.incarnation).map(|known| known.work.clone());
+            known.unwrap_or_else(|| Work::of(record.incarnation))
+        };
+        let works: Vec<Work> = jobs.iter().map(work).collect();
+        if let Ok(Answer::Changed(changed)) = &answer {
+            for Changed { incarnation, now } in changed {
+                if let (Some(known), Now::Changed(record)) = (self.known.get_mut(incarnation), now)
+                {
+                    known.version = record.version;
+                }
+            }
+        }
+        self.with(outside, |core, now| core.answer(asked, answer, works, now));
+    }
+
+    /// Somebody holds on to a job.
+    pub(super) fn know(&mut self, record: &Record) {
+        let work = Work::of(record.incarnation);
+        let known = Known { id: record.id.clone(), version: record.version, work };
+        self.known.insert(record.incarnation, known);
+    }
+
+    /// The store's clock was measured.
+    fn measure(&mut self, sent: Micros, outside: &mut Outside<'_>) {
+        let elapsed = self.clocks.elapsed(outside.now());
+        let new = (elapsed - sent) / 2;
+        let old = self.uncertainty(elapsed);
+        if self.uncertainty.is_none() || new <= old {
+            self.uncertainty = Some((new, elapsed));
+        }
+    }
+
+    fn uncertainty(&self, elapsed: Micros) -> Micros {
+        let (uncertainty, at) = self.uncertainty.unwrap_or_default();
+        uncertainty + (elapsed - at) / 5000
+    }
+
+    /// Whether it has heard what time it is.
+    pub(super) fn knows_the_time(&self) -> bool {
+        self.uncertainty.is_some()
+    }
+
+    /// What the store's clock says, as far as it is known, and a number for a write.
+    pub(super) fn now_and_number(&mut self, outside: &mut Outside<'_>) -> (DateTime<Utc>, u64) {
+        self.with(outside, |core, _| (core.store_now().trunc_subsecs(3), core.number()))
+    }
+
+    // The end.
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.shutdown.is_some()
+    }
+
+    pub(super) fn close(&mut self, within: Micros, outside: &mut Outside<'_>) {
+        if self.shutdown.is_some() {
+            return;
+        }
+        let deadline = self.clocks.elapsed(outside.now()) + within;
+        self.shutdown = Some(Shutdown { deadline, cancelling: false, farewell: None });
+        self.with(outside, |core, now| core.close(now));
+        outside.after(within, Happening::Patience);
+        self.wake(outside);
+    }
+
+    /// The time for runs to end by themselves may be over, or that for cancelled ones to be dropped.
+    pub(super) fn end_patience(&mut self, outside: &mut Outside<'_>) {
+        let elapsed = self.clocks.elapsed(outside.now());
+        let Some(shutdown) = &mut self.shutdown else { return };
+        if elapsed < shutdown.deadline {
+            let wait = shutdown.deadline - elapsed;
+            outside.after(wait + 1, Happening::Patience);
+            return;
+        }
+        if !std::mem::replace(&mut shutdown.cancelling, true) {
+            let grace = self.with(outside, |core, _| core.cancel_all(&[]));
+            let wait = micros_of(grace) + 1_000 * MILLI;
+            if let Some(shutdown) = &mut self.shutdown {
+                shutdown.deadline = elapsed + wait;
+            }
+            outside.after(wait, Happening::Patience);
+            return;
+        }
+        let going: Vec<RunKey> = self.core.going().collect();
+        for run in going {
+            self.with(outside, |core, now| {
+                core.finish(run, Finish::without_work(Outcome::Abandoned, now), now);
+            });
+        }
+    }
+}
+
+/// How long it takes until somebody's turn comes.
+fn moment(outside: &mut Outside<'_>) -> Micros {
+    match outside.chance.below(16) {
+        0 => outside.chance.between(500..=4_000),
+        _ => outside.chance.between(0..=200),
+    }
+}
+
+/// Timers expire at whole milliseconds, and not early.
+fn tick(wait: Micros) -> Micros {
+    (wait + MILLI - 1) / MILLI * MILLI
+}
+
+/// The row that a run is for.
+fn key_of(start: &Start<Work>) -> RowKey {
+    let incarnation = start.payload.0.incarnation;
+    let scheduled = RowKey {
+        incarnation,
+        kind: RowKind::Scheduled,
+        number: start.fire_time.timestamp_millis(),
+    };
+    let requested =
+        (1..10_000).map(|number| RowKey { incarnation, kind: RowKind::Requested, number });
+    match start.on_request {
+        false => scheduled,
+        true => requested.into_iter().find(|&key| run_id(key) == start.run.id).unwrap_or(scheduled),
+    }
+}

@@ -1,0 +1,155 @@
+//! What a seed says: how many nodes there are, what goes wrong, and which jobs there are.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use super::{
+    chance::Chance,
+    clocks::{Micros, instant},
+};
+use crate::{
+    job::{Coalesce, Group, JobOptions, Overlap},
+    retry::Retry,
+    trigger::{IntoTrigger, Trigger, after, at, cron, every},
+};
+
+pub(super) const MILLI: Micros = 1_000;
+pub(super) const SECOND: Micros = 1_000_000;
+
+#[derive(Debug)]
+pub(super) struct Scenario {
+    pub(super) nodes: usize,
+    pub(super) lease: Duration,
+    pub(super) claim_ahead: Duration,
+    pub(super) poll: Duration,
+    pub(super) max_batch: usize,
+    /// Whether nodes hear of what others changed.
+    pub(super) notified: bool,
+    /// How many ids there are for jobs.
+    pub(super) ids: u64,
+    /// How long there are new jobs, and faults.
+    pub(super) busy: Micros,
+    /// How long it is between two things that users ask for, at most.
+    pub(super) pace: Micros,
+    pub(super) faults: Faults,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults {
+    /// How many of a hundred requests, or answers, are lost.
+    pub(super) lost: u64,
+    /// How many of a hundred requests take effect long after.
+    pub(super) late: u64,
+    pub(super) crashes: bool,
+    pub(super) shutdowns: bool,
+    /// Processes that are stopped and go on, and machines that are suspended.
+    pub(super) pauses: bool,
+    /// Nodes that can't reach the store.
+    pub(super) cuts: bool,
+    pub(super) steps: bool,
+    pub(super) skew: bool,
+}
+
+impl Faults {
+    /// Whether messages arrive, and nodes that live answer to them.
+    pub(super) fn is_reliable(&self) -> bool {
+        self.lost == 0 && self.late == 0 && !self.pauses && !self.cuts && !self.steps
+    }
+
+    pub(super) fn is_calm(&self) -> bool {
+        self.is_reliable() && !self.crashes && !self.shutdowns
+    }
+}
+
+impl Scenario {
+    pub(super) fn new(chance: &mut Chance) -> Scenario {
+        let millis = |millis| Duration::from_millis(millis);
+        let calm = chance.percent(12);
+        let mut some = |percent| !calm && chance.percent(percent);
+        let faults = Faults {
+            lost: if some(50) { 4 } else { 0 },
+            late: if some(40) { 4 } else { 0 },
+            crashes: some(50),
+            shutdowns: some(40),
+            pauses: some(40),
+            cuts: some(40),
+            steps: some(35),
+            skew: some(60),
+        };
+        Scenario {
+            nodes: chance.pick(&[1, 2, 2, 3, 3, 4, 5]),
+            lease: chance.pick(&[millis(600), millis(1000), millis(1500), millis(3000)]),
+            claim_ahead: chance.pick(&[millis(0), millis(300), millis(1000), millis(1000)]),
+            poll: chance.pick(&[millis(200), millis(1000), millis(3000)]),
+            max_batch: chance.pick(&[1, 3, 100, 1000]),
+            notified: chance.percent(60),
+            ids: chance.pick(&[1, 2, 4, 6]),
+            busy: chance.between(6 * SECOND..=14 * SECOND),
+            pace: chance.pick(&[300 * MILLI, 800 * MILLI, 2 * SECOND]),
+            faults,
+        }
+    }
+
+    /// How long an answer is waited for.
+    pub(super) fn patience(&self) -> Micros {
+        micros_of(self.lease / 4)
+    }
+}
+
+pub(super) fn micros_of(duration: Duration) -> Micros {
+    duration.as_micros() as Micros
+}
+
+/// A trigger as a user might give it, now.
+pub(super) fn trigger(chance: &mut Chance, now: Micros) -> Trigger {
+    let ms = TimeDelta::milliseconds;
+    let now = instant(now - now % MILLI);
+    let interval = |chance: &mut Chance| {
+        let period = chance.pick(&[50, 90, 200, 350, 700, 1000, 1000, 2500, 4000]);
+        let start = now + ms(chance.between(-900..=1500));
+        let build = every(ms(period));
+        match chance.percent(60) {
+            true => build.starting_at(start),
+            false => build,
+        }
+    };
+    let made = match chance.below(12) {
+        0..=3 => interval(chance).into_trigger(),
+        4..=5 => interval(chance).times(chance.below(20) + 1).into_trigger(),
+        6 => interval(chance).until(now + ms(chance.between(1000..=9000))).into_trigger(),
+        7 => every(ms(300)).immediately().times(chance.below(4) + 1).into_trigger(),
+        8 => at(now + ms(chance.between(-3000..=6000))).into_trigger(),
+        9 => after(Duration::from_millis(chance.below(2000))).into_trigger(),
+        10 => cron("* * * * * *").into_trigger(),
+        _ => cron("*/3 * * * * *").into_trigger(),
+    };
+    made.unwrap_or_else(|error| unreachable!("the simulation made a wrong trigger: {error}"))
+}
+
+/// Options as a user might give them.
+pub(super) fn options(chance: &mut Chance) -> JobOptions {
+    let millis = Duration::from_millis;
+    JobOptions {
+        misfire_grace_time: chance.percent(30).then(|| millis(chance.below(1500))),
+        coalesce: chance.pick(&[Coalesce::Latest, Coalesce::Earliest, Coalesce::All]),
+        max_catch_up: chance.pick(&[1, 3, 100]),
+        max_instances: chance.pick(&[1, 1, 1, 2, 3]),
+        overlap: chance.pick(&[
+            Overlap::Skip,
+            Overlap::Skip,
+            Overlap::Queue(1),
+            Overlap::Queue(4),
+            Overlap::CancelPrevious,
+        ]),
+        jitter: if chance.percent(25) { millis(chance.below(400)) } else { Duration::ZERO },
+        cancel_grace: millis(chance.pick(&[0, 50, 400, 3000])),
+        timeout: chance.percent(20).then(|| millis(chance.pick(&[40, 300, 1500]))),
+        retry: chance
+            .percent(25)
+            .then(|| Retry::fixed(millis(chance.pick(&[0, 30, 400]))).times(2)),
+        group: chance.percent(15).then(|| Group { name: "narrow".into(), limit: 2 }),
+        ..JobOptions::default()
+    }
+}

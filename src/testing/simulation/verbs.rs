@@ -1,0 +1,320 @@
+//! What users ask of nodes: the same compare and swap as that of the scheduler's verbs, in steps that the
+//! world can come between.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use super::{
+    agenda::{Life, Outside},
+    chance::Chance,
+    clocks::Micros,
+    log::Told,
+    node::{Node, TASKS},
+    scenario::{self, MILLI},
+};
+use crate::{
+    core::{Change, change},
+    job::{End, JobId, JobOptions, OnConflict},
+    store::{Fate, Incarnation, Record, StoreError, Write, Written},
+    trigger::Trigger,
+};
+
+#[derive(Clone, Debug)]
+pub(super) enum Verb {
+    Add(New),
+    Pause,
+    Resume,
+    Reschedule(Trigger),
+    Modify(JobOptions),
+    RunNow,
+    Remove,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct New {
+    trigger: Trigger,
+    options: JobOptions,
+    task: &'static str,
+    on_conflict: OnConflict,
+    recover: bool,
+    paused: bool,
+    held: bool,
+}
+
+/// What is asked of the store.
+#[derive(Clone)]
+pub(super) enum VerbRequest {
+    Get(JobId),
+    /// And what the time is, by the clock of who writes.
+    Write(Write, DateTime<Utc>),
+}
+
+pub(super) enum VerbAnswer {
+    Got(Option<Record>),
+    Written(Written),
+}
+
+/// A verb on its way.
+pub(super) struct Wish {
+    pub(super) life: Life,
+    id: JobId,
+    verb: Verb,
+    tries: u32,
+    /// The number of the request that is not answered.
+    pub(super) asking: u64,
+    pub(super) request: VerbRequest,
+    current: Option<Record>,
+}
+
+/// What is to be done next about a verb.
+pub(super) enum Next {
+    /// The request is sent.
+    Ask,
+    AskAfter(Micros),
+    Done,
+}
+
+impl Verb {
+    pub(super) fn random(chance: &mut Chance, now: Micros) -> Verb {
+        match chance.below(20) {
+            0..=8 => Verb::Add(New {
+                trigger: scenario::trigger(chance, now),
+                options: scenario::options(chance),
+                task: chance.pick(&[TASKS[0], TASKS[0], TASKS[0], TASKS[1]]),
+                on_conflict: chance.pick(&[
+                    OnConflict::Keep,
+                    OnConflict::Replace,
+                    OnConflict::Replace,
+                    OnConflict::Reconcile,
+                ]),
+                recover: chance.percent(45),
+                paused: chance.percent(8),
+                held: chance.percent(50),
+            }),
+            9..=10 => Verb::Pause,
+            11..=12 => Verb::Resume,
+            13..=14 => Verb::Reschedule(scenario::trigger(chance, now)),
+            15 => Verb::Modify(scenario::options(chance)),
+            16..=18 => Verb::RunNow,
+            _ => Verb::Remove,
+        }
+    }
+}
+
+impl Wish {
+    /// Somebody wishes for something. None if that makes no sense.
+    pub(super) fn new(
+        id: JobId,
+        verb: Verb,
+        node: &mut Node,
+        outside: &mut Outside<'_>,
+    ) -> Option<Wish> {
+        let life = outside.life;
+        outside.log.trace(outside.agenda.now, || format!("{life:?} is asked: {id} {verb:?}"));
+        let request = match &verb {
+            Verb::Add(new) => {
+                let (now, token) = node.now_and_number(outside);
+                let (_, incarnation) = node.now_and_number(outside);
+                let record = record(&id, new, Incarnation(incarnation), token, now)?;
+                let write = Write {
+                    id: id.clone(),
+                    expected: None,
+                    record: Some(record),
+                    rows: Vec::new(),
+                    token,
+                };
+                VerbRequest::Write(write, now)
+            }
+            _ => VerbRequest::Get(id.clone()),
+        };
+        Some(Wish { life, id, verb, tries: 0, asking: 0, request, current: None })
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        answer: Result<VerbAnswer, StoreError>,
+        node: &mut Node,
+        outside: &mut Outside<'_>,
+    ) -> Next {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(_) if self.tries >= 5 => return Next::Done,
+            Err(_) => {
+                self.tries += 1;
+                let wait = (20 * MILLI << self.tries.min(5)).min(500 * MILLI);
+                return Next::AskAfter(wait + outside.chance.between(0..=wait));
+            }
+        };
+        self.tries = 0;
+        let VerbRequest::Write(write, now) = &mut self.request else {
+            return match answer {
+                VerbAnswer::Got(Some(record)) => self.change(record, node, outside),
+                _ => Next::Done,
+            };
+        };
+        match answer {
+            VerbAnswer::Written(Written::Done) => {
+                self.done(node, outside);
+                Next::Done
+            }
+            VerbAnswer::Written(Written::Lost { current, .. }) => match &self.verb {
+                Verb::Add(new) => {
+                    *now = node.now_and_number(outside).0;
+                    let on_conflict = new.on_conflict;
+                    match give_way(write, current.as_deref(), on_conflict, *now) {
+                        true => {
+                            self.current = current.map(|current| *current);
+                            Next::Ask
+                        }
+                        false => Next::Done,
+                    }
+                }
+                _ => {
+                    self.request = VerbRequest::Get(self.id.clone());
+                    Next::Ask
+                }
+            },
+            VerbAnswer::Got(_) => Next::Done,
+        }
+    }
+
+    fn change(&mut self, record: Record, node: &mut Node, outside: &mut Outside<'_>) -> Next {
+        let (now, token) = node.now_and_number(outside);
+        let change = match &self.verb {
+            Verb::Add(_) => None,
+            Verb::Pause => change::pause(&record),
+            Verb::Resume => change::resume(&record, now),
+            Verb::Reschedule(trigger) => anchored(trigger, now)
+                .map(|(trigger, first)| change::reschedule(&record, trigger, Some(first), now)),
+            Verb::Modify(options) => serde_json::to_string(options)
+                .ok()
+                .map(|options| Change::to(Record { options, ..record.clone() })),
+            Verb::RunNow if node.core.is_full(record.incarnation) => None,
+            Verb::RunNow => Some(change::run_now(&record, now).0),
+            Verb::Remove => Some(change::remove(&record, Fate::Removed, now)),
+        };
+        let Some(Change { record: changed, rows }) = change else { return Next::Done };
+        let (id, expected) = (self.id.clone(), Some(record.stamp()));
+        self.current = Some(record);
+        self.request =
+            VerbRequest::Write(Write { id, expected, record: changed, rows, token }, now);
+        Next::Ask
+    }
+
+    /// It was done, and whoever wished for it is told so.
+    fn done(&self, node: &mut Node, outside: &mut Outside<'_>) {
+        let VerbRequest::Write(Write { record, .. }, _) = &self.request else { return };
+        let version = self.current.as_ref().map_or(0, |current| current.version) + 1;
+        let record = record.clone();
+        node.with(outside, |core, now| match (&self.verb, record, &self.current) {
+            (Verb::Add(_), Some(record), replaced) => {
+                if let Some(replaced) = replaced {
+                    core.forget(replaced.incarnation, &End::Replaced, now);
+                }
+                core.expect(record.next_fire.filter(|_| !record.paused));
+            }
+            (verb, Some(record), _) => {
+                let record = Record { version, ..record };
+                core.adopt(&record, now);
+                core.expect(record.next_fire.filter(|_| !record.paused));
+                match verb {
+                    Verb::Resume | Verb::Reschedule(_) => core.look(),
+                    Verb::RunNow => {
+                        let now = core.store_now();
+                        core.expect(Some(now));
+                    }
+                    _ => {}
+                }
+            }
+            (_, None, Some(removed)) => core.forget(removed.incarnation, &End::Removed, now),
+            _ => {}
+        });
+        if let (Verb::Add(New { held: true, .. }), VerbRequest::Write(write, _)) =
+            (&self.verb, &self.request)
+            && let Some(record) = &write.record
+        {
+            node.know(&Record { version: 1, ..record.clone() });
+        }
+        let (now, life) = (outside.now(), self.life);
+        outside.log.trace(now, || format!("{life:?} answers: {} {}", self.id, self.kind()));
+        if let Some(current) = &self.current
+            && matches!(self.verb, Verb::Pause | Verb::Remove | Verb::Add(_))
+        {
+            let removed = !matches!(self.verb, Verb::Pause);
+            let told = Told { life, incarnation: current.incarnation, at: now, removed };
+            outside.log.told.push(told);
+        }
+    }
+
+    pub(super) fn kind(&self) -> &'static str {
+        match self.verb {
+            Verb::Add(_) => "add",
+            Verb::Pause => "pause",
+            Verb::Resume => "resume",
+            Verb::Reschedule(_) => "reschedule",
+            Verb::Modify(_) => "modify",
+            Verb::RunNow => "run now",
+            Verb::Remove => "remove",
+        }
+    }
+}
+
+fn anchored(trigger: &Trigger, now: DateTime<Utc>) -> Option<(String, DateTime<Utc>)> {
+    let anchored = trigger.anchored(now, Tz::UTC).ok()?;
+    let first = anchored.first(now).ok()??;
+    Some((serde_json::to_string(&anchored).ok()?, first))
+}
+
+fn record(
+    id: &JobId,
+    new: &New,
+    incarnation: Incarnation,
+    token: u64,
+    now: DateTime<Utc>,
+) -> Option<Record> {
+    let (trigger, first) = anchored(&new.trigger, now)?;
+    let options = serde_json::to_string(&new.options).ok()?;
+    Some(Record {
+        id: id.clone(),
+        incarnation,
+        version: 0,
+        fence: 0,
+        requests: 0,
+        token,
+        task: new.task.to_owned(),
+        args: "null".to_owned(),
+        trigger,
+        declared: Some(options.clone()),
+        options,
+        name: None,
+        tags: Vec::new(),
+        added_at: now,
+        next_fire: Some(first),
+        paused: new.paused,
+        resumed_at: None,
+        recover: new.recover,
+    })
+}
+
+/// As the scheduler's `add` does it: says whether the write is still to be made.
+fn give_way(
+    write: &mut Write,
+    current: Option<&Record>,
+    on_conflict: OnConflict,
+    now: DateTime<Utc>,
+) -> bool {
+    let Some(current) = current else {
+        (write.expected, write.rows) = (None, Vec::new());
+        return true;
+    };
+    let declared = write.record.as_ref().and_then(|record| record.declared.as_ref());
+    match on_conflict {
+        OnConflict::Error | OnConflict::Keep => false,
+        OnConflict::Reconcile if current.declared.as_ref() == declared => false,
+        OnConflict::Replace | OnConflict::Reconcile => {
+            write.expected = Some(current.stamp());
+            write.rows = change::remove(current, Fate::Replaced, now).rows;
+            true
+        }
+    }
+}

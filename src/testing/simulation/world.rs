@@ -1,0 +1,687 @@
+//! The world that nodes live in: a store behind a network that loses and delays, users, and what goes
+//! wrong.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::TimeDelta;
+use futures::{FutureExt as _, StreamExt as _, executor::block_on, stream::BoxStream};
+
+use super::{
+    agenda::{Agenda, Event, Happening, Life, Outside},
+    chance::Chance,
+    clocks::{Clocks, Micros, instant, micros},
+    judge::judge,
+    log::{Log, describe, name},
+    node::Node,
+    scenario::{MILLI, SECOND, Scenario, micros_of},
+    verbs::{Next, Verb, VerbAnswer, VerbRequest, Wish},
+};
+use crate::{
+    core::{Answer, Asked, Request},
+    job::JobId,
+    store::{Finished, Record, RecordFilter, Row, RowKey, RowState, Store, StoreError},
+    testing::ManualClock,
+};
+
+pub(super) struct World<S> {
+    agenda: Agenda,
+    chance: Chance,
+    pub(super) log: Log,
+    pub(super) scenario: Scenario,
+    store: S,
+    /// The store's, which is right.
+    clock: ManualClock,
+    hosts: Vec<Host>,
+    requests: BTreeMap<u64, Query>,
+    wishes: BTreeMap<u64, Wish>,
+    count: u64,
+    healed: bool,
+    at_rest: bool,
+}
+
+/// A machine, and the node that lives on it now.
+struct Host {
+    node: Option<Node>,
+    life: u32,
+    clocks: Clocks,
+    stopped: Option<Stopped>,
+    /// Until when it can't reach the store.
+    cut_until: Micros,
+    changes: Option<BoxStream<'static, ()>>,
+}
+
+struct Stopped {
+    since: Micros,
+    until: Micros,
+    /// Whether elapsed time stands still, too.
+    suspended: bool,
+}
+
+/// A request on its way.
+struct Query {
+    life: Life,
+    ask: Ask,
+    /// Whether it is somewhere where a cut does not matter.
+    late: bool,
+    /// How long the answer takes, if it comes.
+    back: Option<Micros>,
+}
+
+enum Ask {
+    Node(Request),
+    Verb(u64, VerbRequest),
+}
+
+impl<S: Store> World<S> {
+    pub(super) fn new(seed: u64, traced: bool, store: impl FnOnce(ManualClock) -> S) -> World<S> {
+        let mut chance = Chance::new(seed);
+        let scenario = Scenario::new(&mut chance);
+        let clock = ManualClock::new(instant(0));
+        let mut world = World {
+            agenda: Agenda::default(),
+            log: Log::new(traced),
+            store: store(clock.clone()),
+            clock,
+            hosts: Vec::new(),
+            requests: BTreeMap::new(),
+            wishes: BTreeMap::new(),
+            count: 0,
+            healed: false,
+            at_rest: false,
+            chance,
+            scenario,
+        };
+        world.log.trace(0, || format!("seed {seed}: {:?}", world.scenario));
+        for host in 0..world.scenario.nodes {
+            let skew = match world.scenario.faults.skew {
+                true => world.chance.between(-20 * SECOND..=20 * SECOND),
+                false => 0,
+            };
+            let drift = world.chance.between(-60..=60);
+            world.hosts.push(Host {
+                node: None,
+                life: 0,
+                clocks: Clocks::new(0, drift, skew),
+                stopped: None,
+                cut_until: 0,
+                changes: None,
+            });
+            let boot = if host == 0 { 0 } else { world.chance.between(0..=2 * SECOND) };
+            world.agenda.at(boot, Event::Boot(host));
+        }
+        let busy = world.scenario.busy;
+        world.agenda.at(20 * MILLI, Event::Wish);
+        world.agenda.at(700 * MILLI, Event::Fault);
+        world.agenda.at(busy, Event::Heal);
+        let settled = busy + 4 * micros_of(world.scenario.lease) + 3 * SECOND;
+        world.agenda.at(settled, Event::Sweep);
+        world
+    }
+
+    /// Lets everything happen, and judges it.
+    pub(super) fn run(&mut self) {
+        while !self.at_rest && self.log.wrong.len() < 5 {
+            let before = self.agenda.now;
+            let Some((number, event)) = self.agenda.next() else { break };
+            self.clock.advance(Duration::from_micros((self.agenda.now - before).unsigned_abs()));
+            self.happen(number, event);
+        }
+        if self.at_rest {
+            let rows = self.rows();
+            judge(&mut self.log, &self.scenario, &rows, self.agenda.now);
+        }
+    }
+
+    fn happen(&mut self, number: u64, event: Event) {
+        match event {
+            Event::Effect(request) => self.take_effect(request),
+            Event::Boot(host) => self.boot(host),
+            Event::Fault => self.fault(),
+            Event::Wish => self.wish(),
+            Event::Heal => self.heal(),
+            Event::Sweep => self.sweep(),
+            Event::Look(until) => self.look(until),
+            Event::Inherited(life, witnesses) => self.check_inheritance(life, &witnesses),
+            Event::Of(life, what) => self.happen_to(life, number, what),
+        }
+    }
+
+    // Nodes.
+
+    fn boot(&mut self, host: usize) {
+        let now = self.agenda.now;
+        let at = &mut self.hosts[host];
+        if at.node.is_some() {
+            return;
+        }
+        at.life += 1;
+        at.stopped = None;
+        // Elapsed time begins anew.
+        at.clocks = at.clocks.booted(now);
+        at.changes = self.scenario.notified.then(|| self.store.changes());
+        let (life, clocks) = (Life { host, life: at.life }, at.clocks.clone());
+        self.log.trace(now, || format!("{life:?} boots"));
+        let mut outside = Outside {
+            life,
+            agenda: &mut self.agenda,
+            chance: &mut self.chance,
+            log: &mut self.log,
+            scenario: &self.scenario,
+            asked: Vec::new(),
+        };
+        let node = Node::new(&mut outside, clocks, host % 2 == 0);
+        self.hosts[host].node = Some(node);
+    }
+
+    /// Has a node do something; what it asks is sent.
+    fn with_node<T>(
+        &mut self,
+        life: Life,
+        f: impl FnOnce(&mut Node, &mut Outside<'_>) -> T,
+    ) -> Option<T> {
+        let host = &mut self.hosts[life.host];
+        let node = host.node.as_mut().filter(|_| host.life == life.life)?;
+        let mut outside = Outside {
+            life,
+            agenda: &mut self.agenda,
+            chance: &mut self.chance,
+            log: &mut self.log,
+            scenario: &self.scenario,
+            asked: Vec::new(),
+        };
+        let result = f(node, &mut outside);
+        for asked in outside.asked {
+            self.send(life, asked);
+        }
+        Some(result)
+    }
+
+    fn happen_to(&mut self, life: Life, number: u64, what: Happening) {
+        let now = self.agenda.now;
+        let host = &mut self.hosts[life.host];
+        if host.life != life.life || host.node.is_none() {
+            return;
+        }
+        match &host.stopped {
+            Some(stopped) if stopped.until > now => {
+                self.agenda.put_off(stopped.until, number, Event::Of(life, what));
+                return;
+            }
+            Some(_) => self.go_on(life),
+            None => {}
+        }
+        let cut = self.hosts[life.host].cut_until > now;
+        let over = match what {
+            Happening::Turn => self.with_node(life, |node, outside| node.turn(outside)),
+            Happening::Timers => self.with_node(life, |node, outside| node.expire(outside)),
+            Happening::Watch => {
+                self.agenda.after(SECOND, Event::Of(life, Happening::Watch));
+                self.with_node(life, |node, outside| node.with(outside, |_, _| false))
+            }
+            Happening::Begin(run) => self.with_node(life, |node, outside| {
+                node.begin(run, outside);
+                false
+            }),
+            Happening::Return(run) => self.with_node(life, |node, outside| {
+                node.end(run, false, outside);
+                false
+            }),
+            Happening::Drop(run) => self.with_node(life, |node, outside| {
+                node.end(run, true, outside);
+                false
+            }),
+            Happening::Answered(..) if cut => None,
+            Happening::Answered(request, answer) => self.with_node(life, |node, outside| {
+                node.answered(request, answer, outside);
+                false
+            }),
+            Happening::GiveUp(request) => self.with_node(life, |node, outside| {
+                node.answered(request, Err(StoreError::unavailable("no answer")), outside);
+                false
+            }),
+            Happening::Told if cut => None,
+            Happening::Told => self.with_node(life, |node, outside| {
+                node.with(outside, |core, _| core.look());
+                false
+            }),
+            Happening::VerbAnswered(_, _, Ok(_)) if cut => None,
+            Happening::VerbAnswered(wish, request, answer) => {
+                self.wish_answered(wish, request, answer);
+                None
+            }
+            Happening::VerbAgain(wish) => {
+                self.ask_for(wish);
+                None
+            }
+            Happening::ResumeAll => self.with_node(life, |node, outside| {
+                let _ = node.with(outside, |core, now| core.resume_all(now));
+                false
+            }),
+            Happening::Patience => self.with_node(life, |node, outside| {
+                node.end_patience(outside);
+                false
+            }),
+        };
+        if over == Some(true) {
+            self.leave(life);
+        }
+    }
+
+    /// A node has shut down.
+    fn leave(&mut self, life: Life) {
+        let now = self.agenda.now;
+        self.log.trace(now, || format!("{life:?} has shut down"));
+        self.log.crashed(now, life);
+        self.hosts[life.host].node = None;
+        self.boot_later(life.host);
+    }
+
+    fn boot_later(&mut self, host: usize) {
+        let wait = self.chance.between(20 * MILLI..=4 * SECOND);
+        let at = (self.agenda.now + wait).min(self.scenario.busy.max(self.agenda.now));
+        self.agenda.at(at, Event::Boot(host));
+    }
+
+    /// A process that was stopped goes on.
+    fn go_on(&mut self, life: Life) {
+        let now = self.agenda.now;
+        let host = &mut self.hosts[life.host];
+        let Some(Stopped { since, until, suspended }) = host.stopped.take() else { return };
+        self.log.trace(now, || format!("{life:?} goes on"));
+        self.log.went_on(now, life, since);
+        if suspended {
+            host.clocks.suspend(until - since);
+            if let Some(node) = &mut host.node {
+                node.clocks.suspend(until - since);
+            }
+        }
+    }
+
+    // The network.
+
+    fn latency(&mut self) -> Micros {
+        match self.chance.below(25) {
+            0 => self.chance.between(5 * MILLI..=40 * MILLI),
+            _ => self.chance.between(100..=2 * MILLI),
+        }
+    }
+
+    fn send(&mut self, life: Life, mut asked: Asked) {
+        let number = self.post(life, Ask::Node(asked.1.clone()));
+        self.with_node(life, |node, outside| node.sent(number, &mut asked, outside));
+        if let Some(Query { ask: Ask::Node(request), .. }) = self.requests.get_mut(&number) {
+            *request = asked.1;
+        }
+        let patience = self.scenario.patience();
+        self.agenda.after(patience, Event::Of(life, Happening::GiveUp(number)));
+    }
+
+    /// A request goes on its way, if it does.
+    fn post(&mut self, life: Life, ask: Ask) -> u64 {
+        self.count += 1;
+        self.log.counts.requests += 1;
+        let number = self.count;
+        let (lost, late) = match self.healed {
+            true => (0, 0),
+            false => (self.scenario.faults.lost, self.scenario.faults.late),
+        };
+        let there = self.latency();
+        let back = self.latency();
+        let back = (!self.chance.percent(lost)).then_some(back);
+        let late = self.chance.percent(late);
+        if self.chance.percent(lost) {
+            return number;
+        }
+        let there = match late {
+            true => self.chance.between(there..=5 * self.scenario.patience()),
+            false => there,
+        };
+        self.requests.insert(number, Query { life, ask, late, back });
+        self.agenda.after(there, Event::Effect(number));
+        number
+    }
+
+    /// A request takes effect.
+    fn take_effect(&mut self, number: u64) {
+        let Some(Query { life, ask, late, back }) = self.requests.remove(&number) else { return };
+        let now = self.agenda.now;
+        if self.hosts[life.host].cut_until > now && !late {
+            return;
+        }
+        let happening = match ask {
+            Ask::Node(request) => {
+                let answer = self.perform(life, request);
+                let failed = answer.as_ref().err().map(ToString::to_string);
+                self.log.trace(now, || match failed {
+                    Some(error) => format!("      store refuses {number}: {error}"),
+                    None => format!("      store answers {number}"),
+                });
+                Happening::Answered(number, answer)
+            }
+            Ask::Verb(wish, request) => {
+                let answer = self.perform_verb(request);
+                Happening::VerbAnswered(wish, number, answer)
+            }
+        };
+        if let Some(back) = back {
+            self.agenda.after(back, Event::Of(life, happening));
+        }
+        self.tell_of_changes();
+    }
+
+    fn tell_of_changes(&mut self) {
+        for host in 0..self.hosts.len() {
+            let Host { changes: Some(changes), life, .. } = &mut self.hosts[host] else { continue };
+            if let Some(Some(())) = changes.next().now_or_never() {
+                let life = Life { host, life: *life };
+                let wait = self.chance.between(100..=5 * MILLI);
+                self.agenda.after(wait, Event::Of(life, Happening::Told));
+            }
+        }
+    }
+
+    fn perform(&mut self, life: Life, request: Request) -> Result<Answer, StoreError> {
+        let now = self.agenda.now;
+        let store = &self.store;
+        self.log.trace(now, || format!("      {life:?}: {}", said(&request)));
+        Ok(match request {
+            Request::Beat(beat) => {
+                if beat.ttl.is_zero() {
+                    let left = block_on(store.taken_by(beat.node, 10))?;
+                    for row in left.iter().flat_map(|taken| &taken.rows) {
+                        self.log.wrong(now, format!("a node leaves and has {}", describe(row)));
+                    }
+                }
+                let said = block_on(store.heartbeat(beat.clone()))?;
+                self.log.has_beaten(now, life, &beat);
+                Answer::Beat(said)
+            }
+            Request::Reap => {
+                let reaped = block_on(store.reap())?;
+                self.log.has_reaped(now, &reaped);
+                Answer::Reaped(reaped)
+            }
+            Request::TakenBy(node, limit) => {
+                Answer::TakenBy(block_on(store.taken_by(node, limit))?)
+            }
+            Request::Take(take) => {
+                let taken = block_on(store.take(take.clone()));
+                self.log.has_taken(now, &take, &taken);
+                Answer::Takings(taken?)
+            }
+            Request::NextDue(of) => Answer::NextDue(block_on(store.next_due(of))?),
+            Request::Changed(known) if known.is_empty() => Answer::Changed(Vec::new()),
+            Request::Changed(known) => Answer::Changed(block_on(store.changed(known))?),
+            Request::Prune(keep, after, limit) => {
+                Answer::Pruned(block_on(store.prune(keep, after, limit))?)
+            }
+            Request::Finish(outcomes) => Answer::Finished(block_on(store.finish(outcomes))?),
+            Request::Release(node, rows) => {
+                block_on(store.release(node, rows))?;
+                Answer::Released
+            }
+        })
+    }
+
+    fn perform_verb(&mut self, request: VerbRequest) -> Result<VerbAnswer, StoreError> {
+        let store = &self.store;
+        Ok(match request {
+            VerbRequest::Get(id) => VerbAnswer::Got(block_on(store.get(id))?),
+            VerbRequest::Write(write, at) => {
+                let before = block_on(store.get(write.id.clone()))?;
+                let written = block_on(store.write(vec![write.clone()]))?;
+                let after = block_on(store.get(write.id.clone()))?;
+                let (before, after) = (before.as_ref(), after.as_ref());
+                self.log.has_written(self.agenda.now, before, after, &write.rows, at);
+                VerbAnswer::Written(written)
+            }
+        })
+    }
+
+    // Users.
+
+    fn wish(&mut self) {
+        if self.healed {
+            return;
+        }
+        let pace = self.scenario.pace;
+        let wait = self.chance.between(5 * MILLI..=pace);
+        self.agenda.after(wait, Event::Wish);
+        let id = format!("job-{}", self.chance.below(self.scenario.ids));
+        let verb = Verb::random(&mut self.chance, self.agenda.now);
+        let host = self.chance.below(self.hosts.len() as u64) as usize;
+        self.wish_on(host, id.into(), verb);
+    }
+
+    fn wish_on(&mut self, host: usize, id: JobId, verb: Verb) {
+        let at = &self.hosts[host];
+        let life = Life { host, life: at.life };
+        let fit = |node: &Node| !node.is_closing() && node.knows_the_time();
+        if at.stopped.is_some() || !at.node.as_ref().is_some_and(fit) {
+            return;
+        }
+        let wish = self.with_node(life, |node, outside| Wish::new(id, verb, node, outside));
+        if let Some(Some(wish)) = wish {
+            self.count += 1;
+            self.log.counts.verbs += 1;
+            self.wishes.insert(self.count, wish);
+            self.ask_for(self.count);
+        }
+    }
+
+    fn ask_for(&mut self, number: u64) {
+        let Some(Wish { life, request, .. }) = self.wishes.get(&number) else { return };
+        let (life, request) = (*life, request.clone());
+        let asking = self.post(life, Ask::Verb(number, request));
+        if let Some(wish) = self.wishes.get_mut(&number) {
+            wish.asking = asking;
+        }
+        let lost = Err(StoreError::unavailable("no answer"));
+        let lost = Happening::VerbAnswered(number, asking, lost);
+        self.agenda.after(self.scenario.patience(), Event::Of(life, lost));
+    }
+
+    fn wish_answered(&mut self, number: u64, asking: u64, answer: Result<VerbAnswer, StoreError>) {
+        let Some(mut wish) = self.wishes.remove(&number) else { return };
+        if wish.asking != asking {
+            self.wishes.insert(number, wish);
+            return;
+        }
+        let life = wish.life;
+        let next = self.with_node(life, |node, outside| wish.answered(answer, node, outside));
+        match next.unwrap_or(Next::Done) {
+            Next::Done => {}
+            Next::Ask => {
+                self.wishes.insert(number, wish);
+                self.ask_for(number);
+            }
+            Next::AskAfter(wait) => {
+                wish.asking = 0;
+                self.wishes.insert(number, wish);
+                self.agenda.after(wait, Event::Of(life, Happening::VerbAgain(number)));
+            }
+        }
+    }
+
+    // What goes wrong.
+
+    fn fault(&mut self) {
+        if self.healed {
+            return;
+        }
+        let wait = self.chance.between(100 * MILLI..=2500 * MILLI);
+        self.agenda.after(wait, Event::Fault);
+        let faults = &self.scenario.faults;
+        let host = self.chance.below(self.hosts.len() as u64) as usize;
+        let lease = micros_of(self.scenario.lease);
+        let most = (3 * lease).min(self.scenario.busy - self.agenda.now).max(1);
+        let until = self.agenda.now + self.chance.between(1..=most);
+        let kind = self.chance.below(6);
+        let life = Life { host, life: self.hosts[host].life };
+        if self.hosts[host].node.is_none() || self.hosts[host].stopped.is_some() {
+            return;
+        }
+        self.log.counts.faults += 1;
+        let now = self.agenda.now;
+        match kind {
+            0 if faults.crashes => self.crash(life),
+            1 if faults.shutdowns => {
+                let within = self.chance.pick(&[0, 300 * MILLI, 2 * SECOND]);
+                self.log.trace(now, || format!("{life:?} shuts down"));
+                self.with_node(life, |node, outside| node.close(within, outside));
+            }
+            2 if faults.pauses => {
+                let suspended = self.chance.percent(50);
+                self.log.trace(now, || format!("{life:?} stops, suspended: {suspended}"));
+                self.hosts[host].stopped = Some(Stopped { since: now, until, suspended });
+            }
+            3 if faults.cuts => {
+                let all = self.chance.percent(25);
+                self.log.trace(now, || format!("{life:?} is cut off, with all: {all}"));
+                for (index, other) in self.hosts.iter_mut().enumerate() {
+                    if all || index == host {
+                        other.cut_until = until;
+                    }
+                }
+            }
+            4 if faults.steps => {
+                let by = match self.chance.percent(50) {
+                    true => self.chance.between(-200 * MILLI..=200 * MILLI),
+                    false => self.chance.between(-30 * SECOND..=30 * SECOND),
+                };
+                self.log.trace(now, || format!("{life:?}'s clock steps by {} ms", by / MILLI));
+                let host = &mut self.hosts[host];
+                host.clocks.step(by);
+                host.node.iter_mut().for_each(|node| node.clocks.step(by));
+            }
+            5 if faults.shutdowns => {
+                self.log.trace(now, || format!("{life:?} is paused"));
+                self.with_node(life, |node, outside| {
+                    let _ = node.with(outside, |core, now| core.pause_all(now));
+                });
+                self.agenda.at(until, Event::Of(life, Happening::ResumeAll));
+            }
+            _ => {}
+        }
+    }
+
+    fn crash(&mut self, life: Life) {
+        let now = self.agenda.now;
+        self.log.trace(now, || format!("{life:?} crashes"));
+        self.log.crashed(now, life);
+        self.hosts[life.host].node = None;
+        self.boot_later(life.host);
+        if self.scenario.faults.is_reliable() {
+            let lives = self.hosts.iter().enumerate().filter(|(_, host)| host.node.is_some());
+            let witnesses = lives.map(|(host, at)| Life { host, life: at.life }).collect();
+            let lease = micros_of(self.scenario.lease);
+            let within = lease + lease / 3 + 300 * MILLI;
+            self.agenda.after(within, Event::Inherited(life, witnesses));
+        }
+    }
+
+    /// What a dead node had taken must be others' by now, if one of them was there all along.
+    fn check_inheritance(&mut self, dead: Life, witnesses: &[Life]) {
+        let alive = |life: &&Life| {
+            let host = &self.hosts[life.host];
+            host.life == life.life && host.node.as_ref().is_some_and(|node| !node.is_closing())
+        };
+        if witnesses.iter().find(alive).is_none() {
+            return;
+        }
+        for row in self.rows() {
+            if let RowState::Taken(node) = row.state
+                && self.log.is_node_of(node, dead)
+            {
+                let row = describe(&row);
+                self.log.wrong(self.agenda.now, format!("{dead:?} is long dead and has {row}"));
+            }
+        }
+    }
+
+    // The end.
+
+    fn heal(&mut self) {
+        self.log.trace(self.agenda.now, || "faults end".into());
+        self.healed = true;
+        self.hosts.iter_mut().for_each(|host| host.cut_until = 0);
+    }
+
+    /// All is well for a while now: nothing that is due must be left lying. Then all jobs are removed.
+    fn sweep(&mut self) {
+        let now = self.agenda.now;
+        self.log.trace(now, || "all jobs are removed".into());
+        let long_ago = instant(now) - TimeDelta::seconds(3);
+        for record in self.records() {
+            let due = record.next_fire.filter(|&due| !record.paused && due < long_ago);
+            if let Some(due) = due {
+                let due = micros(due) / MILLI;
+                self.log
+                    .wrong(now, format!("{} is due since {due} ms, and nobody runs it", record.id));
+            }
+            self.wish_on(0, record.id, Verb::Remove);
+        }
+        self.agenda.after(500 * MILLI, Event::Look(now + 12 * SECOND));
+    }
+
+    fn look(&mut self, until: Micros) {
+        let now = self.agenda.now;
+        let open: Vec<Row> = self.rows().into_iter().filter(|row| row.state.is_open()).collect();
+        if self.records().is_empty() && open.is_empty() && self.wishes.is_empty() {
+            self.at_rest = true;
+        } else if now >= until {
+            for row in open.iter().take(3) {
+                self.log.wrong(now, format!("there is no end to {}", describe(row)));
+            }
+            for record in self.records() {
+                self.log.wrong(now, format!("{} does not go", record.id));
+            }
+            self.at_rest = true;
+        } else {
+            for record in self.records() {
+                self.wish_on(0, record.id, Verb::Remove);
+            }
+            self.agenda.after(500 * MILLI, Event::Look(until));
+        }
+    }
+
+    fn records(&self) -> Vec<Record> {
+        block_on(self.store.list(RecordFilter::default(), None, 1000)).unwrap_or_default()
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = Vec::new();
+        loop {
+            let after = rows.last().map(|row| row.key);
+            let page = block_on(self.store.rows(after, 1000)).unwrap_or_default();
+            if page.is_empty() {
+                return rows;
+            }
+            rows.extend(page);
+        }
+    }
+}
+
+/// A request, for people.
+fn said(request: &Request) -> String {
+    match request {
+        Request::Beat(beat) => format!("lives for {:?} as {}", beat.ttl, beat.node),
+        Request::Reap => "reaps".into(),
+        Request::TakenBy(node, _) => format!("asks what {node} has"),
+        Request::Take(take) => {
+            let horizon = micros(take.horizon) / MILLI;
+            format!("takes as {} for the {}th time, up to {horizon} ms", take.node, take.number)
+        }
+        Request::NextDue(_) => "asks what is due next".into(),
+        Request::Changed(known) => format!("asks what changed of {}", known.len()),
+        Request::Prune(..) => "prunes".into(),
+        Request::Finish(outcomes) => {
+            let outcome = |o: &Finished| format!("{} {} fence {}", name(o.key), o.fate, o.fence);
+            format!("tells: {}", outcomes.iter().map(outcome).collect::<Vec<_>>().join("; "))
+        }
+        Request::Release(_, rows) => {
+            let row = |(key, fence): &(RowKey, u64)| format!("{} fence {fence}", name(*key));
+            format!("releases {}", rows.iter().map(row).collect::<Vec<_>>().join("; "))
+        }
+    }
+}
