@@ -458,14 +458,14 @@ impl Node {
         self.waiting.insert(number, (asked.clone(), elapsed));
     }
 
-    /// A request was answered, or is given up.
+    /// A request was answered, or is given up. Says whether that was the last turn of the driver.
     pub(super) fn answered(
         &mut self,
         number: u64,
         answer: Result<Answer, StoreError>,
         outside: &mut Outside<'_>,
-    ) {
-        let Some((asked, sent)) = self.waiting.remove(&number) else { return };
+    ) -> bool {
+        let Some((asked, sent)) = self.waiting.remove(&number) else { return false };
         if let Ok(Answer::Beat(_)) = &answer {
             self.measure(sent, outside);
         }
@@ -488,6 +488,7 @@ impl Node {
             }
         }
         self.with(outside, |core, now| core.answer(asked, answer, works, now));
+        self.turn(outside)
     }
 
     /// Somebody holds on to a job.

@@ -118,7 +118,7 @@ pub(super) fn trigger(chance: &mut Chance, now: Micros) -> Trigger {
     let made = match chance.below(12) {
         0..=3 => interval(chance).into_trigger(),
         4..=5 => interval(chance).times(chance.below(20) + 1).into_trigger(),
-        6 => interval(chance).until(now + ms(chance.between(1000..=9000))).into_trigger(),
+        6 => interval(chance).until(now + ms(chance.between(2500..=9000))).into_trigger(),
         7 => every(ms(300)).immediately().times(chance.below(4) + 1).into_trigger(),
         8 => at(now + ms(chance.between(-3000..=6000))).into_trigger(),
         9 => after(Duration::from_millis(chance.below(2000))).into_trigger(),

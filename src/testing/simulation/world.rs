@@ -231,13 +231,11 @@ impl<S: Store> World<S> {
                 false
             }),
             Happening::Answered(..) if cut => None,
-            Happening::Answered(request, answer) => self.with_node(life, |node, outside| {
-                node.answered(request, answer, outside);
-                false
-            }),
+            Happening::Answered(request, answer) => {
+                self.with_node(life, |node, outside| node.answered(request, answer, outside))
+            }
             Happening::GiveUp(request) => self.with_node(life, |node, outside| {
-                node.answered(request, Err(StoreError::unavailable("no answer")), outside);
-                false
+                node.answered(request, Err(StoreError::unavailable("no answer")), outside)
             }),
             Happening::Told if cut => None,
             Happening::Told => self.with_node(life, |node, outside| {
