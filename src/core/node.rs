@@ -488,6 +488,10 @@ impl Node {
         if self.left {
             return Vec::new();
         }
+        if self.life.sent.is_none() && self.take.sent.is_none() && self.taking.is_none() {
+            // What the store knew before it is asked, its answer will show.
+            self.settled.clear();
+        }
         let mut asked = Vec::new();
         if self.life.is_free(now) && self.life_wanted().is_some_and(|at| at <= now.elapsed) {
             let request = self.life_request(now);
@@ -648,10 +652,6 @@ impl Node {
                     news.push(News::Failing(error));
                 }
             }
-        }
-        let asking = |traffic: &Traffic| traffic.sent.is_some();
-        if !asking(&self.life) && !asking(&self.take) && self.taking.is_none() {
-            self.settled.clear();
         }
         news
     }
