@@ -5,8 +5,9 @@ use chrono::{DateTime, Utc};
 
 use super::ahead::{ended, passed, requested, run_id};
 use crate::{
-    job::{RunId, SkipReason},
-    store::{Fate, Record, Row},
+    error::Error,
+    job::{OnConflict, RunId, SkipReason},
+    store::{Fate, Record, Row, Write},
 };
 
 /// What becomes of a record, and the rows that this brings.
@@ -58,4 +59,41 @@ pub(crate) fn run_now(record: &Record, now: DateTime<Utc>) -> (Change, RunId) {
 pub(crate) fn remove(record: &Record, fate: Fate, now: DateTime<Utc>) -> Change {
     let passed = passed(record, SkipReason::Removed, now);
     Change { record: None, rows: passed.into_iter().chain([ended(record, fate, now)]).collect() }
+}
+
+/// What becomes of a write that adds a job whose id is another's, `current`, or was: says whether it is
+/// still to be made.
+pub(crate) fn give_way(
+    write: &mut Write,
+    current: Option<&Record>,
+    on_conflict: OnConflict,
+    now: DateTime<Utc>,
+) -> Result<bool, Error> {
+    let Some(current) = current else {
+        // The one that it was to replace is gone.
+        (write.expected, write.rows) = (None, Vec::new());
+        return Ok(true);
+    };
+    let Some(record) = &write.record else { return Ok(false) };
+    if current.incarnation == record.incarnation {
+        // It was made, the answer was lost, and the job has been changed since.
+        return Ok(false);
+    }
+    match on_conflict {
+        OnConflict::Error => Err(Error::duplicate_id(format!(
+            "there is a job `{}` already: choose another id, or say `.on_conflict(..)`",
+            current.id
+        ))),
+        OnConflict::Keep => Ok(false),
+        OnConflict::Reconcile
+            if record.declared.is_some() && current.declared == record.declared =>
+        {
+            Ok(false)
+        }
+        OnConflict::Replace | OnConflict::Reconcile => {
+            write.expected = Some(current.stamp());
+            write.rows = remove(current, Fate::Replaced, now).rows;
+            Ok(true)
+        }
+    }
 }

@@ -374,28 +374,8 @@ pub(super) fn give_way(
     current: Option<Box<Record>>,
     on_conflict: OnConflict,
 ) -> Result<bool, Error> {
-    let Some(current) = current else {
-        // The one that it was to replace is gone.
-        (write.expected, write.rows) = (None, Vec::new());
-        return Ok(true);
-    };
-    let declared = write.record.as_ref().and_then(|record| record.declared.as_ref());
-    match on_conflict {
-        OnConflict::Error => Err(Error::duplicate_id(format!(
-            "there is a job `{}` already: choose another id, or say `.on_conflict(..)`",
-            current.id
-        ))),
-        OnConflict::Keep => Ok(false),
-        OnConflict::Reconcile if declared.is_some() && current.declared.as_ref() == declared => {
-            Ok(false)
-        }
-        OnConflict::Replace | OnConflict::Reconcile => {
-            let now = shared.with(|state, _| whole_millis(state.core.store_now()));
-            write.expected = Some(current.stamp());
-            write.rows = change::remove(&current, Fate::Replaced, now).rows;
-            Ok(true)
-        }
-    }
+    let now = shared.with(|state, _| whole_millis(state.core.store_now()));
+    change::give_way(write, current.as_deref(), on_conflict, now)
 }
 
 fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put {

@@ -161,12 +161,12 @@ impl Wish {
                 Verb::Add(new) => {
                     *now = node.now_and_number(outside).0;
                     let on_conflict = new.on_conflict;
-                    match give_way(write, current.as_deref(), on_conflict, *now) {
-                        true => {
+                    match change::give_way(write, current.as_deref(), on_conflict, *now) {
+                        Ok(true) => {
                             self.current = current.map(|current| *current);
                             Next::Ask
                         }
-                        false => Next::Done,
+                        _ => Next::Done,
                     }
                 }
                 _ => {
@@ -294,27 +294,4 @@ fn record(
         resumed_at: None,
         recover: new.recover,
     })
-}
-
-/// As the scheduler's `add` does it: says whether the write is still to be made.
-fn give_way(
-    write: &mut Write,
-    current: Option<&Record>,
-    on_conflict: OnConflict,
-    now: DateTime<Utc>,
-) -> bool {
-    let Some(current) = current else {
-        (write.expected, write.rows) = (None, Vec::new());
-        return true;
-    };
-    let declared = write.record.as_ref().and_then(|record| record.declared.as_ref());
-    match on_conflict {
-        OnConflict::Error | OnConflict::Keep => false,
-        OnConflict::Reconcile if current.declared.as_ref() == declared => false,
-        OnConflict::Replace | OnConflict::Reconcile => {
-            write.expected = Some(current.stamp());
-            write.rows = change::remove(current, Fate::Replaced, now).rows;
-            true
-        }
-    }
 }
