@@ -557,15 +557,15 @@ impl<P: Payload> Core<P> {
             Outcome::Failed(_) => Fate::Ran(RunEnd::Failed),
             Outcome::Panicked(_) => Fate::Ran(RunEnd::Panicked),
             Outcome::TimedOut => Fate::Ran(RunEnd::TimedOut),
-            Outcome::Cancelled if recover && (distrusted || self.closed) => {
-                self.release_row(slot, row);
+            Outcome::Cancelled | Outcome::Abandoned if recover && self.closed => {
+                self.leave_row(slot, row);
+                return true;
+            }
+            Outcome::Cancelled if recover && distrusted => {
+                self.hold_again(slot, row, run.due, attempt + 1);
                 return true;
             }
             Outcome::Cancelled => Fate::Ran(RunEnd::Cancelled),
-            Outcome::Abandoned if recover => {
-                self.release_row(slot, row);
-                return true;
-            }
             Outcome::Abandoned => Fate::Abandoned,
             Outcome::Missed => Fate::Missed,
             Outcome::Skipped(SkipReason::Paused | SkipReason::Shutdown) => {
@@ -623,6 +623,16 @@ impl<P: Payload> Core<P> {
         }
     }
 
+    /// Lets go of a row whose run has begun: whoever finds that this node is gone hands it out again.
+    fn leave_row(&mut self, slot: u32, row: (RowKind, i64)) {
+        let Some(held) = self.jobs[slot].held_mut() else { return };
+        if let Some(open) = held.open.remove(&row) {
+            let key = held.key(row.0, row.1);
+            self.held_jobs.open -= 1;
+            self.node.iter_mut().for_each(|node| node.leave_behind(key, open.fence));
+        }
+    }
+
     fn let_row_go(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, Open)> {
         let held = self.jobs[slot].held_mut()?;
         let open = held.open.remove(&row)?;
@@ -639,8 +649,13 @@ impl<P: Payload> Core<P> {
             return;
         };
         let (slot, due, attempt) = (going.job, going.due, going.attempt);
+        let row = self.jobs[slot].held().and_then(|held| held.row_of(run.id, due.fire_time));
+        row.into_iter().for_each(|row| self.hold_again(slot, row, due, attempt));
+    }
+
+    /// Begins a row again that has come due, as soon as the node believes itself.
+    fn hold_again(&mut self, slot: u32, (kind, number): (RowKind, i64), due: Due, attempt: u32) {
         let Some(held) = self.jobs[slot].held_mut() else { return };
-        let Some((kind, number)) = held.row_of(run.id, due.fire_time) else { return };
         if let Some(open) = held.open.get_mut(&(kind, number)) {
             open.attempt = attempt;
         }

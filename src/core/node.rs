@@ -198,6 +198,8 @@ pub(super) struct Node {
     flush_at: Option<TimeDelta>,
     /// Rows that were closed or released while the store was asked which there are.
     settled: HashSet<(RowKey, u64)>,
+    /// Rows that others are to run again, once the node has left.
+    left_behind: HashSet<(RowKey, u64)>,
     unreadable: Arc<std::sync::Mutex<Vec<(Incarnation, JobId, Error)>>>,
     pub(super) paused: bool,
     leaving: bool,
@@ -322,6 +324,7 @@ impl Node {
             releases: Vec::new(),
             flush_at: None,
             settled: HashSet::new(),
+            left_behind: HashSet::new(),
             unreadable: Arc::default(),
             paused: false,
             leaving: false,
@@ -400,6 +403,11 @@ impl Node {
         self.releases.push((key, fence));
     }
 
+    /// Leaves a row to others, when the node has left.
+    pub(super) fn leave_behind(&mut self, key: RowKey, fence: u64) {
+        self.left_behind.insert((key, fence));
+    }
+
     /// Says good-bye to the store, once all is told that there is to tell.
     pub(super) fn leave(&mut self) {
         self.leaving = true;
@@ -418,6 +426,7 @@ impl Node {
     /// Whether the store may show this row as taken although it has been settled.
     pub(super) fn is_settled(&self, key: RowKey, fence: u64) -> bool {
         self.settled.contains(&(key, fence))
+            || self.left_behind.contains(&(key, fence))
             || self.releases.contains(&(key, fence))
             || self.outcomes.iter().any(|outcome| outcome.key == key && outcome.fence == fence)
     }
