@@ -26,6 +26,10 @@ fn seeds() -> Range<u64> {
     seeds.or_else(one).unwrap_or_else(|| panic!("PUNCTUAL_SEEDS is `{text}`, not `FROM..TO`"))
 }
 
+fn env_number(name: &str, default: usize) -> usize {
+    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
 fn fail(seed: u64, broken: &Broken) -> ! {
     if env::var_os("PUNCTUAL_TRACE").is_some() {
         let again = Simulation::new(seed).traced().run(MemoryStore::with_clock);
@@ -60,8 +64,10 @@ fn promises_hold_whatever_goes_wrong() {
     });
     broken.sort_by_key(|(seed, _)| *seed);
     if let Some((seed, first)) = broken.first() {
-        let seeds: Vec<u64> = broken.iter().map(|(seed, _)| *seed).collect();
-        eprintln!("{} seeds fail: {seeds:?}", seeds.len());
+        eprintln!("{} seeds fail:", broken.len());
+        for (seed, broken) in broken.iter().take(env_number("PUNCTUAL_SHOWN", 20)) {
+            eprintln!("{seed:>8} {}", broken.wrong()[0]);
+        }
         fail(*seed, first);
     }
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{
     clocks::{Micros, instant, micros},
     log::{Era, Execution, How, Log, describe, name},
-    scenario::{MILLI, Scenario},
+    scenario::{MILLI, Scenario, micros_of},
 };
 use crate::{
     job::SkipReason,
@@ -270,6 +270,7 @@ fn judge_starts(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
 
 /// Nothing is late when nothing is in its way.
 fn judge_lateness(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
+    let poll = micros_of(scenario.poll);
     let bound = if scenario.claim_ahead.as_millis() < 300 { 400 * MILLI } else { 150 * MILLI };
     for execution in &log.executions {
         let Execution { key, began, attempt, .. } = *execution;
@@ -286,9 +287,9 @@ fn judge_lateness(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
             let ended = other.ended.map_or(Micros::MAX, |(at, _)| at);
             other.key.incarnation == key.incarnation && other.began < began && ended + MILLI > due
         });
-        let news = eras.iter().any(|era| due < era.since + bound);
+        let news = eras.iter().any(|era| due < era.since + poll + bound);
         let resumed = log.unpaused.iter().any(|&(incarnation, at)| {
-            incarnation == key.incarnation && due < at + bound && at < began
+            incarnation == key.incarnation && due < at + poll + bound && at < began
         });
         if !busy && !news && !resumed {
             let late = instant(began) - instant(due);

@@ -111,6 +111,11 @@ pub struct Broken {
 }
 
 impl Broken {
+    /// What is not as promised, in the order in which it was found.
+    pub fn wrong(&self) -> &[String] {
+        &self.wrong
+    }
+
     /// What happened up to then.
     pub fn report(&self) -> &Report {
         &self.report

@@ -105,6 +105,8 @@ pub(super) struct Node {
     waiting: BTreeMap<u64, (Asked, Micros)>,
     /// How far off its idea of the store's time may be, and when that was so, in elapsed time.
     uncertainty: Option<(Micros, Micros)>,
+    /// Whether the machine was suspended, and it need not have noticed.
+    slept: bool,
     known: BTreeMap<Incarnation, Known>,
     shutdown: Option<Shutdown>,
 }
@@ -148,6 +150,7 @@ impl Node {
             numbers: 0,
             waiting: BTreeMap::new(),
             uncertainty: None,
+            slept: false,
             known: BTreeMap::new(),
             shutdown: None,
         };
@@ -505,7 +508,16 @@ impl Node {
         let old = self.uncertainty(elapsed);
         if self.uncertainty.is_none() || new <= old {
             self.uncertainty = Some((new, elapsed));
+            self.slept = false;
+        } else if self.slept {
+            // It may contradict what was known.
+            self.uncertainty = Some((new, elapsed));
         }
+    }
+
+    pub(super) fn sleep(&mut self, time: Micros) {
+        self.clocks.suspend(time);
+        self.slept = true;
     }
 
     fn uncertainty(&self, elapsed: Micros) -> Micros {

@@ -290,7 +290,7 @@ impl<S: Store> World<S> {
         if suspended {
             host.clocks.suspend(until - since);
             if let Some(node) = &mut host.node {
-                node.clocks.suspend(until - since);
+                node.sleep(until - since);
             }
         }
     }
@@ -386,7 +386,12 @@ impl<S: Store> World<S> {
             Request::Beat(beat) => {
                 if beat.ttl.is_zero() {
                     let left = block_on(store.taken_by(beat.node, 10))?;
-                    for row in left.iter().flat_map(|taken| &taken.rows) {
+                    let rows = left.iter().flat_map(|taken| &taken.rows);
+                    // Those that were begun and are to be run again are handed out by that.
+                    for row in rows {
+                        if row.recover && self.log.was_begun(row) {
+                            continue;
+                        }
                         self.log.wrong(now, format!("a node leaves and has {}", describe(row)));
                     }
                 }
@@ -624,7 +629,8 @@ impl<S: Store> World<S> {
 
     fn look(&mut self, until: Micros) {
         let now = self.agenda.now;
-        let open: Vec<Row> = self.rows().into_iter().filter(|row| row.state.is_open()).collect();
+        let mut open = self.rows();
+        open.retain(|row| row.state.is_open() && !self.log.is_orphan(row));
         if self.records().is_empty() && open.is_empty() && self.wishes.is_empty() {
             self.at_rest = true;
         } else if now >= until {
