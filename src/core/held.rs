@@ -320,6 +320,14 @@ impl<P: Payload> Core<P> {
             self.out.discarded.extend(payload.map(Discarded::Payload));
             return;
         }
+        let removed = self.node.as_ref().and_then(|node| node.overtaken(record.incarnation));
+        if let Some(None) = removed
+            && !self.holds(record.incarnation)
+        {
+            self.close_removed(open);
+            self.out.discarded.extend(payload.map(Discarded::Payload));
+            return;
+        }
         let rows = open.iter().map(|row| (row.key, row.fence));
         let Ok(definition) = Definition::read(&record) else {
             // Nobody can have decided to take it.
@@ -347,6 +355,24 @@ impl<P: Payload> Core<P> {
         if let Some(reason) = standing {
             self.call_off_taken(slot, reason, now);
         }
+        let newer = self.node.as_ref().and_then(|node| node.overtaken(record.incarnation));
+        if let Some(Some(newer)) = newer.cloned() {
+            self.adopt(&newer, now);
+        }
+    }
+
+    /// Rows were taken of a job that has been removed since.
+    fn close_removed(&mut self, rows: Vec<Row>) {
+        let reading = self.reading;
+        let Some(node) = &mut self.node else { return };
+        let ended_at = chrono::SubsecRound::trunc_subsecs(node.store_now(reading), 3);
+        for Row { key, fence, attempt, .. } in rows {
+            let fate = Fate::Skipped(SkipReason::Removed);
+            let (started_at, message) = (None, None);
+            let outcome = Finished { key, fence, fate, attempt, started_at, ended_at, message };
+            node.finish(outcome, reading);
+        }
+        self.out.ask = true;
     }
 
     /// Whether a row is one that the node has now, and did not know of.
@@ -503,12 +529,44 @@ impl<P: Payload> Core<P> {
         }
     }
 
+    /// The open rows of a stretch. Others may lie between them, of fire times that come before or after:
+    /// what is going, in line or yet to come is not among them.
     fn rows_in(&self, slot: u32, fire_times: FireTimes) -> Vec<(RowKind, i64)> {
         let Some(held) = self.jobs[slot].held() else { return Vec::new() };
         let (first, last) =
             (fire_times.first.timestamp_millis(), fire_times.last.timestamp_millis());
         let range = (RowKind::Scheduled, first)..=(RowKind::Scheduled, last);
-        held.open.range(range).map(|(&row, _)| row).collect()
+        let mut rows: Vec<_> = held.open.range(range).map(|(&row, _)| row).collect();
+        if rows.len() > 1 {
+            let others = self.spoken_for(slot, held);
+            rows.retain(|(_, number)| !others.contains(number));
+        }
+        rows
+    }
+
+    /// The fire times of a job that something is to become of already.
+    fn spoken_for(&self, slot: u32, held: &Held) -> HashSet<i64> {
+        let job = &self.jobs[slot];
+        let upcoming = held.upcoming.iter().filter(|it| it.kind == RowKind::Scheduled);
+        let mut spoken_for: HashSet<i64> = upcoming.map(|it| it.number).collect();
+        let mut add = |due: &Due| spoken_for.insert(due.fire_time.timestamp_millis());
+        if let Some(extras) = &job.extras {
+            for submission in extras.queue.iter().filter(|it| !it.on_request) {
+                add(&submission.due);
+                submission.backlog.iter().for_each(|due| _ = add(due));
+            }
+            extras.parked.iter().flat_map(|(_, backlog)| backlog).for_each(|due| _ = add(due));
+        }
+        for run in self.runs_of(slot) {
+            let Going { id, due, fence, backlog, .. } = &self.runs[run];
+            let row = held.row_of(*id, due.fire_time);
+            if row.is_some_and(|row| row.0 == RowKind::Scheduled && held.open[&row].fence == *fence)
+            {
+                add(due);
+            }
+            backlog.iter().for_each(|due| _ = add(due));
+        }
+        spoken_for
     }
 
     /// Tells the store of fire times that are skipped, unless others may run for them: then they are
@@ -704,6 +762,8 @@ impl<P: Payload> Core<P> {
 
     /// A record was changed: what is held of it follows.
     pub(crate) fn adopt(&mut self, record: &Record, now: DateTime<Utc>) {
+        let node = self.node.as_mut();
+        node.into_iter().for_each(|node| node.overtake(record.incarnation, Some(record)));
         let Some(&slot) = self.held_jobs.slots.get(&record.incarnation) else { return };
         let Ok(definition) = Definition::read(record) else { return };
         let job = &mut self.jobs[slot];
@@ -757,6 +817,7 @@ impl<P: Payload> Core<P> {
 
     /// An incarnation is gone from the store.
     pub(crate) fn forget(&mut self, incarnation: Incarnation, end: &End, now: DateTime<Utc>) {
+        self.node.iter_mut().for_each(|node| node.overtake(incarnation, None));
         match self.held_jobs.slots.get(&incarnation) {
             Some(&slot) if !self.jobs[slot].retired => self.retire(slot, end.clone(), now),
             Some(_) => {}

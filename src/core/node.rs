@@ -2,7 +2,7 @@
 //! believes its own word. It asks and is answered; it neither waits nor reads a clock.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -198,6 +198,8 @@ pub(super) struct Node {
     flush_at: Option<TimeDelta>,
     /// Rows that were closed or released while the store was asked which there are.
     settled: HashSet<(RowKey, u64)>,
+    /// Records that were changed, or removed, while the store was asked.
+    overtaken: HashMap<Incarnation, Option<Record>>,
     /// Rows that others are to run again, once the node has left.
     left_behind: HashSet<(RowKey, u64)>,
     unreadable: Arc<std::sync::Mutex<Vec<(Incarnation, JobId, Error)>>>,
@@ -324,6 +326,7 @@ impl Node {
             releases: Vec::new(),
             flush_at: None,
             settled: HashSet::new(),
+            overtaken: HashMap::new(),
             left_behind: HashSet::new(),
             unreadable: Arc::default(),
             paused: false,
@@ -431,6 +434,22 @@ impl Node {
             || self.outcomes.iter().any(|outcome| outcome.key == key && outcome.fence == fence)
     }
 
+    /// A record was changed to this, or removed: an answer that is on its way may not know.
+    pub(super) fn overtake(&mut self, incarnation: Incarnation, record: Option<&Record>) {
+        let newer = |known: &Option<Record>| match (known, record) {
+            (Some(known), Some(record)) => known.version < record.version,
+            (known, _) => known.is_some(),
+        };
+        if self.overtaken.get(&incarnation).is_none_or(newer) {
+            self.overtaken.insert(incarnation, record.cloned());
+        }
+    }
+
+    /// What became of a record while the store was asked; `Some(None)` if it was removed.
+    pub(super) fn overtaken(&self, incarnation: Incarnation) -> Option<&Option<Record>> {
+        self.overtaken.get(&incarnation)
+    }
+
     /// When it must be asked again what it wants.
     pub(super) fn wake_at(&self, open: usize, now: Reading) -> Option<TimeDelta> {
         if self.left {
@@ -500,6 +519,7 @@ impl Node {
         if self.life.sent.is_none() && self.take.sent.is_none() && self.taking.is_none() {
             // What the store knew before it is asked, its answer will show.
             self.settled.clear();
+            self.overtaken.clear();
         }
         let mut asked = Vec::new();
         if self.life.is_free(now) && self.life_wanted().is_some_and(|at| at <= now.elapsed) {
