@@ -1,0 +1,75 @@
+//! A node: this very program, as a service would be written that keeps its jobs in a file.
+
+use std::{ffi::OsString, io::Read as _, path::PathBuf, time::Duration};
+
+use nix::sys::{prctl, signal::Signal};
+use punctual::{Scheduler, store::SqliteStore};
+
+use crate::{
+    jobs::{JOBS, Span, Work},
+    log::Log,
+    stage::{DATABASE, LOG},
+};
+
+pub(crate) const FLAG: &str = "--node";
+
+/// Short, so that what a dead node leaves is soon taken over.
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
+
+/// How a node is set up.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) folder: PathBuf,
+    pub(crate) span: Span,
+    pub(crate) name: String,
+    pub(crate) claim_ahead: Duration,
+}
+
+impl Setup {
+    pub(crate) fn to_args(&self) -> [OsString; 6] {
+        let Setup { folder, span, name, claim_ahead } = self;
+        [
+            FLAG.into(),
+            folder.into(),
+            span.first.to_string().into(),
+            span.last.to_string().into(),
+            name.into(),
+            claim_ahead.as_millis().to_string().into(),
+        ]
+    }
+
+    fn from_args() -> Setup {
+        let args: Vec<String> = std::env::args().collect();
+        let number = |index: usize| args[index].parse::<i64>().unwrap();
+        Setup {
+            folder: args[2].clone().into(),
+            span: Span { first: number(3), last: number(4) },
+            name: args[5].clone(),
+            claim_ahead: Duration::from_millis(number(6) as u64),
+        }
+    }
+}
+
+/// Runs jobs until its input ends, which it does when the test does.
+#[tokio::main]
+pub(crate) async fn main() {
+    // If it is stopped it does not hear of the end of its input.
+    prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
+    let Setup { folder, span, name, claim_ahead } = Setup::from_args();
+    let scheduler = Scheduler::builder()
+        .store(SqliteStore::open(folder.join(DATABASE)).await.unwrap())
+        .state(Log::open(&folder.join(LOG)))
+        .task::<Work>()
+        .lease(LEASE)
+        .claim_ahead(claim_ahead)
+        .keep_history(u32::MAX, Duration::from_secs(60 * 60))
+        .node_name(name)
+        .start()
+        .await
+        .unwrap();
+    scheduler.add_all(JOBS.iter().map(|job| job.declared(&scheduler, span))).await.unwrap();
+    let input = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
+    input.await.unwrap().unwrap();
+    let report = scheduler.shutdown().within(Duration::from_secs(5)).await;
+    assert!(report.is_clean(), "{report}");
+}

@@ -1,0 +1,43 @@
+//! Nodes that are told to end: nothing is abandoned, and nothing is late.
+
+use std::{collections::HashMap, time::Duration};
+
+use punctual::store::{Fate, RowState, RunEnd};
+
+use crate::{account::Account, stage::Stage};
+
+const RESTARTS: u32 = 20;
+
+const EVERY: Duration = Duration::from_millis(700);
+
+/// In microseconds.
+const LATE: i64 = 1_000_000;
+
+pub(crate) fn restarted() {
+    let mut stage = Stage::new("restarted", |_| RESTARTS * EVERY + EVERY);
+    let mut nodes = [Some(stage.start()), Some(stage.start())];
+    for restart in 0..RESTARTS {
+        stage.sleep_until(restart * EVERY + EVERY);
+        let place = &mut nodes[stage.rng.below(2) as usize];
+        // In turns the new one comes before the old one goes, and the other way round.
+        let next = (restart % 2 == 0).then(|| stage.start());
+        place.take().into_iter().for_each(|node| node.close());
+        *place = next.or_else(|| Some(stage.start()));
+    }
+    stage.come_to_rest();
+    nodes.into_iter().flatten().for_each(|node| node.close());
+
+    let account = Account::of(&stage);
+    account.print();
+    account.check();
+    account.never_overlaps(&HashMap::new());
+    for row in &account.rows {
+        let given_up =
+            matches!(row.state, RowState::Closed(Fate::Abandoned | Fate::Ran(RunEnd::Cancelled)));
+        assert!(!given_up && row.attempt == 1, "{row:?}");
+    }
+    let late = account.executions.iter().map(|run| (run.began - run.who.fire_time * 1000, run));
+    let (late, run) = late.max_by_key(|(late, _)| *late).unwrap();
+    println!("  {RESTARTS} restarts; the latest run was {late} µs late");
+    assert!(late < LATE, "late: {run:?}");
+}
