@@ -56,8 +56,10 @@ pub(crate) async fn main() {
     // If it is stopped it does not hear of the end of its input.
     prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
     let Setup { folder, span, name, claim_ahead } = Setup::from_args();
+    // What another gives back is seen within that.
+    let store = SqliteStore::builder(folder.join(DATABASE)).poll(LEASE / 5);
     let scheduler = Scheduler::builder()
-        .store(SqliteStore::open(folder.join(DATABASE)).await.unwrap())
+        .store(store.open().await.unwrap())
         .state(Log::open(&folder.join(LOG)))
         .task::<Work>()
         .lease(LEASE)

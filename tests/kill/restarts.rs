@@ -10,7 +10,8 @@ const RESTARTS: u32 = 20;
 
 const EVERY: Duration = Duration::from_millis(700);
 
-/// In microseconds.
+/// More than a run takes that is waited for, and until another node sees what is given back. In
+/// microseconds.
 const LATE: i64 = 1_000_000;
 
 pub(crate) fn restarted() {

@@ -51,6 +51,11 @@ impl Stage {
         })
     }
 
+    /// A random part of it.
+    pub(crate) fn up_to(&mut self, most: Duration) -> Duration {
+        Duration::from_millis(self.rng.below(most.as_millis() as u64))
+    }
+
     /// Sleeps until so long after the first fire time.
     pub(crate) fn sleep_until(&self, after: Duration) {
         let at = self.span.first + after.as_millis() as i64;

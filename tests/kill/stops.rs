@@ -13,6 +13,9 @@ use crate::{
 
 const STOPS: u32 = 8;
 
+/// How long a round takes, at most.
+const ROUND: Duration = Duration::from_secs(4);
+
 struct Stop {
     pid: u32,
     /// In microseconds since 1970.
@@ -22,21 +25,24 @@ struct Stop {
 }
 
 pub(crate) fn stopped() {
-    let mut stage = Stage::new("stopped", |_| STOPS * 4 * LEASE + 3 * LEASE);
-    let mut nodes = [stage.start(), stage.start()];
+    let mut stage = Stage::new("stopped", |_| (STOPS + 1) * ROUND);
+    let mut nodes = vec![stage.start(), stage.start()];
     let mut stops = Vec::new();
     for stop in 0..STOPS {
-        let random = Duration::from_millis(stage.rng.below(1000));
-        stage.sleep_until(stop * 4 * LEASE + LEASE + random);
-        let node = &mut nodes[stage.rng.below(2) as usize];
+        let random = stage.up_to(LEASE);
+        stage.sleep_until(stop * ROUND + LEASE / 2 + random);
+        let mut node = nodes.swap_remove(stage.rng.below(2) as usize);
         node.stop();
         let from = Utc::now().timestamp_micros();
-        let (held, random) =
-            (stage.held_by(&node.name), Duration::from_millis(stage.rng.below(1000)));
-        std::thread::sleep(LEASE + LEASE / 2 + random);
+        let (held, random) = (stage.held_by(&node.name), stage.up_to(LEASE / 2));
+        std::thread::sleep(LEASE * 3 / 2 + random);
         let to = Utc::now().timestamp_micros();
         node.go_on();
         stops.push(Stop { pid: node.pid(), from, to, held });
+        // The other holds all jobs by now, and would go on to.
+        nodes.swap_remove(0).close();
+        std::thread::sleep(LEASE / 2);
+        nodes = vec![node, stage.start()];
     }
     stage.come_to_rest();
     for node in nodes {
@@ -51,7 +57,8 @@ pub(crate) fn stopped() {
         let by_its_old_lease =
             here.clone().find(|run| run.called > from && held.contains(&Held::of(&run.who)));
         assert!(by_its_old_lease.is_none(), "stopped from {from} to {to}: {by_its_old_lease:?}");
-        assert!(here.any(|run| run.called > to), "{pid} goes on after {to}");
+        let soon = to + LEASE.as_micros() as i64;
+        assert!(here.any(|run| (to..soon).contains(&run.called)), "{pid} goes on after {to}");
     }
     println!("  {STOPS} stops");
 }
