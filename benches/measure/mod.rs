@@ -4,6 +4,7 @@
 pub(crate) mod add;
 pub(crate) mod cancel;
 pub(crate) mod drain;
+pub(crate) mod durable;
 pub(crate) mod idle;
 pub(crate) mod instructions;
 pub(crate) mod memory;

@@ -83,7 +83,7 @@ fn ours(runtime: &Runtime, stream: Stream, builder: SchedulerBuilder) -> Flow {
     let (scheduler, log) = runtime.block_on(async {
         mid_millisecond();
         let scheduler = builder.start().await.expect("there is a runtime");
-        let log = Log::new(stream);
+        let log = Log::new(stream, LEAD);
         let all = jobs(stream.jobs()).map(|job| {
             let (log, start) = (log.clone(), log.wall);
             let first = start + Duration::from_millis(stream.phase(job));
@@ -107,7 +107,7 @@ fn floor(runtime: &Runtime, stream: Stream) -> Flow {
     let (driver, log) = runtime.block_on(async {
         mid_millisecond();
         let mut queue = DelayQueue::new();
-        let log = Log::new(stream);
+        let log = Log::new(stream, LEAD);
         for job in jobs(stream.jobs()) {
             queue.insert_at(job, (log.start + Duration::from_millis(stream.phase(job))).into());
         }
@@ -132,35 +132,35 @@ async fn drive(mut queue: DelayQueue<u32>, log: Arc<Log>) {
 
 /// Waits for the middle of a millisecond of the wall clock: a `DelayQueue` counts milliseconds from
 /// when it is made, so that decides how late it wakes for a whole one.
-fn mid_millisecond() {
+pub(super) fn mid_millisecond() {
     while !(450..550).contains(&(Utc::now().timestamp_subsec_micros() % 1000)) {
         std::hint::spin_loop();
     }
 }
 
 impl Stream {
-    fn jobs(&self) -> usize {
+    pub(super) fn jobs(&self) -> usize {
         (self.per_second as f64 * self.period.as_secs_f64()) as usize
     }
 
     /// How far into the period a job fires, in milliseconds.
-    fn phase(&self, job: u32) -> u64 {
+    pub(super) fn phase(&self, job: u32) -> u64 {
         u64::from(job) * self.period.as_millis() as u64 / self.jobs() as u64
     }
 
     /// How often each job fires.
-    fn times(&self) -> usize {
+    pub(super) fn times(&self) -> usize {
         (self.window.as_millis() / self.period.as_millis()) as usize
     }
 }
 
 /// When each fire time ran.
-struct Log {
+pub(super) struct Log {
     stream: Stream,
     jobs: usize,
     period_ms: u64,
     /// When the first job is due, by three clocks.
-    wall: DateTime<Utc>,
+    pub(super) wall: DateTime<Utc>,
     start: Instant,
     system: SystemTime,
     /// How late each fire time ran, in microseconds, plus one: 0 means that it did not.
@@ -170,8 +170,9 @@ struct Log {
 }
 
 impl Log {
-    fn new(stream: Stream) -> Arc<Log> {
-        let (wall, start) = both_clocks(LEAD);
+    /// Of a stream that begins in a moment.
+    pub(super) fn new(stream: Stream, lead: Duration) -> Arc<Log> {
+        let (wall, start) = both_clocks(lead);
         let jobs = stream.jobs();
         Arc::new(Log {
             stream,
@@ -187,7 +188,7 @@ impl Log {
     }
 
     /// What a job does when it runs for a fire time, so many milliseconds after the start.
-    fn ran(&self, job: u32, fire_time: u64) {
+    pub(super) fn ran(&self, job: u32, fire_time: u64) {
         let late = SystemTime::now().duration_since(self.system + Duration::from_millis(fire_time));
         let place = (fire_time / self.period_ms) as usize * self.jobs + job as usize;
         let Some(mark) = self.late.get(place) else {
@@ -202,9 +203,9 @@ impl Log {
     }
 
     /// Sleeps through the stream and says what came of it.
-    fn watch(&self) -> Flow {
+    pub(super) fn watch(&self) -> Flow {
         let window = self.stream.window;
-        assert!(Instant::now() < self.start, "the jobs were not there in {LEAD:?}");
+        assert!(Instant::now() < self.start, "the jobs were not there in time");
         std::thread::sleep(self.start - Instant::now());
         let before = Usage::now();
         std::thread::sleep((self.start + window).saturating_duration_since(Instant::now()));
