@@ -192,17 +192,19 @@ impl<P: Payload> Core<P> {
         let mut payloads = payloads.into_iter();
         for news in node.answer(asked, answer, reading) {
             match news {
-                News::Taken(jobs) => {
-                    for taken in jobs {
+                News::Taken(takings) => {
+                    for taken in takings.jobs {
                         let payload = payloads.next();
                         self.take_in(taken, payload, false, now);
                     }
+                    self.close_orphans(&takings.orphans, now);
                 }
-                News::Mine(jobs) => {
-                    for taken in jobs {
+                News::Mine(takings) => {
+                    for taken in takings.jobs {
                         let payload = payloads.next();
                         self.take_in(taken, payload, true, now);
                     }
+                    self.close_orphans(&takings.orphans, now);
                 }
                 News::Changed(changed) => {
                     for Changed { incarnation, now: then } in changed {
@@ -373,6 +375,36 @@ impl<P: Payload> Core<P> {
             node.finish(outcome, reading);
         }
         self.out.ask = true;
+    }
+
+    /// Closes rows that the node did not know of, since the answer to its take was lost, and whose job
+    /// is gone.
+    fn close_orphans(&mut self, orphans: &[Row], now: DateTime<Utc>) {
+        for row in orphans {
+            let RowState::Taken(of) = row.state else { continue };
+            if !self.is_news(row, of) {
+                continue;
+            }
+            let (reason, job) = (SkipReason::Removed, row.job.clone());
+            let fire_times = FireTimes { first: row.fire_time, last: row.last, count: row.count };
+            self.note(now, What::Skipped { job, run: None, fire_times, reason });
+            let slot = self.held_jobs.slots.get(&row.key.incarnation);
+            if let Some(held) = slot.and_then(|&slot| self.jobs[slot].held_mut()) {
+                held.unsettled += 1;
+            }
+            let Some(node) = &mut self.node else { return };
+            let outcome = Finished {
+                key: row.key,
+                fence: row.fence,
+                fate: Fate::Skipped(reason),
+                attempt: row.attempt,
+                started_at: None,
+                ended_at: chrono::SubsecRound::trunc_subsecs(node.store_now(self.reading), 3),
+                message: None,
+            };
+            node.finish(outcome, self.reading);
+            self.out.ask = true;
+        }
     }
 
     /// Whether a row is one that the node has now, and did not know of.

@@ -19,7 +19,7 @@ use crate::{
     job::JobId,
     store::{
         Beat, Changed, Decide, Decision, Finished, Finishes, Incarnation, Keep, NextDue, NodeId,
-        Pruned, Reaped, Record, RowKey, StoreError, Take, Taken, Takings,
+        Pruned, Reaped, Record, RowKey, StoreError, Take, Takings,
     },
 };
 
@@ -63,7 +63,7 @@ pub(crate) enum Request {
 pub(crate) enum Answer {
     Beat(DateTime<Utc>),
     Reaped(Reaped),
-    TakenBy(Vec<Taken>),
+    TakenBy(Takings),
     Takings(Takings),
     NextDue(Option<DateTime<Utc>>),
     Changed(Vec<Changed>),
@@ -89,9 +89,9 @@ pub(crate) enum Lane {
 /// What of an answer concerns the jobs.
 pub(crate) enum News {
     /// Rows were taken by this node.
-    Taken(Vec<Taken>),
+    Taken(Takings),
     /// Rows that this node has, as far as the store knows.
-    Mine(Vec<Taken>),
+    Mine(Takings),
     Changed(Vec<Changed>),
     /// The store knows what became of these rows, and that these jobs are over with them.
     Settled {
@@ -841,7 +841,7 @@ impl Node {
         if !unreadable.is_empty() {
             news.push(News::Unreadable(unreadable));
         }
-        news.push(News::Taken(takings.jobs));
+        news.push(News::Taken(takings));
     }
 
     /// The records that the last take could not read, and the next will leave out.

@@ -158,7 +158,7 @@ impl Durable {
     ) -> Vec<Arc<dyn Entry>> {
         let jobs = match answer {
             Ok(Answer::Takings(takings)) => &takings.jobs[..],
-            Ok(Answer::TakenBy(jobs)) => jobs,
+            Ok(Answer::TakenBy(takings)) => &takings.jobs,
             _ => return Vec::new(),
         };
         let entry = |Taken { record, .. }: &Taken| {

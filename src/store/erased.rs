@@ -26,7 +26,7 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn finish(&self, outcomes: Vec<Finished>) -> Answer<'_, Finishes>;
     fn heartbeat(&self, beat: Beat) -> Answer<'_, DateTime<Utc>>;
     fn reap(&self) -> Answer<'_, Reaped>;
-    fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Vec<Taken>>;
+    fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Takings>;
     fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>>;
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>>;
     fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned>;
@@ -86,7 +86,7 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::reap(self))
     }
 
-    fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Vec<Taken>> {
+    fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Takings> {
         Box::pin(Store::taken_by(self, node, limit))
     }
 

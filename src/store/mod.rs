@@ -164,7 +164,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// **Idempotence.** [`Take::number`] counts a node's takes. The node's row keeps that of the last:
     /// asked again with the same number, the store answers with the rows that bear it and are still
-    /// taken by the node, those apart whose record is gone; a lower number is refused, since nobody
+    /// taken by the node; a lower number is refused, since nobody
     /// waits for the answer any more.
     fn take(&self, take: Take) -> impl Future<Output = Result<Takings, StoreError>> + Send;
 
@@ -217,13 +217,13 @@ pub trait Store: Send + Sync + 'static {
     /// whoever reaps next. At most [`Capabilities::max_batch`] rows at once.
     fn reap(&self) -> impl Future<Output = Result<Reaped, StoreError>> + Send;
 
-    /// The rows that a node has taken and not closed, at most `limit`, with their records; those whose
-    /// record is gone are left out.
+    /// The rows that a node has taken and not closed, in order of their keys, at most `limit`, with
+    /// their records; those whose record is gone are [orphans](Takings::orphans), for the node to close.
     fn taken_by(
         &self,
         node: NodeId,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Taken>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Takings, StoreError>> + Send;
 
     /// When to take next: the earliest `next_fire` of those jobs that a take by this node would
     /// consider, the beginning of time (`DateTime::<Utc>::MIN_UTC`) if there are waiting rows for
@@ -388,11 +388,13 @@ pub enum Decision {
     },
 }
 
-/// What [`Store::take`] took.
+/// What [`Store::take`] took, or [`Store::taken_by`] found.
 #[derive(Clone, Debug, Default)]
 pub struct Takings {
     /// The jobs and their rows, in the order in which they were found.
     pub jobs: Vec<Taken>,
+    /// Rows whose record is gone since they were taken, for the node to close.
+    pub orphans: Vec<Row>,
     /// Whether there may be more.
     pub more: bool,
 }

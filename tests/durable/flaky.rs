@@ -104,7 +104,7 @@ impl Store for Flaky {
         self.ask(self.store.reap()).await
     }
 
-    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Vec<Taken>, StoreError> {
+    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {
         self.ask(self.store.taken_by(node, limit)).await
     }
 

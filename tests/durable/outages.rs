@@ -34,7 +34,9 @@ async fn durable_jobs_stall_and_go_on_and_others_do_not_notice() {
     let count = ticks.clone();
     let closure = move || {
         let count = count.clone();
-        async move { drop(count.fetch_add(1, Ordering::SeqCst)) }
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
     };
     scheduler.add(every(SECOND), closure).await.unwrap();
     scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();

@@ -19,7 +19,6 @@ pub(crate) struct Notes(Arc<Mutex<Vec<Note>>>);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Note {
-    pub(crate) text: String,
     pub(crate) fire_time: DateTime<Utc>,
     pub(crate) attempt: u32,
     pub(crate) fence: u64,
@@ -35,9 +34,8 @@ impl Notes {
         self.0.lock().unwrap().len()
     }
 
-    fn add(&self, text: String, cx: &Context) {
+    fn add(&self, cx: &Context) {
         self.0.lock().unwrap().push(Note {
-            text,
             fire_time: cx.fire_time(),
             attempt: cx.attempt(),
             fence: cx.fence().unwrap_or_default(),
@@ -55,7 +53,7 @@ impl Task for Remember {
     type Output = ();
 
     async fn run(self, cx: Context) {
-        cx.state::<Notes>().add(self.0, &cx);
+        cx.state::<Notes>().add(&cx);
     }
 }
 
@@ -69,7 +67,7 @@ impl Task for Slow {
 
     async fn run(self, cx: Context) {
         tokio::time::sleep(Duration::from_millis(self.0)).await;
-        cx.state::<Notes>().add(format!("slow {}", self.0), &cx);
+        cx.state::<Notes>().add(&cx);
     }
 }
 

@@ -157,7 +157,7 @@ impl Store for MemoryStore {
         Ok(reaped)
     }
 
-    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Vec<Taken>, StoreError> {
+    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {
         Ok(self.locked(|state, _| state.taken_by(node, limit)))
     }
 

@@ -156,13 +156,13 @@ impl State {
             )));
         }
         if take.number == last {
-            return Ok(Takings { jobs: self.taken_in(take.node, last), more: true });
+            return Ok(Takings { more: true, ..self.taken_in(take.node, last) });
         }
         let decided = self.decide(take);
         self.nodes.insert(take.node, Lease { until, take: take.number });
         let more = decided.len() == take.limit;
         let apply = |(record, rows, next_fire)| self.apply(take, record, rows, next_fire, now);
-        Ok(Takings { jobs: decided.into_iter().map(apply).collect(), more })
+        Ok(Takings { jobs: decided.into_iter().map(apply).collect(), orphans: Vec::new(), more })
     }
 
     /// What is decided about the jobs that a take finds.
@@ -250,33 +250,31 @@ impl State {
     }
 
     /// What a node has of the take of this number.
-    fn taken_in(&self, node: NodeId, number: u64) -> Vec<Taken> {
+    fn taken_in(&self, node: NodeId, number: u64) -> Takings {
         let rows = self.ledger.taken_by(node).filter(|(_, take)| *take == number);
         self.with_records(rows.map(|(row, _)| row))
     }
 
-    pub(super) fn taken_by(&self, node: NodeId, limit: usize) -> Vec<Taken> {
+    pub(super) fn taken_by(&self, node: NodeId, limit: usize) -> Takings {
         let rows = self.ledger.taken_by(node).map(|(row, _)| row);
-        let rows = rows.filter(|row| self.jobs.get(row.key.incarnation).is_some());
         self.with_records(rows.take(limit))
     }
 
-    /// Rows, in order of their keys, by their records; those whose record is gone are left out.
-    fn with_records<'a>(&self, rows: impl Iterator<Item = &'a Row>) -> Vec<Taken> {
-        let mut taken: Vec<Taken> = Vec::new();
+    /// Rows, in order of their keys, by their records.
+    fn with_records<'a>(&self, rows: impl Iterator<Item = &'a Row>) -> Takings {
+        let mut takings = Takings::default();
         for row in rows {
-            match taken.last_mut() {
-                Some(last) if last.record.incarnation == row.key.incarnation => {
+            match (takings.jobs.last_mut(), self.jobs.get(row.key.incarnation)) {
+                (_, None) => takings.orphans.push(row.clone()),
+                (Some(last), Some(record)) if last.record.incarnation == record.incarnation => {
                     last.rows.push(row.clone());
                 }
-                _ => taken.extend(
-                    self.jobs
-                        .get(row.key.incarnation)
-                        .map(|record| Taken { record: record.clone(), rows: vec![row.clone()] }),
-                ),
+                (_, Some(record)) => {
+                    takings.jobs.push(Taken { record: record.clone(), rows: vec![row.clone()] });
+                }
             }
         }
-        taken
+        takings
     }
 
     /// Returns whether any row is waiting now.

@@ -238,7 +238,7 @@ impl<S: Store> Node<S> {
 
     pub(super) async fn holds(&self) -> Vec<RowKey> {
         let limit = self.store.capabilities().max_batch;
-        keys(&self.store.taken_by(self.id, limit).await.unwrap())
+        keys(&self.store.taken_by(self.id, limit).await.unwrap().jobs)
     }
 
     pub(super) fn due(&self) -> NextDue {

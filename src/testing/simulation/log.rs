@@ -373,12 +373,6 @@ impl Log {
         self.executions.iter().any(|execution| of_it(&execution))
     }
 
-    /// Whether the job of a row was removed before its node heard that it has the row.
-    pub(super) fn is_orphan(&self, row: &Row) -> bool {
-        let taken = matches!(row.state, RowState::Taken(_));
-        taken && self.removed.contains_key(&row.key.incarnation) && !self.was_begun(row)
-    }
-
     /// The incarnations that there ever were.
     pub(super) fn incarnations(&self) -> BTreeSet<Incarnation> {
         self.lives.keys().copied().collect()

@@ -474,7 +474,7 @@ impl Node {
         }
         let jobs = match &answer {
             Ok(Answer::Takings(takings)) => &takings.jobs[..],
-            Ok(Answer::TakenBy(jobs)) => jobs,
+            Ok(Answer::TakenBy(takings)) => &takings.jobs[..],
             _ => &[],
         };
         let work = |Taken { record, .. }: &Taken| {

@@ -386,7 +386,7 @@ impl<S: Store> World<S> {
             Request::Beat(beat) => {
                 if beat.ttl.is_zero() {
                     let left = block_on(store.taken_by(beat.node, 10))?;
-                    let rows = left.iter().flat_map(|taken| &taken.rows);
+                    let rows = left.jobs.iter().flat_map(|taken| &taken.rows).chain(&left.orphans);
                     // Those that were begun and are to be run again are handed out by that.
                     for row in rows {
                         if row.recover && self.log.was_begun(row) {
@@ -630,7 +630,7 @@ impl<S: Store> World<S> {
     fn look(&mut self, until: Micros) {
         let now = self.agenda.now;
         let mut open = self.rows();
-        open.retain(|row| row.state.is_open() && !self.log.is_orphan(row));
+        open.retain(|row| row.state.is_open());
         if self.records().is_empty() && open.is_empty() && self.wishes.is_empty() {
             self.at_rest = true;
         } else if now >= until {

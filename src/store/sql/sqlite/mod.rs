@@ -26,7 +26,7 @@ use crate::{
     job::JobId,
     store::{
         Beat, Capabilities, Changed, Durability, Finished, Finishes, Incarnation, Keep, NextDue,
-        NodeId, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store, StoreError, Take, Taken,
+        NodeId, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store, StoreError, Take,
         Takings, Write, Written,
     },
 };
@@ -287,7 +287,7 @@ impl Store for SqliteStore {
         self.thread.write(move |session| nodes::reap(session, max_batch)).await
     }
 
-    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Vec<Taken>, StoreError> {
+    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {
         self.thread.read(move |session| take::taken_by(session, node, limit)).await
     }
 

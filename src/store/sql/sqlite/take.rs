@@ -66,8 +66,7 @@ const OF_THE_LAST_TAKE: &str = concat!(
 const TAKEN_BY: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM punctual_ledger AS l INDEXED BY punctual_ledger_taken WHERE node = ?1 AND EXISTS \
-     (SELECT 1 FROM punctual_jobs AS j WHERE j.incarnation = l.incarnation) \
+    " FROM punctual_ledger INDEXED BY punctual_ledger_taken WHERE node = ?1 \
      ORDER BY incarnation, kind, number LIMIT ?2"
 );
 
@@ -99,7 +98,7 @@ pub(super) fn take(session: &Session, take: &Take) -> Result<Takings> {
             .query_map((node, signed(take.number)), row)?
             .filter_map(rusqlite::Result::transpose)
             .collect::<rusqlite::Result<_>>()?;
-        return Ok(Takings { jobs: with_records(session, rows)?, more: true });
+        return Ok(Takings { more: true, ..with_records(session, rows)? });
     }
     let mut taking = Taking::new(session, take)?;
     taking.waiting()?;
@@ -339,23 +338,22 @@ fn place(record: &Record) -> (i64, i64) {
     (record.next_fire.map_or(i64::MIN, millis), signed(record.incarnation.0))
 }
 
-/// Rows in order of their incarnations, with their records; without those whose record is gone.
-fn with_records(session: &Session, rows: Vec<Row>) -> Result<Vec<Taken>> {
-    let mut all: Vec<Taken> = Vec::new();
+/// Rows in order of their incarnations, with their records.
+fn with_records(session: &Session, rows: Vec<Row>) -> Result<Takings> {
+    let mut takings = Takings::default();
     for row in rows {
-        match all.last_mut() {
+        match takings.jobs.last_mut() {
             Some(taken) if taken.record.incarnation == row.key.incarnation => taken.rows.push(row),
-            _ => {
-                if let Some(record) = jobs::by_incarnation(session, row.key.incarnation)? {
-                    all.push(Taken { record, rows: vec![row] });
-                }
-            }
+            _ => match jobs::by_incarnation(session, row.key.incarnation)? {
+                Some(record) => takings.jobs.push(Taken { record, rows: vec![row] }),
+                None => takings.orphans.push(row),
+            },
         }
     }
-    Ok(all)
+    Ok(takings)
 }
 
-pub(super) fn taken_by(session: &Session, node: NodeId, limit: usize) -> Result<Vec<Taken>> {
+pub(super) fn taken_by(session: &Session, node: NodeId, limit: usize) -> Result<Takings> {
     let mut statement = session.prepare(TAKEN_BY)?;
     let rows = statement.query_map((signed(node.0), limit as i64), row)?;
     let rows = rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?;
