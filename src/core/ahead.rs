@@ -170,7 +170,12 @@ pub(crate) fn decide(
         && rows.len() < MAX_ROWS
     {
         if !again.clone().any(|row| row.fire_time == fire_time) {
-            rows.push(taken(row(record, FireTimes::one(fire_time), RowState::Waiting)));
+            let one = FireTimes::one(fire_time);
+            let passed = resumed.is_some_and(|resumed| fire_time <= resumed);
+            rows.push(match passed {
+                true => closed(record, one, Fate::Skipped(SkipReason::Paused), now),
+                false => taken(row(record, one, RowState::Waiting)),
+            });
         }
         next = trigger.next_after(fire_time)?;
     }
