@@ -186,6 +186,8 @@ pub(super) struct Node {
     expected: TimeDelta,
     /// How often a take found nothing although something was due.
     in_vain: u32,
+    /// When it makes sense to take again after that.
+    patient_until: TimeDelta,
     limit: usize,
     ask_due: bool,
     ask_changed: bool,
@@ -317,6 +319,7 @@ impl Node {
             told: TimeDelta::MAX,
             expected: TimeDelta::MIN,
             in_vain: 0,
+            patient_until: TimeDelta::MIN,
             ask_due: false,
             ask_changed: false,
             next_poll: TimeDelta::MIN,
@@ -461,7 +464,7 @@ impl Node {
                 at.extend(wanted.map(|wanted| wanted.max(traffic.not_before)));
             }
         };
-        lane(&self.life, self.life_wanted());
+        lane(&self.life, self.life_wanted(now));
         if self.takes_now(now) {
             lane(&self.take, self.take_wanted(open));
         }
@@ -472,10 +475,13 @@ impl Node {
         at.into_iter().min()
     }
 
-    fn life_wanted(&self) -> Option<TimeDelta> {
+    fn life_wanted(&self, now: Reading) -> Option<TimeDelta> {
         if self.leaving {
-            let done = self.outcomes.is_empty() && self.releases.is_empty();
-            return (done && self.close.sent.is_none()).then_some(TimeDelta::MIN);
+            let told = self.outcomes.is_empty() && self.releases.is_empty();
+            // What a take has taken that was not answered would be abandoned.
+            let has_all = self.take.sent.is_none() && self.taking.is_none();
+            let done = told && self.close.sent.is_none();
+            return (done && (has_all || !self.is_trusted(now))).then_some(TimeDelta::MIN);
         }
         if self.joined && (self.reap || self.ask_mine) {
             return Some(TimeDelta::MIN);
@@ -484,7 +490,7 @@ impl Node {
     }
 
     fn takes_now(&self, now: Reading) -> bool {
-        self.joined && !self.leaving && self.is_trusted(now)
+        self.joined && (!self.leaving || self.taking.is_some()) && self.is_trusted(now)
     }
 
     fn take_wanted(&self, open: usize) -> Option<TimeDelta> {
@@ -522,7 +528,7 @@ impl Node {
             self.overtaken.clear();
         }
         let mut asked = Vec::new();
-        if self.life.is_free(now) && self.life_wanted().is_some_and(|at| at <= now.elapsed) {
+        if self.life.is_free(now) && self.life_wanted(now).is_some_and(|at| at <= now.elapsed) {
             let request = self.life_request(now);
             self.life.sent = Some(now);
             asked.push((Lane::Life, request));
@@ -835,7 +841,10 @@ impl Node {
         };
         self.in_vain = if found == 0 { self.in_vain.saturating_add(1) } else { 0 };
         if found == 0 {
-            // What was due may have been the end of another node's lease.
+            // Its node holds what was due, or is about to be found dead; or it was the end of another
+            // node's lease.
+            let patience = TimeDelta::milliseconds(20) * (1 << self.in_vain.min(6));
+            self.patient_until = now.elapsed + patience;
             self.reap = true;
         }
         if !unreadable.is_empty() {
@@ -863,13 +872,12 @@ impl Node {
             return;
         };
         let ahead = (due - self.store_now(now)).max(TimeDelta::zero());
-        let mut wait = (ahead - self.lead()).max(TimeDelta::zero());
-        if self.in_vain > 0 && wait.is_zero() {
-            // The last take did not find it: its node holds it, or is about to be found dead.
-            let patience = TimeDelta::milliseconds(20) * (1 << self.in_vain.min(6));
-            wait = if ahead.is_zero() { patience } else { patience.min(ahead) };
-        }
+        let wait = (ahead - self.lead()).max(TimeDelta::zero());
         self.told = now.elapsed + wait;
+        if self.in_vain > 0 && wait.is_zero() {
+            let at = self.patient_until.max(now.elapsed);
+            self.told = if ahead.is_zero() { at } else { at.min(now.elapsed + ahead) };
+        }
     }
 
     fn next_take(&self) -> TimeDelta {
