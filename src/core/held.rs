@@ -49,7 +49,16 @@ pub(super) struct Held {
 struct Open {
     fence: u64,
     attempt: u32,
+    /// The attempt that the ledger has.
+    handed_out: u32,
     coalesced: u64,
+}
+
+impl Open {
+    /// Whether its work was called here, and is to be called again.
+    fn has_begun(&self) -> bool {
+        self.attempt > self.handed_out
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -488,7 +497,8 @@ impl<P: Payload> Core<P> {
         let due = Due { fire_time: row.fire_time, at: node.here(due, self.reading) };
         let Some(held) = self.jobs[slot].held_mut() else { return };
         let Row { fence, attempt, coalesced, .. } = row;
-        if held.open.insert((kind, number), Open { fence, attempt, coalesced }).is_none() {
+        let open = Open { fence, attempt, handed_out: attempt, coalesced };
+        if held.open.insert((kind, number), open).is_none() {
             self.held_jobs.open += 1;
         }
         held.upcoming.retain(|upcoming| (upcoming.kind, upcoming.number) != (kind, number));
@@ -651,7 +661,7 @@ impl<P: Payload> Core<P> {
                 self.leave_row(slot, row);
                 return true;
             }
-            Outcome::Cancelled if recover && distrusted => {
+            Outcome::Cancelled if recover && distrusted && !self.jobs[slot].retired => {
                 self.hold_again(slot, row, run.due, attempt + 1);
                 return true;
             }
@@ -705,6 +715,11 @@ impl<P: Payload> Core<P> {
     }
 
     fn release_row(&mut self, slot: u32, row: (RowKind, i64)) {
+        let open = self.jobs[slot].held().and_then(|held| held.open.get(&row));
+        if open.is_some_and(Open::has_begun) {
+            self.leave_row(slot, row);
+            return;
+        }
         if let Some((key, open)) = self.let_row_go(slot, row)
             && let Some(node) = &mut self.node
         {
@@ -764,14 +779,20 @@ impl<P: Payload> Core<P> {
         self.arm_durable(slot);
     }
 
-    /// The same, but for runs that were asked for, which a pause does not keep from starting.
+    /// The same, but for runs that a pause does not keep from starting: those that were asked for, and
+    /// those that have begun.
     fn call_off_taken(&mut self, slot: u32, reason: SkipReason, now: DateTime<Utc>) {
         let Some(held) = self.jobs[slot].held_mut() else { return };
         let mut spared = VecDeque::new();
-        if reason == SkipReason::Paused && !self.paused {
-            spared = held.upcoming.iter().copied().collect();
-            spared.retain(|upcoming: &Upcoming| upcoming.kind == RowKind::Requested);
-            held.upcoming.retain(|upcoming| upcoming.kind != RowKind::Requested);
+        if reason == SkipReason::Paused {
+            let here = !self.paused;
+            let open = &held.open;
+            let goes_on = |it: &Upcoming| {
+                (it.kind == RowKind::Requested && here)
+                    || open.get(&(it.kind, it.number)).is_some_and(Open::has_begun)
+            };
+            let upcoming = std::mem::take(&mut held.upcoming);
+            (spared, held.upcoming) = upcoming.into_iter().partition(goes_on);
         }
         self.call_off_upcoming(slot, reason, now);
         if let Some(held) = self.jobs[slot].held_mut() {
@@ -840,8 +861,13 @@ impl<P: Payload> Core<P> {
 
     fn release_upcoming(&mut self, slot: u32) {
         let Some(held) = self.jobs.get_mut(slot).and_then(|job| job.held_mut()) else { return };
-        let upcoming = std::mem::take(&mut held.upcoming);
-        for Upcoming { kind, number, .. } in upcoming {
+        let open = &held.open;
+        let has_begun =
+            |it: &Upcoming| open.get(&(it.kind, it.number)).is_some_and(Open::has_begun);
+        let (kept, released): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut held.upcoming).into_iter().partition(has_begun);
+        held.upcoming = kept;
+        for Upcoming { kind, number, .. } in released {
             self.release_row(slot, (kind, number));
         }
         self.arm_durable(slot);
