@@ -24,13 +24,13 @@ pub(super) fn judge(log: &mut Log, scenario: &Scenario, rows: &[Row], now: Micro
     let mut wrong = Vec::new();
     for (key, executions) in &of_row {
         match ledger.get(key) {
-            Some(row) => judge_row(row, executions, &mut wrong),
+            Some(row) => judge_row(log, row, executions, &mut wrong),
             None => wrong.push(format!("{} ran and is not in the ledger", name(*key))),
         }
     }
     for row in rows {
         if !of_row.contains_key(&row.key) {
-            judge_row(row, &[], &mut wrong);
+            judge_row(log, row, &[], &mut wrong);
         }
     }
     for incarnation in log.incarnations() {
@@ -45,7 +45,7 @@ pub(super) fn judge(log: &mut Log, scenario: &Scenario, rows: &[Row], now: Micro
 }
 
 /// What the ledger says of a fire time is what happened.
-fn judge_row(row: &Row, executions: &[Execution], wrong: &mut Vec<String>) {
+fn judge_row(log: &Log, row: &Row, executions: &[Execution], wrong: &mut Vec<String>) {
     let RowState::Closed(fate) = &row.state else { return };
     let mut say = |what: &str| wrong.push(format!("{what}: {}", describe(row)));
     let last = executions.iter().rfind(|execution| execution.fence == row.fence);
@@ -67,12 +67,14 @@ fn judge_row(row: &Row, executions: &[Execution], wrong: &mut Vec<String>) {
         Fate::Abandoned => {
             let ran = last.and_then(|last| last.ended).map(|(_, how)| how);
             let dropped = ran.is_none_or(|how| how == How::Crashed);
-            if row.recover && dropped && !executions.is_empty() {
+            let removed = log.removed.contains_key(&row.key.incarnation);
+            if row.recover && dropped && !removed && !executions.is_empty() {
                 say("it was to be run again");
             }
         }
-        // One that its node began and did not end may be removed before it is begun again.
-        Fate::Skipped(SkipReason::Removed) if row.attempt > 1 => {}
+        // One that its node began and did not end may be removed before it is begun again, or give way
+        // to a later one.
+        Fate::Skipped(SkipReason::Removed | SkipReason::Superseded) if row.attempt > 1 => {}
         _ if !executions.is_empty() => say("it ran"),
         _ => {}
     }
@@ -143,7 +145,7 @@ fn judge_coverage(log: &Log, incarnation: Incarnation, rows: &[Row], wrong: &mut
     }
     let job = incarnation.0 & 0xffff;
     for time in &expected {
-        if !covered.contains_key(time) {
+        if !covered.contains_key(time) && !log.is_lost(incarnation, *time) {
             wrong.push(format!("job {job:04x} for {} ms has no fate", micros(*time) / MILLI));
         }
     }
