@@ -239,9 +239,13 @@ impl StoreClock {
     /// How fast two clocks may part, one second in so many.
     const DRIFT: i32 = 5000;
 
+    /// Stores say the time in whole milliseconds, what is less is left out.
+    const PRECISION: TimeDelta = TimeDelta::milliseconds(1);
+
     fn measure(said: DateTime<Utc>, sent: Reading, now: Reading) -> StoreClock {
-        let uncertainty = (now.elapsed - sent.elapsed) / 2;
-        let zero = said.checked_sub_signed(sent.elapsed + uncertainty).unwrap_or(said);
+        let half = (now.elapsed - sent.elapsed) / 2;
+        let zero = said.checked_sub_signed(sent.elapsed + half).unwrap_or(said);
+        let uncertainty = half + StoreClock::PRECISION;
         StoreClock { zero, uncertainty, measured_at: now.elapsed }
     }
 
