@@ -262,7 +262,8 @@ impl<P: Payload> Core<P> {
             End::ShutDown => SkipReason::Shutdown,
             _ => SkipReason::Removed,
         };
-        let paused = self.jobs[slot].paused;
+        let job = &self.jobs[slot];
+        let paused = job.paused && !job.is_durable();
         self.settle(slot, if paused { SkipReason::Paused } else { reason }, now, now);
         self.call_off_waiting(slot, reason, true, now);
         let cancel = matches!(end, End::Cancelled | End::Replaced);
