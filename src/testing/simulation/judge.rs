@@ -243,7 +243,7 @@ fn judge_starts(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
         let Execution { key, began, attempt, life, uncertainty, .. } = *execution;
         let scheduled = key.kind == RowKind::Scheduled;
         let due = DateTime::from_timestamp_millis(key.number).map_or(0, micros);
-        if scheduled && began + uncertainty + 2 * MILLI < due {
+        if scheduled && began + uncertainty + MILLI < due {
             let early = (due - began) as f64 / MILLI as f64;
             wrong.push(format!("{} starts {early} ms early, at ±{uncertainty} µs", name(key)));
         }

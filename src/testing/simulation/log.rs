@@ -387,6 +387,20 @@ impl Log {
         self.lost.extend(decided.into_iter().filter(lost));
     }
 
+    /// Whether an open row ought to have been run since `since`: nothing was in its way.
+    pub(super) fn is_left_lying(&self, row: &Row, paused: bool, since: Micros) -> bool {
+        let incarnation = row.key.incarnation;
+        let eras = self.lives.get(&incarnation).into_iter().flatten();
+        let slow = |options: &JobOptions| options.group.is_some() || options.retry.is_some();
+        let mut busy = self.executions.iter().filter(|it| it.key.incarnation == incarnation);
+        let waits = paused && row.key.kind == RowKind::Scheduled && row.state == RowState::Waiting;
+        row.state.is_open()
+            && !waits
+            && micros(row.fire_time) < since
+            && !eras.flat_map(|era| &era.options).any(slow)
+            && !busy.any(|it| it.ended.is_none_or(|(at, _)| at >= since))
+    }
+
     pub(super) fn was_begun(&self, row: &Row) -> bool {
         let of_it = |it: &&Execution| it.key == row.key && it.fence == row.fence;
         self.executions.iter().any(|execution| of_it(&execution))

@@ -504,7 +504,7 @@ impl Node {
     /// The store's clock was measured.
     fn measure(&mut self, sent: Micros, outside: &mut Outside<'_>) {
         let elapsed = self.clocks.elapsed(outside.now());
-        let new = (elapsed - sent) / 2;
+        let new = (elapsed - sent) / 2 + MILLI;
         let old = self.uncertainty(elapsed);
         if self.uncertainty.is_none() || new <= old {
             self.uncertainty = Some((new, elapsed));

@@ -627,7 +627,14 @@ impl<S: Store> World<S> {
         let now = self.agenda.now;
         self.log.trace(now, || "all jobs are removed".into());
         let long_ago = instant(now) - TimeDelta::seconds(3);
+        let rows = self.rows();
         for record in self.records() {
+            let of_it = |row: &&Row| row.key.incarnation == record.incarnation;
+            for row in rows.iter().filter(of_it) {
+                if self.log.is_left_lying(row, record.paused, micros(long_ago)) {
+                    self.log.wrong(now, format!("nobody runs {}", describe(row)));
+                }
+            }
             let due = record.next_fire.filter(|&due| !record.paused && due < long_ago);
             if let Some(due) = due {
                 let due = micros(due) / MILLI;
