@@ -179,19 +179,19 @@ async fn writes_that_share_a_commit_fail_each_for_itself() {
     let store = builder.open().await.unwrap();
     beat(&store, 1, Duration::from_secs(3600)).await;
     add(&store, [record("due", 1, Some(now()))]).await;
-    // While the file is locked they pile up.
+    // While the file is locked they pile up; the first of them is one that succeeds.
     let connection = connect(&folder.file());
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let panics = Take { decide: Arc::new(|_, _| panic!("as a test")), ..taking(1, 1, 10) };
-    let panicking = tokio::spawn({
-        let store = store.clone();
-        async move { store.take(panics).await.map(|_| ()) }
-    });
     let adds = (2..20_u64).map(|n| {
         let store = store.clone();
         tokio::spawn(async move { add(&store, [record(&format!("job {n}"), n, None)]).await })
     });
     let adds: Vec<_> = adds.collect();
+    let panics = Take { decide: Arc::new(|_, _| panic!("as a test")), ..taking(1, 1, 10) };
+    let panicking = tokio::spawn({
+        let store = store.clone();
+        async move { store.take(panics).await.map(|_| ()) }
+    });
     let unknown = tokio::spawn({
         let store = store.clone();
         async move { take(&store, 2, 1).await.map(|_| ()) }
