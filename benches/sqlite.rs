@@ -135,6 +135,12 @@ async fn fill(path: &Path, size: usize) {
         let writes = numbers.iter().map(|&number| adding(number)).collect();
         store.write(writes).await.expect("there is room");
     }
+    // All of it is to be in the file itself, which is copied.
+    let connection = Connection::open(path).expect("the file is there");
+    let busy: i64 = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .expect("it is a pragma");
+    assert_eq!(busy, 0, "nobody else reads or writes");
 }
 
 fn adding(number: u64) -> Write {
