@@ -702,12 +702,13 @@ pub struct JobInfo {
     pub tags: Vec<Arc<str>>,
     /// Its trigger, with everything filled in.
     pub trigger: Trigger,
-    /// The next fire time; none while the job is paused, and after the last.
+    /// The next fire time; none while the job is paused, and after the last. Of a job in a store those
+    /// are left out that another scheduler has taken ahead.
     pub next_fire: Option<DateTime<Utc>>,
     /// Whether it is paused.
     pub paused: bool,
     /// How many of its runs have begun and not ended, those included that wait for room or to be tried
-    /// again.
+    /// again; of a job in a store those on this scheduler.
     pub running: u32,
     /// How many of its runs may be going.
     pub max_instances: u32,

@@ -61,6 +61,12 @@
 //! - Nothing starts after a job was cancelled, removed or paused, or after a shutdown began.
 //! - Under Tokio's paused time the scheduler follows that: a year of cron takes seconds.
 //!
+//! # Jobs that survive
+//!
+//! A scheduler that is given a [`store`] ([`SchedulerBuilder::store`]) keeps there the jobs whose work is
+//! a [`Task`]. They outlive the process, and several schedulers may share them: each fire time is taken
+//! by one of them. Closures stay in memory. See the [module](store) for what is promised.
+//!
 //! # Where to call it from
 //!
 //! From anywhere in the Tokio runtime it was made in, jobs included: a job may add, change and
@@ -74,7 +80,7 @@
 //! | `process` | no | `ProcessPool` runs tasks in processes of their own, which can be killed, and `command` jobs run programs; for Unix |
 //! | `sqlite` | no | `store::SqliteStore` keeps durable jobs in an SQLite file |
 //! | `standalone` | no | `BlockingScheduler` and `BackgroundScheduler`, for programs that have no async `main` |
-//! | `testing` | no | `testing::ManualClock`, a clock that is moved by hand; `testing::assert_fires` and `testing::daylight_saving_days` |
+//! | `testing` | no | `testing::ManualClock`, a clock that is moved by hand; `testing::assert_fires` and `testing::daylight_saving_days`; for those who write a store `testing::store_conformance!` and `testing::Simulation` |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -107,3 +107,42 @@ fn the_quickstart_stops_at_ctrl_c() {
     until("stopped: ");
     assert!(child.wait().expect("the example can be waited for").success());
 }
+
+/// Killed while an export is going and started again, it says what became of everything.
+#[cfg(unix)]
+#[test]
+fn the_durable_jobs_go_on_after_a_kill() {
+    let file = std::env::temp_dir().join(format!("punctual-examples-{}.db", std::process::id()));
+    let start = |seconds: &str| {
+        let mut command = example("durable");
+        command.arg("--file").arg(&file).args(["--seconds", seconds]);
+        command.spawn().expect("the example starts")
+    };
+    let mut first = start("60");
+    let lines = BufReader::new(first.stdout.take().expect("it is piped")).lines();
+    let mut begun = lines.map_while(Result::ok).filter(|line| line.contains("begins, under fence"));
+    assert!(begun.next().is_some() && begun.next().is_some(), "both exports begin");
+    first.kill().expect("it is a child of this process");
+    first.wait().expect("the example can be waited for");
+    // Its lease has to run out, and fire times have to pass.
+    thread::sleep(Duration::from_secs(5));
+    let output = start("9").wait_with_output().expect("the example can be waited for");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected = [
+        "Coalesced tick",
+        "fire times that passed",
+        "Missed strict",
+        "is recovered: its process died",
+        "Abandoned mailing",
+        "1 runs recovered",
+        "stopped: ",
+    ];
+    for line in expected {
+        assert!(text.contains(line), "there is no `{line}` in\n{text}");
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = file.clone().into_os_string();
+        path.push(suffix);
+        let _ = std::fs::remove_file(path);
+    }
+}

@@ -299,6 +299,13 @@ impl<P: Payload> Core<P> {
         slot.map_or(0, |&slot| self.jobs[slot].semaphore.taken())
     }
 
+    /// The first fire time of a job that this node has taken and that has not come due.
+    pub(crate) fn next_taken(&self, incarnation: Incarnation) -> Option<DateTime<Utc>> {
+        let held = self.jobs[*self.held_jobs.slots.get(&incarnation)?].held()?;
+        let scheduled = held.upcoming.iter().filter(|it| it.kind == RowKind::Scheduled);
+        scheduled.map(|upcoming| upcoming.due.fire_time).min()
+    }
+
     /// Whether another run of the job would be skipped, as far as this node knows.
     pub(crate) fn is_full(&self, incarnation: Incarnation) -> bool {
         let slot = self.held_jobs.slots.get(&incarnation);

@@ -453,14 +453,18 @@ where
 pub(super) fn info_of(shared: &Shared, record: &Record) -> Result<JobInfo, Error> {
     let Definition { trigger, options } = Definition::read(record)?;
     let labels = labels_of(record);
+    let (running, taken) = shared.with(|state, _| {
+        let core = &state.core;
+        (core.running(record.incarnation), core.next_taken(record.incarnation))
+    });
     Ok(JobInfo {
         id: record.id.clone(),
         name: labels.name,
         tags: labels.tags,
         trigger,
-        next_fire: next_fire_of(record),
+        next_fire: taken.or(next_fire_of(record)),
         paused: record.paused,
-        running: shared.with(|state, _| state.core.running(record.incarnation)),
+        running,
         max_instances: options.max_instances,
         priority: options.priority,
         task: Some(record.task.as_str().into()),
