@@ -255,6 +255,8 @@ pub(crate) struct Candidate {
     pub(crate) grace: Option<Duration>,
     /// Whether its node believes itself, if it has one.
     pub(crate) trusted: bool,
+    /// Whether the store has taken its node for dead since it was handed over.
+    pub(crate) lost: bool,
 }
 
 /// Whether a run starts.
@@ -273,6 +275,7 @@ impl Candidate {
     pub(crate) fn judge(&self) -> Verdict {
         let exempt = self.on_request || self.attempt > 1;
         match refusal(self.standing, exempt, self.late_by, self.grace) {
+            _ if self.lost => Verdict::Refuse(Outcome::Abandoned),
             _ if self.attempt > 1 && self.cancelled => {
                 Verdict::Refuse(Outcome::Skipped(SkipReason::Removed))
             }

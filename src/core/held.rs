@@ -761,7 +761,11 @@ impl<P: Payload> Core<P> {
             return;
         };
         let (slot, due, attempt) = (going.job, going.due, going.attempt);
-        let row = self.jobs[slot].held().and_then(|held| held.row_of(run.id, due.fire_time));
+        let held = self.jobs[slot].held();
+        let row = held.and_then(|held| {
+            let row = held.row_of(run.id, due.fire_time)?;
+            (held.open[&row].fence == going.fence).then_some(row)
+        });
         row.into_iter().for_each(|row| self.hold_again(slot, row, due, attempt));
     }
 

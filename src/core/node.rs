@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -119,6 +119,8 @@ pub(crate) struct Lease {
     /// In milliseconds since 1970, and of elapsed time.
     wall: AtomicI64,
     elapsed: AtomicI64,
+    /// Counts how often the store took the node for dead.
+    life: AtomicU32,
     /// How much sooner than the store the node takes itself for dead.
     margin: TimeDelta,
 }
@@ -126,7 +128,7 @@ pub(crate) struct Lease {
 impl Lease {
     fn new(margin: TimeDelta) -> Lease {
         let never = || AtomicI64::new(i64::MIN);
-        Lease { wall: never(), elapsed: never(), margin }
+        Lease { wall: never(), elapsed: never(), life: AtomicU32::new(0), margin }
     }
 
     fn set(&self, wall: i64, elapsed: i64) {
@@ -144,6 +146,11 @@ impl Lease {
 
     pub(crate) fn is_trusted(&self, now: Reading) -> bool {
         self.left(now) > TimeDelta::zero()
+    }
+
+    /// In which of its lives the node is.
+    pub(crate) fn life(&self) -> u32 {
+        self.life.load(Ordering::SeqCst)
     }
 
     /// How long a run that is asked to stop may go on: until a moment before the lease runs out.
@@ -894,6 +901,7 @@ impl Node {
         (self.joined, self.trusted) = (false, false);
         (self.takes, self.taking) = (0, None);
         self.lease.set(i64::MIN, i64::MIN);
+        self.lease.life.fetch_add(1, Ordering::SeqCst);
         self.next_beat = TimeDelta::MIN;
         let released: Vec<_> = std::mem::take(&mut self.releases);
         self.has_settled(&released, Vec::new(), news);

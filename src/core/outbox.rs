@@ -60,6 +60,8 @@ pub(crate) struct Start<P> {
     pub(crate) incarnation: u64,
     /// The number that proves who took its row last; zero if its job is not durable.
     pub(crate) fence: u64,
+    /// The life of the node in which it began.
+    pub(crate) life: u32,
     /// None if they are the scheduler's defaults.
     pub(crate) options: Option<Arc<JobOptions>>,
     pub(crate) payload: P,

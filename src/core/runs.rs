@@ -87,6 +87,8 @@ pub(super) struct Going {
     pub(super) distrusted: bool,
     /// That of its row; zero if it has none.
     pub(super) fence: u64,
+    /// In which life of the node it began.
+    pub(super) life: u32,
     pub(super) permit: Permit,
     /// What it has of the limits beyond its permit.
     pub(super) taken: Taken,
@@ -272,6 +274,7 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[slot];
         let (attempt, fence) = job.row_of(id, due.fire_time).unwrap_or((1, 0));
         let older = job.runs;
+        let life = self.node.as_ref().map_or(0, |node| node.lease().life());
         let run = self.runs.insert_with(|_| Going {
             id,
             job: slot,
@@ -283,6 +286,7 @@ impl<P: Payload> Core<P> {
             cancelled: false,
             distrusted: false,
             fence,
+            life,
             permit,
             taken,
             options: None,
@@ -351,6 +355,7 @@ impl<P: Payload> Core<P> {
                     attempt: going.attempt,
                     incarnation: job.incarnation,
                     fence: going.fence,
+                    life: going.life,
                     preceding: going.preceding.clone(),
                     options,
                     payload: job.payload.clone(),

@@ -134,7 +134,7 @@ impl Supervisor for RunGuard {
     fn start(&mut self) -> bool {
         let now = self.shared().clock.glance();
         self.judged_at = Some(now);
-        let Start { run, on_request, attempt, .. } = self.start;
+        let Start { run, on_request, attempt, life, .. } = self.start;
         let candidate = Candidate {
             standing: self.start.payload.state().standing(),
             on_request,
@@ -144,6 +144,7 @@ impl Supervisor for RunGuard {
             late_by: self.late_by(),
             grace: self.options().misfire_grace_time,
             trusted: self.is_trusted(),
+            lost: self.lease().is_some_and(|lease| lease.life() != life),
         };
         match candidate.judge() {
             Verdict::Start => {}
