@@ -325,7 +325,7 @@ impl Node {
         let Some(Running { start, .. }) = self.runs.get(&number) else { return };
         let options = start.options.clone().unwrap_or_default();
         let late_by = (reading.wall - start.due).to_std().unwrap_or_default();
-        let (run, attempt) = (start.run, start.attempt);
+        let (run, attempt, life) = (start.run, start.attempt, start.life);
         let standing = start.payload.0.standing.get();
         let on_request = start.on_request;
         let cancelled = self.with(outside, |core, _| core.is_cancelled(run));
@@ -337,6 +337,7 @@ impl Node {
             late_by,
             grace: options.misfire_grace_time,
             trusted: self.lease.is_trusted(reading),
+            lost: self.lease.life() != life,
         };
         let refused = match candidate.judge() {
             Verdict::Start => return self.call(number, late_by, &options, cancelled, outside),
