@@ -46,11 +46,11 @@ pub(super) struct New {
 pub(super) enum VerbRequest {
     Get(JobId),
     /// And what the time is, by the clock of who writes.
-    Write(Write, DateTime<Utc>),
+    Write(Box<Write>, DateTime<Utc>),
 }
 
 pub(super) enum VerbAnswer {
-    Got(Option<Record>),
+    Got(Option<Box<Record>>),
     Written(Written),
 }
 
@@ -123,7 +123,7 @@ impl Wish {
                     rows: Vec::new(),
                     token,
                 };
-                VerbRequest::Write(write, now)
+                VerbRequest::Write(Box::new(write), now)
             }
             _ => VerbRequest::Get(id.clone()),
         };
@@ -141,14 +141,14 @@ impl Wish {
             Err(_) if self.tries >= 5 => return Next::Done,
             Err(_) => {
                 self.tries += 1;
-                let wait = (20 * MILLI << self.tries.min(5)).min(500 * MILLI);
+                let wait = ((20 * MILLI) << self.tries.min(5)).min(500 * MILLI);
                 return Next::AskAfter(wait + outside.chance.between(0..=wait));
             }
         };
         self.tries = 0;
         let VerbRequest::Write(write, now) = &mut self.request else {
             return match answer {
-                VerbAnswer::Got(Some(record)) => self.change(record, node, outside),
+                VerbAnswer::Got(Some(record)) => self.change(*record, node, outside),
                 _ => Next::Done,
             };
         };
@@ -196,16 +196,16 @@ impl Wish {
         let Some(Change { record: changed, rows }) = change else { return Next::Done };
         let (id, expected) = (self.id.clone(), Some(record.stamp()));
         self.current = Some(record);
-        self.request =
-            VerbRequest::Write(Write { id, expected, record: changed, rows, token }, now);
+        let write = Write { id, expected, record: changed, rows, token };
+        self.request = VerbRequest::Write(Box::new(write), now);
         Next::Ask
     }
 
     /// It was done, and whoever wished for it is told so.
     fn done(&self, node: &mut Node, outside: &mut Outside<'_>) {
-        let VerbRequest::Write(Write { record, .. }, _) = &self.request else { return };
+        let VerbRequest::Write(write, _) = &self.request else { return };
         let version = self.current.as_ref().map_or(0, |current| current.version) + 1;
-        let record = record.clone();
+        let record = write.record.clone();
         node.with(outside, |core, now| match (&self.verb, record, &self.current) {
             (Verb::Add(_), Some(record), replaced) => {
                 if let Some(replaced) = replaced {

@@ -176,7 +176,7 @@ impl<S: Store> World<S> {
             scenario: &self.scenario,
             asked: Vec::new(),
         };
-        let node = Node::new(&mut outside, clocks, host % 2 == 0);
+        let node = Node::new(&mut outside, clocks, host.is_multiple_of(2));
         self.hosts[host].node = Some(node);
     }
 
@@ -441,10 +441,10 @@ impl<S: Store> World<S> {
     fn perform_verb(&mut self, request: VerbRequest) -> Result<VerbAnswer, StoreError> {
         let store = &self.store;
         Ok(match request {
-            VerbRequest::Get(id) => VerbAnswer::Got(block_on(store.get(id))?),
+            VerbRequest::Get(id) => VerbAnswer::Got(block_on(store.get(id))?.map(Box::new)),
             VerbRequest::Write(write, at) => {
                 let before = block_on(store.get(write.id.clone()))?;
-                let written = block_on(store.write(vec![write.clone()]))?;
+                let written = block_on(store.write(vec![*write.clone()]))?;
                 let after = block_on(store.get(write.id.clone()))?;
                 let (before, after) = (before.as_ref(), after.as_ref());
                 self.log.has_written(self.agenda.now, before, after, &write.rows, at);
