@@ -144,7 +144,7 @@ impl<P: Payload> Core<P> {
         tasks: HashSet<String>,
         fits: Fits,
     ) -> Arc<Lease> {
-        let node = Node::new(options, tasks, fits);
+        let node = Node::new(options, tasks, fits, self.reading);
         let lease = node.lease().clone();
         self.node = Some(Box::new(node));
         lease
@@ -501,7 +501,7 @@ impl<P: Payload> Core<P> {
             RowKind::Scheduled => definition.due(record, row.fire_time),
             _ => row.fire_time,
         };
-        let due = Due { fire_time: row.fire_time, at: node.here(due, self.reading) };
+        let due = Due { fire_time: row.fire_time, at: node.here(due) };
         let Some(held) = self.jobs[slot].held_mut() else { return };
         let Row { fence, attempt, coalesced, .. } = row;
         let open = Open { fence, attempt, handed_out: attempt, coalesced };
@@ -703,11 +703,7 @@ impl<P: Payload> Core<P> {
         let Some(node) = &mut self.node else { return };
         let (attempt, started_at, message) = ran.unwrap_or((open.attempt, None, None));
         // Instants of the ledger are the store's.
-        let ahead = node.store_now(self.reading) - self.reading.wall;
-        let there = |instant: DateTime<Utc>| {
-            let instant = instant.checked_add_signed(ahead).unwrap_or(instant);
-            chrono::SubsecRound::trunc_subsecs(instant, 3)
-        };
+        let there = |instant| chrono::SubsecRound::trunc_subsecs(node.there(instant), 3);
         let outcome = Finished {
             key,
             fence: open.fence,

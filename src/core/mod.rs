@@ -232,8 +232,10 @@ impl<P: Payload> Core<P> {
     /// The wall clock stepped by so much against elapsed time.
     pub(crate) fn clock_stepped(&mut self, by: TimeDelta, now: DateTime<Utc>) {
         // Durable jobs go by the store's clock, which did not move.
-        self.shift_durable(by);
-        self.node.iter_mut().for_each(|node| node.beat_now());
+        if let Some(node) = &mut self.node {
+            let moved = node.clock_stepped(by);
+            self.shift_durable(-moved);
+        }
         self.out.ask = true;
         for slot in self.live_slots() {
             self.shift_retries(slot, by);

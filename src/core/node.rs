@@ -176,6 +176,8 @@ pub(super) struct Node {
     /// Whether the jobs were told that it is trusted.
     trusted: bool,
     clock: Option<StoreClock>,
+    /// What the wall clock here said when elapsed time was zero, as far as its steps were noticed.
+    own_zero: DateTime<Utc>,
     life: Traffic,
     take: Traffic,
     close: Traffic,
@@ -246,31 +248,37 @@ impl StoreClock {
     /// How fast two clocks may part, one second in so many.
     const DRIFT: i32 = 5000;
 
-    /// Stores say the time in whole milliseconds, what is less is left out.
-    const PRECISION: TimeDelta = TimeDelta::milliseconds(1);
-
     fn measure(said: DateTime<Utc>, sent: Reading, now: Reading) -> StoreClock {
-        let half = (now.elapsed - sent.elapsed) / 2;
-        let zero = said.checked_sub_signed(sent.elapsed + half).unwrap_or(said);
-        let uncertainty = half + StoreClock::PRECISION;
-        StoreClock { zero, uncertainty, measured_at: now.elapsed }
+        let half_way = (now.elapsed - sent.elapsed) / 2;
+        // It leaves out what is less than a millisecond: half of one, on average.
+        let left_out = TimeDelta::microseconds(500);
+        let zero = said.checked_sub_signed(sent.elapsed + half_way - left_out).unwrap_or(said);
+        StoreClock { zero, uncertainty: half_way + left_out, measured_at: now.elapsed }
     }
 
     fn now(&self, now: Reading) -> DateTime<Utc> {
         self.zero.checked_add_signed(now.elapsed).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
+    /// How far it is ahead of one that said this when elapsed time was zero. The two are the same as
+    /// long as they can't be told apart: often it is one clock, and then what is in the store runs as
+    /// exactly as what is in memory, and never early.
+    fn ahead_of(&self, zero: DateTime<Utc>) -> TimeDelta {
+        let ahead = self.zero - zero;
+        if ahead.abs() <= self.uncertainty { TimeDelta::zero() } else { ahead }
+    }
+
     /// Takes another measurement into account, if it is more precise or contradicts this one.
-    fn refine(&mut self, new: StoreClock) -> TimeDelta {
+    fn refine(&mut self, new: StoreClock) {
         let age = (new.measured_at - self.measured_at) / StoreClock::DRIFT;
         let uncertainty = self.uncertainty + age.max(TimeDelta::zero());
         let moved = new.zero - self.zero;
-        if new.uncertainty > uncertainty && moved.abs() <= uncertainty + new.uncertainty {
-            return TimeDelta::zero();
+        if new.uncertainty <= uncertainty || moved.abs() > uncertainty + new.uncertainty {
+            // What is less than a millisecond moves nothing.
+            let whole = TimeDelta::milliseconds(moved.num_milliseconds());
+            let uncertainty = new.uncertainty + (moved - whole).abs();
+            *self = StoreClock { zero: self.zero + whole, uncertainty, ..new };
         }
-        let moved = TimeDelta::milliseconds(moved.num_milliseconds());
-        *self = StoreClock { zero: self.zero + moved, ..new };
-        moved
     }
 }
 
@@ -304,7 +312,12 @@ impl NodeOptions {
 }
 
 impl Node {
-    pub(super) fn new(options: NodeOptions, tasks: HashSet<String>, fits: Fits) -> Node {
+    pub(super) fn new(
+        options: NodeOptions,
+        tasks: HashSet<String>,
+        fits: Fits,
+        now: Reading,
+    ) -> Node {
         let lease = Arc::new(Lease::new(options.margin()));
         let mut node = Node {
             id: NodeId(0),
@@ -318,6 +331,7 @@ impl Node {
             lease,
             trusted: false,
             clock: None,
+            own_zero: now.wall.checked_sub_signed(now.elapsed).unwrap_or(now.wall),
             life: Traffic::default(),
             take: Traffic::default(),
             close: Traffic::default(),
@@ -371,9 +385,26 @@ impl Node {
     }
 
     /// When an instant of the store's clock comes, by the wall clock here.
-    pub(super) fn here(&self, instant: DateTime<Utc>, now: Reading) -> DateTime<Utc> {
-        let ahead = self.store_now(now) - now.wall;
-        instant.checked_sub_signed(ahead).unwrap_or(instant)
+    pub(super) fn here(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
+        instant.checked_sub_signed(self.ahead()).unwrap_or(instant)
+    }
+
+    /// When an instant of the wall clock here comes, by the store's.
+    pub(super) fn there(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
+        instant.checked_add_signed(self.ahead()).unwrap_or(instant)
+    }
+
+    /// How far the store's clock is ahead of the wall clock here, as far as is known.
+    fn ahead(&self) -> TimeDelta {
+        self.clock.map_or(TimeDelta::zero(), |clock| clock.ahead_of(self.own_zero))
+    }
+
+    /// The wall clock here stepped by so much; says by how much the store's is further ahead of it.
+    pub(super) fn clock_stepped(&mut self, by: TimeDelta) -> TimeDelta {
+        let before = self.ahead();
+        self.own_zero = self.own_zero.checked_add_signed(by).unwrap_or(self.own_zero);
+        self.next_beat = TimeDelta::MIN;
+        self.ahead() - before
     }
 
     /// Whether it believes that the store takes it for alive.
@@ -396,11 +427,6 @@ impl Node {
     pub(super) fn look(&mut self) {
         self.ask_changed = true;
         self.ask_due = true;
-    }
-
-    /// A beat is due: the clock stepped, or slept.
-    pub(super) fn beat_now(&mut self) {
-        self.next_beat = TimeDelta::MIN;
     }
 
     /// How long before something is due it is taken: later than as soon as possible, so that it comes
@@ -807,18 +833,11 @@ impl Node {
         now: Reading,
         news: &mut Vec<News>,
     ) {
-        let measured = StoreClock::measure(said, sent, now);
-        match &mut self.clock {
-            Some(clock) => {
-                let moved = clock.refine(measured);
-                if !moved.is_zero() {
-                    news.push(News::ClockMoved(moved));
-                }
-            }
-            clock => {
-                *clock = Some(measured);
-                news.push(News::ClockMoved(measured.now(now) - now.wall));
-            }
+        let (measured, before) = (StoreClock::measure(said, sent, now), self.ahead());
+        self.clock.get_or_insert(measured).refine(measured);
+        let moved = self.ahead() - before;
+        if !moved.is_zero() {
+            news.push(News::ClockMoved(moved));
         }
         let until = delta(self.options.lease) - self.options.margin();
         self.lease.set(
@@ -914,4 +933,60 @@ impl Node {
 
 fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the clocks say so many milliseconds after the start.
+    fn reading(millis: i64) -> Reading {
+        let wall = DateTime::from_timestamp_millis(1_763_640_000_000 + millis).unwrap();
+        Reading { wall, elapsed: TimeDelta::milliseconds(millis), together: true }
+    }
+
+    fn own_zero() -> DateTime<Utc> {
+        reading(0).wall
+    }
+
+    #[test]
+    fn clocks_that_can_not_be_told_apart_are_taken_for_one() {
+        for (sent, said, answered) in
+            [(100, 100, 100), (100, 100, 140), (100, 120, 140), (100, 140, 140)]
+        {
+            // Less than a millisecond before it is the next.
+            for left_out in [0, 999] {
+                let late = |reading: Reading| Reading {
+                    wall: reading.wall + TimeDelta::microseconds(left_out),
+                    elapsed: reading.elapsed + TimeDelta::microseconds(left_out),
+                    ..reading
+                };
+                let (sent, answered) = (late(reading(sent)), late(reading(answered)));
+                let clock = StoreClock::measure(reading(said).wall, sent, answered);
+                assert_eq!(clock.ahead_of(own_zero()), TimeDelta::zero());
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_is_known_to_half_the_way_to_it_and_back() {
+        let ahead = TimeDelta::seconds(30);
+        let clock = StoreClock::measure(reading(100).wall + ahead, reading(100), reading(140));
+        let off = clock.ahead_of(own_zero()) - ahead;
+        assert!(
+            off.abs() <= clock.uncertainty && clock.uncertainty < TimeDelta::milliseconds(21),
+            "{off}"
+        );
+    }
+
+    #[test]
+    fn a_measurement_that_is_less_precise_and_agrees_is_left_out() {
+        let mut clock = StoreClock::measure(reading(100).wall, reading(100), reading(102));
+        let before = clock.zero;
+        clock.refine(StoreClock::measure(reading(200).wall, reading(200), reading(240)));
+        assert_eq!(clock.zero, before);
+        let stepped = reading(300).wall + TimeDelta::seconds(5);
+        clock.refine(StoreClock::measure(stepped, reading(300), reading(340)));
+        assert!((clock.ahead_of(own_zero()) - TimeDelta::seconds(5)).abs() <= clock.uncertainty);
+    }
 }
