@@ -200,6 +200,7 @@ pub(super) struct Node {
     limit: usize,
     ask_due: bool,
     ask_changed: bool,
+    next_look: TimeDelta,
     next_poll: TimeDelta,
     next_prune: TimeDelta,
     prune_from: Option<RowKey>,
@@ -285,6 +286,10 @@ impl StoreClock {
 /// How long outcomes are gathered before they are sent.
 const LINGER: TimeDelta = TimeDelta::milliseconds(10);
 
+/// How long after the store was asked for changes it is not asked again because it told of some: what
+/// is asked grows with what is held, and a busy store tells all the time.
+const LOOK_EVERY: TimeDelta = TimeDelta::milliseconds(100);
+
 /// How often a batch of the ledger is looked at for what need not be kept.
 const PRUNE_EVERY: TimeDelta = TimeDelta::seconds(2);
 
@@ -347,6 +352,7 @@ impl Node {
             patient_until: TimeDelta::MIN,
             ask_due: false,
             ask_changed: false,
+            next_look: TimeDelta::MIN,
             next_poll: TimeDelta::MIN,
             next_prune: TimeDelta::MIN,
             prune_from: None,
@@ -531,12 +537,17 @@ impl Node {
     }
 
     fn take_wanted(&self, open: usize) -> Option<TimeDelta> {
-        if self.taking.is_some() || self.ask_changed || self.ask_due {
+        if self.taking.is_some() || self.ask_due {
             return Some(TimeDelta::MIN);
         }
         let take = (!self.paused && open < MAX_OPEN).then_some(self.next_take());
-        let poll = self.next_poll.min(self.next_prune);
+        let poll = self.changes_wanted().min(self.next_prune);
         Some(take.map_or(poll, |take| take.min(poll)))
+    }
+
+    fn changes_wanted(&self) -> TimeDelta {
+        let looks = self.ask_changed.then_some(self.next_look);
+        looks.map_or(self.next_poll, |look| look.min(self.next_poll))
     }
 
     fn close_wanted(&self) -> Option<TimeDelta> {
@@ -610,8 +621,9 @@ impl Node {
         if let Some(take) = &self.taking {
             return Some(Request::Take(take.clone()));
         }
-        if self.ask_changed || now.elapsed >= self.next_poll {
+        if now.elapsed >= self.changes_wanted() {
             self.ask_changed = false;
+            self.next_look = now.elapsed + LOOK_EVERY;
             // Nodes that poll do not do it together.
             let part = (self.number() % 1000) as i32;
             let poll = delta(self.options.poll);
