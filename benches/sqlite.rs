@@ -164,6 +164,7 @@ fn adding(number: u64) -> Write {
         next_fire: Some(instant(FIRST + number as i64)),
         paused: false,
         resumed_at: None,
+        taken_to: None,
         recover: false,
     };
     Write {

@@ -122,6 +122,7 @@ async fn add(store: &MemoryStore, numbers: std::ops::Range<u64>, task: &str, at:
             next_fire: Some(at),
             paused: false,
             resumed_at: None,
+            taken_to: None,
             recover: false,
         };
         let (id, token) = (record.id.clone(), number + 1);

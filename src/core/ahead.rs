@@ -1,7 +1,7 @@
 //! Which fire times of a durable job a node takes ahead, and what becomes of those that have passed:
 //! a pure function of its record, the rows of it that wait, and the time.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::decide::{Due, Schedule};
 use crate::{
@@ -75,12 +75,33 @@ pub(super) fn ended(record: &Record, fate: Fate, now: DateTime<Utc>) -> Row {
     Row { key, ended_at: Some(now), ..closed }
 }
 
-/// The row of what passes without a run when the record's trigger or the record itself goes: fire
+/// The rows of what passes without a run when the record's trigger or the record itself goes: fire
 /// times up to `now` that nobody has taken.
-pub(super) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) -> Option<Row> {
-    let definition = Definition::read(record).ok()?;
-    let stretch = definition.schedule(record).passed(record.next_fire?, now)?;
-    Some(closed(record, stretch, Fate::Skipped(reason), now))
+pub(super) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) -> Vec<Row> {
+    let Ok(definition) = Definition::read(record) else { return Vec::new() };
+    let fate = Fate::Skipped(reason);
+    let (mut rows, mut next) = (Vec::new(), record.next_fire);
+    while let Some(fire_time) = next
+        && fire_time <= now
+        && record.taken_to.is_some_and(|taken_to| fire_time <= taken_to)
+        && rows.len() < MAX_ROWS
+    {
+        rows.push(closed(record, FireTimes::one(fire_time), fate.clone(), now));
+        next = definition.trigger.next_after(fire_time).ok().flatten();
+    }
+    let stretch = next.and_then(|next| definition.schedule(record).passed(next, now));
+    rows.extend(stretch.map(|stretch| closed(record, stretch, fate, now)));
+    rows
+}
+
+/// The last fire time of the record's trigger that may have been taken.
+pub(super) fn last_taken(record: &Record) -> Option<DateTime<Utc>> {
+    let trigger = Definition::read(record).ok()?.trigger;
+    let before = match record.next_fire {
+        Some(next) => next.checked_sub_signed(TimeDelta::milliseconds(1))?,
+        None => DateTime::<Utc>::MAX_UTC,
+    };
+    trigger.last_at_or_before(before).ok().flatten()
 }
 
 fn row(record: &Record, stretch: FireTimes, state: RowState) -> Row {
@@ -161,10 +182,10 @@ pub(crate) fn decide(
 
     let mut next = record.next_fire;
     let due = |next: Option<DateTime<Utc>>| next.filter(|&next| !record.paused && next <= horizon);
-    // A job that was given another trigger may have waiting rows of the old one that the new one
-    // names, too: they are passed one by one.
+    // The ledger of a job that was given another trigger may have rows of the old one that the new one
+    // names, too, and some of them may be waiting: they are passed one by one.
     let again = waiting.iter().filter(|row| row.key.kind == RowKind::Scheduled);
-    let last_again = again.clone().map(|row| row.fire_time).max();
+    let last_again = again.clone().map(|row| row.fire_time).max().max(record.taken_to);
     while let Some(fire_time) = due(next)
         && last_again.is_some_and(|last| fire_time <= last)
         && rows.len() < MAX_ROWS

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::ahead::{ended, passed, requested, run_id};
+use super::ahead::{ended, last_taken, passed, requested, run_id};
 use crate::{
     error::Error,
     job::{OnConflict, RunId, SkipReason},
@@ -44,8 +44,9 @@ pub(crate) fn reschedule(
         true => SkipReason::Paused,
         false => SkipReason::Superseded,
     };
-    let rows = passed(record, reason, now).into_iter().collect();
-    Change { record: Some(Record { trigger, next_fire: first, ..record.clone() }), rows }
+    let rows = passed(record, reason, now);
+    let taken_to = record.taken_to.max(last_taken(record));
+    Change { record: Some(Record { trigger, next_fire: first, taken_to, ..record.clone() }), rows }
 }
 
 /// Asks for a run.
@@ -57,8 +58,9 @@ pub(crate) fn run_now(record: &Record, now: DateTime<Utc>) -> (Change, RunId) {
 }
 
 pub(crate) fn remove(record: &Record, fate: Fate, now: DateTime<Utc>) -> Change {
-    let passed = passed(record, SkipReason::Removed, now);
-    Change { record: None, rows: passed.into_iter().chain([ended(record, fate, now)]).collect() }
+    let mut rows = passed(record, SkipReason::Removed, now);
+    rows.push(ended(record, fate, now));
+    Change { record: None, rows }
 }
 
 /// What becomes of a write that adds a job whose id is another's, `current`, or was: says whether it is

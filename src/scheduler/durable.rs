@@ -349,6 +349,7 @@ fn begin_adding(shared: &Arc<Shared>, new: New) -> Result<Adding, Error> {
         next_fire: first,
         paused: new.paused,
         resumed_at: None,
+        taken_to: None,
         recover: new.recover,
     };
     let write = Write { id, expected: None, record: Some(record.clone()), rows: Vec::new(), token };

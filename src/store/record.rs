@@ -51,6 +51,10 @@ pub struct Record {
     pub paused: bool,
     /// When it was last resumed: what passed before is skipped.
     pub resumed_at: Option<DateTime<Utc>>,
+    /// The last fire time that was taken by a trigger that the job had before, if it had one: up to it
+    /// the ledger may have rows already, so there are no stretches before it.
+    #[serde(default)]
+    pub taken_to: Option<DateTime<Utc>>,
     /// Whether a run whose node died is to be run again.
     pub recover: bool,
 }

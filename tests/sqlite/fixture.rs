@@ -82,6 +82,7 @@ pub(crate) fn record(id: &str, incarnation: u64, next_fire: Option<DateTime<Utc>
         next_fire,
         paused: false,
         resumed_at: None,
+        taken_to: None,
         recover: false,
     }
 }

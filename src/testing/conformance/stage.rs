@@ -293,6 +293,7 @@ pub(super) fn job(number: u64, next_fire: impl Into<Option<DateTime<Utc>>>) -> R
         next_fire: next_fire.into(),
         paused: false,
         resumed_at: None,
+        taken_to: None,
         recover: false,
     }
 }

@@ -48,6 +48,7 @@ pub(super) async fn a_change_counts_the_version_up<S: Store>(stage: Stage<S>) {
         next_fire: None,
         paused: true,
         resumed_at: Some(now),
+        taken_to: Some(now),
         recover: true,
         ..before.clone()
     };
@@ -359,6 +360,7 @@ pub(super) async fn instants_and_numbers_come_back<S: Store>(stage: Stage<S>) {
             requests: u64::from(u32::MAX) + 1,
             added_at: at,
             resumed_at: Some(at),
+            taken_to: Some(at),
             ..job(number as u64, at)
         };
         let row = Row {

@@ -34,8 +34,6 @@ pub(super) struct Log {
     pub(super) removed: BTreeMap<Incarnation, Micros>,
     /// The era of the record by which a row came into the ledger.
     pub(super) era_of: BTreeMap<RowKey, usize>,
-    /// Stretches that the ledger did not take, since it has a row of their first fire time.
-    lost: Vec<Row>,
     /// Who took which row under which fence, and when.
     pub(super) takes: BTreeMap<(RowKey, u64), (NodeId, Micros)>,
     fences: BTreeMap<Incarnation, u64>,
@@ -328,9 +326,6 @@ impl Log {
             let era = self.era(record.incarnation);
             for row in rows.iter().filter(|row| row.key.incarnation == record.incarnation) {
                 self.trace(now, || format!("      writes {}", describe(row)));
-                if row.count > 1 && self.era_of.contains_key(&row.key) {
-                    self.lost.push(row.clone());
-                }
                 self.era_of.entry(row.key).or_insert(era);
             }
         }
@@ -371,20 +366,6 @@ impl Log {
     fn end_era(&mut self, record: &Record, passed: DateTime<Utc>) {
         let era = self.lives.get_mut(&record.incarnation).and_then(|eras| eras.last_mut());
         era.into_iter().for_each(|era| era.end = Some(EraEnd { next: record.next_fire, passed }));
-    }
-
-    /// Whether this fire time was in a stretch that the ledger did not take.
-    pub(super) fn is_lost(&self, incarnation: Incarnation, time: DateTime<Utc>) -> bool {
-        let of_it = |row: &&Row| row.key.incarnation == incarnation;
-        self.lost.iter().filter(of_it).any(|row| row.fire_time <= time && time <= row.last)
-    }
-
-    /// What was decided, of which `takings` does not have all.
-    pub(super) fn has_decided(&mut self, decided: Vec<Row>, takings: &Takings) {
-        let put: BTreeSet<RowKey> =
-            takings.jobs.iter().flat_map(|taken| &taken.rows).map(|row| row.key).collect();
-        let lost = |row: &Row| row.count > 1 && !put.contains(&row.key);
-        self.lost.extend(decided.into_iter().filter(lost));
     }
 
     /// Whether an open row ought to have been run since `since`: nothing was in its way.

@@ -292,6 +292,7 @@ fn record(
         next_fire: Some(first),
         paused: new.paused,
         resumed_at: None,
+        taken_to: None,
         recover: new.recover,
     })
 }

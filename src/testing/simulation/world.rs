@@ -1,11 +1,7 @@
 //! The world that nodes live in: a store behind a network that loses and delays, users, and what goes
 //! wrong.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::TimeDelta;
 use futures::{FutureExt as _, StreamExt as _, executor::block_on, stream::BoxStream};
@@ -23,10 +19,7 @@ use super::{
 use crate::{
     core::{Answer, Asked, Request},
     job::JobId,
-    store::{
-        Decide, Decision, Finished, Record, RecordFilter, Row, RowKey, RowState, Store, StoreError,
-        Take,
-    },
+    store::{Finished, Record, RecordFilter, Row, RowKey, RowState, Store, StoreError},
     testing::ManualClock,
 };
 
@@ -415,13 +408,8 @@ impl<S: Store> World<S> {
                 Answer::TakenBy(block_on(store.taken_by(node, limit))?)
             }
             Request::Take(take) => {
-                let (take, decided) = overheard(take);
                 let taken = block_on(store.take(take.clone()));
                 self.log.has_taken(now, &take, &taken);
-                if let Ok(taken) = &taken {
-                    let mut decided = decided.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.log.has_decided(std::mem::take(&mut decided), taken);
-                }
                 Answer::Takings(taken?)
             }
             Request::NextDue(of) => Answer::NextDue(block_on(store.next_due(of))?),
@@ -683,21 +671,6 @@ impl<S: Store> World<S> {
             rows.extend(page);
         }
     }
-}
-
-/// A take that keeps what is decided in it.
-fn overheard(take: Take) -> (Take, Arc<Mutex<Vec<Row>>>) {
-    let decided = Arc::new(Mutex::new(Vec::new()));
-    let (decide, heard) = (take.decide, decided.clone());
-    let decide: Decide = Arc::new(move |record, rows| {
-        let decision = decide(record, rows);
-        if let Decision::Take { rows, .. } = &decision {
-            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-            heard.extend(rows.iter().cloned());
-        }
-        decision
-    });
-    (Take { decide, ..take }, decided)
 }
 
 /// A request, for people.

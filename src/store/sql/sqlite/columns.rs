@@ -14,7 +14,7 @@ use crate::store::{Fate, Incarnation, NodeId, Record, Row, RowKey, RowState};
 macro_rules! record_columns {
     () => {
         "incarnation, id, version, fence, requests, token, task, args, trigger, options, name, \
-         tags, declared, added_at, next_fire, paused, resumed_at, recover"
+         tags, declared, added_at, next_fire, paused, resumed_at, taken_to, recover"
     };
 }
 
@@ -48,17 +48,18 @@ pub(super) fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
         next_fire: optional_instant(row, 14)?,
         paused: row.get(15)?,
         resumed_at: optional_instant(row, 16)?,
-        recover: row.get(17)?,
+        taken_to: optional_instant(row, 17)?,
+        recover: row.get(18)?,
     })
 }
 
-/// Binds a record to the parameters 1 to 18.
+/// Binds a record to the parameters 1 to 19.
 pub(super) fn bind_record(
     statement: &mut CachedStatement<'_>,
     record: &Record,
 ) -> rusqlite::Result<()> {
     let id = record.id.to_string();
-    let columns: [&dyn ToSql; 18] = [
+    let columns: [&dyn ToSql; 19] = [
         &signed(record.incarnation.0),
         &id,
         &signed(record.version),
@@ -76,6 +77,7 @@ pub(super) fn bind_record(
         &record.next_fire.map(millis),
         &record.paused,
         &record.resumed_at.map(millis),
+        &record.taken_to.map(millis),
         &record.recover,
     ];
     bind(statement, &columns)

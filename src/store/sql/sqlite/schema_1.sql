@@ -20,6 +20,7 @@ CREATE TABLE punctual_jobs (
     next_fire   INTEGER,
     paused      INTEGER NOT NULL,
     resumed_at  INTEGER,
+    taken_to    INTEGER,
     recover     INTEGER NOT NULL,
     -- Whether it may have waiting rows in the ledger.
     waiting     INTEGER NOT NULL DEFAULT 0
