@@ -10,9 +10,11 @@ use punctual::store::{Fate, RowState};
 
 use crate::{
     account::Account,
-    node::LEASE,
     stage::{Held, Stage},
 };
+
+/// Short, so that what the dead held is soon taken over.
+const LEASE: Duration = Duration::from_secs(1);
 
 /// How long nodes live between two kills, at most.
 const LIVES_MS: u64 = 1800;
@@ -29,7 +31,7 @@ struct Kill {
 pub(crate) fn killed() {
     let number = std::env::var("PUNCTUAL_KILLS").map_or(100, |number| number.parse().unwrap());
     let mut at = Vec::new();
-    let mut stage = Stage::new("killed", |rng| {
+    let mut stage = Stage::new("killed", LEASE, |rng| {
         let mut now = 0;
         at.extend((0..number).map(|_| {
             now += 50 + rng.below(LIVES_MS - 50);

@@ -13,27 +13,26 @@ use crate::{
 
 pub(crate) const FLAG: &str = "--node";
 
-/// Short, so that what a dead node leaves is soon taken over.
-pub(crate) const LEASE: Duration = Duration::from_secs(1);
-
 /// How a node is set up.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) folder: PathBuf,
     pub(crate) span: Span,
     pub(crate) name: String,
+    pub(crate) lease: Duration,
     pub(crate) claim_ahead: Duration,
 }
 
 impl Setup {
-    pub(crate) fn to_args(&self) -> [OsString; 6] {
-        let Setup { folder, span, name, claim_ahead } = self;
+    pub(crate) fn to_args(&self) -> [OsString; 7] {
+        let Setup { folder, span, name, lease, claim_ahead } = self;
         [
             FLAG.into(),
             folder.into(),
             span.first.to_string().into(),
             span.last.to_string().into(),
             name.into(),
+            lease.as_millis().to_string().into(),
             claim_ahead.as_millis().to_string().into(),
         ]
     }
@@ -41,11 +40,13 @@ impl Setup {
     fn from_args() -> Setup {
         let args: Vec<String> = std::env::args().collect();
         let number = |index: usize| args[index].parse::<i64>().unwrap();
+        let duration = |index| Duration::from_millis(number(index).cast_unsigned());
         Setup {
             folder: args[2].clone().into(),
             span: Span { first: number(3), last: number(4) },
             name: args[5].clone(),
-            claim_ahead: Duration::from_millis(number(6) as u64),
+            lease: duration(6),
+            claim_ahead: duration(7),
         }
     }
 }
@@ -55,14 +56,14 @@ impl Setup {
 pub(crate) async fn main() {
     // If it is stopped it does not hear of the end of its input.
     prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
-    let Setup { folder, span, name, claim_ahead } = Setup::from_args();
+    let Setup { folder, span, name, lease, claim_ahead } = Setup::from_args();
     // What another gives back is seen within that.
-    let store = SqliteStore::builder(folder.join(DATABASE)).poll(LEASE / 5);
+    let store = SqliteStore::builder(folder.join(DATABASE)).poll(Duration::from_millis(200));
     let scheduler = Scheduler::builder()
         .store(store.open().await.unwrap())
         .state(Log::open(&folder.join(LOG)))
         .task::<Work>()
-        .lease(LEASE)
+        .lease(lease)
         .claim_ahead(claim_ahead)
         .keep_history(u32::MAX, Duration::from_secs(60 * 60))
         .node_name(name)

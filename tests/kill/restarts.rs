@@ -6,6 +6,9 @@ use punctual::store::{Fate, RowState, RunEnd};
 
 use crate::{account::Account, stage::Stage};
 
+/// Longer than a node may have to wait for a disk that others keep busy.
+const LEASE: Duration = Duration::from_secs(5);
+
 const RESTARTS: u32 = 20;
 
 const EVERY: Duration = Duration::from_millis(700);
@@ -15,7 +18,7 @@ const EVERY: Duration = Duration::from_millis(700);
 const LATE: i64 = 1_000_000;
 
 pub(crate) fn restarted() {
-    let mut stage = Stage::new("restarted", |_| RESTARTS * EVERY + EVERY);
+    let mut stage = Stage::new("restarted", LEASE, |_| RESTARTS * EVERY + EVERY);
     let mut nodes = [Some(stage.start()), Some(stage.start())];
     for restart in 0..RESTARTS {
         stage.sleep_until(restart * EVERY + EVERY);

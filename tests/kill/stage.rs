@@ -20,13 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Stage {
     folder: PathBuf,
     pub(crate) span: Span,
+    lease: Duration,
     pub(crate) rng: Rng,
     started: u32,
 }
 
 impl Stage {
     /// Jobs fire from soon on, for at least so long.
-    pub(crate) fn new(name: &str, lasts: impl FnOnce(&mut Rng) -> Duration) -> Stage {
+    pub(crate) fn new(
+        name: &str,
+        lease: Duration,
+        lasts: impl FnOnce(&mut Rng) -> Duration,
+    ) -> Stage {
         let seed = std::env::var("PUNCTUAL_SEED").ok().map(|seed| seed.parse().unwrap());
         let seed = seed.unwrap_or_else(|| Utc::now().timestamp_micros().cast_unsigned());
         println!("{name}: PUNCTUAL_SEED={seed}");
@@ -35,7 +40,7 @@ impl Stage {
         std::fs::create_dir_all(&folder).unwrap();
         let first = (Utc::now().timestamp() + 2) * 1000;
         let last = first + (lasts(&mut rng).as_secs() as i64 + 1) * 1000;
-        Stage { folder, span: Span { first, last }, rng, started: 0 }
+        Stage { folder, span: Span { first, last }, lease, rng, started: 0 }
     }
 
     /// Starts another node.
@@ -47,6 +52,7 @@ impl Stage {
             folder: self.folder.clone(),
             span: self.span,
             name: format!("node {}", self.started),
+            lease: self.lease,
             claim_ahead: Duration::from_millis(claim_ahead),
         })
     }

@@ -7,9 +7,10 @@ use chrono::Utc;
 
 use crate::{
     account::Account,
-    node::LEASE,
     stage::{Held, Stage},
 };
+
+const LEASE: Duration = Duration::from_secs(1);
 
 const STOPS: u32 = 8;
 
@@ -26,7 +27,7 @@ struct Stop {
 }
 
 pub(crate) fn stopped() {
-    let mut stage = Stage::new("stopped", |_| (STOPS + 1) * ROUND);
+    let mut stage = Stage::new("stopped", LEASE, |_| (STOPS + 1) * ROUND);
     let mut nodes = vec![stage.start(), stage.start()];
     let mut stops = Vec::new();
     for stop in 0..STOPS {
