@@ -16,6 +16,12 @@ use crate::store::StoreError;
 /// What tables are named after by default, and in all SQL of this store.
 pub(super) const NAMESPACE: &str = "punctual_";
 
+thread_local! {
+    /// How long the connection of this thread waits for a lock, and since when it has.
+    static BUSY_TIMEOUT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static BUSY_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
 pub(super) struct Session {
     connection: Connection,
     namespace: String,
@@ -48,7 +54,8 @@ impl Session {
             Some(path) => Connection::open_with_flags(path, flags)?,
             None => Connection::open_in_memory_with_flags(flags)?,
         };
-        connection.busy_timeout(options.busy_timeout)?;
+        BUSY_TIMEOUT.set(options.busy_timeout);
+        connection.busy_handler(Some(wait_for_lock))?;
         connection.set_prepared_statement_cache_capacity(64);
         if connection.is_readonly(MAIN_DB)? {
             return Err(Trouble::Refused("the file is read-only: make it writable".into()));
@@ -133,4 +140,17 @@ impl Session {
     pub(super) fn explain(&self, trouble: Trouble) -> StoreError {
         trouble.told(&self.path)
     }
+}
+
+/// Called while the file is locked, the first time with 0; says whether to try again.
+///
+/// SQLite's own handler sleeps for 100 ms at a time after a while, and hardly ever hits the moment
+/// between two commits of another process that has much to write: it waited for a second and more.
+fn wait_for_lock(tries: i32) -> bool {
+    let now = Instant::now();
+    let since = BUSY_SINCE.get().filter(|_| tries > 0).unwrap_or(now);
+    BUSY_SINCE.set(Some(since));
+    let left = BUSY_TIMEOUT.get().saturating_sub(now - since);
+    std::thread::sleep(left.min(Duration::from_millis(if tries < 10 { 1 } else { 5 })));
+    !left.is_zero()
 }
