@@ -40,19 +40,21 @@ const COLUMNS: [Column; 5] = [
 
 fn main() {
     let DurableArgs { args, seconds } = DurableArgs::parse();
-    let window = match args.test() {
-        true => Duration::from_secs(1),
-        false => Duration::from_secs(seconds),
+    let ms = Duration::from_millis;
+    let (periods, window) = match args.test() {
+        true => ([ms(200), ms(100)], ms(400)),
+        false => ([ms(1000), ms(100)], Duration::from_secs(seconds)),
     };
     let rounds = args.rounds(3);
     let runtime = common::runtime();
     println!("\ndurable: {window:?} of tasks in a store, the median of {rounds} rounds");
     println!("{:>8}  {:<24}{}", "fires/s", "", COLUMNS.map(|(name, _)| cell(name)).concat());
-    let [second, tenth] = [1000, 100].map(Duration::from_millis);
     for per_second in args.sizes(&[1_000]) {
-        for (kind, period) in [("every second", second), ("every 100 ms", tenth), ("once", window)]
-        {
-            println!("{:>8}  {kind}", grouped(per_second));
+        for period in periods.into_iter().chain([window]) {
+            match period == window {
+                true => println!("{:>8}  once", grouped(per_second)),
+                false => println!("{:>8}  every {period:?}", grouped(per_second)),
+            }
             let stream = Stream { per_second, period, window };
             for (name, flows) in durable::turns(&runtime, stream, rounds, |name| args.wants(name)) {
                 let row = COLUMNS.map(|(_, value)| short(median(flows.iter().map(value))));

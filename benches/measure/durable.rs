@@ -13,8 +13,8 @@ use tokio::runtime::Runtime;
 use super::steady::{Flow, Log, Stream, mid_millisecond};
 use crate::common::{jobs, seen_to, stop};
 
-/// How long the jobs have to be in the store before the first is due.
-const LEAD: Duration = Duration::from_secs(4);
+/// How long the jobs have to be in the store before the first is due: so long, and for each of them.
+const LEAD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_micros(400));
 
 /// Where jobs are kept.
 #[derive(Clone, Copy)]
@@ -53,7 +53,8 @@ fn watch(runtime: &Runtime, stream: Stream, kept: Kept) -> Flow {
     let (scheduler, log) = runtime.block_on(async {
         let builder = kept.builder(&folder).await;
         mid_millisecond();
-        let log = Log::new(stream, LEAD);
+        let (lead, for_each) = LEAD;
+        let log = Log::new(stream, lead + for_each * stream.jobs() as u32);
         let scheduler = builder.state(log.clone()).task::<Mark>().start().await;
         let scheduler = scheduler.expect("there is a runtime");
         let all = jobs(stream.jobs()).map(|job| kept.add(&scheduler, stream, &log, job));
