@@ -40,8 +40,8 @@ pub(super) struct Held {
     open: BTreeMap<(RowKind, i64), Open>,
     /// Those of them that have not come due, in order.
     upcoming: VecDeque<Upcoming>,
-    /// How many rows were closed or released of which the store has not said that it knows.
-    unsettled: usize,
+    /// Rows that were closed or released, of which the store has not said that it knows.
+    unsettled: HashSet<(RowKey, u64)>,
     /// Whether the store has let go of it, since there is nothing left of it.
     over: bool,
 }
@@ -52,6 +52,8 @@ struct Open {
     /// The attempt that the ledger has.
     handed_out: u32,
     coalesced: u64,
+    /// Whether the store took the node for dead since: it may be another's by now.
+    lost: bool,
 }
 
 impl Open {
@@ -113,7 +115,7 @@ impl<P> Job<P> {
 
     /// Whether the store has yet to hear of some of its rows.
     pub(super) fn is_unsettled(&self) -> bool {
-        self.held().is_some_and(|held| held.unsettled > 0)
+        self.held().is_some_and(|held| !held.unsettled.is_empty())
     }
 
     /// Whether it is in a store.
@@ -406,7 +408,7 @@ impl<P: Payload> Core<P> {
             self.note(now, What::Skipped { job, run: None, fire_times, reason });
             let slot = self.held_jobs.slots.get(&row.key.incarnation);
             if let Some(held) = slot.and_then(|&slot| self.jobs[slot].held_mut()) {
-                held.unsettled += 1;
+                held.unsettled.insert((row.key, row.fence));
             }
             let Some(node) = &mut self.node else { return };
             let outcome = Finished {
@@ -460,7 +462,7 @@ impl<P: Payload> Core<P> {
             trigger: record.trigger.clone(),
             open: BTreeMap::new(),
             upcoming: VecDeque::new(),
-            unsettled: 0,
+            unsettled: HashSet::new(),
             over: false,
         };
         let extras = Extras {
@@ -504,7 +506,7 @@ impl<P: Payload> Core<P> {
         let due = Due { fire_time: row.fire_time, at: node.here(due) };
         let Some(held) = self.jobs[slot].held_mut() else { return };
         let Row { fence, attempt, coalesced, .. } = row;
-        let open = Open { fence, attempt, handed_out: attempt, coalesced };
+        let open = Open { fence, attempt, handed_out: attempt, coalesced, lost: false };
         if held.open.insert((kind, number), open).is_none() {
             self.held_jobs.open += 1;
         }
@@ -668,6 +670,14 @@ impl<P: Payload> Core<P> {
                 self.leave_row(slot, row);
                 return true;
             }
+            Outcome::Cancelled if recover && distrusted && held.open[&row].lost => {
+                // It is to be run again, by whoever has it now.
+                if let Some(held) = self.jobs[slot].held_mut() {
+                    held.open.remove(&row);
+                    self.held_jobs.open -= 1;
+                }
+                return true;
+            }
             Outcome::Cancelled if recover && distrusted && !self.jobs[slot].retired => {
                 self.hold_again(slot, row, run.due, attempt + 1);
                 return true;
@@ -744,8 +754,8 @@ impl<P: Payload> Core<P> {
     fn let_row_go(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, Open)> {
         let held = self.jobs[slot].held_mut()?;
         let open = held.open.remove(&row)?;
-        held.unsettled += 1;
         let key = held.key(row.0, row.1);
+        held.unsettled.insert((key, open.fence));
         self.held_jobs.open -= 1;
         Some((key, open))
     }
@@ -880,6 +890,18 @@ impl<P: Payload> Core<P> {
         self.arm_durable(slot);
     }
 
+    /// The incarnations that this node holds.
+    pub(crate) fn held(&self) -> Vec<Incarnation> {
+        self.held_jobs.slots.keys().copied().collect()
+    }
+
+    /// Asks the runs of a job to stop that are going here.
+    pub(crate) fn cancel_held(&mut self, incarnation: Incarnation) {
+        if let Some(&slot) = self.held_jobs.slots.get(&incarnation) {
+            self.cancel_runs(slot);
+        }
+    }
+
     /// An incarnation is gone from the store.
     pub(crate) fn forget(&mut self, incarnation: Incarnation, end: &End, now: DateTime<Utc>) {
         self.node.iter_mut().for_each(|node| node.overtake(incarnation, None));
@@ -891,7 +913,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// The store knows what became of these rows, and that these jobs are over with them.
-    fn settle_rows(&mut self, rows: &[RowKey], over: &[Incarnation], now: DateTime<Utc>) {
+    fn settle_rows(&mut self, rows: &[(RowKey, u64)], over: &[Incarnation], now: DateTime<Utc>) {
         for incarnation in over {
             let slot = self.held_jobs.slots.get(incarnation);
             match slot.and_then(|&slot| self.jobs[slot].held_mut()) {
@@ -900,9 +922,10 @@ impl<P: Payload> Core<P> {
             }
         }
         for row in rows {
-            let Some(&slot) = self.held_jobs.slots.get(&row.incarnation) else { continue };
+            let slot = self.held_jobs.slots.get(&row.0.incarnation).copied();
+            let Some(slot) = slot else { continue };
             if let Some(held) = self.jobs[slot].held_mut() {
-                held.unsettled -= 1;
+                held.unsettled.remove(row);
             }
             self.end_if_over(slot, now);
         }
@@ -1010,6 +1033,7 @@ impl<P: Payload> Core<P> {
                     going.into_iter().filter_map(|(run, at)| held.row_of(run, at)).collect();
                 let before = held.open.len();
                 held.open.retain(|row, _| going.contains(row));
+                held.open.values_mut().for_each(|open| open.lost = true);
                 self.held_jobs.open -= before - held.open.len();
             }
             drop(queue);

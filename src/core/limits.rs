@@ -18,6 +18,9 @@ use crate::{
 pub(super) struct Limits {
     all: Table<Limit>,
     executors: HashMap<Arc<str>, Executor>,
+    /// How many jobs name each executor, one that there is not included: a job in a store may name one
+    /// that is added later.
+    named: HashMap<Arc<str>, usize>,
     /// The limit of the default executor, if it has one.
     default: Option<u32>,
     groups: HashMap<Arc<str>, u32>,
@@ -25,8 +28,6 @@ pub(super) struct Limits {
 
 struct Executor {
     limit: Option<u32>,
-    /// How many jobs name it.
-    jobs: usize,
 }
 
 struct Limit {
@@ -58,6 +59,7 @@ impl Limits {
         Limits {
             all: Table::new(),
             executors: HashMap::new(),
+            named: HashMap::new(),
             default: None,
             groups: HashMap::new(),
         }
@@ -74,7 +76,7 @@ impl Limits {
         if *name == *DEFAULT_EXECUTOR {
             self.default = limit;
         }
-        self.executors.insert(name, Executor { limit, jobs: 0 });
+        self.executors.insert(name, Executor { limit });
         Ok(())
     }
 
@@ -86,10 +88,8 @@ impl Limits {
                     "the executor `default` can't be removed: jobs that name none go there",
                 ));
             }
-            Some(Executor { jobs: 0, limit }) => {
-                limit.filter(|&limit| self.all[limit].is_used()).is_none()
-            }
-            Some(_) => false,
+            Some(_) if self.named.contains_key(name) => false,
+            Some(Executor { limit }) => limit.filter(|&limit| self.all[limit].is_used()).is_none(),
         };
         if !unused {
             return Err(Error::invalid_option(format!(
@@ -136,8 +136,8 @@ impl Limits {
 
     /// Counts a job that has these options, which were checked. Says which limit may have changed.
     pub(super) fn join(&mut self, options: &JobOptions) -> Option<u32> {
-        if let Some(executor) = options.executor.as_ref().and_then(|n| self.executors.get_mut(n)) {
-            executor.jobs += 1;
+        if let Some(name) = &options.executor {
+            *self.named.entry(name.clone()).or_default() += 1;
         }
         let Group { name, limit } = options.group.as_ref()?;
         let group = *self
@@ -151,8 +151,13 @@ impl Limits {
 
     /// Counts it no longer.
     pub(super) fn leave(&mut self, options: &JobOptions) {
-        if let Some(executor) = options.executor.as_ref().and_then(|n| self.executors.get_mut(n)) {
-            executor.jobs -= 1;
+        if let Some(name) = &options.executor
+            && let Some(jobs) = self.named.get_mut(name)
+        {
+            *jobs -= 1;
+            if *jobs == 0 {
+                self.named.remove(name);
+            }
         }
         if let Some(Group { name, .. }) = &options.group
             && let Some(&group) = self.groups.get(name)

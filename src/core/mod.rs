@@ -72,6 +72,13 @@ pub(crate) trait Payload: Clone {
     fn set_followed(&self);
 }
 
+/// Where a job is to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Memory,
+    Store,
+}
+
 /// One incarnation of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct JobKey {
@@ -125,6 +132,8 @@ pub(crate) struct Core<P> {
     /// The options of jobs that have none of their own.
     defaults: Arc<JobOptions>,
     named: HashMap<JobId, u32>,
+    /// Ids of jobs that are about to be added, where to, and how often.
+    reserved: HashMap<JobId, (Place, u32)>,
     followers: Followers,
     /// What it is to its store, if it has one.
     node: Option<Box<Node>>,
@@ -171,6 +180,7 @@ impl<P: Payload> Core<P> {
             runs: Table::new(),
             defaults,
             named: HashMap::new(),
+            reserved: HashMap::new(),
             followers: Followers::default(),
             node: None,
             held_jobs: HeldJobs::default(),

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU32, Ordering},
     },
     time::Duration,
@@ -95,7 +95,7 @@ pub(crate) enum News {
     Changed(Vec<Changed>),
     /// The store knows what became of these rows, and that these jobs are over with them.
     Settled {
-        rows: Vec<RowKey>,
+        rows: Vec<(RowKey, u64)>,
         over: Vec<Incarnation>,
     },
     Reaped(Reaped),
@@ -166,6 +166,8 @@ pub(super) struct Node {
     options: NodeOptions,
     pub(super) tasks: Arc<HashSet<String>>,
     except: Arc<HashSet<Incarnation>>,
+    /// Those of them that were told of, and their versions.
+    reported: HashSet<(Incarnation, u64)>,
     fits: Fits,
     /// This life of it.
     id: NodeId,
@@ -214,10 +216,18 @@ pub(super) struct Node {
     overtaken: HashMap<Incarnation, Option<Record>>,
     /// Rows that others are to run again, once the node has left.
     left_behind: HashSet<(RowKey, u64)>,
-    unreadable: Arc<std::sync::Mutex<Vec<(Incarnation, JobId, Error)>>>,
+    unreadable: Arc<Mutex<Vec<Unreadable>>>,
     pub(super) paused: bool,
     leaving: bool,
     left: bool,
+}
+
+/// A record that a take could not read.
+struct Unreadable {
+    incarnation: Incarnation,
+    version: u64,
+    job: JobId,
+    error: Error,
 }
 
 /// What is under way on a lane.
@@ -331,6 +341,7 @@ impl Node {
             options,
             tasks: Arc::new(tasks),
             except: Arc::default(),
+            reported: HashSet::new(),
             fits,
             joined: false,
             lease,
@@ -624,6 +635,10 @@ impl Node {
         if now.elapsed >= self.changes_wanted() {
             self.ask_changed = false;
             self.next_look = now.elapsed + LOOK_EVERY;
+            // What could not be read, or run here, may have been changed.
+            if !self.except.is_empty() {
+                self.except = Arc::default();
+            }
             // Nodes that poll do not do it together.
             let part = (self.number() % 1000) as i32;
             let poll = delta(self.options.poll);
@@ -662,7 +677,12 @@ impl Node {
             });
             decided.unwrap_or_else(|error| {
                 let mut unreadable = unreadable.lock().unwrap_or_else(|lock| lock.into_inner());
-                unreadable.push((record.incarnation, record.id.clone(), error));
+                unreadable.push(Unreadable {
+                    incarnation: record.incarnation,
+                    version: record.version,
+                    job: record.id.clone(),
+                    error,
+                });
                 Decision::Leave
             })
         });
@@ -705,7 +725,9 @@ impl Node {
         match answer {
             Ok(answer) => {
                 traffic.failures = 0;
-                if std::mem::take(&mut self.failing) {
+                let lanes = [&self.life, &self.take, &self.close];
+                let works = lanes.iter().all(|lane| lane.failures == 0);
+                if works && std::mem::take(&mut self.failing) {
                     news.push(News::Working);
                 }
                 self.accept(request, answer, sent, now, &mut news);
@@ -834,8 +856,7 @@ impl Node {
         news: &mut Vec<News>,
     ) {
         self.settled.extend(settled);
-        let rows = settled.iter().map(|&(row, _)| row).collect();
-        news.push(News::Settled { rows, over });
+        news.push(News::Settled { rows: settled.to_vec(), over });
     }
 
     fn has_beaten(
@@ -846,7 +867,13 @@ impl Node {
         news: &mut Vec<News>,
     ) {
         let (measured, before) = (StoreClock::measure(said, sent, now), self.ahead());
-        self.clock.get_or_insert(measured).refine(measured);
+        let clock = self.clock.get_or_insert(measured);
+        let zero = clock.zero;
+        clock.refine(measured);
+        if clock.zero != zero {
+            // When to take was reckoned by what it was thought to be.
+            self.expected = now.elapsed;
+        }
         let moved = self.ahead() - before;
         if !moved.is_zero() {
             news.push(News::ClockMoved(moved));
@@ -899,9 +926,15 @@ impl Node {
     fn unreadable_found(&mut self) -> Vec<(JobId, Error)> {
         let mut found = self.unreadable.lock().unwrap_or_else(|lock| lock.into_inner());
         let mut new = Vec::new();
-        for (incarnation, job, error) in found.drain(..) {
-            if self.except.len() < MAX_UNREADABLE && !self.except.contains(&incarnation) {
-                Arc::make_mut(&mut self.except).insert(incarnation);
+        for Unreadable { incarnation, version, job, error } in found.drain(..) {
+            if self.except.len() >= MAX_UNREADABLE {
+                break;
+            }
+            Arc::make_mut(&mut self.except).insert(incarnation);
+            if self.reported.len() >= MAX_UNREADABLE {
+                self.reported.clear();
+            }
+            if self.reported.insert((incarnation, version)) {
                 new.push((job, error));
             }
         }
@@ -918,7 +951,12 @@ impl Node {
         self.told = now.elapsed + wait;
         if self.in_vain > 0 && wait.is_zero() {
             let at = self.patient_until.max(now.elapsed);
-            self.told = if ahead.is_zero() { at } else { at.min(now.elapsed + ahead) };
+            // What is not found ahead of its time twice is the end of a lease, most likely.
+            self.told = match ahead.is_zero() {
+                true => at,
+                false if self.in_vain > 1 => now.elapsed + ahead,
+                false => at.min(now.elapsed + ahead),
+            };
         }
     }
 

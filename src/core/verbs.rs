@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
-    Added, Core, Discarded, Extras, Filter, Job, JobKey, NewJob, Payload, Settings, Submission,
-    decide::Due, followers::Batch, semaphore::Semaphore, shut_down,
+    Added, Core, Discarded, Extras, Filter, Job, JobKey, NewJob, Payload, Place, Settings,
+    Submission, decide::Due, followers::Batch, semaphore::Semaphore, shut_down,
 };
 use crate::{
     error::Error,
@@ -109,6 +109,9 @@ impl<P: Payload> Core<P> {
         if let Some(follow) = new.trigger.follow() {
             self.check_follow(new.id.as_ref(), follow.job(), batch)?;
         }
+        if let Some(id) = new.id.as_ref().filter(|id| self.reserved.contains_key(id)) {
+            self.check_reserved(id, Place::Memory)?;
+        }
         match &new.id {
             Some(id) if new.on_conflict == OnConflict::Error && other.is_some() => {
                 Err(Error::duplicate_id(format!(
@@ -117,6 +120,54 @@ impl<P: Payload> Core<P> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Keeps an id for a job that is about to be added, to memory or to the store, which takes a while to
+    /// ask whether it has one.
+    /// Several may do so for the same place.
+    pub(crate) fn reserve(&mut self, id: &JobId, place: Place) -> Result<(), Error> {
+        if self.closed {
+            return Err(shut_down());
+        }
+        self.check_reserved(id, place)?;
+        if place == Place::Store && self.slot_of(id).is_some() {
+            return Err(Error::duplicate_id(format!(
+                "there is a job `{id}` in memory already: choose another id, or remove it first"
+            )));
+        }
+        self.reserved.entry(id.clone()).or_insert((place, 0)).1 += 1;
+        Ok(())
+    }
+
+    fn check_reserved(&self, id: &JobId, place: Place) -> Result<(), Error> {
+        match self.reserved.get(id) {
+            Some(&(other, _)) if other != place => Err(Error::duplicate_id(format!(
+                "a job `{id}` is being added to {}: choose another id",
+                match other {
+                    Place::Memory => "memory",
+                    Place::Store => "the store",
+                }
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn unreserve(&mut self, id: &JobId) {
+        if let Some((_, adding)) = self.reserved.get_mut(id) {
+            *adding -= 1;
+            if *adding == 0 {
+                self.reserved.remove(id);
+            }
+        }
+    }
+
+    /// Whether a job may have these options here; `old` are those that it has now, if any.
+    pub(crate) fn check_options(
+        &self,
+        options: &JobOptions,
+        old: Option<&JobOptions>,
+    ) -> Result<(), Error> {
+        self.limits.check(options, old)
     }
 
     /// The job that has this id now.

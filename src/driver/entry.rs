@@ -140,6 +140,11 @@ impl EntryState {
         }
     }
 
+    /// Whether a token was made, or runs are listened to, or the end is waited for.
+    pub(crate) fn is_tied(&self) -> bool {
+        self.tied.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn is_followed(&self) -> bool {
         self.followed.load(Ordering::SeqCst)
     }

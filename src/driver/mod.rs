@@ -191,6 +191,12 @@ impl Driver {
         if !runs || store {
             return runs;
         }
+        if self.shared.with(|state, _| state.core.going().next().is_some()) {
+            // Runs that asked for the shutdown can't be waited for, but the store is to hear of their
+            // end.
+            self.shared.stop_early();
+            return false;
+        }
         let until = *self.farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
         let done = Instant::now() >= until;
         if done {

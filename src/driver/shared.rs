@@ -370,6 +370,14 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// All is done but for runs that wait for that themselves.
+    pub(super) fn stop_early(&self) {
+        if !self.stopped.is_cancelled() {
+            self.with(|state, now| state.core.note(now, What::ShutDown));
+            self.stopped.cancel();
+        }
+    }
+
     /// The driver is done, or was dropped with its runtime: nothing will start any more.
     pub(super) fn stop(&self) {
         self.attend(false);
@@ -383,7 +391,9 @@ impl Shared {
                 state.core.finish(start.run, finish, now);
                 after.push(start);
             }
-            state.core.note(now, What::ShutDown);
+            if !self.stopped.is_cancelled() {
+                state.core.note(now, What::ShutDown);
+            }
         });
         self.durable.iter().for_each(|durable| durable.stop());
         // With them go processes and threads that wait for runs.

@@ -2,7 +2,7 @@
 //! jobs that somebody holds on to are found again.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -23,14 +23,28 @@ pub(crate) struct Durable {
     pub(crate) lease: Arc<Lease>,
     /// How long an answer is waited for.
     pub(crate) patience: Duration,
-    /// The entries of jobs that were added here and that somebody may hold on to.
-    entries: Mutex<HashMap<Incarnation, Known>>,
+    entries: Mutex<Entries>,
+}
+
+/// The entries of jobs that were added here and that somebody may hold on to.
+#[derive(Default)]
+struct Entries {
+    known: HashMap<Incarnation, Known>,
+    stopped: bool,
 }
 
 struct Known {
     id: JobId,
     version: u64,
     entry: Weak<dyn Entry>,
+    /// The same, if something hangs on it that outlives the handles: a token, a stream of runs.
+    tied: Option<Arc<dyn Entry>>,
+}
+
+impl Known {
+    fn is_wanted(&self) -> bool {
+        self.entry.strong_count() > 0
+    }
 }
 
 /// A request on its way, and at its end the answer.
@@ -48,23 +62,40 @@ impl Durable {
     /// Finds the entry again when the job is taken, for as long as somebody holds on to it.
     pub(crate) fn know(&self, record: &Record, entry: &Arc<dyn Entry>) {
         let mut entries = self.entries();
-        if entries.len() >= 64 && entries.len() == entries.capacity() {
-            entries.retain(|_, known| known.entry.strong_count() > 0);
+        if entries.stopped {
+            drop(entries);
+            entry.state().end(End::ShutDown);
+            return;
         }
-        let known =
-            Known { id: record.id.clone(), version: record.version, entry: Arc::downgrade(entry) };
-        entries.insert(record.incarnation, known);
+        let known = &mut entries.known;
+        if known.len() >= 64 && known.len() == known.capacity() {
+            known.retain(|_, known| known.is_wanted());
+        }
+        let new = Known {
+            id: record.id.clone(),
+            version: record.version,
+            entry: Arc::downgrade(entry),
+            tied: entry.state().is_tied().then(|| entry.clone()),
+        };
+        known.insert(record.incarnation, new);
+    }
+
+    /// Keeps the entry until the job is over: something hangs on it that outlives the handles.
+    pub(crate) fn keep(&self, incarnation: Incarnation, entry: &Arc<dyn Entry>) {
+        if let Some(known) = self.entries().known.get_mut(&incarnation) {
+            known.tied = Some(entry.clone());
+        }
     }
 
     /// The entry of a job that was added here, if somebody holds on to it.
     pub(crate) fn known(&self, incarnation: Incarnation) -> Option<Arc<dyn Entry>> {
-        self.entries().get(&incarnation)?.entry.upgrade()
+        self.entries().known.get(&incarnation)?.entry.upgrade()
     }
 
     /// A job is over: tells who holds on to it.
     pub(super) fn end(&self, incarnation: Incarnation, end: End) {
-        let known = self.entries().remove(&incarnation);
-        if let Some(entry) = known.and_then(|known| known.entry.upgrade()) {
+        let known = self.entries().known.remove(&incarnation);
+        if let Some(entry) = known.as_ref().and_then(|known| known.entry.upgrade()) {
             entry.state().cancel_token();
             entry.state().end(end);
         }
@@ -72,18 +103,23 @@ impl Durable {
 
     /// The scheduler has stopped: tells all who hold on to jobs.
     pub(super) fn stop(&self) {
-        let known = std::mem::take(&mut *self.entries());
-        for entry in known.into_values().filter_map(|known| known.entry.upgrade()) {
+        let mut entries = self.entries();
+        entries.stopped = true;
+        let known = std::mem::take(&mut entries.known);
+        drop(entries);
+        for entry in known.values().filter_map(|known| known.entry.upgrade()) {
             entry.state().end(End::ShutDown);
         }
     }
 
     /// Adds those jobs that somebody holds on to.
     fn add_known(&self, asked: &mut Vec<(JobId, Incarnation, u64)>) {
+        let held: HashSet<Incarnation> =
+            asked.iter().map(|&(_, incarnation, _)| incarnation).collect();
         let mut entries = self.entries();
-        entries.retain(|_, known| known.entry.strong_count() > 0);
-        for (&incarnation, known) in &*entries {
-            if !asked.iter().any(|&(_, asked, _)| asked == incarnation) {
+        entries.known.retain(|_, known| known.is_wanted());
+        for (&incarnation, known) in &entries.known {
+            if !held.contains(&incarnation) {
                 asked.push((known.id.clone(), incarnation, known.version));
             }
         }
@@ -92,13 +128,14 @@ impl Durable {
     fn learn(&self, changed: &[Changed]) {
         let mut entries = self.entries();
         for Changed { incarnation, now } in changed {
-            if let (Some(known), Now::Changed(record)) = (entries.get_mut(incarnation), now) {
+            let known = entries.known.get_mut(incarnation);
+            if let (Some(known), Now::Changed(record)) = (known, now) {
                 known.version = record.version;
             }
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Incarnation, Known>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         // Nothing panics while it holds the lock.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +172,10 @@ impl Durable {
             Request::NextDue(of) => Answer::NextDue(store.next_due(of).await?),
             Request::Changed(known) if known.is_empty() => Answer::Changed(Vec::new()),
             Request::Changed(known) => {
-                let changed = store.changed(known).await?;
+                let mut changed = Vec::new();
+                for known in known.chunks(store.capabilities().max_batch.max(1)) {
+                    changed.extend(store.changed(known.to_vec()).await?);
+                }
                 self.learn(&changed);
                 Answer::Changed(changed)
             }

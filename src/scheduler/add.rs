@@ -11,7 +11,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
-use super::{JobHandle, OnceHandle, Runs, durable};
+use super::{
+    JobHandle, OnceHandle, Runs,
+    durable::{self, Reservation},
+};
 use crate::{
     core::{Added, NewJob},
     driver::{Entry, Shared},
@@ -25,9 +28,10 @@ use crate::{
 /// A job that is added when this is awaited; made by [`Scheduler::add`](super::Scheduler::add) and
 /// its kin.
 ///
-/// Options that are not set are the scheduler's defaults. Adding in memory never waits: it
-/// completes on its first poll, and the job is armed then. A [`Task`](crate::Task) goes to the
-/// scheduler's store, if it has one.
+/// Options that are not set are the scheduler's defaults. Without a store adding never waits: it
+/// completes on its first poll, and the job is armed then. If the scheduler has a store, a
+/// [`Task`](crate::Task) goes there, and an id of a job in memory is looked up there, for a second at
+/// most.
 ///
 /// # Cancel safety
 ///
@@ -324,16 +328,17 @@ pub(super) fn prepare_all(
 /// Adds all of them or none; those that go to the store first.
 pub(super) async fn add_all(shared: &Arc<Shared>, batch: Batch) -> Result<Vec<JobHandle>, Error> {
     let Batch { in_memory, durable, kinds } = batch;
-    let mut put = Vec::new();
+    let (mut put, mut reserved) = (Vec::new(), Vec::new());
+    if let Some(store) = &shared.durable {
+        for id in in_memory.iter().filter_map(|job| job.id.clone()) {
+            reserved.push(durable::check_free(shared.clone(), store.clone(), id).await?);
+        }
+    }
     if let Some(store) = shared.durable.as_ref().filter(|_| !durable.is_empty()) {
         shared.try_with(|state, _| state.core.check_all(&in_memory))?;
         put = durable::add_all(shared, store, durable).await?;
     }
-    if let Some(store) = &shared.durable {
-        for id in in_memory.iter().filter_map(|job| job.id.clone()) {
-            durable::check_free(store.clone(), id).await?;
-        }
-    }
+    drop(reserved);
     let mut in_memory = add_in_memory(shared, in_memory)?.into_iter();
     let mut put = put.into_iter().map(|put| JobHandle::durable(shared.clone(), put));
     let handles = kinds.into_iter().filter_map(|durable| match durable {
@@ -383,7 +388,7 @@ enum Adding<V> {
     /// It is added by the first poll, unless it goes to the store.
     New(Option<Add<V>>),
     /// Its id must be free in the store, too.
-    Checking(BoxFuture<'static, Result<(), Error>>, Option<Add<V>>),
+    Checking(BoxFuture<'static, Result<Reservation, Error>>, Option<Add<V>>),
     Stored(BoxFuture<'static, Result<JobHandle, Error>>),
 }
 
@@ -406,14 +411,15 @@ impl<V> AddFuture<V> {
             match checked.filter(|_| !new.is_durable()) {
                 None => return Poll::Ready(Ok(add.take())),
                 Some((id, durable)) => {
-                    let check = durable::check_free(durable.clone(), id.clone());
+                    let shared = new.shared().clone();
+                    let check = durable::check_free(shared, durable.clone(), id.clone());
                     self.0 = Adding::Checking(Box::pin(check), add.take());
                 }
             }
         }
         match &mut self.0 {
             Adding::Checking(check, add) => {
-                ready!(check.as_mut().poll(cx))?;
+                drop(ready!(check.as_mut().poll(cx))?);
                 Poll::Ready(Ok(Some(add.take().expect(DONE))))
             }
             _ => Poll::Ready(Ok(None)),

@@ -7,14 +7,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::add::{anchor, checked};
 use crate::{
-    core::{self, Change, Definition, change},
+    core::{self, Change, Definition, Place, change},
     driver::{Durable, Entry, Shared},
     error::Error,
     event::What,
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     store::{
-        ErasedStore, Fate, Incarnation, Record, Row, RowKey, RowKind, RowState, RunEnd, StoreError,
-        Write, Written,
+        ErasedStore, Fate, Incarnation, Now, Record, Row, RowKey, RowKind, RowState, RunEnd,
+        StoreError, Write, Written,
     },
     trigger::{Kind, Trigger},
 };
@@ -35,13 +35,19 @@ impl Stored {
             Some(record) if self.incarnation.is_none_or(|it| it == record.incarnation) => {
                 Ok(record)
             }
-            _ if self.incarnation.is_some() => Err(Error::gone(
+            _ => Err(self.missing()),
+        }
+    }
+
+    fn missing(&self) -> Error {
+        match self.incarnation {
+            Some(_) => Error::gone(
                 "the job is gone: it has ended, was removed or replaced; `scheduler.job(id)` is the current one",
-            )),
-            _ => Err(Error::unknown_job(format!(
+            ),
+            None => Error::unknown_job(format!(
                 "there is no job `{}`: `jobs()` lists those there are",
                 self.id
-            ))),
+            )),
         }
     }
 
@@ -57,6 +63,10 @@ impl Stored {
             let Some(Change { record, rows }) = change(&current, now)? else {
                 return Ok((current.clone(), Some(current)));
             };
+            let ended = rows.iter().find_map(|row| match &row.state {
+                RowState::Closed(fate) if row.key.kind == RowKind::Ended => Some(fate.clone()),
+                _ => None,
+            });
             let (id, expected) = (self.id.clone(), Some(current.stamp()));
             let write = Write { id, expected, record: record.clone(), rows, token };
             let written = patiently(|| self.durable.store.write(vec![write.clone()])).await?;
@@ -65,6 +75,17 @@ impl Stored {
                     let record =
                         record.map(|record| Record { version: current.version + 1, ..record });
                     return Ok((current, record));
+                }
+                Written::Lost { current: None, .. } if record.is_none() => {
+                    // If the answer was lost, it was this removal.
+                    let known = (self.id.clone(), current.incarnation, current.version);
+                    let asked = || self.durable.store.changed(vec![known.clone()]);
+                    let gone = patiently(asked).await?.into_iter().find_map(|it| match it.now {
+                        Now::Gone(fate) => fate,
+                        Now::Changed(_) => None,
+                    });
+                    let ours = ended.is_some() && gone == ended;
+                    return if ours { Ok((current, None)) } else { Err(self.missing()) };
                 }
                 Written::Lost { .. } => current = self.record().await?,
             }
@@ -131,11 +152,12 @@ impl Stored {
     ) -> Result<(), Error> {
         let (_, new) = self
             .change(|record, _| {
-                let options = Definition::read(record)?.options;
-                let (options, labels) = change(options, labels_of(record));
+                let old = Definition::read(record)?.options;
+                let (options, labels) = change(old.clone(), labels_of(record));
                 let entry = self.shared.tasks.make(&self.shared, &record.task, record.args.clone());
                 let options = checked(options, &self.shared, &*entry)?;
                 check_options(&options)?;
+                self.shared.with(|state, _| state.core.check_options(&options, Some(&old)))?;
                 let changed = Record {
                     options: json(&options, "the options")?,
                     name: labels.name.as_deref().map(Into::into),
@@ -250,21 +272,50 @@ pub(super) async fn add_all(
     Ok(put)
 }
 
+/// An id that is kept for a job that is being added: what is in memory and what is in the store share
+/// one namespace.
+pub(super) struct Reservation {
+    shared: Arc<Shared>,
+    id: JobId,
+}
+
+impl Reservation {
+    pub(super) fn of(shared: &Arc<Shared>, id: &JobId, place: Place) -> Result<Reservation, Error> {
+        shared.try_with(|state, _| state.core.reserve(id, place))?;
+        Ok(Reservation { shared: shared.clone(), id: id.clone() })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shared.with(|state, _| state.core.unreserve(&self.id));
+    }
+}
+
 /// Whether the store has no job of this id. A store that does not answer at once is not waited for:
 /// jobs in memory must not depend on it.
-pub(super) async fn check_free(durable: Arc<Durable>, id: JobId) -> Result<(), Error> {
-    let asked = tokio::time::timeout(Duration::from_secs(1), durable.store.get(id)).await;
-    match asked {
-        Ok(Ok(Some(record))) => Err(Error::duplicate_id(format!(
+pub(super) async fn check_free(
+    shared: Arc<Shared>,
+    durable: Arc<Durable>,
+    id: JobId,
+) -> Result<Reservation, Error> {
+    let reserved = Reservation::of(&shared, &id, Place::Memory)?;
+    // In a task, so that it does not matter who polls this.
+    let asked = shared.runtime()?.spawn(async move {
+        tokio::time::timeout(Duration::from_secs(1), durable.store.get(id)).await
+    });
+    match asked.await {
+        Ok(Ok(Ok(Some(record)))) => Err(Error::duplicate_id(format!(
             "there is a job `{}` in the store already: choose another id, or remove it first",
             record.id
         ))),
-        _ => Ok(()),
+        _ => Ok(reserved),
     }
 }
 
 /// One that is being added: kept as it is, or to be written.
 struct Adding {
+    _reserved: Reservation,
     new: New,
     record: Record,
     write: Option<Write>,
@@ -313,17 +364,13 @@ fn begin_adding(shared: &Arc<Shared>, new: New) -> Result<Adding, Error> {
         return Err(Error::invalid_task("only tasks can be kept in a store: say `.in_memory()`"));
     };
     let (now, incarnation, token) = shared.try_with(|state, _| {
-        let id = new.given.as_ref().filter(|id| state.core.find(id).is_ok());
-        if let Some(id) = id {
-            return Err(Error::duplicate_id(format!(
-                "there is a job `{id}` in memory already: choose another id, or remove it first"
-            )));
-        }
+        state.core.check_options(&new.options, None)?;
         let now = whole_millis(state.core.store_now());
         Ok((now, Incarnation(state.core.number()), state.core.number()))
     })?;
     let (anchored, first, _) = anchor(&new.trigger, shared, now)?;
     let id = new.given.clone().unwrap_or_else(|| JobId::from(incarnation.to_string()));
+    let reserved = Reservation::of(shared, &id, Place::Store)?;
     let (task, args) = (task.to_owned(), args?.to_owned());
     let name = new.labels.name.as_deref().map(str::to_owned);
     let tags: Vec<String> = new.labels.tags.iter().map(|tag| tag.to_string()).collect();
@@ -353,7 +400,7 @@ fn begin_adding(shared: &Arc<Shared>, new: New) -> Result<Adding, Error> {
         recover: new.recover,
     };
     let write = Write { id, expected: None, record: Some(record.clone()), rows: Vec::new(), token };
-    Ok(Adding { new, record, write: Some(write), replaces: None })
+    Ok(Adding { _reserved: reserved, new, record, write: Some(write), replaces: None })
 }
 
 /// The id of a job that is being added is another's.
@@ -380,12 +427,15 @@ pub(super) fn give_way(
 }
 
 fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put {
-    let Adding { new, mut record, write, replaces } = adding;
+    let Adding { new, mut record, write, replaces, .. } = adding;
     if let Some(replaced) = replaces {
         forget(shared, &replaced, &End::Replaced);
     }
     if write.is_none() {
-        let entry = durable.known(record.incarnation).unwrap_or(new.entry);
+        // Its work is the record's, and not what was given now.
+        let entry = durable
+            .known(record.incarnation)
+            .unwrap_or_else(|| shared.tasks.make(shared, &record.task, record.args.clone()));
         durable.know(&record, &entry);
         return Put { record, entry };
     }
@@ -401,7 +451,7 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put
 }
 
 /// What this node holds of an incarnation goes with it.
-fn forget(shared: &Shared, record: &Record, end: &End) {
+pub(super) fn forget(shared: &Shared, record: &Record, end: &End) {
     shared.with(|state, now| {
         if !state.core.holds(record.incarnation) {
             let (job, end) = (record.id.clone(), end.clone());
@@ -413,9 +463,15 @@ fn forget(shared: &Shared, record: &Record, end: &End) {
 
 /// Removes all jobs of the store. Returns how many there were.
 pub(super) async fn clear(shared: &Shared, durable: &Durable) -> Result<u64, Error> {
+    let held = shared.with(|state, _| state.core.held());
     let count = patiently(|| durable.store.clear()).await?;
-    // What is held of them is gone, too.
-    shared.with(|state, _| state.core.look());
+    // What is held of them is gone, too. Others may have been added meanwhile.
+    shared.with(|state, now| {
+        for incarnation in held {
+            state.core.forget(incarnation, &End::Removed, now);
+        }
+        state.core.look();
+    });
     Ok(count)
 }
 
@@ -531,7 +587,16 @@ fn labels_of(record: &Record) -> Labels {
 }
 
 fn next_fire_of(record: &Record) -> Option<DateTime<Utc>> {
-    record.next_fire.filter(|_| !record.paused)
+    let next = record.next_fire.filter(|_| !record.paused)?;
+    // What passed while it was paused is skipped, once a scheduler looks at it.
+    let Some(resumed) = record.resumed_at.filter(|&resumed| next <= resumed) else {
+        return Some(next);
+    };
+    let trigger = Definition::read(record).ok()?.trigger;
+    match trigger.kind() {
+        Kind::Date(_) => Some(next),
+        _ => trigger.next_after(resumed).ok().flatten(),
+    }
 }
 
 fn modified(record: &Record) -> What {

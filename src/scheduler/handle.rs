@@ -343,12 +343,15 @@ impl JobHandle {
             (Which::Stored(incarnation), Some(durable)) => {
                 let (shared, durable, id) = (shared.clone(), durable.clone(), id.clone());
                 let Ok(runtime) = shared.runtime().cloned() else { return };
-                let incarnation = Some(incarnation);
-                let stored = Stored { shared, durable, id, incarnation };
+                let (kept, durable) = (durable.clone(), durable);
+                let stored = Stored { shared, durable, id, incarnation: Some(incarnation) };
                 let stopped = stored.shared.stopped.clone();
+                kept.keep(incarnation, &self.entry);
                 let cancelling = async move {
                     let cancel = async {
                         token.cancelled().await;
+                        // At once, whether the store can be reached or not.
+                        stored.shared.with(|state, _| state.core.cancel_held(incarnation));
                         stored.cancel().await;
                     };
                     stopped.run_until_cancelled(cancel).await;
@@ -366,6 +369,11 @@ impl JobHandle {
     pub fn runs(&self) -> Runs {
         let (sender, receiver) = feed(self.job.shared.buffer);
         self.entry.state().subscribe(sender);
+        if let (Which::Stored(incarnation), Some(durable)) =
+            (self.job.which, &self.job.shared.durable)
+        {
+            durable.keep(incarnation, &self.entry);
+        }
         Runs::new(receiver)
     }
 }

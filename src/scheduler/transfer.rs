@@ -2,14 +2,17 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{Scheduler, durable};
 use crate::{
+    core::Place,
     driver::Durable,
     error::Error,
-    job::{JobId, OnConflict},
+    event::What,
+    job::{End, JobId, OnConflict},
     store::{Incarnation, Record, RecordFilter, Write, Written},
 };
 
@@ -40,14 +43,32 @@ struct Document {
 
 const FORMAT: u32 = 1;
 
-/// A record whose JSON is not text in text, where it is JSON.
+/// A record whose JSON is not text in text.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Exported {
-    args: Value,
-    trigger: Value,
-    options: Value,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, Value>,
+    id: JobId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    task: String,
+    args: Box<RawValue>,
+    trigger: Box<RawValue>,
+    options: Box<RawValue>,
+    /// Which of these are text that is no JSON, and so a string here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    not_json: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    declared: Option<String>,
+    added_at: DateTime<Utc>,
+    next_fire: DateTime<Utc>,
+    #[serde(default)]
+    paused: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resumed_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    recover: bool,
 }
 
 impl Scheduler {
@@ -86,9 +107,8 @@ impl Scheduler {
     /// That the store is not available; that the scheduler has no store.
     pub async fn export(&self) -> Result<String, Error> {
         let records = durable::records(&*self.durable()?.store, &RecordFilter::default()).await?;
-        let jobs = records.iter().map(exported).collect::<Result<_, _>>();
-        let document = jobs.map(|jobs| Document { punctual_jobs: FORMAT, jobs });
-        document
+        let jobs = records.iter().filter_map(exported).collect::<Result<_, _>>();
+        jobs.map(|jobs| Document { punctual_jobs: FORMAT, jobs })
             .and_then(|document| serde_json::to_string_pretty(&document))
             .map_err(|error| Error::unreadable(format!("the jobs can't be written: {error}")))
     }
@@ -136,19 +156,29 @@ impl Scheduler {
         let record = Record { incarnation, version: 0, fence: 0, requests: 0, token, ..record };
         let next_fire = record.next_fire.filter(|_| !record.paused);
         let id = record.id.clone();
+        let _reserved = durable::Reservation::of(&self.shared, &id, Place::Store)?;
+        let mut replaces = None;
         let mut write =
             Write { id, expected: None, record: Some(record.clone()), rows: Vec::new(), token };
         loop {
             match durable::patiently(|| durable.store.write(vec![write.clone()])).await? {
                 Written::Done => break,
                 Written::Lost { current, .. } => {
-                    if !durable::give_way(&self.shared, &mut write, current, on_conflict)? {
+                    if !durable::give_way(&self.shared, &mut write, current.clone(), on_conflict)? {
                         return Ok(false);
                     }
+                    replaces = current.map(|current| *current);
                 }
             }
         }
-        self.shared.with(|state, _| state.core.expect(next_fire));
+        if let Some(replaced) = replaces {
+            durable::forget(&self.shared, &replaced, &End::Replaced);
+        }
+        let job = record.id;
+        self.shared.with(|state, now| {
+            state.core.note(now, What::JobAdded { job, next_fire });
+            state.core.expect(next_fire);
+        });
         Ok(true)
     }
 
@@ -160,34 +190,72 @@ impl Scheduler {
     }
 }
 
-fn exported(record: &Record) -> serde_json::Result<Exported> {
-    let parsed =
-        |text: &String| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()));
-    let (args, trigger, options) =
-        (parsed(&record.args), parsed(&record.trigger), parsed(&record.options));
-    let mut rest = match serde_json::to_value(record)? {
-        Value::Object(rest) => rest,
-        _ => serde_json::Map::new(),
+/// What has no fire time left is only waiting for its last run to end.
+fn exported(record: &Record) -> Option<serde_json::Result<Exported>> {
+    let next_fire = record.next_fire?;
+    let Record { id, name, tags, task, declared, added_at, paused, resumed_at, recover, .. } =
+        record.clone();
+    let mut not_json = Vec::new();
+    // As it is, whatever its numbers.
+    let mut raw = |what: &str, text: &String| match RawValue::from_string(text.clone()) {
+        Ok(json) => Ok(json),
+        Err(_) => {
+            not_json.push(what.to_owned());
+            serde_json::to_string(text).and_then(RawValue::from_string)
+        }
     };
-    // What tells one store's life of a job from another's is not the job's.
-    for key in
-        ["args", "trigger", "options", "incarnation", "version", "fence", "requests", "token"]
-    {
-        rest.remove(key);
-    }
-    Ok(Exported { args, trigger, options, rest })
+    let texts =
+        [("args", &record.args), ("trigger", &record.trigger), ("options", &record.options)]
+            .map(|(what, text)| raw(what, text));
+    let [args, trigger, options] = texts;
+    let exported = args.and_then(|args| {
+        let (trigger, options) = (trigger?, options?);
+        Ok(Exported {
+            id,
+            name,
+            tags,
+            task,
+            args,
+            trigger,
+            options,
+            not_json,
+            declared,
+            added_at,
+            next_fire,
+            paused,
+            resumed_at,
+            recover,
+        })
+    });
+    Some(exported)
 }
 
 fn imported(job: Exported) -> Result<Record, Error> {
-    let Exported { args, trigger, options, mut rest } = job;
-    let id = rest.get("id").and_then(Value::as_str).unwrap_or("?").to_owned();
-    for (key, value) in [("args", args), ("trigger", trigger), ("options", options)] {
-        rest.insert(key.into(), Value::String(value.to_string()));
-    }
-    rest.insert("incarnation".into(), Value::from(0));
-    let record: Record = serde_json::from_value(Value::Object(rest)).map_err(|error| {
-        Error::unreadable(format!("job `{id}` of the document can't be read: {error}"))
-    })?;
-    JobId::validate(&record.id)?;
-    Ok(record)
+    job.id.validate()?;
+    let text = |what: &str, raw: &RawValue| match job.not_json.iter().any(|it| it == what) {
+        true => serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
+        false => raw.get().to_owned(),
+    };
+    Ok(Record {
+        // What tells one store's life of a job from another's is not the job's.
+        incarnation: Incarnation(0),
+        version: 0,
+        fence: 0,
+        requests: 0,
+        token: 0,
+        args: text("args", &job.args),
+        trigger: text("trigger", &job.trigger),
+        options: text("options", &job.options),
+        id: job.id,
+        task: job.task,
+        name: job.name,
+        tags: job.tags,
+        declared: job.declared,
+        added_at: job.added_at,
+        next_fire: Some(job.next_fire),
+        paused: job.paused,
+        resumed_at: job.resumed_at,
+        taken_to: None,
+        recover: job.recover,
+    })
 }

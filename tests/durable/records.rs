@@ -70,7 +70,7 @@ async fn jobs_go_out_as_json_and_come_back() {
     add("a").tag("x").priority(3).recover(true).await.unwrap();
     add("b").name("paused").paused().await.unwrap();
     let document = scheduler.export().await.unwrap();
-    assert!(document.contains("\"type\": \"interval\""), "{document}");
+    assert!(document.contains("\"type\":\"interval\""), "{document}");
     let count = |result: Result<usize, punctual::Error>| result.unwrap();
     assert!(scheduler.import(&document, OnConflict::Error).await.unwrap_err().is_duplicate_id());
     assert_eq!(count(scheduler.import(&document, OnConflict::Keep).await), 0);
