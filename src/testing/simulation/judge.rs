@@ -153,8 +153,11 @@ fn judge_coverage(log: &Log, incarnation: Incarnation, rows: &[Row], wrong: &mut
         if !expected.contains(time) {
             wrong.push(format!("no trigger names {}", describe(rows[0])));
         }
-        // At the instant of a reschedule both triggers may name it: one is superseded.
-        if rows.len() > 1 && !(rows.len() == 2 && seams.contains(time)) {
+        // At the instant of a reschedule both triggers may name it: one is superseded. And what was taken
+        // ahead by an old trigger may lie in a stretch of a new one.
+        let stretch = eras.len() > 1 && rows.iter().any(|row| row.count > 1);
+        let tolerated = rows.len() == 2 && (seams.contains(time) || stretch);
+        if rows.len() > 1 && !tolerated {
             let rows: Vec<String> = rows.iter().map(|row| describe(row)).collect();
             wrong.push(format!(
                 "{} ms is covered twice: {}",
@@ -243,7 +246,8 @@ fn judge_starts(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
         let Execution { key, began, attempt, life, uncertainty, .. } = *execution;
         let scheduled = key.kind == RowKind::Scheduled;
         let due = DateTime::from_timestamp_millis(key.number).map_or(0, micros);
-        if scheduled && began + uncertainty + MILLI < due {
+        // A node takes two clocks for one as long as it can't tell them apart: twice as far off at most.
+        if scheduled && began + 2 * uncertainty + MILLI < due {
             let early = (due - began) as f64 / MILLI as f64;
             wrong.push(format!("{} starts {early} ms early, at ±{uncertainty} µs", name(key)));
         }
