@@ -529,13 +529,22 @@ impl Node {
         at.into_iter().min()
     }
 
+    /// Whether it leaves and there is nothing left that it has, or is to tell.
+    fn may_leave(&self, now: Reading) -> bool {
+        let told = self.outcomes.is_empty() && self.releases.is_empty();
+        // What a take has taken that was not answered would be abandoned.
+        let has_all = self.take.sent.is_none() && self.taking.is_none();
+        let done = told && self.close.sent.is_none();
+        self.leaving && done && (has_all || !self.is_trusted(now))
+    }
+
     fn life_wanted(&self, now: Reading) -> Option<TimeDelta> {
+        if self.may_leave(now) {
+            return Some(TimeDelta::MIN);
+        }
         if self.leaving {
-            let told = self.outcomes.is_empty() && self.releases.is_empty();
-            // What a take has taken that was not answered would be abandoned.
-            let has_all = self.take.sent.is_none() && self.taking.is_none();
-            let done = told && self.close.sent.is_none();
-            return (done && (has_all || !self.is_trusted(now))).then_some(TimeDelta::MIN);
+            // Its lease must not run out while it waits.
+            return self.joined.then_some(self.next_beat);
         }
         if self.joined && (self.reap || self.ask_mine) {
             return Some(TimeDelta::MIN);
@@ -611,8 +620,9 @@ impl Node {
     }
 
     fn life_request(&mut self, now: Reading) -> Request {
-        let ttl = if self.leaving { Duration::ZERO } else { self.options.lease };
-        if self.leaving || !self.joined || now.elapsed >= self.next_beat {
+        let leaves = self.may_leave(now);
+        let ttl = if leaves { Duration::ZERO } else { self.options.lease };
+        if leaves || !self.joined || now.elapsed >= self.next_beat {
             let (node, name) = (self.id, self.options.name.clone());
             return Request::Beat(Beat { node, name, first: !self.joined, ttl });
         }
