@@ -549,6 +549,8 @@ impl<P: Payload> Core<P> {
             let submission = Submission { id, on_request, coalesced, again, ..Submission::of(due) };
             self.submit(slot, submission, now);
         }
+        // Those of an older trigger may be due in another order.
+        together.make_contiguous().sort_by_key(|due| due.fire_time);
         let options = self.jobs[slot].options(&self.defaults);
         if let Some(plan) = decide::coalesce(options, together, now) {
             self.carry_out(slot, plan, now);
