@@ -16,8 +16,10 @@ use punctual::{
 };
 
 /// Seeds that found something once.
-const REGRESSIONS: [u64; 19] =
-    [3, 13, 21, 76, 87, 296, 380, 591, 650, 780, 785, 833, 885, 914, 922, 969, 1772, 2992, 4439];
+const REGRESSIONS: [u64; 22] = [
+    3, 13, 21, 76, 87, 296, 380, 487, 591, 650, 780, 785, 833, 885, 914, 922, 969, 1772, 2862,
+    2992, 4439, 7582,
+];
 
 fn seeds() -> Range<u64> {
     let Ok(text) = env::var("PUNCTUAL_SEEDS") else { return 0..3000 };
