@@ -7,12 +7,21 @@ use std::{
     sync::Arc,
 };
 
+use crate::error::Error;
+
 /// Calls a destructor or a waker of the user's.
 pub(crate) fn shielded(call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
         let message = message(panic);
         tracing::error!(target: "punctual", "a destructor or waker panicked: {message}");
     }
+}
+
+/// Calls what the user's code is part of, and makes an error of its panic.
+pub(crate) fn shielded_or<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        Err(Error::unreadable(format!("the code that reads it panicked: {}", message(panic))))
+    })
 }
 
 /// The text of what the user may have a hand in. It is made before it is given to a subscriber, which

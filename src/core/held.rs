@@ -267,6 +267,11 @@ impl<P: Payload> Core<P> {
         self.node.as_ref().map_or(self.reading.wall, |node| node.store_now(self.reading))
     }
 
+    /// The same, if it is known.
+    pub(crate) fn known_store_now(&self) -> Option<DateTime<Utc>> {
+        self.node.as_ref().filter(|node| node.knows_clock()).map(|_| self.store_now())
+    }
+
     /// A number of 63 bits that no other node has.
     pub(crate) fn number(&mut self) -> u64 {
         self.node.as_mut().map_or(0, |node| node.number())
@@ -351,6 +356,7 @@ impl<P: Payload> Core<P> {
         let rows = open.iter().map(|row| (row.key, row.fence));
         let Ok(definition) = Definition::read(&record) else {
             // Nobody can have decided to take it.
+            self.node.iter_mut().for_each(|node| node.leave_out(record.incarnation));
             let node = self.node.as_mut();
             node.into_iter().for_each(|node| rows.clone().for_each(|(k, f)| node.release(k, f)));
             self.out.discarded.extend(payload.map(Discarded::Payload));

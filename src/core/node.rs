@@ -17,6 +17,7 @@ use crate::{
     clock::Reading,
     error::Error,
     job::JobId,
+    panic::shielded_or,
     store::{
         Beat, Changed, Decide, Decision, Finished, Finishes, Incarnation, Keep, NextDue, NodeId,
         Pruned, Reaped, Record, RowKey, StoreError, Take, Takings,
@@ -396,6 +397,10 @@ impl Node {
         mix(mix(self.options.seed).wrapping_add(self.numbers)) >> 1
     }
 
+    pub(super) fn knows_clock(&self) -> bool {
+        self.clock.is_some()
+    }
+
     /// What the store's clock says, as far as it is known.
     pub(super) fn store_now(&self, now: Reading) -> DateTime<Utc> {
         self.clock.map_or(now.wall, |clock| clock.now(now))
@@ -456,6 +461,13 @@ impl Node {
     pub(super) fn finish(&mut self, outcome: Finished, now: Reading) {
         self.flush_at.get_or_insert(now.elapsed + LINGER);
         self.outcomes.push_back(outcome);
+    }
+
+    /// Takes nothing of a job that it can't read, for a while.
+    pub(super) fn leave_out(&mut self, incarnation: Incarnation) {
+        if self.except.len() < MAX_UNREADABLE {
+            Arc::make_mut(&mut self.except).insert(incarnation);
+        }
     }
 
     /// Lets a row be taken by others.
@@ -681,7 +693,8 @@ impl Node {
         let horizon = store_now.checked_add_signed(ahead).unwrap_or(store_now);
         let (node, fits, unreadable) = (self.id, self.fits.clone(), self.unreadable.clone());
         let decide: Decide = Arc::new(move |record, waiting| {
-            let decided = Definition::read(record).and_then(|definition| {
+            let decided = shielded_or(|| {
+                let definition = Definition::read(record)?;
                 fits(record, &definition)?;
                 ahead::decide(record, waiting, &definition, node, store_now, horizon)
             });

@@ -246,9 +246,7 @@ impl<P: Payload> Core<P> {
         if self.closed {
             return Err(shut_down());
         }
-        let count = self.retire_all(&End::Removed, now);
-        self.note(now, What::AllJobsRemoved { count });
-        Ok(count)
+        Ok(self.retire_all(&End::Removed, now))
     }
 
     pub(crate) fn pause(&mut self, key: JobKey, now: DateTime<Utc>) -> Result<(), Error> {

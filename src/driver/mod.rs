@@ -141,7 +141,9 @@ impl Driver {
             let callers = state.shutdown.as_ref().map_or(&[][..], |shutdown| &shutdown.callers);
             let done =
                 state.core.is_closed() && state.core.going().all(|run| callers.contains(&run));
-            let deadline = state.shutdown.as_ref().map(|shutdown| shutdown.deadline);
+            // Once all is given up that can be, there is nothing more to wait for.
+            let pending = state.shutdown.as_ref().filter(|shutdown| !shutdown.given_up);
+            let deadline = pending.map(|shutdown| shutdown.deadline);
             let node = state.core.node_wakes_in();
             let done = (done, state.core.has_left());
             let jobs = state.core.len();
@@ -309,6 +311,7 @@ impl Driver {
                 shutdown.deadline = Instant::now() + grace.min(FOREVER) + LAST_WAIT;
                 return;
             }
+            shutdown.given_up = true;
             let callers = shutdown.callers.clone();
             let going: Vec<_> = state.core.going().filter(|run| !callers.contains(run)).collect();
             for run in going {

@@ -104,6 +104,8 @@ pub(crate) struct Shutdown {
     pub(crate) deadline: Instant,
     /// Whether that has passed and the rest were asked to stop.
     pub(super) cancelling: bool,
+    /// Whether those were given up that did not.
+    pub(super) given_up: bool,
     /// Runs that asked for the shutdown, and so can't be waited for.
     pub(crate) callers: Vec<RunKey>,
     pub(crate) report: ShutdownReport,
@@ -359,6 +361,7 @@ impl Shared {
             let shutdown = state.shutdown.get_or_insert_with(|| Shutdown {
                 deadline,
                 cancelling: false,
+                given_up: false,
                 callers: Vec::new(),
                 report: ShutdownReport::default(),
             });

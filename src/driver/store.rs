@@ -202,8 +202,8 @@ impl Durable {
             _ => return Vec::new(),
         };
         let entry = |Taken { record, .. }: &Taken| {
-            self.known(record.incarnation)
-                .unwrap_or_else(|| shared.tasks.make(shared, &record.task, record.args.clone()))
+            let known = self.known(record.incarnation);
+            known.unwrap_or_else(|| shared.tasks.make(shared, &record.task, record.args.clone()))
         };
         jobs.iter().map(entry).collect()
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join_all};
 
 use super::{
     JobHandle, OnceHandle, Runs,
@@ -330,9 +330,10 @@ pub(super) async fn add_all(shared: &Arc<Shared>, batch: Batch) -> Result<Vec<Jo
     let Batch { in_memory, durable, kinds } = batch;
     let (mut put, mut reserved) = (Vec::new(), Vec::new());
     if let Some(store) = &shared.durable {
-        for id in in_memory.iter().filter_map(|job| job.id.clone()) {
-            reserved.push(durable::check_free(shared.clone(), store.clone(), id).await?);
-        }
+        // All at once: a store that hangs is waited for no longer than for one.
+        let ids = in_memory.iter().filter_map(|job| job.id.clone());
+        let checks = ids.map(|id| durable::check_free(shared.clone(), store.clone(), id));
+        reserved = try_join_all(checks).await?;
     }
     if let Some(store) = shared.durable.as_ref().filter(|_| !durable.is_empty()) {
         shared.try_with(|state, _| state.core.check_all(&in_memory))?;

@@ -59,7 +59,8 @@ impl Stored {
     ) -> Result<(Record, Option<Record>), Error> {
         let mut current = self.record().await?;
         loop {
-            let (now, token) = self.now_and_number();
+            let now = store_now(&self.shared, &self.durable).await?;
+            let token = self.shared.with(|state, _| state.core.number());
             let Some(Change { record, rows }) = change(&current, now)? else {
                 return Ok((current.clone(), Some(current)));
             };
@@ -90,10 +91,6 @@ impl Stored {
                 Written::Lost { .. } => current = self.record().await?,
             }
         }
-    }
-
-    fn now_and_number(&self) -> (DateTime<Utc>, u64) {
-        self.shared.with(|state, _| (whole_millis(state.core.store_now()), state.core.number()))
     }
 
     /// Has what this node holds of the job follow its record, and look at its next fire time.
@@ -272,6 +269,15 @@ pub(super) async fn add_all(
     Ok(put)
 }
 
+/// What the store's clock says: the store itself, if no heartbeat has told yet.
+async fn store_now(shared: &Shared, durable: &Durable) -> Result<DateTime<Utc>, Error> {
+    let now = match shared.with(|state, _| state.core.known_store_now()) {
+        Some(now) => now,
+        None => patiently(|| durable.store.now()).await?,
+    };
+    Ok(whole_millis(now))
+}
+
 /// An id that is kept for a job that is being added: what is in memory and what is in the store share
 /// one namespace.
 pub(super) struct Reservation {
@@ -328,9 +334,10 @@ async fn add_batch(
     durable: &Durable,
     batch: Vec<New>,
 ) -> Result<Vec<Put>, Error> {
+    let now = store_now(shared, durable).await?;
     let mut adding = batch
         .into_iter()
-        .map(|new| begin_adding(shared, new))
+        .map(|new| begin_adding(shared, new, now))
         .collect::<Result<Vec<Adding>, Error>>()?;
     loop {
         let (places, writes): (Vec<usize>, Vec<Write>) = adding
@@ -357,16 +364,15 @@ async fn add_batch(
     Ok(put.collect())
 }
 
-fn begin_adding(shared: &Arc<Shared>, new: New) -> Result<Adding, Error> {
+fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Adding, Error> {
     check_trigger(&new.trigger)?;
     check_options(&new.options)?;
     let Some((task, args)) = new.entry.task() else {
         return Err(Error::invalid_task("only tasks can be kept in a store: say `.in_memory()`"));
     };
-    let (now, incarnation, token) = shared.try_with(|state, _| {
+    let (incarnation, token) = shared.try_with(|state, _| {
         state.core.check_options(&new.options, None)?;
-        let now = whole_millis(state.core.store_now());
-        Ok((now, Incarnation(state.core.number()), state.core.number()))
+        Ok((Incarnation(state.core.number()), state.core.number()))
     })?;
     let (anchored, first, _) = anchor(&new.trigger, shared, now)?;
     let id = new.given.clone().unwrap_or_else(|| JobId::from(incarnation.to_string()));

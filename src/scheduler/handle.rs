@@ -177,7 +177,8 @@ impl Job {
     /// # Errors
     ///
     /// That it would be skipped, since runs are going ([`is_overlap`](Error::is_overlap)), and as
-    /// [`get`](Job::get).
+    /// [`get`](Job::get). Of a job in a store that is known only where it is held, and only of what has
+    /// begun: elsewhere such a run is skipped, and the ledger says so.
     pub async fn run_now(&self) -> Result<RunId, Error> {
         match self.stored()? {
             Some(job) => job.run_now().await,

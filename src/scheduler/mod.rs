@@ -29,7 +29,7 @@ pub use self::{
 use crate::{
     driver::Shared,
     error::{BoxError, Error},
-    event::{Event, EventFilter},
+    event::{Event, EventFilter, What},
     executor::Executor,
     job::JobId,
     metrics::Metrics,
@@ -264,15 +264,21 @@ impl Scheduler {
     /// in memory are removed nevertheless.
     pub async fn remove_all(&self) -> Result<usize, Error> {
         let mut count = self.shared.try_with(|state, now| state.core.remove_all(now))?;
-        if let Some(durable) = &self.shared.durable {
-            let stored = durable::clear(&self.shared, durable).await?;
-            count = count.saturating_add(usize::try_from(stored).unwrap_or(usize::MAX));
+        let stored = match &self.shared.durable {
+            Some(durable) => durable::clear(&self.shared, durable).await,
+            None => Ok(0),
+        };
+        if let Ok(stored) = &stored {
+            count = count.saturating_add(usize::try_from(*stored).unwrap_or(usize::MAX));
         }
-        Ok(count)
+        self.shared.with(|state, now| state.core.note(now, What::AllJobsRemoved { count }));
+        stored.map(|_| count)
     }
 
     /// Pauses the scheduler: nothing fires until it is resumed. Going runs finish, and `run_now`
-    /// still works.
+    /// still works for jobs in memory. What it has taken from a store and not started is given back:
+    /// others may run it, and what is asked for there waits for them, or for the scheduler to be
+    /// resumed.
     ///
     /// # Errors
     ///

@@ -11,6 +11,7 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 pub(crate) trait ErasedStore: Send + Sync {
     fn capabilities(&self) -> Capabilities;
     fn changes(&self) -> BoxStream<'static, ()>;
+    fn now(&self) -> Answer<'_, DateTime<Utc>>;
     fn write(&self, writes: Vec<Write>) -> Answer<'_, Written>;
     fn get(&self, id: JobId) -> Answer<'_, Option<Record>>;
     fn list(
@@ -39,6 +40,10 @@ impl<S: Store> ErasedStore for S {
 
     fn changes(&self) -> BoxStream<'static, ()> {
         Store::changes(self)
+    }
+
+    fn now(&self) -> Answer<'_, DateTime<Utc>> {
+        Box::pin(Store::now(self))
     }
 
     fn write(&self, writes: Vec<Write>) -> Answer<'_, Written> {

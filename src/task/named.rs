@@ -12,6 +12,7 @@ use crate::{
     driver::{Entry, EntryState, RunGuard, Shared},
     error::Error,
     executor::{Executor, task::execute},
+    panic::shielded_or,
 };
 #[cfg(feature = "process")]
 use crate::{
@@ -162,10 +163,8 @@ impl Tasks {
 
     /// Makes an entry for a task of this name; what is wrong, its runs say.
     pub(crate) fn make(&self, shared: &Arc<Shared>, name: &str, args: String) -> Arc<dyn Entry> {
-        match self.get(name) {
-            Ok(registered) => (registered.make)(shared.clone(), args),
-            Err(error) => Arc::new(Named::<Never>::new(shared.clone(), Err(error))),
-        }
+        let made = shielded_or(|| Ok((self.get(name)?.make)(shared.clone(), args)));
+        made.unwrap_or_else(|error| Arc::new(Named::<Never>::new(shared.clone(), Err(error))))
     }
 
     /// Whether this very task is among them.

@@ -194,6 +194,12 @@ impl SqliteBuilder {
     }
 
     fn validate(&self) -> Result<(), StoreError> {
+        let path = self.path.as_deref().map(|path| path.to_string_lossy());
+        if let Some(path) = path.filter(|path| path.is_empty() || path.starts_with(":memory:")) {
+            return Err(StoreError::refused(format!(
+                "`{path}` is not a file, and what is in it would not last: name one, or use `SqliteStore::in_memory()`"
+            )));
+        }
         let name = &self.namespace;
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
