@@ -154,7 +154,9 @@ pub(crate) fn decide(
     let Definition { trigger, .. } = definition;
     let schedule = definition.schedule(record);
     let is_date = matches!(trigger.kind(), Kind::Date(_));
-    let resumed = record.resumed_at.filter(|_| !is_date);
+    // What is due at that very instant is not past.
+    let just_before = |at: DateTime<Utc>| at.checked_sub_signed(TimeDelta::milliseconds(1));
+    let resumed = record.resumed_at.filter(|_| !is_date).and_then(just_before);
     let taken = |row: Row| Row { state: RowState::Taken(node), ..row };
 
     let mut rows = Vec::new();

@@ -208,6 +208,10 @@ pub(super) struct Node {
     next_prune: TimeDelta,
     prune_from: Option<RowKey>,
     outcomes: VecDeque<Finished>,
+    /// Whose they are.
+    untold: HashSet<(RowKey, u64)>,
+    /// How many are told at once: one after the other if there is one that the store refuses.
+    told_at_once: usize,
     releases: Vec<(RowKey, u64)>,
     /// When outcomes are sent, if there are any.
     flush_at: Option<TimeDelta>,
@@ -369,6 +373,8 @@ impl Node {
             next_prune: TimeDelta::MIN,
             prune_from: None,
             outcomes: VecDeque::new(),
+            untold: HashSet::new(),
+            told_at_once: usize::MAX,
             releases: Vec::new(),
             flush_at: None,
             settled: HashSet::new(),
@@ -460,6 +466,7 @@ impl Node {
     /// Closes a row.
     pub(super) fn finish(&mut self, outcome: Finished, now: Reading) {
         self.flush_at.get_or_insert(now.elapsed + LINGER);
+        self.untold.insert((outcome.key, outcome.fence));
         self.outcomes.push_back(outcome);
     }
 
@@ -500,7 +507,7 @@ impl Node {
         self.settled.contains(&(key, fence))
             || self.left_behind.contains(&(key, fence))
             || self.releases.contains(&(key, fence))
-            || self.outcomes.iter().any(|outcome| outcome.key == key && outcome.fence == fence)
+            || self.untold.contains(&(key, fence))
     }
 
     /// A record was changed to this, or removed: an answer that is on its way may not know.
@@ -564,6 +571,11 @@ impl Node {
         Some(self.next_beat)
     }
 
+    /// Whether more may be taken: not while the store is not told of what was.
+    fn has_room(&self, open: usize) -> bool {
+        open + self.outcomes.len() < MAX_OPEN
+    }
+
     fn takes_now(&self, now: Reading) -> bool {
         self.joined && (!self.leaving || self.taking.is_some()) && self.is_trusted(now)
     }
@@ -572,7 +584,7 @@ impl Node {
         if self.taking.is_some() || self.ask_due {
             return Some(TimeDelta::MIN);
         }
-        let take = (!self.paused && open < MAX_OPEN).then_some(self.next_take());
+        let take = (!self.paused && self.has_room(open)).then_some(self.next_take());
         let poll = self.changes_wanted().min(self.next_prune);
         Some(take.map_or(poll, |take| take.min(poll)))
     }
@@ -668,7 +680,7 @@ impl Node {
             self.ask_due = true;
             return Some(Request::Changed(held()));
         }
-        if !self.paused && open < MAX_OPEN && now.elapsed >= self.next_take() {
+        if !self.paused && self.has_room(open) && now.elapsed >= self.next_take() {
             let take = self.new_take(now);
             self.taking = Some(take.clone());
             return Some(Request::Take(take));
@@ -725,9 +737,9 @@ impl Node {
             let count = self.releases.len().min(self.options.max_batch);
             return Some(Request::Release(self.id, self.releases[..count].to_vec()));
         }
-        let count = self.outcomes.len().min(self.options.max_batch);
+        let count = self.outcomes.len().min(self.options.max_batch).min(self.told_at_once);
         let due = self.flush_at.is_some_and(|at| at <= now.elapsed) || self.leaving;
-        (count > 0 && (due || count >= 100.min(self.options.max_batch)))
+        (count > 0 && (due || self.outcomes.len() >= 100.min(self.options.max_batch)))
             .then(|| Request::Finish(self.outcomes.iter().take(count).cloned().collect()))
     }
 
@@ -807,6 +819,11 @@ impl Node {
                 self.taking = None;
                 self.ask_due = true;
             }
+            // One of them the store refuses: the others must not wait for it.
+            Request::Finish(sent) if refused => {
+                self.outcomes.rotate_left(sent.len().min(self.outcomes.len()));
+                self.told_at_once = 1;
+            }
             // What these are about is still there.
             Request::Beat(_)
             | Request::Take(_)
@@ -860,6 +877,10 @@ impl Node {
             (Request::Finish(sent), Answer::Finished(finishes)) => {
                 let settled = self.outcomes.drain(..sent.len().min(self.outcomes.len()));
                 let settled: Vec<_> = settled.map(|outcome| (outcome.key, outcome.fence)).collect();
+                for row in &settled {
+                    self.untold.remove(row);
+                }
+                self.told_at_once = self.told_at_once.saturating_mul(2);
                 self.flush_at = (!self.outcomes.is_empty()).then_some(now.elapsed);
                 self.has_settled(&settled, finishes.over, news);
             }

@@ -595,13 +595,13 @@ fn labels_of(record: &Record) -> Labels {
 fn next_fire_of(record: &Record) -> Option<DateTime<Utc>> {
     let next = record.next_fire.filter(|_| !record.paused)?;
     // What passed while it was paused is skipped, once a scheduler looks at it.
-    let Some(resumed) = record.resumed_at.filter(|&resumed| next <= resumed) else {
+    let Some(resumed) = record.resumed_at.filter(|&resumed| next < resumed) else {
         return Some(next);
     };
     let trigger = Definition::read(record).ok()?.trigger;
     match trigger.kind() {
         Kind::Date(_) => Some(next),
-        _ => trigger.next_after(resumed).ok().flatten(),
+        _ => trigger.next_after(resumed - TimeDelta::milliseconds(1)).ok().flatten(),
     }
 }
 

@@ -297,7 +297,7 @@ impl Log {
     fn judge_taken(&mut self, now: Micros, record: &Record, row: &Row) {
         let is_date = self.lives.get(&record.incarnation).and_then(|eras| eras.last());
         let is_date = is_date.is_some_and(|era| matches!(era.trigger.kind(), Kind::Date(_)));
-        let passed = record.resumed_at.is_some_and(|resumed| row.fire_time <= resumed);
+        let passed = record.resumed_at.is_some_and(|resumed| row.fire_time < resumed);
         if passed && !is_date && row.key.kind == RowKind::Scheduled && row.attempt == 1 {
             self.wrong(now, format!("{} passed while its job was paused, and runs", name(row.key)));
         }
