@@ -7,7 +7,8 @@
 //! cargo run --example durable
 //! kill -9 $(pgrep -f examples/durable)     # while the export is going
 //! cargo run --example durable              # goes on: what was coalesced, missed, recovered, abandoned
-//! sqlite3 /tmp/punctual-durable.db 'SELECT * FROM punctual_ledger_view ORDER BY fire_time DESC LIMIT 20'
+//! cargo run --example durable -- --file jobs.db
+//! sqlite3 jobs.db 'SELECT * FROM punctual_ledger_view ORDER BY fire_time DESC LIMIT 20'
 //! ```
 
 use std::{env, path::PathBuf, time::Duration};

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -20,6 +20,24 @@ use punctual::{
 use serde::{Deserialize, Serialize};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// A closure that is so late was held up by a fault, and not by a busy machine.
+const STALL: Duration = Duration::from_secs(1);
+
+/// How late the worst run of a closure was that runs fifty times a second.
+async fn watch_lateness(scheduler: &Scheduler) -> Arc<Mutex<Duration>> {
+    let late = Arc::new(Mutex::new(Duration::ZERO));
+    let worst = late.clone();
+    let tick = move |cx: Context| {
+        let worst = worst.clone();
+        async move {
+            let mut worst = worst.lock().unwrap();
+            *worst = (*worst).max(cx.late_by());
+        }
+    };
+    scheduler.add(every(Duration::from_millis(20)), tick).await.unwrap();
+    late
+}
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<(String, u32, u64)>>>);
@@ -275,7 +293,6 @@ async fn rows(store: &MemoryStore) -> Vec<Row> {
     rows.into_iter().filter(|row| row.key.kind != RowKind::Ended).collect()
 }
 
-// ---- T1
 #[tokio::test(start_paused = true)]
 async fn keeping_a_job_keeps_its_arguments() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -294,7 +311,6 @@ async fn keeping_a_job_keeps_its_arguments() {
     drop(kept);
 }
 
-// ---- T2
 #[tokio::test(start_paused = true)]
 async fn adding_after_shutdown_is_an_error() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -311,7 +327,6 @@ async fn adding_after_shutdown_is_an_error() {
     assert!(added.unwrap_err().is_shut_down());
 }
 
-// ---- T3
 #[tokio::test(start_paused = true)]
 async fn an_unknown_executor_is_an_error_at_add() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -351,7 +366,6 @@ async fn modifying_what_could_not_run_helps() {
     assert!(log.len() > before, "ten minutes later it has not run");
 }
 
-// ---- T4
 #[tokio::test(start_paused = true)]
 async fn arguments_that_panic_hold_up_nobody_else() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -362,7 +376,6 @@ async fn arguments_that_panic_hold_up_nobody_else() {
     assert!(log.len() >= 55, "{} runs in a minute", log.len());
 }
 
-// ---- T5
 #[tokio::test(start_paused = true)]
 async fn runs_go_on_although_the_handle_is_dropped() {
     for in_memory in [true, false] {
@@ -395,7 +408,7 @@ async fn a_token_hears_of_the_removal_although_the_handle_is_dropped() {
     }
 }
 
-// ---- T6
+// In real time: how long the machine takes is what is asked.
 #[tokio::test]
 async fn many_handles_do_not_stall_the_driver() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -404,25 +417,10 @@ async fn many_handles_do_not_stall_the_driver() {
         (0..100_000).map(|_| scheduler.add(after(SECOND * 86_400), echo("far"))).collect();
     let handles = scheduler.add_all(jobs).await.unwrap();
     tokio::time::sleep(SECOND * 2).await;
-    let late = Arc::new(Mutex::new(Duration::ZERO));
-    let worst = late.clone();
-    let mut last: Option<Instant> = None;
-    let tick = move |cx: Context| {
-        let worst = worst.clone();
-        async move {
-            let mut worst = worst.lock().unwrap();
-            *worst = (*worst).max(cx.late_by());
-        }
-    };
-    scheduler.add(every(Duration::from_millis(20)), tick).await.unwrap();
+    let late = watch_lateness(&scheduler).await;
     tokio::time::sleep(SECOND * 12).await;
-    let _ = last.take();
     let worst = *late.lock().unwrap();
-    println!("worst {worst:?}");
-    assert!(
-        worst < Duration::from_millis(250),
-        "a closure was {worst:?} late since 100,000 handles are held"
-    );
+    assert!(worst < STALL, "a closure was {worst:?} late since 100,000 handles are held");
     drop(handles);
 }
 #[tokio::test(start_paused = true)]
@@ -438,7 +436,6 @@ async fn no_operation_is_asked_for_more_than_max_batch() {
     assert!(most <= wrap.capabilities().max_batch, "`changed` was asked for {most}");
 }
 
-// ---- T8
 #[tokio::test(start_paused = true)]
 async fn what_has_no_fire_time_left_is_not_imported_for_ever() {
     let (store, other, log) = (MemoryStore::new(), MemoryStore::new(), Log::default());
@@ -454,7 +451,6 @@ async fn what_has_no_fire_time_left_is_not_imported_for_ever() {
     assert!(there.is_empty(), "an hour later: {there:?}");
 }
 
-// ---- T9
 #[tokio::test(start_paused = true)]
 async fn arguments_survive_export_and_import() {
     let (store, other, log) = (MemoryStore::new(), MemoryStore::new(), Log::default());
@@ -469,7 +465,6 @@ async fn arguments_survive_export_and_import() {
     assert_eq!(before.args, after.args);
 }
 
-// ---- T10
 #[tokio::test(start_paused = true)]
 async fn one_namespace_although_both_are_added_at_once() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -497,7 +492,6 @@ async fn one_namespace_for_what_is_imported() {
     assert!(imported.is_err(), "{imported:?}, {:?}", second.jobs().await.unwrap());
 }
 
-// ---- T11
 #[tokio::test(start_paused = true)]
 async fn a_step_of_the_clock_is_followed_at_once() {
     let start = "2030-01-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap();
@@ -514,7 +508,6 @@ async fn a_step_of_the_clock_is_followed_at_once() {
     drop(scheduler);
 }
 
-// ---- T12
 #[tokio::test(start_paused = true)]
 async fn a_durable_run_that_shuts_down_is_not_run_again() {
     for recover in [false, true] {
@@ -537,7 +530,6 @@ async fn a_durable_run_that_shuts_down_is_not_run_again() {
     }
 }
 
-// ---- T13
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_in_part_is_not_reported_all_the_time() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -555,7 +547,6 @@ async fn a_store_that_fails_in_part_is_not_reported_all_the_time() {
     assert!(count <= 2, "{count} events in ten minutes");
 }
 
-// ---- T14
 #[tokio::test(start_paused = true)]
 async fn a_run_of_a_lost_life_is_not_begun_again() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -574,7 +565,6 @@ async fn a_run_of_a_lost_life_is_not_begun_again() {
     drop((one, other));
 }
 
-// ---- T15
 #[tokio::test(start_paused = true)]
 async fn the_handle_of_a_job_added_during_shutdown_resolves() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -593,7 +583,6 @@ async fn the_handle_of_a_job_added_during_shutdown_resolves() {
     }
 }
 
-// ---- T16
 #[tokio::test(start_paused = true)]
 async fn nothing_starts_once_remove_all_has_answered() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -608,7 +597,6 @@ async fn nothing_starts_once_remove_all_has_answered() {
     assert_eq!(log.len(), before, "runs started after `remove_all` had answered");
 }
 
-// ---- T17
 #[tokio::test(start_paused = true)]
 async fn a_store_that_answers_nonsense_does_not_bring_the_scheduler_down() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -635,7 +623,6 @@ async fn a_store_that_answers_nonsense_does_not_bring_the_scheduler_down() {
     assert!(ticks.load(Ordering::SeqCst) >= before + 9, "closures stopped, too");
 }
 
-// ---- T17b: executor count
 #[tokio::test(start_paused = true)]
 async fn modify_to_an_executor_that_is_added_later() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -666,7 +653,6 @@ async fn modify_to_an_executor_that_is_added_later() {
     assert!(!accepted, "an executor that there is not was accepted");
 }
 
-// ---- T18
 #[tokio::test(start_paused = true)]
 async fn next_fire_is_the_next_fire() {
     for in_memory in [true, false] {
@@ -686,7 +672,6 @@ async fn next_fire_is_the_next_fire() {
     }
 }
 
-// ---- T19
 #[tokio::test(start_paused = true)]
 async fn a_token_stops_the_run_although_the_store_is_down() {
     for in_memory in [true, false] {
@@ -706,7 +691,6 @@ async fn a_token_stops_the_run_although_the_store_is_down() {
     }
 }
 
-// ---- T22
 #[tokio::test(start_paused = true)]
 async fn groups_that_contradict_each_other_are_refused() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -720,7 +704,6 @@ async fn groups_that_contradict_each_other_are_refused() {
     assert!(other.is_err(), "it was added, and {begun} runs go on in a group of one");
 }
 
-// ---- T23
 #[tokio::test(start_paused = true)]
 async fn importing_over_a_job_is_exact_here() {
     let (store, other, log) = (MemoryStore::new(), MemoryStore::new(), Log::default());
@@ -743,7 +726,6 @@ async fn importing_over_a_job_is_exact_here() {
     assert_eq!(log.len(), before, "runs of the replaced job started; events at once: {told:?}");
 }
 
-// ---- idle
 #[tokio::test(start_paused = true)]
 async fn idle_statements() {
     for ahead in [Duration::from_secs(1), Duration::from_secs(60)] {
@@ -757,7 +739,6 @@ async fn idle_statements() {
         tokio::time::sleep(SECOND * 600).await;
         let calls = one.knobs.calls.lock().unwrap().clone();
         let all: usize = calls.values().sum();
-        println!("claim_ahead {ahead:?}: {all} in 600 s: {calls:?}");
         drop((a, b));
         assert!(
             all < 900,
@@ -766,7 +747,6 @@ async fn idle_statements() {
     }
 }
 
-// ---- T25
 #[test]
 fn adding_works_outside_the_runtime() {
     for with_store in [false, true] {
@@ -796,7 +776,6 @@ fn adding_works_outside_the_runtime() {
     }
 }
 
-// ---- T26
 #[tokio::test(start_paused = true)]
 async fn adding_a_mixed_batch_is_all_or_none() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -814,7 +793,6 @@ async fn adding_a_mixed_batch_is_all_or_none() {
     );
 }
 
-// ---- T27
 #[tokio::test(start_paused = true)]
 async fn a_removal_whose_answer_was_lost_has_been_done() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -831,31 +809,19 @@ async fn a_removal_whose_answer_was_lost_has_been_done() {
     assert!(removed.is_ok() && more == 0, "{removed:?}, and {more} runs started after it");
 }
 
-// ---- T29: rows of many ms
+// In real time, as above.
 #[tokio::test]
 async fn a_job_of_a_millisecond_taken_a_minute_ahead() {
     let (store, log) = (MemoryStore::new(), Log::default());
     let scheduler = on(&store, &log).claim_ahead(SECOND * 60).start().await.unwrap();
     scheduler.add(every(Duration::from_millis(1)), echo("x")).id("fast").await.unwrap();
-    let late = Arc::new(Mutex::new(Duration::ZERO));
-    let worst = late.clone();
-    scheduler
-        .add(every(Duration::from_millis(20)), move |cx: Context| {
-            let worst = worst.clone();
-            async move {
-                let mut worst = worst.lock().unwrap();
-                *worst = (*worst).max(cx.late_by());
-            }
-        })
-        .await
-        .unwrap();
+    let late = watch_lateness(&scheduler).await;
     tokio::time::sleep(SECOND * 8).await;
     let worst = *late.lock().unwrap();
-    println!("worst {worst:?}, runs {}", log.len());
-    assert!(worst < Duration::from_millis(250), "a closure was {worst:?} late");
+    assert!(worst < STALL, "a closure was {worst:?} late");
 }
 
-// ---- T30: a paused job far back: `next_fire` after resume
+// A paused job far back: `next_fire` after resume.
 #[tokio::test(start_paused = true)]
 async fn next_fire_after_resume_is_not_past() {
     for in_memory in [true, false] {
@@ -882,7 +848,7 @@ async fn next_fire_after_resume_is_not_past() {
     }
 }
 
-// ---- T31: a store that hangs during shutdown
+// A store that hangs during shutdown.
 #[tokio::test(start_paused = true)]
 async fn unexecuted_settings() {
     // A job that replaces itself while it runs ends, and the new one runs.
@@ -903,7 +869,6 @@ async fn unexecuted_settings() {
     drop(other);
 }
 
-// ---- T32: tokens leak tasks
 #[tokio::test(start_paused = true)]
 async fn watches_of_tokens_end_with_their_jobs() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -920,7 +885,6 @@ async fn watches_of_tokens_end_with_their_jobs() {
     assert!(after < before + 20, "{before} tasks before, {after} after all jobs have ended");
 }
 
-// ---- T33
 #[tokio::test(start_paused = true)]
 async fn closures_with_ids_do_not_wait_for_a_store_that_hangs() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -935,7 +899,6 @@ async fn closures_with_ids_do_not_wait_for_a_store_that_hangs() {
     assert!(took <= SECOND * 2, "adding 100 closures took {took:?}");
 }
 
-// ---- T36
 #[tokio::test(start_paused = true)]
 async fn extreme_jobs() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -943,7 +906,9 @@ async fn extreme_jobs() {
     let long = Duration::MAX;
     let year = SECOND * 31_536_000;
     scheduler.add(every(SECOND), echo("good")).id("good").await.unwrap();
-    let mut told = Vec::new();
+    let is_told = |error: Error| {
+        error.is_invalid_option() || error.is_invalid_trigger() || error.never_fires()
+    };
     for (n, trigger) in [
         every(SECOND),
         every(Duration::from_millis(1)),
@@ -969,41 +934,27 @@ async fn extreme_jobs() {
                 _ => add.retry(Retry::fixed(long)),
             };
             if let Err(error) = add.await {
-                told.push(format!("{n} {option}: {error}"));
+                assert!(is_told(error.clone()), "{n} {option}: {error:?}");
             }
         }
     }
     for add in [after(long), after(year * 1000), after(year * 300_000)] {
         if let Err(error) = scheduler.add(add, echo("far")).await {
-            told.push(format!("after: {error}"));
+            assert!(is_told(error.clone()), "{error:?}");
         }
-    }
-    for line in &told {
-        println!("{line}");
     }
     tokio::time::sleep(SECOND * 3).await;
     let good = log.texts().iter().filter(|it| *it == "good").count();
     assert!(good >= 2, "{good}");
 }
 
-// ---- T38
+// In real time, as above.
 #[tokio::test]
 async fn a_store_that_takes_no_outcomes_does_not_stall_others() {
     let (store, log) = (MemoryStore::new(), Log::default());
     let wrap = Wrap::new(&store);
     let scheduler = on(&wrap, &log).start().await.unwrap();
-    let late = Arc::new(Mutex::new(Duration::ZERO));
-    let worst = late.clone();
-    scheduler
-        .add(every(Duration::from_millis(20)), move |cx: Context| {
-            let worst = worst.clone();
-            async move {
-                let mut worst = worst.lock().unwrap();
-                *worst = (*worst).max(cx.late_by());
-            }
-        })
-        .await
-        .unwrap();
+    let late = watch_lateness(&scheduler).await;
     for n in 0..10 {
         scheduler
             .add(every(Duration::from_millis(1)), echo("x"))
@@ -1017,14 +968,9 @@ async fn a_store_that_takes_no_outcomes_does_not_stall_others() {
     wrap.knobs.fail_finish.store(true, Ordering::SeqCst);
     tokio::time::sleep(SECOND * 13).await;
     let worst = *late.lock().unwrap();
-    println!("before {before:?}, then {worst:?}; {} runs", log.len());
-    assert!(
-        worst < Duration::from_millis(250),
-        "a closure was {worst:?} late, before that {before:?}"
-    );
+    assert!(worst < STALL, "a closure was {worst:?} late, before that {before:?}");
 }
 
-// ---- T39
 #[tokio::test(start_paused = true)]
 async fn the_stores_clock_counts_from_the_start() {
     let start = "2030-01-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap();
@@ -1039,7 +985,6 @@ async fn the_stores_clock_counts_from_the_start() {
     assert_eq!(log.len(), 1);
 }
 
-// ---- T40
 #[tokio::test(start_paused = true)]
 async fn shutdown_while_the_store_hangs() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -1048,14 +993,11 @@ async fn shutdown_while_the_store_hangs() {
     let job = scheduler.add(every(SECOND), Slow(500)).id("job").await.unwrap();
     tokio::time::sleep(SECOND + SECOND / 4).await;
     wrap.knobs.hang.store(true, Ordering::SeqCst);
-    let started = tokio::time::Instant::now();
     let report = tokio::time::timeout(SECOND * 60, scheduler.shutdown().within(SECOND)).await;
-    println!("{:?}: {report:?}", started.elapsed());
-    assert!(report.is_ok());
+    assert!(report.is_ok(), "{report:?}");
     assert!(matches!(tokio::time::timeout(SECOND, job).await, Ok(End::ShutDown)));
 }
 
-// ---- T41
 #[tokio::test(start_paused = true)]
 async fn dropping_the_last_scheduler() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -1067,11 +1009,9 @@ async fn dropping_the_last_scheduler() {
     assert!(matches!(end, Ok(End::ShutDown)), "{end:?}");
     assert_eq!(log.texts(), ["begin", "end"]);
     let states: Vec<_> = rows(&store).await.into_iter().map(|row| row.state).collect();
-    println!("{states:?}");
     assert!(states.iter().all(|state| !matches!(state, RowState::Taken(_))), "{states:?}");
 }
 
-// ---- T42
 #[tokio::test(start_paused = true)]
 async fn remove_all_says_how_many() {
     let (store, log) = (MemoryStore::new(), Log::default());
@@ -1092,7 +1032,7 @@ async fn remove_all_says_how_many() {
     );
 }
 
-// ---- T43: suspended longer than the lease (clock advanced by hand), with another node
+// Suspended longer than the lease (clock advanced by hand), with another node.
 #[tokio::test(start_paused = true)]
 async fn a_suspended_machine_does_not_run_what_was_taken_over() {
     let (store, log) = (MemoryStore::new(), Log::default());
