@@ -455,7 +455,8 @@ impl<P: Payload> Core<P> {
         if let Some(&slot) = self.held_jobs.slots.get(&record.incarnation) {
             self.out.discarded.extend(payload.map(Discarded::Payload));
             self.adopt(record, now);
-            return Some(slot);
+            // What it was held for may be over with that.
+            return self.holds(record.incarnation).then_some(slot);
         }
         let payload = payload?;
         self.incarnations += 1;
