@@ -2,13 +2,14 @@
 //!
 //! The sizes are those of the table of jobs, all of which are due. Each fire time is claimed, its job
 //! moved on, its row put into the ledger in one commit, and closed in another. The floor does just
-//! that with rusqlite, on tables of the same shape in a copy of the same file.
+//! that with rusqlite, on tables of the same shape in a copy of the same file: once on a thread that
+//! has nothing else to do, and once as asynchronous code has to, by a thread that may wait for a disk.
 
 mod common;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -19,7 +20,7 @@ use punctual::store::{
     Beat, Decision, Fate, Finished, Incarnation, NodeId, Record, Row, RowKey, RowKind, RowState,
     RunEnd, SqliteStore, Store, Synchronous, Take, Write,
 };
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
 
 const TASK: &str = "send-invoice";
 const BATCHES: [usize; 4] = [1, 10, 100, 1000];
@@ -28,15 +29,17 @@ fn main() {
     let args: Args = clap::Parser::parse();
     let runtime = common::runtime();
     let round = Duration::from_millis(if args.test() { 1 } else { 400 });
-    println!("\nSQLite: fire times taken and finished; the floor does it with plain SQL");
+    println!("\nSQLite: fire times taken and finished; the floors do it with plain SQL");
     println!(
-        "{:>9}  {:<7} {:>6} {:>9} {:>9} {:>7} {:>10} {:>10} {:>7} {:>10}",
+        "{:>9}  {:<7} {:>6} {:>9} {:>9} {:>9} {:>7} {:>7} {:>10} {:>10} {:>7} {:>10}",
         "jobs",
         "commit",
         "batch",
         "floor/s",
+        "async/s",
         "ours/s",
         "ratio",
+        "async",
         "floor CPU",
         "our CPU",
         "ratio",
@@ -50,7 +53,7 @@ fn main() {
             std::fs::copy(&ours, copy).expect("there is room for a copy");
         }
         for synchronous in [Synchronous::Full, Synchronous::Normal] {
-            let mut floor = Floor::open(&floor, synchronous, size);
+            let floor = Arc::new(Mutex::new(Floor::open(&floor, synchronous, size)));
             let mut one = runtime.block_on(Node::join_all(1, &ours, synchronous, size));
             let mut four = runtime.block_on(Node::join_all(4, &shared, synchronous, size));
             for batch in BATCHES {
@@ -58,14 +61,24 @@ fn main() {
                 if !args.wants(&name) {
                     continue;
                 }
-                let [mut floors, mut ones, mut fours] = [const { Vec::new() }; 3];
+                let [mut floors, mut asyncs, mut ones, mut fours] = [const { Vec::new() }; 4];
                 for _ in 0..args.rounds(5) {
                     floors.push(Pace::of(|start| {
                         let mut done = 0;
+                        let mut floor = floor.lock().expect("nothing panics");
                         while start.elapsed() < round {
                             done += floor.step(batch);
                         }
                         done
+                    }));
+                    asyncs.push(Pace::of(|start| {
+                        runtime.block_on(async {
+                            let mut done = 0;
+                            while start.elapsed() < round {
+                                done += Floor::step_async(&floor, batch).await;
+                            }
+                            done
+                        })
                     }));
                     ones.push(Pace::of(|start| {
                         runtime.block_on(Node::go(&mut one, start, round, batch))
@@ -74,15 +87,18 @@ fn main() {
                         runtime.block_on(Node::go(&mut four, start, round, batch))
                     }));
                 }
-                let [floor, one, four] = [floors, ones, fours].map(Pace::median);
+                let [floor, asynchronous, one, four] =
+                    [floors, asyncs, ones, fours].map(Pace::median);
                 println!(
-                    "{:>9}  {:<7} {:>6} {:>9} {:>9} {:>7.2} {:>7.0} µs {:>7.0} µs {:>7.2} {:>10}",
+                    "{:>9}  {:<7} {:>6} {:>9} {:>9} {:>9} {:>7.2} {:>7.2} {:>7.0} µs {:>7.0} µs {:>7.2} {:>10}",
                     figures::grouped(size),
                     format!("{synchronous:?}"),
                     batch,
                     figures::short(floor.rate),
+                    figures::short(asynchronous.rate),
                     figures::short(one.rate),
                     one.rate / floor.rate,
+                    one.rate / asynchronous.rate,
                     floor.cpu,
                     one.cpu,
                     floor.cpu / one.cpu,
@@ -278,7 +294,7 @@ fn rand() -> u64 {
     RandomState::new().hash_one(0) >> 1
 }
 
-/// The same by hand, on this thread, without leases, holders and repeated answers.
+/// The same by hand, without leases, holders and repeated answers.
 struct Floor {
     connection: Connection,
     period: i64,
@@ -296,6 +312,9 @@ impl Floor {
         };
         connection.pragma_update(None, "synchronous", synchronous).expect("it is a name");
         connection.pragma_update(None, "cache_size", -32_768).expect("it is a number");
+        // Else each take is prepared anew.
+        let stable = DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG;
+        connection.set_db_config(stable, true).expect("it is a flag");
         Floor { connection, period: size as i64 }
     }
 
@@ -303,6 +322,23 @@ impl Floor {
         let taken = self.take(batch).expect("the statements are right");
         self.finish(&taken).expect("the statements are right");
         taken.len()
+    }
+
+    async fn step_async(floor: &Arc<Mutex<Floor>>, batch: usize) -> usize {
+        let taken = Floor::on_a_thread(floor, move |floor| floor.take(batch)).await;
+        let done = taken.len();
+        Floor::on_a_thread(floor, move |floor| floor.finish(&taken)).await;
+        done
+    }
+
+    async fn on_a_thread<T: Send + 'static>(
+        floor: &Arc<Mutex<Floor>>,
+        work: impl FnOnce(&mut Floor) -> rusqlite::Result<T> + Send + 'static,
+    ) -> T {
+        let floor = floor.clone();
+        let work = move || work(&mut floor.lock().expect("nothing panics"));
+        let done = tokio::task::spawn_blocking(work).await.expect("nothing panics");
+        done.expect("the statements are right")
     }
 
     fn take(&mut self, batch: usize) -> rusqlite::Result<Vec<(i64, i64, i64)>> {

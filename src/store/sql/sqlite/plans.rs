@@ -1,5 +1,7 @@
 //! No statement looks at more of the tables than it has to.
 
+use rusqlite::StatementStatus;
+
 use super::{SqliteBuilder, jobs, ledger, nodes, session::Session, take};
 
 /// How SQLite goes about a statement.
@@ -10,11 +12,16 @@ fn plan(session: &Session, sql: &str) -> Vec<String> {
     steps.unwrap().collect::<rusqlite::Result<_>>().unwrap()
 }
 
+fn statements() -> impl Iterator<Item = &'static &'static str> {
+    [jobs::STATEMENTS, ledger::STATEMENTS, take::STATEMENTS, nodes::STATEMENTS]
+        .into_iter()
+        .flatten()
+}
+
 #[test]
 fn nothing_scans_or_sorts_a_table() {
     let session = Session::open(&SqliteBuilder::new(None)).unwrap();
-    let statements = jobs::STATEMENTS.iter().chain(ledger::STATEMENTS).chain(take::STATEMENTS);
-    for sql in statements.chain(nodes::STATEMENTS) {
+    for sql in statements() {
         for step in plan(&session, sql) {
             // The nodes are few.
             let is_fine = !step.contains("SCAN punctual_") || step.contains("punctual_nodes");
@@ -22,6 +29,22 @@ fn nothing_scans_or_sorts_a_table() {
             // That would be all that a job has in the ledger, its history included.
             assert!(!step.contains("PRIMARY KEY (incarnation=?)"), "{step}, for\n{sql}");
         }
+    }
+}
+
+#[test]
+fn other_parameters_are_no_reason_to_prepare_anew() {
+    let session = Session::open(&SqliteBuilder::new(None)).unwrap();
+    for sql in statements() {
+        let mut statement = session.connection().prepare(sql).unwrap();
+        for value in 0..3 {
+            for index in 1..=statement.parameter_count() {
+                statement.raw_bind_parameter(index, value).unwrap();
+            }
+            // Where a text belongs the number is an error, which is as good.
+            let _ = statement.raw_query().next();
+        }
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
     }
 }
 

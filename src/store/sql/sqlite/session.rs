@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{CachedStatement, Connection, MAIN_DB, OpenFlags};
+use rusqlite::{CachedStatement, Connection, MAIN_DB, OpenFlags, config::DbConfig};
 
 use super::{
     SqliteBuilder, Synchronous, schema,
@@ -57,6 +57,9 @@ impl Session {
         BUSY_TIMEOUT.set(options.busy_timeout);
         connection.busy_handler(Some(wait_for_lock))?;
         connection.set_prepared_statement_cache_capacity(64);
+        // Else SQLite looks at the parameters for a better plan, and prepares a statement anew for
+        // each value.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         if connection.is_readonly(MAIN_DB)? {
             return Err(Trouble::Refused("the file is read-only: make it writable".into()));
         }
