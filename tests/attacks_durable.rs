@@ -143,6 +143,8 @@ struct Knobs {
     slow_write: Mutex<Option<Duration>>,
     slow_get: Mutex<Option<Duration>>,
     slow_changed: Mutex<Option<Duration>>,
+    slow_take_answer: Mutex<Option<Duration>>,
+    slow_release: Mutex<Option<Duration>>,
     spoil_take: AtomicBool,
     most_changed: AtomicUsize,
     mute: AtomicBool,
@@ -229,6 +231,7 @@ impl Store for Wrap {
             return Err(StoreError::unavailable("no takes"));
         }
         let mut taken = self.ask("take", self.store.take(take)).await?;
+        nap(Wrap::get_knob(&self.knobs.slow_take_answer)).await;
         if self.knobs.spoil_take.load(Ordering::SeqCst) {
             for job in &mut taken.jobs {
                 job.record.options = "garbage".into();
@@ -237,6 +240,7 @@ impl Store for Wrap {
         Ok(taken)
     }
     async fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Result<(), StoreError> {
+        nap(Wrap::get_knob(&self.knobs.slow_release)).await;
         self.ask("release", self.store.release(node, rows)).await
     }
     async fn finish(&self, outcomes: Vec<Finished>) -> Result<Finishes, StoreError> {
@@ -1049,4 +1053,27 @@ async fn a_suspended_machine_does_not_run_what_was_taken_over() {
     let begun: Vec<_> = log.all().into_iter().filter(|it| it.0 == "begin").collect();
     assert_eq!(begun.len(), 2, "{:?}", log.all());
     drop((one, other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_under_way_brings_nothing_of_the_trigger_that_was() {
+    let (store, log) = (MemoryStore::new(), Log::default());
+    let wrap = Wrap::new(&store);
+    let scheduler = on(&wrap, &log).start().await.unwrap();
+    let often = every(Duration::from_millis(100));
+    let job = scheduler.add(often, echo("x")).id("job").await.unwrap();
+    tokio::time::sleep(SECOND * 3).await;
+    *wrap.knobs.slow_take_answer.lock().unwrap() = Some(SECOND * 2 / 5);
+    *wrap.knobs.slow_release.lock().unwrap() = Some(SECOND);
+    // In the midst of a take, at one of these moments.
+    for moment in 1..20 {
+        tokio::time::sleep(Duration::from_millis(moment * 37)).await;
+        job.reschedule(after(SECOND * 100)).await.unwrap();
+        let before = log.len();
+        tokio::time::sleep(SECOND * 5).await;
+        assert_eq!(log.len(), before, "at moment {moment}");
+        job.reschedule(every(Duration::from_millis(100))).await.unwrap();
+        tokio::time::sleep(SECOND * 2).await;
+        assert!(log.len() > before);
+    }
 }

@@ -371,6 +371,11 @@ impl<P: Payload> Core<P> {
             self.hold(slot, &record, &definition, row);
         }
         self.arm_durable(slot);
+        let held = self.jobs[slot].held();
+        if held.is_some_and(|held| held.version > record.version && held.trigger != record.trigger) {
+            // They were taken by a trigger that it has no more.
+            self.release_upcoming(slot);
+        }
         let job = &self.jobs[slot];
         let standing = match () {
             () if self.closed => Some(SkipReason::Shutdown),
