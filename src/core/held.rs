@@ -372,7 +372,8 @@ impl<P: Payload> Core<P> {
         }
         self.arm_durable(slot);
         let held = self.jobs[slot].held();
-        if held.is_some_and(|held| held.version > record.version && held.trigger != record.trigger) {
+        if held.is_some_and(|held| held.version > record.version && held.trigger != record.trigger)
+        {
             // They were taken by a trigger that it has no more.
             self.release_upcoming(slot);
         }

@@ -537,7 +537,7 @@ impl Node {
                 at.extend(wanted.map(|wanted| wanted.max(traffic.not_before)));
             }
         };
-        lane(&self.life, self.life_wanted(now));
+        lane(&self.life, self.life_wanted());
         if self.takes_now(now) {
             lane(&self.take, self.take_wanted(open));
         }
@@ -549,16 +549,15 @@ impl Node {
     }
 
     /// Whether it leaves and there is nothing left that it has, or is to tell.
-    fn may_leave(&self, now: Reading) -> bool {
+    fn may_leave(&self) -> bool {
         let told = self.outcomes.is_empty() && self.releases.is_empty();
         // What a take has taken that was not answered would be abandoned.
         let has_all = self.take.sent.is_none() && self.taking.is_none();
-        let done = told && self.close.sent.is_none();
-        self.leaving && done && (has_all || !self.is_trusted(now))
+        self.leaving && told && self.close.sent.is_none() && has_all
     }
 
-    fn life_wanted(&self, now: Reading) -> Option<TimeDelta> {
-        if self.may_leave(now) {
+    fn life_wanted(&self) -> Option<TimeDelta> {
+        if self.may_leave() {
             return Some(TimeDelta::MIN);
         }
         if self.leaving {
@@ -620,7 +619,7 @@ impl Node {
             self.overtaken.clear();
         }
         let mut asked = Vec::new();
-        if self.life.is_free(now) && self.life_wanted(now).is_some_and(|at| at <= now.elapsed) {
+        if self.life.is_free(now) && self.life_wanted().is_some_and(|at| at <= now.elapsed) {
             let request = self.life_request(now);
             self.life.sent = Some(now);
             asked.push((Lane::Life, request));
@@ -644,7 +643,7 @@ impl Node {
     }
 
     fn life_request(&mut self, now: Reading) -> Request {
-        let leaves = self.may_leave(now);
+        let leaves = self.may_leave();
         let ttl = if leaves { Duration::ZERO } else { self.options.lease };
         if leaves || !self.joined || now.elapsed >= self.next_beat {
             let (node, name) = (self.id, self.options.name.clone());
