@@ -1,0 +1,327 @@
+//! The durable jobs that this node holds: how rows that it took become runs like any other, and how
+//! the fates of those get back to the store.
+
+mod records;
+mod reports;
+mod rows;
+mod taken;
+mod trust;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+
+use self::records::end_of;
+use super::{
+    Core, Discarded, Payload,
+    ahead::run_id,
+    decide::Due,
+    job::Job,
+    node::{Answer, Asked, Fits, Lease, News, Node, NodeOptions},
+};
+use crate::{
+    clock::Reading,
+    event::What,
+    job::{Labels, RunId},
+    store::{Changed, Incarnation, Now, Record, RowKey, RowKind, StoreError},
+};
+
+/// What a job in the store has, beyond one in memory.
+pub(super) struct Held {
+    incarnation: Incarnation,
+    version: u64,
+    recover: bool,
+    /// Its trigger as the record has it, to see when that changes.
+    trigger: String,
+    /// The rows that this node has taken and that have not met their fate.
+    open: BTreeMap<(RowKind, i64), Open>,
+    /// Those of them that have not come due, in order.
+    upcoming: VecDeque<Upcoming>,
+    /// Rows that were closed or released, of which the store has not said that it knows.
+    unsettled: HashSet<(RowKey, u64)>,
+    /// Whether the store has let go of it, since there is nothing left of it.
+    over: bool,
+}
+
+struct Open {
+    fence: u64,
+    attempt: u32,
+    /// The attempt that the ledger has.
+    handed_out: u32,
+    coalesced: u64,
+    /// Whether the store took the node for dead since: it may be another's by now.
+    lost: bool,
+}
+
+impl Open {
+    /// Whether its work was called here, and is to be called again.
+    fn has_begun(&self) -> bool {
+        self.attempt > self.handed_out
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Upcoming {
+    due: Due,
+    kind: RowKind,
+    number: i64,
+}
+
+impl Held {
+    fn key(&self, kind: RowKind, number: i64) -> RowKey {
+        RowKey { incarnation: self.incarnation, kind, number }
+    }
+
+    fn run_id(&self, due: Due) -> RunId {
+        run_id(self.key(RowKind::Scheduled, due.fire_time.timestamp_millis()))
+    }
+
+    /// The row of a run.
+    fn row_of(&self, run: RunId, fire_time: DateTime<Utc>) -> Option<(RowKind, i64)> {
+        let scheduled = (RowKind::Scheduled, fire_time.timestamp_millis());
+        if run_id(self.key(scheduled.0, scheduled.1)) == run {
+            return self.open.contains_key(&scheduled).then_some(scheduled);
+        }
+        let requested = self.open.range((RowKind::Requested, i64::MIN)..);
+        requested.map(|(&row, _)| row).find(|&(kind, number)| run_id(self.key(kind, number)) == run)
+    }
+}
+
+/// The durable jobs of which this node has rows.
+#[derive(Default)]
+pub(super) struct HeldJobs {
+    slots: HashMap<Incarnation, u32>,
+    /// How many rows that are.
+    open: usize,
+}
+
+impl HeldJobs {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+impl<P> Job<P> {
+    pub(super) fn held(&self) -> Option<&Held> {
+        self.extras.as_ref()?.held.as_deref()
+    }
+
+    fn held_mut(&mut self) -> Option<&mut Held> {
+        self.extras.as_mut()?.held.as_deref_mut()
+    }
+
+    /// Whether the store has yet to hear of some of its rows.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.held().is_some_and(|held| !held.unsettled.is_empty())
+    }
+
+    /// Whether it is in a store.
+    pub(super) fn is_durable(&self) -> bool {
+        self.held().is_some()
+    }
+
+    /// The run's number, if its row says so.
+    pub(super) fn durable_run(&self, due: Due) -> Option<RunId> {
+        Some(self.held()?.run_id(due))
+    }
+
+    /// How often the row of a run was handed out, and under which fence.
+    pub(super) fn row_of(&self, run: RunId, fire_time: DateTime<Utc>) -> Option<(u32, u64)> {
+        let held = self.held()?;
+        let open = held.open.get(&held.row_of(run, fire_time)?)?;
+        Some((open.attempt, open.fence))
+    }
+}
+
+impl<P: Payload> Core<P> {
+    /// Has this scheduler be a node of a store.
+    pub(crate) fn join(
+        &mut self,
+        options: NodeOptions,
+        tasks: HashSet<String>,
+        fits: Fits,
+    ) -> Arc<Lease> {
+        let node = Node::new(options, tasks, fits, self.reading);
+        let lease = node.lease().clone();
+        self.node = Some(Box::new(node));
+        lease
+    }
+
+    /// What both clocks say, before anything is told.
+    pub(crate) fn read_clocks(&mut self, reading: Reading) {
+        self.reading = reading;
+    }
+
+    /// How long until the node must be asked again what it wants.
+    pub(crate) fn node_wakes_in(&self) -> Option<Duration> {
+        let at = self.node.as_ref()?.wake_at(self.held_jobs.open, self.reading)?;
+        // It may be that it can't be asked for what it wants now, and it must not be asked all the time.
+        let wait = at.checked_sub(&self.reading.elapsed).and_then(|wait| wait.to_std().ok());
+        Some(wait.unwrap_or_default().max(Duration::from_millis(1)))
+    }
+
+    /// What the node asks the store now.
+    pub(crate) fn ask(&mut self, now: DateTime<Utc>) -> Vec<Asked> {
+        let reading = self.reading;
+        let Some(node) = &mut self.node else { return Vec::new() };
+        if node.has_lapsed(reading) {
+            self.distrust(now);
+        }
+        let Some(node) = &mut self.node else { return Vec::new() };
+        node.paused = self.paused || self.closed;
+        let (jobs, held, scheduler) = (&self.jobs, &self.held_jobs, self.scheduler);
+        node.poll(reading, held.open, || {
+            let mut known: Vec<_> = held
+                .slots
+                .values()
+                .filter_map(|&slot| {
+                    let job = &jobs[slot];
+                    let held = job.held()?;
+                    Some((job.id(scheduler, slot), held.incarnation, held.version))
+                })
+                .collect();
+            known.sort_unstable();
+            known
+        })
+    }
+
+    /// What the store answered. `payloads` are for the jobs in it, in order.
+    pub(crate) fn answer(
+        &mut self,
+        asked: Asked,
+        answer: Result<Answer, StoreError>,
+        payloads: Vec<P>,
+        now: DateTime<Utc>,
+    ) {
+        let reading = self.reading;
+        let Some(node) = &mut self.node else { return };
+        let mut payloads = payloads.into_iter();
+        for news in node.answer(asked, answer, reading) {
+            match news {
+                News::Taken(takings) => {
+                    for taken in takings.jobs {
+                        let payload = payloads.next();
+                        self.take_in(taken, payload, false, now);
+                    }
+                    self.close_orphans(&takings.orphans, now);
+                }
+                News::Mine(takings) => {
+                    for taken in takings.jobs {
+                        let payload = payloads.next();
+                        self.take_in(taken, payload, true, now);
+                    }
+                    self.close_orphans(&takings.orphans, now);
+                }
+                News::Changed(changed) => {
+                    for Changed { incarnation, now: then } in changed {
+                        match then {
+                            Now::Changed(record) => self.adopt(&record, now),
+                            Now::Gone(fate) => self.forget(incarnation, &end_of(fate), now),
+                        }
+                    }
+                }
+                News::Settled { rows, over } => self.settle_rows(&rows, &over, now),
+                News::Reaped(reaped) => self.report_reaped(reaped, now),
+                News::Failing(error) => self.note(now, What::StoreFailing { error: error.into() }),
+                News::Working => self.note(now, What::StoreWorking),
+                News::ClockMoved(by) => self.shift_durable(-by),
+                News::Trusted => self.go_on_durable(now),
+                News::Lost => self.lose(now),
+                News::Unreadable(found) => {
+                    for (job, error) in found {
+                        self.note(now, What::JobUnreadable { job, error });
+                    }
+                }
+            }
+        }
+        // What was discarded is dropped when the lock is free.
+        self.out.discarded.extend(payloads.map(Discarded::Payload));
+    }
+
+    /// Whether runs of durable jobs may start.
+    fn is_trusted(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.is_trusted(self.reading))
+    }
+
+    /// A durable job fires at `next`, if it is left as it is.
+    pub(crate) fn expect(&mut self, next: Option<DateTime<Utc>>) {
+        if let (Some(node), Some(next)) = (&mut self.node, next) {
+            node.expect(next, self.reading);
+            self.out.ask = true;
+        }
+    }
+
+    /// Something may have changed in the store.
+    pub(crate) fn look(&mut self) {
+        self.node.iter_mut().for_each(|node| node.look());
+        self.out.ask = true;
+    }
+
+    /// What the store's clock says, as far as it is known.
+    pub(crate) fn store_now(&self) -> DateTime<Utc> {
+        self.node.as_ref().map_or(self.reading.wall, |node| node.store_now(self.reading))
+    }
+
+    /// The same, if it is known.
+    pub(crate) fn known_store_now(&self) -> Option<DateTime<Utc>> {
+        self.node.as_ref().filter(|node| node.knows_clock()).map(|_| self.store_now())
+    }
+
+    /// A number of 63 bits that no other node has.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.node.as_mut().map_or(0, |node| node.number())
+    }
+
+    /// Whether the store has been told everything, and that the node leaves.
+    pub(crate) fn has_left(&self) -> bool {
+        self.node.as_ref().is_none_or(|node| node.has_left())
+    }
+
+    /// How many outcomes of runs the store has not been told.
+    pub(crate) fn untold(&self) -> usize {
+        self.node.as_ref().map_or(0, |node| node.untold())
+    }
+
+    /// Takes leave of the store, once nothing of a durable job is going.
+    pub(super) fn leave_store(&mut self) {
+        if self.closed && self.held_jobs.slots.is_empty() {
+            self.node.iter_mut().for_each(|node| node.leave());
+            self.out.ask = true;
+        }
+    }
+
+    /// Whether this node holds the job.
+    pub(crate) fn holds(&self, incarnation: Incarnation) -> bool {
+        self.held_jobs.slots.contains_key(&incarnation)
+    }
+
+    /// How many of a job's runs are going here.
+    pub(crate) fn running(&self, incarnation: Incarnation) -> u32 {
+        let slot = self.held_jobs.slots.get(&incarnation);
+        slot.map_or(0, |&slot| self.jobs[slot].semaphore.taken())
+    }
+
+    /// The first fire time of a job that this node has taken and that has not come due.
+    pub(crate) fn next_taken(&self, incarnation: Incarnation) -> Option<DateTime<Utc>> {
+        let held = self.jobs[*self.held_jobs.slots.get(&incarnation)?].held()?;
+        let scheduled = held.upcoming.iter().filter(|it| it.kind == RowKind::Scheduled);
+        scheduled.map(|upcoming| upcoming.due.fire_time).min()
+    }
+
+    /// Whether another run of the job would be skipped, as far as this node knows.
+    pub(crate) fn is_full(&self, incarnation: Incarnation) -> bool {
+        let slot = self.held_jobs.slots.get(&incarnation);
+        slot.is_some_and(|&slot| self.would_skip(slot))
+    }
+}
+
+fn labels_of(record: &Record) -> Labels {
+    Labels {
+        name: record.name.as_deref().map(Into::into),
+        tags: record.tags.iter().map(|tag| tag.as_str().into()).collect(),
+    }
+}

@@ -1,0 +1,140 @@
+//! Records that were changed, or are gone: what is held of them follows.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use chrono::{DateTime, Utc};
+
+use super::{Open, Upcoming, labels_of};
+use crate::{
+    core::{Core, Discarded, Payload, ahead::Definition, fates::shrink, job::Job},
+    job::{End, SkipReason},
+    store::{Fate, Incarnation, Record, RowKey},
+};
+
+impl<P: Payload> Core<P> {
+    /// A record was changed: what is held of it follows.
+    pub(crate) fn adopt(&mut self, record: &Record, now: DateTime<Utc>) {
+        let node = self.node.as_mut();
+        node.into_iter().for_each(|node| node.overtake(record.incarnation, Some(record)));
+        let Some(&slot) = self.held_jobs.slots.get(&record.incarnation) else { return };
+        let Ok(definition) = Definition::read(record) else { return };
+        let job = &mut self.jobs[slot];
+        let Some(held) = job.held_mut().filter(|held| held.version < record.version) else {
+            return;
+        };
+        held.version = record.version;
+        held.recover = record.recover;
+        let rescheduled = held.trigger != record.trigger;
+        if rescheduled {
+            held.trigger.clone_from(&record.trigger);
+            let old = std::mem::replace(&mut job.trigger, definition.trigger);
+            self.out.discarded.push(Discarded::Trigger(old));
+        }
+        let job = &mut self.jobs[slot];
+        job.extras().labels = labels_of(record);
+        let options = Arc::new(definition.options);
+        if let Some(old) = job.options.replace(options.clone()) {
+            self.limits.leave(&old);
+        }
+        let limit = self.limits.join(&options);
+        let was_paused = std::mem::replace(&mut self.jobs[slot].paused, record.paused);
+        if record.paused && !was_paused {
+            self.jobs[slot].payload.set_standing(Some(SkipReason::Paused));
+            self.call_off_durable(slot, SkipReason::Paused, now);
+        } else if was_paused && !record.paused {
+            self.jobs[slot].payload.set_standing(None);
+        }
+        if rescheduled {
+            // Whether they are still to be run is for the new trigger to say.
+            self.release_upcoming(slot);
+        }
+        if self.jobs.get(slot).is_none() {
+            return;
+        }
+        self.mark(slot);
+        self.wait_anew(slot);
+        self.serve_queue(slot, now);
+        limit.into_iter().for_each(|limit| self.serve(limit));
+        self.end_if_over(slot, now);
+    }
+
+    pub(super) fn release_upcoming(&mut self, slot: u32) {
+        let Some(held) = self.jobs.get_mut(slot).and_then(|job| job.held_mut()) else { return };
+        let open = &held.open;
+        let has_begun =
+            |it: &Upcoming| open.get(&(it.kind, it.number)).is_some_and(Open::has_begun);
+        let (kept, released): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut held.upcoming).into_iter().partition(has_begun);
+        held.upcoming = kept;
+        for Upcoming { kind, number, .. } in released {
+            self.release_row(slot, (kind, number));
+        }
+        self.arm_durable(slot);
+    }
+
+    /// The incarnations that this node holds.
+    pub(crate) fn held(&self) -> Vec<Incarnation> {
+        self.held_jobs.slots.keys().copied().collect()
+    }
+
+    /// Asks the runs of a job to stop that are going here.
+    pub(crate) fn cancel_held(&mut self, incarnation: Incarnation) {
+        if let Some(&slot) = self.held_jobs.slots.get(&incarnation) {
+            self.cancel_runs(slot);
+        }
+    }
+
+    /// An incarnation is gone from the store.
+    pub(crate) fn forget(&mut self, incarnation: Incarnation, end: &End, now: DateTime<Utc>) {
+        self.node.iter_mut().for_each(|node| node.overtake(incarnation, None));
+        match self.held_jobs.slots.get(&incarnation) {
+            Some(&slot) if !self.jobs[slot].retired => self.retire(slot, end.clone(), now),
+            Some(_) => {}
+            None => self.out.over.push((incarnation, end.clone())),
+        }
+    }
+
+    /// The store knows what became of these rows, and that these jobs are over with them.
+    pub(super) fn settle_rows(
+        &mut self,
+        rows: &[(RowKey, u64)],
+        over: &[Incarnation],
+        now: DateTime<Utc>,
+    ) {
+        for incarnation in over {
+            let slot = self.held_jobs.slots.get(incarnation);
+            match slot.and_then(|&slot| self.jobs[slot].held_mut()) {
+                Some(held) => held.over = true,
+                None => self.out.over.push((*incarnation, End::Completed)),
+            }
+        }
+        for row in rows {
+            let slot = self.held_jobs.slots.get(&row.0.incarnation).copied();
+            let Some(slot) = slot else { continue };
+            if let Some(held) = self.jobs[slot].held_mut() {
+                held.unsettled.remove(row);
+            }
+            self.end_if_over(slot, now);
+        }
+        self.leave_store();
+    }
+
+    /// A durable job that is no longer held. Says whether it is over.
+    pub(in crate::core) fn let_durable_go(&mut self, job: &Job<P>) -> bool {
+        let Some(held) = job.held() else { return true };
+        self.held_jobs.slots.remove(&held.incarnation);
+        shrink(&mut self.held_jobs.slots);
+        self.held_jobs.open -= held.open.len();
+        job.retired || held.over
+    }
+}
+
+/// How an incarnation ended that is gone from the store.
+pub(super) fn end_of(fate: Option<Fate>) -> End {
+    match fate {
+        Some(Fate::Completed) => End::Completed,
+        Some(Fate::Cancelled) => End::Cancelled,
+        Some(Fate::Replaced) => End::Replaced,
+        _ => End::Removed,
+    }
+}

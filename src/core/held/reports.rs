@@ -1,0 +1,71 @@
+//! What is told of rows that no run here is to run for.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    core::{Core, Payload, ahead::run_id},
+    event::{EventKind, What},
+    job::{End, FireTimes, Outcome, Run},
+    store::{Fate, Reaped, Row, RowKind, RowState},
+};
+
+impl<P: Payload> Core<P> {
+    /// Tells of fire times that ran for nothing.
+    pub(super) fn report_closed(&mut self, row: &Row, now: DateTime<Utc>) {
+        let RowState::Closed(fate) = &row.state else { return };
+        let job = row.job.clone();
+        let fire_times = FireTimes { first: row.fire_time, last: row.last, count: row.count };
+        match *fate {
+            Fate::Missed => {
+                self.metrics.missed += row.count;
+                self.note(now, What::Missed { job, run: None, fire_times });
+            }
+            Fate::Coalesced(into) => {
+                self.metrics.coalesced += row.count;
+                self.note(now, What::Coalesced { job, fire_times, into });
+            }
+            Fate::Skipped(reason) => {
+                self.metrics.skipped += row.count;
+                self.note(now, What::Skipped { job, run: None, fire_times, reason });
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn report_reaped(&mut self, reaped: Reaped, now: DateTime<Utc>) {
+        let Reaped { nodes, handed_out, abandoned, over, .. } = reaped;
+        if !nodes.is_empty() {
+            let (recovered, abandoned) = (handed_out.len(), abandoned.len());
+            self.note(now, What::NodesDied { nodes, recovered, abandoned });
+        }
+        for row in &abandoned {
+            let run = Run {
+                job: row.job.clone(),
+                id: run_id(row.key),
+                fire_time: row.fire_time,
+                late_by: Duration::ZERO,
+                coalesced: row.coalesced,
+                on_request: row.key.kind == RowKind::Requested,
+                attempt: row.attempt,
+                started_at: None,
+                took: Duration::ZERO,
+                ended_at: row.ended_at.unwrap_or(now),
+                outcome: Outcome::Abandoned,
+            };
+            self.log.emit(&mut self.out, now, EventKind::Abandoned, || What::Abandoned(run));
+        }
+        for incarnation in over {
+            if self.holds(incarnation) {
+                continue;
+            }
+            let of = abandoned.iter().find(|row| row.key.incarnation == incarnation);
+            if let Some(row) = of {
+                let job = row.job.clone();
+                self.note(now, What::JobRemoved { job, end: End::Completed });
+            }
+            self.out.over.push((incarnation, End::Completed));
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What was taken: rows of the store become runs like any other.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+
+use super::{Held, Open, Upcoming, labels_of};
+use crate::{
+    core::{
+        Core, Discarded, Payload,
+        ahead::{Definition, run_id},
+        decide::{self, Due},
+        job::{Extras, Job},
+        runs::Submission,
+        semaphore::Semaphore,
+    },
+    event::What,
+    job::{End, FireTimes, SkipReason},
+    store::{Fate, Finished, Record, Row, RowKey, RowKind, RowState, Taken},
+};
+
+impl<P: Payload> Core<P> {
+    /// Takes in a job of which the node has taken rows; those that it `may_know` are none to the node
+    /// if it has settled them meanwhile.
+    pub(super) fn take_in(
+        &mut self,
+        taken: Taken,
+        payload: Option<P>,
+        may_know: bool,
+        now: DateTime<Utc>,
+    ) {
+        let Taken { record, rows } = taken;
+        let open: Vec<Row> = rows
+            .into_iter()
+            .filter(|row| match row.state {
+                RowState::Taken(node) => self.is_news(row, node),
+                _ => {
+                    if !may_know {
+                        self.report_closed(row, now);
+                    }
+                    false
+                }
+            })
+            .collect();
+        if open.is_empty() {
+            if record.next_fire.is_none() && !may_know && !self.holds(record.incarnation) {
+                self.note(now, What::JobRemoved { job: record.id, end: End::Completed });
+                self.out.over.push((record.incarnation, End::Completed));
+            }
+            self.out.discarded.extend(payload.map(Discarded::Payload));
+            return;
+        }
+        let removed = self.node.as_ref().and_then(|node| node.overtaken(record.incarnation));
+        if let Some(None) = removed
+            && !self.holds(record.incarnation)
+        {
+            self.close_removed(open);
+            self.out.discarded.extend(payload.map(Discarded::Payload));
+            return;
+        }
+        let rows = open.iter().map(|row| (row.key, row.fence));
+        let Ok(definition) = Definition::read(&record) else {
+            // Nobody can have decided to take it.
+            self.node.iter_mut().for_each(|node| node.leave_out(record.incarnation));
+            let node = self.node.as_mut();
+            node.into_iter().for_each(|node| rows.clone().for_each(|(k, f)| node.release(k, f)));
+            self.out.discarded.extend(payload.map(Discarded::Payload));
+            return;
+        };
+        let Some(slot) = self.slot_for(&record, &definition, payload, now) else {
+            let node = self.node.as_mut();
+            node.into_iter().for_each(|node| rows.clone().for_each(|(k, f)| node.release(k, f)));
+            return;
+        };
+        for row in open {
+            self.hold(slot, &record, &definition, row);
+        }
+        self.arm_durable(slot);
+        let held = self.jobs[slot].held();
+        if held.is_some_and(|held| held.version > record.version && held.trigger != record.trigger)
+        {
+            // They were taken by a trigger that it has no more.
+            self.release_upcoming(slot);
+        }
+        let job = &self.jobs[slot];
+        let standing = match () {
+            () if self.closed => Some(SkipReason::Shutdown),
+            () if job.retired => Some(SkipReason::Removed),
+            () if job.paused || self.paused => Some(SkipReason::Paused),
+            () => None,
+        };
+        if let Some(reason) = standing {
+            self.call_off_taken(slot, reason, now);
+        }
+        let newer = self.node.as_ref().and_then(|node| node.overtaken(record.incarnation));
+        if let Some(Some(newer)) = newer.cloned() {
+            self.adopt(&newer, now);
+        }
+    }
+
+    /// Rows were taken of a job that has been removed since.
+    fn close_removed(&mut self, rows: Vec<Row>) {
+        let reading = self.reading;
+        let Some(node) = &mut self.node else { return };
+        let ended_at = chrono::SubsecRound::trunc_subsecs(node.store_now(reading), 3);
+        for Row { key, fence, attempt, .. } in rows {
+            let fate = Fate::Skipped(SkipReason::Removed);
+            let (started_at, message) = (None, None);
+            let outcome = Finished { key, fence, fate, attempt, started_at, ended_at, message };
+            node.finish(outcome, reading);
+        }
+        self.out.ask = true;
+    }
+
+    /// Closes rows that the node did not know of, since the answer to its take was lost, and whose job
+    /// is gone.
+    pub(super) fn close_orphans(&mut self, orphans: &[Row], now: DateTime<Utc>) {
+        for row in orphans {
+            let RowState::Taken(of) = row.state else { continue };
+            if !self.is_news(row, of) {
+                continue;
+            }
+            let (reason, job) = (SkipReason::Removed, row.job.clone());
+            let fire_times = FireTimes { first: row.fire_time, last: row.last, count: row.count };
+            self.note(now, What::Skipped { job, run: None, fire_times, reason });
+            let slot = self.held_jobs.slots.get(&row.key.incarnation);
+            if let Some(held) = slot.and_then(|&slot| self.jobs[slot].held_mut()) {
+                held.unsettled.insert((row.key, row.fence));
+            }
+            let Some(node) = &mut self.node else { return };
+            let outcome = Finished {
+                key: row.key,
+                fence: row.fence,
+                fate: Fate::Skipped(reason),
+                attempt: row.attempt,
+                started_at: None,
+                ended_at: chrono::SubsecRound::trunc_subsecs(node.store_now(self.reading), 3),
+                message: None,
+            };
+            node.finish(outcome, self.reading);
+            self.out.ask = true;
+        }
+    }
+
+    /// Whether a row is one that the node has now, and did not know of.
+    fn is_news(&self, row: &Row, of: crate::store::NodeId) -> bool {
+        let Some(node) = &self.node else { return false };
+        let known = self.held_jobs.slots.get(&row.key.incarnation).is_some_and(|&slot| {
+            let held = self.jobs[slot].held();
+            held.is_some_and(|held| {
+                let open = held.open.get(&(row.key.kind, row.key.number));
+                open.is_some_and(|open| open.fence == row.fence)
+            })
+        });
+        of == node.id() && !known && !node.is_settled(row.key, row.fence)
+    }
+
+    /// The slot of a durable job, made if it has none.
+    fn slot_for(
+        &mut self,
+        record: &Record,
+        definition: &Definition,
+        payload: Option<P>,
+        now: DateTime<Utc>,
+    ) -> Option<u32> {
+        if let Some(&slot) = self.held_jobs.slots.get(&record.incarnation) {
+            self.out.discarded.extend(payload.map(Discarded::Payload));
+            self.adopt(record, now);
+            // What it was held for may be over with that.
+            return self.holds(record.incarnation).then_some(slot);
+        }
+        let payload = payload?;
+        self.incarnations += 1;
+        let options = Arc::new(definition.options.clone());
+        self.limits.join(&options);
+        let held = Held {
+            incarnation: record.incarnation,
+            version: record.version,
+            recover: record.recover,
+            trigger: record.trigger.clone(),
+            open: BTreeMap::new(),
+            upcoming: VecDeque::new(),
+            unsettled: HashSet::new(),
+            over: false,
+        };
+        let extras = Extras {
+            id: Some(record.id.clone()),
+            labels: labels_of(record),
+            held: Some(Box::new(held)),
+            ..Extras::default()
+        };
+        payload.set_standing(record.paused.then_some(SkipReason::Paused));
+        let incarnation = self.incarnations;
+        let slot = self.jobs.insert_with(|_| Job {
+            incarnation,
+            trigger: definition.trigger.clone(),
+            next: None,
+            options: Some(options),
+            semaphore: Semaphore::default(),
+            runs: None,
+            elapsed: false,
+            once: false,
+            follows: false,
+            paused: record.paused,
+            held: false,
+            dirty: false,
+            armed: false,
+            retired: false,
+            extras: Some(Box::new(extras)),
+            payload,
+        });
+        self.held_jobs.slots.insert(record.incarnation, slot);
+        Some(slot)
+    }
+
+    /// Takes a row in hand.
+    fn hold(&mut self, slot: u32, record: &Record, definition: &Definition, row: Row) {
+        let Some(node) = &self.node else { return };
+        let RowKey { kind, number, .. } = row.key;
+        let due = match kind {
+            RowKind::Scheduled => definition.due(record, row.fire_time),
+            _ => row.fire_time,
+        };
+        let due = Due { fire_time: row.fire_time, at: node.here(due) };
+        let Some(held) = self.jobs[slot].held_mut() else { return };
+        let Row { fence, attempt, coalesced, .. } = row;
+        let open = Open { fence, attempt, handed_out: attempt, coalesced, lost: false };
+        if held.open.insert((kind, number), open).is_none() {
+            self.held_jobs.open += 1;
+        }
+        held.upcoming.retain(|upcoming| (upcoming.kind, upcoming.number) != (kind, number));
+        let place = held.upcoming.partition_point(|other| other.due.at <= due.at);
+        held.upcoming.insert(place, Upcoming { due, kind, number });
+    }
+
+    /// Has the job look at the first of what it has taken.
+    pub(super) fn arm_durable(&mut self, slot: u32) {
+        let job = &mut self.jobs[slot];
+        job.next = job.held().and_then(|held| held.upcoming.front()).map(|upcoming| upcoming.due);
+        self.mark(slot);
+    }
+
+    /// Begins what of a durable job has come due.
+    pub(in crate::core) fn wake_taken(&mut self, slot: u32, now: DateTime<Utc>) {
+        if !self.is_trusted() {
+            // It goes on when the node is trusted again.
+            self.jobs[slot].held = true;
+            self.mark(slot);
+            return;
+        }
+        let Some(held) = self.jobs[slot].held_mut() else { return };
+        let count = held.upcoming.partition_point(|upcoming| upcoming.due.at <= now);
+        let due: Vec<Upcoming> = held.upcoming.drain(..count).collect();
+        self.arm_durable(slot);
+        let mut together = VecDeque::new();
+        for Upcoming { due, kind, number } in due {
+            let Some(held) = self.jobs[slot].held() else { return };
+            let Some(open) = held.open.get(&(kind, number)) else { continue };
+            // What was asked for, and what may have begun on another node, is not coalesced.
+            if kind == RowKind::Scheduled && open.attempt == 1 {
+                together.push_back(due);
+                continue;
+            }
+            let id = Some(run_id(held.key(kind, number)));
+            let on_request = kind == RowKind::Requested;
+            let (coalesced, again) = (open.coalesced, open.attempt > 1);
+            let submission = Submission { id, on_request, coalesced, again, ..Submission::of(due) };
+            self.submit(slot, submission, now);
+        }
+        // Those of an older trigger may be due in another order.
+        together.make_contiguous().sort_by_key(|due| due.fire_time);
+        let options = self.jobs[slot].options(&self.defaults);
+        if let Some(plan) = decide::coalesce(options, together, now) {
+            self.carry_out(slot, plan, now);
+        }
+        self.end_if_over(slot, now);
+    }
+
+    /// How many fire times the store coalesced into this one.
+    pub(in crate::core) fn coalesced_before(&self, slot: u32, due: Due) -> u64 {
+        let held = self.jobs[slot].held();
+        let open = held.and_then(|held| {
+            held.open.get(&(RowKind::Scheduled, due.fire_time.timestamp_millis()))
+        });
+        open.map_or(0, |open| open.coalesced)
+    }
+}

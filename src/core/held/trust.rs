@@ -1,0 +1,115 @@
+//! Whether the node takes itself for alive, and what it does when it does not.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::{
+    core::{Core, Finish, Payload, decide::Due, runs::Phase},
+    event::What,
+    job::{Outcome, SkipReason},
+};
+
+impl<P: Payload> Core<P> {
+    /// The store's clock moved by so much against the one here.
+    pub(in crate::core) fn shift_durable(&mut self, by: TimeDelta) {
+        for slot in self.durable_slots() {
+            let shifted = |due: &mut Due| {
+                due.at = due.at.checked_add_signed(by).unwrap_or(due.at);
+            };
+            let job = &mut self.jobs[slot];
+            let upcoming = job.held_mut().map(|held| held.upcoming.iter_mut());
+            upcoming.into_iter().flatten().for_each(|upcoming| shifted(&mut upcoming.due));
+            job.extras.iter_mut().flat_map(|extras| extras.waiting()).for_each(shifted);
+            for run in self.runs_of(slot) {
+                let run = &mut self.runs[run];
+                shifted(&mut run.due);
+                run.backlog.iter_mut().for_each(shifted);
+            }
+            self.arm_durable(slot);
+        }
+    }
+
+    /// The scheduler is paused: others may run what it has taken and not started.
+    pub(in crate::core) fn release_durable(&mut self, now: DateTime<Utc>) {
+        for slot in self.durable_slots() {
+            self.call_off_durable(slot, SkipReason::Paused, now);
+        }
+    }
+
+    fn durable_slots(&self) -> Vec<u32> {
+        let mut slots: Vec<u32> = self.held_jobs.slots.values().copied().collect();
+        slots.sort_unstable();
+        slots
+    }
+
+    /// The node believes itself again: what came due meanwhile is looked at.
+    pub(super) fn go_on_durable(&mut self, now: DateTime<Utc>) {
+        for slot in self.durable_slots() {
+            if std::mem::take(&mut self.jobs[slot].held) {
+                self.mark(slot);
+                self.end_if_over(slot, now);
+            }
+        }
+    }
+
+    /// The node does not believe itself any more: runs are asked to stop that another node may start
+    /// again, or beside which it may start others.
+    pub(super) fn distrust(&mut self, now: DateTime<Utc>) {
+        self.note(now, What::LeaseLapsed);
+        for slot in self.durable_slots() {
+            self.stop_distrusted(slot);
+        }
+    }
+
+    fn stop_distrusted(&mut self, slot: u32) {
+        let job = &self.jobs[slot];
+        let alone = job.options(&self.defaults).max_instances == 1;
+        if !alone && !job.held().is_some_and(|held| held.recover) {
+            return;
+        }
+        for run in self.runs_of(slot) {
+            if let Phase::Started = self.runs[run].phase {
+                self.runs[run].distrusted = true;
+                self.cancel_run(run);
+            }
+        }
+    }
+
+    /// The store takes the node for dead: what it has taken is others' now, or abandoned. Runs that
+    /// have started may still tell how they end.
+    pub(super) fn lose(&mut self, now: DateTime<Utc>) {
+        self.note(now, What::LeaseLost);
+        for slot in self.durable_slots() {
+            self.stop_distrusted(slot);
+            let mut going = Vec::new();
+            for run in self.runs_of(slot) {
+                let run = &mut self.runs[run];
+                run.backlog.clear();
+                if let Phase::Started = run.phase {
+                    going.push((run.id, run.due.fire_time));
+                }
+            }
+            let job = &mut self.jobs[slot];
+            let queue = job.extras.as_mut().map(|extras| std::mem::take(&mut extras.queue));
+            for (permit, _) in job.take_parked() {
+                job.semaphore.release(permit);
+            }
+            if let Some(held) = job.held_mut() {
+                held.upcoming.clear();
+                let going: Vec<_> =
+                    going.into_iter().filter_map(|(run, at)| held.row_of(run, at)).collect();
+                let before = held.open.len();
+                held.open.retain(|row, _| going.contains(row));
+                held.open.values_mut().for_each(|open| open.lost = true);
+                self.held_jobs.open -= before - held.open.len();
+            }
+            drop(queue);
+            self.arm_durable(slot);
+            for run in self.runs_of(slot) {
+                if !matches!(self.runs[run].phase, Phase::Started) {
+                    self.conclude(run, Finish::without_work(Outcome::Abandoned, now), now);
+                }
+            }
+            self.end_if_over(slot, now);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What a node makes of an answer.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{
+    Answer, Asked, Lane, MAX_UNREADABLE, News, Node, PRUNE_AGAIN, PRUNE_EVERY, Request, StoreClock,
+    Unreadable, delta,
+};
+use crate::{
+    clock::Reading,
+    error::Error,
+    job::JobId,
+    store::{Incarnation, NodeId, RowKey, StoreError, Takings},
+};
+
+impl Node {
+    /// An answer, and what follows from it for the jobs.
+    pub(in crate::core) fn answer(
+        &mut self,
+        (lane, request): Asked,
+        answer: Result<Answer, StoreError>,
+        now: Reading,
+    ) -> Vec<News> {
+        let traffic = match lane {
+            Lane::Life => &mut self.life,
+            Lane::Take => &mut self.take,
+            Lane::Close => &mut self.close,
+        };
+        let Some(sent) = traffic.sent.take() else { return Vec::new() };
+        let mut news = Vec::new();
+        match answer {
+            Ok(answer) => {
+                traffic.failures = 0;
+                let lanes = [&self.life, &self.take, &self.close];
+                let works = lanes.iter().all(|lane| lane.failures == 0);
+                if works && std::mem::take(&mut self.failing) {
+                    news.push(News::Working);
+                }
+                self.accept(request, answer, sent, now, &mut news);
+            }
+            Err(error) if error.is_lease_lost() => {
+                // A life that was given up since has nothing to lose.
+                let of = match &request {
+                    Request::Beat(beat) => beat.node,
+                    Request::Take(take) => take.node,
+                    _ => self.id,
+                };
+                if of == self.id {
+                    self.lose(&mut news);
+                }
+            }
+            Err(error) => {
+                traffic.failures = traffic.failures.saturating_add(1);
+                let (failures, refused) = (traffic.failures, error.is_refused());
+                let wait = self.backoff(failures, refused);
+                let traffic = match lane {
+                    Lane::Life => &mut self.life,
+                    Lane::Take => &mut self.take,
+                    Lane::Close => &mut self.close,
+                };
+                traffic.not_before = now.elapsed + wait;
+                self.repeat(&request, refused);
+                if !std::mem::replace(&mut self.failing, true) {
+                    news.push(News::Failing(error));
+                }
+            }
+        }
+        news
+    }
+
+    /// How long to wait after so many failures: longer each time, up to a part of the lease.
+    fn backoff(&mut self, failures: u32, refused: bool) -> TimeDelta {
+        let longest = delta(self.options.lease / 6);
+        let base = if refused { longest } else { TimeDelta::milliseconds(20) };
+        let wait = (base * (1 << failures.min(10))).min(longest);
+        // A part of it is left to chance, so that nodes do not come together.
+        let part = (self.number() % 1000) as i32;
+        wait - wait / 2000 * part
+    }
+
+    /// Remembers to ask again what was not answered.
+    fn repeat(&mut self, request: &Request, refused: bool) {
+        match request {
+            Request::Reap => self.reap = true,
+            Request::TakenBy(..) => self.ask_mine = true,
+            Request::Changed(_) => self.ask_changed = true,
+            Request::NextDue(_) => self.ask_due = true,
+            // The store will not do this one, but perhaps another.
+            Request::Take(_) if refused => {
+                self.taking = None;
+                self.ask_due = true;
+            }
+            // One of them the store refuses: the others must not wait for it.
+            Request::Finish(sent) if refused => {
+                self.outcomes.rotate_left(sent.len().min(self.outcomes.len()));
+                self.told_at_once = 1;
+            }
+            // What these are about is still there.
+            Request::Beat(_)
+            | Request::Take(_)
+            | Request::Prune(..)
+            | Request::Finish(_)
+            | Request::Release(..) => {}
+        }
+    }
+
+    fn accept(
+        &mut self,
+        request: Request,
+        answer: Answer,
+        sent: Reading,
+        now: Reading,
+        news: &mut Vec<News>,
+    ) {
+        match (request, answer) {
+            (Request::Beat(beat), Answer::Beat(_)) if beat.ttl.is_zero() => self.left = true,
+            (Request::Beat(beat), Answer::Beat(said)) if beat.node == self.id => {
+                self.has_beaten(said, sent, now, news);
+            }
+            (Request::Reap, Answer::Reaped(reaped)) => {
+                self.reap = reaped.more;
+                if !reaped.handed_out.is_empty() || !reaped.nodes.is_empty() {
+                    self.expected = now.elapsed;
+                }
+                let lost = reaped.nodes.contains(&self.id);
+                news.push(News::Reaped(reaped));
+                if lost {
+                    self.lose(news);
+                }
+            }
+            (Request::TakenBy(node, _), Answer::TakenBy(taken)) if node == self.id => {
+                news.push(News::Mine(taken));
+            }
+            (Request::Take(take), Answer::Takings(takings)) => {
+                self.taking = None;
+                if take.node == self.id {
+                    self.has_taken(takings, now, news);
+                }
+            }
+            (Request::NextDue(_), Answer::NextDue(due)) => self.has_been_told(due, now),
+            (Request::Changed(_), Answer::Changed(changed)) => news.push(News::Changed(changed)),
+            (Request::Prune(..), Answer::Pruned(pruned)) => {
+                self.prune_from = pruned.next;
+                if pruned.next.is_none() {
+                    self.next_prune = now.elapsed + PRUNE_AGAIN;
+                }
+            }
+            (Request::Finish(sent), Answer::Finished(finishes)) => {
+                let settled = self.outcomes.drain(..sent.len().min(self.outcomes.len()));
+                let settled: Vec<_> = settled.map(|outcome| (outcome.key, outcome.fence)).collect();
+                for row in &settled {
+                    self.untold.remove(row);
+                }
+                self.told_at_once = self.told_at_once.saturating_mul(2);
+                self.flush_at = (!self.outcomes.is_empty()).then_some(now.elapsed);
+                self.has_settled(&settled, finishes.over, news);
+            }
+            (Request::Release(node, sent), Answer::Released) if node == self.id => {
+                let count = sent.len().min(self.releases.len());
+                let settled: Vec<_> = self.releases.drain(..count).collect();
+                self.has_settled(&settled, Vec::new(), news);
+            }
+            _ => {}
+        }
+    }
+
+    fn has_settled(
+        &mut self,
+        settled: &[(RowKey, u64)],
+        over: Vec<Incarnation>,
+        news: &mut Vec<News>,
+    ) {
+        self.settled.extend(settled);
+        news.push(News::Settled { rows: settled.to_vec(), over });
+    }
+
+    fn has_beaten(
+        &mut self,
+        said: DateTime<Utc>,
+        sent: Reading,
+        now: Reading,
+        news: &mut Vec<News>,
+    ) {
+        let (measured, before) = (StoreClock::measure(said, sent, now), self.ahead());
+        let clock = self.clock.get_or_insert(measured);
+        let zero = clock.zero;
+        clock.refine(measured);
+        if clock.zero != zero {
+            // When to take was reckoned by what it was thought to be.
+            self.expected = now.elapsed;
+        }
+        let moved = self.ahead() - before;
+        if !moved.is_zero() {
+            news.push(News::ClockMoved(moved));
+        }
+        let until = delta(self.options.lease) - self.options.margin();
+        self.lease.set(
+            sent.wall.timestamp_millis() + until.num_milliseconds(),
+            (sent.elapsed + until).num_milliseconds(),
+        );
+        if !std::mem::replace(&mut self.joined, true) {
+            (self.expected, self.next_poll) = (now.elapsed, now.elapsed);
+            self.next_prune = now.elapsed + PRUNE_EVERY;
+        }
+        (self.reap, self.ask_mine) = (true, true);
+        self.next_beat = sent.elapsed + self.options.beat_every();
+        if self.is_trusted(now) && !std::mem::replace(&mut self.trusted, true) {
+            news.push(News::Trusted);
+        }
+    }
+
+    fn has_taken(&mut self, takings: Takings, now: Reading, news: &mut Vec<News>) {
+        let found = takings.jobs.len();
+        let unreadable = self.unreadable_found();
+        if takings.more || !unreadable.is_empty() {
+            self.expected = now.elapsed;
+        } else {
+            self.ask_due = true;
+        }
+        // Bigger batches while there is much to do.
+        let least = self.options.max_batch.min(100);
+        self.limit = match takings.more {
+            true => (self.limit * 2).min(self.options.max_batch),
+            false => least,
+        };
+        self.in_vain = if found == 0 { self.in_vain.saturating_add(1) } else { 0 };
+        if found == 0 {
+            // Its node holds what was due, or is about to be found dead; or it was the end of another
+            // node's lease.
+            let patience = TimeDelta::milliseconds(20) * (1 << self.in_vain.min(6));
+            self.patient_until = now.elapsed + patience;
+            self.reap = true;
+        }
+        if !unreadable.is_empty() {
+            news.push(News::Unreadable(unreadable));
+        }
+        news.push(News::Taken(takings));
+    }
+
+    /// The records that the last take could not read, and the next will leave out.
+    fn unreadable_found(&mut self) -> Vec<(JobId, Error)> {
+        let mut found = self.unreadable.lock().unwrap_or_else(|lock| lock.into_inner());
+        let mut new = Vec::new();
+        for Unreadable { incarnation, version, job, error } in found.drain(..) {
+            if self.except.len() >= MAX_UNREADABLE {
+                break;
+            }
+            Arc::make_mut(&mut self.except).insert(incarnation);
+            if self.reported.len() >= MAX_UNREADABLE {
+                self.reported.clear();
+            }
+            if self.reported.insert((incarnation, version)) {
+                new.push((job, error));
+            }
+        }
+        new
+    }
+
+    fn has_been_told(&mut self, due: Option<DateTime<Utc>>, now: Reading) {
+        let Some(due) = due else {
+            self.told = TimeDelta::MAX;
+            return;
+        };
+        let ahead = (due - self.store_now(now)).max(TimeDelta::zero());
+        let wait = (ahead - self.lead()).max(TimeDelta::zero());
+        self.told = now.elapsed + wait;
+        if self.in_vain > 0 && wait.is_zero() {
+            let at = self.patient_until.max(now.elapsed);
+            // What is not found ahead of its time twice is the end of a lease, most likely.
+            self.told = match ahead.is_zero() {
+                true => at,
+                false if self.in_vain > 1 => now.elapsed + ahead,
+                false => at.min(now.elapsed + ahead),
+            };
+        }
+    }
+
+    pub(super) fn next_take(&self) -> TimeDelta {
+        self.told.min(self.expected)
+    }
+
+    /// The store takes the node for dead: it begins another life.
+    fn lose(&mut self, news: &mut Vec<News>) {
+        self.id = NodeId(self.number());
+        (self.joined, self.trusted) = (false, false);
+        (self.takes, self.taking) = (0, None);
+        self.lease.lose();
+        self.next_beat = TimeDelta::MIN;
+        let released: Vec<_> = std::mem::take(&mut self.releases);
+        self.has_settled(&released, Vec::new(), news);
+        if self.leaving {
+            self.left = self.outcomes.is_empty();
+        }
+        news.push(News::Lost);
+    }
+}

@@ -1,0 +1,235 @@
+//! What a node asks, and when.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+
+use super::{
+    Asked, LOOK_EVERY, Lane, MAX_OPEN, Node, PRUNE_EVERY, PRUNED, Request, Traffic, Unreadable,
+    delta,
+};
+use crate::{
+    clock::Reading,
+    core::ahead::{self, Definition},
+    job::JobId,
+    panic::shielded_or,
+    store::{Beat, Decide, Decision, Incarnation, NextDue, Take},
+};
+
+impl Node {
+    /// When it must be asked again what it wants.
+    pub(in crate::core) fn wake_at(&self, open: usize, now: Reading) -> Option<TimeDelta> {
+        if self.left {
+            return None;
+        }
+        let mut at = Vec::new();
+        let mut lane = |traffic: &Traffic, wanted: Option<TimeDelta>| {
+            if traffic.sent.is_none() {
+                at.extend(wanted.map(|wanted| wanted.max(traffic.not_before)));
+            }
+        };
+        lane(&self.life, self.life_wanted());
+        if self.takes_now(now) {
+            lane(&self.take, self.take_wanted(open));
+        }
+        lane(&self.close, self.close_wanted());
+        if self.trusted {
+            at.push(now.elapsed + self.lease.left(now).max(TimeDelta::zero()));
+        }
+        at.into_iter().min()
+    }
+
+    /// Whether it leaves and there is nothing left that it has, or is to tell.
+    fn may_leave(&self) -> bool {
+        let told = self.outcomes.is_empty() && self.releases.is_empty();
+        // What a take has taken that was not answered would be abandoned.
+        let has_all = self.take.sent.is_none() && self.taking.is_none();
+        self.leaving && told && self.close.sent.is_none() && has_all
+    }
+
+    fn life_wanted(&self) -> Option<TimeDelta> {
+        if self.may_leave() {
+            return Some(TimeDelta::MIN);
+        }
+        if self.leaving {
+            // Its lease must not run out while it waits.
+            return self.joined.then_some(self.next_beat);
+        }
+        if self.joined && (self.reap || self.ask_mine) {
+            return Some(TimeDelta::MIN);
+        }
+        Some(self.next_beat)
+    }
+
+    /// Whether more may be taken: not while the store is not told of what was.
+    fn has_room(&self, open: usize) -> bool {
+        open + self.outcomes.len() < MAX_OPEN
+    }
+
+    fn takes_now(&self, now: Reading) -> bool {
+        self.joined && (!self.leaving || self.taking.is_some()) && self.is_trusted(now)
+    }
+
+    fn take_wanted(&self, open: usize) -> Option<TimeDelta> {
+        if self.taking.is_some() || self.ask_due {
+            return Some(TimeDelta::MIN);
+        }
+        let take = (!self.paused && self.has_room(open)).then_some(self.next_take());
+        let poll = self.changes_wanted().min(self.next_prune);
+        Some(take.map_or(poll, |take| take.min(poll)))
+    }
+
+    fn changes_wanted(&self) -> TimeDelta {
+        let looks = self.ask_changed.then_some(self.next_look);
+        looks.map_or(self.next_poll, |look| look.min(self.next_poll))
+    }
+
+    fn close_wanted(&self) -> Option<TimeDelta> {
+        let full = self.outcomes.len() >= self.options.max_batch.min(100);
+        match self.flush_at {
+            _ if !self.releases.is_empty() => Some(TimeDelta::MIN),
+            Some(_) if full || self.leaving => Some(TimeDelta::MIN),
+            flush_at => flush_at,
+        }
+    }
+
+    /// What is to be asked now. `held` are the jobs that it holds and `open` is how many rows; what is
+    /// asked is answered.
+    pub(in crate::core) fn poll(
+        &mut self,
+        now: Reading,
+        open: usize,
+        held: impl FnOnce() -> Vec<(JobId, Incarnation, u64)>,
+    ) -> Vec<Asked> {
+        if self.left {
+            return Vec::new();
+        }
+        if self.life.sent.is_none() && self.take.sent.is_none() && self.taking.is_none() {
+            // What the store knew before it is asked, its answer will show.
+            self.settled.clear();
+            self.overtaken.clear();
+        }
+        let mut asked = Vec::new();
+        if self.life.is_free(now) && self.life_wanted().is_some_and(|at| at <= now.elapsed) {
+            let request = self.life_request(now);
+            self.life.sent = Some(now);
+            asked.push((Lane::Life, request));
+        }
+        if self.take.is_free(now)
+            && self.takes_now(now)
+            && self.take_wanted(open).is_some_and(|at| at <= now.elapsed)
+            && let Some(request) = self.take_request(now, open, held)
+        {
+            self.take.sent = Some(now);
+            asked.push((Lane::Take, request));
+        }
+        if self.close.is_free(now)
+            && self.close_wanted().is_some_and(|at| at <= now.elapsed)
+            && let Some(request) = self.close_request(now)
+        {
+            self.close.sent = Some(now);
+            asked.push((Lane::Close, request));
+        }
+        asked
+    }
+
+    fn life_request(&mut self, now: Reading) -> Request {
+        let leaves = self.may_leave();
+        let ttl = if leaves { Duration::ZERO } else { self.options.lease };
+        if leaves || !self.joined || now.elapsed >= self.next_beat {
+            let (node, name) = (self.id, self.options.name.clone());
+            return Request::Beat(Beat { node, name, first: !self.joined, ttl });
+        }
+        if std::mem::take(&mut self.reap) {
+            return Request::Reap;
+        }
+        self.ask_mine = false;
+        Request::TakenBy(self.id, MAX_OPEN)
+    }
+
+    fn take_request(
+        &mut self,
+        now: Reading,
+        open: usize,
+        held: impl FnOnce() -> Vec<(JobId, Incarnation, u64)>,
+    ) -> Option<Request> {
+        if let Some(take) = &self.taking {
+            return Some(Request::Take(take.clone()));
+        }
+        if now.elapsed >= self.changes_wanted() {
+            self.ask_changed = false;
+            self.next_look = now.elapsed + LOOK_EVERY;
+            // What could not be read, or run here, may have been changed.
+            if !self.except.is_empty() {
+                self.except = Arc::default();
+            }
+            // Nodes that poll do not do it together.
+            let part = (self.number() % 1000) as i32;
+            let poll = delta(self.options.poll);
+            self.next_poll = now.elapsed + poll - poll / 4000 * part;
+            self.ask_due = true;
+            return Some(Request::Changed(held()));
+        }
+        if !self.paused && self.has_room(open) && now.elapsed >= self.next_take() {
+            let take = self.new_take(now);
+            self.taking = Some(take.clone());
+            return Some(Request::Take(take));
+        }
+        if std::mem::take(&mut self.ask_due) {
+            let (tasks, except) = (self.tasks.clone(), self.except.clone());
+            return Some(Request::NextDue(NextDue { node: self.id, tasks, except }));
+        }
+        if now.elapsed >= self.next_prune {
+            self.next_prune = now.elapsed + PRUNE_EVERY;
+            return Some(Request::Prune(self.options.keep, self.prune_from, PRUNED));
+        }
+        None
+    }
+
+    fn new_take(&mut self, now: Reading) -> Take {
+        self.takes += 1;
+        // Until it is known when to take next.
+        (self.told, self.expected) = (TimeDelta::MAX, TimeDelta::MAX);
+        let store_now = self.store_now(now);
+        let ahead = delta(self.options.claim_ahead);
+        let horizon = store_now.checked_add_signed(ahead).unwrap_or(store_now);
+        let (node, fits, unreadable) = (self.id, self.fits.clone(), self.unreadable.clone());
+        let decide: Decide = Arc::new(move |record, waiting| {
+            let decided = shielded_or(|| {
+                let definition = Definition::read(record)?;
+                fits(record, &definition)?;
+                ahead::decide(record, waiting, &definition, node, store_now, horizon)
+            });
+            decided.unwrap_or_else(|error| {
+                let mut unreadable = unreadable.lock().unwrap_or_else(|lock| lock.into_inner());
+                unreadable.push(Unreadable {
+                    incarnation: record.incarnation,
+                    version: record.version,
+                    job: record.id.clone(),
+                    error,
+                });
+                Decision::Leave
+            })
+        });
+        Take {
+            node,
+            number: self.takes,
+            horizon,
+            tasks: self.tasks.clone(),
+            except: self.except.clone(),
+            limit: self.limit,
+            decide,
+        }
+    }
+
+    fn close_request(&mut self, now: Reading) -> Option<Request> {
+        if !self.releases.is_empty() {
+            let count = self.releases.len().min(self.options.max_batch);
+            return Some(Request::Release(self.id, self.releases[..count].to_vec()));
+        }
+        let count = self.outcomes.len().min(self.options.max_batch).min(self.told_at_once);
+        let due = self.flush_at.is_some_and(|at| at <= now.elapsed) || self.leaving;
+        (count > 0 && (due || self.outcomes.len() >= 100.min(self.options.max_batch)))
+            .then(|| Request::Finish(self.outcomes.iter().take(count).cloned().collect()))
+    }
+}

@@ -1,0 +1,65 @@
+//! How long the word of a node counts.
+
+use std::{
+    sync::atomic::{AtomicI64, AtomicU32, Ordering},
+    time::Duration,
+};
+
+use chrono::TimeDelta;
+
+use crate::clock::Reading;
+
+/// How long the node's own word counts; for whoever is about to start a run.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// In milliseconds since 1970, and of elapsed time.
+    wall: AtomicI64,
+    elapsed: AtomicI64,
+    /// Counts how often the store took the node for dead.
+    life: AtomicU32,
+    /// How much sooner than the store the node takes itself for dead.
+    margin: TimeDelta,
+}
+
+impl Lease {
+    pub(super) fn new(margin: TimeDelta) -> Lease {
+        let never = || AtomicI64::new(i64::MIN);
+        Lease { wall: never(), elapsed: never(), life: AtomicU32::new(0), margin }
+    }
+
+    pub(super) fn set(&self, wall: i64, elapsed: i64) {
+        self.wall.store(wall, Ordering::SeqCst);
+        self.elapsed.store(elapsed, Ordering::SeqCst);
+    }
+
+    /// The store takes the node for dead, which begins another life.
+    pub(super) fn lose(&self) {
+        self.set(i64::MIN, i64::MIN);
+        self.life.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How much longer: the clock that gets there first counts.
+    pub(crate) fn left(&self, now: Reading) -> TimeDelta {
+        let wall = self.wall.load(Ordering::SeqCst).saturating_sub(now.wall.timestamp_millis());
+        let elapsed =
+            self.elapsed.load(Ordering::SeqCst).saturating_sub(now.elapsed.num_milliseconds());
+        TimeDelta::try_milliseconds(wall.min(elapsed).clamp(-MAX_MS, MAX_MS)).unwrap_or_default()
+    }
+
+    pub(crate) fn is_trusted(&self, now: Reading) -> bool {
+        self.left(now) > TimeDelta::zero()
+    }
+
+    /// In which of its lives the node is.
+    pub(crate) fn life(&self) -> u32 {
+        self.life.load(Ordering::SeqCst)
+    }
+
+    /// How long a run that is asked to stop may go on: until a moment before the lease runs out.
+    pub(crate) fn grace(&self, now: Reading) -> Duration {
+        let left = self.left(now) + self.margin * 3 / 4;
+        left.to_std().unwrap_or_default()
+    }
+}
+
+const MAX_MS: i64 = 1 << 40;

@@ -1,0 +1,438 @@
+//! A node of a store: when it says that it lives, what it takes and gives back, and how long it
+//! believes its own word. It asks and is answered; it neither waits nor reads a clock.
+
+mod answer;
+mod ask;
+mod clock;
+mod lease;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use self::clock::StoreClock;
+pub(crate) use self::lease::Lease;
+use super::{ahead::Definition, mix};
+use crate::{
+    clock::Reading,
+    error::Error,
+    job::JobId,
+    store::{
+        Beat, Changed, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, Pruned, Reaped,
+        Record, RowKey, StoreError, Take, Takings,
+    },
+};
+
+/// How a scheduler uses its store.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeOptions {
+    /// For people.
+    pub(crate) name: Arc<str>,
+    /// How long a sign of life counts.
+    pub(crate) lease: Duration,
+    /// How far ahead fire times are taken.
+    pub(crate) claim_ahead: Duration,
+    /// How often the store is asked for changes that it did not tell of.
+    pub(crate) poll: Duration,
+    pub(crate) keep: Keep,
+    /// How many jobs or rows one operation of the store may be asked for.
+    pub(crate) max_batch: usize,
+    /// Tells this node's numbers from those of others.
+    pub(crate) seed: u64,
+}
+
+/// Says whether a job of this record can run here.
+pub(crate) type Fits = Arc<dyn Fn(&Record, &Definition) -> Result<(), Error> + Send + Sync>;
+
+/// What a node asks its store.
+#[derive(Clone)]
+pub(crate) enum Request {
+    Beat(Beat),
+    Reap,
+    TakenBy(NodeId, usize),
+    Take(Take),
+    NextDue(NextDue),
+    Changed(Vec<(JobId, Incarnation, u64)>),
+    Prune(Keep, Option<RowKey>, usize),
+    Finish(Vec<Finished>),
+    Release(NodeId, Vec<(RowKey, u64)>),
+}
+
+/// What the store answers.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Beat(DateTime<Utc>),
+    Reaped(Reaped),
+    TakenBy(Takings),
+    Takings(Takings),
+    NextDue(Option<DateTime<Utc>>),
+    Changed(Vec<Changed>),
+    Pruned(Pruned),
+    Finished(Finishes),
+    Released,
+}
+
+/// A request, and which it is.
+pub(crate) type Asked = (Lane, Request);
+
+/// Requests of one lane go one after the other; the lanes do not wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Life, and those who lost it.
+    Life,
+    /// What to do.
+    Take,
+    /// What was done.
+    Close,
+}
+
+/// What of an answer concerns the jobs.
+pub(crate) enum News {
+    /// Rows were taken by this node.
+    Taken(Takings),
+    /// Rows that this node has, as far as the store knows.
+    Mine(Takings),
+    Changed(Vec<Changed>),
+    /// The store knows what became of these rows, and that these jobs are over with them.
+    Settled {
+        rows: Vec<(RowKey, u64)>,
+        over: Vec<Incarnation>,
+    },
+    Reaped(Reaped),
+    /// The store did not answer as it should, after it did.
+    Failing(StoreError),
+    /// It does again.
+    Working,
+    /// Its clock was found to be this much further than thought.
+    ClockMoved(TimeDelta),
+    /// The node believes itself again.
+    Trusted,
+    /// The store takes the node for dead.
+    Lost,
+    /// Records that can't be read, or run, here.
+    Unreadable(Vec<(JobId, Error)>),
+}
+
+pub(super) struct Node {
+    options: NodeOptions,
+    pub(super) tasks: Arc<HashSet<String>>,
+    except: Arc<HashSet<Incarnation>>,
+    /// Those of them that were told of, and their versions.
+    reported: HashSet<(Incarnation, u64)>,
+    fits: Fits,
+    /// This life of it.
+    id: NodeId,
+    /// Whether the store knows of this life.
+    joined: bool,
+    numbers: u64,
+    lease: Arc<Lease>,
+    /// Whether the jobs were told that it is trusted.
+    trusted: bool,
+    clock: Option<StoreClock>,
+    /// What the wall clock here said when elapsed time was zero, as far as its steps were noticed.
+    own_zero: DateTime<Utc>,
+    life: Traffic,
+    take: Traffic,
+    close: Traffic,
+    /// Whether the store answers as it should.
+    failing: bool,
+    next_beat: TimeDelta,
+    reap: bool,
+    ask_mine: bool,
+    takes: u64,
+    /// A take whose answer did not come, to be asked again.
+    taking: Option<Take>,
+    /// When to take, as far as the store has said.
+    told: TimeDelta,
+    /// The same, as far as the node knows better.
+    expected: TimeDelta,
+    /// How often a take found nothing although something was due.
+    in_vain: u32,
+    /// When it makes sense to take again after that.
+    patient_until: TimeDelta,
+    limit: usize,
+    ask_due: bool,
+    ask_changed: bool,
+    next_look: TimeDelta,
+    next_poll: TimeDelta,
+    next_prune: TimeDelta,
+    prune_from: Option<RowKey>,
+    outcomes: VecDeque<Finished>,
+    /// Whose they are.
+    untold: HashSet<(RowKey, u64)>,
+    /// How many are told at once: one after the other if there is one that the store refuses.
+    told_at_once: usize,
+    releases: Vec<(RowKey, u64)>,
+    /// When outcomes are sent, if there are any.
+    flush_at: Option<TimeDelta>,
+    /// Rows that were closed or released while the store was asked which there are.
+    settled: HashSet<(RowKey, u64)>,
+    /// Records that were changed, or removed, while the store was asked.
+    overtaken: HashMap<Incarnation, Option<Record>>,
+    /// Rows that others are to run again, once the node has left.
+    left_behind: HashSet<(RowKey, u64)>,
+    unreadable: Arc<Mutex<Vec<Unreadable>>>,
+    pub(super) paused: bool,
+    leaving: bool,
+    left: bool,
+}
+
+/// A record that a take could not read.
+struct Unreadable {
+    incarnation: Incarnation,
+    version: u64,
+    job: JobId,
+    error: Error,
+}
+
+/// What is under way on a lane.
+#[derive(Default)]
+struct Traffic {
+    /// When the request was sent that is not answered.
+    sent: Option<Reading>,
+    failures: u32,
+    not_before: TimeDelta,
+}
+
+impl Traffic {
+    fn is_free(&self, now: Reading) -> bool {
+        self.sent.is_none() && now.elapsed >= self.not_before
+    }
+}
+
+/// How long outcomes are gathered before they are sent.
+const LINGER: TimeDelta = TimeDelta::milliseconds(10);
+
+/// How long after the store was asked for changes it is not asked again because it told of some: what
+/// is asked grows with what is held, and a busy store tells all the time.
+const LOOK_EVERY: TimeDelta = TimeDelta::milliseconds(100);
+
+/// How often a batch of the ledger is looked at for what need not be kept.
+const PRUNE_EVERY: TimeDelta = TimeDelta::seconds(2);
+
+/// How long after it was looked at to its end.
+const PRUNE_AGAIN: TimeDelta = TimeDelta::minutes(1);
+
+/// How many rows it is.
+const PRUNED: usize = 500;
+
+/// How many rows a node has at most, taken and not closed.
+const MAX_OPEN: usize = 20_000;
+
+/// How many records that it can't read a node remembers.
+const MAX_UNREADABLE: usize = 10_000;
+
+impl NodeOptions {
+    /// How much sooner than the store a node takes itself for dead.
+    fn margin(&self) -> TimeDelta {
+        delta(self.lease / 5)
+    }
+
+    fn beat_every(&self) -> TimeDelta {
+        delta(self.lease / 3)
+    }
+}
+
+impl Node {
+    pub(super) fn new(
+        options: NodeOptions,
+        tasks: HashSet<String>,
+        fits: Fits,
+        now: Reading,
+    ) -> Node {
+        let lease = Arc::new(Lease::new(options.margin()));
+        let mut node = Node {
+            id: NodeId(0),
+            numbers: options.seed,
+            limit: options.max_batch.min(100),
+            options,
+            tasks: Arc::new(tasks),
+            except: Arc::default(),
+            reported: HashSet::new(),
+            fits,
+            joined: false,
+            lease,
+            trusted: false,
+            clock: None,
+            own_zero: now.wall.checked_sub_signed(now.elapsed).unwrap_or(now.wall),
+            life: Traffic::default(),
+            take: Traffic::default(),
+            close: Traffic::default(),
+            failing: false,
+            next_beat: TimeDelta::MIN,
+            reap: false,
+            ask_mine: false,
+            takes: 0,
+            taking: None,
+            told: TimeDelta::MAX,
+            expected: TimeDelta::MIN,
+            in_vain: 0,
+            patient_until: TimeDelta::MIN,
+            ask_due: false,
+            ask_changed: false,
+            next_look: TimeDelta::MIN,
+            next_poll: TimeDelta::MIN,
+            next_prune: TimeDelta::MIN,
+            prune_from: None,
+            outcomes: VecDeque::new(),
+            untold: HashSet::new(),
+            told_at_once: usize::MAX,
+            releases: Vec::new(),
+            flush_at: None,
+            settled: HashSet::new(),
+            overtaken: HashMap::new(),
+            left_behind: HashSet::new(),
+            unreadable: Arc::default(),
+            paused: false,
+            leaving: false,
+            left: false,
+        };
+        node.id = NodeId(node.number());
+        node
+    }
+
+    pub(super) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// A number of 63 bits that nobody else has.
+    pub(super) fn number(&mut self) -> u64 {
+        self.numbers = self.numbers.wrapping_add(1);
+        mix(mix(self.options.seed).wrapping_add(self.numbers)) >> 1
+    }
+
+    pub(super) fn knows_clock(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    /// What the store's clock says, as far as it is known.
+    pub(super) fn store_now(&self, now: Reading) -> DateTime<Utc> {
+        self.clock.map_or(now.wall, |clock| clock.now(now))
+    }
+
+    /// When an instant of the store's clock comes, by the wall clock here.
+    pub(super) fn here(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
+        instant.checked_sub_signed(self.ahead()).unwrap_or(instant)
+    }
+
+    /// When an instant of the wall clock here comes, by the store's.
+    pub(super) fn there(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
+        instant.checked_add_signed(self.ahead()).unwrap_or(instant)
+    }
+
+    /// How far the store's clock is ahead of the wall clock here, as far as is known.
+    fn ahead(&self) -> TimeDelta {
+        self.clock.map_or(TimeDelta::zero(), |clock| clock.ahead_of(self.own_zero))
+    }
+
+    /// The wall clock here stepped by so much; says by how much the store's is further ahead of it.
+    pub(super) fn clock_stepped(&mut self, by: TimeDelta) -> TimeDelta {
+        let before = self.ahead();
+        self.own_zero = self.own_zero.checked_add_signed(by).unwrap_or(self.own_zero);
+        self.next_beat = TimeDelta::MIN;
+        self.ahead() - before
+    }
+
+    /// Whether it believes that the store takes it for alive.
+    pub(super) fn is_trusted(&self, now: Reading) -> bool {
+        self.lease.is_trusted(now)
+    }
+
+    /// Whether its trust has ended since the jobs were told that it had it.
+    pub(super) fn has_lapsed(&mut self, now: Reading) -> bool {
+        self.trusted && !self.is_trusted(now) && std::mem::replace(&mut self.trusted, false)
+    }
+
+    /// Something comes due at `instant` by the store's clock.
+    pub(super) fn expect(&mut self, instant: DateTime<Utc>, now: Reading) {
+        let wait = instant - self.store_now(now) - self.lead();
+        self.expected = self.expected.min(now.elapsed + wait.max(TimeDelta::zero()));
+    }
+
+    /// Something may have changed in the store.
+    pub(super) fn look(&mut self) {
+        self.ask_changed = true;
+        self.ask_due = true;
+    }
+
+    /// How long before something is due it is taken: later than as soon as possible, so that it comes
+    /// in batches.
+    fn lead(&self) -> TimeDelta {
+        delta(self.options.claim_ahead) / 2
+    }
+
+    /// Closes a row.
+    pub(super) fn finish(&mut self, outcome: Finished, now: Reading) {
+        self.flush_at.get_or_insert(now.elapsed + LINGER);
+        self.untold.insert((outcome.key, outcome.fence));
+        self.outcomes.push_back(outcome);
+    }
+
+    /// Takes nothing of a job that it can't read, for a while.
+    pub(super) fn leave_out(&mut self, incarnation: Incarnation) {
+        if self.except.len() < MAX_UNREADABLE {
+            Arc::make_mut(&mut self.except).insert(incarnation);
+        }
+    }
+
+    /// Lets a row be taken by others.
+    pub(super) fn release(&mut self, key: RowKey, fence: u64) {
+        self.releases.push((key, fence));
+    }
+
+    /// Leaves a row to others, when the node has left.
+    pub(super) fn leave_behind(&mut self, key: RowKey, fence: u64) {
+        self.left_behind.insert((key, fence));
+    }
+
+    /// Says good-bye to the store, once all is told that there is to tell.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+    }
+
+    /// Whether it has told the store all, and left.
+    pub(super) fn has_left(&self) -> bool {
+        self.left
+    }
+
+    /// How many outcomes the store has not been told.
+    pub(super) fn untold(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// Whether the store may show this row as taken although it has been settled.
+    pub(super) fn is_settled(&self, key: RowKey, fence: u64) -> bool {
+        self.settled.contains(&(key, fence))
+            || self.left_behind.contains(&(key, fence))
+            || self.releases.contains(&(key, fence))
+            || self.untold.contains(&(key, fence))
+    }
+
+    /// A record was changed to this, or removed: an answer that is on its way may not know.
+    pub(super) fn overtake(&mut self, incarnation: Incarnation, record: Option<&Record>) {
+        let newer = |known: &Option<Record>| match (known, record) {
+            (Some(known), Some(record)) => known.version < record.version,
+            (known, _) => known.is_some(),
+        };
+        if self.overtaken.get(&incarnation).is_none_or(newer) {
+            self.overtaken.insert(incarnation, record.cloned());
+        }
+    }
+
+    /// What became of a record while the store was asked; `Some(None)` if it was removed.
+    pub(super) fn overtaken(&self, incarnation: Incarnation) -> Option<&Option<Record>> {
+        self.overtaken.get(&incarnation)
+    }
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
