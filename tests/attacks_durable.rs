@@ -223,9 +223,6 @@ impl Store for Wrap {
         nap(Wrap::get_knob(&self.knobs.slow_changed)).await;
         self.ask("changed", self.store.changed(known)).await
     }
-    async fn clear(&self) -> Result<u64, StoreError> {
-        self.ask("clear", self.store.clear()).await
-    }
     async fn take(&self, take: Take) -> Result<Takings, StoreError> {
         if self.knobs.fail_take.load(Ordering::SeqCst) {
             return Err(StoreError::unavailable("no takes"));

@@ -12,7 +12,7 @@ use std::{
 
 use punctual::{
     store::MemoryStore,
-    testing::{Broken, Simulation},
+    testing::{Broken, Report, Simulation},
 };
 
 /// Seeds that found something once.
@@ -21,21 +21,22 @@ const REGRESSIONS: [u64; 23] = [
     2992, 4439, 7582, 19625,
 ];
 
-fn seeds() -> Range<u64> {
-    let Ok(text) = env::var("PUNCTUAL_SEEDS") else { return 0..3000 };
+fn seeds() -> Option<Range<u64>> {
+    let text = env::var("PUNCTUAL_SEEDS").ok()?;
     let seeds =
         text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
     let one = || text.parse().ok().map(|seed: u64| seed..seed + 1);
-    seeds.or_else(one).unwrap_or_else(|| panic!("PUNCTUAL_SEEDS is `{text}`, not `FROM..TO`"))
+    let seeds = seeds.or_else(one);
+    Some(seeds.unwrap_or_else(|| panic!("PUNCTUAL_SEEDS is `{text}`, not `FROM..TO`")))
 }
 
 fn env_number(name: &str, default: usize) -> usize {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn fail(seed: u64, broken: &Broken) -> ! {
+fn fail(seed: u64, broken: &Broken, run: impl Fn(Simulation) -> Result<Report, Broken>) -> ! {
     if env::var_os("PUNCTUAL_TRACE").is_some() {
-        let again = Simulation::new(seed).traced().run(MemoryStore::with_clock);
+        let again = run(Simulation::new(seed).traced());
         eprintln!("{}", again.unwrap_err().report().trace);
     }
     panic!(
@@ -46,7 +47,25 @@ fn fail(seed: u64, broken: &Broken) -> ! {
 
 #[test]
 fn promises_hold_whatever_goes_wrong() {
-    let seeds = seeds();
+    hold(seeds().unwrap_or(0..3000), |simulation| simulation.run(MemoryStore::with_clock));
+}
+
+#[cfg(feature = "sqlite")]
+fn on_sqlite(simulation: Simulation) -> Result<Report, Broken> {
+    use futures::executor::block_on;
+    use punctual::store::SqliteStore;
+
+    simulation.run(|clock| block_on(SqliteStore::in_memory_with_clock(clock)).unwrap())
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn promises_hold_on_sqlite() {
+    hold(seeds().unwrap_or(0..500), on_sqlite);
+}
+
+/// Runs the simulations of these seeds, on all cores.
+fn hold(seeds: Range<u64>, run: impl Fn(Simulation) -> Result<Report, Broken> + Sync) {
     let next = AtomicU64::new(seeds.start);
     let work = || {
         let mut broken = Vec::new();
@@ -55,7 +74,7 @@ fn promises_hold_whatever_goes_wrong() {
             if seed >= seeds.end {
                 return broken;
             }
-            if let Err(found) = Simulation::new(seed).run(MemoryStore::with_clock) {
+            if let Err(found) = run(Simulation::new(seed)) {
                 broken.push((seed, found));
             }
         }
@@ -71,28 +90,34 @@ fn promises_hold_whatever_goes_wrong() {
         for (seed, broken) in broken.iter().take(env_number("PUNCTUAL_SHOWN", 20)) {
             eprintln!("{seed:>8} {}", broken.wrong()[0]);
         }
-        fail(*seed, first);
+        fail(*seed, first, &run);
     }
 }
 
 #[test]
 fn seeds_that_found_something_once_find_nothing_any_more() {
     for seed in REGRESSIONS {
-        if let Err(broken) = Simulation::new(seed).run(MemoryStore::with_clock) {
-            fail(seed, &broken);
+        let run = |simulation: Simulation| simulation.run(MemoryStore::with_clock);
+        if let Err(broken) = run(Simulation::new(seed)) {
+            fail(seed, &broken, run);
         }
     }
 }
 
+/// All that happens in a simulation, line by line.
+fn trace(seed: u64, run: impl Fn(Simulation) -> Result<Report, Broken>) -> String {
+    let run = run(Simulation::new(seed).traced());
+    run.map_or_else(|broken| broken.report().trace.clone(), |report| report.trace)
+}
+
 #[test]
 fn the_same_seed_is_the_same_simulation() {
+    let on_memory = |simulation: Simulation| simulation.run(MemoryStore::with_clock);
     for seed in 0..20 {
-        let trace = || {
-            let run = Simulation::new(seed).traced().run(MemoryStore::with_clock);
-            run.map_or_else(|broken| broken.report().trace.clone(), |report| report.trace)
-        };
-        let (one, other) = (trace(), trace());
+        let (one, other) = (trace(seed, on_memory), trace(seed, on_memory));
         assert!(!one.is_empty());
         assert!(one == other, "seed {seed} is not the same twice");
+        #[cfg(feature = "sqlite")]
+        assert!(trace(seed, on_sqlite) == trace(seed, on_sqlite), "seed {seed}, on SQLite");
     }
 }

@@ -78,6 +78,9 @@ pub(super) fn ended(record: &Record, fate: Fate, now: DateTime<Utc>) -> Row {
 /// The rows of what passes without a run when the record's trigger or the record itself goes: fire
 /// times up to `now` that nobody has taken.
 pub(super) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) -> Vec<Row> {
+    if record.next_fire.is_none_or(|next| next > now) {
+        return Vec::new();
+    }
     let Ok(definition) = Definition::read(record) else { return Vec::new() };
     let fate = Fate::Skipped(reason);
     let (mut rows, mut next) = (Vec::new(), record.next_fire);

@@ -13,8 +13,8 @@ use crate::{
     event::What,
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     store::{
-        ErasedStore, Fate, Incarnation, Now, Record, Row, RowKey, RowKind, RowState, RunEnd,
-        StoreError, Write, Written,
+        ErasedStore, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey, RowKind, RowState,
+        RunEnd, StoreError, Write, Written,
     },
     trigger::{Kind, Trigger},
 };
@@ -467,24 +467,38 @@ pub(super) fn forget(shared: &Shared, record: &Record, end: &End) {
     });
 }
 
-/// Removes all jobs of the store. Returns how many there were.
-pub(super) async fn clear(shared: &Shared, durable: &Durable) -> Result<u64, Error> {
-    let held = shared.with(|state, _| state.core.held());
-    let count = patiently(|| durable.store.clear()).await?;
-    // What is held of them is gone, too. Others may have been added meanwhile.
-    shared.with(|state, now| {
-        for incarnation in held {
-            state.core.forget(incarnation, &End::Removed, now);
+/// Removes all jobs of the store. Returns how many.
+pub(super) async fn remove_all(shared: &Shared, durable: &Durable) -> Result<usize, Error> {
+    let most = durable.store.capabilities().max_batch.max(1);
+    let (mut after, mut limit, mut count) = (None, most, 0);
+    loop {
+        let page = || durable.store.list(RecordFilter::default(), after.clone(), limit);
+        let records = patiently(page).await?;
+        let Some(last) = records.last() else { return Ok(count) };
+        let now = store_now(shared, durable).await?;
+        let remove = |record: &Record| {
+            let Change { record: then, rows } = change::remove(record, Fate::Removed, now);
+            let (id, expected) = (record.id.clone(), Some(record.stamp()));
+            let token = shared.with(|state, _| state.core.number());
+            Write { id, expected, record: then, rows, token }
+        };
+        let writes: Vec<Write> = records.iter().map(remove).collect();
+        match patiently(|| durable.store.write(writes.clone())).await? {
+            Written::Done => {
+                count += records.len();
+                (after, limit) = (Some(last.id.clone()), limit.saturating_mul(2).min(most));
+                records.iter().for_each(|record| forget(shared, record, &End::Removed));
+            }
+            // The fewer there are at once, the fewer others change meanwhile.
+            Written::Lost { .. } => limit = (limit / 2).max(1),
         }
-        state.core.look();
-    });
-    Ok(count)
+    }
 }
 
 /// All records, in order of their ids.
 pub(super) async fn records(
     store: &dyn ErasedStore,
-    filter: &crate::store::RecordFilter,
+    filter: &RecordFilter,
 ) -> Result<Vec<Record>, Error> {
     const PAGE: usize = 500;
     let mut records: Vec<Record> = Vec::new();

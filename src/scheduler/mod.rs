@@ -265,11 +265,11 @@ impl Scheduler {
     pub async fn remove_all(&self) -> Result<usize, Error> {
         let mut count = self.shared.try_with(|state, now| state.core.remove_all(now))?;
         let stored = match &self.shared.durable {
-            Some(durable) => durable::clear(&self.shared, durable).await,
+            Some(durable) => durable::remove_all(&self.shared, durable).await,
             None => Ok(0),
         };
         if let Ok(stored) = &stored {
-            count = count.saturating_add(usize::try_from(*stored).unwrap_or(usize::MAX));
+            count += stored;
         }
         self.shared.with(|state, now| state.core.note(now, What::AllJobsRemoved { count }));
         stored.map(|_| count)

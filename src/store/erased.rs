@@ -21,7 +21,6 @@ pub(crate) trait ErasedStore: Send + Sync {
         limit: usize,
     ) -> Answer<'_, Vec<Record>>;
     fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Answer<'_, Vec<Changed>>;
-    fn clear(&self) -> Answer<'_, u64>;
     fn take(&self, take: Take) -> Answer<'_, Takings>;
     fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Answer<'_, ()>;
     fn finish(&self, outcomes: Vec<Finished>) -> Answer<'_, Finishes>;
@@ -65,10 +64,6 @@ impl<S: Store> ErasedStore for S {
 
     fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Answer<'_, Vec<Changed>> {
         Box::pin(Store::changed(self, known))
-    }
-
-    fn clear(&self) -> Answer<'_, u64> {
-        Box::pin(Store::clear(self))
     }
 
     fn take(&self, take: Take) -> Answer<'_, Takings> {

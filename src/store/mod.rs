@@ -132,10 +132,6 @@ pub trait Store: Send + Sync + 'static {
         known: Vec<(JobId, Incarnation, u64)>,
     ) -> impl Future<Output = Result<Vec<Changed>, StoreError>> + Send;
 
-    /// Removes all records, and closes their waiting rows as *skipped: removed*, each with a row of
-    /// [`RowKind::Ended`]. Returns how many there were.
-    fn clear(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
-
     // Fire times.
 
     /// Takes fire times for a node.

@@ -80,10 +80,6 @@ impl Store for Flaky {
         self.ask(self.store.changed(known)).await
     }
 
-    async fn clear(&self) -> Result<u64, StoreError> {
-        self.ask(self.store.clear()).await
-    }
-
     async fn take(&self, take: Take) -> Result<Takings, StoreError> {
         self.ask(self.store.take(take)).await
     }

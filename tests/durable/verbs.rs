@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use punctual::{
     End, EventKind, JobInfo, Overlap, SkipReason,
-    store::{Fate, MemoryStore, RowKind},
+    store::{Fate, MemoryStore, Row, RowKind},
     trigger::{after, every},
 };
 
@@ -37,6 +37,22 @@ async fn pausing_is_exact_and_resuming_skips_what_passed() {
         .map(|row| row.count)
         .sum();
     assert_eq!(skipped, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_had_taken_when_all_was_removed_has_a_fate() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    for id in ["one", "other"] {
+        scheduler.add(every(SECOND), remember("tick")).id(id).await.unwrap();
+    }
+    scheduler.pause().await.unwrap();
+    tokio::time::sleep(SECOND * 10 + SECOND / 2).await;
+    assert_eq!(scheduler.remove_all().await.unwrap(), 2);
+    let rows = rows(&store).await;
+    let removed = |row: &&Row| fates(&[(*row).clone()]) == [Fate::Skipped(SkipReason::Removed)];
+    assert_eq!(rows.iter().filter(removed).map(|row| row.count).sum::<u64>(), 20, "{rows:#?}");
+    assert_eq!(scheduler.remove_all().await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -72,11 +72,6 @@ impl<P: Payload> Core<P> {
         self.arm_durable(slot);
     }
 
-    /// The incarnations that this node holds.
-    pub(crate) fn held(&self) -> Vec<Incarnation> {
-        self.held_jobs.slots.keys().copied().collect()
-    }
-
     /// Asks the runs of a job to stop that are going here.
     pub(crate) fn cancel_held(&mut self, incarnation: Incarnation) {
         if let Some(&slot) = self.held_jobs.slots.get(&incarnation) {

@@ -86,10 +86,6 @@ impl Jobs {
         }
         Some(record)
     }
-
-    pub(super) fn incarnations(&self) -> Vec<Incarnation> {
-        self.records.keys().copied().collect()
-    }
 }
 
 fn next_fire(record: &Record) -> Option<DateTime<Utc>> {

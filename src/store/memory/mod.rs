@@ -59,15 +59,17 @@ impl MemoryStore {
         MemoryStore(Arc::new(Inner { clock, state: Mutex::default(), changes }))
     }
 
-    /// What an operation does, at what time; as one, since it holds the lock.
+    /// What an operation does, at what time; as one, since it holds the lock. Tells others of it.
     fn locked<T>(&self, operation: impl FnOnce(&mut State, DateTime<Utc>) -> T) -> T {
         // The only foreign code under the lock is `Take::decide`, which runs before anything changes.
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        operation(&mut state, self.0.clock.now().trunc_subsecs(3))
-    }
-
-    fn tell(&self) {
-        self.0.changes.send_replace(());
+        let done = operation(&mut state, self.0.clock.now().trunc_subsecs(3));
+        let has_changed = state.has_changed();
+        drop(state);
+        if has_changed {
+            self.0.changes.send_replace(());
+        }
+        done
     }
 }
 
@@ -93,11 +95,7 @@ impl Store for MemoryStore {
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<Written, StoreError> {
-        let written = self.locked(|state, now| state.write(writes, now));
-        if let Written::Done = written {
-            self.tell();
-        }
-        Ok(written)
+        Ok(self.locked(|state, now| state.write(writes, now)))
     }
 
     async fn get(&self, id: JobId) -> Result<Option<Record>, StoreError> {
@@ -120,20 +118,12 @@ impl Store for MemoryStore {
         Ok(self.locked(|state, _| state.changed(known)))
     }
 
-    async fn clear(&self) -> Result<u64, StoreError> {
-        let removed = self.locked(State::clear);
-        self.tell();
-        Ok(removed)
-    }
-
     async fn take(&self, take: Take) -> Result<Takings, StoreError> {
         self.locked(|state, now| state.take(&take, now))
     }
 
     async fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Result<(), StoreError> {
-        if self.locked(|state, now| state.release(node, rows, now)) {
-            self.tell();
-        }
+        self.locked(|state, now| state.release(node, rows, now));
         Ok(())
     }
 
@@ -142,19 +132,12 @@ impl Store for MemoryStore {
     }
 
     async fn heartbeat(&self, beat: Beat) -> Result<DateTime<Utc>, StoreError> {
-        if !beat.ttl.is_zero() {
-            return self.locked(|state, now| state.heartbeat(&beat, now));
-        }
-        let (reaped, now) = self.locked(|state, now| (state.leave(beat.node, now), now));
-        self.tell_of(&reaped);
-        Ok(now)
+        self.locked(|state, now| state.heartbeat(&beat, now))
     }
 
     async fn reap(&self) -> Result<Reaped, StoreError> {
         let limit = Store::capabilities(self).max_batch;
-        let reaped = self.locked(|state, now| state.reap(limit, now));
-        self.tell_of(&reaped);
-        Ok(reaped)
+        Ok(self.locked(|state, now| state.reap(limit, now)))
     }
 
     async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {
@@ -194,14 +177,5 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Pruned, StoreError> {
         Ok(self.locked(|state, now| state.prune(keep, after, limit, now)))
-    }
-}
-
-impl MemoryStore {
-    /// What a dead node had taken may be taken by others, and jobs may be over.
-    fn tell_of(&self, reaped: &Reaped) {
-        if !reaped.handed_out.is_empty() || !reaped.abandoned.is_empty() {
-            self.tell();
-        }
     }
 }

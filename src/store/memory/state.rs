@@ -15,6 +15,8 @@ pub(super) struct State {
     jobs: Jobs,
     ledger: Ledger,
     nodes: BTreeMap<NodeId, Lease>,
+    /// Whether the operation has changed what others may wait for.
+    changed: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -31,6 +33,11 @@ impl Lease {
 }
 
 impl State {
+    /// Whether others are to be told of what the operation has done.
+    pub(super) fn has_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
     pub(super) fn write(&mut self, writes: Vec<Write>, now: DateTime<Utc>) -> Written {
         let stale = writes.iter().enumerate().find_map(|(index, write)| {
             let current = self.jobs.by_id(&write.id);
@@ -45,6 +52,7 @@ impl State {
                 self.write_one(write, now);
             }
         }
+        self.changed = true;
         Written::Done
     }
 
@@ -107,16 +115,6 @@ impl State {
         changed.collect()
     }
 
-    pub(super) fn clear(&mut self, now: DateTime<Utc>) -> u64 {
-        let incarnations = self.jobs.incarnations();
-        for incarnation in &incarnations {
-            if let Some(record) = self.remove_job(*incarnation, now) {
-                self.ledger.put(ended(&record, Fate::Removed, now));
-            }
-        }
-        incarnations.len() as u64
-    }
-
     /// Removes a record, and closes its waiting rows.
     fn remove_job(&mut self, incarnation: Incarnation, now: DateTime<Utc>) -> Option<Record> {
         let waiting: Vec<_> = self.ledger.waiting_of(incarnation).cloned().collect();
@@ -143,6 +141,7 @@ impl State {
         if let Some(record) = self.jobs.remove(incarnation) {
             self.ledger.put(ended(&record, Fate::Completed, now));
         }
+        self.changed = true;
         true
     }
 
@@ -277,14 +276,7 @@ impl State {
         takings
     }
 
-    /// Returns whether any row is waiting now.
-    pub(super) fn release(
-        &mut self,
-        node: NodeId,
-        rows: Vec<(RowKey, u64)>,
-        now: DateTime<Utc>,
-    ) -> bool {
-        let mut released = false;
+    pub(super) fn release(&mut self, node: NodeId, rows: Vec<(RowKey, u64)>, now: DateTime<Utc>) {
         for (key, fence) in rows {
             let row = self.ledger.get(key);
             let Some(row) =
@@ -294,12 +286,11 @@ impl State {
             };
             if self.jobs.get(key.incarnation).is_some() {
                 self.ledger.put(Row { state: RowState::Waiting, ..row });
-                released = true;
+                self.changed = true;
             } else {
                 self.close(row, Fate::Skipped(SkipReason::Removed), now);
             }
         }
-        released
     }
 
     pub(super) fn finish(&mut self, outcomes: Vec<Finished>, now: DateTime<Utc>) -> Finishes {
@@ -334,6 +325,10 @@ impl State {
         beat: &Beat,
         now: DateTime<Utc>,
     ) -> Result<DateTime<Utc>, StoreError> {
+        if beat.ttl.is_zero() {
+            self.leave(beat.node, now);
+            return Ok(now);
+        }
         let until = TimeDelta::from_std(beat.ttl).ok().and_then(|ttl| now.checked_add_signed(ttl));
         let until = until.unwrap_or(DateTime::<Utc>::MAX_UTC);
         match self.nodes.get_mut(&beat.node) {
@@ -347,12 +342,10 @@ impl State {
     }
 
     /// Lets a node go, with all that it has taken.
-    pub(super) fn leave(&mut self, node: NodeId, now: DateTime<Utc>) -> Reaped {
+    fn leave(&mut self, node: NodeId, now: DateTime<Utc>) {
         self.nodes.remove(&node);
-        let mut reaped = Reaped::default();
         let rows: Vec<_> = self.ledger.taken_by(node).map(|(row, _)| row.clone()).collect();
-        self.bury(rows, &mut reaped, now);
-        reaped
+        self.bury(rows, &mut Reaped::default(), now);
     }
 
     pub(super) fn reap(&mut self, limit: usize, now: DateTime<Utc>) -> Reaped {
@@ -376,6 +369,7 @@ impl State {
 
     /// Hands out or closes what dead nodes had taken.
     fn bury(&mut self, rows: Vec<Row>, reaped: &mut Reaped, now: DateTime<Utc>) {
+        self.changed |= !rows.is_empty() || !reaped.nodes.is_empty();
         for row in rows {
             let incarnation = row.key.incarnation;
             if row.recover && self.jobs.get(incarnation).is_some() {

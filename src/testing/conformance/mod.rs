@@ -102,8 +102,7 @@ macro_rules! __store_conformance_cases {
                 pages_cover_all_in_order
                 a_page_begins_behind_any_id
                 filters_are_heeded
-                what_changed_is_told
-                clearing_removes_all;
+                what_changed_is_told;
             takes:
                 what_is_due_is_taken_in_order
                 a_take_marks_record_and_row

@@ -1,11 +1,11 @@
-//! Cases of [`Store::list`], [`Store::changed`], [`Store::clear`] and [`Store::now`].
+//! Cases of [`Store::list`], [`Store::changed`] and [`Store::now`].
 
 use std::time::Duration;
 
 use chrono::SubsecRound as _;
 
 use super::stage::*;
-use crate::{job::SkipReason, store::*};
+use crate::store::*;
 
 /// The store's clock goes, is the same for all, and counts whole milliseconds.
 pub(super) async fn the_clock_goes<S: Store>(stage: Stage<S>) {
@@ -141,28 +141,4 @@ pub(super) async fn what_changed_is_told<S: Store>(stage: Stage<S>) {
     assert!(matches!(what(replaced.incarnation), Now::Gone(Some(Fate::Replaced))));
     assert!(matches!(what(over.incarnation), Now::Gone(Some(Fate::Completed))));
     assert!(matches!(what(Incarnation(1)), Now::Gone(None)));
-}
-
-/// Clearing removes all records, says how many, and what became of them and of what waited.
-pub(super) async fn clearing_removes_all<S: Store>(stage: Stage<S>) {
-    let Stage { store, other, now } = stage;
-    let node = Node::join(&store, 1).await;
-    let held = store.add(job(1, now)).await;
-    let taken = node.take_one(now).await;
-    let waiting = requested(&job(2, None), 1, now);
-    let asked = store.add_waiting(job(2, None), waiting.clone()).await;
-    let paused = store.add(Record { paused: true, ..job(3, now) }).await;
-
-    assert_eq!(other.clear().await.unwrap(), 3);
-    assert_eq!(store.list(RecordFilter::default(), None, 10).await.unwrap(), []);
-    for record in [&held, &asked, &paused] {
-        assert!(!store.is_there(record).await);
-        assert_eq!(store.end(record).await, Some(Fate::Removed));
-    }
-    let row = store.row(waiting.key).await;
-    assert_eq!(row.state, RowState::Closed(Fate::Skipped(SkipReason::Removed)));
-    assert_eq!(store.row(taken.key).await, taken);
-    assert_eq!(node.take(node.ask(now)).await.len(), 0);
-    assert_eq!(other.clear().await.unwrap(), 0);
-    assert_eq!(store.all_rows().await.len(), 5);
 }

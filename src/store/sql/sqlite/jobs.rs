@@ -166,17 +166,6 @@ pub(super) fn changed(
     Ok(changed)
 }
 
-/// Removes the next records behind an id; returns how many, and the last one's id.
-pub(super) fn clear_page(session: &Session, after: &str) -> Result<(usize, Option<JobId>)> {
-    let records = page(session, after)?;
-    for record in &records {
-        remove(session, record.incarnation)?;
-        ledger::end(session, record, Fate::Removed)?;
-    }
-    session.tell();
-    Ok((records.len(), records.last().map(|record| record.id.clone())))
-}
-
 /// Ends a job that has neither a next fire time nor an open row; returns whether it did.
 pub(super) fn end_if_over(session: &Session, incarnation: Incarnation) -> Result<bool> {
     let over = session.prepare(OVER)?.query_row([signed(incarnation.0)], record).optional()?;

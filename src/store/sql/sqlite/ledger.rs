@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, OptionalExtension as _, Row as Columns};
 
 use super::{
     columns::{bind_row, key, row, row_columns},
-    jobs, now,
+    jobs,
     session::Session,
     trouble::Result,
 };
@@ -130,13 +130,13 @@ pub(super) fn waiting(
 /// Closes what waits for a record that is gone.
 pub(super) fn call_off(session: &Session, incarnation: Incarnation) -> Result<()> {
     let fate = Fate::Skipped(SkipReason::Removed).to_string();
-    session.prepare(CALL_OFF)?.execute((signed(incarnation.0), fate, millis(now())))?;
+    session.prepare(CALL_OFF)?.execute((signed(incarnation.0), fate, millis(session.now())))?;
     Ok(())
 }
 
 /// Notes how a record ended.
 pub(super) fn end(session: &Session, record: &Record, fate: Fate) -> Result<()> {
-    let now = now();
+    let now = session.now();
     let row = Row {
         key: RowKey { incarnation: record.incarnation, kind: RowKind::Ended, number: 0 },
         job: record.id.clone(),
@@ -220,7 +220,7 @@ pub(super) fn prune(
     after: Option<RowKey>,
     limit: usize,
 ) -> Result<Pruned> {
-    let now = now();
+    let now = session.now();
     let oldest = before(now, keep.age);
     let (incarnation, kind, number) = after.map_or(BEGINNING, key);
     let ends: Vec<(i64, i64, i64, Option<i64>)> = session

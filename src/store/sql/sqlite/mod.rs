@@ -18,11 +18,12 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 use self::{session::NAMESPACE, thread::Thread};
 use crate::{
+    clock::{Clock, SystemClock},
     job::JobId,
     store::{
         Beat, Capabilities, Changed, Durability, Finished, Finishes, Incarnation, Keep, NextDue,
@@ -100,6 +101,19 @@ impl SqliteStore {
         SqliteBuilder::new(None).open().await
     }
 
+    /// The same, which takes its time from a clock that is moved by hand.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    #[cfg(feature = "testing")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+    pub async fn in_memory_with_clock(
+        clock: crate::testing::ManualClock,
+    ) -> Result<SqliteStore, StoreError> {
+        SqliteBuilder { clock: Some(clock), ..SqliteBuilder::new(None) }.open().await
+    }
+
     /// What is to be opened, to say how.
     pub fn builder(path: impl AsRef<Path>) -> SqliteBuilder {
         SqliteBuilder::new(Some(path.as_ref().to_owned()))
@@ -121,6 +135,8 @@ pub struct SqliteBuilder {
     synchronous: Synchronous,
     busy_timeout: Duration,
     poll: Duration,
+    #[cfg(feature = "testing")]
+    clock: Option<crate::testing::ManualClock>,
 }
 
 /// What a commit waits for: see [`SqliteBuilder::synchronous`].
@@ -141,6 +157,8 @@ impl SqliteBuilder {
             synchronous: Synchronous::Full,
             busy_timeout: Duration::from_secs(5),
             poll: Duration::from_secs(1),
+            #[cfg(feature = "testing")]
+            clock: None,
         }
     }
 
@@ -176,6 +194,14 @@ impl SqliteBuilder {
     pub fn namespace(mut self, namespace: impl Into<String>) -> SqliteBuilder {
         self.namespace = namespace.into();
         self
+    }
+
+    fn make_clock(&self) -> Clock {
+        #[cfg(feature = "testing")]
+        if let Some(clock) = &self.clock {
+            return Clock::Manual(clock.clone());
+        }
+        Clock::System(SystemClock::new())
     }
 
     /// Opens the file, which is made if it is not there.
@@ -219,7 +245,7 @@ impl Store for SqliteStore {
     }
 
     async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
-        Ok(now())
+        self.thread.read(|session| Ok(session.now())).await
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<Written, StoreError> {
@@ -257,19 +283,6 @@ impl Store for SqliteStore {
         self.thread.read(move |session| jobs::changed(session, &known)).await
     }
 
-    async fn clear(&self) -> Result<u64, StoreError> {
-        let (mut after, mut cleared) = (String::new(), 0);
-        loop {
-            let (count, last) =
-                self.thread.write(move |session| jobs::clear_page(session, &after)).await?;
-            cleared += count as u64;
-            match last {
-                Some(last) if !jobs::is_last(count) => after = last.to_string(),
-                _ => return Ok(cleared),
-            }
-        }
-    }
-
     async fn take(&self, take: Take) -> Result<Takings, StoreError> {
         self.thread.write(move |session| take::take(session, &take)).await
     }
@@ -284,8 +297,7 @@ impl Store for SqliteStore {
 
     async fn heartbeat(&self, beat: Beat) -> Result<DateTime<Utc>, StoreError> {
         let max_batch = self.capabilities().max_batch;
-        self.thread.write(move |session| nodes::heartbeat(session, &beat, max_batch)).await?;
-        Ok(now())
+        self.thread.write(move |session| nodes::heartbeat(session, &beat, max_batch)).await
     }
 
     async fn reap(&self) -> Result<Reaped, StoreError> {
@@ -329,9 +341,4 @@ impl Store for SqliteStore {
     ) -> Result<Pruned, StoreError> {
         self.thread.write(move |session| ledger::prune(session, keep, after, limit)).await
     }
-}
-
-/// What the machine's clock says, in whole milliseconds.
-fn now() -> DateTime<Utc> {
-    Utc::now().trunc_subsecs(3)
 }

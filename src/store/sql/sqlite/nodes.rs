@@ -1,10 +1,11 @@
 //! Nodes: their signs of life, and what becomes of those that give none.
 
+use chrono::{DateTime, Utc};
 use rusqlite::OptionalExtension as _;
 
 use super::{
     columns::{key, row, row_columns},
-    jobs, now,
+    jobs,
     session::Session,
     trouble::{Result, Trouble},
 };
@@ -39,19 +40,22 @@ const HAND_OUT: &str = "UPDATE punctual_ledger SET node = NULL, attempt = ?4 \
 const ABANDON: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?4, ended_at = ?5 \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
 
-pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Result<()> {
+/// Returns what time it is.
+pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Result<DateTime<Utc>> {
     let node = signed(beat.node.0);
     if beat.ttl.is_zero() {
         session.prepare(LEAVE)?.execute([node])?;
         let mut reaped = Reaped::default();
-        return bury(session, node, max_batch, &mut reaped);
+        bury(session, node, max_batch, &mut reaped)?;
+        return Ok(session.now());
     }
     let ttl = i64::try_from(beat.ttl.as_millis()).unwrap_or(i64::MAX).max(1);
-    let until = millis(now()).saturating_add(ttl);
+    let now = session.now();
+    let until = millis(now).saturating_add(ttl);
     let mut statement = session.prepare(if beat.first { FIRST_BEAT } else { BEAT })?;
     match statement.execute((node, &*beat.name, until))? {
         0 => Err(Trouble::LeaseLost),
-        _ => Ok(()),
+        _ => Ok(now),
     }
 }
 
@@ -59,7 +63,7 @@ pub(super) fn reap(session: &Session, max_batch: usize) -> Result<Reaped> {
     let mut reaped = Reaped {
         nodes: session
             .prepare(BURY)?
-            .query_map([millis(now())], |row| Ok(NodeId(unsigned(row.get(0)?))))?
+            .query_map([millis(session.now())], |row| Ok(NodeId(unsigned(row.get(0)?))))?
             .collect::<rusqlite::Result<_>>()?,
         ..Reaped::default()
     };
@@ -100,7 +104,7 @@ fn bury(session: &Session, node: i64, limit: usize, reaped: &mut Reaped) -> Resu
             session.prepare(HAND_OUT)?.execute((incarnation, kind, number, row.attempt))?;
             reaped.handed_out.push(row);
         } else {
-            row.ended_at = Some(now());
+            row.ended_at = Some(session.now());
             row.state = RowState::Closed(Fate::Abandoned);
             let fate = Fate::Abandoned.to_string();
             let ended_at = row.ended_at.map(millis);

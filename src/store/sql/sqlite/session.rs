@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, SubsecRound as _, Utc};
 use rusqlite::{CachedStatement, Connection, MAIN_DB, OpenFlags, config::DbConfig};
 
 use super::{
     SqliteBuilder, Synchronous, schema,
     trouble::{Result, Trouble},
 };
-use crate::store::StoreError;
+use crate::{clock::Clock, store::StoreError};
 
 /// What tables are named after by default, and in all SQL of this store.
 pub(super) const NAMESPACE: &str = "punctual_";
@@ -26,6 +27,7 @@ pub(super) struct Session {
     connection: Connection,
     namespace: String,
     path: String,
+    clock: Clock,
     /// Whether the transaction has changed what others may wait for.
     changed: Cell<bool>,
 }
@@ -72,9 +74,15 @@ impl Session {
         // What a million jobs change in a moment is all over the file: 32 MB, if they are needed.
         connection.pragma_update(None, "cache_size", -32_768)?;
         let (namespace, path) = (options.namespace.clone(), path.to_owned());
-        let session = Session { connection, namespace, path, changed: Cell::new(false) };
+        let clock = options.make_clock();
+        let session = Session { connection, namespace, path, clock, changed: Cell::new(false) };
         schema::migrate(&session)?;
         Ok(session)
+    }
+
+    /// What time it is, in whole milliseconds.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.clock.now().trunc_subsecs(3)
     }
 
     pub(super) fn connection(&self) -> &Connection {

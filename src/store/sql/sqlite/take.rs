@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, OptionalExtension as _, Row as Columns};
 
 use super::{
     columns::{key, record, record_columns, row, row_columns},
-    jobs, ledger, now,
+    jobs, ledger,
     session::Session,
     trouble::{Result, Trouble},
 };
@@ -112,7 +112,7 @@ fn is_repeated(session: &Session, take: &Take) -> Result<bool> {
     let node = signed(take.node.0);
     let read = |row: &Columns<'_>| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?.map(unsigned)));
     let found: Option<(i64, _)> = session.prepare(NODE)?.query_row([node], read).optional()?;
-    let Some((_, last)) = found.filter(|&(until, _)| until > millis(now())) else {
+    let Some((_, last)) = found.filter(|&(until, _)| until > millis(session.now())) else {
         return Err(Trouble::LeaseLost);
     };
     match last {

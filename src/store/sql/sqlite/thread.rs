@@ -146,10 +146,7 @@ fn serve(
         match message {
             Ok(Message::Read(operation)) => (operation(Ok(session)).answer)(Ok(())),
             Ok(Message::Write(operation)) => {
-                next = write(session, operation, messages);
-                if session.told() {
-                    changes.send_replace(());
-                }
+                next = write(session, operation, messages, changes);
             }
             Ok(Message::Listen) | Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -166,6 +163,7 @@ fn write(
     session: &Session,
     first: Operation,
     messages: &mpsc::Receiver<Message>,
+    changes: &watch::Sender<()>,
 ) -> Option<Message> {
     let began = Instant::now();
     if let Err(trouble) = session.execute("BEGIN IMMEDIATE") {
@@ -198,6 +196,9 @@ fn write(
     };
     if committed.is_err() {
         session.roll_back();
+    }
+    if session.told() {
+        changes.send_replace(());
     }
     for done in all {
         (done.answer)(committed.clone());
