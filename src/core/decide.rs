@@ -276,10 +276,11 @@ impl Candidate {
         let exempt = self.on_request || self.attempt > 1;
         match refusal(self.standing, exempt, self.late_by, self.grace) {
             _ if self.lost => Verdict::Refuse(Outcome::Abandoned),
-            _ if self.attempt > 1 && self.cancelled => {
-                Verdict::Refuse(Outcome::Skipped(SkipReason::Removed))
-            }
             Some(outcome) => Verdict::Refuse(outcome),
+            // Its job goes on: it gives way to a later run.
+            None if self.attempt > 1 && self.cancelled => {
+                Verdict::Refuse(Outcome::Skipped(SkipReason::Superseded))
+            }
             None if !self.trusted => Verdict::PutBack,
             None => Verdict::Start,
         }
