@@ -258,6 +258,7 @@ impl Node {
             tasks: Arc::new([TASK.to_owned()].into()),
             except: Arc::default(),
             limit: 0,
+            row_limit: usize::MAX,
             decide: Arc::new(decide),
         };
         Node { store: store.clone(), take }

@@ -140,6 +140,7 @@ fn ask(number: u64, horizon: DateTime<Utc>) -> Take {
         tasks: Arc::new(["task".to_owned()].into()),
         except: Arc::default(),
         limit: 100,
+        row_limit: usize::MAX,
         decide: Arc::new(|_, _| Decision::Take { rows: Vec::new(), next_fire: None }),
     }
 }

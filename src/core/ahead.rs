@@ -163,7 +163,7 @@ pub(crate) fn decide(
     let taken = |row: Row| Row { state: RowState::Taken(node), ..row };
 
     let mut rows = Vec::new();
-    for row in waiting {
+    for row in waiting.iter().take(MAX_ROWS) {
         let reason = match () {
             // What was asked for is exempt, and what has begun goes on.
             _ if row.key.kind != RowKind::Scheduled || row.attempt > 1 => None,
@@ -234,6 +234,11 @@ pub(crate) fn decide(
         let (run, backlog) = plan.run.unzip();
         let runs = run.into_iter().chain(backlog.into_iter().flatten());
         for (index, Due { fire_time, .. }) in runs.enumerate() {
+            if rows.len() >= MAX_ROWS {
+                // The rest is for another take.
+                next = Some(fire_time);
+                break;
+            }
             let open = row(record, FireTimes::one(fire_time), RowState::Waiting);
             let coalesced = if index == 0 { coalesced } else { 0 };
             rows.push(taken(Row { coalesced, ..open }));

@@ -51,7 +51,7 @@ pub(crate) fn reschedule(
 
 /// Asks for a run.
 pub(crate) fn run_now(record: &Record, now: DateTime<Utc>) -> (Change, RunId) {
-    let requests = record.requests + 1;
+    let requests = record.requests.wrapping_add(1);
     let row = requested(record, requests, now);
     let run = run_id(row.key);
     (Change { record: Some(Record { requests, ..record.clone() }), rows: vec![row] }, run)
@@ -71,12 +71,14 @@ pub(crate) fn give_way(
     on_conflict: OnConflict,
     now: DateTime<Utc>,
 ) -> Result<bool, Error> {
+    let Some(record) = &write.record else { return Ok(false) };
+    let incarnation = record.incarnation;
     let Some(current) = current else {
         // The one that it was to replace is gone.
-        (write.expected, write.rows) = (None, Vec::new());
+        write.expected = None;
+        write.rows.retain(|row| row.key.incarnation == incarnation);
         return Ok(true);
     };
-    let Some(record) = &write.record else { return Ok(false) };
     if current.incarnation == record.incarnation {
         // It was made, the answer was lost, and the job has been changed since.
         return Ok(false);
@@ -94,7 +96,8 @@ pub(crate) fn give_way(
         }
         OnConflict::Replace | OnConflict::Reconcile => {
             write.expected = Some(current.stamp());
-            write.rows = remove(current, Fate::Replaced, now).rows;
+            write.rows.retain(|row| row.key.incarnation == incarnation);
+            write.rows.extend(remove(current, Fate::Replaced, now).rows);
             Ok(true)
         }
     }

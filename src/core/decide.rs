@@ -255,6 +255,8 @@ pub(crate) struct Candidate {
     pub(crate) grace: Option<Duration>,
     /// Whether its node believes itself, if it has one.
     pub(crate) trusted: bool,
+    /// Whether it has not done so at some time since the run was handed over.
+    pub(crate) distrusted: bool,
     /// Whether the store has taken its node for dead since it was handed over.
     pub(crate) lost: bool,
 }
@@ -277,6 +279,7 @@ impl Candidate {
         match refusal(self.standing, exempt, self.late_by, self.grace) {
             _ if self.lost => Verdict::Refuse(Outcome::Abandoned),
             Some(outcome) => Verdict::Refuse(outcome),
+            None if self.distrusted => Verdict::PutBack,
             // Its job goes on: it gives way to a later run.
             None if self.attempt > 1 && self.cancelled => {
                 Verdict::Refuse(Outcome::Skipped(SkipReason::Superseded))

@@ -229,10 +229,11 @@ impl<P: Payload> Core<P> {
             self.skip_backlog(slot, &backlog, reason, now);
         }
         if !for_good {
-            let kept = queue.iter().any(|submission| submission.on_request);
-            if kept {
-                let (on_request, rest) = queue.into_iter().partition(|s| s.on_request);
-                self.jobs[slot].extras().queue = on_request;
+            let job = &self.jobs[slot];
+            let goes_on = |it: &Submission| it.on_request || job.has_begun(it.id, it.due.fire_time);
+            if queue.iter().any(goes_on) {
+                let (kept, rest) = queue.into_iter().partition(goes_on);
+                self.jobs[slot].extras().queue = kept;
                 queue = rest;
             }
         }

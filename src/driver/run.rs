@@ -144,6 +144,7 @@ impl Supervisor for RunGuard {
             late_by: self.late_by(),
             grace: self.options().misfire_grace_time,
             trusted: self.is_trusted(),
+            distrusted: self.lease().is_some() && self.shared().is_distrusted(run),
             lost: self.lease().is_some_and(|lease| lease.life() != life),
         };
         match candidate.judge() {

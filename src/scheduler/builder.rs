@@ -235,9 +235,10 @@ impl SchedulerBuilder {
     }
 
     /// Sets how many rows of each job's history the store keeps, and for how long. Older ones are
-    /// deleted in small batches, a few hundred rows a second. Default: 1000, 30 days.
+    /// deleted in small batches, more often the more there is to delete. Default: 1000, 30 days.
     ///
-    /// What was closed in the last minute, and what has yet to meet its fate, is kept in any case.
+    /// What was closed in the last minute, how a job ended in the last two hours, and what has yet to
+    /// meet its fate is kept in any case.
     pub fn keep_history(mut self, rows: u32, age: Duration) -> Self {
         self.keep = Keep { rows, age };
         self
@@ -383,6 +384,9 @@ async fn notice(mut changes: BoxStream<'static, ()>, scheduler: Weak<Shared>) {
     while let Some(Some(())) = stopped.run_until_cancelled(changes.next()).await {
         let Some(shared) = scheduler.upgrade() else { return };
         shared.with(|state, _| state.core.look());
+        drop(shared);
+        // One that tells all the time is not to have the runtime for itself.
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

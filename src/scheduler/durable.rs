@@ -1,9 +1,14 @@
 //! Jobs in the store: the same verbs as for those in memory, as compare and swap.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use backon::{ExponentialBuilder, Retryable as _};
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::value::RawValue;
 
 use super::add::{anchor, checked};
 use crate::{
@@ -73,8 +78,10 @@ impl Stored {
             let written = patiently(|| self.durable.store.write(vec![write.clone()])).await?;
             match written {
                 Written::Done => {
-                    let record =
-                        record.map(|record| Record { version: current.version + 1, ..record });
+                    let record = record.map(|record| Record {
+                        version: current.version.wrapping_add(1),
+                        ..record
+                    });
                     return Ok((current, record));
                 }
                 Written::Lost { current: None, .. } if record.is_none() => {
@@ -87,6 +94,12 @@ impl Stored {
                     });
                     let ours = ended.is_some() && gone == ended;
                     return if ours { Ok((current, None)) } else { Err(self.missing()) };
+                }
+                // Time is short if it is taken often.
+                Written::Lost { current: Some(now), .. }
+                    if now.incarnation == current.incarnation =>
+                {
+                    current = *now;
                 }
                 Written::Lost { .. } => current = self.record().await?,
             }
@@ -206,12 +219,14 @@ impl Stored {
         Ok(())
     }
 
-    /// The same, as soon as the store can be reached.
+    /// The same, as soon as the store does it.
     pub(super) async fn cancel(self) {
+        let mut wait = Duration::from_secs(1);
         while let Err(error) = self.remove(End::Cancelled).await
-            && error.is_store_unavailable()
+            && !error.is_gone()
         {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(60));
         }
     }
 
@@ -219,9 +234,15 @@ impl Stored {
         let record = self.record().await?;
         let limit = Definition::read(&record)?.options.history as usize;
         // Rows of what has not ended, and of stretches that ran for nothing, are among them.
-        let rows = self.rows(&record, limit.saturating_mul(2) + 100).await?;
-        let runs = rows.iter().filter_map(run_of).take(limit);
-        Ok(runs.collect::<Vec<_>>().into_iter().rev().collect())
+        let mut most = limit.saturating_mul(2) + 100;
+        loop {
+            let rows = self.rows(&record, most).await?;
+            let runs: Vec<Run> = rows.iter().filter_map(run_of).take(limit).collect();
+            if runs.len() == limit || rows.len() < most {
+                return Ok(runs.into_iter().rev().collect());
+            }
+            most = most.saturating_mul(4);
+        }
     }
 
     pub(super) async fn ledger(&self, limit: usize) -> Result<Vec<Row>, Error> {
@@ -378,12 +399,14 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
     let id = new.given.clone().unwrap_or_else(|| JobId::from(incarnation.to_string()));
     let reserved = Reservation::of(shared, &id, Place::Store)?;
     let (task, args) = (task.to_owned(), args?.to_owned());
+    // What is written may not be what can be read: a number that is none is written as `null`.
+    shared.tasks.make(shared, &task, args.clone()).check_alone()?;
     let name = new.labels.name.as_deref().map(str::to_owned);
     let tags: Vec<String> = new.labels.tags.iter().map(|tag| tag.to_string()).collect();
     let options = json(&new.options, "the options")?;
     let trigger = json(&new.trigger, "the trigger")?;
-    let declared =
-        [&task, &args, &trigger, &options, &format!("{name:?} {tags:?} {}", new.recover)];
+    let labels = format!("{name:?} {tags:?} {} {}", new.recover, shared.zone);
+    let declared = [&task, &in_order(&args), &trigger, &options, &labels];
     let record = Record {
         id: id.clone(),
         incarnation,
@@ -407,6 +430,26 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
     };
     let write = Write { id, expected: None, record: Some(record.clone()), rows: Vec::new(), token };
     Ok(Adding { _reserved: reserved, new, record, write: Some(write), replaces: None })
+}
+
+/// JSON whose objects have their keys in order, and that has no space between: what is the same is
+/// written in one way.
+fn in_order(json: &str) -> String {
+    let json = json.trim();
+    if let Ok(object) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) {
+        let key = |key: &String| serde_json::Value::from(key.as_str()).to_string();
+        let member = |(name, value): (&String, &&RawValue)| {
+            format!("{}:{}", key(name), in_order(value.get()))
+        };
+        return format!("{{{}}}", object.iter().map(member).collect::<Vec<_>>().join(","));
+    }
+    match serde_json::from_str::<Vec<&RawValue>>(json) {
+        Ok(values) => {
+            let values: Vec<_> = values.iter().map(|value| in_order(value.get())).collect();
+            format!("[{}]", values.join(","))
+        }
+        Err(_) => json.to_owned(),
+    }
 }
 
 /// The id of a job that is being added is another's.
@@ -513,6 +556,25 @@ pub(super) async fn records(
     }
 }
 
+/// The rows of the whole ledger that wait, by their jobs.
+pub(super) async fn waiting(
+    store: &dyn ErasedStore,
+) -> Result<HashMap<Incarnation, Vec<Row>>, Error> {
+    const PAGE: usize = 1000;
+    let (mut waiting, mut after) = (HashMap::<_, Vec<Row>>::new(), None);
+    loop {
+        let rows = patiently(|| store.rows(after, PAGE)).await?;
+        after = rows.last().map(|row| row.key);
+        let is_last = rows.len() < PAGE;
+        for row in rows.into_iter().filter(|row| row.state == RowState::Waiting) {
+            waiting.entry(row.key.incarnation).or_default().push(row);
+        }
+        if is_last {
+            return Ok(waiting);
+        }
+    }
+}
+
 /// Asks the store again a few times, if it is not available for a moment.
 pub(super) async fn patiently<T, F>(ask: impl FnMut() -> F) -> Result<T, StoreError>
 where
@@ -561,6 +623,7 @@ pub(super) fn fits(
     record: &Record,
     definition: &Definition,
 ) -> Result<(), Error> {
+    check_trigger(&definition.trigger)?;
     let entry = shared.tasks.make(shared, &record.task, record.args.clone());
     let named = definition.options.executor.as_ref();
     match named.map(|name| (name, shared.executor(name))) {

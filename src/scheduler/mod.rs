@@ -244,7 +244,8 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// That there is none of this name, that jobs or runs still use it, or that it is the default;
+    /// That there is none of this name, that jobs in memory or runs still use it, or that it is the
+    /// default;
     /// that the scheduler has shut down or has no runtime.
     pub async fn remove_executor(&self, name: impl Into<Arc<str>>) -> Result<(), Error> {
         self.shared.remove_executor(name.into())

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     event::What,
     job::{End, JobId, OnConflict},
-    store::{Incarnation, Record, RecordFilter, Write, Written},
+    store::{Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState, Write, Written},
 };
 
 /// A job in the store that can't run on this scheduler; it is kept as it is.
@@ -62,13 +62,29 @@ struct Exported {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     declared: Option<String>,
     added_at: DateTime<Utc>,
-    next_fire: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_fire: Option<DateTime<Utc>>,
+    /// What is to run besides, since it was given back by whoever had taken it, or was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<Waiting>,
     #[serde(default)]
     paused: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resumed_at: Option<DateTime<Utc>>,
     #[serde(default)]
     recover: bool,
+}
+
+/// A row of the ledger that waits.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Waiting {
+    fire_time: DateTime<Utc>,
+    #[serde(default)]
+    requested: bool,
+    #[serde(default)]
+    coalesced: u64,
+    attempt: u32,
 }
 
 impl Scheduler {
@@ -88,7 +104,8 @@ impl Scheduler {
     }
 
     /// All jobs of the store as a JSON document, for [`import`](Scheduler::import) into another. Jobs in
-    /// memory, and what has run, are not in it.
+    /// memory, what has run, and what a scheduler has taken and is about to run, are not in it: pause all
+    /// schedulers of the store before, or shut them down.
     ///
     /// ```
     /// # use punctual::{OnConflict, Scheduler, store::MemoryStore};
@@ -106,7 +123,12 @@ impl Scheduler {
     ///
     /// That the store is not available; that the scheduler has no store.
     pub async fn export(&self) -> Result<String, Error> {
-        let records = durable::records(&*self.durable()?.store, &RecordFilter::default()).await?;
+        let store = &*self.durable()?.store;
+        let records = durable::records(store, &RecordFilter::default()).await?;
+        let mut waiting = durable::waiting(store).await?;
+        let exported = |record: &Record| {
+            exported(record, waiting.remove(&record.incarnation).unwrap_or_default())
+        };
         let jobs = records.iter().filter_map(exported).collect::<Result<_, _>>();
         jobs.map(|jobs| Document { punctual_jobs: FORMAT, jobs })
             .and_then(|document| serde_json::to_string_pretty(&document))
@@ -136,10 +158,10 @@ impl Scheduler {
                 document.punctual_jobs
             )));
         }
-        let records = document.jobs.into_iter().map(imported);
+        let jobs = document.jobs.into_iter().map(imported);
         let mut added = 0;
-        for record in records.collect::<Result<Vec<Record>, Error>>()? {
-            added += usize::from(self.import_one(durable, record, on_conflict).await?);
+        for (record, waiting) in jobs.collect::<Result<Vec<_>, Error>>()? {
+            added += usize::from(self.import_one(durable, record, waiting, on_conflict).await?);
         }
         Ok(added)
     }
@@ -148,18 +170,19 @@ impl Scheduler {
         &self,
         durable: &Durable,
         record: Record,
+        waiting: Vec<Waiting>,
         on_conflict: OnConflict,
     ) -> Result<bool, Error> {
         let (incarnation, token) = self
             .shared
             .try_with(|state, _| Ok((Incarnation(state.core.number()), state.core.number())))?;
-        let record = Record { incarnation, version: 0, fence: 0, requests: 0, token, ..record };
+        let mut record = Record { incarnation, version: 0, fence: 0, requests: 0, token, ..record };
+        let rows = waiting.into_iter().map(|waiting| row(&mut record, waiting)).collect();
         let next_fire = record.next_fire.filter(|_| !record.paused);
         let id = record.id.clone();
         let _reserved = durable::Reservation::of(&self.shared, &id, Place::Store)?;
         let mut replaces = None;
-        let mut write =
-            Write { id, expected: None, record: Some(record.clone()), rows: Vec::new(), token };
+        let mut write = Write { id, expected: None, record: Some(record.clone()), rows, token };
         loop {
             match durable::patiently(|| durable.store.write(vec![write.clone()])).await? {
                 Written::Done => break,
@@ -178,6 +201,7 @@ impl Scheduler {
         self.shared.with(|state, now| {
             state.core.note(now, What::JobAdded { job, next_fire });
             state.core.expect(next_fire);
+            state.core.look();
         });
         Ok(true)
     }
@@ -190,9 +214,19 @@ impl Scheduler {
     }
 }
 
-/// What has no fire time left is only waiting for its last run to end.
-fn exported(record: &Record) -> Option<serde_json::Result<Exported>> {
-    let next_fire = record.next_fire?;
+/// What has no fire time left, and none that waits, is only waiting for its last run to end.
+fn exported(record: &Record, waiting: Vec<Row>) -> Option<serde_json::Result<Exported>> {
+    let next_fire = record.next_fire;
+    if next_fire.is_none() && waiting.is_empty() {
+        return None;
+    }
+    let waiting = waiting.iter().map(|row| Waiting {
+        fire_time: row.fire_time,
+        requested: row.key.kind == RowKind::Requested,
+        coalesced: row.coalesced,
+        attempt: row.attempt,
+    });
+    let waiting = waiting.collect();
     let Record { id, name, tags, task, declared, added_at, paused, resumed_at, recover, .. } =
         record.clone();
     let mut not_json = Vec::new();
@@ -222,6 +256,7 @@ fn exported(record: &Record) -> Option<serde_json::Result<Exported>> {
             declared,
             added_at,
             next_fire,
+            waiting,
             paused,
             resumed_at,
             recover,
@@ -230,13 +265,40 @@ fn exported(record: &Record) -> Option<serde_json::Result<Exported>> {
     Some(exported)
 }
 
-fn imported(job: Exported) -> Result<Record, Error> {
+/// A row of the ledger for what waits of a job.
+fn row(record: &mut Record, waiting: Waiting) -> Row {
+    let Waiting { fire_time, requested, coalesced, attempt } = waiting;
+    let (kind, number) = match requested {
+        true => {
+            record.requests = record.requests.wrapping_add(1);
+            (RowKind::Requested, record.requests.cast_signed())
+        }
+        false => (RowKind::Scheduled, fire_time.timestamp_millis()),
+    };
+    Row {
+        key: RowKey { incarnation: record.incarnation, kind, number },
+        job: record.id.clone(),
+        fire_time,
+        last: fire_time,
+        count: 1,
+        coalesced,
+        state: RowState::Waiting,
+        fence: 0,
+        attempt,
+        recover: record.recover,
+        started_at: None,
+        ended_at: None,
+        message: None,
+    }
+}
+
+fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
     job.id.validate()?;
     let text = |what: &str, raw: &RawValue| match job.not_json.iter().any(|it| it == what) {
         true => serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
         false => raw.get().to_owned(),
     };
-    Ok(Record {
+    let record = Record {
         // What tells one store's life of a job from another's is not the job's.
         incarnation: Incarnation(0),
         version: 0,
@@ -252,10 +314,11 @@ fn imported(job: Exported) -> Result<Record, Error> {
         tags: job.tags,
         declared: job.declared,
         added_at: job.added_at,
-        next_fire: Some(job.next_fire),
+        next_fire: job.next_fire,
         paused: job.paused,
         resumed_at: job.resumed_at,
         taken_to: None,
         recover: job.recover,
-    })
+    };
+    Ok((record, job.waiting))
 }

@@ -29,6 +29,7 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Takings>;
     fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>>;
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>>;
+    fn rows(&self, after: Option<RowKey>, limit: usize) -> Answer<'_, Vec<Row>>;
     fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned>;
 }
 
@@ -96,6 +97,10 @@ impl<S: Store> ErasedStore for S {
 
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>> {
         Box::pin(Store::history(self, incarnation, limit))
+    }
+
+    fn rows(&self, after: Option<RowKey>, limit: usize) -> Answer<'_, Vec<Row>> {
+        Box::pin(Store::rows(self, after, limit))
     }
 
     fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned> {

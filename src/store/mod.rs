@@ -63,7 +63,7 @@ mod sql;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 pub(crate) use self::erased::ErasedStore;
@@ -136,7 +136,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes fire times for a node.
     ///
-    /// Finds up to [`Take::limit`] jobs, those with waiting rows first, then in order of
+    /// Finds up to [`Take::limit`] jobs, or as many as bring [`Take::row_limit`] rows, those with waiting rows first, then in order of
     /// [`next_fire`](Record::next_fire), that
     /// - have a waiting row, or are not paused and have `next_fire ≤ horizon`; of a paused job count
     ///   only the waiting rows of [`RowKind::Requested`],
@@ -208,6 +208,9 @@ pub trait Store: Send + Sync + 'static {
     /// [`attempt`](Row::attempt) one higher, and the others, and those whose record is gone, are
     /// closed as *abandoned*. A job that then has neither a `next_fire` nor an open row is over, as in
     /// [`take`](Store::take).
+    ///
+    /// A lease that ends later than its `ttl` from now was given before the clock was set back: it ends
+    /// then.
     ///
     /// A node and what it had taken is one commit, or the node's row goes first and the rest is done by
     /// whoever reaps next. At most [`Capabilities::max_batch`] rows at once.
@@ -358,10 +361,12 @@ pub struct Take {
     pub horizon: DateTime<Utc>,
     /// The tasks that the node knows.
     pub tasks: Arc<HashSet<String>>,
-    /// Jobs that it can't read.
+    /// Jobs that it leaves out: those that it can't read, and those of which it has enough.
     pub except: Arc<HashSet<Incarnation>>,
     /// How many jobs at most.
     pub limit: usize,
+    /// After how many rows it is enough: the job at hand gets all that was decided on.
+    pub row_limit: usize,
     /// Says what becomes of a job's fire times.
     pub decide: Decide,
 }
@@ -467,18 +472,29 @@ pub struct NextDue {
     pub node: NodeId,
     /// The tasks that the node knows.
     pub tasks: Arc<HashSet<String>>,
-    /// Jobs that it can't read.
+    /// Jobs that it leaves out: those that it can't read, and those of which it has enough.
     pub except: Arc<HashSet<Incarnation>>,
 }
 
 /// Which closed rows are kept: those that are both among the newest so many of their incarnation and
-/// kind, and have not ended too long ago. What ended in the last minute is kept in any case.
+/// kind, and have not ended too long ago. What ended only now is kept in any case, see [`Keep::at_least`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
     /// How many of each incarnation and kind.
     pub rows: u32,
     /// For how long after their end.
     pub age: Duration,
+}
+
+impl Keep {
+    /// For how long what has ended is kept in any case: what says how a job ended for two hours, since
+    /// nodes may ask as seldom as once an hour, and all else for a minute.
+    pub fn at_least(kind: RowKind) -> TimeDelta {
+        match kind {
+            RowKind::Ended => TimeDelta::hours(2),
+            RowKind::Scheduled | RowKind::Requested => TimeDelta::minutes(1),
+        }
+    }
 }
 
 /// What [`Store::prune`] did.

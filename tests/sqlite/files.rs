@@ -23,7 +23,7 @@ async fn what_is_no_database_is_refused_and_left_alone() {
     assert_eq!(fs::read_to_string(folder.file()).unwrap(), text);
 
     let said = refused(folder.path()).await;
-    assert!(said.contains("its directory must exist"), "{said}");
+    assert!(said.contains("a file in a directory that is there"), "{said}");
     let said = refused(folder.path().join("nowhere/jobs.db")).await;
     assert!(said.contains("nowhere"), "{said}");
 }

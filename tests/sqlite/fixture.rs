@@ -128,6 +128,7 @@ pub(crate) fn taking(node: u64, number: u64, limit: usize) -> Take {
         tasks: Arc::new(["greet".to_owned()].into()),
         except: Arc::default(),
         limit,
+        row_limit: usize::MAX,
         decide: Arc::new(|record, waiting| {
             let mut rows = waiting.to_vec();
             rows.extend(record.next_fire.map(|fire_time| row(record, fire_time)));

@@ -97,9 +97,26 @@ pub(super) struct HeldJobs {
     slots: HashMap<Incarnation, u32>,
     /// How many rows that are.
     open: usize,
+    /// Those that have so many that no more are taken of them: others need room, too.
+    crowded: HashSet<Incarnation>,
+    /// Whether one of those has room again since the node was asked what it wants.
+    has_room: bool,
 }
 
+/// How many rows of one job a node has before it takes no more of them.
+const CROWDED: usize = 2000;
+
 impl HeldJobs {
+    /// A job that had so many open rows has so many now.
+    fn count(&mut self, incarnation: Incarnation, before: usize, now: usize) {
+        self.open = (self.open + now).saturating_sub(before);
+        if now >= CROWDED {
+            self.crowded.insert(incarnation);
+        } else if now < CROWDED / 2 && self.crowded.remove(&incarnation) {
+            self.has_room = true;
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -127,6 +144,12 @@ impl<P> Job<P> {
     /// The run's number, if its row says so.
     pub(super) fn durable_run(&self, due: Due) -> Option<RunId> {
         Some(self.held()?.run_id(due))
+    }
+
+    /// Whether the work of a run was called here, and is to be called again.
+    pub(super) fn has_begun(&self, run: Option<RunId>, fire_time: DateTime<Utc>) -> bool {
+        let row = |held: &Held| Some(held.open.get(&held.row_of(run?, fire_time)?)?.has_begun());
+        self.held().and_then(row).unwrap_or(false)
     }
 
     /// How often the row of a run was handed out, and under which fence.
@@ -173,8 +196,11 @@ impl<P: Payload> Core<P> {
         }
         let Some(node) = &mut self.node else { return Vec::new() };
         node.paused = self.paused || self.closed;
+        if std::mem::take(&mut self.held_jobs.has_room) {
+            node.look();
+        }
         let (jobs, held, scheduler) = (&self.jobs, &self.held_jobs, self.scheduler);
-        node.poll(reading, held.open, || {
+        node.poll(reading, held.open, &held.crowded, || {
             let mut known: Vec<_> = held
                 .slots
                 .values()

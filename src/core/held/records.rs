@@ -119,7 +119,7 @@ impl<P: Payload> Core<P> {
         let Some(held) = job.held() else { return true };
         self.held_jobs.slots.remove(&held.incarnation);
         shrink(&mut self.held_jobs.slots);
-        self.held_jobs.open -= held.open.len();
+        self.held_jobs.count(held.incarnation, held.open.len(), 0);
         job.retired || held.over
     }
 }

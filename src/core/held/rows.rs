@@ -115,12 +115,14 @@ impl<P: Payload> Core<P> {
                 self.leave_row(slot, row);
                 return true;
             }
+            Outcome::Abandoned if recover && held.open[&row].lost => {
+                // It has not been called, and others have it now.
+                self.remove_open(slot, row);
+                return true;
+            }
             Outcome::Cancelled if recover && distrusted && held.open[&row].lost => {
                 // It is to be run again, by whoever has it now.
-                if let Some(held) = self.jobs[slot].held_mut() {
-                    held.open.remove(&row);
-                    self.held_jobs.open -= 1;
-                }
+                self.remove_open(slot, row);
                 return true;
             }
             Outcome::Cancelled if recover && distrusted && !self.jobs[slot].retired => {
@@ -188,21 +190,25 @@ impl<P: Payload> Core<P> {
 
     /// Lets go of a row whose run has begun: whoever finds that this node is gone hands it out again.
     fn leave_row(&mut self, slot: u32, row: (RowKind, i64)) {
-        let Some(held) = self.jobs[slot].held_mut() else { return };
-        if let Some(open) = held.open.remove(&row) {
-            let key = held.key(row.0, row.1);
-            self.held_jobs.open -= 1;
+        if let Some((key, open)) = self.remove_open(slot, row) {
             self.node.iter_mut().for_each(|node| node.leave_behind(key, open.fence));
         }
     }
 
     fn let_row_go(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, Open)> {
+        let (key, open) = self.remove_open(slot, row)?;
+        if let Some(held) = self.jobs[slot].held_mut() {
+            held.unsettled.insert((key, open.fence));
+        }
+        Some((key, open))
+    }
+
+    fn remove_open(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, Open)> {
         let held = self.jobs[slot].held_mut()?;
         let open = held.open.remove(&row)?;
-        let key = held.key(row.0, row.1);
-        held.unsettled.insert((key, open.fence));
-        self.held_jobs.open -= 1;
-        Some((key, open))
+        let count = held.open.len();
+        self.held_jobs.count(held.incarnation, count + 1, count);
+        Some((held.key(row.0, row.1), open))
     }
 
     /// Gives a run back that was about to start while the node did not believe itself: it is begun

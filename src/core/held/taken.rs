@@ -228,10 +228,13 @@ impl<P: Payload> Core<P> {
         let Some(held) = self.jobs[slot].held_mut() else { return };
         let Row { fence, attempt, coalesced, .. } = row;
         let open = Open { fence, attempt, handed_out: attempt, coalesced, lost: false };
-        if held.open.insert((kind, number), open).is_none() {
-            self.held_jobs.open += 1;
+        match held.open.insert((kind, number), open) {
+            None => {
+                let count = held.open.len();
+                self.held_jobs.count(record.incarnation, count - 1, count);
+            }
+            Some(_) => held.upcoming.retain(|it| (it.kind, it.number) != (kind, number)),
         }
-        held.upcoming.retain(|upcoming| (upcoming.kind, upcoming.number) != (kind, number));
         let place = held.upcoming.partition_point(|other| other.due.at <= due.at);
         held.upcoming.insert(place, Upcoming { due, kind, number });
     }

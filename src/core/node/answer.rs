@@ -1,12 +1,12 @@
 //! What a node makes of an answer.
 
-use std::sync::Arc;
+use std::{mem::discriminant, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    Answer, Asked, Lane, MAX_UNREADABLE, News, Node, PRUNE_AGAIN, PRUNE_EVERY, Request, StoreClock,
-    Unreadable, delta,
+    Answer, Asked, Lane, MAX_UNREADABLE, News, Node, PRUNE_AGAIN, PRUNE_EVERY, PRUNED, Request,
+    StoreClock, Traffic, Unreadable, delta,
 };
 use crate::{
     clock::Reading,
@@ -23,19 +23,13 @@ impl Node {
         answer: Result<Answer, StoreError>,
         now: Reading,
     ) -> Vec<News> {
-        let traffic = match lane {
-            Lane::Life => &mut self.life,
-            Lane::Take => &mut self.take,
-            Lane::Close => &mut self.close,
-        };
+        let traffic = self.traffic(lane);
         let Some(sent) = traffic.sent.take() else { return Vec::new() };
         let mut news = Vec::new();
         match answer {
             Ok(answer) => {
                 traffic.failures = 0;
-                let lanes = [&self.life, &self.take, &self.close];
-                let works = lanes.iter().all(|lane| lane.failures == 0);
-                if works && std::mem::take(&mut self.failing) {
+                if self.failing.remove(&discriminant(&request)) && self.failing.is_empty() {
                     news.push(News::Working);
                 }
                 self.accept(request, answer, sent, now, &mut news);
@@ -53,16 +47,12 @@ impl Node {
             }
             Err(error) => {
                 traffic.failures = traffic.failures.saturating_add(1);
-                let (failures, refused) = (traffic.failures, error.is_refused());
-                let wait = self.backoff(failures, refused);
-                let traffic = match lane {
-                    Lane::Life => &mut self.life,
-                    Lane::Take => &mut self.take,
-                    Lane::Close => &mut self.close,
-                };
-                traffic.not_before = now.elapsed + wait;
-                self.repeat(&request, refused);
-                if !std::mem::replace(&mut self.failing, true) {
+                let wait = self.backoff(lane, error.is_refused());
+                self.traffic(lane).not_before = now.elapsed + wait;
+                self.repeat(&request, error.is_refused());
+                let works = self.failing.is_empty();
+                self.failing.insert(discriminant(&request));
+                if works {
                     news.push(News::Failing(error));
                 }
             }
@@ -70,8 +60,18 @@ impl Node {
         news
     }
 
-    /// How long to wait after so many failures: longer each time, up to a part of the lease.
-    fn backoff(&mut self, failures: u32, refused: bool) -> TimeDelta {
+    fn traffic(&mut self, lane: Lane) -> &mut Traffic {
+        match lane {
+            Lane::Life => &mut self.life,
+            Lane::Take => &mut self.take,
+            Lane::Close => &mut self.close,
+            Lane::Prune => &mut self.prune,
+        }
+    }
+
+    /// How long to wait after a failure: longer each time, up to a part of the lease.
+    fn backoff(&mut self, lane: Lane, refused: bool) -> TimeDelta {
+        let failures = self.traffic(lane).failures;
         let longest = delta(self.options.lease / 6);
         let base = if refused { longest } else { TimeDelta::milliseconds(20) };
         let wait = (base * (1 << failures.min(10))).min(longest);
@@ -86,7 +86,11 @@ impl Node {
             Request::Reap => self.reap = true,
             Request::TakenBy(..) => self.ask_mine = true,
             Request::Changed(_) => self.ask_changed = true,
-            Request::NextDue(_) => self.ask_due = true,
+            Request::NextDue(_) => {
+                self.ask_due = true;
+                // A take finds it, too.
+                self.expected = TimeDelta::MIN;
+            }
             // The store will not do this one, but perhaps another.
             Request::Take(_) if refused => {
                 self.taking = None;
@@ -96,6 +100,11 @@ impl Node {
             Request::Finish(sent) if refused => {
                 self.outcomes.rotate_left(sent.len().min(self.outcomes.len()));
                 self.told_at_once = 1;
+            }
+            Request::Release(..) if refused => {
+                let count = self.releases.len().min(self.released_at_once);
+                self.releases.rotate_left(count);
+                self.released_at_once = 1;
             }
             // What these are about is still there.
             Request::Beat(_)
@@ -145,6 +154,9 @@ impl Node {
                 self.prune_from = pruned.next;
                 if pruned.next.is_none() {
                     self.next_prune = now.elapsed + PRUNE_AGAIN;
+                } else if pruned.deleted >= PRUNED as u64 / 4 {
+                    // There is much: as fast as it comes.
+                    self.next_prune = now.elapsed;
                 }
             }
             (Request::Finish(sent), Answer::Finished(finishes)) => {
@@ -158,6 +170,7 @@ impl Node {
                 self.has_settled(&settled, finishes.over, news);
             }
             (Request::Release(node, sent), Answer::Released) if node == self.id => {
+                self.released_at_once = self.released_at_once.saturating_mul(2);
                 let count = sent.len().min(self.releases.len());
                 let settled: Vec<_> = self.releases.drain(..count).collect();
                 self.has_settled(&settled, Vec::new(), news);

@@ -1,12 +1,12 @@
 //! What a node asks, and when.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 
 use super::{
-    Asked, LOOK_EVERY, Lane, MAX_OPEN, Node, PRUNE_EVERY, PRUNED, Request, Traffic, Unreadable,
-    delta,
+    Asked, LOOK_EVERY, Lane, MAX_OPEN, Node, PRUNE_EVERY, PRUNED, ROWS_PER_JOB, Request, Traffic,
+    Unreadable, delta,
 };
 use crate::{
     clock::Reading,
@@ -33,6 +33,7 @@ impl Node {
             lane(&self.take, self.take_wanted(open));
         }
         lane(&self.close, self.close_wanted());
+        lane(&self.prune, self.prunes().then_some(self.next_prune));
         if self.trusted {
             at.push(now.elapsed + self.lease.left(now).max(TimeDelta::zero()));
         }
@@ -75,8 +76,12 @@ impl Node {
             return Some(TimeDelta::MIN);
         }
         let take = (!self.paused && self.has_room(open)).then_some(self.next_take());
-        let poll = self.changes_wanted().min(self.next_prune);
+        let poll = self.changes_wanted();
         Some(take.map_or(poll, |take| take.min(poll)))
+    }
+
+    fn prunes(&self) -> bool {
+        self.joined && !self.leaving
     }
 
     fn changes_wanted(&self) -> TimeDelta {
@@ -93,12 +98,13 @@ impl Node {
         }
     }
 
-    /// What is to be asked now. `held` are the jobs that it holds and `open` is how many rows; what is
-    /// asked is answered.
+    /// What is to be asked now. `held` are the jobs that it holds, `open` is how many rows, and those
+    /// that are `crowded` have enough of them; what is asked is answered.
     pub(in crate::core) fn poll(
         &mut self,
         now: Reading,
         open: usize,
+        crowded: &HashSet<Incarnation>,
         held: impl FnOnce() -> Vec<(JobId, Incarnation, u64)>,
     ) -> Vec<Asked> {
         if self.left {
@@ -118,7 +124,7 @@ impl Node {
         if self.take.is_free(now)
             && self.takes_now(now)
             && self.take_wanted(open).is_some_and(|at| at <= now.elapsed)
-            && let Some(request) = self.take_request(now, open, held)
+            && let Some(request) = self.take_request(now, open, crowded, held)
         {
             self.take.sent = Some(now);
             asked.push((Lane::Take, request));
@@ -129,6 +135,11 @@ impl Node {
         {
             self.close.sent = Some(now);
             asked.push((Lane::Close, request));
+        }
+        if self.prune.is_free(now) && self.prunes() && now.elapsed >= self.next_prune {
+            self.next_prune = now.elapsed + PRUNE_EVERY;
+            self.prune.sent = Some(now);
+            asked.push((Lane::Prune, Request::Prune(self.options.keep, self.prune_from, PRUNED)));
         }
         asked
     }
@@ -151,6 +162,7 @@ impl Node {
         &mut self,
         now: Reading,
         open: usize,
+        crowded: &HashSet<Incarnation>,
         held: impl FnOnce() -> Vec<(JobId, Incarnation, u64)>,
     ) -> Option<Request> {
         if let Some(take) = &self.taking {
@@ -171,22 +183,26 @@ impl Node {
             return Some(Request::Changed(held()));
         }
         if !self.paused && self.has_room(open) && now.elapsed >= self.next_take() {
-            let take = self.new_take(now);
+            let take = self.new_take(now, open, crowded);
             self.taking = Some(take.clone());
             return Some(Request::Take(take));
         }
         if std::mem::take(&mut self.ask_due) {
-            let (tasks, except) = (self.tasks.clone(), self.except.clone());
+            let (tasks, except) = (self.tasks.clone(), self.left_out(crowded));
             return Some(Request::NextDue(NextDue { node: self.id, tasks, except }));
-        }
-        if now.elapsed >= self.next_prune {
-            self.next_prune = now.elapsed + PRUNE_EVERY;
-            return Some(Request::Prune(self.options.keep, self.prune_from, PRUNED));
         }
         None
     }
 
-    fn new_take(&mut self, now: Reading) -> Take {
+    /// The jobs of which it takes nothing now: those that it can't read, and the crowded ones.
+    fn left_out(&self, crowded: &HashSet<Incarnation>) -> Arc<HashSet<Incarnation>> {
+        match crowded.is_empty() {
+            true => self.except.clone(),
+            false => Arc::new(self.except.union(crowded).copied().collect()),
+        }
+    }
+
+    fn new_take(&mut self, now: Reading, open: usize, crowded: &HashSet<Incarnation>) -> Take {
         self.takes += 1;
         // Until it is known when to take next.
         (self.told, self.expected) = (TimeDelta::MAX, TimeDelta::MAX);
@@ -216,20 +232,23 @@ impl Node {
             number: self.takes,
             horizon,
             tasks: self.tasks.clone(),
-            except: self.except.clone(),
+            except: self.left_out(crowded),
             limit: self.limit,
+            row_limit: (self.limit * ROWS_PER_JOB).min(MAX_OPEN.saturating_sub(open)).max(1),
             decide,
         }
     }
 
     fn close_request(&mut self, now: Reading) -> Option<Request> {
-        if !self.releases.is_empty() {
-            let count = self.releases.len().min(self.options.max_batch);
-            return Some(Request::Release(self.id, self.releases[..count].to_vec()));
-        }
         let count = self.outcomes.len().min(self.options.max_batch).min(self.told_at_once);
         let due = self.flush_at.is_some_and(|at| at <= now.elapsed) || self.leaving;
-        (count > 0 && (due || self.outcomes.len() >= 100.min(self.options.max_batch)))
-            .then(|| Request::Finish(self.outcomes.iter().take(count).cloned().collect()))
+        let tells = count > 0 && (due || self.outcomes.len() >= 100.min(self.options.max_batch));
+        // In turns, so that neither waits for the other if the store fails in one of them.
+        self.released = !(self.releases.is_empty() || tells && self.released);
+        if self.released {
+            let count = self.releases.len().min(self.options.max_batch).min(self.released_at_once);
+            return Some(Request::Release(self.id, self.releases[..count].to_vec()));
+        }
+        tells.then(|| Request::Finish(self.outcomes.iter().take(count).cloned().collect()))
     }
 }

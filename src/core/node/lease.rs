@@ -1,7 +1,7 @@
 //! How long the word of a node counts.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -15,6 +15,8 @@ pub(crate) struct Lease {
     /// In milliseconds since 1970, and of elapsed time.
     wall: AtomicI64,
     elapsed: AtomicI64,
+    /// Whether it was seen to have run out: a clock that is set back does not bring it back.
+    lapsed: AtomicBool,
     /// Counts how often the store took the node for dead.
     life: AtomicU32,
     /// How much sooner than the store the node takes itself for dead.
@@ -24,12 +26,26 @@ pub(crate) struct Lease {
 impl Lease {
     pub(super) fn new(margin: TimeDelta) -> Lease {
         let never = || AtomicI64::new(i64::MIN);
-        Lease { wall: never(), elapsed: never(), life: AtomicU32::new(0), margin }
+        let (lapsed, life) = (AtomicBool::new(true), AtomicU32::new(0));
+        Lease { wall: never(), elapsed: never(), lapsed, life, margin }
     }
 
     pub(super) fn set(&self, wall: i64, elapsed: i64) {
         self.wall.store(wall, Ordering::SeqCst);
         self.elapsed.store(elapsed, Ordering::SeqCst);
+        self.lapsed.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn lapse(&self) {
+        self.lapsed.store(true, Ordering::SeqCst);
+    }
+
+    /// The wall clock stepped by so much. Set forward it may have slept as well, which counts; set back
+    /// it must not make the lease longer.
+    pub(super) fn stepped(&self, by: TimeDelta) {
+        let by = by.num_milliseconds().min(0);
+        let wall = self.wall.load(Ordering::SeqCst);
+        self.wall.store(wall.saturating_add(by), Ordering::SeqCst);
     }
 
     /// The store takes the node for dead, which begins another life.
@@ -47,7 +63,7 @@ impl Lease {
     }
 
     pub(crate) fn is_trusted(&self, now: Reading) -> bool {
-        self.left(now) > TimeDelta::zero()
+        !self.lapsed.load(Ordering::SeqCst) && self.left(now) > TimeDelta::zero()
     }
 
     /// In which of its lives the node is.

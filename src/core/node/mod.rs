@@ -8,6 +8,7 @@ mod lease;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    mem::Discriminant,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -88,6 +89,8 @@ pub(crate) enum Lane {
     Take,
     /// What was done.
     Close,
+    /// What need not be kept.
+    Prune,
 }
 
 /// What of an answer concerns the jobs.
@@ -138,8 +141,9 @@ pub(super) struct Node {
     life: Traffic,
     take: Traffic,
     close: Traffic,
-    /// Whether the store answers as it should.
-    failing: bool,
+    prune: Traffic,
+    /// Which requests the store has not answered as it should, the last time.
+    failing: HashSet<Discriminant<Request>>,
     next_beat: TimeDelta,
     reap: bool,
     ask_mine: bool,
@@ -166,7 +170,11 @@ pub(super) struct Node {
     untold: HashSet<(RowKey, u64)>,
     /// How many are told at once: one after the other if there is one that the store refuses.
     told_at_once: usize,
+    /// The same of rows to release.
+    released_at_once: usize,
     releases: Vec<(RowKey, u64)>,
+    /// Whether what was last asked of that lane was to release some.
+    released: bool,
     /// When outcomes are sent, if there are any.
     flush_at: Option<TimeDelta>,
     /// Rows that were closed or released while the store was asked which there are.
@@ -223,6 +231,10 @@ const PRUNED: usize = 500;
 /// How many rows a node has at most, taken and not closed.
 const MAX_OPEN: usize = 20_000;
 
+/// How many rows a take brings for each job that it may bring: what is due often, or catches up, has
+/// many, and other operations of the store wait for the take.
+const ROWS_PER_JOB: usize = 10;
+
 /// How many records that it can't read a node remembers.
 const MAX_UNREADABLE: usize = 10_000;
 
@@ -262,7 +274,8 @@ impl Node {
             life: Traffic::default(),
             take: Traffic::default(),
             close: Traffic::default(),
-            failing: false,
+            prune: Traffic::default(),
+            failing: HashSet::new(),
             next_beat: TimeDelta::MIN,
             reap: false,
             ask_mine: false,
@@ -281,7 +294,9 @@ impl Node {
             outcomes: VecDeque::new(),
             untold: HashSet::new(),
             told_at_once: usize::MAX,
+            released_at_once: usize::MAX,
             releases: Vec::new(),
+            released: false,
             flush_at: None,
             settled: HashSet::new(),
             overtaken: HashMap::new(),
@@ -337,6 +352,7 @@ impl Node {
     pub(super) fn clock_stepped(&mut self, by: TimeDelta) -> TimeDelta {
         let before = self.ahead();
         self.own_zero = self.own_zero.checked_add_signed(by).unwrap_or(self.own_zero);
+        self.lease.stepped(by);
         self.next_beat = TimeDelta::MIN;
         self.ahead() - before
     }
@@ -348,7 +364,12 @@ impl Node {
 
     /// Whether its trust has ended since the jobs were told that it had it.
     pub(super) fn has_lapsed(&mut self, now: Reading) -> bool {
-        self.trusted && !self.is_trusted(now) && std::mem::replace(&mut self.trusted, false)
+        let lapsed = self.trusted && !self.is_trusted(now);
+        if lapsed {
+            self.trusted = false;
+            self.lease.lapse();
+        }
+        lapsed
     }
 
     /// Something comes due at `instant` by the store's clock.

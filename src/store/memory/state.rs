@@ -7,9 +7,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{super::*, jobs::Jobs, ledger::Ledger};
 use crate::job::SkipReason;
 
-/// What ended within this time is not pruned.
-const KEPT_IN_ANY_CASE: TimeDelta = TimeDelta::minutes(1);
-
 #[derive(Default)]
 pub(super) struct State {
     jobs: Jobs,
@@ -19,8 +16,12 @@ pub(super) struct State {
     changed: bool,
 }
 
+/// A record, the rows that it is to have, and its next fire time.
+type Decided = (Record, Vec<Row>, Option<DateTime<Utc>>);
+
 #[derive(Clone, Copy)]
 struct Lease {
+    ttl: TimeDelta,
     until: DateTime<Utc>,
     /// The number of the node's last take.
     take: u64,
@@ -74,7 +75,7 @@ impl State {
         }
         let current = self.jobs.by_id(&id).map(Record::stamp);
         let known = |record: &Record| current.filter(|it| it.incarnation == record.incarnation);
-        let version = record.as_ref().and_then(known).map_or(0, |it| it.version) + 1;
+        let version = record.as_ref().and_then(known).map_or(0, |it| it.version).wrapping_add(1);
         if let Some(current) = current {
             let goes = record.as_ref().and_then(known).is_none();
             if goes {
@@ -147,7 +148,7 @@ impl State {
 
     pub(super) fn take(&mut self, take: &Take, now: DateTime<Utc>) -> Result<Takings, StoreError> {
         let lease = self.nodes.get(&take.node).filter(|lease| !lease.has_run_out(now));
-        let Lease { until, take: last } = *lease.ok_or_else(StoreError::lease_lost)?;
+        let Lease { take: last, .. } = *lease.ok_or_else(StoreError::lease_lost)?;
         if take.number < last {
             let number = take.number;
             return Err(StoreError::refused(format!(
@@ -157,15 +158,14 @@ impl State {
         if take.number == last {
             return Ok(Takings { more: true, ..self.taken_in(take.node, last) });
         }
-        let decided = self.decide(take);
-        self.nodes.insert(take.node, Lease { until, take: take.number });
-        let more = decided.len() == take.limit;
+        let (decided, more) = self.decide(take);
+        self.nodes.entry(take.node).and_modify(|lease| lease.take = take.number);
         let apply = |(record, rows, next_fire)| self.apply(take, record, rows, next_fire, now);
         Ok(Takings { jobs: decided.into_iter().map(apply).collect(), orphans: Vec::new(), more })
     }
 
-    /// What is decided about the jobs that a take finds.
-    fn decide(&self, take: &Take) -> Vec<(Record, Vec<Row>, Option<DateTime<Utc>>)> {
+    /// What is decided about the jobs that a take finds, and whether there are more.
+    fn decide(&self, take: &Take) -> (Vec<Decided>, bool) {
         let waiting = self.waiting(take.node, &take.tasks, &take.except);
         let due = self.due(take.node, &take.tasks, &take.except);
         // A job that has waiting rows, too, is among those already.
@@ -173,14 +173,18 @@ impl State {
             .take_while(|(at, _)| *at <= take.horizon)
             .map(|(_, record)| record)
             .filter(|record| self.counting(record).next().is_none());
-        let decided = waiting.chain(due).filter_map(|record| {
-            let rows: Vec<_> = self.counting(record).cloned().collect();
-            match (take.decide)(record, &rows) {
-                Decision::Leave => None,
-                Decision::Take { rows, next_fire } => Some((record.clone(), rows, next_fire)),
+        let (mut decided, mut count) = (Vec::new(), 0);
+        for record in waiting.chain(due) {
+            if decided.len() >= take.limit || count >= take.row_limit {
+                return (decided, true);
             }
-        });
-        decided.take(take.limit).collect()
+            let rows: Vec<_> = self.counting(record).cloned().collect();
+            if let Decision::Take { rows, next_fire } = (take.decide)(record, &rows) {
+                count += rows.len();
+                decided.push((record.clone(), rows, next_fire));
+            }
+        }
+        (decided, false)
     }
 
     fn apply(
@@ -191,7 +195,7 @@ impl State {
         next_fire: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Taken {
-        record.fence += 1;
+        record.fence = record.fence.wrapping_add(1);
         record.next_fire = next_fire;
         self.jobs.put(record.clone());
         let mut put = Vec::with_capacity(rows.len());
@@ -329,12 +333,12 @@ impl State {
             self.leave(beat.node, now);
             return Ok(now);
         }
-        let until = TimeDelta::from_std(beat.ttl).ok().and_then(|ttl| now.checked_add_signed(ttl));
-        let until = until.unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let ttl = TimeDelta::from_std(beat.ttl).unwrap_or(TimeDelta::MAX);
+        let until = now.checked_add_signed(ttl).unwrap_or(DateTime::<Utc>::MAX_UTC);
         match self.nodes.get_mut(&beat.node) {
-            Some(lease) => lease.until = until,
+            Some(lease) => (lease.ttl, lease.until) = (ttl, until),
             None if beat.first => {
-                self.nodes.insert(beat.node, Lease { until, take: 0 });
+                self.nodes.insert(beat.node, Lease { ttl, until, take: 0 });
             }
             None => return Err(StoreError::lease_lost()),
         }
@@ -351,6 +355,9 @@ impl State {
     pub(super) fn reap(&mut self, limit: usize, now: DateTime<Utc>) -> Reaped {
         let mut reaped = Reaped::default();
         self.nodes.retain(|node, lease| {
+            // It was given before the clock was set back: its end would be long in coming.
+            let latest = now.checked_add_signed(lease.ttl).unwrap_or(DateTime::<Utc>::MAX_UTC);
+            lease.until = lease.until.min(latest);
             let dead = lease.has_run_out(now);
             reaped.nodes.extend(dead.then_some(*node));
             !dead
@@ -373,7 +380,8 @@ impl State {
         for row in rows {
             let incarnation = row.key.incarnation;
             if row.recover && self.jobs.get(incarnation).is_some() {
-                let row = Row { state: RowState::Waiting, attempt: row.attempt + 1, ..row };
+                let row =
+                    Row { state: RowState::Waiting, attempt: row.attempt.saturating_add(1), ..row };
                 self.ledger.put(row.clone());
                 reaped.handed_out.push(row);
                 continue;
@@ -433,7 +441,7 @@ impl State {
             };
             let ended_for = now - ended_at;
             let is_surplus = newest_surplus.is_some_and(|newest| *key <= newest);
-            if ended_for > KEPT_IN_ANY_CASE && (is_surplus || ended_for > age) {
+            if ended_for > Keep::at_least(key.kind) && (is_surplus || ended_for > age) {
                 self.ledger.remove(*key);
                 deleted += 1;
             }

@@ -170,13 +170,17 @@ pub(super) async fn the_last_minute_is_kept<S: Store>(stage: Stage<S>) {
 pub(super) async fn ends_are_deleted_too<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     // Its row says that it ended when it was added.
-    let record = store.add(Record { added_at: now - secs(5000), ..job(1, now) }).await;
+    let record = store.add(Record { added_at: now - secs(10_000), ..job(1, now) }).await;
     store.done(vec![remove(&record, Fate::Removed)]).await;
+    // Nodes may not have asked for it yet.
+    let late = store.add(Record { added_at: now - secs(5000), ..job(2, now) }).await;
+    store.done(vec![remove(&late, Fate::Removed)]).await;
     assert_eq!(other.prune_all(Keep { rows: 1, ..ALL }, 100).await, 0);
     assert_eq!(store.end(&record).await, Some(Fate::Removed));
     let keep = Keep { age: Duration::from_secs(4000), ..ALL };
     assert_eq!(other.prune_all(keep, 100).await, 1);
     assert_eq!(store.end(&record).await, None);
+    assert_eq!(store.end(&late).await, Some(Fate::Removed));
 }
 
 /// The outcome of a row that has been pruned is refused.

@@ -107,6 +107,7 @@ macro_rules! __store_conformance_cases {
                 what_is_due_is_taken_in_order
                 a_take_marks_record_and_row
                 the_limit_is_kept
+                the_limit_of_rows_is_kept
                 unknown_tasks_are_left_alone
                 exceptions_are_left_alone
                 of_paused_jobs_only_requests_are_taken

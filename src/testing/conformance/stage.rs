@@ -210,6 +210,7 @@ impl<S: Store> Node<S> {
             tasks: tasks([TASK]),
             except: Arc::default(),
             limit: 100,
+            row_limit: 1000,
             decide: fire(horizon, |_| None),
         }
     }

@@ -55,6 +55,42 @@ pub(super) async fn the_limit_is_kept<S: Store>(stage: Stage<S>) {
     assert!(!third.more);
 }
 
+/// No further job is taken once there are as many rows as were asked for.
+pub(super) async fn the_limit_of_rows_is_kept<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for number in 0..6 {
+        store.add(job(number, now - secs(10 - number as i64))).await;
+    }
+    let asked = Record { paused: true, ..job(7, None) };
+    store.add_waiting(asked.clone(), requested(&asked, 1, now)).await;
+    let node = Node::join(&other, 1).await;
+    let first = store.take(Take { row_limit: 2, ..node.ask(now) }).await.unwrap();
+    assert_eq!(ids(&first.jobs), ["job-0007", "job-0000"]);
+    assert!(first.more);
+    // All that was decided for the job at hand is taken.
+    let decide = fire(now, |_| None);
+    let three: Decide = Arc::new(move |record, waiting| match decide(record, waiting) {
+        Decision::Take { rows, next_fire } => {
+            let later = |secs: i64| {
+                let fire_time = now + TimeDelta::seconds(secs);
+                Row { fence: 0, ..scheduled(record, fire_time) }
+            };
+            Decision::Take {
+                rows: rows.into_iter().chain([later(1), later(2)]).collect(),
+                next_fire,
+            }
+        }
+        leave => leave,
+    });
+    let ask = || Take { row_limit: 4, decide: three.clone(), ..node.ask(now) };
+    let second = store.take(ask()).await.unwrap();
+    assert_eq!(ids(&second.jobs), ["job-0001", "job-0002"]);
+    assert!(second.more && second.jobs.iter().all(|taken| taken.rows.len() == 3));
+    let third = store.take(Take { row_limit: 1000, ..ask() }).await.unwrap();
+    assert_eq!(third.jobs.len(), 3);
+    assert!(!third.more);
+}
+
 /// A node takes only jobs whose task it knows, however many others are due before.
 pub(super) async fn unknown_tasks_are_left_alone<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;

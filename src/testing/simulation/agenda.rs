@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use super::{chance::Chance, clocks::Micros, log::Log, scenario::Scenario, verbs::VerbAnswer};
 use crate::{
     core::{Answer, Asked},
+    job::JobId,
     store::StoreError,
 };
 
@@ -25,10 +26,10 @@ pub(super) enum Event {
     /// A request takes effect in the store.
     Effect(u64),
     Boot(usize),
-    /// Something goes wrong.
-    Fault,
-    /// A user asks for something.
-    Wish,
+    /// Something goes wrong; on this host, if it is one that has trouble already.
+    Fault(Option<usize>),
+    /// A user asks for something; about this job, if it is what comes after another wish.
+    Wish(Option<JobId>),
     /// Faults end.
     Heal,
     /// All jobs are to go.

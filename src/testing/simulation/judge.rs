@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
+    agenda::Life,
     clocks::{Micros, instant, micros},
     log::{Era, Execution, How, Log, describe, name},
     scenario::{MILLI, Scenario, micros_of},
 };
 use crate::{
-    job::SkipReason,
-    store::{Fate, Incarnation, Row, RowKey, RowKind, RowState},
+    job::{Coalesce, JobOptions, Overlap, SkipReason},
+    store::{Fate, Incarnation, Row, RowKey, RowKind, RowState, RunEnd},
 };
 
 /// Judges all, when all is over.
-pub(super) fn judge(log: &mut Log, scenario: &Scenario, rows: &[Row], now: Micros) {
+///
+/// `alive` are those who could still tell what they know.
+pub(super) fn judge(log: &mut Log, scenario: &Scenario, rows: &[Row], alive: &[Life], now: Micros) {
     let mut of_row: BTreeMap<RowKey, Vec<Execution>> = BTreeMap::new();
     for execution in &log.executions {
         of_row.entry(execution.key).or_default().push(execution.clone());
@@ -24,18 +27,19 @@ pub(super) fn judge(log: &mut Log, scenario: &Scenario, rows: &[Row], now: Micro
     let mut wrong = Vec::new();
     for (key, executions) in &of_row {
         match ledger.get(key) {
-            Some(row) => judge_row(log, row, executions, &mut wrong),
+            Some(row) => judge_row(log, row, executions, alive, &mut wrong),
             None => wrong.push(format!("{} ran and is not in the ledger", name(*key))),
         }
     }
     for row in rows {
         if !of_row.contains_key(&row.key) {
-            judge_row(log, row, &[], &mut wrong);
+            judge_row(log, row, &[], alive, &mut wrong);
         }
     }
     for incarnation in log.incarnations() {
-        judge_coverage(log, incarnation, rows, &mut wrong);
+        judge_coverage(log, incarnation, rows, scenario.faults.is_steady(), &mut wrong);
         judge_overlap(log, incarnation, &mut wrong);
+        judge_policies(log, incarnation, rows, &mut wrong);
         judge_end(log, incarnation, &ledger, &mut wrong);
     }
     judge_starts(log, scenario, &mut wrong);
@@ -45,8 +49,16 @@ pub(super) fn judge(log: &mut Log, scenario: &Scenario, rows: &[Row], now: Micro
 }
 
 /// What the ledger says of a fire time is what happened.
-fn judge_row(log: &Log, row: &Row, executions: &[Execution], wrong: &mut Vec<String>) {
+fn judge_row(
+    log: &Log,
+    row: &Row,
+    executions: &[Execution],
+    alive: &[Life],
+    wrong: &mut Vec<String>,
+) {
     let RowState::Closed(fate) = &row.state else { return };
+    let removed = log.removed.get(&row.key.incarnation).copied();
+    let removed_by = |ended_at: Micros| removed.is_some_and(|at| at <= ended_at);
     let mut say = |what: &str| wrong.push(format!("{what}: {}", describe(row)));
     let last = executions.iter().rfind(|execution| execution.fence == row.fence);
     match fate {
@@ -62,14 +74,30 @@ fn judge_row(log: &Log, row: &Row, executions: &[Execution], wrong: &mut Vec<Str
                 if row.recover && row.started_at.is_none() {
                     say("nobody knows when it started");
                 }
+                let gives_way = options_of(log, row.key.incarnation)
+                    .any(|options| options.overlap == Overlap::CancelPrevious);
+                let ended_at = last.ended.map_or(Micros::MAX, |(at, _)| at);
+                let removed = removed_by(ended_at);
+                if row.recover && *end == RunEnd::Cancelled && !removed && !gives_way {
+                    say("nobody wanted it to end, and it is not run again");
+                }
             }
         },
         Fate::Abandoned => {
-            let ran = last.and_then(|last| last.ended).map(|(_, how)| how);
-            let dropped = ran.is_none_or(|how| how == How::Crashed);
-            let removed = log.removed.contains_key(&row.key.incarnation);
-            if row.recover && dropped && !removed && !executions.is_empty() {
+            let ended_at = log.abandoned.get(&row.key).copied();
+            if row.recover && !removed_by(ended_at.unwrap_or(Micros::MAX)) {
                 say("it was to be run again");
+            }
+            let told = |last: &Execution| {
+                let ran =
+                    matches!(last.ended, Some((_, How::Ran(end))) if end != RunEnd::Cancelled);
+                ran && alive.contains(&last.life)
+            };
+            // One that failed may have been to be tried again.
+            let retried =
+                options_of(log, row.key.incarnation).any(|options| options.retry.is_some());
+            if !retried && last.is_some_and(told) {
+                say("its node knows better");
             }
         }
         // One that its node began and did not end may be removed before it is begun again, or give way
@@ -106,8 +134,53 @@ fn firsts(executions: &[Execution]) -> Vec<&Execution> {
     firsts
 }
 
+fn options_of(log: &Log, incarnation: Incarnation) -> impl Iterator<Item = &JobOptions> {
+    log.lives.get(&incarnation).into_iter().flatten().flat_map(|era| &era.options)
+}
+
+/// What ran for nothing did so for a reason that the job gave.
+fn judge_policies(log: &Log, incarnation: Incarnation, rows: &[Row], wrong: &mut Vec<String>) {
+    let some = |is: &dyn Fn(&JobOptions) -> bool| options_of(log, incarnation).any(is);
+    let rescheduled = log.rescheduled.contains(&incarnation)
+        || log.lives.get(&incarnation).is_some_and(|eras| eras.len() > 1);
+    let of_it = |row: &&Row| row.key.incarnation == incarnation;
+    for row in rows.iter().filter(of_it) {
+        let RowState::Closed(fate) = &row.state else { continue };
+        let fits = match fate {
+            Fate::Missed => some(&|options| options.misfire_grace_time.is_some()),
+            Fate::Coalesced(into) if *into > row.last => {
+                some(&|options| options.coalesce != Coalesce::Earliest)
+            }
+            Fate::Coalesced(_) => some(&|options| options.coalesce == Coalesce::Earliest),
+            Fate::Skipped(reason) => match reason {
+                SkipReason::MaxInstances => some(&|options| options.overlap == Overlap::Skip),
+                SkipReason::QueueFull => {
+                    some(&|options| matches!(options.overlap, Overlap::Queue(_)))
+                }
+                SkipReason::Superseded => {
+                    rescheduled || some(&|options| options.overlap == Overlap::CancelPrevious)
+                }
+                SkipReason::Paused => log.paused.contains(&incarnation),
+                SkipReason::Removed => log.removed.contains_key(&incarnation),
+                // Others may run what this node does not.
+                SkipReason::Shutdown => false,
+            },
+            _ => true,
+        };
+        if !fits {
+            wrong.push(format!("its job does not say so: {}", describe(row)));
+        }
+    }
+}
+
 /// Every fire time of an incarnation is covered by one row, and nothing else is.
-fn judge_coverage(log: &Log, incarnation: Incarnation, rows: &[Row], wrong: &mut Vec<String>) {
+fn judge_coverage(
+    log: &Log,
+    incarnation: Incarnation,
+    rows: &[Row],
+    steady: bool,
+    wrong: &mut Vec<String>,
+) {
     let Some(eras) = log.lives.get(&incarnation) else { return };
     let mut covered: BTreeMap<DateTime<Utc>, Vec<&Row>> = BTreeMap::new();
     let of_it = |row: &&Row| row.key.incarnation == incarnation;
@@ -153,10 +226,10 @@ fn judge_coverage(log: &Log, incarnation: Incarnation, rows: &[Row], wrong: &mut
         if !expected.contains(time) {
             wrong.push(format!("no trigger names {}", describe(rows[0])));
         }
-        // At the instant of a reschedule both triggers may name it: one is superseded. And what was taken
-        // ahead by an old trigger may lie in a stretch of a new one.
+        // At the instant of a reschedule both triggers may name it: one is superseded. And who does not
+        // know that time went by goes on from an instant that lies in a stretch of the old trigger.
         let stretch = eras.len() > 1 && rows.iter().any(|row| row.count > 1);
-        let tolerated = rows.len() == 2 && (seams.contains(time) || stretch);
+        let tolerated = rows.len() == 2 && (seams.contains(time) || (stretch && !steady));
         if rows.len() > 1 && !tolerated {
             let rows: Vec<String> = rows.iter().map(|row| describe(row)).collect();
             wrong.push(format!(
@@ -269,8 +342,85 @@ fn judge_starts(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
             }
         }
     }
+    if scenario.faults.is_steady() {
+        judge_grace(log, wrong);
+    }
+    if scenario.faults.is_steady() && scenario.crowd == 0 {
+        judge_coalescing(log, wrong);
+    }
     if scenario.faults.is_calm() {
         judge_lateness(log, scenario, wrong);
+    }
+}
+
+/// Whether a run is one for a fire time, that has not begun before.
+fn is_first(execution: &Execution) -> bool {
+    execution.key.kind == RowKind::Scheduled && execution.attempt == 1
+}
+
+/// Whether a run of the job was going between these instants, before this one began.
+fn was_busy(log: &Log, execution: &Execution, since: Micros) -> bool {
+    log.executions.iter().any(|other| {
+        let ended = other.ended.map_or(Micros::MAX, |(at, _)| at);
+        other.key.incarnation == execution.key.incarnation
+            && other.began < execution.began
+            && ended + MILLI > since
+    })
+}
+
+/// How far off what a node does may be from what it should do at the right time.
+fn tolerance(execution: &Execution) -> Micros {
+    2 * execution.uncertainty + 15 * MILLI
+}
+
+/// Nothing starts later than its grace allows.
+fn judge_grace(log: &Log, wrong: &mut Vec<String>) {
+    for execution in log.executions.iter().filter(|execution| is_first(execution)) {
+        let Execution { key, began, .. } = *execution;
+        let most = |options: &JobOptions| Some(options.misfire_grace_time? + options.jitter);
+        let Some(most) = options_of(log, key.incarnation).map(most).collect::<Option<Vec<_>>>()
+        else {
+            continue;
+        };
+        let most = most.into_iter().max().map_or(Micros::MAX, micros_of);
+        let due = DateTime::from_timestamp_millis(key.number).map_or(0, micros);
+        if began - due > most.saturating_add(tolerance(execution)) {
+            let late = (began - due) / MILLI;
+            wrong.push(format!("{} starts {late} ms late, and is missed", name(key)));
+        }
+    }
+}
+
+/// Of what came due together no more runs than is to be caught up with.
+fn judge_coalescing(log: &Log, wrong: &mut Vec<String>) {
+    let mut together: BTreeMap<(Incarnation, u64), Vec<&Execution>> = BTreeMap::new();
+    for execution in log.executions.iter().filter(|execution| is_first(execution)) {
+        together.entry((execution.key.incarnation, execution.fence)).or_default().push(execution);
+    }
+    for ((incarnation, _), executions) in together {
+        let most = |options: &JobOptions| match options.coalesce {
+            Coalesce::All => options.max_catch_up as usize,
+            _ => 1,
+        };
+        let most = options_of(log, incarnation).map(most).max().unwrap_or(usize::MAX);
+        let simple = |options: &JobOptions| options.jitter.is_zero() && options.group.is_none();
+        if executions.len() <= most || !options_of(log, incarnation).all(simple) {
+            continue;
+        }
+        for first in &executions {
+            let number = first.key.number;
+            let since = DateTime::from_timestamp_millis(number).map_or(0, micros);
+            let until = first.began - tolerance(first);
+            let due = |other: &&&Execution| {
+                let at = DateTime::from_timestamp_millis(other.key.number).map_or(0, micros);
+                number <= other.key.number && at <= until
+            };
+            let count = executions.iter().filter(due).count();
+            if count > most && !was_busy(log, first, since) {
+                let name = name(first.key);
+                wrong.push(format!("{name} is one of {count} that run, of {most}"));
+            }
+        }
     }
 }
 
@@ -285,14 +435,22 @@ fn judge_lateness(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
         let simple = |era: &Era| {
             era.options.iter().all(|options| options.jitter.is_zero() && options.group.is_none())
         };
-        let late = key.kind == RowKind::Scheduled && attempt == 1 && began - due > bound;
+        // One that was asked for is due as soon as its node hears of it.
+        let due = match key.kind {
+            RowKind::Scheduled => due,
+            _ => log.requested.get(&key).map_or(Micros::MAX, |at| at + poll),
+        };
+        let late = attempt == 1 && began.saturating_sub(due) > bound;
         if !late || !eras.iter().all(simple) {
             continue;
         }
-        let busy = log.executions.iter().any(|other| {
-            let ended = other.ended.map_or(Micros::MAX, |(at, _)| at);
-            other.key.incarnation == key.incarnation && other.began < began && ended + MILLI > due
-        });
+        let waits = |options: &JobOptions| {
+            options.overlap != Overlap::Skip || options.coalesce == Coalesce::All
+        };
+        // Who waits for nobody is skipped instead.
+        let may_wait =
+            key.kind != RowKind::Scheduled || options_of(log, key.incarnation).any(waits);
+        let busy = may_wait && was_busy(log, execution, due - poll);
         let news = eras.iter().any(|era| due < era.since + poll + bound);
         let resumed = log.unpaused.iter().any(|&(incarnation, at)| {
             incarnation == key.incarnation && due < at + poll + bound && at < began

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     core::Definition,
-    job::{JobOptions, Outcome},
+    job::{JobOptions, Outcome, SkipReason},
     store::{
-        Beat, Incarnation, NodeId, Reaped, Record, Row, RowKey, RowKind, RowState, RunEnd,
-        StoreError, Take, Takings,
+        Beat, Fate, Finished, Finishes, Incarnation, NodeId, Reaped, Record, Row, RowKey, RowKind,
+        RowState, RunEnd, StoreError, Take, Takings, Write,
     },
     trigger::{Kind, Trigger},
 };
@@ -44,10 +44,22 @@ pub(super) struct Log {
     nodes: BTreeMap<NodeId, Life>,
     /// When a node's lease first ran out.
     lapses: BTreeMap<NodeId, Micros>,
+    /// The nodes that were found dead, or have left.
+    gone: BTreeSet<NodeId>,
     /// When somebody was told, on which node, that a job is paused or removed.
     pub(super) told: Vec<Told>,
     /// When records were written that are not paused.
     pub(super) unpaused: Vec<(Incarnation, Micros)>,
+    /// The incarnations that were paused once.
+    pub(super) paused: BTreeSet<Incarnation>,
+    /// When incarnations were last resumed, by the clock of who did.
+    resumed: BTreeMap<Incarnation, DateTime<Utc>>,
+    /// The incarnations that were given a trigger once more.
+    pub(super) rescheduled: BTreeSet<Incarnation>,
+    /// When rows were closed last as abandoned.
+    pub(super) abandoned: BTreeMap<RowKey, Micros>,
+    /// When runs were asked for.
+    pub(super) requested: BTreeMap<RowKey, Micros>,
     pub(super) counts: Counts,
 }
 
@@ -216,6 +228,7 @@ impl Log {
     pub(super) fn has_beaten(&mut self, now: Micros, life: Life, beat: &Beat) {
         self.nodes.insert(beat.node, life);
         if beat.ttl.is_zero() {
+            self.gone.insert(beat.node);
             self.leases.remove(&beat.node);
             self.lapses.entry(beat.node).or_insert(now);
             return;
@@ -228,7 +241,16 @@ impl Log {
         }
     }
 
+    /// The store takes this node for dead.
+    pub(super) fn was_refused(&mut self, now: Micros, beat: &Beat) {
+        if self.leases.contains_key(&beat.node) && !self.gone.contains(&beat.node) {
+            self.wrong(now, format!("node {} is told that it is dead, and was not", beat.node));
+        }
+    }
+
     pub(super) fn has_reaped(&mut self, now: Micros, reaped: &Reaped) {
+        self.gone.extend(&reaped.nodes);
+        self.abandoned.extend(reaped.abandoned.iter().map(|row| (row.key, now)));
         for node in &reaped.nodes {
             match self.leases.get(node) {
                 Some(&until) if until > now => {
@@ -288,8 +310,31 @@ impl Log {
                 self.era_of.entry(row.key).or_insert(era);
                 if let RowState::Taken(node) = row.state {
                     self.takes.insert((row.key, row.fence), (node, now));
-                    self.judge_taken(now, &taken.record, row);
                 }
+                self.judge_taken(now, &taken.record, row);
+            }
+        }
+    }
+
+    /// Whether a row was taken after it was taken under this fence.
+    pub(super) fn was_taken_since(&self, key: RowKey, fence: u64) -> bool {
+        self.takes.range((key, fence + 1)..=(key, u64::MAX)).next().is_some()
+    }
+
+    /// Outcomes were told: those are refused whose rows were taken again.
+    pub(super) fn has_finished(&mut self, now: Micros, told: &[Finished], finishes: &Finishes) {
+        for Finished { key, fence, fate, .. } in told {
+            if *fate == Fate::Abandoned {
+                self.abandoned.insert(*key, now);
+            }
+            if told.iter().filter(|other| other.key == *key).count() > 1 {
+                // Which of them is refused is not said.
+                continue;
+            }
+            let refused = finishes.refused.contains(key);
+            if refused != self.was_taken_since(*key, *fence) {
+                let name = name(*key);
+                self.wrong(now, format!("{name} is {fate} under {fence}, refused: {refused}"));
             }
         }
     }
@@ -297,7 +342,14 @@ impl Log {
     fn judge_taken(&mut self, now: Micros, record: &Record, row: &Row) {
         let is_date = self.lives.get(&record.incarnation).and_then(|eras| eras.last());
         let is_date = is_date.is_some_and(|era| matches!(era.trigger.kind(), Kind::Date(_)));
-        let passed = record.resumed_at.is_some_and(|resumed| row.fire_time < resumed);
+        if let RowState::Closed(fate) = &row.state {
+            if is_date && *fate == Fate::Skipped(SkipReason::Paused) {
+                self.wrong(now, format!("a date is still due: {}", describe(row)));
+            }
+            return;
+        }
+        let resumed = self.resumed.get(&record.incarnation);
+        let passed = resumed.is_some_and(|&resumed| row.fire_time < resumed);
         if passed && !is_date && row.key.kind == RowKind::Scheduled && row.attempt == 1 {
             self.wrong(now, format!("{} passed while its job was paused, and runs", name(row.key)));
         }
@@ -316,16 +368,25 @@ impl Log {
         now: Micros,
         before: Option<&Record>,
         after: Option<&Record>,
-        rows: &[Row],
+        Write { id, expected, rows, token, .. }: &Write,
         written_at: DateTime<Utc>,
     ) {
         if before.map(Record::stamp) == after.map(Record::stamp) {
             return;
         }
+        if before.map(Record::stamp) != *expected {
+            self.wrong(now, format!("{id} was {expected:?} to whoever wrote it, and was not"));
+        }
+        if before.is_some_and(|before| before.token == *token) {
+            self.wrong(now, format!("{id} is written twice by one write"));
+        }
         if let Some(record) = before {
             let era = self.era(record.incarnation);
             for row in rows.iter().filter(|row| row.key.incarnation == record.incarnation) {
                 self.trace(now, || format!("      writes {}", describe(row)));
+                if row.key.kind == RowKind::Requested {
+                    self.requested.insert(row.key, now);
+                }
                 self.era_of.entry(row.key).or_insert(era);
             }
         }
@@ -335,8 +396,15 @@ impl Log {
             self.removed.insert(before.incarnation, now);
         }
         let Some(after) = after else { return };
-        if !after.paused {
-            self.unpaused.push((after.incarnation, now));
+        if same && rows.iter().any(|row| row.key.kind == RowKind::Scheduled) {
+            self.rescheduled.insert(after.incarnation);
+        }
+        if before.is_some_and(|before| before.paused) && same && !after.paused {
+            self.resumed.insert(after.incarnation, written_at);
+        }
+        match after.paused {
+            true => drop(self.paused.insert(after.incarnation)),
+            false => self.unpaused.push((after.incarnation, now)),
         }
         let Ok(definition) = Definition::read(after) else { return };
         if !same && self.lives.contains_key(&after.incarnation) {

@@ -65,6 +65,8 @@ struct Known {
 struct Running {
     number: u64,
     start: Start<Work>,
+    /// How far off the node's idea of the store's time may have been when it was handed over.
+    uncertainty: Micros,
     begun: Option<Begun>,
 }
 
@@ -314,8 +316,17 @@ impl Node {
     fn launch(&mut self, start: Start<Work>, outside: &mut Outside<'_>) {
         self.numbers += 1;
         let number = self.numbers;
-        self.runs.insert(number, Running { number, start, begun: None });
-        let delay = moment(outside);
+        let uncertainty = self.uncertainty(self.clocks.elapsed(outside.now()));
+        self.runs.insert(number, Running { number, start, uncertainty, begun: None });
+        // In the end all troubles end.
+        let crowd = match outside.now() < outside.scenario.busy {
+            true => outside.scenario.crowd,
+            false => 0,
+        };
+        let delay = match crowd > 0 && outside.chance.percent(15) {
+            true => outside.chance.between(0..=crowd),
+            false => moment(outside),
+        };
         outside.after(delay, Happening::Begin(number));
     }
 
@@ -328,7 +339,8 @@ impl Node {
         let (run, attempt, life) = (start.run, start.attempt, start.life);
         let standing = start.payload.0.standing.get();
         let on_request = start.on_request;
-        let cancelled = self.with(outside, |core, _| core.is_cancelled(run));
+        let (cancelled, distrusted) =
+            self.with(outside, |core, _| (core.is_cancelled(run), core.is_distrusted(run)));
         let candidate = Candidate {
             standing,
             on_request,
@@ -337,6 +349,7 @@ impl Node {
             late_by,
             grace: options.misfire_grace_time,
             trusted: self.lease.is_trusted(reading),
+            distrusted,
             lost: self.lease.life() != life,
         };
         let refused = match candidate.judge() {
@@ -364,18 +377,18 @@ impl Node {
         let called_at = self.clocks.elapsed(outside.now());
         let uncertainty = self.uncertainty(called_at);
         let chance = &mut *outside.chance;
-        let takes = match chance.below(10) {
+        let takes = match chance.below(9) {
+            _ if chance.percent(outside.scenario.lengthy) => chance.between(700_000..=2_500_000),
             0 => 0,
             1..=6 => chance.between(200..=60_000),
-            7..=8 => chance.between(60_000..=700_000),
-            _ => chance.between(700_000..=2_500_000),
+            _ => chance.between(60_000..=700_000),
         };
         let outcome = match chance.below(10) {
             0 => Outcome::said("it failed"),
             1 => Outcome::Panicked("it panicked".into()),
             _ => Outcome::Succeeded,
         };
-        let obeys = chance.percent(60);
+        let obeys = chance.percent(outside.scenario.obedience);
         let timeout = options.timeout.map(micros_of).filter(|&timeout| timeout <= takes);
         let (takes, outcome) = match timeout {
             Some(timeout) => (timeout, Outcome::TimedOut),
@@ -385,6 +398,7 @@ impl Node {
         let start = &running.start;
         let run = start.run;
         let row = (key_of(start), start.fence, start.attempt);
+        let uncertainty = uncertainty.max(running.uncertainty);
         outside.log.began(outside.agenda.now, (outside.life, number), row, uncertainty);
         running.begun = Some(Begun {
             judged_at: reading.wall,
@@ -524,6 +538,11 @@ impl Node {
     fn uncertainty(&self, elapsed: Micros) -> Micros {
         let (uncertainty, at) = self.uncertainty.unwrap_or_default();
         uncertainty + (elapsed - at) / 5000
+    }
+
+    /// Whether it believes that the store takes it for alive.
+    pub(super) fn believes_itself(&self, now: Micros) -> bool {
+        self.lease.is_trusted(self.clocks.read(now))
     }
 
     /// Whether it has heard what time it is.

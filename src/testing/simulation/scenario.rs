@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::{
     chance::Chance,
-    clocks::{Micros, instant},
+    clocks::{Micros, instant, micros},
 };
 use crate::{
     job::{Coalesce, Group, JobOptions, Overlap},
@@ -32,6 +32,16 @@ pub(super) struct Scenario {
     pub(super) busy: Micros,
     /// How long it is between two things that users ask for, at most.
     pub(super) pace: Micros,
+    /// How long a message takes, most of the time, at most.
+    pub(super) latency: Micros,
+    /// How long it may take until there is room for the work of a run that was handed over.
+    pub(super) crowd: Micros,
+    /// How many of a hundred runs stop when they are asked to.
+    pub(super) obedience: u64,
+    /// How many of a hundred runs take long.
+    pub(super) lengthy: u64,
+    /// How many of a hundred triggers name instants that others name, too.
+    pub(super) alike: u64,
     pub(super) faults: Faults,
 }
 
@@ -52,10 +62,41 @@ pub(super) struct Faults {
     pub(super) skew: bool,
 }
 
+/// What goes wrong with a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trouble {
+    Crash,
+    Shutdown,
+    Stop,
+    Cut,
+    Step,
+    /// Its scheduler is paused.
+    Pause,
+}
+
 impl Faults {
+    /// What may go wrong with a node.
+    pub(super) fn kinds(&self) -> Vec<Trouble> {
+        let Faults { crashes, shutdowns, pauses, cuts, steps, .. } = *self;
+        let kinds = [
+            (crashes, Trouble::Crash),
+            (shutdowns, Trouble::Shutdown),
+            (pauses, Trouble::Stop),
+            (cuts, Trouble::Cut),
+            (steps, Trouble::Step),
+            (shutdowns, Trouble::Pause),
+        ];
+        kinds.into_iter().filter(|(may_be, _)| *may_be).map(|(_, kind)| kind).collect()
+    }
+
     /// Whether messages arrive, and nodes that live answer to them.
     pub(super) fn is_reliable(&self) -> bool {
         self.lost == 0 && self.late == 0 && !self.pauses && !self.cuts && !self.steps
+    }
+
+    /// Whether the clocks of nodes go on evenly.
+    pub(super) fn is_steady(&self) -> bool {
+        !self.pauses && !self.steps
     }
 
     pub(super) fn is_calm(&self) -> bool {
@@ -67,20 +108,21 @@ impl Scenario {
     pub(super) fn new(chance: &mut Chance) -> Scenario {
         let millis = |millis| Duration::from_millis(millis);
         let calm = chance.percent(12);
-        let mut some = |percent| !calm && chance.percent(percent);
+        let some = |chance: &mut Chance, percent| !calm && chance.percent(percent);
         let faults = Faults {
-            lost: if some(50) { 4 } else { 0 },
-            late: if some(40) { 4 } else { 0 },
-            crashes: some(50),
-            shutdowns: some(40),
-            pauses: some(40),
-            cuts: some(40),
-            steps: some(35),
-            skew: some(60),
+            lost: if some(chance, 50) { chance.pick(&[4, 4, 12]) } else { 0 },
+            late: if some(chance, 45) { chance.pick(&[4, 12, 25]) } else { 0 },
+            crashes: some(chance, 50),
+            shutdowns: some(chance, 40),
+            pauses: some(chance, 40),
+            cuts: some(chance, 50),
+            steps: some(chance, 35),
+            skew: some(chance, 60),
         };
+        let lease = chance.pick(&[millis(600), millis(1000), millis(1500), millis(3000)]);
         Scenario {
             nodes: chance.pick(&[1, 2, 2, 3, 3, 4, 5]),
-            lease: chance.pick(&[millis(600), millis(1000), millis(1500), millis(3000)]),
+            lease,
             claim_ahead: chance.pick(&[millis(0), millis(300), millis(1000), millis(1000)]),
             poll: chance.pick(&[millis(200), millis(1000), millis(3000)]),
             max_batch: chance.pick(&[1, 3, 100, 1000]),
@@ -88,6 +130,17 @@ impl Scenario {
             ids: chance.pick(&[1, 2, 4, 6]),
             busy: chance.between(6 * SECOND..=14 * SECOND),
             pace: chance.pick(&[300 * MILLI, 800 * MILLI, 2 * SECOND]),
+            crowd: match faults.is_reliable() {
+                true => 0,
+                false => chance.pick(&[0, 0, micros_of(lease)]),
+            },
+            obedience: chance.pick(&[90, 60, 20]),
+            lengthy: chance.pick(&[10, 10, 50]),
+            alike: chance.pick(&[10, 30, 95]),
+            latency: match faults.is_reliable() {
+                true => 2 * MILLI,
+                false => chance.pick(&[2, 2, 2, 20, 60]) * MILLI,
+            },
             faults,
         }
     }
@@ -103,10 +156,14 @@ pub(super) fn micros_of(duration: Duration) -> Micros {
 }
 
 /// A trigger as a user might give it, now.
-pub(super) fn trigger(chance: &mut Chance, now: Micros) -> Trigger {
+pub(super) fn trigger(chance: &mut Chance, alike: u64, now: Micros) -> Trigger {
     let ms = TimeDelta::milliseconds;
     let now = instant(now - now % MILLI);
     let interval = |chance: &mut Chance| {
+        if chance.percent(alike) {
+            let start = instant(chance.between(-2..=2) * SECOND + micros(now) / SECOND * SECOND);
+            return every(ms(chance.pick(&[100, 250, 500, 1000, 2000]))).starting_at(start);
+        }
         let period = chance.pick(&[50, 90, 200, 350, 700, 1000, 1000, 2500, 4000]);
         let start = now + ms(chance.between(-900..=1500));
         let build = every(ms(period));
@@ -132,7 +189,7 @@ pub(super) fn trigger(chance: &mut Chance, now: Micros) -> Trigger {
 pub(super) fn options(chance: &mut Chance) -> JobOptions {
     let millis = Duration::from_millis;
     JobOptions {
-        misfire_grace_time: chance.percent(30).then(|| millis(chance.below(1500))),
+        misfire_grace_time: chance.percent(40).then(|| millis(chance.below(1500))),
         coalesce: chance.pick(&[Coalesce::Latest, Coalesce::Earliest, Coalesce::All]),
         max_catch_up: chance.pick(&[1, 3, 100]),
         max_instances: chance.pick(&[1, 1, 1, 2, 3]),

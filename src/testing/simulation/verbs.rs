@@ -75,10 +75,11 @@ pub(super) enum Next {
 }
 
 impl Verb {
-    pub(super) fn random(chance: &mut Chance, now: Micros) -> Verb {
-        match chance.below(20) {
+    /// `again` says that there is a job most likely.
+    pub(super) fn random(chance: &mut Chance, alike: u64, now: Micros, again: bool) -> Verb {
+        match if again { 8 + chance.below(12) } else { chance.below(20) } {
             0..=8 => Verb::Add(New {
-                trigger: scenario::trigger(chance, now),
+                trigger: scenario::trigger(chance, alike, now),
                 options: scenario::options(chance),
                 task: chance.pick(&[TASKS[0], TASKS[0], TASKS[0], TASKS[1]]),
                 on_conflict: chance.pick(&[
@@ -93,7 +94,7 @@ impl Verb {
             }),
             9..=10 => Verb::Pause,
             11..=12 => Verb::Resume,
-            13..=14 => Verb::Reschedule(scenario::trigger(chance, now)),
+            13..=14 => Verb::Reschedule(scenario::trigger(chance, alike, now)),
             15 => Verb::Modify(scenario::options(chance)),
             16..=18 => Verb::RunNow,
             _ => Verb::Remove,

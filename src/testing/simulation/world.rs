@@ -13,13 +13,16 @@ use super::{
     judge::judge,
     log::{Log, describe, name},
     node::Node,
-    scenario::{MILLI, SECOND, Scenario, micros_of},
+    scenario::{MILLI, SECOND, Scenario, Trouble, micros_of},
     verbs::{Next, Verb, VerbAnswer, VerbRequest, Wish},
 };
 use crate::{
     core::{Answer, Asked, Request},
     job::JobId,
-    store::{Finished, Record, RecordFilter, Row, RowKey, RowState, Store, StoreError},
+    store::{
+        Finished, Incarnation, Record, RecordFilter, Row, RowKey, RowState, Store, StoreError,
+        Written,
+    },
     testing::ManualClock,
 };
 
@@ -110,8 +113,8 @@ impl<S: Store> World<S> {
             world.agenda.at(boot, Event::Boot(host));
         }
         let busy = world.scenario.busy;
-        world.agenda.at(20 * MILLI, Event::Wish);
-        world.agenda.at(700 * MILLI, Event::Fault);
+        world.agenda.at(20 * MILLI, Event::Wish(None));
+        world.agenda.at(700 * MILLI, Event::Fault(None));
         world.agenda.at(busy, Event::Heal);
         let settled = busy + 4 * micros_of(world.scenario.lease) + 3 * SECOND;
         world.agenda.at(settled, Event::Sweep);
@@ -128,7 +131,12 @@ impl<S: Store> World<S> {
         }
         if self.at_rest {
             let rows = self.rows();
-            judge(&mut self.log, &self.scenario, &rows, self.agenda.now);
+            let here = |(host, at): (usize, &Host)| {
+                let node = at.node.as_ref().filter(|node| !node.is_closing());
+                node.map(|_| Life { host, life: at.life })
+            };
+            let alive: Vec<Life> = self.hosts.iter().enumerate().filter_map(here).collect();
+            judge(&mut self.log, &self.scenario, &rows, &alive, self.agenda.now);
         }
     }
 
@@ -136,8 +144,8 @@ impl<S: Store> World<S> {
         match event {
             Event::Effect(request) => self.take_effect(request),
             Event::Boot(host) => self.boot(host),
-            Event::Fault => self.fault(),
-            Event::Wish => self.wish(),
+            Event::Fault(host) => self.fault(host),
+            Event::Wish(id) => self.wish(id),
             Event::Heal => self.heal(),
             Event::Sweep => self.sweep(),
             Event::Look(until) => self.look(until),
@@ -298,9 +306,10 @@ impl<S: Store> World<S> {
     // The network.
 
     fn latency(&mut self) -> Micros {
+        let most = if self.healed { 2 * MILLI } else { self.scenario.latency };
         match self.chance.below(25) {
             0 => self.chance.between(5 * MILLI..=40 * MILLI),
-            _ => self.chance.between(100..=2 * MILLI),
+            _ => self.chance.between(100..=most),
         }
     }
 
@@ -326,7 +335,11 @@ impl<S: Store> World<S> {
         let there = self.latency();
         let back = self.latency();
         let back = (!self.chance.percent(lost)).then_some(back);
-        let late = self.chance.percent(late);
+        // It is seldom that something is given back: then more goes wrong.
+        let late = match &ask {
+            Ask::Node(Request::Release(..)) => self.chance.percent(3 * late),
+            _ => self.chance.percent(late),
+        };
         if self.chance.percent(lost) {
             return number;
         }
@@ -385,23 +398,43 @@ impl<S: Store> World<S> {
         Ok(match request {
             Request::Beat(beat) => {
                 if beat.ttl.is_zero() {
-                    let left = block_on(store.taken_by(beat.node, 10))?;
+                    let left = block_on(store.taken_by(beat.node, MOST))?;
+                    let node = self.hosts[life.host].node.as_ref();
+                    let knows = node.is_some_and(|node| node.believes_itself(now));
                     let rows = left.jobs.iter().flat_map(|taken| &taken.rows).chain(&left.orphans);
                     // Those that were begun and are to be run again are handed out by that.
                     for row in rows {
-                        if row.recover && self.log.was_begun(row) {
+                        self.log.abandoned.insert(row.key, now);
+                        // One that was handed over may be given up before its work is called.
+                        let given_up = self.scenario.crowd > 0 || self.log.was_begun(row);
+                        if row.recover && given_up {
                             continue;
                         }
-                        self.log.wrong(now, format!("a node leaves and has {}", describe(row)));
+                        // One that does not believe itself need not know what it has.
+                        if knows {
+                            let row = describe(row);
+                            self.log.wrong(now, format!("a node leaves and has {row}"));
+                        }
                     }
                 }
-                let said = block_on(store.heartbeat(beat.clone()))?;
+                let said = block_on(store.heartbeat(beat.clone()));
+                if said.as_ref().is_err_and(StoreError::is_lease_lost) {
+                    self.log.was_refused(now, &beat);
+                }
+                let said = said?;
                 self.log.has_beaten(now, life, &beat);
+                if beat.ttl.is_zero() {
+                    let left = block_on(store.taken_by(beat.node, 10))?;
+                    if !left.jobs.is_empty() || !left.orphans.is_empty() {
+                        self.log.wrong(now, format!("node {} has left and has rows", beat.node));
+                    }
+                }
                 Answer::Beat(said)
             }
             Request::Reap => {
                 let reaped = block_on(store.reap())?;
                 self.log.has_reaped(now, &reaped);
+                self.check_over(&reaped.over);
                 Answer::Reaped(reaped)
             }
             Request::TakenBy(node, limit) => {
@@ -418,12 +451,44 @@ impl<S: Store> World<S> {
             Request::Prune(keep, after, limit) => {
                 Answer::Pruned(block_on(store.prune(keep, after, limit))?)
             }
-            Request::Finish(outcomes) => Answer::Finished(block_on(store.finish(outcomes))?),
+            Request::Finish(outcomes) => {
+                let finishes = block_on(store.finish(outcomes.clone()))?;
+                self.log.has_finished(now, &outcomes, &finishes);
+                self.check_over(&finishes.over);
+                Answer::Finished(finishes)
+            }
             Request::Release(node, rows) => {
-                block_on(store.release(node, rows))?;
+                let before: Vec<_> = rows.iter().map(|(key, _)| self.row(*key)).collect();
+                block_on(store.release(node, rows.clone()))?;
+                for (&(key, fence), before) in rows.iter().zip(before) {
+                    let its = |row: &Row| {
+                        row.state == RowState::Taken(node) && rows.contains(&(key, row.fence))
+                    };
+                    let after = self.row(key);
+                    if !before.as_ref().is_some_and(its) && before != after {
+                        let (name, after) = (name(key), after.as_ref().map(describe));
+                        self.log.wrong(now, format!("{name} is let go under {fence}: {after:?}"));
+                    }
+                }
                 Answer::Released
             }
         })
+    }
+
+    /// What is over has no open row.
+    fn check_over(&mut self, over: &[Incarnation]) {
+        for &incarnation in over {
+            let rows = block_on(self.store.history(incarnation, MOST)).unwrap_or_default();
+            if let Some(open) = rows.iter().find(|row| row.state.is_open()) {
+                let open = describe(open);
+                self.log.wrong(self.agenda.now, format!("{incarnation} is over and has {open}"));
+            }
+        }
+    }
+
+    fn row(&self, key: RowKey) -> Option<Row> {
+        let rows = block_on(self.store.history(key.incarnation, MOST)).unwrap_or_default();
+        rows.into_iter().find(|row| row.key == key)
     }
 
     fn perform_verb(&mut self, request: VerbRequest) -> Result<VerbAnswer, StoreError> {
@@ -432,10 +497,27 @@ impl<S: Store> World<S> {
             VerbRequest::Get(id) => VerbAnswer::Got(block_on(store.get(id))?.map(Box::new)),
             VerbRequest::Write(write, at) => {
                 let before = block_on(store.get(write.id.clone()))?;
+                // Rows that are there already stay as they are.
+                let known = |row: &&Row| self.log.era_of.contains_key(&row.key);
+                let there: Vec<_> =
+                    write.rows.iter().filter(known).map(|row| self.row(row.key)).collect();
                 let written = block_on(store.write(vec![*write.clone()]))?;
                 let after = block_on(store.get(write.id.clone()))?;
                 let (before, after) = (before.as_ref(), after.as_ref());
-                self.log.has_written(self.agenda.now, before, after, &write.rows, at);
+                let now = self.agenda.now;
+                for row in there.into_iter().flatten() {
+                    if self
+                        .row(row.key)
+                        .is_none_or(|it| it != row && row.state != RowState::Waiting)
+                    {
+                        self.log.wrong(now, format!("a write changes {}", describe(&row)));
+                    }
+                }
+                let lost = matches!(written, Written::Lost { .. });
+                if lost && before.is_some_and(|before| before.token == write.token) {
+                    self.log.wrong(now, format!("a write of {} was done, and is lost", write.id));
+                }
+                self.log.has_written(now, before, after, &write, at);
                 VerbAnswer::Written(written)
             }
         })
@@ -443,17 +525,25 @@ impl<S: Store> World<S> {
 
     // Users.
 
-    fn wish(&mut self) {
+    fn wish(&mut self, about: Option<JobId>) {
         if self.healed {
             return;
         }
-        let pace = self.scenario.pace;
-        let wait = self.chance.between(5 * MILLI..=pace);
-        self.agenda.after(wait, Event::Wish);
-        let id = format!("job-{}", self.chance.below(self.scenario.ids));
-        let verb = Verb::random(&mut self.chance, self.agenda.now);
+        let again = about.is_some();
+        let id = about.unwrap_or_else(|| {
+            let wait = self.chance.between(5 * MILLI..=self.scenario.pace);
+            self.agenda.after(wait, Event::Wish(None));
+            format!("job-{}", self.chance.below(self.scenario.ids)).into()
+        });
+        if self.chance.percent(35) {
+            // Another, before all know of this one.
+            let wait = self.chance.between(0..=150 * MILLI);
+            self.agenda.after(wait, Event::Wish(Some(id.clone())));
+        }
+        let alike = self.scenario.alike;
+        let verb = Verb::random(&mut self.chance, alike, self.agenda.now, again);
         let host = self.chance.below(self.hosts.len() as u64) as usize;
-        self.wish_on(host, id.into(), verb);
+        self.wish_on(host, id, verb);
     }
 
     fn wish_on(&mut self, host: usize, id: JobId, verb: Verb) {
@@ -508,37 +598,49 @@ impl<S: Store> World<S> {
 
     // What goes wrong.
 
-    fn fault(&mut self) {
+    fn fault(&mut self, on: Option<usize>) {
         if self.healed {
             return;
         }
-        let wait = self.chance.between(100 * MILLI..=2500 * MILLI);
-        self.agenda.after(wait, Event::Fault);
-        let faults = &self.scenario.faults;
-        let host = self.chance.below(self.hosts.len() as u64) as usize;
         let lease = micros_of(self.scenario.lease);
-        let most = (3 * lease).min(self.scenario.busy - self.agenda.now).max(1);
-        let until = self.agenda.now + self.chance.between(1..=most);
-        let kind = self.chance.below(6);
+        let host = on.unwrap_or_else(|| {
+            let wait = self.chance.between(100 * MILLI..=2500 * MILLI);
+            self.agenda.after(wait, Event::Fault(None));
+            self.chance.below(self.hosts.len() as u64) as usize
+        });
+        if self.chance.percent(40) {
+            // Trouble seldom comes alone.
+            let wait = self.chance.between(1..=2 * lease);
+            self.agenda.after(wait, Event::Fault(Some(host)));
+        }
+        let faults = &self.scenario.faults;
+        // As long as a lease and longer, or any time.
+        let time = match self.chance.percent(50) {
+            true => self.chance.between(lease * 3 / 4..=lease * 2),
+            false => self.chance.between(1..=3 * lease),
+        };
+        let until = (self.agenda.now + time).min(self.scenario.busy).max(self.agenda.now + 1);
+        let kinds = faults.kinds();
         let life = Life { host, life: self.hosts[host].life };
-        if self.hosts[host].node.is_none() || self.hosts[host].stopped.is_some() {
+        if kinds.is_empty() || self.hosts[host].node.is_none() || self.hosts[host].stopped.is_some()
+        {
             return;
         }
         self.log.counts.faults += 1;
         let now = self.agenda.now;
-        match kind {
-            0 if faults.crashes => self.crash(life),
-            1 if faults.shutdowns => {
+        match self.chance.pick(&kinds) {
+            Trouble::Crash => self.crash(life),
+            Trouble::Shutdown => {
                 let within = self.chance.pick(&[0, 300 * MILLI, 2 * SECOND]);
                 self.log.trace(now, || format!("{life:?} shuts down"));
                 self.with_node(life, |node, outside| node.close(within, outside));
             }
-            2 if faults.pauses => {
+            Trouble::Stop => {
                 let suspended = self.chance.percent(50);
                 self.log.trace(now, || format!("{life:?} stops, suspended: {suspended}"));
                 self.hosts[host].stopped = Some(Stopped { since: now, until, suspended });
             }
-            3 if faults.cuts => {
+            Trouble::Cut => {
                 let all = self.chance.percent(25);
                 self.log.trace(now, || format!("{life:?} is cut off, with all: {all}"));
                 for (index, other) in self.hosts.iter_mut().enumerate() {
@@ -547,7 +649,7 @@ impl<S: Store> World<S> {
                     }
                 }
             }
-            4 if faults.steps => {
+            Trouble::Step => {
                 let by = match self.chance.percent(50) {
                     true => self.chance.between(-200 * MILLI..=200 * MILLI),
                     false => self.chance.between(-30 * SECOND..=30 * SECOND),
@@ -557,14 +659,13 @@ impl<S: Store> World<S> {
                 host.clocks.step(by);
                 host.node.iter_mut().for_each(|node| node.clocks.step(by));
             }
-            5 if faults.shutdowns => {
+            Trouble::Pause => {
                 self.log.trace(now, || format!("{life:?} is paused"));
                 self.with_node(life, |node, outside| {
                     let _ = node.with(outside, |core, now| core.pause_all(now));
                 });
                 self.agenda.at(until, Event::Of(life, Happening::ResumeAll));
             }
-            _ => {}
         }
     }
 
@@ -618,6 +719,10 @@ impl<S: Store> World<S> {
         let rows = self.rows();
         for record in self.records() {
             let of_it = |row: &&Row| row.key.incarnation == record.incarnation;
+            let open = rows.iter().filter(of_it).any(|row| row.state.is_open());
+            if record.next_fire.is_none() && !open {
+                self.log.wrong(now, format!("{} is over, and does not go", record.id));
+            }
             for row in rows.iter().filter(of_it) {
                 if self.log.is_left_lying(row, record.paused, micros(long_ago)) {
                     self.log.wrong(now, format!("nobody runs {}", describe(row)));
@@ -672,6 +777,9 @@ impl<S: Store> World<S> {
         }
     }
 }
+
+/// More rows than a simulation has.
+const MOST: usize = 1_000_000;
 
 /// A request, for people.
 fn said(request: &Request) -> String {

@@ -90,7 +90,7 @@ fn write_one(session: &Session, write: Write) -> Result<Option<Option<Record>>> 
         write.record.as_ref().is_some_and(|record| record.incarnation == current.incarnation)
     };
     let changed = current.as_ref().filter(same);
-    let version = changed.map_or(0, |current| current.version) + 1;
+    let version = changed.map_or(0, |current| current.version).wrapping_add(1);
     let stays = changed.is_some();
     let record = write.record.map(|record| Record { version, token: write.token, ..record });
     if let (Some(gone), false) = (&current, stays) {

@@ -103,9 +103,6 @@ const DELETE: &str = "DELETE FROM punctual_ledger \
 /// What no key is below: [`RowKey`]s begin behind it.
 const BEGINNING: (i64, i64, i64) = (i64::MIN, i64::MIN, i64::MIN);
 
-/// What ended later than this ago is never pruned.
-const KEPT_IN_ANY_CASE: TimeDelta = TimeDelta::minutes(1);
-
 /// Puts a row in by [`PUT_NEW`] or [`PUT_OVER_WAITING`]; returns whether it went in.
 pub(super) fn put(
     statement: &mut CachedStatement<'_>,
@@ -222,37 +219,37 @@ pub(super) fn prune(
 ) -> Result<Pruned> {
     let now = session.now();
     let oldest = before(now, keep.age);
-    let (incarnation, kind, number) = after.map_or(BEGINNING, key);
+    let (incarnation, of_kind, number) = after.map_or(BEGINNING, key);
     let ends: Vec<(i64, i64, i64, Option<i64>)> = session
         .prepare(ENDS_BEHIND)?
-        .query_map((incarnation, kind, number, limit as i64), |row| row.try_into())?
+        .query_map((incarnation, of_kind, number, limit as i64), |row| row.try_into())?
         .collect::<rusqlite::Result<_>>()?;
     let mut pruned = Pruned { deleted: 0, next: None };
     if ends.len() == limit {
         pruned.next = ends
             .last()
-            .and_then(|&(incarnation, kind, number, _)| read_key(incarnation, kind, number));
+            .and_then(|&(incarnation, of_kind, number, _)| read_key(incarnation, of_kind, number));
     }
     let mut newest_too_many = session.prepare(NEWEST_TOO_MANY)?;
     let mut delete = session.prepare(DELETE)?;
     let mut group = None;
-    for (incarnation, kind, number, ended) in ends {
-        let Some(ended) = ended.map(instant) else { continue };
-        if ended > now - KEPT_IN_ANY_CASE {
+    for (incarnation, of_kind, number, ended) in ends {
+        let (Some(ended), Some(kind)) = (ended.map(instant), kind(of_kind)) else { continue };
+        if now - ended <= Keep::at_least(kind) {
             continue;
         }
         let too_many = match group {
             Some((of, too_many)) if of == (incarnation, kind) => too_many,
             _ => {
                 let too_many: Option<i64> = newest_too_many
-                    .query_row((incarnation, kind, keep.rows), |row| row.get(0))
+                    .query_row((incarnation, of_kind, keep.rows), |row| row.get(0))
                     .optional()?;
                 group = Some(((incarnation, kind), too_many));
                 too_many
             }
         };
         if ended < oldest || too_many.is_some_and(|newest| number <= newest) {
-            pruned.deleted += delete.execute((incarnation, kind, number))? as u64;
+            pruned.deleted += delete.execute((incarnation, of_kind, number))? as u64;
         }
     }
     Ok(pruned)

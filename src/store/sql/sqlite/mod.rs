@@ -92,7 +92,9 @@ impl SqliteStore {
         SqliteStore::builder(path).open().await
     }
 
-    /// A store in memory, which ends with the last of its clones: for tests.
+    /// A store in memory, which ends with the last of its clones: for tests in real time. Where Tokio's
+    /// clock is paused it runs ahead of the thread that SQLite is on: there
+    /// [`MemoryStore`](crate::store::MemoryStore) is what fits.
     ///
     /// # Errors
     ///
@@ -155,7 +157,7 @@ impl SqliteBuilder {
             path,
             namespace: NAMESPACE.into(),
             synchronous: Synchronous::Full,
-            busy_timeout: Duration::from_secs(5),
+            busy_timeout: Duration::from_secs(3),
             poll: Duration::from_secs(1),
             #[cfg(feature = "testing")]
             clock: None,
@@ -168,7 +170,7 @@ impl SqliteBuilder {
         self
     }
 
-    /// Sets how long an operation waits for those who write over other connections. Default: 5 s.
+    /// Sets how long an operation waits for those who write over other connections. Default: 3 s.
     ///
     /// It should stay well below the nodes' lease: a heartbeat may have to wait, too.
     pub fn busy_timeout(mut self, timeout: Duration) -> SqliteBuilder {
@@ -190,7 +192,7 @@ impl SqliteBuilder {
     /// Sets what the names of all tables, indexes and views begin with. Default: `punctual_`.
     ///
     /// Stores of different namespaces share a file and nothing else. It consists of letters, digits
-    /// and `_`, and does not begin with a digit.
+    /// and `_`, and does not begin with a digit; SQLite does not tell `A` from `a` in it.
     pub fn namespace(mut self, namespace: impl Into<String>) -> SqliteBuilder {
         self.namespace = namespace.into();
         self
@@ -229,7 +231,7 @@ impl SqliteBuilder {
         let name = &self.namespace;
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        if !is_name || name.len() > 64 || name.starts_with("sqlite_") {
+        if !is_name || name.len() > 64 || name.to_ascii_lowercase().starts_with("sqlite_") {
             return Err(StoreError::refused(format!(
                 "tables can't be named after {name:?}: use up to 64 letters, digits and `_`, \
                  beginning neither with a digit nor with `sqlite_`"

@@ -14,12 +14,18 @@ use crate::store::{
     sql::{millis, signed, unsigned},
 };
 
-const FIRST_BEAT: &str = "INSERT INTO punctual_nodes (node, name, lease_until) VALUES (?1, ?2, ?3) \
-     ON CONFLICT (node) DO UPDATE SET name = ?2, lease_until = ?3";
+const FIRST_BEAT: &str = "INSERT INTO punctual_nodes (node, name, lease_until, lease) \
+     VALUES (?1, ?2, ?3, ?4) \
+     ON CONFLICT (node) DO UPDATE SET name = ?2, lease_until = ?3, lease = ?4";
 
-const BEAT: &str = "UPDATE punctual_nodes SET name = ?2, lease_until = ?3 WHERE node = ?1";
+const BEAT: &str = "UPDATE punctual_nodes SET name = ?2, lease_until = ?3, lease = ?4 \
+     WHERE node = ?1";
 
 const LEAVE: &str = "DELETE FROM punctual_nodes WHERE node = ?1";
+
+/// For leases that were given before the clock was set back: their ends would be long in coming.
+const SHORTEN: &str =
+    "UPDATE punctual_nodes SET lease_until = ?1 + lease WHERE lease_until > ?1 + lease";
 
 const BURY: &str = "DELETE FROM punctual_nodes WHERE lease_until <= ?1 RETURNING node";
 
@@ -49,17 +55,19 @@ pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Res
         bury(session, node, max_batch, &mut reaped)?;
         return Ok(session.now());
     }
-    let ttl = i64::try_from(beat.ttl.as_millis()).unwrap_or(i64::MAX).max(1);
+    // So short that its end can be told.
+    let ttl = i64::try_from(beat.ttl.as_millis()).unwrap_or(i64::MAX).clamp(1, i64::MAX / 4);
     let now = session.now();
     let until = millis(now).saturating_add(ttl);
     let mut statement = session.prepare(if beat.first { FIRST_BEAT } else { BEAT })?;
-    match statement.execute((node, &*beat.name, until))? {
+    match statement.execute((node, &*beat.name, until, ttl))? {
         0 => Err(Trouble::LeaseLost),
         _ => Ok(now),
     }
 }
 
 pub(super) fn reap(session: &Session, max_batch: usize) -> Result<Reaped> {
+    session.prepare(SHORTEN)?.execute([millis(session.now())])?;
     let mut reaped = Reaped {
         nodes: session
             .prepare(BURY)?
@@ -125,6 +133,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     FIRST_BEAT,
     BEAT,
     LEAVE,
+    SHORTEN,
     BURY,
     FIRST_HOLDER,
     NEXT_HOLDER,

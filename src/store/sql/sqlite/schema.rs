@@ -36,7 +36,7 @@ fn version(session: &Session) -> Result<usize> {
     let connection: &Connection = session.connection();
     let exists = connection
         .query_row(
-            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1",
+            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
             [session.named("punctual_meta")],
             |_| Ok(()),
         )

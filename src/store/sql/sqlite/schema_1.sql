@@ -60,6 +60,7 @@ CREATE TABLE punctual_nodes (
     node        INTEGER PRIMARY KEY,
     name        TEXT    NOT NULL,
     lease_until INTEGER NOT NULL,
+    lease       INTEGER NOT NULL, -- how long it is
     take        INTEGER -- the number of its last
 ) STRICT;
 

@@ -12,7 +12,10 @@ use super::{
     SqliteBuilder, Synchronous, schema,
     trouble::{Result, Trouble},
 };
-use crate::{clock::Clock, store::StoreError};
+use crate::{
+    clock::{Clock, LONGEST_WAIT},
+    store::StoreError,
+};
 
 /// What tables are named after by default, and in all SQL of this store.
 pub(super) const NAMESPACE: &str = "punctual_";
@@ -36,7 +39,7 @@ impl Session {
     /// Opens the file, and sees that it has the tables.
     pub(super) fn open(options: &SqliteBuilder) -> std::result::Result<Session, StoreError> {
         let path = options.path.as_ref().map_or("memory".into(), |path| path.display().to_string());
-        let deadline = Instant::now() + options.busy_timeout;
+        let deadline = Instant::now() + options.busy_timeout.min(LONGEST_WAIT);
         loop {
             // The switch to the write-ahead log does not wait for a lock: it fails.
             match Session::try_open(options, &path) {

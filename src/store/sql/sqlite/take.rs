@@ -139,6 +139,8 @@ struct Taking<'a> {
     put: CachedStatement<'a>,
     /// Jobs that were decided on: each is asked for once.
     seen: HashSet<Incarnation>,
+    /// How many rows were put.
+    rows: usize,
     takings: Takings,
 }
 
@@ -153,12 +155,13 @@ impl<'a> Taking<'a> {
             advance: session.prepare(ADVANCE)?,
             put: session.prepare(ledger::PUT_OVER_WAITING)?,
             seen: HashSet::new(),
+            rows: 0,
             takings: Takings::default(),
         })
     }
 
     fn is_full(&self) -> bool {
-        self.takings.jobs.len() >= self.take.limit
+        self.takings.jobs.len() >= self.take.limit || self.rows >= self.take.row_limit
     }
 
     /// Takes what waits.
@@ -224,7 +227,7 @@ impl<'a> Taking<'a> {
             Decision::Leave => return Ok(()),
             Decision::Take { rows, next_fire } => (rows, next_fire),
         };
-        record.fence += 1;
+        record.fence = record.fence.wrapping_add(1);
         record.next_fire = next_fire;
         let mut put = Vec::with_capacity(rows.len());
         for mut row in rows {
@@ -243,6 +246,7 @@ impl<'a> Taking<'a> {
         if record.next_fire.is_none() {
             jobs::end_if_over(self.session, record.incarnation)?;
         }
+        self.rows += put.len();
         self.takings.jobs.push(Taken { record, rows: put });
         Ok(())
     }

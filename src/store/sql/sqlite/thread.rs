@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{SqliteBuilder, session::Session, trouble::Result};
-use crate::store::StoreError;
+use crate::{clock::LONGEST_WAIT, store::StoreError};
 
 /// How many operations may wait in line; more wait for room.
 const ROOM: usize = 128;
@@ -133,9 +133,9 @@ fn serve(
     poll: Duration,
 ) {
     // A look takes some microseconds: nobody means to do nothing else.
-    let poll = poll.max(Duration::from_millis(1));
+    let poll = poll.clamp(Duration::from_millis(1), LONGEST_WAIT);
     let mut others = Others { poll, version: None, next: Instant::now() };
-    let mut next = None;
+    let (mut next, mut alone) = (None, 0);
     loop {
         let wait = (changes.receiver_count() > 0).then(|| others.wait());
         let message = match (next.take(), wait) {
@@ -146,7 +146,7 @@ fn serve(
         match message {
             Ok(Message::Read(operation)) => (operation(Ok(session)).answer)(Ok(())),
             Ok(Message::Write(operation)) => {
-                next = write(session, operation, messages, changes);
+                next = write(session, operation, messages, changes, &mut alone);
             }
             Ok(Message::Listen) | Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -157,13 +157,14 @@ fn serve(
     }
 }
 
-/// Commits a write together with those behind it, and answers them. Returns the message that ended
-/// their row.
+/// Commits a write together with those behind it, unless so many are to be `alone`, and answers them.
+/// Returns the message that ended their row.
 fn write(
     session: &Session,
     first: Operation,
     messages: &mpsc::Receiver<Message>,
     changes: &watch::Sender<()>,
+    alone: &mut usize,
 ) -> Option<Message> {
     let began = Instant::now();
     if let Err(trouble) = session.execute("BEGIN IMMEDIATE") {
@@ -177,7 +178,9 @@ fn write(
         return None;
     }
     let (mut all, mut next) = (vec![first], None);
-    while began.elapsed() < SHARED_FOR && session.is_in_transaction() {
+    let shares = *alone == 0;
+    *alone = alone.saturating_sub(1);
+    while shares && began.elapsed() < SHARED_FOR && session.is_in_transaction() {
         match messages.try_recv() {
             Ok(Message::Write(operation)) => all.push(apart(session, operation)),
             Ok(message) => {
@@ -197,6 +200,14 @@ fn write(
     if committed.is_err() {
         session.roll_back();
     }
+    // Which of several is at fault nobody knows: asked again, each is alone.
+    let committed = committed.map_err(|error| match all.len() {
+        1 => error,
+        several => {
+            *alone = 4 * several;
+            StoreError::unavailable(error)
+        }
+    });
     if session.told() {
         changes.send_replace(());
     }

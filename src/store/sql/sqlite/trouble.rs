@@ -41,6 +41,9 @@ impl Trouble {
             Trouble::LeaseLost => return StoreError::lease_lost(),
             Trouble::Sqlite(error) => error,
         };
+        if let rusqlite::Error::NulError(_) = error {
+            return StoreError::refused(format!("{path:?} can't be a path: it has a zero byte"));
+        }
         let (better, remedy) = match code {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 (true, "another connection has been writing for longer than `busy_timeout`")
@@ -53,7 +56,7 @@ impl Trouble {
                 | ErrorCode::FileLockingProtocolFailed,
             ) => (true, "it may work the next time"),
             Some(ErrorCode::CannotOpen) => {
-                (false, "its directory must exist, and both must be writable")
+                (false, "it must be a file in a directory that is there, and both must be writable")
             }
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
                 (false, "the file and its directory must be writable")
