@@ -68,13 +68,6 @@ pub(super) fn requested(record: &Record, number: u64, now: DateTime<Utc>) -> Row
     Row { key, state: RowState::Waiting, ..row(record, FireTimes::one(now), RowState::Waiting) }
 }
 
-/// The row that says how an incarnation ended.
-pub(super) fn ended(record: &Record, fate: Fate, now: DateTime<Utc>) -> Row {
-    let key = RowKey { incarnation: record.incarnation, kind: RowKind::Ended, number: 0 };
-    let closed = row(record, FireTimes::one(now), RowState::Closed(fate));
-    Row { key, ended_at: Some(now), ..closed }
-}
-
 /// The rows of what passes without a run when the record's trigger or the record itself goes: fire
 /// times up to `now` that nobody has taken.
 pub(super) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) -> Vec<Row> {

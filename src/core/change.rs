@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::ahead::{ended, last_taken, passed, requested, run_id};
+use super::ahead::{last_taken, passed, requested, run_id};
 use crate::{
     error::Error,
     job::{OnConflict, RunId, SkipReason},
@@ -59,7 +59,7 @@ pub(crate) fn run_now(record: &Record, now: DateTime<Utc>) -> (Change, RunId) {
 
 pub(crate) fn remove(record: &Record, fate: Fate, now: DateTime<Utc>) -> Change {
     let mut rows = passed(record, SkipReason::Removed, now);
-    rows.push(ended(record, fate, now));
+    rows.push(Row::ended(record, fate, now));
     Change { record: None, rows }
 }
 

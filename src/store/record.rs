@@ -96,6 +96,13 @@ pub struct RowKey {
     pub number: i64,
 }
 
+impl RowKey {
+    /// The key of the row that says how an incarnation ended.
+    pub fn end_of(incarnation: Incarnation) -> RowKey {
+        RowKey { incarnation, kind: RowKind::Ended, number: 0 }
+    }
+}
+
 /// What a row is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -137,6 +144,27 @@ pub struct Row {
     pub ended_at: Option<DateTime<Utc>>,
     /// The error of a run that failed.
     pub message: Option<String>,
+}
+
+impl Row {
+    /// The row that says how a record's incarnation ended.
+    pub fn ended(record: &Record, fate: Fate, at: DateTime<Utc>) -> Row {
+        Row {
+            key: RowKey::end_of(record.incarnation),
+            job: record.id.clone(),
+            fire_time: at,
+            last: at,
+            count: 1,
+            coalesced: 0,
+            state: RowState::Closed(fate),
+            fence: record.fence,
+            attempt: 1,
+            recover: false,
+            started_at: None,
+            ended_at: Some(at),
+            message: None,
+        }
+    }
 }
 
 /// How far a row has come.

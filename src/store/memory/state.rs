@@ -64,7 +64,8 @@ impl State {
         let becomes = write.record.as_ref().map(|record| record.incarnation);
         let adds = becomes.filter(|_| becomes != changes);
         current.is_some_and(|current| current.token == write.token)
-            || adds.is_some_and(|incarnation| self.ledger.get(end_of(incarnation)).is_some())
+            || adds
+                .is_some_and(|incarnation| self.ledger.get(RowKey::end_of(incarnation)).is_some())
     }
 
     fn write_one(&mut self, Write { id, record, rows, token, .. }: Write, now: DateTime<Utc>) {
@@ -105,7 +106,7 @@ impl State {
         let now = |incarnation, version| match self.jobs.get(incarnation) {
             Some(record) if record.version == version => None,
             Some(record) => Some(Now::Changed(Box::new(record.clone()))),
-            None => match self.ledger.get(end_of(incarnation)).map(|row| &row.state) {
+            None => match self.ledger.get(RowKey::end_of(incarnation)).map(|row| &row.state) {
                 Some(RowState::Closed(fate)) => Some(Now::Gone(Some(fate.clone()))),
                 _ => Some(Now::Gone(None)),
             },
@@ -140,7 +141,7 @@ impl State {
             return false;
         }
         if let Some(record) = self.jobs.remove(incarnation) {
-            self.ledger.put(ended(&record, Fate::Completed, now));
+            self.ledger.put(Row::ended(&record, Fate::Completed, now));
         }
         self.changed = true;
         true
@@ -448,28 +449,5 @@ impl State {
         }
         let next = if seen.len() == limit { seen.last().copied() } else { None };
         Pruned { deleted, next }
-    }
-}
-
-fn end_of(incarnation: Incarnation) -> RowKey {
-    RowKey { incarnation, kind: RowKind::Ended, number: 0 }
-}
-
-/// The row that says how an incarnation ended.
-fn ended(record: &Record, fate: Fate, now: DateTime<Utc>) -> Row {
-    Row {
-        key: end_of(record.incarnation),
-        job: record.id.clone(),
-        fire_time: now,
-        last: now,
-        count: 1,
-        coalesced: 0,
-        state: RowState::Closed(fate),
-        fence: record.fence,
-        attempt: 1,
-        recover: false,
-        started_at: None,
-        ended_at: Some(now),
-        message: None,
     }
 }

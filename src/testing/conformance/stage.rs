@@ -116,7 +116,7 @@ impl<S: Store> Client<S> {
     /// What the ledger says about the end of an incarnation.
     pub(super) async fn end(&self, record: &Record) -> Option<Fate> {
         let rows = self.all_rows().await;
-        let row = rows.into_iter().find(|row| row.key == end_of(record))?;
+        let row = rows.into_iter().find(|row| row.key == RowKey::end_of(record.incarnation))?;
         assert_eq!(row.job, record.id);
         match row.state {
             RowState::Closed(fate) => Some(fate),
@@ -314,12 +314,12 @@ pub(super) fn update(current: &Record, record: Record) -> Write {
 }
 
 pub(super) fn remove(current: &Record, fate: Fate) -> Write {
-    let rows = vec![ended(current, fate)];
+    let rows = vec![Row::ended(current, fate, current.added_at)];
     Write { rows, ..change(Some(current.stamp()), None, &current.id) }
 }
 
 pub(super) fn replace(current: &Record, record: Record) -> Write {
-    let rows = vec![ended(current, Fate::Replaced)];
+    let rows = vec![Row::ended(current, Fate::Replaced, current.added_at)];
     Write { rows, ..update(current, record) }
 }
 
@@ -359,15 +359,6 @@ fn row(record: &Record, kind: RowKind, number: i64, at: DateTime<Utc>) -> Row {
 
 pub(super) fn closed(row: Row, fate: Fate, ended_at: DateTime<Utc>) -> Row {
     Row { state: RowState::Closed(fate), ended_at: Some(ended_at), ..row }
-}
-
-pub(super) fn ended(record: &Record, fate: Fate) -> Row {
-    let at = record.added_at;
-    closed(Row { key: end_of(record), ..row(record, RowKind::Ended, 0, at) }, fate, at)
-}
-
-pub(super) fn end_of(record: &Record) -> RowKey {
-    RowKey { incarnation: record.incarnation, kind: RowKind::Ended, number: 0 }
 }
 
 pub(super) fn finished(row: &Row, fate: Fate, ended_at: DateTime<Utc>) -> Finished {

@@ -15,7 +15,6 @@ use crate::{
     job::SkipReason,
     store::{
         Fate, Finished, Finishes, Incarnation, Keep, Pruned, Record, Row, RowKey, RowKind,
-        RowState,
         sql::{instant, kind, kind_number, millis, signed, unsigned},
     },
 };
@@ -133,22 +132,7 @@ pub(super) fn call_off(session: &Session, incarnation: Incarnation) -> Result<()
 
 /// Notes how a record ended.
 pub(super) fn end(session: &Session, record: &Record, fate: Fate) -> Result<()> {
-    let now = session.now();
-    let row = Row {
-        key: RowKey { incarnation: record.incarnation, kind: RowKind::Ended, number: 0 },
-        job: record.id.clone(),
-        fire_time: now,
-        last: now,
-        count: 1,
-        coalesced: 0,
-        state: RowState::Closed(fate),
-        fence: record.fence,
-        attempt: 1,
-        recover: false,
-        started_at: None,
-        ended_at: Some(now),
-        message: None,
-    };
+    let row = Row::ended(record, fate, session.now());
     put(&mut session.prepare(PUT_NEW)?, &row, None)?;
     Ok(())
 }
