@@ -433,7 +433,9 @@ impl Node {
                 0 => patience,
                 _ => patience.min(lease.grace(reading)),
             };
-            outside.after(tick(micros_of(grace)), Happening::Drop(running.number));
+            // What is dropped goes on until it next yields.
+            let yields = outside.chance.between(0..=micros_of(outside.scenario.lease) / 30);
+            outside.after(tick(micros_of(grace)) + yields, Happening::Drop(running.number));
         }
     }
 
