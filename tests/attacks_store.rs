@@ -1573,3 +1573,30 @@ async fn an_executor_that_goes_while_a_take_is_on_its_way() {
     let is_there = memory.get("job".into()).await.unwrap().is_some();
     assert!(is_there || log.len() == 1, "{removed:?}, {states:?}");
 }
+
+/// What can't be given back is not the node's any more once it has lost its life: the store works again as
+/// soon as all else does.
+#[tokio::test(start_paused = true)]
+async fn that_the_store_works_again_is_told_although_the_lease_was_lost() {
+    let (memory, log) = (MemoryStore::new(), Log::default());
+    let store = Moody::new(memory.clone());
+    let scheduler = on(&store, &log).start().await.unwrap();
+    let other = on(&memory, &log).start().await.unwrap();
+    let job = scheduler.add(every(MILLISECOND * 100), echo("x")).id("job").await.unwrap();
+    sleep(SECOND * 3).await;
+    let kinds = [EventKind::StoreFailing, EventKind::StoreWorking, EventKind::LeaseLost];
+    let mut events = scheduler.events_matching(EventFilter::new().kinds(kinds));
+    let mut next = async || {
+        let next = tokio::time::timeout(SECOND * 120, events.next()).await;
+        next.expect("nothing is told").unwrap().what.kind()
+    };
+    store.set("release", Mood::Fail);
+    job.pause().await.unwrap();
+    assert_eq!(next().await, EventKind::StoreFailing);
+    store.set("heartbeat", Mood::Fail);
+    sleep(SECOND * 30).await;
+    store.reset();
+    let told = [next().await, next().await];
+    assert!(told.contains(&EventKind::LeaseLost) && told.contains(&EventKind::StoreWorking));
+    drop((job, other));
+}

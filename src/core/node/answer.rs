@@ -302,6 +302,11 @@ impl Node {
         self.lease.lose();
         self.next_beat = TimeDelta::MIN;
         let released: Vec<_> = std::mem::take(&mut self.releases);
+        // They are not asked for again: that this has failed is of no interest any more.
+        let release = Request::Release(self.id, Vec::new());
+        if self.failing.remove(&discriminant(&release)) && self.failing.is_empty() {
+            news.push(News::Working);
+        }
         self.has_settled(&released, Vec::new(), news);
         if self.leaving {
             self.left = self.outcomes.is_empty();
