@@ -211,6 +211,11 @@ pub(crate) fn decide(
         next = trigger.next_after(stretch.last)?;
     }
 
+    // What catches up is taken together, in a take of its own if there is much else.
+    if rows.len() >= MAX_ROWS {
+        return Ok(Decision::Take { rows, next_fire: next });
+    }
+
     // What is due by now.
     if let Some(first) = due(next).map(|next| schedule.due(next))
         && first.at <= now
@@ -227,11 +232,6 @@ pub(crate) fn decide(
         let (run, backlog) = plan.run.unzip();
         let runs = run.into_iter().chain(backlog.into_iter().flatten());
         for (index, Due { fire_time, .. }) in runs.enumerate() {
-            if rows.len() >= MAX_ROWS {
-                // The rest is for another take.
-                next = Some(fire_time);
-                break;
-            }
             let open = row(record, FireTimes::one(fire_time), RowState::Waiting);
             let coalesced = if index == 0 { coalesced } else { 0 };
             rows.push(taken(Row { coalesced, ..open }));

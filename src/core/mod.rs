@@ -306,11 +306,6 @@ impl<P: Payload> Core<P> {
         self.runs.get(key.slot).is_none_or(|run| run.id != key.id || run.cancelled)
     }
 
-    /// Whether a run has been asked to stop since its node does not believe itself.
-    pub(crate) fn is_distrusted(&self, key: RunKey) -> bool {
-        self.runs.get(key.slot).is_some_and(|run| run.id == key.id && run.distrusted)
-    }
-
     /// The runs that are going.
     pub(crate) fn going(&self) -> impl Iterator<Item = RunKey> + '_ {
         self.runs.iter().map(|(slot, run)| RunKey { slot, id: run.id })

@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
-use super::{Finish, NewJob, Preceding, RunKey};
+use super::{Finish, NewJob, Preceding, RunKey, node::Life};
 use crate::{
     event::{Event, EventKind, KindSet, What},
     job::{End, JobId, JobOptions, Outcome, Run},
@@ -61,7 +61,7 @@ pub(crate) struct Start<P> {
     /// The number that proves who took its row last; zero if its job is not durable.
     pub(crate) fence: u64,
     /// The life of the node in which it began.
-    pub(crate) life: u32,
+    pub(crate) life: Life,
     /// None if they are the scheduler's defaults.
     pub(crate) options: Option<Arc<JobOptions>>,
     pub(crate) payload: P,

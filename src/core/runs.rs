@@ -8,6 +8,7 @@ use super::{
     Core, Discarded, Output, Payload, Start,
     decide::Due,
     limits::{Taken, Turn},
+    node::Life,
     semaphore::Permit,
 };
 use crate::{
@@ -88,7 +89,7 @@ pub(super) struct Going {
     /// That of its row; zero if it has none.
     pub(super) fence: u64,
     /// In which life of the node it began.
-    pub(super) life: u32,
+    pub(super) life: Life,
     pub(super) permit: Permit,
     /// What it has of the limits beyond its permit.
     pub(super) taken: Taken,
@@ -274,7 +275,7 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[slot];
         let (attempt, fence) = job.row_of(id, due.fire_time).unwrap_or((1, 0));
         let older = job.runs;
-        let life = self.node.as_ref().map_or(0, |node| node.lease().life());
+        let life = self.node.as_ref().map_or_else(Life::default, |node| node.lease().life());
         let run = self.runs.insert_with(|_| Going {
             id,
             job: slot,

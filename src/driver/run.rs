@@ -135,6 +135,7 @@ impl Supervisor for RunGuard {
         let now = self.shared().clock.glance();
         self.judged_at = Some(now);
         let Start { run, on_request, attempt, life, .. } = self.start;
+        let is = self.lease().map(|lease| lease.life());
         let candidate = Candidate {
             standing: self.start.payload.state().standing(),
             on_request,
@@ -144,8 +145,8 @@ impl Supervisor for RunGuard {
             late_by: self.late_by(),
             grace: self.options().misfire_grace_time,
             trusted: self.is_trusted(),
-            distrusted: self.lease().is_some() && self.shared().is_distrusted(run),
-            lost: self.lease().is_some_and(|lease| lease.life() != life),
+            distrusted: is.is_some_and(|is| is.lapses != life.lapses),
+            lost: is.is_some_and(|is| is.deaths != life.deaths),
         };
         match candidate.judge() {
             Verdict::Start => {}

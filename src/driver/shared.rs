@@ -322,10 +322,6 @@ impl Shared {
         token
     }
 
-    pub(crate) fn is_distrusted(&self, run: RunKey) -> bool {
-        self.with(|state, _| state.core.is_distrusted(run))
-    }
-
     pub(crate) fn is_cancelled(&self, run: RunKey) -> bool {
         self.with(|state, _| {
             state.core.is_cancelled(run)

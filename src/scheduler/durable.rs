@@ -517,7 +517,10 @@ pub(super) async fn remove_all(shared: &Shared, durable: &Durable) -> Result<usi
     loop {
         let page = || durable.store.list(RecordFilter::default(), after.clone(), limit);
         let records = patiently(page).await?;
-        let Some(last) = records.last() else { return Ok(count) };
+        let Some(last) = records.last() else {
+            shared.with(|state, _| state.core.look());
+            return Ok(count);
+        };
         let now = store_now(shared, durable).await?;
         let remove = |record: &Record| {
             let Change { record: then, rows } = change::remove(record, Fate::Removed, now);

@@ -294,6 +294,12 @@ fn row(record: &mut Record, waiting: Waiting) -> Row {
 
 fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
     job.id.validate()?;
+    if job.next_fire.is_none() && job.waiting.is_empty() {
+        return Err(Error::unreadable(format!(
+            "job `{}` of the document has neither `next_fire` nor `waiting`, and would never run: leave it out",
+            job.id
+        )));
+    }
     let text = |what: &str, raw: &RawValue| match job.not_json.iter().any(|it| it == what) {
         true => serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
         false => raw.get().to_owned(),

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock::Reading,
     event::What,
-    job::{Labels, RunId},
+    job::{JobOptions, Labels, Overlap, RunId},
     store::{Changed, Incarnation, Now, Record, RowKey, RowKind, StoreError},
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Held {
     unsettled: HashSet<(RowKey, u64)>,
     /// Whether the store has let go of it, since there is nothing left of it.
     over: bool,
+    /// How many open rows are so many that no more are taken.
+    enough: usize,
 }
 
 struct Open {
@@ -99,21 +101,52 @@ pub(super) struct HeldJobs {
     open: usize,
     /// Those that have so many that no more are taken of them: others need room, too.
     crowded: HashSet<Incarnation>,
+    /// How many rows those have.
+    in_crowds: usize,
     /// Whether one of those has room again since the node was asked what it wants.
     has_room: bool,
 }
 
-/// How many rows of one job a node has before it takes no more of them.
+/// How many rows a node has before those of crowded jobs are in the way of others, too.
+const MOST_OPEN: usize = 200_000;
+
+/// How many rows of one job a node has, at least, before it takes no more of them.
 const CROWDED: usize = 2000;
 
+/// The same for a job of these options: what may go or stand in line is not in the way.
+fn enough(options: &JobOptions) -> usize {
+    let in_line = match options.overlap {
+        Overlap::Queue(most) => most as usize,
+        _ => 0,
+    };
+    (options.max_instances as usize)
+        .saturating_add(in_line)
+        .saturating_mul(2)
+        .clamp(CROWDED, 5 * CROWDED)
+}
+
 impl HeldJobs {
-    /// A job that had so many open rows has so many now.
-    fn count(&mut self, incarnation: Incarnation, before: usize, now: usize) {
+    /// A job that had so many open rows has so many now, of which so many are `enough`.
+    fn count(&mut self, incarnation: Incarnation, before: usize, now: usize, enough: usize) {
         self.open = (self.open + now).saturating_sub(before);
-        if now >= CROWDED {
+        if self.crowded.contains(&incarnation) {
+            self.in_crowds = self.in_crowds.saturating_sub(before);
+        }
+        if now >= enough {
             self.crowded.insert(incarnation);
-        } else if now < CROWDED / 2 && self.crowded.remove(&incarnation) {
+        } else if now < enough / 2 && self.crowded.remove(&incarnation) {
             self.has_room = true;
+        }
+        if self.crowded.contains(&incarnation) {
+            self.in_crowds += now;
+        }
+    }
+
+    /// How many rows are in the way of more: those of crowded jobs are only if there are very many.
+    fn in_the_way(&self) -> usize {
+        match self.open < MOST_OPEN {
+            true => self.open.saturating_sub(self.in_crowds),
+            false => self.open,
         }
     }
 
@@ -181,7 +214,7 @@ impl<P: Payload> Core<P> {
 
     /// How long until the node must be asked again what it wants.
     pub(crate) fn node_wakes_in(&self) -> Option<Duration> {
-        let at = self.node.as_ref()?.wake_at(self.held_jobs.open, self.reading)?;
+        let at = self.node.as_ref()?.wake_at(self.held_jobs.in_the_way(), self.reading)?;
         // It may be that it can't be asked for what it wants now, and it must not be asked all the time.
         let wait = at.checked_sub(&self.reading.elapsed).and_then(|wait| wait.to_std().ok());
         Some(wait.unwrap_or_default().max(Duration::from_millis(1)))
@@ -200,7 +233,7 @@ impl<P: Payload> Core<P> {
             node.look();
         }
         let (jobs, held, scheduler) = (&self.jobs, &self.held_jobs, self.scheduler);
-        node.poll(reading, held.open, &held.crowded, || {
+        node.poll(reading, held.in_the_way(), &held.crowded, || {
             let mut known: Vec<_> = held
                 .slots
                 .values()

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
-use super::{Open, Upcoming, labels_of};
+use super::{Open, Upcoming, enough, labels_of};
 use crate::{
     core::{Core, Discarded, Payload, ahead::Definition, fates::shrink, job::Job},
     job::{End, SkipReason},
@@ -24,6 +24,7 @@ impl<P: Payload> Core<P> {
         };
         held.version = record.version;
         held.recover = record.recover;
+        held.enough = enough(&definition.options);
         let rescheduled = held.trigger != record.trigger;
         if rescheduled {
             held.trigger.clone_from(&record.trigger);
@@ -119,7 +120,7 @@ impl<P: Payload> Core<P> {
         let Some(held) = job.held() else { return true };
         self.held_jobs.slots.remove(&held.incarnation);
         shrink(&mut self.held_jobs.slots);
-        self.held_jobs.count(held.incarnation, held.open.len(), 0);
+        self.held_jobs.count(held.incarnation, held.open.len(), 0, held.enough);
         job.retired || held.over
     }
 }

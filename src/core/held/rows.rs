@@ -207,7 +207,7 @@ impl<P: Payload> Core<P> {
         let held = self.jobs[slot].held_mut()?;
         let open = held.open.remove(&row)?;
         let count = held.open.len();
-        self.held_jobs.count(held.incarnation, count + 1, count);
+        self.held_jobs.count(held.incarnation, count + 1, count, held.enough);
         Some((held.key(row.0, row.1), open))
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::{Held, Open, Upcoming, labels_of};
+use super::{Held, Open, Upcoming, enough, labels_of};
 use crate::{
     core::{
         Core, Discarded, Payload,
@@ -185,6 +185,7 @@ impl<P: Payload> Core<P> {
             upcoming: VecDeque::new(),
             unsettled: HashSet::new(),
             over: false,
+            enough: enough(&definition.options),
         };
         let extras = Extras {
             id: Some(record.id.clone()),
@@ -231,7 +232,7 @@ impl<P: Payload> Core<P> {
         match held.open.insert((kind, number), open) {
             None => {
                 let count = held.open.len();
-                self.held_jobs.count(record.incarnation, count - 1, count);
+                self.held_jobs.count(record.incarnation, count - 1, count, held.enough);
             }
             Some(_) => held.upcoming.retain(|it| (it.kind, it.number) != (kind, number)),
         }

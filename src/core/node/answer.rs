@@ -23,6 +23,7 @@ impl Node {
         answer: Result<Answer, StoreError>,
         now: Reading,
     ) -> Vec<News> {
+        let id = self.id;
         let traffic = self.traffic(lane);
         let Some(sent) = traffic.sent.take() else { return Vec::new() };
         let mut news = Vec::new();
@@ -34,22 +35,14 @@ impl Node {
                 }
                 self.accept(request, answer, sent, now, &mut news);
             }
-            Err(error) if error.is_lease_lost() => {
-                // A life that was given up since has nothing to lose.
-                let of = match &request {
-                    Request::Beat(beat) => beat.node,
-                    Request::Take(take) => take.node,
-                    _ => self.id,
-                };
-                if of == self.id {
-                    self.lose(&mut news);
-                }
-            }
+            // A life that was given up since has nothing to lose.
+            Err(_) if request.node().is_some_and(|node| node != id) => {}
+            Err(error) if error.is_lease_lost() => self.lose(&mut news),
             Err(error) => {
                 traffic.failures = traffic.failures.saturating_add(1);
                 let wait = self.backoff(lane, error.is_refused());
                 self.traffic(lane).not_before = now.elapsed + wait;
-                self.repeat(&request, error.is_refused());
+                self.repeat(&request, error.is_refused(), now);
                 let works = self.failing.is_empty();
                 self.failing.insert(discriminant(&request));
                 if works {
@@ -81,7 +74,7 @@ impl Node {
     }
 
     /// Remembers to ask again what was not answered.
-    fn repeat(&mut self, request: &Request, refused: bool) {
+    fn repeat(&mut self, request: &Request, refused: bool, now: Reading) {
         match request {
             Request::Reap => self.reap = true,
             Request::TakenBy(..) => self.ask_mine = true,
@@ -89,7 +82,8 @@ impl Node {
             Request::NextDue(_) => {
                 self.ask_due = true;
                 // A take finds it, too.
-                self.expected = TimeDelta::MIN;
+                let wait = delta(self.options.lease / 6);
+                self.expected = self.expected.min(now.elapsed + wait);
             }
             // The store will not do this one, but perhaps another.
             Request::Take(_) if refused => {
@@ -235,7 +229,7 @@ impl Node {
         // Bigger batches while there is much to do.
         let least = self.options.max_batch.min(100);
         self.limit = match takings.more {
-            true => (self.limit * 2).min(self.options.max_batch),
+            true => self.limit.saturating_mul(2).min(self.options.max_batch),
             false => least,
         };
         self.in_vain = if found == 0 { self.in_vain.saturating_add(1) } else { 0 };

@@ -234,7 +234,11 @@ impl Node {
             tasks: self.tasks.clone(),
             except: self.left_out(crowded),
             limit: self.limit,
-            row_limit: (self.limit * ROWS_PER_JOB).min(MAX_OPEN.saturating_sub(open)).max(1),
+            row_limit: self
+                .limit
+                .saturating_mul(ROWS_PER_JOB)
+                .min(MAX_OPEN.saturating_sub(open))
+                .max(1),
             decide,
         }
     }

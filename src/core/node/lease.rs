@@ -17,17 +17,33 @@ pub(crate) struct Lease {
     elapsed: AtomicI64,
     /// Whether it was seen to have run out: a clock that is set back does not bring it back.
     lapsed: AtomicBool,
-    /// Counts how often the store took the node for dead.
-    life: AtomicU32,
+    /// How often the store took the node for dead, and how often the node did.
+    deaths: AtomicU32,
+    lapses: AtomicU32,
     /// How much sooner than the store the node takes itself for dead.
     margin: TimeDelta,
+}
+
+/// One of the lives of a node, up to when it does not believe itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Life {
+    /// Counts how often the store took the node for dead.
+    pub(crate) deaths: u32,
+    /// Counts how often it did so itself.
+    pub(crate) lapses: u32,
 }
 
 impl Lease {
     pub(super) fn new(margin: TimeDelta) -> Lease {
         let never = || AtomicI64::new(i64::MIN);
-        let (lapsed, life) = (AtomicBool::new(true), AtomicU32::new(0));
-        Lease { wall: never(), elapsed: never(), lapsed, life, margin }
+        Lease {
+            wall: never(),
+            elapsed: never(),
+            lapsed: AtomicBool::new(true),
+            deaths: AtomicU32::new(0),
+            lapses: AtomicU32::new(0),
+            margin,
+        }
     }
 
     pub(super) fn set(&self, wall: i64, elapsed: i64) {
@@ -38,6 +54,7 @@ impl Lease {
 
     pub(super) fn lapse(&self) {
         self.lapsed.store(true, Ordering::SeqCst);
+        self.lapses.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The wall clock stepped by so much. Set forward it may have slept as well, which counts; set back
@@ -51,7 +68,7 @@ impl Lease {
     /// The store takes the node for dead, which begins another life.
     pub(super) fn lose(&self) {
         self.set(i64::MIN, i64::MIN);
-        self.life.fetch_add(1, Ordering::SeqCst);
+        self.deaths.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How much longer: the clock that gets there first counts.
@@ -67,8 +84,9 @@ impl Lease {
     }
 
     /// In which of its lives the node is.
-    pub(crate) fn life(&self) -> u32 {
-        self.life.load(Ordering::SeqCst)
+    pub(crate) fn life(&self) -> Life {
+        let count = |count: &AtomicU32| count.load(Ordering::SeqCst);
+        Life { deaths: count(&self.deaths), lapses: count(&self.lapses) }
     }
 
     /// How long a run that is asked to stop may go on: until a moment before the lease runs out.

@@ -16,7 +16,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 
 use self::clock::StoreClock;
-pub(crate) use self::lease::Lease;
+pub(crate) use self::lease::{Lease, Life};
 use super::{ahead::Definition, mix};
 use crate::{
     clock::Reading,
@@ -61,6 +61,22 @@ pub(crate) enum Request {
     Prune(Keep, Option<RowKey>, usize),
     Finish(Vec<Finished>),
     Release(NodeId, Vec<(RowKey, u64)>),
+}
+
+impl Request {
+    /// The life of the node that asks, if that matters.
+    fn node(&self) -> Option<NodeId> {
+        match self {
+            Request::Beat(beat) => Some(beat.node),
+            Request::Take(take) => Some(take.node),
+            Request::TakenBy(node, _) | Request::Release(node, _) => Some(*node),
+            Request::NextDue(_)
+            | Request::Reap
+            | Request::Changed(_)
+            | Request::Prune(..)
+            | Request::Finish(_) => None,
+        }
+    }
 }
 
 /// What the store answers.

@@ -339,8 +339,8 @@ impl Node {
         let (run, attempt, life) = (start.run, start.attempt, start.life);
         let standing = start.payload.0.standing.get();
         let on_request = start.on_request;
-        let (cancelled, distrusted) =
-            self.with(outside, |core, _| (core.is_cancelled(run), core.is_distrusted(run)));
+        let cancelled = self.with(outside, |core, _| core.is_cancelled(run));
+        let is = self.lease.life();
         let candidate = Candidate {
             standing,
             on_request,
@@ -349,8 +349,8 @@ impl Node {
             late_by,
             grace: options.misfire_grace_time,
             trusted: self.lease.is_trusted(reading),
-            distrusted,
-            lost: self.lease.life() != life,
+            distrusted: is.lapses != life.lapses,
+            lost: is.deaths != life.deaths,
         };
         let refused = match candidate.judge() {
             Verdict::Start => return self.call(number, late_by, &options, cancelled, outside),
