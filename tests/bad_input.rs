@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt as _;
 use punctual::{
-    Error, OnConflict, Scheduler,
-    trigger::{IntoTrigger, after, at, cron, every, now},
+    End, Error, EventFilter, EventKind, OnConflict, Scheduler,
+    trigger::{CustomTrigger, IntoTrigger, after, at, cron, custom, every, now},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -230,4 +231,37 @@ fn a_scheduler_made_outside_a_runtime_says_so_when_it_is_used() {
             .unwrap_err()
             .is_no_runtime()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_custom_trigger_that_answers_no_later_instant_ends_its_job_and_no_other() {
+    /// Fires once, and then answers with what is so much later than it is asked.
+    #[derive(Debug)]
+    struct Broken(DateTime<Utc>, TimeDelta);
+    impl CustomTrigger for Broken {
+        fn next_after(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
+            Some(if t < self.0 { self.0 } else { t + self.1 })
+        }
+    }
+    let scheduler = Scheduler::new();
+    let failed = EventFilter::new().kinds([EventKind::TriggerFailed]);
+    let mut failed = scheduler.events_matching(failed);
+    let mut neighbour = scheduler.add(every(Duration::from_millis(100)).times(50), || async {});
+    let neighbour_runs = neighbour.runs();
+    neighbour.await.unwrap();
+    for off in [TimeDelta::zero(), TimeDelta::milliseconds(-1), TimeDelta::days(-1)] {
+        let mut add =
+            scheduler.add(custom(Broken(Utc::now() + TimeDelta::seconds(1), off)), || async {});
+        let runs = add.runs();
+        let job = add.await.unwrap();
+        let id = job.id().clone();
+        let End::TriggerFailed(error) = job.await else { panic!("it ended otherwise") };
+        says(&error, &["custom trigger answered", "must answer with a later instant"]);
+        assert!(runs.count().await <= 1);
+        let event = failed.next().await.unwrap();
+        assert_eq!(event.what.job(), Some(&id));
+    }
+    let error = refused(custom(Broken(DateTime::<Utc>::MIN_UTC, TimeDelta::zero()))).await;
+    says(&error, &["must answer with a later instant"]);
+    assert_eq!(neighbour_runs.count().await, 50, "the neighbour keeps running");
 }

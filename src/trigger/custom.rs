@@ -5,7 +5,7 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer, ser::Error as _};
 
-use super::{add_millis, whole_millis};
+use super::{add_millis, rfc3339, whole_millis};
 use crate::error::Error;
 
 /// A trigger of the user's own; given to a scheduler by [`custom`](super::custom).
@@ -37,12 +37,13 @@ impl Custom {
                     "the custom trigger panicked when asked for what follows {t}: it must answer for every instant"
                 ))
             })?;
-        match answer {
+        match answer.map(whole_millis).transpose()? {
             Some(next) if next <= t => Err(Error::invalid_trigger(format!(
-                "the custom trigger answered {next} when asked for what follows {t}: it must answer with a later instant"
+                "the custom trigger answered {} when asked for what follows {}: it must answer with a later instant",
+                rfc3339(next),
+                rfc3339(t)
             ))),
-            Some(next) => whole_millis(next).map(Some),
-            None => Ok(None),
+            next => Ok(next),
         }
     }
 

@@ -70,6 +70,8 @@ mod days;
 #[cfg(test)]
 mod family_tests;
 mod follow;
+#[cfg(test)]
+mod instant_tests;
 mod interval;
 mod random;
 mod search;
@@ -447,7 +449,35 @@ impl Trigger {
                 self.unless_never_allowed(next)?
             }
         };
-        Ok(next.filter(|&next| next <= hi))
+        self.later(t, next.filter(|&next| next <= hi))
+    }
+
+    /// An answer to what follows `t`, if it does: a fire time that does not would come again and
+    /// again.
+    fn later(
+        &self,
+        t: DateTime<Utc>,
+        next: Option<DateTime<Utc>>,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        match next {
+            Some(next) if next <= t => Err(self.disordered(next, "follows", t, "a later")),
+            next => Ok(next),
+        }
+    }
+
+    #[cold]
+    fn disordered(
+        &self,
+        answer: DateTime<Utc>,
+        asked: &str,
+        t: DateTime<Utc>,
+        right: &str,
+    ) -> Error {
+        Error::invalid_trigger(format!(
+            "the trigger `{self}` answered {} when asked for what {asked} {}: it must answer with {right} instant",
+            rfc3339(answer),
+            rfc3339(t)
+        ))
     }
 
     fn next_on_any_day(
@@ -461,7 +491,7 @@ impl Trigger {
             Kind::Date(date) => Some(date.fire_time(t)?).filter(|&fire| fire > from),
             Kind::Interval(interval) => match self.start {
                 Some(start) => interval.next_after(start, t),
-                None => interval.nth(whole_millis(t)?, 1),
+                None => interval.nth(t, 1),
             },
             Kind::Cron(cron) => cron.next_after(from)?,
             Kind::CronFields(fields) => fields.next_after(from),
@@ -469,7 +499,7 @@ impl Trigger {
             Kind::Random(random) => match self.start {
                 Some(start) => random.next_after(start, t),
                 None => {
-                    let start = random.start(whole_millis(t)?);
+                    let start = random.start(t);
                     start.and_then(|start| random.next_after(start, t))
                 }
             },
@@ -510,7 +540,12 @@ impl Trigger {
                 self.unless_never_allowed(last)?
             }
         };
-        Ok(last.filter(|&last| last >= lo))
+        match last.filter(|&last| last >= lo) {
+            Some(last) if last > t => {
+                Err(self.disordered(last, "is not later than", t, "no later"))
+            }
+            last => Ok(last),
+        }
     }
 
     fn last_on_any_day(
@@ -642,6 +677,7 @@ impl Trigger {
     ///
     /// [`is_invalid_trigger`](Error::is_invalid_trigger) if that is not possible.
     pub fn anchored(&self, now: DateTime<Utc>, zone: Tz) -> Result<Trigger, Error> {
+        let now = whole_millis(now)?;
         let mut anchored = self.clone();
         match &mut anchored.kind {
             Kind::Date(date) => *date = Date::At(date.fire_time(now)?),
@@ -649,7 +685,7 @@ impl Trigger {
                 if anchored.start.is_none() {
                     let steps = if interval.immediate { 0 } else { 1 };
                     interval.immediate = false;
-                    anchored.start = interval.nth(whole_millis(now)?, steps);
+                    anchored.start = interval.nth(now, steps);
                     if anchored.start.is_none() {
                         return Err(Error::invalid_trigger(format!(
                             "a period of {} ms reaches past the end of the calendar: use a shorter one",
@@ -670,7 +706,7 @@ impl Trigger {
             }
             Kind::Random(random) => {
                 if anchored.start.is_none() {
-                    anchored.start = random.start(whole_millis(now)?);
+                    anchored.start = random.start(now);
                     if anchored.start.is_none() {
                         return Err(Error::invalid_trigger(format!(
                             "a period of {} ms reaches past the end of the calendar: use a shorter one",
@@ -829,6 +865,13 @@ impl Trigger {
             )));
         }
         self.start = self.start.map(whole_millis).transpose()?;
+        if let Kind::Date(Date::At(instant)) = &mut self.kind {
+            *instant = whole_millis(*instant)?;
+        }
+        if let Some(limits) = &mut self.limits {
+            limits.end = limits.end.map(floor_millis);
+            limits.last = limits.last.map(floor_millis);
+        }
         if let (Some(start), Some(end)) = (self.start, self.limits().end)
             && end < start
         {
@@ -870,23 +913,35 @@ fn add_millis(t: DateTime<Utc>, millis: i64) -> Option<DateTime<Utc>> {
     t.checked_add_signed(TimeDelta::try_milliseconds(millis)?)
 }
 
-/// `t`, rounded down to a whole millisecond.
+/// `t`, rounded down to a whole millisecond; a leap second counts as the second after it.
+///
+/// Every instant that comes in passes here or through [`whole_millis`]. Chrono keeps a leap second
+/// as nanoseconds past a whole second, and its arithmetic with such instants is off by as much.
 fn floor_millis(t: DateTime<Utc>) -> DateTime<Utc> {
+    const SECOND: u32 = 1_000_000_000;
+    let nanos = t.timestamp_subsec_nanos();
     // Nearly all of them are whole already, and to see that is quicker than to round.
-    match t.timestamp_subsec_nanos() % 1_000_000 {
-        0 => t,
-        _ => t.trunc_subsecs(3),
+    match (nanos < SECOND, nanos % 1_000_000) {
+        (true, 0) => t,
+        (true, _) => t.trunc_subsecs(3),
+        (false, _) => {
+            let next = t.timestamp().checked_add(1);
+            let next = next.and_then(|second| DateTime::from_timestamp(second, 0));
+            next.unwrap_or(DateTime::<Utc>::MAX_UTC.trunc_subsecs(3))
+        }
     }
 }
 
-/// `t`, rounded up to a whole millisecond: a fire time is never earlier than what was asked for.
+/// `t`, rounded up to a whole millisecond: a fire time is never earlier than what was asked for. A
+/// leap second counts as the second after it.
 fn whole_millis(t: DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
     let floor = floor_millis(t);
-    if floor == t {
-        return Ok(t);
+    if floor >= t {
+        return Ok(floor);
     }
-    add_millis(floor, 1)
-        .ok_or_else(|| Error::invalid_trigger(format!("{t} is past the end of the calendar")))
+    add_millis(floor, 1).ok_or_else(|| {
+        Error::invalid_trigger(format!("{} is past the end of the calendar", rfc3339(t)))
+    })
 }
 
 /// The last whole millisecond strictly before `t`.
