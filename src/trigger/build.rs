@@ -3,10 +3,11 @@
 use std::num::NonZeroU64;
 
 use chrono::{DateTime, NaiveDate, TimeZone, Utc};
+use chrono_tz::Tz;
 
 use super::{
     And, CalendarInterval, Cron, CronFields, Custom, Date, DayFilter, Days, Fold, Gap, InZone,
-    Interval, IntoTimeOfDay, IntoTimeZone, Kind, Limits, Or, Said, Trigger,
+    Interval, IntoTimeOfDay, IntoTimeZone, Kind, Limits, Or, Said, Trigger, zone::ZoneRules,
 };
 use crate::error::Error;
 
@@ -151,10 +152,24 @@ impl Build<Interval> {
 impl<K: InZone> Build<K> {
     /// Reads the pattern against the wall clock of this zone: a [`chrono_tz::Tz`], or the IANA name
     /// of one. Default: the scheduler's zone, which is UTC unless its builder says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// A zone that differs from one that the text names, or from an earlier one:
+    ///
+    /// ```
+    /// use punctual::trigger::{IntoTrigger, cron};
+    ///
+    /// let build = cron("CRON_TZ=Europe/Berlin 0 9 * * *").in_tz("America/New_York");
+    /// assert_eq!(
+    ///     build.into_trigger().unwrap_err().to_string(),
+    ///     "the zone is `Europe/Berlin` and again `America/New_York`: leave one of them out",
+    /// );
+    /// ```
     pub fn in_tz(self, zone: impl IntoTimeZone) -> Build<K> {
         let zone = zone.into_time_zone();
         self.map(|mut kind| {
-            kind.rules().zone = Some(zone?);
+            kind.rules().name_zone(zone?)?;
             Ok(kind)
         })
     }
@@ -162,7 +177,9 @@ impl<K: InZone> Build<K> {
     /// What happens to a wall time that a gap swallows. Default: see [`Gap`].
     pub fn gap(self, gap: Gap) -> Build<K> {
         self.map(|mut kind| {
-            kind.rules().gap = Some(gap);
+            set_once(&mut kind.rules().gap, gap, |[a, b]| {
+                format!("the gap is `{a:?}` and again `{b:?}`")
+            })?;
             Ok(kind)
         })
     }
@@ -170,9 +187,36 @@ impl<K: InZone> Build<K> {
     /// Which occurrence of a repeated wall time fires. Default: see [`Fold`].
     pub fn fold(self, fold: Fold) -> Build<K> {
         self.map(|mut kind| {
-            kind.rules().fold = Some(fold);
+            set_once(&mut kind.rules().fold, fold, |[a, b]| {
+                format!("the fold is `{a:?}` and again `{b:?}`")
+            })?;
             Ok(kind)
         })
+    }
+}
+
+impl ZoneRules {
+    /// Sets the zone, which text, JSON and methods may name more than once but not differently.
+    pub(super) fn name_zone(&mut self, zone: Tz) -> Result<(), Error> {
+        set_once(&mut self.zone, zone, |[a, b]| format!("the zone is `{a}` and again `{b}`"))
+    }
+}
+
+/// Sets what has one value. A second one that differs is an error: neither is dropped silently.
+pub(super) fn set_once<T: PartialEq>(
+    slot: &mut Option<T>,
+    value: T,
+    both: impl FnOnce([&T; 2]) -> String,
+) -> Result<(), Error> {
+    match slot {
+        Some(before) if *before != value => Err(Error::invalid_trigger(format!(
+            "{}: leave one of them out",
+            both([before, &value])
+        ))),
+        _ => {
+            *slot = Some(value);
+            Ok(())
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! | [`every`] | on a grid of elapsed time, at random distances, or on days that are said in [words](Words) |
 //! | [`at`], [`after`], [`now`] | once |
 //! | [`cron`] | when the wall clock of a zone matches a crontab text |
-//! | [`CronFields::builder`] | when the wall clock of a zone matches fields given by name |
+//! | [`cron_fields`] | when the wall clock of a zone matches fields given by name |
 //! | [`calendar_interval`] | every so many years, months, weeks and days, at a time of day |
 //! | [`and`], [`or`] | at the instants that all of several triggers name, or any of them |
 //! | [`custom`] | whenever a type of your own says |
@@ -211,6 +211,23 @@ pub fn now() -> Build<Date> {
 /// ```
 pub fn cron(expression: impl AsRef<str>) -> Build<Cron> {
     Build::new(Cron::parse(expression.as_ref()))
+}
+
+/// Fires when the wall clock matches fields given by name; see [`CronFields`] for what they may say.
+///
+/// The zone is the scheduler's default, which is UTC unless its builder says otherwise, or the one
+/// given to [`Build::in_tz`].
+///
+/// ```
+/// use punctual::trigger::{IntoTrigger, cron_fields};
+///
+/// let trigger = cron_fields().day("3rd fri").hour("9, 17").into_trigger()?;
+/// let november = "2026-11-01T00:00:00Z".parse()?;
+/// assert_eq!(trigger.next_after(november)?, Some("2026-11-20T09:00:00Z".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn cron_fields() -> Build<CronFields> {
+    CronFields::builder()
 }
 
 /// Fires every so many years, months, weeks and days, at one time of day; see [`CalendarInterval`].

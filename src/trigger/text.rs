@@ -175,7 +175,21 @@ fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
     let mut trigger = Trigger::new(kind, None, Limits::default());
     let mut limits = Limits::default();
     let (mut said, mut day_zone) = (Said::default(), None);
+    let mut read: Vec<(&str, &str)> = Vec::new();
     for clause in clauses.filter(|clause| !clause.is_empty()) {
+        let (first, rest) = clause.split_once(char::is_whitespace).unwrap_or((clause, ""));
+        let name = if rest.trim() == "times" { "times" } else { first };
+        if !matches!(name, "only" | "except")
+            && let Some((_, before)) =
+                read.iter().find(|(known, before)| *known == name && *before != clause)
+        {
+            return Err(Error::invalid_trigger(format!(
+                "`{}` comes after `{}`: leave one of them out",
+                one_line(clause),
+                one_line(before)
+            )));
+        }
+        read.push((name, clause));
         let days = |text| {
             Days::read(text).ok_or_else(|| {
                 Error::invalid_trigger(format!(
@@ -291,13 +305,7 @@ fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
         _ => Kind::Cron(Cron::parse(text)?),
     };
     if let (Some(zone), Some(rules)) = (zone, kind.rules()) {
-        if rules.zone.is_some() {
-            return Err(Error::invalid_trigger(format!(
-                "`{}` names a zone in front and `{zone}` behind: leave one out",
-                one_line(text)
-            )));
-        }
-        rules.zone = Some(zone);
+        rules.name_zone(zone)?;
     }
     Ok(kind)
 }

@@ -443,7 +443,7 @@ impl TryFrom<Repr> for Timetable {
             )));
         };
         if let Some(zone) = repr.zone {
-            timetable.rules.zone = Some(zone.into_time_zone()?);
+            timetable.rules.name_zone(zone.into_time_zone()?)?;
         }
         (timetable.rules.gap, timetable.rules.fold) = (repr.gap, repr.fold);
         match repr.from {

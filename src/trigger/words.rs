@@ -141,6 +141,8 @@ impl Unit {
 
 pub(super) const WEEKDAYS: [&str; 7] =
     ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+const WEEK_AND_MONTH: &str =
+    "it lists days of the week and days of the month: make two triggers of them";
 pub(super) const WEEKDAY: u8 = 0b001_1111;
 pub(super) const WEEKEND: u8 = 0b110_0000;
 
@@ -150,6 +152,8 @@ pub(super) const WEEKEND: u8 = 0b110_0000;
 pub struct Count {
     count: u64,
     to: Option<u64>,
+    /// A second upper bound, which is an error once there is a unit.
+    again: Option<u64>,
 }
 
 macro_rules! units {
@@ -195,11 +199,20 @@ impl Count {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn to(self, most: u64) -> Count {
-        Count { to: Some(most), ..self }
+        match self.to {
+            Some(before) if before != most => Count { again: Some(most), ..self },
+            _ => Count { to: Some(most), ..self },
+        }
     }
 
     fn of(self, unit: Unit) -> Build<Words> {
-        Build::new(Ok(Words { to: self.to, ..Words::new(self.count, unit, None) }))
+        let Count { count, to, again } = self;
+        Build::new(match (to, again) {
+            (Some(to), Some(again)) => Err(Error::invalid_trigger(format!(
+                "a random period ends with {to} and again with {again}: leave one of them out"
+            ))),
+            _ => Ok(Words { to, ..Words::new(count, unit, None) }),
+        })
     }
 }
 
@@ -207,7 +220,7 @@ impl Every for u64 {
     type Output = Count;
 
     fn every(self) -> Count {
-        Count { count: self, to: None }
+        Count { count: self, to: None, again: None }
     }
 }
 
@@ -271,7 +284,7 @@ impl OnDays for &str {
 }
 
 impl Build<Words> {
-    /// On these days of the week, or of the month; see [`OnDays`].
+    /// On these days of the week, or of the month; see [`OnDays`]. Asked twice, on all of them.
     ///
     /// ```
     /// use chrono::Weekday::{Mon, Thu};
@@ -284,16 +297,25 @@ impl Build<Words> {
     pub fn on(self, days: impl OnDays) -> Build<Words> {
         let text = days.on_days();
         self.map(|words| {
-            let on = Reader::all(&text, |reader| reader.days())?;
-            Ok(Words { on: Some(on), ..words })
+            let days = Reader::all(&text, |reader| reader.days())?;
+            Ok(Words { on: Some(words.on.map_or(Ok(days), |on| on.and(days))?), ..words })
         })
     }
 
-    /// At these times of the day: `"10:30"`, `"9am"` or `"9:00, 17:30"`. Default: midnight.
+    /// At these times of the day: `"10:30"`, `"9am"` or `"9:00, 17:30"`. Asked twice, at all of
+    /// them. Default: midnight.
+    ///
+    /// ```
+    /// use punctual::trigger::{every, IntoTrigger};
+    ///
+    /// let twice = every(1).day().at("10:30").at("17:00").into_trigger()?;
+    /// assert_eq!(twice, every("day at 10:30, 17:00").into_trigger()?);
+    /// # Ok::<(), punctual::Error>(())
+    /// ```
     pub fn at(self, times: impl AsRef<str>) -> Build<Words> {
-        self.map(|words| {
-            let times = Reader::all(times.as_ref(), |reader| reader.times())?;
-            Ok(Words { times, ..words })
+        self.map(|mut words| {
+            words.times.extend(Reader::all(times.as_ref(), |reader| reader.times())?);
+            Ok(words)
         })
     }
 
@@ -388,6 +410,21 @@ impl Words {
         };
         let times = if self.times.is_empty() { vec![0] } else { self.times };
         Timetable::new(self.count, days, times, self.rules).map(Kind::from)
+    }
+}
+
+impl On {
+    /// On the days of either.
+    fn and(self, other: On) -> Result<On, Error> {
+        match (self, other) {
+            (On::Week(a), On::Week(b)) => Ok(On::Week(a | b)),
+            (On::Month(mut a), On::Month(b)) => {
+                a.dates |= b.dates;
+                a.nth.iter_mut().zip(b.nth).for_each(|(a, b)| *a |= b);
+                Ok(On::Month(a))
+            }
+            _ => Err(Error::invalid_trigger(format!("invalid words: {WEEK_AND_MONTH}"))),
+        }
     }
 }
 
@@ -560,10 +597,7 @@ impl<'a> Reader<'a> {
         match (of_week, of_month == DaysOfMonth::default()) {
             (0, _) => Ok(On::Month(of_month)),
             (of_week, true) => Ok(On::Week(of_week)),
-            _ => {
-                Err("it lists days of the week and days of the month: make two triggers of them"
-                    .into())
-            }
+            _ => Err(WEEK_AND_MONTH.into()),
         }
     }
 

@@ -149,6 +149,73 @@ fn errors_name_the_word_and_the_remedy() {
 }
 
 #[test]
+fn what_is_said_twice_holds_twice() {
+    for (twice, once) in [
+        (trigger(every(1).day().at("10:30").at("17:00")), "every day at 10:30, 17:00"),
+        (trigger(every("monday at 17:00").at("10:30").on(Thu)), "every mon, thu at 10:30, 17:00"),
+        (
+            trigger(every(1).month().on("the 1st").on("last friday and 15th")),
+            "every 1st, 15th and last friday",
+        ),
+        (trigger(every(5).to(10).to(10).minutes()), "every 5 to 10 minutes"),
+        (
+            trigger(every("day at 9:00 Asia/Tokyo").in_tz("Asia/Tokyo")),
+            "every day at 9:00 Asia/Tokyo",
+        ),
+        (trigger(cron("TZ=UTC 0 9 * * *").in_tz("UTC")), "0 9 * * * (UTC)"),
+        (trigger("TZ=UTC 0 9 * * * (UTC)"), "0 9 * * * (UTC)"),
+        (trigger(cron_fields().hour("9,17").hour("9,17")), "cron[hour='9,17']"),
+        (
+            trigger(cron("0 9 * * *").gap(Gap::Skip).gap(Gap::Skip).fold(Fold::Last)),
+            "0 9 * * *; gap skip; fold last; fold last",
+        ),
+    ] {
+        assert_eq!(twice, trigger(once), "{once}");
+    }
+}
+
+#[test]
+fn what_contradicts_itself_names_both_and_the_remedy() {
+    let json = |json: &str| serde_json::from_str::<Trigger>(json).unwrap_err().to_string();
+    for (error, both) in [
+        (
+            error(cron("CRON_TZ=Europe/Berlin 0 9 * * *").in_tz("America/New_York")),
+            ["`Europe/Berlin`", "`America/New_York`"],
+        ),
+        (
+            error(every("day at 9:00 Europe/Berlin").in_tz("America/New_York")),
+            ["`Europe/Berlin`", "`America/New_York`"],
+        ),
+        (error(cron_fields().hour(9).in_tz("UTC").in_tz("Asia/Tokyo")), ["`UTC`", "`Asia/Tokyo`"]),
+        (
+            error(calendar_interval().days(1).in_tz("UTC").in_tz("Asia/Tokyo")),
+            ["`UTC`", "`Asia/Tokyo`"],
+        ),
+        (error("CRON_TZ=UTC 0 9 * * * (Asia/Tokyo)"), ["`UTC`", "`Asia/Tokyo`"]),
+        (
+            json(r#"{"type":"cron","expression":"TZ=UTC 0 9 * * *","zone":"Asia/Tokyo"}"#),
+            ["`UTC`", "`Asia/Tokyo`"],
+        ),
+        (
+            json(r#"{"type":"timetable","words":"every day at 9:00 UTC","zone":"Asia/Tokyo"}"#),
+            ["`UTC`", "`Asia/Tokyo`"],
+        ),
+        (error(cron("0 9 * * *").gap(Gap::Skip).gap(Gap::Next)), ["`Skip`", "`Next`"]),
+        (error(every("day at 9:00").fold(Fold::Last).fold(Fold::Both)), ["`Last`", "`Both`"]),
+        (error(every(5).to(10).to(20).minutes()), ["10", "20"]),
+        (error(cron_fields().hour(9).hour(17)), ["`9`", "`17`"]),
+        (
+            error("0 9 * * *; until 2027-01-01T00:00:00Z; until 2028-01-01T00:00:00Z"),
+            ["2027-01-01", "2028-01-01"],
+        ),
+    ] {
+        assert!(both.iter().all(|part| error.contains(part)), "{error}");
+        assert!(error.contains("leave one of them out"), "{error}");
+    }
+    assert!(error(every("monday").on("the 1st")).contains("make two triggers"));
+}
+
+#[test]
 fn timetables_keep_their_times_through_gaps_and_folds() {
     let gap = trigger("every day at 2:30, 9:00 Europe/Berlin");
     assert_eq!(
@@ -220,7 +287,9 @@ fn texts_say_what_they_mean() {
         ("0 9 * * *; gap jump", "`jump` is none of `next`, `skip`"),
         ("0 9 * * *; x times", "does not say how many times"),
         ("0 9 * * *; until tomorrow", "does not name an instant"),
-        ("TZ=UTC 0 9 * * * (UTC)", "leave one out"),
+        ("TZ=UTC 0 9 * * * (Asia/Tokyo)", "leave one of them out"),
+        ("0 9 * * *; gap skip; gap next", "`gap next` comes after `gap skip`"),
+        ("every day at 9:00; 2 times; 3 times", "`3 times` comes after `2 times`"),
         ("after monday", "is no delay"),
         ("at noon", "does not name an instant"),
         ("cron[hours='3']", "`hours` is no field"),

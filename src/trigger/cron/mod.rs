@@ -244,7 +244,7 @@ impl TryFrom<Repr> for Cron {
     fn try_from(repr: Repr) -> Result<Cron, Error> {
         let mut cron = Cron::parse(&repr.expression)?;
         if let Some(zone) = repr.zone {
-            cron.rules.zone = Some(zone.into_time_zone()?);
+            cron.rules.name_zone(zone.into_time_zone()?)?;
         }
         if repr.dom_and_dow {
             cron = cron.dom_and_dow();

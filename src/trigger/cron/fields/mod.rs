@@ -21,14 +21,14 @@ use super::{
 use crate::error::Error;
 
 /// A trigger that fires when the wall clock of a zone matches fields given by name; made by
-/// [`CronFields::builder`].
+/// [`cron_fields`](super::super::cron_fields).
 ///
 /// ```
 /// use chrono_tz::Europe::Berlin;
-/// use punctual::trigger::{CronFields, IntoTrigger};
+/// use punctual::trigger::{IntoTrigger, cron_fields};
 ///
 /// // At midnight and at 1, 2 and 3 o'clock of the third Friday of each month.
-/// let trigger = CronFields::builder().day("3rd fri").hour("0-3").in_tz(Berlin).into_trigger()?;
+/// let trigger = cron_fields().day("3rd fri").hour("0-3").in_tz(Berlin).into_trigger()?;
 /// let november = "2026-11-01T00:00:00Z".parse()?;
 /// assert_eq!(trigger.next_after(november)?, Some("2026-11-19T23:00:00Z".parse()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -86,9 +86,9 @@ use crate::error::Error;
 /// The fields that were given, each as a text, and the zone; numbers are read, too.
 ///
 /// ```
-/// use punctual::trigger::{CronFields, IntoTrigger, Trigger};
+/// use punctual::trigger::{IntoTrigger, Trigger, cron_fields};
 ///
-/// let trigger = CronFields::builder().day("3rd fri").hour(3).in_tz("Europe/Berlin").into_trigger()?;
+/// let trigger = cron_fields().day("3rd fri").hour(3).in_tz("Europe/Berlin").into_trigger()?;
 /// let json = r#"{"type":"cron_fields","day":"3rd fri","hour":"3","zone":"Europe/Berlin"}"#;
 /// assert_eq!(serde_json::to_string(&trigger)?, json);
 /// assert_eq!(serde_json::from_str::<Trigger>(json)?, trigger);
@@ -140,7 +140,7 @@ macro_rules! parts {
         }
 
         /// Each of these sets one field to a number, or to an expression of the table of
-        /// [`CronFields`]. Setting a field again replaces what was said.
+        /// [`CronFields`]. Setting a field again, to something else, is an error.
         impl Build<CronFields> {
             $(
                 $(#[$doc])*
@@ -218,7 +218,8 @@ impl Expression {
 }
 
 impl CronFields {
-    /// A trigger whose fields are still to be given, at least one of them.
+    /// A trigger whose fields are still to be given, at least one of them; the same as
+    /// [`cron_fields`](super::super::cron_fields).
     ///
     /// # Errors
     ///
@@ -252,11 +253,20 @@ impl CronFields {
         Ok(CronFields { schedule: Arc::new(Schedule { given, pattern, fixed_time }), rules })
     }
 
-    /// The same with one field changed.
+    /// The same with one more field.
     fn with(self, part: Part, text: &str) -> Result<CronFields, Error> {
+        let (name, text) = (part.name(), text.trim());
         let mut given = self.schedule.given.to_vec();
-        given.retain(|(given, _)| *given != part);
-        given.push((part, text.trim().into()));
+        if let Some((_, before)) = given.iter().find(|(given, _)| *given == part) {
+            if **before == *text {
+                return Ok(self);
+            }
+            let (before, text) = (one_line(before), one_line(text));
+            return Err(Error::invalid_trigger(format!(
+                "invalid cron fields: {name} is `{before}` and again `{text}`: leave one of them out, or write `{before},{text}` for both"
+            )));
+        }
+        given.push((part, text.into()));
         given.sort_unstable_by_key(|(part, _)| *part);
         CronFields::of(given, self.rules)
     }

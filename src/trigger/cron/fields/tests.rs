@@ -81,10 +81,13 @@ fn expressions() {
 }
 
 #[test]
-fn a_field_can_be_set_again() {
-    let again = fields().hour(3).day(1).hour("4").into_trigger().unwrap();
-    assert_eq!(again, fields().day(1).hour(4).into_trigger().unwrap());
-    assert_eq!(again.to_string(), "cron[day='1', hour='4']");
+fn a_field_set_again_is_an_error_whose_remedy_has_both() {
+    let error = fields().hour(3).day(1).hour("4").into_trigger().unwrap_err().to_string();
+    let both = error.split('`').nth(5).unwrap();
+    let trigger = fields().hour(both).day(1).into_trigger().unwrap();
+    assert_eq!(trigger.to_string(), "cron[day='1', hour='3,4']");
+    let same = fields().hour(3).day(1).hour("3").into_trigger().unwrap();
+    assert_eq!(same.to_string(), "cron[day='1', hour='3']");
 }
 
 #[test]
@@ -180,7 +183,8 @@ fn errors_name_the_field_the_token_and_the_remedy() {
         (fields().year(1969), "year 1969 is not in 1970..=9999"),
         (fields().year("2030-2020"), "year `2030-2020` ends before it begins: swap its ends"),
         (fields(), "none is given"),
-        (fields().hour(1).hour(99).minute(99).hour(2), "hour 99"),
+        (fields().hour(99).minute(99), "hour 99"),
+        (fields().hour(9).minute(30).hour("17,18"), "hour is `9` and again `17,18`"),
     ] {
         let error = build.into_trigger().unwrap_err();
         assert!(error.is_invalid_trigger());
