@@ -1,6 +1,6 @@
 //! What happened: the events of a scheduler and the filter of those who listen.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, ops::BitOr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -347,12 +347,29 @@ impl fmt::Display for Event {
 
 /// Which events a listener wants; by default all of them.
 ///
-/// What it does not want costs it nothing and never makes it lag.
+/// Other events cost the listener nothing and never make it lag. Wherever a filter goes, a kind, kinds
+/// joined by `|`, or a list of kinds does too.
+///
+/// | written | passes |
+/// |---|---|
+/// | `EventKind::Missed` | events of this kind |
+/// | `EventKind::Missed \| EventKind::Skipped` | events of either kind |
+/// | `[EventKind::Missed, EventKind::Skipped]`, a slice or a `Vec` | the same |
+/// | `(EventKind::Missed \| EventKind::Skipped).job("report")` | those of one job |
+/// | `EventFilter::new()` | all events |
 ///
 /// ```
-/// use punctual::{EventFilter, EventKind};
+/// use punctual::{EventFilter, EventKind, Scheduler};
 ///
-/// let filter = EventFilter::new().kinds([EventKind::Missed, EventKind::Skipped]).job("report");
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), punctual::Error> {
+/// let scheduler = Scheduler::new();
+/// let missed = scheduler.events_matching(EventKind::Missed | EventKind::Skipped);
+/// scheduler.on_event([EventKind::Failed, EventKind::TimedOut], |event| eprintln!("{event}"))?;
+///
+/// let report = EventFilter::new().kinds([EventKind::Missed, EventKind::Skipped]).job("report");
+/// # drop((missed, report));
+/// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
@@ -389,16 +406,72 @@ impl EventFilter {
     }
 }
 
+impl From<EventKind> for EventFilter {
+    fn from(kind: EventKind) -> EventFilter {
+        EventFilter::from([kind])
+    }
+}
+
+impl<const N: usize> From<[EventKind; N]> for EventFilter {
+    fn from(kinds: [EventKind; N]) -> EventFilter {
+        EventFilter::new().kinds(kinds)
+    }
+}
+
+impl<const N: usize> From<&[EventKind; N]> for EventFilter {
+    fn from(kinds: &[EventKind; N]) -> EventFilter {
+        EventFilter::from(&kinds[..])
+    }
+}
+
+impl From<&[EventKind]> for EventFilter {
+    fn from(kinds: &[EventKind]) -> EventFilter {
+        EventFilter::new().kinds(kinds.iter().copied())
+    }
+}
+
+impl From<Vec<EventKind>> for EventFilter {
+    fn from(kinds: Vec<EventKind>) -> EventFilter {
+        EventFilter::new().kinds(kinds)
+    }
+}
+
+impl From<&EventFilter> for EventFilter {
+    fn from(filter: &EventFilter) -> EventFilter {
+        filter.clone()
+    }
+}
+
+/// Events of either kind.
+impl BitOr for EventKind {
+    type Output = EventFilter;
+
+    fn bitor(self, other: EventKind) -> EventFilter {
+        EventFilter::from([self, other])
+    }
+}
+
+/// Events of this kind too: of the filter's job, if it has one.
+impl BitOr<EventKind> for EventFilter {
+    type Output = EventFilter;
+
+    fn bitor(mut self, kind: EventKind) -> EventFilter {
+        // A filter without kinds passes all of them already.
+        self.kinds = self.kinds.map(|kinds| kinds.with(kind));
+        self
+    }
+}
+
 /// A set of kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KindSet(u32);
+pub(crate) struct KindSet(u64);
 
 impl KindSet {
     pub(crate) const NONE: KindSet = KindSet(0);
-    pub(crate) const ALL: KindSet = KindSet(u32::MAX);
+    pub(crate) const ALL: KindSet = KindSet(u64::MAX);
 
     pub(crate) const fn with(self, kind: EventKind) -> KindSet {
-        KindSet(self.0 | 1 << kind as u32)
+        KindSet(self.0 | 1 << kind as u64)
     }
 
     pub(crate) const fn union(self, other: KindSet) -> KindSet {
@@ -406,6 +479,6 @@ impl KindSet {
     }
 
     pub(crate) fn contains(self, kind: EventKind) -> bool {
-        self.0 & (1 << kind as u32) != 0
+        self.0 & (1 << kind as u64) != 0
     }
 }

@@ -1,6 +1,6 @@
 //! The words for jobs and runs: ids, options, outcomes and ends.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -37,6 +37,23 @@ pub(crate) struct Made {
 impl JobId {
     /// The longest id, in bytes: what every store can hold as a key.
     pub const MAX_LEN: usize = 255;
+
+    /// The id as text: borrowed if it was given to `.id(..)`, and put together if the scheduler made it,
+    /// which keeps no text of it.
+    ///
+    /// ```
+    /// use punctual::JobId;
+    ///
+    /// let id = JobId::from("report");
+    /// assert_eq!(id.as_str(), "report");
+    /// assert!(id.as_str().starts_with("rep"));
+    /// ```
+    pub fn as_str(&self) -> Cow<'_, str> {
+        match &self.0 {
+            Repr::Named(name) => Cow::Borrowed(name),
+            Repr::Made(made) => Cow::Owned(made.to_string()),
+        }
+    }
 
     pub(crate) fn made(made: Made) -> JobId {
         JobId(Repr::Made(made))
@@ -142,10 +159,7 @@ impl fmt::Display for Made {
 
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Repr::Named(name) => f.pad(name),
-            Repr::Made(made) => f.pad(&made.to_string()),
-        }
+        f.pad(&self.as_str())
     }
 }
 
@@ -157,10 +171,7 @@ impl fmt::Debug for JobId {
 
 impl PartialEq<str> for JobId {
     fn eq(&self, other: &str) -> bool {
-        match &self.0 {
-            Repr::Named(name) => **name == *other,
-            Repr::Made(made) => made.to_string() == other,
-        }
+        self.as_str() == other
     }
 }
 

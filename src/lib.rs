@@ -99,6 +99,7 @@ mod feed;
 mod job;
 mod metrics;
 mod panic;
+pub mod prelude;
 mod retry;
 mod scheduler;
 pub mod store;

@@ -218,7 +218,7 @@ fn a_scheduler_made_outside_a_runtime_says_so_when_it_is_used() {
             scheduler.jobs().await.unwrap_err(),
             scheduler.pause().await.unwrap_err(),
             scheduler.job("x").get().await.unwrap_err(),
-            scheduler.on_event(Default::default(), |_| {}).unwrap_err(),
+            scheduler.on_event(punctual::EventFilter::new(), |_| {}).unwrap_err(),
         ] {
             assert!(error.is_no_runtime(), "{error:?}");
             says(&error, &["outside a Tokio runtime", "Scheduler::new()"]);

@@ -138,3 +138,42 @@ async fn a_listener_that_is_dropped_is_forgotten() {
     scheduler.shutdown().await;
     assert!(scheduler.events().next().await.is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn kinds_lists_of_kinds_and_filters_go_wherever_a_filter_goes() {
+    use EventKind::{Executed, JobAdded, JobRemoved};
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hear = |name: &'static str| {
+        let heard = heard.clone();
+        move |event: Event| heard.lock().unwrap().push((name, event.what.kind()))
+    };
+    let kinds = vec![JobAdded, Executed];
+    let scheduler = Scheduler::builder()
+        .on_event(JobAdded | Executed, hear("joined"))
+        .on_event([JobAdded, Executed], hear("array"))
+        .start()
+        .await
+        .unwrap();
+    scheduler.on_event(&kinds[..], hear("slice")).unwrap();
+    scheduler.on_event(kinds, hear("list")).unwrap();
+    scheduler.on_event((JobAdded | Executed).job("other"), hear("other job")).unwrap();
+    let one = scheduler.events_matching(Executed);
+    let three = scheduler.events_matching(JobAdded | Executed | JobRemoved);
+    let all = scheduler.events_matching(EventFilter::new() | Executed);
+    scheduler.add(after(SECOND), || async {}).id("one").await.unwrap().await;
+    scheduler.shutdown().await;
+    sleep(SECOND).await;
+    let kinds = async |events: punctual::Events| -> Vec<EventKind> {
+        events.map(|event| event.what.kind()).collect().await
+    };
+    assert_eq!(kinds(one).await, [Executed]);
+    assert_eq!(kinds(three).await, [JobAdded, Executed, JobRemoved]);
+    assert!(kinds(all).await.contains(&EventKind::Submitted));
+    let heard = heard.lock().unwrap();
+    for name in ["joined", "array", "slice", "list"] {
+        let kinds: Vec<_> =
+            heard.iter().filter(|(by, _)| *by == name).map(|(_, kind)| *kind).collect();
+        assert_eq!(kinds, [JobAdded, Executed], "{name}");
+    }
+    assert!(!heard.iter().any(|(by, _)| *by == "other job"));
+}

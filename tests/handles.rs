@@ -455,3 +455,90 @@ async fn an_immediate_interval_and_one_with_a_start_keep_their_grids() {
         ["12:00:03.000", "12:00:05.000", "12:00:07.000"]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_jobs_of_a_filter_are_paused_resumed_run_and_removed_together() {
+    let scheduler = Scheduler::new();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let work = || {
+        let runs = runs.clone();
+        move || {
+            runs.fetch_add(1, Ordering::SeqCst);
+            async {}
+        }
+    };
+    let add = |n: u64| {
+        let job = scheduler.add(every(SECOND), work()).id(format!("job-{n}"));
+        if n.is_multiple_of(2) { job.tag("even") } else { job }
+    };
+    scheduler.add_all((0..3000).map(add)).await.unwrap();
+    let even = || scheduler.jobs().tag("even");
+    assert_eq!(even().run_now().await.unwrap(), 1500);
+    half().await;
+    assert_eq!(runs.swap(0, Ordering::SeqCst), 1500);
+    assert_eq!(even().pause().await.unwrap(), 1500);
+    assert_eq!(even().pause().await.unwrap(), 1500);
+    assert_eq!(even().paused(false).pause().await.unwrap(), 0);
+    sleep(SECOND).await;
+    assert_eq!(runs.swap(0, Ordering::SeqCst), 1500);
+    assert_eq!(even().resume().await.unwrap(), 1500);
+    sleep(SECOND).await;
+    assert_eq!(runs.swap(0, Ordering::SeqCst), 3000);
+    // Others may call it from their own tasks.
+    let removed = tokio::spawn(even().remove()).await.unwrap();
+    assert_eq!((removed.unwrap(), scheduler.len()), (1500, 1500));
+    assert_eq!(even().remove().await.unwrap(), 0);
+    assert!(scheduler.jobs().await.unwrap().iter().all(|job| job.tags.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_counts_only_the_runs_that_it_makes_and_jobs_that_end_are_no_error() {
+    let scheduler = Scheduler::new();
+    let busy = scheduler.add(every(HOUR), std::future::pending::<()>).tag("x").await.unwrap();
+    busy.run_now().await.unwrap();
+    let once = scheduler.add_once(after(HOUR), async {}).tag("x").await.unwrap();
+    scheduler.add(punctual::trigger::after_any(once.id()), || async {}).tag("x").await.unwrap();
+    assert_eq!(scheduler.jobs().tag("x").run_now().await.unwrap(), 2);
+    half().await;
+    // The one that ran once is over, and so is the one that followed it.
+    assert_eq!(scheduler.jobs().tag("x").pause().await.unwrap(), 1);
+    let first = scheduler.add(every(HOUR), || async {}).tag("y").await.unwrap();
+    scheduler.add(punctual::trigger::after_any(first.id()), || async {}).tag("y").await.unwrap();
+    assert_eq!(scheduler.jobs().tag("y").remove().await.unwrap(), 2);
+    scheduler.shutdown().within(Duration::ZERO).await;
+    assert!(scheduler.jobs().remove().await.unwrap_err().is_shut_down());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_fire_time_of_all_jobs_and_whether_they_fire() {
+    let scheduler = Scheduler::new();
+    assert_eq!(scheduler.next_fire().await.unwrap(), None);
+    let later = scheduler.add(after(2 * HOUR), || async {}).await.unwrap();
+    let jobs = (0..2000).map(|_| scheduler.add(every(3 * HOUR), || async {}));
+    scheduler.add_all(jobs).await.unwrap();
+    let first = scheduler.add(after(HOUR), || async {}).await.unwrap();
+    let next = async || scheduler.next_fire().await.unwrap();
+    assert_eq!(next().await, first.next_fire().await.unwrap());
+    first.pause().await.unwrap();
+    assert_eq!(next().await, later.next_fire().await.unwrap());
+
+    assert!(scheduler.is_running());
+    scheduler.pause().await.unwrap();
+    assert!(!scheduler.is_running());
+    assert_eq!(next().await, later.next_fire().await.unwrap());
+    scheduler.resume().await.unwrap();
+    assert!(scheduler.is_running());
+    scheduler.shutdown().await;
+    assert!(!scheduler.is_running());
+    assert_eq!(next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_has_a_text_whoever_made_it() {
+    let scheduler = Scheduler::new();
+    let given = scheduler.add(every(HOUR), || async {}).id("report").await.unwrap();
+    let made = scheduler.add(every(HOUR), || async {}).await.unwrap();
+    assert_eq!(given.id().as_str(), "report");
+    assert_eq!(made.id().as_str(), made.id().to_string());
+    assert_eq!(scheduler.job(&*made.id().as_str()).get().await.unwrap().id, *made.id());
+}

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -194,4 +194,55 @@ fn a_run_that_blocks_its_thread_is_abandoned_and_counted_once() {
         });
         assert_eq!(outcomes.count().await, 1);
     });
+}
+
+/// What is logged in this thread from here on, as text.
+fn logged() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    (lines.0, tracing::subscriber::set_default(subscriber))
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_last_scheduler_with_jobs_left_is_logged_once() {
+    let (lines, _guard) = logged();
+    let take = || String::from_utf8(std::mem::take(&mut *lines.lock().unwrap())).unwrap();
+    {
+        let scheduler = Scheduler::new();
+        let clone = scheduler.clone();
+        scheduler.add(every(SECOND), || async {}).await.unwrap();
+        clone.add(after(SECOND), || async {}).await.unwrap();
+        drop(scheduler);
+        assert_eq!(take(), "");
+    }
+    let line = take();
+    assert_eq!(line.lines().count(), 1, "{line}");
+    for part in ["WARN punctual", "2 jobs left", "keep it", "`shutdown()`", "jobs=2"] {
+        assert!(line.contains(part), "{line} does not say {part}");
+    }
+    // Jobs that are over, and an orderly shutdown, leave nothing behind.
+    let scheduler = Scheduler::new();
+    scheduler.add(after(SECOND), || async {}).await.unwrap().await;
+    drop(scheduler);
+    let scheduler = Scheduler::new();
+    scheduler.add(every(SECOND), || async {}).await.unwrap();
+    scheduler.shutdown().await;
+    drop(scheduler);
+    assert_eq!(take(), "");
 }

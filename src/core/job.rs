@@ -61,6 +61,13 @@ pub(super) struct Extras {
     pub(super) held: Option<Box<Held>>,
 }
 
+impl JobKey {
+    /// Counts the jobs of a scheduler in order of adding.
+    pub(crate) fn incarnation(self) -> u64 {
+        self.incarnation
+    }
+}
+
 impl<P> Job<P> {
     pub(super) fn key(&self, slot: u32) -> JobKey {
         JobKey { slot, incarnation: self.incarnation }

@@ -6,6 +6,7 @@
 //! the core only ever hands it back.
 
 mod ahead;
+mod census;
 pub(crate) mod change;
 mod decide;
 mod fates;
@@ -33,6 +34,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 pub(crate) use self::{
     ahead::{Definition, run_id},
+    census::PAGE,
     change::Change,
     decide::{Candidate, Verdict, mix},
     node::{Answer, Asked, Fits, Lease, NodeOptions, Request},

@@ -254,10 +254,10 @@ impl SchedulerBuilder {
     /// [`Scheduler::on_event`].
     pub fn on_event(
         mut self,
-        filter: EventFilter,
+        filter: impl Into<EventFilter>,
         callback: impl FnMut(Event) + Send + 'static,
     ) -> Self {
-        self.callbacks.push((filter, Box::new(callback)));
+        self.callbacks.push((filter.into(), Box::new(callback)));
         self
     }
 

@@ -510,12 +510,16 @@ pub(super) fn forget(shared: &Shared, record: &Record, end: &End) {
     });
 }
 
-/// Removes all jobs of the store. Returns how many.
-pub(super) async fn remove_all(shared: &Shared, durable: &Durable) -> Result<usize, Error> {
+/// Removes the jobs of the store that pass the filter. Returns how many.
+pub(super) async fn remove_all(
+    shared: &Shared,
+    durable: &Durable,
+    filter: &RecordFilter,
+) -> Result<usize, Error> {
     let most = durable.store.capabilities().max_batch.max(1);
     let (mut after, mut limit, mut count) = (None, most, 0);
     loop {
-        let page = || durable.store.list(RecordFilter::default(), after.clone(), limit);
+        let page = || durable.store.list(filter.clone(), after.clone(), limit);
         let records = patiently(page).await?;
         let Some(last) = records.last() else {
             shared.with(|state, _| state.core.look());

@@ -29,12 +29,12 @@ use crate::{
 /// ```
 /// use std::time::Duration;
 /// use futures::StreamExt;
-/// use punctual::{EventFilter, EventKind, Scheduler, trigger::every};
+/// use punctual::{EventKind, Scheduler, trigger::every};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), punctual::Error> {
 /// let scheduler = Scheduler::new();
-/// let mut runs = scheduler.events_matching(EventFilter::new().kinds([EventKind::Executed]));
+/// let mut runs = scheduler.events_matching(EventKind::Executed);
 /// scheduler.add(every(Duration::from_secs(1)), || async {}).await?;
 /// println!("{}", runs.next().await.unwrap());
 /// # Ok(()) }

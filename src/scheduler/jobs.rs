@@ -1,25 +1,39 @@
-//! Listing jobs.
+//! The jobs that pass a filter: listed, or all of them paused, resumed, run or removed.
 
 use std::{fmt, future::IntoFuture, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
-use super::durable;
-use crate::{core::Filter, driver::Shared, error::Error, job::JobInfo, store::RecordFilter};
+use super::durable::{self, Stored};
+use crate::{
+    core::{Filter, JobKey, PAGE},
+    driver::{Shared, State},
+    error::Error,
+    job::{End, JobInfo},
+    store::RecordFilter,
+};
 
-/// How many slots are looked at under one lock.
-const PAGE: u32 = 1024;
+/// How many jobs are changed under one lock.
+const BATCH: usize = 256;
 
 /// The jobs of a scheduler, in order of their next fire time, those without one last; listed when
 /// awaited.
 ///
+/// [`pause`](Jobs::pause), [`resume`](Jobs::resume), [`run_now`](Jobs::run_now) and
+/// [`remove`](Jobs::remove) act on all of them instead.
+///
 /// Those in a store that can't be read here are listed by
-/// [`Scheduler::unhandled`](super::Scheduler::unhandled). The list is read in pages, so that listing a million jobs delays none of them: it is not a
-/// snapshot of one instant.
+/// [`Scheduler::unhandled`](super::Scheduler::unhandled). The list is read in pages, so that listing a
+/// million jobs delays none of them: it is not a snapshot of one instant.
 ///
 /// # Errors
 ///
 /// That the scheduler has no runtime, or that its store is not available.
+///
+/// # Cancel safety
+///
+/// A verb whose future is dropped may have acted on some of the jobs and not on others.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -31,6 +45,7 @@ const PAGE: u32 = 1024;
 /// for job in scheduler.jobs().tag("net").await? {
 ///     println!("{job}");
 /// }
+/// assert_eq!(scheduler.jobs().tag("net").remove().await?, 1);
 /// # Ok(()) }
 /// ```
 #[must_use = "jobs are listed when this is awaited"]
@@ -62,6 +77,61 @@ impl Jobs {
         self
     }
 
+    /// Pauses each of the jobs; see [`Job::pause`](super::Job::pause). Returns how many there are, those
+    /// included that were paused before.
+    ///
+    /// It acts on each job once, those in memory first. A job that ends meanwhile is not counted, and is
+    /// no error. Jobs that are added meanwhile may be among them or not.
+    ///
+    /// # Errors
+    ///
+    /// That the scheduler has shut down or has no runtime; that its store is not available, with some of
+    /// the jobs paused and others not.
+    pub async fn pause(self) -> Result<usize, Error> {
+        self.each(|state, key, now| state.core.pause(key, now), async |job| job.pause().await).await
+    }
+
+    /// Resumes each of the jobs; see [`Job::resume`](super::Job::resume). Returns how many there are,
+    /// those included that were not paused. Otherwise as [`pause`](Jobs::pause).
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Jobs::pause).
+    pub async fn resume(self) -> Result<usize, Error> {
+        self.each(|state, key, now| state.core.resume(key, now), async |job| job.resume().await)
+            .await
+    }
+
+    /// Starts an extra run of each of the jobs; see [`Job::run_now`](super::Job::run_now). Returns how
+    /// many runs that makes: a job whose run would be skipped is not counted, and is no error. Otherwise
+    /// as [`pause`](Jobs::pause).
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Jobs::pause).
+    pub async fn run_now(self) -> Result<usize, Error> {
+        self.each(
+            |state, key, now| state.core.run_now(key, now).map(drop),
+            async |job| job.run_now().await.map(drop),
+        )
+        .await
+    }
+
+    /// Removes each of the jobs; see [`Job::remove`](super::Job::remove). Returns how many that were.
+    /// Otherwise as [`pause`](Jobs::pause).
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Jobs::pause).
+    pub async fn remove(self) -> Result<usize, Error> {
+        let mut count =
+            self.each_in_memory(|state, key, now| state.core.remove(key, End::Removed, now))?;
+        if let Some(durable) = &self.shared.durable {
+            count += durable::remove_all(&self.shared, durable, &self.record_filter()).await?;
+        }
+        Ok(count)
+    }
+
     async fn list(self) -> Result<Vec<JobInfo>, Error> {
         let mut list = Vec::new();
         let mut page = Some(0);
@@ -71,9 +141,7 @@ impl Jobs {
                 .try_with(|state, _| Ok(state.core.list(slot, PAGE, &self.filter, &mut list)))?;
         }
         if let Some(durable) = &self.shared.durable {
-            let Filter { name, tag, paused } = self.filter;
-            let filter = RecordFilter { name, tag, paused };
-            let records = durable::records(&*durable.store, &filter).await?;
+            let records = durable::records(&*durable.store, &self.record_filter()).await?;
             // Those that can't be read are listed elsewhere.
             let read =
                 records.iter().filter_map(|record| durable::info_of(&self.shared, record).ok());
@@ -85,6 +153,79 @@ impl Jobs {
         });
         Ok(list)
     }
+
+    /// Acts on each of the jobs. Returns how many that were.
+    async fn each(
+        self,
+        in_memory: impl FnMut(&mut State, JobKey, DateTime<Utc>) -> Result<(), Error>,
+        stored: impl AsyncFn(Stored) -> Result<(), Error>,
+    ) -> Result<usize, Error> {
+        let mut count = self.each_in_memory(in_memory)?;
+        if let Some(durable) = &self.shared.durable {
+            for record in durable::records(&*durable.store, &self.record_filter()).await? {
+                let (shared, durable) = (self.shared.clone(), durable.clone());
+                let incarnation = Some(record.incarnation);
+                let job = Stored { shared, durable, id: record.id, incarnation };
+                count += usize::from(acted(stored(job).await)?);
+            }
+        }
+        Ok(count)
+    }
+
+    fn each_in_memory(
+        &self,
+        mut act: impl FnMut(&mut State, JobKey, DateTime<Utc>) -> Result<(), Error>,
+    ) -> Result<usize, Error> {
+        let (mut keys, mut page) = (Vec::new(), Some(0));
+        while let Some(slot) = page {
+            page =
+                self.shared.try_with(|state, _| state.core.keys(slot, &self.filter, &mut keys))?;
+        }
+        let mut count = 0;
+        // The newest first: a job that follows another would end with that, and not be counted.
+        keys.sort_unstable_by_key(|key| std::cmp::Reverse(key.incarnation()));
+        for keys in keys.chunks(BATCH) {
+            count += self.shared.try_with(|state, now| {
+                let mut acted_on = 0;
+                for &key in keys {
+                    acted_on += usize::from(acted(act(state, key, now))?);
+                }
+                Ok(acted_on)
+            })?;
+        }
+        Ok(count)
+    }
+
+    fn record_filter(&self) -> RecordFilter {
+        let Filter { name, tag, paused } = self.filter.clone();
+        RecordFilter { name, tag, paused }
+    }
+}
+
+/// Whether a job was acted on: not if it has ended meanwhile, or if its run would be skipped.
+fn acted(result: Result<(), Error>) -> Result<bool, Error> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_gone() || error.is_unknown_job() || error.is_overlap() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The earliest next fire time of all jobs.
+pub(super) async fn next_fire(shared: &Arc<Shared>) -> Result<Option<DateTime<Utc>>, Error> {
+    let (mut earliest, mut page) = (None, Some(0));
+    while let Some(slot) = page {
+        let (next, rest) = shared.try_with(|state, _| Ok(state.core.earliest(slot)))?;
+        page = rest;
+        earliest = earliest.into_iter().chain(next).min();
+    }
+    if let Some(durable) = &shared.durable {
+        for record in durable::records(&*durable.store, &RecordFilter::default()).await? {
+            let next = durable::info_of(shared, &record).ok().and_then(|job| job.next_fire);
+            earliest = earliest.into_iter().chain(next).min();
+        }
+    }
+    Ok(earliest)
 }
 
 impl IntoFuture for Jobs {

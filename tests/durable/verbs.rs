@@ -156,3 +156,26 @@ async fn removing_ends_it_and_lets_its_run_finish() {
     tokio::time::sleep(SECOND * 2 + SECOND / 2).await;
     assert_eq!(notes.len(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_jobs_of_a_filter_are_acted_on_in_memory_and_in_the_store() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    for n in 0..20 {
+        let tick = scheduler.add(every(SECOND), remember("tick")).id(format!("stored-{n}"));
+        tick.tag(if n < 5 { "few" } else { "many" }).await.unwrap();
+    }
+    scheduler.add(every(SECOND), || async {}).id("closure").tag("few").await.unwrap();
+    let few = || scheduler.jobs().tag("few");
+    assert_eq!(scheduler.next_fire().await.unwrap(), few().await.unwrap()[0].next_fire);
+    assert_eq!(few().run_now().await.unwrap(), 6);
+    tokio::time::sleep(SECOND / 2).await;
+    assert_eq!(notes.len(), 5);
+    assert_eq!(few().pause().await.unwrap(), 6);
+    assert!(few().await.unwrap().iter().all(|job| job.paused && job.next_fire.is_none()));
+    assert_eq!(few().resume().await.unwrap(), 6);
+    assert_eq!(few().paused(true).resume().await.unwrap(), 0);
+    assert_eq!(few().remove().await.unwrap(), 6);
+    assert_eq!(scheduler.jobs().await.unwrap().len(), 15);
+    assert_eq!(few().remove().await.unwrap(), 0);
+}
