@@ -241,6 +241,18 @@ pub enum OnConflict {
     Reconcile,
 }
 
+impl OnConflict {
+    /// Whether a job may say so: what it says is about an id, which only the job's user can give twice.
+    pub(crate) fn validate(self, id: Option<&JobId>) -> Result<(), Error> {
+        match (self, id) {
+            (OnConflict::Error, _) | (_, Some(_)) => Ok(()),
+            (_, None) => Err(Error::invalid_option(format!(
+                "on_conflict(OnConflict::{self:?}) needs an id: without one each start adds another job, so give it one with `.id(..)`"
+            ))),
+        }
+    }
+}
+
 /// The executor of async work whose job names none.
 pub(crate) const DEFAULT_EXECUTOR: &str = "default";
 
@@ -350,6 +362,17 @@ impl JobOptions {
     const MAX_JITTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
     const MAX_HISTORY: u32 = 1000;
 
+    /// A start that is no later than this is on time.
+    ///
+    /// Tokio's timers round up to whole milliseconds, as does the delay queue on them and the wait for
+    /// I/O: a run starts 1 to 3 ms late on an idle machine, and a busy one adds to that.
+    const ON_TIME: Duration = Duration::from_millis(10);
+
+    /// How late a run may start, if there is a limit: never less than what counts as on time.
+    pub(crate) fn grace(&self) -> Option<Duration> {
+        self.misfire_grace_time.map(|grace| grace.max(JobOptions::ON_TIME))
+    }
+
     /// Whether something of the user's code is in them.
     pub(crate) fn hold_code(&self) -> bool {
         self.retry.as_ref().is_some_and(Retry::holds_code)
@@ -418,6 +441,9 @@ macro_rules! option_setters {
         /// jitter) and its start. A later run does not start and is reported as *missed*; equal is
         /// not later. Default: no limit. Judged after coalescing, so
         /// [`Coalesce::Latest`](crate::Coalesce::Latest) judges only the last fire time.
+        ///
+        /// Tokio's timers are some milliseconds late by themselves, so a start that is at most 10 ms
+        /// late is on time, and a shorter grace acts as 10 ms.
         pub fn misfire_grace_time(mut self, grace: impl Into<Option<std::time::Duration>>) -> Self {
             self.$options().misfire_grace_time = grace.into();
             self
@@ -451,8 +477,8 @@ macro_rules! option_setters {
         }
 
         /// Delays each start by a part of `bound`, in whole milliseconds, that follows from the job
-        /// and the fire time alone: it does not accumulate, and stays before the next fire time.
-        /// Default: zero, at most a year.
+        /// and the fire time alone: it does not accumulate, and stays before the next fire time and
+        /// not after the trigger's `until`. Default: zero, at most a year.
         pub fn jitter(mut self, bound: std::time::Duration) -> Self {
             self.$options().jitter = bound;
             self

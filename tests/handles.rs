@@ -542,3 +542,22 @@ async fn an_id_has_a_text_whoever_made_it() {
     assert_eq!(made.id().as_str(), made.id().to_string());
     assert_eq!(scheduler.job(&*made.id().as_str()).get().await.unwrap().id, *made.id());
 }
+
+/// The declaration of a job that has no id could never be recognized again.
+#[tokio::test(start_paused = true)]
+async fn what_happens_to_an_id_that_is_taken_can_not_be_said_without_an_id() {
+    let scheduler = Scheduler::new();
+    for on_conflict in [OnConflict::Replace, OnConflict::Keep, OnConflict::Reconcile] {
+        let add = || scheduler.add(every(SECOND), || async {}).on_conflict(on_conflict);
+        let mut errors = vec![add().await.unwrap_err()];
+        errors.push(scheduler.add_all([add()]).await.unwrap_err());
+        let once = scheduler.add_once(every(SECOND), async {}).on_conflict(on_conflict);
+        errors.push(once.await.unwrap_err());
+        for error in errors {
+            assert!(error.is_invalid_option(), "{error}");
+            let text = error.to_string();
+            assert!(text.contains(&format!("{on_conflict:?}")) && text.contains(".id("), "{text}");
+        }
+    }
+    assert!(scheduler.jobs().await.unwrap().is_empty());
+}

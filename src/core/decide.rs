@@ -54,7 +54,8 @@ pub(super) struct Plan {
 type NextFire = Result<Option<DateTime<Utc>>, Error>;
 
 impl Schedule<'_> {
-    /// When a fire time is due: its jitter later, but before the next fire time.
+    /// When a fire time is due: its jitter later, but before the next fire time, and not after the
+    /// trigger's end.
     pub(super) fn due(&self, fire_time: DateTime<Utc>) -> Due {
         Due { fire_time, at: self.due_at(fire_time) }
     }
@@ -70,10 +71,11 @@ impl Schedule<'_> {
         let delay = i64::try_from(part).ok().and_then(TimeDelta::try_milliseconds);
         let due = delay.and_then(|delay| fire_time.checked_add_signed(delay));
         let due = due.unwrap_or(DateTime::<Utc>::MAX_UTC);
-        match self.trigger.next_after(fire_time) {
+        let due = match self.trigger.next_after(fire_time) {
             Ok(Some(next)) => due.min(next - TimeDelta::milliseconds(1)),
             _ => due,
-        }
+        };
+        self.trigger.end_for(fire_time).map_or(due, |end| due.min(end))
     }
 
     /// The last fire time due at `now`, given that `first` is.
@@ -189,7 +191,7 @@ impl Schedule<'_> {
         last: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Option<DateTime<Utc>> {
-        let grace = self.options.misfire_grace_time.map(TimeDelta::from_std);
+        let grace = self.options.grace().map(TimeDelta::from_std);
         let Some(oldest_due) = grace.and_then(Result::ok).and_then(|g| now.checked_sub_signed(g))
         else {
             return Some(first);
@@ -230,7 +232,7 @@ pub(super) fn coalesce(
             plan.run = Some((run, backlog));
         }
         Coalesce::Earliest => {
-            let grace = options.misfire_grace_time.and_then(|g| TimeDelta::from_std(g).ok());
+            let grace = options.grace().and_then(|g| TimeDelta::from_std(g).ok());
             let in_time = |due: &Due| grace.is_none_or(|grace| now - due.at <= grace);
             let mut kept = due.split_off(due.iter().position(in_time).unwrap_or(due.len()));
             plan.missed = stretch(&due);

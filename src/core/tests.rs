@@ -214,7 +214,7 @@ impl Shell {
         }
         let late_by = (self.now - start.due).to_std().unwrap();
         let options = start.options.unwrap();
-        let grace = options.misfire_grace_time;
+        let grace = options.grace();
         let standing = start.payload.0.get();
         assert_eq!(standing, self.standing[&start.incarnation], "what runs are told of their job");
         let exempt = start.on_request || start.attempt > 1;

@@ -143,7 +143,7 @@ impl Supervisor for RunGuard {
             // A first attempt sees by itself that it was asked to stop.
             cancelled: attempt > 1 && self.shared().is_cancelled(run),
             late_by: self.late_by(),
-            grace: self.options().misfire_grace_time,
+            grace: self.options().grace(),
             trusted: self.is_trusted(),
             distrusted: is.is_some_and(|is| is.lapses != life.lapses),
             lost: is.is_some_and(|is| is.deaths != life.deaths),

@@ -87,7 +87,8 @@ impl<V> Add<V> {
         self
     }
 
-    /// Sets what happens if the id is taken. Default: [`OnConflict::Error`].
+    /// Sets what happens if the id is taken. Default: [`OnConflict::Error`]; all others need an
+    /// [`id`](Add::id).
     pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
         self.on_conflict = on_conflict;
         self
@@ -150,6 +151,7 @@ impl<V> Add<V> {
         if let Some(id) = &id {
             id.validate()?;
         }
+        on_conflict.validate(id.as_ref())?;
         if once && on_conflict == OnConflict::Keep {
             return Err(Error::invalid_option(
                 "a job that is kept has no value for this handle: use `OnConflict::Replace`, or `add`",
@@ -193,6 +195,7 @@ impl<V> Add<V> {
         if let Some(id) = &id {
             id.validate()?;
         }
+        on_conflict.validate(id.as_ref())?;
         let shared = &entry.state().shared;
         let options = own_options(options, shared, &*entry)?;
         let options = JobOptions::clone(options.as_ref().unwrap_or(&shared.defaults));

@@ -404,6 +404,26 @@ impl Trigger {
         [limits.end, limits.last].into_iter().flatten().min()
     }
 
+    /// The end up to which a run for this fire time may start: that of the trigger, or of those members of
+    /// a combination that name it. A number of times is no such end.
+    pub(crate) fn end_for(&self, fire_time: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let of_members = match &self.kind {
+            Kind::And(and) => and.triggers().filter_map(|it| it.end_for(fire_time)).min(),
+            // Of several members that name it, the one that ends last lets it start.
+            Kind::Or(or) => {
+                let naming = or.triggers().filter(|it| it.names(fire_time));
+                let ends: Option<Vec<_>> = naming.map(|it| it.end_for(fire_time)).collect();
+                ends.and_then(|ends| ends.into_iter().max())
+            }
+            _ => None,
+        };
+        [self.limits().end, of_members].into_iter().flatten().min()
+    }
+
+    fn names(&self, t: DateTime<Utc>) -> bool {
+        self.last_at_or_before(t).is_ok_and(|last| last == Some(t))
+    }
+
     /// The first fire time strictly later than `t`.
     ///
     /// A trigger that has not been [anchored](Trigger::anchored) counts from `t`: an interval

@@ -178,3 +178,16 @@ async fn a_token_cancels_the_job_and_its_run() {
     assert!(fates.contains(&Fate::Ran(punctual::store::RunEnd::Cancelled)), "{fates:?}");
     assert!(rows(&store).await.iter().all(|row| !row.state.is_open()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_to_an_id_that_is_taken_can_not_be_said_without_an_id() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    for on_conflict in [OnConflict::Replace, OnConflict::Keep, OnConflict::Reconcile] {
+        let add = || scheduler.add(every(TENTH), remember("tick")).on_conflict(on_conflict);
+        for error in [add().await.unwrap_err(), scheduler.add_all([add()]).await.unwrap_err()] {
+            assert!(error.is_invalid_option() && error.to_string().contains(".id("), "{error}");
+        }
+    }
+    assert!(scheduler.jobs().await.unwrap().is_empty());
+}

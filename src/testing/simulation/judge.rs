@@ -377,7 +377,7 @@ fn tolerance(execution: &Execution) -> Micros {
 fn judge_grace(log: &Log, wrong: &mut Vec<String>) {
     for execution in log.executions.iter().filter(|execution| is_first(execution)) {
         let Execution { key, began, .. } = *execution;
-        let most = |options: &JobOptions| Some(options.misfire_grace_time? + options.jitter);
+        let most = |options: &JobOptions| Some(options.grace()? + options.jitter);
         let Some(most) = options_of(log, key.incarnation).map(most).collect::<Option<Vec<_>>>()
         else {
             continue;

@@ -347,7 +347,7 @@ impl Node {
             attempt,
             cancelled,
             late_by,
-            grace: options.misfire_grace_time,
+            grace: options.grace(),
             trusted: self.lease.is_trusted(reading),
             distrusted: is.lapses != life.lapses,
             lost: is.deaths != life.deaths,
