@@ -1,8 +1,15 @@
 //! What can go wrong, said with the value, the reason and the remedy.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt::{self, Display as _},
+    sync::Arc,
+};
 
-use crate::store::StoreError;
+use crate::{
+    escape::{Escaped, one_line},
+    store::StoreError,
+};
 
 /// Any error of a job's work, as axum and tower box theirs.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -11,6 +18,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// It is opaque: its text says the value, the reason and the remedy, and the predicates tell
 /// apart what a caller may want to branch on. It is one pointer wide and cheap to clone.
+///
+/// `Debug`, which is what a `main` that returns it prints, is the text and those of its sources, in one
+/// line. Line breaks and control characters are escaped in both. A task's arguments are in neither:
+/// [`sensitive_details`](Error::sensitive_details) has them.
 ///
 /// | predicate | when |
 /// |---|---|
@@ -39,10 +50,48 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     kind: Kind,
     message: Cow<'static, str>,
+    details: Option<Box<str>>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How long what is quoted in the details of an error is, in bytes.
+const LONGEST_DETAIL: usize = 256;
+
+/// What serde has to say of a JSON text, but for what it quotes from it: that may be confidential.
+///
+/// Where the text is no JSON, nothing is quoted. Else only that is kept which comes from the type: what
+/// it expects, or the name of a field. What a hand-written `Deserialize` says may have anything in it.
+pub(crate) fn without_values(error: &serde_json::Error) -> String {
+    if !error.is_data() {
+        return error.to_string();
+    }
+    let place = match error.line() {
+        0 => String::new(),
+        line => format!(" at line {line} column {}", error.column()),
+    };
+    let said = error.to_string();
+    let said = said.strip_suffix(&place).unwrap_or(&said);
+    let kept = |of: &str| said.starts_with(of);
+    let reason = if kept("missing field `") || kept("duplicate field `") {
+        said.into()
+    } else {
+        let expecting = ["invalid type", "invalid length", "unknown field", "unknown variant"];
+        let what = expecting.into_iter().find(|what| kept(what));
+        // What is quoted comes before what is expected.
+        let expected = said.rsplit_once(", expected ").map(|(_, expected)| expected);
+        match (what, expected) {
+            (Some(what), Some(expected)) => format!("{what}, expected {expected}"),
+            (Some(what), None) => what.to_owned(),
+            (None, _) => "a value is refused".to_owned(),
+        }
+    };
+    reason + &place
+}
+
+/// How many sources of an error are displayed.
+const LONGEST_CHAIN: usize = 16;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     InvalidTrigger,
     NeverFires,
@@ -126,7 +175,47 @@ impl Error {
         message: Cow<'static, str>,
         source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
-        Error(Arc::new(Inner { kind, message, source }))
+        Error(Arc::new(Inner { kind, message, details: None, source }))
+    }
+
+    /// With what the text leaves out; each part is shortened.
+    pub(crate) fn with_details(self, details: [&dyn fmt::Display; 2]) -> Error {
+        let details = details.map(|detail| one_line(detail, LONGEST_DETAIL)).join(": ");
+        let Inner { kind, ref message, ref source, .. } = *self.0;
+        let (message, source) = (message.clone(), source.clone());
+        Error(Arc::new(Inner { kind, message, details: Some(details.into()), source }))
+    }
+
+    /// What the text leaves out because it may be confidential: for arguments that don't fit their task,
+    /// the arguments and the reason that quotes from them, each shortened to 256 bytes.
+    ///
+    /// It is in no log line, no `Display` and no `Debug`. `None` for errors that leave out nothing.
+    ///
+    /// ```
+    /// use punctual::{Context, Scheduler, Task, named_task, trigger::now};
+    /// # use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct LogIn {
+    ///     password: u64,
+    /// }
+    /// # impl Task for LogIn {
+    /// #     const NAME: &'static str = "log-in";
+    /// #     type Output = ();
+    /// #     async fn run(self, _: Context) {}
+    /// # }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// let scheduler = Scheduler::builder().task::<LogIn>().start().await?;
+    /// let args = serde_json::json!({ "password": "hunter2" });
+    /// let error = scheduler.add(now(), named_task("log-in", &args)).await.unwrap_err();
+    /// assert!(!format!("{error} {error:?}").contains("hunter2"));
+    /// assert!(error.sensitive_details().is_some_and(|details| details.contains("hunter2")));
+    /// # Ok(()) }
+    /// ```
+    pub fn sensitive_details(&self) -> Option<&str> {
+        self.0.details.as_deref()
     }
 
     /// The one run of the job returned an error; it is this error's `source`.
@@ -171,23 +260,99 @@ impl From<std::convert::Infallible> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        Escaped(&self.0.message).fmt(f)
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Error");
-        debug.field("kind", &self.0.kind).field("message", &self.0.message);
-        if let Some(source) = &self.0.source {
-            debug.field("source", source);
+        Chain(self).fmt(f)
+    }
+}
+
+/// Displays an error with its sources, in one line: for `Debug`, and for log lines.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut error = self.0;
+        let mut text = error.to_string();
+        Escaped(&text).fmt(f)?;
+        // More are hardly a chain, but a circle.
+        for _ in 0..LONGEST_CHAIN {
+            let Some(source) = error.source() else { break };
+            error = source;
+            let cause = source.to_string();
+            // An error may have the text of its source in its own.
+            if !text.contains(&*cause) {
+                write!(f, "; caused by: {}", Escaped(&cause))?;
+                text = cause;
+            }
         }
-        debug.finish()
+        Ok(())
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::without_values;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "it is never read")]
+    struct LogIn {
+        user: Kind,
+        password: u64,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    #[expect(dead_code, reason = "it is never read")]
+    enum Kind {
+        Guest,
+        Named(String),
+        #[serde(untagged)]
+        Picky(#[serde(deserialize_with = "picky")] u8),
+    }
+
+    fn picky<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+        let text = String::deserialize(from)?;
+        Err(serde::de::Error::custom(format!("`{text}` is refused")))
+    }
+
+    #[test]
+    fn nothing_is_quoted_from_a_json_text() {
+        for (json, reason) in [
+            (
+                r#"{"user":"guest","password":"hunter2"}"#,
+                "invalid type, expected u64 at line 1 column 36",
+            ),
+            (
+                r#"{"user":"guest","password":"hunter2, expected hunter2"}"#,
+                "invalid type, expected u64 at line 1 column 54",
+            ),
+            (r#"{"user":"guest","password":-7}"#, "a value is refused at line 1 column 29"),
+            (r#"{"user":"guest"}"#, "missing field `password` at line 1 column 16"),
+            (
+                "{\"user\":\"guest\",\n\"hunter2\":1}",
+                "unknown field, expected `user` or `password` at line 2 column 9",
+            ),
+            (r#"{"user":"guest","password":7"#, "EOF while parsing an object at line 1 column 28"),
+            (r#"hunter2"#, "expected value at line 1 column 1"),
+            (r#"{"user":"guest","password":1}hunter2"#, "trailing characters at line 1 column 30"),
+        ] {
+            let error = serde_json::from_str::<LogIn>(json).unwrap_err();
+            assert_eq!(without_values(&error), reason, "for {json}: {error}");
+        }
+        let refused = serde_json::from_str::<Kind>(r#""hunter2""#).unwrap_err();
+        assert!(!without_values(&refused).contains("hunter2"), "{refused}");
     }
 }

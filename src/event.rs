@@ -5,7 +5,8 @@ use std::{fmt, ops::BitOr, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    error::Error,
+    error::{Chain, Error},
+    escape::Escaped,
     job::{End, FireTimes, JobId, Run, RunId, SkipReason},
     store::NodeId,
     trigger::rfc3339,
@@ -286,17 +287,9 @@ impl fmt::Display for Event {
             }
             What::JobRemoved { end, .. } => write!(f, ", {end}"),
             What::TriggerFailed { error, .. } | What::JobUnreadable { error, .. } => {
-                write!(f, ", {error}")
+                write!(f, ", {}", Chain(error))
             }
-            What::StoreFailing { error } => {
-                write!(f, ", {error}")?;
-                let mut source = std::error::Error::source(error);
-                while let Some(cause) = source {
-                    write!(f, ": {cause}")?;
-                    source = cause.source();
-                }
-                Ok(())
-            }
+            What::StoreFailing { error } => write!(f, ", {}", Chain(error)),
             What::NodesDied { nodes, recovered, abandoned } => {
                 for node in nodes {
                     write!(f, " {node}")?;
@@ -329,7 +322,9 @@ impl fmt::Display for Event {
                 run.attempt,
                 run.outcome
             ),
-            What::ExecutorAdded { name } | What::ExecutorRemoved { name } => write!(f, " {name}"),
+            What::ExecutorAdded { name } | What::ExecutorRemoved { name } => {
+                write!(f, " {}", Escaped(name))
+            }
             What::Missed { fire_times, .. } => stretch(f, fire_times),
             What::Skipped { fire_times, reason, .. } => {
                 stretch(f, fire_times)?;

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
-    error::{BoxError, Error},
+    error::{BoxError, Chain, Error},
+    escape::{Escaped, is_plain},
     retry::Retry,
     scheduler::JobHandle,
     trigger::{Trigger, rfc3339},
@@ -15,7 +16,8 @@ use crate::{
 /// The id of a job, unique within its scheduler.
 ///
 /// It is the text given to `.id(..)`, of 1 to 255 bytes, or one that the scheduler made, such as
-/// `9f2c01ab-17-42`. Ids are equal when their texts are.
+/// `9f2c01ab-17-42`. Ids are equal when their texts are. `Display` escapes line breaks, control
+/// characters and what is invisible, so that an id can't break a line of a log.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(Repr);
 
@@ -38,8 +40,8 @@ impl JobId {
     /// The longest id, in bytes: what every store can hold as a key.
     pub const MAX_LEN: usize = 255;
 
-    /// The id as text: borrowed if it was given to `.id(..)`, and put together if the scheduler made it,
-    /// which keeps no text of it.
+    /// The id as text, exactly as it is: borrowed if it was given to `.id(..)`, and put together if the
+    /// scheduler made it, which keeps no text of it. A store takes this for its key, and not `Display`.
     ///
     /// ```
     /// use punctual::JobId;
@@ -139,7 +141,7 @@ impl From<&JobId> for JobId {
 
 impl Serialize for JobId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.as_str())
     }
 }
 
@@ -159,7 +161,11 @@ impl fmt::Display for Made {
 
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.as_str())
+        let text = self.as_str();
+        match is_plain(&text) {
+            true => f.pad(&text),
+            false => f.pad(&Escaped(text).to_string()),
+        }
     }
 }
 
@@ -652,8 +658,8 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Outcome::Succeeded => f.write_str("succeeded"),
-            Outcome::Failed(error) => write!(f, "failed: {error}"),
-            Outcome::Panicked(message) => write!(f, "panicked: {message}"),
+            Outcome::Failed(error) => write!(f, "failed: {}", Chain(&**error)),
+            Outcome::Panicked(message) => write!(f, "panicked: {}", Escaped(message)),
             Outcome::TimedOut => f.write_str("timed out"),
             Outcome::Cancelled => f.write_str("cancelled"),
             Outcome::Missed => f.write_str("missed"),
@@ -761,10 +767,10 @@ impl fmt::Display for JobInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.id)?;
         if let Some(name) = &self.name {
-            write!(f, " \"{name}\"")?;
+            write!(f, " \"{}\"", Escaped(name))?;
         }
         // Not all of the trigger's text: that would have where its grid starts, too.
-        write!(f, ": {}", self.trigger.kind())?;
+        write!(f, ": {}", Escaped(self.trigger.kind()))?;
         if let Some(end) = self.trigger.end() {
             write!(f, " until {}", rfc3339(end))?;
         }
@@ -779,7 +785,7 @@ impl fmt::Display for JobInfo {
             f.write_str(", volatile")?;
         }
         if !self.tags.is_empty() {
-            write!(f, ", tags {}", self.tags.join(", "))?;
+            write!(f, ", tags {}", Escaped(self.tags.join(", ")))?;
         }
         Ok(())
     }

@@ -93,6 +93,7 @@ mod clock;
 mod core;
 mod driver;
 mod error;
+mod escape;
 mod event;
 mod executor;
 mod feed;

@@ -7,12 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    escape::{LOG_LINE, one_line},
+};
 
 /// Calls a destructor or a waker of the user's.
 pub(crate) fn shielded(call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        let message = message(panic);
+        let message = one_line(message(panic), LOG_LINE);
         tracing::error!(target: "punctual", "a destructor or waker panicked: {message}");
     }
 }
@@ -29,6 +32,13 @@ pub(crate) fn shielded_or<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<
 pub(crate) fn text(value: &impl Display) -> String {
     catch_unwind(AssertUnwindSafe(|| value.to_string()))
         .unwrap_or_else(|panic| format!("<panicked when displayed: {}>", message(panic)))
+}
+
+/// The same, as it can stand in a log line.
+pub(crate) fn line(value: &impl Display) -> String {
+    catch_unwind(AssertUnwindSafe(|| one_line(value, LOG_LINE))).unwrap_or_else(|panic| {
+        one_line(format_args!("<panicked when displayed: {}>", message(panic)), LOG_LINE)
+    })
 }
 
 /// What a panic said. Its payload is dropped; one that panics over that is leaked.

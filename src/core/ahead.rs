@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::decide::{Due, Schedule};
 use crate::{
     error::Error,
+    escape::one_line,
     job::{FireTimes, JobOptions, RunId, SkipReason},
     store::{Decision, Fate, NodeId, Record, Row, RowKey, RowKind, RowState},
     trigger::{Kind, Trigger},
@@ -13,6 +14,9 @@ use crate::{
 
 /// How many rows of one job are taken at once: as many as come due in a second at most.
 const MAX_ROWS: usize = 1000;
+
+/// How much of a text that can't be read is in the error, in bytes.
+const QUOTED: usize = 1024;
 
 /// What of a record has to be understood to decide on its fire times.
 #[derive(Debug)]
@@ -25,8 +29,10 @@ impl Definition {
     pub(crate) fn read(record: &Record) -> Result<Definition, Error> {
         let unreadable = |what: &str, text: &str, error: &dyn std::fmt::Display| {
             Error::unreadable(format!(
-                "the {what} of job `{}`, `{text}`, can't be read: {error}; the record is kept",
-                record.id
+                "the {what} of job `{}`, `{}`, can't be read: {}; the record is kept",
+                record.id,
+                one_line(text, QUOTED),
+                one_line(error, QUOTED)
             ))
         };
         let trigger: Trigger = serde_json::from_str(&record.trigger)

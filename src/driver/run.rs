@@ -17,7 +17,7 @@ use crate::{
     core::{Candidate, Finish, Lease, Output, RunKey, Start, Verdict, mix},
     executor::Supervisor,
     job::{JobOptions, Outcome},
-    panic::{message, text},
+    panic::{line, message, text},
     task::Context,
     trigger::rfc3339,
 };
@@ -117,8 +117,9 @@ impl RunGuard {
         // Whether it is worth it may be the user's to say.
         let delay = || retry.delay_after(self.start.attempt, outcome, seed);
         catch_unwind(AssertUnwindSafe(delay)).unwrap_or_else(|panic| {
-            let message = message(panic);
-            tracing::error!(target: "punctual", "a retry's condition panicked: {message}");
+            let (job, run) = (display(&self.start.job), display(self.start.run.id));
+            let message = line(&message(panic));
+            tracing::error!(target: "punctual", job, run, "a retry's condition panicked: {message}");
             None
         })
     }
@@ -223,7 +224,7 @@ impl Drop for RunGuard {
             }
         });
         if let Some(span) = &self.span {
-            span.record("outcome", display(text(&outcome)));
+            span.record("outcome", display(line(&outcome)));
         }
         let took = self.called_at.map_or(Duration::ZERO, |called_at| called_at.elapsed());
         let judged_at = self.judged_at.unwrap_or_else(|| self.shared().clock.now());

@@ -12,7 +12,7 @@ use chrono_tz::Tz;
 use futures::future::AbortRegistration;
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::level_filters::LevelFilter;
+use tracing::{field::display, level_filters::LevelFilter};
 
 use super::{
     entry::{Entry, Reported},
@@ -26,7 +26,7 @@ use crate::{
     executor::Executor,
     feed::{FeedReceiver, FeedSender, feed},
     job::{End, JobOptions, Outcome, Run, SkipReason},
-    panic::{shielded, text},
+    panic::{line, shielded},
     scheduler::ShutdownReport,
     store::Incarnation,
     task::{States, Tasks},
@@ -266,7 +266,8 @@ impl Shared {
 
     /// Adds an executor, of whose name there is none.
     pub(crate) fn add_executor(&self, name: Arc<str>, executor: Executor) -> Result<(), Error> {
-        executor.validate(&name, self.runtime()?)?;
+        self.runtime()?;
+        executor.validate(&name)?;
         let (limit, executor) = (executor.limit, Arc::new(executor));
         // Once the core knows it there are runs that ask for it. What is left of it is dropped when
         // the lock is free: its threads may be the user's trouble.
@@ -422,7 +423,9 @@ fn runtime() -> Result<Handle, Error> {
             "the scheduler was made outside a Tokio runtime: call `Scheduler::new()` inside `#[tokio::main]`, or within `runtime.enter()`",
         )
     })?;
-    // Tokio has no other way to ask whether there are timers.
+    // Tokio says by a panic that it has no timers, and in no other way: `Handle` does not know. The panic's
+    // message, which names the remedy as well, is printed; where panics abort, the program ends here and
+    // not at the first timer.
     catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| {
         Error::no_runtime(
             "the scheduler was made in a Tokio runtime without timers: call `enable_time()`, or `enable_all()`, on the runtime's builder",
@@ -584,18 +587,19 @@ fn traced() -> KindSet {
     }
 }
 
-/// Hands an event to `tracing`.
+/// Hands an event to `tracing`: its text, with its number and its job, if it has one, as fields.
 fn trace(event: &Event) {
     let kind = event.what.kind();
     if !traced().contains(kind) {
         return;
     }
-    let text = text(event);
+    let (sequence, job) = (event.sequence, event.what.job().map(display));
+    let line = line(event);
     if WARNED.contains(kind) {
-        tracing::warn!(target: "punctual", sequence = event.sequence, "{text}");
+        tracing::warn!(target: "punctual", sequence, job, "{line}");
     } else if INFORMED.contains(kind) {
-        tracing::info!(target: "punctual", sequence = event.sequence, "{text}");
+        tracing::info!(target: "punctual", sequence, job, "{line}");
     } else {
-        tracing::debug!(target: "punctual", sequence = event.sequence, "{text}");
+        tracing::debug!(target: "punctual", sequence, job, "{line}");
     }
 }

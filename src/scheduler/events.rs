@@ -10,11 +10,12 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt as _};
 use tokio::{runtime::Handle, task::JoinHandle};
+use tracing::field::display;
 
 use crate::{
     event::{Event, What},
     feed::{Fed, FeedReceiver},
-    panic::message,
+    panic::{line, message},
 };
 
 /// The events of a scheduler, as a [`Stream`] that ends after [`What::ShutDown`].
@@ -84,10 +85,10 @@ pub(super) fn call(
 ) -> JoinHandle<()> {
     runtime.spawn(async move {
         while let Some(event) = events.next().await {
-            let sequence = event.sequence;
+            let (sequence, job) = (event.sequence, event.what.job().cloned());
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(event))) {
-                let message = message(panic);
-                tracing::error!(target: "punctual", sequence, "an event callback panicked: {message}");
+                let (job, message) = (job.as_ref().map(display), line(&message(panic)));
+                tracing::error!(target: "punctual", sequence, job, "an event callback panicked: {message}");
             }
         }
     })

@@ -10,13 +10,29 @@ use super::{Scheduler, durable};
 use crate::{
     core::Place,
     driver::Durable,
-    error::Error,
+    error::{Error, without_values},
     event::What,
     job::{End, JobId, OnConflict},
     store::{Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState, Write, Written},
 };
 
 /// A job in the store that can't run on this scheduler; it is kept as it is.
+///
+/// It prints as a line, without the arguments: those are in `record.args`, and, shortened and with what
+/// is wrong with them, in [`reason.sensitive_details()`](Error::sensitive_details).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), punctual::Error> {
+/// # let scheduler =
+/// #     punctual::Scheduler::builder().store(punctual::store::MemoryStore::new()).start().await?;
+/// for job in scheduler.unhandled().await? {
+///     eprintln!("{job}");
+///     if let Some(details) = job.reason.sensitive_details() {
+///         eprintln!("not for logs: {details}");
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Unhandled {
@@ -150,7 +166,9 @@ impl Scheduler {
     pub async fn import(&self, document: &str, on_conflict: OnConflict) -> Result<usize, Error> {
         let durable = self.durable()?;
         let document: Document = serde_json::from_str(document).map_err(|error| {
-            Error::unreadable(format!("this is no document of `export`: {error}"))
+            let reason = without_values(&error);
+            Error::unreadable(format!("this is no document of `export`: {reason}"))
+                .with_details([&"the reason", &error])
         })?;
         if document.punctual_jobs != FORMAT {
             return Err(Error::unreadable(format!(

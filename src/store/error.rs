@@ -1,8 +1,11 @@
 //! What a store's operations may fail with.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt::{self, Display as _},
+    sync::Arc,
+};
 
-use crate::error::BoxError;
+use crate::error::{BoxError, Chain};
 
 /// Why an operation of a [`Store`](super::Store) failed.
 ///
@@ -17,7 +20,7 @@ pub struct StoreError {
     source: Arc<dyn std::error::Error + Send + Sync>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Unavailable,
     Refused,
@@ -75,7 +78,7 @@ impl fmt::Display for StoreError {
 
 impl fmt::Debug for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StoreError({:?}, {:?})", self.kind, self.source.to_string())
+        Chain(self).fmt(f)
     }
 }
 

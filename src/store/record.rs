@@ -10,8 +10,8 @@ use crate::job::{JobId, SkipReason};
 /// A durable job, as a store keeps it.
 ///
 /// The store looks at ids, numbers and instants; the rest is text that it keeps as it is, and that need
-/// not make sense to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// not make sense to it. `Debug` shows how long the arguments are, and not what they say.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Its id, unique in the store.
     pub id: JobId,
@@ -63,6 +63,61 @@ impl Record {
     /// What a [`Write`](super::Write) compares.
     pub fn stamp(&self) -> Stamp {
         Stamp { incarnation: self.incarnation, version: self.version, fence: self.fence }
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Arguments, or what has them in it.
+        struct Hidden<'a>(&'a str);
+        impl fmt::Debug for Hidden<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "<{} bytes>", self.0.len())
+            }
+        }
+        // All of them, so that a new one is not forgotten here.
+        let Record {
+            id,
+            incarnation,
+            version,
+            fence,
+            requests,
+            token,
+            task,
+            args,
+            trigger,
+            options,
+            name,
+            tags,
+            declared,
+            added_at,
+            next_fire,
+            paused,
+            resumed_at,
+            taken_to,
+            recover,
+        } = self;
+        f.debug_struct("Record")
+            .field("id", id)
+            .field("incarnation", incarnation)
+            .field("version", version)
+            .field("fence", fence)
+            .field("requests", requests)
+            .field("token", token)
+            .field("task", task)
+            .field("args", &Hidden(args))
+            .field("trigger", trigger)
+            .field("options", options)
+            .field("name", name)
+            .field("tags", tags)
+            .field("declared", &declared.as_deref().map(Hidden))
+            .field("added_at", added_at)
+            .field("next_fire", next_fire)
+            .field("paused", paused)
+            .field("resumed_at", resumed_at)
+            .field("taken_to", taken_to)
+            .field("recover", recover)
+            .finish()
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::{Context, Home, NewEntry, Work, WorkOutput};
 use crate::{
     driver::{Entry, EntryState, RunGuard, Shared},
-    error::Error,
+    error::{Error, without_values},
     executor::{Executor, task::execute},
     panic::shielded_or,
 };
@@ -81,8 +81,7 @@ pub fn named_task(name: impl Into<String>, args: &impl Serialize) -> NamedTask {
     NamedTask { name: name.into(), args: serde_json::to_string(args) }
 }
 
-/// A task by its name; made by [`named_task`].
-#[derive(Debug)]
+/// A task by its name; made by [`named_task`]. `Debug` shows the name, and not the arguments.
 pub struct NamedTask {
     name: String,
     args: serde_json::Result<String>,
@@ -112,8 +111,25 @@ impl Work<NamedTask> for NamedTask {
     }
 }
 
+impl fmt::Debug for NamedTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NamedTask").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 fn unwritable(name: &str, error: &serde_json::Error) -> Error {
-    Error::invalid_task(format!("the arguments of task `{name}` can't be written as JSON: {error}"))
+    let reason = without_values(error);
+    let text = format!("the arguments of task `{name}` can't be written as JSON: {reason}");
+    Error::invalid_task(text).with_details([&"the reason", error])
+}
+
+/// Reads arguments. What is wrong with them is said without them: they may be confidential, and long.
+fn read<T: Task>(args: &str) -> Result<T, Error> {
+    serde_json::from_str(args).map_err(|error| {
+        let reason = without_values(&error);
+        let text = format!("the arguments do not fit task `{}`: {reason}", T::NAME);
+        Error::invalid_task(text).with_details([&args, &error])
+    })
 }
 
 /// The tasks that a scheduler knows.
@@ -131,13 +147,8 @@ impl Tasks {
     pub(crate) fn register<T: Task>(&mut self) -> Result<(), Error> {
         let task = TypeId::of::<T>();
         let make = |shared, args: String| -> Arc<dyn Entry> {
-            let fits = serde_json::from_str::<T>(&args).map(drop).map_err(|error| {
-                Error::invalid_task(format!(
-                    "the arguments `{args}` do not fit task `{}`: {error}",
-                    T::NAME
-                ))
-            });
-            Arc::new(Named::<T>::new(shared, fits.map(|()| args)))
+            let fits = read::<T>(&args).map(|_| args);
+            Arc::new(Named::<T>::new(shared, fits))
         };
         let registered = Registered {
             task,
@@ -266,9 +277,7 @@ impl<T: Task> Named<T> {
 }
 
 async fn call<T: Task>(args: &str, cx: Context) -> Result<T::Output, Error> {
-    let task: T = serde_json::from_str(args)
-        .map_err(|error| Error::invalid_task(format!("task `{}`: {error}", T::NAME)))?;
-    Ok(task.run(cx).await)
+    Ok(read::<T>(args)?.run(cx).await)
 }
 
 /// Stands for the type of a task that there is not.

@@ -1,7 +1,7 @@
 //! What a pool and its processes say to each other: JSON, each message after its length.
 
 use std::{
-    fmt,
+    fmt::{self, Display as _},
     io::{self, Read, Write},
     time::Duration,
 };
@@ -10,7 +10,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use crate::{error::BoxError, panic::text};
+use crate::{
+    error::{BoxError, Chain},
+    panic::text,
+};
 
 /// Counts the changes of what is said here. A program that was replaced while it runs may start a
 /// process that speaks differently.
@@ -24,7 +27,7 @@ const LONGEST_TEXT: usize = 64 * 1024;
 const LONGEST_CHAIN: usize = 16;
 
 /// What the pool says.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(super) enum Ask {
     /// Begin this run; there is no other.
     Run(Request),
@@ -42,7 +45,7 @@ pub(super) enum Answer {
 }
 
 /// A run, as its process needs to know it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) task: String,
     pub(super) args: String,
@@ -64,7 +67,7 @@ pub(super) enum Ending {
 }
 
 /// An error of which only the texts crossed over: its own, and those of its sources.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(super) struct Said {
     text: String,
     source: Option<Box<Said>>,
@@ -86,6 +89,12 @@ impl From<BoxError> for Said {
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Chain(self).fmt(f)
     }
 }
 

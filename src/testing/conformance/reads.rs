@@ -46,7 +46,7 @@ pub(super) async fn pages_cover_all_in_order<S: Store>(stage: Stage<S>) {
             listed.extend(page);
             assert!(listed.len() <= expected.len(), "pages of {limit} come to no end");
         }
-        let ids: Vec<_> = listed.iter().map(|record| record.id.to_string()).collect();
+        let ids: Vec<_> = listed.iter().map(|record| record.id.as_str().into_owned()).collect();
         assert_eq!(ids, expected, "in pages of {limit}");
     }
 }

@@ -386,7 +386,7 @@ pub(super) fn keys(taken: &[Taken]) -> Vec<RowKey> {
 
 /// The ids of the jobs, as they come.
 pub(super) fn ids(taken: &[Taken]) -> Vec<String> {
-    taken.iter().map(|taken| taken.record.id.to_string()).collect()
+    taken.iter().map(|taken| taken.record.id.as_str().into_owned()).collect()
 }
 
 pub(super) fn secs(seconds: i64) -> TimeDelta {

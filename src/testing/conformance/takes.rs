@@ -220,7 +220,7 @@ pub(super) async fn what_is_left_is_as_it_was<S: Store>(stage: Stage<S>) {
     left.push(store.add_waiting(waiting, row.clone()).await);
     store.add(job(6, now)).await;
     let node = Node::join(&other, 1).await;
-    let decide: Decide = Arc::new(move |record, waiting| match record.id.to_string().as_str() {
+    let decide: Decide = Arc::new(move |record, waiting| match &*record.id.as_str() {
         "job-0006" => fire(now, |_| None)(record, waiting),
         _ => Decision::Leave,
     });
@@ -440,7 +440,7 @@ pub(super) async fn a_take_ends_a_job<S: Store>(stage: Stage<S>) {
     let decide: Decide = Arc::new(move |record, _| {
         let row = scheduled(record, now);
         let over = |rows| Decision::Take { rows, next_fire: None };
-        match record.id.to_string().as_str() {
+        match &*record.id.as_str() {
             "job-0001" => over(vec![closed(row, Fate::Missed, now)]),
             "job-0003" => over(vec![row]),
             "job-0004" => Decision::Take { rows: vec![], next_fire: Some(now + secs(1)) },

@@ -305,11 +305,11 @@ pub(super) async fn ids_are_told_apart_by_their_bytes<S: Store>(stage: Stage<S>)
     }
     for (number, id) in ids.iter().enumerate() {
         let record = other.record(&id.into()).await;
-        assert_eq!(record.id.to_string(), *id);
+        assert_eq!(record.id, id.as_str());
         assert_eq!(record.incarnation, job(number as u64, now).incarnation, "of `{id}`");
     }
     let listed = store.list(RecordFilter::default(), None, 100).await.unwrap();
-    let listed: Vec<_> = listed.iter().map(|record| record.id.to_string()).collect();
+    let listed: Vec<_> = listed.iter().map(|record| record.id.text()).collect();
     let mut sorted = ids;
     sorted.sort();
     assert_eq!(listed, sorted);
