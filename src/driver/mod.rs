@@ -164,13 +164,15 @@ impl Driver {
             self.watches.push(Abortable::new(cancelled, watch.until));
         }
         let now = shared.clock.now_and_instant();
+        let removed = wakes.iter().filter(|(_, due)| due.is_none()).map(|&(slot, _)| slot);
+        let dropped = self.timers.drop_at_once(removed, jobs);
         let mut due_now = Vec::new();
         for (slot, due) in wakes {
             self.arm(slot, due, now, &mut due_now);
         }
         self.enqueue(due_now);
         let coarse = self.timers.is_precise() && tokio_is_paused() && self.timers.be_coarse();
-        if self.timers.give_back(jobs) || coarse {
+        if self.timers.give_back(jobs) || coarse || dropped {
             self.shared.with(|state, _| state.core.rearm_all());
         }
         if let Some(deadline) = shutdown {

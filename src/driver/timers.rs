@@ -107,6 +107,20 @@ impl Timers {
         self.queue.insert_at(wake, deadline)
     }
 
+    /// Drops all timers at once if, of these jobs' timers, more are to be removed than `jobs` may remain.
+    /// Says whether it did: then all timers are to be set again.
+    ///
+    /// In a debug build each removal walks the entries beside it, so that the time for all of
+    /// them grows with the square of their number.
+    pub(super) fn drop_at_once(&mut self, removed: impl Iterator<Item = u32>, jobs: usize) -> bool {
+        let enough = jobs.max(KEPT);
+        let wanted = removed.filter(|&slot| self.keys.has(slot)).take(enough + 1).count() > enough;
+        if wanted {
+            *self = Timers::new(self.precise.take());
+        }
+        wanted
+    }
+
     /// Everything that has expired; waits until something has. Cancel safe: what it takes, it returns
     /// in the same poll.
     pub(super) async fn expired(&mut self) -> Vec<Wake> {
@@ -187,6 +201,11 @@ impl Keys {
         }
     }
 
+    fn has(&self, slot: u32) -> bool {
+        let page = self.pages.get(slot as usize / PAGE).and_then(Option::as_ref);
+        page.is_some_and(|page| page.keys[slot as usize % PAGE].is_some())
+    }
+
     fn take(&mut self, slot: u32) -> Option<Key> {
         let (number, index) = (slot as usize / PAGE, slot as usize % PAGE);
         let page = self.pages.get_mut(number)?.as_mut()?;
@@ -196,5 +215,37 @@ impl Keys {
             self.pages[number] = None;
         }
         Some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn timers_are_dropped_at_once_when_most_of_them_go() {
+        const MANY: u32 = 4 * KEPT as u32;
+        let filled = || {
+            let mut timers = Timers::new(None);
+            let deadline = Instant::now() + Duration::from_secs(60);
+            (0..MANY).for_each(|slot| timers.set(slot, Some(deadline)));
+            timers
+        };
+        assert!(filled().drop_at_once(0..MANY, 0));
+        assert!(filled().drop_at_once(0..MANY / 2 + 1, MANY as usize / 2));
+        // Setting those again that remain would take longer.
+        assert!(!filled().drop_at_once(0..MANY / 2 - 1, MANY as usize / 2));
+        // So few are soon removed; and of those that have no timer there is none to remove.
+        assert!(!filled().drop_at_once(0..KEPT as u32, 0));
+        assert!(!filled().drop_at_once(MANY..3 * MANY, 0));
+
+        let mut timers = filled();
+        timers.drop_at_once(0..MANY, 0);
+        assert!(timers.is_empty());
+        timers.set(7, Some(Instant::now()));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(matches!(timers.expired().await[..], [Wake::Job(7)]));
     }
 }

@@ -26,12 +26,12 @@ impl Jobs {
     }
 
     pub(super) fn by_id(&self, id: &JobId) -> Option<&Record> {
-        self.ids.get(&*id.text()).and_then(|incarnation| self.get(*incarnation))
+        self.ids.get(&*id.as_str()).and_then(|incarnation| self.get(*incarnation))
     }
 
     /// In order of the ids' bytes, those behind `after`.
     pub(super) fn listed(&self, after: Option<&JobId>) -> impl Iterator<Item = &Record> {
-        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.text().into_owned()));
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_str().into_owned()));
         self.ids
             .range((from, Bound::Unbounded))
             .filter_map(|(_, incarnation)| self.get(*incarnation))
@@ -59,7 +59,7 @@ impl Jobs {
     /// Puts a record in, or in the place of the one of its incarnation.
     pub(super) fn put(&mut self, record: Record) {
         self.remove(record.incarnation);
-        self.ids.insert(record.id.text().into_owned(), record.incarnation);
+        self.ids.insert(record.id.as_str().into_owned(), record.incarnation);
         if let Some(at) = next_fire(&record) {
             match self.due.get_mut(&record.task) {
                 Some(queue) => queue.insert((at, record.incarnation)),
@@ -75,7 +75,7 @@ impl Jobs {
 
     pub(super) fn remove(&mut self, incarnation: Incarnation) -> Option<Record> {
         let record = self.records.remove(&incarnation)?;
-        self.ids.remove(&*record.id.text());
+        self.ids.remove(&*record.id.as_str());
         if let Some(at) = next_fire(&record)
             && let Some(queue) = self.due.get_mut(&record.task)
         {

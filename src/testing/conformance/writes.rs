@@ -309,7 +309,7 @@ pub(super) async fn ids_are_told_apart_by_their_bytes<S: Store>(stage: Stage<S>)
         assert_eq!(record.incarnation, job(number as u64, now).incarnation, "of `{id}`");
     }
     let listed = store.list(RecordFilter::default(), None, 100).await.unwrap();
-    let listed: Vec<_> = listed.iter().map(|record| record.id.text()).collect();
+    let listed: Vec<_> = listed.iter().map(|record| record.id.as_str()).collect();
     let mut sorted = ids;
     sorted.sort();
     assert_eq!(listed, sorted);

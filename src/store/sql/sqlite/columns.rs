@@ -58,7 +58,7 @@ pub(super) fn bind_record(
     statement: &mut CachedStatement<'_>,
     record: &Record,
 ) -> rusqlite::Result<()> {
-    let id = record.id.text();
+    let id = record.id.as_str();
     let columns: [&dyn ToSql; 19] = [
         &signed(record.incarnation.0),
         &id,
@@ -124,7 +124,7 @@ pub(super) fn bind_row(
         RowState::Taken(node) => (Some(signed(node.0)), None),
         RowState::Closed(fate) => (None, Some(fate.to_string())),
     };
-    let job = row.job.text();
+    let job = row.job.as_str();
     let columns: [&dyn ToSql; 17] = [
         &signed(row.key.incarnation.0),
         &kind_number(row.key.kind),

@@ -122,7 +122,7 @@ pub(super) fn mark_waiting(session: &Session, incarnation: Incarnation) -> Resul
 }
 
 pub(super) fn get(session: &Session, id: &JobId) -> Result<Option<Record>> {
-    Ok(session.prepare(BY_ID)?.query_row([id.text()], record).optional()?)
+    Ok(session.prepare(BY_ID)?.query_row([id.as_str()], record).optional()?)
 }
 
 pub(super) fn by_incarnation(
