@@ -44,6 +44,71 @@ async fn a_newer_schema_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
+async fn what_has_the_name_of_a_table_is_named_in_a_sentence() {
+    for (made, name) in [
+        ("CREATE TABLE punctual_jobs (title TEXT)", "table `punctual_jobs`"),
+        ("CREATE TABLE Punctual_Nodes (title TEXT)", "table `punctual_nodes`"),
+        ("CREATE VIEW punctual_ledger AS SELECT 1", "view `punctual_ledger`"),
+        (
+            "CREATE TABLE t (x); CREATE INDEX punctual_jobs_due ON t (x)",
+            "index `punctual_jobs_due`",
+        ),
+        ("CREATE TABLE punctual_meta (title TEXT)", "table `punctual_meta`"),
+        ("CREATE TABLE punctual_meta (version TEXT)", "table `punctual_meta`"),
+        (
+            "CREATE TABLE punctual_meta (version); INSERT INTO punctual_meta VALUES ('one')",
+            "table `punctual_meta`",
+        ),
+    ] {
+        let folder = Folder::new();
+        let connection = connect(&folder.file());
+        connection.execute_batch(made).unwrap();
+        let schema = || -> Vec<String> {
+            let mut select = connection.prepare("SELECT sql FROM sqlite_schema").unwrap();
+            let rows = select.query_map([], |row| row.get(0)).unwrap();
+            rows.map(Result::unwrap).collect()
+        };
+        let before = schema();
+        let said = refused(folder.file()).await;
+        assert!(
+            said.contains(&format!("the file has a {name} that is not this store's")),
+            "{said}"
+        );
+        assert!(!said.contains("CREATE") && !said.contains("SELECT"), "{said}");
+        assert_eq!(schema(), before, "nothing is left behind");
+        // The remedy.
+        SqliteStore::builder(folder.file()).namespace("jobs_").open().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn tables_that_others_have_changed_are_named_without_sql() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let connection = connect(&folder.file());
+    connection.execute("ALTER TABLE punctual_jobs RENAME COLUMN args TO arguments", []).unwrap();
+    let error = store.list(RecordFilter::default(), None, 1).await.unwrap_err();
+    let said = error.source().unwrap().to_string();
+    assert!(error.is_refused() && said.contains("no such column"), "{said}");
+    assert!(said.contains("changed by somebody else") && !said.contains("SELECT"), "{said}");
+}
+
+#[tokio::test]
+async fn a_uri_is_no_path() {
+    let folder = Folder::new();
+    for uri in ["file:x.db?mode=memory", "file:/tmp/x.db", "file::memory:"] {
+        let said = refused(uri).await;
+        assert!(said.starts_with(&format!("`{uri}` is a URI")), "{said}");
+        assert!(said.contains("`SqliteStore::in_memory()`"), "{said}");
+        assert!(said.contains(&format!("`./{uri}`")), "{said}");
+    }
+    // A path that only looks like one further on is a path.
+    let file = folder.path().join("file:x.db?mode=memory");
+    drop(SqliteStore::open(&file).await.unwrap());
+    assert!(file.exists());
+}
+
+#[tokio::test]
 async fn a_corrupt_file_is_refused() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
@@ -121,6 +186,44 @@ mod permissions {
     fn is_root() -> bool {
         let id = Command::new("id").arg("-u").output().unwrap();
         id.stdout.trim_ascii() == b"0"
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn a_new_file_is_readable_by_its_owner_alone() {
+        let folder = Folder::new();
+        let link = folder.path().join("link.db");
+        std::os::unix::fs::symlink("target.db", &link).unwrap();
+        for (opened, made) in [(folder.file(), "jobs.db"), (link, "target.db")] {
+            let store = SqliteStore::open(&opened).await.unwrap();
+            add(&store, [record("1", 1, Some(now()))]).await;
+            let made = folder.path().join(made);
+            let beside = |suffix: &str| {
+                let mut path = made.clone().into_os_string();
+                path.push(suffix);
+                std::path::PathBuf::from(path)
+            };
+            for file in [made.clone(), beside("-wal"), beside("-shm")] {
+                assert_eq!(mode(&file), 0o600, "{}", file.display());
+            }
+        }
+        for file in fs::read_dir(folder.path()).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            assert!(!name.contains("-new-"), "{name} is left");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_there_keeps_its_permissions() {
+        let folder = Folder::new();
+        drop(connect(&folder.file()));
+        fs::write(folder.file(), "").unwrap();
+        forbid(&folder.file(), 0o640);
+        drop(SqliteStore::open(folder.file()).await.unwrap());
+        assert_eq!(mode(&folder.file()), 0o640);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Durable jobs in an SQLite file.
 
 mod columns;
+mod file;
 mod jobs;
 mod ledger;
 mod nodes;
@@ -43,7 +44,8 @@ use crate::{
 ///
 /// It may be the application's own: the tables have a prefix, see
 /// [`namespace`](SqliteBuilder::namespace). They are made, and brought up to date, when the store is
-/// opened. The views `punctual_jobs_view` and `punctual_ledger_view` show them to people:
+/// opened. A file that is not there is made readable by its owner alone, and so are those that SQLite
+/// keeps beside it; one that is there keeps its permissions. The views `punctual_jobs_view` and `punctual_ledger_view` show them to people:
 ///
 /// ```sh
 /// sqlite3 jobs.db 'SELECT id, next_fire FROM punctual_jobs_view'
@@ -58,7 +60,7 @@ use crate::{
 /// | what | error |
 /// |---|---|
 /// | the file is locked for longer than [`busy_timeout`](SqliteBuilder::busy_timeout), the disk is full or can't be read | [`unavailable`](StoreError::is_unavailable): the scheduler asks again |
-/// | the file or its directory is read-only or not there, the file is corrupt or no database, its schema is newer than this crate | [`refused`](StoreError::is_refused) |
+/// | the file or its directory is read-only or not there, the file is corrupt or no database, it has a table of somebody else's by the name of one of ours, its schema is newer than this crate | [`refused`](StoreError::is_refused) |
 ///
 /// # Examples
 ///
@@ -228,6 +230,13 @@ impl SqliteBuilder {
                 "`{path}` is not a file, and what is in it would not last: name one, or use `SqliteStore::in_memory()`"
             )));
         }
+        let path = self.path.as_deref().map(|path| path.to_string_lossy());
+        // SQLite would take it for one even where it is not asked to.
+        if let Some(path) = path.filter(|path| path.starts_with("file:")) {
+            return Err(StoreError::refused(format!(
+                "`{path}` is a URI, which is not understood here: name the file by its path, use `SqliteStore::in_memory()`, or write `./{path}` if the file is named so"
+            )));
+        }
         let name = &self.namespace;
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -264,11 +273,12 @@ impl Store for SqliteStore {
         after: Option<JobId>,
         limit: usize,
     ) -> Result<Vec<Record>, StoreError> {
-        let mut after = after.map(|id| id.to_string()).unwrap_or_default();
+        let mut after = after.map(|id| id.as_str().into_owned()).unwrap_or_default();
         let mut listed = Vec::new();
         loop {
             let records = self.thread.read(move |session| jobs::page(session, &after)).await?;
-            let (count, last) = (records.len(), records.last().map(|record| record.id.to_string()));
+            let (count, last) =
+                (records.len(), records.last().map(|record| record.id.as_str().into_owned()));
             let room = limit - listed.len();
             listed.extend(records.into_iter().filter(|record| filter.passes(record)).take(room));
             match last {

@@ -23,6 +23,7 @@ pub(super) fn migrate(session: &Session) -> Result<()> {
     session.transaction(|session| {
         let from = version(session)?;
         for migration in MIGRATIONS.get(from..).ok_or_else(|| newer(from))? {
+            check_names(session, migration)?;
             session.connection().execute_batch(&session.named(migration))?;
         }
         let set = session.named("UPDATE punctual_meta SET version = ?1");
@@ -45,8 +46,40 @@ fn version(session: &Session) -> Result<usize> {
         return Ok(0);
     }
     let select = session.named("SELECT version FROM punctual_meta");
-    let version: i64 = connection.query_row(&select, [], |row| row.get(0))?;
-    Ok(usize::try_from(version).unwrap_or(usize::MAX))
+    let version: rusqlite::Result<i64> = connection.query_row(&select, [], |row| row.get(0));
+    match version {
+        Ok(version) => Ok(usize::try_from(version).unwrap_or(usize::MAX)),
+        Err(
+            rusqlite::Error::SqlInputError { .. }
+            | rusqlite::Error::QueryReturnedNoRows
+            | rusqlite::Error::InvalidColumnType(..),
+        ) => Err(somebody_elses("table", &session.named("punctual_meta"))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// That what a migration makes is not there yet, so made by somebody else.
+fn check_names(session: &Session, migration: &str) -> Result<()> {
+    let made = migration.lines().filter_map(|line| {
+        let mut words = line.strip_prefix("CREATE ")?.split_whitespace();
+        words.find(|word| *word != "UNIQUE")?;
+        words.next()
+    });
+    let select = "SELECT type FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
+    for name in made.map(|name| session.named(name)) {
+        let kind = session.connection().query_row(select, [&name], |row| row.get::<_, String>(0));
+        if let Some(kind) = kind.optional()? {
+            return Err(somebody_elses(&kind, &name));
+        }
+    }
+    Ok(())
+}
+
+fn somebody_elses(kind: &str, name: &str) -> Trouble {
+    Trouble::Refused(format!(
+        "the file has a {kind} `{name}` that is not this store's: set another namespace, as in \
+         `SqliteStore::builder(path).namespace(\"jobs_\")`, or name another file"
+    ))
 }
 
 fn newer(version: usize) -> Trouble {

@@ -9,7 +9,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use rusqlite::{CachedStatement, Connection, MAIN_DB, OpenFlags, config::DbConfig};
 
 use super::{
-    SqliteBuilder, Synchronous, schema,
+    SqliteBuilder, Synchronous, file, schema,
     trouble::{Result, Trouble},
 };
 use crate::{
@@ -56,7 +56,10 @@ impl Session {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match &options.path {
-            Some(path) => Connection::open_with_flags(path, flags)?,
+            Some(path) => {
+                file::make(path);
+                Connection::open_with_flags(path, flags)?
+            }
             None => Connection::open_in_memory_with_flags(flags)?,
         };
         BUSY_TIMEOUT.set(options.busy_timeout);

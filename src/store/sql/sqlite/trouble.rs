@@ -67,7 +67,16 @@ impl Trouble {
             Some(ErrorCode::NotADatabase) => {
                 (false, "name an SQLite file, or one that is not there")
             }
+            Some(ErrorCode::Unknown) => (
+                false,
+                "the tables were changed by somebody else: restore them from a backup, or set another namespace",
+            ),
             _ => (false, "see what the tables hold"),
+        };
+        let error = match error {
+            // Without the SQL, which is nothing to whoever reads this.
+            rusqlite::Error::SqlInputError { msg, .. } => msg,
+            error => error.to_string(),
         };
         let text = format!("`{path}`: {error}: {remedy}");
         if better { StoreError::unavailable(text) } else { StoreError::refused(text) }
