@@ -7,7 +7,6 @@ pub(crate) mod task;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::blocking::BlockingPool;
@@ -60,12 +59,8 @@ pub(crate) enum Kind {
 }
 
 impl Executor {
-    /// Whether runs can execute there at all, and it can go by this name; `runtime` is the scheduler's.
-    #[cfg_attr(
-        not(feature = "process"),
-        expect(unused_variables, reason = "the others need it not")
-    )]
-    pub(crate) fn validate(&self, name: &str, runtime: &Handle) -> Result<(), Error> {
+    /// Whether runs can execute there at all, and it can go by this name.
+    pub(crate) fn validate(&self, name: &str) -> Result<(), Error> {
         let wanted = match name {
             DEFAULT_EXECUTOR => matches!(self.kind, Kind::Async),
             BLOCKING_EXECUTOR => matches!(self.kind, Kind::Blocking(_)),
@@ -86,7 +81,7 @@ impl Executor {
             Kind::Async => Ok(()),
             Kind::Blocking(threads) => threads.validate(),
             #[cfg(feature = "process")]
-            Kind::Process(processes) => processes.validate(runtime),
+            Kind::Process(processes) => processes.validate(),
         }
     }
 

@@ -2,22 +2,26 @@
 
 use std::{
     ffi::OsString,
-    fmt, io,
-    path::PathBuf,
+    fmt::{self, Display as _},
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::Arc,
 };
 
+use rustix::io::Errno;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Home, NewEntry, Work};
 use crate::{
     driver::{Entry, EntryState, RunGuard},
-    error::Error,
+    error::{Chain, Error},
+    escape::Escaped,
     executor::{
         Executor, Kind, Returned,
-        process::{group::Group, needs_io, output::Output},
+        process::{group::Group, output::Output},
         task::execute,
     },
 };
@@ -25,8 +29,9 @@ use crate::{
 /// Makes work of a program and its arguments: a run starts it, and fails unless its exit status is 0.
 ///
 /// The program is looked for as [`std::process::Command::new`] does. Its input is empty. What it
-/// prints is not shown; the last 4 KiB of it are in the error of a run that failed, a [`CommandError`].
-/// No shell looks at the arguments, unless it is the program.
+/// prints is not shown; the last 4 KiB of it are in the error of a run that failed, a [`CommandError`],
+/// which also says why a program could not be started. No shell looks at the arguments, unless it is the
+/// program.
 ///
 /// It runs on an async executor, or on a [`ProcessPool`](crate::ProcessPool), as one of its
 /// processes. A run that is cancelled has SIGTERM sent to it, and SIGKILL after `cancel_grace`; one that
@@ -62,8 +67,9 @@ where
     }
 }
 
-/// Work that is a command; made by [`command`].
-#[derive(Clone, Debug)]
+/// Work that is a command; made by [`command`]. `Debug` shows the program, how many arguments it has, and
+/// the names of environment variables: the rest may be confidential.
+#[derive(Clone)]
 pub struct Command {
     program: OsString,
     args: Vec<OsString>,
@@ -87,8 +93,10 @@ impl Command {
     /// Runs the program to its end; `stop` asks it to end. If this is dropped, it is killed.
     async fn run(&self, stop: CancellationToken) -> Result<(), CommandError> {
         let failed = |cause, output| CommandError { program: self.program.clone(), cause, output };
-        let (mut group, output) =
-            self.spawn().map_err(|error| failed(Cause::NotStarted(error), String::new()))?;
+        let (mut group, output) = self.spawn().map_err(|error| {
+            let why = why_not_started(self, &error);
+            failed(Cause::NotStarted { error, why }, String::new())
+        })?;
         let ended = tokio::select! {
             status = group.wait() => Some(status),
             () = stop.cancelled() => None,
@@ -120,6 +128,83 @@ impl Command {
             command.current_dir(directory);
         }
         Ok((Group::spawn(command)?, Output::new(reader, |_, _| {})?))
+    }
+}
+
+/// Why the system refused to start the program, and what would help: its errors don't say whether they
+/// are about the program, its interpreter or the directory.
+fn why_not_started(command: &Command, error: &io::Error) -> String {
+    if let Some(directory) = &command.current_dir {
+        let shown = Escaped(directory.display());
+        match fs::metadata(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return format!(
+                    "there is no directory `{shown}` for it to run in: make it, or name another"
+                );
+            }
+            Ok(metadata) if !metadata.is_dir() => {
+                return format!("`{shown}`, which it is to run in, is no directory: name another");
+            }
+            _ => {}
+        }
+    }
+    let program = Path::new(&command.program);
+    let named_by_path = program.components().count() > 1 || program.is_absolute();
+    // A relative path is looked for in the directory of the program that is started.
+    let file = match (&command.current_dir, named_by_path) {
+        (Some(directory), true) => directory.join(program),
+        _ => program.to_owned(),
+    };
+    match (error.kind(), error.raw_os_error().map(Errno::from_raw_os_error)) {
+        (io::ErrorKind::NotFound, _) if !named_by_path => {
+            "no directory of PATH has it: install it, name it by its path, or set PATH by `.env(\"PATH\", ..)`"
+                .into()
+        }
+        (io::ErrorKind::NotFound, _) if file.exists() => {
+            "its interpreter, which its first line names, or its loader is not there: install that".into()
+        }
+        (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, _) => {
+            "there is no such file: name another".into()
+        }
+        (io::ErrorKind::PermissionDenied, _) if !named_by_path => {
+            "none that PATH leads to may be executed: see to their permissions, or name it by its path".into()
+        }
+        (io::ErrorKind::PermissionDenied, _) if file.is_dir() => {
+            "it is a directory: name a program in it".into()
+        }
+        (io::ErrorKind::PermissionDenied, _) => match fs::metadata(&file) {
+            Ok(metadata) if metadata.permissions().mode() & 0o111 == 0 => {
+                "it is not executable: `chmod +x` it, or name the program that reads it".into()
+            }
+            _ => "this user may not execute it: see to its permissions, and those of the directories that lead to it"
+                .into(),
+        },
+        (_, Some(Errno::NOEXEC)) => {
+            "it is neither a program for this machine nor a script with a first line like `#!/bin/sh`: give it one, or name the program that reads it"
+                .into()
+        }
+        (_, Some(Errno::TOOBIG)) => {
+            "its arguments and environment are too long for the system: hand them over in a file".into()
+        }
+        (_, Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE)) => {
+            "the system has no process, memory or file descriptor left: raise its limits, or run fewer at once".into()
+        }
+        (io::ErrorKind::InvalidInput, _) => {
+            "its name, an argument or a variable has a zero byte: leave that out".into()
+        }
+        _ => "the system refused".into(),
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.envs.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Command")
+            .field("program", &self.program)
+            .field("args", &format_args!("<{}>", self.args.len()))
+            .field("envs", &names)
+            .field("current_dir", &self.current_dir)
+            .finish()
     }
 }
 
@@ -155,7 +240,7 @@ impl Entry for Commanded {
     }
 
     fn check_alone(&self) -> Result<(), Error> {
-        needs_io(self.state.shared.runtime()?)
+        self.state.shared.runtime().map(drop)
     }
 
     fn launch(self: Arc<Self>, run: RunGuard, _: Option<Arc<Executor>>, runtime: &Handle) {
@@ -183,16 +268,20 @@ impl Entry for Commanded {
 ///     status.is_some_and(|status| status.code() == Some(75))
 /// }
 /// ```
-#[derive(Debug)]
+///
+/// It prints as one line: line breaks and control characters of what the program printed are escaped
+/// there, and not in [`output`](CommandError::output).
 pub struct CommandError {
     program: OsString,
     cause: Cause,
     output: String,
 }
 
-#[derive(Debug)]
 enum Cause {
-    NotStarted(io::Error),
+    NotStarted {
+        error: io::Error,
+        why: String,
+    },
     Ended(ExitStatus),
     /// It can't be waited for.
     Lost(io::Error),
@@ -203,7 +292,7 @@ impl CommandError {
     pub fn status(&self) -> Option<ExitStatus> {
         match self.cause {
             Cause::Ended(status) => Some(status),
-            Cause::NotStarted(_) | Cause::Lost(_) => None,
+            Cause::NotStarted { .. } | Cause::Lost(_) => None,
         }
     }
 
@@ -215,23 +304,29 @@ impl CommandError {
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let program = self.program.display();
+        let program = Escaped(self.program.display());
         match &self.cause {
-            Cause::NotStarted(_) => write!(f, "`{program}` can't be started")?,
+            Cause::NotStarted { why, .. } => write!(f, "`{program}` can't be started: {why}")?,
             Cause::Ended(status) => write!(f, "`{program}` ended with {status}")?,
             Cause::Lost(_) => write!(f, "nobody knows how `{program}` ended")?,
         }
         match &*self.output {
             "" => Ok(()),
-            output => write!(f, "; what it printed last: {output}"),
+            output => write!(f, "; what it printed last: {}", Escaped(output)),
         }
+    }
+}
+
+impl fmt::Debug for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Chain(self).fmt(f)
     }
 }
 
 impl std::error::Error for CommandError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.cause {
-            Cause::NotStarted(error) | Cause::Lost(error) => Some(error),
+            Cause::NotStarted { error, .. } | Cause::Lost(error) => Some(error),
             Cause::Ended(_) => None,
         }
     }

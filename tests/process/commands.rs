@@ -1,6 +1,6 @@
 //! Jobs that are commands.
 
-use std::{fs, time::Instant};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Instant};
 
 use futures::StreamExt as _;
 use libtest_mimic::Trial;
@@ -16,6 +16,8 @@ pub(super) fn trials() -> Vec<Trial> {
         a_command_succeeds_by_its_status,
         a_command_fails_with_the_end_of_its_output,
         a_command_that_is_not_there_fails,
+        a_command_that_cannot_be_started_says_why,
+        a_command_does_not_show_its_secrets,
         a_command_is_killed_with_what_it_started,
         a_command_is_asked_to_end_first,
         a_command_need_not_wait_for_what_it_leaves,
@@ -45,14 +47,15 @@ async fn a_command_fails_with_the_end_of_its_output() {
     let outcome = outcome(scheduler.add(now(), work)).await;
     let text = failed(&outcome);
     assert!(
-        text.starts_with("`sh` ended with exit status: 3; what it printed last: y\ny"),
+        text.starts_with("`sh` ended with exit status: 3; what it printed last: y\\ny"),
         "{text}"
     );
-    assert!(text.ends_with("y\none\ntwo"), "{text}");
+    assert!(text.ends_with("y\\none\\ntwo"), "{text}");
     let Outcome::Failed(error) = outcome else { panic!("it failed") };
     let error = error.downcast_ref::<CommandError>().unwrap();
     assert_eq!(error.status().unwrap().code(), Some(3));
     assert!(error.output().len() <= 4096 && error.output().len() > 4000);
+    assert!(error.output().ends_with("y\none\ntwo"), "{}", error.output());
     let killed = self::outcome(scheduler.add(now(), sh("kill -9 $$"))).await;
     assert_eq!(failed(&killed), "`sh` ended with signal: 9 (SIGKILL)");
 }
@@ -61,9 +64,50 @@ async fn a_command_that_is_not_there_fails() {
     let scheduler = Scheduler::new();
     let outcome =
         outcome(scheduler.add(now(), command("punctual-has-no-such-program", [""; 0]))).await;
-    assert_eq!(failed(&outcome), "`punctual-has-no-such-program` can't be started");
+    let text = failed(&outcome);
+    assert!(text.starts_with("`punctual-has-no-such-program` can't be started: "), "{text}");
     let Outcome::Failed(error) = outcome else { panic!("it failed") };
     assert!(error.source().unwrap().to_string().contains("No such file"));
+}
+
+async fn a_command_that_cannot_be_started_says_why() {
+    let scheduler = Scheduler::new();
+    let folder = path();
+    fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, text: &str, mode: u32| {
+        let file = folder.join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        file
+    };
+    let none = [""; 0];
+    let plain = file("plain", "echo", 0o644);
+    for (command, why) in [
+        (command("punctual-has-no-such-program", none), "no directory of PATH has it"),
+        (command(folder.join("nowhere"), none), "there is no such file"),
+        (command(plain.join("below"), none), "there is no such file"),
+        (command("./nowhere", none).current_dir(&folder), "there is no such file"),
+        (command(&plain, none), "it is not executable: `chmod +x` it"),
+        (command("./plain", none).current_dir(&folder), "it is not executable: `chmod +x` it"),
+        (command(&folder, none), "it is a directory"),
+        (command(file("headless", "echo", 0o755), none), "a first line like `#!/bin/sh`"),
+        (command(file("orphan", "#!/no/interpreter\n", 0o755), none), "its interpreter"),
+        (command("true", none).current_dir(folder.join("gone")), "there is no directory `"),
+        (command("true", none).current_dir(&plain), "which it is to run in, is no directory"),
+        (command("true", ["a\0b"]), "a zero byte"),
+        (command("true", ["x".repeat(4 << 20)]), "too long for the system"),
+    ] {
+        let outcome = outcome(scheduler.add(now(), command)).await;
+        let text = failed(&outcome);
+        assert!(text.contains("` can't be started: ") && text.contains(why), "{why}: {text}");
+    }
+}
+
+async fn a_command_does_not_show_its_secrets() {
+    let work = command("login", ["--password=hunter2"]).env("TOKEN", "hunter3");
+    let text = format!("{work:?}");
+    assert!(text.contains("login") && text.contains("TOKEN"), "{text}");
+    assert!(!text.contains("hunter"), "{text}");
 }
 
 async fn a_command_is_killed_with_what_it_started() {

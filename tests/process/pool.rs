@@ -11,7 +11,7 @@ use std::{
 use futures::StreamExt as _;
 use libtest_mimic::Trial;
 use punctual::{
-    Add, BlockingPool, End, Outcome, ProcessPool, Retry, Scheduler, blocking, command, named_task,
+    Add, BlockingPool, End, Outcome, ProcessPool, Retry, blocking, command, named_task,
     trigger::{every, now},
 };
 use tokio::time::sleep;
@@ -51,7 +51,7 @@ pub(super) fn trials() -> Vec<Trial> {
         a_process_has_no_scheduler,
         long_arguments_are_refused,
         misuse_says_so,
-        without_io_there_is_no_pool,
+        a_runtime_without_io_will_do,
     ]
 }
 
@@ -445,17 +445,17 @@ async fn misuse_says_so() {
     assert!(fixture.outcome(Then::Return).await.is_success());
 }
 
-async fn without_io_there_is_no_pool() {
+async fn a_runtime_without_io_will_do() {
     let made = std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let scheduler = Scheduler::new();
-            let command = scheduler.add(now(), command("true", [""; 0])).await.map(drop);
-            (scheduler.add_executor("pool", ProcessPool::new(1)).await, command)
+            let fixture = Fixture::new(1).await;
+            let command = outcome(fixture.scheduler.add(now(), command("true", [""; 0]))).await;
+            (fixture.outcome(Then::Return).await, command)
         })
     });
     let (pool, command) = made.join().unwrap();
-    for error in [pool.unwrap_err(), command.unwrap_err()] {
-        assert!(error.is_no_runtime() && error.to_string().contains("`enable_io()`"), "{error}");
+    for outcome in [pool, command] {
+        assert!(outcome.is_success(), "{outcome}");
     }
 }

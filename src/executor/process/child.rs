@@ -18,11 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     group::Group,
+    io::watched,
     output::Output,
     protocol::{Answer, Ask, Ending, VERSION, encode, receive},
     worker::MARK,
 };
-use crate::error::BoxError;
+use crate::{
+    error::BoxError,
+    escape::{LOG_LINE, one_line},
+};
 
 /// How long a process may take to say that it is ready.
 const STARTUP: Duration = Duration::from_secs(30);
@@ -54,9 +58,10 @@ impl Child {
         let group = Group::spawn(command)?;
         let pid = group.number();
         let output = Output::new(reader, move |run, line| {
+            let line = one_line(line, LOG_LINE);
             tracing::info!(target: "punctual::worker", pid, run, "{line}");
         })?;
-        Ok(Child { group, socket: UnixStream::from_std(ours)?, output })
+        Ok(Child { group, socket: watched(|| UnixStream::from_std(ours))?, output })
     }
 
     /// Waits until it is ready for runs.

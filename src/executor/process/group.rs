@@ -5,6 +5,8 @@ use std::{io, os::unix::process::CommandExt as _, process::ExitStatus, thread};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::process::Child;
 
+use super::io::watched;
+
 /// A process that leads a group of its own: signals reach its descendants with it, and what a
 /// terminal sends to this program's group does not reach it. Dropped, the group is killed.
 #[derive(Debug)]
@@ -16,7 +18,7 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) fn spawn(mut command: std::process::Command) -> io::Result<Group> {
         command.process_group(0);
-        let leader = tokio::process::Command::from(command).spawn()?;
+        let leader = watched(|| tokio::process::Command::from(command).spawn())?;
         Ok(Group { leader: Some(leader) })
     }
 

@@ -2,16 +2,15 @@
 
 mod child;
 pub(crate) mod group;
+mod io;
 pub(crate) mod output;
 mod protocol;
 pub(crate) mod worker;
 
 use std::{
-    panic::{catch_unwind, resume_unwind},
+    panic::resume_unwind,
     sync::{Mutex, MutexGuard, PoisonError},
 };
-
-use tokio::{net::UnixStream, runtime::Handle};
 
 use self::{
     child::Child,
@@ -43,6 +42,7 @@ use crate::{error::Error, task::Context};
 /// finds no scheduler there and no run that it follows, and what it returns is not handed to
 /// followers. What it prints goes line by line to `tracing`, target `punctual::worker`.
 ///
+/// A thread of its own watches all processes of the program, so any runtime with timers will do.
 /// Timeouts are real time: under Tokio's paused time a process would have none to do anything in.
 ///
 /// ```standalone_crate
@@ -104,10 +104,9 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Whether there can be processes, in this program and this runtime.
-    pub(crate) fn validate(&self, runtime: &Handle) -> Result<(), Error> {
-        worker::called()?;
-        needs_io(runtime)
+    /// Whether there can be processes in this program.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        worker::called().map(drop)
     }
 
     /// Carries out a run of the task in a process. If this is dropped, the process is killed.
@@ -115,7 +114,7 @@ impl Processes {
         let request = encode(&Ask::Run(Request {
             task: task.to_owned(),
             args: args.to_owned(),
-            job: cx.job.to_string(),
+            job: cx.job.as_str().into_owned(),
             run: cx.run.id.0,
             fire_time: cx.fire_time,
             late_by: cx.late_by,
@@ -152,17 +151,6 @@ impl Processes {
         // Nothing panics while it holds the lock.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Processes are watched by the part of Tokio that a runtime may lack.
-pub(crate) fn needs_io(runtime: &Handle) -> Result<(), Error> {
-    let _within = runtime.enter();
-    // Tokio has no other way to ask.
-    catch_unwind(|| drop(UnixStream::pair())).map_err(|_| {
-        Error::no_runtime(
-            "the scheduler's Tokio runtime can't watch processes: call `enable_io()`, or `enable_all()`, on the runtime's builder",
-        )
-    })
 }
 
 #[cfg(test)]

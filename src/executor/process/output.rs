@@ -9,6 +9,7 @@ use std::{
 use tokio::{io::AsyncReadExt as _, net::unix::pipe, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::io::watched;
 use crate::panic::shielded;
 
 /// How much of what was printed last is kept, in bytes.
@@ -48,7 +49,7 @@ impl Output {
         reader: PipeReader,
         heard: impl FnMut(u64, &str) + Send + 'static,
     ) -> io::Result<Output> {
-        let mut reader = pipe::Receiver::from_owned_fd(reader.into())?;
+        let mut reader = watched(|| pipe::Receiver::from_owned_fd(reader.into()))?;
         let ended = CancellationToken::new();
         let over = ended.clone();
         let reading = tokio::spawn(async move {
