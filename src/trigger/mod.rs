@@ -73,6 +73,7 @@ mod follow;
 #[cfg(test)]
 mod instant_tests;
 mod interval;
+mod pasted;
 mod random;
 mod search;
 #[cfg(test)]

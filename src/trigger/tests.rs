@@ -72,6 +72,23 @@ mod cron_text {
                 ["2030-01-01 12:00:00", "2030-07-01 12:00:00", "2039-01-01 12:00:00"],
             ),
             ("0 0 * * 7", ["2026-01-04 00:00:00", "2026-01-11 00:00:00", "2026-01-18 00:00:00"]),
+            (
+                "0/25 12 * * *",
+                ["2026-01-01 12:00:00", "2026-01-01 12:25:00", "2026-01-01 12:50:00"],
+            ),
+            (
+                "0 12 20/5 * *",
+                ["2026-01-20 12:00:00", "2026-01-25 12:00:00", "2026-01-30 12:00:00"],
+            ),
+            (
+                "0 0 0 1 FEB/5 ? 2030/2",
+                ["2030-02-01 00:00:00", "2030-07-01 00:00:00", "2030-12-01 00:00:00"],
+            ),
+            ("0 12 L-3 * *", ["2026-01-28 12:00:00", "2026-02-25 12:00:00", "2026-03-28 12:00:00"]),
+            (
+                "0 12 L-30,L-27 * *",
+                ["2026-01-01 12:00:00", "2026-01-04 12:00:00", "2026-02-01 12:00:00"],
+            ),
             ("0 12 L * *", ["2026-01-31 12:00:00", "2026-02-28 12:00:00", "2026-03-31 12:00:00"]),
             ("0 12 LW * *", ["2026-01-30 12:00:00", "2026-02-27 12:00:00", "2026-03-31 12:00:00"]),
             // 15 February is a Sunday; 1 February, too, and 31 January a Saturday.
@@ -206,10 +223,20 @@ mod cron_text {
             ("99999999999 * * * *", "minute 99999999999 is not in 0..=59"),
             ("0 0 * * 7L", "day of week `7L`"),
             ("0 0 * * 7#L", "day of week `7#L`"),
-            ("0 0 * * L", "day of week `L` does not say which day: write `6L`"),
+            (
+                "0 0 * * L",
+                "which day: write, for example, `6L` for the last Saturday of the month, or `6` for every Saturday",
+            ),
             ("0 0 * * MON#6", "day of week `MON#6`"),
             ("0 0 * * 1#2L", "day of week `1#2L`"),
-            ("0 0 * * #2", "day of week `#2` does not say which day"),
+            (
+                "0 0 * * #2",
+                "which day: write, for example, `6#2` for the second Saturday of the month",
+            ),
+            (
+                "0 0 * * #L",
+                "which day: write, for example, `6#L` for the last Saturday of the month",
+            ),
             (", * * * *", "minute `,` has an empty item"),
             ("1,,2 * * * *", "minute `1,,2` has an empty item"),
             ("1, * * * *", "minute `1,` has an empty item"),
@@ -222,18 +249,24 @@ mod cron_text {
             ("0 0 L,LW * *", "day of month `L,LW`"),
             ("0 0 32W * *", "day of month 32 is not in 1..=31"),
             ("0 L * * *", "hour `L`"),
-            ("? * * * *", "minute `?`"),
-            ("*/90 * * * *", "minute `*/90`: the step is not in 1..=60"),
-            ("*/0 * * * *", "minute `*/0`: the step is not in 1..=60"),
+            ("? * * * *", "minute `?`: `?` stands for all of a day field: write `*`"),
+            ("*/90 * * * *", "minute `*/90`: the step is not in 1..=59: for longer periods use"),
+            ("*/0 * * * *", "minute `*/0`: the step is not in 1..=59"),
             ("*/x * * * *", "minute `*/x`"),
-            ("5/10 * * * *", "minute `5/10` has a step but no range: write `5-59/10`"),
-            ("/10 * * * *", "minute `/10` lacks a number"),
+            ("0 0 * * 1/2", "day of week `1/2` does not say where it ends: name a range"),
+            ("/10 * * * *", "minute `/10` has a step but no range: write `*/10`"),
+            ("0 0 L-0 * *", "day of month `L-0`: after `L-` comes a number of days in 1..=30"),
+            ("0 0 L-31 * *", "day of month `L-31`: after `L-` comes"),
+            ("0 0 L-3W * *", "day of month `L-3W`: after `L-` comes"),
+            ("# nothing", "it is a comment and no schedule"),
+            ("@every 1.5h", "use the trigger `every`, as in `every(\"1h30m\")`"),
             ("-5 * * * *", "minute `-5` lacks a number"),
             ("0 0 0 1 1 ? */2", "year `*/2` does not say from which year on"),
             ("0 0 0 1 1 ? 2030-2020", "year `2030-2020` ends before it begins"),
             ("* * * *", "it has 4 fields"),
             ("", "it has 0 fields"),
-            ("5 , 10 * * * *", "minute `,` has an empty item"),
+            ("5 , 10 * * * *", "a field has no blanks within it: write `5,10 * * * *`"),
+            ("5, * * * *", "minute `5,` has an empty item"),
             ("@reboot", "use the trigger `now()`"),
             ("@daly", "`@daly` is no nickname"),
             (
@@ -251,6 +284,134 @@ mod cron_text {
             );
             assert!(message.contains(reason), "{message}");
         }
+    }
+
+    /// The last text in backquotes of an error, which is what it says to write.
+    fn remedy(error: &str) -> &str {
+        error.rsplit('`').nth(1).unwrap()
+    }
+
+    #[test]
+    fn a_step_past_the_end_of_its_field_is_an_error_whose_remedy_means_the_same() {
+        let stored = |text: &str| -> Trigger {
+            serde_json::from_str(&format!(r#"{{"type":"cron","expression":"{text}"}}"#)).unwrap()
+        };
+        let from = t("2026-02-03T04:05:06Z");
+        for text in [
+            "*/60 * * * *",
+            "0/60 * * * *",
+            "0 */24 * * *",
+            "0 0 */31 * *",
+            "0 0 1 */12 *",
+            "0 0 * * */7",
+            "10-20/11 * * * *",
+            "0 22-2/5 * * *",
+            "30/45 * * * *",
+            "59/1 * * * *",
+            "0 0 0 1 1 * 2030-2040/20",
+        ] {
+            let error = text.into_trigger().unwrap_err().to_string();
+            let item = text.split_whitespace().find(|field| field.contains('/')).unwrap();
+            let mended = text.replace(item, remedy(&error));
+            // What an earlier version stored keeps its meaning.
+            assert_eq!(
+                walk(&trigger(mended.as_str()), from, 20),
+                walk(&stored(text), from, 20),
+                "{error}"
+            );
+        }
+        for (text, meant) in [
+            ("*/90 * * * *", trigger(every(90).minutes())),
+            ("*/90 * * * * *", trigger(every(90).seconds())),
+            ("0 */36 * * *", trigger(every(36).hours())),
+            ("0 0 */45 * *", trigger(every(45).days().at("0:00"))),
+            ("0 0 1 */18 *", trigger(every(18).months().on("the 1st"))),
+            ("0 0 * * */14", trigger(every(2).weeks().on(chrono::Weekday::Sun))),
+            ("0 0 * * */10", trigger(every(10).days().at("0:00"))),
+        ] {
+            let error = text.into_trigger().unwrap_err().to_string();
+            assert_eq!(trigger(remedy(&error)), meant, "{error}");
+            let json = format!(r#"{{"type":"cron","expression":"{text}"}}"#);
+            assert!(serde_json::from_str::<Trigger>(&json).is_err());
+        }
+    }
+
+    #[test]
+    fn lines_of_crontab_files_are_errors_whose_remedy_is_their_schedule() {
+        for (text, schedule, what) in [
+            ("0 9 1, 15 * *", "0 9 1,15 * *", "no blanks within it"),
+            ("0 9 1 , 15 * *", "0 9 1,15 * *", "no blanks within it"),
+            ("0 9 * * MON - FRI", "0 9 * * MON-FRI", "no blanks within it"),
+            ("*/ 5 * * * *", "*/5 * * * *", "no blanks within it"),
+            ("* /5 9-17 * * *", "*/5 9-17 * * *", "no blanks within it"),
+            ("CRON_TZ=Asia/Tokyo 0 9 1, 15 * *", "0 9 1,15 * * (Asia/Tokyo)", "no blanks"),
+            ("0 9 * * *  # the report", "0 9 * * *", "`# the report` is a comment"),
+            ("30 0 9 * * MON # 1, 2 - 3", "30 0 9 * * MON", "`# 1, 2 - 3` is a comment"),
+            ("@daily #x2", "@daily", "`#x2` is a comment"),
+            ("0 9 * * 1-5 /usr/bin/report", "0 9 * * 1-5", "`/usr/bin/report` is a command"),
+            ("0 9 * * * root /bin/sh -c 'x'", "0 9 * * *", "`root /bin/sh -c 'x'` is a command"),
+            (
+                "*/5 * * * * php artisan run all",
+                "*/5 * * * *",
+                "`php artisan run all` is a command",
+            ),
+            ("@hourly /bin/true", "@hourly", "`/bin/true` is a command"),
+            ("TZ=UTC @daily backup.sh", "@daily (UTC)", "`backup.sh` is a command"),
+        ] {
+            let error = text.into_trigger().unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+            assert_eq!(trigger(remedy(&error)), trigger(schedule), "{error}");
+        }
+        // One word may be a day of the week with a typing error, and `#2` one without its name.
+        for text in ["0 9 * * * MONN", "0 0 1 * * #2"] {
+            assert!(text.into_trigger().unwrap_err().to_string().contains("day of week"));
+        }
+    }
+
+    #[test]
+    fn days_that_quartz_numbers_otherwise_are_named() {
+        for (text, quartz, crontab) in [
+            ("0 0 12 ? * 2-6", "0 0 12 ? * MON-FRI", "0 0 12 * * 2-6"),
+            ("0 0 12 ? * 1,7 2030", "0 0 12 ? * SUN,SAT 2030", "0 0 12 * * 1,7 2030"),
+            ("0 0 12 ? * 2#3", "0 0 12 ? * MON#3", "0 0 12 * * 2#3"),
+            ("0 0 12 ? * 6L", "0 0 12 ? * FRIL", "0 0 12 * * 6L"),
+            ("0 0 12 ? * 1-5/2", "0 0 12 ? * SUN-THU/2", "0 0 12 * * 1-5/2"),
+        ] {
+            let error = text.into_trigger().unwrap_err().to_string();
+            let weekday = text.split_whitespace().nth(5).unwrap();
+            let names: Vec<&str> = error.split('`').collect();
+            let from = t("2026-02-03T04:05:06Z");
+            for (named, meant) in [(names[names.len() - 4], quartz), (remedy(&error), crontab)] {
+                let named = text.replacen(&format!("? * {weekday}"), &format!("? * {named}"), 1);
+                assert_eq!(
+                    walk(&trigger(named.as_str()), from, 20),
+                    walk(&trigger(meant), from, 20),
+                    "{error}"
+                );
+            }
+            let json = format!(r#"{{"type":"cron","expression":"{text}"}}"#);
+            assert!(serde_json::from_str::<Trigger>(&json).is_ok());
+        }
+        // None of these can be Quartz's.
+        for text in
+            ["0 12 ? * 2", "0 0 12 ? * 0-4", "0 0 12 ? * MON", "0 0 12 ? * */2", "0 0 12 1 * ?"]
+        {
+            assert!(text.into_trigger().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_robfig_calls_every_is_an_interval() {
+        for (text, typed) in [
+            ("@every 90s", every(90).seconds()),
+            ("@Every 10 minutes", every(10).minutes()),
+            ("@every 90s; 3 times", every(90).seconds().times(3)),
+        ] {
+            assert_eq!(trigger(text), trigger(typed), "{text}");
+        }
+        let error = cron("@every 90s").into_trigger().unwrap_err().to_string();
+        let words = remedy(&error).strip_prefix("every(\"").unwrap().strip_suffix("\")").unwrap();
+        assert_eq!(trigger(every(words)), trigger(every(90).seconds()));
     }
 
     /// Found by fuzzing: `@yearly` and a line break made an error of two lines.
@@ -310,6 +471,11 @@ mod cron_text {
         );
         assert_eq!(words("0 0 LW * *"), "At 00:00, on the last weekday of the month");
         assert_eq!(words("0 0 L * *"), "At 00:00, on the last day of the month");
+        assert_eq!(words("0 0 L-3 * *"), "At 00:00, on 3 days before the last day of the month");
+        assert_eq!(
+            words("0 0 1,L,L-1 * *"),
+            "At 00:00, on day 1 and the last day of the month and the day before the last day of the month"
+        );
         // A list with a step is not "every 5 minutes".
         assert_eq!(words("0-10/5 3 * * *"), "At minute 0, 5, and 10, of hour 3");
         assert_eq!(words("0 0 13 * 0-6"), "At 00:00");
@@ -690,6 +856,9 @@ mod cron_properties {
         let years = prop_oneof![4 => Just("*".to_owned()), 1 => Just("2000-2060/3".to_owned())];
         (seconds, field(0, 59), field(0, 23), day_of_month(), field(1, 12), day_of_week(), years)
             .prop_map(|(s, min, h, dom, mon, dow, y)| {
+                // Beside `?`, numbers could be those of Quartz.
+                let is_numbered = dow.contains(|c: char| c.is_ascii_digit());
+                let dom = if dom == "?" && is_numbered { "*".to_owned() } else { dom };
                 format!("{s} {min} {h} {dom} {mon} {dow} {y}")
             })
     }

@@ -9,7 +9,7 @@ use super::{
     And, Cron, CronFields, Date, Days, Follow, FollowOn, Kind, Limits, Or, Trigger,
     cron::one_line,
     days::{DayFilter, Said},
-    rfc3339, words,
+    pasted, rfc3339, words,
     zone::{Fold, Gap, InZone as _, IntoTimeZone as _, ZoneRules},
 };
 use crate::error::Error;
@@ -156,19 +156,33 @@ impl FromStr for Trigger {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Trigger, Error> {
+        // An id may have any characters.
+        if followed(text).is_none()
+            && let Some(reason) = pasted::disguised(text)
+        {
+            return Err(Error::invalid_trigger(format!(
+                "invalid trigger `{}`: {reason}",
+                one_line(text)
+            )));
+        }
         read(text, 0)
     }
 }
 
+/// The id of the job whose runs a trigger follows, and which of them: all behind `of` is the id,
+/// whatever it has in it.
+fn followed(text: &str) -> Option<(&str, FollowOn)> {
+    let text = text.strip_prefix("after ")?;
+    [FollowOn::Success, FollowOn::Failure, FollowOn::Any]
+        .into_iter()
+        .find_map(|on| Some((text.strip_prefix(on.name())?.strip_prefix(" of ")?, on)))
+}
+
 /// Reads a trigger that is a member of so many combinations.
 fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
-    for on in [FollowOn::Success, FollowOn::Failure, FollowOn::Any] {
-        let id = text.strip_prefix("after ").and_then(|text| text.strip_prefix(on.name()));
-        if let Some(id) = id.and_then(|text| text.strip_prefix(" of ")) {
-            // All that follows is the id, whatever it has in it.
-            let follow = Follow::new(id.into(), on);
-            return Trigger::new(follow.into(), None, Limits::default()).validated();
-        }
+    if let Some((id, on)) = followed(text) {
+        let follow = Follow::new(id.into(), on);
+        return Trigger::new(follow.into(), None, Limits::default()).validated();
     }
     let mut clauses = split(text, ";").into_iter().map(str::trim);
     let kind = kind(clauses.next().unwrap_or_default(), depth)?;
@@ -279,6 +293,7 @@ fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
     }
     let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     match first {
+        _ if first.eq_ignore_ascii_case("@every") => return words::parse(rest)?.try_into(),
         "now" if rest.is_empty() => return Ok(Kind::Date(Date::AfterMs(0))),
         "at" => return Ok(super::at(instant(rest, text)?).kind?.into()),
         "after" => {

@@ -4,7 +4,7 @@ use chrono::Weekday;
 
 pub(super) use super::cron::one_line;
 use super::{
-    Build, Every, Interval, Kind, Random,
+    Build, Every, Interval, Kind, Random, pasted,
     timetable::{DaysOfMonth, On, Timetable, bit},
     zone::{InZone, IntoTimeZone as _, ZoneRules, edit_distance},
 };
@@ -462,6 +462,12 @@ impl<'a> Reader<'a> {
         text: &'a str,
         read: impl FnOnce(&mut Reader<'a>) -> Result<T, String>,
     ) -> Result<T, Error> {
+        let invalid = |reason| {
+            Error::invalid_trigger(format!("invalid words `{}`: {reason}", one_line(text)))
+        };
+        if let Some(reason) = pasted::disguised(text) {
+            return Err(invalid(reason));
+        }
         let tokens = text
             .split_whitespace()
             .flat_map(|word| word.split_inclusive(','))
@@ -477,9 +483,7 @@ impl<'a> Reader<'a> {
                 Some(token) => Err(reader.left_over(token)),
                 None => Ok(it),
             })
-            .map_err(|reason| {
-                Error::invalid_trigger(format!("invalid words `{}`: {reason}", one_line(text)))
-            })
+            .map_err(invalid)
     }
 
     /// The `n`-th next word, in lower case.

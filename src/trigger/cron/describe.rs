@@ -11,17 +11,34 @@ use super::pattern::{Days, Pattern, YEARS};
 /// croner is given a text made of the compiled form, not the one that was parsed: it neither reads
 /// wrap-around ranges nor describes lists with steps.
 pub(super) fn describe(pattern: &Pattern) -> Option<String> {
+    const LAST_DAY: &str = "the last day of the month";
+    let days = &pattern.days[0];
+    // croner knows no `L-3`, and describes `LW` as `L`: both are described as what they stand in
+    // place of.
+    let last = match (days.before_end, days.nearest_weekday & Days::LAST != 0) {
+        (0 | 1, false) => LAST_DAY.to_owned(),
+        (0, true) => "the last weekday of the month".to_owned(),
+        (before_end, is_weekday) => {
+            let mut last: Vec<String> = members(u64::from(before_end))
+                .map(|days| match days {
+                    0 => LAST_DAY.to_owned(),
+                    1 => format!("the day before {LAST_DAY}"),
+                    _ => format!("{days} days before {LAST_DAY}"),
+                })
+                .collect();
+            if is_weekday {
+                last.push("the last weekday of the month".to_owned());
+            }
+            last.join(" and ")
+        }
+    };
     let parser = CronParser::builder().dom_and_dow(!pattern.either).build();
     let sentence = parser.parse(&canonical(pattern)).ok()?.describe();
-    let sentence = sentence.trim_end_matches('.');
-    if pattern.days[0].nearest_weekday & Days::LAST != 0 {
-        // croner finds `LW` but describes it as `L`, which cannot stand beside it.
-        return Some(sentence.replace("last day of the month", "last weekday of the month"));
-    }
-    Some(sentence.to_owned())
+    Some(sentence.trim_end_matches('.').replace(LAST_DAY, &last))
 }
 
-/// A crontab text of seven fields that croner reads as this pattern.
+/// A crontab text of seven fields that croner reads as this pattern, if days before the last one
+/// are taken for it.
 pub(super) fn canonical(pattern: &Pattern) -> String {
     let [mut day, mut weekday] = [day_of_month(&pattern.days[0]), day_of_week(&pattern.days[1])];
     if pattern.either && (day == "*" || weekday == "*") {
@@ -40,12 +57,13 @@ pub(super) fn canonical(pattern: &Pattern) -> String {
 }
 
 fn day_of_month(days: &Days) -> String {
-    let mut text = list(members(u64::from(days.of_month & !Days::LAST)), 31);
-    if days.of_month & Days::LAST != 0 {
+    let mut text = list(members(u64::from(days.of_month)), 31);
+    if days.before_end != 0 {
         add(&mut text, "L");
     }
     for day in members(u64::from(days.nearest_weekday)) {
         match day {
+            0 if days.before_end != 0 => {}
             0 => add(&mut text, "LW"),
             day => add(&mut text, &format!("{day}W")),
         }

@@ -2,6 +2,7 @@
 
 mod describe;
 mod fields;
+mod line;
 mod parse;
 mod pattern;
 
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::fields::CronFields;
 pub(super) use self::parse::one_line;
-use self::pattern::Pattern;
+use self::{parse::Origin, pattern::Pattern};
 use super::zone::{Fold, Gap, InZone, IntoTimeZone as _, ZoneRules, Zoned};
 use crate::error::Error;
 
@@ -29,19 +30,38 @@ use crate::error::Error;
 /// | second | 0–59 | |
 /// | minute | 0–59 | |
 /// | hour | 0–23 | |
-/// | day of month | 1–31 | `L` the last day, `LW` the last weekday, `15W` the weekday (Monday to Friday) nearest to the 15th, `?` as `*` |
+/// | day of month | 1–31 | `L` the last day, `L-3` three days before it, `LW` the last weekday, `15W` the weekday (Monday to Friday) nearest to the 15th, `?` as `*` |
 /// | month | 1–12, `JAN`–`DEC` | |
 /// | day of week | 0–7, `SUN`–`SAT`; 0 and 7 are Sunday | `5L` or `FRIL` the last Friday of the month, `MON#2` the second Monday, `?` as `*` |
 /// | year | 1900–2199 | |
 ///
 /// A field is a list, as in `1,15,20-25`, of values, ranges (`9-17`, also around the end: `22-2`,
-/// `FRI-MON`) and `*`, the latter two maybe with a step (`*/5`, `10-50/20`). Names are read in any
-/// case. In place of fields stands `@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily`,
-/// `@midnight` or `@hourly`. A prefix names the zone: `CRON_TZ=Europe/Berlin 0 9 * * *`.
+/// `FRI-MON`) and `*`, each maybe with a step (`*/5`, `10-50/20`). A value with a step counts from
+/// there to the end of the field: `5/15` is `5-59/15`; days of the week take none, since crons
+/// disagree on where these end. Names are read in any case. In place of fields stands `@yearly`,
+/// `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight` or `@hourly`. A prefix names the zone:
+/// `CRON_TZ=Europe/Berlin 0 9 * * *`.
+///
+/// A step is at most the distance between the ends of its range: `*/59` in minutes, and `10-20/10`.
+/// One that is longer would leave the first value alone, so that is what the error says to write
+/// (`0` for `*/60`), or which trigger has such a period (`every 90 minutes` for `*/90`).
 ///
 /// If both day fields are restricted, a day matches that is in *either*, as crontab(5) has it:
 /// `0 0 13 * FRI` fires on every 13th and on every Friday. Only `*` and `?` are no restriction;
 /// `*/2` is one. [`dom_and_dow`](super::Build::dom_and_dow) asks for days that are in both.
+///
+/// # From other crons
+///
+/// | text | of | here |
+/// |---|---|---|
+/// | `0/5`, `L-3`, `?` | Quartz | the same |
+/// | `0 0 12 ? * 2-6` | Quartz, where 1 is Sunday | an error that names the days, for `?` in that place with numbered weekdays and six or seven fields; other numbers are crontab's |
+/// | `@every 1h30m` | robfig/cron | [`every("1h30m")`](super::every); as a text in place of a trigger it is read as that |
+/// | `@reboot` | crontab | [`now()`](super::now) |
+/// | `0 9 * * * root /bin/report # daily` | a line of a crontab file | an error that says what to leave out |
+///
+/// Characters that only look like others, such as no-break spaces and long dashes, are an error
+/// that names their place.
 ///
 /// # Daylight saving
 ///
@@ -106,7 +126,11 @@ impl Cron {
     /// );
     /// ```
     pub fn parse(text: &str) -> Result<Cron, Error> {
-        let parsed = parse::parse(text)?;
+        Cron::read(text, Origin::Typed)
+    }
+
+    fn read(text: &str, origin: Origin) -> Result<Cron, Error> {
+        let parsed = parse::parse(text, origin)?;
         Ok(Cron {
             schedule: Arc::new(Schedule {
                 text: parsed.expression.into(),
@@ -242,7 +266,7 @@ impl TryFrom<Repr> for Cron {
     type Error = Error;
 
     fn try_from(repr: Repr) -> Result<Cron, Error> {
-        let mut cron = Cron::parse(&repr.expression)?;
+        let mut cron = Cron::read(&repr.expression, Origin::Stored)?;
         if let Some(zone) = repr.zone {
             cron.rules.name_zone(zone.into_time_zone()?)?;
         }

@@ -2,8 +2,23 @@
 
 use chrono_tz::Tz;
 
-use super::pattern::{Days, Pattern, YEARS, Years};
-use crate::{error::Error, trigger::zone::IntoTimeZone as _};
+use super::{
+    line,
+    pattern::{Days, Pattern, YEARS, Years},
+};
+use crate::{
+    error::Error,
+    trigger::{pasted, words, zone::IntoTimeZone as _},
+};
+
+/// Where a text comes from.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Origin {
+    /// Somebody wrote it, and may have meant something else.
+    Typed,
+    /// It was accepted before, by this version or an earlier one, and keeps its meaning.
+    Stored,
+}
 
 /// A text, read.
 pub(super) struct Parsed<'a> {
@@ -16,19 +31,43 @@ pub(super) struct Parsed<'a> {
     pub(super) fixed_time: bool,
 }
 
-pub(super) fn parse(text: &str) -> Result<Parsed<'_>, Error> {
+pub(super) fn parse(text: &str, origin: Origin) -> Result<Parsed<'_>, Error> {
+    // All that seven fields can list has 2,000 characters.
+    const LONGEST: usize = 4096;
     let invalid = |reason: String| {
-        // A token may be as long and as odd as the text is; the longest reason has 160 letters.
-        let reason = clipped(&reason, 300);
+        // A token may be as long and as odd as the text is.
+        let reason = clipped(&reason, 400);
         Error::invalid_trigger(format!("invalid cron expression `{}`: {reason}", one_line(text)))
     };
-    let (zone, expression) = split_zone(text.trim()).map_err(|error| invalid(error.to_string()))?;
-    let fields = match expression.strip_prefix('@') {
-        Some(name) => nickname(name).map_err(invalid)?,
-        None => expression,
-    };
-    let (pattern, fixed_time) = fields_of(fields).map_err(invalid)?;
+    if origin == Origin::Typed {
+        if text.len() > LONGEST {
+            return Err(invalid(format!(
+                "it is longer than {LONGEST} bytes: use ranges and steps"
+            )));
+        }
+        if let Some(reason) = pasted::disguised(text) {
+            return Err(invalid(reason));
+        }
+    }
+    let text = text.trim();
+    let (zone, expression) = split_zone(text).map_err(|error| invalid(error.to_string()))?;
+    let (pattern, fixed_time) = schedule(expression, origin).map_err(|reason| {
+        let prefix = &text[..text.len() - expression.len()];
+        invalid(line::reason(prefix, expression).unwrap_or(reason))
+    })?;
     Ok(Parsed { expression, zone, pattern, fixed_time })
+}
+
+/// Whether a text without a zone can be read.
+pub(super) fn is_schedule(text: &str) -> bool {
+    schedule(text, Origin::Typed).is_ok()
+}
+
+fn schedule(text: &str, origin: Origin) -> Result<(Pattern, bool), String> {
+    match text.strip_prefix('@') {
+        Some(name) => fields_of(nickname(name)?, origin),
+        None => fields_of(text, origin),
+    }
 }
 
 /// A field of numbers, some of which may have names.
@@ -51,7 +90,7 @@ pub(super) const MONTH: Field = Field {
     names: &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
 };
 /// Sunday is both 0 and 7.
-const WEEKDAY: Field = Field {
+pub(super) const WEEKDAY: Field = Field {
     name: "day of week",
     min: 0,
     max: 7,
@@ -69,6 +108,13 @@ fn split_zone(text: &str) -> Result<(Option<Tz>, &str), Error> {
 }
 
 fn nickname(name: &str) -> Result<&'static str, String> {
+    if let Some(("every", period)) = name.split_once(char::is_whitespace) {
+        let example = match words::parse(period) {
+            Ok(_) => format!("use the trigger `every(\"{}\")`", one_line(period)),
+            Err(_) => "use the trigger `every`, as in `every(\"1h30m\")`".to_owned(),
+        };
+        return Err(format!("`@every` is elapsed time, which is no reading of a clock: {example}"));
+    }
     Ok(match name.to_ascii_lowercase().as_str() {
         "yearly" | "annually" => "0 0 1 1 *",
         "monthly" => "0 0 1 * *",
@@ -86,7 +132,7 @@ fn nickname(name: &str) -> Result<&'static str, String> {
     })
 }
 
-fn fields_of(text: &str) -> Result<(Pattern, bool), String> {
+fn fields_of(text: &str, origin: Origin) -> Result<(Pattern, bool), String> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let [second, minute, hour, day, month, weekday, year] = match *fields {
         [a, b, c, d, e] => ["0", a, b, c, d, e, "*"],
@@ -99,38 +145,53 @@ fn fields_of(text: &str) -> Result<(Pattern, bool), String> {
             ));
         }
     };
-    let days = [days_of_month(day)?, days_of_week(weekday)?];
+    let set = |field: &Field, text| field.set(text, origin);
+    let (seconds, minutes, hours) =
+        (set(&SECOND, second)?, set(&MINUTE, minute)?, set(&HOUR, hour)?);
+    let days = [days_of_month(day, origin)?, days_of_week(weekday, origin)?];
+    if origin == Origin::Typed && fields.len() > 5 && day == "?" {
+        unlike_quartz(weekday)?;
+    }
     let pattern = Pattern {
-        seconds: SECOND.set(second)?,
-        minutes: MINUTE.set(minute)?,
-        hours: HOUR.set(hour)? as u32,
-        months: MONTH.set(month)? as u16,
+        seconds,
+        minutes,
+        hours: hours as u32,
+        months: set(&MONTH, month)? as u16,
         weeks: Pattern::ALL_WEEKS,
         either: either([day, weekday], &days),
         days,
-        years: years(year)?,
+        years: years(year, origin)?,
     };
     let fixed_time = !minute.starts_with('*') && !hour.starts_with('*');
     Ok((pattern, fixed_time))
 }
 
-fn days_of_month(text: &str) -> Result<Days, String> {
+fn days_of_month(text: &str, origin: Origin) -> Result<Days, String> {
     if is_any(text) {
         return Ok(Days { of_month: Days::ALL_OF_MONTH, ..Days::default() });
     }
     let mut days = Days::default();
     for item in DAY.items(text)? {
         if item.eq_ignore_ascii_case("L") {
-            days.of_month |= Days::LAST;
+            days.before_end |= 1;
+        } else if let Some(distance) = item.strip_prefix("L-").or_else(|| item.strip_prefix("l-")) {
+            match number(distance) {
+                Some(distance @ 1..=30) => days.before_end |= 1 << distance,
+                _ => {
+                    return Err(format!(
+                        "day of month `{item}`: after `L-` comes a number of days in 1..=30; the last day itself is `L`, and the last from Monday to Friday `LW`"
+                    ));
+                }
+            }
         } else if item.eq_ignore_ascii_case("LW") {
             days.nearest_weekday |= Days::LAST;
         } else if let Some(day) = item.strip_suffix(['W', 'w']) {
             days.nearest_weekday |= 1 << DAY.value(day, item)?;
         } else {
-            DAY.each(item, |day| days.of_month |= 1 << day)?;
+            DAY.each(item, origin, |day| days.of_month |= 1 << day)?;
         }
     }
-    if days.of_month & days.nearest_weekday & Days::LAST != 0 {
+    if days.before_end & days.nearest_weekday & Days::LAST != 0 {
         return Err(format!(
             "day of month `{text}` has both `L`, the last day, and `LW`, the last weekday: use one of them"
         ));
@@ -138,7 +199,7 @@ fn days_of_month(text: &str) -> Result<Days, String> {
     Ok(days)
 }
 
-fn days_of_week(text: &str) -> Result<Days, String> {
+fn days_of_week(text: &str, origin: Origin) -> Result<Days, String> {
     if is_any(text) {
         return Ok(Days { of_month: Days::ALL_OF_MONTH, ..Days::default() });
     }
@@ -158,12 +219,15 @@ fn days_of_week(text: &str) -> Result<Days, String> {
         } else if let Some(weekday) = item.strip_suffix(['L', 'l']) {
             (weekday, Days::LAST_OF_WEEK)
         } else {
-            WEEKDAY.each(item, |weekday| days.of_week |= 1 << weekday)?;
+            WEEKDAY.each(item, origin, |weekday| days.of_week |= 1 << weekday)?;
             continue;
         };
         if weekday.is_empty() {
+            let which = ["first", "second", "third", "fourth", "fifth", "last"][nth];
+            // Quartz reads a lone `L` as the last day of its week.
+            let quartz = if item.len() == 1 { ", or `6` for every Saturday" } else { "" };
             return Err(format!(
-                "day of week `{item}` does not say which day: write `6{item}` for the last Saturday of the month"
+                "day of week `{item}` does not say which day: write, for example, `6{item}` for the {which} Saturday of the month{quartz}"
             ));
         }
         let number = WEEKDAY.value(weekday, item)?;
@@ -183,14 +247,14 @@ fn days_of_week(text: &str) -> Result<Days, String> {
 /// `*` and `?` are no restriction, and `*/2` is one, as in croniter. So is a field that happens to
 /// list all its values, unless the other has a `*` in it.
 fn either([day, weekday]: [&str; 2], days: &[Days; 2]) -> bool {
-    let all_days = days[0].of_month | Days::LAST == !0;
+    let all_days = days[0].of_month == Days::ALL_OF_MONTH;
     let all_weekdays = days[1].of_week == 0x7f;
     let any_day = is_any(day) || all_days && weekday.contains('*');
     let any_weekday = is_any(weekday) || all_weekdays && day.contains('*');
     !any_day && !any_weekday
 }
 
-fn years(text: &str) -> Result<Years, String> {
+fn years(text: &str, origin: Origin) -> Result<Years, String> {
     if text == "*" {
         return Ok(Years::ALL);
     }
@@ -202,9 +266,38 @@ fn years(text: &str) -> Result<Years, String> {
                 YEAR.max
             ));
         }
-        YEAR.each(item, |year| years.insert(i64::from(year)))?;
+        YEAR.each(item, origin, |year| years.insert(i64::from(year)))?;
     }
     Ok(years)
+}
+
+/// Refuses days of the week that mean others in Quartz: there 1 is Sunday and 7 is Saturday.
+///
+/// A text of Quartz has a `?` in one of the day fields, so this is for one that has it in the other.
+fn unlike_quartz(weekday: &str) -> Result<(), String> {
+    // Numbers behind `#` and `/` are no days.
+    let is_day = |at: usize| {
+        let before = weekday[..at].trim_end_matches(|c: char| c.is_ascii_digit());
+        !before.ends_with(['#', '/'])
+    };
+    let days = weekday.char_indices().filter(|&(at, c)| c.is_ascii_digit() && is_day(at));
+    let days: Vec<usize> = days.map(|(at, _)| at).collect();
+    // Quartz has no day 0, and no day has two digits.
+    if days.is_empty() || days.iter().any(|&at| weekday[at..].starts_with('0')) {
+        return Ok(());
+    }
+    let named = |sunday: usize| -> String {
+        let name = |(at, c): (usize, char)| match c.to_digit(10).filter(|_| days.contains(&at)) {
+            Some(day) => WEEKDAY.names[(day as usize + 7 - sunday) % 7].to_owned(),
+            None => c.to_string(),
+        };
+        weekday.char_indices().map(name).collect()
+    };
+    Err(format!(
+        "day of week `{weekday}`: beside `?` it may be Quartz's, where 1 is Sunday, or crontab's, where 0 is: name the days, `{}` for those of Quartz or `{}` for those of crontab",
+        named(1),
+        named(0)
+    ))
 }
 
 fn is_any(text: &str) -> bool {
@@ -213,10 +306,10 @@ fn is_any(text: &str) -> bool {
 
 impl Field {
     /// The values of a field without modifiers, as bits.
-    fn set(&self, text: &str) -> Result<u64, String> {
+    fn set(&self, text: &str, origin: Origin) -> Result<u64, String> {
         let mut set = 0;
         for item in self.items(text)? {
-            self.each(item, |value| set |= 1 << value)?;
+            self.each(item, origin, |value| set |= 1 << value)?;
         }
         Ok(set)
     }
@@ -228,34 +321,34 @@ impl Field {
         Ok(text.split(','))
     }
 
-    /// Calls `add` with each value of one item: a value, a range or `*`, the latter two maybe with
-    /// a step. A range may wrap around.
-    fn each(&self, item: &str, mut add: impl FnMut(u32)) -> Result<(), String> {
+    /// Calls `add` with each value of one item: a value, a range or `*`, each maybe with a step.
+    /// That of a value counts up to the end of the field. A range may wrap around.
+    fn each(&self, item: &str, origin: Origin, mut add: impl FnMut(u32)) -> Result<(), String> {
         let name = self.name;
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => (range, Some(step)),
             None => (item, None),
         };
+        let end = self.min + self.count() - 1;
         let (first, last) = if range == "*" {
-            (self.min, self.min + self.count() - 1)
+            (self.min, end)
+        } else if range.is_empty()
+            && let Some(step) = step
+        {
+            return Err(format!("{name} `{item}` has a step but no range: write `*/{step}`"));
         } else if let Some((first, last)) = range.split_once('-') {
             (self.value(first, item)?, self.value(last, item)?)
         } else {
             let value = self.value(range, item)?;
-            if let Some(step) = step {
+            if let Some(step) = step
+                && self.name == WEEKDAY.name
+            {
+                // crons disagree on which day 1 is, and on which one is the last.
                 return Err(format!(
-                    "{name} `{item}` has a step but no range: write `{value}-{}/{step}`",
-                    self.max
+                    "{name} `{item}` does not say where it ends: name a range, as in `MON-SAT/{step}`"
                 ));
             }
-            (value, value)
-        };
-        let step = match step.map(number) {
-            None => 1,
-            Some(Some(step)) if (1..=self.count()).contains(&step) => step,
-            Some(_) => {
-                return Err(format!("{name} `{item}`: the step is not in 1..={}", self.count()));
-            }
+            (value, if step.is_some() { end } else { value })
         };
         let length = match last.checked_sub(first) {
             Some(length) => length,
@@ -264,10 +357,50 @@ impl Field {
             }
             None => last + self.count() - first,
         };
+        // Earlier versions let steps be as long as the field.
+        let longest = if origin == Origin::Stored { self.count() } else { length };
+        let step = match step.map(number) {
+            None => 1,
+            Some(Some(step)) if (1..=longest).contains(&step) => step,
+            Some(step) => return Err(self.misstep(item, [first, length], step)),
+        };
         for distance in (0..=length).step_by(step as usize) {
             add(self.min + (first - self.min + distance) % self.count());
         }
         Ok(())
+    }
+
+    /// The error for a step that is no number, or that goes past the end at once.
+    pub(super) fn misstep(
+        &self,
+        item: &str,
+        [first, length]: [u32; 2],
+        step: Option<u32>,
+    ) -> String {
+        // Words may count to so many months, and to more of all that is shorter.
+        const MOST: u32 = 3600;
+        let name = self.name;
+        if length == 0 {
+            return format!("{name} `{item}` has a step but one value: write `{first}`");
+        }
+        let wrong = format!("{name} `{item}`: the step is not in 1..={length}");
+        let Some(step) = step.filter(|step| (1..=MOST).contains(step)) else {
+            return wrong;
+        };
+        if first != self.min || length + 1 < self.count() || step == self.count() {
+            return format!("{wrong}, so only {first} would be left: write `{first}`");
+        }
+        let words = match (name, self.names) {
+            ("second" | "minute" | "hour", _) => format!("every {step} {name}s"),
+            ("month", _) => format!("every {step} months on the 1st"),
+            ("week", _) => format!("every {step} weeks on monday"),
+            ("year", _) => return format!("{wrong}: list the years"),
+            (_, [first, ..]) if step % 7 == 0 => {
+                format!("every {} weeks on {}", step / 7, first.to_lowercase())
+            }
+            _ => format!("every {step} days at 0:00"),
+        };
+        format!("{wrong}: for longer periods use the trigger `{words}`")
     }
 
     /// One value, by number or by name. `item` is what it is a part of.
@@ -283,7 +416,9 @@ impl Field {
         }
         let is_name =
             |field: &Field| field.names.iter().any(|name| name.eq_ignore_ascii_case(text));
-        Err(if text.is_empty() {
+        Err(if text == "?" {
+            format!("{name} `{item}`: `?` stands for all of a day field: write `*`")
+        } else if text.is_empty() {
             format!("{name} `{item}` lacks a number")
         } else if is_name(&MONTH) || is_name(&WEEKDAY) {
             format!(
@@ -321,10 +456,17 @@ pub(in crate::trigger) fn one_line(text: &str) -> String {
 /// The first `long` characters of a text, in one line. Control characters are shown, not dropped:
 /// what is left without them could be taken for what was written.
 fn clipped(text: &str, long: usize) -> String {
-    let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut line: String = words.chars().map(visible).take(long).collect();
-    if words.chars().nth(long).is_some() {
+    let visible = |c: char| match c.is_control() || pasted::is_invisible(c) {
+        true => char::REPLACEMENT_CHARACTER,
+        false => c,
+    };
+    // Looks no further than it needs to, however long the text is.
+    let mut words = text.split_whitespace();
+    let first = words.next().into_iter().flat_map(str::chars);
+    let rest = words.flat_map(|word| std::iter::once(' ').chain(word.chars()));
+    let mut chars = first.chain(rest).map(visible);
+    let mut line: String = chars.by_ref().take(long).collect();
+    if chars.next().is_some() {
         line.push('…');
     }
     line

@@ -42,8 +42,10 @@ const _: () = assert!(size_of::<Pattern>() <= 128);
 /// A set of the days of any month.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Days {
-    /// Days of the month: bits 1 to 31, and bit [`Days::LAST`] for the last one.
+    /// Days of the month: bits 1 to 31.
     pub(super) of_month: u32,
+    /// Days before the last one of the month, which is bit 0: bits 0 to 30.
+    pub(super) before_end: u32,
     /// The weekdays (Monday to Friday) nearest to days of the month: bits 1 to 31, and bit
     /// [`Days::LAST`] for the last weekday of the month.
     pub(super) nearest_weekday: u32,
@@ -58,7 +60,7 @@ pub(super) struct Days {
 pub(super) struct Years([u64; 5]);
 
 impl Days {
-    /// The bit of the last day of a month, which no month has as a number.
+    /// The bit of the last day of a month in `nearest_weekday`; no month has it as a number.
     pub(super) const LAST: u32 = 1;
     /// Where in `nth_of_week` the last one is.
     pub(super) const LAST_OF_WEEK: usize = 5;
@@ -67,8 +69,9 @@ impl Days {
     /// The days of one month, as bits 1 to 31.
     fn in_month(&self, month: &Month) -> u32 {
         let mut days = self.of_month;
-        if self.of_month & Days::LAST != 0 {
-            days |= 1 << month.days;
+        if self.before_end != 0 {
+            // Bit 0 becomes that of the last day, and bit 1 that of the day before.
+            days |= self.before_end.reverse_bits() >> (31 - month.days);
         }
         if self.of_week != 0 {
             days |= month.weekdays(self.of_week);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
     super::{
-        Build,
+        Build, pasted,
         zone::{Fold, Gap, InZone, IntoTimeZone as _, ZoneRules, Zoned},
     },
     parse::one_line,
@@ -65,7 +65,8 @@ use crate::error::Error;
 /// | `a-b/c` | every `c`-th value from `a` to `b` |
 /// | `mon`, `jan-mar` | a name, or a range of names, which takes no step |
 ///
-/// Names are read in any case. Ranges do not wrap around. A day must match `day`, `week` *and*
+/// Names are read in any case. Ranges do not wrap around. A step is at most the distance between
+/// the ends of its range, as in [`Cron`](super::Cron). A day must match `day`, `week` *and*
 /// `day_of_week`, unlike a day of [`cron`](super::super::cron) text, where 0 is Sunday besides.
 ///
 /// What APScheduler reads past is an error here: `mon-fri/2`, `jan5`, `last-1`.
@@ -146,7 +147,14 @@ macro_rules! parts {
                 $(#[$doc])*
                 pub fn $name(self, expression: impl fmt::Display) -> Build<CronFields> {
                     let text = expression.to_string();
-                    self.map(|fields| fields.with(Part::$part, &text))
+                    self.map(|fields| match pasted::disguised(&text) {
+                        Some(reason) => Err(Error::invalid_trigger(format!(
+                            "invalid cron fields: {} `{}`: {reason}",
+                            Part::$part.name(),
+                            one_line(&text)
+                        ))),
+                        None => fields.with(Part::$part, &text),
+                    })
                 }
             )*
         }

@@ -106,7 +106,7 @@ fn days(text: &str) -> Result<Days, String> {
     for item in items(&DAY, text)? {
         let item = &one_line(item);
         if item.eq_ignore_ascii_case("last") {
-            days.of_month |= Days::LAST;
+            days.before_end |= 1;
         } else if let Some((position, weekday)) = item.split_once(' ') {
             let nth = POSITIONS.iter().position(|known| known.eq_ignore_ascii_case(position));
             let weekday =
@@ -217,9 +217,6 @@ fn each_of(field: &Field, item: &str, add: impl FnMut(u32)) -> Result<(), String
             (first..=last).step_by(step as usize).for_each(add);
             Ok(())
         }
-        _ if first == last => {
-            Err(format!("{name} `{item}` has a step but one value: write `{first}`"))
-        }
-        _ => Err(format!("{name} `{item}`: the step is not in 1..={}", last - first)),
+        found => Err(field.misstep(item, [first, last - first], found)),
     }
 }
