@@ -110,6 +110,7 @@ enum Kind {
     Missed,
     TimedOut,
     Cancelled,
+    Elsewhere,
     Panicked,
     Failed,
 }
@@ -165,6 +166,9 @@ kinds! {
     is_timed_out, timed_out => TimedOut;
     /// The one run of the job was cancelled, or its job removed before it started.
     is_cancelled, cancelled => Cancelled;
+    /// The one run of the job, which is in a store, was not on this scheduler: another one that shares
+    /// the store has its value, or it was missed.
+    is_elsewhere, elsewhere => Elsewhere;
     /// The one run of the job panicked.
     is_panic, panicked => Panicked;
 }

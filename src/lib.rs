@@ -132,7 +132,8 @@ pub use self::{
     },
     task::{
         Blocking, BlockingWork, ByName, Context, NamedTask, OnceWork, Plain, Preceding, Ready,
-        Task, WithContext, Work, WorkOutput, blocking, named_task,
+        Stateful, StatefulWork, Task, WithContext, Work, WorkError, WorkOutput, blocking,
+        named_task, stateful,
     },
 };
 #[cfg(feature = "process")]

@@ -129,7 +129,7 @@ fn watch(scheduler: &Scheduler, job: &str) -> (Arc<Mutex<Fates>>, tokio::task::J
     (fates, task)
 }
 
-async fn add<W: punctual::Work<M>, M: 'static>(
+async fn add<W: punctual::Work<M, Output: punctual::WorkOutput>, M: 'static>(
     scheduler: &Scheduler,
     case: Case,
     start: DateTime<Utc>,

@@ -417,7 +417,7 @@ impl<P: Payload> Core<P> {
         };
         let slot = going.job;
         let job = &self.jobs[slot];
-        let wanted = !going.cancelled && !self.closed && !job.retired && !job.once;
+        let wanted = !going.cancelled && !self.closed && !job.retired;
         if finish.put_back {
             self.put_back(key);
         }

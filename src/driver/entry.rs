@@ -44,12 +44,17 @@ pub(crate) trait Entry: Send + Sync {
         DEFAULT_EXECUTOR
     }
 
+    /// Whether the work can be called again.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
     /// Spawns a run of the work; `executor` is the one that the job names, if it does.
     fn launch(self: Arc<Self>, run: RunGuard, executor: Option<Arc<Executor>>, runtime: &Handle);
 
     /// Whether anybody will look at a run of the job.
     fn wants_runs(&self) -> bool {
-        self.state().tied.load(Ordering::SeqCst)
+        self.state().is_tied()
     }
 
     /// Learns how a run ended, if it wants runs.

@@ -113,6 +113,9 @@ impl RunGuard {
     /// How long until the work is to be called again, if it is.
     fn retry_in(&self, outcome: &Outcome) -> Option<Duration> {
         let retry = self.options().retry.as_ref()?;
+        if !self.start.payload.is_repeatable() {
+            return None;
+        }
         let seed = mix(self.start.job.stable_hash()).wrapping_add(self.start.run.id.0);
         // Whether it is worth it may be the user's to say.
         let delay = || retry.delay_after(self.start.attempt, outcome, seed);

@@ -152,13 +152,10 @@ impl<V> Add<V> {
             id.validate()?;
         }
         on_conflict.validate(id.as_ref())?;
-        if once && on_conflict == OnConflict::Keep {
-            return Err(Error::invalid_option(
-                "a job that is kept has no value for this handle: use `OnConflict::Replace`, or `add`",
-            ));
-        }
+        check_once(once, on_conflict)?;
         let shared = &entry.state().shared;
         if once
+            && !entry.is_repeatable()
             && let Some(options) = &options
             && options.retry != shared.defaults.retry
             && options.retry.is_some()
@@ -190,18 +187,36 @@ impl<V> Add<V> {
     }
 
     /// The same as [`prepare`](Add::prepare), for a job that goes to the store.
-    fn prepare_durable(self) -> Result<durable::New, Error> {
-        let Add { trigger, entry, id, on_conflict, paused, options, labels, recover, .. } = self;
+    fn prepare_durable(self) -> Result<(durable::New, V), Error> {
+        let Add {
+            trigger,
+            entry,
+            once,
+            id,
+            on_conflict,
+            paused,
+            options,
+            labels,
+            recover,
+            value,
+            ..
+        } = self;
         if let Some(id) = &id {
             id.validate()?;
         }
         on_conflict.validate(id.as_ref())?;
+        check_once(once, on_conflict)?;
         let shared = &entry.state().shared;
         let options = own_options(options, shared, &*entry)?;
         let options = JobOptions::clone(options.as_ref().unwrap_or(&shared.defaults));
         let (given, labels) = (id, labels.map(|labels| *labels).unwrap_or_default());
-        let trigger = trigger?;
-        Ok(durable::New { given, on_conflict, trigger, options, labels, paused, recover, entry })
+        let trigger = match once {
+            true => trigger?.once(),
+            false => trigger?,
+        };
+        let new =
+            durable::New { given, on_conflict, trigger, options, labels, paused, recover, entry };
+        Ok((new, value))
     }
 
     fn commit(self) -> Result<(JobHandle, V), Error> {
@@ -209,6 +224,16 @@ impl<V> Add<V> {
         let (new, value) = self.prepare(shared.clock.now())?;
         let added = shared.try_with(|state, now| state.core.add(new, now));
         Ok((JobHandle::new(shared, added?), value))
+    }
+}
+
+/// The handle of a job that runs once yields the value of its own work.
+fn check_once(once: bool, on_conflict: OnConflict) -> Result<(), Error> {
+    match once && on_conflict == OnConflict::Keep {
+        true => Err(Error::invalid_option(
+            "a job that is kept has no value for this handle: use `OnConflict::Replace`, or `add`",
+        )),
+        false => Ok(()),
     }
 }
 
@@ -277,10 +302,8 @@ pub(super) fn anchor(
 }
 
 /// Adds a job to the store.
-async fn add_to_store(add: Add) -> Result<JobHandle, Error> {
-    let shared = add.shared().clone();
-    let batch =
-        Batch { in_memory: Vec::new(), durable: vec![add.prepare_durable()?], kinds: vec![true] };
+async fn add_to_store(shared: Arc<Shared>, new: durable::New) -> Result<JobHandle, Error> {
+    let batch = Batch { in_memory: Vec::new(), durable: vec![new], kinds: vec![true] };
     let handle = add_all(&shared, batch).await?.pop();
     handle.ok_or_else(|| Error::shut_down("the scheduler has no store"))
 }
@@ -308,7 +331,7 @@ pub(super) fn prepare_all(
         }
         batch.kinds.push(job.is_durable());
         match job.is_durable() {
-            true => batch.durable.push(job.prepare_durable()?),
+            true => batch.durable.push(job.prepare_durable()?.0),
             false => batch.in_memory.push(job.prepare(now)?.0),
         }
     }
@@ -393,7 +416,7 @@ enum Adding<V> {
     New(Option<Add<V>>),
     /// Its id must be free in the store, too.
     Checking(BoxFuture<'static, Result<Reservation, Error>>, Option<Add<V>>),
-    Stored(BoxFuture<'static, Result<JobHandle, Error>>),
+    Stored(BoxFuture<'static, Result<JobHandle, Error>>, Option<V>),
 }
 
 // Nothing in it is ever pinned but in a box.
@@ -404,29 +427,37 @@ impl<V> AddFuture<V> {
         AddFuture(Adding::New(Some(add)))
     }
 
-    /// What is to be added to memory, once its id is known to be free; and otherwise the future of
-    /// adding it to the store.
-    fn poll_checked(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Add<V>>, Error>> {
+    fn poll_added(&mut self, cx: &mut Context<'_>) -> Poll<Result<(JobHandle, V), Error>> {
         // Polling a future after it is ready is the caller's bug, as with an async fn's.
         const DONE: &str = "`Add` polled after it completed";
-        if let Adding::New(add) = &mut self.0 {
-            let new = add.as_ref().expect(DONE);
-            let checked = new.id.as_ref().zip(new.shared().durable.as_ref());
-            match checked.filter(|_| !new.is_durable()) {
-                None => return Poll::Ready(Ok(add.take())),
-                Some((id, durable)) => {
-                    let shared = new.shared().clone();
-                    let check = durable::check_free(shared, durable.clone(), id.clone());
-                    self.0 = Adding::Checking(Box::pin(check), add.take());
+        loop {
+            let add = match &mut self.0 {
+                Adding::New(add) => {
+                    let new = add.as_ref().expect(DONE);
+                    let checked = new.id.as_ref().zip(new.shared().durable.as_ref());
+                    if let Some((id, durable)) = checked.filter(|_| !new.is_durable()) {
+                        let shared = new.shared().clone();
+                        let check = durable::check_free(shared, durable.clone(), id.clone());
+                        self.0 = Adding::Checking(Box::pin(check), add.take());
+                        continue;
+                    }
+                    add.take().expect(DONE)
                 }
+                Adding::Checking(check, add) => {
+                    drop(ready!(check.as_mut().poll(cx))?);
+                    add.take().expect(DONE)
+                }
+                Adding::Stored(adding, value) => {
+                    let handle = ready!(adding.as_mut().poll(cx))?;
+                    return Poll::Ready(Ok((handle, value.take().expect(DONE))));
+                }
+            };
+            if !add.is_durable() {
+                return Poll::Ready(add.commit());
             }
-        }
-        match &mut self.0 {
-            Adding::Checking(check, add) => {
-                drop(ready!(check.as_mut().poll(cx))?);
-                Poll::Ready(Ok(Some(add.take().expect(DONE))))
-            }
-            _ => Poll::Ready(Ok(None)),
+            let shared = add.shared().clone();
+            let (new, value) = add.prepare_durable()?;
+            self.0 = Adding::Stored(Box::pin(add_to_store(shared, new)), Some(value));
         }
     }
 }
@@ -435,16 +466,7 @@ impl Future for AddFuture<()> {
     type Output = Result<JobHandle, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(add) = ready!(self.poll_checked(cx))? {
-            if !add.is_durable() {
-                return Poll::Ready(add.commit().map(|(handle, ())| handle));
-            }
-            self.0 = Adding::Stored(Box::pin(add_to_store(add)));
-        }
-        match &mut self.0 {
-            Adding::Stored(adding) => adding.as_mut().poll(cx),
-            _ => Poll::Pending,
-        }
+        self.poll_added(cx).map_ok(|(handle, ())| handle)
     }
 }
 
@@ -452,13 +474,7 @@ impl<T> Future for AddFuture<Value<T>> {
     type Output = Result<OnceHandle<T>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // What runs only once is no task, so it is in memory.
-        match ready!(self.poll_checked(cx))? {
-            Some(add) => {
-                Poll::Ready(add.commit().map(|(handle, value)| OnceHandle::new(handle, value)))
-            }
-            None => Poll::Pending,
-        }
+        self.poll_added(cx).map_ok(|(handle, value)| OnceHandle::new(handle, value))
     }
 }
 

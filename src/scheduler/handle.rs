@@ -415,7 +415,8 @@ impl fmt::Debug for JobHandle {
 /// # Errors
 ///
 /// Why there is no value: the run failed, panicked, was missed or cancelled, the job was removed or
-/// replaced, or the scheduler shut down.
+/// replaced, or the scheduler shut down; of a task in a store also that its run ended on another scheduler
+/// ([`is_elsewhere`](Error::is_elsewhere)), as it does if that scheduler recovered it.
 ///
 /// # Cancel safety
 ///
@@ -444,8 +445,13 @@ impl<T> Future for OnceHandle<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
         let end = ready!(self.handle.poll_unpin(cx));
-        Poll::Ready(self.value.try_recv().unwrap_or_else(|_| {
+        Poll::Ready(self.value.take().unwrap_or_else(|| {
             Err(match end {
+                End::Completed if matches!(self.handle.job.which, Which::Stored(_)) => {
+                    Error::elsewhere(
+                        "the job's run did not end on this scheduler: another one that shares the store has its value, or it was missed; the store's ledger says which",
+                    )
+                }
                 End::Completed => Error::missed(
                     "the job ended without a run, or its value was taken before: await its handle once",
                 ),

@@ -36,7 +36,7 @@ use crate::{
     job::JobId,
     metrics::Metrics,
     store::RecordFilter,
-    task::{self, OnceWork, Work},
+    task::{self, OnceWork, Work, WorkOutput},
     trigger::IntoTrigger,
 };
 
@@ -120,6 +120,10 @@ impl Scheduler {
 
     /// Adds a job: `work` runs whenever `trigger` fires.
     ///
+    /// Each run calls a clone of the closure as it was given, so one that changes what it captured
+    /// starts afresh each time: wrap it in [`stateful`](crate::stateful) for it to keep its state. Work
+    /// returns `()` or a `Result`; a bare `Ok(())` must name its error: `Ok::<_, BoxError>(())`.
+    ///
     /// Returns a builder for the job's options; the job is added when that is awaited.
     ///
     /// # Errors
@@ -141,29 +145,71 @@ impl Scheduler {
     ///     .max_instances(2)
     ///     .await?;
     /// job.pause().await?;
+    ///
+    /// // Work that may fail.
+    /// # use punctual::BoxError;
+    /// let read = || async {
+    ///     let port: u16 = "8080".parse()?;
+    ///     println!("{port}");
+    ///     Ok::<_, BoxError>(())
+    /// };
+    /// scheduler.add(every(Duration::from_secs(1)), read).await?;
+    ///
+    /// // A closure that changes what it captured.
+    /// # use punctual::stateful;
+    /// let mut n = 0;
+    /// let count = stateful(move || {
+    ///     n += 1;
+    ///     async move { println!("{n}") }
+    /// });
+    /// scheduler.add(every(Duration::from_secs(1)), count).await?;
     /// # Ok(()) }
     /// ```
     pub fn add<W, M>(&self, trigger: impl IntoTrigger, work: W) -> Add
     where
         W: Work<M>,
+        W::Output: WorkOutput,
         M: 'static,
     {
         Add::new(trigger.into_trigger(), task::entry(work, self.shared.clone()), ())
     }
 
     /// Adds a job that runs once, at the first fire time of `trigger`, and yields a value: awaiting
-    /// its handle returns that. Whatever the value is, the run counts as a success.
+    /// its handle returns that.
+    ///
+    /// Whatever a closure or a future returns, the run counts as a success. A [`Task`](crate::Task)
+    /// that returns an error has failed, and its handle yields that error, or the value of `Ok`. In a
+    /// store such a job may run on another scheduler, and then the value is there
+    /// ([`is_elsewhere`](Error::is_elsewhere)).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`add`](Scheduler::add). Awaiting the handle: why there is no value.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use punctual::{Scheduler, blocking, trigger::after};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::new();
+    /// let soon = || after(Duration::from_millis(1));
+    /// let answer: u64 = scheduler.add_once(soon(), async { 42 }).await?.await?;
+    /// let sum: u64 = scheduler.add_once(soon(), blocking(|| (1..=9).sum())).await?.await?;
+    /// assert_eq!((answer, sum), (42, 45));
+    /// # Ok(()) }
+    /// ```
     pub fn add_once<W, M>(&self, trigger: impl IntoTrigger, work: W) -> Add<task::Value<W::Output>>
     where
         W: OnceWork<M>,
         M: 'static,
     {
-        let (entry, value) = task::once(self.shared.clone(), work);
+        let (entry, value) = task::once(work, self.shared.clone());
         Add::new(trigger.into_trigger(), entry, value).once()
     }
 
-    /// As [`add_once`](Scheduler::add_once), for work that may fail: awaiting the handle returns the
-    /// value of `Ok`, and an error whose source is that of `Err`.
+    /// As [`add_once`](Scheduler::add_once), for a closure or a future that may fail: awaiting the handle
+    /// returns the value of `Ok`, and an error whose source is that of `Err`. For a task `add_once` does
+    /// the same.
     pub fn try_add_once<W, M, T, E>(
         &self,
         trigger: impl IntoTrigger,
@@ -175,7 +221,7 @@ impl Scheduler {
         T: Send + 'static,
         E: Into<BoxError>,
     {
-        let (entry, value) = task::try_once(self.shared.clone(), work);
+        let (entry, value) = task::try_once(work, self.shared.clone());
         Add::new(trigger.into_trigger(), entry, value).once()
     }
 

@@ -4,7 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 
-use super::{Context, Home, NewEntry, Plain, WithContext, Work, WorkOutput, gone, take_if_free};
+use super::{
+    Context, Home, NewEntry, OnceWork, Plain, WithContext, Work, WorkOutput, gone,
+    once::{Taker, once_called},
+    output::returned,
+    take_if_free,
+};
 use crate::{
     driver::{Entry, EntryState, RunGuard},
     error::{BoxError, Error},
@@ -15,12 +20,15 @@ use crate::{
 /// Makes work of a function or closure that blocks its thread: it runs on one of a
 /// [`BlockingPool`](crate::BlockingPool), by default the one named `blocking`.
 ///
-/// It takes nothing, or a [`Context`], and returns `()` or a `Result`. It is cloned for each run. It
-/// can't be dropped: one that takes long looks at [`Context::is_cancelled`] now and then.
+/// It takes nothing, or a [`Context`], and returns `()` or a `Result`; with
+/// [`add_once`](crate::Scheduler::add_once) any value, which the handle yields. It is cloned for each
+/// run, so one that changes what it captured starts afresh each time: write
+/// `blocking(stateful(..))` for it to keep its state ([`stateful`](crate::stateful)). It can't be
+/// dropped: one that takes long looks at [`Context::is_cancelled`] now and then.
 ///
 /// ```
 /// use std::time::Duration;
-/// use punctual::{Context, Scheduler, blocking, trigger::every};
+/// use punctual::{Context, Scheduler, blocking, trigger::{every, now}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), punctual::Error> {
@@ -33,6 +41,9 @@ use crate::{
 ///     }
 /// });
 /// scheduler.add(every(Duration::from_millis(10)).times(1), count).await?.await;
+///
+/// let sum: u64 = scheduler.add_once(now(), blocking(|| (1..=1000).sum())).await?.await?;
+/// assert_eq!(sum, 500_500);
 /// # Ok(()) }
 /// ```
 pub fn blocking<F>(work: F) -> Blocking<F> {
@@ -41,7 +52,7 @@ pub fn blocking<F>(work: F) -> Blocking<F> {
 
 /// Work that blocks its thread; made by [`blocking`].
 #[derive(Clone, Copy, Debug)]
-pub struct Blocking<F>(F);
+pub struct Blocking<F>(pub(super) F);
 
 /// Marks work that blocks; `M` tells its forms apart.
 #[derive(Debug)]
@@ -50,20 +61,54 @@ pub struct BlockingWork<M>(std::marker::PhantomData<M>);
 impl<F, T> Work<BlockingWork<Plain>> for Blocking<F>
 where
     F: FnOnce() -> T + Clone + Send + 'static,
-    T: WorkOutput + 'static,
+    T: 'static,
 {
-    fn into_entry(self, scheduler: Home) -> NewEntry {
-        called(scheduler, self.0, |work, run| work().into_returned(run.wants_output()))
+    type Output = T;
+
+    fn into_entry(self, scheduler: Home) -> NewEntry
+    where
+        T: WorkOutput,
+    {
+        called(scheduler, self.0, |work, run| returned(work(), run.wants_output()))
     }
 }
 
 impl<F, T> Work<BlockingWork<WithContext>> for Blocking<F>
 where
     F: FnOnce(Context) -> T + Clone + Send + 'static,
-    T: WorkOutput + 'static,
+    T: 'static,
 {
-    fn into_entry(self, scheduler: Home) -> NewEntry {
-        called(scheduler, self.0, |work, run| work(run.context()).into_returned(run.wants_output()))
+    type Output = T;
+
+    fn into_entry(self, scheduler: Home) -> NewEntry
+    where
+        T: WorkOutput,
+    {
+        called(scheduler, self.0, |work, run| returned(work(run.context()), run.wants_output()))
+    }
+}
+
+impl<F, T> OnceWork<BlockingWork<Plain>> for Blocking<F>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    type Output = T;
+
+    fn into_once<R: Send + 'static>(self, scheduler: Home, taker: Taker<T, R>) -> NewEntry {
+        once_called(scheduler, self.0, taker, |work, _| work())
+    }
+}
+
+impl<F, T> OnceWork<BlockingWork<WithContext>> for Blocking<F>
+where
+    F: FnOnce(Context) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    type Output = T;
+
+    fn into_once<R: Send + 'static>(self, scheduler: Home, taker: Taker<T, R>) -> NewEntry {
+        once_called(scheduler, self.0, taker, |work, run| work(run.context()))
     }
 }
 
@@ -74,7 +119,7 @@ struct Called<W> {
     call: fn(W, &RunGuard) -> Returned,
 }
 
-fn called<W: Clone + Send + 'static>(
+pub(super) fn called<W: Clone + Send + 'static>(
     scheduler: Home,
     work: W,
     call: fn(W, &RunGuard) -> Returned,
@@ -89,13 +134,7 @@ impl<W: Clone + Send + 'static> Entry for Called<W> {
     }
 
     fn check(&self, executor: &Executor) -> Result<(), Error> {
-        match executor.kind {
-            Kind::Blocking(_) => Ok(()),
-            _ => Err(Error::invalid_option(format!(
-                "work that blocks can't run on {}: name a blocking pool, or none for the default one",
-                executor.what()
-            ))),
-        }
+        only_blocking(executor)
     }
 
     fn default_executor(&self) -> &'static str {
@@ -103,14 +142,7 @@ impl<W: Clone + Send + 'static> Entry for Called<W> {
     }
 
     fn launch(self: Arc<Self>, run: RunGuard, executor: Option<Arc<Executor>>, runtime: &Handle) {
-        let Some(Kind::Blocking(threads)) = executor.as_deref().map(|executor| &executor.kind)
-        else {
-            // The options were checked, and an executor with jobs can't be removed.
-            let error = BoxError::from("the job's executor has no threads");
-            run.finish(Outcome::Failed(error.into()), None);
-            return;
-        };
-        threads.spawn(run, runtime, move |run: &RunGuard| {
+        launch(run, executor, runtime, move |run| {
             let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).clone();
             match work {
                 Some(work) => (self.call)(work, run),
@@ -121,5 +153,33 @@ impl<W: Clone + Send + 'static> Entry for Called<W> {
 
     fn drop_work(&self) {
         drop(take_if_free(&self.work));
+    }
+}
+
+/// Work that blocks runs on threads, and nowhere else.
+pub(super) fn only_blocking(executor: &Executor) -> Result<(), Error> {
+    match executor.kind {
+        Kind::Blocking(_) => Ok(()),
+        _ => Err(Error::invalid_option(format!(
+            "work that blocks can't run on {}: name a blocking pool, or none for the default one",
+            executor.what()
+        ))),
+    }
+}
+
+/// Calls `work` on one of the executor's threads.
+pub(super) fn launch(
+    run: RunGuard,
+    executor: Option<Arc<Executor>>,
+    runtime: &Handle,
+    work: impl FnOnce(&RunGuard) -> Returned + Send + 'static,
+) {
+    match executor.as_deref().map(|executor| &executor.kind) {
+        Some(Kind::Blocking(threads)) => threads.spawn(run, runtime, work),
+        // The options were checked, and an executor with jobs can't be removed.
+        _ => {
+            let error = BoxError::from("the job's executor has no threads");
+            run.finish(Outcome::Failed(error.into()), None);
+        }
     }
 }

@@ -213,6 +213,8 @@ impl fmt::Debug for Command {
 pub enum CommandWork {}
 
 impl Work<CommandWork> for Command {
+    type Output = ();
+
     fn into_entry(self, scheduler: Home) -> NewEntry {
         NewEntry(Arc::new(Commanded { state: EntryState::new(scheduler.0), command: self }))
     }

@@ -7,9 +7,10 @@ mod command;
 mod context;
 mod named;
 mod once;
+mod output;
+mod stateful;
 
 use std::{
-    any::Any,
     future::ready,
     sync::{Arc, Mutex, PoisonError, TryLockError},
 };
@@ -19,10 +20,14 @@ use tokio::runtime::Handle;
 
 #[cfg(feature = "process")]
 pub use self::command::{Command, CommandError, CommandWork, command};
+use self::output::returned;
 pub use self::{
     blocking::{Blocking, BlockingWork, blocking},
     context::{Context, Preceding},
     named::{ByName, NamedTask, Task, named_task},
+    once::{OnceWork, Ready},
+    output::{WorkError, WorkOutput},
+    stateful::{Stateful, StatefulWork, stateful},
 };
 pub(crate) use self::{
     context::States,
@@ -32,7 +37,7 @@ pub(crate) use self::{
 use crate::{
     driver::{Entry, EntryState, RunGuard, Shared},
     error::{BoxError, Error},
-    executor::{Executor, Kind, Returned, task::execute},
+    executor::{Executor, Kind, task::execute},
 };
 
 /// What can be a job's work.
@@ -41,23 +46,32 @@ use crate::{
 /// |---|---|
 /// | an async function or closure without arguments, or with a [`Context`] | as a Tokio task |
 /// | [`blocking`] with a function or closure | on a thread of a [`BlockingPool`](crate::BlockingPool) |
+/// | [`stateful`] with a closure that changes what it captured | as a Tokio task; with `blocking(stateful(..))` on a thread |
 /// | a [`Task`], or a [`named_task`] | as a Tokio task, or in a process of its own |
 /// | with the feature `process`, a `command` | as a process |
 ///
 /// A closure is cloned for each run and called inside it, so `async move` closures that capture work
-/// as they are; what they capture is cloned per run (an `Arc` makes that cheap). Work returns `()` or
-/// a `Result` whose error converts into [`BoxError`].
+/// as they are; what they capture is cloned per run (an `Arc` makes that cheap), and what a run changes
+/// in it is gone with the run, unless the closure is [`stateful`]. Work returns `()` or a `Result` whose
+/// error converts into [`BoxError`]; `|| async { .. }` whose last line is `Ok(())` names that error:
+/// `Ok::<_, BoxError>(())`.
 ///
 /// `M` only tells the forms apart. The trait is not for implementing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not work for a job",
     label = "not an async function or closure of the right shape, nor a `Task`",
-    note = "work is `|| async {{ .. }}`, `|cx: Context| async move {{ .. }}`, the name of an `async fn`, or `blocking(|| ..)`",
+    note = "work is `|| async {{ .. }}`, `|cx: Context| async move {{ .. }}`, the name of an `async fn`, or `blocking(|| ..)` if it is not async",
+    note = "a future such as `async {{ .. }}` runs once: write `|| async {{ .. }}`, or use `add_once`",
     note = "it must be `Clone + Send + 'static`, its future `Send`, and it returns `()` or a `Result`"
 )]
 pub trait Work<M>: Send + 'static {
+    /// What a run returns: a job takes only what is a [`WorkOutput`].
+    type Output;
+
     #[doc(hidden)]
-    fn into_entry(self, scheduler: Home) -> NewEntry;
+    fn into_entry(self, scheduler: Home) -> NewEntry
+    where
+        Self::Output: WorkOutput;
 }
 
 /// The scheduler that work is for.
@@ -74,7 +88,10 @@ impl std::fmt::Debug for Home {
 #[doc(hidden)]
 pub struct NewEntry(Arc<dyn Entry>);
 
-pub(crate) fn entry<M>(work: impl Work<M>, scheduler: Arc<Shared>) -> Arc<dyn Entry> {
+pub(crate) fn entry<M>(
+    work: impl Work<M, Output: WorkOutput>,
+    scheduler: Arc<Shared>,
+) -> Arc<dyn Entry> {
     work.into_entry(Home(scheduler)).0
 }
 
@@ -82,26 +99,6 @@ impl std::fmt::Debug for NewEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NewEntry").finish_non_exhaustive()
     }
-}
-
-/// Work that can run only once: a future, or a closure that need not be `Clone`; for
-/// [`add_once`](crate::Scheduler::add_once).
-///
-/// `M` only tells the forms apart.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not work for a job that runs once",
-    label = "not a future, nor an async function or closure of the right shape",
-    note = "work is `async move {{ .. }}`, `|| async {{ .. }}` or `|cx: Context| async move {{ .. }}`",
-    note = "it must be `Send + 'static`, and so must be its future and what that returns"
-)]
-pub trait OnceWork<M>: Send + 'static {
-    /// What the future returns.
-    type Output: Send + 'static;
-    /// What the work returns when it is called.
-    type Future: Future<Output = Self::Output> + Send + 'static;
-
-    /// Calls the work. `context` is made only if the work takes it.
-    fn call(self, context: impl FnOnce() -> Context) -> Self::Future;
 }
 
 /// Marks work that is a closure without arguments.
@@ -112,16 +109,17 @@ pub enum Plain {}
 #[derive(Debug)]
 pub enum WithContext {}
 
-/// Marks work that is a future already.
-#[derive(Debug)]
-pub enum Ready {}
-
 impl<F, Fut> Work<Plain> for F
 where
     F: FnOnce() -> Fut + Clone + Send + 'static,
-    Fut: Future<Output: WorkOutput> + Send + 'static,
+    Fut: Future + Send + 'static,
 {
-    fn into_entry(self, scheduler: Home) -> NewEntry {
+    type Output = Fut::Output;
+
+    fn into_entry(self, scheduler: Home) -> NewEntry
+    where
+        Fut::Output: WorkOutput,
+    {
         repeated(scheduler, self, |work, _| work())
     }
 }
@@ -129,72 +127,15 @@ where
 impl<F, Fut> Work<WithContext> for F
 where
     F: FnOnce(Context) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output: WorkOutput> + Send + 'static,
+    Fut: Future + Send + 'static,
 {
-    fn into_entry(self, scheduler: Home) -> NewEntry {
+    type Output = Fut::Output;
+
+    fn into_entry(self, scheduler: Home) -> NewEntry
+    where
+        Fut::Output: WorkOutput,
+    {
         repeated(scheduler, self, |work, run| work(run.context()))
-    }
-}
-
-impl<F, Fut> OnceWork<Plain> for F
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output: Send + 'static> + Send + 'static,
-{
-    type Output = Fut::Output;
-    type Future = Fut;
-
-    fn call(self, _: impl FnOnce() -> Context) -> Fut {
-        self()
-    }
-}
-
-impl<F, Fut> OnceWork<WithContext> for F
-where
-    F: FnOnce(Context) -> Fut + Send + 'static,
-    Fut: Future<Output: Send + 'static> + Send + 'static,
-{
-    type Output = Fut::Output;
-    type Future = Fut;
-
-    fn call(self, context: impl FnOnce() -> Context) -> Fut {
-        self(context())
-    }
-}
-
-impl<Fut> OnceWork<Ready> for Fut
-where
-    Fut: Future<Output: Send + 'static> + Send + 'static,
-{
-    type Output = Fut::Output;
-    type Future = Fut;
-
-    fn call(self, _: impl FnOnce() -> Context) -> Fut {
-        self
-    }
-}
-
-/// What a job's work may return: `()`, or a `Result` whose error converts into [`BoxError`].
-#[diagnostic::on_unimplemented(
-    message = "a job's work can't return `{Self}`",
-    note = "it returns `()` or a `Result<T, E>` where `E: Into<BoxError>`; `add_once` takes any value"
-)]
-pub trait WorkOutput {
-    /// Success, with what was returned if it is wanted, or the error of a failed run.
-    #[doc(hidden)]
-    fn into_returned(self, wanted: bool) -> Result<Option<Arc<dyn Any + Send + Sync>>, BoxError>;
-}
-
-impl WorkOutput for () {
-    fn into_returned(self, wanted: bool) -> Returned {
-        Ok(wanted.then(|| Arc::new(()) as _))
-    }
-}
-
-impl<T: Send + Sync + 'static, E: Into<BoxError>> WorkOutput for Result<T, E> {
-    fn into_returned(self, wanted: bool) -> Returned {
-        let value = self.map_err(Into::into)?;
-        Ok(wanted.then(|| Arc::new(value) as _))
     }
 }
 
@@ -238,7 +179,7 @@ where
             match work {
                 Some(work) => Either::Left(
                     (self.call)(work, run)
-                        .map(move |output| output.into_returned(self.state.is_followed())),
+                        .map(move |output| returned(output, self.state.is_followed())),
                 ),
                 None => Either::Right(ready(Err(gone()))),
             }

@@ -7,11 +7,12 @@ use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
-use super::{Context, Home, NewEntry, Work, WorkOutput};
+use super::{Context, Home, NewEntry, OnceWork, Work, WorkOutput, once::Taker, output::returned};
 use crate::{
     driver::{Entry, EntryState, RunGuard, Shared},
     error::{Error, without_values},
-    executor::{Executor, task::execute},
+    executor::{Executor, Returned, task::execute},
+    job::Outcome,
     panic::shielded_or,
 };
 #[cfg(feature = "process")]
@@ -63,6 +64,9 @@ use crate::{
 /// scheduler.add(now(), named_task("send-invoice", &seven)).await?.await;
 /// let wrong = named_task("send-invoice", &"seven");
 /// assert!(scheduler.add(now(), wrong).await.unwrap_err().is_invalid_task());
+///
+/// // Once, and the handle yields what it returned, or its error.
+/// scheduler.add_once(now(), SendInvoice { customer: 7 }).await?.await?;
 /// # Ok(()) }
 /// ```
 pub trait Task: Serialize + DeserializeOwned + Send + 'static {
@@ -92,21 +96,44 @@ pub struct NamedTask {
 pub enum ByName {}
 
 impl<T: Task> Work<ByName> for T {
+    type Output = T::Output;
+
     fn into_entry(self, scheduler: Home) -> NewEntry {
-        let args = serde_json::to_string(&self);
-        let known = scheduler.0.tasks.check::<T>();
-        let args = known.and_then(|()| args.map_err(|error| unwritable(T::NAME, &error)));
-        NewEntry(Arc::new(Named::<T>::new(scheduler.0, args)))
+        let args = written(&self, &scheduler);
+        NewEntry(Arc::new(Named::<T, _>::new(scheduler.0, args, Kept)))
     }
 }
 
+/// The handle yields the value of a run that succeeded. What the task returned as an error is the
+/// failure of its run, wherever it runs.
+impl<T: Task> OnceWork<ByName> for T {
+    type Output = <T::Output as WorkOutput>::Value;
+
+    fn into_once<R: Send + 'static>(
+        self,
+        scheduler: Home,
+        taker: Taker<<T::Output as WorkOutput>::Value, R>,
+    ) -> NewEntry {
+        let args = written(&self, &scheduler);
+        NewEntry(Arc::new(Named::<T, _>::new(scheduler.0, args, taker)))
+    }
+}
+
+/// The arguments as JSON, if the task is one that the scheduler knows.
+fn written<T: Task>(task: &T, scheduler: &Home) -> Result<String, Error> {
+    scheduler.0.tasks.check::<T>()?;
+    serde_json::to_string(task).map_err(|error| unwritable(T::NAME, &error))
+}
+
 impl Work<NamedTask> for NamedTask {
+    type Output = ();
+
     fn into_entry(self, scheduler: Home) -> NewEntry {
         let NamedTask { name, args } = self;
         let args = args.map_err(|error| unwritable(&name, &error));
         NewEntry(match args {
             Ok(args) => scheduler.0.tasks.make(&scheduler.0, &name, args),
-            Err(error) => Arc::new(Named::<Never>::new(scheduler.0, Err(error))),
+            Err(error) => Arc::new(Named::<Never, _>::new(scheduler.0, Err(error), Kept)),
         })
     }
 }
@@ -148,14 +175,14 @@ impl Tasks {
         let task = TypeId::of::<T>();
         let make = |shared, args: String| -> Arc<dyn Entry> {
             let fits = read::<T>(&args).map(|_| args);
-            Arc::new(Named::<T>::new(shared, fits))
+            Arc::new(Named::<T, _>::new(shared, fits, Kept))
         };
         let registered = Registered {
             task,
             make,
             #[cfg(feature = "process")]
             call: |args, cx| {
-                Box::pin(async move { call::<T>(&args, cx).await?.into_returned(false).map(drop) })
+                Box::pin(async move { call::<T>(&args, cx).await?.into_result().map(drop) })
             },
         };
         match self.0.insert(T::NAME, registered) {
@@ -175,7 +202,9 @@ impl Tasks {
     /// Makes an entry for a task of this name; what is wrong, its runs say.
     pub(crate) fn make(&self, shared: &Arc<Shared>, name: &str, args: String) -> Arc<dyn Entry> {
         let made = shielded_or(|| Ok((self.get(name)?.make)(shared.clone(), args)));
-        made.unwrap_or_else(|error| Arc::new(Named::<Never>::new(shared.clone(), Err(error))))
+        made.unwrap_or_else(|error| {
+            Arc::new(Named::<Never, _>::new(shared.clone(), Err(error), Kept))
+        })
     }
 
     /// Whether this very task is among them.
@@ -216,20 +245,65 @@ impl fmt::Debug for Tasks {
 }
 
 /// An entry for a named task.
-struct Named<T> {
+struct Named<T, O> {
     state: EntryState,
     /// As JSON that fits the type, or what was wrong.
     args: Result<String, Error>,
+    /// What becomes of the values that it returns.
+    outputs: O,
     task: PhantomData<fn() -> T>,
 }
 
-impl<T: Task> Named<T> {
-    fn new(shared: Arc<Shared>, args: Result<String, Error>) -> Named<T> {
-        Named { state: EntryState::new(shared), args, task: PhantomData }
+/// What becomes of the values that a task returns.
+trait Outputs<V>: Send + Sync + 'static {
+    /// Whether a handle waits for one, so that there must be one.
+    const WANTED: bool;
+
+    /// Takes the value of a run; `kept` says whether the run is to keep it.
+    fn take(&self, output: impl WorkOutput<Value = V>, kept: bool) -> Returned;
+
+    /// Learns how a run ended; `is_final` says whether it can't go on elsewhere.
+    fn conclude(&self, outcome: &Outcome, is_final: bool);
+}
+
+/// They are the runs', where somebody asked for them.
+struct Kept;
+
+impl<V> Outputs<V> for Kept {
+    const WANTED: bool = false;
+
+    fn take(&self, output: impl WorkOutput<Value = V>, kept: bool) -> Returned {
+        returned(output, kept)
+    }
+
+    fn conclude(&self, _: &Outcome, _: bool) {}
+}
+
+impl<V: Send + 'static, R: Send + 'static> Outputs<V> for Taker<V, R> {
+    const WANTED: bool = true;
+
+    fn take(&self, output: impl WorkOutput<Value = V>, _: bool) -> Returned {
+        Taker::take(self, output.into_result()?)?;
+        Ok(None)
+    }
+
+    fn conclude(&self, outcome: &Outcome, is_final: bool) {
+        if is_final {
+            Taker::conclude(self, outcome);
+        }
     }
 }
 
-impl<T: Task> Entry for Named<T> {
+/// The value of a run of this task.
+type ValueOf<T> = <<T as Task>::Output as WorkOutput>::Value;
+
+impl<T: Task, O: Outputs<ValueOf<T>>> Named<T, O> {
+    fn new(shared: Arc<Shared>, args: Result<String, Error>, outputs: O) -> Named<T, O> {
+        Named { state: EntryState::new(shared), args, outputs, task: PhantomData }
+    }
+}
+
+impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
     fn state(&self) -> &EntryState {
         &self.state
     }
@@ -237,6 +311,10 @@ impl<T: Task> Entry for Named<T> {
     fn check(&self, executor: &Executor) -> Result<(), Error> {
         self.check_alone()?;
         match executor.kind {
+            #[cfg(feature = "process")]
+            Kind::Process(_) if O::WANTED => Err(Error::invalid_option(
+                "a process pool does not hand over what a task returns: use `add`, or name an async executor",
+            )),
             #[cfg(feature = "process")]
             Kind::Process(_) => worker::knows::<T>(),
             _ => super::only_async(executor),
@@ -262,15 +340,26 @@ impl<T: Task> Entry for Named<T> {
                     // In a box, so that runs without a process need no room for it.
                     return Box::pin(processes.run(T::NAME, args, &cx)).await;
                 }
-                call::<T>(args, cx).await?.into_returned(self.state.is_followed())
+                let output = call::<T>(args, cx).await?;
+                self.outputs.take(output, self.state.is_followed())
             }
         }));
+    }
+
+    fn wants_runs(&self) -> bool {
+        O::WANTED || self.state.is_tied()
+    }
+
+    fn conclude(&self, outcome: &Outcome) {
+        // What ended like this may be run again by another scheduler that shares the store.
+        let is_lost = matches!(outcome, Outcome::Cancelled | Outcome::Abandoned);
+        self.outputs.conclude(outcome, !is_lost || self.state.shared.durable.is_none());
     }
 
     fn drop_work(&self) {}
 }
 
-impl<T: Task> Named<T> {
+impl<T, O> Named<T, O> {
     fn args(&self) -> Result<&str, Error> {
         self.args.as_deref().map_err(Clone::clone)
     }

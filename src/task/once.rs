@@ -2,112 +2,164 @@
 
 use std::{
     future::ready,
-    marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::{FutureExt as _, future::Either};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::runtime::Handle;
 
-use super::{OnceWork, gone, only_async, take_if_free};
+use super::{
+    Context, Home, NewEntry, Plain, WithContext, blocking, gone, only_async, take_if_free,
+};
 use crate::{
     driver::{Entry, EntryState, RunGuard, Shared},
     error::{BoxError, Error},
     executor::{Executor, task::execute},
-    job::Outcome,
+    job::{BLOCKING_EXECUTOR, Outcome},
 };
 
-/// An entry for work that runs once. `finish` makes of what it returned what the handle yields, or
-/// the error of a failed run.
-struct Once<W, M, T, R> {
-    state: EntryState,
-    work: Mutex<Option<W>>,
-    value: Mutex<Option<oneshot::Sender<Result<R, Error>>>>,
-    finish: fn(T) -> Result<R, BoxError>,
-    marker: PhantomData<fn(M)>,
+/// Work for a job that runs once and yields a value: a future, a closure that need not be `Clone`,
+/// [`blocking`](crate::blocking) work, or a [`Task`](crate::Task); for
+/// [`add_once`](crate::Scheduler::add_once).
+///
+/// `M` only tells the forms apart. The trait is not for implementing.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not work for a job that runs once",
+    label = "not a future, an async function or closure of the right shape, nor a `Task`",
+    note = "work is `async move {{ .. }}`, `|| async {{ .. }}`, `|cx: Context| async move {{ .. }}`, or `blocking(|| ..)` if it is not async",
+    note = "it must be `Send + 'static`, and so must be its future and what that returns"
+)]
+pub trait OnceWork<M>: Send + 'static {
+    /// What awaiting the job's handle yields.
+    type Output: Send + 'static;
+
+    #[doc(hidden)]
+    fn into_once<R: Send + 'static>(
+        self,
+        scheduler: Home,
+        taker: Taker<Self::Output, R>,
+    ) -> NewEntry;
 }
 
-/// What becomes of the value of work that runs once, when its job is over.
-pub(crate) type Value<R> = oneshot::Receiver<Result<R, Error>>;
+/// Marks work that is a future already.
+#[derive(Debug)]
+pub enum Ready {}
+
+impl<F, Fut> OnceWork<Plain> for F
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output: Send + 'static> + Send + 'static,
+{
+    type Output = Fut::Output;
+
+    fn into_once<R: Send + 'static>(self, home: Home, taker: Taker<Fut::Output, R>) -> NewEntry {
+        once_spawned(home, self, taker, |work, _| work())
+    }
+}
+
+impl<F, Fut> OnceWork<WithContext> for F
+where
+    F: FnOnce(Context) -> Fut + Send + 'static,
+    Fut: Future<Output: Send + 'static> + Send + 'static,
+{
+    type Output = Fut::Output;
+
+    fn into_once<R: Send + 'static>(self, home: Home, taker: Taker<Fut::Output, R>) -> NewEntry {
+        once_spawned(home, self, taker, |work, run| work(run.context()))
+    }
+}
+
+impl<Fut> OnceWork<Ready> for Fut
+where
+    Fut: Future<Output: Send + 'static> + Send + 'static,
+{
+    type Output = Fut::Output;
+
+    fn into_once<R: Send + 'static>(self, home: Home, taker: Taker<Fut::Output, R>) -> NewEntry {
+        once_spawned(home, self, taker, |work, _| work)
+    }
+}
 
 /// Work whose every value is a success.
-pub(crate) fn once<W: OnceWork<M>, M: 'static>(
-    shared: Arc<Shared>,
+pub(crate) fn once<M, W: OnceWork<M>>(
     work: W,
+    scheduler: Arc<Shared>,
 ) -> (Arc<dyn Entry>, Value<W::Output>) {
-    once_with(shared, work, Ok)
+    once_with(work, scheduler, Ok)
 }
 
 /// Work that may fail.
-pub(crate) fn try_once<W, M, T, E>(shared: Arc<Shared>, work: W) -> (Arc<dyn Entry>, Value<T>)
+pub(crate) fn try_once<M, T, E>(
+    work: impl OnceWork<M, Output = Result<T, E>>,
+    scheduler: Arc<Shared>,
+) -> (Arc<dyn Entry>, Value<T>)
 where
-    W: OnceWork<M, Output = Result<T, E>>,
-    M: 'static,
     T: Send + 'static,
     E: Into<BoxError>,
 {
-    once_with(shared, work, |result: Result<T, E>| result.map_err(Into::into))
+    once_with(work, scheduler, |result: Result<T, E>| result.map_err(Into::into))
 }
 
-fn once_with<W: OnceWork<M>, M: 'static, R: Send + 'static>(
-    shared: Arc<Shared>,
+fn once_with<M, W: OnceWork<M>, R: Send + 'static>(
     work: W,
+    scheduler: Arc<Shared>,
     finish: fn(W::Output) -> Result<R, BoxError>,
 ) -> (Arc<dyn Entry>, Value<R>) {
-    let (sender, receiver) = oneshot::channel();
-    let entry = Once {
-        state: EntryState::new(shared),
-        work: Mutex::new(Some(work)),
-        value: Mutex::new(Some(sender)),
-        finish,
-        marker: PhantomData,
-    };
-    (Arc::new(entry), receiver)
+    let value = Value::default();
+    let taker = Taker { finish, value: value.clone() };
+    (work.into_once(Home(scheduler), taker).0, value)
 }
 
-impl<W, M, T, R> Once<W, M, T, R> {
-    fn settle(&self, value: Result<R, Error>) {
-        let sender = self.value.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(sender) = sender {
-            // Nobody has to want it.
-            let _ = sender.send(value);
-        }
+/// What becomes of the value of work that runs once: read when its job is over.
+#[doc(hidden)]
+pub struct Value<R>(Arc<Mutex<Option<Result<R, Error>>>>);
+
+impl<R> Value<R> {
+    /// The value, or why there is none, if either is known; handed over once.
+    pub(crate) fn take(&self) -> Option<Result<R, Error>> {
+        self.lock().take()
+    }
+
+    fn set(&self, value: Result<R, Error>) {
+        // Dropped when the lock is free: it may be the user's.
+        let replaced = self.lock().replace(value);
+        drop(replaced);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Result<R, Error>>> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<W, M, T, R> Entry for Once<W, M, T, R>
-where
-    W: OnceWork<M, Output = T>,
-    M: 'static,
-    T: 'static,
-    R: Send + 'static,
-{
-    fn state(&self) -> &EntryState {
-        &self.state
+impl<R> Default for Value<R> {
+    fn default() -> Value<R> {
+        Value(Arc::default())
+    }
+}
+
+impl<R> Clone for Value<R> {
+    fn clone(&self) -> Value<R> {
+        Value(self.0.clone())
+    }
+}
+
+/// Takes the value of work that runs once, for the job's handle.
+#[doc(hidden)]
+pub struct Taker<T, R> {
+    /// Makes of what the work returned what the handle yields, or the error of a failed run.
+    finish: fn(T) -> Result<R, BoxError>,
+    value: Value<R>,
+}
+
+impl<T, R> Taker<T, R> {
+    pub(super) fn take(&self, output: T) -> Result<(), BoxError> {
+        self.value.set(Ok((self.finish)(output)?));
+        Ok(())
     }
 
-    fn check(&self, executor: &Executor) -> Result<(), Error> {
-        only_async(executor)
-    }
-
-    fn launch(self: Arc<Self>, run: RunGuard, _: Option<Arc<Executor>>, runtime: &Handle) {
-        runtime.spawn(execute(run, move |run: &RunGuard| {
-            let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match work {
-                Some(work) => Either::Left(work.call(|| run.context()).map(move |value| {
-                    self.settle(Ok((self.finish)(value)?));
-                    Ok(None)
-                })),
-                None => Either::Right(ready(Err(gone()))),
-            }
-        }));
-    }
-
-    fn wants_runs(&self) -> bool {
-        true
-    }
-
-    fn conclude(&self, outcome: &Outcome) {
+    /// Notes why there is no value, if the run has ended without one.
+    pub(super) fn conclude(&self, outcome: &Outcome) {
         let error = match outcome {
             Outcome::Succeeded => return,
             Outcome::Failed(error) => Error::failed(error.clone()),
@@ -124,7 +176,129 @@ where
                 Error::cancelled(format!("the job's run did not return a value: {outcome}"))
             }
         };
-        self.settle(Err(error));
+        self.value.set(Err(error));
+    }
+}
+
+/// An entry for async work that runs once.
+struct Once<W, C, T, R> {
+    state: EntryState,
+    work: Mutex<Option<W>>,
+    call: C,
+    taker: Taker<T, R>,
+}
+
+fn once_spawned<W, C, F, R>(
+    scheduler: Home,
+    work: W,
+    taker: Taker<F::Output, R>,
+    call: C,
+) -> NewEntry
+where
+    W: Send + 'static,
+    C: Fn(W, &RunGuard) -> F + Send + Sync + 'static,
+    F: Future<Output: 'static> + Send + 'static,
+    R: Send + 'static,
+{
+    let state = EntryState::new(scheduler.0);
+    NewEntry(Arc::new(Once { state, work: Mutex::new(Some(work)), call, taker }))
+}
+
+impl<W, C, F, R> Entry for Once<W, C, F::Output, R>
+where
+    W: Send + 'static,
+    C: Fn(W, &RunGuard) -> F + Send + Sync + 'static,
+    F: Future<Output: 'static> + Send + 'static,
+    R: Send + 'static,
+{
+    fn state(&self) -> &EntryState {
+        &self.state
+    }
+
+    fn check(&self, executor: &Executor) -> Result<(), Error> {
+        only_async(executor)
+    }
+
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+
+    fn launch(self: Arc<Self>, run: RunGuard, _: Option<Arc<Executor>>, runtime: &Handle) {
+        runtime.spawn(execute(run, move |run: &RunGuard| {
+            let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match work {
+                Some(work) => Either::Left((self.call)(work, run).map(move |value| {
+                    self.taker.take(value)?;
+                    Ok(None)
+                })),
+                None => Either::Right(ready(Err(gone()))),
+            }
+        }));
+    }
+
+    fn wants_runs(&self) -> bool {
+        true
+    }
+
+    fn conclude(&self, outcome: &Outcome) {
+        self.taker.conclude(outcome);
+    }
+
+    fn drop_work(&self) {
+        drop(take_if_free(&self.work));
+    }
+}
+
+/// An entry for work that blocks and runs once.
+struct OnceCalled<W, T, R> {
+    state: EntryState,
+    work: Mutex<Option<W>>,
+    call: fn(W, &RunGuard) -> T,
+    taker: Taker<T, R>,
+}
+
+pub(super) fn once_called<W: Send + 'static, T: 'static, R: Send + 'static>(
+    scheduler: Home,
+    work: W,
+    taker: Taker<T, R>,
+    call: fn(W, &RunGuard) -> T,
+) -> NewEntry {
+    let state = EntryState::new(scheduler.0);
+    NewEntry(Arc::new(OnceCalled { state, work: Mutex::new(Some(work)), call, taker }))
+}
+
+impl<W: Send + 'static, T: 'static, R: Send + 'static> Entry for OnceCalled<W, T, R> {
+    fn state(&self) -> &EntryState {
+        &self.state
+    }
+
+    fn check(&self, executor: &Executor) -> Result<(), Error> {
+        blocking::only_blocking(executor)
+    }
+
+    fn default_executor(&self) -> &'static str {
+        BLOCKING_EXECUTOR
+    }
+
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+
+    fn launch(self: Arc<Self>, run: RunGuard, executor: Option<Arc<Executor>>, runtime: &Handle) {
+        blocking::launch(run, executor, runtime, move |run| {
+            let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let value = (self.call)(work.ok_or_else(gone)?, run);
+            self.taker.take(value)?;
+            Ok(None)
+        });
+    }
+
+    fn wants_runs(&self) -> bool {
+        true
+    }
+
+    fn conclude(&self, outcome: &Outcome) {
+        self.taker.conclude(outcome);
     }
 
     fn drop_work(&self) {

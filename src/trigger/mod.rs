@@ -887,6 +887,15 @@ impl Trigger {
         Ok(fire)
     }
 
+    /// The same, but for its first fire time alone.
+    pub(crate) fn once(self) -> Trigger {
+        if let Kind::Date(_) = self.kind {
+            return self;
+        }
+        let limits = Limits { times: Some(NonZeroU64::MIN), ..self.limits().clone() };
+        self.with_limits(limits)
+    }
+
     /// The job whose runs it follows, if it has no fire times of its own.
     pub(crate) fn follow(&self) -> Option<&Follow> {
         match &self.kind {

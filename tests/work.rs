@@ -1,0 +1,256 @@
+//! What can be a job's work, what is kept between its runs, and what becomes of the values it returns.
+
+use std::{
+    collections::HashSet,
+    error::Error as _,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::DateTime;
+use futures::{FutureExt as _, StreamExt as _};
+use punctual::{
+    BoxError, Context, Outcome, Overlap, Retry, Run, Runs, Scheduler, Task, blocking, named_task,
+    stateful,
+    store::MemoryStore,
+    trigger::{after, at, every, now},
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+type Log<T> = Arc<Mutex<Vec<T>>>;
+
+async fn outcomes(runs: Runs) -> Vec<String> {
+    runs.map(|run: Run| run.outcome.to_string()).collect().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_starts_afresh_each_run_unless_it_is_stateful() {
+    let scheduler = Scheduler::new();
+    let (afresh, kept) = (Log::<u32>::default(), Log::<u32>::default());
+
+    let (mut n, log) = (0, afresh.clone());
+    let count = move || {
+        n += 1;
+        log.lock().unwrap().push(n);
+        std::future::ready(())
+    };
+    scheduler.add(every(SECOND).times(3), count).await.unwrap().await;
+
+    let (mut n, log) = (0, kept.clone());
+    let count = move || {
+        n += 1;
+        log.lock().unwrap().push(n);
+        async {}
+    };
+    scheduler.add(every(SECOND).times(3), stateful(count)).await.unwrap().await;
+
+    assert_eq!(*afresh.lock().unwrap(), [1, 1, 1]);
+    assert_eq!(*kept.lock().unwrap(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_stateful_closure_may_block_take_a_context_and_hold_what_is_no_clone() {
+    struct NoClone(HashSet<u64>);
+
+    let scheduler = Scheduler::new();
+    let trigger = || every(Duration::from_millis(5)).times(3);
+    let (sizes, seen) = (Log::<usize>::default(), Log::<usize>::default());
+
+    let (mut ids, log) = (NoClone(HashSet::new()), sizes.clone());
+    let remember = stateful(move |cx: Context| {
+        ids.0.insert(cx.run_id().to_string().parse().unwrap());
+        log.lock().unwrap().push(ids.0.len());
+        async { Ok::<_, BoxError>(()) }
+    });
+    scheduler.add(trigger(), remember).await.unwrap().await;
+    assert_eq!(*sizes.lock().unwrap(), [1, 2, 3]);
+
+    let (mut lines, log) = (Vec::new(), seen.clone());
+    let collect = blocking(stateful(move || {
+        lines.push("a line");
+        log.lock().unwrap().push(lines.len());
+    }));
+    scheduler.add(trigger(), collect).await.unwrap().await;
+    assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_a_stateful_closure_are_in_turn_and_their_futures_may_overlap() {
+    let scheduler = Scheduler::new();
+    let active = Arc::new(AtomicU32::new(0));
+    let most = Arc::new(AtomicU32::new(0));
+    let (mut n, count, high) = (0, active.clone(), most.clone());
+    let work = stateful(move || {
+        n += 1;
+        let (count, high) = (count.clone(), high.clone());
+        async move {
+            high.fetch_max(count.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            sleep(3 * SECOND / 2).await;
+            count.fetch_sub(1, Ordering::SeqCst);
+            Ok::<u32, BoxError>(n)
+        }
+    });
+    scheduler.add(every(SECOND).times(4), work).max_instances(2).await.unwrap().await;
+    assert_eq!(most.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn calls_of_a_stateful_closure_that_blocks_never_overlap() {
+    let scheduler = Scheduler::new();
+    let inside = Arc::new(AtomicU32::new(0));
+    let gate = inside.clone();
+    let work = blocking(stateful(move || {
+        assert_eq!(gate.fetch_add(1, Ordering::SeqCst), 0, "another call is under way");
+        // Real time, since threads don't follow Tokio's.
+        std::thread::sleep(Duration::from_millis(20));
+        gate.fetch_sub(1, Ordering::SeqCst);
+    }));
+    let trigger = every(Duration::from_millis(5)).times(6);
+    let mut job = scheduler.add(trigger, work).max_instances(4).overlap(Overlap::Queue(6));
+    let runs = job.runs();
+    job.await.unwrap();
+    assert_eq!(outcomes(runs).await, ["succeeded"; 6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stateful_closure_that_panicked_goes_on_from_where_it_was() {
+    let scheduler = Scheduler::new();
+    let mut n = 0;
+    let work = stateful(move || {
+        n += 1;
+        assert!(n != 2, "two");
+        let failed = n == 4;
+        async move {
+            if failed {
+                return Err(BoxError::from("four"));
+            }
+            Ok(())
+        }
+    });
+    let mut job = scheduler.add(every(SECOND).times(4), work).retry(Retry::fixed(SECOND / 4));
+    let runs = job.runs();
+    job.await.unwrap();
+    let runs: Vec<(u32, bool)> =
+        runs.map(|run| (run.attempt, run.outcome.is_success())).collect().await;
+    assert_eq!(runs, [(1, true), (2, true), (2, true), (1, true)]);
+}
+
+#[tokio::test]
+async fn blocking_work_that_runs_once_yields_its_value() {
+    let scheduler = Scheduler::new();
+    let soon = || after(Duration::from_millis(1));
+    let sum: u64 =
+        scheduler.add_once(soon(), blocking(|| (1..=9).sum())).await.unwrap().await.unwrap();
+    assert_eq!(sum, 45);
+
+    struct NoClone(String);
+    let no_clone = NoClone("moved".into());
+    let work = blocking(move |cx: Context| (cx.attempt(), no_clone.0));
+    let value = scheduler.add_once(soon(), work).await.unwrap().await.unwrap();
+    assert_eq!(value, (1, "moved".to_owned()));
+
+    let port = |text: &'static str| blocking(move || text.parse::<u16>());
+    let good = scheduler.try_add_once(soon(), port("8080")).await.unwrap().await;
+    assert_eq!(good.unwrap(), 8080);
+    let bad = scheduler.try_add_once(soon(), port("http")).await.unwrap().await.unwrap_err();
+    assert!(bad.is_failed() && bad.source().unwrap().is::<std::num::ParseIntError>(), "{bad:?}");
+
+    let fails = blocking(|| -> u32 { panic!("no sum") });
+    let error = scheduler.add_once(soon(), fails).await.unwrap().await.unwrap_err();
+    assert!(error.is_panic() && error.to_string().contains("no sum"), "{error}");
+
+    let wrong = scheduler.add_once(soon(), blocking(|| 1)).executor("default").await;
+    assert!(wrong.unwrap_err().is_invalid_option());
+}
+
+/// Divides a hundred.
+#[derive(Serialize, Deserialize)]
+struct Divide {
+    by: u32,
+}
+
+impl Task for Divide {
+    const NAME: &'static str = "divide";
+    type Output = Result<u32, BoxError>;
+
+    async fn run(self, cx: Context) -> Result<u32, BoxError> {
+        match cx.attempt() {
+            1 if self.by == 7 => Err("not at the first attempt".into()),
+            _ => 100_u32.checked_div(self.by).ok_or_else(|| "division by zero".into()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_runs_once_yields_its_value_in_memory_and_on_a_store() {
+    let memory = Scheduler::builder().task::<Divide>().start().await.unwrap();
+    let store = MemoryStore::new();
+    let stored = Scheduler::builder().store(store.clone()).task::<Divide>().start().await.unwrap();
+    for scheduler in [memory, stored] {
+        let divide = |by| scheduler.add_once(after(SECOND), Divide { by });
+        assert_eq!(divide(20).await.unwrap().await.unwrap(), 5);
+
+        // An error of a task is the failure of its run.
+        let mut failing = divide(0);
+        let runs = failing.runs();
+        let error = failing.await.unwrap().await.unwrap_err();
+        assert!(error.is_failed(), "{error:?}");
+        assert_eq!(error.source().unwrap().to_string(), "division by zero");
+        assert_eq!(outcomes(runs).await, ["failed: division by zero"]);
+
+        // Unlike a closure, it can be called again.
+        let retried = divide(7).retry(Retry::fixed(SECOND));
+        assert_eq!(retried.await.unwrap().await.unwrap(), 14);
+
+        // One run, whatever its trigger.
+        let repeated = scheduler.add_once(every(SECOND), Divide { by: 50 }).await.unwrap();
+        assert_eq!(repeated.await.unwrap(), 2);
+        let immediate = scheduler.add_once(now(), Divide { by: 25 }).await.unwrap();
+        assert_eq!(immediate.await.unwrap(), 4);
+
+        let removed = scheduler.add_once(after(60 * SECOND), Divide { by: 1 }).await.unwrap();
+        removed.remove().await.unwrap();
+        assert!(removed.await.unwrap_err().is_cancelled());
+
+        let late = at(DateTime::UNIX_EPOCH);
+        let missed = scheduler.add_once(late, Divide { by: 1 }).misfire_grace_time(SECOND);
+        assert!(missed.await.unwrap().await.is_err());
+
+        let unknown = scheduler.add(now(), named_task("multiply", &1)).await.unwrap_err();
+        assert!(unknown.is_invalid_task());
+        scheduler.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_another_scheduler_has_is_no_silent_loss() {
+    let store = MemoryStore::new();
+    let start = || Scheduler::builder().store(store.clone()).task::<Divide>().start();
+    let (here, there) = (start().await.unwrap(), start().await.unwrap());
+    here.pause().await.unwrap();
+    let job = here.add_once(after(SECOND), Divide { by: 4 }).await.unwrap();
+    let error = job.await.unwrap_err();
+    assert!(error.is_elsewhere(), "{error}");
+    there.shutdown().await;
+    here.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_is_no_error_type_is_text() {
+    let scheduler = Scheduler::new();
+    let mut job = scheduler.add(now(), || async { Err::<(), &str>("plain text") });
+    let runs = job.runs();
+    job.await.unwrap();
+    let run = runs.into_future().now_or_never();
+    let run = match run {
+        Some((Some(run), _)) => run,
+        _ => panic!("the job is over, or its run is on the way"),
+    };
+    assert!(matches!(&run.outcome, Outcome::Failed(error) if error.to_string() == "plain text"));
+}
