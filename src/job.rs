@@ -1,6 +1,6 @@
 //! The words for jobs and runs: ids, options, outcomes and ends.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{any::Any, borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -286,10 +286,39 @@ pub(crate) struct JobOptions {
     #[serde(rename = "timeout_ms", with = "optional_millis")]
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Option<Retry>,
+    /// Whether a run is to start, by the user's judgement.
+    #[serde(skip)]
+    pub(crate) condition: Option<Condition>,
     /// None is the default of the kind of work.
     pub(crate) executor: Option<Arc<str>>,
     pub(crate) group: Option<Group>,
     pub(crate) history: u32,
+}
+
+/// Whether a run is to start: a function of the user's own.
+#[derive(Clone)]
+pub(crate) struct Condition(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Condition {
+    pub(crate) fn new(condition: impl Fn() -> bool + Send + Sync + 'static) -> Condition {
+        Condition(Arc::new(condition))
+    }
+
+    pub(crate) fn holds(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl PartialEq for Condition {
+    fn eq(&self, other: &Condition) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condition").finish_non_exhaustive()
+    }
 }
 
 /// Runs of several jobs that share a limit.
@@ -356,6 +385,7 @@ impl Default for JobOptions {
             cancel_grace: Duration::from_secs(5),
             timeout: None,
             retry: None,
+            condition: None,
             executor: None,
             group: None,
             history: 4,
@@ -381,7 +411,7 @@ impl JobOptions {
 
     /// Whether something of the user's code is in them.
     pub(crate) fn hold_code(&self) -> bool {
-        self.retry.as_ref().is_some_and(Retry::holds_code)
+        self.condition.is_some() || self.retry.as_ref().is_some_and(Retry::holds_code)
     }
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
@@ -520,6 +550,18 @@ macro_rules! option_setters {
             self
         }
 
+        /// Starts a scheduled run only if `condition` says so: otherwise its fire time is *skipped*, for
+        /// the reason [`SkipReason::Condition`](crate::SkipReason::Condition).
+        ///
+        /// It is called just before the work is, each time; what it answers counts for that run alone,
+        /// and bounds such as `times` count the fire time all the same. If it panics the run has
+        /// panicked, and its work is not called. A run that [`run_now`](crate::Job::run_now) asked for
+        /// does not ask it. Default: none. It must not block, and can't be kept in a store.
+        pub fn when(mut self, condition: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+            self.$options().condition = Some(crate::job::Condition::new(condition));
+            self
+        }
+
         /// Names the executor that the runs go to. Default: `default` for async work, `blocking` for
         /// work that blocks.
         pub fn executor(mut self, name: impl Into<std::sync::Arc<str>>) -> Self {
@@ -589,6 +631,8 @@ pub enum SkipReason {
     QueueFull,
     /// The job was given another trigger, or a newer fire time took the place of this one.
     Superseded,
+    /// The condition that the job was given by [`when`](crate::Add::when) did not hold.
+    Condition,
     /// The job was paused.
     Paused,
     /// The job was removed, cancelled or replaced.
@@ -603,6 +647,7 @@ impl fmt::Display for SkipReason {
             SkipReason::MaxInstances => "max instances",
             SkipReason::QueueFull => "queue full",
             SkipReason::Superseded => "superseded",
+            SkipReason::Condition => "condition",
             SkipReason::Paused => "paused",
             SkipReason::Removed => "removed",
             SkipReason::Shutdown => "shutdown",
@@ -698,6 +743,42 @@ pub struct Run {
     pub ended_at: DateTime<Utc>,
     /// How it ended.
     pub outcome: Outcome,
+    /// What its work returned, where somebody asked for it.
+    pub(crate) output: Option<Output>,
+}
+
+/// What work returned.
+pub(crate) type Output = Arc<dyn Any + Send + Sync>;
+
+impl Run {
+    /// What the work returned, if that was a `T`: the value of `Ok`, where it returned a `Result`.
+    ///
+    /// It is kept only of runs that began after somebody asked for it, and where they ran: by
+    /// [`runs`](crate::Add::runs), by a job that [follows](crate::trigger::after_success), or for the
+    /// listeners of events by [`keep_output`](crate::Add::keep_output). There is none of work that
+    /// returns `()`, of work that runs once (its handle yields it), of what ran in a process of its own,
+    /// nor in the job's history.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::StreamExt;
+    /// use punctual::{BoxError, Scheduler, trigger::every};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::new();
+    /// let measure = || async { Ok::<f64, BoxError>(21.5) };
+    /// let mut job = scheduler.add(every(Duration::from_secs(1)).times(3), measure);
+    /// let mut runs = job.runs();
+    /// job.await?;
+    /// while let Some(run) = runs.next().await {
+    ///     assert_eq!(run.output::<f64>(), Some(&21.5));
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn output<T: 'static>(&self) -> Option<&T> {
+        self.output.as_deref()?.downcast_ref()
+    }
 }
 
 /// How a job ended; what awaiting its handle yields.

@@ -43,6 +43,7 @@
 //! | together with others of its job | the latest runs, the others are *coalesced* into it | `coalesce`, `max_catch_up` |
 //! | while the job's runs are going | it is *skipped*; or it waits in line, or cancels the run before it | `max_instances`, `overlap` |
 //! | while its executor or its group is full | its run waits for its turn | `executor`, `group` |
+//! | and its condition says no | it is *skipped* | `when` |
 //! | and its run would start late | it runs, however late | `misfire_grace_time` |
 //! | together with those of other jobs | in order of fire time, then of adding | `priority` |
 //! | and its run fails, panics or takes too long | it has *failed*, or *timed out*; or the work is called again | `retry`, `timeout` |

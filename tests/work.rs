@@ -13,8 +13,8 @@ use std::{
 use chrono::DateTime;
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    BoxError, Context, Outcome, Overlap, Retry, Run, Runs, Scheduler, Task, blocking, named_task,
-    stateful,
+    BoxError, Context, EventFilter, EventKind, Outcome, Overlap, Retry, Run, Runs, Scheduler, Task,
+    What, blocking, named_task, stateful,
     store::MemoryStore,
     trigger::{after, at, every, now},
 };
@@ -239,6 +239,68 @@ async fn a_value_that_another_scheduler_has_is_no_silent_loss() {
     assert!(error.is_elsewhere(), "{error}");
     there.shutdown().await;
     here.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn outputs_are_kept_for_streams_of_runs_and_on_request_for_events() {
+    let scheduler = Scheduler::new();
+    let kinds = EventFilter::new().kinds([EventKind::Executed]);
+    let mut executed = scheduler.events_matching(kinds);
+    let measure = || async { Ok::<u32, BoxError>(7) };
+
+    // Nobody asked.
+    let plain = scheduler.add(every(SECOND).times(2), measure).await.unwrap();
+    let history = plain.clone();
+    sleep(3 * SECOND / 2).await;
+    assert!(history.history().await.unwrap()[0].output::<u32>().is_none());
+    // From here on somebody does.
+    let runs = plain.runs();
+    plain.await;
+    let outputs: Vec<_> = runs.map(|run| run.output::<u32>().copied()).collect().await;
+    assert_eq!(outputs, [Some(7)]);
+
+    let kept = scheduler.add(every(SECOND).times(1), measure).keep_output().await.unwrap();
+    kept.await;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let What::Executed(run) = executed.next().await.unwrap().what else { panic!() };
+        assert!(run.output::<String>().is_none(), "another type");
+        seen.push(run.output::<u32>().copied());
+    }
+    assert_eq!(seen, [None, Some(7), Some(7)]);
+}
+
+#[tokio::test]
+async fn outputs_of_blocking_work_are_kept_as_well() {
+    let scheduler = Scheduler::new();
+    let work = blocking(|| Ok::<_, BoxError>(String::from("line")));
+    let mut job = scheduler.add(now(), work);
+    let mut runs = job.runs();
+    job.await.unwrap();
+    assert_eq!(runs.next().await.unwrap().output::<String>().unwrap(), "line");
+}
+
+#[tokio::test(start_paused = true)]
+async fn outputs_of_a_task_in_a_store_are_kept_where_it_ran() {
+    let store = MemoryStore::new();
+    let scheduler = Scheduler::builder().store(store).task::<Divide>().start().await.unwrap();
+    let kinds = EventFilter::new().kinds([EventKind::Executed]);
+    let mut executed = scheduler.events_matching(kinds);
+    let job = scheduler.add(every(SECOND).times(2), Divide { by: 4 }).await.unwrap();
+    let runs = job.runs();
+    job.await;
+    let outputs: Vec<_> = runs.map(|run| run.output::<u32>().copied()).collect().await;
+    assert_eq!(outputs, [Some(25), Some(25)]);
+
+    // Nobody holds on to the job.
+    drop(scheduler.add(every(SECOND).times(1), Divide { by: 5 }).keep_output().await.unwrap());
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let What::Executed(run) = executed.next().await.unwrap().what else { panic!() };
+        seen.push(run.output::<u32>().copied());
+    }
+    assert_eq!(seen, [Some(25), Some(25), Some(20)]);
+    scheduler.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -115,7 +115,7 @@ impl<P: Payload> Core<P> {
     /// Has a job run after the runs of another.
     pub(super) fn follow(&mut self, slot: u32, followed: JobId) {
         if let Some(followed) = self.slot_of(&followed) {
-            self.jobs[followed].payload.set_followed();
+            self.jobs[followed].payload.want_output();
         }
         let job = &mut self.jobs[slot];
         job.follows = true;

@@ -154,7 +154,7 @@ impl<P> Job<P> {
             (Outcome::Failed(_), said) => Outcome::said(said.map_or("", |said| said)),
             (outcome, _) => outcome.clone(),
         };
-        self.extras().history.push_back(Run { outcome, ..run.clone() });
+        self.extras().history.push_back(Run { outcome, output: None, ..run.clone() });
     }
 }
 

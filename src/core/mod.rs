@@ -38,7 +38,7 @@ pub(crate) use self::{
     change::Change,
     decide::{Candidate, Verdict, mix},
     node::{Answer, Asked, Fits, Lease, NodeOptions, Request},
-    outbox::{Discarded, Ended, Outbox, Output, Start},
+    outbox::{Discarded, Ended, Outbox, Start},
     runs::{Finish, Preceding, RunKey},
 };
 use self::{
@@ -71,7 +71,7 @@ pub(crate) trait Payload: Clone {
     fn wants_runs(&self) -> bool;
 
     /// What its work returns is wanted, since another job follows.
-    fn set_followed(&self);
+    fn want_output(&self);
 }
 
 /// Where a job is to live.

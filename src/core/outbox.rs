@@ -1,13 +1,13 @@
 //! What must be done about what happened: the core says it, the shell does it.
 
-use std::{any::Any, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use super::{Finish, NewJob, Preceding, RunKey, node::Life};
 use crate::{
     event::{Event, EventKind, KindSet, What},
-    job::{End, JobId, JobOptions, Outcome, Run},
+    job::{End, JobId, JobOptions, Outcome, Output, Run},
     store::Incarnation,
     trigger::Trigger,
 };
@@ -42,9 +42,6 @@ pub(crate) enum Discarded<P> {
     Preceding(#[expect(dead_code, reason = "it is only dropped")] Arc<Preceding>),
     Payload(P),
 }
-
-/// What work returned, for those who follow it.
-pub(crate) type Output = Arc<dyn Any + Send + Sync>;
 
 /// A run to be started.
 pub(crate) struct Start<P> {

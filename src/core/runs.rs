@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::VecDeque, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    Core, Discarded, Output, Payload, Start,
+    Core, Discarded, Payload, Start,
     decide::Due,
     limits::{Taken, Turn},
     node::Life,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     event::{EventKind, What},
-    job::{FireTimes, JobId, JobOptions, Outcome, Overlap, Run, RunId, SkipReason},
+    job::{FireTimes, JobId, JobOptions, Outcome, Output, Overlap, Run, RunId, SkipReason},
 };
 
 /// One run, as long as it is going.
@@ -35,7 +35,6 @@ impl RunKey {
 #[derive(Debug)]
 pub(crate) struct Preceding {
     pub(crate) run: Run,
-    pub(crate) output: Option<Output>,
 }
 
 /// What a run says when it ends.
@@ -563,17 +562,13 @@ impl<P: Payload> Core<P> {
             job.keep_run(&record, finish.said.as_ref(), &self.defaults);
         }
         if record.outcome.has_run() && self.followers.has(&record.job) {
-            let preceding = Preceding { run: record.clone(), output: finish.output };
-            self.submit_followers(preceding, now);
-        } else {
-            self.out.discarded.extend(finish.output.map(Discarded::Output));
+            self.submit_followers(Preceding { run: record.clone() }, now);
         }
         if reported {
             self.out.reports.push((self.jobs[slot].payload.clone(), record));
-        } else {
-            self.out.discard_outcome(record.outcome);
         }
-        self.out.discard_outcome(finish.outcome);
+        // That what they hold is dropped when the lock is free.
+        self.out.discard(finish);
     }
 
     /// Takes a run out of its job's list.
@@ -673,6 +668,7 @@ impl Going {
             took: finish.took,
             ended_at: finish.ended_at,
             outcome: finish.outcome.clone(),
+            output: finish.output.clone(),
         }
     }
 }

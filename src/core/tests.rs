@@ -31,7 +31,7 @@ impl Payload for Standing {
         true
     }
 
-    fn set_followed(&self) {}
+    fn want_output(&self) {}
 }
 
 /// An executor for one run at a time.

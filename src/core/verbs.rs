@@ -67,7 +67,7 @@ impl<P: Payload> Core<P> {
             self.follow(slot, followed);
         }
         if !self.followers.is_empty() && self.followers.has(&added.id) {
-            added.payload.set_followed();
+            added.payload.want_output();
         }
         self.set_next(slot, new.first);
         if paused {

@@ -71,8 +71,8 @@ impl Payload for Arc<dyn Entry> {
         (**self).wants_runs()
     }
 
-    fn set_followed(&self) {
-        self.state().followed.store(true, Ordering::SeqCst);
+    fn want_output(&self) {
+        self.state().want_output();
     }
 
     fn set_standing(&self, standing: Option<SkipReason>) {
@@ -90,8 +90,8 @@ pub(crate) struct EntryState {
     pub(crate) shared: Arc<Shared>,
     /// Why runs that have not started are called off, if they are.
     standing: AtomicU8,
-    /// Whether another job wants what the work returns.
-    followed: AtomicBool,
+    /// Whether anybody wants what the work returns.
+    output_wanted: AtomicBool,
     /// Whether there is more to the ties than the end, so that runs need not lock them to see it.
     tied: AtomicBool,
     ties: Mutex<Ties>,
@@ -128,7 +128,7 @@ impl EntryState {
         EntryState {
             shared,
             standing: AtomicU8::new(0),
-            followed: AtomicBool::new(false),
+            output_wanted: AtomicBool::new(false),
             tied: AtomicBool::new(false),
             ties: Mutex::default(),
         }
@@ -150,8 +150,14 @@ impl EntryState {
         self.tied.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn is_followed(&self) -> bool {
-        self.followed.load(Ordering::SeqCst)
+    /// Has runs that begin from here on keep what the work returns.
+    pub(crate) fn want_output(&self) {
+        self.output_wanted.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether anybody wants what the work returns.
+    pub(crate) fn wants_output(&self) -> bool {
+        self.output_wanted.load(Ordering::SeqCst)
     }
 
     /// Whether the job was cancelled by its token.
@@ -183,8 +189,9 @@ impl EntryState {
         }
     }
 
-    /// Sends every further run to `sender`, unless the job is over.
+    /// Sends every further run to `sender`, with what the work returned, unless the job is over.
     pub(crate) fn subscribe(&self, sender: FeedSender<Run>) {
+        self.want_output();
         let mut ties = self.ties();
         if ties.end.is_none() {
             let runs = &mut self.more(&mut ties).runs;

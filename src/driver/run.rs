@@ -14,9 +14,9 @@ use tracing::{Span, field::display};
 
 use super::{Entry, shared::Shared};
 use crate::{
-    core::{Candidate, Finish, Lease, Output, RunKey, Start, Verdict, mix},
+    core::{Candidate, Finish, Lease, RunKey, Start, Verdict, mix},
     executor::Supervisor,
-    job::{JobOptions, Outcome},
+    job::{JobOptions, Outcome, Output, SkipReason},
     panic::{line, message, text},
     task::Context,
     trigger::rfc3339,
@@ -73,9 +73,9 @@ impl RunGuard {
         }
     }
 
-    /// Whether another job wants what the work returns.
+    /// Whether anybody wants what the work returns.
     pub(crate) fn wants_output(&self) -> bool {
-        self.start.payload.state().is_followed()
+        self.start.payload.state().wants_output()
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -100,6 +100,17 @@ impl RunGuard {
     fn late_by(&self) -> Duration {
         // Negative if the clock stepped back: then it is not late.
         self.judged_at.and_then(|at| (at - self.start.due).to_std().ok()).unwrap_or_default()
+    }
+
+    /// How a run that could start ends instead, by the user's own condition.
+    fn unwanted(&self) -> Option<Outcome> {
+        let condition = self.options().condition.as_ref().filter(|_| !self.start.on_request)?;
+        let holds = || self.poll(|| condition.holds());
+        match catch_unwind(AssertUnwindSafe(holds)) {
+            Ok(true) => None,
+            Ok(false) => Some(Outcome::Skipped(SkipReason::Condition)),
+            Err(panic) => Some(Outcome::Panicked(message(panic))),
+        }
     }
 
     /// The text of an error, if the job keeps a history.
@@ -153,7 +164,7 @@ impl Supervisor for RunGuard {
             lost: is.is_some_and(|is| is.deaths != life.deaths),
         };
         match candidate.judge() {
-            Verdict::Start => {}
+            Verdict::Start => self.outcome = self.unwanted(),
             Verdict::Refuse(outcome) => self.outcome = Some(outcome),
             Verdict::PutBack => {
                 self.put_back = true;

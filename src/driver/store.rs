@@ -37,7 +37,8 @@ struct Known {
     id: JobId,
     version: u64,
     entry: Weak<dyn Entry>,
-    /// The same, if something hangs on it that outlives the handles: a token, a stream of runs.
+    /// The same, if something hangs on it that outlives the handles: a token, a stream of runs, or
+    /// that outputs are kept.
     tied: Option<Arc<dyn Entry>>,
 }
 
@@ -75,7 +76,7 @@ impl Durable {
             id: record.id.clone(),
             version: record.version,
             entry: Arc::downgrade(entry),
-            tied: entry.state().is_tied().then(|| entry.clone()),
+            tied: (entry.state().is_tied() || entry.state().wants_output()).then(|| entry.clone()),
         };
         known.insert(record.incarnation, new);
     }

@@ -5,7 +5,7 @@ pub(crate) mod blocking;
 pub(crate) mod process;
 pub(crate) mod task;
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,11 +15,11 @@ use self::blocking::Threads;
 use self::process::Processes;
 use crate::{
     error::{BoxError, Error},
-    job::{BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, Outcome},
+    job::{BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, Outcome, Output},
 };
 
 /// What work returned: a value, if it is wanted, or an error.
-pub(crate) type Returned = Result<Option<Arc<dyn Any + Send + Sync>>, BoxError>;
+pub(crate) type Returned = Result<Option<Output>, BoxError>;
 
 /// Who watches over one run. If it is dropped without an outcome, the run was cancelled.
 pub(crate) trait Supervisor: Send + 'static {
@@ -38,7 +38,7 @@ pub(crate) trait Supervisor: Send + 'static {
     /// How long the work may take at all.
     fn timeout(&self) -> Option<Duration>;
 
-    fn finish(self, outcome: Outcome, output: Option<Arc<dyn Any + Send + Sync>>);
+    fn finish(self, outcome: Outcome, output: Option<Output>);
 }
 
 /// Where runs execute: an [`AsyncExecutor`], a [`BlockingPool`] or, with the feature `process`, a

@@ -1,11 +1,14 @@
 //! The async executor: a run is a Tokio task.
 
-use std::{any::Any, future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
+use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, task::Poll};
 
 use futures::FutureExt as _;
 
 use super::{Returned, Supervisor};
-use crate::{job::Outcome, panic::message};
+use crate::{
+    job::{Outcome, Output},
+    panic::message,
+};
 
 /// Runs `work` to its outcome, which the supervisor learns when the work is dropped, not earlier.
 #[expect(
@@ -28,10 +31,7 @@ where
     }
 }
 
-async fn outcome<S, F>(
-    supervisor: &S,
-    work: impl FnOnce(&S) -> F,
-) -> (Outcome, Option<Arc<dyn Any + Send + Sync>>)
+async fn outcome<S, F>(supervisor: &S, work: impl FnOnce(&S) -> F) -> (Outcome, Option<Output>)
 where
     S: Supervisor,
     F: Future<Output = Returned>,

@@ -131,7 +131,32 @@ impl<V> Add<V> {
         self
     }
 
-    /// The runs of the job as a stream. Taken here, before the job is armed, it misses none; see
+    /// Keeps what the work returns with its runs, for those who listen to
+    /// [events](crate::What::Executed): [`Run::output`](crate::Run::output). Streams of the job's
+    /// [`runs`](Add::runs) have it without this. Of a job in a store that is so for its runs on this
+    /// scheduler, as long as it runs.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use futures::StreamExt;
+    /// # use punctual::{BoxError, EventFilter, EventKind, Scheduler, What, trigger::now};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::new();
+    /// let mut executed =
+    ///     scheduler.events_matching(EventFilter::new().kinds([EventKind::Executed]));
+    /// scheduler.add(now(), || async { Ok::<u32, BoxError>(17) }).keep_output().await?;
+    /// let event = executed.next().await.expect("the job runs");
+    /// let What::Executed(run) = event.what else { panic!("no other kind was asked for") };
+    /// assert_eq!(run.output::<u32>(), Some(&17));
+    /// # Ok(()) }
+    /// ```
+    pub fn keep_output(self) -> Self {
+        self.entry.state().want_output();
+        self
+    }
+
+    /// The runs of the job as a stream, with what the work [returned](crate::Run::output). Taken here, before the job is armed, it misses none; see
     /// [`JobHandle::runs`].
     pub fn runs(&mut self) -> Runs {
         let (sender, receiver) = feed(self.shared().buffer);

@@ -655,12 +655,16 @@ fn check_trigger(trigger: &Trigger) -> Result<(), Error> {
 }
 
 fn check_options(options: &JobOptions) -> Result<(), Error> {
-    match options.hold_code() {
-        false => Ok(()),
-        true => Err(Error::invalid_option(
-            "a retry with `only_if` can't be kept in a store: leave that out, or say `.in_memory()`",
-        )),
+    if !options.hold_code() {
+        return Ok(());
     }
+    let what = match options.condition {
+        Some(_) => "the condition of `when`",
+        None => "a retry with `only_if`",
+    };
+    Err(Error::invalid_option(format!(
+        "{what} can't be kept in a store: leave that out, or say `.in_memory()`"
+    )))
 }
 
 fn json(value: &impl serde::Serialize, what: &str) -> Result<String, Error> {
@@ -726,6 +730,7 @@ fn run_of(row: &Row) -> Option<Run> {
         took: row.started_at.map_or(Duration::ZERO, |at| span(at, ended_at)),
         ended_at,
         outcome,
+        output: None,
     })
 }
 

@@ -363,8 +363,9 @@ impl JobHandle {
         }
     }
 
-    /// Every run of the job from here on, as a stream that ends with the job. Of a job in a store those
-    /// that run on this scheduler.
+    /// Every run of the job from here on, as a stream that ends with the job; runs that begin from here
+    /// on bear what the work [returned](Run::output). Of a job in a store those that run on this
+    /// scheduler.
     ///
     /// To miss none, take it on the builder: [`Add::runs`](super::Add::runs).
     pub fn runs(&self) -> Runs {

@@ -334,10 +334,11 @@ impl fmt::Display for RunEnd {
 const RUN_ENDS: [RunEnd; 5] =
     [RunEnd::Succeeded, RunEnd::Failed, RunEnd::Panicked, RunEnd::TimedOut, RunEnd::Cancelled];
 
-const SKIP_REASONS: [SkipReason; 6] = [
+const SKIP_REASONS: [SkipReason; 7] = [
     SkipReason::MaxInstances,
     SkipReason::QueueFull,
     SkipReason::Superseded,
+    SkipReason::Condition,
     SkipReason::Paused,
     SkipReason::Removed,
     SkipReason::Shutdown,

@@ -167,11 +167,10 @@ impl<'a> Preceding<'a> {
         &self.0.run
     }
 
-    /// What its work returned, if that was a `T`: the value of `Ok`, where it returned a `Result`.
-    /// Nothing is kept of a run that was under way when its first follower was added, nor of work that
-    /// runs once: its value is its handle's.
+    /// What its work returned, if that was a `T`; see [`Run::output`]. Nothing is kept of a run that was
+    /// under way when its first follower was added.
     pub fn output<T: 'static>(self) -> Option<&'a T> {
-        self.0.output.as_deref()?.downcast_ref()
+        self.run().output()
     }
 }
 

@@ -179,7 +179,7 @@ where
             match work {
                 Some(work) => Either::Left(
                     (self.call)(work, run)
-                        .map(move |output| returned(output, self.state.is_followed())),
+                        .map(move |output| returned(output, self.state.wants_output())),
                 ),
                 None => Either::Right(ready(Err(gone()))),
             }

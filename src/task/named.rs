@@ -341,7 +341,7 @@ impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
                     return Box::pin(processes.run(T::NAME, args, &cx)).await;
                 }
                 let output = call::<T>(args, cx).await?;
-                self.outputs.take(output, self.state.is_followed())
+                self.outputs.take(output, self.state.wants_output())
             }
         }));
     }

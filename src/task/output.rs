@@ -1,6 +1,6 @@
 //! What a job's work may return: `()`, or a `Result`.
 
-use std::sync::Arc;
+use std::{any::TypeId, sync::Arc};
 
 use crate::{error::BoxError, executor::Returned};
 
@@ -78,7 +78,9 @@ impl<E: Into<BoxError>> WorkError for E {
 }
 
 /// What a run reports: success, with its value if that is `wanted`, or its error.
-pub(super) fn returned(output: impl WorkOutput, wanted: bool) -> Returned {
+pub(super) fn returned<O: WorkOutput>(output: O, wanted: bool) -> Returned {
     let value = output.into_result()?;
+    // Of work that returns nothing there is nothing to keep.
+    let wanted = wanted && TypeId::of::<O::Value>() != TypeId::of::<()>();
     Ok(wanted.then(|| Arc::new(value) as _))
 }

@@ -53,6 +53,7 @@ impl<P: Payload> Core<P> {
                 took: Duration::ZERO,
                 ended_at: row.ended_at.unwrap_or(now),
                 outcome: Outcome::Abandoned,
+                output: None,
             };
             self.log.emit(&mut self.out, now, EventKind::Abandoned, || What::Abandoned(run));
         }

@@ -111,6 +111,7 @@ pub(super) async fn every_fate_is_kept<S: Store>(stage: Stage<S>) {
         SkipReason::MaxInstances,
         SkipReason::QueueFull,
         SkipReason::Superseded,
+        SkipReason::Condition,
         SkipReason::Paused,
         SkipReason::Removed,
         SkipReason::Shutdown,

@@ -162,8 +162,8 @@ fn judge_policies(log: &Log, incarnation: Incarnation, rows: &[Row], wrong: &mut
                 }
                 SkipReason::Paused => log.paused.contains(&incarnation),
                 SkipReason::Removed => log.removed.contains_key(&incarnation),
-                // Others may run what this node does not.
-                SkipReason::Shutdown => false,
+                // A store keeps no condition, and others may run what this node does not.
+                SkipReason::Condition | SkipReason::Shutdown => false,
             },
             _ => true,
         };

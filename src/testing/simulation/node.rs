@@ -51,7 +51,7 @@ impl Payload for Work {
         false
     }
 
-    fn set_followed(&self) {}
+    fn want_output(&self) {}
 }
 
 /// A job to whose handle somebody holds on.
