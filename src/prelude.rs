@@ -25,9 +25,9 @@
 pub use crate::{BackgroundScheduler, BlockingScheduler};
 pub use crate::{
     BoxError, Coalesce, Context, Error, EventFilter, EventKind, Job, JobHandle, JobId, JobInfo,
-    OnConflict, Outcome, Overlap, Retry, Scheduler, Task, blocking,
+    OnConflict, Outcome, Overlap, Retry, Scheduler, Task, blocking, stateful,
     trigger::{
-        IntoTrigger, Trigger, after, after_any, after_failure, after_success, at,
+        IntoTrigger, Trigger, after, after_all, after_any, after_failure, after_success, at,
         calendar_interval, cron, every, now,
     },
 };

@@ -11,11 +11,13 @@ use std::{
 
 use futures::StreamExt as _;
 use punctual::{
-    BoxError, Context, End, EventFilter, EventKind, OnConflict, Outcome, Retry, Scheduler, Task,
-    chrono::Utc,
-    named_task,
+    BoxError, Context, End, EventFilter, EventKind, OnConflict, Outcome, Retry, Scheduler,
+    SkipReason, Task, What,
+    chrono::{TimeDelta, Utc},
+    named_task, stateful,
     trigger::{
-        IntoTrigger, Trigger, after, after_any, after_failure, after_success, and, every, now,
+        IntoTrigger, Trigger, after, after_all, after_any, after_failure, after_success, and,
+        every, now,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -335,4 +337,126 @@ async fn work_that_runs_once_is_not_called_again() {
     let failed = scheduler.try_add_once(now(), async { Err::<(), _>("no") }).timeout(SECOND);
     assert!(failed.await.unwrap().await.unwrap_err().is_failed());
     assert_eq!(scheduler.metrics().retried, 0);
+}
+
+/// Which runs a job that follows `orders` and `prices` had, each with its fire time and what it saw.
+type Seen = Arc<std::sync::Mutex<Vec<(i64, String, Option<u32>, Option<u32>)>>>;
+
+fn report(seen: &Seen) -> impl FnOnce(Context) -> std::future::Ready<()> + Clone + Send + 'static {
+    let seen = seen.clone();
+    move |cx: Context| {
+        let output = |job| cx.preceding_of(job).and_then(|run| run.output::<u32>().copied());
+        let last = cx.preceding().map_or_else(String::new, |run| run.run().job.to_string());
+        let at = cx.fire_time().timestamp();
+        seen.lock().unwrap().push((at, last, output("orders"), output("prices")));
+        std::future::ready(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_follows_several_runs_when_each_has_succeeded_since_its_last_run() {
+    let scheduler = Scheduler::new();
+    let zero = Utc::now();
+    let numbered = |fails: &'static [u32]| {
+        let mut n = 0;
+        stateful(move || {
+            n += 1;
+            std::future::ready(if fails.contains(&n) { Err(BoxError::from("no")) } else { Ok(n) })
+        })
+    };
+    let at = |seconds: i64| every(SECOND).starting_at(zero + TimeDelta::seconds(seconds));
+    // At 1, 2, 3, 4, 5 and 6 s, of which the second and the fifth fail; and at 3 and 6 s.
+    let orders = scheduler.add(at(1).times(6), numbered(&[2, 5])).id("orders").await.unwrap();
+    let prices = every(3 * SECOND).starting_at(zero + TimeDelta::seconds(3)).times(2);
+    let prices = scheduler.add(prices, numbered(&[])).id("prices").await.unwrap();
+    let seen = Seen::default();
+    let job = scheduler.add(after_all([&orders, &prices]), report(&seen)).await.unwrap();
+    let line = job.get().await.unwrap().to_string();
+    assert!(line.contains(r#"after all of ["orders","prices"]"#), "{line}");
+    assert!(matches!(job.await, End::Completed), "it ends with the jobs that it follows");
+    let seen: Vec<_> = seen.lock().unwrap().clone();
+    // A failure takes no success back, and of several successes the latest counts.
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert_eq!((seen[0].2, seen[0].3), (Some(3), Some(1)));
+    assert_eq!((seen[1].2, seen[1].3), (Some(6), Some(2)));
+    assert_eq!(seen[1].0 - seen[0].0, 3);
+    assert!(scheduler.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_ended_counts_with_its_success_and_then_ends_who_follows_several() {
+    let scheduler = Scheduler::new();
+    let once = |seconds: u32| {
+        scheduler.add(after(SECOND * seconds), move || async move { Ok::<_, BoxError>(seconds) })
+    };
+    once(1).id("orders").await.unwrap();
+    once(3).id("prices").await.unwrap();
+    let seen = Seen::default();
+    let job = scheduler.add(after_all(["orders", "prices"]), report(&seen)).await.unwrap();
+    assert!(matches!(job.await, End::Completed));
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 1);
+    assert_eq!((&*seen[0].1, seen[0].2, seen[0].3), ("prices", Some(1), Some(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_without_success_ends_who_follows_several() {
+    let scheduler = Scheduler::new();
+    let failing = || async { Err::<(), _>(BoxError::from("no")) };
+    scheduler.add(after(2 * SECOND), failing).id("orders").await.unwrap();
+    let prices = scheduler.add(every(SECOND), || async {}).id("prices").await.unwrap();
+    let seen = Seen::default();
+    let job = scheduler.add(after_all(["orders", "prices"]), report(&seen)).await.unwrap();
+    assert!(matches!(job.await, End::Completed));
+    assert!(seen.lock().unwrap().is_empty());
+    prices.remove().await.unwrap();
+    assert!(scheduler.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_skipped_while_paused_starts_the_set_afresh() {
+    let scheduler = Scheduler::new();
+    scheduler.add(every(2 * SECOND), || async {}).id("orders").await.unwrap();
+    scheduler.add(every(3 * SECOND), || async {}).id("prices").await.unwrap();
+    let seen = Seen::default();
+    let job = scheduler.add(after_all(["orders", "prices"]), report(&seen)).await.unwrap();
+    job.pause().await.unwrap();
+    let events = EventFilter::new().kinds([EventKind::Skipped]).job(job.id());
+    let mut skipped = scheduler.events_matching(events);
+    // Both have succeeded by second 3; then again by 6.
+    tokio::time::sleep(7 * SECOND / 2).await;
+    job.resume().await.unwrap();
+    assert!(seen.lock().unwrap().is_empty());
+    tokio::time::sleep(3 * SECOND).await;
+    assert_eq!(seen.lock().unwrap().len(), 1);
+    let what = skipped.next().await.unwrap().what;
+    assert!(matches!(what, What::Skipped { reason: SkipReason::Paused, .. }), "{what:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_follow_several_close_no_circle() {
+    let scheduler = Scheduler::new();
+    let all = |jobs: &[&str]| after_all(jobs.iter().copied()).into_trigger();
+    let add = |trigger: Trigger, id: &str| {
+        scheduler.add(trigger, || async {}).id(id).on_conflict(OnConflict::Replace)
+    };
+    add(every(SECOND).into_trigger().unwrap(), "a").await.unwrap();
+    add(every(SECOND).into_trigger().unwrap(), "b").await.unwrap();
+    add(all(&["a", "b"]).unwrap(), "c").await.unwrap();
+    add(all(&["b", "c"]).unwrap(), "d").await.unwrap();
+    for (circle, id) in [(&["a", "d"][..], "b"), (&["a", "d"], "c"), (&["d", "c"], "a")] {
+        let error = add(all(circle).unwrap(), id).await.unwrap_err();
+        assert!(error.to_string().contains("follow itself"), "{error}");
+    }
+    let unknown = add(all(&["a", "nobody"]).unwrap(), "e").await.unwrap_err();
+    assert!(unknown.is_unknown_job(), "{unknown}");
+    assert!(all(&[]).unwrap_err().is_invalid_trigger());
+    assert_eq!(all(&["a", "a"]).unwrap(), after_success("a").into_trigger().unwrap());
+
+    // As text and as JSON they are the same again.
+    for trigger in [all(&["a", "b, \"c\""]).unwrap(), after_any("a").into_trigger().unwrap()] {
+        assert_eq!(trigger.to_string().parse::<Trigger>().unwrap(), trigger);
+        let json = serde_json::to_string(&trigger).unwrap();
+        assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), trigger, "{json}");
+    }
 }

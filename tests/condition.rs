@@ -35,7 +35,9 @@ async fn a_fire_time_whose_condition_does_not_hold_is_skipped_for_that_reason() 
     let job = job.id("job").await.unwrap();
     let follower = Arc::new(AtomicU32::new(0));
     let followed = follower.clone();
-    let count = move || async move { drop(followed.fetch_add(1, Ordering::SeqCst)) };
+    let count = move || async move {
+        followed.fetch_add(1, Ordering::SeqCst);
+    };
     scheduler.add(after_any("job"), count).await.unwrap();
     sleep(7 * SECOND / 2).await;
     let history = job.history().await.unwrap();
@@ -76,7 +78,9 @@ async fn a_condition_that_panics_is_the_failure_of_that_run() {
     let asked = AtomicU32::new(0);
     let called = Arc::new(AtomicU32::new(0));
     let count = called.clone();
-    let work = move || async move { drop(count.fetch_add(1, Ordering::SeqCst)) };
+    let work = move || async move {
+        count.fetch_add(1, Ordering::SeqCst);
+    };
     let condition = move || match asked.fetch_add(1, Ordering::SeqCst) {
         0 => panic!("no idea"),
         _ => true,

@@ -13,46 +13,65 @@ use super::{
 use crate::{
     error::Error,
     job::{JobId, SkipReason},
-    trigger::Trigger,
+    trigger::{Follow, Trigger},
 };
 
-/// The jobs that follow others, by the ids of those, in order of adding.
+/// The jobs that follow others.
 #[derive(Default)]
-pub(super) struct Followers(HashMap<JobId, BTreeMap<u64, u32>>);
+pub(super) struct Followers {
+    /// By the ids of those, in order of adding.
+    by_job: HashMap<JobId, BTreeMap<u64, u32>>,
+    /// The successes that jobs which follow several have seen since their last run, one of each, by the
+    /// slots of the followers.
+    gathered: HashMap<u32, Vec<Arc<Preceding>>>,
+}
 
 impl Followers {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_job.is_empty()
     }
 
     /// Whether anybody follows the job of this id.
     pub(super) fn has(&self, id: &JobId) -> bool {
-        self.0.contains_key(id)
+        self.by_job.contains_key(id)
     }
 
     fn of(&self, id: &JobId) -> Vec<u32> {
-        self.0.get(id).map(|followers| followers.values().copied().collect()).unwrap_or_default()
+        self.by_job
+            .get(id)
+            .map(|followers| followers.values().copied().collect())
+            .unwrap_or_default()
     }
 
     fn insert(&mut self, id: JobId, incarnation: u64, slot: u32) {
-        self.0.entry(id).or_default().insert(incarnation, slot);
+        self.by_job.entry(id).or_default().insert(incarnation, slot);
     }
 
     fn remove(&mut self, id: &JobId, incarnation: u64) {
-        if let Some(followers) = self.0.get_mut(id) {
+        if let Some(followers) = self.by_job.get_mut(id) {
             followers.remove(&incarnation);
             if followers.is_empty() {
-                self.0.remove(id);
-                shrink(&mut self.0);
+                self.by_job.remove(id);
+                shrink(&mut self.by_job);
             }
         }
     }
 
     /// All that follow the job of this id, no longer.
     fn remove_all(&mut self, id: &JobId) -> Vec<u32> {
-        let followers = self.0.remove(id);
-        shrink(&mut self.0);
+        let followers = self.by_job.remove(id);
+        shrink(&mut self.by_job);
         followers.map(|followers| followers.into_values().collect()).unwrap_or_default()
+    }
+
+    /// Whether this job follows that of this id.
+    fn follows(&self, incarnation: u64, id: &JobId) -> bool {
+        self.by_job.get(id).is_some_and(|followers| followers.contains_key(&incarnation))
+    }
+
+    /// Whether the job in this slot has seen a success of the job of this id since its last run.
+    fn has_gathered(&self, slot: u32, id: &JobId) -> bool {
+        self.gathered.get(&slot).is_some_and(|gathered| gathered.iter().any(|it| it.run.job == *id))
     }
 }
 
@@ -71,64 +90,76 @@ impl<'a> Batch<'a> {
         if let Some(id) = &job.id {
             self.triggers.insert(id, &job.trigger);
         }
-        self.followed.extend(job.trigger.follow().map(|follow| follow.job()));
+        self.followed.extend(job.trigger.follow().into_iter().flat_map(Follow::jobs));
     }
 }
 
 impl<P: Payload> Core<P> {
-    /// Whether a job of this id may follow another: there must be one, and no circle.
+    /// Whether a job of this id may follow others: there must be such, and no circle.
     pub(super) fn check_follow(
         &self,
         id: Option<&JobId>,
-        followed: &JobId,
+        follow: &Follow,
         batch: &Batch<'_>,
     ) -> Result<(), Error> {
         let trigger = |id: &JobId| {
             let new = batch.triggers.get(id).copied();
             new.or_else(|| Some(&self.jobs[self.slot_of(id)?].trigger))
         };
-        if trigger(followed).is_none() {
+        if let Some(unknown) = follow.jobs().iter().find(|id| trigger(id).is_none()) {
             return Err(Error::unknown_job(format!(
-                "there is no job `{followed}` to follow: add it first"
+                "there is no job `{unknown}` to follow: add it first"
             )));
         }
         // Whom nobody follows closes no circle.
-        let Some(id) = id
-            .filter(|&id| id == followed || self.followers.has(id) || batch.followed.contains(id))
-        else {
+        let Some(id) = id.filter(|id| {
+            follow.jobs().contains(id) || self.followers.has(id) || batch.followed.contains(id)
+        }) else {
             return Ok(());
         };
-        let mut at = Some(followed);
-        // A job follows one other at most: it is a chain, no longer than there are jobs.
-        for _ in 0..=self.jobs.len() + batch.triggers.len() {
-            let Some(there) = at else { break };
-            if there == id {
-                return Err(Error::invalid_trigger(format!(
-                    "job `{id}` would follow itself, by way of `{followed}`: let one of them have a trigger of its own"
-                )));
+        let mut seen = HashSet::new();
+        for followed in follow.jobs() {
+            let mut ahead = vec![followed];
+            while let Some(there) = ahead.pop() {
+                if there == id {
+                    return Err(Error::invalid_trigger(format!(
+                        "job `{id}` would follow itself, by way of `{followed}`: let one of them have a trigger of its own"
+                    )));
+                }
+                if seen.insert(there) {
+                    let further = trigger(there).and_then(Trigger::follow);
+                    ahead.extend(further.into_iter().flat_map(Follow::jobs));
+                }
             }
-            at = trigger(there).and_then(Trigger::follow).map(|follow| follow.job());
         }
         Ok(())
     }
 
-    /// Has a job run after the runs of another.
-    pub(super) fn follow(&mut self, slot: u32, followed: JobId) {
-        if let Some(followed) = self.slot_of(&followed) {
-            self.jobs[followed].payload.want_output();
-        }
+    /// Has a job run after the runs of others.
+    pub(super) fn follow(&mut self, slot: u32, follow: &Follow) {
         let job = &mut self.jobs[slot];
         job.follows = true;
-        self.followers.insert(followed, job.incarnation, slot);
+        let incarnation = job.incarnation;
+        for followed in follow.jobs() {
+            if let Some(followed) = self.slot_of(followed) {
+                self.jobs[followed].payload.want_output();
+            }
+            self.followers.insert(followed.clone(), incarnation, slot);
+        }
     }
 
     /// Has it do so no longer.
     pub(super) fn unfollow(&mut self, slot: u32) {
         let job = &mut self.jobs[slot];
-        if std::mem::take(&mut job.follows)
-            && let Some(follow) = job.trigger.follow()
-        {
-            self.followers.remove(follow.job(), job.incarnation);
+        if !std::mem::take(&mut job.follows) {
+            return;
+        }
+        for followed in job.trigger.follow().into_iter().flat_map(Follow::jobs) {
+            self.followers.remove(followed, job.incarnation);
+        }
+        if let Some(gathered) = self.followers.gathered.remove(&slot) {
+            self.out.discarded.extend(gathered.into_iter().map(Discarded::Preceding));
+            shrink(&mut self.followers.gathered);
         }
     }
 
@@ -138,25 +169,62 @@ impl<P: Payload> Core<P> {
         let run = &preceding.run;
         for slot in self.followers.of(&run.job) {
             let Some(job) = self.jobs.get(slot).filter(|job| !job.retired) else { continue };
-            if job.trigger.follow().is_none_or(|follow| !follow.wants(&run.outcome)) {
+            let Some(follow) = job.trigger.follow().filter(|follow| follow.wants(&run.outcome))
+            else {
+                continue;
+            };
+            let preceding = match follow.jobs().len() {
+                1 => Some(preceding.clone()),
+                wanted => self.gather(slot, wanted, &preceding),
+            };
+            if preceding.is_none() {
                 continue;
             }
+            let job = &self.jobs[slot];
             let (paused, once) = (job.paused, job.once);
             let due = Due { fire_time: run.fire_time, at: now };
-            let submission =
-                Submission { preceding: Some(preceding.clone()), ..Submission::of(due) };
+            let submission = Submission { preceding, ..Submission::of(due) };
             if paused {
                 self.skip_submission(slot, submission, SkipReason::Paused, now);
-                continue;
+            } else {
+                if once {
+                    // This is its run.
+                    self.unfollow(slot);
+                }
+                self.submit(slot, submission, now);
             }
-            if once {
-                // This is its run.
-                self.unfollow(slot);
-            }
-            self.submit(slot, submission, now);
             self.end_if_over(slot, now);
         }
         self.out.discarded.push(Discarded::Preceding(preceding));
+    }
+
+    /// Keeps a success for a job that follows several, until there is one of each: so many are `wanted`.
+    /// Then that is what its run follows.
+    fn gather(
+        &mut self,
+        slot: u32,
+        wanted: usize,
+        preceding: &Arc<Preceding>,
+    ) -> Option<Arc<Preceding>> {
+        let gathered = self.followers.gathered.entry(slot).or_default();
+        let earlier = gathered.iter().position(|it| it.run.job == preceding.run.job);
+        if let Some(earlier) = earlier {
+            // The latest counts.
+            self.out.discarded.push(Discarded::Preceding(gathered.remove(earlier)));
+        }
+        if gathered.len() + 1 < wanted {
+            gathered.push(preceding.clone());
+            return None;
+        }
+        let others = self.followers.gathered.remove(&slot).unwrap_or_default();
+        shrink(&mut self.followers.gathered);
+        let job = &self.jobs[slot];
+        let follow = job.trigger.follow()?;
+        if !follow.jobs().iter().all(|id| self.followers.follows(job.incarnation, id)) {
+            // One of them has ended, so there will never be a success of each again.
+            self.unfollow(slot);
+        }
+        Some(Arc::new(Preceding { run: preceding.run.clone(), others }))
     }
 
     /// Those who followed a job that is gone, and end with it.
@@ -164,10 +232,12 @@ impl<P: Payload> Core<P> {
         if self.followers.is_empty() || self.slot_of(id).is_some() {
             return Vec::new();
         }
-        let orphans = self.followers.remove_all(id);
+        let mut orphans = self.followers.remove_all(id);
+        // Its success may be all that is wanted of it.
+        orphans.retain(|&orphan| !self.followers.has_gathered(orphan, id));
         for &orphan in &orphans {
-            if let Some(job) = self.jobs.get_mut(orphan) {
-                job.follows = false;
+            if self.jobs.get(orphan).is_some() {
+                self.unfollow(orphan);
             }
         }
         orphans

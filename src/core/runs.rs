@@ -35,6 +35,8 @@ impl RunKey {
 #[derive(Debug)]
 pub(crate) struct Preceding {
     pub(crate) run: Run,
+    /// Those of other jobs that it follows as well, which ended before.
+    pub(crate) others: Vec<Arc<Preceding>>,
 }
 
 /// What a run says when it ends.
@@ -562,7 +564,7 @@ impl<P: Payload> Core<P> {
             job.keep_run(&record, finish.said.as_ref(), &self.defaults);
         }
         if record.outcome.has_run() && self.followers.has(&record.job) {
-            self.submit_followers(Preceding { run: record.clone() }, now);
+            self.submit_followers(Preceding { run: record.clone(), others: Vec::new() }, now);
         }
         if reported {
             self.out.reports.push((self.jobs[slot].payload.clone(), record));

@@ -37,7 +37,7 @@ impl<P: Payload> Core<P> {
             let labels = labels.map(|labels| *labels).unwrap_or_default();
             Box::new(Extras { id: id.clone(), labels, ..Extras::default() })
         });
-        let follow = trigger.follow().map(|follow| follow.job().clone());
+        let follow = trigger.follow().cloned();
         if let Some(options) = &options {
             self.limits.join(options);
         }
@@ -63,8 +63,8 @@ impl<P: Payload> Core<P> {
             self.named.insert(id, slot);
         }
         let added = Added { key: JobKey { slot, incarnation }, id: self.id(slot), payload };
-        if let Some(followed) = follow {
-            self.follow(slot, followed);
+        if let Some(follow) = follow {
+            self.follow(slot, &follow);
         }
         if !self.followers.is_empty() && self.followers.has(&added.id) {
             added.payload.want_output();
@@ -107,7 +107,7 @@ impl<P: Payload> Core<P> {
             self.limits.check(options, replaced)?;
         }
         if let Some(follow) = new.trigger.follow() {
-            self.check_follow(new.id.as_ref(), follow.job(), batch)?;
+            self.check_follow(new.id.as_ref(), follow, batch)?;
         }
         if let Some(id) = new.id.as_ref().filter(|id| self.reserved.contains_key(id)) {
             self.check_reserved(id, Place::Memory)?;
@@ -300,7 +300,7 @@ impl<P: Payload> Core<P> {
         if ready.is_ok()
             && let Some(follow) = trigger.follow()
         {
-            ready = self.check_follow(Some(&self.id(key.slot)), follow.job(), &Batch::new());
+            ready = self.check_follow(Some(&self.id(key.slot)), follow, &Batch::new());
         }
         if ready.is_ok() {
             self.wake_one(key.slot, now);
@@ -318,7 +318,7 @@ impl<P: Payload> Core<P> {
         self.settle(key.slot, reason, now, now);
         self.unfollow(key.slot);
         let job = &mut self.jobs[key.slot];
-        let follow = trigger.follow().map(|follow| follow.job().clone());
+        let follow = trigger.follow().cloned();
         let old = std::mem::replace(&mut job.trigger, trigger);
         self.out.discarded.push(Discarded::Trigger(old));
         job.elapsed = elapsed;
@@ -326,7 +326,7 @@ impl<P: Payload> Core<P> {
             extras.end = None;
         }
         if let Some(follow) = follow {
-            self.follow(key.slot, follow);
+            self.follow(key.slot, &follow);
         }
         self.set_next(key.slot, first);
         self.note_modified(key.slot, now);

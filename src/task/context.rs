@@ -95,9 +95,18 @@ impl Context {
         (self.fence > 0).then_some(self.fence)
     }
 
-    /// The run that this one follows, if its job has [such a trigger](crate::trigger::after_success).
+    /// The run that this one follows, if its job has [such a trigger](crate::trigger::after_success);
+    /// if it follows [several](crate::trigger::after_all), the one that ended last.
     pub fn preceding(&self) -> Option<Preceding<'_>> {
         self.preceding.as_deref().map(Preceding)
+    }
+
+    /// The run of this job that this one follows, if it follows one of it; see
+    /// [`after_all`](crate::trigger::after_all).
+    pub fn preceding_of(&self, job: impl Into<JobId>) -> Option<Preceding<'_>> {
+        let (last, job) = (self.preceding.as_deref()?, job.into());
+        let others = last.others.iter().map(|other| &**other);
+        std::iter::once(last).chain(others).find(|it| it.run.job == job).map(Preceding)
     }
 
     /// What was given to [`SchedulerBuilder::state`](crate::SchedulerBuilder::state), by its type; in

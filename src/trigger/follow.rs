@@ -1,11 +1,14 @@
 //! Jobs that run after another job's runs.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Kind};
-use crate::job::{JobId, Outcome};
+use crate::{
+    error::Error,
+    job::{JobId, Outcome},
+};
 
 /// Runs a job after each run of another one that succeeded.
 ///
@@ -34,28 +37,90 @@ use crate::job::{JobId, Outcome};
 /// # Ok(()) }
 /// ```
 pub fn after_success(job: impl Into<JobId>) -> Build<Follow> {
-    Build::new(Ok(Follow { job: job.into(), on: FollowOn::Success }))
+    Build::new(Follow::new([job.into()], FollowOn::Success))
 }
 
 /// Runs a job after each run of another one that failed, panicked or timed out, all its attempts
 /// included; otherwise as [`after_success`].
 pub fn after_failure(job: impl Into<JobId>) -> Build<Follow> {
-    Build::new(Ok(Follow { job: job.into(), on: FollowOn::Failure }))
+    Build::new(Follow::new([job.into()], FollowOn::Failure))
 }
 
 /// Runs a job after each run of another one, however it ended, but for runs that were missed or
 /// skipped; otherwise as [`after_success`].
 pub fn after_any(job: impl Into<JobId>) -> Build<Follow> {
-    Build::new(Ok(Follow { job: job.into(), on: FollowOn::Any }))
+    Build::new(Follow::new([job.into()], FollowOn::Any))
 }
 
-/// A dependency on another job in place of fire times; made by [`after_success`], [`after_failure`]
-/// and [`after_any`].
+/// Runs a job when each of several others has succeeded since its last run: otherwise as
+/// [`after_success`].
+///
+/// The success that completes the set starts the run, with its fire time, and is what
+/// [`Context::preceding`](crate::Context::preceding) answers;
+/// [`preceding_of`](crate::Context::preceding_of) has the latest success of each of them. Then the set
+/// starts afresh, also if that run is skipped, as it is while the job is paused or runs. Several
+/// successes of one job count once, and a later failure does not take them back. The job ends, after its
+/// own last run, when one of the others has ended whose success it still waits for. In memory only.
+///
+/// ```
+/// use std::time::Duration;
+/// use punctual::{BoxError, Context, Scheduler, trigger::{after, after_all}};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), punctual::Error> {
+/// let scheduler = Scheduler::new();
+/// let second = Duration::from_secs(1);
+/// let orders = scheduler.add(after(second), || async { Ok::<u32, BoxError>(17) }).await?;
+/// let prices = scheduler.add(after(2 * second), || async { Ok::<f64, BoxError>(0.5) }).await?;
+/// let (first, last) = (orders.id().clone(), prices.id().clone());
+/// let report = scheduler
+///     .add(after_all([&orders, &prices]), move |cx: Context| async move {
+///         let orders = cx.preceding_of(&first).and_then(|run| run.output::<u32>());
+///         let prices = cx.preceding_of(&last).and_then(|run| run.output::<f64>());
+///         assert_eq!((orders, prices), (Some(&17), Some(&0.5)));
+///     })
+///     .await?;
+/// report.await;
+/// # Ok(()) }
+/// ```
+pub fn after_all<J: Into<JobId>>(jobs: impl IntoIterator<Item = J>) -> Build<Follow> {
+    Build::new(Follow::new(jobs.into_iter().map(Into::into), FollowOn::Success))
+}
+
+/// A dependency on other jobs in place of fire times; made by [`after_success`], [`after_failure`],
+/// [`after_any`] and [`after_all`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Repr", into = "Repr")]
 pub struct Follow {
-    job: JobId,
+    /// One at least, each once.
+    jobs: Vec<JobId>,
     on: FollowOn,
+}
+
+/// A dependency as it is written: of one job as `job`, of several as `jobs`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Repr {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    job: Option<JobId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    jobs: Vec<JobId>,
+    on: FollowOn,
+}
+
+impl TryFrom<Repr> for Follow {
+    type Error = Error;
+
+    fn try_from(Repr { job, jobs, on }: Repr) -> Result<Follow, Error> {
+        Follow::new(job.into_iter().chain(jobs), on)
+    }
+}
+
+impl From<Follow> for Repr {
+    fn from(Follow { mut jobs, on }: Follow) -> Repr {
+        let job = if jobs.len() == 1 { jobs.pop() } else { None };
+        Repr { job, jobs, on }
+    }
 }
 
 /// Which runs are followed.
@@ -71,18 +136,41 @@ pub enum FollowOn {
 }
 
 impl Follow {
-    /// The job that is followed.
-    pub fn job(&self) -> &JobId {
-        &self.job
+    /// The jobs that are followed: if they are several, a run of each of them is waited for.
+    pub fn jobs(&self) -> &[JobId] {
+        &self.jobs
     }
 
-    /// Which of its runs are.
+    /// Which of their runs are.
     pub fn on(&self) -> FollowOn {
         self.on
     }
 
-    pub(super) fn new(job: JobId, on: FollowOn) -> Follow {
-        Follow { job, on }
+    pub(super) fn new(
+        jobs: impl IntoIterator<Item = JobId>,
+        on: FollowOn,
+    ) -> Result<Follow, Error> {
+        let mut seen = HashSet::new();
+        let jobs: Vec<JobId> = jobs.into_iter().filter(|job| seen.insert(job.clone())).collect();
+        match jobs.is_empty() {
+            true => Err(Error::invalid_trigger(
+                "a trigger that follows no job would never fire: name one or more",
+            )),
+            false if jobs.len() > 1 && on != FollowOn::Success => Err(Error::invalid_trigger(
+                "of several jobs only successes can be followed: use a job of its own for each of them",
+            )),
+            false => Ok(Follow { jobs, on }),
+        }
+    }
+
+    /// Reads a list of several jobs, as it is displayed.
+    pub(super) fn read_all(text: &str) -> Result<Follow, Error> {
+        let jobs: Vec<JobId> = serde_json::from_str(text).map_err(|_| {
+            Error::invalid_trigger(format!(
+                "`{text}` is no list of jobs: write `after all of [\"extract\", \"load\"]`"
+            ))
+        })?;
+        Follow::new(jobs, FollowOn::Success)
     }
 
     /// Whether a run that ended like this is followed.
@@ -107,7 +195,13 @@ impl FollowOn {
 
 impl fmt::Display for Follow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {} of {}", self.on.name(), self.job)
+        match &self.jobs[..] {
+            [job] => write!(f, "after {} of {job}", self.on.name()),
+            jobs => {
+                let jobs = serde_json::to_string(jobs).map_err(|_| fmt::Error)?;
+                write!(f, "after all of {jobs}")
+            }
+        }
     }
 }
 

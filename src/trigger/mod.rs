@@ -51,7 +51,7 @@
 //! | [`CronFields`] | `{"type":"cron_fields","day":"3rd fri","hour":"3"}` |
 //! | [`CalendarInterval`] | `{"type":"calendar_interval","months":1,"time":"09:30:00"}`, with `"start_date":"2026-01-31"` |
 //! | [`And`], [`Or`] | `{"type":"or","triggers":[…]}` |
-//! | [`Follow`] | `{"type":"follow","job":"extract","on":"success"}`, or `"failure"` or `"any"` |
+//! | [`Follow`] | `{"type":"follow","job":"extract","on":"success"}`, or `"failure"` or `"any"`; `"jobs":["extract","load"]` |
 //! | [`Custom`] | none: it lives in memory only |
 //!
 //! Those that go by a wall clock have `"zone":"Europe/Berlin"`, `"gap":"next"` or `"skip"`, and
@@ -101,7 +101,7 @@ pub use self::{
     custom::{Custom, CustomTrigger},
     date::Date,
     days::Days,
-    follow::{Follow, FollowOn, after_any, after_failure, after_success},
+    follow::{Follow, FollowOn, after_all, after_any, after_failure, after_success},
     interval::Interval,
     random::Random,
     text::Upcoming,

@@ -19,7 +19,7 @@ use crate::error::Error;
 ///
 /// | | text |
 /// |---|---|
-/// | follow | `after success of extract`, `after failure of …`, `after any run of …` |
+/// | follow | `after success of extract`, `after failure of …`, `after any run of …`, `after all of ["extract","load"]` |
 /// | date | `at 2026-11-20T12:00:00Z`, `after 10s`, `now` |
 /// | interval | `every 10min` |
 /// | random | `every 5 to 10min` |
@@ -181,8 +181,11 @@ fn followed(text: &str) -> Option<(&str, FollowOn)> {
 /// Reads a trigger that is a member of so many combinations.
 fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
     if let Some((id, on)) = followed(text) {
-        let follow = Follow::new(id.into(), on);
+        let follow = Follow::new([id.into()], on)?;
         return Trigger::new(follow.into(), None, Limits::default()).validated();
+    }
+    if let Some(jobs) = text.strip_prefix("after all of ") {
+        return Trigger::new(Follow::read_all(jobs)?.into(), None, Limits::default()).validated();
     }
     let mut clauses = split(text, ";").into_iter().map(str::trim);
     let kind = kind(clauses.next().unwrap_or_default(), depth)?;
@@ -470,7 +473,10 @@ impl Trigger {
                 format!("At any of these: {}", any.join("; "))
             }
             Kind::Follow(follow) => {
-                format!("After {} of {}", follow.on().name(), one_line(&follow.job().to_string()))
+                let jobs: Vec<String> =
+                    follow.jobs().iter().map(|job| one_line(&job.to_string())).collect();
+                let all = if jobs.len() > 1 { "all of " } else { "" };
+                format!("After {} of {all}{}", follow.on().name(), jobs.join(", "))
             }
             Kind::Custom(custom) => format!("As {custom:?} says"),
         };
