@@ -7,9 +7,11 @@
 use std::{fmt, io::Write as _, process::ExitCode};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use chrono_tz::Tz;
 use clap::Parser;
-use punctual::trigger::{IntoTimeZone as _, IntoTrigger as _, Kind, cron};
+use punctual::{
+    TimeZone,
+    trigger::{IntoTimeZone as _, IntoTrigger as _, Kind, cron},
+};
 
 /// Prints the next fire times of a crontab text.
 #[derive(Parser)]
@@ -54,7 +56,7 @@ fn report(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
         Some(text) => instant(text)?,
         None => Utc::now(),
     };
-    let trigger = build.into_trigger()?.anchored(after, Tz::UTC)?;
+    let trigger = build.into_trigger()?.anchored(after, TimeZone::UTC)?;
 
     let mut fires = Vec::new();
     let mut t = after;
@@ -71,10 +73,10 @@ fn report(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
         return Ok(report);
     }
     let Kind::Cron(cron) = trigger.kind() else { unreachable!("`cron` makes a cron trigger") };
-    let zone = cron.zone().unwrap_or(Tz::UTC);
+    let zone = cron.zone().unwrap_or(TimeZone::UTC);
     line(&mut report, cron.describe());
     for &fire in &fires {
-        let wall = fire.with_timezone(&zone).format("%a %Y-%m-%d %H:%M:%S %Z (%:z)");
+        let wall = fire.with_timezone(&zone).format("%a %Y-%m-%d %H:%M:%S (%:z)");
         line(&mut report, format_args!("{wall}  {}", utc(fire)));
     }
     match fires.len() {

@@ -10,6 +10,7 @@ use crate::{
     job::{End, FireTimes, JobId, Run, RunId, SkipReason},
     store::NodeId,
     trigger::rfc3339,
+    zone::TimeZoneData,
 };
 
 /// Something that happened in a scheduler.
@@ -76,6 +77,12 @@ events! {
     ClockStepped {
         /// By how much it stepped; negative if backward.
         by: TimeDelta,
+    },
+    /// The rules of time zones in use have changed, since the machine's data was updated: the next
+    /// fire times of all jobs that go by a wall clock were computed anew.
+    TimeZonesUpdated {
+        /// The data that is in use now.
+        data: TimeZoneData,
     },
     /// A job was added.
     JobAdded {
@@ -238,6 +245,7 @@ impl What {
             | What::Resumed
             | What::ShutDown
             | What::ClockStepped { .. }
+            | What::TimeZonesUpdated { .. }
             | What::AllJobsRemoved { .. }
             | What::StoreAdded
             | What::StoreFailing { .. }
@@ -297,6 +305,7 @@ impl fmt::Display for Event {
                 write!(f, ", {recovered} runs recovered, {abandoned} abandoned")
             }
             What::AllJobsRemoved { count } => write!(f, ", {count} jobs"),
+            What::TimeZonesUpdated { data } => write!(f, ", now {data}"),
             What::ClockStepped { by } => write!(f, ", by {by}"),
             What::Submitted { run, fire_time, .. } => {
                 write!(f, " run {run} for {}", rfc3339(*fire_time))

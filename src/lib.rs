@@ -109,6 +109,7 @@ mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod trigger;
+mod zone;
 
 // What users need of these in the versions that this crate speaks.
 pub use chrono;
@@ -135,6 +136,9 @@ pub use self::{
         Blocking, BlockingWork, ByName, Context, NamedTask, OnceWork, Plain, Preceding, Ready,
         Stateful, StatefulWork, Task, WithContext, Work, WorkError, WorkOutput, blocking,
         named_task, stateful,
+    },
+    zone::{
+        IntoTimeZone, TimeZone, TimeZoneData, TimeZoneOffset, reload_time_zone_data, time_zone_data,
     },
 };
 #[cfg(feature = "process")]

@@ -16,9 +16,8 @@ use chrono::{
     DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeDelta,
     TimeZone as _, Utc,
 };
-use chrono_tz::Tz;
 use punctual::{
-    Error,
+    Error, TimeZone,
     trigger::{
         self, Build, CalendarInterval, Cron, CronFields, Fold, Gap, IntoTrigger, Trigger, cron,
         every,
@@ -450,7 +449,7 @@ fn invalid(case: &Case) -> Comparison {
         "cron_timezone" => cron("@daily").in_tz(text(params, "timezone")).into_trigger(),
         "interval" => every(period(params))
             .into_trigger()
-            .and_then(|trigger| trigger.anchored(Utc::now(), Tz::UTC)),
+            .and_then(|trigger| trigger.anchored(Utc::now(), TimeZone::UTC)),
         "calendarinterval" => calendar(&json!({
             "tz": "UTC",
             "params": params,
@@ -588,7 +587,7 @@ fn loses_midnight(case: &Case) -> bool {
         return false;
     };
     let previous = parse(previous).with_timezone(&zone(case));
-    let offset = |t: DateTime<Tz>| t.offset().fix().local_minus_utc();
+    let offset = |t: DateTime<TimeZone>| t.offset().fix().local_minus_utc();
     let evening = previous.with_time(NaiveTime::MIN - TimeDelta::minutes(1)).latest();
     let is_far = case["fires"][0]
         .as_str()
@@ -697,7 +696,7 @@ fn text<'a>(case: &'a Case, key: &str) -> &'a str {
     case[key].as_str().unwrap_or_default()
 }
 
-fn zone(case: &Case) -> Tz {
+fn zone(case: &Case) -> TimeZone {
     text(case, "tz").parse().expect("a known zone")
 }
 
@@ -727,13 +726,13 @@ fn date_named(text: &str) -> NaiveDate {
 }
 
 /// The last second of a date in a zone.
-fn last_second(date: NaiveDate, zone: Tz) -> DateTime<Utc> {
+fn last_second(date: NaiveDate, zone: TimeZone) -> DateTime<Utc> {
     date_of(&format!("{date} 23:59:59"), zone)
 }
 
 /// A date as APScheduler reads it: a wall time of `zone` unless it says otherwise. In a gap it
 /// counts from the offset before it; a repeated time is its first occurrence.
-fn date_of(text: &str, zone: Tz) -> DateTime<Utc> {
+fn date_of(text: &str, zone: TimeZone) -> DateTime<Utc> {
     let text = text.replacen(' ', "T", 1);
     // `.5` is 5 µs: the digits of a fraction are read as a whole number.
     let text = match text.split_once('.') {

@@ -115,7 +115,12 @@ impl<P: Payload> Core<P> {
     }
 
     /// Goes on to the next fire time, if there is one and the trigger could say.
-    fn go_on(&mut self, slot: u32, next: Result<Option<DateTime<Utc>>, Error>, now: DateTime<Utc>) {
+    pub(super) fn go_on(
+        &mut self,
+        slot: u32,
+        next: Result<Option<DateTime<Utc>>, Error>,
+        now: DateTime<Utc>,
+    ) {
         match next {
             Ok(next) => self.set_next(slot, next),
             Err(error) => {

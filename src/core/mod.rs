@@ -59,6 +59,7 @@ use crate::{
     job::{End, JobId, JobOptions, Labels, OnConflict, SkipReason},
     metrics::Metrics,
     trigger::{Kind, Trigger},
+    zone::TimeZoneData,
 };
 
 /// What the shell keeps with a job.
@@ -280,6 +281,21 @@ impl<P: Payload> Core<P> {
             self.mark(slot);
         }
         self.note(now, What::ClockStepped { by });
+    }
+
+    /// The rules of time zones have changed: what is to come goes by the new ones. What is due already,
+    /// or has been claimed, does not.
+    pub(crate) fn time_zones_updated(&mut self, data: TimeZoneData, now: DateTime<Utc>) {
+        for slot in self.live_slots() {
+            let job = &self.jobs[slot];
+            let is_ahead = job.next.is_some_and(|next| next.fire_time > now);
+            if is_ahead && !job.is_durable() && job.trigger.goes_by_wall_clock() {
+                let next = job.trigger.next_after(now);
+                self.go_on(slot, next, now);
+                self.end_if_over(slot, now);
+            }
+        }
+        self.note(now, What::TimeZonesUpdated { data });
     }
 
     /// How long until a run is tried again is elapsed time.

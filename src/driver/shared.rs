@@ -8,7 +8,6 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use futures::future::AbortRegistration;
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +29,7 @@ use crate::{
     scheduler::ShutdownReport,
     store::Incarnation,
     task::{States, Tasks},
+    zone::{self, TimeZone, time_zone_data},
 };
 
 /// What a scheduler consists of, but for its driver.
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     /// Wakes the driver.
     pub(super) wake: Notify,
     pub(crate) clock: Clock,
-    pub(crate) zone: Tz,
+    pub(crate) zone: TimeZone,
     pub(crate) defaults: Arc<JobOptions>,
     /// How many events, or runs, are kept for a listener that is slow.
     pub(crate) buffer: usize,
@@ -62,6 +62,8 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) core: Core<Arc<dyn Entry>>,
     steps: StepWatch,
+    /// Which rules of time zones the next fire times were computed by.
+    zones: u64,
     listeners: Vec<Listener>,
     /// The cancellation tokens of runs that asked for one.
     run_tokens: HashMap<RunKey, CancellationToken>,
@@ -129,7 +131,7 @@ struct After {
 /// What a scheduler is made of, besides its core.
 pub(crate) struct Parts {
     pub(crate) clock: Clock,
-    pub(crate) zone: Tz,
+    pub(crate) zone: TimeZone,
     pub(crate) defaults: Arc<JobOptions>,
     pub(crate) buffer: usize,
     pub(crate) precise: bool,
@@ -145,6 +147,7 @@ impl Shared {
             state: Mutex::new(State {
                 core,
                 steps: StepWatch::new(clock.read()),
+                zones: zone::generation(),
                 listeners: Vec::new(),
                 run_tokens: HashMap::new(),
                 watches: Vec::new(),
@@ -176,7 +179,7 @@ impl Shared {
         let core = Core::new(0, defaults.clone(), false, clock.read());
         let parts = Parts {
             clock,
-            zone: Tz::UTC,
+            zone: TimeZone::UTC,
             defaults,
             buffer: 1,
             precise: false,
@@ -209,6 +212,11 @@ impl Shared {
         let reading = self.clock.read();
         if let Some(by) = state.steps.step(reading) {
             state.core.clock_stepped(by, reading.wall);
+        }
+        let zones = zone::generation();
+        if state.zones != zones {
+            state.zones = zones;
+            state.core.time_zones_updated(time_zone_data(), reading.wall);
         }
         state.core.read_clocks(reading);
         let over = self.read_inbox(&mut state, reading.wall) && self.stopped.is_cancelled();
@@ -574,6 +582,7 @@ const INFORMED: KindSet = KindSet::NONE
     .with(EventKind::Paused)
     .with(EventKind::Resumed)
     .with(EventKind::ClockStepped)
+    .with(EventKind::TimeZonesUpdated)
     .with(EventKind::StoreAdded)
     .with(EventKind::StoreWorking);
 

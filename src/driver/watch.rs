@@ -1,4 +1,5 @@
-//! Who looks at the clock: one thread for all schedulers of the process, once a second.
+//! Who looks at the clock, once a second, and at the machine's time zone data, once an hour: one thread
+//! for all schedulers of the process.
 //!
 //! A timer of Tokio's would do, at three times the wake-ups: its wheel wakes up to move what it holds
 //! from one level to the next.
@@ -6,17 +7,24 @@
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
+    time::{Duration, Instant},
 };
 
 use super::shared::Shared;
-use crate::{clock::StepWatch, panic::shielded};
+use crate::{clock::StepWatch, panic::shielded, zone::reload_time_zone_data};
+
+/// How often the machine's time zone data is looked at.
+const ZONES_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// The schedulers whose clock is looked at; the thread is there as long as there are any.
-static WATCHED: Mutex<Watched> = Mutex::new(Watched { schedulers: Vec::new(), running: false });
+static WATCHED: Mutex<Watched> =
+    Mutex::new(Watched { schedulers: Vec::new(), running: false, zones_read: None });
 
 struct Watched {
     schedulers: Vec<Weak<Shared>>,
     running: bool,
+    /// When the time zone data was looked at.
+    zones_read: Option<Instant>,
 }
 
 /// Has a scheduler's clock looked at, or no longer. Says whether it is.
@@ -44,7 +52,7 @@ pub(super) fn watch(scheduler: &Arc<Shared>, wanted: bool) -> bool {
 fn look() {
     loop {
         thread::sleep(StepWatch::EVERY);
-        let schedulers: Vec<Arc<Shared>> = {
+        let (schedulers, reads_zones) = {
             let mut watched = watched();
             let schedulers: Vec<_> = watched.schedulers.iter().filter_map(Weak::upgrade).collect();
             watched.running = !schedulers.is_empty();
@@ -52,10 +60,20 @@ fn look() {
                 watched.schedulers.clear();
                 return;
             }
-            schedulers
+            // The data is read when it is first needed, which may be now.
+            let read = *watched.zones_read.get_or_insert_with(Instant::now);
+            let reads_zones = read.elapsed() >= ZONES_EVERY;
+            if reads_zones {
+                watched.zones_read = Some(Instant::now());
+            }
+            (schedulers, reads_zones)
         };
+        if reads_zones {
+            shielded(|| _ = reload_time_zone_data());
+        }
         for scheduler in schedulers {
-            // To look is all it takes: a step is noticed whenever the state is locked.
+            // To look is all it takes: a step of the clock, or an update of the zones, is noticed
+            // whenever the state is locked.
             shielded(move || scheduler.with(|_, _| {}));
         }
     }

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use chrono_tz::Tz;
 use futures::{StreamExt as _, stream::BoxStream};
 
 use super::{Scheduler, durable, events};
@@ -21,7 +20,7 @@ use crate::{
     job::{BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, JobOptions, option_setters},
     store::{ErasedStore, Keep, Store},
     task::{States, Task, Tasks},
-    trigger::IntoTimeZone,
+    zone::{IntoTimeZone, TimeZone},
 };
 
 type Callback = Box<dyn FnMut(Event) + Send>;
@@ -48,7 +47,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 #[must_use = "a scheduler starts when `start` is awaited"]
 pub struct SchedulerBuilder {
     defaults: JobOptions,
-    zone: Result<Tz, Error>,
+    zone: Result<TimeZone, Error>,
     /// The system's, if none is given.
     clock: Option<Clock>,
     paused: bool,
@@ -70,7 +69,7 @@ impl SchedulerBuilder {
     pub(super) fn new() -> SchedulerBuilder {
         SchedulerBuilder {
             defaults: JobOptions::default(),
-            zone: Ok(Tz::UTC),
+            zone: Ok(TimeZone::UTC),
             clock: None,
             paused: false,
             buffer: 1024,
@@ -94,7 +93,8 @@ impl SchedulerBuilder {
         &mut self.defaults
     }
 
-    /// Sets the zone of cron texts that name none: a [`chrono_tz::Tz`], or the IANA name of one.
+    /// Sets the zone of cron texts that name none: a [`TimeZone`], a [`chrono_tz::Tz`], or the IANA
+    /// name of one.
     /// Default: UTC.
     pub fn time_zone(mut self, zone: impl IntoTimeZone) -> Self {
         self.zone = zone.into_time_zone();
@@ -328,7 +328,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
     // The hasher's keys are random in each process and differ with every call.
     let number = RandomState::new().build_hasher().finish();
     let defaults = Arc::new(defaults);
-    let zone = zone.unwrap_or(Tz::UTC);
+    let zone = zone.unwrap_or(TimeZone::UTC);
     let clock = clock.unwrap_or_else(|| Clock::System(SystemClock::new()));
     let mut core = Core::new((number >> 32) as u32, defaults.clone(), paused, clock.read());
     let tasks = tasks.unwrap_or_default();

@@ -2,12 +2,12 @@
 
 use std::{fmt, ops::RangeInclusive};
 
-use chrono::{DateTime, Datelike as _, NaiveDate, TimeDelta, TimeZone, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, Datelike as _, NaiveDate, TimeDelta, Utc};
 
 use crate::{
     error::Error,
     trigger::{IntoTimeZone, Trigger, changes, rfc3339},
+    zone::TimeZone,
 };
 
 /// What names an instant: a [`chrono::DateTime`], or a text as of RFC 3339.
@@ -24,7 +24,7 @@ pub trait IntoInstant {
     fn into_instant(self) -> DateTime<Utc>;
 }
 
-impl<Z: TimeZone> IntoInstant for DateTime<Z> {
+impl<Z: chrono::TimeZone> IntoInstant for DateTime<Z> {
     fn into_instant(self) -> DateTime<Utc> {
         self.with_timezone(&Utc)
     }
@@ -124,7 +124,7 @@ fn fires(
     to: DateTime<Utc>,
     most: usize,
 ) -> Result<Vec<DateTime<Utc>>, Error> {
-    let trigger = trigger.anchored(from, Tz::UTC)?;
+    let trigger = trigger.anchored(from, TimeZone::UTC)?;
     let mut fires = Vec::new();
     // The first may be `from` itself, and that of a date lies where it does.
     let mut next = trigger.first(from)?.filter(|&first| first >= from);
@@ -181,7 +181,7 @@ impl fmt::Display for ClockChange {
 /// The days of a year on which the clocks of a zone are changed, in order; for daylight saving,
 /// mostly.
 ///
-/// The zones are those of `chrono-tz`, which knows no changes after 2099.
+/// The rules are those of [`time_zone_data`](crate::time_zone_data).
 ///
 /// ```
 /// use punctual::testing::daylight_saving_days;

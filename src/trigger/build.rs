@@ -2,14 +2,13 @@
 
 use std::num::NonZeroU64;
 
-use chrono::{DateTime, NaiveDate, TimeZone, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
     And, CalendarInterval, Cron, CronFields, Custom, Date, DayFilter, Days, Fold, Gap, InZone,
     Interval, IntoTimeOfDay, IntoTimeZone, Kind, Limits, Or, Said, Trigger, zone::ZoneRules,
 };
-use crate::error::Error;
+use crate::{error::Error, zone::TimeZone};
 
 /// What can be a job's trigger: the builders of this [module](super), a [`Trigger`], and a text,
 /// which is cron text, or [words](super::Words) if it starts with `every`; what a [`Trigger`] prints is
@@ -92,13 +91,13 @@ impl<K> Build<K> {
 
     /// The first instant at which the trigger may fire, inclusive; an interval's grid starts there
     /// and fires there. Rounded up to a whole millisecond. Default: when the job is added.
-    pub fn starting_at<Z: TimeZone>(mut self, start: DateTime<Z>) -> Build<K> {
+    pub fn starting_at<Z: chrono::TimeZone>(mut self, start: DateTime<Z>) -> Build<K> {
         self.start = Some(start.with_timezone(&Utc));
         self
     }
 
     /// The last instant at which the trigger may fire, inclusive. Default: none.
-    pub fn until<Z: TimeZone>(mut self, end: DateTime<Z>) -> Build<K> {
+    pub fn until<Z: chrono::TimeZone>(mut self, end: DateTime<Z>) -> Build<K> {
         self.end = Some(end.with_timezone(&Utc));
         self
     }
@@ -150,8 +149,8 @@ impl Build<Interval> {
 }
 
 impl<K: InZone> Build<K> {
-    /// Reads the pattern against the wall clock of this zone: a [`chrono_tz::Tz`], or the IANA name
-    /// of one. Default: the scheduler's zone, which is UTC unless its builder says otherwise.
+    /// Reads the pattern against the wall clock of this zone: a [`TimeZone`], a [`chrono_tz::Tz`],
+    /// or the IANA name of one. Default: the scheduler's zone, which is UTC unless its builder says otherwise.
     ///
     /// # Errors
     ///
@@ -197,7 +196,7 @@ impl<K: InZone> Build<K> {
 
 impl ZoneRules {
     /// Sets the zone, which text, JSON and methods may name more than once but not differently.
-    pub(super) fn name_zone(&mut self, zone: Tz) -> Result<(), Error> {
+    pub(super) fn name_zone(&mut self, zone: TimeZone) -> Result<(), Error> {
         set_once(&mut self.zone, zone, |[a, b]| format!("the zone is `{a}` and again `{b}`"))
     }
 }

@@ -3,11 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, Timelike as _, Utc};
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use super::zone::{Fold, Gap, InZone, IntoTimeZone as _, Readings, ZoneRules, Zoned};
-use crate::error::Error;
+use super::zone::{Fold, Gap, InZone, Readings, ZoneRules, Zoned};
+use crate::{
+    error::Error,
+    zone::{IntoTimeZone as _, TimeZone},
+};
 
 /// A trigger that fires every so many years, months, weeks and days, at one time of day; made by
 /// [`calendar_interval`](super::calendar_interval).
@@ -29,8 +31,7 @@ use crate::error::Error;
 ///
 /// # Limits
 ///
-/// Fire times are whole seconds of the years 1900 to 2199. The zones are those of `chrono-tz`,
-/// which knows no daylight saving after 2099.
+/// Fire times are whole seconds of the years 1900 to 2199.
 ///
 /// # Serialized form
 ///
@@ -156,7 +157,7 @@ impl CalendarInterval {
     }
 
     /// The zone whose wall clock it goes by, if that was said or filled in.
-    pub fn zone(&self) -> Option<Tz> {
+    pub fn zone(&self) -> Option<TimeZone> {
         self.rules.zone
     }
 
@@ -211,7 +212,7 @@ impl CalendarInterval {
     }
 
     /// Fills in the zone, and the start date as that of `from`.
-    pub(super) fn anchor(&mut self, from: DateTime<Utc>, default: Tz) -> Result<(), Error> {
+    pub(super) fn anchor(&mut self, from: DateTime<Utc>, default: TimeZone) -> Result<(), Error> {
         let zone = *self.rules.zone.get_or_insert(default);
         if self.rule.start.is_none() {
             let rule = Arc::make_mut(&mut self.rule);
@@ -224,7 +225,7 @@ impl CalendarInterval {
     pub(super) fn next_after(&self, t: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         if self.is_floating() {
             let mut anchored = self.clone();
-            anchored.anchor(t, Tz::UTC)?;
+            anchored.anchor(t, TimeZone::UTC)?;
             return Ok(anchored.zoned().next_after(t));
         }
         Ok(self.zoned().next_after(t))

@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,7 +11,7 @@ use super::{
     search::{Budget, Grid, before, just_after, leapfrog},
     zone,
 };
-use crate::error::Error;
+use crate::{error::Error, zone::TimeZone};
 
 /// A trigger that fires at the instants that all of its members name; made by
 /// [`and`](super::and).
@@ -127,7 +126,7 @@ impl And {
         &self.0.members
     }
 
-    pub(super) fn anchor(&mut self, now: DateTime<Utc>, zone: Tz) -> Result<(), Error> {
+    pub(super) fn anchor(&mut self, now: DateTime<Utc>, zone: TimeZone) -> Result<(), Error> {
         *self = And(Arc::new(Conjunction::new(self.0.members.anchored(now, zone)?)));
         Ok(())
     }
@@ -181,7 +180,7 @@ impl Or {
         &self.0
     }
 
-    pub(super) fn anchor(&mut self, now: DateTime<Utc>, zone: Tz) -> Result<(), Error> {
+    pub(super) fn anchor(&mut self, now: DateTime<Utc>, zone: TimeZone) -> Result<(), Error> {
         *self = Or(Arc::new(self.0.anchored(now, zone)?));
         Ok(())
     }
@@ -278,6 +277,10 @@ impl Members {
         self.0.iter().any(|member| member.trigger.is_floating())
     }
 
+    pub(super) fn any_goes_by_wall_clock(&self) -> bool {
+        self.0.iter().any(|member| member.trigger.goes_by_wall_clock())
+    }
+
     pub(super) fn any_is_elapsed_time(&self) -> bool {
         self.0.iter().any(|member| member.elapsed || member.trigger.is_elapsed_time())
     }
@@ -290,7 +293,7 @@ impl Members {
         })
     }
 
-    fn anchored(&self, now: DateTime<Utc>, zone: Tz) -> Result<Members, Error> {
+    fn anchored(&self, now: DateTime<Utc>, zone: TimeZone) -> Result<Members, Error> {
         let anchored = |member: &Member| {
             Ok(Member {
                 elapsed: member.elapsed || member.trigger.is_elapsed_time(),
@@ -331,7 +334,7 @@ enum Meeting {
 
 enum Part {
     Trigger(Trigger),
-    Days(Arc<DayFilter>, Tz),
+    Days(Arc<DayFilter>, TimeZone),
 }
 
 impl PartialEq for Conjunction {
@@ -400,7 +403,7 @@ impl Conjunction {
 
     fn look_at_times(&mut self) {
         const DAY: i64 = 86_400_000;
-        let mut common: Vec<(Tz, (u32, u64, u64))> = Vec::new();
+        let mut common: Vec<(TimeZone, (u32, u64, u64))> = Vec::new();
         for trigger in self.wall_clock_triggers() {
             let Some((zone, times)) = times_of(trigger) else { continue };
             match common.iter_mut().find(|(known, _)| *known == zone) {
@@ -565,7 +568,7 @@ impl Conjunction {
 }
 
 /// The zone of a wall-clock trigger, and the hours, minutes and seconds at which it fires.
-fn times_of(trigger: &Trigger) -> Option<(Tz, (u32, u64, u64))> {
+fn times_of(trigger: &Trigger) -> Option<(TimeZone, (u32, u64, u64))> {
     let times = match trigger.kind() {
         Kind::Cron(cron) => cron.times(),
         Kind::CalendarInterval(calendar) => calendar.times(),

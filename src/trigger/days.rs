@@ -3,14 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, NaiveDate, Utc, Weekday};
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use super::{
     search::{Budget, Grid},
     zone,
 };
-use crate::error::Error;
+use crate::{error::Error, zone::TimeZone};
 
 /// A set of days: weekdays, dates, or both.
 ///
@@ -224,7 +223,7 @@ pub(super) struct DayFilter {
     except: Option<Days>,
     /// The zone whose calendar counts, unless the trigger has one.
     #[serde(rename = "day_zone", skip_serializing_if = "Option::is_none")]
-    zone: Option<Tz>,
+    zone: Option<TimeZone>,
     #[serde(skip)]
     allowed: Allowed,
 }
@@ -245,7 +244,7 @@ impl PartialEq for DayFilter {
 
 impl DayFilter {
     /// None if nothing was said.
-    pub(super) fn new(said: Said, zone: Option<Tz>) -> Result<Option<Arc<DayFilter>>, Error> {
+    pub(super) fn new(said: Said, zone: Option<TimeZone>) -> Result<Option<Arc<DayFilter>>, Error> {
         const MOST: usize = 4_096;
         let Said { only, except } = said;
         if only.is_none() && except.is_none() {
@@ -280,7 +279,7 @@ impl DayFilter {
         Ok(Some(Arc::new(DayFilter { only, except, zone, allowed })))
     }
 
-    pub(super) fn zone(&self) -> Option<Tz> {
+    pub(super) fn zone(&self) -> Option<TimeZone> {
         self.zone
     }
 
@@ -292,14 +291,14 @@ impl DayFilter {
         self.except.as_ref()
     }
 
-    pub(super) fn in_tz(&self, zone: Tz) -> DayFilter {
+    pub(super) fn in_tz(&self, zone: TimeZone) -> DayFilter {
         DayFilter { zone: Some(zone), ..self.clone() }
     }
 
     /// The first instant on an allowed day that is not earlier than `t`.
     pub(super) fn at_or_after(
         &self,
-        zone: Tz,
+        zone: TimeZone,
         t: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
@@ -316,7 +315,7 @@ impl DayFilter {
     /// The last instant on an allowed day that is not later than `t`, to the millisecond.
     pub(super) fn at_or_before(
         &self,
-        zone: Tz,
+        zone: TimeZone,
         t: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
@@ -332,7 +331,7 @@ impl DayFilter {
 
     /// Whether it is certain that no instant of a grid is on an allowed day: every seven days from
     /// a Sunday is never a Monday.
-    pub(super) fn never_meets(&self, zone: Tz, grid: Grid) -> bool {
+    pub(super) fn never_meets(&self, zone: TimeZone, grid: Grid) -> bool {
         const DAY: i64 = 86_400_000;
         self.allowed.listed.is_empty()
             && zone::offsets_from(zone, grid.first.div_euclid(1000)).into_iter().all(|offset| {

@@ -54,7 +54,13 @@ fn walk(trigger: &Trigger, from: DateTime<Utc>, to: DateTime<Utc>) -> BTreeSet<D
 }
 
 /// The first fire times after `from` as the zone's wall clock shows them.
-fn wall<K: Into<Kind>>(build: Build<K>, zone: Tz, from: &str, n: usize) -> Vec<String> {
+fn wall<K: Into<Kind>>(
+    build: Build<K>,
+    zone: impl IntoTimeZone,
+    from: &str,
+    n: usize,
+) -> Vec<String> {
+    let zone = zone.into_time_zone().unwrap();
     let trigger = trigger(build);
     let fires = std::iter::successors(trigger.next_after(t(from)).unwrap(), |&fire| {
         assert_eq!(trigger.last_at_or_before(fire).unwrap(), Some(fire));
@@ -239,7 +245,7 @@ mod calendar {
             fold in prop::sample::select(&[Fold::First, Fold::Last, Fold::Both][..]),
             shift in -200_000..200_000_i64,
         ) {
-            let zone: Tz = zone.parse().unwrap();
+            let zone: TimeZone = zone.parse().unwrap();
             let middle = t(transition);
             let (from, to) = (middle - TimeDelta::days(60), middle + TimeDelta::days(60));
             let start = middle.date_naive() - TimeDelta::days(back);
@@ -274,7 +280,7 @@ mod calendar {
 }
 
 /// Triggers of every kind that combinations are made of, with something happening in a few days.
-fn leaf(from: DateTime<Utc>, zone: Tz) -> impl Strategy<Value = Trigger> {
+fn leaf(from: DateTime<Utc>, zone: TimeZone) -> impl Strategy<Value = Trigger> {
     let grid = (1..200_i64, -100..100_i64).prop_map(move |(period, shift)| {
         let start = from + TimeDelta::minutes(30 * shift);
         trigger(every(TimeDelta::minutes(15 * period)).starting_at(start))
@@ -319,10 +325,10 @@ const WEEK: [Weekday; 7] = [
     Weekday::Sun,
 ];
 
-fn scene() -> impl Strategy<Value = (DateTime<Utc>, Tz, Vec<Trigger>)> {
+fn scene() -> impl Strategy<Value = (DateTime<Utc>, TimeZone, Vec<Trigger>)> {
     prop::sample::select(&TRANSITIONS[..]).prop_flat_map(|(zone, transition)| {
         let from = t(transition) - TimeDelta::days(4);
-        let zone: Tz = zone.parse().unwrap();
+        let zone: TimeZone = zone.parse().unwrap();
         (Just(from), Just(zone), prop::collection::vec(leaf(from, zone), 1..5))
     })
 }
@@ -699,7 +705,7 @@ mod days {
             ),
             restricts in any::<bool>(),
         ) {
-            let zone: Tz = zone.parse().unwrap();
+            let zone: TimeZone = zone.parse().unwrap();
             let middle = t(transition);
             let (from, to) = (middle - TimeDelta::days(8), middle + TimeDelta::days(8));
             let plain = match which {

@@ -32,10 +32,8 @@
 //! | New York, 03-08: from 02:00 EST to 03:00 EDT | 02:30 fires at 03:00 EDT | 01:30 EST, 03:00 EDT |
 //! | New York, 11-01: from 02:00 EDT to 01:00 EST | 02:30 EST, which is shown once | 01:00, 01:30 EDT, 01:00, 01:30 EST |
 //!
-//! [`Gap`] and [`Fold`] have the tables for each choice. The zones and their rules are those
-//! compiled into `chrono-tz`, **which knows no rules past 2099**: from 2100 on every zone keeps the
-//! offset that it has at the end of 2099, which is daylight saving in Sydney, and standard time in
-//! Berlin.
+//! [`Gap`] and [`Fold`] have the tables for each choice. The rules of zones are the newest to be had,
+//! the machine's or those compiled in: see [`time_zone_data`](crate::time_zone_data).
 //!
 //! # Serialized form
 //!
@@ -87,8 +85,7 @@ mod zone;
 
 use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 
-use chrono::{DateTime, SubsecRound as _, TimeDelta, TimeZone, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "testing")]
@@ -107,13 +104,14 @@ pub use self::{
     text::Upcoming,
     timetable::Timetable,
     words::{Count, OnDays, Words},
-    zone::{Fold, Gap, InZone, IntoTimeZone},
+    zone::{Fold, Gap, InZone},
 };
 use self::{
     days::{DayFilter, Said},
     search::{Budget, before, just_after, leapfrog},
 };
-use crate::error::Error;
+pub use crate::zone::IntoTimeZone;
+use crate::{error::Error, zone::TimeZone};
 
 /// Fires every so often: by words, by a number and a unit, or every duration of elapsed time.
 ///
@@ -178,7 +176,7 @@ impl Every for TimeDelta {
 /// Fires once, at `instant`, rounded up to a whole millisecond.
 ///
 /// An instant in the past is due at once, and judged by the job's misfire grace time.
-pub fn at<Z: TimeZone>(instant: DateTime<Z>) -> Build<Date> {
+pub fn at<Z: chrono::TimeZone>(instant: DateTime<Z>) -> Build<Date> {
     Build::new(whole_millis(instant.with_timezone(&Utc)).map(Date::At))
 }
 
@@ -362,7 +360,7 @@ struct Repr {
     last: Option<DateTime<Utc>>,
     only: Option<Days>,
     except: Option<Days>,
-    day_zone: Option<Tz>,
+    day_zone: Option<TimeZone>,
 }
 
 impl TryFrom<Repr> for Trigger {
@@ -461,7 +459,7 @@ impl Trigger {
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
         if self.is_searched() && self.is_floating() {
-            return self.anchored(t, Tz::UTC)?.next_within(t, hi, budget);
+            return self.anchored(t, TimeZone::UTC)?.next_within(t, hi, budget);
         }
         // Just before the start nothing has fired yet.
         let from = match self.start.and_then(|start| add_millis(start, -1)) {
@@ -695,7 +693,7 @@ impl Trigger {
     }
 
     /// The zone whose calendar says which day it is.
-    fn day_zone(&self) -> Tz {
+    fn day_zone(&self) -> TimeZone {
         let own = match &self.kind {
             Kind::Cron(cron) => cron.zone(),
             Kind::CronFields(fields) => fields.zone(),
@@ -703,7 +701,7 @@ impl Trigger {
             Kind::CalendarInterval(calendar) => calendar.zone(),
             _ => None,
         };
-        own.or_else(|| self.days()?.zone()).unwrap_or(Tz::UTC)
+        own.or_else(|| self.days()?.zone()).unwrap_or(TimeZone::UTC)
     }
 
     /// The same trigger with everything filled in that depends on when a job is added: where the
@@ -714,8 +712,8 @@ impl Trigger {
     /// # Errors
     ///
     /// [`is_invalid_trigger`](Error::is_invalid_trigger) if that is not possible.
-    pub fn anchored(&self, now: DateTime<Utc>, zone: Tz) -> Result<Trigger, Error> {
-        let now = whole_millis(now)?;
+    pub fn anchored(&self, now: DateTime<Utc>, zone: impl IntoTimeZone) -> Result<Trigger, Error> {
+        let (now, zone) = (whole_millis(now)?, zone.into_time_zone()?);
         let mut anchored = self.clone();
         match &mut anchored.kind {
             Kind::Date(date) => *date = Date::At(date.fire_time(now)?),
@@ -776,6 +774,24 @@ impl Trigger {
             anchored = anchored.with_limits(limits);
         }
         Ok(anchored)
+    }
+
+    /// Whether the fire times depend on the rules of a time zone.
+    pub(crate) fn goes_by_wall_clock(&self) -> bool {
+        self.days().is_some()
+            || match &self.kind {
+                Kind::Cron(_)
+                | Kind::CronFields(_)
+                | Kind::Timetable(_)
+                | Kind::CalendarInterval(_) => true,
+                Kind::And(and) => and.members().any_goes_by_wall_clock(),
+                Kind::Or(or) => or.members().any_goes_by_wall_clock(),
+                Kind::Date(_)
+                | Kind::Interval(_)
+                | Kind::Random(_)
+                | Kind::Follow(_)
+                | Kind::Custom(_) => false,
+            }
     }
 
     /// Whether the fire times are counted from when the job is added, and so are elapsed time.
@@ -942,7 +958,7 @@ impl Trigger {
         }
         if let (Kind::CalendarInterval(calendar), Some(end)) = (&self.kind, self.limits().end)
             && let Some(start) = calendar.start_date()
-            && end.with_timezone(&calendar.zone().unwrap_or(Tz::UTC)).date_naive() < start
+            && end.with_timezone(&calendar.zone().unwrap_or(TimeZone::UTC)).date_naive() < start
         {
             return Err(Error::invalid_trigger(format!(
                 "the trigger ends at {end}, before it starts on {start}: swap them"

@@ -3,16 +3,18 @@
 use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use chrono_tz::Tz;
 
 use super::{
     And, Cron, CronFields, Date, Days, Follow, FollowOn, Kind, Limits, Or, Trigger,
     cron::one_line,
     days::{DayFilter, Said},
     pasted, rfc3339, words,
-    zone::{Fold, Gap, InZone as _, IntoTimeZone as _, ZoneRules},
+    zone::{Fold, Gap, InZone as _, ZoneRules},
 };
-use crate::error::Error;
+use crate::{
+    error::Error,
+    zone::{IntoTimeZone as _, TimeZone},
+};
 
 /// The text of a trigger, which [`FromStr`] reads back: what it goes by, and after each `;` what
 /// else was said of it.
@@ -439,7 +441,7 @@ impl Trigger {
     /// # Ok::<(), punctual::Error>(())
     /// ```
     pub fn describe(&self) -> String {
-        let in_zone = |words: String, zone: Option<Tz>| match zone {
+        let in_zone = |words: String, zone: Option<TimeZone>| match zone {
             Some(zone) => format!("{words}, in {zone}"),
             None => words,
         };
@@ -523,7 +525,7 @@ impl Trigger {
     /// `t`, and goes by UTC if it names no zone. The iterator ends after the last fire time, and
     /// after an error, which is its last item; many a trigger has no last fire time.
     pub fn upcoming_after(&self, t: DateTime<Utc>) -> Upcoming {
-        Upcoming { trigger: Some(self.anchored(t, Tz::UTC)), after: t }
+        Upcoming { trigger: Some(self.anchored(t, TimeZone::UTC)), after: t }
     }
 }
 

@@ -3,14 +3,16 @@
 use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc, Weekday};
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Kind, words,
-    zone::{Fold, Gap, InZone, IntoTimeZone as _, Readings, ZoneRules, Zoned},
+    zone::{Fold, Gap, InZone, Readings, ZoneRules, Zoned},
 };
-use crate::error::Error;
+use crate::{
+    error::Error,
+    zone::{IntoTimeZone as _, TimeZone},
+};
 
 /// A trigger that fires on certain days at certain times of day; made by
 /// [`every`](super::every), of [words](super::Words) or of numbers.
@@ -27,8 +29,7 @@ use crate::error::Error;
 ///
 /// # Limits
 ///
-/// Fire times are whole seconds of the years 1900 to 2199. The zones are those of `chrono-tz`,
-/// which knows no daylight saving after 2099. A day that a month does not have is passed over.
+/// Fire times are whole seconds of the years 1900 to 2199. A day that a month does not have is passed over.
 ///
 /// # Serialized form
 ///
@@ -125,7 +126,7 @@ impl Timetable {
     }
 
     /// The zone whose wall clock it goes by, if that was said or filled in.
-    pub fn zone(&self) -> Option<Tz> {
+    pub fn zone(&self) -> Option<TimeZone> {
         self.rules.zone
     }
 
@@ -158,7 +159,7 @@ impl Timetable {
 
     /// Fills in the zone, and from which date to count, which is that of the first fire time that
     /// is later than `t`.
-    pub(super) fn anchor(&mut self, t: DateTime<Utc>, default: Tz) {
+    pub(super) fn anchor(&mut self, t: DateTime<Utc>, default: TimeZone) {
         let zone = *self.rules.zone.get_or_insert(default);
         if self.is_floating() {
             self.from = self.next_after(t).map(|first| first.with_timezone(&zone).date_naive());

@@ -6,9 +6,12 @@ pub(super) use super::cron::one_line;
 use super::{
     Build, Every, Interval, Kind, Random, pasted,
     timetable::{DaysOfMonth, On, Timetable, bit},
-    zone::{InZone, IntoTimeZone as _, ZoneRules, edit_distance},
+    zone::{InZone, ZoneRules},
 };
-use crate::error::Error;
+use crate::{
+    error::Error,
+    zone::{IntoTimeZone as _, TimeZone, edit_distance},
+};
 
 /// What was said of a trigger after `every`, in words or by methods.
 ///
@@ -738,7 +741,7 @@ impl<'a> Reader<'a> {
         Ok(hour * 3600 + minute * 60 + second)
     }
 
-    fn zone(&mut self) -> Result<chrono_tz::Tz, String> {
+    fn zone(&mut self) -> Result<TimeZone, String> {
         self.skip("in");
         let Some(&token) = self.tokens.get(self.read) else {
             return Err("after `in` comes a zone, as in `in Europe/Berlin`".into());

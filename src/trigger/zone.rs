@@ -5,13 +5,10 @@
 //! they leave a gap or overlap in a fold; [`Gap`] and [`Fold`] say how far each window reaches
 //! there, and nothing else in the search knows about daylight saving.
 
-use std::{ops::Range, sync::OnceLock};
-
-use chrono::{DateTime, Offset as _, TimeZone as _, Utc};
-use chrono_tz::{TZ_VARIANTS, Tz};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::zone::{DAY, END_OF_TIME, Span, TimeZone, span_at};
 
 /// What happens to a wall time that does not exist, because the clock was set forward over it.
 ///
@@ -60,46 +57,6 @@ pub enum Fold {
     Both,
 }
 
-/// What names a time zone: a [`chrono_tz::Tz`], or the IANA name of one.
-///
-/// The zones are those compiled into `chrono-tz`, which knows no daylight saving after 2099.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not name a time zone",
-    note = "use a `chrono_tz::Tz`, or an IANA name such as \"Europe/Berlin\""
-)]
-pub trait IntoTimeZone {
-    /// Looks the zone up.
-    ///
-    /// # Errors
-    ///
-    /// [`is_invalid_trigger`](Error::is_invalid_trigger) if no zone has this name. Names are case
-    /// sensitive.
-    fn into_time_zone(self) -> Result<Tz, Error>;
-}
-
-impl IntoTimeZone for Tz {
-    fn into_time_zone(self) -> Result<Tz, Error> {
-        Ok(self)
-    }
-}
-
-impl IntoTimeZone for &str {
-    fn into_time_zone(self) -> Result<Tz, Error> {
-        self.parse().map_err(|_| {
-            Error::invalid_trigger(format!(
-                "unknown time zone `{self}`: use an IANA name such as `{}`",
-                nearest_name(self)
-            ))
-        })
-    }
-}
-
-impl IntoTimeZone for String {
-    fn into_time_zone(self) -> Result<Tz, Error> {
-        self.as_str().into_time_zone()
-    }
-}
-
 /// The kinds of triggers that go by the wall clock of a zone; they share the options
 /// [`in_tz`](super::Build::in_tz), [`gap`](super::Build::gap) and [`fold`](super::Build::fold).
 pub trait InZone {
@@ -111,7 +68,7 @@ pub trait InZone {
 /// The zone that a trigger goes by, and what it does in gaps and folds, as far as that was said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ZoneRules {
-    pub(super) zone: Option<Tz>,
+    pub(super) zone: Option<TimeZone>,
     pub(super) gap: Option<Gap>,
     pub(super) fold: Option<Fold>,
 }
@@ -125,7 +82,7 @@ impl ZoneRules {
         };
         Zoned::new(
             readings,
-            self.zone.unwrap_or(Tz::UTC),
+            self.zone.unwrap_or(TimeZone::UTC),
             self.gap.unwrap_or(gap),
             self.fold.unwrap_or(fold),
         )
@@ -151,14 +108,14 @@ pub(super) struct Zoned<'a, R> {
 }
 
 impl<'a, R: Readings> Zoned<'a, R> {
-    pub(super) fn new(readings: &'a R, zone: Tz, gap: Gap, fold: Fold) -> Zoned<'a, R> {
-        Zoned { readings, spans: spans(zone), gap, fold }
+    pub(super) fn new(readings: &'a R, zone: TimeZone, gap: Gap, fold: Fold) -> Zoned<'a, R> {
+        Zoned { readings, spans: zone.spans(), gap, fold }
     }
 
     /// The first fire time strictly later than `t`.
     pub(super) fn next_after(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let t = t.timestamp();
-        let mut index = self.span_at(t);
+        let mut index = span_at(self.spans, t);
         let mut window = self.window(index);
         // Fire times are whole seconds: none is left in the one that `t` lies in.
         let mut from = window.first.max(t + window.offset + 1);
@@ -185,7 +142,7 @@ impl<'a, R: Readings> Zoned<'a, R> {
     /// The last fire time that is not later than `t`.
     pub(super) fn last_at_or_before(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let t = t.timestamp();
-        let mut index = self.span_at(t);
+        let mut index = span_at(self.spans, t);
         let mut window = self.window(index);
         let mut from = (window.end - 1).min(t + window.offset);
         // As above, with time reversed.
@@ -201,12 +158,6 @@ impl<'a, R: Readings> Zoned<'a, R> {
             window = self.window(index);
             from = window.end - 1;
         }
-    }
-
-    /// The index of the span that holds `t`.
-    fn span_at(&self, t: i64) -> usize {
-        // The first span begins before every instant.
-        self.spans.partition_point(|span| span.begin <= t).saturating_sub(1)
     }
 
     /// The readings for which the span answers.
@@ -241,12 +192,12 @@ impl<'a, R: Readings> Zoned<'a, R> {
 /// Dates are days since 1970-01-01. `first_allowed` answers with the first one that is not before
 /// a date. A zone shows some dates twice, so looking for the date's midnight would not do.
 pub(super) fn first_on(
-    zone: Tz,
+    zone: TimeZone,
     from: i64,
     first_allowed: impl Fn(i64) -> Option<i64>,
 ) -> Option<i64> {
-    let spans = spans(zone);
-    let holds = spans.partition_point(|span| span.begin <= from).saturating_sub(1);
+    let spans = zone.spans();
+    let holds = span_at(spans, from);
     // What was found stays the answer, unless the calendar was set back before where that search
     // began.
     let mut known: Option<(i64, i64)> = None;
@@ -265,8 +216,12 @@ pub(super) fn first_on(
 }
 
 /// The last second up to `to` whose date, as the zone's calendar has it, is allowed.
-pub(super) fn last_on(zone: Tz, to: i64, last_allowed: impl Fn(i64) -> Option<i64>) -> Option<i64> {
-    let spans = spans(zone);
+pub(super) fn last_on(
+    zone: TimeZone,
+    to: i64,
+    last_allowed: impl Fn(i64) -> Option<i64>,
+) -> Option<i64> {
+    let spans = zone.spans();
     let holds = spans.partition_point(|span| span.begin <= to).max(1);
     let mut known: Option<(i64, i64)> = None;
     spans[..holds].iter().enumerate().rev().find_map(|(index, span)| {
@@ -283,9 +238,9 @@ pub(super) fn last_on(zone: Tz, to: i64, last_allowed: impl Fn(i64) -> Option<i6
 }
 
 /// The offsets from UTC, in seconds, that a zone has at `from` and later.
-pub(super) fn offsets_from(zone: Tz, from: i64) -> Vec<i64> {
-    let spans = spans(zone);
-    let holds = spans.partition_point(|span| span.begin <= from).saturating_sub(1);
+pub(super) fn offsets_from(zone: TimeZone, from: i64) -> Vec<i64> {
+    let spans = zone.spans();
+    let holds = span_at(spans, from);
     let mut offsets: Vec<i64> = spans[holds..].iter().map(|span| span.offset).collect();
     offsets.sort_unstable();
     offsets.dedup();
@@ -293,15 +248,15 @@ pub(super) fn offsets_from(zone: Tz, from: i64) -> Vec<i64> {
 }
 
 /// The first instant not earlier than `from`, in seconds, at which the zone's clock is set.
-pub(super) fn transition_from(zone: Tz, from: i64) -> Option<i64> {
-    let spans = spans(zone);
+pub(super) fn transition_from(zone: TimeZone, from: i64) -> Option<i64> {
+    let spans = zone.spans();
     let index = spans.partition_point(|span| span.begin < from).max(1);
     spans.get(index).map(|span| span.begin)
 }
 
 /// The last instant not later than `to`, in seconds, at which the zone's clock is set.
-pub(super) fn transition_to(zone: Tz, to: i64) -> Option<i64> {
-    let spans = spans(zone);
+pub(super) fn transition_to(zone: TimeZone, to: i64) -> Option<i64> {
+    let spans = zone.spans();
     let index = spans.partition_point(|span| span.begin <= to).checked_sub(1)?;
     (index > 0).then(|| spans[index].begin)
 }
@@ -321,125 +276,11 @@ impl Window {
     }
 }
 
-/// A stretch of time with one offset from UTC, in seconds, up to the next one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    begin: i64,
-    offset: i64,
-}
-
-const DAY: i64 = 86_400;
-/// Far enough for every instant of chrono, and small enough to add offsets to.
-const END_OF_TIME: i64 = i64::MAX / 2;
-/// 1899-12-01 and 2101-01-01, in seconds: from a month before the years that schedules know to a
-/// year after the last of those that chrono-tz knows transitions of.
-const KNOWN: Range<i64> = -2_211_667_200..4_133_980_800;
-/// How far apart probes are. Two transitions that undo each other between two probes would go
-/// unseen; the closest two of any zone are 167 hours apart (Recife, October 2000).
-const STEP: i64 = 6 * DAY;
-
-/// The spans of a zone, found when first asked for and kept.
-fn spans(zone: Tz) -> &'static [Span] {
-    static SPANS: [OnceLock<Box<[Span]>>; TZ_VARIANTS.len()] =
-        [const { OnceLock::new() }; TZ_VARIANTS.len()];
-    SPANS[zone as usize].get_or_init(|| find_spans(zone))
-}
-
-/// Finds the spans of a zone by probing: chrono-tz keeps its table of transitions to itself.
-fn find_spans(zone: Tz) -> Box<[Span]> {
-    probe(zone, KNOWN, STEP)
-}
-
-fn probe(zone: Tz, known: Range<i64>, step: i64) -> Box<[Span]> {
-    let mut offset = offset_at(zone, known.start);
-    let mut spans = vec![Span { begin: -END_OF_TIME, offset }];
-    if zone == Tz::UTC {
-        return spans.into();
-    }
-    let mut probe = known.start;
-    while probe < known.end {
-        let (mut same, mut other) = (probe, probe + step);
-        if offset_at(zone, other) == offset {
-            probe = other;
-            continue;
-        }
-        while other - same > 1 {
-            let middle = same + (other - same) / 2;
-            if offset_at(zone, middle) == offset {
-                same = middle;
-            } else {
-                other = middle;
-            }
-        }
-        offset = offset_at(zone, other);
-        spans.push(Span { begin: other, offset });
-        probe = other;
-    }
-    spans.into()
-}
-
 /// When the clocks of a zone are changed, and from and to which offset from UTC, in seconds.
 #[cfg(feature = "testing")]
-pub(crate) fn changes(zone: Tz) -> impl Iterator<Item = (DateTime<Utc>, i64, i64)> {
-    spans(zone).windows(2).filter_map(|pair| {
+pub(crate) fn changes(zone: TimeZone) -> impl Iterator<Item = (DateTime<Utc>, i64, i64)> {
+    zone.spans().windows(2).filter_map(|pair| {
         let [before, after] = pair else { return None };
         Some((DateTime::from_timestamp(after.begin, 0)?, before.offset, after.offset))
     })
-}
-
-fn offset_at(zone: Tz, t: i64) -> i64 {
-    let utc = DateTime::from_timestamp(t, 0).unwrap_or_default().naive_utc();
-    i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
-}
-
-/// The known zone whose name, or whose last part of a name, is most like `name`.
-fn nearest_name(name: &str) -> &'static str {
-    const FAR: usize = 3;
-    // Long texts are not typing errors, and comparing them would take long.
-    if name.len() > 64 {
-        return "Europe/Berlin";
-    }
-    let wanted = name.trim().to_lowercase().replace(' ', "_");
-    let distance = |known: &str| {
-        let known = known.to_lowercase();
-        let city = known.rsplit('/').next().unwrap_or(&known);
-        edit_distance(&wanted, &known).min(edit_distance(&wanted, city))
-    };
-    TZ_VARIANTS
-        .iter()
-        .map(|zone| (distance(zone.name()), zone.name()))
-        .filter(|&(distance, _)| distance < FAR && distance < wanted.len().max(1))
-        .min_by_key(|&(distance, _)| distance)
-        .map_or("Europe/Berlin", |(_, name)| name)
-}
-
-/// How many bytes must be inserted, removed or replaced to make `a` of `b`.
-pub(super) fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A new chrono-tz may bring closer transitions, or some that are later.
-    #[test]
-    fn probing_finds_every_transition() {
-        let until_2200 = KNOWN.start..7_258_118_400;
-        for zone in TZ_VARIANTS {
-            let found = find_spans(zone);
-            assert_eq!(found, probe(zone, until_2200.clone(), 2 * DAY), "{zone}");
-            let closest = found.windows(2).skip(1).map(|pair| pair[1].begin - pair[0].begin).min();
-            assert!(closest.is_none_or(|closest| closest > STEP), "{zone}");
-        }
-    }
 }

@@ -2,7 +2,6 @@
 //! world can come between.
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 
 use super::{
     agenda::{Life, Outside},
@@ -17,6 +16,7 @@ use crate::{
     job::{End, JobId, JobOptions, OnConflict},
     store::{Fate, Incarnation, Record, StoreError, Write, Written},
     trigger::Trigger,
+    zone::TimeZone,
 };
 
 #[derive(Clone, Debug)]
@@ -261,7 +261,7 @@ impl Wish {
 }
 
 fn anchored(trigger: &Trigger, now: DateTime<Utc>) -> Option<(String, DateTime<Utc>)> {
-    let anchored = trigger.anchored(now, Tz::UTC).ok()?;
+    let anchored = trigger.anchored(now, TimeZone::UTC).ok()?;
     let first = anchored.first(now).ok()??;
     Some((serde_json::to_string(&anchored).ok()?, first))
 }

@@ -9,14 +9,16 @@ mod pattern;
 use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::fields::CronFields;
 pub(super) use self::parse::one_line;
 use self::{parse::Origin, pattern::Pattern};
-use super::zone::{Fold, Gap, InZone, IntoTimeZone as _, ZoneRules, Zoned};
-use crate::error::Error;
+use super::zone::{Fold, Gap, InZone, ZoneRules, Zoned};
+use crate::{
+    error::Error,
+    zone::{IntoTimeZone as _, TimeZone},
+};
 
 /// A trigger that fires when the wall clock of a zone matches a crontab text; made by
 /// [`cron`](super::cron).
@@ -73,8 +75,7 @@ use crate::error::Error;
 ///
 /// # Limits
 ///
-/// Fire times are whole seconds of the years 1900 to 2199. The zones are those of `chrono-tz`,
-/// which knows no daylight saving after 2099.
+/// Fire times are whole seconds of the years 1900 to 2199.
 ///
 /// # Serialized form
 ///
@@ -148,7 +149,7 @@ impl Cron {
     }
 
     /// The zone whose wall clock it goes by, if that was said or filled in.
-    pub fn zone(&self) -> Option<Tz> {
+    pub fn zone(&self) -> Option<TimeZone> {
         self.rules.zone
     }
 
@@ -177,7 +178,7 @@ impl Cron {
     }
 
     /// Fills in the zone, if none was said.
-    pub(super) fn anchor(&mut self, default: Tz) {
+    pub(super) fn anchor(&mut self, default: TimeZone) {
         self.rules.zone.get_or_insert(default);
     }
 

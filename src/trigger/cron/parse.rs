@@ -1,14 +1,13 @@
 //! Crontab text, read strictly: what is accepted means what it says.
 
-use chrono_tz::Tz;
-
 use super::{
     line,
     pattern::{Days, Pattern, YEARS, Years},
 };
 use crate::{
     error::Error,
-    trigger::{pasted, words, zone::IntoTimeZone as _},
+    trigger::{pasted, words},
+    zone::{IntoTimeZone as _, TimeZone},
 };
 
 /// Where a text comes from.
@@ -24,7 +23,7 @@ pub(super) enum Origin {
 pub(super) struct Parsed<'a> {
     /// The text without its zone.
     pub(super) expression: &'a str,
-    pub(super) zone: Option<Tz>,
+    pub(super) zone: Option<TimeZone>,
     pub(super) pattern: Pattern,
     /// Whether neither the minute nor the hour field starts with `*`: ISC cron's rule for what
     /// must not be lost in a gap, nor run twice in a fold.
@@ -99,7 +98,7 @@ pub(super) const WEEKDAY: Field = Field {
 const YEAR: Field =
     Field { name: "year", min: *YEARS.start() as u32, max: *YEARS.end() as u32, names: &[] };
 
-fn split_zone(text: &str) -> Result<(Option<Tz>, &str), Error> {
+fn split_zone(text: &str) -> Result<(Option<TimeZone>, &str), Error> {
     let Some(rest) = text.strip_prefix("CRON_TZ=").or_else(|| text.strip_prefix("TZ=")) else {
         return Ok((None, text));
     };

@@ -55,7 +55,7 @@ impl Session {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = match &options.path {
+        let mut connection = match &options.path {
             Some(path) => {
                 file::make(path);
                 Connection::open_with_flags(path, flags)?
@@ -63,7 +63,7 @@ impl Session {
             None => Connection::open_in_memory_with_flags(flags)?,
         };
         BUSY_TIMEOUT.set(options.busy_timeout);
-        connection.busy_handler(Some(wait_for_lock))?;
+        wait_patiently(&mut connection)?;
         connection.set_prepared_statement_cache_capacity(64);
         // Else SQLite looks at the parameters for a better plan, and prepares a statement anew for
         // each value.
@@ -157,6 +157,11 @@ impl Session {
     pub(super) fn explain(&self, trouble: Trouble) -> StoreError {
         trouble.told(&self.path)
     }
+}
+
+/// Has the connection wait for locks. Up to rusqlite 0.40 it need not be `mut` for that.
+fn wait_patiently(connection: &mut Connection) -> Result<()> {
+    Ok(connection.busy_handler(Some(wait_for_lock))?)
 }
 
 /// Called while the file is locked, the first time with 0; says whether to try again.

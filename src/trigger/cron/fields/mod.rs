@@ -7,18 +7,20 @@ mod tests;
 use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
     super::{
         Build, pasted,
-        zone::{Fold, Gap, InZone, IntoTimeZone as _, ZoneRules, Zoned},
+        zone::{Fold, Gap, InZone, ZoneRules, Zoned},
     },
     parse::one_line,
     pattern::Pattern,
 };
-use crate::error::Error;
+use crate::{
+    error::Error,
+    zone::{IntoTimeZone as _, TimeZone},
+};
 
 /// A trigger that fires when the wall clock of a zone matches fields given by name; made by
 /// [`cron_fields`](super::super::cron_fields).
@@ -80,7 +82,7 @@ use crate::error::Error;
 /// # Limits
 ///
 /// Fire times are whole seconds of the years 1970 to 2199; later years can be named, but nothing
-/// fires in them. The zones are those of `chrono-tz`, which knows no daylight saving after 2099.
+/// fires in them.
 ///
 /// # Serialized form
 ///
@@ -247,7 +249,7 @@ impl CronFields {
     }
 
     /// The zone whose wall clock it goes by, if that was said or filled in.
-    pub fn zone(&self) -> Option<Tz> {
+    pub fn zone(&self) -> Option<TimeZone> {
         self.rules.zone
     }
 
@@ -327,7 +329,7 @@ impl CronFields {
     }
 
     /// Fills in the zone, if none was said.
-    pub(in crate::trigger) fn anchor(&mut self, default: Tz) {
+    pub(in crate::trigger) fn anchor(&mut self, default: TimeZone) {
         self.rules.zone.get_or_insert(default);
     }
 
