@@ -580,7 +580,7 @@ macro_rules! option_setters {
         }
 
         /// Sets how many of the job's last runs are kept, for
-        /// [`Job::history`](crate::Job::history). Default: 4, at most 1000; a run takes about 150
+        /// [`Job::history`](crate::Job::history). Default: 4, at most 1000; a run takes about 170
         /// bytes.
         pub fn history(mut self, runs: u32) -> Self {
             self.$options().history = runs;

@@ -316,3 +316,82 @@ async fn an_error_that_is_no_error_type_is_text() {
     let run = runs.next().await.unwrap();
     assert!(matches!(&run.outcome, Outcome::Failed(error) if error.to_string() == "plain text"));
 }
+
+/// Takes a while, and says what it was given.
+#[derive(Serialize, Deserialize)]
+struct Say {
+    text: String,
+}
+
+impl Task for Say {
+    const NAME: &'static str = "say";
+    type Output = Result<String, BoxError>;
+
+    async fn run(self, _: Context) -> Result<String, BoxError> {
+        sleep(SECOND / 2).await;
+        Ok(self.text)
+    }
+}
+
+fn say(text: &str) -> Say {
+    Say { text: text.into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn arguments_of_a_task_change_for_runs_that_begin_later() {
+    let memory = Scheduler::builder().task::<Say>().task::<Divide>().start().await.unwrap();
+    let store = MemoryStore::new();
+    let builder = Scheduler::builder().store(store.clone()).task::<Say>().task::<Divide>();
+    let stored = builder.start().await.unwrap();
+    for scheduler in [memory, stored] {
+        let trigger = every(SECOND).times(3);
+        let job = scheduler.add(trigger, say("one")).id("say").await.unwrap();
+        let runs = job.runs();
+        // The first run is under way.
+        sleep(SECOND * 5 / 4).await;
+        job.modify(|settings| settings.arguments(say("two")).name("renamed")).await.unwrap();
+        assert_eq!(job.get().await.unwrap().name.as_deref(), Some("renamed"));
+        sleep(SECOND).await;
+        // By id, and by the name of the task.
+        let by_name = |settings: punctual::JobSettings| {
+            settings.arguments(named_task("say", &serde_json::json!({ "text": "three" })))
+        };
+        scheduler.job("say").modify(by_name).await.unwrap();
+        // What does not fit changes nothing.
+        let wrong = job.modify(|settings| settings.arguments(Divide { by: 1 }).name("x")).await;
+        let wrong = wrong.unwrap_err();
+        assert!(wrong.is_invalid_task() && wrong.to_string().contains("`divide`"), "{wrong}");
+        let unfit = job.modify(|settings| settings.arguments(named_task("say", &1))).await;
+        assert!(unfit.unwrap_err().is_invalid_task());
+        assert_eq!(job.get().await.unwrap().name.as_deref(), Some("renamed"));
+        job.await;
+        let said: Vec<String> =
+            runs.map(|run| run.output::<String>().cloned().unwrap_or_default()).collect().await;
+        assert_eq!(said, ["one", "two", "three"]);
+
+        let closure = scheduler.add(every(SECOND), || async {}).await.unwrap();
+        let no_task = closure.modify(|settings| settings.arguments(say("no"))).await.unwrap_err();
+        assert!(no_task.is_invalid_task() && no_task.to_string().contains("no task"), "{no_task}");
+        scheduler.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_arguments_reach_the_scheduler_that_holds_the_job() {
+    let store = MemoryStore::new();
+    let start = || Scheduler::builder().store(store.clone()).task::<Say>().start();
+    let (here, there) = (start().await.unwrap(), start().await.unwrap());
+    let job = here.add(every(SECOND).times(6), say("old")).id("say").await.unwrap();
+    let runs = job.runs();
+    there.pause().await.unwrap();
+    sleep(SECOND * 9 / 4).await;
+    let other = there.job("say");
+    other.modify(|settings| settings.arguments(say("new"))).await.unwrap();
+    job.await;
+    let said: Vec<String> =
+        runs.map(|run| run.output::<String>().cloned().unwrap_or_default()).collect().await;
+    assert_eq!((&*said[0], &*said[1], &*said[5]), ("old", "old", "new"), "{said:?}");
+    for scheduler in [here, there] {
+        scheduler.shutdown().await;
+    }
+}

@@ -73,6 +73,9 @@ pub(crate) trait Payload: Clone {
 
     /// What its work returns is wanted, since another job follows.
     fn want_output(&self);
+
+    /// The task that its work is has other arguments, by this version of the job's record.
+    fn set_args(&self, version: u64, args: &str);
 }
 
 /// Where a job is to live.

@@ -32,6 +32,8 @@ impl Payload for Standing {
     }
 
     fn want_output(&self) {}
+
+    fn set_args(&self, _: u64, _: &str) {}
 }
 
 /// An executor for one run at a time.

@@ -35,8 +35,14 @@ pub(crate) trait Entry: Send + Sync {
     }
 
     /// The name and the arguments of the task that it is, if it is one.
-    fn task(&self) -> Option<(&'static str, Result<&str, Error>)> {
+    fn task(&self) -> Option<(&'static str, Result<Arc<str>, Error>)> {
         None
+    }
+
+    /// Gives the task other arguments, which are of this version of its job's record, for runs that begin
+    /// from here on. Older ones than it has change nothing.
+    fn set_args(&self, version: u64, args: &str) {
+        let _ = (version, args);
     }
 
     /// The executor that the work goes to if its job names none.
@@ -67,6 +73,10 @@ pub(crate) trait Entry: Send + Sync {
 }
 
 impl Payload for Arc<dyn Entry> {
+    fn set_args(&self, version: u64, args: &str) {
+        (**self).set_args(version, args);
+    }
+
     fn wants_runs(&self) -> bool {
         (**self).wants_runs()
     }

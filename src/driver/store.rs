@@ -88,9 +88,12 @@ impl Durable {
         }
     }
 
-    /// The entry of a job that was added here, if somebody holds on to it.
-    pub(crate) fn known(&self, incarnation: Incarnation) -> Option<Arc<dyn Entry>> {
-        self.entries().known.get(&incarnation)?.entry.upgrade()
+    /// The entry of a job that was added here, if somebody holds on to it, with the arguments that its
+    /// record has.
+    pub(crate) fn known(&self, record: &Record) -> Option<Arc<dyn Entry>> {
+        let entry = self.entries().known.get(&record.incarnation)?.entry.upgrade()?;
+        entry.set_args(record.version, &record.args);
+        Some(entry)
     }
 
     /// A job is over: tells who holds on to it.
@@ -203,7 +206,7 @@ impl Durable {
             _ => return Vec::new(),
         };
         let entry = |Taken { record, .. }: &Taken| {
-            let known = self.known(record.incarnation);
+            let known = self.known(record);
             known.unwrap_or_else(|| shared.tasks.make(shared, &record.task, record.args.clone()))
         };
         jobs.iter().map(entry).collect()

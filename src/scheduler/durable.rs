@@ -21,6 +21,7 @@ use crate::{
         ErasedStore, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey, RowKind, RowState,
         RunEnd, StoreError, Write, Written,
     },
+    task::NamedTask,
     trigger::{Kind, Trigger},
 };
 
@@ -155,20 +156,25 @@ impl Stored {
         Ok(())
     }
 
-    /// Changes options and labels; `change` may be called more than once.
+    /// Changes options, labels and, if it says so, the arguments of the task; `change` may be called more than once.
     pub(super) async fn modify(
         &self,
-        change: impl Fn(JobOptions, Labels) -> (JobOptions, Labels),
+        change: impl Fn(JobOptions, Labels) -> (JobOptions, Labels, Option<NamedTask>),
     ) -> Result<(), Error> {
         let (_, new) = self
             .change(|record, _| {
                 let old = Definition::read(record)?.options;
-                let (options, labels) = change(old.clone(), labels_of(record));
-                let entry = self.shared.tasks.make(&self.shared, &record.task, record.args.clone());
+                let (options, labels, task) = change(old.clone(), labels_of(record));
+                let args = match task {
+                    Some(task) => task.into_args(&self.id, &record.task)?,
+                    None => record.args.clone(),
+                };
+                let entry = self.shared.tasks.make(&self.shared, &record.task, args.clone());
                 let options = checked(options, &self.shared, &*entry)?;
                 check_options(&options)?;
                 self.shared.with(|state, _| state.core.check_options(&options, Some(&old)))?;
                 let changed = Record {
+                    args,
                     options: json(&options, "the options")?,
                     name: labels.name.as_deref().map(Into::into),
                     tags: labels.tags.iter().map(|tag| tag.to_string()).collect(),
@@ -398,7 +404,7 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
     let (anchored, first, _) = anchor(&new.trigger, shared, now)?;
     let id = new.given.clone().unwrap_or_else(|| JobId::from(incarnation.to_string()));
     let reserved = Reservation::of(shared, &id, Place::Store)?;
-    let (task, args) = (task.to_owned(), args?.to_owned());
+    let (task, args) = (task.to_owned(), args?.to_string());
     // What is written may not be what can be read: a number that is none is written as `null`.
     shared.tasks.make(shared, &task, args.clone()).check_alone()?;
     let name = new.labels.name.as_deref().map(str::to_owned);
@@ -483,7 +489,7 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put
     if write.is_none() {
         // Its work is the record's, and not what was given now.
         let entry = durable
-            .known(record.incarnation)
+            .known(&record)
             .unwrap_or_else(|| shared.tasks.make(shared, &record.task, record.args.clone()));
         durable.know(&record, &entry);
         return Put { record, entry };

@@ -25,7 +25,7 @@ use crate::{
     feed::{Fed, FeedReceiver, feed},
     job::{End, JobId, JobInfo, JobOptions, Labels, Run, RunId, SkipReason, option_setters},
     store::{Incarnation, Row},
-    task::Value,
+    task::{NamedTask, Value},
     trigger::IntoTrigger,
 };
 
@@ -124,13 +124,14 @@ impl Job {
         self.with(|state, key, now| state.core.reschedule(key, trigger, first, elapsed, now))
     }
 
-    /// Changes the job's options, name and tags; its fire times stay, and going runs keep their
-    /// options. `change` may be called more than once, if somebody else modifies the job too.
+    /// Changes the job's options, name and tags, and the arguments of its task; its fire times stay, and
+    /// going runs keep what they have. `change` may be called more than once, if somebody else modifies
+    /// the job too.
     ///
     /// # Errors
     ///
-    /// That an option is out of range, that the executor is not one for this work, and as
-    /// [`get`](Job::get).
+    /// That an option is out of range, that the executor is not one for this work, that the arguments
+    /// are not those of the job's task, and as [`get`](Job::get).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -145,8 +146,8 @@ impl Job {
     pub async fn modify(&self, change: impl Fn(JobSettings) -> JobSettings) -> Result<(), Error> {
         if let Some(job) = self.stored()? {
             let change = |options, labels| {
-                let JobSettings { options, labels } = change(JobSettings { options, labels });
-                (options, labels)
+                let changed = change(JobSettings { options, labels, task: None });
+                (changed.options, changed.labels, changed.task)
             };
             return job.modify(change).await;
         }
@@ -155,18 +156,37 @@ impl Job {
             let (key, settings) =
                 self.with(|state, key, _| Ok((key, state.core.settings(key)?)))?;
             let options = JobOptions::clone(&settings.options);
-            let changed = change(JobSettings { options, labels: settings.labels });
+            let changed = change(JobSettings { options, labels: settings.labels, task: None });
+            let args = changed.task.map(|task| self.new_args(&*settings.payload, task));
+            let args = args.transpose()?;
             let options = checked(changed.options, &self.shared, &*settings.payload)?;
             // Shared with the core, which may refuse it: it is dropped here, when the lock is free.
             let options = Arc::new(options);
             let done = self.shared.try_with(|state, now| {
                 let (expected, options) = (&settings.options, options.clone());
-                state.core.modify(key, expected, options, changed.labels, now)
+                let done = state.core.modify(key, expected, options, changed.labels, now)?;
+                if let Some(args) = args.filter(|_| done) {
+                    settings.payload.set_args(0, &args);
+                }
+                Ok(done)
             })?;
             if done {
                 return Ok(());
             }
         }
+    }
+
+    /// The arguments that a job in memory is to have, if they are those of its task and fit it.
+    fn new_args(&self, entry: &dyn Entry, task: NamedTask) -> Result<String, Error> {
+        let Some((name, _)) = entry.task() else {
+            return Err(Error::invalid_task(format!(
+                "the work of job `{}` is no task, so it has no arguments: replace the job",
+                self.id
+            )));
+        };
+        let args = task.into_args(&self.id, name)?;
+        self.shared.tasks.make(&self.shared, name, args.clone()).check_alone()?;
+        Ok(args)
     }
 
     /// Starts an extra run, with now as its fire time, or has it wait as the job's options for overlap
@@ -262,12 +282,14 @@ impl fmt::Debug for Job {
     }
 }
 
-/// The options, name and tags of a job, for [`Job::modify`].
+/// The options, name and tags of a job, and the arguments of its task, for [`Job::modify`].
 #[derive(Clone, Debug)]
 #[must_use = "settings count when `modify`'s closure returns them"]
 pub struct JobSettings {
     options: JobOptions,
     labels: Labels,
+    /// The task with other arguments, if they are to change.
+    task: Option<NamedTask>,
 }
 
 impl JobSettings {
@@ -275,6 +297,33 @@ impl JobSettings {
 
     fn options_mut(&mut self) -> &mut JobOptions {
         &mut self.options
+    }
+
+    /// Gives the job's task other arguments, for runs that begin from here on: a [`Task`](crate::Task)
+    /// of the same name, or a [`named_task`](crate::named_task).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use punctual::{Context, Scheduler, Task, trigger::every};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct SendInvoice {
+    ///     customer: u64,
+    /// }
+    /// # impl Task for SendInvoice {
+    /// #     const NAME: &'static str = "send-invoice";
+    /// #     type Output = ();
+    /// #     async fn run(self, _: Context) {}
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::builder().task::<SendInvoice>().start().await?;
+    /// let job = scheduler.add(every(Duration::from_secs(5)), SendInvoice { customer: 7 }).await?;
+    /// job.modify(|settings| settings.arguments(SendInvoice { customer: 8 })).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn arguments(mut self, task: impl Into<NamedTask>) -> Self {
+        self.task = Some(task.into());
+        self
     }
 
     /// Names the job.

@@ -1,6 +1,12 @@
 //! Named tasks: work that is known by a name, with arguments that can be written down.
 
-use std::{any::TypeId, collections::HashMap, fmt, marker::PhantomData, sync::Arc};
+use std::{
+    any::TypeId,
+    collections::HashMap,
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 #[cfg(feature = "process")]
 use futures::future::BoxFuture;
@@ -12,7 +18,7 @@ use crate::{
     driver::{Entry, EntryState, RunGuard, Shared},
     error::{Error, without_values},
     executor::{Executor, Returned, task::execute},
-    job::Outcome,
+    job::{JobId, Outcome},
     panic::shielded_or,
 };
 #[cfg(feature = "process")]
@@ -82,13 +88,17 @@ pub trait Task: Serialize + DeserializeOwned + Send + 'static {
 
 /// Makes work of a task's name and arguments, for when its type is not at hand.
 pub fn named_task(name: impl Into<String>, args: &impl Serialize) -> NamedTask {
-    NamedTask { name: name.into(), args: serde_json::to_string(args) }
+    let name = name.into();
+    let args = serde_json::to_string(args).map_err(|error| unwritable(&name, &error));
+    NamedTask { name, args }
 }
 
-/// A task by its name; made by [`named_task`]. `Debug` shows the name, and not the arguments.
+/// A task by its name; made by [`named_task`], or of a [`Task`]. `Debug` shows the name, and not the
+/// arguments.
+#[derive(Clone)]
 pub struct NamedTask {
     name: String,
-    args: serde_json::Result<String>,
+    args: Result<String, Error>,
 }
 
 /// Marks work that is a [`Task`], by its type or by its name.
@@ -129,10 +139,8 @@ impl Work<NamedTask> for NamedTask {
     type Output = ();
 
     fn into_entry(self, scheduler: Home) -> NewEntry {
-        let NamedTask { name, args } = self;
-        let args = args.map_err(|error| unwritable(&name, &error));
-        NewEntry(match args {
-            Ok(args) => scheduler.0.tasks.make(&scheduler.0, &name, args),
+        NewEntry(match self.args {
+            Ok(args) => scheduler.0.tasks.make(&scheduler.0, &self.name, args),
             Err(error) => Arc::new(Named::<Never, _>::new(scheduler.0, Err(error), Kept)),
         })
     }
@@ -141,6 +149,25 @@ impl Work<NamedTask> for NamedTask {
 impl fmt::Debug for NamedTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NamedTask").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<T: Task> From<T> for NamedTask {
+    fn from(task: T) -> NamedTask {
+        named_task(T::NAME, &task)
+    }
+}
+
+impl NamedTask {
+    /// The arguments, for a job whose task has this name.
+    pub(crate) fn into_args(self, job: &JobId, task: &str) -> Result<String, Error> {
+        match self.name == task {
+            true => self.args,
+            false => Err(Error::invalid_task(format!(
+                "job `{job}` is task `{task}`, which can't have the arguments of task `{}`: replace the job",
+                self.name
+            ))),
+        }
     }
 }
 
@@ -247,11 +274,17 @@ impl fmt::Debug for Tasks {
 /// An entry for a named task.
 struct Named<T, O> {
     state: EntryState,
-    /// As JSON that fits the type, or what was wrong.
-    args: Result<String, Error>,
+    args: Mutex<Arguments>,
     /// What becomes of the values that it returns.
     outputs: O,
     task: PhantomData<fn() -> T>,
+}
+
+struct Arguments {
+    /// The version of the job's record that they are from; 0 of a job in memory.
+    version: u64,
+    /// As JSON that fits the type, or what was wrong.
+    json: Result<Arc<str>, Error>,
 }
 
 /// What becomes of the values that a task returns.
@@ -299,6 +332,7 @@ type ValueOf<T> = <<T as Task>::Output as WorkOutput>::Value;
 
 impl<T: Task, O: Outputs<ValueOf<T>>> Named<T, O> {
     fn new(shared: Arc<Shared>, args: Result<String, Error>, outputs: O) -> Named<T, O> {
+        let args = Mutex::new(Arguments { version: 0, json: args.map(Into::into) });
         Named { state: EntryState::new(shared), args, outputs, task: PhantomData }
     }
 }
@@ -325,8 +359,19 @@ impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
         self.args().map(drop)
     }
 
-    fn task(&self) -> Option<(&'static str, Result<&str, Error>)> {
+    fn task(&self) -> Option<(&'static str, Result<Arc<str>, Error>)> {
         Some((T::NAME, self.args()))
+    }
+
+    fn set_args(&self, version: u64, args: &str) {
+        let mut current = self.lock_args();
+        if version >= current.version {
+            current.version = version;
+            if current.json.as_deref().ok() != Some(args) {
+                // Whether they fit is seen when the task is called.
+                current.json = Ok(args.into());
+            }
+        }
     }
 
     #[cfg_attr(not(feature = "process"), expect(unused_variables, reason = "there is one kind"))]
@@ -338,9 +383,9 @@ impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
                 #[cfg(feature = "process")]
                 if let Some(Kind::Process(processes)) = executor.as_deref().map(|e| &e.kind) {
                     // In a box, so that runs without a process need no room for it.
-                    return Box::pin(processes.run(T::NAME, args, &cx)).await;
+                    return Box::pin(processes.run(T::NAME, &args, &cx)).await;
                 }
-                let output = call::<T>(args, cx).await?;
+                let output = call::<T>(&args, cx).await?;
                 self.outputs.take(output, self.state.wants_output())
             }
         }));
@@ -360,8 +405,13 @@ impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
 }
 
 impl<T, O> Named<T, O> {
-    fn args(&self) -> Result<&str, Error> {
-        self.args.as_deref().map_err(Clone::clone)
+    fn args(&self) -> Result<Arc<str>, Error> {
+        self.lock_args().json.clone()
+    }
+
+    fn lock_args(&self) -> MutexGuard<'_, Arguments> {
+        // Nothing panics while it holds the lock.
+        self.args.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -32,6 +32,7 @@ impl<P: Payload> Core<P> {
             self.out.discarded.push(Discarded::Trigger(old));
         }
         let job = &mut self.jobs[slot];
+        job.payload.set_args(record.version, &record.args);
         job.extras().labels = labels_of(record);
         let options = Arc::new(definition.options);
         if let Some(old) = job.options.replace(options.clone()) {

@@ -52,6 +52,8 @@ impl Payload for Work {
     }
 
     fn want_output(&self) {}
+
+    fn set_args(&self, _: u64, _: &str) {}
 }
 
 /// A job to whose handle somebody holds on.
