@@ -454,7 +454,9 @@ async fn jobs_that_follow_several_close_no_circle() {
     assert_eq!(all(&["a", "a"]).unwrap(), after_success("a").into_trigger().unwrap());
 
     // As text and as JSON they are the same again.
-    for trigger in [all(&["a", "b, \"c\""]).unwrap(), after_any("a").into_trigger().unwrap()] {
+    for trigger in
+        [all(&["a", "b, \"c\"\u{200b}"]).unwrap(), after_any("a").into_trigger().unwrap()]
+    {
         assert_eq!(trigger.to_string().parse::<Trigger>().unwrap(), trigger);
         let json = serde_json::to_string(&trigger).unwrap();
         assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), trigger, "{json}");

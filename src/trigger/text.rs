@@ -171,23 +171,22 @@ impl FromStr for Trigger {
     }
 }
 
-/// The id of the job whose runs a trigger follows, and which of them: all behind `of` is the id,
-/// whatever it has in it.
-fn followed(text: &str) -> Option<(&str, FollowOn)> {
+/// The jobs that a trigger follows, if it does. All behind `of` are their ids, whatever they have in them.
+fn followed(text: &str) -> Option<Result<Follow, Error>> {
     let text = text.strip_prefix("after ")?;
-    [FollowOn::Success, FollowOn::Failure, FollowOn::Any]
-        .into_iter()
-        .find_map(|on| Some((text.strip_prefix(on.name())?.strip_prefix(" of ")?, on)))
+    if let Some(jobs) = text.strip_prefix("all of ") {
+        return Some(Follow::read_all(jobs));
+    }
+    [FollowOn::Success, FollowOn::Failure, FollowOn::Any].into_iter().find_map(|on| {
+        let job = text.strip_prefix(on.name())?.strip_prefix(" of ")?;
+        Some(Follow::new([job.into()], on))
+    })
 }
 
 /// Reads a trigger that is a member of so many combinations.
 fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
-    if let Some((id, on)) = followed(text) {
-        let follow = Follow::new([id.into()], on)?;
-        return Trigger::new(follow.into(), None, Limits::default()).validated();
-    }
-    if let Some(jobs) = text.strip_prefix("after all of ") {
-        return Trigger::new(Follow::read_all(jobs)?.into(), None, Limits::default()).validated();
+    if let Some(follow) = followed(text) {
+        return Trigger::new(follow?.into(), None, Limits::default()).validated();
     }
     let mut clauses = split(text, ";").into_iter().map(str::trim);
     let kind = kind(clauses.next().unwrap_or_default(), depth)?;

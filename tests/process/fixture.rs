@@ -37,8 +37,11 @@ impl Fixture {
     }
 
     pub(super) fn add(&self, then: Then) -> Add {
-        let act = Act { pids: self.pids.clone(), then };
-        self.scheduler.add(now(), act).executor("pool")
+        self.scheduler.add(now(), self.act(then)).executor("pool")
+    }
+
+    pub(super) fn act(&self, then: Then) -> Act {
+        Act { pids: self.pids.clone(), then }
     }
 
     pub(super) async fn outcome(&self, then: Then) -> Outcome {

@@ -428,6 +428,9 @@ async fn misuse_says_so() {
     assert!(once.unwrap_err().is_invalid_option());
     let add = scheduler.add(now(), blocking(|| {})).executor("pool");
     refused(add, "work that blocks can't run on a process pool").await;
+    let once = scheduler.add_once(now(), fixture.act(Then::Return)).executor("pool").await;
+    let once = once.unwrap_err().to_string();
+    assert!(once.contains("does not hand over what a task returns: use `add`"), "{once}");
     let unknown = "no process knows task `stranger`: say `.task::<..>()` in `punctual::worker`";
     refused(scheduler.add(now(), Stranger).executor("pool"), unknown).await;
     refused(scheduler.add(now(), named_task("stranger", &Stranger)).executor("pool"), unknown)
