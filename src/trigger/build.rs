@@ -11,11 +11,18 @@ use super::{
 use crate::{error::Error, zone::TimeZone};
 
 /// What can be a job's trigger: the builders of this [module](super), a [`Trigger`], and a text,
-/// which is cron text, or [words](super::Words) if it starts with `every`; what a [`Trigger`] prints is
-/// read, too.
+/// which is [words](super::Words) if it starts with a letter or with a date such as `1st`, and cron text
+/// otherwise; what a [`Trigger`] prints is read, too.
+///
+/// | text | read as |
+/// |---|---|
+/// | `every 10 minutes`, `monday at 10:30`, `daily at 9:00`, `1st at 7:00` | [words](super::Words) |
+/// | `30 8 * * MON-FRI`, `@daily`, `CRON_TZ=Europe/Berlin 0 9 * * *` | [cron text](super::Cron) |
+/// | `@every 1h30m` | words, without the `@` |
+/// | `after 10 minutes`, `now`, `at 2026-11-20T12:00:00Z`, `or[@daily \| every 90s]` | what a [`Trigger`] prints |
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a trigger",
-    note = "triggers are made by `every`, `at`, `after`, `now`, `cron`, `calendar_interval`, `and`, `or` and `custom`; a string is cron text, or words that start with `every`"
+    note = "triggers are made by `every`, `at`, `after`, `now`, `cron`, `calendar_interval`, `and`, `or` and `custom`; a string is cron text, or words such as \"every 10 minutes\" and \"monday at 10:30\""
 )]
 pub trait IntoTrigger {
     /// Checks what was said and makes a trigger of it.
@@ -230,26 +237,26 @@ impl Build<Cron> {
 impl Build<CalendarInterval> {
     /// Adds so many years to get from one date to the next.
     pub fn years(self, years: u32) -> Build<CalendarInterval> {
-        self.map(|calendar| Ok(calendar.every_years(years)))
+        self.map(|calendar| calendar.every_years(years))
     }
 
     /// Adds so many months to get from one date to the next.
     pub fn months(self, months: u32) -> Build<CalendarInterval> {
-        self.map(|calendar| Ok(calendar.every_months(months)))
+        self.map(|calendar| calendar.every_months(months))
     }
 
     /// Adds so many weeks to get from one date to the next.
     pub fn weeks(self, weeks: u32) -> Build<CalendarInterval> {
-        self.map(|calendar| Ok(calendar.every_weeks(weeks)))
+        self.map(|calendar| calendar.every_weeks(weeks))
     }
 
     /// Adds so many days to get from one date to the next.
     pub fn days(self, days: u32) -> Build<CalendarInterval> {
-        self.map(|calendar| Ok(calendar.every_days(days)))
+        self.map(|calendar| calendar.every_days(days))
     }
 
     /// The time of day: a [`chrono::NaiveTime`] of whole seconds, or a text such as `"10:30"`.
-    /// Default: midnight.
+    /// Asked twice, both. Default: midnight.
     pub fn at(self, time: impl IntoTimeOfDay) -> Build<CalendarInterval> {
         let time = time.into_time_of_day();
         self.map(|calendar| Ok(calendar.at(time?)))
@@ -258,7 +265,7 @@ impl Build<CalendarInterval> {
     /// The first date, from which the others count. Default: that of
     /// [`starting_at`](Build::starting_at), and failing that the day the job is added.
     pub fn starting_on(self, date: NaiveDate) -> Build<CalendarInterval> {
-        self.map(|calendar| Ok(calendar.starting_on(date)))
+        self.map(|calendar| calendar.starting_on(date))
     }
 }
 

@@ -5,13 +5,18 @@ use std::{fmt, sync::Arc};
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, Timelike as _, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::zone::{Fold, Gap, InZone, Readings, ZoneRules, Zoned};
+use super::{
+    build::set_once,
+    cron::one_line,
+    pasted,
+    zone::{Fold, Gap, InZone, Readings, ZoneRules, Zoned},
+};
 use crate::{
     error::Error,
     zone::{IntoTimeZone as _, TimeZone},
 };
 
-/// A trigger that fires every so many years, months, weeks and days, at one time of day; made by
+/// A trigger that fires every so many years, months, weeks and days, at times of day; made by
 /// [`calendar_interval`](super::calendar_interval).
 ///
 /// From one date to the next, years and months are added first, and then weeks and days. A date
@@ -46,7 +51,8 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// `"years"`, `"months"`, `"weeks"` and `"days"` are there if they are not zero; `"start_date"`,
+/// Several times of day are a list, as in `"time":["09:30:00","17:00:00"]`. `"years"`, `"months"`,
+/// `"weeks"` and `"days"` are there if they are not zero; `"start_date"`,
 /// `"zone"`, `"gap"` and `"fold"` if they were said or filled in.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Repr", into = "Repr")]
@@ -58,7 +64,8 @@ pub struct CalendarInterval {
 #[derive(Clone, PartialEq)]
 struct Rule {
     every: Every,
-    time: NaiveTime,
+    /// In ascending order. None is midnight.
+    times: Vec<NaiveTime>,
     start: Option<NaiveDate>,
     /// What the rest amounts to, once it is known to make sense and where it starts.
     dates: Option<Dates>,
@@ -108,7 +115,11 @@ impl IntoTimeOfDay for &str {
             .find_map(|format| NaiveTime::parse_from_str(self, format).ok())
             .ok_or_else(|| {
                 Error::invalid_trigger(format!(
-                    "invalid time of day `{self}`: write hours from 0 to 23 and minutes, as in `10:30`, and seconds if need be"
+                    "invalid time of day `{}`: {}",
+                    one_line(self),
+                    pasted::disguised(self).unwrap_or_else(|| {
+                        "write hours from 0 to 23 and minutes, as in `10:30`, and seconds if need be".into()
+                    })
                 ))
             })
     }
@@ -122,7 +133,7 @@ impl IntoTimeOfDay for String {
 
 impl CalendarInterval {
     pub(super) fn new() -> CalendarInterval {
-        let rule = Rule { every: Every::default(), time: NaiveTime::MIN, start: None, dates: None };
+        let rule = Rule { every: Every::default(), times: Vec::new(), start: None, dates: None };
         CalendarInterval { rule: Arc::new(rule), rules: ZoneRules::default() }
     }
 
@@ -146,9 +157,14 @@ impl CalendarInterval {
         self.rule.every.days
     }
 
-    /// The time of day.
+    /// The time of day, or the first of several.
     pub fn time(&self) -> NaiveTime {
-        self.rule.time
+        self.rule.first()
+    }
+
+    /// The times of day, in ascending order; at least one.
+    pub fn times_of_day(&self) -> &[NaiveTime] {
+        self.rule.times()
     }
 
     /// The date that the others count from, if that was said or filled in.
@@ -168,33 +184,45 @@ impl CalendarInterval {
         self
     }
 
-    pub(super) fn every_years(self, years: u32) -> CalendarInterval {
-        self.change(|rule| rule.every.years = years)
+    pub(super) fn every_years(self, years: u32) -> Result<CalendarInterval, Error> {
+        let years = once("years", self.years(), years)?;
+        Ok(self.change(|rule| rule.every.years = years))
     }
 
-    pub(super) fn every_months(self, months: u32) -> CalendarInterval {
-        self.change(|rule| rule.every.months = months)
+    pub(super) fn every_months(self, months: u32) -> Result<CalendarInterval, Error> {
+        let months = once("months", self.months(), months)?;
+        Ok(self.change(|rule| rule.every.months = months))
     }
 
-    pub(super) fn every_weeks(self, weeks: u32) -> CalendarInterval {
-        self.change(|rule| rule.every.weeks = weeks)
+    pub(super) fn every_weeks(self, weeks: u32) -> Result<CalendarInterval, Error> {
+        let weeks = once("weeks", self.weeks(), weeks)?;
+        Ok(self.change(|rule| rule.every.weeks = weeks))
     }
 
-    pub(super) fn every_days(self, days: u32) -> CalendarInterval {
-        self.change(|rule| rule.every.days = days)
+    pub(super) fn every_days(self, days: u32) -> Result<CalendarInterval, Error> {
+        let days = once("days", self.days(), days)?;
+        Ok(self.change(|rule| rule.every.days = days))
     }
 
+    /// At one more time of day.
     pub(super) fn at(self, time: NaiveTime) -> CalendarInterval {
-        self.change(|rule| rule.time = time)
+        self.change(|rule| {
+            if let Err(index) = rule.times.binary_search(&time) {
+                rule.times.insert(index, time);
+            }
+        })
     }
 
-    pub(super) fn starting_on(self, date: NaiveDate) -> CalendarInterval {
-        self.change(|rule| rule.start = Some(date))
+    pub(super) fn starting_on(self, date: NaiveDate) -> Result<CalendarInterval, Error> {
+        let mut start = self.rule.start;
+        set_once(&mut start, date, |[a, b]| format!("the first date is {a} and again {b}"))?;
+        Ok(self.change(|rule| rule.start = start))
     }
 
     /// What it says, but for the start date and the zone.
     pub(super) fn words(&self) -> String {
-        format!("{} at {}", self.rule.every, self.rule.time)
+        let times = self.rule.times().iter().map(NaiveTime::to_string);
+        format!("{} at {}", self.rule.every, times.collect::<Vec<_>>().join(", "))
     }
 
     /// Checks what was said, and finds the dates if it is known where they start.
@@ -235,10 +263,11 @@ impl CalendarInterval {
         self.zoned().last_at_or_before(t)
     }
 
-    /// The hour, the minute and the second at which it fires, gaps aside, as sets of bits.
+    /// The hours, minutes and seconds at which it fires, gaps aside, as sets of bits.
     pub(super) fn times(&self) -> (u32, u64, u64) {
-        let time = self.rule.time;
-        (1 << time.hour(), 1 << time.minute(), 1 << time.second())
+        self.rule.times().iter().fold((0, 0, 0), |(hours, minutes, seconds), time| {
+            (hours | 1 << time.hour(), minutes | 1 << time.minute(), seconds | 1 << time.second())
+        })
     }
 
     fn zoned(&self) -> Zoned<'_, Rule> {
@@ -263,11 +292,10 @@ impl Rule {
                 self.every
             )));
         }
-        if self.time.nanosecond() != 0 {
+        if let Some(time) = self.times.iter().find(|time| time.nanosecond() != 0) {
             return Err(Error::invalid_trigger(format!(
-                "the time of day {} is not a whole second: use {}",
-                self.time,
-                self.time.with_nanosecond(0).unwrap_or_default()
+                "the time of day {time} is not a whole second: use {}",
+                time.with_nanosecond(0).unwrap_or_default()
             )));
         }
         let Some(start) = self.start else { return Ok(None) };
@@ -279,22 +307,48 @@ impl Rule {
         Ok(Some(Dates::new(start, months as i32, days as i32)))
     }
 
-    fn seconds(&self) -> i64 {
-        i64::from(self.time.num_seconds_from_midnight())
+    fn times(&self) -> &[NaiveTime] {
+        match &*self.times {
+            [] => &[NaiveTime::MIN],
+            times => times,
+        }
     }
+
+    fn first(&self) -> NaiveTime {
+        self.times.first().copied().unwrap_or_default()
+    }
+
+    fn last(&self) -> NaiveTime {
+        self.times.last().copied().unwrap_or_default()
+    }
+}
+
+fn seconds(time: NaiveTime) -> i64 {
+    i64::from(time.num_seconds_from_midnight())
+}
+
+/// The number of a unit, which is 0 until it is said.
+fn once(unit: &str, before: u32, number: u32) -> Result<u32, Error> {
+    let mut slot = (before != 0).then_some(before);
+    set_once(&mut slot, number, |[a, b]| format!("the number of {unit} is {a} and again {b}"))?;
+    Ok(number)
 }
 
 impl Readings for Rule {
     fn at_or_after(&self, reading: i64) -> Option<i64> {
-        let day = (reading - self.seconds() + DAY - 1).div_euclid(DAY);
-        let date = self.dates.as_ref()?.at_or_after(clamped(day))?;
-        Some(i64::from(date) * DAY + self.seconds())
+        // A day counts until its last time.
+        let day = (reading - seconds(self.last()) + DAY - 1).div_euclid(DAY);
+        let midnight = i64::from(self.dates.as_ref()?.at_or_after(clamped(day))?) * DAY;
+        let times = self.times.iter().map(|&time| midnight + seconds(time));
+        Some(times.into_iter().find(|&time| time >= reading).unwrap_or(midnight))
     }
 
     fn at_or_before(&self, reading: i64) -> Option<i64> {
-        let day = (reading - self.seconds()).div_euclid(DAY);
-        let date = self.dates.as_ref()?.at_or_before(clamped(day))?;
-        Some(i64::from(date) * DAY + self.seconds())
+        // A day counts from its first time.
+        let day = (reading - seconds(self.first())).div_euclid(DAY);
+        let midnight = i64::from(self.dates.as_ref()?.at_or_before(clamped(day))?) * DAY;
+        let times = self.times.iter().rev().map(|&time| midnight + seconds(time));
+        Some(times.into_iter().find(|&time| time <= reading).unwrap_or(midnight))
     }
 }
 
@@ -453,7 +507,7 @@ impl fmt::Debug for CalendarInterval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CalendarInterval")
             .field("every", &format_args!("{}", self.rule.every))
-            .field("time", &self.rule.time)
+            .field("times", &self.rule.times())
             .field("start_date", &self.rule.start)
             .field("rules", &self.rules)
             .finish()
@@ -471,7 +525,7 @@ impl InZone for CalendarInterval {
 struct Repr {
     #[serde(flatten)]
     every: Every,
-    time: NaiveTime,
+    time: Times,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     start_date: Option<NaiveDate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -482,12 +536,23 @@ struct Repr {
     fold: Option<Fold>,
 }
 
+/// One time of day, or several.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "a time of day is as in \"09:30:00\", and several are a list")]
+enum Times {
+    One(NaiveTime),
+    Several(Vec<NaiveTime>),
+}
+
 impl From<CalendarInterval> for Repr {
     fn from(CalendarInterval { rule, rules }: CalendarInterval) -> Repr {
         let ZoneRules { zone, gap, fold } = rules;
         Repr {
             every: rule.every,
-            time: rule.time,
+            time: match rule.times() {
+                [time] => Times::One(*time),
+                times => Times::Several(times.to_vec()),
+            },
             start_date: rule.start,
             zone: zone.map(|zone| zone.name().to_owned()),
             gap,
@@ -502,7 +567,13 @@ impl TryFrom<Repr> for CalendarInterval {
     fn try_from(repr: Repr) -> Result<CalendarInterval, Error> {
         let Repr { every, time, start_date, zone, gap, fold } = repr;
         let zone = zone.map(|zone| zone.into_time_zone()).transpose()?;
-        let rule = Rule { every, time, start: start_date, dates: None };
+        let mut times = match time {
+            Times::One(time) => vec![time],
+            Times::Several(times) => times,
+        };
+        times.sort_unstable();
+        times.dedup();
+        let rule = Rule { every, times, start: start_date, dates: None };
         CalendarInterval { rule: Arc::new(rule), rules: ZoneRules { zone, gap, fold } }.validated()
     }
 }

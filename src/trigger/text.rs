@@ -158,10 +158,17 @@ impl FromStr for Trigger {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Trigger, Error> {
-        // An id may have any characters.
-        if followed(text).is_none()
-            && let Some(reason) = pasted::disguised(text)
-        {
+        // What is longer takes long to refuse.
+        const LONGEST: usize = 65_536;
+        // Ids may have any characters.
+        let wrong = match text.starts_with("after all of ") || followed(text).is_some() {
+            true => None,
+            false if text.len() > LONGEST => Some(format!(
+                "it is longer than {LONGEST} bytes: combine triggers by `and` and `or`"
+            )),
+            false => pasted::disguised(text),
+        };
+        if let Some(reason) = wrong {
             return Err(Error::invalid_trigger(format!(
                 "invalid trigger `{}`: {reason}",
                 one_line(text)
@@ -281,7 +288,8 @@ fn calendar(text: &str) -> Result<Kind, Error> {
             _ => return Err(wrong()),
         };
     }
-    Ok(build.at(time).kind?.into())
+    let build = time.split(',').fold(build, |build, time| build.at(time.trim()));
+    Ok(build.kind?.into())
 }
 
 fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
@@ -291,9 +299,6 @@ fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
     }
     if let Some(text) = bracketed("or") {
         return Ok(Kind::Or(Or::new(members(text, " | ", depth)?)?));
-    }
-    if words::is_words(text) {
-        return words::parse(text)?.try_into();
     }
     let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     match first {
@@ -311,6 +316,7 @@ fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
                 ))),
             };
         }
+        _ if words::is_words(text) => return words::parse_alone(text)?.try_into(),
         _ => {}
     }
     let (text, zone) = match text.strip_suffix(')').and_then(|text| text.rsplit_once(" (")) {
@@ -321,7 +327,9 @@ fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
     let mut kind = match (bracketed("cron"), bracketed("calendar")) {
         (Some(fields), _) => Kind::CronFields(CronFields::read(fields)?),
         (_, Some(text)) => calendar(text)?,
-        _ => Kind::Cron(Cron::parse(text)?),
+        _ => Kind::Cron(Cron::parse(text).map_err(|error| {
+            if words::is_bare_period(text) { words::bare_period(text) } else { error }
+        })?),
     };
     if let (Some(zone), Some(rules)) = (zone, kind.rules()) {
         rules.name_zone(zone)?;
@@ -390,7 +398,7 @@ impl Trigger {
                         *timetable = timetable.clone().counted_from(date)?;
                     }
                     Kind::CalendarInterval(calendar) => {
-                        *calendar = calendar.clone().starting_on(date);
+                        *calendar = calendar.clone().starting_on(date)?;
                     }
                     _ => {}
                 }
@@ -556,7 +564,7 @@ impl Iterator for Upcoming {
 impl std::iter::FusedIterator for Upcoming {}
 
 /// One or several durations of the same unit, in words.
-fn duration<const N: usize>(millis: [u64; N]) -> String {
+pub(super) fn duration<const N: usize>(millis: [u64; N]) -> String {
     let (numbers, unit) = in_units(millis);
     let unit = match unit {
         "h" => "hour",

@@ -439,7 +439,7 @@ impl TryFrom<Repr> for Timetable {
     fn try_from(repr: Repr) -> Result<Timetable, Error> {
         let Kind::Timetable(mut timetable) = words::parse(&repr.words)?.try_into()? else {
             return Err(Error::invalid_trigger(format!(
-                "`{}` is elapsed time: as a timetable it needs days and a time, as in `every day at 9:00`",
+                "`{}` is no timetable, which has days and times of day, as in `every day at 9:00`: write another `type`",
                 words::one_line(&repr.words)
             )));
         };

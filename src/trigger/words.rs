@@ -4,7 +4,8 @@ use chrono::Weekday;
 
 pub(super) use super::cron::one_line;
 use super::{
-    Build, Every, Interval, Kind, Random, pasted,
+    Build, Cron, Every, Interval, Kind, Random, pasted,
+    text::duration,
     timetable::{DaysOfMonth, On, Timetable, bit},
     zone::{InZone, ZoneRules},
 };
@@ -30,27 +31,34 @@ use crate::{
 /// | words | by methods | fires |
 /// |---|---|---|
 /// | `every 10 minutes` | `every(10).minutes()` | every 10 minutes of elapsed time |
+/// | `every 1h30m`, `every 1 hour 30 minutes` | `every(90).minutes()` | every 90 minutes of elapsed time |
 /// | `every 5 to 10 minutes` | `every(5).to(10).minutes()` | at [random](super::Random) distances |
-/// | `every day at 9:00, 17:30` | `every(1).day().at("9:00, 17:30")` | twice a day |
-/// | `every monday at 10:30` | `every(1).week().on(Mon).at("10:30")` | on Mondays |
+/// | `every minute at :17` | `every(1).minute().at(":17")` | at second 17 of every minute |
+/// | `every hour at :15`, `hourly at :15` | `every(1).hour().at(":15")` | at minute 15 of every hour |
+/// | `every day at 9:00, 17:30`, `daily at 9:00, 17:30` | `every(1).day().at("9:00").at("17:30")` | twice a day |
+/// | `every monday at 10:30`, `monday at 10:30` | `every(1).week().on(Mon).at("10:30")` | on Mondays |
 /// | `every other monday at 10:30`, `every 2 weeks on monday at 10:30` | `every(2).weeks().on(Mon).at("10:30")` | on every second Monday |
 /// | `every weekday at 9am Europe/Berlin` | `every(1).week().on("weekday").at("9am").in_tz("Europe/Berlin")` | from Monday to Friday |
 /// | `every month on the 1st at 7:00` | `every(1).month().on("the 1st").at("7:00")` | on the 1st |
 /// | `every last friday at 16:00` | `every(1).month().on("last friday").at("16:00")` | on the last Friday of each month |
 ///
-/// The grammar, read in any case; `every` itself may be left out where [`every`](super::every)
-/// stands already:
+/// The grammar, read in any case. `every` itself may be left out, but a text in place of a trigger
+/// needs it before a period, which may as well be a delay:
 ///
 /// ```text
-/// words    = "every" ( elapsed | days [ "at" times ] [ [ "in" ] zone ] )
-/// elapsed  = [ count [ "to" count ] ] unit
+/// words    = [ "every" ] ( elapsed | ( parts | days [ "at" times ] ) [ [ "in" ] zone ] )
+/// elapsed  = [ count ] unit
+///          | number "to" number unit
+///          | number unit { [ "," ] [ "and" ] number unit }          (the larger unit first)
 /// unit     = millisecond | second | minute | hour | day | week      (or ms, s, min, h, d, w)
-/// days     = [ count ] "day"                                        (with "at")
+/// parts    = "minute" "at" ":17"                                    (a list)
+///          | ( "hour" | "hourly" ) "at" ( ":15" | ":15:30" )        (a list)
+/// days     = ( [ count ] "day" | "daily" )                          (with "at")
 ///          | [ count ] weekdays
-///          | [ count ] "week" "on" weekdays
-///          | [ count ] "month" "on" monthdays
+///          | ( [ count ] "week" | "weekly" ) "on" weekdays
+///          | ( [ count ] "month" | "monthly" ) "on" monthdays
 ///          | monthdays
-/// count    = a number | "other", which is 2
+/// count    = number | "other", which is 2
 /// weekdays = "monday" … "sunday", "mon" … "sun", "weekday", "weekend"  (a list)
 /// monthdays = [ "the" ] ( nth | "last" "day" | nth weekdays ) [ "of the month" ]  (a list)
 /// nth      = "1st" … "31st" | "first" … "fifth" | "last"
@@ -65,7 +73,11 @@ use crate::{
 /// A unit alone is elapsed time, `every 2 days` too: 48 hours, whatever the clock does, and first
 /// after one period. With days or a time it goes by the wall clock of a zone, as a
 /// [`Timetable`](super::Timetable); the time is midnight if none is said. A number of days, weeks
-/// or months counts from the first fire, which is the first day that fits.
+/// or months counts from the first fire, which is the first day that fits. Parts of an hour or a
+/// minute are a [`Cron`](super::Cron): `every hour at :15` is `15 * * * *`, and prints so.
+///
+/// `hourly`, `daily` and `weekly` alone are errors: some mean a period of elapsed time, and others
+/// the start of each hour, day or week, as `@hourly`, `@daily` and `@weekly` do in cron text.
 ///
 /// # Errors
 ///
@@ -87,13 +99,23 @@ pub struct Words {
     to: Option<u64>,
     unit: Unit,
     on: Option<On>,
-    /// Seconds since midnight.
-    times: Vec<u32>,
+    times: Vec<Time>,
     rules: ZoneRules,
     immediate: bool,
+    /// Whether it was `daily` or the like, which means two things unless days or times follow.
+    adverb: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
+enum Time {
+    /// Seconds since midnight.
+    OfDay(u32),
+    /// `:15` and `:15:30`: a second of each minute, or a minute of each hour and its second.
+    Part(u32, Option<u32>),
+}
+
+/// From the shortest to the longest.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 enum Unit {
     Millisecond,
     Second,
@@ -125,6 +147,17 @@ impl Unit {
 
     fn name(self) -> &'static str {
         Unit::NAMES[self as usize].1
+    }
+
+    /// The unit that an adverb such as `daily` is made of.
+    fn of_adverb(word: &str) -> Option<Unit> {
+        Some(match word {
+            "hourly" => Unit::Hour,
+            "daily" => Unit::Day,
+            "weekly" => Unit::Week,
+            "monthly" => Unit::Month,
+            _ => return None,
+        })
     }
 
     /// How long it lasts, unless that depends.
@@ -305,8 +338,8 @@ impl Build<Words> {
         })
     }
 
-    /// At these times of the day: `"10:30"`, `"9am"` or `"9:00, 17:30"`. Asked twice, at all of
-    /// them. Default: midnight.
+    /// At these times of the day: `"10:30"`, `"9am"` or `"9:00, 17:30"`. Default: midnight. An hour
+    /// is given its minutes, as in `":15"`, and a minute its seconds. Asked twice, at all of them.
     ///
     /// ```
     /// use punctual::trigger::{every, IntoTrigger};
@@ -337,7 +370,8 @@ impl InZone for Words {
 impl Words {
     fn new(count: u64, unit: Unit, on: Option<On>) -> Words {
         let rules = ZoneRules::default();
-        Words { count, to: None, unit, on, times: Vec::new(), rules, immediate: false }
+        let times = Vec::new();
+        Words { count, to: None, unit, on, times, rules, immediate: false, adverb: false }
     }
 
     /// What was said so far, for an error.
@@ -349,8 +383,48 @@ impl Words {
         }
     }
 
+    /// Whether it says how often and nothing else.
+    fn is_period(&self) -> bool {
+        self.on.is_none() && self.times.is_empty() && !self.adverb
+    }
+
+    /// With one more unit, which is shorter than the last.
+    fn with(self, count: u64, unit: Unit) -> Result<Words, String> {
+        let (Some(longer), Some(shorter)) = (self.unit.nanos(), unit.nanos()) else {
+            return Err("a month has no fixed length: use `calendar_interval`".into());
+        };
+        if unit >= self.unit {
+            return Err(format!(
+                "`{}` comes after `{}`: write the larger unit first, as in `1 hour 30 minutes`",
+                unit.name(),
+                self.unit.name()
+            ));
+        }
+        let count = u64::try_from(longer / shorter)
+            .ok()
+            .and_then(|units| self.count.checked_mul(units)?.checked_add(count))
+            .ok_or_else(|| format!("{} {}s is too long a period", self.count, self.unit.name()))?;
+        Ok(Words { count, unit, ..self })
+    }
+
     fn elapsed(self) -> Result<Kind, Error> {
         let so_far = self.so_far();
+        let other = match self.unit {
+            _ if !self.adverb => None,
+            Unit::Hour => {
+                Some(["hourly", "60 minutes", "`hourly at :00` for the start of each hour"])
+            }
+            Unit::Day => Some(["daily", "24 hours", "`daily at 0:00` for each midnight"]),
+            Unit::Week => {
+                Some(["weekly", "168 hours", "`weekly on monday` for a day of each week"])
+            }
+            _ => None,
+        };
+        if let Some([adverb, length, clock]) = other {
+            return Err(Error::invalid_trigger(format!(
+                "`{adverb}` alone has two meanings: write `{so_far}` for {length} of elapsed time, or {clock}"
+            )));
+        }
         let Some(unit) = self.unit.nanos() else {
             return Err(Error::invalid_trigger(format!(
                 "`{so_far}` does not say on which day: add one, as in `on the 1st` or `on the last friday`"
@@ -368,6 +442,76 @@ impl Words {
             Some(to) => Random::new(interval, period(to)?)?.into(),
             None => interval.into(),
         })
+    }
+
+    /// Parts of each hour or of each minute.
+    fn parts(self) -> Result<Kind, Error> {
+        let so_far = self.so_far();
+        let refused = |reason: &str| Err(Error::invalid_trigger(format!("`{so_far}` {reason}")));
+        if self.to.is_some() || self.immediate {
+            return refused("goes by the clock, so it is neither random nor starts `immediately`");
+        }
+        let mut parts = Vec::new();
+        for &time in &self.times {
+            match (self.unit, time) {
+                _ if self.on.is_some() => {
+                    return refused("is on certain days: give it times of day, as in `9:15`");
+                }
+                (_, Time::OfDay(_)) => {
+                    return refused(
+                        "has both times of day and parts of an hour: make two triggers of them",
+                    );
+                }
+                (Unit::Hour, Time::Part(minute, second)) => {
+                    parts.push([minute, second.unwrap_or(0)])
+                }
+                (Unit::Minute, Time::Part(second, None)) => parts.push([0, second]),
+                (Unit::Minute, Time::Part(..)) => {
+                    return refused("has a second, as in `:17`, and no minute");
+                }
+                _ => {
+                    return refused(
+                        "has no part such as `:15`: write a time of day, as in `9:15`, or `every hour at :15`",
+                    );
+                }
+            }
+        }
+        parts.sort_unstable();
+        parts.dedup();
+        let [mut minutes, mut seconds] =
+            [0, 1].map(|part| parts.iter().map(|at| at[part]).collect::<Vec<_>>());
+        for values in [&mut minutes, &mut seconds] {
+            values.sort_unstable();
+            values.dedup();
+        }
+        if minutes.len() * seconds.len() != parts.len() {
+            return refused(
+                "has minutes whose seconds differ: make a trigger of each, and `or` of them",
+            );
+        }
+        let list = |values: &[u32]| values.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let step = if self.count == 1 { String::new() } else { format!("/{}", self.count) };
+        let (text, most) = match (self.unit, &*seconds) {
+            (Unit::Minute, _) => (format!("{} *{step} * * * *", list(&seconds)), 60),
+            (_, [0]) => (format!("{} *{step} * * *", list(&minutes)), 24),
+            _ => (format!("{} {} *{step} * * *", list(&seconds), list(&minutes)), 24),
+        };
+        match self.count {
+            1 => {}
+            count if count > 0 && count < most && most % count == 0 => {
+                return refused(&format!(
+                    "counts from when a job is added, and not on the clock: use the cron text `{text}`"
+                ));
+            }
+            _ => {
+                return refused(
+                    "counts from when a job is added, and not on the clock: leave the part out, or use `cron`",
+                );
+            }
+        }
+        let mut cron = Cron::parse(&text)?;
+        *cron.rules() = self.rules;
+        Ok(cron.into())
     }
 
     fn timetable(self) -> Result<Kind, Error> {
@@ -407,11 +551,18 @@ impl Words {
             }
             _ => {
                 return refused(
-                    "is elapsed time, which has neither days nor times: use `day`, `week` or `month`, or `cron`",
+                    "is elapsed time, which has neither days nor times of day: use `day`, `week` or `month`, or `cron`",
                 );
             }
         };
-        let times = if self.times.is_empty() { vec![0] } else { self.times };
+        let of_day = |time| match time {
+            Time::OfDay(second) => Some(second),
+            Time::Part(..) => None,
+        };
+        let mut times: Vec<u32> = self.times.into_iter().filter_map(of_day).collect();
+        if times.is_empty() {
+            times.push(0);
+        }
         Timetable::new(self.count, days, times, self.rules).map(Kind::from)
     }
 }
@@ -435,16 +586,44 @@ impl TryFrom<Words> for Kind {
     type Error = Error;
 
     fn try_from(words: Words) -> Result<Kind, Error> {
-        match words.on.is_none() && words.times.is_empty() {
-            true => words.elapsed(),
-            false => words.timetable(),
+        if words.times.iter().any(|time| matches!(time, Time::Part(..))) {
+            words.parts()
+        } else if words.on.is_none() && words.times.is_empty() {
+            words.elapsed()
+        } else {
+            words.timetable()
         }
     }
 }
 
-/// Whether a text that stands for a trigger is meant as words.
+/// Whether a text that stands for a trigger is meant as words: cron text begins with no letter, and
+/// with no number such as `1st`.
 pub(super) fn is_words(text: &str) -> bool {
-    text.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("every"))
+    let first = text.split(|c: char| c == ',' || c.is_whitespace()).next().unwrap_or_default();
+    let is_word = !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_alphabetic());
+    (is_word || date_named(&first.to_ascii_lowercase()).is_some()) && !text.contains('*')
+}
+
+/// Reads words that stand for a trigger by themselves.
+pub(super) fn parse_alone(text: &str) -> Result<Words, Error> {
+    let words = parse(text)?;
+    let has_every = text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("every"));
+    match words.is_period() && !has_every {
+        true => Err(bare_period(text)),
+        false => Ok(words),
+    }
+}
+
+/// Whether a text is a period, as `10 minutes` is, which lacks `every` to be a trigger.
+pub(super) fn is_bare_period(text: &str) -> bool {
+    parse(text).is_ok_and(|words| words.is_period())
+}
+
+pub(super) fn bare_period(text: &str) -> Error {
+    let text = one_line(text);
+    Error::invalid_trigger(format!(
+        "`{text}` may be a period or a delay: write `every {text}`, or `after {text}` for once"
+    ))
 }
 
 /// Reads words, of which the first may be `every`.
@@ -468,6 +647,11 @@ impl<'a> Reader<'a> {
         let invalid = |reason| {
             Error::invalid_trigger(format!("invalid words `{}`: {reason}", one_line(text)))
         };
+        // A list of all the minutes of a day has 10,000.
+        const LONGEST: usize = 65_536;
+        if text.len() > LONGEST {
+            return Err(invalid(format!("they are longer than {LONGEST} bytes: say fewer")));
+        }
         if let Some(reason) = pasted::disguised(text) {
             return Err(invalid(reason));
         }
@@ -529,13 +713,32 @@ impl<'a> Reader<'a> {
         if word == "the" || self.nth()?.is_some() {
             return Ok(Words::new(1, Unit::Month, Some(self.days()?)));
         }
+        if let Some(unit) = Unit::of_adverb(&word) {
+            self.read += 1;
+            return Ok(Words { adverb: true, ..Words::new(1, unit, None) });
+        }
+        if matches!(word.as_str(), "yearly" | "annually") {
+            return Err(format!(
+                "`{word}` does not say on which day: use the cron text `@yearly` for the 1st of January, or one such as `0 9 24 12 *`"
+            ));
+        }
+        let is_number = word.starts_with(|c: char| c.is_ascii_digit());
         let (count, to) = self.count()?;
         let Some(word) = self.peek(0) else {
             return Err(format!("{count} of what? add a unit, as in `every {count} minutes`"));
         };
         if let Some(unit) = Unit::named(&word) {
             self.read += 1;
-            return Ok(Words { to, ..Words::new(count, unit, None) });
+            let mut words = Words { to, ..Words::new(count, unit, None) };
+            while is_number && to.is_none() && self.skip_to_unit() {
+                let Some(count) = self.number()? else { break };
+                let unit = self.peek(0).and_then(|word| Unit::named(&word)).ok_or_else(|| {
+                    format!("{count} of what? add a unit, as in `1 hour {count} minutes`")
+                })?;
+                self.read += 1;
+                words = words.with(count, unit)?;
+            }
+            return Ok(words);
         }
         if weekdays_named(&word).is_some() {
             return Ok(Words { to, ..Words::new(count, Unit::Week, Some(self.days()?)) });
@@ -559,25 +762,60 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A number; of a unit that follows it at once, as in `10min`, only the number.
+    /// Whether a number with a unit follows, maybe after `,` or `and`, which are gone past then.
+    fn skip_to_unit(&mut self) -> bool {
+        let is = |at: usize, divider| self.peek(at).is_some_and(|word| word == divider);
+        let comma = usize::from(is(0, ","));
+        let dividers = comma + usize::from(is(comma, "and"));
+        let Some(word) = self.peek(dividers) else { return false };
+        let unit = word.trim_start_matches(|c: char| c.is_ascii_digit());
+        let letters = unit.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let follows =
+            unit.len() < word.len() && (unit.is_empty() || Unit::named(&unit[..letters]).is_some());
+        self.read += if follows { dividers } else { 0 };
+        follows
+    }
+
+    /// A number; of a unit that follows it at once, as in `10min` and `1h30m`, only the number.
     fn number(&mut self) -> Result<Option<u64>, String> {
         let Some(&word) = self.tokens.get(self.read) else { return Ok(None) };
         let digits = word.bytes().take_while(u8::is_ascii_digit).count();
         if digits == 0 {
             return Ok(None);
         }
-        let (number, unit) = word.split_at(digits);
-        if unit.is_empty() {
+        let (number, rest) = word.split_at(digits);
+        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, more) = rest.split_at(letters);
+        let has_unit = Unit::named(&unit.to_ascii_lowercase()).is_some();
+        if rest.is_empty() {
             self.read += 1;
-        } else if Unit::named(&unit.to_ascii_lowercase()).is_some() {
+        } else if has_unit && (more.is_empty() || more.starts_with(|c: char| c.is_ascii_digit())) {
             self.tokens[self.read] = unit;
+            if !more.is_empty() {
+                self.tokens.insert(self.read + 1, more);
+            }
         } else {
             return Err(format!(
-                "`{}` is not a whole number, nor one with a unit: write, for example, `10 minutes`",
-                one_line(word)
+                "`{}` is not a whole number, nor one with a unit: write, for example, `{}`",
+                one_line(word),
+                self.whole(number, rest).unwrap_or_else(|| "10 minutes".to_owned())
             ));
         }
         number.parse().map(Some).map_err(|_| format!("{} is too large a number", one_line(number)))
+    }
+
+    /// A number with a decimal point and its unit, in units of which there is a whole number.
+    fn whole(&self, number: &str, rest: &str) -> Option<String> {
+        let rest = rest.strip_prefix('.')?;
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (decimals, unit) = rest.split_at(digits);
+        let unit = if unit.is_empty() { self.peek(1)? } else { unit.to_ascii_lowercase() };
+        let value: i128 = format!("{number}{decimals}").parse().ok()?;
+        let scale = 10_i128.checked_pow(u32::try_from(digits).ok()?)?;
+        let nanos = value.checked_mul(Unit::named(&unit)?.nanos()?)?;
+        let per_milli = scale.checked_mul(1_000_000)?;
+        (nanos % per_milli == 0)
+            .then(|| Some(duration([u64::try_from(nanos / per_milli).ok()?])))?
     }
 
     /// A list of days, all of the week or all of the month.
@@ -669,11 +907,7 @@ impl<'a> Reader<'a> {
             "fifth" => 5,
             "last" => return Ok(Some(Nth::Last)),
             word => {
-                let digits = word.bytes().take_while(u8::is_ascii_digit).count();
-                let (number, suffix) = word.split_at(digits);
-                if digits == 0 || !matches!(suffix, "st" | "nd" | "rd" | "th") {
-                    return Ok(None);
-                }
+                let Some(number) = date_named(word) else { return Ok(None) };
                 return match number.parse() {
                     Ok(number @ 1..=31) => Ok(Some(Nth::Number(number))),
                     _ => Err(format!("the {} is not in 1..=31: no month has it", one_line(word))),
@@ -683,7 +917,7 @@ impl<'a> Reader<'a> {
         Ok(Some(Nth::Number(number)))
     }
 
-    fn times(&mut self) -> Result<Vec<u32>, String> {
+    fn times(&mut self) -> Result<Vec<Time>, String> {
         let mut times = vec![self.time()?];
         while self.another() {
             times.push(self.time()?);
@@ -691,15 +925,31 @@ impl<'a> Reader<'a> {
         Ok(times)
     }
 
-    fn time(&mut self) -> Result<u32, String> {
+    fn time(&mut self) -> Result<Time, String> {
         let Some(word) = self.peek(0) else {
             return Err("it lacks a time of day: write, for example, `9:00`".into());
         };
         self.read += 1;
         match word.as_str() {
-            "noon" => return Ok(12 * 3600),
-            "midnight" => return Ok(0),
+            "noon" => return Ok(Time::OfDay(12 * 3600)),
+            "midnight" => return Ok(Time::OfDay(0)),
             _ => {}
+        }
+        if let Some(part) = word.strip_prefix(':') {
+            let number = |part: &str| {
+                let digits = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+                part.parse().ok().filter(|&number: &u32| digits && number < 60)
+            };
+            let parts = match part.split_once(':') {
+                Some((minute, second)) => number(minute).zip(number(second).map(Some)),
+                None => number(part).map(|part| (part, None)),
+            };
+            return parts.map(|(part, second)| Time::Part(part, second)).ok_or_else(|| {
+                format!(
+                    "`{}` is not a part of an hour or a minute: write two digits from `:00` to `:59`",
+                    one_line(&word)
+                )
+            });
         }
         let (clock, mut half) = match word.strip_suffix("am").or_else(|| word.strip_suffix("pm")) {
             Some(clock) => (clock, Some(word.ends_with("pm"))),
@@ -738,7 +988,7 @@ impl<'a> Reader<'a> {
         if hour > 23 || minute > 59 || second > 59 {
             return invalid("the hour is in 0..=23, minute and second in 0..=59");
         }
-        Ok(hour * 3600 + minute * 60 + second)
+        Ok(Time::OfDay(hour * 3600 + minute * 60 + second))
     }
 
     fn zone(&mut self) -> Result<TimeZone, String> {
@@ -775,6 +1025,13 @@ impl<'a> Reader<'a> {
 enum Nth {
     Number(u32),
     Last,
+}
+
+/// The number in a name such as `1st`.
+fn date_named(word: &str) -> Option<&str> {
+    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, suffix) = word.split_at(digits);
+    (digits > 0 && matches!(suffix, "st" | "nd" | "rd" | "th")).then_some(number)
 }
 
 /// The days of the week of this name, as bits.

@@ -46,6 +46,23 @@ fn words_mean_what_people_mean() {
         ("every 10 minutes", "07-01 12:10, 07-01 12:20, 07-01 12:30"),
         ("every 10min", "07-01 12:10, 07-01 12:20, 07-01 12:30"),
         ("every hour", "07-01 13:00, 07-01 14:00, 07-01 15:00"),
+        ("every 1h30m", "07-01 13:30, 07-01 15:00, 07-01 16:30"),
+        ("every 1 hour 30 minutes", "07-01 13:30, 07-01 15:00, 07-01 16:30"),
+        ("every 1 hour and 30min", "07-01 13:30, 07-01 15:00, 07-01 16:30"),
+        ("every 1 day 12h", "07-03 00:00, 07-04 12:00, 07-06 00:00"),
+        ("every hour at :15", "07-01 12:15, 07-01 13:15, 07-01 14:15"),
+        ("hourly at :15, :45", "07-01 12:15, 07-01 12:45, 07-01 13:15"),
+        ("every hour at :15 Asia/Kathmandu", "07-01 12:30, 07-01 13:30, 07-01 14:30"),
+        ("every minute at :17", "07-01 12:00, 07-01 12:01, 07-01 12:02"),
+        ("daily at 9:00", "07-02 09:00, 07-03 09:00, 07-04 09:00"),
+        ("weekly on friday at 9:00", "07-03 09:00, 07-10 09:00, 07-17 09:00"),
+        ("monthly on the 1st", "08-01 00:00, 09-01 00:00, 10-01 00:00"),
+        ("monday at 10:30", "07-06 10:30, 07-13 10:30, 07-20 10:30"),
+        ("mon,thu at 10:30", "07-02 10:30, 07-06 10:30, 07-09 10:30"),
+        ("weekdays at 9am (Europe/Berlin)", "07-02 07:00, 07-03 07:00, 07-06 07:00"),
+        ("1st and 15th at 7:00", "07-15 07:00, 08-01 07:00, 08-15 07:00"),
+        ("Last Friday at 16:00", "07-31 16:00, 08-28 16:00, 09-25 16:00"),
+        ("the 2nd monday at 8:00; 2 times", "07-13 08:00, 08-10 08:00"),
         ("every 2 hours", "07-01 14:00, 07-01 16:00, 07-01 18:00"),
         ("every hours", "07-01 13:00, 07-01 14:00, 07-01 15:00"),
         ("every 2 days", "07-03 12:00, 07-05 12:00, 07-07 12:00"),
@@ -82,6 +99,20 @@ fn methods_say_the_same_as_words() {
     for (typed, words) in [
         (trigger(every(10).minutes()), "every 10 minutes"),
         (trigger(every(1).hour()), "every hour"),
+        (trigger(every(90).minutes()), "every 1h30m"),
+        (trigger(every("1 hour 30 minutes")), "@every 1h30m"),
+        (trigger(every(5405).seconds()), "every 1 hour, 30 minutes, 5s"),
+        (trigger(every(1).minute().at(":17")), "every minute at :17"),
+        (trigger(every(1).hour().at(":15")), "every hour at :15"),
+        (trigger(every(1).hour().at(":45:30").at(":15:30")), "hourly at :15:30, :45:30"),
+        (trigger(every("hourly").at(":15").in_tz("Asia/Tokyo")), "every hour at :15 Asia/Tokyo"),
+        (trigger(cron("15 * * * *")), "every hour at :15"),
+        (trigger(cron("17 * * * * *")), "every minute at :17"),
+        (trigger(cron("30 15,45 * * * *")), "every hour at :15:30, :45:30"),
+        (trigger(every("daily").at("9:00")), "daily at 9:00"),
+        (trigger(every(1).day().at("9:00")), "daily at 9:00"),
+        (trigger(every("weekly").on(Mon)), "monday"),
+        (trigger(every(1).month().on("the 1st")), "monthly on the 1st"),
         (trigger(every(500).milliseconds()), "every 500ms"),
         (trigger(every(1).day().at("9:00")), "every day at 9:00"),
         (trigger(every(2).weeks().on(Mon).at("10:30")), "every 2 weeks on monday at 10:30"),
@@ -127,6 +158,26 @@ fn errors_name_the_word_and_the_remedy() {
         ("every week at 9:00", "does not say on which day of the week"),
         ("every month on monday", "`on the first monday`"),
         ("every hour at 9:00", "use `day`, `week` or `month`, or `cron`"),
+        ("every day at :15", "write a time of day, as in `9:15`, or `every hour at :15`"),
+        ("every monday at :15", "give it times of day, as in `9:15`"),
+        ("every hour at :5", "write two digits from `:00` to `:59`"),
+        ("every hour at :60", "write two digits from `:00` to `:59`"),
+        ("every minute at :17:30", "has a second, as in `:17`, and no minute"),
+        ("every hour at :15:30, :45", "make a trigger of each"),
+        ("every hour at :15, 9:00", "make two triggers"),
+        ("every 5 hours at :15", "leave the part out, or use `cron`"),
+        ("every 30 minutes 1 hour", "write the larger unit first, as in `1 hour 30 minutes`"),
+        ("every 1h2h", "`hour` comes after `hour`"),
+        ("every 1h30", "30 of what? add a unit"),
+        ("every 1 month 2 days", "use `calendar_interval`"),
+        ("every 18446744073709551615h1m", "too long a period"),
+        ("every hour 30 minutes", "`30` is not understood after `hour`"),
+        ("every 2 days 9:00", "`9:00` is not understood after `days`"),
+        ("every 1.55 ms", "write, for example, `10 minutes`"),
+        ("yearly", "use the cron text `@yearly`"),
+        ("monthly", "does not say on which day"),
+        ("mondy at 10:30", "`mondy` is not a unit or a day: did you mean `monday`?"),
+        ("MON 5 3 2 1", "`5` is not understood after `MON`"),
         ("every 2 hours Europe/Berlin", "is the same in every zone"),
         ("every month on the 32nd", "the 32nd is not in 1..=31"),
         ("every 6th friday", "the most is 5"),
@@ -157,6 +208,10 @@ fn what_is_said_twice_holds_twice() {
             trigger(every(1).month().on("the 1st").on("last friday and 15th")),
             "every 1st, 15th and last friday",
         ),
+        (
+            trigger(calendar_interval().months(1).at("17:00").at("10:30").at("17:00")),
+            "calendar[1 month at 10:30:00, 17:00:00]",
+        ),
         (trigger(every(5).to(10).to(10).minutes()), "every 5 to 10 minutes"),
         (
             trigger(every("day at 9:00 Asia/Tokyo").in_tz("Asia/Tokyo")),
@@ -171,6 +226,38 @@ fn what_is_said_twice_holds_twice() {
         ),
     ] {
         assert_eq!(twice, trigger(once), "{once}");
+    }
+}
+
+#[test]
+fn errors_of_words_say_what_to_write_instead() {
+    let written =
+        |error: &str| error.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    for (text, remedies) in [
+        ("hourly", ["every 60 minutes", "0 * * * *"]),
+        ("daily", ["every 24 hours", "every day at 0:00"]),
+        ("weekly", ["every 168 hours", "every monday"]),
+        ("10 minutes", ["every 10 minutes", "after 10 minutes"]),
+        ("1h30m", ["every 90 minutes", "after 90 minutes"]),
+        ("hours", ["every hour", "after 1 hour"]),
+    ] {
+        let error = error(text);
+        let written = written(&error);
+        for (written, meant) in written[written.len() - 2..].iter().zip(remedies) {
+            assert_eq!(trigger(written.as_str()), trigger(meant), "{error}");
+        }
+    }
+    for (text, meant) in [
+        ("every 2 hours at :15", "15 */2 * * *"),
+        ("every 15 minutes at :30", "30 */15 * * * *"),
+        ("every 1.5 hours", "after 90 minutes"),
+        ("every 0.25h", "after 15 minutes"),
+        ("every 2.5 seconds", "after 2500ms"),
+    ] {
+        let error = error(text);
+        let written = written(&error).pop().unwrap();
+        let written = if meant.starts_with("after") { format!("after {written}") } else { written };
+        assert_eq!(trigger(written.as_str()), trigger(meant), "{error}");
     }
 }
 
@@ -203,6 +290,17 @@ fn what_contradicts_itself_names_both_and_the_remedy() {
         (error(cron("0 9 * * *").gap(Gap::Skip).gap(Gap::Next)), ["`Skip`", "`Next`"]),
         (error(every("day at 9:00").fold(Fold::Last).fold(Fold::Both)), ["`Last`", "`Both`"]),
         (error(every(5).to(10).to(20).minutes()), ["10", "20"]),
+        (error(calendar_interval().months(1).months(2)), ["months is 1", "2"]),
+        (error("calendar[1 week, 2 weeks at 9:30]"), ["weeks is 1", "2"]),
+        (
+            error(
+                calendar_interval()
+                    .days(1)
+                    .starting_on(NaiveDate::from_ymd_opt(2026, 1, 1).unwrap())
+                    .starting_on(NaiveDate::from_ymd_opt(2026, 1, 2).unwrap()),
+            ),
+            ["2026-01-01", "2026-01-02"],
+        ),
         (error(cron_fields().hour(9).hour(17)), ["`9`", "`17`"]),
         (
             error("0 9 * * *; until 2027-01-01T00:00:00Z; until 2028-01-01T00:00:00Z"),
@@ -297,7 +395,8 @@ fn texts_say_what_they_mean() {
         ("cron[hour='3', hour='4']", "given twice"),
         ("cron[]", "lacks a quote"),
         ("every 2 days at 9:00; from 1800-01-01", "is not in the years"),
-        ("tomorrow", "invalid cron expression `tomorrow`"),
+        ("tomorrow", "invalid words `tomorrow`: `tomorrow` is not a unit or a day"),
+        ("MON * * * *", "minute `MON`: `MON` is a name of another field"),
     ] {
         let error = error(text);
         assert!(error.contains(expected), "{text}: {error}");
@@ -348,6 +447,8 @@ fn any_text() -> impl Strategy<Value = String> {
         "0 0 0 1 1 * 2030-2040/2",
         "cron[day='3rd fri,15', hour='0-3']",
         "cron[week='1,53']",
+        "hourly at :15, :45",
+        "every minute at :17",
     ]);
     let days = prop::sample::select(vec![
         "every day at 9:00",
@@ -357,6 +458,8 @@ fn any_text() -> impl Strategy<Value = String> {
         "every other tue and sun at noon",
         "every 4 weeks on weekday at 9pm",
         "every 3rd, last day",
+        "monday at 10:30",
+        "monthly on the 1st and 15th at noon",
         "every 7 months on the 31st and last friday and 2nd monday at 0:00",
     ]);
     let wall = (prop_oneof![cron, days], any_rules()).prop_map(|(text, rules)| {
@@ -379,6 +482,7 @@ fn any_text() -> impl Strategy<Value = String> {
         }),
         wall,
         Just("calendar[1 year, 2 months, 3 weeks, 1 day at 9:30]; gap skip".to_owned()),
+        Just("calendar[3 days at 9:30, 17:00:05, 0:00]; fold both".to_owned()),
         Just("calendar[2 days at 23:00:05] (America/New_York); from 2026-03-01; fold last".to_owned()),
         Just("and[every 90s & or[@daily | 0 12 * * * (Asia/Tokyo); 3 times]]; only Mon, Fri".to_owned()),
         Just("or[cron[day='3rd fri'] | calendar[1 month at 10:30]; from 2026-01-31 | every 7min]".to_owned()),
@@ -426,7 +530,8 @@ proptest! {
     }
 
     #[test]
-    fn nothing_said_panics(text in "(every )?[a-z0-9:,/ (é]{0,40}|(every|other|second|month|week|days?|on|the|last|1st|2|to|at|9:00|,|and|monday| )( (every|other|second|month|week|days?|on|the|last|1st|2|to|at|9:00|,|and|friday|of|Asia/Tokyo)){0,8}") {
+    fn nothing_said_panics(text in "(every )?[a-z0-9:,/ (é]{0,40}|(every|other|second|month|week|days?|on|the|last|1st|2|to|at|9:00|,|and|monday|hourly|1h30m| )( (every|other|second|month|week|hour|days?|on|the|last|1st|2|3min|to|at|9:00|:15|,|and|friday|of|Asia/Tokyo)){0,8}") {
+        let _ = text.parse::<Trigger>();
         if let Ok(trigger) = every(text.as_str()).into_trigger() {
             let _ = trigger.next_after(t("2026-07-01T12:00:00Z"));
         }
@@ -455,6 +560,30 @@ proptest! {
             at = next;
         }
         prop_assert_eq!(count, 60);
+    }
+
+    #[test]
+    fn several_times_of_a_calendar_interval_are_those_of_each(
+        days in 1_u32..40, months in 0_u32..3, minutes in prop::collection::vec(0_u32..1440, 1..5),
+        now in 0_i64..4_000_000_000,
+    ) {
+        let now = DateTime::from_timestamp(now, 0).unwrap();
+        let build = || calendar_interval().days(days).months(months).in_tz("America/New_York");
+        let time = |minute: &u32| format!("{}:{:02}", minute / 60, minute % 60);
+        let all = minutes.iter().fold(build(), |build, minute| build.at(time(minute)));
+        let all = trigger(all).anchored(now, Tz::UTC).unwrap();
+        let each = or(minutes.iter().map(|minute| build().at(time(minute))).collect::<Vec<_>>());
+        let each = trigger(each).anchored(now, Tz::UTC).unwrap();
+        let mut at = now;
+        for _ in 0..20 {
+            let next = all.next_after(at).unwrap();
+            prop_assert_eq!(next, each.next_after(at).unwrap());
+            let Some(next) = next else { break };
+            let before = next - TimeDelta::seconds(1);
+            prop_assert_eq!(all.last_at_or_before(next).unwrap(), Some(next));
+            prop_assert_eq!(all.last_at_or_before(before).unwrap(), each.last_at_or_before(before).unwrap());
+            at = next;
+        }
     }
 
     #[test]
@@ -521,6 +650,28 @@ proptest! {
                 at = fire;
             }
         }
+    }
+}
+
+#[test]
+#[ignore = "measures time: run it with --release"]
+fn no_text_takes_long_to_refuse() {
+    let texts = [
+        "1,", "9", "-", "1h", "mon,", "* ", "\u{a0}", "[", "@every ", "every ", ":15,", "# ", ";",
+        "é",
+    ]
+    .into_iter()
+    .flat_map(|part| [10, 1_000, 60_000].map(|n| part.repeat(n)))
+    .flat_map(|text| {
+        ["", "every ", "0 9 * * ", "0 9 1, ", "every day at ", "@every ", "TZ=", "cron[hour='"]
+            .map(|before| format!("{before}{text}"))
+    });
+    for text in texts {
+        let begin = std::time::Instant::now();
+        let (read, built) = (text.parse::<Trigger>(), cron(&text).into_trigger());
+        let took = begin.elapsed();
+        let is_refused = read.is_err() && built.is_err();
+        assert!(took < Duration::from_millis(2) || !is_refused, "{took:?}: {text:.40}");
     }
 }
 
