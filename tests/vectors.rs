@@ -380,15 +380,15 @@ fn interval(case: &Case) -> Comparison {
     let zone = zone(case);
     let build = every(TimeDelta::microseconds((seconds(case) * 1e6).round() as i64));
     let expected = first_of(case, &["fires"]);
-    let Some(mut build) = bounded(build, case) else {
+    // APScheduler counts from the last fire time, wherever it was: its grid starts there.
+    let previous = case["previous"].as_str().map(parse);
+    let Some(build) = bounded_from(build, case, previous) else {
         return same(&[None], expected);
     };
-    let mut from = instant(&case["now"]);
-    // APScheduler counts from the last fire time, wherever it was: its grid starts there.
-    if let Some(previous) = case["previous"].as_str() {
-        build = build.starting_at(parse(previous));
-        from = ceil_millis(parse(previous)) + TimeDelta::nanoseconds(1);
-    }
+    let from = match previous {
+        Some(previous) => ceil_millis(previous) + TimeDelta::nanoseconds(1),
+        None => instant(&case["now"]),
+    };
     let constructed = case["ctor_now"].as_str().map_or(from, parse);
     let trigger = build
         .into_trigger()
@@ -398,11 +398,22 @@ fn interval(case: &Case) -> Comparison {
 }
 
 /// The bounds of a case, unless they leave nothing between them, which is an error here.
-fn bounded<K>(mut build: Build<K>, case: &Case) -> Option<Build<K>> {
+fn bounded<K>(build: Build<K>, case: &Case) -> Option<Build<K>> {
+    bounded_from(build, case, None)
+}
+
+/// The same, with another start than that of the case.
+fn bounded_from<K>(
+    mut build: Build<K>,
+    case: &Case,
+    other_start: Option<DateTime<Utc>>,
+) -> Option<Build<K>> {
     let bound = |key| Some(date_of(case[key].as_str()?, zone(case)));
     let (start, end) = (bound("start_date"), bound("end_date"));
-    if let Some(start) = start {
-        build = build.starting_at(start);
+    match (other_start, start) {
+        (Some(start), _) => build = build.starting_at(start),
+        (None, Some(start)) => build = build.starting_at(start),
+        (None, None) => {}
     }
     if let Some(end) = end {
         build = build.until(end);

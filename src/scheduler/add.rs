@@ -317,7 +317,7 @@ pub(super) fn anchor(
     if anchored.follow().is_some() {
         return Ok((anchored, None, false));
     }
-    let first = anchored.first(now)?.ok_or_else(|| {
+    let first = anchored.first_when_added(now)?.ok_or_else(|| {
         Error::no_fire_time(format!(
             "the trigger `{anchored}` never fires from {} on: check its pattern and its end",
             rfc3339(now)

@@ -2,11 +2,12 @@
 
 use std::num::NonZeroU64;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 
 use super::{
     And, CalendarInterval, Cron, CronFields, Custom, Date, DayFilter, Days, Fold, Gap, InZone,
-    Interval, IntoTimeOfDay, IntoTimeZone, Kind, Limits, Or, Said, Trigger, zone::ZoneRules,
+    Interval, IntoMoment, IntoTimeOfDay, IntoTimeZone, Kind, Limits, Moment, Or, Said, Trigger,
+    moment::Bounds, zone::ZoneRules,
 };
 use crate::{error::Error, zone::TimeZone};
 
@@ -62,13 +63,14 @@ where
             NonZeroU64::new(times)
                 .ok_or_else(|| Error::invalid_trigger("times(0) would never fire: use 1 or more"))
         });
+        let kind = self.kind?.try_into()?;
         let limits = Limits {
-            end: self.end,
+            open: self.bounds,
             times: times.transpose()?,
-            last: None,
             days: DayFilter::new(self.days, None)?,
+            ..Limits::default()
         };
-        Trigger::new(self.kind?.try_into()?, self.start, limits).validated()
+        Trigger::new(kind, limits).validated()
     }
 }
 
@@ -79,15 +81,14 @@ where
 #[must_use = "a trigger does nothing until a job is added with it"]
 pub struct Build<K> {
     pub(super) kind: Result<K, Error>,
-    pub(super) start: Option<DateTime<Utc>>,
-    pub(super) end: Option<DateTime<Utc>>,
+    pub(super) bounds: Bounds,
     pub(super) times: Option<u64>,
     pub(super) days: Said,
 }
 
 impl<K> Build<K> {
     pub(super) fn new(kind: Result<K, Error>) -> Build<K> {
-        Build { kind, start: None, end: None, times: None, days: Said::default() }
+        Build { kind, bounds: Bounds::default(), times: None, days: Said::default() }
     }
 
     /// Changes the kind, unless it is in error already.
@@ -96,26 +97,97 @@ impl<K> Build<K> {
         self
     }
 
+    /// Changes a bound, unless the kind is in error already or the bound is.
+    fn bound(mut self, change: impl FnOnce(&mut Build<K>) -> Result<(), Error>) -> Build<K> {
+        let changed = change(&mut self);
+        self.map(|kind| changed.map(|()| kind))
+    }
+
     /// The first instant at which the trigger may fire, inclusive; an interval's grid starts there
     /// and fires there. Rounded up to a whole millisecond. Default: when the job is added.
-    pub fn starting_at<Z: chrono::TimeZone>(mut self, start: DateTime<Z>) -> Build<K> {
-        self.start = Some(start.with_timezone(&Utc));
-        self
+    ///
+    /// It takes an instant, a date, a time of day, a delay or a text: see [`Moment`]. A start of a
+    /// grid of elapsed time that is less than a second old when the job is added counts as now: the
+    /// job fires for it at once, and the grid stays where it is. Otherwise the first fire time is
+    /// the first that is not earlier than when the job is added. Said twice, it is an error.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use punctual::trigger::{IntoTrigger, every};
+    ///
+    /// let hourly = every(Duration::from_secs(3600));
+    /// let trigger = hourly.starting_at("2026-12-01 10:30").until("2026-12-24").into_trigger()?;
+    /// assert_eq!(trigger.to_string(), "every 1h; starting 2026-12-01T10:30:00; until 2026-12-24T00:00:00");
+    /// # Ok::<(), punctual::Error>(())
+    /// ```
+    pub fn starting_at(self, start: impl IntoMoment) -> Build<K> {
+        self.bound(|build| {
+            set_once(&mut build.bounds.start, start.into_moment()?, |[a, b]| {
+                format!("the start is {a} and again {b}")
+            })
+        })
     }
 
     /// The last instant at which the trigger may fire, inclusive. Default: none.
-    pub fn until<Z: chrono::TimeZone>(mut self, end: DateTime<Z>) -> Build<K> {
-        self.end = Some(end.with_timezone(&Utc));
-        self
+    ///
+    /// It takes an instant, a date, a time of day, a duration or a text: see [`Moment`]. A date is
+    /// its midnight, so its day is left out. A time of day is the next after the start, and a
+    /// duration counts from there: from [`starting_at`](Build::starting_at) or
+    /// [`first_at`](Build::first_at), and without them from when the job is added. Said twice, it is
+    /// an error.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use punctual::trigger::{IntoTrigger, every};
+    ///
+    /// let poll = || every(Duration::from_secs(5));
+    /// assert!(poll().until(Duration::from_secs(600)).into_trigger().is_ok());
+    /// assert!(poll().starting_at("09:00").until("18:00").into_trigger().is_ok());
+    /// ```
+    pub fn until(self, end: impl IntoMoment) -> Build<K> {
+        self.bound(|build| {
+            set_once(&mut build.bounds.end, end.into_moment()?, |[a, b]| {
+                format!("the end is {a} and again {b}")
+            })
+        })
+    }
+
+    /// Fires first at this moment, and then at the trigger's own fire times that are later.
+    ///
+    /// It takes what [`starting_at`](Build::starting_at) takes. The first fire is one of
+    /// [`times`](Build::times), and comes whatever [`only`](Build::only) and
+    /// [`except`](Build::except) say, since it is said by itself. The grid of an interval or of
+    /// random periods starts with it, unless `starting_at` says otherwise. One that has passed by
+    /// more than a second when the job is added is left out. Said twice, it is an error.
+    ///
+    /// ```
+    /// use chrono::{DateTime, Utc};
+    /// use punctual::trigger::{IntoTrigger, cron};
+    ///
+    /// let trigger = cron("0 9 * * *").first_at("2026-12-01T10:30:00Z").into_trigger()?;
+    /// let eve: DateTime<Utc> = "2026-11-30T12:00:00Z".parse()?;
+    /// let fires = trigger.upcoming_after(eve).take(2).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(fires, ["2026-12-01T10:30:00Z", "2026-12-02T09:00:00Z"].map(|t| t.parse().unwrap()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn first_at(self, first: impl IntoMoment) -> Build<K> {
+        self.bound(|build| build.bounds.say_first(first.into_moment()?))
+    }
+
+    /// Fires first when the job is added, and then at the trigger's own fire times: those of an
+    /// interval are every period from there. Otherwise as [`first_at`](Build::first_at).
+    pub fn immediately(self) -> Build<K> {
+        self.first_at(Moment::NOW)
     }
 
     /// Fires `times` times and no more, counted from the start, or from when the job is added.
     ///
     /// Fire times count, not runs: one that is missed or skipped is one of them. A trigger that is
-    /// no interval counts to 10,000 at most.
-    pub fn times(mut self, times: u64) -> Build<K> {
-        self.times = Some(times);
-        self
+    /// no interval counts to 10,000 at most. Said twice, it is an error.
+    pub fn times(self, times: u64) -> Build<K> {
+        self.bound(|build| {
+            set_once(&mut build.times, times, |[a, b]| format!("`times` is {a} and again {b}"))
+        })
     }
 
     /// Fires on these days only, as the calendar of the trigger's zone has them: that of a trigger
@@ -145,13 +217,6 @@ impl<K> Build<K> {
     pub fn except(mut self, days: impl Into<Days>) -> Build<K> {
         self.days.except(days.into());
         self
-    }
-}
-
-impl Build<Interval> {
-    /// Fires first when the job is added, and every period from there.
-    pub fn immediately(self) -> Build<Interval> {
-        self.map(|interval| Ok(interval.immediately()))
     }
 }
 

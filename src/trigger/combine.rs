@@ -363,8 +363,8 @@ impl Conjunction {
     /// Takes members apart, those of members included.
     fn take(&mut self, members: &Members) {
         for Member { trigger, .. } in &members.0 {
-            if trigger.is_floating() {
-                // It is anchored before it is searched.
+            if trigger.is_floating() || trigger.limits().first.is_some() {
+                // It is anchored before it is searched, or fires where its kind does not.
                 self.parts.push(Part::Trigger(trigger.clone()));
                 continue;
             }
@@ -569,6 +569,9 @@ impl Conjunction {
 
 /// The zone of a wall-clock trigger, and the hours, minutes and seconds at which it fires.
 fn times_of(trigger: &Trigger) -> Option<(TimeZone, (u32, u64, u64))> {
+    if trigger.limits().first.is_some() || trigger.limits().open.first.is_some() {
+        return None;
+    }
     let times = match trigger.kind() {
         Kind::Cron(cron) => cron.times(),
         Kind::CalendarInterval(calendar) => calendar.times(),

@@ -3,25 +3,47 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{add_millis, whole_millis};
-use crate::error::Error;
+use super::{
+    add_millis,
+    moment::{Moment, Said},
+    whole_millis,
+    zone::ZoneRules,
+};
+use crate::{error::Error, zone::TimeZone};
 
 /// A trigger with a single fire time; made by [`at`](super::at), [`after`](super::after) and
 /// [`now`](super::now).
 ///
 /// A fire time in the past is due at once, and judged by the job's misfire grace time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "Repr", into = "Repr")]
+#[non_exhaustive]
 pub enum Date {
     /// At this instant.
     At(DateTime<Utc>),
     /// So many milliseconds after the job is added.
     AfterMs(u64),
+    /// At a moment that the wall clock of the scheduler's zone names, until the job is added.
+    AtWall(Moment),
+}
+
+impl From<Moment> for Date {
+    fn from(moment: Moment) -> Date {
+        match moment.0 {
+            Said::Instant(instant) => Date::At(instant),
+            Said::Delay(delay) => Date::AfterMs(delay),
+            Said::Wall(_) | Said::Time(_) => Date::AtWall(moment),
+        }
+    }
 }
 
 impl Date {
-    /// The fire time of this trigger, a delay being counted from `now`.
-    pub(super) fn fire_time(&self, now: DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
+    /// The fire time of this trigger if it is added at `now` and the wall clock is that of `zone`.
+    pub(super) fn fire_time(
+        &self,
+        now: DateTime<Utc>,
+        zone: TimeZone,
+    ) -> Result<DateTime<Utc>, Error> {
         match *self {
             Date::At(instant) => whole_millis(instant),
             Date::AfterMs(delay) => i64::try_from(delay)
@@ -32,6 +54,44 @@ impl Date {
                         "a delay of {delay} ms reaches past the end of the calendar: use a shorter one"
                     ))
                 }),
+            Date::AtWall(moment) => {
+                let rules = ZoneRules { zone: Some(zone), ..ZoneRules::default() };
+                moment.resolve(whole_millis(now)?, rules)
+            }
+        }
+    }
+}
+
+/// The serialized form.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Repr {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<Moment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after_ms: Option<u64>,
+}
+
+impl From<Date> for Repr {
+    fn from(date: Date) -> Repr {
+        match date {
+            Date::At(instant) => Repr { at: Some(Moment(Said::Instant(instant))), after_ms: None },
+            Date::AfterMs(delay) => Repr { at: None, after_ms: Some(delay) },
+            Date::AtWall(moment) => Repr { at: Some(moment), after_ms: None },
+        }
+    }
+}
+
+impl TryFrom<Repr> for Date {
+    type Error = Error;
+
+    fn try_from(repr: Repr) -> Result<Date, Error> {
+        match (repr.at, repr.after_ms) {
+            (Some(moment), None) => Ok(moment.into()),
+            (None, Some(delay)) => Ok(Date::AfterMs(delay)),
+            _ => Err(Error::invalid_trigger(
+                "a date has either `at` or `after_ms`: give it one of them",
+            )),
         }
     }
 }

@@ -205,3 +205,368 @@ mod answers {
         assert_eq!(trigger.later(noon, right).unwrap(), right);
     }
 }
+
+mod moments {
+    use chrono::{NaiveDateTime, NaiveTime};
+
+    use super::*;
+
+    fn naive(text: &str) -> NaiveDateTime {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn they_are_what_people_have() {
+        let instant = t("2026-12-01T09:30:00Z");
+        let berlin = instant.with_timezone(&Tz::Europe__Berlin);
+        let half_past_ten = naive("2026-12-01T10:30:00");
+        let midnight = naive("2026-12-01T00:00:00");
+        let date = NaiveDate::from_ymd_opt(2026, 12, 1).unwrap();
+        let same = |typed: Result<Moment, Error>, texts: &[&str]| {
+            let typed = typed.unwrap();
+            for text in texts.iter().copied().chain([&*typed.to_string()]) {
+                assert_eq!(text.parse::<Moment>().unwrap(), typed, "{text}");
+            }
+        };
+        same(
+            berlin.into_moment(),
+            &[
+                "2026-12-01T10:30:00+01:00",
+                "2026-12-01 10:30:00+01:00",
+                "2026-12-01 10:30+01:00",
+                "2026-12-01T09:30Z",
+                "2026-12-01 10:30 Europe/Berlin",
+                "2026-12-01T10:30:00 Europe/Berlin",
+            ],
+        );
+        same(
+            half_past_ten.into_moment(),
+            &[
+                "2026-12-01 10:30",
+                "2026-12-01T10:30",
+                "2026-12-01 10:30:00",
+                " 2026-12-01T10:30:00.000 ",
+            ],
+        );
+        same(date.into_moment(), &["2026-12-01", "2026-12-01 00:00"]);
+        assert_eq!(date.into_moment().unwrap(), midnight.into_moment().unwrap());
+        same(NaiveTime::from_hms_opt(18, 0, 0).unwrap().into_moment(), &["18:00", "18:00:00"]);
+        same(Duration::from_secs(90).into_moment(), &["90s", "+90s", "90 seconds", "+90 sec"]);
+        same(hours(2).into_moment(), &["2 hours", "120min"]);
+        same(Duration::ZERO.into_moment(), &["now"]);
+    }
+
+    #[test]
+    fn errors_say_what_to_write() {
+        for text in
+            ["tomorrow", "", "2026-13-01", "2026-12-01 25:00", "every 10 minutes", "+", "day"]
+        {
+            let error = at(text).into_trigger().unwrap_err().to_string();
+            assert!(error.contains("does not name an instant: write, for example,"), "{error}");
+        }
+        let error = at("2026-12-01 10:30 Europe/Berln").into_trigger().unwrap_err().to_string();
+        assert!(error.contains("Europe/Berlin"), "{error}");
+        let error = cron("@daily").until(-hours(1)).into_trigger().unwrap_err().to_string();
+        assert!(error.contains("before the job is added"), "{error}");
+        let half = NaiveTime::from_hms_milli_opt(9, 0, 0, 500).unwrap();
+        let error = cron("@daily").until(half).into_trigger().unwrap_err().to_string();
+        assert!(error.contains("not a whole second: use 09:00:00"), "{error}");
+    }
+
+    /// The start of a trigger as it is said, once the trigger is added in a zone.
+    fn start(build: impl IntoTrigger, now: &str, zone: Tz) -> Option<DateTime<Utc>> {
+        trigger(build).anchored(t(now), zone).unwrap().start()
+    }
+
+    #[test]
+    fn readings_are_those_of_the_own_zone_or_of_the_schedulers() {
+        let (berlin, new_york) = (Tz::Europe__Berlin, Tz::America__New_York);
+        let now = "2026-01-01T00:00:00Z";
+        let plain = || every(Duration::from_secs(60)).starting_at("2026-12-01 10:30");
+        assert_eq!(start(plain(), now, berlin), Some(t("2026-12-01T09:30:00Z")));
+        assert_eq!(start(plain(), now, new_york), Some(t("2026-12-01T15:30:00Z")));
+        let own = cron("* * * * *").in_tz(new_york).starting_at(naive("2026-12-01T10:30:00"));
+        assert_eq!(start(own, now, berlin), Some(t("2026-12-01T15:30:00Z")));
+        // The clock goes from 02:00 to 03:00, and back from 03:00 to 02:00.
+        let at_reading = |text: &str| cron("* * * * *").in_tz(berlin).starting_at(text);
+        let gap = "2026-03-29 02:30";
+        assert_eq!(start(at_reading(gap), now, new_york), Some(t("2026-03-29T01:00:00Z")));
+        let skip = at_reading(gap).gap(Gap::Skip);
+        assert_eq!(start(skip, now, new_york), Some(t("2026-03-29T01:00:00Z")));
+        let fold = "2026-10-25 02:30";
+        assert_eq!(start(at_reading(fold), now, new_york), Some(t("2026-10-25T00:30:00Z")));
+        let last = at_reading(fold).fold(Fold::Last);
+        assert_eq!(start(last, now, new_york), Some(t("2026-10-25T01:30:00Z")));
+        // A day that a zone left out.
+        let apia = start(plain_at("2011-12-30"), "2011-01-01T00:00:00Z", Tz::Pacific__Apia);
+        assert_eq!(apia, Some(t("2011-12-30T10:00:00Z")));
+        // A midnight that a clock skips.
+        let cairo = start(plain_at("2026-04-24"), now, Tz::Africa__Cairo);
+        assert_eq!(cairo, Some(t("2026-04-23T22:00:00Z")));
+    }
+
+    fn plain_at(text: &str) -> Build<Interval> {
+        every(Duration::from_secs(60)).starting_at(text)
+    }
+
+    #[test]
+    fn a_date_waits_for_its_zone_too() {
+        let now = t("2026-11-30T12:00:00Z");
+        for (build, zone, fire) in [
+            (at("2026-12-01 10:30"), Tz::Europe__Berlin, "2026-12-01T09:30:00Z"),
+            (at("2026-12-01"), Tz::America__New_York, "2026-12-01T05:00:00Z"),
+            (at("18:00"), Tz::Europe__Berlin, "2026-11-30T17:00:00Z"),
+            (at("13:00"), Tz::Europe__Berlin, "2026-11-30T12:00:00Z"),
+            (at("12:59"), Tz::Europe__Berlin, "2026-12-01T11:59:00Z"),
+            (at("10 minutes"), Tz::Europe__Berlin, "2026-11-30T12:10:00Z"),
+        ] {
+            let date = trigger(build);
+            let json = serde_json::to_string(&date).unwrap();
+            assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), date, "{json}");
+            assert_eq!(trigger(date.to_string()), date);
+            let anchored = date.anchored(now, zone).unwrap();
+            assert_eq!(anchored, trigger(at(t(fire))), "{date}");
+            assert!(!date.is_elapsed_time() || date.to_string().starts_with("after"));
+        }
+        // Not anchored, the clock is that of UTC.
+        assert_eq!(
+            trigger(at("2026-12-01 10:30")).next_after(now).unwrap(),
+            Some(t("2026-12-01T10:30:00Z"))
+        );
+    }
+
+    #[test]
+    fn an_end_may_be_a_time_of_day_or_a_duration() {
+        let now = t("2026-11-30T12:00:00Z");
+        let berlin = Tz::Europe__Berlin;
+        let minutely = || every(Duration::from_secs(60));
+        for (build, end) in [
+            (minutely().until("18:00"), "2026-11-30T17:00:00Z"),
+            (minutely().until("13:00"), "2026-12-01T12:00:00Z"),
+            (minutely().until(NaiveTime::from_hms_opt(12, 0, 0).unwrap()), "2026-12-01T11:00:00Z"),
+            (minutely().until(Duration::from_secs(600)), "2026-11-30T12:10:00Z"),
+            (minutely().until(hours(1)).starting_at("2026-12-24 18:00"), "2026-12-24T18:00:00Z"),
+            (minutely().until("18:00").starting_at("2026-12-24 18:00"), "2026-12-25T17:00:00Z"),
+            (minutely().until(hours(1)).first_at("18:00"), "2026-11-30T18:00:00Z"),
+            (minutely().until("2026-12-24"), "2026-12-23T23:00:00Z"),
+        ] {
+            let trigger = trigger(build);
+            let anchored = trigger.anchored(now, berlin).unwrap();
+            assert_eq!(anchored.end(), Some(t(end)), "{trigger}");
+            assert_eq!(anchored.anchored(now + hours(1), Tz::UTC).unwrap(), anchored);
+        }
+        let ten = trigger(minutely().until("10 minutes")).anchored(now, berlin).unwrap();
+        assert_eq!(ten.upcoming_after(now).count(), 10);
+        let three = trigger(minutely().until("10 minutes").times(3)).anchored(now, berlin).unwrap();
+        assert_eq!(three.upcoming_after(now).count(), 3);
+        let twenty = trigger(minutely().until("10 minutes").times(20));
+        assert_eq!(twenty.anchored(now, berlin).unwrap().upcoming_after(now).count(), 10);
+        // An end that counts from the adding is elapsed time, as the grid is, and moves with it.
+        let mut moved = ten.clone();
+        moved.shift(hours(1));
+        assert_eq!(moved.end(), ten.end().map(|end| end + hours(1)));
+    }
+
+    #[test]
+    fn only_what_counts_from_the_adding_is_elapsed_time() {
+        let hourly = || every(Duration::from_secs(3600));
+        for (build, elapsed) in [
+            (hourly(), true),
+            (hourly().immediately(), true),
+            (hourly().starting_at(hours(1)), true),
+            (hourly().starting_at("2026-12-01"), false),
+            (hourly().starting_at("18:00"), false),
+            (hourly().first_at("18:00"), false),
+            (hourly().first_at("2026-12-01T00:00:00Z"), false),
+        ] {
+            let trigger = trigger(build);
+            assert_eq!(trigger.is_elapsed_time(), elapsed, "{trigger}");
+        }
+    }
+
+    #[test]
+    fn what_ends_before_it_starts_is_refused() {
+        let refused = |build: Result<Trigger, Error>| build.unwrap_err().to_string();
+        let error = refused(
+            cron("@daily").starting_at("2026-12-02 10:00").until("2026-12-01").into_trigger(),
+        );
+        assert_eq!(
+            error,
+            "the trigger ends at 2026-12-01T00:00:00, before it starts at 2026-12-02T10:00:00: swap them"
+        );
+        let mixed = trigger(cron("@daily").starting_at("2026-12-02").until("2026-12-01T00:00:00Z"));
+        let error = refused(mixed.anchored(t("2026-01-01T00:00:00Z"), Tz::UTC));
+        assert!(error.contains("2026-12-01T00:00:00Z, before it starts at 2026-12-02T00:00:00Z"));
+        let error =
+            refused(cron("@daily").first_at("2026-12-01").starting_at("2026-12-02").into_trigger());
+        assert!(error.contains("fires first at 2026-12-01T00:00:00, before it starts"), "{error}");
+        let error =
+            refused(cron("@daily").first_at("2026-12-03").until("2026-12-02").into_trigger());
+        assert!(error.contains("before it fires first at"), "{error}");
+    }
+
+    #[test]
+    fn what_is_said_twice_is_refused_unless_it_is_the_same() {
+        let day = || cron("@daily");
+        for (build, both) in [
+            (
+                day().starting_at("2026-12-01").starting_at("18:00"),
+                "the start is 2026-12-01T00:00:00 and again 18:00:00",
+            ),
+            (day().until("18:00").until("10s"), "the end is 18:00:00 and again +10s"),
+            (day().immediately().first_at("18:00"), "the first fire is at now and again 18:00:00"),
+            (day().times(3).times(4), "`times` is 3 and again 4"),
+        ] {
+            let error = build.into_trigger().unwrap_err().to_string();
+            assert_eq!(error, format!("{both}: leave one of them out"));
+        }
+        let twice = day().times(3).times(3).until("18:00").until("18:00:00");
+        assert!(twice.immediately().immediately().into_trigger().is_ok());
+        let error = "@daily; first 18:00; immediately".parse::<Trigger>().unwrap_err();
+        assert!(error.to_string().contains("leave one of them out"), "{error}");
+    }
+}
+
+mod first_fires {
+    use chrono::Weekday::{Mon, Tue};
+
+    use super::*;
+
+    fn upcoming(build: impl IntoTrigger, n: usize) -> Vec<String> {
+        // A Monday.
+        let now = t("2026-11-30T12:00:00Z");
+        let trigger = trigger(build);
+        let json = serde_json::to_string(&trigger).ok();
+        if let Some(json) = json {
+            assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), trigger, "{json}");
+            assert_eq!(super::trigger(trigger.to_string()), trigger);
+        }
+        let anchored = trigger.anchored(now, Tz::UTC).unwrap();
+        if let Ok(json) = serde_json::to_string(&anchored) {
+            assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), anchored, "{json}");
+            assert_eq!(super::trigger(anchored.to_string()), anchored);
+        }
+        let mut fires = Vec::new();
+        let mut next = anchored.first_when_added(now).unwrap();
+        while let Some(fire) = next.filter(|_| fires.len() < n) {
+            assert_eq!(anchored.last_at_or_before(fire).unwrap(), Some(fire), "{anchored}");
+            let before = anchored.last_at_or_before(fire - TimeDelta::milliseconds(1)).unwrap();
+            assert_eq!(before, fires.last().copied(), "{anchored}");
+            fires.push(fire);
+            assert_eq!(anchored.count(fires[0], fire, 99), fires.len() as u64, "{anchored}");
+            next = anchored.next_after(fire).unwrap();
+        }
+        fires.iter().map(|fire| fire.format("%d %H:%M").to_string()).collect()
+    }
+
+    #[derive(Debug)]
+    struct EveryNoon;
+
+    impl CustomTrigger for EveryNoon {
+        fn next_after(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
+            trigger("0 12 * * *").next_after(t).unwrap()
+        }
+    }
+
+    #[test]
+    fn every_kind_may_fire_when_it_is_added() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(upcoming(every(hour).immediately(), 3), ["30 12:00", "30 13:00", "30 14:00"]);
+        assert_eq!(upcoming(cron("0 9 * * *").immediately(), 2), ["30 12:00", "01 09:00"]);
+        assert_eq!(
+            upcoming(CronFields::builder().hour(9).immediately(), 2),
+            ["30 12:00", "01 09:00"]
+        );
+        assert_eq!(upcoming(every("day at 9:00").immediately(), 2), ["30 12:00", "01 09:00"]);
+        assert_eq!(
+            upcoming(every("2 weeks on monday at 9:00").immediately(), 3),
+            ["30 12:00", "07 09:00", "21 09:00"]
+        );
+        let days = calendar_interval().days(2).at("09:00");
+        assert_eq!(upcoming(days.immediately(), 2), ["30 12:00", "02 09:00"]);
+        assert_eq!(upcoming(at("2026-12-01").immediately(), 3), ["30 12:00", "01 00:00"]);
+        assert_eq!(upcoming(now().immediately(), 3), ["30 12:00"]);
+        assert_eq!(
+            upcoming(or(["@daily", "0 9 * * *"]).immediately(), 2),
+            ["30 12:00", "01 00:00"]
+        );
+        assert_eq!(upcoming(and(["@daily", "@weekly"]).immediately(), 2), ["30 12:00", "06 00:00"]);
+        assert_eq!(upcoming(custom(EveryNoon).first_at("13:00"), 2), ["30 13:00", "01 12:00"]);
+        let random = upcoming(every(60).to(60).minutes().immediately(), 2);
+        assert_eq!(random, ["30 12:00", "30 13:00"]);
+        assert!(after_success("other").immediately().into_trigger().is_err());
+    }
+
+    #[test]
+    fn the_first_fire_is_said_and_the_others_are_later() {
+        let hourly = || every(Duration::from_secs(3600));
+        assert_eq!(upcoming(hourly().first_at("12:17"), 2), ["30 12:17", "30 13:17"]);
+        assert_eq!(
+            upcoming(hourly().starting_at("2026-11-30").first_at("12:17"), 3),
+            ["30 12:17", "30 13:00", "30 14:00"]
+        );
+        assert_eq!(
+            upcoming(cron("0 * * * *").first_at("2026-11-30T14:00:00Z"), 2),
+            ["30 14:00", "30 15:00"]
+        );
+        assert_eq!(
+            upcoming(cron("0 * * * *").first_at("15:30").times(2), 9),
+            ["30 15:30", "30 16:00"]
+        );
+        assert_eq!(upcoming(hourly().first_at("12:30").times(2), 9), ["30 12:30", "30 13:30"]);
+        // What has passed is left out.
+        let passed = trigger(cron("0 * * * *").first_at("2026-11-30T11:30:00Z"));
+        let now = t("2026-11-30T12:00:00Z");
+        assert_eq!(passed.first_when_added(now).unwrap(), Some(now));
+    }
+
+    #[test]
+    fn days_do_not_keep_the_first_fire_away() {
+        assert_eq!(
+            upcoming(cron("0 9 * * *").immediately().only(Tue), 2),
+            ["30 12:00", "01 09:00"]
+        );
+        assert_eq!(
+            upcoming(every(Duration::from_secs(3600)).immediately().except(Mon), 2),
+            ["30 12:00", "01 00:00"]
+        );
+        assert_eq!(
+            upcoming(every(60).to(60).minutes().first_at("12:30").only(Tue).times(2), 9),
+            ["30 12:30", "01 00:30"]
+        );
+    }
+
+    #[test]
+    fn members_have_first_fires_of_their_own() {
+        let member = || cron("0 9 * * *").immediately();
+        assert_eq!(upcoming(or((member(), at("13:00"))), 3), ["30 12:00", "30 13:00", "01 09:00"]);
+        let both = and((member(), every(Duration::from_secs(3600)).immediately()));
+        assert_eq!(upcoming(both, 2), ["30 12:00", "01 09:00"]);
+        let times = and((cron("0 9 * * *").first_at("10:00"), cron("0 9,10 * * *")));
+        assert_eq!(upcoming(times, 2), ["01 10:00", "02 09:00"]);
+    }
+
+    #[test]
+    fn a_start_that_is_less_than_a_second_old_counts_as_now() {
+        let now = t("2026-11-30T12:00:00.700Z");
+        let first = |build: Trigger, age: i64| {
+            let start = now - TimeDelta::milliseconds(age);
+            let trigger = Trigger { start: Some(start), ..build };
+            let first = trigger.first_when_added(now).unwrap().unwrap();
+            (first - start).num_milliseconds()
+        };
+        let hourly = || trigger("every 1h");
+        assert_eq!(first(hourly(), 0), 0);
+        assert_eq!(first(hourly(), 1), 0);
+        assert_eq!(first(hourly(), 999), 0);
+        assert_eq!(first(hourly(), 1000), 3_600_000);
+        // The grid has a fire time that is newer.
+        assert_eq!(first(trigger("every 100ms"), 250), 300);
+        assert_eq!(first(trigger("every 60 to 60 min; immediately"), 999), 0);
+        // What goes by a wall clock has fire times of its own.
+        let daily = trigger(cron("0 12 * * *").starting_at("2026-11-30T12:00:00Z"));
+        assert_eq!(daily.first_when_added(now).unwrap(), Some(t("2026-12-01T12:00:00Z")));
+        let said = trigger(cron("@daily").first_at("2026-11-30T12:00:00Z"));
+        assert_eq!(said.first_when_added(now).unwrap(), Some(t("2026-11-30T12:00:00Z")));
+    }
+}

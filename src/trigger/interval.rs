@@ -47,10 +47,6 @@ impl Interval {
         Ok(Interval { period_ms, immediate: false })
     }
 
-    pub(super) fn immediately(self) -> Interval {
-        Interval { immediate: true, ..self }
-    }
-
     /// The length of one step, in milliseconds.
     pub fn period_ms(&self) -> i64 {
         self.period_ms

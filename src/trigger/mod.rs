@@ -11,8 +11,8 @@
 //! | [`custom`] | whenever a type of your own says |
 //! | [`after_success`], [`after_failure`], [`after_any`] | never: its job runs after the runs of another |
 //!
-//! Each returns a [`Build`], which takes bounds (`starting_at`, `until`, `times`), days (`only`,
-//! `except`) and what its kind has besides. Mistakes surface when the trigger is used: at `.await?`
+//! Each returns a [`Build`], which takes bounds (`starting_at`, `until`, `times`), a first fire
+//! (`first_at`, `immediately`), days (`only`, `except`) and what its kind has besides. Mistakes surface when the trigger is used: at `.await?`
 //! of an `add`, or at [`IntoTrigger::into_trigger`].
 //!
 //! A [`Trigger`] is data: it can be compared, printed and serialized. It is stateless, so the same
@@ -41,7 +41,7 @@
 //!
 //! | kind | example |
 //! |---|---|
-//! | [`Date`] | `{"type":"date","at":"2026-11-20T12:00:00Z"}`, `{"type":"date","after_ms":10000}` |
+//! | [`Date`] | `{"type":"date","at":"2026-11-20T12:00:00Z"}`, with another [`Moment`], or `{"type":"date","after_ms":10000}` |
 //! | [`Interval`] | `{"type":"interval","period_ms":90000}`, with `"immediate":true` |
 //! | [`Random`] | `{"type":"random","min_ms":300000,"max_ms":600000}`, with `"immediate":true`, `"seed":0` |
 //! | [`Timetable`] | `{"type":"timetable","words":"every monday at 10:30"}`, with `"from":"2026-11-23"` |
@@ -53,10 +53,11 @@
 //! | [`Custom`] | none: it lives in memory only |
 //!
 //! Those that go by a wall clock have `"zone":"Europe/Berlin"`, `"gap":"next"` or `"skip"`, and
-//! `"fold":"first"`, `"last"` or `"both"` besides; all have `"start"` and `"end"`, which are
-//! instants, `"times"`, and `"last"`, the instant that `times` amounts to once it is counted. What
-//! was not said is left out. A key that is none of these is an error, as is a value that the
-//! builders would refuse.
+//! `"fold":"first"`, `"last"` or `"both"` besides; all have `"start"`, `"first"` and `"end"`, which
+//! are instants, or the texts of other [`Moment`]s until a job is added; `"times"`; and `"last"`, the
+//! instant that `times`, or an end that counts from when the job is added, amounts to. What was not
+//! said is left out. A key that is none of these is an error, as is a value that the builders would
+//! refuse.
 
 mod build;
 mod calendar;
@@ -71,6 +72,7 @@ mod follow;
 #[cfg(test)]
 mod instant_tests;
 mod interval;
+mod moment;
 mod pasted;
 mod random;
 mod search;
@@ -100,6 +102,7 @@ pub use self::{
     days::Days,
     follow::{Follow, FollowOn, after_all, after_any, after_failure, after_success},
     interval::Interval,
+    moment::{IntoMoment, Moment},
     random::Random,
     text::Upcoming,
     timetable::Timetable,
@@ -108,7 +111,9 @@ pub use self::{
 };
 use self::{
     days::{DayFilter, Said},
+    moment::Bounds,
     search::{Budget, before, just_after, leapfrog},
+    zone::ZoneRules,
 };
 pub use crate::zone::IntoTimeZone;
 use crate::{error::Error, zone::TimeZone};
@@ -173,11 +178,26 @@ impl Every for TimeDelta {
     }
 }
 
-/// Fires once, at `instant`, rounded up to a whole millisecond.
+/// Fires once, at this moment, rounded up to a whole millisecond.
 ///
-/// An instant in the past is due at once, and judged by the job's misfire grace time.
-pub fn at<Z: chrono::TimeZone>(instant: DateTime<Z>) -> Build<Date> {
-    Build::new(whole_millis(instant.with_timezone(&Utc)).map(Date::At))
+/// It takes an instant, a date, a time of day or a text: see [`Moment`]. One in the past is due at
+/// once, and judged by the job's misfire grace time.
+///
+/// ```
+/// use punctual::trigger::{IntoTrigger, at};
+///
+/// let trigger = at("2026-12-01 10:30 Europe/Berlin").into_trigger()?;
+/// assert_eq!(trigger, at("2026-12-01T10:30:00+01:00").into_trigger()?);
+/// // As the clock of the scheduler's zone shows it.
+/// assert_eq!(at("2026-12-01 10:30").into_trigger()?.to_string(), "at 2026-12-01T10:30:00");
+/// # Ok::<(), punctual::Error>(())
+/// ```
+pub fn at(moment: impl IntoMoment) -> Build<Date> {
+    let date = moment.into_moment().map(Date::from);
+    Build::new(date.and_then(|date| match date {
+        Date::At(instant) => whole_millis(instant).map(Date::At),
+        date => Ok(date),
+    }))
 }
 
 /// Fires once, `delay` after the job is added, rounded up to a whole millisecond.
@@ -304,11 +324,17 @@ pub struct Trigger {
 /// What makes a trigger fire less often than its kind says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 struct Limits {
+    /// The bounds that wait for a zone or for when the job is added.
+    #[serde(flatten)]
+    open: Bounds,
+    /// A fire time before all others, which its kind need not name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<NonZeroU64>,
-    /// The last fire time that `times` leaves, once the trigger is anchored.
+    /// The end that counts from when the job was added: the last fire time that `times` leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     last: Option<DateTime<Utc>>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -316,7 +342,14 @@ struct Limits {
 }
 
 impl Limits {
-    const NONE: &Limits = &Limits { end: None, times: None, last: None, days: None };
+    const NONE: &Limits = &Limits {
+        open: Bounds { start: None, first: None, end: None },
+        first: None,
+        end: None,
+        times: None,
+        last: None,
+        days: None,
+    };
 }
 
 /// What a trigger goes by. It prints as [`Trigger`] does, without bounds and options.
@@ -354,8 +387,9 @@ pub enum Kind {
 struct Repr {
     #[serde(flatten)]
     kind: Kind,
-    start: Option<DateTime<Utc>>,
-    end: Option<DateTime<Utc>>,
+    start: Option<Moment>,
+    first: Option<Moment>,
+    end: Option<Moment>,
     times: Option<NonZeroU64>,
     last: Option<DateTime<Utc>>,
     only: Option<Days>,
@@ -367,15 +401,16 @@ impl TryFrom<Repr> for Trigger {
     type Error = Error;
 
     fn try_from(repr: Repr) -> Result<Trigger, Error> {
-        let Repr { kind, start, end, times, last, only, except, day_zone } = repr;
+        let Repr { kind, start, first, end, times, last, only, except, day_zone } = repr;
         let days = DayFilter::new(Said { only, except }, day_zone)?;
-        Trigger::new(kind, start, Limits { end, times, last, days }).validated()
+        let open = Bounds { start, first, end };
+        Trigger::new(kind, Limits { open, times, last, days, ..Limits::default() }).validated()
     }
 }
 
 impl Trigger {
-    fn new(kind: Kind, start: Option<DateTime<Utc>>, limits: Limits) -> Trigger {
-        Trigger { kind, start, limits: None }.with_limits(limits)
+    fn new(kind: Kind, limits: Limits) -> Trigger {
+        Trigger { kind, start: None, limits: None }.with_limits(limits)
     }
 
     fn limits(&self) -> &Limits {
@@ -392,12 +427,13 @@ impl Trigger {
         &self.kind
     }
 
-    /// The first instant at which the trigger may fire.
+    /// The first instant at which the trigger may fire, if it is known: a start that depends on a
+    /// zone, or on when the job is added, is once the trigger is [anchored](Trigger::anchored).
     pub fn start(&self) -> Option<DateTime<Utc>> {
         self.start
     }
 
-    /// The last instant at which the trigger may fire.
+    /// The last instant at which the trigger may fire, if it is known, as [`start`](Trigger::start).
     pub fn end(&self) -> Option<DateTime<Utc>> {
         let limits = self.limits.as_deref()?;
         [limits.end, limits.last].into_iter().flatten().min()
@@ -458,7 +494,7 @@ impl Trigger {
         hi: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
-        if self.is_searched() && self.is_floating() {
+        if self.has_open_bounds() || self.is_searched() && self.is_floating() {
             return self.anchored(t, TimeZone::UTC)?.next_within(t, hi, budget);
         }
         // Just before the start nothing has fired yet.
@@ -469,6 +505,9 @@ impl Trigger {
         let hi = self.end().map_or(hi, |end| end.min(hi));
         if from >= hi {
             return Ok(None);
+        }
+        if let Some(first) = self.limits().first.filter(|&first| t < first) {
+            return Ok(Some(first).filter(|&first| first <= hi));
         }
         let next = match self.days() {
             None => self.next_on_any_day(t, from, hi, budget)?,
@@ -524,7 +563,7 @@ impl Trigger {
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
         let next = match &self.kind {
-            Kind::Date(date) => Some(date.fire_time(t)?).filter(|&fire| fire > from),
+            Kind::Date(date) => Some(date.fire_time(t, TimeZone::UTC)?).filter(|&fire| fire > from),
             Kind::Interval(interval) => match self.start {
                 Some(start) => interval.next_after(start, t),
                 None => interval.nth(t, 1),
@@ -561,6 +600,13 @@ impl Trigger {
         if to < lo {
             return Ok(None);
         }
+        let first = self.limits().first;
+        if first.is_some_and(|first| to < first) {
+            return Ok(None);
+        }
+        // What comes before the first fire does not count.
+        let (first, lo) =
+            (first.filter(|&first| first >= lo), first.map_or(lo, |first| first.max(lo)));
         let last = match self.days() {
             None => self.last_on_any_day(t, to, lo, budget)?,
             Some(days) => {
@@ -576,7 +622,7 @@ impl Trigger {
                 self.unless_never_allowed(last)?
             }
         };
-        match last.filter(|&last| last >= lo) {
+        match last.filter(|&last| last >= lo).or(first) {
             Some(last) if last > t => {
                 Err(self.disordered(last, "is not later than", t, "no later"))
             }
@@ -592,7 +638,7 @@ impl Trigger {
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
         let last = match &self.kind {
-            Kind::Date(date) => Some(date.fire_time(t)?).filter(|&fire| fire <= to),
+            Kind::Date(date) => Some(date.fire_time(t, TimeZone::UTC)?).filter(|&fire| fire <= to),
             Kind::Interval(interval) => {
                 self.start.and_then(|start| interval.last_at_or_before(start, to))
             }
@@ -662,10 +708,18 @@ impl Trigger {
         self.days().is_some() || matches!(self.kind, Kind::And(_) | Kind::Or(_))
     }
 
+    /// Whether bounds wait for a zone or for when the job is added.
+    fn has_open_bounds(&self) -> bool {
+        self.limits.as_ref().is_some_and(|limits| !limits.open.is_empty())
+    }
+
     /// Whether its answers depend on when the job is added.
     fn is_floating(&self) -> bool {
+        if self.has_open_bounds() {
+            return true;
+        }
         match &self.kind {
-            Kind::Date(date) => matches!(date, Date::AfterMs(_)),
+            Kind::Date(date) => !matches!(date, Date::At(_)),
             Kind::Interval(_) | Kind::Random(_) => self.start.is_none(),
             Kind::Timetable(timetable) => timetable.is_floating(),
             Kind::CalendarInterval(calendar) => calendar.is_floating(),
@@ -677,6 +731,9 @@ impl Trigger {
 
     /// The grid on which all its fire times lie, if days and the end are left aside.
     fn grid(&self) -> Option<search::Grid> {
+        if self.limits().first.is_some() {
+            return None;
+        }
         match &self.kind {
             Kind::Interval(interval) => Some(search::Grid::new(self.start?, interval.period_ms())),
             Kind::And(and) => and.grid(),
@@ -686,6 +743,11 @@ impl Trigger {
 
     fn days(&self) -> Option<&Arc<DayFilter>> {
         self.limits().days.as_ref()
+    }
+
+    /// Whether its fire times are those of its kind, but for the bounds.
+    fn is_plain(&self) -> bool {
+        self.days().is_none() && self.limits().first.is_none()
     }
 
     fn without_days(&self) -> Trigger {
@@ -715,13 +777,12 @@ impl Trigger {
     pub fn anchored(&self, now: DateTime<Utc>, zone: impl IntoTimeZone) -> Result<Trigger, Error> {
         let (now, zone) = (whole_millis(now)?, zone.into_time_zone()?);
         let mut anchored = self.clone();
+        anchored.resolve_bounds(now, zone)?;
         match &mut anchored.kind {
-            Kind::Date(date) => *date = Date::At(date.fire_time(now)?),
+            Kind::Date(date) => *date = Date::At(date.fire_time(now, zone)?),
             Kind::Interval(interval) => {
                 if anchored.start.is_none() {
-                    let steps = if interval.immediate { 0 } else { 1 };
-                    interval.immediate = false;
-                    anchored.start = interval.nth(now, steps);
+                    anchored.start = interval.nth(now, 1);
                     if anchored.start.is_none() {
                         return Err(Error::invalid_trigger(format!(
                             "a period of {} ms reaches past the end of the calendar: use a shorter one",
@@ -770,7 +831,7 @@ impl Trigger {
         let times = limits.times.take();
         anchored = anchored.with_limits(limits.clone());
         if let Some(times) = times {
-            limits.last = anchored.nth(now, times)?;
+            limits.last = anchored.nth(now, times)?.into_iter().chain(limits.last).min();
             anchored = anchored.with_limits(limits);
         }
         Ok(anchored)
@@ -794,11 +855,87 @@ impl Trigger {
             }
     }
 
+    /// Fills in what waits for a zone or for when the job is added.
+    fn resolve_bounds(&mut self, now: DateTime<Utc>, zone: TimeZone) -> Result<(), Error> {
+        let is_immediate = match &mut self.kind {
+            // The grid starts with the first fire, and needs no mark once it does.
+            Kind::Interval(interval) => std::mem::take(&mut interval.immediate),
+            Kind::Random(random) => random.immediate && self.start.is_none(),
+            _ => false,
+        };
+        if !is_immediate && !self.has_open_bounds() {
+            return Ok(());
+        }
+        let mut limits = self.limits().clone();
+        let open = std::mem::take(&mut limits.open);
+        let rules = self.kind.rules().copied().unwrap_or_default();
+        let rules = ZoneRules { zone: rules.zone.or(Some(zone)), ..rules };
+        let resolved = |moment: Option<Moment>, from| {
+            moment.map(|moment| moment.resolve(from, rules)).transpose()
+        };
+        if let Some(start) = resolved(open.start, now)? {
+            self.start = Some(whole_millis(start)?);
+        }
+        let first = open.first.or(is_immediate.then_some(Moment::NOW));
+        if let Some(first) = resolved(first, now)? {
+            limits.first = Some(whole_millis(first)?);
+        }
+        let counted_from = self.start.or(limits.first);
+        // A time of day is the next after the start.
+        let base = counted_from.unwrap_or(now);
+        let from = match open.end {
+            Some(end) if !end.is_delay() => just_after(base).unwrap_or(base),
+            _ => base,
+        };
+        if let Some(end) = resolved(open.end, from)?.map(floor_millis) {
+            // What counts from when the job is added moves with the clock, as `last` does.
+            match open.end.is_some_and(Moment::is_delay) && counted_from.is_none() {
+                true => limits.last = Some(limits.last.map_or(end, |last| last.min(end))),
+                false => limits.end = Some(end),
+            }
+        }
+        *self = self.clone().with_limits(limits);
+        self.check_bounds()?;
+        self.start_grid_at_first();
+        Ok(())
+    }
+
+    /// Makes the first fire the start of a grid that has none.
+    fn start_grid_at_first(&mut self) {
+        let Some(first) = self.limits().first.filter(|_| self.start.is_none()) else { return };
+        match &mut self.kind {
+            Kind::Interval(_) => {}
+            Kind::Random(random) => random.immediate = true,
+            _ => return,
+        }
+        self.start = Some(first);
+        if self.days().is_none() {
+            let limits = Limits { first: None, ..self.limits().clone() };
+            *self = self.clone().with_limits(limits);
+        }
+    }
+
+    fn check_bounds(&self) -> Result<(), Error> {
+        let Limits { open, first, end, .. } = *self.limits();
+        let moment = |said: Option<Moment>, known: Option<DateTime<Utc>>| {
+            said.or(known.and_then(|known| known.into_moment().ok()))
+        };
+        Bounds {
+            start: moment(open.start, self.start),
+            first: moment(open.first, first),
+            end: moment(open.end, end),
+        }
+        .check()
+    }
+
     /// Whether the fire times are counted from when the job is added, and so are elapsed time.
     pub(crate) fn is_elapsed_time(&self) -> bool {
         match &self.kind {
             Kind::Date(date) => matches!(date, Date::AfterMs(_)),
-            Kind::Interval(_) | Kind::Random(_) => self.start.is_none(),
+            Kind::Interval(_) | Kind::Random(_) => {
+                let open = self.limits().open;
+                self.start.is_none() && open.start.or(open.first).is_none_or(Moment::is_delay)
+            }
             Kind::And(and) => and.members().any_is_elapsed_time(),
             Kind::Or(or) => or.members().any_is_elapsed_time(),
             Kind::Cron(_)
@@ -838,18 +975,39 @@ impl Trigger {
         // The end that the user gave stays: that is an instant.
         self.start = self.start.map(shifted);
         if let Some(limits) = &mut self.limits {
+            limits.first = limits.first.map(shifted);
             limits.last = limits.last.map(shifted);
         }
     }
 
+    /// The first fire time of a job that is added at `now`: as [`first`](Trigger::first), or the
+    /// start of a grid, or a first fire that was said, if that is less than a second old.
+    pub(crate) fn first_when_added(
+        &self,
+        now: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let said = match &self.kind {
+            Kind::Interval(_) | Kind::Random(_) => self.limits().first.or(self.start),
+            _ => self.limits().first,
+        };
+        if let Some(said) = said.filter(|&said| said <= now && now - said < RECENT)
+            // Of a grid that is finer than that, it is not the last that has passed.
+            && self.last_at_or_before(now)? == Some(said)
+        {
+            return Ok(Some(said));
+        }
+        self.first(now)
+    }
+
     /// The first fire time not earlier than `now`; that of a date, even if it has passed.
     pub(crate) fn first(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+        let next = self.next_after(just_before(now)?)?;
         match &self.kind {
-            Kind::Date(date) => {
-                let fire = date.fire_time(now)?;
+            Kind::Date(date) if next.is_none() => {
+                let fire = date.fire_time(now, TimeZone::UTC)?;
                 Ok(self.last_at_or_before(fire)?.filter(|&last| last == fire))
             }
-            _ => self.next_after(just_before(now)?),
+            _ => Ok(next),
         }
     }
 
@@ -862,7 +1020,8 @@ impl Trigger {
         {
             return grid.count(first, last);
         }
-        if let (Kind::Random(random), Some(start), None) = (&self.kind, self.start, self.days()) {
+        if let (Kind::Random(random), Some(start), true) = (&self.kind, self.start, self.is_plain())
+        {
             return random.count(start, first, last);
         }
         let budget = &mut Budget::for_many();
@@ -880,11 +1039,13 @@ impl Trigger {
     fn nth(&self, now: DateTime<Utc>, times: NonZeroU64) -> Result<Option<DateTime<Utc>>, Error> {
         const WALK: u64 = 10_000;
         let times = times.get();
-        if let (Kind::Interval(interval), Some(start), None) = (&self.kind, self.start, self.days())
+        if let (Kind::Interval(interval), Some(start), true) =
+            (&self.kind, self.start, self.is_plain())
         {
             return Ok(i64::try_from(times - 1).ok().and_then(|steps| interval.nth(start, steps)));
         }
-        if let (Kind::Random(random), Some(start), None) = (&self.kind, self.start, self.days()) {
+        if let (Kind::Random(random), Some(start), true) = (&self.kind, self.start, self.is_plain())
+        {
             return Ok(i64::try_from(times - 1).ok().and_then(|step| random.nth(start, step)));
         }
         if times > WALK {
@@ -920,6 +1081,41 @@ impl Trigger {
         }
     }
 
+    /// Sorts out which bounds are instants already.
+    fn take_known_bounds(&mut self) -> Result<(), Error> {
+        let mut limits = self.limits().clone();
+        limits.open.check()?;
+        let is_immediate = limits.open.first == Some(Moment::NOW);
+        let contradicts = limits.open.start.is_some()
+            && match &self.kind {
+                Kind::Interval(interval) => interval.immediate || is_immediate,
+                _ => is_immediate,
+            };
+        if contradicts {
+            return Err(Error::invalid_trigger(
+                "`immediately` and `starting_at` contradict each other: leave one out",
+            ));
+        }
+        // Grids have a mark of their own, by which they start when the job is added.
+        let mark = match &mut self.kind {
+            Kind::Interval(interval) => Some(&mut interval.immediate),
+            Kind::Random(random) => Some(&mut random.immediate),
+            _ => None,
+        };
+        if let Some(mark) = mark.filter(|_| is_immediate) {
+            *mark = true;
+            limits.open.first = None;
+        }
+        let [start, first, end] = limits.open.take_instants()?;
+        limits.last = limits.last.map(floor_millis);
+        self.start = start.or(self.start);
+        *self = self.clone().with_limits(Limits { first, end, ..limits });
+        if self.limits().open.start.is_none() {
+            self.start_grid_at_first();
+        }
+        Ok(())
+    }
+
     fn validated(mut self) -> Result<Trigger, Error> {
         if self.follow().is_some() && (self.start.is_some() || self.limits.is_some()) {
             return Err(Error::invalid_trigger(format!(
@@ -927,20 +1123,11 @@ impl Trigger {
                 self.kind
             )));
         }
-        self.start = self.start.map(whole_millis).transpose()?;
         if let Kind::Date(Date::At(instant)) = &mut self.kind {
             *instant = whole_millis(*instant)?;
         }
-        if let Some(limits) = &mut self.limits {
-            limits.end = limits.end.map(floor_millis);
-            limits.last = limits.last.map(floor_millis);
-        }
-        if let (Some(start), Some(end)) = (self.start, self.limits().end)
-            && end < start
-        {
-            return Err(Error::invalid_trigger(format!(
-                "the trigger ends at {end}, before it starts at {start}: swap them"
-            )));
+        if self.limits.is_some() {
+            self.take_known_bounds()?;
         }
         if let Kind::CronFields(fields) = &self.kind {
             fields.validate()?;
@@ -950,18 +1137,14 @@ impl Trigger {
         }
         if let Kind::Interval(interval) = &self.kind {
             interval.validate()?;
-            if interval.immediate && self.start.is_some() {
-                return Err(Error::invalid_trigger(
-                    "`immediately` and `starting_at` contradict each other: leave one out",
-                ));
-            }
         }
         if let (Kind::CalendarInterval(calendar), Some(end)) = (&self.kind, self.limits().end)
             && let Some(start) = calendar.start_date()
             && end.with_timezone(&calendar.zone().unwrap_or(TimeZone::UTC)).date_naive() < start
         {
             return Err(Error::invalid_trigger(format!(
-                "the trigger ends at {end}, before it starts on {start}: swap them"
+                "the trigger ends at {}, before it starts on {start}: swap them",
+                rfc3339(end)
             )));
         }
         if let Kind::CalendarInterval(calendar) = self.kind {
@@ -970,6 +1153,10 @@ impl Trigger {
         Ok(self)
     }
 }
+
+/// How old a start may be that counts as now: what lies between a program's look at the clock and
+/// the adding of a job.
+const RECENT: TimeDelta = TimeDelta::seconds(1);
 
 /// `t` plus so many milliseconds, if the calendar reaches that far.
 fn add_millis(t: DateTime<Utc>, millis: i64) -> Option<DateTime<Utc>> {

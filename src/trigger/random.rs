@@ -35,7 +35,7 @@ impl Random {
         let random = Random {
             min_ms: min.period_ms(),
             max_ms: max.period_ms(),
-            immediate: min.immediate,
+            immediate: false,
             seed: None,
         };
         random.validate()?;

@@ -8,6 +8,7 @@ use super::{
     And, Cron, CronFields, Date, Days, Follow, FollowOn, Kind, Limits, Or, Trigger,
     cron::one_line,
     days::{DayFilter, Said},
+    moment::Moment,
     pasted, rfc3339, words,
     zone::{Fold, Gap, InZone as _, ZoneRules},
 };
@@ -22,7 +23,7 @@ use crate::{
 /// | | text |
 /// |---|---|
 /// | follow | `after success of extract`, `after failure of …`, `after any run of …`, `after all of ["extract","load"]` |
-/// | date | `at 2026-11-20T12:00:00Z`, `after 10s`, `now` |
+/// | date | `at 2026-11-20T12:00:00Z`, or another [`Moment`](super::Moment), `after 10s`, `now` |
 /// | interval | `every 10min` |
 /// | random | `every 5 to 10min` |
 /// | timetable | `every weekday at 9:00 (Europe/Berlin)` |
@@ -30,7 +31,7 @@ use crate::{
 /// | cron fields | `cron[day='3rd fri', hour='0-3'] (Europe/Berlin)` |
 /// | calendar interval | `calendar[1 month, 2 days at 09:30:00] (Europe/Berlin)` |
 /// | combination | `and[every 90s & 0 9 * * *]`, `or[@daily | every monday]`, maybe nested |
-/// | then | `; starting INSTANT`, `; until INSTANT`, `; last INSTANT`, `; 5 times`, `; immediately` |
+/// | then | `; starting MOMENT`, `; first MOMENT`, `; immediately`, `; until MOMENT`, `; last INSTANT`, `; 5 times` |
 /// | if it goes by a wall clock | `; gap next`, `; gap skip`, `; fold first`, `; fold last`, `; fold both` |
 /// | cron text | `; dom_and_dow` |
 /// | timetable, calendar interval | `; from DATE`, which its days, weeks or months count from |
@@ -79,10 +80,18 @@ impl fmt::Display for Trigger {
         if let Some(fold) = rules.fold {
             write!(f, "; fold {}", FOLDS.name(fold))?;
         }
-        let Limits { end, times, last, days } = self.limits();
-        for (name, bound) in [("starting", self.start), ("until", *end), ("last", *last)] {
-            if let Some(bound) = bound {
-                write!(f, "; {name} {}", rfc3339(bound))?;
+        let Limits { open, first, end, times, last, days } = self.limits();
+        for (name, said, known) in [
+            ("starting", open.start, self.start),
+            ("first", open.first, *first),
+            ("until", open.end, *end),
+            ("last", None, *last),
+        ] {
+            match (said, known) {
+                (Some(Moment::NOW), _) if name == "first" => f.write_str("; immediately")?,
+                (Some(said), _) => write!(f, "; {name} {said}")?,
+                (None, Some(known)) => write!(f, "; {name} {}", rfc3339(known))?,
+                (None, None) => {}
             }
         }
         if let Some(days) = days {
@@ -107,6 +116,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kind::Date(Date::At(instant)) => write!(f, "at {}", rfc3339(*instant)),
+            Kind::Date(Date::AtWall(moment)) => write!(f, "at {moment}"),
             Kind::Date(Date::AfterMs(0)) => f.write_str("now"),
             Kind::Date(Date::AfterMs(delay)) => {
                 let (n, unit) = in_units([*delay]);
@@ -134,7 +144,7 @@ impl fmt::Display for Kind {
 }
 
 /// So many milliseconds in the largest unit in which all are whole numbers.
-fn in_units<const N: usize>(millis: [u64; N]) -> ([u64; N], &'static str) {
+pub(super) fn in_units<const N: usize>(millis: [u64; N]) -> ([u64; N], &'static str) {
     [(3_600_000, "h"), (60_000, "min"), (1_000, "s")]
         .into_iter()
         .find(|(unit, _)| millis.iter().all(|millis| millis % unit == 0))
@@ -193,11 +203,11 @@ fn followed(text: &str) -> Option<Result<Follow, Error>> {
 /// Reads a trigger that is a member of so many combinations.
 fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
     if let Some(follow) = followed(text) {
-        return Trigger::new(follow?.into(), None, Limits::default()).validated();
+        return Trigger::new(follow?.into(), Limits::default()).validated();
     }
     let mut clauses = split(text, ";").into_iter().map(str::trim);
     let kind = kind(clauses.next().unwrap_or_default(), depth)?;
-    let mut trigger = Trigger::new(kind, None, Limits::default());
+    let mut trigger = Trigger::new(kind, Limits::default());
     let mut limits = Limits::default();
     let (mut said, mut day_zone) = (Said::default(), None);
     let mut read: Vec<(&str, &str)> = Vec::new();
@@ -304,7 +314,7 @@ fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
     match first {
         _ if first.eq_ignore_ascii_case("@every") => return words::parse(rest)?.try_into(),
         "now" if rest.is_empty() => return Ok(Kind::Date(Date::AfterMs(0))),
-        "at" => return Ok(super::at(instant(rest, text)?).kind?.into()),
+        "at" => return Ok(Date::from(moment(rest, text)?).into()),
         "after" => {
             return match words::parse(rest)?.try_into()? {
                 Kind::Interval(delay) => {
@@ -337,18 +347,21 @@ fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
     Ok(kind)
 }
 
-fn instant(text: &str, whole: &str) -> Result<DateTime<Utc>, Error> {
-    text.trim().parse().map_err(|_| {
-        Error::invalid_trigger(format!(
-            "`{}` does not name an instant: write it as RFC 3339 does, as in `2026-11-20T12:00:00Z`",
-            one_line(whole)
-        ))
+/// Reads a moment; `whole` is the clause that an error shows.
+fn moment(text: &str, whole: &str) -> Result<Moment, Error> {
+    text.parse().map_err(|error: Error| match text.trim().is_empty() {
+        true => Error::invalid_trigger(format!(
+            "`{}` lacks an instant: write, for example, `{} 2026-11-20T12:00:00Z`",
+            one_line(whole),
+            one_line(whole.trim())
+        )),
+        false => error,
     })
 }
 
 impl Kind {
     /// What was said of its zone, if it goes by one.
-    fn rules(&mut self) -> Option<&mut ZoneRules> {
+    pub(super) fn rules(&mut self) -> Option<&mut ZoneRules> {
         match self {
             Kind::Cron(cron) => Some(cron.rules()),
             Kind::CronFields(fields) => Some(fields.rules()),
@@ -370,9 +383,20 @@ impl Trigger {
         let (name, value) = clause.split_once(char::is_whitespace).unwrap_or((clause, ""));
         let value = value.trim();
         match (name, &mut self.kind) {
-            ("starting", _) => self.start = Some(instant(value, clause)?),
-            ("until", _) => limits.end = Some(instant(value, clause)?),
-            ("last", _) => limits.last = Some(instant(value, clause)?),
+            ("starting", _) => limits.open.start = Some(moment(value, clause)?),
+            ("first", _) => limits.open.say_first(moment(value, clause)?)?,
+            ("immediately", Kind::Random(random)) => random.immediate = true,
+            ("immediately", _) => limits.open.say_first(Moment::NOW)?,
+            ("until", _) => limits.open.end = Some(moment(value, clause)?),
+            ("last", _) => match moment(value, clause)?.as_instant() {
+                Some(last) => limits.last = Some(last),
+                None => {
+                    return Err(Error::invalid_trigger(format!(
+                        "`{}` is filled in when a job is added, with an instant: use `until`",
+                        one_line(clause)
+                    )));
+                }
+            },
             (times, _) if value == "times" => {
                 limits.times = Some(times.parse().map_err(|_| {
                     Error::invalid_trigger(format!(
@@ -381,9 +405,6 @@ impl Trigger {
                     ))
                 })?);
             }
-            ("immediately", Kind::Interval(interval)) => interval.immediate = true,
-            ("immediately", Kind::Random(random)) => random.immediate = true,
-            ("immediately", kind) => return misplaced(kind, "intervals"),
             ("dom_and_dow", Kind::Cron(cron)) => *cron = cron.clone().dom_and_dow(),
             ("dom_and_dow", kind) => return misplaced(kind, "cron text"),
             ("from", kind @ (Kind::Timetable(_) | Kind::CalendarInterval(_))) => {
@@ -425,7 +446,7 @@ impl Trigger {
             }
             _ => {
                 return Err(Error::invalid_trigger(format!(
-                    "`{}` is no clause: those are `starting`, `until`, `last`, `5 times`, `immediately`, `gap`, `fold`, `dom_and_dow`, `from` and `seed`",
+                    "`{}` is no clause: those are `starting`, `first`, `immediately`, `until`, `last`, `5 times`, `only`, `except`, `days in`, `gap`, `fold`, `dom_and_dow`, `from` and `seed`",
                     one_line(clause)
                 )));
             }
@@ -454,6 +475,7 @@ impl Trigger {
         };
         let mut text = match &self.kind {
             Kind::Date(Date::At(instant)) => format!("Once, at {}", rfc3339(*instant)),
+            Kind::Date(Date::AtWall(moment)) => format!("Once, at {moment}"),
             Kind::Date(Date::AfterMs(0)) => "Once, when it is added".to_owned(),
             Kind::Date(Date::AfterMs(delay)) => {
                 format!("Once, {} after it is added", duration([*delay]))
@@ -497,14 +519,23 @@ impl Trigger {
             Kind::Random(random) => random.immediate,
             _ => false,
         };
-        if immediate {
-            text += ", from when it is added";
+        let Limits { open, first, .. } = self.limits();
+        match (open.first.filter(|&first| first != Moment::NOW), first) {
+            (Some(first), _) => text += &format!(", first at {first}"),
+            (None, Some(first)) => text += &format!(", first at {}", rfc3339(*first)),
+            (None, None) if immediate || open.first.is_some() => {
+                text += ", from when it is added";
+            }
+            (None, None) => {}
         }
-        if let Some(start) = self.start {
-            text += &format!(", from {}", rfc3339(start));
-        }
-        if let Some(end) = self.end() {
-            text += &format!(", until {}", rfc3339(end));
+        for (word, said, known) in
+            [("from", open.start, self.start), ("until", open.end, self.end())]
+        {
+            match (said, known) {
+                (Some(said), _) => text += &format!(", {word} {said}"),
+                (None, Some(known)) => text += &format!(", {word} {}", rfc3339(known)),
+                (None, None) => {}
+            }
         }
         if let Some(times) = self.limits().times {
             text += &format!(", {times} times");

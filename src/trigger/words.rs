@@ -101,7 +101,6 @@ pub struct Words {
     on: Option<On>,
     times: Vec<Time>,
     rules: ZoneRules,
-    immediate: bool,
     /// Whether it was `daily` or the like, which means two things unless days or times follow.
     adverb: bool,
 }
@@ -354,11 +353,6 @@ impl Build<Words> {
             Ok(words)
         })
     }
-
-    /// Fires first when the job is added, and every period from there. For elapsed time only.
-    pub fn immediately(self) -> Build<Words> {
-        self.map(|words| Ok(Words { immediate: true, ..words }))
-    }
 }
 
 impl InZone for Words {
@@ -371,7 +365,7 @@ impl Words {
     fn new(count: u64, unit: Unit, on: Option<On>) -> Words {
         let rules = ZoneRules::default();
         let times = Vec::new();
-        Words { count, to: None, unit, on, times, rules, immediate: false, adverb: false }
+        Words { count, to: None, unit, on, times, rules, adverb: false }
     }
 
     /// What was said so far, for an error.
@@ -436,8 +430,7 @@ impl Words {
             )));
         }
         let period = |count: u64| Interval::new(i128::from(count).checked_mul(unit));
-        let mut interval = period(self.count)?;
-        interval.immediate = self.immediate;
+        let interval = period(self.count)?;
         Ok(match self.to {
             Some(to) => Random::new(interval, period(to)?)?.into(),
             None => interval.into(),
@@ -448,8 +441,8 @@ impl Words {
     fn parts(self) -> Result<Kind, Error> {
         let so_far = self.so_far();
         let refused = |reason: &str| Err(Error::invalid_trigger(format!("`{so_far}` {reason}")));
-        if self.to.is_some() || self.immediate {
-            return refused("goes by the clock, so it is neither random nor starts `immediately`");
+        if self.to.is_some() {
+            return refused("goes by the clock, so it is not random");
         }
         let mut parts = Vec::new();
         for &time in &self.times {
@@ -519,11 +512,6 @@ impl Words {
         let refused = |reason: &str| Err(Error::invalid_trigger(format!("`{so_far}` {reason}")));
         if self.to.is_some() {
             return refused("is a random period, which has neither days nor times: leave them out");
-        }
-        if self.immediate {
-            return refused(
-                "goes by days and times, so it cannot start `immediately`: leave that out, or days and times",
-            );
         }
         let days = match (self.unit, self.on) {
             (Unit::Day, None) => On::EveryDay,

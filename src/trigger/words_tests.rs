@@ -196,7 +196,6 @@ fn errors_name_the_word_and_the_remedy() {
     }
     assert!(error(every(1).day().on(Mon)).contains("use `week` or `month`"));
     assert!(error(every(1).week().on(Vec::new())).contains("lacks a day"));
-    assert!(error(every(1).day().at("9:00").immediately()).contains("immediately"));
 }
 
 #[test]
@@ -380,7 +379,6 @@ fn texts_say_what_they_mean() {
         }
     }
     for (text, expected) in [
-        ("0 9 * * *; immediately", "it is for intervals"),
         ("every 5min; gap skip", "it is for what goes by a wall clock"),
         ("0 9 * * *; gap jump", "`jump` is none of `next`, `skip`"),
         ("0 9 * * *; x times", "does not say how many times"),
