@@ -80,7 +80,7 @@
 //! |---|---|---|
 //! | `process` | no | `ProcessPool` runs tasks in processes of their own, which can be killed, and `command` jobs run programs; for Unix |
 //! | `sqlite` | no | `store::SqliteStore` keeps durable jobs in an SQLite file |
-//! | `standalone` | no | `BlockingScheduler` and `BackgroundScheduler`, for programs that have no async `main` |
+//! | `standalone` | no | `BlockingScheduler` and `BackgroundScheduler`, for programs that have no async `main`, and `.wait()` beside `.await` |
 //! | `testing` | no | `testing::ManualClock`, a clock that is moved by hand; `testing::assert_fires` and `testing::daylight_saving_days`; for those who write a store `testing::store_conformance!` and `testing::Simulation` |
 
 #![forbid(unsafe_code)]
@@ -117,7 +117,9 @@ pub use chrono_tz;
 pub use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "standalone")]
-pub use self::scheduler::{BackgroundScheduler, BlockingScheduler, StopHandle, Workers};
+pub use self::scheduler::{
+    BackgroundScheduler, BlockingScheduler, StopHandle, Wait, Waited, Workers,
+};
 pub use self::{
     error::{BoxError, Error},
     event::{Event, EventFilter, EventKind, What},

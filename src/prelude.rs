@@ -22,7 +22,7 @@
 //! ```
 
 #[cfg(feature = "standalone")]
-pub use crate::{BackgroundScheduler, BlockingScheduler};
+pub use crate::{BackgroundScheduler, BlockingScheduler, Wait};
 pub use crate::{
     BoxError, Coalesce, Context, Error, EventFilter, EventKind, Job, JobHandle, JobId, JobInfo,
     OnConflict, Outcome, Overlap, Retry, Scheduler, Task, blocking, stateful,

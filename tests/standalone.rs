@@ -15,7 +15,8 @@ use std::{
 
 use punctual::{
     BackgroundScheduler, BlockingScheduler, Context, End, Error, EventFilter, EventKind, Scheduler,
-    Workers, blocking,
+    Task, Wait, Workers, blocking,
+    store::SqliteStore,
     trigger::{after, cron, every, now},
 };
 use tokio::{
@@ -724,5 +725,120 @@ mod processes {
                 println!("stopped: {}", scheduler.run().unwrap());
             }
         }
+    }
+}
+
+mod waiting {
+    use super::*;
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Note;
+
+    impl Task for Note {
+        const NAME: &'static str = "note";
+        type Output = ();
+
+        async fn run(self, _: Context) {}
+    }
+
+    #[test]
+    fn everything_that_is_awaited_can_be_waited_for() {
+        let scheduler = BackgroundScheduler::new().unwrap();
+        let job = scheduler.add(every(SECOND), || async {}).id("job").tag("x").wait().unwrap();
+        assert!(!job.get().wait().unwrap().paused);
+        assert_eq!(scheduler.jobs().tag("x").pause().wait().unwrap(), 1);
+        assert!(scheduler.jobs().wait().unwrap()[0].paused);
+        job.remove().wait().unwrap();
+        assert!(matches!(job.wait().unwrap(), End::Removed));
+        assert!(scheduler.job("job").get().wait().unwrap_err().is_unknown_job());
+
+        let value = scheduler.add_once(now(), async { 42 }).wait().unwrap();
+        assert_eq!(value.wait().unwrap(), 42);
+        let failing = async { Err::<(), _>("out of paper") };
+        let failing = scheduler.try_add_once(now(), failing).wait().unwrap();
+        assert!(failing.wait().unwrap_err().is_failed());
+
+        let mut add = scheduler.add(every(MILLISECOND).times(2), || async {});
+        let mut runs = add.runs();
+        let mut job = add.wait().unwrap();
+        use futures::StreamExt as _;
+        let mut count = 0;
+        while let Some(run) = runs.next().wait().unwrap() {
+            count += 1 + run.coalesced;
+            assert!(run.outcome.is_success());
+        }
+        assert_eq!(count, 2);
+        assert!(matches!((&mut job).wait().unwrap(), End::Completed));
+        let report = Scheduler::shutdown(&scheduler).within(SECOND).wait().unwrap();
+        assert!(report.is_clean());
+    }
+
+    #[test]
+    fn a_store_is_waited_for_by_threads_of_no_runtime() {
+        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("waiting-{}.db", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
+        let store = runtime.block_on(SqliteStore::open(&path)).unwrap();
+        let builder = Scheduler::builder().store(store).task::<Note>();
+        let scheduler = BackgroundScheduler::start(builder).unwrap();
+        let job = scheduler.add(every(SECOND), Note).id("note").wait().unwrap();
+        scheduler.add(every(SECOND), || async {}).id("closure").wait().unwrap();
+        let error = scheduler.add(every(SECOND), || async {}).id("note").wait().unwrap_err();
+        assert!(error.is_duplicate_id());
+        assert_eq!(scheduler.jobs().wait().unwrap().len(), 2);
+        assert_eq!(scheduler.jobs().pause().wait().unwrap(), 2);
+        job.resume().wait().unwrap();
+        job.run_now().wait().unwrap();
+        let jobs = scheduler.export().wait().unwrap();
+        assert_eq!(scheduler.unhandled().wait().unwrap().len(), 0);
+        assert_eq!(scheduler.remove_all().wait().unwrap(), 2);
+        assert_eq!(scheduler.import(&jobs, Default::default()).wait().unwrap(), 1);
+        assert!(scheduler.next_fire().wait().unwrap().is_some());
+        scheduler.shutdown().unwrap();
+        let _ = std::fs::remove_file(&path);
+    }
+
+    #[test]
+    fn a_thread_of_no_runtime_waits_for_the_scheduler_of_another() {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let scheduler = runtime.block_on(async { Scheduler::new() });
+        let value = scheduler.add_once(after(10 * MILLISECOND), async { 7 }).wait().unwrap();
+        assert_eq!(in_time(|| value.wait()).unwrap(), 7);
+        drop(scheduler);
+    }
+
+    #[test]
+    fn in_async_code_it_says_what_to_write_and_does_nothing() {
+        for runtime in runtimes() {
+            let scheduler = BackgroundScheduler::new().unwrap();
+            runtime.block_on(async {
+                let error = scheduler.add(every(SECOND), || async {}).wait().unwrap_err();
+                assert!(error.is_no_runtime(), "{error:?}");
+                says(&error, &["`wait` was called in async code", "await", "`spawn_blocking`"]);
+            });
+            assert!(scheduler.is_empty());
+            let clone = Scheduler::clone(&scheduler);
+            let job = move || clone.add(every(SECOND), || async {}).wait().map(drop);
+            let added = runtime.block_on(async { tokio::task::spawn_blocking(job).await });
+            added.unwrap().unwrap();
+            assert_eq!(scheduler.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_job_may_wait_if_its_work_is_blocking() {
+        let scheduler = BackgroundScheduler::new().unwrap();
+        let refused = scheduler.add_once(now(), |cx: Context| async move {
+            cx.scheduler().pause().wait().unwrap_err().is_no_runtime()
+        });
+        assert!(refused.wait().unwrap().wait().unwrap());
+        let (sender, added) = mpsc::channel();
+        let adds = blocking(move |cx: Context| {
+            let job = cx.scheduler().add(every(SECOND), || async {}).wait();
+            sender.send(job.is_ok()).unwrap();
+        });
+        scheduler.add(now(), adds).wait().unwrap().wait().unwrap();
+        assert!(added.recv().unwrap());
     }
 }

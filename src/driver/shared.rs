@@ -2,8 +2,11 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     panic::catch_unwind,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -265,6 +268,28 @@ impl Shared {
     /// The runtime that the scheduler was made in.
     pub(crate) fn runtime(&self) -> Result<&Handle, Error> {
         self.runtime.as_ref().map_err(Clone::clone)
+    }
+
+    /// Polls `future` in the context of the scheduler's runtime where there is none: stores may need
+    /// timers and I/O, and whoever waits may be a thread of no runtime.
+    pub(crate) async fn within<T>(
+        &self,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if Handle::try_current().is_ok() {
+                return future.as_mut().poll(cx);
+            }
+            let runtime = self.runtime()?;
+            if self.stopped.is_cancelled() {
+                // The runtime may be gone, and its timers panic then.
+                return Poll::Ready(Err(Error::shut_down("the scheduler has shut down")));
+            }
+            let _entered = runtime.enter();
+            future.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// The executor of this name.

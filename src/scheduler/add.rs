@@ -329,7 +329,7 @@ pub(super) fn anchor(
 /// Adds a job to the store.
 async fn add_to_store(shared: Arc<Shared>, new: durable::New) -> Result<JobHandle, Error> {
     let batch = Batch { in_memory: Vec::new(), durable: vec![new], kinds: vec![true] };
-    let handle = add_all(&shared, batch).await?.pop();
+    let handle = shared.within(add_all(&shared, batch)).await?.pop();
     handle.ok_or_else(|| Error::shut_down("the scheduler has no store"))
 }
 

@@ -68,7 +68,7 @@ impl Job {
     /// shut down.
     pub async fn get(&self) -> Result<JobInfo, Error> {
         match self.stored()? {
-            Some(job) => job.info().await,
+            Some(job) => self.shared.within(job.info()).await,
             None => self.with(|state, key, _| state.core.info(key)),
         }
     }
@@ -90,7 +90,7 @@ impl Job {
     /// As [`get`](Job::get).
     pub async fn pause(&self) -> Result<(), Error> {
         match self.stored()? {
-            Some(job) => job.pause().await,
+            Some(job) => self.shared.within(job.pause()).await,
             None => self.with(|state, key, now| state.core.pause(key, now)),
         }
     }
@@ -103,7 +103,7 @@ impl Job {
     /// As [`get`](Job::get).
     pub async fn resume(&self) -> Result<(), Error> {
         match self.stored()? {
-            Some(job) => job.resume().await,
+            Some(job) => self.shared.within(job.resume()).await,
             None => self.with(|state, key, now| state.core.resume(key, now)),
         }
     }
@@ -118,7 +118,7 @@ impl Job {
     pub async fn reschedule(&self, trigger: impl IntoTrigger) -> Result<(), Error> {
         let trigger = trigger.into_trigger()?;
         if let Some(job) = self.stored()? {
-            return job.reschedule(&trigger).await;
+            return self.shared.within(job.reschedule(&trigger)).await;
         }
         let (trigger, first, elapsed) = anchor(&trigger, &self.shared, self.shared.clock.now())?;
         self.with(|state, key, now| state.core.reschedule(key, trigger, first, elapsed, now))
@@ -149,7 +149,7 @@ impl Job {
                 let changed = change(JobSettings { options, labels, task: None });
                 (changed.options, changed.labels, changed.task)
             };
-            return job.modify(change).await;
+            return self.shared.within(job.modify(change)).await;
         }
         loop {
             // The change is the user's code: it is called without the lock, on a copy.
@@ -201,7 +201,7 @@ impl Job {
     /// begun: elsewhere such a run is skipped, and the ledger says so.
     pub async fn run_now(&self) -> Result<RunId, Error> {
         match self.stored()? {
-            Some(job) => job.run_now().await,
+            Some(job) => self.shared.within(job.run_now()).await,
             None => self.with(|state, key, now| state.core.run_now(key, now)),
         }
     }
@@ -214,7 +214,7 @@ impl Job {
     /// As [`get`](Job::get).
     pub async fn history(&self) -> Result<Vec<Run>, Error> {
         match self.stored()? {
-            Some(job) => job.history().await,
+            Some(job) => self.shared.within(job.history()).await,
             None => self.with(|state, key, _| state.core.history(key)),
         }
     }
@@ -227,7 +227,7 @@ impl Job {
     /// As [`get`](Job::get).
     pub async fn ledger(&self, limit: usize) -> Result<Vec<Row>, Error> {
         match self.stored()? {
-            Some(job) => job.ledger(limit).await,
+            Some(job) => self.shared.within(job.ledger(limit)).await,
             None => self.with(|state, key, _| state.core.info(key).map(|_| Vec::new())),
         }
     }
@@ -239,7 +239,7 @@ impl Job {
     /// As [`get`](Job::get).
     pub async fn remove(&self) -> Result<(), Error> {
         match self.stored()? {
-            Some(job) => job.remove(End::Removed).await,
+            Some(job) => self.shared.within(job.remove(End::Removed)).await,
             None => self.with(|state, key, now| state.core.remove(key, End::Removed, now)),
         }
     }

@@ -127,7 +127,9 @@ impl Jobs {
         let mut count =
             self.each_in_memory(|state, key, now| state.core.remove(key, End::Removed, now))?;
         if let Some(durable) = &self.shared.durable {
-            count += durable::remove_all(&self.shared, durable, &self.record_filter()).await?;
+            let filter = self.record_filter();
+            let stored = durable::remove_all(&self.shared, durable, &filter);
+            count += self.shared.within(stored).await?;
         }
         Ok(count)
     }
@@ -141,7 +143,9 @@ impl Jobs {
                 .try_with(|state, _| Ok(state.core.list(slot, PAGE, &self.filter, &mut list)))?;
         }
         if let Some(durable) = &self.shared.durable {
-            let records = durable::records(&*durable.store, &self.record_filter()).await?;
+            let filter = self.record_filter();
+            let records = durable::records(&*durable.store, &filter);
+            let records = self.shared.within(records).await?;
             // Those that can't be read are listed elsewhere.
             let read =
                 records.iter().filter_map(|record| durable::info_of(&self.shared, record).ok());
@@ -161,15 +165,17 @@ impl Jobs {
         stored: impl AsyncFn(Stored) -> Result<(), Error>,
     ) -> Result<usize, Error> {
         let mut count = self.each_in_memory(in_memory)?;
-        if let Some(durable) = &self.shared.durable {
+        let Some(durable) = &self.shared.durable else { return Ok(count) };
+        let each_stored = async {
             for record in durable::records(&*durable.store, &self.record_filter()).await? {
                 let (shared, durable) = (self.shared.clone(), durable.clone());
                 let incarnation = Some(record.incarnation);
                 let job = Stored { shared, durable, id: record.id, incarnation };
                 count += usize::from(acted(stored(job).await)?);
             }
-        }
-        Ok(count)
+            Ok(count)
+        };
+        self.shared.within(each_stored).await
     }
 
     fn each_in_memory(

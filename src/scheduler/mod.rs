@@ -17,7 +17,9 @@ use chrono::{DateTime, Utc};
 use tokio::task::JoinHandle;
 
 #[cfg(feature = "standalone")]
-pub use self::standalone::{BackgroundScheduler, BlockingScheduler, StopHandle, Workers};
+pub use self::standalone::{
+    BackgroundScheduler, BlockingScheduler, StopHandle, Wait, Waited, Workers,
+};
 pub use self::{
     add::{Add, AddFuture},
     builder::SchedulerBuilder,
@@ -253,7 +255,7 @@ impl Scheduler {
         jobs: impl IntoIterator<Item = Add>,
     ) -> Result<Vec<JobHandle>, Error> {
         let batch = add::prepare_all(&self.shared, jobs)?;
-        add::add_all(&self.shared, batch).await
+        self.shared.within(add::add_all(&self.shared, batch)).await
     }
 
     /// The job that has this id whenever it is asked something.
@@ -297,7 +299,7 @@ impl Scheduler {
     ///
     /// That the scheduler has no runtime, or that its store is not available.
     pub async fn next_fire(&self) -> Result<Option<DateTime<Utc>>, Error> {
-        jobs::next_fire(&self.shared).await
+        self.shared.within(jobs::next_fire(&self.shared)).await
     }
 
     /// Adds an executor, to which jobs go that [name](Add::executor) it.
@@ -352,7 +354,8 @@ impl Scheduler {
         let mut count = self.shared.try_with(|state, now| state.core.remove_all(now))?;
         let stored = match &self.shared.durable {
             Some(durable) => {
-                durable::remove_all(&self.shared, durable, &RecordFilter::default()).await
+                let all = RecordFilter::default();
+                self.shared.within(durable::remove_all(&self.shared, durable, &all)).await
             }
             None => Ok(0),
         };

@@ -111,7 +111,9 @@ impl Scheduler {
     ///
     /// That the store is not available; that the scheduler has no store.
     pub async fn unhandled(&self) -> Result<Vec<Unhandled>, Error> {
-        let records = durable::records(&*self.durable()?.store, &RecordFilter::default()).await?;
+        let all = RecordFilter::default();
+        let records = durable::records(&*self.durable()?.store, &all);
+        let records = self.shared.within(records).await?;
         let unhandled = records.into_iter().filter_map(|record| {
             let reason = durable::obstacle(&self.shared, &record)?;
             Some(Unhandled { record, reason })
@@ -140,8 +142,9 @@ impl Scheduler {
     /// That the store is not available; that the scheduler has no store.
     pub async fn export(&self) -> Result<String, Error> {
         let store = &*self.durable()?.store;
-        let records = durable::records(store, &RecordFilter::default()).await?;
-        let mut waiting = durable::waiting(store).await?;
+        let all = RecordFilter::default();
+        let records = self.shared.within(durable::records(store, &all)).await?;
+        let mut waiting = self.shared.within(durable::waiting(store)).await?;
         let exported = |record: &Record| {
             exported(record, waiting.remove(&record.incarnation).unwrap_or_default())
         };
@@ -179,7 +182,8 @@ impl Scheduler {
         let jobs = document.jobs.into_iter().map(imported);
         let mut added = 0;
         for (record, waiting) in jobs.collect::<Result<Vec<_>, Error>>()? {
-            added += usize::from(self.import_one(durable, record, waiting, on_conflict).await?);
+            let import = self.import_one(durable, record, waiting, on_conflict);
+            added += usize::from(self.shared.within(import).await?);
         }
         Ok(added)
     }

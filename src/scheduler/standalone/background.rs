@@ -11,8 +11,8 @@ use crate::{
 /// A [`Scheduler`] on threads of its own, for programs that have no async `main` and other things to
 /// do.
 ///
-/// It can do all that a `Scheduler` can, by `Deref`, and [`block_on`](BackgroundScheduler::block_on)
-/// waits for it. It leaves signals alone.
+/// It can do all that a `Scheduler` can, by `Deref`, with `.wait()` where async code has `.await`; see
+/// [`Wait`](super::Wait). It leaves signals alone.
 ///
 /// Dropping it shuts it down and waits for nothing: no new run starts, going ones have the 30 s of
 /// [`Scheduler::shutdown`] if the process lives that long, and then the threads end. To wait, call
@@ -22,18 +22,17 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use punctual::{BackgroundScheduler, trigger::{after, every}};
+/// use punctual::{BackgroundScheduler, Wait, trigger::{after, every}};
 ///
 /// fn main() -> Result<(), punctual::Error> {
 ///     let scheduler = BackgroundScheduler::new()?;
 ///     let ping = every(Duration::from_secs(5));
-///     let job = scheduler.block_on(scheduler.add(ping, || async { println!("ping") }))?;
+///     let job = scheduler.add(ping, || async { println!("ping") }).wait()?;
 ///
-///     let answer = scheduler.add_once(after(Duration::from_millis(10)), async { 42 });
-///     let answer = scheduler.block_on(answer)?;
-///     assert_eq!(scheduler.block_on(answer)?, 42);
+///     let answer = scheduler.add_once(after(Duration::from_millis(10)), async { 42 }).wait()?;
+///     assert_eq!(answer.wait()?, 42);
 ///
-///     scheduler.block_on(job.pause())?;
+///     job.pause().wait()?;
 ///     println!("{}", scheduler.shutdown()?);
 ///     Ok(())
 /// }
@@ -101,7 +100,8 @@ impl BackgroundScheduler {
         Ok(BackgroundScheduler { host: Host::start(workers, builder)? })
     }
 
-    /// Waits for what a scheduler, a job or a handle does asynchronously.
+    /// Waits for async code of any kind, such as several steps in one `async` block; for a single step
+    /// there is [`wait`](super::Wait::wait).
     ///
     /// What is given is polled on this thread, in the context of the scheduler's runtime. What has no
     /// `Result` is given one: `scheduler.block_on(async { Ok(job.await) })?` waits for a job's end.

@@ -13,8 +13,8 @@ use crate::{
 /// A [`Scheduler`] on threads of its own, for programs that have no async `main` and nothing else to
 /// do: [`run`](BlockingScheduler::run) blocks until it is stopped or signalled.
 ///
-/// It can do all that a `Scheduler` can, by `Deref`, and [`block_on`](BlockingScheduler::block_on)
-/// waits for it. Jobs fire from when they are added, not only in `run`; with
+/// It can do all that a `Scheduler` can, by `Deref`, with `.wait()` where async code has `.await`; see
+/// [`Wait`](super::Wait). Jobs fire from when they are added, not only in `run`; with
 /// [`paused`](SchedulerBuilder::paused) they wait for [`resume`](Scheduler::resume).
 ///
 /// Dropping it without a `run` shuts it down as dropping a
@@ -22,16 +22,16 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use punctual::{BlockingScheduler, trigger::{after, every}};
+/// use punctual::{BlockingScheduler, Wait, trigger::{after, every}};
 ///
 /// fn main() -> Result<(), punctual::Error> {
 ///     let scheduler = BlockingScheduler::new()?;
 ///     let ping = every(Duration::from_millis(10));
-///     scheduler.block_on(scheduler.add(ping, || async { println!("ping") }))?;
+///     scheduler.add(ping, || async { println!("ping") }).wait()?;
 ///
 ///     let stop = scheduler.stop_handle();
 ///     let enough = after(Duration::from_millis(50));
-///     scheduler.block_on(scheduler.add(enough, || async move { stop.stop() }))?;
+///     scheduler.add(enough, || async move { stop.stop() }).wait()?;
 ///
 ///     println!("{}", scheduler.run()?);
 ///     Ok(())
@@ -105,7 +105,7 @@ impl BlockingScheduler {
         self.stop.clone()
     }
 
-    /// Waits for what a scheduler, a job or a handle does asynchronously; see
+    /// Waits for async code of any kind; see
     /// [`BackgroundScheduler::block_on`](super::BackgroundScheduler::block_on).
     ///
     /// # Errors

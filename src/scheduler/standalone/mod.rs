@@ -4,11 +4,13 @@ mod background;
 mod blocking;
 mod host;
 mod signals;
+mod wait;
 mod waiting;
 mod workers;
 
 pub use self::{
     background::BackgroundScheduler,
     blocking::{BlockingScheduler, StopHandle},
+    wait::{Wait, Waited},
     workers::Workers,
 };
