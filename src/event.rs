@@ -180,7 +180,7 @@ events! {
         run: RunId,
         /// The fire time it is for.
         fire_time: DateTime<Utc>,
-        /// Whether `run_now` asked for it.
+        /// Whether `run_now` or `again_in` asked for it.
         on_request: bool,
     },
     /// A run ended and its work succeeded.

@@ -580,8 +580,8 @@ macro_rules! option_setters {
         }
 
         /// Sets how many of the job's last runs are kept, for
-        /// [`Job::history`](crate::Job::history). Default: 4, at most 1000; a run takes about 170
-        /// bytes.
+        /// [`Job::history`](crate::Job::history), also for a while when it is over. Default: 4, at
+        /// most 1000; a run takes about 170 bytes.
         pub fn history(mut self, runs: u32) -> Self {
             self.$options().history = runs;
             self
@@ -730,7 +730,7 @@ pub struct Run {
     /// How many earlier fire times were coalesced into this run, or later ones with
     /// [`Coalesce::Earliest`].
     pub coalesced: u64,
-    /// Whether `run_now` asked for it.
+    /// Whether `run_now` or `again_in` asked for it.
     pub on_request: bool,
     /// How often the work was called for it, or was to be: from 1, more only with a
     /// [`Retry`](crate::Retry).

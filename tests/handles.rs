@@ -561,3 +561,230 @@ async fn what_happens_to_an_id_that_is_taken_can_not_be_said_without_an_id() {
     }
     assert!(scheduler.jobs().await.unwrap().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_scheduler_is_drained_when_no_job_is_left_and_no_run_is_under_way() {
+    let scheduler = Scheduler::new();
+    scheduler.drained().await;
+    let start = Instant::now();
+    scheduler.add(every(SECOND).times(3), || async {}).await.unwrap();
+    scheduler.add(after(5 * SECOND), || sleep(2 * SECOND)).await.unwrap();
+    // Dropped before it is ready, it costs nobody anything.
+    assert!(timeout(SECOND, scheduler.drained()).await.is_err());
+    tokio::join!(scheduler.drained(), scheduler.drained());
+    assert_eq!(start.elapsed(), 7 * SECOND);
+    assert!(scheduler.is_empty());
+
+    let paused = scheduler.add(after(SECOND), || async {}).paused().await.unwrap();
+    assert!(timeout(HOUR, scheduler.drained()).await.is_err());
+    paused.remove().await.unwrap();
+    scheduler.drained().await;
+
+    // A run may add the next job.
+    let adds =
+        |cx: Context| async move { cx.scheduler().add(after(HOUR), || async {}).await.map(drop) };
+    scheduler.add(now(), adds).await.unwrap();
+    let start = Instant::now();
+    scheduler.drained().await;
+    assert_eq!(start.elapsed(), HOUR);
+
+    scheduler.add(every(SECOND), || async {}).await.unwrap();
+    let drained = scheduler.drained();
+    let shutdown = async { scheduler.shutdown().await };
+    timeout(SECOND, async { tokio::join!(drained, shutdown) }).await.unwrap();
+    scheduler.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_has_the_handle_of_its_own_job_and_not_of_the_one_that_took_its_place() {
+    let scheduler = Scheduler::new();
+    let limited = |cx: Context| async move {
+        if cx.run_id().to_string() == "3" {
+            cx.job().remove().await.unwrap();
+        }
+    };
+    let job = scheduler.add(every(SECOND), limited).await.unwrap();
+    assert!(matches!(job.await, End::Removed));
+
+    let (sender, removed) = tokio::sync::oneshot::channel();
+    let replaced = scheduler.add_once(now(), |cx: Context| async move {
+        cx.cancelled().await;
+        sender.send(cx.job().remove().await.unwrap_err()).unwrap();
+    });
+    replaced.id("job").await.unwrap();
+    half().await;
+    let next = scheduler.add(every(SECOND), || async {}).id("job");
+    let next = next.on_conflict(OnConflict::Replace).await.unwrap();
+    assert!(removed.await.unwrap().is_gone());
+    assert!(next.get().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_runs_once_more_when_its_run_asks_for_that() {
+    let scheduler = Scheduler::new();
+    let log = Log::new();
+    let note = log.work();
+    // It keeps a job alive whose trigger has nothing left.
+    let thrice = {
+        let note = note.clone();
+        move |cx: Context| {
+            let note = note.clone();
+            async move {
+                note().await;
+                assert_eq!(cx.on_request(), cx.run_id().to_string() != "1");
+                if cx.run_id().to_string() != "3" {
+                    cx.again_in(10 * SECOND).unwrap();
+                }
+            }
+        }
+    };
+    let job = scheduler.add(after(SECOND), thrice).await.unwrap();
+    sleep(2 * SECOND).await;
+    let next = job.next_fire().await.unwrap().unwrap();
+    assert_eq!(scheduler.next_fire().await.unwrap(), Some(next));
+    assert!(matches!(job.await, End::Completed));
+    assert_eq!(log.take(), [1, 11, 21]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_asked_for_again_leaves_the_fire_times_alone_and_waits_for_its_turn() {
+    let scheduler = Scheduler::new();
+    let runs = Arc::new(Mutex::new(Vec::new()));
+    let start = Instant::now();
+    let log = runs.clone();
+    let work = move |cx: Context| {
+        let log = log.clone();
+        async move {
+            log.lock().unwrap().push((start.elapsed().as_secs(), cx.on_request()));
+            if !cx.on_request() {
+                // The earlier one counts, and it waits for this run to end.
+                cx.again_in(4 * SECOND).unwrap();
+                cx.again_in(Duration::ZERO).unwrap();
+                cx.again_in(8 * SECOND).unwrap();
+                sleep(3 * SECOND).await;
+            }
+        }
+    };
+    let job = scheduler.add(every(10 * SECOND), work).await.unwrap();
+    sleep(25 * SECOND).await;
+    let expected = [(10, false), (13, true), (20, false), (23, true)];
+    assert_eq!(*runs.lock().unwrap(), expected);
+    job.remove().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_asked_for_again_stays_due_while_paused_and_goes_with_its_job() {
+    let scheduler = Scheduler::new();
+    let log = Log::new();
+    let again = {
+        let note = log.work();
+        move |cx: Context| {
+            let note = note.clone();
+            async move {
+                note().await;
+                if !cx.on_request() {
+                    cx.again_in(2 * SECOND).unwrap();
+                }
+            }
+        }
+    };
+    let job = scheduler.add(after(SECOND), again.clone()).await.unwrap();
+    half().await;
+    sleep(SECOND).await;
+    job.pause().await.unwrap();
+    sleep(4 * SECOND).await;
+    assert_eq!(log.take(), [1]);
+    job.resume().await.unwrap();
+    assert!(matches!(job.await, End::Completed));
+    assert_eq!(log.take(), [5]);
+
+    let start = Instant::now();
+    let job = scheduler.add(after(SECOND), again.clone()).await.unwrap();
+    sleep(SECOND + SECOND / 2).await;
+    scheduler.pause().await.unwrap();
+    sleep(4 * SECOND).await;
+    scheduler.resume().await.unwrap();
+    job.await;
+    assert_eq!(start.elapsed().as_secs(), 5);
+    log.take();
+
+    let mut skipped = scheduler.events_matching(EventKind::Skipped);
+    let job = scheduler.add(after(SECOND), again).await.unwrap();
+    sleep(SECOND + SECOND / 2).await;
+    scheduler.pause().await.unwrap();
+    sleep(4 * SECOND).await;
+    job.remove().await.unwrap();
+    // It was due and had not begun.
+    let What::Skipped { reason: SkipReason::Removed, fire_times, .. } =
+        skipped.next().await.unwrap().what
+    else {
+        panic!("another fate")
+    };
+    assert_eq!(fire_times.count, 1);
+    assert_eq!(log.take().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_can_not_run_again_is_told_why() {
+    let scheduler = Scheduler::new();
+    let once = scheduler.add_once(now(), |cx: Context| async move { cx.again_in(SECOND) });
+    let error = once.await.unwrap().await.unwrap().unwrap_err();
+    assert!(error.is_invalid_option() && error.to_string().contains("use `add`"), "{error}");
+
+    let (sender, contexts) = std::sync::mpsc::channel();
+    let job = scheduler.add(now(), move |cx: Context| {
+        let sender = sender.clone();
+        async move { sender.send(cx).unwrap() }
+    });
+    job.await.unwrap().await;
+    let over = contexts.recv().unwrap();
+    assert!(over.again_in(SECOND).unwrap_err().is_gone());
+    assert!(over.again_in(Duration::MAX).unwrap_err().is_invalid_option());
+    scheduler.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_of_a_job_that_is_over_can_be_read_by_its_handle_and_for_a_while_by_its_id() {
+    let scheduler = Scheduler::new();
+    let fails = || async { Err::<(), _>("out of paper") };
+    let mut job = scheduler.add(every(SECOND).times(6), fails).id("print").await.unwrap();
+    (&mut job).await;
+    let clone = job.clone();
+    let texts = |history: Vec<Run>| -> Vec<String> {
+        history.iter().map(|run| format!("{} {}", run.id, run.outcome)).collect()
+    };
+    let expected = ["3", "4", "5", "6"].map(|run| format!("{run} failed: out of paper"));
+    assert_eq!(texts(job.history().await.unwrap()), expected);
+    assert_eq!(texts(clone.history().await.unwrap()), expected);
+    let by_id = scheduler.job("print");
+    assert_eq!(texts(by_id.history().await.unwrap()), expected);
+    assert!(by_id.get().await.unwrap_err().is_unknown_job());
+    // The next job of this id has its own.
+    let next = scheduler.add(every(HOUR), || async {}).id("print").await.unwrap();
+    assert!(by_id.history().await.unwrap().is_empty());
+    next.remove().await.unwrap();
+    sleep(11 * 60 * SECOND).await;
+    assert!(by_id.history().await.unwrap_err().is_unknown_job());
+    assert_eq!(job.history().await.unwrap().len(), 4);
+
+    // Without an id by its handle alone, and only where a history is kept.
+    let mut unnamed = scheduler.add(after(SECOND), || async {}).await.unwrap();
+    (&mut unnamed).await;
+    assert_eq!(unnamed.history().await.unwrap().len(), 1);
+    assert!(scheduler.job(unnamed.id()).history().await.unwrap_err().is_unknown_job());
+    let mut none = scheduler.add(after(SECOND), || async {}).history(0).id("none").await.unwrap();
+    (&mut none).await;
+    assert!(none.history().await.unwrap().is_empty());
+    assert!(scheduler.job("none").history().await.unwrap_err().is_unknown_job());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_histories_of_the_last_thousand_jobs_are_kept() {
+    let scheduler = Scheduler::new();
+    for n in 0..1001 {
+        let once = scheduler.add(now(), || async {}).id(format!("job-{n}"));
+        once.await.unwrap().await;
+    }
+    let kept = async |n: u32| scheduler.job(format!("job-{n}")).history().await.is_ok();
+    assert!(!kept(0).await && kept(1).await && kept(1000).await);
+}

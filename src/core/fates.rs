@@ -82,6 +82,7 @@ impl<P: Payload> Core<P> {
     /// Looks at one job that may be due. Returns how many fire times had to be counted.
     pub(super) fn wake_one(&mut self, slot: u32, now: DateTime<Utc>) -> u64 {
         self.retry_due(slot, now);
+        self.run_again(slot, now);
         let job = &mut self.jobs[slot];
         let Some(next) = job.awaited().filter(|next| next.at <= now) else {
             self.mark(slot);
@@ -272,6 +273,10 @@ impl<P: Payload> Core<P> {
         let paused = job.paused && !job.is_durable();
         self.settle(slot, if paused { SkipReason::Paused } else { reason }, now, now);
         self.call_off_waiting(slot, reason, true, now);
+        let again = self.jobs[slot].extras.as_mut().and_then(|extras| extras.again.take());
+        if let Some(at) = again.filter(|&at| at <= now) {
+            self.skip(slot, None, FireTimes::one(at), reason, now);
+        }
         let cancel = matches!(end, End::Cancelled | End::Replaced);
         let job = &mut self.jobs[slot];
         job.payload.set_standing(Some(reason));
@@ -327,8 +332,7 @@ impl<P: Payload> Core<P> {
     /// Whether a job that is there has neither a fire time nor a run left.
     fn is_job_over(&self, slot: u32) -> bool {
         self.jobs.get(slot).is_some_and(|job| {
-            let waits = job.next.is_some() || job.follows || !job.is_queue_empty();
-            job.semaphore.taken() == 0 && (job.retired || !waits) && !job.is_unsettled()
+            job.semaphore.taken() == 0 && (job.retired || !job.waits()) && !job.is_unsettled()
         })
     }
 
@@ -338,7 +342,7 @@ impl<P: Payload> Core<P> {
         if self.jobs.get(slot).is_some_and(|job| !job.retired) {
             self.unname(slot);
         }
-        let Some(job) = self.jobs.remove(slot) else { return Vec::new() };
+        let Some(mut job) = self.jobs.remove(slot) else { return Vec::new() };
         let id = job.id(self.scheduler, slot);
         if !self.let_durable_go(&job) {
             // Other nodes may hold it next.
@@ -355,6 +359,12 @@ impl<P: Payload> Core<P> {
                 end: end.clone(),
             });
         }
+        let history = job.take_history();
+        if let Some(history) = &history
+            && job.given_id().is_some()
+        {
+            self.past.keep(job.key(slot), id.clone(), history.clone(), now);
+        }
         if let Some(options) = job.options {
             self.limits.leave(&options);
             self.out.discard_options(options);
@@ -364,7 +374,7 @@ impl<P: Payload> Core<P> {
             true => Vec::new(),
             false => self.orphans(&id),
         };
-        self.out.ended.push(Ended { payload: job.payload, end, trigger: job.trigger });
+        self.out.ended.push(Ended { payload: job.payload, end, trigger: job.trigger, history });
         self.leave_store();
         orphans
     }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use chrono::{DateTime, Utc};
 
 use super::{
-    JobKey, Submission,
+    JobKey, Payload, Submission,
     decide::{Due, Schedule},
     held::Held,
     semaphore::{Permit, Semaphore},
@@ -53,6 +53,8 @@ pub(super) struct Extras {
     pub(super) queue: VecDeque<Submission>,
     /// When the first of its runs that failed is to be tried again.
     pub(super) retry_at: Option<DateTime<Utc>>,
+    /// When it is to run once more, since one of its runs asked for that.
+    pub(super) again: Option<DateTime<Utc>>,
     /// Its last runs, the latest last.
     pub(super) history: VecDeque<Run>,
     /// How the job will have ended when its last run ends, if not as completed.
@@ -102,7 +104,8 @@ impl<P> Job<P> {
 
     /// The next fire time, as seen from outside.
     pub(super) fn next_fire(&self) -> Option<DateTime<Utc>> {
-        self.awaited().map(|next| next.fire_time)
+        let next = self.awaited().map(|next| next.fire_time);
+        next.into_iter().chain(self.again()).min()
     }
 
     /// The next fire time, unless it doesn't count now.
@@ -115,20 +118,18 @@ impl<P> Job<P> {
     pub(super) fn wake_at(&self) -> Option<DateTime<Utc>> {
         let next = self.awaited().filter(|_| !self.held).map(|next| next.at);
         let retry = self.extras.as_ref().and_then(|extras| extras.retry_at);
-        [next, retry].into_iter().flatten().min()
+        let again = self.again().filter(|_| !self.held);
+        [next, retry, again].into_iter().flatten().min()
     }
 
     pub(super) fn is_queue_empty(&self) -> bool {
         self.extras.as_ref().is_none_or(|extras| extras.queue.is_empty())
     }
 
-    /// Whether a run that ends is kept for the job's history: not if the job ends with it. `more` says
-    /// whether others go on under its permit.
-    pub(super) fn keeps_run(&self, more: bool, defaults: &Arc<JobOptions>) -> bool {
-        let is_last = self.next.is_none() && !self.follows && self.semaphore.taken() == 1 && !more;
-        // That of a durable job is the ledger.
-        let kept = self.options(defaults).history > 0 && !self.is_durable();
-        kept && !(is_last && self.is_queue_empty())
+    /// Whether anything is left for it to run for, but for its runs and their backlogs.
+    pub(super) fn waits(&self) -> bool {
+        let again = self.extras.as_ref().is_some_and(|extras| extras.again.is_some());
+        self.next.is_some() || self.follows || again || !self.is_queue_empty()
     }
 
     /// Keeps so many runs at most.
@@ -138,6 +139,12 @@ impl<P> Job<P> {
                 extras.history.pop_front();
             }
         }
+    }
+
+    /// The job's history, now that the job is over; none if nothing was kept.
+    pub(super) fn take_history(&mut self) -> Option<Arc<[Run]>> {
+        let history = std::mem::take(&mut self.extras.as_mut()?.history);
+        (!history.is_empty()).then(|| history.into_iter().collect())
     }
 
     /// Keeps a run for the job's history.
@@ -154,7 +161,26 @@ impl<P> Job<P> {
             (Outcome::Failed(_), said) => Outcome::said(said.map_or("", |said| said)),
             (outcome, _) => outcome.clone(),
         };
-        self.extras().history.push_back(Run { outcome, output: None, ..run.clone() });
+        let history = &mut self.extras().history;
+        if history.is_empty() {
+            // It may be the only one.
+            history.reserve_exact(1);
+        }
+        history.push_back(Run { outcome, output: None, ..run.clone() });
+    }
+}
+
+impl<P: Payload> Job<P> {
+    /// Whether a run that ends is kept for the job's history: if the job ends with it, only where
+    /// somebody may ask for it afterwards. `more` says whether others go on under its permit.
+    pub(super) fn keeps_run(&self, more: bool, defaults: &Arc<JobOptions>) -> bool {
+        // That of a durable job is the ledger.
+        if self.options(defaults).history == 0 || self.is_durable() {
+            return false;
+        }
+        let is_last = !self.waits() && self.semaphore.taken() == 1 && !more;
+        // Work that runs once hands its outcome to its handle.
+        !is_last || self.given_id().is_some() || (!self.once && self.payload.has_handle())
     }
 }
 

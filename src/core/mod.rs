@@ -5,6 +5,7 @@
 //! holds the lock empties. `P` is what the shell keeps with each job (its work and its handles);
 //! the core only ever hands it back.
 
+mod again;
 mod ahead;
 mod census;
 pub(crate) mod change;
@@ -16,6 +17,7 @@ mod job;
 mod limits;
 mod node;
 mod outbox;
+mod past;
 mod runs;
 mod semaphore;
 mod table;
@@ -33,6 +35,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 
 pub(crate) use self::{
+    again::Own,
     ahead::{Definition, run_id},
     census::PAGE,
     change::Change,
@@ -49,6 +52,7 @@ use self::{
     limits::Limits,
     node::Node,
     outbox::Log,
+    past::Past,
     runs::{Going, Phase, Submission},
     table::Table,
 };
@@ -76,6 +80,11 @@ pub(crate) trait Payload: Clone {
 
     /// The task that its work is has other arguments, by this version of the job's record.
     fn set_args(&self, version: u64, args: &str);
+
+    /// Whether a handle may ask for the job's history when the job is over.
+    fn has_handle(&self) -> bool {
+        false
+    }
 }
 
 /// Where a job is to live.
@@ -147,6 +156,7 @@ pub(crate) struct Core<P> {
     /// What the clocks said when it was last told something.
     reading: Reading,
     limits: Limits,
+    past: Past,
     metrics: Metrics,
     /// Jobs that came due, or whose backlog was interrupted, while the scheduler was paused.
     held: HashSet<u32>,
@@ -193,6 +203,7 @@ impl<P: Payload> Core<P> {
             reading,
             retiring_all: false,
             limits: Limits::new(),
+            past: Past::default(),
             metrics: Metrics::default(),
             held: HashSet::new(),
             scheduler,
@@ -301,10 +312,13 @@ impl<P: Payload> Core<P> {
         self.note(now, What::TimeZonesUpdated { data });
     }
 
-    /// How long until a run is tried again is elapsed time.
+    /// How long until a run is tried again, or asked for again, is elapsed time.
     fn shift_retries(&mut self, slot: u32, by: TimeDelta) {
-        let extras = self.jobs[slot].extras.as_mut();
-        let Some(retry_at) = extras.and_then(|extras| extras.retry_at.as_mut()) else { return };
+        let Some(extras) = &mut self.jobs[slot].extras else { return };
+        if let Some(again) = &mut extras.again {
+            *again = again.checked_add_signed(by).unwrap_or(*again);
+        }
+        let Some(retry_at) = &mut extras.retry_at else { return };
         *retry_at = retry_at.checked_add_signed(by).unwrap_or(*retry_at);
         for run in self.runs_of(slot) {
             if let Phase::BackingOff(at) = &mut self.runs[run].phase {

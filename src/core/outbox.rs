@@ -69,6 +69,8 @@ pub(crate) struct Ended<P> {
     pub(crate) payload: P,
     pub(crate) end: End,
     pub(crate) trigger: Trigger,
+    /// Its last runs, if any were kept.
+    pub(crate) history: Option<Arc<[Run]>>,
 }
 
 impl<P> Outbox<P> {

@@ -415,7 +415,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// The job, if it is neither over nor retired.
-    fn live(&self, key: JobKey) -> Result<&Job<P>, Error> {
+    pub(super) fn live(&self, key: JobKey) -> Result<&Job<P>, Error> {
         let job = self.jobs.get(key.slot);
         job.filter(|job| job.incarnation == key.incarnation && !job.retired).ok_or_else(|| {
             if self.closed {

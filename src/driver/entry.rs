@@ -1,10 +1,11 @@
 //! What the scheduler keeps with each job: its work, whether it may run, and who holds on to it.
 
 use std::{
+    ops::Deref,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -85,6 +86,10 @@ impl Payload for Arc<dyn Entry> {
         self.state().want_output();
     }
 
+    fn has_handle(&self) -> bool {
+        self.state().handles.load(Ordering::SeqCst) > 0
+    }
+
     fn set_standing(&self, standing: Option<SkipReason>) {
         let code = standing.map_or(0, |reason| match reason {
             SkipReason::Paused => 1,
@@ -102,6 +107,8 @@ pub(crate) struct EntryState {
     standing: AtomicU8,
     /// Whether anybody wants what the work returns.
     output_wanted: AtomicBool,
+    /// How many handles there are.
+    handles: AtomicU32,
     /// Whether there is more to the ties than the end, so that runs need not lock them to see it.
     tied: AtomicBool,
     ties: Mutex<Ties>,
@@ -124,6 +131,39 @@ struct MoreTies {
     /// Ends the driver's watch of the token.
     watch: Option<AbortHandle>,
     runs: Vec<FeedSender<Run>>,
+    /// The last runs of the job, once that is over and if a handle may ask.
+    history: Option<Arc<[Run]>>,
+}
+
+/// An entry as a handle has it: counted, so that the job's history outlives the job only where somebody
+/// may ask for it.
+pub(crate) struct Hold(Arc<dyn Entry>);
+
+impl Hold {
+    pub(crate) fn new(entry: Arc<dyn Entry>) -> Hold {
+        entry.state().handles.fetch_add(1, Ordering::SeqCst);
+        Hold(entry)
+    }
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Hold {
+        Hold::new(self.0.clone())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.state().handles.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Deref for Hold {
+    type Target = Arc<dyn Entry>;
+
+    fn deref(&self) -> &Arc<dyn Entry> {
+        &self.0
+    }
 }
 
 /// What is to be done when the lock is free: waking and dropping may run the user's code.
@@ -139,6 +179,7 @@ impl EntryState {
             shared,
             standing: AtomicU8::new(0),
             output_wanted: AtomicBool::new(false),
+            handles: AtomicU32::new(0),
             tied: AtomicBool::new(false),
             ties: Mutex::default(),
         }
@@ -224,6 +265,22 @@ impl EntryState {
             reported.dropped.extend(dropped);
             !sender.is_closed()
         });
+    }
+
+    /// Keeps the last runs of a job that is about to be over, if there is a handle to ask.
+    pub(super) fn keep(&self, history: Arc<[Run]>) {
+        if self.handles.load(Ordering::SeqCst) > 0 {
+            let mut ties = self.ties();
+            self.more(&mut ties).history = Some(history);
+        }
+    }
+
+    /// The last runs of the job, if it is over; none where nothing was kept.
+    pub(crate) fn past(&self) -> Option<Vec<Run>> {
+        let ties = self.ties();
+        ties.end.as_ref()?;
+        let history = ties.more.as_ref().and_then(|more| more.history.as_ref());
+        Some(history.map(|history| history.to_vec()).unwrap_or_default())
     }
 
     /// The job is over: resolves its handles and closes its streams of runs.

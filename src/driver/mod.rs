@@ -18,7 +18,7 @@ use futures::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
 use tokio::{runtime::Handle, time::Instant};
 
 pub(crate) use self::{
-    entry::{EndWait, Entry, EntryState},
+    entry::{EndWait, Entry, EntryState, Hold},
     run::RunGuard,
     shared::{Parts, Shared, State},
     store::Durable,

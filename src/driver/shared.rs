@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     /// Wakes the driver.
     pub(super) wake: Notify,
+    /// Wakes those who wait until no job is left here.
+    pub(crate) emptied: Notify,
     pub(crate) clock: Clock,
     pub(crate) zone: TimeZone,
     pub(crate) defaults: Arc<JobOptions>,
@@ -128,6 +130,8 @@ struct After {
     ended: Vec<Ended<Arc<dyn Entry>>>,
     over: Vec<(Incarnation, End)>,
     discarded: Vec<Discarded<Arc<dyn Entry>>>,
+    /// Whether no job is left here.
+    left_none: bool,
     wake_driver: bool,
 }
 
@@ -163,6 +167,7 @@ impl Shared {
             states,
             tasks,
             wake: Notify::new(),
+            emptied: Notify::new(),
             clock,
             zone,
             defaults,
@@ -533,6 +538,8 @@ impl State {
         let asks = out.ask;
         let work =
             asks || !out.dirty.is_empty() || !out.starts.is_empty() || !self.watches.is_empty();
+        let gone = !after.ended.is_empty() || !after.discarded.is_empty();
+        after.left_none = gone && self.core.len() == 0;
         // A closed scheduler's driver waits for the last run to end.
         let last = self.core.is_closed() && !after.is_empty();
         after.wake_driver = (work && !self.driver_knows) || last;
@@ -567,9 +574,12 @@ impl After {
         for (entry, run) in &self.runs {
             entry.conclude(&run.outcome);
         }
-        for Ended { payload, end, trigger } in self.ended {
+        for Ended { payload, end, trigger, history } in self.ended {
             shielded(|| payload.drop_work());
             shielded(|| drop(trigger));
+            if let Some(history) = history {
+                payload.state().keep(history);
+            }
             shielded(|| payload.state().end(end));
         }
         if let Some(durable) = &shared.durable {
@@ -585,6 +595,9 @@ impl After {
         }
         // What events and runs hold of the user's are the errors of their runs.
         shielded(|| drop((self.events, self.dropped_events, self.reported.dropped)));
+        if self.left_none {
+            shielded(|| shared.emptied.notify_waiters());
+        }
     }
 }
 

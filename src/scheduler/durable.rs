@@ -237,12 +237,20 @@ impl Stored {
     }
 
     pub(super) async fn history(&self) -> Result<Vec<Run>, Error> {
-        let record = self.record().await?;
-        let limit = Definition::read(&record)?.options.history as usize;
+        let (incarnation, limit) = match (self.record().await, self.incarnation) {
+            (Ok(record), _) => {
+                (record.incarnation, Definition::read(&record)?.options.history as usize)
+            }
+            // What the job's options were has gone with its record.
+            (Err(error), Some(incarnation)) if error.is_gone() => {
+                (incarnation, self.shared.defaults.history as usize)
+            }
+            (Err(error), _) => return Err(error),
+        };
         // Rows of what has not ended, and of stretches that ran for nothing, are among them.
         let mut most = limit.saturating_mul(2) + 100;
         loop {
-            let rows = self.rows(&record, most).await?;
+            let rows = self.rows(incarnation, most).await?;
             let runs: Vec<Run> = rows.iter().filter_map(run_of).take(limit).collect();
             if runs.len() == limit || rows.len() < most {
                 return Ok(runs.into_iter().rev().collect());
@@ -253,11 +261,11 @@ impl Stored {
 
     pub(super) async fn ledger(&self, limit: usize) -> Result<Vec<Row>, Error> {
         let record = self.record().await?;
-        self.rows(&record, limit).await
+        self.rows(record.incarnation, limit).await
     }
 
-    async fn rows(&self, record: &Record, limit: usize) -> Result<Vec<Row>, Error> {
-        let rows = || self.durable.store.history(record.incarnation, limit);
+    async fn rows(&self, incarnation: Incarnation, limit: usize) -> Result<Vec<Row>, Error> {
+        let rows = || self.durable.store.history(incarnation, limit);
         Ok(patiently(rows).await?)
     }
 }
@@ -551,12 +559,30 @@ pub(super) async fn remove_all(
     }
 }
 
+/// How many records are read at once.
+const PAGE: usize = 500;
+
+/// Whether there is a record whose job can run here.
+pub(super) async fn any_fits(shared: &Arc<Shared>, store: &dyn ErasedStore) -> Result<bool, Error> {
+    let mut after = None;
+    loop {
+        let page = || store.list(RecordFilter::default(), after.clone(), PAGE);
+        let records = patiently(page).await?;
+        if records.iter().any(|record| obstacle(shared, record).is_none()) {
+            return Ok(true);
+        }
+        if records.len() < PAGE {
+            return Ok(false);
+        }
+        after = records.last().map(|record| record.id.clone());
+    }
+}
+
 /// All records, in order of their ids.
 pub(super) async fn records(
     store: &dyn ErasedStore,
     filter: &RecordFilter,
 ) -> Result<Vec<Record>, Error> {
-    const PAGE: usize = 500;
     let mut records: Vec<Record> = Vec::new();
     loop {
         let after = records.last().map(|record| record.id.clone());

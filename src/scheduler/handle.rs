@@ -19,8 +19,8 @@ use super::{
     durable::{Put, Stored},
 };
 use crate::{
-    core::{Added, JobKey},
-    driver::{EndWait, Entry, Shared, State},
+    core::{Added, JobKey, Own, RunKey},
+    driver::{EndWait, Entry, Hold, Shared, State},
     error::Error,
     feed::{Fed, FeedReceiver, feed},
     job::{End, JobId, JobInfo, JobOptions, Labels, Run, RunId, SkipReason, option_setters},
@@ -53,6 +53,17 @@ enum Which {
 impl Job {
     pub(super) fn by_id(shared: Arc<Shared>, id: JobId) -> Job {
         Job { shared, id, which: Which::Current }
+    }
+
+    /// The job of a run: this incarnation, or whichever has the id if the run has ended.
+    pub(crate) fn of_run(shared: Arc<Shared>, id: JobId, run: RunKey) -> Job {
+        let own = shared.with(|state, _| state.core.job_of(run));
+        let which = match own {
+            Some(Own::Memory(key)) => Which::Memory(key),
+            Some(Own::Stored(incarnation)) => Which::Stored(incarnation),
+            None => Which::Current,
+        };
+        Job { shared, id, which }
     }
 
     /// The job's id.
@@ -207,15 +218,31 @@ impl Job {
     }
 
     /// The job's last runs, the latest last: as many as [`history`](crate::Add::history) says. Of an
-    /// error only the text is kept. They go with the job.
+    /// error only the text is kept.
+    ///
+    /// When a job in memory is over whose id was given to [`id`](crate::Add::id), they are kept for ten
+    /// minutes: those of the last 1,000 jobs, and 10,000 runs in all. Those of any job are kept by its
+    /// handle; see [`JobHandle::history`].
     ///
     /// # Errors
     ///
-    /// As [`get`](Job::get).
+    /// As [`get`](Job::get), if nothing is kept.
     pub async fn history(&self) -> Result<Vec<Run>, Error> {
-        match self.stored()? {
+        let current = match self.stored()? {
             Some(job) => self.shared.within(job.history()).await,
             None => self.with(|state, key, _| state.core.history(key)),
+        };
+        let key = match self.which {
+            Which::Stored(_) => return current,
+            Which::Memory(key) => Some(key),
+            Which::Current => None,
+        };
+        match current {
+            Err(error) if error.is_gone() || error.is_unknown_job() => {
+                let past = self.shared.with(|state, now| state.core.past(&self.id, key, now));
+                past.map(|history| history.to_vec()).ok_or(error)
+            }
+            current => current,
         }
     }
 
@@ -350,7 +377,7 @@ impl JobSettings {
 /// Awaiting it is cancel safe, and so is awaiting `&mut` it, as often as one likes.
 pub struct JobHandle {
     job: Job,
-    entry: Arc<dyn Entry>,
+    entry: Hold,
     wait: EndWait,
 }
 
@@ -358,7 +385,7 @@ impl JobHandle {
     pub(super) fn new(shared: Arc<Shared>, added: Added<Arc<dyn Entry>>) -> JobHandle {
         let Added { key, id, payload } = added;
         let job = Job { shared, id, which: Which::Memory(key) };
-        JobHandle { job, entry: payload, wait: EndWait::default() }
+        JobHandle { job, entry: Hold::new(payload), wait: EndWait::default() }
     }
 
     /// The handle of a job in the store.
@@ -366,7 +393,41 @@ impl JobHandle {
         let Put { record, entry } = put;
         let which = Which::Stored(record.incarnation);
         let job = Job { shared, id: record.id, which };
-        JobHandle { job, entry, wait: EndWait::default() }
+        JobHandle { job, entry: Hold::new(entry), wait: EndWait::default() }
+    }
+
+    /// The job's last runs, the latest last, also when the job is over: as many as
+    /// [`history`](crate::Add::history) says. Of an error only the text is kept.
+    ///
+    /// They are kept for as long as there is a handle. Of a job that
+    /// [`add_once`](super::Scheduler::add_once) made without an id nothing is kept beyond its end, since
+    /// awaiting its handle says how its run ended; and of a job in a store as much as the store
+    /// [keeps](super::SchedulerBuilder::keep_history).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use punctual::{Scheduler, trigger::every};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::new();
+    /// let mut job = scheduler.add(every(Duration::from_secs(1)).times(3), || async {}).await?;
+    /// println!("{}", (&mut job).await);
+    /// assert_eq!(job.history().await?.len(), 3);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Job::get), while the job is not over.
+    pub async fn history(&self) -> Result<Vec<Run>, Error> {
+        let past = match self.job.which {
+            Which::Stored(_) => None,
+            _ => self.entry.state().past(),
+        };
+        match past {
+            Some(history) => Ok(history),
+            None => self.job.history().await,
+        }
     }
 
     /// The token that cancels the job: no further run starts, and going ones see

@@ -2,6 +2,7 @@
 
 mod add;
 mod builder;
+mod drained;
 mod durable;
 mod events;
 mod handle;
@@ -436,6 +437,34 @@ impl Scheduler {
     ) -> Result<JoinHandle<()>, Error> {
         let runtime = self.shared.runtime()?;
         Ok(events::call(runtime, self.events_matching(filter), callback))
+    }
+
+    /// Waits until no job is left that can still run and no run is under way, or until the scheduler has
+    /// shut down: what a program awaits that has added all of its jobs and ends with the last of them.
+    ///
+    /// A job that has a fire time left counts, so with a job that recurs without end this waits for a
+    /// shutdown. So does a paused job, which may be resumed. Jobs in a store count if they can run on this
+    /// scheduler, whoever added them and wherever they run; once none is left in memory, the store is
+    /// asked each second. A run that waits for this waits for its own job.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use punctual::{Scheduler, trigger::{after, every}};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// let scheduler = Scheduler::new();
+    /// scheduler.add(every(Duration::from_secs(5)).times(3), || async { println!("ping") }).await?;
+    /// scheduler.add(after(Duration::from_secs(20)), || async { println!("done") }).await?;
+    /// scheduler.drained().await;
+    /// assert!(scheduler.is_empty());
+    /// # Ok(()) }
+    /// ```
+    pub async fn drained(&self) {
+        drained::drained(&self.shared).await;
     }
 
     /// Shuts the scheduler down when awaited: no new runs; going ones may finish within a time,

@@ -8,14 +8,15 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::{self, RunKey},
     driver::Shared,
+    error::Error,
     job::{JobId, Run, RunId},
-    scheduler::Scheduler,
+    scheduler::{Job, Scheduler},
 };
 
 /// What a run knows of itself: given to work that takes an argument, `|cx: Context| async move { … }`.
@@ -58,6 +59,74 @@ impl Context {
         &self.job
     }
 
+    /// The job itself, to change, pause or remove it. Once this run has ended it means whichever job has
+    /// the id.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use punctual::{Context, Error, Scheduler, trigger::every};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::new();
+    /// let poll = |cx: Context| async move {
+    ///     // Nothing is left to poll: no further run.
+    ///     cx.job().remove().await
+    /// };
+    /// scheduler.add(every(Duration::from_secs(1)), poll).await?.await;
+    /// # Ok(()) }
+    /// ```
+    pub fn job(&self) -> Job {
+        Job::of_run(self.shared.clone(), self.job.clone(), self.run)
+    }
+
+    /// Has this job run once more, `delay` from now, rounded up to a whole millisecond: besides what its
+    /// trigger names, and also if that has named its last fire time.
+    ///
+    /// The job is not over before that run has ended, and may ask for another then. It has one such run
+    /// ahead at most: if another is asked for, the earlier instant counts. It is like a
+    /// [`run_now`](Job::run_now) at that instant: neither coalesced nor judged by grace, with that
+    /// instant as its [`fire_time`](Context::fire_time) and [`on_request`](Context::on_request). If
+    /// `max_instances` runs are going, it waits for one to end. While the job or the scheduler is paused
+    /// it stays due. It does not move when the wall clock steps.
+    ///
+    /// # Errors
+    ///
+    /// That this run or its job is over, or that the scheduler has shut down; that the work is that of
+    /// [`add_once`](Scheduler::add_once), which runs once; that the job is in a store: there, add a job
+    /// for it, which outlives the process.
+    ///
+    /// ```
+    /// # use std::{time::Duration, sync::atomic::{AtomicU32, Ordering}};
+    /// # use punctual::{Context, Error, Scheduler, trigger::now};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # static ASKED: AtomicU32 = AtomicU32::new(0);
+    /// # fn is_ready() -> bool { ASKED.fetch_add(1, Ordering::SeqCst) == 3 }
+    /// # let scheduler = Scheduler::new();
+    /// let poll = |cx: Context| async move {
+    ///     match is_ready() {
+    ///         true => Ok(()),
+    ///         false => cx.again_in(Duration::from_secs(10)),
+    ///     }
+    /// };
+    /// scheduler.add(now(), poll).await?.await;
+    /// # assert_eq!(ASKED.load(Ordering::SeqCst), 4);
+    /// # Ok(()) }
+    /// ```
+    pub fn again_in(&self, delay: Duration) -> Result<(), Error> {
+        let millis = delay.as_nanos().div_ceil(1_000_000);
+        let delay = i64::try_from(millis).ok().and_then(TimeDelta::try_milliseconds);
+        self.shared.try_with(|state, now| {
+            let at = delay.and_then(|delay| now.trunc_subsecs(3).checked_add_signed(delay));
+            let at = at.ok_or_else(|| {
+                Error::invalid_option(
+                    "the delay leads past the last instant there is: use a shorter one",
+                )
+            })?;
+            state.core.again(self.run, at)
+        })
+    }
+
     /// The number of this run.
     pub fn run_id(&self) -> RunId {
         self.run.id
@@ -78,7 +147,7 @@ impl Context {
         self.coalesced
     }
 
-    /// Whether `run_now` asked for this run.
+    /// Whether `run_now` or `again_in` asked for this run.
     pub fn on_request(&self) -> bool {
         self.on_request
     }

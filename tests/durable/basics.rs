@@ -53,7 +53,53 @@ async fn events_and_history_are_those_of_any_job() {
     assert!(history.iter().all(|run| matches!(run.outcome, Outcome::Succeeded)));
     assert!(history[0].fire_time < history[1].fire_time);
     assert_eq!(removed.next().await.unwrap().what.job(), Some(&id));
-    assert!(job.history().await.unwrap_err().is_gone());
+    // The ledger keeps it beyond the job's end.
+    assert_eq!(job.history().await.unwrap().len(), 3);
+    assert!(scheduler.job(&id).history().await.unwrap_err().is_unknown_job());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scheduler_is_drained_when_its_store_has_nothing_left_that_can_run_here() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let other = on(&store, &notes).start().await.unwrap();
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    scheduler.add(every(TENTH).times(3), remember("tick")).await.unwrap();
+    other.add(every(TENTH * 200).times(1), remember("late")).await.unwrap();
+    scheduler.drained().await;
+    assert_eq!(notes.len(), 4);
+    assert!(scheduler.jobs().await.unwrap().is_empty());
+
+    // What runs on another scheduler alone is not waited for.
+    let stranger = scheduler.add(every(TENTH), remember("tick")).id("stranger").await.unwrap();
+    let document = scheduler.export().await.unwrap().replace("\"task\": \"", "\"task\": \"un");
+    stranger.remove().await.unwrap();
+    scheduler.import(&document, punctual::OnConflict::Error).await.unwrap();
+    assert_eq!(scheduler.unhandled().await.unwrap().len(), 1);
+    scheduler.drained().await;
+    other.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_of_a_job_in_a_store_has_its_handle_and_is_told_how_to_run_again() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).task::<Removes>().start().await.unwrap();
+    let job = scheduler.add(every(TENTH), Removes).id("removes").await.unwrap();
+    assert!(matches!(job.await, punctual::End::Removed));
+}
+
+/// Can't run again, and removes its job.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Removes;
+
+impl punctual::Task for Removes {
+    const NAME: &'static str = "removes";
+    type Output = ();
+
+    async fn run(self, cx: punctual::Context) {
+        let error = cx.again_in(TENTH).unwrap_err();
+        assert!(error.to_string().contains("cx.scheduler().add(after(delay)"), "{error}");
+        cx.job().remove().await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

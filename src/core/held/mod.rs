@@ -73,6 +73,13 @@ struct Upcoming {
     number: i64,
 }
 
+impl<P> Job<P> {
+    /// Its incarnation in the store, if it is in one.
+    pub(super) fn incarnation_in_store(&self) -> Option<Incarnation> {
+        self.held().map(|held| held.incarnation)
+    }
+}
+
 impl Held {
     fn key(&self, kind: RowKind, number: i64) -> RowKey {
         RowKey { incarnation: self.incarnation, kind, number }

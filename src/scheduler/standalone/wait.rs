@@ -9,11 +9,7 @@ use std::{
 };
 
 use super::waiting;
-use crate::{
-    error::Error,
-    job::End,
-    scheduler::ShutdownReport,
-};
+use crate::{error::Error, job::End, scheduler::ShutdownReport};
 
 /// Waits on this thread for what async code awaits: `scheduler.add(..).wait()?` is
 /// `scheduler.add(..).await?` of a program that has no async `main`.

@@ -1,0 +1,75 @@
+//! The extra run that a job's own run asks for.
+
+use chrono::{DateTime, Utc};
+
+use super::{Core, Job, JobKey, Payload, RunKey, Submission, decide::Due};
+use crate::{error::Error, store::Incarnation};
+
+/// The job of a run.
+pub(crate) enum Own {
+    Memory(JobKey),
+    Stored(Incarnation),
+}
+
+impl<P: Payload> Core<P> {
+    /// The job of a run that has not ended.
+    pub(crate) fn job_of(&self, run: RunKey) -> Option<Own> {
+        let slot = self.runs.get(run.slot).filter(|going| going.id == run.id)?.job;
+        let job = &self.jobs[slot];
+        Some(match job.incarnation_in_store() {
+            Some(incarnation) => Own::Stored(incarnation),
+            None => Own::Memory(job.key(slot)),
+        })
+    }
+
+    /// Has the job of a run run once more at `at`, or sooner if that was asked for before.
+    pub(crate) fn again(&mut self, run: RunKey, at: DateTime<Utc>) -> Result<(), Error> {
+        let key = match self.job_of(run) {
+            Some(Own::Memory(key)) => key,
+            Some(Own::Stored(_)) => {
+                return Err(Error::invalid_option(
+                    "a job in a store can't run again by `again_in`: add a job for it, `cx.scheduler().add(after(delay), ..)`",
+                ));
+            }
+            None => {
+                return Err(Error::gone(
+                    "the run has ended: call `again_in` while it is under way, or add a job",
+                ));
+            }
+        };
+        if self.live(key)?.once {
+            return Err(Error::invalid_option(
+                "a job of `add_once` runs once, and not again: use `add`",
+            ));
+        }
+        let again = &mut self.jobs[key.slot].extras().again;
+        *again = Some(again.map_or(at, |asked| asked.min(at)));
+        self.mark(key.slot);
+        Ok(())
+    }
+
+    /// Begins the run that was asked for, if it is due. It waits in line if it has to.
+    pub(super) fn run_again(&mut self, slot: u32, now: DateTime<Utc>) {
+        let job = &mut self.jobs[slot];
+        let Some(at) = job.again().filter(|&at| at <= now) else { return };
+        if self.paused {
+            job.held = true;
+            self.held.insert(slot);
+            return;
+        }
+        job.extras().again = None;
+        let submission = Submission {
+            on_request: true,
+            again: true,
+            ..Submission::of(Due { fire_time: at, at })
+        };
+        self.submit(slot, submission, now);
+    }
+}
+
+impl<P> Job<P> {
+    /// When it is to run once more, unless that doesn't count now.
+    pub(super) fn again(&self) -> Option<DateTime<Utc>> {
+        self.extras.as_ref()?.again.filter(|_| !self.paused && !self.retired)
+    }
+}

@@ -1,0 +1,44 @@
+//! Waiting until nothing is left to run.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use super::durable;
+use crate::{driver::Shared, error::Error};
+
+/// How often a store is asked whether it has jobs left.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) async fn drained(shared: &Arc<Shared>) {
+    let emptied = async {
+        loop {
+            no_job_here(shared).await;
+            if !has_stored(shared).await {
+                return Ok(());
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    };
+    let emptied = pin!(shared.within::<()>(emptied));
+    // That the scheduler has shut down is an answer, too.
+    let _ = shared.stopped.run_until_cancelled(emptied).await;
+}
+
+/// Waits until this scheduler has no job of its own and no run.
+async fn no_job_here(shared: &Shared) {
+    loop {
+        let mut emptied = pin!(shared.emptied.notified());
+        // What happens between the look and the wait counts.
+        emptied.as_mut().enable();
+        if shared.with(|state, _| state.core.len()) == 0 {
+            return;
+        }
+        emptied.await;
+    }
+}
+
+/// Whether the store has a job that can run here. A store that does not answer may have.
+async fn has_stored(shared: &Arc<Shared>) -> bool {
+    let Some(durable) = &shared.durable else { return false };
+    let found: Result<bool, Error> = durable::any_fits(shared, &*durable.store).await;
+    found.unwrap_or(true)
+}
