@@ -45,6 +45,7 @@ fn main() {
         Some("--who") => println!("the program itself"),
         Some("--parent") => pool::parent(),
         Some("--unready") => pool::unready(),
+        Some("--printing") => pool::printing(),
         _ => {
             let arguments = libtest_mimic::Arguments::from_args();
             let mut trials = pool::trials();

@@ -46,6 +46,7 @@ pub(super) fn trials() -> Vec<Trial> {
         a_killed_program_leaves_no_process,
         a_process_must_come_to_the_worker,
         what_is_printed_is_traced,
+        what_is_printed_is_shown_where_nobody_traces,
         what_is_printed_disturbs_nothing,
         a_process_has_no_input_and_no_mark,
         a_process_has_no_scheduler,
@@ -379,7 +380,39 @@ async fn what_is_printed_is_traced() {
     assert!(crash.ends_with("(SIGABRT)); what it printed last: about to abort"), "{crash}");
 }
 
+/// A program whose processes print, without a subscriber or with one that wants warnings alone.
+pub(super) fn printing() {
+    if std::env::args().nth(2).is_some() {
+        let warnings = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
+        let warnings = warnings.with_writer(std::io::sink).finish();
+        tracing::subscriber::set_global_default(warnings).unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let fixture = Fixture::new(1).await;
+        assert!(fixture.outcome(Then::Print("one\ntwo".to_owned())).await.is_success());
+        // What it printed last is there when it is known to have crashed.
+        failed(&fixture.outcome(Then::Abort).await);
+    });
+    println!("data");
+}
+
+async fn what_is_printed_is_shown_where_nobody_traces() {
+    for arguments in [&["--printing"][..], &["--printing", "--warnings"]] {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "data\n");
+        let shown = String::from_utf8(output.stderr).unwrap();
+        assert!(shown.starts_with("one\ntwo\nabout to abort\n"), "{shown}");
+    }
+}
+
 async fn what_is_printed_disturbs_nothing() {
+    // Megabytes of it, which nobody has to see.
+    let unseen = tracing_subscriber::fmt().with_writer(std::io::sink).finish();
+    let _guard = tracing::subscriber::set_default(unseen);
     let fixture = Fixture::new(1).await;
     for _ in 0..3 {
         assert!(fixture.outcome(Then::Babble).await.is_success());

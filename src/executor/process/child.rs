@@ -3,7 +3,7 @@
 
 use std::{
     convert::Infallible,
-    io,
+    io::{self, Write as _},
     os::{
         fd::OwnedFd,
         unix::{net::UnixStream as Socket, process::CommandExt as _},
@@ -59,7 +59,13 @@ impl Child {
         let pid = group.number();
         let output = Output::new(reader, move |run, line| {
             let line = one_line(line, LOG_LINE);
-            tracing::info!(target: "punctual::worker", pid, run, "{line}");
+            if tracing::enabled!(target: "punctual::worker", tracing::Level::INFO) {
+                tracing::info!(target: "punctual::worker", pid, run, "{line}");
+            } else {
+                // Both streams are read as one, and a program's standard output may be data. If
+                // nobody reads the other, there is nobody to tell.
+                let _ = writeln!(io::stderr().lock(), "{line}");
+            }
         })?;
         Ok(Child { group, socket: watched(|| UnixStream::from_std(ours))?, output })
     }
