@@ -88,7 +88,7 @@ fn what_makes_no_sense_is_an_error_that_says_why() {
         (r#"{"type":"cron","expression":"61 * * * *"}"#, "minute 61 is not in 0..=59"),
         (r#"{"type":"cron","expression":"* * * * *","zone":"Europe/Berln"}"#, "Europe/Berlin"),
         (r#"{"type":"cron","expression":"* * * * *","gap":"jump"}"#, "unknown variant `jump`"),
-        (r#"{"type":"timetable","words":"every 10 minutes"}"#, "is elapsed time"),
+        (r#"{"type":"timetable","words":"every 10 minutes"}"#, "is no timetable"),
         (r#"{"type":"timetable","words":"every day at 25:00"}"#, "is not a time of day"),
         (r#"{"type":"timetable","words":"every monday","from":"2026-11-20"}"#, "counts nothing"),
         (r#"{"type":"interval","period_ms":1,"times":0}"#, "nonzero"),
