@@ -26,7 +26,7 @@ use super::{
 /// use std::time::Duration;
 /// use punctual::{BoxError, Scheduler, blocking, stateful, trigger::every};
 ///
-/// # #[tokio::main(flavor = "current_thread")]
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), punctual::Error> {
 /// # use futures::StreamExt as _;
 /// let scheduler = Scheduler::new();
