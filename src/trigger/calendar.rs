@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     build::set_once,
     cron::one_line,
+    days::DayFilter,
     pasted,
+    search::Budget,
     zone::{Fold, Gap, InZone, Readings, ZoneRules, Zoned},
 };
 use crate::{
@@ -250,17 +252,18 @@ impl CalendarInterval {
         Ok(())
     }
 
-    pub(super) fn next_after(&self, t: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+    pub(super) fn next_after(
+        &self,
+        days: Option<&DayFilter>,
+        t: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
         if self.is_floating() {
             let mut anchored = self.clone();
             anchored.anchor(t, TimeZone::UTC)?;
-            return Ok(anchored.zoned().next_after(t));
+            return anchored.zoned().next_on(days, t, budget);
         }
-        Ok(self.zoned().next_after(t))
-    }
-
-    pub(super) fn last_at_or_before(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.zoned().last_at_or_before(t)
+        self.zoned().next_on(days, t, budget)
     }
 
     /// The hours, minutes and seconds at which it fires, gaps aside, as sets of bits.
@@ -270,7 +273,7 @@ impl CalendarInterval {
         })
     }
 
-    fn zoned(&self) -> Zoned<'_, Rule> {
+    pub(super) fn zoned(&self) -> Zoned<'_, impl Readings> {
         self.rules.apply(&*self.rule, true)
     }
 }

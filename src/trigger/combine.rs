@@ -380,11 +380,12 @@ impl Conjunction {
                     };
                 }
                 (Kind::And(and), _) => self.take(and.members()),
+                _ if trigger.names_dates() => self.parts.push(Part::Trigger(trigger.clone())),
                 _ => self.parts.push(Part::Trigger(trigger.without_days())),
             }
             self.lo = self.lo.max(trigger.start());
             self.hi = trigger.end().map_or(self.hi, |end| self.hi.min(end));
-            if let Some(days) = trigger.days() {
+            if let Some(days) = trigger.days().filter(|_| !trigger.names_dates()) {
                 self.parts.push(Part::Days(Arc::clone(days), trigger.day_zone()));
             }
         }

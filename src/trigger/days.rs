@@ -1,15 +1,22 @@
 //! Days on which a trigger fires or does not: weekdays and dates.
 
-use std::{fmt, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    sync::Arc,
+};
 
 use chrono::{DateTime, NaiveDate, Utc, Weekday};
 use serde::{Deserialize, Serialize};
 
 use super::{
     search::{Budget, Grid},
-    zone,
+    zone::{self, Readings},
 };
-use crate::{error::Error, zone::TimeZone};
+use crate::{
+    error::Error,
+    zone::{DAY, TimeZone},
+};
 
 /// A set of days: weekdays, dates, or both.
 ///
@@ -339,6 +346,70 @@ impl DayFilter {
                     self.allowed.weekdays >> weekday(time / DAY) & 1 != 0
                 })
             })
+    }
+}
+
+/// The readings of a schedule whose date, as the schedule names it, is allowed: a gap may move the fire
+/// time to another date.
+pub(super) struct OnDays<'a, R> {
+    readings: &'a R,
+    allowed: &'a Allowed,
+    budget: RefCell<&'a mut Budget>,
+    exhausted: Cell<Option<Error>>,
+}
+
+impl<'a, R: Readings> OnDays<'a, R> {
+    pub(super) fn new(
+        readings: &'a R,
+        days: &'a DayFilter,
+        budget: &'a mut Budget,
+    ) -> OnDays<'a, R> {
+        let budget = RefCell::new(budget);
+        OnDays { readings, allowed: &days.allowed, budget, exhausted: Cell::new(None) }
+    }
+
+    /// What a search found, unless it ended because the budget did.
+    pub(super) fn unless_exhausted<T>(&self, found: Option<T>) -> Result<Option<T>, Error> {
+        self.exhausted.take().map_or(Ok(found), Err)
+    }
+
+    /// Goes from one named reading to the next until one is on an allowed day.
+    fn search(
+        &self,
+        mut from: i64,
+        named: impl Fn(i64) -> Option<i64>,
+        allowed: impl Fn(i64) -> Option<i64>,
+        edge: i64,
+    ) -> Option<i64> {
+        loop {
+            let reading = named(from);
+            let instant = |reading| DateTime::from_timestamp(reading, 0).unwrap_or_default();
+            let budget = &mut **self.budget.borrow_mut();
+            if let Err(error) =
+                budget.spend_on_calendar(instant(from), reading.map(instant), R::COST)
+            {
+                self.exhausted.set(Some(error));
+                return None;
+            }
+            let reading = reading?;
+            let date = reading.div_euclid(DAY);
+            match allowed(date)? {
+                same if same == date => return Some(reading),
+                other => from = other * DAY + edge,
+            }
+        }
+    }
+}
+
+impl<R: Readings> Readings for OnDays<'_, R> {
+    fn at_or_after(&self, reading: i64) -> Option<i64> {
+        let named = |from| self.readings.at_or_after(from);
+        self.search(reading, named, |date| self.allowed.at_or_after(date), 0)
+    }
+
+    fn at_or_before(&self, reading: i64) -> Option<i64> {
+        let named = |from| self.readings.at_or_before(from);
+        self.search(reading, named, |date| self.allowed.at_or_before(date), DAY - 1)
     }
 }
 

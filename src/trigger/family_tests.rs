@@ -727,9 +727,24 @@ mod days {
             let limits = Limits { days: filter, end: Some(to), ..plain.limits().clone() };
             let start = plain.start.or(Some(from));
             let filtered = Trigger { start, ..plain.clone() }.with_limits(limits);
+            let time = match which {
+                1 => NaiveTime::from_hms_opt(0, 0, 0),
+                4 => NaiveTime::from_hms_opt(23, 45, 0),
+                _ => None,
+            };
             let allowed = |fire: &DateTime<Utc>| {
-                let date = fire.with_timezone(&zone).date_naive();
-                only.as_ref().is_none_or(|only| only.contains(date)) && !except.contains(date)
+                let shown = fire.with_timezone(&zone).naive_local();
+                let second = TimeDelta::seconds(1);
+                let before = (*fire - second).with_timezone(&zone).naive_local() + second;
+                // A fixed time of day names dates; a gap moves it to the gap's end.
+                let named = |date: &NaiveDate| time.is_none_or(|time| {
+                    let reading = date.and_time(time);
+                    reading == shown || (before..shown).contains(&reading)
+                });
+                let dates = if time.is_some() { 0..3 } else { 0..1 };
+                dates.map(|n| shown.date() - TimeDelta::days(n)).filter(named).any(|date| {
+                    only.as_ref().is_none_or(|only| only.contains(date)) && !except.contains(date)
+                })
             };
             let expected = walk(&plain, from, to).into_iter().filter(allowed).collect();
             prop_assert_eq!(walk(&filtered, from, to), expected);

@@ -65,6 +65,8 @@ mod combine;
 mod cron;
 mod custom;
 mod date;
+#[cfg(test)]
+mod dates_tests;
 mod days;
 #[cfg(test)]
 mod family_tests;
@@ -509,14 +511,14 @@ impl Trigger {
         if let Some(first) = self.limits().first.filter(|&first| t < first) {
             return Ok(Some(first).filter(|&first| first <= hi));
         }
-        let next = match self.days() {
-            None => self.next_on_any_day(t, from, hi, budget)?,
+        let next = match self.shown_days() {
+            None => self.next_of_kind(t, from, hi, budget)?,
             Some(days) => {
                 let Some(from) = just_after(from) else { return Ok(None) };
                 let zone = self.day_zone();
                 let next = leapfrog(2, from, budget, |turn, at, budget| {
                     let next = match turn {
-                        0 => self.next_on_any_day(before(at), before(at), hi, budget)?,
+                        0 => self.next_of_kind(before(at), before(at), hi, budget)?,
                         _ => days.at_or_after(zone, at, budget)?,
                     };
                     Ok(next.filter(|&next| next <= hi))
@@ -555,22 +557,25 @@ impl Trigger {
         ))
     }
 
-    fn next_on_any_day(
+    fn next_of_kind(
         &self,
         t: DateTime<Utc>,
         from: DateTime<Utc>,
         hi: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
+        let days = self.named_days();
         let next = match &self.kind {
             Kind::Date(date) => Some(date.fire_time(t, TimeZone::UTC)?).filter(|&fire| fire > from),
             Kind::Interval(interval) => match self.start {
                 Some(start) => interval.next_after(start, t),
                 None => interval.nth(t, 1),
             },
-            Kind::Cron(cron) => cron.next_after(from)?,
-            Kind::CronFields(fields) => fields.next_after(from),
-            Kind::Timetable(timetable) => timetable.next_after(from),
+            Kind::Cron(cron) => cron.zoned().next_on(days, from, budget)?,
+            Kind::CronFields(fields) => fields.zoned().next_on(days, from, budget)?,
+            Kind::Timetable(timetable) => {
+                timetable.zoned(&timetable.dates()).next_on(days, from, budget)?
+            }
             Kind::Random(random) => match self.start {
                 Some(start) => random.next_after(start, t),
                 None => {
@@ -578,7 +583,7 @@ impl Trigger {
                     start.and_then(|start| random.next_after(start, t))
                 }
             },
-            Kind::CalendarInterval(calendar) => calendar.next_after(from)?,
+            Kind::CalendarInterval(calendar) => calendar.next_after(days, from, budget)?,
             Kind::And(and) => return and.next_after(from, hi, budget),
             Kind::Or(or) => return or.next_after(from, hi, budget),
             Kind::Follow(_) => None,
@@ -607,14 +612,14 @@ impl Trigger {
         // What comes before the first fire does not count.
         let (first, lo) =
             (first.filter(|&first| first >= lo), first.map_or(lo, |first| first.max(lo)));
-        let last = match self.days() {
-            None => self.last_on_any_day(t, to, lo, budget)?,
+        let last = match self.shown_days() {
+            None => self.last_of_kind(t, to, lo, budget)?,
             Some(days) => {
                 let Some(to) = just_after(to).map(before) else { return Ok(None) };
                 let zone = self.day_zone();
                 let last = leapfrog(2, to, budget, |turn, at, budget| {
                     let last = match turn {
-                        0 => self.last_on_any_day(at, at, lo, budget)?,
+                        0 => self.last_of_kind(at, at, lo, budget)?,
                         _ => days.at_or_before(zone, at, budget)?,
                     };
                     Ok(last.filter(|&last| last >= lo))
@@ -630,24 +635,27 @@ impl Trigger {
         }
     }
 
-    fn last_on_any_day(
+    fn last_of_kind(
         &self,
         t: DateTime<Utc>,
         to: DateTime<Utc>,
         lo: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
+        let days = self.named_days();
         let last = match &self.kind {
             Kind::Date(date) => Some(date.fire_time(t, TimeZone::UTC)?).filter(|&fire| fire <= to),
             Kind::Interval(interval) => {
                 self.start.and_then(|start| interval.last_at_or_before(start, to))
             }
-            Kind::Cron(cron) => cron.last_at_or_before(to)?,
-            Kind::CronFields(fields) => fields.last_at_or_before(to),
-            Kind::CalendarInterval(calendar) => calendar.last_at_or_before(to),
+            Kind::Cron(cron) => cron.zoned().last_on(days, to, budget)?,
+            Kind::CronFields(fields) => fields.zoned().last_on(days, to, budget)?,
+            Kind::CalendarInterval(calendar) => calendar.zoned().last_on(days, to, budget)?,
             Kind::And(and) => return and.last_at_or_before(to, lo, budget),
             Kind::Or(or) => return or.last_at_or_before(to, lo, budget),
-            Kind::Timetable(timetable) => timetable.last_at_or_before(to),
+            Kind::Timetable(timetable) => {
+                timetable.zoned(&timetable.dates()).last_on(days, to, budget)?
+            }
             Kind::Random(random) => {
                 self.start.and_then(|start| random.last_at_or_before(start, to))
             }
@@ -750,6 +758,24 @@ impl Trigger {
         self.days().is_none() && self.limits().first.is_none()
     }
 
+    /// The days that pick from the dates that the trigger names, if it goes by a wall clock.
+    fn named_days(&self) -> Option<&DayFilter> {
+        self.days().filter(|_| self.names_dates()).map(|days| &**days)
+    }
+
+    /// The days that pick from the dates that a calendar shows at its fire times, if it does not.
+    fn shown_days(&self) -> Option<&DayFilter> {
+        self.days().filter(|_| !self.names_dates()).map(|days| &**days)
+    }
+
+    /// Whether its fire times are dates and times of day, which a gap may move.
+    fn names_dates(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Cron(_) | Kind::CronFields(_) | Kind::Timetable(_) | Kind::CalendarInterval(_)
+        )
+    }
+
     fn without_days(&self) -> Trigger {
         self.clone().with_limits(Limits { days: None, ..self.limits().clone() })
     }
@@ -814,17 +840,13 @@ impl Trigger {
             }
             Kind::Follow(_) | Kind::Custom(_) => {}
         }
-        let has_zone = matches!(
-            self.kind,
-            Kind::Cron(_) | Kind::CronFields(_) | Kind::Timetable(_) | Kind::CalendarInterval(_)
-        );
         if anchored.limits.is_none() {
             return Ok(anchored);
         }
         let mut limits = anchored.limits().clone();
         if let Some(days) = &mut limits.days
             && days.zone().is_none()
-            && !has_zone
+            && !self.names_dates()
         {
             *days = Arc::new(days.in_tz(zone));
         }
@@ -839,19 +861,12 @@ impl Trigger {
 
     /// Whether the fire times depend on the rules of a time zone.
     pub(crate) fn goes_by_wall_clock(&self) -> bool {
-        self.days().is_some()
+        self.names_dates()
+            || self.days().is_some()
             || match &self.kind {
-                Kind::Cron(_)
-                | Kind::CronFields(_)
-                | Kind::Timetable(_)
-                | Kind::CalendarInterval(_) => true,
                 Kind::And(and) => and.members().any_goes_by_wall_clock(),
                 Kind::Or(or) => or.members().any_goes_by_wall_clock(),
-                Kind::Date(_)
-                | Kind::Interval(_)
-                | Kind::Random(_)
-                | Kind::Follow(_)
-                | Kind::Custom(_) => false,
+                _ => false,
             }
     }
 

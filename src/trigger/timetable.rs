@@ -160,9 +160,11 @@ impl Timetable {
     /// Fills in the zone, and from which date to count, which is that of the first fire time that
     /// is later than `t`.
     pub(super) fn anchor(&mut self, t: DateTime<Utc>, default: TimeZone) {
-        let zone = *self.rules.zone.get_or_insert(default);
+        self.rules.zone.get_or_insert(default);
         if self.is_floating() {
-            self.from = self.next_after(t).map(|first| first.with_timezone(&zone).date_naive());
+            // By the date that is named: a gap may move the fire time to the next one.
+            let first = self.zoned(&self.dates()).next_and_reading(t);
+            self.from = first.map(|(_, reading)| date_of(reading.div_euclid(DAY)));
         }
     }
 
@@ -171,21 +173,11 @@ impl Timetable {
         self.schedule.step > 1 && self.from.is_none()
     }
 
-    pub(super) fn next_after(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let dates = self.dates();
-        self.zoned(&dates).next_after(t)
-    }
-
-    pub(super) fn last_at_or_before(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let dates = self.dates();
-        self.zoned(&dates).last_at_or_before(t)
-    }
-
-    fn zoned<'a>(&self, dates: &'a Dates<'a>) -> Zoned<'a, Dates<'a>> {
+    pub(super) fn zoned<'a>(&self, dates: &'a Dates<'a>) -> Zoned<'a, Dates<'a>> {
         self.rules.apply(dates, true)
     }
 
-    fn dates(&self) -> Dates<'_> {
+    pub(super) fn dates(&self) -> Dates<'_> {
         let schedule = &*self.schedule;
         // Before it is known where to count from, the next may be any.
         match self.from {
@@ -200,7 +192,7 @@ impl Timetable {
 }
 
 /// The schedule, counted from somewhere.
-struct Dates<'a> {
+pub(super) struct Dates<'a> {
     schedule: &'a Schedule,
     step: i64,
     /// A cell that is one of those that count.
@@ -244,6 +236,9 @@ impl Dates<'_> {
 }
 
 impl Readings for Dates<'_> {
+    // It looks at each day, week or month that its steps leave.
+    const COST: u32 = 12;
+
     fn at_or_after(&self, reading: i64) -> Option<i64> {
         let times = &self.schedule.times;
         let (day, second) = (reading.div_euclid(DAY), reading.rem_euclid(DAY));

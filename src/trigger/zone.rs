@@ -8,7 +8,14 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::zone::{DAY, END_OF_TIME, Span, TimeZone, span_at};
+use super::{
+    days::{DayFilter, OnDays},
+    search::Budget,
+};
+use crate::{
+    error::Error,
+    zone::{DAY, END_OF_TIME, Span, TimeZone, span_at},
+};
 
 /// What happens to a wall time that does not exist, because the clock was set forward over it.
 ///
@@ -97,6 +104,9 @@ pub(super) trait Readings {
 
     /// The last reading of the schedule that is not greater than `reading`.
     fn at_or_before(&self, reading: i64) -> Option<i64>;
+
+    /// How much dearer it is to search than a cron pattern.
+    const COST: u32 = 1;
 }
 
 /// A schedule of wall-clock readings in a zone: what turns it into instants.
@@ -112,8 +122,43 @@ impl<'a, R: Readings> Zoned<'a, R> {
         Zoned { readings, spans: zone.spans(), gap, fold }
     }
 
+    /// The first fire time strictly later than `t` among those that the schedule names on these days.
+    pub(super) fn next_on(
+        &self,
+        days: Option<&DayFilter>,
+        t: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let Some(days) = days else { return Ok(self.next_after(t)) };
+        let readings = OnDays::new(self.readings, days, budget);
+        let next = self.with(&readings).next_after(t);
+        readings.unless_exhausted(next)
+    }
+
+    /// The last one that is not later than `t`.
+    pub(super) fn last_on(
+        &self,
+        days: Option<&DayFilter>,
+        t: DateTime<Utc>,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let Some(days) = days else { return Ok(self.last_at_or_before(t)) };
+        let readings = OnDays::new(self.readings, days, budget);
+        let last = self.with(&readings).last_at_or_before(t);
+        readings.unless_exhausted(last)
+    }
+
+    fn with<'b, S>(&self, readings: &'b S) -> Zoned<'b, S> {
+        Zoned { readings, spans: self.spans, gap: self.gap, fold: self.fold }
+    }
+
     /// The first fire time strictly later than `t`.
     pub(super) fn next_after(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.next_and_reading(t).map(|(next, _)| next)
+    }
+
+    /// The same, with the reading that the schedule names: in a gap the clock never shows it.
+    pub(super) fn next_and_reading(&self, t: DateTime<Utc>) -> Option<(DateTime<Utc>, i64)> {
         let t = t.timestamp();
         let mut index = span_at(self.spans, t);
         let mut window = self.window(index);
@@ -128,7 +173,7 @@ impl<'a, R: Readings> Zoned<'a, R> {
                 (clear, match_) = (from, self.readings.at_or_after(from));
             }
             if let Some(reading) = match_.filter(|&reading| reading < window.end) {
-                return window.instant(reading);
+                return Some((window.instant(reading)?, reading));
             }
             index += 1;
             if index == self.spans.len() {

@@ -8,13 +8,12 @@ mod pattern;
 
 use std::{fmt, sync::Arc};
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::fields::CronFields;
 pub(super) use self::parse::one_line;
 use self::{parse::Origin, pattern::Pattern};
-use super::zone::{Fold, Gap, InZone, ZoneRules, Zoned};
+use super::zone::{Fold, Gap, InZone, Readings, ZoneRules, Zoned};
 use crate::{
     error::Error,
     zone::{IntoTimeZone as _, TimeZone},
@@ -184,23 +183,12 @@ impl Cron {
 
     // Neither search runs out of a budget: both look at 3,600 months at most.
 
-    pub(super) fn next_after(&self, t: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
-        Ok(self.zoned().next_after(t))
-    }
-
-    pub(super) fn last_at_or_before(
-        &self,
-        t: DateTime<Utc>,
-    ) -> Result<Option<DateTime<Utc>>, Error> {
-        Ok(self.zoned().last_at_or_before(t))
-    }
-
     /// The hours, minutes and seconds at which it fires, gaps aside, as sets of bits.
     pub(super) fn times(&self) -> (u32, u64, u64) {
         self.schedule.pattern.times()
     }
 
-    fn zoned(&self) -> Zoned<'_, Pattern> {
+    pub(super) fn zoned(&self) -> Zoned<'_, impl Readings> {
         self.rules.apply(&self.schedule.pattern, self.schedule.fixed_time)
     }
 }

@@ -6,13 +6,12 @@ mod tests;
 
 use std::{fmt, sync::Arc};
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
     super::{
         Build, pasted,
-        zone::{Fold, Gap, InZone, ZoneRules, Zoned},
+        zone::{Fold, Gap, InZone, Readings, ZoneRules, Zoned},
     },
     parse::one_line,
     pattern::Pattern,
@@ -335,15 +334,7 @@ impl CronFields {
 
     // As for crontab texts, neither search runs out of a budget.
 
-    pub(in crate::trigger) fn next_after(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.zoned().next_after(t)
-    }
-
-    pub(in crate::trigger) fn last_at_or_before(&self, t: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.zoned().last_at_or_before(t)
-    }
-
-    fn zoned(&self) -> Zoned<'_, Pattern> {
+    pub(in crate::trigger) fn zoned(&self) -> Zoned<'_, impl Readings> {
         self.rules.apply(&self.schedule.pattern, self.schedule.fixed_time)
     }
 }
