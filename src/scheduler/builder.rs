@@ -47,7 +47,8 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 #[must_use = "a scheduler starts when `start` is awaited"]
 pub struct SchedulerBuilder {
     defaults: JobOptions,
-    zone: Result<TimeZone, Error>,
+    /// None is the zone of the machine, looked up at the start.
+    zone: Option<Result<TimeZone, Error>>,
     /// The system's, if none is given.
     clock: Option<Clock>,
     paused: bool,
@@ -69,7 +70,7 @@ impl SchedulerBuilder {
     pub(super) fn new() -> SchedulerBuilder {
         SchedulerBuilder {
             defaults: JobOptions::default(),
-            zone: Ok(TimeZone::UTC),
+            zone: Some(Ok(TimeZone::UTC)),
             clock: None,
             paused: false,
             buffer: 1024,
@@ -97,7 +98,23 @@ impl SchedulerBuilder {
     /// name of one.
     /// Default: UTC.
     pub fn time_zone(mut self, zone: impl IntoTimeZone) -> Self {
-        self.zone = zone.into_time_zone();
+        self.zone = Some(zone.into_time_zone());
+        self
+    }
+
+    /// Takes the zone of the machine for cron texts that name none: what `TZ` says, else the machine's
+    /// settings, else UTC. It is looked up when the scheduler starts, and kept with each job.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// let scheduler = punctual::Scheduler::builder().local_time_zone().start().await?;
+    /// let job = scheduler.add("0 9 * * *", || async { println!("good morning") }).await?;
+    /// println!("{}", job.get().await?); // …: 0 9 * * * (Europe/Berlin), next …
+    /// # Ok(()) }
+    /// ```
+    pub fn local_time_zone(mut self) -> Self {
+        self.zone = None;
         self
     }
 
@@ -272,7 +289,7 @@ impl SchedulerBuilder {
     ///
     /// # Errors
     ///
-    /// That there is no runtime, that an option is out of range, that the zone is unknown, that two
+    /// That there is no runtime, that an option is out of range, that the zone is unknown or the machine's has no IANA name, that two
     /// executors or tasks have the same name, or that the default options name an executor that there
     /// is not.
     pub async fn start(mut self) -> Result<Scheduler, Error> {
@@ -283,7 +300,7 @@ impl SchedulerBuilder {
                 "event_buffer(0) would keep no event for any listener: use 1 or more",
             ));
         }
-        self.zone = Ok(self.zone?);
+        self.zone = Some(Ok(self.zone.unwrap_or_else(TimeZone::local)?));
         let ranges = [
             ("lease", self.lease, Duration::from_millis(100)..=HOUR),
             ("claim_ahead", self.claim_ahead, Duration::ZERO..=Duration::from_secs(60)),
@@ -328,7 +345,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
     // The hasher's keys are random in each process and differ with every call.
     let number = RandomState::new().build_hasher().finish();
     let defaults = Arc::new(defaults);
-    let zone = zone.unwrap_or(TimeZone::UTC);
+    let zone = zone.and_then(Result::ok).unwrap_or(TimeZone::UTC);
     let clock = clock.unwrap_or_else(|| Clock::System(SystemClock::new()));
     let mut core = Core::new((number >> 32) as u32, defaults.clone(), paused, clock.read());
     let tasks = tasks.unwrap_or_default();

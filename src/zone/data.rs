@@ -83,7 +83,10 @@ fn newest() -> TimeZoneData {
 pub fn reload_time_zone_data() -> bool {
     let (before, found) = (time_zone_data(), newest());
     // An update that is half done, or a folder that is away, is no reason to go back.
-    if found.version >= before.version && found != before {
+    if found.version < before.version {
+        return false;
+    }
+    if found != before {
         *DATA.write().unwrap_or_else(PoisonError::into_inner) = Some(found);
     }
     // The files of a version are replaced one by one, so each look may find more of them.
