@@ -256,14 +256,15 @@ impl CalendarInterval {
         &self,
         days: Option<&DayFilter>,
         t: DateTime<Utc>,
+        hi: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
         if self.is_floating() {
             let mut anchored = self.clone();
             anchored.anchor(t, TimeZone::UTC)?;
-            return anchored.zoned().next_on(days, t, budget);
+            return anchored.zoned().next_on(days, t, hi, budget);
         }
-        self.zoned().next_on(days, t, budget)
+        self.zoned().next_on(days, t, hi, budget)
     }
 
     /// The hours, minutes and seconds at which it fires, gaps aside, as sets of bits.

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     fmt,
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -354,6 +355,8 @@ impl DayFilter {
 pub(super) struct OnDays<'a, R> {
     readings: &'a R,
     allowed: &'a Allowed,
+    /// Where the search ends.
+    bounds: RangeInclusive<i64>,
     budget: RefCell<&'a mut Budget>,
     exhausted: Cell<Option<Error>>,
 }
@@ -362,10 +365,11 @@ impl<'a, R: Readings> OnDays<'a, R> {
     pub(super) fn new(
         readings: &'a R,
         days: &'a DayFilter,
+        bounds: RangeInclusive<i64>,
         budget: &'a mut Budget,
     ) -> OnDays<'a, R> {
         let budget = RefCell::new(budget);
-        OnDays { readings, allowed: &days.allowed, budget, exhausted: Cell::new(None) }
+        OnDays { readings, allowed: &days.allowed, bounds, budget, exhausted: Cell::new(None) }
     }
 
     /// What a search found, unless it ended because the budget did.
@@ -391,7 +395,7 @@ impl<'a, R: Readings> OnDays<'a, R> {
                 self.exhausted.set(Some(error));
                 return None;
             }
-            let reading = reading?;
+            let reading = reading.filter(|reading| self.bounds.contains(reading))?;
             let date = reading.div_euclid(DAY);
             match allowed(date)? {
                 same if same == date => return Some(reading),

@@ -571,10 +571,10 @@ impl Trigger {
                 Some(start) => interval.next_after(start, t),
                 None => interval.nth(t, 1),
             },
-            Kind::Cron(cron) => cron.zoned().next_on(days, from, budget)?,
-            Kind::CronFields(fields) => fields.zoned().next_on(days, from, budget)?,
+            Kind::Cron(cron) => cron.zoned().next_on(days, from, hi, budget)?,
+            Kind::CronFields(fields) => fields.zoned().next_on(days, from, hi, budget)?,
             Kind::Timetable(timetable) => {
-                timetable.zoned(&timetable.dates()).next_on(days, from, budget)?
+                timetable.zoned(&timetable.dates()).next_on(days, from, hi, budget)?
             }
             Kind::Random(random) => match self.start {
                 Some(start) => random.next_after(start, t),
@@ -583,7 +583,7 @@ impl Trigger {
                     start.and_then(|start| random.next_after(start, t))
                 }
             },
-            Kind::CalendarInterval(calendar) => calendar.next_after(days, from, budget)?,
+            Kind::CalendarInterval(calendar) => calendar.next_after(days, from, hi, budget)?,
             Kind::And(and) => return and.next_after(from, hi, budget),
             Kind::Or(or) => return or.next_after(from, hi, budget),
             Kind::Follow(_) => None,
@@ -648,13 +648,13 @@ impl Trigger {
             Kind::Interval(interval) => {
                 self.start.and_then(|start| interval.last_at_or_before(start, to))
             }
-            Kind::Cron(cron) => cron.zoned().last_on(days, to, budget)?,
-            Kind::CronFields(fields) => fields.zoned().last_on(days, to, budget)?,
-            Kind::CalendarInterval(calendar) => calendar.zoned().last_on(days, to, budget)?,
+            Kind::Cron(cron) => cron.zoned().last_on(days, to, lo, budget)?,
+            Kind::CronFields(fields) => fields.zoned().last_on(days, to, lo, budget)?,
+            Kind::CalendarInterval(calendar) => calendar.zoned().last_on(days, to, lo, budget)?,
             Kind::And(and) => return and.last_at_or_before(to, lo, budget),
             Kind::Or(or) => return or.last_at_or_before(to, lo, budget),
             Kind::Timetable(timetable) => {
-                timetable.zoned(&timetable.dates()).last_on(days, to, budget)?
+                timetable.zoned(&timetable.dates()).last_on(days, to, lo, budget)?
             }
             Kind::Random(random) => {
                 self.start.and_then(|start| random.last_at_or_before(start, to))

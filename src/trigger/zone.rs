@@ -122,28 +122,34 @@ impl<'a, R: Readings> Zoned<'a, R> {
         Zoned { readings, spans: zone.spans(), gap, fold }
     }
 
-    /// The first fire time strictly later than `t` among those that the schedule names on these days.
+    /// The first fire time strictly later than `t` among those that the schedule names on these days;
+    /// the search may end at `hi`.
     pub(super) fn next_on(
         &self,
         days: Option<&DayFilter>,
         t: DateTime<Utc>,
+        hi: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
         let Some(days) = days else { return Ok(self.next_after(t)) };
-        let readings = OnDays::new(self.readings, days, budget);
+        // No clock is a day from UTC.
+        let bounds = i64::MIN..=hi.timestamp() + DAY;
+        let readings = OnDays::new(self.readings, days, bounds, budget);
         let next = self.with(&readings).next_after(t);
         readings.unless_exhausted(next)
     }
 
-    /// The last one that is not later than `t`.
+    /// The last one that is not later than `t`; the search may end at `lo`.
     pub(super) fn last_on(
         &self,
         days: Option<&DayFilter>,
         t: DateTime<Utc>,
+        lo: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
         let Some(days) = days else { return Ok(self.last_at_or_before(t)) };
-        let readings = OnDays::new(self.readings, days, budget);
+        let bounds = lo.timestamp() - DAY..=i64::MAX;
+        let readings = OnDays::new(self.readings, days, bounds, budget);
         let last = self.with(&readings).last_at_or_before(t);
         readings.unless_exhausted(last)
     }

@@ -132,7 +132,7 @@ async fn update(rule: &str) -> String {
     let scheduler =
         Scheduler::builder().clock(clock.clone()).time_zone("Europe/Berlin").start().await.unwrap();
     let mut events = scheduler.events();
-    let mut daily = scheduler.add("0 9 * * *", || async {}).id("daily").await.unwrap();
+    let daily = scheduler.add("0 9 * * *", || async {}).id("daily").await.unwrap();
     let mut runs = daily.runs();
     let day = every(Duration::from_secs(24 * 3600));
     let interval = scheduler.add(day, || async {}).id("interval").await.unwrap();
