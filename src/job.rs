@@ -10,7 +10,7 @@ use crate::{
     escape::{Escaped, is_plain},
     retry::Retry,
     scheduler::JobHandle,
-    trigger::{Trigger, rfc3339},
+    trigger::{Short, Trigger, rfc3339},
 };
 
 /// The id of a job, unique within its scheduler.
@@ -814,7 +814,9 @@ impl fmt::Display for End {
 
 /// A job as it stood when it was asked for.
 ///
-/// It prints as a line: `report: 30 8 * * MON-FRI (Europe/Berlin), next 2026-11-23T07:30:00Z, 0/1 running`.
+/// It prints as a line: `report: 30 8 * * MON-FRI (Europe/Berlin); except 2026-12-25, next
+/// 2026-11-23T07:30:00Z, 0/1 running`. What is said of its trigger is there, but for where a grid
+/// starts, and for all but three of many dates.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct JobInfo {
@@ -850,11 +852,7 @@ impl fmt::Display for JobInfo {
         if let Some(name) = &self.name {
             write!(f, " \"{}\"", Escaped(name))?;
         }
-        // Not all of the trigger's text: that would have where its grid starts, too.
-        write!(f, ": {}", Escaped(self.trigger.kind()))?;
-        if let Some(end) = self.trigger.end() {
-            write!(f, " until {}", rfc3339(end))?;
-        }
+        write!(f, ": {}", Escaped(Short(&self.trigger)))?;
         f.write_str(", ")?;
         match self.next_fire {
             Some(next) => write!(f, "next {}", rfc3339(next))?,

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt as _;
 use punctual::{
     End, Error, EventFilter, EventKind, OnConflict, Scheduler,
-    trigger::{CustomTrigger, IntoTrigger, after, at, cron, custom, every, now},
+    trigger::{CustomTrigger, IntoTrigger, after, and, at, cron, custom, every, now},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -113,6 +113,28 @@ async fn a_trigger_that_can_never_fire() {
         tokio::task::yield_now().await;
         scheduler.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn intervals_and_crons_that_never_meet() {
+    let start: DateTime<Utc> = "2026-12-01T12:34:17.250Z".parse().unwrap();
+    let grid = |millis: i64, start| every(TimeDelta::milliseconds(millis)).starting_at(start);
+    for (period, start, beside) in [
+        (60_000, start, "beside the whole seconds"),
+        (60_000, start - TimeDelta::milliseconds(250), "beside the seconds of the minute"),
+        (3_600_000, start - TimeDelta::milliseconds(17_250), "beside the times of day"),
+    ] {
+        let error = refused(and((grid(period, start), cron("0 9 * * *").in_tz("UTC")))).await;
+        says(&error, &["never fire", beside, "starting_at(\"2026-12-02T09:00:00Z\")"]);
+        // The remedy, to the letter.
+        let remedy = grid(period, "2026-12-02T09:00:00Z".parse().unwrap());
+        let both = and((remedy, cron("0 9 * * *").in_tz("UTC")));
+        let job = Scheduler::new().add(both, || async {}).await.unwrap();
+        drop(job);
+    }
+    let with_days = cron("0 9 * * MON").in_tz("Europe/Berlin");
+    let error = refused(and((grid(60_000, start), with_days))).await;
+    says(&error, &["beside the whole seconds"]);
 }
 
 #[tokio::test]

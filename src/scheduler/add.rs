@@ -318,9 +318,11 @@ pub(super) fn anchor(
         return Ok((anchored, None, false));
     }
     let first = anchored.first_when_added(now)?.ok_or_else(|| {
+        let reason = anchored.why_never();
         Error::no_fire_time(format!(
-            "the trigger `{anchored}` never fires from {} on: check its pattern and its end",
-            rfc3339(now)
+            "the trigger `{anchored}` never fires from {} on: {}",
+            rfc3339(now),
+            reason.as_deref().unwrap_or("check its pattern and its end")
         ))
     })?;
     Ok((anchored, Some(first), trigger.is_elapsed_time()))

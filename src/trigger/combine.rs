@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     IntoTrigger, Kind, Trigger,
     days::DayFilter,
+    rfc3339,
     search::{Budget, Grid, before, just_after, leapfrog},
     zone,
 };
@@ -143,6 +144,30 @@ impl And {
             (Meeting::On(grid), []) => Some(grid),
             _ => None,
         }
+    }
+
+    /// Why an interval and a trigger that goes by a wall clock never agree, if they do not.
+    pub(super) fn why_never(&self) -> Option<String> {
+        let is_interval = |trigger: &&Trigger| matches!(trigger.kind(), Kind::Interval(_));
+        let interval = self.triggers().find(is_interval)?;
+        let clock = self.triggers().find(|trigger| is_wall_clock(trigger))?;
+        let Kind::Interval(period) = interval.kind() else { return None };
+        let start = interval.start()?;
+        let grid = Grid::new(start, period.period_ms());
+        let is_second_of = |(_, (_, _, seconds)): (_, (_, _, u64))| {
+            grid.hits(60_000, 0, |millis| seconds >> (millis / 1000) & 1 != 0)
+        };
+        let beside = match () {
+            () if !grid.has_whole_seconds() => "the whole seconds",
+            () if !times_of(clock).is_none_or(is_second_of) => "the seconds of the minute",
+            () if self.0.only_transitions => "the times of day",
+            () => return None,
+        };
+        let fire = clock.next_after(before(start)).ok()??;
+        Some(format!(
+            "the grid of `{interval}` lies beside {beside} at which `{clock}` fires: start the interval at one of those, as with `starting_at(\"{}\")`",
+            rfc3339(fire)
+        ))
     }
 
     /// The first fire time strictly later than `t` and not later than `hi`.
@@ -404,6 +429,13 @@ impl Conjunction {
 
     fn look_at_times(&mut self) {
         const DAY: i64 = 86_400_000;
+        // What goes by a wall clock fires at whole seconds.
+        if let Meeting::On(grid) = self.grid
+            && !grid.has_whole_seconds()
+            && self.wall_clock_triggers().any(is_wall_clock)
+        {
+            self.grid = Meeting::Nowhere;
+        }
         let mut common: Vec<(TimeZone, (u32, u64, u64))> = Vec::new();
         for trigger in self.wall_clock_triggers() {
             let Some((zone, times)) = times_of(trigger) else { continue };
@@ -568,9 +600,18 @@ impl Conjunction {
     }
 }
 
+/// Whether it fires when a wall clock shows something, and at no other instant.
+fn is_wall_clock(trigger: &Trigger) -> bool {
+    matches!(
+        trigger.kind(),
+        Kind::Cron(_) | Kind::CronFields(_) | Kind::Timetable(_) | Kind::CalendarInterval(_)
+    ) && trigger.limits().first.is_none()
+        && trigger.limits().open.first.is_none()
+}
+
 /// The zone of a wall-clock trigger, and the hours, minutes and seconds at which it fires.
 fn times_of(trigger: &Trigger) -> Option<(TimeZone, (u32, u64, u64))> {
-    if trigger.limits().first.is_some() || trigger.limits().open.first.is_some() {
+    if !is_wall_clock(trigger) {
         return None;
     }
     let times = match trigger.kind() {

@@ -570,3 +570,30 @@ mod first_fires {
         assert_eq!(said.first_when_added(now).unwrap(), Some(t("2026-11-30T12:00:00Z")));
     }
 }
+
+#[test]
+fn a_short_text_says_all_but_where_a_grid_starts() {
+    let now = t("2026-11-30T12:00:00Z");
+    let shortened = |text: &str| {
+        let anchored = trigger(text).anchored(now, TimeZone::UTC).unwrap();
+        Short(&anchored).to_string()
+    };
+    assert_eq!(shortened("every 1h"), "every 1h");
+    assert_eq!(shortened("every 1h; only Sat, Sun"), "every 1h; only Sat, Sun; days in UTC");
+    assert_eq!(
+        shortened("0 9 * * *; starting 2026-12-01; until 18:00; except 2026-12-25"),
+        "0 9 * * * (UTC); starting 2026-12-01T00:00:00Z; until 2026-12-01T18:00:00Z; except 2026-12-25"
+    );
+    assert_eq!(shortened("@daily; 3 times"), "@daily (UTC); last 2026-12-03T00:00:00Z");
+    let holidays = "@daily; except 2026-12-24, 2026-12-25, 2026-12-26, 2026-12-31, 2027-01-01";
+    assert_eq!(
+        shortened(holidays),
+        "@daily (UTC); except 2026-12-24, 2026-12-25, 2026-12-26, 2 more dates"
+    );
+    // What is short is read back.
+    for text in ["0 9 * * *; only Mon; until 18:00", "every 1h; only Sat; first 2027-01-01"] {
+        let anchored = trigger(text).anchored(now, TimeZone::UTC).unwrap();
+        let read = trigger(Short(&anchored).to_string());
+        assert_eq!(Short(&read).to_string(), Short(&anchored).to_string());
+    }
+}

@@ -92,6 +92,7 @@ use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::text::Short;
 #[cfg(feature = "testing")]
 pub(crate) use self::zone::changes;
 pub use self::{
@@ -705,10 +706,21 @@ impl Trigger {
         if !error.is_search_exhausted() {
             return error;
         }
+        if let Some(reason) = self.why_never() {
+            return Error::search_exhausted(format!("`{self}` hardly ever fires: {reason}"));
+        }
         Error::search_exhausted(format!(
             "the search from {} for a fire time of `{self}` ran out of its budget: there may be one further off or none, so combine what agrees more often",
             rfc3339(t)
         ))
+    }
+
+    /// Why it has no fire times, and what would give it some, if that can be told.
+    pub(crate) fn why_never(&self) -> Option<String> {
+        match &self.kind {
+            Kind::And(and) => and.why_never(),
+            _ => None,
+        }
     }
 
     /// Whether its fire times are searched for, so that the search may run out of its budget.

@@ -41,6 +41,22 @@ use crate::{
 /// A custom trigger has no text that could be read: it prints what its `Debug` does.
 impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, false)
+    }
+}
+
+/// The text of a trigger as a line about a job has it: where a grid starts is left out, and so are
+/// all but a few of many dates.
+pub(crate) struct Short<'a>(pub(crate) &'a Trigger);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(f, true)
+    }
+}
+
+impl Trigger {
+    fn write(&self, f: &mut fmt::Formatter<'_>, short: bool) -> fmt::Result {
         write!(f, "{}", self.kind)?;
         let mut rules = ZoneRules::default();
         match &self.kind {
@@ -49,7 +65,7 @@ impl fmt::Display for Trigger {
                 if random.immediate {
                     f.write_str("; immediately")?;
                 }
-                if let Some(seed) = random.seed() {
+                if let Some(seed) = random.seed().filter(|_| !short) {
                     write!(f, "; seed {seed}")?;
                 }
             }
@@ -81,8 +97,11 @@ impl fmt::Display for Trigger {
             write!(f, "; fold {}", FOLDS.name(fold))?;
         }
         let Limits { open, first, end, times, last, days } = self.limits();
+        // Where the grid of a job starts was filled in, or shows in its next fire time.
+        let is_grid = matches!(self.kind, Kind::Interval(_) | Kind::Random(_));
+        let start = self.start.filter(|_| !(short && is_grid));
         for (name, said, known) in [
-            ("starting", open.start, self.start),
+            ("starting", open.start, start),
             ("first", open.first, *first),
             ("until", open.end, *end),
             ("last", None, *last),
@@ -96,8 +115,12 @@ impl fmt::Display for Trigger {
         }
         if let Some(days) = days {
             for (name, days) in [("only", days.only()), ("except", days.except())] {
-                if let Some(days) = days {
-                    write!(f, "; {name} {}", days.words().collect::<Vec<_>>().join(", "))?;
+                match days {
+                    Some(days) if short => write!(f, "; {name} {days}")?,
+                    Some(days) => {
+                        write!(f, "; {name} {}", days.words().collect::<Vec<_>>().join(", "))?;
+                    }
+                    None => {}
                 }
             }
             if let Some(zone) = days.zone() {
