@@ -167,7 +167,8 @@ impl<K> Build<K> {
     /// let trigger = cron("0 9 * * *").first_at("2026-12-01T10:30:00Z").into_trigger()?;
     /// let eve: DateTime<Utc> = "2026-11-30T12:00:00Z".parse()?;
     /// let fires = trigger.upcoming_after(eve).take(2).collect::<Result<Vec<_>, _>>()?;
-    /// assert_eq!(fires, ["2026-12-01T10:30:00Z", "2026-12-02T09:00:00Z"].map(|t| t.parse().unwrap()));
+    /// let expected: [DateTime<Utc>; 2] = ["2026-12-01T10:30:00Z".parse()?, "2026-12-02T09:00:00Z".parse()?];
+    /// assert_eq!(fires, expected);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn first_at(self, first: impl IntoMoment) -> Build<K> {
