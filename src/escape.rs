@@ -17,14 +17,19 @@ impl<T: Display> Display for Escaped<T> {
 }
 
 /// A value on one line of at most `limit` bytes, with `…` for what was cut off.
+pub(crate) fn one_line(value: impl Display, limit: usize) -> String {
+    cut(Escaped(value), limit)
+}
+
+/// The same as it is, with its line breaks.
 ///
 /// A value that is longer is not asked for all of its text.
-pub(crate) fn one_line(value: impl Display, limit: usize) -> String {
-    let mut line = Cut { text: String::new(), limit };
-    if write!(line, "{}", Escaped(value)).is_err() {
-        line.text.push('…');
+pub(crate) fn cut(value: impl Display, limit: usize) -> String {
+    let mut cut = Cut { text: String::new(), limit };
+    if write!(cut, "{value}").is_err() {
+        cut.text.push('…');
     }
-    line.text
+    cut.text
 }
 
 /// Whether a text stays as it is.
@@ -86,7 +91,7 @@ impl Write for Cut {
 mod tests {
     use std::fmt;
 
-    use super::{Escaped, is_plain, one_line};
+    use super::{Escaped, cut, is_plain, one_line};
 
     #[test]
     fn what_breaks_a_line_or_hides_in_it_is_escaped() {
@@ -111,6 +116,7 @@ mod tests {
         assert_eq!(one_line("abcd", 3), "abc…");
         assert_eq!(one_line("aüb", 2), "a…");
         assert_eq!(one_line("a\nb", 3), r"a\n…");
+        assert_eq!(cut("a\nbc", 3), "a\nb…");
     }
 
     #[test]

@@ -74,6 +74,22 @@
 //! remove jobs, itself too, and shut the scheduler down. Work that blocks its thread would delay
 //! whatever else Tokio runs there: make it [`blocking`].
 //!
+//! # Logs
+//!
+//! Events go to [`tracing`](https://docs.rs/tracing), target `punctual`, and each run is a span.
+//!
+//! | what | level | fields |
+//! |---|---|---|
+//! | an event of a run that failed, timed out, was missed, abandoned or is tried again, and of a store that fails | `WARN` | `sequence`, and `job` if it happened to one |
+//! | an event of the scheduler: started, paused, resumed, shut down, the clock stepped, the store works again | `INFO` | the same |
+//! | any other event | `DEBUG` | the same |
+//! | the span `run` around a run's work | `DEBUG` | `job`, `run`, `fire_time`, `late_by`, `outcome` |
+//! | a line that a process of a pool prints, target `punctual::worker` | `INFO` | `pid`, `run`, `job` |
+//!
+//! An event is one line: line breaks, control characters, marks of direction and invisible characters of
+//! ids, names and errors are escaped, as in `\n` and `\u{1b}`, and what is longer than 8 KiB is cut off. A
+//! task's arguments are in no line: [`Error::sensitive_details`] has them where they don't fit.
+//!
 //! # Features
 //!
 //! | feature | default | what it adds |

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     error::Error,
-    escape::{LOG_LINE, one_line},
+    escape::{LOG_LINE, cut, one_line},
 };
 
 /// Calls a destructor or a waker of the user's.
@@ -27,10 +27,13 @@ pub(crate) fn shielded_or<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<
     })
 }
 
-/// The text of what the user may have a hand in. It is made before it is given to a subscriber, which
-/// a panic inside would leave poisoned.
+/// How much of the text of an error is kept or sent, in bytes.
+pub(crate) const LONGEST_TEXT: usize = 64 * 1024;
+
+/// The text of what the user may have a hand in, cut off where it is too long to be kept. It is made
+/// before it is given to a subscriber, which a panic inside would leave poisoned.
 pub(crate) fn text(value: &impl Display) -> String {
-    catch_unwind(AssertUnwindSafe(|| value.to_string()))
+    catch_unwind(AssertUnwindSafe(|| cut(value, LONGEST_TEXT)))
         .unwrap_or_else(|panic| format!("<panicked when displayed: {}>", message(panic)))
 }
 

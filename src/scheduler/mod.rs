@@ -99,7 +99,8 @@ impl Scheduler {
     /// A scheduler on the current runtime, in memory, started.
     ///
     /// Outside a Tokio runtime, or in one without timers, every use of it is an error
-    /// ([`is_no_runtime`](Error::is_no_runtime)).
+    /// ([`is_no_runtime`](Error::is_no_runtime)). Tokio says only by a panic that it has no timers; in a
+    /// program that aborts on panics, such a runtime ends it here, with Tokio's message.
     #[expect(clippy::new_without_default, reason = "starting a task is no default")]
     pub fn new() -> Scheduler {
         // Nothing was asked for that could be refused, and without a runtime every use says so.

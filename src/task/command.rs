@@ -127,7 +127,7 @@ impl Command {
         if let Some(directory) = &self.current_dir {
             command.current_dir(directory);
         }
-        Ok((Group::spawn(command)?, Output::new(reader, |_, _| {})?))
+        Ok((Group::spawn(command)?, Output::new(reader, |_, _, _| {})?))
     }
 }
 

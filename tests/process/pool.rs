@@ -367,13 +367,14 @@ async fn what_is_printed_is_traced() {
     let _guard = tracing::subscriber::set_default(subscriber);
     let fixture = Fixture::new(1).await;
     for run in 1..=20 {
-        assert!(fixture.outcome(Then::Print(format!("line {run}"))).await.is_success());
+        let add = fixture.add(Then::Print(format!("line {run}"))).id(format!("job {run}"));
+        assert!(outcome(add).await.is_success());
     }
     let text = || String::from_utf8(traced.0.lock().unwrap().clone()).unwrap();
     eventually(|| text().contains("line 20")).await;
     let pid = fixture.pids()[0];
     for run in 1..=20 {
-        let line = format!("INFO punctual::worker: line {run} pid={pid} run={run}\n");
+        let line = format!("INFO punctual::worker: line {run} pid={pid} run={run} job=job {run}\n");
         assert!(text().contains(&line), "{}", text());
     }
     let crash = failed(&fixture.outcome(Then::Abort).await);

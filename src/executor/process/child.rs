@@ -57,10 +57,10 @@ impl Child {
             .stderr(writer);
         let group = Group::spawn(command)?;
         let pid = group.number();
-        let output = Output::new(reader, move |run, line| {
+        let output = Output::new(reader, move |run, job, line| {
             let line = one_line(line, LOG_LINE);
             if tracing::enabled!(target: "punctual::worker", tracing::Level::INFO) {
-                tracing::info!(target: "punctual::worker", pid, run, "{line}");
+                tracing::info!(target: "punctual::worker", pid, run, job = job.map(display), "{line}");
             } else {
                 // Both streams are read as one, and a program's standard output may be data. If
                 // nobody reads the other, there is nobody to tell.

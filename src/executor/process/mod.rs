@@ -41,7 +41,7 @@ use crate::{error::Error, task::Context};
 /// errors cross over as JSON of up to 16 MiB: of an error that is its text and those of its sources. A task
 /// finds no scheduler there and no run that it follows, and what it returns is not handed to
 /// followers. What it prints, on whichever stream, goes line by line to `tracing`, target
-/// `punctual::worker`, level INFO; and to the standard error of this program where no subscriber is
+/// `punctual::worker`, level INFO, with the fields `pid`, `run` and `job`; and to the standard error of this program where no subscriber is
 /// interested in that.
 ///
 /// A thread of its own watches all processes of the program, so any runtime with timers will do.

@@ -10,7 +10,7 @@ use tokio::{io::AsyncReadExt as _, net::unix::pipe, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::io::watched;
-use crate::panic::shielded;
+use crate::{job::JobId, panic::shielded};
 
 /// How much of what was printed last is kept, in bytes.
 const TAIL: usize = 4 * 1024;
@@ -25,13 +25,14 @@ const LINGER: Duration = Duration::from_millis(200);
 /// What a line begins with that says which run the next ones belong to.
 const MARK: &str = "\u{1e}punctual run ";
 
-/// What a process prints before a run: the end of a line, and which run it is.
-pub(super) fn mark(run: u64) -> String {
-    format!("\n{MARK}{run}\n")
+/// What a process prints before a run: the end of a line, and which run of which job it is.
+pub(super) fn mark(run: u64, job: &JobId) -> String {
+    format!("\n{MARK}{run} of {job}\n")
 }
 
-fn marked(line: &str) -> Option<u64> {
-    line.strip_prefix(MARK)?.parse().ok()
+fn marked(line: &str) -> Option<(u64, &str)> {
+    let (run, job) = line.strip_prefix(MARK)?.split_once(" of ")?;
+    Some((run.parse().ok()?, job))
 }
 
 /// The output of a process. Whoever writes waits if it is not read, so a task of its own does that.
@@ -44,16 +45,18 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// What comes out of a pipe. `heard` is called with each line, and the run it belongs to.
+    /// What comes out of a pipe. `heard` is called with each line, after the run and the job that it belongs
+    /// to, as far as that was marked.
     pub(crate) fn new(
         reader: PipeReader,
-        heard: impl FnMut(u64, &str) + Send + 'static,
+        heard: impl FnMut(u64, Option<&str>, &str) + Send + 'static,
     ) -> io::Result<Output> {
         let mut reader = watched(|| pipe::Receiver::from_owned_fd(reader.into()))?;
         let ended = CancellationToken::new();
         let over = ended.clone();
         let reading = tokio::spawn(async move {
-            let mut lines = Lines { part: Vec::new(), run: 0, tail: Tail::default(), heard };
+            let mut lines =
+                Lines { part: Vec::new(), run: 0, job: None, tail: Tail::default(), heard };
             let read = async {
                 let mut buffer = [0; 2048];
                 while let Ok(read @ 1..) = reader.read(&mut buffer).await {
@@ -98,12 +101,13 @@ impl Tail {
 struct Lines<F> {
     part: Vec<u8>,
     run: u64,
+    job: Option<String>,
     /// Of this run.
     tail: Tail,
     heard: F,
 }
 
-impl<F: FnMut(u64, &str)> Lines<F> {
+impl<F: FnMut(u64, Option<&str>, &str)> Lines<F> {
     fn take(&mut self, printed: &[u8]) {
         for part in printed.split_inclusive(|&byte| byte == b'\n') {
             self.part.extend_from_slice(part);
@@ -117,13 +121,13 @@ impl<F: FnMut(u64, &str)> Lines<F> {
     fn finish(&mut self) {
         let line = String::from_utf8_lossy(&self.part);
         let line = line.trim_end();
-        if let Some(run) = marked(line) {
-            self.run = run;
+        if let Some((run, job)) = marked(line) {
+            (self.run, self.job) = (run, Some(job.to_owned()));
             self.tail = Tail::default();
         } else if !line.is_empty() {
             self.tail.keep(line);
             // A subscriber that panics must not end the reading, which the process needs.
-            shielded(|| (self.heard)(self.run, line));
+            shielded(|| (self.heard)(self.run, self.job.as_deref(), line));
         }
         self.part.clear();
     }
@@ -134,13 +138,16 @@ mod tests {
     use super::{LINE, Lines, TAIL, Tail, mark};
 
     /// What is heard of these pieces, and what is kept.
-    fn heard(pieces: &[&[u8]]) -> (Vec<(u64, String)>, String) {
+    fn heard(pieces: &[&[u8]]) -> (Vec<(u64, Option<String>, String)>, String) {
         let mut heard = Vec::new();
         let mut lines = Lines {
             part: Vec::new(),
             run: 0,
+            job: None,
             tail: Tail::default(),
-            heard: |run, line: &str| heard.push((run, line.to_owned())),
+            heard: |run, job: Option<&str>, line: &str| {
+                heard.push((run, job.map(str::to_owned), line.to_owned()));
+            },
         };
         for piece in pieces {
             lines.take(piece);
@@ -151,7 +158,7 @@ mod tests {
     }
 
     fn lines(pieces: &[&[u8]]) -> Vec<String> {
-        heard(pieces).0.into_iter().map(|(_, line)| line).collect()
+        heard(pieces).0.into_iter().map(|(_, _, line)| line).collect()
     }
 
     #[test]
@@ -170,10 +177,17 @@ mod tests {
 
     #[test]
     fn lines_belong_to_the_run_that_was_marked() {
-        let (heard, tail) =
-            heard(&[b"early", mark(7).as_bytes(), b"a\nb", mark(8).as_bytes(), b"c"]);
-        let expected = [(0, "early"), (7, "a"), (7, "b"), (8, "c")];
-        assert_eq!(heard, expected.map(|(run, line)| (run, line.to_owned())));
+        let (one, other) = (mark(7, &"one".into()), mark(8, &"a\nb of c".into()));
+        let (heard, tail) = heard(&[b"early", one.as_bytes(), b"a\nb", other.as_bytes(), b"c"]);
+        let expected = [
+            (0, None, "early"),
+            (7, Some("one"), "a"),
+            (7, Some("one"), "b"),
+            (8, Some(r"a\nb of c"), "c"),
+        ];
+        let expected =
+            expected.map(|(run, job, line)| (run, job.map(str::to_owned), line.to_owned()));
+        assert_eq!(heard, expected);
         assert_eq!(tail, "c\n");
     }
 

@@ -17,13 +17,12 @@ use crate::{
 
 /// Counts the changes of what is said here. A program that was replaced while it runs may start a
 /// process that speaks differently.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The longest message, in bytes.
 const LONGEST: usize = 16 * 1024 * 1024;
 
-/// The longest text of an error, in bytes, and how many errors a chain may have.
-const LONGEST_TEXT: usize = 64 * 1024;
+/// How many errors a chain may have.
 const LONGEST_CHAIN: usize = 16;
 
 /// What the pool says.
@@ -78,7 +77,7 @@ impl From<BoxError> for Said {
         fn said(error: &dyn std::error::Error, room: usize) -> Said {
             let source = error.source().filter(|_| room > 1);
             Said {
-                text: shortened(text(&error)),
+                text: text(&error),
                 source: source.map(|source| Box::new(said(source, room - 1))),
             }
         }
@@ -102,16 +101,6 @@ impl std::error::Error for Said {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
     }
-}
-
-/// Cuts off what is too long to be sent.
-pub(super) fn shortened(mut text: String) -> String {
-    if text.len() > LONGEST_TEXT {
-        let end = (0..=LONGEST_TEXT).rev().find(|&end| text.is_char_boundary(end));
-        text.truncate(end.unwrap_or(0));
-        text.push('…');
-    }
-    text
 }
 
 /// A message as it is sent.
@@ -162,7 +151,7 @@ fn checked(length: usize) -> io::Result<u32> {
 mod tests {
     use std::error::Error as _;
 
-    use super::{Answer, Ending, LONGEST, LONGEST_TEXT, Said, encode, read, receive, shortened};
+    use super::{Answer, Ending, LONGEST, Said, encode, read, receive};
     use crate::{BoxError, Error};
 
     #[tokio::test]
@@ -191,11 +180,5 @@ mod tests {
         assert_eq!(said.to_string(), "the job's run returned an error");
         assert_eq!(said.source().unwrap().to_string(), "the disk is full");
         assert!(said.source().unwrap().source().is_none());
-    }
-
-    #[test]
-    fn long_texts_are_cut_off_between_characters() {
-        let text = shortened("ä".repeat(LONGEST_TEXT));
-        assert!(text.len() <= LONGEST_TEXT + '…'.len_utf8() && text.ends_with("ä…"));
     }
 }

@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     output::mark,
-    protocol::{Answer, Ask, Ending, Request, VERSION, read, shortened, write},
+    protocol::{Answer, Ask, Ending, Request, VERSION, read, write},
 };
 use crate::{
     core::RunKey,
     driver::Shared,
     error::Error,
-    panic::message,
+    panic::{message, text},
     task::{Context, States, Task, Tasks},
 };
 
@@ -178,13 +178,14 @@ fn spawn(
         stop: Some(stop),
     };
     let tasks = tasks.clone();
+    let mark = mark(request.run, &context.job);
     runtime.spawn(async move {
-        print(mark(request.run).as_bytes());
+        print(mark.as_bytes());
         let work = async { tasks.call(&request.task, request.args, context).await };
         let ending = match AssertUnwindSafe(work).catch_unwind().await {
             Ok(Ok(())) => Ending::Succeeded,
             Ok(Err(error)) => Ending::Failed(error.into()),
-            Err(panic) => Ending::Panicked(shortened(message(panic).to_string())),
+            Err(panic) => Ending::Panicked(text(&message(panic))),
         };
         // What the run has printed belongs before the next mark.
         print(b"");
