@@ -277,17 +277,28 @@ impl What {
     }
 }
 
+/// It prints as one line: what would break the line, or hide in it, is escaped.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} #{} {:?}", rfc3339(self.at), self.sequence, self.what.kind())?;
-        if let Some(job) = self.what.job() {
+        write!(f, "{}", Escaped(Line(self)))
+    }
+}
+
+/// An event as it is displayed, but for what is to be escaped.
+struct Line<'a>(&'a Event);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Event { at, sequence, what } = self.0;
+        write!(f, "{} #{sequence} {:?}", rfc3339(*at), what.kind())?;
+        if let Some(job) = what.job() {
             write!(f, " {job}")?;
         }
         let stretch = |f: &mut fmt::Formatter<'_>, times: &FireTimes| match times.count {
             1 => write!(f, " {}", rfc3339(times.first)),
             n => write!(f, " {n} from {} to {}", rfc3339(times.first), rfc3339(times.last)),
         };
-        match &self.what {
+        match what {
             What::JobAdded { next_fire: Some(next), .. }
             | What::JobModified { next_fire: Some(next), .. }
             | What::JobResumed { next_fire: Some(next), .. } => {
@@ -332,7 +343,7 @@ impl fmt::Display for Event {
                 run.outcome
             ),
             What::ExecutorAdded { name } | What::ExecutorRemoved { name } => {
-                write!(f, " {}", Escaped(name))
+                write!(f, " {name}")
             }
             What::Missed { fire_times, .. } => stretch(f, fire_times),
             What::Skipped { fire_times, reason, .. } => {
