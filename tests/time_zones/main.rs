@@ -6,3 +6,4 @@
 mod child;
 mod machine;
 mod right_hour;
+mod sweep;
