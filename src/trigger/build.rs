@@ -7,7 +7,7 @@ use chrono::NaiveDate;
 use super::{
     And, CalendarInterval, Cron, CronFields, Custom, Date, DayFilter, Days, Fold, Gap, InZone,
     Interval, IntoMoment, IntoTimeOfDay, IntoTimeZone, Kind, Limits, Moment, Or, Said, Trigger,
-    moment::Bounds, zone::ZoneRules,
+    moment::Bounds, window::Window, zone::ZoneRules,
 };
 use crate::{error::Error, zone::TimeZone};
 
@@ -155,8 +155,8 @@ impl<K> Build<K> {
     /// Fires first at this moment, and then at the trigger's own fire times that are later.
     ///
     /// It takes what [`starting_at`](Build::starting_at) takes. The first fire is one of
-    /// [`times`](Build::times), and comes whatever [`only`](Build::only) and
-    /// [`except`](Build::except) say, since it is said by itself. The grid of an interval or of
+    /// [`times`](Build::times), and comes whatever [`only`](Build::only),
+    /// [`except`](Build::except) and [`between`](Build::between) say, since it is said by itself. The grid of an interval or of
     /// random periods starts with it, unless `starting_at` says otherwise. One that has passed by
     /// more than a second when the job is added is left out. Said twice, it is an error.
     ///
@@ -200,6 +200,35 @@ impl<K> Build<K> {
     pub fn only(mut self, days: impl Into<Days>) -> Build<K> {
         self.days.only(days.into());
         self
+    }
+
+    /// Fires only when the wall clock shows a time from `from` to `to`, both included: a
+    /// [`chrono::NaiveTime`] of whole seconds, or a text such as `"10:30"`.
+    ///
+    /// The clock is that of the trigger's zone if it goes by one, otherwise the scheduler's. If
+    /// `from` is the later one, the window is over midnight. It picks from the fire times and moves
+    /// none: a grid goes on below the hours left out, and what a gap moves fires if the clock is in
+    /// the window then. A trigger that never fires in the window may take more to find out than a
+    /// search is given, which is an [error](Error::is_search_exhausted) of its own. Said twice, it is
+    /// an error; for two windows use [`or`](super::or).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use chrono::{DateTime, Utc};
+    /// use punctual::trigger::{IntoTrigger, every};
+    ///
+    /// let start: DateTime<Utc> = "2026-12-01T11:50:00Z".parse()?;
+    /// let trigger = every(Duration::from_secs(600)).between("10:00", "12:00").starting_at(start);
+    /// let fires = trigger.into_trigger()?.upcoming_after(start).take(2).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(fires, ["2026-12-01T12:00:00Z", "2026-12-02T10:00:00Z"].map(|t| t.parse().unwrap()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn between(self, from: impl IntoTimeOfDay, to: impl IntoTimeOfDay) -> Build<K> {
+        self.bound(|build| {
+            set_once(&mut build.days.between, Window::new(from, to)?, |[a, b]| {
+                format!("the hours are between {a} and again between {b}")
+            })
+        })
     }
 
     /// Does not fire on these days, as the calendar of the trigger's zone has them: that of a

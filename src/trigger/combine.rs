@@ -507,7 +507,7 @@ impl Conjunction {
         };
         match &self.parts[part] {
             Part::Trigger(trigger) => trigger.next_within(before(at), hi, budget),
-            Part::Days(days, zone) => days.at_or_after(*zone, at, budget),
+            Part::Days(days, zone) => days.at_or_after(*zone, at, false, budget),
         }
     }
 
@@ -546,7 +546,7 @@ impl Conjunction {
         };
         match &self.parts[part] {
             Part::Trigger(trigger) => trigger.last_within(at, lo, budget),
-            Part::Days(days, zone) => days.at_or_before(*zone, at, budget),
+            Part::Days(days, zone) => days.at_or_before(*zone, at, false, budget),
         }
     }
 

@@ -11,7 +11,8 @@ use chrono::{DateTime, NaiveDate, Utc, Weekday};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    search::{Budget, Grid},
+    search::{Budget, Grid, leapfrog},
+    window::Window,
     zone::{self, Readings},
 };
 use crate::{
@@ -202,11 +203,12 @@ impl From<Repr> for Days {
     }
 }
 
-/// What was said of the days of a trigger.
+/// What was said of the days and hours of a trigger.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said {
     pub(super) only: Option<Days>,
     pub(super) except: Option<Days>,
+    pub(super) between: Option<Window>,
 }
 
 impl Said {
@@ -222,14 +224,16 @@ impl Said {
     }
 }
 
-/// The days on which a trigger may fire: those of `only`, less those of `except`.
+/// When a trigger may fire: on the days of `only`, less those of `except`, in the hours of `between`.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct DayFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     only: Option<Days>,
     #[serde(skip_serializing_if = "Option::is_none")]
     except: Option<Days>,
-    /// The zone whose calendar counts, unless the trigger has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    between: Option<Window>,
+    /// The zone whose calendar and clock count, unless the trigger has one.
     #[serde(rename = "day_zone", skip_serializing_if = "Option::is_none")]
     zone: Option<TimeZone>,
     #[serde(skip)]
@@ -246,7 +250,8 @@ struct Allowed {
 
 impl PartialEq for DayFilter {
     fn eq(&self, other: &DayFilter) -> bool {
-        (&self.only, &self.except, self.zone) == (&other.only, &other.except, other.zone)
+        (&self.only, &self.except, self.between, self.zone)
+            == (&other.only, &other.except, other.between, other.zone)
     }
 }
 
@@ -254,8 +259,8 @@ impl DayFilter {
     /// None if nothing was said.
     pub(super) fn new(said: Said, zone: Option<TimeZone>) -> Result<Option<Arc<DayFilter>>, Error> {
         const MOST: usize = 4_096;
-        let Said { only, except } = said;
-        if only.is_none() && except.is_none() {
+        let Said { only, except, between } = said;
+        if only.is_none() && except.is_none() && between.is_none() {
             return Ok(None);
         }
         for days in [&only, &except].into_iter().flatten() {
@@ -284,7 +289,7 @@ impl DayFilter {
                 "`only` and `except` leave no day on which the trigger could fire: leave some",
             ));
         }
-        Ok(Some(Arc::new(DayFilter { only, except, zone, allowed })))
+        Ok(Some(Arc::new(DayFilter { only, except, between, zone, allowed })))
     }
 
     pub(super) fn zone(&self) -> Option<TimeZone> {
@@ -299,12 +304,40 @@ impl DayFilter {
         self.except.as_ref()
     }
 
+    pub(super) fn between(&self) -> Option<Window> {
+        self.between
+    }
+
+    /// Whether it has days, and not hours alone.
+    pub(super) fn has_days(&self) -> bool {
+        self.only.is_some() || self.except.is_some()
+    }
+
     pub(super) fn in_tz(&self, zone: TimeZone) -> DayFilter {
         DayFilter { zone: Some(zone), ..self.clone() }
     }
 
-    /// The first instant on an allowed day that is not earlier than `t`.
+    /// The first instant in the allowed hours that is not earlier than `t`, and on an allowed day,
+    /// unless those pick from the dates that a trigger names.
     pub(super) fn at_or_after(
+        &self,
+        zone: TimeZone,
+        t: DateTime<Utc>,
+        named: bool,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let Some(window) = self.between else { return self.day_from(zone, t, budget) };
+        if named {
+            return window.at_or_after(zone, t, budget);
+        }
+        leapfrog(2, t, budget, |turn, at, budget| match turn {
+            0 => self.day_from(zone, at, budget),
+            _ => window.at_or_after(zone, at, budget),
+        })
+    }
+
+    /// The first instant on an allowed day that is not earlier than `t`.
+    fn day_from(
         &self,
         zone: TimeZone,
         t: DateTime<Utc>,
@@ -320,8 +353,26 @@ impl DayFilter {
         Ok(found)
     }
 
-    /// The last instant on an allowed day that is not later than `t`, to the millisecond.
+    /// The last such instant that is not later than `t`, to the millisecond.
     pub(super) fn at_or_before(
+        &self,
+        zone: TimeZone,
+        t: DateTime<Utc>,
+        named: bool,
+        budget: &mut Budget,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let Some(window) = self.between else { return self.day_to(zone, t, budget) };
+        if named {
+            return window.at_or_before(zone, t, budget);
+        }
+        leapfrog(2, t, budget, |turn, at, budget| match turn {
+            0 => self.day_to(zone, at, budget),
+            _ => window.at_or_before(zone, at, budget),
+        })
+    }
+
+    /// The last instant on an allowed day that is not later than `t`, to the millisecond.
+    fn day_to(
         &self,
         zone: TimeZone,
         t: DateTime<Utc>,
@@ -337,10 +388,13 @@ impl DayFilter {
         Ok(found)
     }
 
-    /// Whether it is certain that no instant of a grid is on an allowed day: every seven days from
-    /// a Sunday is never a Monday.
+    /// Whether it is certain that no instant of a grid is allowed: every seven days from a Sunday is
+    /// never a Monday.
     pub(super) fn never_meets(&self, zone: TimeZone, grid: Grid) -> bool {
         const DAY: i64 = 86_400_000;
+        if self.between.is_some_and(|window| window.never_meets(zone, grid)) {
+            return true;
+        }
         self.allowed.listed.is_empty()
             && zone::offsets_from(zone, grid.first.div_euclid(1000)).into_iter().all(|offset| {
                 !grid.hits(7 * DAY, offset * 1000, |time| {
@@ -424,6 +478,9 @@ impl fmt::Display for DayFilter {
         }
         if let Some(except) = &self.except {
             write!(f, " except {except}")?;
+        }
+        if let Some(window) = &self.between {
+            write!(f, " between {window}")?;
         }
         Ok(())
     }

@@ -305,7 +305,7 @@ fn leaf(from: DateTime<Utc>, zone: TimeZone) -> impl Strategy<Value = Trigger> {
                 let picked = Days::weekdays(
                     WEEK.into_iter().filter(|day| weekdays >> day.num_days_from_monday() & 1 == 0),
                 );
-                let said = Said { only: Some(picked.and(from.date_naive())), except: None };
+                let said = Said { only: Some(picked.and(from.date_naive())), ..Said::default() };
                 let days = DayFilter::new(said, Some(zone)).unwrap();
                 plain = plain.with_limits(Limits { days, ..Limits::default() });
             }
@@ -722,7 +722,7 @@ mod days {
             };
             let only = restricts.then(|| set(only, &listed));
             let except = set(except, &struck);
-            let said = Said { only: only.clone(), except: Some(except.clone()) };
+            let said = Said { only: only.clone(), except: Some(except.clone()), ..Said::default() };
             let Ok(filter) = DayFilter::new(said, Some(zone)) else { return Ok(()) };
             let limits = Limits { days: filter, end: Some(to), ..plain.limits().clone() };
             let start = plain.start.or(Some(from));

@@ -12,7 +12,7 @@
 //! | [`after_success`], [`after_failure`], [`after_any`] | never: its job runs after the runs of another |
 //!
 //! Each returns a [`Build`], which takes bounds (`starting_at`, `until`, `times`), a first fire
-//! (`first_at`, `immediately`), days (`only`, `except`) and what its kind has besides. Mistakes surface when the trigger is used: at `.await?`
+//! (`first_at`, `immediately`), days (`only`, `except`), hours (`between`) and what its kind has besides. Mistakes surface when the trigger is used: at `.await?`
 //! of an `add`, or at [`IntoTrigger::into_trigger`].
 //!
 //! A [`Trigger`] is data: it can be compared, printed and serialized. It is stateless, so the same
@@ -55,7 +55,9 @@
 //! Those that go by a wall clock have `"zone":"Europe/Berlin"`, `"gap":"next"` or `"skip"`, and
 //! `"fold":"first"`, `"last"` or `"both"` besides; all have `"start"`, `"first"` and `"end"`, which
 //! are instants, or the texts of other [`Moment`]s until a job is added; `"times"`; and `"last"`, the
-//! instant that `times`, or an end that counts from when the job is added, amounts to. What was not
+//! instant that `times`, or an end that counts from when the job is added, amounts to; `"only"` and
+//! `"except"`, which are [`Days`], `"between":["10:00","12:00"]`, and `"day_zone"`, whose days and
+//! hours those are, once a job of a trigger without a zone of its own is added. What was not
 //! said is left out. A key that is none of these is an error, as is a value that the builders would
 //! refuse.
 
@@ -82,6 +84,7 @@ mod search;
 mod tests;
 mod text;
 mod timetable;
+mod window;
 mod words;
 #[cfg(test)]
 mod words_tests;
@@ -116,6 +119,7 @@ use self::{
     days::{DayFilter, Said},
     moment::Bounds,
     search::{Budget, before, just_after, leapfrog},
+    window::Window,
     zone::ZoneRules,
 };
 pub use crate::zone::IntoTimeZone;
@@ -397,6 +401,7 @@ struct Repr {
     last: Option<DateTime<Utc>>,
     only: Option<Days>,
     except: Option<Days>,
+    between: Option<Window>,
     day_zone: Option<TimeZone>,
 }
 
@@ -404,8 +409,8 @@ impl TryFrom<Repr> for Trigger {
     type Error = Error;
 
     fn try_from(repr: Repr) -> Result<Trigger, Error> {
-        let Repr { kind, start, first, end, times, last, only, except, day_zone } = repr;
-        let days = DayFilter::new(Said { only, except }, day_zone)?;
+        let Repr { kind, start, first, end, times, last, only, except, between, day_zone } = repr;
+        let days = DayFilter::new(Said { only, except, between }, day_zone)?;
         let open = Bounds { start, first, end };
         Trigger::new(kind, Limits { open, times, last, days, ..Limits::default() }).validated()
     }
@@ -512,7 +517,7 @@ impl Trigger {
         if let Some(first) = self.limits().first.filter(|&first| t < first) {
             return Ok(Some(first).filter(|&first| first <= hi));
         }
-        let next = match self.shown_days() {
+        let next = match self.shown_filter() {
             None => self.next_of_kind(t, from, hi, budget)?,
             Some(days) => {
                 let Some(from) = just_after(from) else { return Ok(None) };
@@ -520,7 +525,7 @@ impl Trigger {
                 let next = leapfrog(2, from, budget, |turn, at, budget| {
                     let next = match turn {
                         0 => self.next_of_kind(before(at), before(at), hi, budget)?,
-                        _ => days.at_or_after(zone, at, budget)?,
+                        _ => days.at_or_after(zone, at, self.names_dates(), budget)?,
                     };
                     Ok(next.filter(|&next| next <= hi))
                 });
@@ -613,7 +618,7 @@ impl Trigger {
         // What comes before the first fire does not count.
         let (first, lo) =
             (first.filter(|&first| first >= lo), first.map_or(lo, |first| first.max(lo)));
-        let last = match self.shown_days() {
+        let last = match self.shown_filter() {
             None => self.last_of_kind(t, to, lo, budget)?,
             Some(days) => {
                 let Some(to) = just_after(to).map(before) else { return Ok(None) };
@@ -621,7 +626,7 @@ impl Trigger {
                 let last = leapfrog(2, to, budget, |turn, at, budget| {
                     let last = match turn {
                         0 => self.last_of_kind(at, at, lo, budget)?,
-                        _ => days.at_or_before(zone, at, budget)?,
+                        _ => days.at_or_before(zone, at, self.names_dates(), budget)?,
                     };
                     Ok(last.filter(|&last| last >= lo))
                 });
@@ -772,12 +777,13 @@ impl Trigger {
 
     /// The days that pick from the dates that the trigger names, if it goes by a wall clock.
     fn named_days(&self) -> Option<&DayFilter> {
-        self.days().filter(|_| self.names_dates()).map(|days| &**days)
+        self.days().filter(|days| days.has_days() && self.names_dates()).map(|days| &**days)
     }
 
     /// The days that pick from the dates that a calendar shows at its fire times, if it does not.
-    fn shown_days(&self) -> Option<&DayFilter> {
-        self.days().filter(|_| !self.names_dates()).map(|days| &**days)
+    fn shown_filter(&self) -> Option<&DayFilter> {
+        let is_shown = |days: &&Arc<DayFilter>| days.between().is_some() || !self.names_dates();
+        self.days().filter(is_shown).map(|days| &**days)
     }
 
     /// Whether its fire times are dates and times of day, which a gap may move.

@@ -14,7 +14,7 @@ use super::{
     whole_millis, words,
     zone::{Fold, Gap, Readings, ZoneRules},
 };
-use crate::error::Error;
+use crate::{error::Error, zone::DAY};
 
 /// An instant, or what names one once it is known when a job is added, and in which zone.
 ///
@@ -266,7 +266,7 @@ impl Moment {
                 found.and_then(|found| add_millis(found, i64::from(millis)))
             }
             Said::Time(time) => {
-                let daily = Daily(i64::from(time.num_seconds_from_midnight()));
+                let daily = Daily::at(time);
                 let before = add_millis(from, -1).unwrap_or(from);
                 rules.apply(&daily, true).next_after(before)
             }
@@ -318,9 +318,13 @@ impl Readings for Once {
 }
 
 /// A second of every day.
-struct Daily(i64);
+pub(super) struct Daily(i64);
 
-const DAY: i64 = 86_400;
+impl Daily {
+    pub(super) fn at(time: NaiveTime) -> Daily {
+        Daily(i64::from(time.num_seconds_from_midnight()))
+    }
+}
 
 impl Readings for Daily {
     fn at_or_after(&self, reading: i64) -> Option<i64> {

@@ -9,7 +9,9 @@ use super::{
     cron::one_line,
     days::{DayFilter, Said},
     moment::Moment,
-    pasted, rfc3339, words,
+    pasted, rfc3339,
+    window::Window,
+    words,
     zone::{Fold, Gap, InZone as _, ZoneRules},
 };
 use crate::{
@@ -35,7 +37,7 @@ use crate::{
 /// | if it goes by a wall clock | `; gap next`, `; gap skip`, `; fold first`, `; fold last`, `; fold both` |
 /// | cron text | `; dom_and_dow` |
 /// | timetable, calendar interval | `; from DATE`, which its days, weeks or months count from |
-/// | any | `; only Mon, Fri, 2026-12-24`, `; except 2026-12-25`, `; days in ZONE`, whose dates these are |
+/// | any | `; only Mon, Fri, 2026-12-24`, `; except 2026-12-25`, `; between 10:00 and 12:00`, `; days in ZONE`, whose dates and hours these are |
 /// | random | `; seed NUMBER`, once a step of the clock has moved it |
 ///
 /// A custom trigger has no text that could be read: it prints what its `Debug` does.
@@ -122,6 +124,9 @@ impl Trigger {
                     }
                     None => {}
                 }
+            }
+            if let Some(window) = days.between() {
+                write!(f, "; between {window}")?;
             }
             if let Some(zone) = days.zone() {
                 write!(f, "; days in {zone}")?;
@@ -259,6 +264,15 @@ fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
         match clause.split_once(char::is_whitespace) {
             Some(("only", text)) => said.only(days(text)?),
             Some(("except", text)) => said.except(days(text)?),
+            Some(("between", text)) => {
+                let window = Window::read(text).ok_or_else(|| {
+                    Error::invalid_trigger(format!(
+                        "`{}` does not name hours: write, for example, `between 10:00 and 12:00`",
+                        one_line(clause)
+                    ))
+                })?;
+                said.between = Some(window);
+            }
             Some(("days", text)) => {
                 let zone = text.trim().strip_prefix("in ").unwrap_or_default();
                 day_zone = Some(zone.into_time_zone()?);
@@ -469,7 +483,7 @@ impl Trigger {
             }
             _ => {
                 return Err(Error::invalid_trigger(format!(
-                    "`{}` is no clause: those are `starting`, `first`, `immediately`, `until`, `last`, `5 times`, `only`, `except`, `days in`, `gap`, `fold`, `dom_and_dow`, `from` and `seed`",
+                    "`{}` is no clause: those are `starting`, `first`, `immediately`, `until`, `last`, `5 times`, `only`, `except`, `between`, `days in`, `gap`, `fold`, `dom_and_dow`, `from` and `seed`",
                     one_line(clause)
                 )));
             }
