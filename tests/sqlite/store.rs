@@ -75,6 +75,16 @@ async fn the_thread_lives_as_long_as_a_clone_and_a_stream_does_not_keep_it() {
 }
 
 #[tokio::test]
+async fn a_change_by_another_connection_before_the_first_look_is_heard() {
+    let folder = Folder::new();
+    let builder = SqliteStore::builder(folder.file()).poll(Duration::from_millis(20));
+    let (store, other) = (builder.clone().open().await.unwrap(), builder.open().await.unwrap());
+    add(&other, [record("a", 7, None)]).await;
+    let heard = tokio::time::timeout(Duration::from_secs(10), store.changes().next()).await;
+    assert_eq!(heard, Ok(Some(())));
+}
+
+#[tokio::test]
 async fn stores_of_two_namespaces_share_a_file_and_nothing_else() {
     let folder = Folder::new();
     let ours = SqliteStore::open(folder.file()).await.unwrap();

@@ -52,11 +52,17 @@ pub(super) async fn start(options: SqliteBuilder) -> std::result::Result<Thread,
     let (opened, is_open) = oneshot::channel();
     let changes = watch::Sender::new(());
     let thread = Thread { queue, room: Arc::new(Semaphore::new(ROOM)), changes: changes.clone() };
-    let main = move || match Session::open(&options) {
-        Ok(session) => {
+    let open = move || {
+        let session = Session::open(&options)?;
+        // Read before anybody uses the store, so that nobody's first change goes unseen.
+        let others = Others::new(&session, options.poll)?;
+        Ok((session, others))
+    };
+    let main = move || match open() {
+        Ok((session, others)) => {
             // Nobody may wait for it any more; then there is no message either.
             let _ = opened.send(Ok(()));
-            serve(&session, &messages, &changes, options.poll);
+            serve(&session, &messages, &changes, others);
         }
         Err(error) => drop(opened.send(Err(error))),
     };
@@ -130,11 +136,8 @@ fn serve(
     session: &Session,
     messages: &mpsc::Receiver<Message>,
     changes: &watch::Sender<()>,
-    poll: Duration,
+    mut others: Others,
 ) {
-    // A look takes some microseconds: nobody means to do nothing else.
-    let poll = poll.clamp(Duration::from_millis(1), LONGEST_WAIT);
-    let mut others = Others { poll, version: None, next: Instant::now() };
     let (mut next, mut alone) = (None, 0);
     loop {
         let wait = (changes.receiver_count() > 0).then(|| others.wait());
@@ -233,11 +236,18 @@ fn apart(session: &Session, operation: Operation) -> Done {
 /// Those who write to the same file over other connections.
 struct Others {
     poll: Duration,
-    version: Option<i64>,
+    version: i64,
     next: Instant,
 }
 
 impl Others {
+    fn new(session: &Session, poll: Duration) -> std::result::Result<Others, StoreError> {
+        let version = session.data_version().map_err(|trouble| session.explain(trouble))?;
+        // A look takes some microseconds: nobody means to do nothing else.
+        let poll = poll.clamp(Duration::from_millis(1), LONGEST_WAIT);
+        Ok(Others { poll, version, next: Instant::now() })
+    }
+
     /// How long until they are asked after again.
     fn wait(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
@@ -250,6 +260,6 @@ impl Others {
         }
         self.next = Instant::now() + self.poll;
         let Ok(version) = session.data_version() else { return false };
-        self.version.replace(version).is_some_and(|before| before != version)
+        std::mem::replace(&mut self.version, version) != version
     }
 }
