@@ -77,6 +77,10 @@ events! {
     ClockStepped {
         /// By how much it stepped; negative if backward.
         by: TimeDelta,
+        /// Whether that was a correction: it was set back by more than
+        /// [`clock_correction`](crate::SchedulerBuilder::clock_correction), and jobs that follow the
+        /// wall clock go on from now.
+        corrected: bool,
     },
     /// The rules of time zones in use have changed, since the machine's data was updated: the next
     /// fire times of all jobs that go by a wall clock were computed anew.
@@ -317,7 +321,9 @@ impl fmt::Display for Line<'_> {
             }
             What::AllJobsRemoved { count } => write!(f, ", {count} jobs"),
             What::TimeZonesUpdated { data } => write!(f, ", now {data}"),
-            What::ClockStepped { by } => write!(f, ", by {by}"),
+            What::ClockStepped { by, corrected } => {
+                write!(f, ", by {by}{}", if *corrected { ", corrected" } else { "" })
+            }
             What::Submitted { run, fire_time, .. } => {
                 write!(f, " run {run} for {}", rfc3339(*fire_time))
             }

@@ -155,6 +155,8 @@ pub(crate) struct Core<P> {
     held_jobs: HeldJobs,
     /// What the clocks said when it was last told something.
     reading: Reading,
+    /// A step back by more is a correction.
+    correction: TimeDelta,
     limits: Limits,
     past: Past,
     metrics: Metrics,
@@ -201,6 +203,7 @@ impl<P: Payload> Core<P> {
             node: None,
             held_jobs: HeldJobs::default(),
             reading,
+            correction: TimeDelta::MAX,
             retiring_all: false,
             limits: Limits::new(),
             past: Past::default(),
@@ -256,6 +259,11 @@ impl<P: Payload> Core<P> {
         }
     }
 
+    /// Sets by how much the wall clock may step back for jobs to wait until it has caught up.
+    pub(crate) fn correct_clocks_after(&mut self, longest: TimeDelta) {
+        self.correction = longest;
+    }
+
     /// The wall clock stepped by so much against elapsed time.
     pub(crate) fn clock_stepped(&mut self, by: TimeDelta, now: DateTime<Utc>) {
         // Durable jobs go by the store's clock, which did not move.
@@ -264,6 +272,7 @@ impl<P: Payload> Core<P> {
             self.shift_durable(-moved);
         }
         self.out.ask = true;
+        let corrected = -by > self.correction;
         for slot in self.live_slots() {
             self.shift_retries(slot, by);
             let job = &mut self.jobs[slot];
@@ -273,8 +282,9 @@ impl<P: Payload> Core<P> {
                 let combined = matches!(job.trigger.kind(), Kind::And(_) | Kind::Or(_));
                 if let Some(next) = job.next.filter(|next| combined && next.fire_time > now) {
                     // Some of its members moved and some did not. Nothing may fire twice, so after
-                    // a step back it goes on where it was.
-                    let from = now.max(now.checked_sub_signed(by).unwrap_or(now));
+                    // a step back it goes on where it was, unless that was a correction.
+                    let before = now.checked_sub_signed(by).unwrap_or(now);
+                    let from = if corrected { now } else { now.max(before) };
                     let first = job.trigger.first(from).ok().flatten();
                     let schedule = Schedule::of(job, slot, &self.defaults, self.scheduler);
                     job.next = Some(first.map_or(next, |first| schedule.due(first)));
@@ -291,10 +301,23 @@ impl<P: Payload> Core<P> {
                     self.runs[run].backlog.iter_mut().for_each(|due| due.shift(by));
                     self.shift_waiting(run, by);
                 }
+            } else if corrected {
+                self.correct_next(slot, now);
             }
             self.mark(slot);
         }
-        self.note(now, What::ClockStepped { by });
+        self.note(now, What::ClockStepped { by, corrected });
+    }
+
+    /// A job that follows the wall clock goes on from now, although it has fired at later instants: they
+    /// were none. What fires so many times in all has as many fire times left as before.
+    fn correct_next(&mut self, slot: u32, now: DateTime<Utc>) {
+        let job = &mut self.jobs[slot];
+        let Some(next) = job.next.filter(|next| next.fire_time > now) else { return };
+        let Ok(first) = job.trigger.corrected(next.fire_time, now) else { return };
+        if first.is_some() {
+            self.set_next(slot, first);
+        }
     }
 
     /// The rules of time zones have changed: what is to come goes by the new ones. What is due already,

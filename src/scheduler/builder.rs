@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use futures::{StreamExt as _, stream::BoxStream};
 
 use super::{Scheduler, durable, events};
@@ -64,6 +65,7 @@ pub struct SchedulerBuilder {
     keep: Keep,
     node_name: Option<Arc<str>>,
     callbacks: Vec<(EventFilter, Callback)>,
+    correction: Duration,
 }
 
 impl SchedulerBuilder {
@@ -85,6 +87,7 @@ impl SchedulerBuilder {
             keep: Keep { rows: 1000, age: Duration::from_secs(30 * 24 * 60 * 60) },
             node_name: None,
             callbacks: Vec::new(),
+            correction: 3 * HOUR,
         }
     }
 
@@ -115,6 +118,30 @@ impl SchedulerBuilder {
     /// ```
     pub fn local_time_zone(mut self) -> Self {
         self.zone = None;
+        self
+    }
+
+    /// Sets the longest step back of the wall clock that jobs wait out. Default: 3 h; zero to a year.
+    ///
+    /// A cron, a calendar, a timetable, or what combines them, has fired up to where the clock was, and
+    /// after such a step fires next when the clock is there again, so that nothing happens twice. A
+    /// longer step back is a correction: the clock was wrong, and these jobs go on from now.
+    /// [`What::ClockStepped`](crate::What::ClockStepped) says which it was. In a store, where no fire
+    /// time is claimed twice, those that the ledger has already are passed over.
+    ///
+    /// An interval without a start is elapsed time: its fire times move with each step.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use punctual::Scheduler;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// let scheduler =
+    ///     Scheduler::builder().clock_correction(Duration::from_secs(600)).start().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn clock_correction(mut self, longest: Duration) -> Self {
+        self.correction = longest;
         self
     }
 
@@ -304,6 +331,7 @@ impl SchedulerBuilder {
         let ranges = [
             ("lease", self.lease, Duration::from_millis(100)..=HOUR),
             ("claim_ahead", self.claim_ahead, Duration::ZERO..=Duration::from_secs(60)),
+            ("clock_correction", self.correction, Duration::ZERO..=365 * 24 * HOUR),
             ("poll_interval", self.poll, Duration::from_millis(10)..=HOUR),
             ("keep_history", self.keep.age, Duration::ZERO..=Duration::from_secs(u32::MAX.into())),
         ];
@@ -341,6 +369,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
         keep,
         node_name,
         callbacks,
+        correction,
     } = builder;
     // The hasher's keys are random in each process and differ with every call.
     let number = RandomState::new().build_hasher().finish();
@@ -348,6 +377,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
     let zone = zone.and_then(Result::ok).unwrap_or(TimeZone::UTC);
     let clock = clock.unwrap_or_else(|| Clock::System(SystemClock::new()));
     let mut core = Core::new((number >> 32) as u32, defaults.clone(), paused, clock.read());
+    core.correct_clocks_after(TimeDelta::from_std(correction).unwrap_or(TimeDelta::MAX));
     let tasks = tasks.unwrap_or_default();
     let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
         let durable = store.map(|store| {

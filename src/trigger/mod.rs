@@ -1032,6 +1032,33 @@ impl Trigger {
         self.first(now)
     }
 
+    /// Has a trigger go on from `now`, although the fire times before `next` are used up; says which is the
+    /// first, if it is earlier than `next`. As many fire times are left as before, if their number is limited.
+    pub(crate) fn corrected(
+        &mut self,
+        next: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let first = self.first(now)?.filter(|&first| first < next);
+        if let (Some(first), Some(last)) = (first, self.limits().last) {
+            let is_grid = self.days().is_none() && self.grid().is_some();
+            let last = match is_grid {
+                true => first.checked_add_signed(last - next),
+                false => {
+                    let budget = &mut Budget::for_many();
+                    let mut end = Some(first);
+                    for _ in 1..self.count(next, last, u64::MAX) {
+                        let Some(t) = end else { break };
+                        end = self.next_within(t, DateTime::<Utc>::MAX_UTC, budget)?;
+                    }
+                    end
+                }
+            };
+            *self = self.clone().with_limits(Limits { last, ..self.limits().clone() });
+        }
+        Ok(first)
+    }
+
     /// The first fire time not earlier than `now`; that of a date, even if it has passed.
     pub(crate) fn first(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         let next = self.next_after(just_before(now)?)?;

@@ -1,6 +1,7 @@
 //! When runs start: by the clock, however it is set, within their grace, before their end, and
 //! although their job is saved again.
 
+mod clock_set_back;
 mod lateness;
 mod until;
 
