@@ -182,6 +182,9 @@ fn adding(number: u64) -> Write {
         resumed_at: None,
         taken_to: None,
         recover: false,
+        rescheduled_at: None,
+        remember: false,
+        ended_at: None,
     };
     Write {
         id: record.id.clone(),

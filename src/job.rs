@@ -234,16 +234,23 @@ pub enum OnConflict {
     /// It is an error.
     #[default]
     Error,
-    /// The other job is cancelled and this one takes its place.
+    /// The other job is cancelled and this one takes its place; what was due of it and had not started
+    /// is skipped as *replaced*.
     Replace,
     /// The other job stays, and its handle is returned.
-    Keep,
-    /// The other job stays if it was declared just the same (task, arguments, trigger, options and
-    /// labels, as they were given), and its handle is returned; otherwise this one takes its place.
     ///
-    /// For jobs that are declared in code and kept in a store: adding them at each start leaves alone
-    /// what has not changed, so that a daily deployment does not put off a daily job for ever. A job in
-    /// memory is always replaced.
+    /// If it is over, its end counts: see [`Reconcile`](OnConflict::Reconcile).
+    Keep,
+    /// The other job becomes this one, in place, and its handle is returned: nothing changes if it was
+    /// declared just the same; otherwise its work, options, labels and trigger are changed as
+    /// [`modify`](crate::Job::modify) and [`reschedule`](crate::Job::reschedule) do. Going runs go on
+    /// as they are, and what is due, its jitter included, still runs once. Whether it is paused stays.
+    ///
+    /// For jobs that are declared in code: adding them at each start leaves alone what has not changed,
+    /// so that a daily deployment does not put off a daily job for ever. The declaration is what was
+    /// given: the trigger, options and labels, and of a task its arguments; closures can't be compared,
+    /// so a job in memory always takes the new one. Work that runs only once
+    /// ([`add_once`](crate::Scheduler::add_once)) takes the other's place.
     Reconcile,
 }
 
@@ -635,8 +642,10 @@ pub enum SkipReason {
     Condition,
     /// The job was paused.
     Paused,
-    /// The job was removed, cancelled or replaced.
+    /// The job was removed or cancelled.
     Removed,
+    /// Another job took its place, as [`OnConflict::Replace`] says.
+    Replaced,
     /// The scheduler was shutting down.
     Shutdown,
 }
@@ -650,6 +659,7 @@ impl fmt::Display for SkipReason {
             SkipReason::Condition => "condition",
             SkipReason::Paused => "paused",
             SkipReason::Removed => "removed",
+            SkipReason::Replaced => "replaced",
             SkipReason::Shutdown => "shutdown",
         })
     }

@@ -124,6 +124,9 @@ async fn add(store: &MemoryStore, numbers: std::ops::Range<u64>, task: &str, at:
             resumed_at: None,
             taken_to: None,
             recover: false,
+            rescheduled_at: None,
+            remember: false,
+            ended_at: None,
         };
         let (id, token) = (record.id.clone(), number + 1);
         Write { id, expected: None, record: Some(record), rows: Vec::new(), token }

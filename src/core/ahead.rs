@@ -7,7 +7,7 @@ use super::decide::{Due, Schedule};
 use crate::{
     error::Error,
     escape::one_line,
-    job::{FireTimes, JobOptions, RunId, SkipReason},
+    job::{Coalesce, FireTimes, JobOptions, RunId, SkipReason},
     store::{Decision, Fate, NodeId, Record, Row, RowKey, RowKind, RowState},
     trigger::{Kind, Trigger},
 };
@@ -96,6 +96,32 @@ pub(super) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) ->
     rows
 }
 
+/// The rows of what is due, its jitter included, when the record's trigger goes: one run for fire times up
+/// to `now` that nobody has taken.
+pub(super) fn still_to_run(record: &Record, now: DateTime<Utc>) -> Vec<Row> {
+    let mut rows = passed(record, SkipReason::Superseded, now);
+    let Some(stretch) = rows.pop() else { return rows };
+    let Ok(definition) = Definition::read(record) else { return rows };
+    // The last of them runs, and the others are part of that, if the job says so.
+    let last = stretch.last;
+    let just_before = last - TimeDelta::milliseconds(1);
+    if stretch.count > 1
+        && let Ok(Some(before)) = definition.trigger.last_at_or_before(just_before)
+    {
+        rows.push(Row { last: before, count: stretch.count - 1, ..stretch });
+    }
+    let mut coalesced = 0;
+    if definition.options.coalesce != Coalesce::Earliest {
+        for row in &mut rows {
+            row.state = RowState::Closed(Fate::Coalesced(last));
+            coalesced += row.count;
+        }
+    }
+    let run = row(record, FireTimes::one(last), RowState::Waiting);
+    rows.push(Row { coalesced, ..run });
+    rows
+}
+
 /// The last fire time of the record's trigger that may have been taken.
 pub(super) fn last_taken(record: &Record) -> Option<DateTime<Utc>> {
     let trigger = Definition::read(record).ok()?.trigger;
@@ -169,6 +195,8 @@ pub(crate) fn decide(
             _ if resumed.is_some_and(|resumed| row.fire_time <= resumed) => {
                 Some(SkipReason::Paused)
             }
+            // What was due when the job was given another trigger still runs.
+            _ if record.rescheduled_at.is_some_and(|at| row.fire_time <= at) => None,
             _ if trigger.last_at_or_before(row.fire_time)? != Some(row.fire_time) => {
                 Some(SkipReason::Superseded)
             }

@@ -1,9 +1,9 @@
 //! What the verbs make of a durable job's record, and which rows that brings: pure functions, for whoever
 //! compares and swaps.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::ahead::{last_taken, passed, requested, run_id};
+use super::ahead::{Definition, last_taken, passed, requested, run_id, still_to_run};
 use crate::{
     error::Error,
     job::{OnConflict, RunId, SkipReason},
@@ -40,13 +40,51 @@ pub(crate) fn reschedule(
     first: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Change {
-    let reason = match record.paused {
-        true => SkipReason::Paused,
-        false => SkipReason::Superseded,
+    let rows = match record.paused {
+        true => passed(record, SkipReason::Paused, now),
+        false => still_to_run(record, now),
     };
-    let rows = passed(record, reason, now);
-    let taken_to = record.taken_to.max(last_taken(record));
-    Change { record: Some(Record { trigger, next_fire: first, taken_to, ..record.clone() }), rows }
+    let passed = rows.iter().map(|row| row.last).max();
+    let taken_to = record.taken_to.max(last_taken(record)).max(passed);
+    let rescheduled_at = if record.paused { record.rescheduled_at } else { Some(now) };
+    let record = Record { trigger, next_fire: first, taken_to, rescheduled_at, ..record.clone() };
+    Change { record: Some(record), rows }
+}
+
+/// Makes a job the one that it is declared as now, in place. Its trigger changes only if it is declared
+/// differently.
+fn reconcile(record: &Record, new: &Record, now: DateTime<Utc>) -> Change {
+    let declared = declared_trigger(record);
+    let Change { record: changed, rows } =
+        match declared.is_some() && declared == declared_trigger(new) {
+            true => Change::to(record.clone()),
+            false => {
+                // It may have taken a while since the declaration was read.
+                let first = Definition::read(new).and_then(|new| new.trigger.first(now));
+                let first = first.unwrap_or(new.next_fire);
+                reschedule(record, new.trigger.clone(), first, now)
+            }
+        };
+    let record = changed.map(|record| Record {
+        task: new.task.clone(),
+        args: new.args.clone(),
+        options: new.options.clone(),
+        name: new.name.clone(),
+        tags: new.tags.clone(),
+        declared: new.declared.clone(),
+        recover: new.recover,
+        remember: true,
+        ..record
+    });
+    Change { record, rows }
+}
+
+/// The trigger of a declaration, and the zone in which it is read.
+fn declared_trigger(record: &Record) -> Option<(String, String)> {
+    let declared = record.declared.as_deref()?;
+    let [_, _, trigger, _, labels]: [String; 5] = serde_json::from_str(declared).ok()?;
+    let zone = labels.rsplit(' ').next()?.to_owned();
+    Some((trigger, zone))
 }
 
 /// Asks for a run.
@@ -58,47 +96,71 @@ pub(crate) fn run_now(record: &Record, now: DateTime<Utc>) -> (Change, RunId) {
 }
 
 pub(crate) fn remove(record: &Record, fate: Fate, now: DateTime<Utc>) -> Change {
-    let mut rows = passed(record, SkipReason::Removed, now);
+    let reason = match fate {
+        Fate::Replaced => SkipReason::Replaced,
+        _ => SkipReason::Removed,
+    };
+    let mut rows = passed(record, reason, now);
     rows.push(Row::ended(record, fate, now));
     Change { record: None, rows }
 }
 
-/// What becomes of a write that adds a job whose id is another's, `current`, or was: says whether it is
-/// still to be made.
+/// How long after it was last declared a job that is over is remembered anew.
+const REMEMBERED_ANEW: TimeDelta = TimeDelta::days(30);
+
+/// What becomes of a write that adds the job `new`, whose id is another's, `current`, or was: says
+/// whether it is still to be made.
 pub(crate) fn give_way(
+    new: &Record,
     write: &mut Write,
     current: Option<&Record>,
     on_conflict: OnConflict,
     now: DateTime<Utc>,
 ) -> Result<bool, Error> {
-    let Some(record) = &write.record else { return Ok(false) };
-    let incarnation = record.incarnation;
-    let Some(current) = current else {
-        // The one that it was to replace is gone.
-        write.expected = None;
-        write.rows.retain(|row| row.key.incarnation == incarnation);
-        return Ok(true);
+    let mut write = |current: Option<&Record>, record: Record, rows: Vec<Row>| {
+        write.expected = current.map(Record::stamp);
+        write.record = Some(record);
+        write.rows.retain(|row| row.key.incarnation == new.incarnation);
+        write.rows.extend(rows);
+        Ok(true)
     };
-    if current.incarnation == record.incarnation {
+    let Some(current) = current else {
+        // The one that it was to change, or to replace, is gone.
+        return write(None, new.clone(), Vec::new());
+    };
+    if current.incarnation == new.incarnation {
         // It was made, the answer was lost, and the job has been changed since.
         return Ok(false);
+    }
+    let same = new.declared.is_some() && current.declared == new.declared;
+    if let Some(ended_at) = current.ended_at {
+        // What is over stays so until it is declared differently.
+        return match on_conflict {
+            OnConflict::Keep | OnConflict::Reconcile if same => {
+                match now - ended_at > REMEMBERED_ANEW {
+                    true => write(Some(current), current.clone(), Vec::new()),
+                    false => Ok(false),
+                }
+            }
+            _ => write(Some(current), new.clone(), Vec::new()),
+        };
     }
     match on_conflict {
         OnConflict::Error => Err(Error::duplicate_id(format!(
             "there is a job `{}` already: choose another id, or say `.on_conflict(..)`",
             current.id
         ))),
-        OnConflict::Keep => Ok(false),
-        OnConflict::Reconcile
-            if record.declared.is_some() && current.declared == record.declared =>
-        {
-            Ok(false)
+        OnConflict::Reconcile if !same => {
+            let Change { record, rows } = reconcile(current, new, now);
+            write(Some(current), record.unwrap_or_else(|| new.clone()), rows)
         }
-        OnConflict::Replace | OnConflict::Reconcile => {
-            write.expected = Some(current.stamp());
-            write.rows.retain(|row| row.key.incarnation == incarnation);
-            write.rows.extend(remove(current, Fate::Replaced, now).rows);
-            Ok(true)
+        OnConflict::Keep | OnConflict::Reconcile if new.remember && !current.remember => {
+            write(Some(current), Record { remember: true, ..current.clone() }, Vec::new())
+        }
+        OnConflict::Keep | OnConflict::Reconcile => Ok(false),
+        OnConflict::Replace => {
+            let rows = remove(current, Fate::Replaced, now).rows;
+            write(Some(current), new.clone(), rows)
         }
     }
 }

@@ -84,10 +84,12 @@ impl<P: Payload> Core<P> {
         self.retry_due(slot, now);
         self.run_again(slot, now);
         let job = &mut self.jobs[slot];
-        let Some(next) = job.awaited().filter(|next| next.at <= now) else {
+        let carried = job.carried().is_some_and(|carried| carried.at <= now);
+        let next = job.awaited().filter(|next| next.at <= now);
+        if next.is_none() && !carried {
             self.mark(slot);
             return 0;
-        };
+        }
         if self.paused {
             job.held = true;
             self.held.insert(slot);
@@ -98,6 +100,14 @@ impl<P: Payload> Core<P> {
             self.wake_taken(slot, now);
             return 0;
         }
+        if carried {
+            self.run_carried(slot, now);
+        }
+        let Some(next) = next else {
+            self.mark(slot);
+            self.end_if_over(slot, now);
+            return 0;
+        };
         let (plan, after) = self.schedule(slot).plan(next, now);
         let job = &self.jobs[slot];
         let stretches = [plan.missed, plan.coalesced.map(|(stretch, _)| stretch)];
@@ -113,6 +123,28 @@ impl<P: Payload> Core<P> {
         self.carry_out(slot, plan, now);
         self.end_if_over(slot, now);
         counted
+    }
+
+    /// Runs for the fire time of an earlier trigger that was still to run.
+    fn run_carried(&mut self, slot: u32, now: DateTime<Utc>) {
+        if let Some(due) = self.jobs[slot].take_carried() {
+            self.submit(slot, Submission::of(due), now);
+        }
+    }
+
+    /// What has its fire time and waits only for its jitter runs when that has passed, although the job
+    /// is given another trigger now.
+    pub(super) fn carry_due(&mut self, slot: u32, now: DateTime<Utc>) {
+        let job = &self.jobs[slot];
+        if job.paused || job.once || self.paused || job.is_durable() {
+            return;
+        }
+        if let Some(due) = job.next.filter(|next| next.fire_time <= now) {
+            let next = job.trigger.next_after(due.fire_time);
+            self.go_on(slot, next, now);
+            self.run_carried(slot, now);
+            self.jobs[slot].carry(due);
+        }
     }
 
     /// Goes on to the next fire time, if there is one and the trigger could say.
@@ -228,6 +260,7 @@ impl<P: Payload> Core<P> {
             job.semaphore.release(permit);
             waiting.push(backlog);
         }
+        waiting.extend(job.take_carried().map(|due| VecDeque::from([due])));
         for run in self.runs_of(slot) {
             waiting.push(std::mem::take(&mut self.runs[run].backlog));
         }
@@ -267,6 +300,7 @@ impl<P: Payload> Core<P> {
     pub(super) fn retire(&mut self, slot: u32, end: End, now: DateTime<Utc>) {
         let reason = match end {
             End::ShutDown => SkipReason::Shutdown,
+            End::Replaced => SkipReason::Replaced,
             _ => SkipReason::Removed,
         };
         let job = &self.jobs[slot];

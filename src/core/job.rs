@@ -61,6 +61,17 @@ pub(super) struct Extras {
     pub(super) end: Option<End>,
     /// What it has beyond a job in memory, if it is in a store.
     pub(super) held: Option<Box<Held>>,
+    /// In a box, since few jobs are saved more than once.
+    pub(super) saved: Option<Box<Saved>>,
+}
+
+/// What a job has that is declared in code, or was given another trigger.
+#[derive(Default)]
+pub(super) struct Saved {
+    /// Its trigger as it was declared.
+    declared: Option<Box<Trigger>>,
+    /// A fire time of the trigger that it had before, still to run when its jitter has passed.
+    carried: Option<Due>,
 }
 
 impl JobKey {
@@ -98,13 +109,47 @@ impl<P> Job<P> {
         self.extras.get_or_insert_default()
     }
 
+    /// Its trigger as it was declared, if it was.
+    pub(super) fn declared(&self) -> Option<&Trigger> {
+        self.extras.as_ref()?.saved.as_ref()?.declared.as_deref()
+    }
+
+    /// Sets the trigger as it was declared; returns the one before.
+    pub(super) fn set_declared(&mut self, declared: Option<Box<Trigger>>) -> Option<Box<Trigger>> {
+        let saved = self.extras.as_mut().and_then(|extras| extras.saved.as_mut());
+        match (saved, &declared) {
+            (None, None) => None,
+            _ => {
+                let saved = self.extras().saved.get_or_insert_default();
+                std::mem::replace(&mut saved.declared, declared)
+            }
+        }
+    }
+
+    /// The fire time of an earlier trigger that is still to run.
+    pub(super) fn carried(&self) -> Option<Due> {
+        self.extras.as_ref()?.saved.as_ref()?.carried
+    }
+
+    pub(super) fn carried_mut(&mut self) -> Option<&mut Due> {
+        self.extras.as_mut()?.saved.as_mut()?.carried.as_mut()
+    }
+
+    pub(super) fn carry(&mut self, due: Due) {
+        self.extras().saved.get_or_insert_default().carried = Some(due);
+    }
+
+    pub(super) fn take_carried(&mut self) -> Option<Due> {
+        self.extras.as_mut()?.saved.as_mut()?.carried.take()
+    }
+
     pub(super) fn take_parked(&mut self) -> Vec<(Permit, VecDeque<Due>)> {
         self.extras.as_mut().map(|extras| std::mem::take(&mut extras.parked)).unwrap_or_default()
     }
 
     /// The next fire time, as seen from outside.
     pub(super) fn next_fire(&self) -> Option<DateTime<Utc>> {
-        let next = self.awaited().map(|next| next.fire_time);
+        let next = self.carried().or(self.awaited()).map(|next| next.fire_time);
         next.into_iter().chain(self.again()).min()
     }
 
@@ -117,9 +162,10 @@ impl<P> Job<P> {
     /// When the driver is to look at the job, if it is.
     pub(super) fn wake_at(&self) -> Option<DateTime<Utc>> {
         let next = self.awaited().filter(|_| !self.held).map(|next| next.at);
-        let retry = self.extras.as_ref().and_then(|extras| extras.retry_at);
+        let Some(extras) = &self.extras else { return next };
+        let carried = self.carried().filter(|_| !self.held).map(|carried| carried.at);
         let again = self.again().filter(|_| !self.held);
-        [next, retry, again].into_iter().flatten().min()
+        [next, carried, again, extras.retry_at].into_iter().flatten().min()
     }
 
     pub(super) fn is_queue_empty(&self) -> bool {
@@ -129,7 +175,11 @@ impl<P> Job<P> {
     /// Whether anything is left for it to run for, but for its runs and their backlogs.
     pub(super) fn waits(&self) -> bool {
         let again = self.extras.as_ref().is_some_and(|extras| extras.again.is_some());
-        self.next.is_some() || self.follows || again || !self.is_queue_empty()
+        self.next.is_some()
+            || self.carried().is_some()
+            || self.follows
+            || again
+            || !self.is_queue_empty()
     }
 
     /// Keeps so many runs at most.
@@ -187,7 +237,8 @@ impl<P: Payload> Job<P> {
 impl Extras {
     /// All fire times that wait.
     pub(super) fn waiting(&mut self) -> impl Iterator<Item = &mut Due> {
-        let parked = self.parked.iter_mut().flat_map(|(_, backlog)| backlog);
+        let carried = self.saved.iter_mut().filter_map(|saved| saved.carried.as_mut());
+        let parked = self.parked.iter_mut().flat_map(|(_, backlog)| backlog).chain(carried);
         let queue = self.queue.iter_mut().filter(|queued| !queued.on_request);
         parked.chain(
             queue.flat_map(|queued| std::iter::once(&mut queued.due).chain(&mut queued.backlog)),

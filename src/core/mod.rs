@@ -85,6 +85,9 @@ pub(crate) trait Payload: Clone {
     fn has_handle(&self) -> bool {
         false
     }
+
+    /// That of the same job with the work of another.
+    fn rework(&self, new: Self) -> Self;
 }
 
 /// Where a job is to live.
@@ -106,7 +109,9 @@ pub(crate) struct NewJob<P> {
     pub(crate) id: Option<JobId>,
     pub(crate) on_conflict: OnConflict,
     pub(crate) trigger: Trigger,
-    /// None if it follows another job.
+    /// The trigger as it was given, of a job that is declared to be reconciled.
+    pub(crate) declared: Option<Box<Trigger>>,
+    /// None if it follows another job, or has no fire time left.
     pub(crate) first: Option<DateTime<Utc>>,
     /// Whether its fire times are elapsed time, and so move with a step of the clock.
     pub(crate) elapsed: bool,
@@ -302,7 +307,7 @@ impl<P: Payload> Core<P> {
                     self.shift_waiting(run, by);
                 }
             } else if corrected {
-                self.correct_next(slot, now);
+                self.correct_next(slot, by, now);
             }
             self.mark(slot);
         }
@@ -311,8 +316,12 @@ impl<P: Payload> Core<P> {
 
     /// A job that follows the wall clock goes on from now, although it has fired at later instants: they
     /// were none. What fires so many times in all has as many fire times left as before.
-    fn correct_next(&mut self, slot: u32, now: DateTime<Utc>) {
+    fn correct_next(&mut self, slot: u32, by: TimeDelta, now: DateTime<Utc>) {
         let job = &mut self.jobs[slot];
+        if let Some(carried) = job.carried_mut() {
+            // Its jitter is as long as before.
+            carried.at = carried.at.checked_add_signed(by).unwrap_or(now);
+        }
         let Some(next) = job.next.filter(|next| next.fire_time > now) else { return };
         let Ok(first) = job.trigger.corrected(next.fire_time, now) else { return };
         if first.is_some() {

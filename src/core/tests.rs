@@ -34,6 +34,10 @@ impl Payload for Standing {
     fn want_output(&self) {}
 
     fn set_args(&self, _: u64, _: &str) {}
+
+    fn rework(&self, _: Standing) -> Standing {
+        self.clone()
+    }
 }
 
 /// An executor for one run at a time.
@@ -112,6 +116,7 @@ impl Shell {
             id: Some(id.into()),
             on_conflict: OnConflict::Error,
             trigger,
+            declared: None,
             first: Some(first),
             elapsed: false,
             once: false,
@@ -144,7 +149,9 @@ impl Shell {
         let added = self.core.add(new, self.now).unwrap();
         self.segments.push(Segment { trigger, first, until: None });
         for standing in self.standing.values_mut() {
-            *standing = Some(SkipReason::Removed);
+            if !matches!(standing, Some(SkipReason::Removed | SkipReason::Replaced)) {
+                *standing = Some(SkipReason::Replaced);
+            }
         }
         self.standing.insert(added.key.incarnation, None);
         self.settle();
@@ -552,10 +559,12 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
             shell.close_segment();
             let standing = shell.standing.get_mut(&key.incarnation).unwrap();
             // A job that completed leaves no run behind that would ask.
-            *standing = Some(match shell.core.is_closed() {
-                true if *standing != Some(SkipReason::Removed) => SkipReason::Shutdown,
-                _ => SkipReason::Removed,
-            });
+            if !matches!(standing, Some(SkipReason::Removed | SkipReason::Replaced)) {
+                *standing = Some(match shell.core.is_closed() {
+                    true => SkipReason::Shutdown,
+                    false => SkipReason::Removed,
+                });
+            }
         }
         shell.settle();
         let most = shell.core.jobs.iter().map(|(_, job)| job.semaphore.taken()).max();
@@ -984,7 +993,7 @@ fn many_jobs_after_a_long_outage_are_woken_in_portions() {
 }
 
 #[test]
-fn what_is_due_when_a_job_is_rescheduled_runs_and_what_waits_for_its_jitter_is_superseded() {
+fn what_is_due_when_a_job_is_rescheduled_runs_its_jitter_included() {
     let fates = |jitter| {
         let mut shell = Shell::new();
         let options = JobOptions { jitter: Duration::from_millis(jitter), ..JobOptions::default() };
@@ -997,11 +1006,14 @@ fn what_is_due_when_a_job_is_rescheduled_runs_and_what_waits_for_its_jitter_is_s
         shell.core.reschedule(key, other, Some(later), false, shell.now).unwrap();
         shell.settle();
         shell.advance(ms(1));
+        let at_once = shell.events.iter().any(|it| it.what.kind() == EventKind::Executed);
+        assert_eq!(at_once, jitter == 0);
+        shell.advance(ms(9000));
         let kinds = shell.events.iter().map(|event| event.what.kind());
         kinds
             .filter(|kind| matches!(kind, EventKind::Executed | EventKind::Skipped))
             .collect::<Vec<_>>()
     };
     assert_eq!(fates(0), [EventKind::Executed]);
-    assert_eq!(fates(9000), [EventKind::Skipped]);
+    assert_eq!(fates(9000), [EventKind::Executed]);
 }

@@ -28,11 +28,20 @@ impl<P: Payload> Core<P> {
                 let payload = job.payload.clone();
                 return Ok(Added { key: job.key(slot), id: self.id(slot), payload });
             }
-            self.retire(slot, End::Replaced, now);
+            if new.on_conflict == OnConflict::Reconcile && !new.once && !self.jobs[slot].once {
+                // What is due of it runs, and may be its end.
+                self.wake_one(slot, now);
+                if new.id.as_ref().and_then(|id| self.slot_of(id)) == Some(slot) {
+                    return self.reconcile(slot, new, now);
+                }
+            } else {
+                self.retire(slot, End::Replaced, now);
+            }
         }
         self.incarnations += 1;
         let incarnation = self.incarnations;
         let NewJob { id, labels, trigger, options, elapsed, once, paused, payload, .. } = new;
+        let declared = new.declared;
         let extras = (id.is_some() || labels.is_some()).then(|| {
             let labels = labels.map(|labels| *labels).unwrap_or_default();
             Box::new(Extras { id: id.clone(), labels, ..Extras::default() })
@@ -62,6 +71,7 @@ impl<P: Payload> Core<P> {
         if let Some(id) = id {
             self.named.insert(id, slot);
         }
+        self.jobs[slot].set_declared(declared);
         let added = Added { key: JobKey { slot, incarnation }, id: self.id(slot), payload };
         if let Some(follow) = follow {
             self.follow(slot, &follow);
@@ -78,7 +88,41 @@ impl<P: Payload> Core<P> {
             job: added.id.clone(),
             next_fire,
         });
+        if next_fire.is_none() {
+            self.end_if_over(slot, now);
+        }
         Ok(added)
+    }
+
+    /// Makes a job the one that it is declared as now: going runs keep what they have, what is due runs,
+    /// and its trigger changes only if it is declared differently.
+    fn reconcile(
+        &mut self,
+        slot: u32,
+        new: NewJob<P>,
+        now: DateTime<Utc>,
+    ) -> Result<Added<P>, Error> {
+        let NewJob { trigger, declared, first, elapsed, options, labels, payload, .. } = new;
+        let labels = labels.map(|labels| *labels).unwrap_or_default();
+        let job = &mut self.jobs[slot];
+        let (key, reworked) = (job.key(slot), job.payload.rework(payload));
+        let old = std::mem::replace(&mut job.payload, reworked.clone());
+        self.out.discarded.push(Discarded::Payload(old));
+        let old = self.jobs[slot].options(&self.defaults);
+        let same_options = *old == *options.as_ref().unwrap_or(&self.defaults);
+        if !same_options || self.jobs[slot].labels() != Some(&labels) {
+            self.set_options(slot, options, labels, now);
+        }
+        let same_trigger = self.jobs[slot].declared() == declared.as_deref() && declared.is_some();
+        let id = self.id(slot);
+        let old = self.jobs[slot].set_declared(declared);
+        self.out.discarded.extend(old.map(|old| Discarded::Trigger(*old)));
+        if same_trigger {
+            self.out.discarded.push(Discarded::Trigger(trigger));
+        } else if self.jobs[slot].key(slot) == key {
+            self.reschedule(key, trigger, first, elapsed, now)?;
+        }
+        Ok(Added { key, id, payload: reworked })
     }
 
     /// Whether adding all of these jobs would be an error.
@@ -315,6 +359,7 @@ impl<P: Payload> Core<P> {
             true => SkipReason::Paused,
             false => SkipReason::Superseded,
         };
+        self.carry_due(key.slot, now);
         self.settle(key.slot, reason, now, now);
         self.unfollow(key.slot);
         let job = &mut self.jobs[key.slot];
@@ -330,6 +375,7 @@ impl<P: Payload> Core<P> {
         }
         self.set_next(key.slot, first);
         self.note_modified(key.slot, now);
+        self.end_if_over(key.slot, now);
         Ok(())
     }
 
@@ -357,29 +403,41 @@ impl<P: Payload> Core<P> {
             return Ok(false);
         }
         self.limits.check(&options, job.options.as_deref())?;
-        if let Some(old) = self.jobs[key.slot].options.take() {
+        self.set_options(key.slot, Some(options), labels, now);
+        Ok(true)
+    }
+
+    /// Gives a job options that were checked, or the scheduler's defaults, and labels.
+    fn set_options(
+        &mut self,
+        slot: u32,
+        options: Option<Arc<JobOptions>>,
+        labels: Labels,
+        now: DateTime<Utc>,
+    ) {
+        if let Some(old) = self.jobs[slot].options.take() {
             self.limits.leave(&old);
             self.out.discard_options(old);
         }
-        let limits = self.limits.join(&options);
-        let job = &mut self.jobs[key.slot];
-        job.trim_history(options.history);
-        job.options = Some(options);
+        let options_now = options.as_ref().unwrap_or(&self.defaults);
+        let limits = options.as_ref().map(|options| self.limits.join(options));
+        let job = &mut self.jobs[slot];
+        job.trim_history(options_now.history);
+        job.options = options;
         if job.extras.is_some() || !labels.is_empty() {
             job.extras().labels = labels;
         }
         if let Some(old) = job.next {
             // Other jitter moves when it is due, but makes it no later than it is already.
-            let new = self.schedule(key.slot).due(old.fire_time);
-            self.jobs[key.slot].next = Some(Due { at: new.at.max(old.at.min(now)), ..new });
+            let new = self.schedule(slot).due(old.fire_time);
+            self.jobs[slot].next = Some(Due { at: new.at.max(old.at.min(now)), ..new });
         }
-        self.mark(key.slot);
-        self.note_modified(key.slot, now);
+        self.mark(slot);
+        self.note_modified(slot, now);
         // There may be more permits than before, and other limits.
-        self.wait_anew(key.slot);
-        self.serve_queue(key.slot, now);
-        limits.into_iter().for_each(|limit| self.serve(limit));
-        Ok(true)
+        self.wait_anew(slot);
+        self.serve_queue(slot, now);
+        limits.into_iter().flatten().for_each(|limit| self.serve(limit));
     }
 
     /// Starts an extra run with fire time `now`.

@@ -71,6 +71,69 @@ pub(crate) trait Entry: Send + Sync {
 
     /// Drops the work: the job is over. What it captured must not outlive it in some handle.
     fn drop_work(&self);
+
+    /// The entry that the job began with, if this one has other work than that.
+    fn first(&self) -> Option<&Arc<dyn Entry>> {
+        None
+    }
+}
+
+/// A job that was given other work: its state is that of the entry it began with.
+struct Reworked {
+    first: Arc<dyn Entry>,
+    work: Arc<dyn Entry>,
+}
+
+impl Entry for Reworked {
+    fn state(&self) -> &EntryState {
+        self.first.state()
+    }
+
+    fn check(&self, executor: &Executor) -> Result<(), Error> {
+        self.work.check(executor)
+    }
+
+    fn check_alone(&self) -> Result<(), Error> {
+        self.work.check_alone()
+    }
+
+    fn task(&self) -> Option<(&'static str, Result<Arc<str>, Error>)> {
+        self.work.task()
+    }
+
+    fn set_args(&self, version: u64, args: &str) {
+        self.work.set_args(version, args);
+    }
+
+    fn default_executor(&self) -> &'static str {
+        self.work.default_executor()
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.work.is_repeatable()
+    }
+
+    fn launch(self: Arc<Self>, run: RunGuard, executor: Option<Arc<Executor>>, runtime: &Handle) {
+        self.work.clone().launch(run, executor, runtime);
+    }
+
+    fn wants_runs(&self) -> bool {
+        self.state().is_tied() || self.work.wants_runs()
+    }
+
+    fn conclude(&self, outcome: &Outcome) {
+        self.work.conclude(outcome);
+    }
+
+    fn drop_work(&self) {
+        // Runs that were handed over before the work was changed call that of the first.
+        self.first.drop_work();
+        self.work.drop_work();
+    }
+
+    fn first(&self) -> Option<&Arc<dyn Entry>> {
+        Some(&self.first)
+    }
 }
 
 impl Payload for Arc<dyn Entry> {
@@ -90,10 +153,17 @@ impl Payload for Arc<dyn Entry> {
         self.state().handles.load(Ordering::SeqCst) > 0
     }
 
+    fn rework(&self, new: Arc<dyn Entry>) -> Arc<dyn Entry> {
+        let first = self.first().unwrap_or(self).clone();
+        first.state().take_over(new.state());
+        Arc::new(Reworked { first, work: new })
+    }
+
     fn set_standing(&self, standing: Option<SkipReason>) {
         let code = standing.map_or(0, |reason| match reason {
             SkipReason::Paused => 1,
             SkipReason::Shutdown => 2,
+            SkipReason::Replaced => 4,
             _ => 3,
         });
         self.state().standing.store(code, Ordering::SeqCst);
@@ -192,6 +262,7 @@ impl EntryState {
             0 => None,
             1 => Some(SkipReason::Paused),
             2 => Some(SkipReason::Shutdown),
+            4 => Some(SkipReason::Replaced),
             _ => Some(SkipReason::Removed),
         }
     }
@@ -252,6 +323,15 @@ impl EntryState {
         }
     }
 
+    /// Has those who listen to another entry's runs listen to those of this one's job.
+    pub(crate) fn take_over(&self, other: &EntryState) {
+        if other.wants_output() {
+            self.want_output();
+        }
+        let runs = other.ties().more.as_mut().map(|more| std::mem::take(&mut more.runs));
+        runs.into_iter().flatten().for_each(|sender| self.subscribe(sender));
+    }
+
     /// Sends a run to whoever listens.
     pub(super) fn report(&self, run: &Run, reported: &mut Reported) {
         if !self.tied.load(Ordering::SeqCst) {
@@ -284,7 +364,7 @@ impl EntryState {
     }
 
     /// The job is over: resolves its handles and closes its streams of runs.
-    pub(super) fn end(&self, end: End) {
+    pub(crate) fn end(&self, end: End) {
         let more = {
             let mut ties = self.ties();
             ties.end = Some(end);

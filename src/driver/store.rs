@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{Entry, Shared};
 use crate::{
-    core::{Answer, Asked, Lease, Request},
+    core::{Answer, Asked, Lease, Payload as _, Request},
     job::{End, JobId},
     store::{Changed, ErasedStore, Incarnation, Now, Record, StoreError, Taken},
 };
@@ -36,6 +36,8 @@ struct Entries {
 struct Known {
     id: JobId,
     version: u64,
+    /// The name of the task that it is.
+    task: String,
     entry: Weak<dyn Entry>,
     /// The same, if something hangs on it that outlives the handles: a token, a stream of runs, or
     /// that outputs are kept.
@@ -75,6 +77,7 @@ impl Durable {
         let new = Known {
             id: record.id.clone(),
             version: record.version,
+            task: record.task.clone(),
             entry: Arc::downgrade(entry),
             tied: (entry.state().is_tied() || entry.state().wants_output()).then(|| entry.clone()),
         };
@@ -88,12 +91,23 @@ impl Durable {
         }
     }
 
-    /// The entry of a job that was added here, if somebody holds on to it, with the arguments that its
-    /// record has.
-    pub(crate) fn known(&self, record: &Record) -> Option<Arc<dyn Entry>> {
-        let entry = self.entries().known.get(&record.incarnation)?.entry.upgrade()?;
-        entry.set_args(record.version, &record.args);
-        Some(entry)
+    /// The entry of a record's job: that of the job that was added here, if somebody holds on to it, with
+    /// the task and the arguments that the record has.
+    pub(crate) fn entry(&self, record: &Record, shared: &Arc<Shared>) -> Arc<dyn Entry> {
+        let made = || shared.tasks.make(shared, &record.task, record.args.clone());
+        let known = self
+            .entries()
+            .known
+            .get(&record.incarnation)
+            .and_then(|known| Some((known.entry.upgrade()?, known.task == record.task)));
+        match known {
+            Some((entry, true)) => {
+                entry.set_args(record.version, &record.args);
+                entry
+            }
+            Some((entry, false)) => entry.rework(made()),
+            None => made(),
+        }
     }
 
     /// A job is over: tells who holds on to it.
@@ -200,15 +214,21 @@ impl Durable {
         answer: &Result<Answer, StoreError>,
         shared: &Arc<Shared>,
     ) -> Vec<Arc<dyn Entry>> {
-        let jobs = match answer {
-            Ok(Answer::Takings(takings)) => &takings.jobs[..],
-            Ok(Answer::TakenBy(takings)) => &takings.jobs,
+        let records: Vec<&Record> = match answer {
+            Ok(Answer::Takings(takings) | Answer::TakenBy(takings)) => {
+                takings.jobs.iter().map(|Taken { record, .. }| record).collect()
+            }
+            Ok(Answer::Changed(changed)) => {
+                let mut records = Vec::new();
+                for changed in changed {
+                    if let Now::Changed(record) = &changed.now {
+                        records.push(&**record);
+                    }
+                }
+                records
+            }
             _ => return Vec::new(),
         };
-        let entry = |Taken { record, .. }: &Taken| {
-            let known = self.known(record);
-            known.unwrap_or_else(|| shared.tasks.make(shared, &record.task, record.args.clone()))
-        };
-        jobs.iter().map(entry).collect()
+        records.into_iter().map(|record| self.entry(record, shared)).collect()
     }
 }

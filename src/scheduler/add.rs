@@ -190,11 +190,14 @@ impl<V> Add<V> {
             ));
         }
         let options = own_options(options, shared, &*entry)?;
-        let (trigger, first, elapsed) = anchor(&trigger?, shared, now)?;
+        let given = trigger?;
+        let (trigger, first, elapsed) = anchor_declared(&given, on_conflict, shared, now)?;
+        let declared = (on_conflict == OnConflict::Reconcile).then(|| Box::new(given));
         let new = NewJob {
             id,
             on_conflict,
             trigger,
+            declared,
             first,
             elapsed,
             once,
@@ -326,6 +329,24 @@ pub(super) fn anchor(
         ))
     })?;
     Ok((anchored, Some(first), trigger.is_elapsed_time()))
+}
+
+/// The same for a job that is added. One that is declared to be there in any case, and has no fire time
+/// left, is over: that is a fact and no error, or a service would not start once its jobs have ended.
+pub(super) fn anchor_declared(
+    trigger: &Trigger,
+    on_conflict: OnConflict,
+    shared: &Shared,
+    now: DateTime<Utc>,
+) -> Result<(Trigger, Option<DateTime<Utc>>, bool), Error> {
+    let anchored = anchor(trigger, shared, now);
+    match (&anchored, on_conflict) {
+        (Err(error), OnConflict::Keep | OnConflict::Reconcile) if error.never_fires() => {
+            let elapsed = trigger.is_elapsed_time();
+            Ok((trigger.anchored(now, shared.zone)?, None, elapsed))
+        }
+        _ => anchored,
+    }
 }
 
 /// Adds a job to the store.

@@ -10,7 +10,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 
-use super::add::{anchor, checked};
+use super::add::{anchor, anchor_declared, checked};
 use crate::{
     core::{self, Change, Definition, Place, change},
     driver::{Durable, Entry, Shared},
@@ -38,7 +38,10 @@ impl Stored {
     pub(super) async fn record(&self) -> Result<Record, Error> {
         let get = || async { self.durable.store.get(self.id.clone()).await };
         match patiently(get).await? {
-            Some(record) if self.incarnation.is_none_or(|it| it == record.incarnation) => {
+            Some(record)
+                if record.ended_at.is_none()
+                    && self.incarnation.is_none_or(|it| it == record.incarnation) =>
+            {
                 Ok(record)
             }
             _ => Err(self.missing()),
@@ -98,7 +101,7 @@ impl Stored {
                 }
                 // Time is short if it is taken often.
                 Written::Lost { current: Some(now), .. }
-                    if now.incarnation == current.incarnation =>
+                    if now.incarnation == current.incarnation && now.ended_at.is_none() =>
                 {
                     current = *now;
                 }
@@ -109,8 +112,9 @@ impl Stored {
 
     /// Has what this node holds of the job follow its record, and look at its next fire time.
     fn adopt(&self, record: &Record, note: Option<What>) {
+        let entry = self.durable.entry(record, &self.shared);
         self.shared.with(|state, now| {
-            state.core.adopt(record, now);
+            state.core.adopt(record, Some(entry), now);
             state.core.expect(record.next_fire.filter(|_| !record.paused));
             note.into_iter().for_each(|what| state.core.note(now, what));
         });
@@ -206,7 +210,7 @@ impl Stored {
             .await?;
         if let Some(record) = new {
             self.shared.with(|state, now| {
-                state.core.adopt(&record, now);
+                state.core.adopt(&record, None, now);
                 let now = state.core.store_now();
                 state.core.expect(Some(now));
             });
@@ -219,10 +223,28 @@ impl Stored {
             End::Cancelled => Fate::Cancelled,
             _ => Fate::Removed,
         };
-        let (old, _) =
-            self.change(|record, now| Ok(Some(change::remove(record, fate.clone(), now)))).await?;
-        forget(&self.shared, &old, &end);
+        let removed =
+            self.change(|record, now| Ok(Some(change::remove(record, fate.clone(), now)))).await;
+        match removed {
+            Ok((old, _)) => forget(&self.shared, &old, &end),
+            Err(error) if error.is_unknown_job() && self.forget_end().await? => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
+    }
+
+    /// Forgets that a job of this id is over, if that is remembered: it can be added again. Says whether
+    /// it was.
+    async fn forget_end(&self) -> Result<bool, Error> {
+        let get = || async { self.durable.store.get(self.id.clone()).await };
+        let Some(ended) = patiently(get).await?.filter(|record| record.ended_at.is_some()) else {
+            return Ok(false);
+        };
+        let token = self.shared.with(|state, _| state.core.number());
+        let (id, expected) = (self.id.clone(), Some(ended.stamp()));
+        let write = Write { id, expected, record: None, rows: Vec::new(), token };
+        let written = patiently(|| self.durable.store.write(vec![write.clone()])).await?;
+        Ok(matches!(written, Written::Done | Written::Lost { current: None, .. }))
     }
 
     /// The same, as soon as the store does it.
@@ -346,7 +368,7 @@ pub(super) async fn check_free(
         tokio::time::timeout(Duration::from_secs(1), durable.store.get(id)).await
     });
     match asked.await {
-        Ok(Ok(Ok(Some(record)))) => Err(Error::duplicate_id(format!(
+        Ok(Ok(Ok(Some(record)))) if record.ended_at.is_none() => Err(Error::duplicate_id(format!(
             "there is a job `{}` in the store already: choose another id, or remove it first",
             record.id
         ))),
@@ -358,10 +380,13 @@ pub(super) async fn check_free(
 struct Adding {
     _reserved: Reservation,
     new: New,
+    /// What it is declared to be.
+    declared: Record,
+    /// What there is in the end.
     record: Record,
     write: Option<Write>,
-    /// The one that it takes the place of.
-    replaces: Option<Record>,
+    /// The one that it changes, or takes the place of.
+    current: Option<Record>,
 }
 
 async fn add_batch(
@@ -409,7 +434,7 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
         state.core.check_options(&new.options, None)?;
         Ok((Incarnation(state.core.number()), state.core.number()))
     })?;
-    let (anchored, first, _) = anchor(&new.trigger, shared, now)?;
+    let (anchored, first, _) = anchor_declared(&new.trigger, new.on_conflict, shared, now)?;
     let id = new.given.clone().unwrap_or_else(|| JobId::from(incarnation.to_string()));
     let reserved = Reservation::of(shared, &id, Place::Store)?;
     let (task, args) = (task.to_owned(), args?.to_string());
@@ -441,9 +466,13 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
         resumed_at: None,
         taken_to: None,
         recover: new.recover,
+        rescheduled_at: None,
+        remember: matches!(new.on_conflict, OnConflict::Keep | OnConflict::Reconcile),
+        ended_at: None,
     };
     let write = Write { id, expected: None, record: Some(record.clone()), rows: Vec::new(), token };
-    Ok(Adding { _reserved: reserved, new, record, write: Some(write), replaces: None })
+    let (declared, write) = (record.clone(), Some(write));
+    Ok(Adding { _reserved: reserved, new, declared, record, write, current: None })
 }
 
 /// JSON whose objects have their keys in order, and that has no space between: what is the same is
@@ -469,38 +498,52 @@ fn in_order(json: &str) -> String {
 /// The id of a job that is being added is another's.
 fn settle(shared: &Shared, adding: &mut Adding, current: Option<Box<Record>>) -> Result<(), Error> {
     let Some(write) = &mut adding.write else { return Ok(()) };
-    if give_way(shared, write, current.clone(), adding.new.on_conflict)? {
-        adding.replaces = current.map(|current| *current);
+    let (new, on_conflict) = (&adding.declared, adding.new.on_conflict);
+    let there = current.as_deref();
+    if give_way(shared, new, write, there, on_conflict)? {
+        if let Some(record) = &write.record {
+            adding.record.clone_from(record);
+        }
+        adding.current = current.map(|current| *current);
     } else if let Some(current) = current {
         (adding.record, adding.write) = (*current, None);
     }
     Ok(())
 }
 
-/// What becomes of a write that adds a job whose id is another's, `current`, or was: says whether it is
-/// still to be made.
+/// What becomes of a write that adds the job `new`, whose id is another's, `current`, or was: says
+/// whether it is still to be made.
 pub(super) fn give_way(
     shared: &Shared,
+    new: &Record,
     write: &mut Write,
-    current: Option<Box<Record>>,
+    current: Option<&Record>,
     on_conflict: OnConflict,
 ) -> Result<bool, Error> {
     let now = shared.with(|state, _| whole_millis(state.core.store_now()));
-    change::give_way(write, current.as_deref(), on_conflict, now)
+    change::give_way(new, write, current, on_conflict, now)
 }
 
 fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put {
-    let Adding { new, mut record, write, replaces, .. } = adding;
-    if let Some(replaced) = replaces {
-        forget(shared, &replaced, &End::Replaced);
+    let Adding { new, declared, mut record, write, current, .. } = adding;
+    let is_new = record.incarnation == declared.incarnation;
+    if record.ended_at.is_some() || (is_new && record.next_fire.is_none()) {
+        if is_new {
+            let (job, end) = (record.id.clone(), End::Completed);
+            shared.with(|state, now| {
+                state.core.note(now, What::JobAdded { job: job.clone(), next_fire: None });
+                state.core.note(now, What::JobRemoved { job, end });
+            });
+        }
+        // It is over, and has nothing to be listened to.
+        new.entry.state().end(End::Completed);
+        return Put { record, entry: new.entry };
     }
-    if write.is_none() {
-        // Its work is the record's, and not what was given now.
-        let entry = durable
-            .known(&record)
-            .unwrap_or_else(|| shared.tasks.make(shared, &record.task, record.args.clone()));
-        durable.know(&record, &entry);
-        return Put { record, entry };
+    if !is_new {
+        return finish_changing(shared, durable, &new, record, write.and(current));
+    }
+    if let Some(replaced) = current.filter(|current| current.ended_at.is_none()) {
+        forget(shared, &replaced, &End::Replaced);
     }
     record.version = 1;
     durable.know(&record, &new.entry);
@@ -511,6 +554,35 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put
         state.core.expect(next_fire);
     });
     Put { record, entry: new.entry }
+}
+
+/// The job that was there stays, be it as it was or changed from `old`; its handle is returned.
+fn finish_changing(
+    shared: &Arc<Shared>,
+    durable: &Durable,
+    new: &New,
+    mut record: Record,
+    old: Option<Record>,
+) -> Put {
+    if let Some(old) = &old {
+        record.version = old.version.wrapping_add(1);
+    }
+    // Its work is the record's, and not what was given now.
+    let entry = durable.entry(&record, shared);
+    let modified = old.filter(|old| old.declared != record.declared).map(|_| modified(&record));
+    let held = shared.with(|state, now| {
+        state.core.adopt(&record, Some(entry.clone()), now);
+        if let Some(what) = modified {
+            state.core.note(now, what);
+            state.core.expect(record.next_fire.filter(|_| !record.paused));
+            state.core.look();
+        }
+        state.core.payload_of(record.incarnation)
+    });
+    let entry = held.unwrap_or(entry);
+    entry.state().take_over(new.entry.state());
+    durable.know(&record, &entry);
+    Put { record, entry }
 }
 
 /// What this node holds of an incarnation goes with it.

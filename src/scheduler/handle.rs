@@ -436,7 +436,8 @@ impl JobHandle {
     /// It is cancelled too when the job is removed or replaced. It belongs to this incarnation.
     pub fn cancel_token(&self) -> CancellationToken {
         let (token, made) = self.entry.state().token();
-        if made && self.entry.state().standing() == Some(SkipReason::Removed) {
+        let gone = [Some(SkipReason::Removed), Some(SkipReason::Replaced)];
+        if made && gone.contains(&self.entry.state().standing()) {
             token.cancel();
         } else if made {
             let (watch, until) = AbortHandle::new_pair();

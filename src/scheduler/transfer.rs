@@ -209,10 +209,18 @@ impl Scheduler {
             match durable::patiently(|| durable.store.write(vec![write.clone()])).await? {
                 Written::Done => break,
                 Written::Lost { current, .. } => {
-                    if !durable::give_way(&self.shared, &mut write, current.clone(), on_conflict)? {
+                    let there = current.as_deref();
+                    let is_same = there.is_some_and(|it| it.declared == record.declared);
+                    // What waits of the job belongs to its incarnation, so it is not changed in place.
+                    let on_conflict = match on_conflict {
+                        OnConflict::Reconcile if !is_same => OnConflict::Replace,
+                        other => other,
+                    };
+                    let shared = &self.shared;
+                    if !durable::give_way(shared, &record, &mut write, there, on_conflict)? {
                         return Ok(false);
                     }
-                    replaces = current.map(|current| *current);
+                    replaces = current.filter(|it| it.ended_at.is_none()).map(|it| *it);
                 }
             }
         }
@@ -347,6 +355,9 @@ fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
         resumed_at: job.resumed_at,
         taken_to: None,
         recover: job.recover,
+        rescheduled_at: None,
+        remember: false,
+        ended_at: None,
     };
     Ok((record, job.waiting))
 }

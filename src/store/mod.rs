@@ -101,7 +101,14 @@ pub trait Store: Send + Sync + 'static {
     /// [`Write::rows`] go into the ledger, except where it has one of the same key already.
     ///
     /// Where the record of an incarnation goes, its [`Waiting`](RowState::Waiting) rows are closed
-    /// as *skipped: removed*.
+    /// as *skipped: removed*, or as *skipped: replaced* if another takes its place.
+    ///
+    /// **Ends that are remembered.** A record that says [`remember`](Record::remember) and then has
+    /// neither a `next_fire` nor an open row is over, as in [`take`](Store::take). When such a job is
+    /// over its record is kept by its id, with [`ended_at`](Record::ended_at) and a version one
+    /// higher: [`get`](Store::get) answers it, a write compares and swaps it by its stamp like any
+    /// record, and for all else it is gone. It is forgotten when a write removes it, and by [`prune`](Store::prune) after
+    /// [`Keep::ENDED`].
     ///
     /// **Idempotence.** A write whose token the record bears already has been done before, and so has
     /// one that adds an incarnation, be it in the place of another, of which the ledger has a row of
@@ -112,7 +119,7 @@ pub trait Store: Send + Sync + 'static {
     fn write(&self, writes: Vec<Write>)
     -> impl Future<Output = Result<Written, StoreError>> + Send;
 
-    /// The record of this id.
+    /// The record of this id, one of which only the end is remembered included.
     fn get(&self, id: JobId) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
 
     /// Up to `limit` records that pass the filter, in order of their ids' bytes, from the first one
@@ -151,7 +158,8 @@ pub trait Store: Send + Sync + 'static {
     ///   that fire time has been taken care of. A [`Taken`](RowState::Taken) row is marked with the
     ///   node, the fence, and the number of this take;
     /// - a record that then has neither a `next_fire` nor an open row is over and goes, with a row of
-    ///   [`RowKind::Ended`] that says [`Fate::Completed`].
+    ///   [`RowKind::Ended`] that says [`Fate::Completed`]; see [`write`](Store::write) for those whose
+    ///   end is remembered.
     ///
     /// [`Decision::Leave`] leaves the job as it is, and it does not count for the limit.
     ///
@@ -256,7 +264,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
     /// Deletes closed rows that are not to be kept, looking at `limit` rows in order of their keys
-    /// behind `after`.
+    /// behind `after`, and forgets up to `limit` ends that were remembered for
+    /// [`Keep::ENDED`], which does not count as deleted.
     fn prune(
         &self,
         keep: Keep,
@@ -487,6 +496,10 @@ pub struct Keep {
 }
 
 impl Keep {
+    /// For how long it is remembered that a job is over which may be declared again: a year. A program
+    /// that declares it begins that anew.
+    pub const ENDED: TimeDelta = TimeDelta::days(365);
+
     /// For how long what has ended is kept in any case: what says how a job ended for two hours, since
     /// nodes may ask as seldom as once an hour, and all else for a minute.
     pub fn at_least(kind: RowKind) -> TimeDelta {

@@ -57,6 +57,15 @@ pub struct Record {
     pub taken_to: Option<DateTime<Utc>>,
     /// Whether a run whose node died is to be run again.
     pub recover: bool,
+    /// When it was last given another trigger: what was due by then still runs.
+    #[serde(default)]
+    pub rescheduled_at: Option<DateTime<Utc>>,
+    /// Whether the store remembers that the job is over, since it may be declared again.
+    #[serde(default)]
+    pub remember: bool,
+    /// When it was over, if it is only remembered. The store's to set.
+    #[serde(default)]
+    pub ended_at: Option<DateTime<Utc>>,
 }
 
 impl Record {
@@ -96,6 +105,9 @@ impl fmt::Debug for Record {
             resumed_at,
             taken_to,
             recover,
+            rescheduled_at,
+            remember,
+            ended_at,
         } = self;
         f.debug_struct("Record")
             .field("id", id)
@@ -117,6 +129,9 @@ impl fmt::Debug for Record {
             .field("resumed_at", resumed_at)
             .field("taken_to", taken_to)
             .field("recover", recover)
+            .field("rescheduled_at", rescheduled_at)
+            .field("remember", remember)
+            .field("ended_at", ended_at)
             .finish()
     }
 }
@@ -334,13 +349,14 @@ impl fmt::Display for RunEnd {
 const RUN_ENDS: [RunEnd; 5] =
     [RunEnd::Succeeded, RunEnd::Failed, RunEnd::Panicked, RunEnd::TimedOut, RunEnd::Cancelled];
 
-const SKIP_REASONS: [SkipReason; 7] = [
+const SKIP_REASONS: [SkipReason; 8] = [
     SkipReason::MaxInstances,
     SkipReason::QueueFull,
     SkipReason::Superseded,
     SkipReason::Condition,
     SkipReason::Paused,
     SkipReason::Removed,
+    SkipReason::Replaced,
     SkipReason::Shutdown,
 ];
 

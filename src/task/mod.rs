@@ -176,11 +176,11 @@ where
         runtime.spawn(execute(run, move |run: &RunGuard| {
             // A `clone` that panics poisons the lock, and the next run tries again.
             let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let wanted = run.wants_output();
             match work {
-                Some(work) => Either::Left(
-                    (self.call)(work, run)
-                        .map(move |output| returned(output, self.state.wants_output())),
-                ),
+                Some(work) => {
+                    Either::Left((self.call)(work, run).map(move |output| returned(output, wanted)))
+                }
                 None => Either::Right(ready(Err(gone()))),
             }
         }));

@@ -377,7 +377,7 @@ impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
     #[cfg_attr(not(feature = "process"), expect(unused_variables, reason = "there is one kind"))]
     fn launch(self: Arc<Self>, run: RunGuard, executor: Option<Arc<Executor>>, runtime: &Handle) {
         runtime.spawn(execute(run, move |run: &RunGuard| {
-            let cx = run.context();
+            let (cx, wanted) = (run.context(), run.wants_output());
             async move {
                 let args = self.args()?;
                 #[cfg(feature = "process")]
@@ -386,7 +386,7 @@ impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
                     return Box::pin(processes.run(T::NAME, &args, &cx)).await;
                 }
                 let output = call::<T>(&args, cx).await?;
-                self.outputs.take(output, self.state.wants_output())
+                self.outputs.take(output, wanted)
             }
         }));
     }

@@ -192,18 +192,19 @@ async fn conflicts_are_settled_as_asked() {
     let anchor = first.next_fire().await.unwrap();
     let same = add("first", OnConflict::Reconcile).await.unwrap();
     assert_eq!(same.next_fire().await.unwrap(), anchor);
-    // Declared otherwise: it is replaced.
+    // Declared with other arguments: it is changed in place, and its anchor stays, too.
     let other = add("other", OnConflict::Reconcile).await.unwrap();
-    assert_ne!(other.next_fire().await.unwrap(), anchor);
-    assert!(matches!(first.clone().await, End::Replaced));
-    assert!(first.get().await.unwrap_err().is_gone());
+    assert_eq!(other.next_fire().await.unwrap(), anchor);
+    assert_eq!(first.next_fire().await.unwrap(), anchor);
     let token = other.cancel_token();
     let third = add("third", OnConflict::Replace).await.unwrap();
     token.cancelled().await;
     assert!(matches!(other.await, End::Replaced));
+    assert!(matches!(first.clone().await, End::Replaced));
+    assert!(first.get().await.unwrap_err().is_gone());
     assert_eq!(third.id(), "job");
     let fates = store.rows(None, 100).await.unwrap();
-    assert_eq!(fates.iter().filter(|row| row.key.kind == RowKind::Ended).count(), 2);
+    assert_eq!(fates.iter().filter(|row| row.key.kind == RowKind::Ended).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,6 +109,27 @@ async fn a_uri_is_no_path() {
 }
 
 #[tokio::test]
+async fn a_file_of_the_first_schema_opens_with_its_jobs() {
+    let folder = Folder::new();
+    let connection = connect(&folder.file());
+    let schema = include_str!("../../src/store/sql/sqlite/schema_1.sql");
+    connection.execute_batch(schema).unwrap();
+    connection
+        .execute_batch(
+            "UPDATE punctual_meta SET version = 1; \
+             INSERT INTO punctual_jobs (incarnation, id, version, fence, requests, token, task, \
+                args, trigger, options, tags, added_at, next_fire, paused, recover) \
+             VALUES (7, 'report', 1, 0, 0, 5, 'send', '{}', '{}', '{}', '[]', 0, 1000, 0, 1)",
+        )
+        .unwrap();
+    drop(connection);
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let record = store.get("report".into()).await.unwrap().unwrap();
+    assert_eq!((record.incarnation, record.recover), (Incarnation(7), true));
+    assert!(!record.remember && record.rescheduled_at.is_none() && record.ended_at.is_none());
+}
+
+#[tokio::test]
 async fn a_corrupt_file_is_refused() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();

@@ -84,6 +84,9 @@ pub(crate) fn record(id: &str, incarnation: u64, next_fire: Option<DateTime<Utc>
         resumed_at: None,
         taken_to: None,
         recover: false,
+        rescheduled_at: None,
+        remember: false,
+        ended_at: None,
     }
 }
 

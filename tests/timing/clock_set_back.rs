@@ -66,7 +66,7 @@ async fn a_longer_step_is_a_correction_and_jobs_go_on_from_now() {
     assert_eq!(next(&mut runs).await, [instant("2026-06-01T12:30:00Z"); 3]);
     assert_eq!(next(&mut runs).await, [instant("2026-06-01T13:00:00Z"); 3]);
     paused.resume().await.unwrap();
-    assert_eq!(paused.next_fire().await.unwrap(), Some(instant("2026-06-01T13:30:00Z")));
+    assert_eq!(paused.next_fire().await.unwrap(), Some(instant("2026-06-01T13:00:00Z")));
     assert_eq!(date.next_fire().await.unwrap(), Some(instant("2037-06-01T13:00:00Z")));
 }
 
@@ -85,9 +85,13 @@ async fn how_much_is_a_correction_is_an_option() {
 
 #[tokio::test(start_paused = true)]
 async fn what_fires_so_many_times_has_as_many_left_after_a_correction() {
-    for trigger in half_hourly() {
+    let limited = [
+        cron("*/30 * * * *").times(3).into_trigger().unwrap(),
+        or((cron("0 * * * *"), cron("30 * * * *"))).times(3).into_trigger().unwrap(),
+    ];
+    for trigger in limited {
         let (clock, scheduler) = scheduler_at("2037-06-01T11:59:59Z").await;
-        let mut add = scheduler.add(trigger.times(3), || async {});
+        let mut add = scheduler.add(trigger, || async {});
         let mut runs = add.runs();
         let job = add.await.unwrap();
         runs.next().await.unwrap();

@@ -3,6 +3,7 @@
 
 mod clock_set_back;
 mod lateness;
+mod saving;
 mod until;
 
 use std::time::Duration;

@@ -34,9 +34,10 @@ use crate::{
 pub(super) struct Held {
     incarnation: Incarnation,
     version: u64,
-    recover: bool,
     /// Its trigger as the record has it, to see when that changes.
     trigger: String,
+    /// The name of its task.
+    task: String,
     /// The rows that this node has taken and that have not met their fate.
     open: BTreeMap<(RowKind, i64), Open>,
     /// Those of them that have not come due, in order.
@@ -55,6 +56,8 @@ struct Open {
     /// The attempt that the ledger has.
     handed_out: u32,
     coalesced: u64,
+    /// Whether it is to be run again if its node dies.
+    recover: bool,
     /// Whether the store took the node for dead since: it may be another's by now.
     lost: bool,
 }
@@ -285,7 +288,7 @@ impl<P: Payload> Core<P> {
                 News::Changed(changed) => {
                     for Changed { incarnation, now: then } in changed {
                         match then {
-                            Now::Changed(record) => self.adopt(&record, now),
+                            Now::Changed(record) => self.adopt(&record, payloads.next(), now),
                             Now::Gone(fate) => self.forget(incarnation, &end_of(fate), now),
                         }
                     }
@@ -358,6 +361,12 @@ impl<P: Payload> Core<P> {
             self.node.iter_mut().for_each(|node| node.leave());
             self.out.ask = true;
         }
+    }
+
+    /// What the shell keeps with a job that this node holds.
+    pub(crate) fn payload_of(&self, incarnation: Incarnation) -> Option<P> {
+        let slot = self.held_jobs.slots.get(&incarnation)?;
+        Some(self.jobs[*slot].payload.clone())
     }
 
     /// Whether this node holds the job.

@@ -12,24 +12,41 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// A record was changed: what is held of it follows.
-    pub(crate) fn adopt(&mut self, record: &Record, now: DateTime<Utc>) {
+    /// A record was changed: what is held of it follows. `payload` has the work that it has now.
+    pub(crate) fn adopt(&mut self, record: &Record, payload: Option<P>, now: DateTime<Utc>) {
+        let unused = self.follow_record(record, payload, now);
+        self.out.discarded.extend(unused.map(Discarded::Payload));
+    }
+
+    fn follow_record(
+        &mut self,
+        record: &Record,
+        payload: Option<P>,
+        now: DateTime<Utc>,
+    ) -> Option<P> {
         let node = self.node.as_mut();
         node.into_iter().for_each(|node| node.overtake(record.incarnation, Some(record)));
-        let Some(&slot) = self.held_jobs.slots.get(&record.incarnation) else { return };
-        let Ok(definition) = Definition::read(record) else { return };
+        let Some(&slot) = self.held_jobs.slots.get(&record.incarnation) else { return payload };
+        let Ok(definition) = Definition::read(record) else { return payload };
         let job = &mut self.jobs[slot];
         let Some(held) = job.held_mut().filter(|held| held.version < record.version) else {
-            return;
+            return payload;
         };
+        let reworked = held.task != record.task;
+        held.task.clone_from(&record.task);
         held.version = record.version;
-        held.recover = record.recover;
         held.enough = enough(&definition.options);
         let rescheduled = held.trigger != record.trigger;
         if rescheduled {
             held.trigger.clone_from(&record.trigger);
             let old = std::mem::replace(&mut job.trigger, definition.trigger);
             self.out.discarded.push(Discarded::Trigger(old));
+        }
+        let job = &mut self.jobs[slot];
+        let mut unused = payload;
+        if reworked && let Some(payload) = unused.take() {
+            let payload = job.payload.rework(payload);
+            unused = Some(std::mem::replace(&mut job.payload, payload));
         }
         let job = &mut self.jobs[slot];
         job.payload.set_args(record.version, &record.args);
@@ -51,13 +68,14 @@ impl<P: Payload> Core<P> {
             self.release_upcoming(slot);
         }
         if self.jobs.get(slot).is_none() {
-            return;
+            return unused;
         }
         self.mark(slot);
         self.wait_anew(slot);
         self.serve_queue(slot, now);
         limit.into_iter().for_each(|limit| self.serve(limit));
         self.end_if_over(slot, now);
+        unused
     }
 
     pub(super) fn release_upcoming(&mut self, slot: u32) {

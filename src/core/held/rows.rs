@@ -105,7 +105,7 @@ impl<P: Payload> Core<P> {
             // The store took the node for dead, and has given the row to another, or to this one again.
             return true;
         };
-        let recover = held.recover;
+        let recover = held.open[&row].recover;
         let fate = match &finish.outcome {
             Outcome::Succeeded => Fate::Ran(RunEnd::Succeeded),
             Outcome::Failed(_) => Fate::Ran(RunEnd::Failed),

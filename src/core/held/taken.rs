@@ -97,7 +97,7 @@ impl<P: Payload> Core<P> {
         }
         let newer = self.node.as_ref().and_then(|node| node.overtaken(record.incarnation));
         if let Some(Some(newer)) = newer.cloned() {
-            self.adopt(&newer, now);
+            self.adopt(&newer, None, now);
         }
     }
 
@@ -167,8 +167,7 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) -> Option<u32> {
         if let Some(&slot) = self.held_jobs.slots.get(&record.incarnation) {
-            self.out.discarded.extend(payload.map(Discarded::Payload));
-            self.adopt(record, now);
+            self.adopt(record, payload, now);
             // What it was held for may be over with that.
             return self.holds(record.incarnation).then_some(slot);
         }
@@ -179,8 +178,8 @@ impl<P: Payload> Core<P> {
         let held = Held {
             incarnation: record.incarnation,
             version: record.version,
-            recover: record.recover,
             trigger: record.trigger.clone(),
+            task: record.task.clone(),
             open: BTreeMap::new(),
             upcoming: VecDeque::new(),
             unsettled: HashSet::new(),
@@ -227,8 +226,8 @@ impl<P: Payload> Core<P> {
         };
         let due = Due { fire_time: row.fire_time, at: node.here(due) };
         let Some(held) = self.jobs[slot].held_mut() else { return };
-        let Row { fence, attempt, coalesced, .. } = row;
-        let open = Open { fence, attempt, handed_out: attempt, coalesced, lost: false };
+        let Row { fence, attempt, coalesced, recover, .. } = row;
+        let open = Open { fence, attempt, handed_out: attempt, coalesced, recover, lost: false };
         match held.open.insert((kind, number), open) {
             None => {
                 let count = held.open.len();

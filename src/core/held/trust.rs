@@ -63,7 +63,7 @@ impl<P: Payload> Core<P> {
     fn stop_distrusted(&mut self, slot: u32) {
         let job = &self.jobs[slot];
         let alone = job.options(&self.defaults).max_instances == 1;
-        if !alone && !job.held().is_some_and(|held| held.recover) {
+        if !alone && !job.held().is_some_and(|held| held.open.values().any(|open| open.recover)) {
             return;
         }
         for run in self.runs_of(slot) {

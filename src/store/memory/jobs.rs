@@ -18,6 +18,8 @@ pub(super) struct Jobs {
     /// Jobs that are not paused and have a next fire time, by task: those that no node knows are
     /// then in nobody's way.
     due: BTreeMap<String, BTreeSet<(DateTime<Utc>, Incarnation)>>,
+    /// What is over and remembered, by id.
+    ended: BTreeMap<String, Record>,
 }
 
 impl Jobs {
@@ -27,6 +29,26 @@ impl Jobs {
 
     pub(super) fn by_id(&self, id: &JobId) -> Option<&Record> {
         self.ids.get(&*id.as_str()).and_then(|incarnation| self.get(*incarnation))
+    }
+
+    /// The same, one that is over and remembered included.
+    pub(super) fn known(&self, id: &JobId) -> Option<&Record> {
+        self.by_id(id).or_else(|| self.ended.get(&id.to_string()))
+    }
+
+    pub(super) fn remember(&mut self, record: Record) {
+        self.ended.insert(record.id.to_string(), record);
+    }
+
+    pub(super) fn forget(&mut self, id: &JobId) {
+        self.ended.remove(&id.to_string());
+    }
+
+    /// Forgets up to `limit` that were over before.
+    pub(super) fn forget_before(&mut self, instant: DateTime<Utc>, limit: usize) {
+        let old = self.ended.iter().filter(|(_, record)| record.ended_at < Some(instant));
+        let old: Vec<String> = old.map(|(id, _)| id.clone()).take(limit).collect();
+        old.iter().for_each(|id| drop(self.ended.remove(id)));
     }
 
     /// In order of the ids' bytes, those behind `after`.

@@ -41,7 +41,7 @@ impl State {
 
     pub(super) fn write(&mut self, writes: Vec<Write>, now: DateTime<Utc>) -> Written {
         let stale = writes.iter().enumerate().find_map(|(index, write)| {
-            let current = self.jobs.by_id(&write.id);
+            let current = self.jobs.known(&write.id);
             let holds = current.map(Record::stamp) == write.expected;
             (!holds && !self.was_written(write)).then(|| (index, current.cloned().map(Box::new)))
         });
@@ -59,7 +59,7 @@ impl State {
 
     /// Whether a write that is asked for again was done before.
     fn was_written(&self, write: &Write) -> bool {
-        let current = self.jobs.by_id(&write.id);
+        let current = self.jobs.known(&write.id);
         let changes = write.expected.map(|expected| expected.incarnation);
         let becomes = write.record.as_ref().map(|record| record.incarnation);
         let adds = becomes.filter(|_| becomes != changes);
@@ -74,22 +74,30 @@ impl State {
                 self.ledger.put(row);
             }
         }
-        let current = self.jobs.by_id(&id).map(Record::stamp);
+        let current = self.jobs.known(&id).map(Record::stamp);
         let known = |record: &Record| current.filter(|it| it.incarnation == record.incarnation);
         let version = record.as_ref().and_then(known).map_or(0, |it| it.version).wrapping_add(1);
         if let Some(current) = current {
-            let goes = record.as_ref().and_then(known).is_none();
-            if goes {
-                self.remove_job(current.incarnation, now);
+            self.jobs.forget(&id);
+            match &record {
+                None => drop(self.remove_job(current.incarnation, SkipReason::Removed, now)),
+                Some(new) if known(new).is_none() => {
+                    self.remove_job(current.incarnation, SkipReason::Replaced, now);
+                }
+                Some(_) => {}
             }
         }
         if let Some(record) = record {
-            self.jobs.put(Record { version, token, ..record });
+            let (incarnation, remember) = (record.incarnation, record.remember);
+            self.jobs.put(Record { version, token, ended_at: None, ..record });
+            if remember {
+                self.end_if_over(incarnation, now);
+            }
         }
     }
 
     pub(super) fn get(&self, id: &JobId) -> Option<Record> {
-        self.jobs.by_id(id).cloned()
+        self.jobs.known(id).cloned()
     }
 
     pub(super) fn list(
@@ -118,10 +126,15 @@ impl State {
     }
 
     /// Removes a record, and closes its waiting rows.
-    fn remove_job(&mut self, incarnation: Incarnation, now: DateTime<Utc>) -> Option<Record> {
+    fn remove_job(
+        &mut self,
+        incarnation: Incarnation,
+        reason: SkipReason,
+        now: DateTime<Utc>,
+    ) -> Option<Record> {
         let waiting: Vec<_> = self.ledger.waiting_of(incarnation).cloned().collect();
         for row in waiting {
-            self.close(row, Fate::Skipped(SkipReason::Removed), now);
+            self.close(row, Fate::Skipped(reason), now);
         }
         self.jobs.remove(incarnation)
     }
@@ -141,7 +154,14 @@ impl State {
             return false;
         }
         if let Some(record) = self.jobs.remove(incarnation) {
-            self.ledger.put(Row::ended(&record, Fate::Completed, now));
+            let ended = Row::ended(&record, Fate::Completed, now);
+            if self.ledger.get(ended.key).is_none() {
+                self.ledger.put(ended);
+            }
+            if record.remember {
+                let version = record.version.wrapping_add(1);
+                self.jobs.remember(Record { version, ended_at: Some(now), ..record });
+            }
         }
         self.changed = true;
         true
@@ -420,6 +440,8 @@ impl State {
         limit: usize,
         now: DateTime<Utc>,
     ) -> Pruned {
+        let oldest = now.checked_sub_signed(Keep::ENDED).unwrap_or(DateTime::<Utc>::MIN_UTC);
+        self.jobs.forget_before(oldest, limit);
         let age = TimeDelta::from_std(keep.age).unwrap_or(TimeDelta::MAX);
         let seen: Vec<RowKey> = self.ledger.behind(after).take(limit).map(|row| row.key).collect();
         // Of the incarnation and kind at hand, the newest closed row that is one too many.

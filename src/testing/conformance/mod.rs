@@ -95,7 +95,11 @@ macro_rules! __store_conformance_cases {
                 rows_leave_alone_what_is_there
                 ids_are_told_apart_by_their_bytes
                 texts_come_back_as_they_were
-                instants_and_numbers_come_back;
+                instants_and_numbers_come_back
+                an_end_that_is_remembered_is_read_by_its_id_alone
+                a_job_that_is_over_when_it_is_written_is_remembered
+                a_remembered_end_is_compared_and_swapped
+                other_ends_are_not_remembered;
             reads:
                 the_clock_goes
                 capabilities_are_within_bounds

@@ -114,6 +114,7 @@ pub(super) async fn every_fate_is_kept<S: Store>(stage: Stage<S>) {
         SkipReason::Condition,
         SkipReason::Paused,
         SkipReason::Removed,
+        SkipReason::Replaced,
         SkipReason::Shutdown,
     ];
     let mut fates = vec![

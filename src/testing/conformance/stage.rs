@@ -296,6 +296,9 @@ pub(super) fn job(number: u64, next_fire: impl Into<Option<DateTime<Utc>>>) -> R
         resumed_at: None,
         taken_to: None,
         recover: false,
+        rescheduled_at: None,
+        remember: false,
+        ended_at: None,
     }
 }
 

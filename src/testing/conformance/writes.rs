@@ -115,7 +115,7 @@ pub(super) async fn replacing_begins_another_incarnation<S: Store>(stage: Stage<
     assert_eq!(store.record(&old.id).await, expected);
     assert_eq!(store.end(&old).await, Some(Fate::Replaced));
     let row = store.row(waiting.key).await;
-    assert_eq!(row.state, RowState::Closed(Fate::Skipped(SkipReason::Removed)));
+    assert_eq!(row.state, RowState::Closed(Fate::Skipped(SkipReason::Replaced)));
     assert!(row.ended_at.is_some_and(|at| at >= now));
 }
 
@@ -437,4 +437,95 @@ fn odd_texts() -> Vec<String> {
     texts.push("crlf\r\n and trailing space ".to_owned());
     texts.push("é".repeat(40_000));
     texts
+}
+
+/// A job whose end is remembered, after its last run.
+async fn ended<S: Store>(store: &Client<S>, now: DateTime<Utc>) -> Record {
+    let node = Node::join(store, 1).await;
+    let record = Record { remember: true, declared: Some("[1]".into()), ..job(1, now) };
+    let added = store.add(record).await;
+    let row = node.take_one(now).await;
+    assert_eq!(store.finish_one(&row, succeeded()).await.over, [added.incarnation]);
+    store.record(&added.id).await
+}
+
+/// The end of a job that may be declared again is found by its id, and is in nobody's way.
+pub(super) async fn an_end_that_is_remembered_is_read_by_its_id_alone<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = ended(&store, now).await;
+    assert!(record.ended_at.is_some_and(|at| at >= now));
+    assert_eq!((record.next_fire, record.declared.as_deref()), (None, Some("[1]")));
+    assert_eq!(other.record(&record.id).await, record);
+    assert_eq!(other.list(RecordFilter::default(), None, 10).await.unwrap(), []);
+    let known = vec![(record.id.clone(), record.incarnation, record.version)];
+    let changed = other.changed(known).await.unwrap();
+    assert!(matches!(&changed[..], [Changed { now: Now::Gone(Some(Fate::Completed)), .. }]));
+    let node = Node::join(&other, 2).await;
+    assert_eq!(node.take(node.ask(now + secs(9))).await.len(), 0);
+    // Pruning leaves it alone for long.
+    other.prune_all(Keep { rows: 0, age: std::time::Duration::ZERO }, 100).await;
+    assert_eq!(other.record(&record.id).await, record);
+}
+
+/// A job that has nothing left when it is added, or changed, is over at once.
+pub(super) async fn a_job_that_is_over_when_it_is_written_is_remembered<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for (number, next_fire) in [(1, None), (2, Some(now))] {
+        let record = Record { remember: true, ..job(number, next_fire) };
+        store.done(vec![insert(&record)]).await;
+        let there = store.record(&record.id).await;
+        assert_eq!(there.ended_at.is_some(), next_fire.is_none());
+        if there.ended_at.is_none() {
+            store.done(vec![update(&there, Record { next_fire: None, ..there.clone() })]).await;
+        }
+        assert!(other.record(&record.id).await.ended_at.is_some_and(|at| at >= now));
+        assert_eq!(other.end(&record).await, Some(Fate::Completed));
+    }
+    // What has an open row is not over.
+    let node = Node::join(&store, 1).await;
+    let record = store.add(Record { remember: true, ..job(3, now) }).await;
+    let row = node.take_one(now).await;
+    store.change(&record.id, |record| record.name = Some("last".into())).await;
+    assert_eq!(store.record(&record.id).await.ended_at, None);
+    store.finish_one(&row, succeeded()).await;
+    assert_eq!(other.record(&record.id).await.name.as_deref(), Some("last"));
+}
+
+/// A remembered end is lost to whoever expects none, replaced by its stamp, remembered anew, and
+/// forgotten when it is removed.
+pub(super) async fn a_remembered_end_is_compared_and_swapped<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = ended(&store, now).await;
+    assert_eq!(other.lost(vec![insert(&reborn(&record))]).await, (0, Some(record.clone())));
+    // So is a change to whoever knew it before it was over.
+    let before = Record { version: record.version - 1, ended_at: None, ..record.clone() };
+    let change = update(&before, Record { paused: true, ..before.clone() });
+    assert_eq!(other.lost(vec![change]).await, (0, Some(record.clone())));
+    store.wait_until(now + secs(0)).await;
+    other.done(vec![update(&record, record.clone())]).await;
+    let anew = store.record(&record.id).await;
+    assert!(anew.ended_at >= record.ended_at);
+    assert!(anew.incarnation == record.incarnation && anew.version > record.version);
+    let new = Record { next_fire: Some(now), remember: false, ..reborn(&record) };
+    other.done(vec![update(&anew, new.clone())]).await;
+    let there = store.record(&record.id).await;
+    assert_eq!((there.incarnation, there.ended_at), (new.incarnation, None));
+    other.done(vec![remove(&there, Fate::Removed)]).await;
+
+    let again = Record { remember: true, ..reborn(&reborn(&record)) };
+    store.done(vec![insert(&again)]).await;
+    let again = store.record(&record.id).await;
+    assert!(again.ended_at.is_some());
+    other.done(vec![remove(&again, Fate::Removed)]).await;
+    assert_eq!(store.get(record.id.clone()).await.unwrap(), None);
+}
+
+/// A job that does not say so is gone when it is over.
+pub(super) async fn other_ends_are_not_remembered<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let record = store.add(job(1, now)).await;
+    let row = node.take_one(now).await;
+    store.finish_one(&row, succeeded()).await;
+    assert_eq!(other.get(record.id).await.unwrap(), None);
 }

@@ -102,7 +102,8 @@ fn judge_row(
         }
         // One that its node began and did not end may be removed before it is begun again, or give way
         // to a later one.
-        Fate::Skipped(SkipReason::Removed | SkipReason::Superseded) if row.attempt > 1 => {}
+        Fate::Skipped(SkipReason::Removed | SkipReason::Replaced | SkipReason::Superseded)
+            if row.attempt > 1 => {}
         _ if !executions.is_empty() => say("it ran"),
         _ => {}
     }
@@ -161,7 +162,9 @@ fn judge_policies(log: &Log, incarnation: Incarnation, rows: &[Row], wrong: &mut
                     rescheduled || some(&|options| options.overlap == Overlap::CancelPrevious)
                 }
                 SkipReason::Paused => log.paused.contains(&incarnation),
-                SkipReason::Removed => log.removed.contains_key(&incarnation),
+                SkipReason::Removed | SkipReason::Replaced => {
+                    log.removed.contains_key(&incarnation)
+                }
                 // A store keeps no condition, and others may run what this node does not.
                 SkipReason::Condition | SkipReason::Shutdown => false,
             },

@@ -380,6 +380,8 @@ impl Log {
         if before.is_some_and(|before| before.token == *token) {
             self.wrong(now, format!("{id} is written twice by one write"));
         }
+        // What was over before is what a new job finds, and nothing becomes of it.
+        let before = before.filter(|before| before.ended_at.is_none());
         if let Some(record) = before {
             let era = self.era(record.incarnation);
             for row in rows.iter().filter(|row| row.key.incarnation == record.incarnation) {

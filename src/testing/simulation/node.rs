@@ -54,6 +54,10 @@ impl Payload for Work {
     fn want_output(&self) {}
 
     fn set_args(&self, _: u64, _: &str) {}
+
+    fn rework(&self, _: Work) -> Work {
+        self.clone()
+    }
 }
 
 /// A job to whose handle somebody holds on.

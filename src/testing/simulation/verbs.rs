@@ -64,6 +64,8 @@ pub(super) struct Wish {
     pub(super) asking: u64,
     pub(super) request: VerbRequest,
     current: Option<Record>,
+    /// The job that is to be added.
+    added: Option<Record>,
 }
 
 /// What is to be done next about a verb.
@@ -112,11 +114,13 @@ impl Wish {
     ) -> Option<Wish> {
         let life = outside.life;
         outside.log.trace(outside.agenda.now, || format!("{life:?} is asked: {id} {verb:?}"));
+        let mut added = None;
         let request = match &verb {
             Verb::Add(new) => {
                 let (now, token) = node.now_and_number(outside);
                 let (_, incarnation) = node.now_and_number(outside);
                 let record = record(&id, new, Incarnation(incarnation), token, now)?;
+                added = Some(record.clone());
                 let write = Write {
                     id: id.clone(),
                     expected: None,
@@ -128,7 +132,7 @@ impl Wish {
             }
             _ => VerbRequest::Get(id.clone()),
         };
-        Some(Wish { life, id, verb, tries: 0, asking: 0, request, current: None })
+        Some(Wish { life, id, verb, tries: 0, asking: 0, request, current: None, added })
     }
 
     pub(super) fn answered(
@@ -149,7 +153,9 @@ impl Wish {
         self.tries = 0;
         let VerbRequest::Write(write, now) = &mut self.request else {
             return match answer {
-                VerbAnswer::Got(Some(record)) => self.change(*record, node, outside),
+                VerbAnswer::Got(Some(record)) if record.ended_at.is_none() => {
+                    self.change(*record, node, outside)
+                }
                 _ => Next::Done,
             };
         };
@@ -162,7 +168,8 @@ impl Wish {
                 Verb::Add(new) => {
                     *now = node.now_and_number(outside).0;
                     let on_conflict = new.on_conflict;
-                    match change::give_way(write, current.as_deref(), on_conflict, *now) {
+                    let Some(added) = &self.added else { return Next::Done };
+                    match change::give_way(added, write, current.as_deref(), on_conflict, *now) {
                         Ok(true) => {
                             self.current = current.map(|current| *current);
                             Next::Ask
@@ -208,6 +215,14 @@ impl Wish {
         let version = self.current.as_ref().map_or(0, |current| current.version) + 1;
         let record = write.record.clone();
         node.with(outside, |core, now| match (&self.verb, record, &self.current) {
+            (Verb::Add(_), Some(record), Some(current))
+                if record.incarnation == current.incarnation =>
+            {
+                let record = Record { version, ..record };
+                core.adopt(&record, None, now);
+                core.expect(record.next_fire.filter(|_| !record.paused));
+                core.look();
+            }
             (Verb::Add(_), Some(record), replaced) => {
                 if let Some(replaced) = replaced {
                     core.forget(replaced.incarnation, &End::Replaced, now);
@@ -216,7 +231,7 @@ impl Wish {
             }
             (verb, Some(record), _) => {
                 let record = Record { version, ..record };
-                core.adopt(&record, now);
+                core.adopt(&record, None, now);
                 core.expect(record.next_fire.filter(|_| !record.paused));
                 match verb {
                     Verb::Resume | Verb::Reschedule(_) => core.look(),
@@ -238,7 +253,14 @@ impl Wish {
         }
         let (now, life) = (outside.now(), self.life);
         outside.log.trace(now, || format!("{life:?} answers: {} {}", self.id, self.kind()));
-        if let Some(current) = &self.current
+        // One that was changed in place goes on.
+        let stays = |current: &&Record| {
+            let VerbRequest::Write(write, _) = &self.request else { return false };
+            let record = write.record.as_ref();
+            record.is_some_and(|record| record.incarnation == current.incarnation)
+        };
+        let is_add = matches!(self.verb, Verb::Add(_));
+        if let Some(current) = self.current.as_ref().filter(|it| !is_add || !stays(it))
             && matches!(self.verb, Verb::Pause | Verb::Remove | Verb::Add(_))
         {
             let removed = !matches!(self.verb, Verb::Pause);
@@ -295,5 +317,8 @@ fn record(
         resumed_at: None,
         taken_to: None,
         recover: new.recover,
+        rescheduled_at: None,
+        remember: false,
+        ended_at: None,
     })
 }

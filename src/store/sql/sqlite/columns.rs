@@ -14,7 +14,8 @@ use crate::store::{Fate, Incarnation, NodeId, Record, Row, RowKey, RowState};
 macro_rules! record_columns {
     () => {
         "incarnation, id, version, fence, requests, token, task, args, trigger, options, name, \
-         tags, declared, added_at, next_fire, paused, resumed_at, taken_to, recover"
+         tags, declared, added_at, next_fire, paused, resumed_at, taken_to, recover, \
+         rescheduled_at, remember"
     };
 }
 
@@ -50,16 +51,19 @@ pub(super) fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
         resumed_at: optional_instant(row, 16)?,
         taken_to: optional_instant(row, 17)?,
         recover: row.get(18)?,
+        rescheduled_at: optional_instant(row, 19)?,
+        remember: row.get(20)?,
+        ended_at: None,
     })
 }
 
-/// Binds a record to the parameters 1 to 19.
+/// Binds a record to the parameters 1 to 21.
 pub(super) fn bind_record(
     statement: &mut CachedStatement<'_>,
     record: &Record,
 ) -> rusqlite::Result<()> {
     let id = record.id.as_str();
-    let columns: [&dyn ToSql; 19] = [
+    let columns: [&dyn ToSql; 21] = [
         &signed(record.incarnation.0),
         &id,
         &signed(record.version),
@@ -79,6 +83,8 @@ pub(super) fn bind_record(
         &record.resumed_at.map(millis),
         &record.taken_to.map(millis),
         &record.recover,
+        &record.rescheduled_at.map(millis),
+        &record.remember,
     ];
     bind(statement, &columns)
 }

@@ -1,5 +1,6 @@
 //! Records: written, read, listed and removed.
 
+use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, Row as Columns};
 
 use super::{
@@ -9,10 +10,10 @@ use super::{
     trouble::Result,
 };
 use crate::{
-    job::JobId,
+    job::{JobId, SkipReason},
     store::{
         Changed, Fate, Incarnation, Now, Record, RowState, Write, Written,
-        sql::{signed, unsigned},
+        sql::{millis, signed, unsigned},
     },
 };
 
@@ -30,13 +31,15 @@ const PAGE_BEHIND: &str =
 const INSERT: &str = concat!(
     "INSERT INTO punctual_jobs (",
     record_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
+     ?20, ?21)"
 );
 
 const UPDATE: &str = concat!(
     "UPDATE punctual_jobs SET (",
     record_columns!(),
-    ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) ",
+    ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
+     ?20, ?21) ",
     "WHERE incarnation = ?1"
 );
 
@@ -54,6 +57,17 @@ const DELETE: &str = "DELETE FROM punctual_jobs WHERE incarnation = ?1";
 const VERSION: &str = "SELECT version FROM punctual_jobs WHERE incarnation = ?1";
 
 const MARK_WAITING: &str = "UPDATE punctual_jobs SET waiting = 1 WHERE incarnation = ?1";
+
+/// A job that is over and remembered.
+const ENDED: &str = "SELECT record FROM punctual_ended WHERE id = ?1";
+
+const REMEMBER: &str =
+    "INSERT OR REPLACE INTO punctual_ended (id, ended_at, record) VALUES (?1, ?2, ?3)";
+
+const FORGET: &str = "DELETE FROM punctual_ended WHERE id = ?1";
+
+const FORGET_OLD: &str = "DELETE FROM punctual_ended WHERE id IN \
+     (SELECT id FROM punctual_ended INDEXED BY punctual_ended_at WHERE ended_at < ?1 LIMIT ?2)";
 
 /// Does all of the writes or, if one of them has lost, none.
 pub(super) fn write(session: &Session, writes: Vec<Write>) -> Result<Written> {
@@ -91,10 +105,17 @@ fn write_one(session: &Session, write: Write) -> Result<Option<Option<Record>>> 
     };
     let changed = current.as_ref().filter(same);
     let version = changed.map_or(0, |current| current.version).wrapping_add(1);
-    let stays = changed.is_some();
+    let remembered = current.as_ref().is_some_and(|current| current.ended_at.is_some());
+    let stays = changed.is_some() && !remembered;
     let record = write.record.map(|record| Record { version, token: write.token, ..record });
-    if let (Some(gone), false) = (&current, stays) {
-        remove(session, gone.incarnation)?;
+    if remembered {
+        session.prepare(FORGET)?.execute([write.id.to_string()])?;
+    } else if let (Some(gone), false) = (&current, stays) {
+        let reason = match record {
+            Some(_) => SkipReason::Replaced,
+            None => SkipReason::Removed,
+        };
+        remove(session, gone.incarnation, reason)?;
     }
     if let Some(record) = &record {
         let mut statement = session.prepare(if stays { UPDATE } else { INSERT })?;
@@ -107,13 +128,16 @@ fn write_one(session: &Session, write: Write) -> Result<Option<Option<Record>>> 
             mark_waiting(session, row.key.incarnation)?;
         }
     }
+    if let Some(record) = record.filter(|it| it.remember && it.next_fire.is_none()) {
+        end_if_over(session, record.incarnation)?;
+    }
     Ok(None)
 }
 
 /// Removes a record, and calls off what waits for it.
-fn remove(session: &Session, incarnation: Incarnation) -> Result<()> {
+fn remove(session: &Session, incarnation: Incarnation, reason: SkipReason) -> Result<()> {
     session.prepare(DELETE)?.execute([signed(incarnation.0)])?;
-    ledger::call_off(session, incarnation)
+    ledger::call_off(session, incarnation, reason)
 }
 
 /// Says that a record may have waiting rows; returns whether there is one of this incarnation.
@@ -122,7 +146,21 @@ pub(super) fn mark_waiting(session: &Session, incarnation: Incarnation) -> Resul
 }
 
 pub(super) fn get(session: &Session, id: &JobId) -> Result<Option<Record>> {
-    Ok(session.prepare(BY_ID)?.query_row([id.as_str()], record).optional()?)
+    let id = id.as_str();
+    let record = session.prepare(BY_ID)?.query_row([&*id], record).optional()?;
+    if record.is_some() {
+        return Ok(record);
+    }
+    let read = |row: &Columns<'_>| row.get::<_, String>(0);
+    let ended = session.prepare(ENDED)?.query_row([&*id], read).optional()?;
+    // What can't be read is not remembered.
+    Ok(ended.and_then(|record| serde_json::from_str(&record).ok()))
+}
+
+/// Forgets up to `limit` jobs that were over before.
+pub(super) fn forget_before(session: &Session, instant: DateTime<Utc>, limit: usize) -> Result<()> {
+    session.prepare(FORGET_OLD)?.execute((millis(instant), limit as i64))?;
+    Ok(())
 }
 
 pub(super) fn by_incarnation(
@@ -172,11 +210,33 @@ pub(super) fn end_if_over(session: &Session, incarnation: Incarnation) -> Result
     let Some(record) = over else { return Ok(false) };
     session.prepare(DELETE)?.execute([signed(incarnation.0)])?;
     ledger::end(session, &record, Fate::Completed)?;
+    if record.remember {
+        let ended_at = session.now();
+        let version = record.version.wrapping_add(1);
+        let record = Record { version, ended_at: Some(ended_at), ..record };
+        if let Ok(text) = serde_json::to_string(&record) {
+            let mut remember = session.prepare(REMEMBER)?;
+            remember.execute((record.id.to_string(), millis(ended_at), text))?;
+        }
+    }
     session.tell();
     Ok(true)
 }
 
 /// All of them, for a look at their plans.
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] =
-    &[BY_ID, BY_INCARNATION, PAGE_BEHIND, INSERT, UPDATE, OVER, DELETE, VERSION, MARK_WAITING];
+pub(super) const STATEMENTS: &[&str] = &[
+    BY_ID,
+    BY_INCARNATION,
+    PAGE_BEHIND,
+    INSERT,
+    UPDATE,
+    OVER,
+    DELETE,
+    VERSION,
+    MARK_WAITING,
+    ENDED,
+    REMEMBER,
+    FORGET,
+    FORGET_OLD,
+];

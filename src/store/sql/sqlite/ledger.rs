@@ -124,8 +124,12 @@ pub(super) fn waiting(
 }
 
 /// Closes what waits for a record that is gone.
-pub(super) fn call_off(session: &Session, incarnation: Incarnation) -> Result<()> {
-    let fate = Fate::Skipped(SkipReason::Removed).to_string();
+pub(super) fn call_off(
+    session: &Session,
+    incarnation: Incarnation,
+    reason: SkipReason,
+) -> Result<()> {
+    let fate = Fate::Skipped(reason).to_string();
     session.prepare(CALL_OFF)?.execute((signed(incarnation.0), fate, millis(session.now())))?;
     Ok(())
 }
@@ -203,6 +207,7 @@ pub(super) fn prune(
 ) -> Result<Pruned> {
     let now = session.now();
     let oldest = before(now, keep.age);
+    jobs::forget_before(session, now.checked_sub_signed(Keep::ENDED).unwrap_or(now), limit)?;
     let (incarnation, of_kind, number) = after.map_or(BEGINNING, key);
     let ends: Vec<(i64, i64, i64, Option<i64>)> = session
         .prepare(ENDS_BEHIND)?

@@ -9,7 +9,7 @@ use super::{
 
 /// What makes each version of the schema of the one before; the first begins with nothing. Those
 /// that were released are never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// The version of the schema that this crate speaks.
 const LATEST: usize = MIGRATIONS.len();

@@ -14,9 +14,13 @@ use super::{
     session::Session,
     trouble::{Result, Trouble},
 };
-use crate::store::{
-    Decision, Incarnation, NextDue, NodeId, Record, Row, RowKey, RowState, Take, Taken, Takings,
-    sql::{instant, millis, signed, unsigned},
+use crate::{
+    job::SkipReason,
+    store::{
+        Decision, Incarnation, NextDue, NodeId, Record, Row, RowKey, RowState, Take, Taken,
+        Takings,
+        sql::{instant, millis, signed, unsigned},
+    },
 };
 
 // Left to itself SQLite may look through all that a job has in the ledger, instead of its open rows.
@@ -375,7 +379,7 @@ pub(super) fn release(session: &Session, node: NodeId, rows: &[(RowKey, u64)]) -
         session.tell();
         // Nothing takes what waits for a record that is gone.
         if !jobs::mark_waiting(session, row.incarnation)? {
-            ledger::call_off(session, row.incarnation)?;
+            ledger::call_off(session, row.incarnation, SkipReason::Removed)?;
         }
     }
     Ok(())

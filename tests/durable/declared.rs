@@ -1,0 +1,205 @@
+//! Jobs that are declared in code at each start of a program: changed in place, and over once.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt as _;
+use punctual::{
+    End, EventKind, JobHandle, OnConflict, Scheduler, SkipReason,
+    store::{Fate, MemoryStore, Store as _},
+    testing::ManualClock,
+    trigger::{IntoTrigger, after, at, cron, every},
+};
+
+use crate::tasks::{Notes, event, fates, on, remember, rows};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn instant(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// Starts a program that declares a job, lets it run for a while, and stops it.
+async fn start(
+    store: &MemoryStore,
+    notes: &Notes,
+    trigger: impl IntoTrigger,
+    on_conflict: OnConflict,
+) -> Option<End> {
+    let scheduler = on(store, notes).start().await.unwrap();
+    let add = scheduler.add(trigger, remember("once")).id("job").on_conflict(on_conflict);
+    let job = add.await.unwrap();
+    let end = tokio::time::timeout(5 * SECOND, job).await.ok();
+    scheduler.shutdown().await;
+    end
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_date_runs_once_whatever_the_number_of_starts() {
+    for on_conflict in [OnConflict::Reconcile, OnConflict::Keep] {
+        let (store, notes) = (MemoryStore::new(), Notes::default());
+        let date = store.now().await.unwrap() + TimeDelta::seconds(1);
+        for _ in 0..5 {
+            let end = start(&store, &notes, at(date), on_conflict).await;
+            assert!(matches!(end, Some(End::Completed)), "{end:?}");
+        }
+        assert_eq!(notes.len(), 1, "{on_conflict:?}");
+        // Another declaration is another job.
+        let end = start(&store, &notes, at(date + TimeDelta::milliseconds(1)), on_conflict).await;
+        assert!(matches!(end, Some(End::Completed)), "{end:?}");
+        assert_eq!(notes.len(), 2, "{on_conflict:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_three_times_runs_three_times() {
+    for on_conflict in [OnConflict::Reconcile, OnConflict::Keep] {
+        let (store, notes) = (MemoryStore::new(), Notes::default());
+        for _ in 0..5 {
+            start(&store, &notes, every(SECOND).times(3), on_conflict).await;
+        }
+        assert_eq!(notes.len(), 3, "{on_conflict:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replacing_and_adding_begin_anew() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    start(&store, &notes, after(SECOND), OnConflict::Reconcile).await;
+    start(&store, &notes, after(SECOND), OnConflict::Error).await;
+    start(&store, &notes, after(SECOND), OnConflict::Replace).await;
+    assert_eq!(notes.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn removing_what_is_over_forgets_that() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    start(&store, &notes, after(SECOND), OnConflict::Reconcile).await;
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    assert!(scheduler.jobs().await.unwrap().is_empty());
+    assert!(scheduler.job("job").get().await.unwrap_err().is_unknown_job());
+    scheduler.job("job").remove().await.unwrap();
+    assert!(scheduler.job("job").remove().await.unwrap_err().is_unknown_job());
+    scheduler.shutdown().await;
+    start(&store, &notes, after(SECOND), OnConflict::Reconcile).await;
+    assert_eq!(notes.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_has_passed_keeps_no_program_from_starting() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let over = || cron("0 9 * * *").until(instant("2020-01-01T00:00:00Z"));
+    for on_conflict in [OnConflict::Reconcile, OnConflict::Keep] {
+        for _ in 0..2 {
+            let end = start(&store, &notes, over(), on_conflict).await;
+            assert!(matches!(end, Some(End::Completed)), "{end:?}");
+        }
+    }
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    for on_conflict in [OnConflict::Error, OnConflict::Replace] {
+        let add = scheduler.add(over(), remember("never")).id("other").on_conflict(on_conflict);
+        assert!(add.await.unwrap_err().never_fires());
+    }
+    // The same in memory.
+    for on_conflict in [OnConflict::Reconcile, OnConflict::Keep] {
+        let add = scheduler.add(over(), || async {}).id("memory").on_conflict(on_conflict);
+        assert!(matches!(add.await.unwrap().await, End::Completed));
+        assert!(scheduler.add(over(), || async {}).await.unwrap_err().never_fires());
+    }
+    assert_eq!((notes.len(), scheduler.len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_job_declared_as_over_ends_after_what_is_going() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let declare = |until: &str| {
+        let trigger = cron("* * * * * *").until(instant(until));
+        scheduler.add(trigger, remember("tick")).id("tick").on_conflict(OnConflict::Reconcile)
+    };
+    let job = declare("2100-01-01T00:00:00Z").await.unwrap();
+    tokio::time::sleep(3 * SECOND).await;
+    declare("2020-01-01T00:00:00Z").await.unwrap();
+    assert!(matches!(tokio::time::timeout(20 * SECOND, job).await, Ok(End::Completed)));
+    let ran = notes.len();
+    assert!((3..=5).contains(&ran), "{ran}");
+    assert!(store.get("tick".into()).await.unwrap().is_some_and(|it| it.ended_at.is_some()));
+}
+
+/// A scheduler at a quarter past, and a job that fires on the hour with half an hour of jitter.
+async fn in_jitter() -> (ManualClock, MemoryStore, Notes, Scheduler) {
+    let clock = ManualClock::running(instant("2026-06-01T11:59:00Z"));
+    let (store, notes) = (MemoryStore::with_clock(clock.clone()), Notes::default());
+    let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
+    declare(&scheduler, "0 * * * *", "one", OnConflict::Error).await;
+    tokio::time::sleep(61 * SECOND).await;
+    assert_eq!(notes.len(), 0, "it waits for its jitter");
+    (clock, store, notes, scheduler)
+}
+
+async fn declare(
+    scheduler: &Scheduler,
+    expression: &str,
+    text: &str,
+    on_conflict: OnConflict,
+) -> JobHandle {
+    let add = scheduler.add(cron(expression), remember(text)).id("hourly");
+    add.jitter(1700 * SECOND).on_conflict(on_conflict).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn saving_during_jitter_runs_what_is_due_once() {
+    let slot = instant("2026-06-01T12:00:00Z");
+    for (expression, text) in [("0 * * * *", "other"), ("30 3 * * *", "one"), ("30 3 * * *", "x")] {
+        let (_clock, _, notes, scheduler) = in_jitter().await;
+        declare(&scheduler, expression, text, OnConflict::Reconcile).await;
+        tokio::time::sleep(1800 * SECOND).await;
+        let fire_times: Vec<_> = notes.all().iter().map(|note| note.fire_time).collect();
+        assert_eq!(fire_times, [slot], "{expression} {text}");
+        scheduler.shutdown().await;
+
+        let (_clock, _, notes, scheduler) = in_jitter().await;
+        scheduler.job("hourly").reschedule(expression).await.unwrap();
+        tokio::time::sleep(1800 * SECOND).await;
+        let fire_times: Vec<_> = notes.all().iter().map(|note| note.fire_time).collect();
+        assert_eq!(fire_times, [slot], "{expression}");
+        scheduler.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replacing_during_jitter_skips_what_is_due_as_replaced() {
+    let (_clock, store, notes, scheduler) = in_jitter().await;
+    declare(&scheduler, "0 * * * *", "other", OnConflict::Replace).await;
+    tokio::time::sleep(1800 * SECOND).await;
+    assert_eq!(notes.len(), 0);
+    let fates = fates(&rows(&store).await);
+    assert_eq!(fates, [Fate::Skipped(SkipReason::Replaced)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reconciling_changes_the_job_in_place() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let mut modified = event(&scheduler, EventKind::JobModified).await;
+    let declare = |text: &str, name: &str| {
+        let add = scheduler.add(every(60 * SECOND), remember(text)).id("job").name(name);
+        add.on_conflict(OnConflict::Reconcile)
+    };
+    let job = declare("one", "first").await.unwrap();
+    let before = store.get("job".into()).await.unwrap().unwrap();
+    tokio::time::sleep(30 * SECOND).await;
+    job.pause().await.unwrap();
+    let again = declare("two", "second").await.unwrap();
+    let record = store.get("job".into()).await.unwrap().unwrap();
+    assert_eq!((record.incarnation, record.next_fire), (before.incarnation, before.next_fire));
+    assert_eq!((&*record.args, record.name.as_deref()), (r#""two""#, Some("second")));
+    assert!(record.paused, "whether it is paused is no part of its declaration");
+    modified.next().await.unwrap();
+    again.resume().await.unwrap();
+    tokio::time::sleep(31 * SECOND).await;
+    assert_eq!(notes.len(), 1);
+    // Both handles mean it.
+    job.remove().await.unwrap();
+    assert!(matches!((job.await, again.await), (End::Removed, End::Removed)));
+}
