@@ -80,7 +80,7 @@ fn reconcile(record: &Record, new: &Record, now: DateTime<Utc>) -> Change {
 }
 
 /// The trigger of a declaration, and the zone in which it is read.
-fn declared_trigger(record: &Record) -> Option<(String, String)> {
+pub(super) fn declared_trigger(record: &Record) -> Option<(String, String)> {
     let declared = record.declared.as_deref()?;
     let [_, _, trigger, _, labels]: [String; 5] = serde_json::from_str(declared).ok()?;
     let zone = labels.rsplit(' ').next()?.to_owned();

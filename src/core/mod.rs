@@ -9,6 +9,7 @@ mod again;
 mod ahead;
 mod census;
 pub(crate) mod change;
+mod correct;
 mod decide;
 mod fates;
 mod followers;

@@ -14,7 +14,7 @@ use super::{Entry, Shared};
 use crate::{
     core::{Answer, Asked, Lease, Payload as _, Request},
     job::{End, JobId},
-    store::{Changed, ErasedStore, Incarnation, Now, Record, StoreError, Taken},
+    store::{Changed, ErasedStore, Incarnation, Now, Record, RecordFilter, StoreError, Taken},
 };
 
 /// A scheduler's store, and what this process knows of the jobs in it.
@@ -200,6 +200,10 @@ impl Durable {
             Request::Prune(keep, after, limit) => {
                 Answer::Pruned(store.prune(keep, after, limit).await?)
             }
+            Request::List(after, limit) => {
+                Answer::Listed(store.list(RecordFilter::default(), after, limit).await?)
+            }
+            Request::Correct(writes) => Answer::Corrected(store.write(writes).await?),
             Request::Finish(outcomes) => Answer::Finished(store.finish(outcomes).await?),
             Request::Release(node, rows) => {
                 store.release(node, rows).await?;

@@ -129,7 +129,9 @@ impl SchedulerBuilder {
     /// [`What::ClockStepped`](crate::What::ClockStepped) says which it was. In a store, where no fire
     /// time is claimed twice, those that the ledger has already are passed over.
     ///
-    /// An interval without a start is elapsed time: its fire times move with each step.
+    /// An interval without a start is elapsed time: its fire times move with each step. In a store it
+    /// goes by the store's clock: when that was set back by more than a minute, it goes on within a
+    /// period from when a scheduler notices, which it does while it runs, and when it starts.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -389,6 +391,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
                 claim_ahead,
                 poll,
                 keep,
+                correction: TimeDelta::from_std(correction).unwrap_or(TimeDelta::MAX),
                 max_batch,
                 seed: RandomState::new().build_hasher().finish(),
             };

@@ -297,7 +297,17 @@ impl<P: Payload> Core<P> {
                 News::Reaped(reaped) => self.report_reaped(reaped, now),
                 News::Failing(error) => self.note(now, What::StoreFailing { error: error.into() }),
                 News::Working => self.note(now, What::StoreWorking),
+                // What it has claimed runs when it would have if the clock was not wrong.
+                News::ClockMoved(by) if -by > self.correction => {}
                 News::ClockMoved(by) => self.shift_durable(-by),
+                News::Corrected(records) => {
+                    for record in records {
+                        let (job, next_fire) = (record.id.clone(), record.next_fire);
+                        self.adopt(&record, None, now);
+                        self.note(now, What::JobModified { job, next_fire });
+                        self.expect(next_fire.filter(|_| !record.paused));
+                    }
+                }
                 News::Trusted => self.go_on_durable(now),
                 News::Lost => self.lose(now),
                 News::Unreadable(found) => {

@@ -2,17 +2,18 @@
 
 use std::{mem::discriminant, sync::Arc};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
-    Answer, Asked, Lane, MAX_UNREADABLE, News, Node, PRUNE_AGAIN, PRUNE_EVERY, PRUNED, Request,
-    StoreClock, Traffic, Unreadable, delta,
+    Answer, Asked, Lane, Looking, MAX_UNREADABLE, News, Node, PRUNE_AGAIN, PRUNE_EVERY, PRUNED,
+    Request, StoreClock, Traffic, Unreadable, delta,
 };
 use crate::{
     clock::Reading,
+    core::correct,
     error::Error,
     job::JobId,
-    store::{Incarnation, NodeId, RowKey, StoreError, Takings},
+    store::{Incarnation, NodeId, Record, RowKey, StoreError, Takings, Write, Written},
 };
 
 impl Node {
@@ -104,9 +105,62 @@ impl Node {
             Request::Beat(_)
             | Request::Take(_)
             | Request::Prune(..)
+            | Request::List(..)
+            | Request::Correct(_)
             | Request::Finish(_)
             | Request::Release(..) => {}
         }
+    }
+
+    /// Looks at all records for those that go on from now, since the store's clock was set back.
+    fn look_for_corrections(&mut self) {
+        self.looking = Some(Looking::default());
+    }
+
+    fn has_listed(&mut self, records: &[Record], limit: usize, now: Reading) {
+        let store_now = self.store_now(now).trunc_subsecs(3);
+        let longest = self.options.correction;
+        let corrected = records.iter().filter_map(|record| {
+            Some((record.stamp(), correct::corrected(record, store_now, longest)?))
+        });
+        let corrected: Vec<_> = corrected.collect();
+        let corrections = corrected.into_iter().map(|(stamp, record)| Write {
+            id: record.id.clone(),
+            expected: Some(stamp),
+            record: Some(record),
+            rows: Vec::new(),
+            token: self.number(),
+        });
+        let corrections: Vec<Write> = corrections.collect();
+        let Some(looking) = &mut self.looking else { return };
+        looking.corrections = corrections;
+        looking.after = records.last().map(|record| record.id.clone());
+        looking.ends = records.len() < limit;
+        self.look_on();
+    }
+
+    fn has_corrected(&mut self, writes: Vec<Write>, written: &Written, news: &mut Vec<News>) {
+        let Some(looking) = &mut self.looking else { return };
+        if let Written::Lost { index, .. } = *written {
+            // Somebody else has changed it.
+            looking.corrections = writes;
+            if index < looking.corrections.len() {
+                looking.corrections.remove(index);
+            }
+            self.look_on();
+            return;
+        }
+        looking.corrections.clear();
+        let corrected = writes.into_iter().filter_map(|write| {
+            let version = write.expected?.version.wrapping_add(1);
+            write.record.map(|record| Record { version, ..record })
+        });
+        news.push(News::Corrected(corrected.collect()));
+        self.look_on();
+    }
+
+    fn look_on(&mut self) {
+        self.looking = self.looking.take().filter(|it| !it.ends || !it.corrections.is_empty());
     }
 
     fn accept(
@@ -153,6 +207,12 @@ impl Node {
                     self.next_prune = now.elapsed;
                 }
             }
+            (Request::List(_, limit), Answer::Listed(records)) => {
+                self.has_listed(&records, limit, now);
+            }
+            (Request::Correct(writes), Answer::Corrected(written)) => {
+                self.has_corrected(writes, &written, news);
+            }
             (Request::Finish(sent), Answer::Finished(finishes)) => {
                 let settled = self.outcomes.drain(..sent.len().min(self.outcomes.len()));
                 let settled: Vec<_> = settled.map(|outcome| (outcome.key, outcome.fence)).collect();
@@ -194,9 +254,13 @@ impl Node {
         let clock = self.clock.get_or_insert(measured);
         let zero = clock.zero;
         clock.refine(measured);
+        let stepped_back = zero - clock.zero > TimeDelta::seconds(1);
         if clock.zero != zero {
             // When to take was reckoned by what it was thought to be.
             self.expected = now.elapsed;
+        }
+        if stepped_back || !self.joined {
+            self.look_for_corrections();
         }
         let moved = self.ahead() - before;
         if !moved.is_zero() {

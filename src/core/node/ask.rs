@@ -5,8 +5,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use chrono::TimeDelta;
 
 use super::{
-    Asked, LOOK_EVERY, Lane, MAX_OPEN, Node, PRUNE_EVERY, PRUNED, ROWS_PER_JOB, Request, Traffic,
-    Unreadable, delta,
+    Asked, LOOK_EVERY, LOOKED_AT, Lane, MAX_OPEN, Node, PRUNE_EVERY, PRUNED, ROWS_PER_JOB, Request,
+    Traffic, Unreadable, delta,
 };
 use crate::{
     clock::Reading,
@@ -33,7 +33,8 @@ impl Node {
             lane(&self.take, self.take_wanted(open));
         }
         lane(&self.close, self.close_wanted());
-        lane(&self.prune, self.prunes().then_some(self.next_prune));
+        let prune = if self.looking.is_some() { TimeDelta::MIN } else { self.next_prune };
+        lane(&self.prune, self.prunes().then_some(prune));
         if self.trusted {
             at.push(now.elapsed + self.lease.left(now).max(TimeDelta::zero()));
         }
@@ -136,7 +137,18 @@ impl Node {
             self.close.sent = Some(now);
             asked.push((Lane::Close, request));
         }
-        if self.prune.is_free(now) && self.prunes() && now.elapsed >= self.next_prune {
+        if self.prune.is_free(now)
+            && self.prunes()
+            && let Some(looking) = &self.looking
+        {
+            let limit = LOOKED_AT.min(self.options.max_batch);
+            let request = match looking.corrections.is_empty() {
+                true => Request::List(looking.after.clone(), limit),
+                false => Request::Correct(looking.corrections.clone()),
+            };
+            self.prune.sent = Some(now);
+            asked.push((Lane::Prune, request));
+        } else if self.prune.is_free(now) && self.prunes() && now.elapsed >= self.next_prune {
             self.next_prune = now.elapsed + PRUNE_EVERY;
             self.prune.sent = Some(now);
             asked.push((Lane::Prune, Request::Prune(self.options.keep, self.prune_from, PRUNED)));

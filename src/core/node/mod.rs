@@ -24,7 +24,7 @@ use crate::{
     job::JobId,
     store::{
         Beat, Changed, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, Pruned, Reaped,
-        Record, RowKey, StoreError, Take, Takings,
+        Record, RowKey, StoreError, Take, Takings, Write, Written,
     },
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct NodeOptions {
     /// How often the store is asked for changes that it did not tell of.
     pub(crate) poll: Duration,
     pub(crate) keep: Keep,
+    /// By how much the store's clock may step back for jobs to wait until it has caught up.
+    pub(crate) correction: TimeDelta,
     /// How many jobs or rows one operation of the store may be asked for.
     pub(crate) max_batch: usize,
     /// Tells this node's numbers from those of others.
@@ -59,6 +61,8 @@ pub(crate) enum Request {
     NextDue(NextDue),
     Changed(Vec<(JobId, Incarnation, u64)>),
     Prune(Keep, Option<RowKey>, usize),
+    List(Option<JobId>, usize),
+    Correct(Vec<Write>),
     Finish(Vec<Finished>),
     Release(NodeId, Vec<(RowKey, u64)>),
 }
@@ -74,6 +78,8 @@ impl Request {
             | Request::Reap
             | Request::Changed(_)
             | Request::Prune(..)
+            | Request::List(..)
+            | Request::Correct(_)
             | Request::Finish(_) => None,
         }
     }
@@ -89,6 +95,8 @@ pub(crate) enum Answer {
     NextDue(Option<DateTime<Utc>>),
     Changed(Vec<Changed>),
     Pruned(Pruned),
+    Listed(Vec<Record>),
+    Corrected(Written),
     Finished(Finishes),
     Released,
 }
@@ -105,7 +113,7 @@ pub(crate) enum Lane {
     Take,
     /// What was done.
     Close,
-    /// What need not be kept.
+    /// What need not be kept, and what a clock that was wrong has left.
     Prune,
 }
 
@@ -132,6 +140,8 @@ pub(crate) enum News {
     Trusted,
     /// The store takes the node for dead.
     Lost,
+    /// Records that go on from now, since the store's clock was set back.
+    Corrected(Vec<Record>),
     /// Records that can't be read, or run, here.
     Unreadable(Vec<(JobId, Error)>),
 }
@@ -181,6 +191,8 @@ pub(super) struct Node {
     next_poll: TimeDelta,
     next_prune: TimeDelta,
     prune_from: Option<RowKey>,
+    /// How far it has looked for records of which the clock was wrong, if it does.
+    looking: Option<Looking>,
     outcomes: VecDeque<Finished>,
     /// Whose they are.
     untold: HashSet<(RowKey, u64)>,
@@ -213,6 +225,17 @@ struct Unreadable {
     error: Error,
 }
 
+/// A look at all records.
+#[derive(Default)]
+struct Looking {
+    /// Those behind this one are still to be looked at.
+    after: Option<JobId>,
+    /// What was found.
+    corrections: Vec<Write>,
+    /// Whether the last page was looked at.
+    ends: bool,
+}
+
 /// What is under way on a lane.
 #[derive(Default)]
 struct Traffic {
@@ -243,6 +266,9 @@ const PRUNE_AGAIN: TimeDelta = TimeDelta::minutes(1);
 
 /// How many rows it is.
 const PRUNED: usize = 500;
+
+/// How many records are looked at together for those of which the clock was wrong.
+const LOOKED_AT: usize = 500;
 
 /// How many rows a node has at most, taken and not closed.
 const MAX_OPEN: usize = 20_000;
@@ -307,6 +333,7 @@ impl Node {
             next_poll: TimeDelta::MIN,
             next_prune: TimeDelta::MIN,
             prune_from: None,
+            looking: None,
             outcomes: VecDeque::new(),
             untold: HashSet::new(),
             told_at_once: usize::MAX,

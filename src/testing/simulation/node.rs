@@ -137,6 +137,7 @@ impl Node {
             claim_ahead,
             poll,
             keep: Keep { rows: u32::MAX, age: Duration::from_secs(1 << 30) },
+            correction: TimeDelta::hours(3),
             max_batch,
             seed: outside.chance.number(),
         };

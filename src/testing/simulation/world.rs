@@ -451,6 +451,10 @@ impl<S: Store> World<S> {
             Request::Prune(keep, after, limit) => {
                 Answer::Pruned(block_on(store.prune(keep, after, limit))?)
             }
+            Request::List(after, limit) => {
+                Answer::Listed(block_on(store.list(RecordFilter::default(), after, limit))?)
+            }
+            Request::Correct(writes) => Answer::Corrected(block_on(store.write(writes))?),
             Request::Finish(outcomes) => {
                 let finishes = block_on(store.finish(outcomes.clone()))?;
                 self.log.has_finished(now, &outcomes, &finishes);
@@ -794,6 +798,8 @@ fn said(request: &Request) -> String {
         Request::NextDue(_) => "asks what is due next".into(),
         Request::Changed(known) => format!("asks what changed of {}", known.len()),
         Request::Prune(..) => "prunes".into(),
+        Request::List(..) => "looks for records of which the clock was wrong".into(),
+        Request::Correct(writes) => format!("corrects {} records", writes.len()),
         Request::Finish(outcomes) => {
             let outcome = |o: &Finished| format!("{} {} fence {}", name(o.key), o.fate, o.fence);
             format!("tells: {}", outcomes.iter().map(outcome).collect::<Vec<_>>().join("; "))

@@ -1,0 +1,113 @@
+//! The store's clock is set back: by little, and jobs wait; by much, and they go on from now.
+
+use std::{collections::HashSet, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual::{
+    OnConflict,
+    store::{MemoryStore, Store as _},
+    testing::ManualClock,
+    trigger::{IntoTrigger, cron, every},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::tasks::{Notes, on, remember};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn instant(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn fire_times(notes: &Notes) -> Vec<DateTime<Utc>> {
+    notes.all().iter().map(|note| note.fire_time).collect()
+}
+
+/// A clock, a store that goes by it, and a job that has run at noon.
+async fn noon(at: &str, trigger: impl IntoTrigger) -> (ManualClock, MemoryStore, Notes) {
+    let clock = ManualClock::running(instant(at));
+    let (store, notes) = (MemoryStore::with_clock(clock.clone()), Notes::default());
+    let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
+    scheduler.add(trigger, remember("tick")).id("tick").await.unwrap();
+    sleep(2 * SECOND).await;
+    assert_eq!(notes.len(), 1);
+    // It goes on in the background, but for where a test shuts it down.
+    std::mem::forget(scheduler);
+    (clock, store, notes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_correction_while_a_scheduler_runs_has_jobs_go_on_from_now() {
+    let (clock, store, notes) = noon("2037-06-01T11:59:59Z", cron("*/30 * * * *")).await;
+    clock.step(instant("2026-06-01T12:10:00Z") - clock.now());
+    sleep(61 * MINUTE).await;
+    let expected = ["2037-06-01T12:00:00Z", "2026-06-01T12:30:00Z", "2026-06-01T13:00:00Z"];
+    assert_eq!(fire_times(&notes), expected.map(instant));
+    let next = store.get("tick".into()).await.unwrap().unwrap().next_fire;
+    assert_eq!(next, Some(instant("2026-06-01T13:30:00Z")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_correction_while_none_runs_is_noticed_at_the_next_start() {
+    let clock = ManualClock::running(instant("2037-06-01T11:59:59Z"));
+    let (store, notes) = (MemoryStore::with_clock(clock.clone()), Notes::default());
+    for _ in 0..2 {
+        let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
+        let add = scheduler.add(cron("*/30 * * * *"), remember("tick")).id("tick");
+        let job = add.on_conflict(OnConflict::Reconcile).await.unwrap();
+        // Neither does it help to pause a job, nor does it hurt.
+        job.pause().await.unwrap();
+        job.resume().await.unwrap();
+        sleep(31 * MINUTE).await;
+        scheduler.shutdown().await;
+        clock.step(instant("2026-06-01T12:10:00Z") - clock.now());
+    }
+    assert!(
+        fire_times(&notes).contains(&instant("2026-06-01T12:30:00Z")),
+        "{notes:?}",
+        notes = fire_times(&notes)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_fire_time_is_claimed_twice() {
+    let (clock, store, notes) = noon("2026-06-01T11:59:59Z", cron("*/30 * * * *")).await;
+    sleep(9 * 60 * MINUTE).await;
+    clock.step(-TimeDelta::hours(5));
+    sleep(9 * 60 * MINUTE).await;
+    let all = fire_times(&notes);
+    let unique: HashSet<_> = all.iter().collect();
+    assert_eq!(unique.len(), all.len(), "{all:?}");
+    // From noon to one in the morning, and what was claimed already is not claimed again.
+    assert_eq!(all.len(), 2 * 13 + 1, "{all:?}");
+    assert_eq!(store.rows(None, 100).await.unwrap().len(), all.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_three_hours_or_less_jobs_wait() {
+    let (clock, _store, notes) = noon("2026-06-01T11:59:59Z", cron("*/30 * * * *")).await;
+    clock.step(-TimeDelta::hours(3));
+    sleep(3 * 60 * MINUTE).await;
+    assert_eq!(notes.len(), 1);
+    sleep(30 * MINUTE).await;
+    assert_eq!(fire_times(&notes)[1..], [instant("2026-06-01T12:30:00Z")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_goes_on_within_a_period() {
+    for by in [TimeDelta::minutes(10), TimeDelta::hours(5), TimeDelta::days(4000)] {
+        let (clock, _store, notes) =
+            noon("2037-06-01T11:59:59Z", every(MINUTE).immediately()).await;
+        sleep(10 * MINUTE).await;
+        let before = notes.len();
+        clock.step(-by);
+        let started = Instant::now();
+        while notes.len() == before {
+            sleep(SECOND).await;
+        }
+        assert!(started.elapsed() <= 2 * MINUTE, "{by}: {:?}", started.elapsed());
+        sleep(10 * MINUTE).await;
+        assert!((before + 10..before + 13).contains(&notes.len()), "{by}: {}", notes.len());
+    }
+}
