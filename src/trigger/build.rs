@@ -220,7 +220,8 @@ impl<K> Build<K> {
     /// let start: DateTime<Utc> = "2026-12-01T11:50:00Z".parse()?;
     /// let trigger = every(Duration::from_secs(600)).between("10:00", "12:00").starting_at(start);
     /// let fires = trigger.into_trigger()?.upcoming_after(start).take(2).collect::<Result<Vec<_>, _>>()?;
-    /// assert_eq!(fires, ["2026-12-01T12:00:00Z", "2026-12-02T10:00:00Z"].map(|t| t.parse().unwrap()));
+    /// let [noon, ten] = ["2026-12-01T12:00:00Z", "2026-12-02T10:00:00Z"];
+    /// assert_eq!(fires, [noon.parse::<DateTime<Utc>>()?, ten.parse()?]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn between(self, from: impl IntoTimeOfDay, to: impl IntoTimeOfDay) -> Build<K> {
