@@ -1,4 +1,5 @@
-//! What becomes of a durable job when the store's clock was set back: a pure function of its record.
+//! What becomes of a durable job when the store's clock was set back, or the rules of its time zone have
+//! changed: pure functions of its record.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -48,6 +49,29 @@ pub(super) fn corrected(record: &Record, now: DateTime<Utc>, longest: TimeDelta)
         rescheduled_at: record.rescheduled_at.map(|at| at.min(now)),
         ..record.clone()
     })
+}
+
+/// The record as it goes on by the rules of time zones of today, if its next fire time is none by them.
+///
+/// A fire time that the new rules have moved to before `now` is late, not lost.
+pub(super) fn rezoned(record: &Record, now: DateTime<Utc>) -> Option<Record> {
+    // No change of rules moves a clock further.
+    const FARTHEST: TimeDelta = TimeDelta::hours(3);
+    let next = record.next_fire.filter(|&next| next > now + AHEAD)?;
+    let trigger = Definition::read(record).ok()?.trigger;
+    let before = trigger.last_at_or_before(next).ok()?;
+    if before == Some(next) || !trigger.goes_by_wall_clock() {
+        return None;
+    }
+    let moved = trigger.next_after(next - FARTHEST).ok()?;
+    let next_fire = match moved {
+        // It is the only one around, so it is the same in all but the instant.
+        Some(only) if only <= now && before == moved => only,
+        _ => trigger.next_after(now).ok()??,
+    };
+    // The ledger may have some of what comes now, by the rules of before.
+    let taken_to = record.taken_to.max(Some(now + AHEAD));
+    Some(Record { next_fire: Some(next_fire), taken_to, ..record.clone() })
 }
 
 /// The period of an interval that was declared without a start, which is elapsed time.

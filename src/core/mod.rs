@@ -342,6 +342,10 @@ impl<P: Payload> Core<P> {
                 self.end_if_over(slot, now);
             }
         }
+        if let Some(node) = &mut self.node {
+            node.look_for_corrections();
+            self.out.ask = true;
+        }
         self.note(now, What::TimeZonesUpdated { data });
     }
 

@@ -8,4 +8,5 @@ mod outages;
 mod records;
 mod sharing;
 mod tasks;
+mod time_zones;
 mod verbs;

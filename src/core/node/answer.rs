@@ -112,8 +112,9 @@ impl Node {
         }
     }
 
-    /// Looks at all records for those that go on from now, since the store's clock was set back.
-    fn look_for_corrections(&mut self) {
+    /// Looks at all records for those that go on otherwise, since the store's clock was set back or the
+    /// rules of time zones have changed.
+    pub(in crate::core) fn look_for_corrections(&mut self) {
         self.looking = Some(Looking::default());
     }
 
@@ -121,7 +122,9 @@ impl Node {
         let store_now = self.store_now(now).trunc_subsecs(3);
         let longest = self.options.correction;
         let corrected = records.iter().filter_map(|record| {
-            Some((record.stamp(), correct::corrected(record, store_now, longest)?))
+            let corrected = correct::corrected(record, store_now, longest)
+                .or_else(|| correct::rezoned(record, store_now))?;
+            Some((record.stamp(), corrected))
         });
         let corrected: Vec<_> = corrected.collect();
         let corrections = corrected.into_iter().map(|(stamp, record)| Write {

@@ -1,0 +1,63 @@
+//! The rules of a time zone change while no scheduler runs: what the old ones have left in the store.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual::{
+    store::{MemoryStore, Record, Store as _, Write, Written},
+    testing::ManualClock,
+    trigger::cron,
+};
+use tokio::time::sleep;
+
+use crate::tasks::{Notes, on, remember};
+
+fn instant(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// A daily job at 9:00 in Vancouver, which is 16:00 UTC, whose next fire time is what other rules made of
+/// it; and when it runs from `now` on.
+async fn runs_from(now: &str, next_fire: &str) -> (Option<DateTime<Utc>>, Vec<DateTime<Utc>>) {
+    let clock = ManualClock::running(instant("2026-12-01T12:00:00Z"));
+    let (store, notes) = (MemoryStore::with_clock(clock.clone()), Notes::default());
+    let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
+    let trigger = cron("0 9 * * *").in_tz("America/Vancouver");
+    scheduler.add(trigger, remember("daily")).id("daily").await.unwrap();
+    scheduler.shutdown().await;
+    let record = store.get("daily".into()).await.unwrap().unwrap();
+    assert_eq!(record.next_fire, Some(instant("2026-12-01T16:00:00Z")));
+    let write = Write {
+        id: record.id.clone(),
+        expected: Some(record.stamp()),
+        record: Some(Record { next_fire: Some(instant(next_fire)), ..record }),
+        rows: Vec::new(),
+        token: 7,
+    };
+    assert!(matches!(store.write(vec![write]).await.unwrap(), Written::Done));
+
+    clock.step(instant(now) - clock.now());
+    let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    let next = store.get("daily".into()).await.unwrap().unwrap().next_fire;
+    sleep(Duration::from_secs(30 * 60 * 60)).await;
+    scheduler.shutdown().await;
+    (next, notes.all().iter().map(|note| note.fire_time).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fire_time_of_old_rules_is_computed_anew_at_the_start() {
+    for old in ["2026-12-01T17:00:00Z", "2026-12-01T15:00:00Z"] {
+        let (next, runs) = runs_from("2026-12-01T12:00:00Z", old).await;
+        assert_eq!(next, Some(instant("2026-12-01T16:00:00Z")), "{old}");
+        let days = ["2026-12-01T16:00:00Z", "2026-12-02T16:00:00Z"];
+        assert_eq!(runs, days.map(instant), "{old}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_the_new_rules_have_moved_to_the_past_is_late_and_not_lost() {
+    let (_, runs) = runs_from("2026-12-01T16:30:00Z", "2026-12-01T17:00:00Z").await;
+    assert_eq!(runs[0], instant("2026-12-01T16:00:00Z"));
+    assert_eq!(runs[1] - runs[0], TimeDelta::days(1));
+}
