@@ -10,7 +10,7 @@
 use std::{thread, time::Duration};
 
 use punctual::{
-    BackgroundScheduler, BlockingScheduler, Error, Scheduler, Workers, blocking,
+    BackgroundScheduler, BlockingScheduler, Error, Scheduler, Wait, Workers, blocking,
     trigger::{after, every},
 };
 use tokio::time::sleep;
@@ -25,17 +25,15 @@ fn in_the_background() -> Result<(), Error> {
     let scheduler = BackgroundScheduler::new()?;
 
     let refresh = every(Duration::from_millis(300));
-    let refresh = scheduler.add(refresh, || async { println!("background: refreshing") });
-    let refresh = scheduler.block_on(refresh)?;
+    let refresh = scheduler.add(refresh, || async { println!("background: refreshing") }).wait()?;
 
-    let cache = scheduler.add_once(after(Duration::from_millis(500)), async { 4096 });
-    let cache = scheduler.block_on(cache)?;
+    let cache = scheduler.add_once(after(Duration::from_millis(500)), async { 4096 }).wait()?;
 
     // What the program is really about.
     thread::sleep(Duration::from_secs(1));
 
-    println!("background: the cache holds {} entries", scheduler.block_on(cache)?);
-    println!("background: {}", scheduler.block_on(refresh.get())?);
+    println!("background: the cache holds {} entries", cache.wait()?);
+    println!("background: {}", refresh.get().wait()?);
     println!("background: stopped: {}", scheduler.shutdown()?);
     Ok(())
 }

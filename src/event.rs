@@ -41,6 +41,16 @@ macro_rules! events {
         }
 
         /// The kinds of events, to filter by.
+        ///
+        /// | about | kinds |
+        /// |---|---|
+        /// | the scheduler | [`Started`](EventKind::Started), [`Paused`](EventKind::Paused), [`Resumed`](EventKind::Resumed), [`ShutDown`](EventKind::ShutDown), [`ClockStepped`](EventKind::ClockStepped), [`TimeZonesUpdated`](EventKind::TimeZonesUpdated), [`ExecutorAdded`](EventKind::ExecutorAdded), [`ExecutorRemoved`](EventKind::ExecutorRemoved) |
+        /// | a job | [`JobAdded`](EventKind::JobAdded), [`JobModified`](EventKind::JobModified), [`JobPaused`](EventKind::JobPaused), [`JobResumed`](EventKind::JobResumed), [`JobRemoved`](EventKind::JobRemoved), [`AllJobsRemoved`](EventKind::AllJobsRemoved), [`TriggerFailed`](EventKind::TriggerFailed) |
+        /// | a run | [`Submitted`](EventKind::Submitted), [`Executed`](EventKind::Executed), [`Failed`](EventKind::Failed), [`TimedOut`](EventKind::TimedOut), [`Cancelled`](EventKind::Cancelled), [`Retrying`](EventKind::Retrying), [`Abandoned`](EventKind::Abandoned) |
+        /// | a fire time without a run | [`Missed`](EventKind::Missed), [`Skipped`](EventKind::Skipped), [`Coalesced`](EventKind::Coalesced) |
+        /// | the store | [`StoreAdded`](EventKind::StoreAdded), [`StoreFailing`](EventKind::StoreFailing), [`StoreWorking`](EventKind::StoreWorking), [`JobUnreadable`](EventKind::JobUnreadable) |
+        /// | schedulers that share it | [`LeaseLapsed`](EventKind::LeaseLapsed), [`LeaseLost`](EventKind::LeaseLost), [`NodesDied`](EventKind::NodesDied) |
+        /// | a listener | [`Lagged`](EventKind::Lagged) |
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum EventKind {

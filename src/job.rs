@@ -239,12 +239,18 @@ pub enum OnConflict {
     Replace,
     /// The other job stays, and its handle is returned.
     ///
-    /// If it is over, its end counts: see [`Reconcile`](OnConflict::Reconcile).
+    /// A job that is over stays over if it was declared just the same, and awaiting its handle resolves at
+    /// once. If any part of the declaration has changed, the job is added anew, with its count of
+    /// [`times`](crate::trigger::Build::times) from the start.
     Keep,
     /// The other job becomes this one, in place, and its handle is returned: nothing changes if it was
     /// declared just the same; otherwise its work, options, labels and trigger are changed as
     /// [`modify`](crate::Job::modify) and [`reschedule`](crate::Job::reschedule) do. Going runs go on
     /// as they are, and what is due, its jitter included, still runs once. Whether it is paused stays.
+    ///
+    /// A job that is over stays over if it was declared just the same, and awaiting its handle resolves at
+    /// once. If any part of the declaration has changed, the job is added anew, with its count of
+    /// [`times`](crate::trigger::Build::times) from the start.
     ///
     /// For jobs that are declared in code: adding them at each start leaves alone what has not changed,
     /// so that a daily deployment does not put off a daily job for ever. The declaration is what was

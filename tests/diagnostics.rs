@@ -43,7 +43,7 @@ fn errors(name: &str, line: &str) -> String {
     let program = format!(
         "#![allow(unused)]
          use std::{{rc::Rc, error::Error}};
-         use punctual::{{BoxError, Context, Scheduler, blocking, stateful, trigger::now}};
+         use punctual::{{BoxError, Context, Scheduler, blocking, stateful, trigger::{{after, every, now}}}};
          pub async fn program(scheduler: Scheduler) {{ {line} }}
         "
     );
@@ -132,4 +132,29 @@ fn work_of_the_wrong_shape() {
         once,
         &["is not work for a job that runs once", "`blocking(|| ..)`"],
     );
+}
+
+#[test]
+fn a_number_without_a_unit_is_no_trigger() {
+    let says = ["is not a trigger", "needs a unit, as in `every(10).minutes()`", "`after_success`"];
+    assert_says("no_unit", "scheduler.add(every(10), || async {});", &says);
+    assert_compiles("unit", "scheduler.add(every(10).minutes(), || async {});");
+}
+
+#[test]
+fn a_delay_of_the_wrong_type() {
+    let says = ["`{integer}` is not a delay", "`std::time::Duration`", "\"10 minutes\""];
+    assert_says("bare_delay", "scheduler.add(after(10), || async {});", &says);
+    assert_compiles("delay_text", "scheduler.add(after(\"10 minutes\"), || async {});");
+}
+
+#[test]
+fn a_stateful_closure_returns_its_future() {
+    let line = "let mut n = 0;
+        scheduler.add(now(), stateful(move |_: Context| { n += 1; async move { drop(n) } }));";
+    assert_compiles("stateful_context", line);
+    let line = "let mut n = 0;
+        scheduler.add(now(), stateful(async move |_: Context| { n += 1; }));";
+    // The compiler's own words.
+    assert_says("stateful_async", line, &["error"]);
 }

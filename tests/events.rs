@@ -177,3 +177,12 @@ async fn kinds_lists_of_kinds_and_filters_go_wherever_a_filter_goes() {
     }
     assert!(!heard.iter().any(|(by, _)| *by == "other job"));
 }
+
+#[test]
+fn the_table_of_kinds_lists_each_of_them() {
+    let source = include_str!("../src/event.rs");
+    for kind in EventKind::ALL {
+        let entry = format!("[`{kind:?}`](EventKind::{kind:?})");
+        assert_eq!(source.matches(&entry).count(), 1, "{entry}");
+    }
+}

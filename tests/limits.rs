@@ -287,7 +287,10 @@ async fn misuse_says_what_is_wrong() {
     };
     let plain = || scheduler.add(every(SECOND), || async {});
     let text = refused(plain().executor("nowhere")).await;
-    assert_eq!(text, "there is no executor `nowhere`, but `blocking`, `default`: add it first");
+    assert_eq!(
+        text,
+        "there is no executor `nowhere`, but `blocking`, `default`: add it first, with `scheduler.add_executor(\"nowhere\", ..)`"
+    );
     let text = refused(plain().executor("blocking")).await;
     assert!(text.contains("an async closure can't run on a blocking pool"), "{text}");
     let text = refused(scheduler.add(now(), blocking(|| {})).executor("default")).await;

@@ -106,7 +106,7 @@ impl Limits {
         let mut names: Vec<&str> = self.executors.keys().map(|name| &**name).collect();
         names.sort_unstable();
         Error::invalid_option(format!(
-            "there is no executor `{name}`, but `{}`: add it first",
+            "there is no executor `{name}`, but `{}`: add it first, with `scheduler.add_executor(\"{name}\", ..)`",
             names.join("`, `")
         ))
     }

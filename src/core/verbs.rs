@@ -480,7 +480,7 @@ impl<P: Payload> Core<P> {
                 shut_down()
             } else {
                 Error::gone(
-                    "the job is gone: it has ended, was removed or replaced; `scheduler.job(id)` is the current one",
+                    "the job is gone: it has ended, was removed or replaced; if its id was added again, `scheduler.job(id)` is the job that has it now",
                 )
             }
         })

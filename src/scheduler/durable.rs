@@ -48,10 +48,25 @@ impl Stored {
         }
     }
 
+    /// The record of the job, or of the last one of its id if the store remembers that it is over.
+    async fn latest_record(&self) -> Result<Record, Error> {
+        let get = || async { self.durable.store.get(self.id.clone()).await };
+        match patiently(get).await? {
+            Some(record) if self.incarnation.is_none_or(|it| it == record.incarnation) => {
+                Ok(record)
+            }
+            _ if self.incarnation.is_some() => Err(self.missing()),
+            _ => Err(Error::unknown_job(format!(
+                "there is no job `{}`, and the store remembers no end of one: read the runs of a job that is over by the handle that adding it returned, or add it with `on_conflict(OnConflict::Keep)`, so that its end is remembered",
+                self.id
+            ))),
+        }
+    }
+
     fn missing(&self) -> Error {
         match self.incarnation {
             Some(_) => Error::gone(
-                "the job is gone: it has ended, was removed or replaced; `scheduler.job(id)` is the current one",
+                "the job is gone: it has ended, was removed or replaced; if its id was added again, `scheduler.job(id)` is the job that has it now",
             ),
             None => Error::unknown_job(format!(
                 "there is no job `{}`: `jobs()` lists those there are",
@@ -259,7 +274,7 @@ impl Stored {
     }
 
     pub(super) async fn history(&self) -> Result<Vec<Run>, Error> {
-        let (incarnation, limit) = match (self.record().await, self.incarnation) {
+        let (incarnation, limit) = match (self.latest_record().await, self.incarnation) {
             (Ok(record), _) => {
                 (record.incarnation, Definition::read(&record)?.options.history as usize)
             }
@@ -281,9 +296,13 @@ impl Stored {
         }
     }
 
+    /// The rows of a job outlive it: an incarnation needs no record.
     pub(super) async fn ledger(&self, limit: usize) -> Result<Vec<Row>, Error> {
-        let record = self.record().await?;
-        self.rows(record.incarnation, limit).await
+        let incarnation = match self.incarnation {
+            Some(incarnation) => incarnation,
+            None => self.latest_record().await?.incarnation,
+        };
+        self.rows(incarnation, limit).await
     }
 
     async fn rows(&self, incarnation: Incarnation, limit: usize) -> Result<Vec<Row>, Error> {

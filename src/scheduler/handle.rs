@@ -221,8 +221,9 @@ impl Job {
     /// error only the text is kept.
     ///
     /// When a job in memory is over whose id was given to [`id`](crate::Add::id), they are kept for ten
-    /// minutes: those of the last 1,000 jobs, and 10,000 runs in all. Those of any job are kept by its
-    /// handle; see [`JobHandle::history`].
+    /// minutes: those of the last 1,000 jobs, and 10,000 runs in all. Those of a job in a store are read by
+    /// its id for as long as the store remembers its end, as [`ledger`](Job::ledger) says. Those of any job
+    /// are kept by its handle; see [`JobHandle::history`].
     ///
     /// # Errors
     ///
@@ -249,9 +250,15 @@ impl Job {
     /// The job's latest rows of the store's ledger, the latest first: the fate of each fire time, or
     /// stretch of them, and those that have not met it. None for a job in memory.
     ///
+    /// The rows of a job outlive it for as long as the store
+    /// [keeps](super::SchedulerBuilder::keep_history) them. A [`JobHandle`] reads them after the job's end;
+    /// [`Scheduler::job`](super::Scheduler::job) does if the store remembers that end, as it does of a job
+    /// that was added with [`OnConflict::Keep`](crate::OnConflict::Keep) or
+    /// [`Reconcile`](crate::OnConflict::Reconcile).
+    ///
     /// # Errors
     ///
-    /// As [`get`](Job::get).
+    /// As [`get`](Job::get), if no end is remembered.
     pub async fn ledger(&self, limit: usize) -> Result<Vec<Row>, Error> {
         match self.stored()? {
             Some(job) => self.shared.within(job.ledger(limit)).await,
@@ -529,6 +536,22 @@ impl fmt::Debug for JobHandle {
 /// Why there is no value: the run failed, panicked, was missed or cancelled, the job was removed or
 /// replaced, or the scheduler shut down; of a task in a store also that its run ended on another scheduler
 /// ([`is_elsewhere`](Error::is_elsewhere)), as it does if that scheduler recovered it.
+///
+/// The error that the work returned is the [`source`](std::error::Error::source) of a failed run's error,
+/// which does not repeat it when displayed:
+///
+/// ```
+/// # use punctual::{Scheduler, trigger::now};
+/// use std::error::Error as _;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), punctual::Error> {
+/// # let scheduler = Scheduler::new();
+/// let error = scheduler.try_add_once(now(), async { "x".parse::<u8>() }).await?.await.unwrap_err();
+/// assert!(error.is_failed());
+/// assert_eq!(error.source().unwrap().to_string(), "invalid digit found in string");
+/// # Ok(()) }
+/// ```
 ///
 /// # Cancel safety
 ///

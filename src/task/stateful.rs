@@ -17,6 +17,11 @@ use super::{
 /// starts afresh each time. The closure need not be `Clone`. It takes nothing, or a [`Context`], and
 /// returns a future; for work that blocks write `blocking(stateful(..))`.
 ///
+/// It is a plain closure that returns an `async move` block, as in
+/// `stateful(move |cx: Context| { n += 1; async move { .. } })`: what changes does so before the block,
+/// which takes copies or clones of what it needs. In `stateful(async move |cx: Context| ..)` the future
+/// would borrow the closure from one run to the next, which the compiler refuses.
+///
 /// Calls are made one after the other. The futures that they return overlap if the job has more than
 /// one of [`max_instances`](crate::Add::max_instances); a call that blocks never overlaps another one,
 /// and occupies its thread while it waits for that. A closure that panics keeps its state as it was

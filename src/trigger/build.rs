@@ -21,9 +21,31 @@ use crate::{error::Error, zone::TimeZone};
 /// | `30 8 * * MON-FRI`, `@daily`, `CRON_TZ=Europe/Berlin 0 9 * * *` | [cron text](super::Cron) |
 /// | `@every 1h30m` | words, without the `@` |
 /// | `after 10 minutes`, `now`, `at 2026-11-20T12:00:00Z`, `or[@daily \| every 90s]` | what a [`Trigger`] prints |
+///
+/// Clauses follow, each behind a `;`:
+///
+/// | clause | as a method |
+/// |---|---|
+/// | `; starting 2026-12-01`, `; until 2026-12-24 18:00` | [`starting_at`](Build::starting_at), [`until`](Build::until) |
+/// | `; first 2026-12-01 10:30`, `; immediately` | [`first_at`](Build::first_at), [`immediately`](Build::immediately) |
+/// | `; 3 times` | [`times`](Build::times) |
+/// | `; only Sat`, `; except Sun, 2026-12-25` | [`only`](Build::only), [`except`](Build::except) |
+/// | `; between 09:00 and 17:00` | [`between`](Build::between) |
+/// | `; days in Asia/Tokyo` | none: the zone whose days and hours `only`, `except` and `between` name |
+/// | `; gap skip`, `; fold last` | [`gap`](Build::gap), [`fold`](Build::fold) |
+///
+/// ```
+/// use chrono::Weekday::Sat;
+/// use punctual::trigger::{IntoTrigger, every};
+///
+/// let text = "every 10 minutes; only Sat; between 09:00 and 17:00; until 2027-01-01";
+/// let methods = every(10).minutes().only(Sat).between("09:00", "17:00").until("2027-01-01");
+/// assert_eq!(text.into_trigger()?, methods.into_trigger()?);
+/// # Ok::<(), punctual::Error>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a trigger",
-    note = "triggers are made by `every`, `at`, `after`, `now`, `cron`, `calendar_interval`, `and`, `or` and `custom`; a string is cron text, or words such as \"every 10 minutes\" and \"monday at 10:30\""
+    note = "triggers are made by `every`, `at`, `after`, `now`, `cron`, `cron_fields`, `calendar_interval`, `and`, `or`, `after_success`, `after_failure`, `after_any`, `after_all` and `custom`; a number such as `every(10)` needs a unit, as in `every(10).minutes()`; a string is cron text, or words such as \"every 10 minutes\" and \"monday at 10:30\""
 )]
 pub trait IntoTrigger {
     /// Checks what was said and makes a trigger of it.

@@ -1,10 +1,13 @@
 //! One fire time, given as an instant or as a delay.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
     add_millis,
+    cron::one_line,
     moment::{Moment, Said},
     whole_millis,
     zone::ZoneRules,
@@ -59,6 +62,61 @@ impl Date {
                 moment.resolve(whole_millis(now)?, rules)
             }
         }
+    }
+}
+
+/// How long [`after`](super::after) waits: a [`std::time::Duration`], a [`chrono::TimeDelta`], or a text
+/// such as `"10 minutes"` or `"1h30m"`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a delay",
+    note = "use a `std::time::Duration`, a `chrono::TimeDelta`, or a text such as \"10 minutes\"; for an instant, use `at`"
+)]
+pub trait IntoDelay {
+    /// Reads the delay.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid_trigger`](Error::is_invalid_trigger) if it is negative, or the text is no delay.
+    fn into_delay(self) -> Result<Duration, Error>;
+}
+
+impl IntoDelay for Duration {
+    fn into_delay(self) -> Result<Duration, Error> {
+        Ok(self)
+    }
+}
+
+impl IntoDelay for TimeDelta {
+    fn into_delay(self) -> Result<Duration, Error> {
+        self.to_std().map_err(|_| {
+            Error::invalid_trigger(format!(
+                "{} ms is before the job is added: use a duration that is not negative",
+                self.num_milliseconds()
+            ))
+        })
+    }
+}
+
+impl IntoDelay for &str {
+    fn into_delay(self) -> Result<Duration, Error> {
+        let moment = self.parse().ok();
+        match moment.map(|Moment(said)| said) {
+            Some(Said::Delay(millis)) => Ok(Duration::from_millis(millis)),
+            Some(_) => Err(Error::invalid_trigger(format!(
+                "`{text}` is no delay: write `at(\"{text}\")`",
+                text = one_line(self)
+            ))),
+            None => Err(Error::invalid_trigger(format!(
+                "`{}` is no delay: write, for example, `10 minutes`, `90s` or `1h30m`",
+                one_line(self)
+            ))),
+        }
+    }
+}
+
+impl IntoDelay for String {
+    fn into_delay(self) -> Result<Duration, Error> {
+        self.as_str().into_delay()
     }
 }
 

@@ -12,8 +12,9 @@
 //! | [`after_success`], [`after_failure`], [`after_any`] | never: its job runs after the runs of another |
 //!
 //! Each returns a [`Build`], which takes bounds (`starting_at`, `until`, `times`), a first fire
-//! (`first_at`, `immediately`), days (`only`, `except`), hours (`between`) and what its kind has besides. Mistakes surface when the trigger is used: at `.await?`
-//! of an `add`, or at [`IntoTrigger::into_trigger`].
+//! (`first_at`, `immediately`), days (`only`, `except`), hours (`between`) and what its kind has
+//! besides. Mistakes surface when the trigger is used: at `.await?` of an `add`, or at
+//! [`IntoTrigger::into_trigger`]. A text may say all of that as well: see [`IntoTrigger`].
 //!
 //! A [`Trigger`] is data: it can be compared, printed and serialized. It is stateless, so the same
 //! question always has the same answer. Fire times are whole milliseconds.
@@ -104,7 +105,7 @@ pub use self::{
     combine::{And, IntoTriggers, Or},
     cron::{Cron, CronFields},
     custom::{Custom, CustomTrigger},
-    date::Date,
+    date::{Date, IntoDelay},
     days::Days,
     follow::{Follow, FollowOn, after_all, after_any, after_failure, after_success},
     interval::Interval,
@@ -208,9 +209,23 @@ pub fn at(moment: impl IntoMoment) -> Build<Date> {
 }
 
 /// Fires once, `delay` after the job is added, rounded up to a whole millisecond.
-pub fn after(delay: Duration) -> Build<Date> {
-    let millis = delay.as_nanos().div_ceil(1_000_000);
-    Build::new(Ok(Date::AfterMs(u64::try_from(millis).unwrap_or(u64::MAX))))
+///
+/// It takes a duration or a text: see [`IntoDelay`].
+///
+/// ```
+/// use std::time::Duration;
+/// use chrono::TimeDelta;
+/// use punctual::trigger::{IntoTrigger, after};
+///
+/// let trigger = after(Duration::from_secs(90)).into_trigger()?;
+/// assert_eq!(trigger, after(TimeDelta::seconds(90)).into_trigger()?);
+/// assert_eq!(trigger, after("90s").into_trigger()?);
+///
+/// assert!(after("18:00").into_trigger().unwrap_err().is_invalid_trigger());
+/// # Ok::<(), punctual::Error>(())
+/// ```
+pub fn after(delay: impl IntoDelay) -> Build<Date> {
+    Build::new(delay.into_delay().and_then(|delay| delay.into_moment().map(Date::from)))
 }
 
 /// Fires once, as soon as the job is added.

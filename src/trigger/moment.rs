@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone,
 use serde::{Deserialize, Serialize};
 
 use super::{
-    IntoTimeOfDay, IntoTimeZone as _, Kind, add_millis,
+    IntoDelay as _, IntoTimeOfDay, IntoTimeZone as _, Kind, add_millis,
     build::set_once,
     cron::one_line,
     floor_millis, rfc3339,
@@ -120,13 +120,7 @@ impl IntoMoment for Duration {
 
 impl IntoMoment for TimeDelta {
     fn into_moment(self) -> Result<Moment, Error> {
-        let duration = self.to_std().map_err(|_| {
-            Error::invalid_trigger(format!(
-                "{} ms is before the job is added: use a duration that is not negative",
-                self.num_milliseconds()
-            ))
-        })?;
-        duration.into_moment()
+        self.into_delay()?.into_moment()
     }
 }
 

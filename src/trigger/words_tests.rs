@@ -402,6 +402,29 @@ fn texts_say_what_they_mean() {
 }
 
 #[test]
+fn a_delay_is_a_duration_or_a_text() {
+    let minute = trigger(after(Duration::from_secs(60)));
+    assert_eq!(trigger(after(TimeDelta::minutes(1))), minute);
+    assert_eq!(trigger(after(Duration::from_nanos(59_999_000_001))), minute);
+    for text in ["1 minute", "60s", "+60s", "1min"] {
+        assert_eq!(trigger(after(text)), minute, "{text}");
+        assert_eq!(trigger(after(text.to_owned())), minute, "{text}");
+    }
+    assert_eq!(trigger(after("now")), trigger(now()));
+    for (text, expected) in [
+        ("18:00", "`18:00` is no delay: write `at(\"18:00\")`"),
+        ("soon", "`soon` is no delay: write, for example, `10 minutes`, `90s` or `1h30m`"),
+        ("1 month", "`1 month` is no delay"),
+    ] {
+        let error = after(text).into_trigger().unwrap_err();
+        assert!(error.is_invalid_trigger());
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+    let error = after(TimeDelta::seconds(-1)).into_trigger().unwrap_err().to_string();
+    assert!(error.contains("use a duration that is not negative"), "{error}");
+}
+
+#[test]
 fn upcoming_fire_times_end_with_the_last_or_with_an_error() {
     let from = t("2026-07-01T12:00:00Z");
     let list =

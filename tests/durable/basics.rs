@@ -59,6 +59,34 @@ async fn events_and_history_are_those_of_any_job() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_ledger_of_a_job_that_is_over_is_read_by_its_handle() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let add = || scheduler.add(every(TENTH).times(3), remember("tick")).id("past");
+    let mut first = add().await.unwrap();
+    (&mut first).await;
+    let rows_of_first = first.ledger(5).await.unwrap();
+    assert_eq!(fates(&rows_of_first).into_iter().filter(|fate| *fate == RAN).count(), 3);
+    // Without a handle its end must be remembered: the error says how.
+    for error in [
+        scheduler.job("past").ledger(5).await.unwrap_err(),
+        scheduler.job("past").history().await.unwrap_err(),
+    ] {
+        assert!(error.is_unknown_job(), "{error}");
+        assert!(error.to_string().contains("`on_conflict(OnConflict::Keep)`"), "{error}");
+    }
+    for on_conflict in [OnConflict::Keep, OnConflict::Reconcile] {
+        let _ = scheduler.job("past").remove().await;
+        add().on_conflict(on_conflict).await.unwrap().await;
+        let rows = scheduler.job("past").ledger(5).await.unwrap();
+        assert_eq!(fates(&rows).into_iter().filter(|fate| *fate == RAN).count(), 3);
+        assert_eq!(scheduler.job("past").history().await.unwrap().len(), 3);
+    }
+    // A handle reads the rows of its own job, whichever has the id by then.
+    assert_eq!(first.ledger(5).await.unwrap(), rows_of_first);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scheduler_is_drained_when_its_store_has_nothing_left_that_can_run_here() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let other = on(&store, &notes).start().await.unwrap();
