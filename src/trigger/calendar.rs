@@ -11,7 +11,7 @@ use super::{
     days::DayFilter,
     pasted,
     search::Budget,
-    zone::{Fold, Gap, InZone, Readings, ZoneRules, Zoned},
+    zone::{self, Fold, Gap, InZone, Readings, ZoneRules, Zoned},
 };
 use crate::{
     error::Error,
@@ -246,7 +246,7 @@ impl CalendarInterval {
         let zone = *self.rules.zone.get_or_insert(default);
         if self.rule.start.is_none() {
             let rule = Arc::make_mut(&mut self.rule);
-            rule.start = Some(from.with_timezone(&zone).date_naive());
+            rule.start = Some(zone::date_at(zone, from));
             rule.dates = rule.check()?;
         }
         Ok(())

@@ -176,3 +176,39 @@ fn only_of_a_member_goes_by_the_date_that_was_named() {
     let both = and((member, every("1 hour").starting_at(t("2027-03-27T00:00:00Z"))));
     assert_fires(both, ADDED, &["2027-03-28T01:00:00Z"]);
 }
+
+#[test]
+fn days_cost_the_members_of_a_combination_once() {
+    let saturday = t("2026-12-05T12:00:00Z");
+    let days = ["monday", "tuesday", "wednesday", "thursday", "friday"];
+    let christmas: NaiveDate = "2026-12-25".parse().unwrap();
+    let weekly = days.iter().enumerate().map(|(n, day)| {
+        every(format!("{day} at {}:00", 9 + n)).except(christmas).into_trigger().unwrap()
+    });
+    let weekly = or(weekly.collect::<Vec<_>>()).into_trigger().unwrap();
+    let weekly = weekly.anchored(saturday, "UTC").unwrap();
+    assert_eq!(weekly.next_after(saturday).unwrap(), Some(t("2026-12-07T09:00:00Z")));
+    assert_eq!(weekly.last_at_or_before(saturday).unwrap(), Some(t("2026-12-04T13:00:00Z")));
+
+    let once = (0..5u32).map(|n| {
+        let date = NaiveDate::from_ymd_opt(2026, 12, 7 + n).unwrap();
+        every(format!("day at {}:00", 9 + n)).only(date).into_trigger().unwrap()
+    });
+    let once = or(once.collect::<Vec<_>>()).into_trigger().unwrap();
+    let once = once.anchored(saturday, "UTC").unwrap();
+    assert_eq!(once.next_after(saturday).unwrap(), Some(t("2026-12-07T09:00:00Z")));
+    let later = t("2027-01-01T00:00:00Z");
+    assert_eq!(once.last_at_or_before(later).unwrap(), Some(t("2026-12-11T13:00:00Z")));
+    assert_eq!(once.next_after(later).unwrap(), None);
+}
+
+#[test]
+fn except_no_day_is_as_if_it_had_not_been_said() {
+    let plain = cron("0 9 * * *").into_trigger().unwrap();
+    let none = cron("0 9 * * *").except(Vec::<NaiveDate>::new()).into_trigger().unwrap();
+    assert_eq!(none, plain);
+    assert_eq!(none.to_string().parse::<Trigger>().unwrap(), plain);
+    let json = r#"{"type":"cron","expression":"0 9 * * *","except":{}}"#;
+    assert_eq!(serde_json::from_str::<Trigger>(json).unwrap(), plain);
+    assert!(cron("0 9 * * *").only(Vec::<NaiveDate>::new()).into_trigger().is_err());
+}

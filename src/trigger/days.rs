@@ -260,6 +260,7 @@ impl DayFilter {
     pub(super) fn new(said: Said, zone: Option<TimeZone>) -> Result<Option<Arc<DayFilter>>, Error> {
         const MOST: usize = 4_096;
         let Said { only, except, between } = said;
+        let except = except.filter(|days| *days != Days::default());
         if only.is_none() && except.is_none() && between.is_none() {
             return Ok(None);
         }

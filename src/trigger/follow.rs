@@ -4,7 +4,7 @@ use std::{collections::HashSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Kind};
+use super::{Build, Kind, cron::one_line};
 use crate::{
     error::Error,
     job::{JobId, Outcome},
@@ -167,7 +167,8 @@ impl Follow {
     pub(super) fn read_all(text: &str) -> Result<Follow, Error> {
         let jobs: Vec<JobId> = serde_json::from_str(text).map_err(|_| {
             Error::invalid_trigger(format!(
-                "`{text}` is no list of jobs: write `after all of [\"extract\", \"load\"]`"
+                "`{}` is no list of jobs: write `after all of [\"extract\", \"load\"]`",
+                one_line(text)
             ))
         })?;
         Follow::new(jobs, FollowOn::Success)

@@ -730,3 +730,89 @@ fn a_short_text_says_all_but_where_a_grid_starts() {
         assert_eq!(Short(&read).to_string(), Short(&anchored).to_string());
     }
 }
+
+#[test]
+fn a_first_fire_that_has_just_passed_is_one_of_the_times() {
+    let now = t("2026-11-30T12:00:00Z");
+    let just_passed = now - TimeDelta::milliseconds(400);
+    let nine = || cron("0 9 * * *").first_at(just_passed);
+    for once in [trigger(nine().times(1)), trigger(nine()).once()] {
+        let anchored = once.anchored(now, TimeZone::UTC).unwrap();
+        assert_eq!(anchored.first_when_added(now).unwrap(), Some(just_passed), "{once}");
+        assert_eq!(anchored.next_after(just_passed).unwrap(), None, "{once}");
+    }
+    let twice = trigger(nine().times(2)).anchored(now, TimeZone::UTC).unwrap();
+    let fires: Vec<_> = twice.upcoming_after(just_passed).map(Result::unwrap).collect();
+    assert_eq!(fires, [t("2026-12-01T09:00:00Z")]);
+}
+
+#[test]
+fn a_grid_beside_its_days_or_hours_ends_after_a_first_fire() {
+    let noon = t("2026-11-30T12:00:00Z");
+    let daily = || every(Duration::from_secs(86_400)).immediately().between("09:00", "11:00");
+    let weekly = || every(Duration::from_secs(7 * 86_400)).immediately().only(chrono::Weekday::Tue);
+    for build in [daily(), weekly()] {
+        let anchored = trigger(build).anchored(noon, TimeZone::UTC).unwrap();
+        assert_eq!(anchored.first_when_added(noon).unwrap(), Some(noon), "{anchored}");
+        assert_eq!(anchored.next_after(noon).unwrap(), None, "{anchored}");
+        assert_eq!(anchored.last_at_or_before(noon + hours(48)).unwrap(), Some(noon), "{anchored}");
+    }
+}
+
+#[test]
+fn an_exhausted_search_asks_for_more_days_or_hours() {
+    let noon = t("2026-11-30T12:00:00Z");
+    let hours = trigger(cron("0 12 * * *").between("9:00", "11:00"));
+    let error = hours.next_after(noon).unwrap_err();
+    assert!(error.is_search_exhausted());
+    assert!(error.to_string().ends_with("allow more days or hours, or fire more often"), "{error}");
+}
+
+#[test]
+fn the_ends_of_the_calendar_are_instants_like_others() {
+    let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+    for zone in ["America/New_York", "Europe/Berlin", "Asia/Tokyo", "UTC"] {
+        let daily = || calendar_interval().days(1).in_tz(zone);
+        for at in [first, last] {
+            // Years that no calendar interval has.
+            assert!(trigger(daily()).next_after(at).is_err(), "{zone} {at}");
+            let window = trigger(every(Duration::from_secs(60)).between("9:00", "10:00"));
+            let _ = window.next_after(at);
+            let _ = window.last_at_or_before(at);
+            let hourly = trigger(cron("0 * * * *").in_tz(zone).between("9:00", "10:00"));
+            let _ = hourly.next_after(at);
+            let _ = hourly.last_at_or_before(at);
+        }
+        let start = NaiveDate::from_ymd_opt(2026, 1, 1).unwrap();
+        assert!(daily().starting_on(start).until(last).into_trigger().is_ok(), "{zone}");
+        assert!(daily().starting_on(start).until(first).into_trigger().is_err(), "{zone}");
+    }
+}
+
+#[test]
+fn an_end_that_waits_for_its_zone_counts_for_what_was_last() {
+    let until = trigger(cron("0 9 * * *").until("2026-12-01"));
+    let (eve, later) = (t("2026-11-30T09:00:00Z"), t("2026-12-05T12:00:00Z"));
+    assert_eq!(until.last_at_or_before(later).unwrap(), Some(eve));
+    assert_eq!(until.next_after(later).unwrap(), None);
+    let starting = trigger(cron("0 9 * * *").starting_at("2026-12-01"));
+    assert_eq!(starting.last_at_or_before(eve).unwrap(), None);
+}
+
+#[test]
+fn a_list_of_jobs_is_not_quoted_whole() {
+    let text = format!("after all of [{}", "x".repeat(1_000_000));
+    let error = text.parse::<Trigger>().unwrap_err().to_string();
+    assert!(error.contains("is no list of jobs") && error.len() < 1_000, "{}", error.len());
+}
+
+#[test]
+fn a_delay_is_read_back_however_long() {
+    let longest = Duration::from_millis(i64::MAX.unsigned_abs());
+    let moment = longest.into_moment().unwrap();
+    assert_eq!(moment.to_string().parse::<Moment>().unwrap(), moment);
+    for too_long in [Duration::MAX, longest + Duration::from_nanos(1)] {
+        let error = cron("0 9 * * *").until(too_long).into_trigger().unwrap_err().to_string();
+        assert!(error.contains("use a shorter duration"), "{error}");
+    }
+}

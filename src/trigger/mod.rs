@@ -621,6 +621,9 @@ impl Trigger {
         lo: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Option<DateTime<Utc>>, Error> {
+        if self.has_open_bounds() || self.is_searched() && self.is_floating() {
+            return self.anchored(t, TimeZone::UTC)?.last_within(t, lo, budget);
+        }
         let to = floor_millis(self.end().map_or(t, |end| t.min(end)));
         let lo = self.start.map_or(lo, |start| start.max(lo));
         if to < lo {
@@ -695,6 +698,10 @@ impl Trigger {
         calls: u32,
         budget: &mut Budget,
     ) -> Result<(), Error> {
+        // The search for a date on one of the days has paid for itself.
+        if self.named_days().is_some() {
+            return Ok(());
+        }
         match &self.kind {
             Kind::Cron(_) | Kind::CronFields(_) | Kind::CalendarInterval(_) => {
                 budget.spend_on_calendar(from, to, 1)
@@ -713,7 +720,7 @@ impl Trigger {
         found: Result<Option<DateTime<Utc>>, Error>,
     ) -> Result<Option<DateTime<Utc>>, Error> {
         let is_never = || {
-            let (grid, days) = self.grid().zip(self.days())?;
+            let (grid, days) = self.grid_of_kind().zip(self.days())?;
             Some(days.never_meets(self.day_zone(), grid))
         };
         match found {
@@ -729,8 +736,12 @@ impl Trigger {
         if let Some(reason) = self.why_never() {
             return Error::search_exhausted(format!("`{self}` hardly ever fires: {reason}"));
         }
+        let remedy = match self.days() {
+            Some(_) => "allow more days or hours, or fire more often",
+            None => "combine what agrees more often",
+        };
         Error::search_exhausted(format!(
-            "the search from {} for a fire time of `{self}` ran out of its budget: there may be one further off or none, so combine what agrees more often",
+            "the search from {} for a fire time of `{self}` ran out of its budget: there may be one further off or none, so {remedy}",
             rfc3339(t)
         ))
     }
@@ -771,9 +782,11 @@ impl Trigger {
 
     /// The grid on which all its fire times lie, if days and the end are left aside.
     fn grid(&self) -> Option<search::Grid> {
-        if self.limits().first.is_some() {
-            return None;
-        }
+        self.grid_of_kind().filter(|_| self.limits().first.is_none())
+    }
+
+    /// The same, if a first fire is left aside as well.
+    fn grid_of_kind(&self) -> Option<search::Grid> {
         match &self.kind {
             Kind::Interval(interval) => Some(search::Grid::new(self.start?, interval.period_ms())),
             Kind::And(and) => and.grid(),
@@ -1129,7 +1142,10 @@ impl Trigger {
             )));
         }
         let budget = &mut Budget::for_many();
-        let mut fire = self.first(self.start.unwrap_or(now))?;
+        let mut fire = match self.start {
+            Some(start) => self.first(start)?,
+            None => self.first_when_added(now)?,
+        };
         for _ in 1..times {
             let Some(t) = fire else { break };
             fire = self
@@ -1215,7 +1231,7 @@ impl Trigger {
         }
         if let (Kind::CalendarInterval(calendar), Some(end)) = (&self.kind, self.limits().end)
             && let Some(start) = calendar.start_date()
-            && end.with_timezone(&calendar.zone().unwrap_or(TimeZone::UTC)).date_naive() < start
+            && zone::date_at(calendar.zone().unwrap_or(TimeZone::UTC), end) < start
         {
             return Err(Error::invalid_trigger(format!(
                 "the trigger ends at {}, before it starts on {start}: swap them",

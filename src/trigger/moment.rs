@@ -113,8 +113,13 @@ impl IntoMoment for NaiveTime {
 
 impl IntoMoment for Duration {
     fn into_moment(self) -> Result<Moment, Error> {
-        let millis = self.as_nanos().div_ceil(1_000_000);
-        Ok(Moment(Said::Delay(u64::try_from(millis).unwrap_or(u64::MAX))))
+        let millis = i64::try_from(self.as_nanos().div_ceil(1_000_000)).map_err(|_| {
+            Error::invalid_trigger(format!(
+                "{} s reaches past the end of the calendar: use a shorter duration",
+                self.as_secs()
+            ))
+        })?;
+        Ok(Moment(Said::Delay(millis.unsigned_abs())))
     }
 }
 

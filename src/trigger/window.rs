@@ -56,7 +56,8 @@ impl Window {
         let second = t.trunc_subsecs(0);
         let (inside, end) = (self.inside(), Daily::at(self.to));
         let rules = shown(zone);
-        let found = rules.apply(&inside, false).next_after(second - TimeDelta::seconds(1));
+        let earlier = second.checked_sub_signed(TimeDelta::seconds(1)).unwrap_or(second);
+        let found = rules.apply(&inside, false).next_after(earlier);
         let found = found.map(|found| if found == second { t } else { found });
         // Of the last second only its beginning is in the window.
         let last = rules.apply(&end, false).next_after(before(t));

@@ -5,7 +5,7 @@
 //! they leave a gap or overlap in a fold; [`Gap`] and [`Fold`] say how far each window reaches
 //! there, and nothing else in the search knows about daylight saving.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -286,6 +286,14 @@ pub(super) fn last_on(
         let second = end.min((allowed + 1) * DAY - span.offset - 1);
         (second >= span.begin).then_some(second)
     })
+}
+
+/// The date that the zone's calendar shows; the nearest that there is, at the ends of the calendar.
+pub(super) fn date_at(zone: TimeZone, t: DateTime<Utc>) -> NaiveDate {
+    let (spans, second) = (zone.spans(), t.timestamp());
+    let shown = second + spans[span_at(spans, second)].offset;
+    let clock = DateTime::from_timestamp(shown, 0);
+    clock.map_or(t.date_naive(), |clock| clock.date_naive())
 }
 
 /// The offsets from UTC, in seconds, that a zone has at `from` and later.
