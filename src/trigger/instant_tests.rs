@@ -816,3 +816,26 @@ fn a_delay_is_read_back_however_long() {
         assert!(error.contains("use a shorter duration"), "{error}");
     }
 }
+
+#[test]
+fn an_end_that_has_passed_when_a_job_is_added_leaves_no_fire_time() {
+    let now = t("2026-11-30T12:00:00Z");
+    let hourly = || every(Duration::from_secs(3600));
+    let passed = "2026-11-01T00:00:00Z";
+    for build in [
+        trigger(hourly().immediately().until(passed)),
+        trigger(hourly().starting_at("09:00").until(passed)),
+        trigger(hourly().starting_at(Duration::from_secs(600)).until(passed)),
+        trigger(hourly().until(passed)),
+        trigger(every(60).to(120).minutes().immediately().until(passed)),
+        trigger(cron("0 9 * * *").immediately().until(passed)),
+        trigger(cron("0 9 * * *").starting_at("09:00").until(passed)),
+    ] {
+        let anchored = build.anchored(now, TimeZone::UTC).unwrap();
+        assert_eq!(anchored.first_when_added(now).unwrap(), None, "{build}");
+        // A store reads what it keeps.
+        let json = serde_json::to_string(&anchored).unwrap();
+        assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), anchored, "{json}");
+        assert_eq!(trigger(anchored.to_string()), anchored);
+    }
+}

@@ -896,6 +896,17 @@ impl Trigger {
         {
             *days = Arc::new(days.in_tz(zone));
         }
+        // An end that has passed is the last fire time, which may be earlier than a start that counts
+        // from now: bounds are refused that contradict each other.
+        let from = [anchored.start, limits.first, self.is_floating().then_some(now)];
+        if let Some(end) = limits.end
+            && from.into_iter().flatten().any(|from| end < from)
+        {
+            limits.end = None;
+            limits.last = Some(limits.last.map_or(end, |last| last.min(end)));
+        }
+        limits.first =
+            limits.first.filter(|&first| anchored.start.is_none_or(|start| start <= first));
         let times = limits.times.take();
         anchored = anchored.with_limits(limits.clone());
         if let Some(times) = times {
@@ -956,7 +967,10 @@ impl Trigger {
             }
         }
         *self = self.clone().with_limits(limits);
-        self.check_bounds()?;
+        // What counts from when the job is added contradicts nothing: it may come too late.
+        let is_fixed = |moment: Option<Moment>| moment.is_none_or(Moment::is_fixed);
+        let is_first_fixed = !is_immediate && is_fixed(open.first);
+        self.check_bounds(is_fixed(open.start), is_first_fixed)?;
         self.start_grid_at_first();
         Ok(())
     }
@@ -976,14 +990,14 @@ impl Trigger {
         }
     }
 
-    fn check_bounds(&self) -> Result<(), Error> {
+    fn check_bounds(&self, with_start: bool, with_first: bool) -> Result<(), Error> {
         let Limits { open, first, end, .. } = *self.limits();
         let moment = |said: Option<Moment>, known: Option<DateTime<Utc>>| {
             said.or(known.and_then(|known| known.into_moment().ok()))
         };
         Bounds {
-            start: moment(open.start, self.start),
-            first: moment(open.first, first),
+            start: moment(open.start, self.start).filter(|_| with_start),
+            first: moment(open.first, first).filter(|_| with_first),
             end: moment(open.end, end),
         }
         .check()

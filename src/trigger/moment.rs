@@ -297,6 +297,11 @@ impl Moment {
         }
     }
 
+    /// Whether it names the same instant whenever the job is added.
+    pub(super) fn is_fixed(self) -> bool {
+        matches!(self.0, Said::Instant(_) | Said::Wall(_))
+    }
+
     /// Whether it counts from when the job is added.
     pub(super) fn is_delay(self) -> bool {
         matches!(self.0, Said::Delay(_))
