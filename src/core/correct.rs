@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{ahead::Definition, change::declared_trigger};
 use crate::{
+    error::Error,
     store::Record,
     trigger::{Kind, Trigger},
 };
@@ -18,21 +19,24 @@ const AHEAD: TimeDelta = TimeDelta::seconds(61);
 /// That follows from the record alone, so it does not matter which node finds it, how often, and whether
 /// one was there when the clock was set back.
 pub(super) fn corrected(record: &Record, now: DateTime<Utc>, longest: TimeDelta) -> Option<Record> {
-    let next = record.next_fire.filter(|&next| next > now + AHEAD)?;
+    let ahead = now.checked_add_signed(AHEAD)?;
+    let next = record.next_fire.filter(|&next| next > ahead)?;
     let mut trigger = Definition::read(record).ok()?.trigger;
     let claimed = trigger.last_at_or_before(next - TimeDelta::milliseconds(1)).ok()?;
     let (next_fire, taken_to) = match elapsed_period(record, &trigger) {
         Some(period) => {
-            if claimed.map_or(next - period, |claimed| claimed) <= now + AHEAD {
+            // Before the first of them it is when the job was added that tells.
+            if claimed.unwrap_or(record.added_at) <= ahead {
                 return None;
             }
             // As late as can be, and beside the fire times that the ledger has.
-            let mut by = now + period - next;
+            let mut by = now.checked_add_signed(period)? - next;
             if by.num_milliseconds() % period.num_milliseconds() == 0 {
                 by += TimeDelta::milliseconds(1);
             }
             trigger.shift(by);
-            (next + by, record.taken_to)
+            let just_before = next.checked_add_signed(by - TimeDelta::milliseconds(1))?;
+            (trigger.next_after(just_before).ok()??, record.taken_to)
         }
         None => {
             claimed.filter(|&claimed| claimed > now + longest.max(AHEAD))?;
@@ -52,26 +56,39 @@ pub(super) fn corrected(record: &Record, now: DateTime<Utc>, longest: TimeDelta)
 }
 
 /// The record as it goes on by the rules of time zones of today, if its next fire time is none by them.
-///
-/// A fire time that the new rules have moved to before `now` is late, not lost.
-pub(super) fn rezoned(record: &Record, now: DateTime<Utc>) -> Option<Record> {
-    // No change of rules moves a clock further.
-    const FARTHEST: TimeDelta = TimeDelta::hours(3);
+pub(super) fn rezoned_record(record: &Record, now: DateTime<Utc>) -> Option<Record> {
     let next = record.next_fire.filter(|&next| next > now + AHEAD)?;
     let trigger = Definition::read(record).ok()?.trigger;
-    let before = trigger.last_at_or_before(next).ok()?;
-    if before == Some(next) || !trigger.goes_by_wall_clock() {
-        return None;
-    }
-    let moved = trigger.next_after(next - FARTHEST).ok()?;
-    let next_fire = match moved {
-        // It is the only one around, so it is the same in all but the instant.
-        Some(only) if only <= now && before == moved => only,
-        _ => trigger.next_after(now).ok()??,
-    };
+    let next_fire = rezoned(&trigger, next, now).ok()??;
     // The ledger may have some of what comes now, by the rules of before.
     let taken_to = record.taken_to.max(Some(now + AHEAD));
-    Some(Record { next_fire: Some(next_fire), taken_to, ..record.clone() })
+    Some(Record { next_fire, taken_to, ..record.clone() }).filter(|_| next_fire.is_some())
+}
+
+/// What takes the place of a next fire time, which is later than `now`, if that is none by the rules of
+/// time zones of today.
+///
+/// A fire time that the new rules have moved to before `now` is late, not lost.
+#[expect(clippy::type_complexity, reason = "the next fire time may change to none")]
+pub(super) fn rezoned(
+    trigger: &Trigger,
+    next: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Option<Option<DateTime<Utc>>>, Error> {
+    // No change of rules moves a clock further.
+    const FARTHEST: TimeDelta = TimeDelta::hours(3);
+    if !trigger.goes_by_wall_clock() {
+        return Ok(None);
+    }
+    let before = trigger.last_at_or_before(next)?;
+    if before == Some(next) {
+        return Ok(None);
+    }
+    let moved = trigger.next_after(next.checked_sub_signed(FARTHEST).unwrap_or(now))?;
+    // If it is the only one around, it is the same in all but the instant.
+    let is_late = moved.is_some_and(|moved| moved <= now) && before == moved;
+    let anew = if is_late { moved } else { trigger.next_after(now)? };
+    Ok(Some(anew))
 }
 
 /// The period of an interval that was declared without a start, which is elapsed time.

@@ -281,7 +281,8 @@ impl<P: Payload> Core<P> {
         let corrected = -by > self.correction;
         for slot in self.live_slots() {
             self.shift_retries(slot, by);
-            let job = &mut self.jobs[slot];
+            // One that ended may have taken its followers along.
+            let Some(job) = self.jobs.get_mut(slot) else { continue };
             if job.elapsed {
                 // As long until each of them as before the step, and as much of their jitter.
                 job.trigger.shift(by);
@@ -300,6 +301,13 @@ impl<P: Payload> Core<P> {
                 if let Some(next) = &mut job.next {
                     next.shift(by);
                 }
+                // The end is an instant, and stays.
+                let end = job.trigger.end();
+                let is_past_end =
+                    job.next.is_some_and(|next| end.is_some_and(|end| next.fire_time > end));
+                if is_past_end {
+                    job.next = None;
+                }
                 for due in job.extras.iter_mut().flat_map(|extras| extras.waiting()) {
                     due.shift(by);
                 }
@@ -307,7 +315,12 @@ impl<P: Payload> Core<P> {
                     self.runs[run].backlog.iter_mut().for_each(|due| due.shift(by));
                     self.shift_waiting(run, by);
                 }
-            } else if corrected {
+                if is_past_end {
+                    self.mark(slot);
+                    self.end_if_over(slot, now);
+                    continue;
+                }
+            } else if corrected && !job.is_durable() {
                 self.correct_next(slot, by, now);
             }
             self.mark(slot);
@@ -325,19 +338,25 @@ impl<P: Payload> Core<P> {
         }
         let Some(next) = job.next.filter(|next| next.fire_time > now) else { return };
         let Ok(first) = job.trigger.corrected(next.fire_time, now) else { return };
-        if first.is_some() {
-            self.set_next(slot, first);
+        if first.is_none() {
+            return;
         }
+        let before = now.checked_sub_signed(by).unwrap_or(now);
+        if next.fire_time <= before && job.carried().is_none() {
+            // It had come already, and waits for its jitter or for the scheduler to be resumed.
+            job.carry(decide::Due { at: next.at.checked_add_signed(by).unwrap_or(now), ..next });
+        }
+        self.set_next(slot, first);
     }
 
     /// The rules of time zones have changed: what is to come goes by the new ones. What is due already,
     /// or has been claimed, does not.
     pub(crate) fn time_zones_updated(&mut self, data: TimeZoneData, now: DateTime<Utc>) {
         for slot in self.live_slots() {
-            let job = &self.jobs[slot];
-            let is_ahead = job.next.is_some_and(|next| next.fire_time > now);
-            if is_ahead && !job.is_durable() && job.trigger.goes_by_wall_clock() {
-                let next = job.trigger.next_after(now);
+            // One that ended may have taken its followers along.
+            let Some(job) = self.jobs.get(slot).filter(|job| !job.is_durable()) else { continue };
+            let Some(next) = job.next.filter(|next| next.fire_time > now) else { continue };
+            if let Some(next) = correct::rezoned(&job.trigger, next.fire_time, now).transpose() {
                 self.go_on(slot, next, now);
                 self.end_if_over(slot, now);
             }

@@ -111,3 +111,32 @@ async fn an_interval_goes_on_within_a_period() {
         assert!((before + 10..before + 13).contains(&notes.len()), "{by}: {}", notes.len());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_that_has_yet_to_fire_keeps_its_first_fire_time() {
+    let clock = ManualClock::running(instant("2026-06-03T18:00:00Z"));
+    let (store, notes) = (MemoryStore::with_clock(clock.clone()), Notes::default());
+    let hour = 60 * MINUTE;
+    let triggers = [
+        every(MINUTE).first_at(hour).into_trigger().unwrap(),
+        every(10 * MINUTE).between("10:00", "12:00").into_trigger().unwrap(),
+        every(hour).only(chrono::Weekday::Sat).into_trigger().unwrap(),
+    ];
+    let mut before = Vec::new();
+    for _ in 0..2 {
+        let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
+        for (number, trigger) in triggers.iter().enumerate() {
+            let add = scheduler.add(trigger.clone(), remember("later")).id(format!("{number}"));
+            add.on_conflict(OnConflict::Reconcile).await.unwrap();
+        }
+        sleep(10 * SECOND).await;
+        let mut next = Vec::new();
+        for number in 0..triggers.len() {
+            next.push(store.get(number.to_string().into()).await.unwrap().unwrap().next_fire);
+        }
+        assert!(before.is_empty() || before == next, "{before:?} {next:?}");
+        before = next;
+        scheduler.shutdown().await;
+    }
+    assert_eq!(notes.len(), 0);
+}

@@ -115,3 +115,22 @@ async fn elapsed_time_moves_with_the_clock() {
     runs.next().await.unwrap();
     assert_eq!(started.elapsed(), 40 * SECOND);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fire_time_that_had_come_still_runs_after_a_correction() {
+    let (clock, scheduler) = scheduler_at("2026-06-01T11:59:59Z").await;
+    let mut all = Vec::new();
+    for job in 0..10 {
+        let daily = cron("0 12 * * *");
+        let mut add = scheduler.add(daily, || async {}).id(format!("{job}")).jitter(600 * SECOND);
+        all.push(add.runs());
+        add.await.unwrap();
+    }
+    sleep(2 * SECOND).await;
+    clock.step(-TimeDelta::hours(5));
+    let noon = instant("2026-06-01T12:00:00Z");
+    let started = Instant::now();
+    assert_eq!(next(&mut all).await, [noon; 10]);
+    assert!(started.elapsed() <= 600 * SECOND, "{:?}", started.elapsed());
+    assert_eq!(next(&mut all).await, [noon; 10]);
+}

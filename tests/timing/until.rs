@@ -7,7 +7,7 @@ use punctual::{
     Scheduler, Task,
     store::MemoryStore,
     testing::ManualClock,
-    trigger::{IntoTrigger, Trigger, and, cron, or},
+    trigger::{IntoTrigger, Trigger, and, cron, every, or},
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,4 +75,16 @@ async fn nor_of_a_job_in_a_store() {
         let run = runs.next().await.unwrap();
         assert!(run.started_at.unwrap() <= instant(END), "{run:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_clock_moves_no_fire_time_past_the_end() {
+    let (clock, scheduler) = scheduler_at("2026-06-01T11:00:00Z").await;
+    let hourly = every(3600 * SECOND).until(instant("2026-06-01T12:30:00Z"));
+    let mut add = scheduler.add(hourly, || async {});
+    let mut runs = add.runs();
+    let job = add.await.unwrap();
+    clock.step(chrono::TimeDelta::hours(2));
+    assert!(matches!(job.await, punctual::End::Completed));
+    assert!(runs.next().await.is_none());
 }

@@ -123,7 +123,7 @@ impl Node {
         let longest = self.options.correction;
         let corrected = records.iter().filter_map(|record| {
             let corrected = correct::corrected(record, store_now, longest)
-                .or_else(|| correct::rezoned(record, store_now))?;
+                .or_else(|| correct::rezoned_record(record, store_now))?;
             Some((record.stamp(), corrected))
         });
         let corrected: Vec<_> = corrected.collect();
