@@ -85,11 +85,32 @@ where
             NonZeroU64::new(times)
                 .ok_or_else(|| Error::invalid_trigger("times(0) would never fire: use 1 or more"))
         });
-        let kind = self.kind?.try_into()?;
+        let mut kind = self.kind?.try_into()?;
+        let has_days =
+            self.days.only.is_some() || self.days.except.is_some() || self.days.between.is_some();
+        let mut day_zone = None;
+        if let Some(zone) = self.zone {
+            match kind.rules() {
+                Some(rules) => rules.name_zone(zone)?,
+                None => {
+                    let read = match &kind {
+                        Kind::Date(date) => date.in_tz(zone)?,
+                        _ => None,
+                    };
+                    if read.is_none() && !has_days {
+                        return Err(Error::invalid_trigger(format!(
+                            "`{kind}` goes by no zone of its own: leave the zone out, or say days, hours, or a date with its time of day"
+                        )));
+                    }
+                    day_zone = has_days.then_some(zone);
+                    kind = read.map_or(kind, Kind::from);
+                }
+            }
+        }
         let limits = Limits {
             open: self.bounds,
             times: times.transpose()?,
-            days: DayFilter::new(self.days, None)?,
+            days: DayFilter::new(self.days, day_zone)?,
             ..Limits::default()
         };
         Trigger::new(kind, limits).validated()
@@ -106,11 +127,14 @@ pub struct Build<K> {
     pub(super) bounds: Bounds,
     pub(super) times: Option<u64>,
     pub(super) days: Said,
+    /// The zone that a method names: that of the kind, or else of the days and hours.
+    pub(super) zone: Option<TimeZone>,
 }
 
 impl<K> Build<K> {
     pub(super) fn new(kind: Result<K, Error>) -> Build<K> {
-        Build { kind, bounds: Bounds::default(), times: None, days: Said::default() }
+        let (bounds, days) = (Bounds::default(), Said::default());
+        Build { kind, bounds, times: None, days, zone: None }
     }
 
     /// Changes the kind, unless it is in error already.
@@ -273,13 +297,29 @@ impl<K> Build<K> {
     }
 }
 
-impl<K: InZone> Build<K> {
-    /// Reads the pattern against the wall clock of this zone: a [`TimeZone`], a [`chrono_tz::Tz`],
-    /// or the IANA name of one. Default: the scheduler's zone, which is UTC unless its builder says otherwise.
+impl<K> Build<K> {
+    /// Goes by the wall clock of this zone: a [`TimeZone`], a [`chrono_tz::Tz`], or the IANA name of
+    /// one. Default: the scheduler's zone, which is UTC unless its builder says otherwise.
+    ///
+    /// What goes by no wall clock, such as an interval, has its days and hours in this zone: those
+    /// of [`only`](Build::only), [`except`](Build::except) and [`between`](Build::between).
+    ///
+    /// ```
+    /// use punctual::trigger::{IntoTrigger, at, every};
+    ///
+    /// let trigger = every("15 minutes").between("09:00", "17:00").in_tz("Asia/Tokyo");
+    /// let text = "every 15min; between 09:00 and 17:00; days in Asia/Tokyo";
+    /// assert_eq!(trigger.into_trigger()?.to_string(), text);
+    ///
+    /// let trigger = at("2026-12-01 10:30").in_tz("Asia/Tokyo").into_trigger()?;
+    /// assert_eq!(trigger, at("2026-12-01T10:30:00+09:00").into_trigger()?);
+    /// # Ok::<(), punctual::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// A zone that differs from one that the text names, or from an earlier one:
+    /// A zone where nothing goes by one, and one that differs from one that the text names, or from
+    /// an earlier one:
     ///
     /// ```
     /// use punctual::trigger::{IntoTrigger, cron};
@@ -291,13 +331,15 @@ impl<K: InZone> Build<K> {
     /// );
     /// ```
     pub fn in_tz(self, zone: impl IntoTimeZone) -> Build<K> {
-        let zone = zone.into_time_zone();
-        self.map(|mut kind| {
-            kind.rules().name_zone(zone?)?;
-            Ok(kind)
+        self.bound(|build| {
+            set_once(&mut build.zone, zone.into_time_zone()?, |[a, b]| {
+                format!("the zone is `{a}` and again `{b}`")
+            })
         })
     }
+}
 
+impl<K: InZone> Build<K> {
     /// What happens to a wall time that a gap swallows. Default: see [`Gap`].
     pub fn gap(self, gap: Gap) -> Build<K> {
         self.map(|mut kind| {

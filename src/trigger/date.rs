@@ -41,6 +41,17 @@ impl From<Moment> for Date {
 }
 
 impl Date {
+    /// At the instant at which the clock of this zone shows it, if it is a date and a time of day.
+    pub(super) fn in_tz(self, zone: TimeZone) -> Result<Option<Date>, Error> {
+        match self {
+            Date::AtWall(Moment(Said::Wall(_))) => {
+                let instant = self.fire_time(DateTime::default(), zone)?;
+                Ok(Some(Date::At(whole_millis(instant)?)))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The fire time of this trigger if it is added at `now` and the wall clock is that of `zone`.
     pub(super) fn fire_time(
         &self,

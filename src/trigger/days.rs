@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     search::{Budget, Grid, leapfrog},
     window::Window,
+    words,
     zone::{self, Readings},
 };
 use crate::{
@@ -148,7 +149,7 @@ impl Days {
         for word in text.split(',').map(str::trim) {
             days = match word.parse() {
                 Ok(date) => days.and(Days::dates([date])),
-                Err(_) => days.and(Days::weekdays([word.parse().ok()?])),
+                Err(_) => days.and(weekdays_named(word)?),
             };
         }
         Some(days)
@@ -165,6 +166,18 @@ impl fmt::Display for Days {
         }
         f.write_str(&words.join(", "))
     }
+}
+
+/// One day of the week, a range of them, maybe around the end, or `weekday` or `weekend`.
+fn weekdays_named(word: &str) -> Option<Days> {
+    if let Some((first, last)) = word.split_once('-') {
+        let (first, last): (Weekday, Weekday) = (first.parse().ok()?, last.parse().ok()?);
+        let days = WEEK.into_iter().cycle().skip_while(|&day| day != first);
+        let length = (last.num_days_from_monday() + 7 - first.num_days_from_monday()) % 7;
+        return Some(days.take(length as usize + 1).collect());
+    }
+    let weekdays = words::weekdays_named(&word.to_ascii_lowercase())?;
+    Some(WEEK.into_iter().filter(|&day| weekdays & bit(day) != 0).collect())
 }
 
 const WEEK: [Weekday; 7] = [

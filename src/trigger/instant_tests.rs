@@ -717,7 +717,7 @@ fn a_short_text_says_all_but_where_a_grid_starts() {
         shortened("0 9 * * *; starting 2026-12-01; until 18:00; except 2026-12-25"),
         "0 9 * * * (UTC); starting 2026-12-01T00:00:00Z; until 2026-12-01T18:00:00Z; except 2026-12-25"
     );
-    assert_eq!(shortened("@daily; 3 times"), "@daily (UTC); last 2026-12-03T00:00:00Z");
+    assert_eq!(shortened("@daily; 3 times"), "@daily (UTC); the last at 2026-12-03T00:00:00Z");
     let holidays = "@daily; except 2026-12-24, 2026-12-25, 2026-12-26, 2026-12-31, 2027-01-01";
     assert_eq!(
         shortened(holidays),

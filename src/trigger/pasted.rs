@@ -2,6 +2,18 @@
 
 /// Names the first character that is not what it looks like, with its place and the remedy.
 pub(super) fn disguised(text: &str) -> Option<String> {
+    let last = text.chars().count().saturating_sub(1);
+    if let Some((index, quote)) = text
+        .chars()
+        .enumerate()
+        .find(|&(at, c)| is_curly(c) || (at == 0 || at == last) && matches!(c, '"' | '\'' | '`'))
+    {
+        return Some(format!(
+            "its character {}, U+{:04X}, is a quotation mark: remove it",
+            index + 1,
+            u32::from(quote)
+        ));
+    }
     let disguises = |c| is_invisible(c) || is_odd_blank(c) || look_alike(c).is_some();
     let (index, found) = text.chars().enumerate().find(|&(_, c)| !c.is_ascii() && disguises(c))?;
     let (place, code) = (index + 1, u32::from(found));
@@ -30,6 +42,11 @@ pub(super) fn is_invisible(c: char) -> bool {
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
         | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}'
         | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The quotation marks of word processors, which no text has.
+fn is_curly(c: char) -> bool {
+    matches!(c, '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}' | '\u{2039}' | '\u{203a}')
 }
 
 fn is_odd_blank(c: char) -> bool {
@@ -100,6 +117,14 @@ mod tests {
                 assert!(error.contains(code), "{error}");
                 assert_eq!(mended(text, &error).as_str().into_trigger().unwrap(), plain, "{error}");
             }
+        }
+        for text in
+            ["“0 9 * * MON-FRI”", "\"0 9 * * MON-FRI\"", "‘0 9 * * MON-FRI’", "'0 9 * * MON-FRI'"]
+        {
+            let once = mended(text, &text.into_trigger().unwrap_err().to_string());
+            let error = once.as_str().into_trigger().unwrap_err().to_string();
+            assert!(error.contains("is a quotation mark: remove it"), "{error}");
+            assert_eq!(mended(&once, &error).as_str().into_trigger().unwrap(), plain);
         }
         for (made, code) in [
             (every("monday\u{a0}at 9:00").into_trigger(), "character 7, U+00A0"),

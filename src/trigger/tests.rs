@@ -264,7 +264,8 @@ mod cron_text {
             ("0 0 0 1 1 ? */2", "year `*/2` does not say from which year on"),
             ("0 0 0 1 1 ? 2030-2020", "year `2030-2020` ends before it begins"),
             ("* * * *", "it has 4 fields"),
-            ("", "it has 0 fields"),
+            ("", "it is empty: write, for example, `0 9 * * *`"),
+            ("9:00", "it has 1 field, not 5"),
             ("5 , 10 * * * *", "a field has no blanks within it: write `5,10 * * * *`"),
             ("5, * * * *", "minute `5,` has an empty item"),
             ("@reboot", "use the trigger `now()`"),
@@ -273,7 +274,7 @@ mod cron_text {
                 "CRON_TZ=Europe/Berln 0 9 * * *",
                 "unknown time zone `Europe/Berln`: use an IANA name such as `Europe/Berlin`",
             ),
-            ("CRON_TZ=UTC", "it has 0 fields"),
+            ("CRON_TZ=UTC", "it is empty: write, for example, `0 9 * * *`"),
         ] {
             let error = cron(text).into_trigger().unwrap_err();
             assert!(error.is_invalid_trigger());
@@ -348,6 +349,27 @@ mod cron_text {
             ("0 9 * * *  # the report", "0 9 * * *", "`# the report` is a comment"),
             ("30 0 9 * * MON # 1, 2 - 3", "30 0 9 * * MON", "`# 1, 2 - 3` is a comment"),
             ("@daily #x2", "@daily", "`#x2` is a comment"),
+            (
+                "0 9 * * * root /bin/report # daily",
+                "0 9 * * *",
+                "`root /bin/report # daily` is a command",
+            ),
+            (
+                "30 4 * * * /usr/bin/backup # nightly",
+                "30 4 * * *",
+                "`/usr/bin/backup # nightly` is a command",
+            ),
+            (
+                "0 9 * * MON-FRI Europe/Berlin",
+                "0 9 * * MON-FRI (Europe/Berlin)",
+                "`Europe/Berlin` is a zone",
+            ),
+            ("0 9 * * MON-FRI UTC", "0 9 * * MON-FRI (UTC)", "`UTC` is a zone"),
+            (
+                "0 9 * * MON-FRI in Europe/Berlin",
+                "0 9 * * MON-FRI (Europe/Berlin)",
+                "`Europe/Berlin` is a zone",
+            ),
             ("0 9 * * 1-5 /usr/bin/report", "0 9 * * 1-5", "`/usr/bin/report` is a command"),
             ("0 9 * * * root /bin/sh -c 'x'", "0 9 * * *", "`root /bin/sh -c 'x'` is a command"),
             (

@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
-    And, Cron, CronFields, Date, Days, Follow, FollowOn, Kind, Limits, Or, Trigger,
+    And, Cron, CronFields, Date, Days, Follow, FollowOn, IntoTimeOfDay as _, Kind, Limits, Or,
+    Trigger,
     cron::one_line,
     days::{DayFilter, Said},
     moment::Moment,
@@ -106,7 +107,8 @@ impl Trigger {
             ("starting", open.start, start),
             ("first", open.first, *first),
             ("until", open.end, *end),
-            ("last", None, *last),
+            // Alone it would read as the last run.
+            (if short { "the last at" } else { "last" }, None, *last),
         ] {
             match (said, known) {
                 (Some(Moment::NOW), _) if name == "first" => f.write_str("; immediately")?,
@@ -363,6 +365,18 @@ fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
                 ))),
             };
         }
+        "in" if words::is_bare_period(rest) => {
+            return Err(Error::invalid_trigger(format!(
+                "`{}` is a delay: write `after {}`",
+                one_line(text),
+                one_line(rest)
+            )));
+        }
+        "" => {
+            return Err(Error::invalid_trigger(
+                "the trigger is an empty text: write, for example, `every 10 minutes` or `0 9 * * *`",
+            ));
+        }
         _ if words::is_words(text) => return words::parse_alone(text)?.try_into(),
         _ => {}
     }
@@ -375,7 +389,17 @@ fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
         (Some(fields), _) => Kind::CronFields(CronFields::read(fields)?),
         (_, Some(text)) => calendar(text)?,
         _ => Kind::Cron(Cron::parse(text).map_err(|error| {
-            if words::is_bare_period(text) { words::bare_period(text) } else { error }
+            if words::is_bare_period(text) {
+                words::bare_period(text)
+            } else if text.into_time_of_day().is_ok() {
+                Error::invalid_trigger(format!(
+                    "`{text}` is a time of day: write `every day at {text}`, or `at {text}` for once"
+                ))
+            } else if text.parse::<Moment>().is_ok() {
+                Error::invalid_trigger(format!("`{text}` is an instant: write `at {text}`"))
+            } else {
+                error
+            }
         })?),
     };
     if let (Some(zone), Some(rules)) = (zone, kind.rules()) {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    zone::{IntoTimeZone as _, TimeZone, edit_distance},
+    zone::{IntoTimeZone as _, TimeZone, edit_distance, is_like_a_zone},
 };
 
 /// What was said of a trigger after `every`, in words or by methods.
@@ -993,12 +993,22 @@ impl<'a> Reader<'a> {
                 self.read += 1;
                 Ok(zone)
             }
-            Err(error) if name.contains('/') => Err(error.to_string()),
+            Err(error) if name.contains('/') || is_like_a_zone(name) => Err(error.to_string()),
             Err(_) => Err(self.left_over(token)),
         }
     }
 
     fn left_over(&self, token: &str) -> String {
+        let (said, clause) = self.tokens.split_at(self.read);
+        let name = token.to_ascii_lowercase();
+        if matches!(&*name, "until" | "starting" | "between" | "only" | "except" | "immediately")
+            && !said.is_empty()
+        {
+            let (said, clause) = (said.join(" ").replace(" ,", ","), clause.join(" "));
+            let every = if said.to_ascii_lowercase().starts_with("every") { "" } else { "every " };
+            let text = one_line(&format!("{every}{said}; {}", clause.replace(" ,", ",")));
+            return format!("`{name}` begins a clause of its own: write the text `{text}`");
+        }
         let before = self.read.checked_sub(1).and_then(|before| self.tokens.get(before));
         let place = match before {
             Some(before) => format!("is not understood after `{}`", one_line(before)),
@@ -1023,7 +1033,7 @@ fn date_named(word: &str) -> Option<&str> {
 }
 
 /// The days of the week of this name, as bits.
-fn weekdays_named(word: &str) -> Option<u8> {
+pub(super) fn weekdays_named(word: &str) -> Option<u8> {
     let singular = word.strip_suffix('s').unwrap_or(word);
     match singular {
         "weekday" => return Some(WEEKDAY),

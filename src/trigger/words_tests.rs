@@ -261,6 +261,58 @@ fn errors_of_words_say_what_to_write_instead() {
 }
 
 #[test]
+fn a_zone_is_that_of_days_and_hours_where_nothing_else_goes_by_one() {
+    let meant = trigger("every 15 minutes; only Sat; between 09:00 and 17:00; days in Asia/Tokyo");
+    let build = || every("15 minutes");
+    for said in [
+        build().only(Weekday::Sat).between("09:00", "17:00").in_tz("Asia/Tokyo"),
+        build().in_tz("Asia/Tokyo").between("09:00", "17:00").only(Weekday::Sat),
+    ] {
+        assert_eq!(trigger(said), meant);
+    }
+    assert!(error(build().in_tz("Asia/Tokyo")).contains("leave the zone out"));
+    assert_eq!(
+        trigger(at("2026-12-01 10:30").in_tz("America/New_York")),
+        trigger("at 2026-12-01T15:30:00Z"),
+    );
+}
+
+#[test]
+fn texts_that_are_no_triggers_yet_name_the_text_that_is() {
+    for (text, meant) in [
+        ("in 5 minutes", "after 5 minutes"),
+        ("2026-12-24 18:00", "at 2026-12-24 18:00"),
+        ("9:00", "at 9:00"),
+        ("every 15 minutes until 18:00", "every 15 minutes; until 18:00"),
+        ("every 15 minutes between 9:00 and 17:00", "every 15min; between 9:00 and 17:00"),
+        ("every day at 9:00 only Mon, Fri", "every day at 9:00; only Mon, Fri"),
+    ] {
+        let error = error(text);
+        let mut written = error.rsplit('`').skip(1).step_by(2);
+        assert!(
+            written.any(|text| text.parse::<Trigger>().is_ok_and(|it| it == trigger(meant))),
+            "{error}"
+        );
+    }
+    assert!(error("").contains("empty text: write, for example, `every 10 minutes`"));
+    for text in ["every monday at 9:00 PST", "0 9 * * MON-FRI PST"] {
+        assert!(error(text).contains("for PST probably `America/Los_Angeles`"), "{text}");
+    }
+}
+
+#[test]
+fn days_of_a_clause_may_be_ranges_and_weekday_and_weekend() {
+    for (text, meant) in [
+        ("@daily; only MON-FRI", "@daily; only Mon, Tue, Wed, Thu, Fri"),
+        ("@daily; only weekday", "@daily; only Mon, Tue, Wed, Thu, Fri"),
+        ("@daily; except weekends, 2026-12-24", "@daily; except Sat, Sun, 2026-12-24"),
+        ("@daily; only Fri-Mon", "@daily; only Fri, Sat, Sun, Mon"),
+    ] {
+        assert_eq!(trigger(text), trigger(meant), "{text}");
+    }
+}
+
+#[test]
 fn what_contradicts_itself_names_both_and_the_remedy() {
     let json = |json: &str| serde_json::from_str::<Trigger>(json).unwrap_err().to_string();
     for (error, both) in [

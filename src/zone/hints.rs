@@ -10,9 +10,23 @@ pub(super) fn unknown(name: &str) -> Error {
     Error::invalid_trigger(format!("unknown time zone `{shown}`: {remedy}"))
 }
 
+/// Whether a name that no zone has is meant as one: a known abbreviation, or an offset from UTC.
+pub(crate) fn is_like_a_zone(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    ABBREVIATIONS.iter().any(|(short, _)| *short == upper)
+        || fixed_offset(&upper).is_some()
+        || is_part_of_an_hour(&upper)
+}
+
 fn remedy(name: &str) -> String {
     let wanted = name.trim();
     let upper = wanted.to_ascii_uppercase();
+    if upper == "Z" {
+        return "use `UTC`".to_owned();
+    }
+    if is_part_of_an_hour(&upper) {
+        return "only whole hours from UTC have a zone of their own: use the name of a city, such as `Asia/Kolkata`".to_owned();
+    }
     if let Some((_, zones)) = ABBREVIATIONS.iter().find(|(short, _)| *short == upper) {
         return match zones {
             [zone] => format!("use an IANA name, for {upper} probably `{zone}`"),
@@ -86,6 +100,16 @@ const ABBREVIATIONS: [(&str, &[&str]); 46] = [
     ("TRT", &["Europe/Istanbul"]),
     ("WIB", &["Asia/Jakarta"]),
 ];
+
+/// Whether it is an offset from UTC such as `UTC+5:30` or `+0530`.
+fn is_part_of_an_hour(upper: &str) -> bool {
+    let offset = upper.strip_prefix("UTC").or_else(|| upper.strip_prefix("GMT")).unwrap_or(upper);
+    let Some(digits) = offset.strip_prefix(['+', '-']) else { return false };
+    let digits = digits.replace(':', "");
+    matches!(digits.len(), 3 | 4)
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && !digits.ends_with("00")
+}
 
 /// The IANA name of a whole number of hours from UTC, written as `UTC+1`, `GMT-5`, `+02:00` or `Z`.
 fn fixed_offset(upper: &str) -> Option<TimeZone> {
@@ -169,6 +193,9 @@ mod tests {
             ("GMT+1", "`Etc/GMT-1`"),
             ("UTC-05:00", "`Etc/GMT+5`"),
             ("+02:00", "`Etc/GMT-2`"),
+            ("Z", "`Z`: use `UTC`"),
+            ("UTC+5:30", "the name of a city, such as `Asia/Kolkata`"),
+            ("+0530", "only whole hours from UTC have a zone of their own"),
             ("Local", "use `local`"),
             ("Europe/Berln", "such as `Europe/Berlin`"),
             ("europe/berlin", "such as `Europe/Berlin`"),

@@ -25,7 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::data::{TimeZoneData, reload_time_zone_data, time_zone_data};
 pub(crate) use self::{
-    hints::edit_distance,
+    hints::{edit_distance, is_like_a_zone},
     spans::{END_OF_TIME, Span, at as span_at},
 };
 use crate::error::Error;

@@ -1,6 +1,7 @@
 //! What a line of a crontab file has that is no part of the schedule, and what to write instead.
 
 use super::parse::{MONTH, WEEKDAY, is_schedule, one_line};
+use crate::zone::IntoTimeZone as _;
 
 /// Why a text is not read that is a schedule but for a comment, a command or blanks. What it says
 /// to write is read.
@@ -10,10 +11,36 @@ pub(super) fn reason(prefix: &str, text: &str) -> Option<String> {
     if text.starts_with('#') {
         return Some("it is a comment and no schedule: write, for example, `0 9 * * *`".to_owned());
     }
-    let (what, rest) = comment(text).or_else(|| command(text)).or_else(|| blanks_within(text))?;
-    let remedy = format!("{prefix}{rest}");
-    // A remedy that is cut off would not do.
-    (is_schedule(&rest) && one_line(&remedy) == remedy).then(|| format!("{what}: write `{remedy}`"))
+    if prefix.is_empty()
+        && let Some(reason) = zone_behind(text)
+    {
+        return Some(reason);
+    }
+    [comment, command, blanks_within].into_iter().find_map(|reason| {
+        let (what, rest) = reason(text)?;
+        let remedy = format!("{prefix}{rest}");
+        // A remedy that is cut off would not do.
+        (is_schedule(&rest) && one_line(&remedy) == remedy)
+            .then(|| format!("{what}: write `{remedy}`"))
+    })
+}
+
+/// A zone behind the fields, as words have it.
+fn zone_behind(text: &str) -> Option<String> {
+    let (schedule, name) = text.rsplit_once(char::is_whitespace)?;
+    let schedule = schedule.trim_end();
+    let schedule = spaced(schedule.strip_suffix(" in").unwrap_or(schedule));
+    let name = name.strip_prefix('(').and_then(|name| name.strip_suffix(')')).unwrap_or(name);
+    // `0 9 * * MON 2030` lacks nothing, and a path such as `/bin/report` is no zone.
+    if !name.starts_with(|first: char| first.is_ascii_alphabetic()) || !is_schedule(&schedule) {
+        return None;
+    }
+    match name.into_time_zone() {
+        Ok(zone) => Some(format!(
+            "`{name}` is a zone, which goes before the fields: write `CRON_TZ={zone} {schedule}`"
+        )),
+        Err(error) => crate::zone::is_like_a_zone(name).then(|| error.to_string()),
+    }
 }
 
 fn comment(text: &str) -> Option<(String, String)> {

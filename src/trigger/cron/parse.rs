@@ -137,9 +137,13 @@ fn fields_of(text: &str, origin: Origin) -> Result<(Pattern, bool), String> {
         [a, b, c, d, e] => ["0", a, b, c, d, e, "*"],
         [a, b, c, d, e, f] => [a, b, c, d, e, f, "*"],
         [a, b, c, d, e, f, g] => [a, b, c, d, e, f, g],
+        [] => {
+            return Err("it is empty: write, for example, `0 9 * * *`".to_owned());
+        }
         _ => {
+            let plural = if fields.len() == 1 { "" } else { "s" };
             return Err(format!(
-                "it has {} fields, not 5 (minute, hour, day of month, month, day of week), 6 with seconds first, or 7 with years last",
+                "it has {} field{plural}, not 5 (minute, hour, day of month, month, day of week), 6 with seconds first, or 7 with years last",
                 fields.len()
             ));
         }
