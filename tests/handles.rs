@@ -673,6 +673,28 @@ async fn a_run_that_was_asked_for_again_leaves_the_fire_times_alone_and_waits_fo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_asks_to_run_again_over_and_over_has_one_more_run() {
+    let scheduler = Scheduler::new();
+    let log = Log::new();
+    let note = log.work();
+    let work = move |cx: Context| {
+        let note = note.clone();
+        async move {
+            note().await;
+            for _ in 0..500 {
+                if !cx.on_request() {
+                    cx.again_in(SECOND / 1000).unwrap();
+                }
+                sleep(SECOND / 100).await;
+            }
+        }
+    };
+    let job = scheduler.add(after(SECOND), work).await.unwrap();
+    assert!(matches!(job.await, End::Completed));
+    assert_eq!(log.take(), [1, 6]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_asked_for_again_stays_due_while_paused_and_goes_with_its_job() {
     let scheduler = Scheduler::new();
     let log = Log::new();

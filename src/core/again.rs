@@ -57,7 +57,12 @@ impl<P: Payload> Core<P> {
             self.held.insert(slot);
             return;
         }
-        job.extras().again = None;
+        let extras = job.extras();
+        extras.again = None;
+        // The one that is in line already is for this request, too.
+        if extras.queue.iter().any(|submission| submission.again) {
+            return;
+        }
         let submission = Submission {
             on_request: true,
             again: true,

@@ -5,14 +5,15 @@ use std::{mem::discriminant, sync::Arc};
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
-    Answer, Asked, Lane, Looking, MAX_UNREADABLE, News, Node, PRUNE_AGAIN, PRUNE_EVERY, PRUNED,
-    Request, StoreClock, Traffic, Unreadable, delta,
+    Answer, Asked, Lane, Looking, MAX_LOST, MAX_UNREADABLE, News, Node, PRUNE_AGAIN, PRUNE_EVERY,
+    PRUNED, Request, StoreClock, Traffic, Unreadable, delta,
 };
 use crate::{
     clock::Reading,
     core::correct,
     error::Error,
     job::JobId,
+    panic::shielded_or,
     store::{Incarnation, NodeId, Record, RowKey, StoreError, Takings, Write, Written},
 };
 
@@ -31,7 +32,12 @@ impl Node {
         match answer {
             Ok(answer) => {
                 traffic.failures = 0;
-                if self.failing.remove(&discriminant(&request)) && self.failing.is_empty() {
+                let mut works = self.failing.remove(&discriminant(&request));
+                if self.looking.as_ref().is_none_or(|looking| looking.corrections.is_empty()) {
+                    // The corrections that failed were given up.
+                    works |= self.failing.remove(&discriminant(&Request::Correct(Vec::new())));
+                }
+                if works && self.failing.is_empty() {
                     news.push(News::Working);
                 }
                 self.accept(request, answer, sent, now, &mut news);
@@ -101,6 +107,13 @@ impl Node {
                 self.releases.rotate_left(count);
                 self.released_at_once = 1;
             }
+            // The others go on: what can't be written must not keep them from that.
+            Request::Correct(_) if refused => {
+                if let Some(looking) = self.looking.as_mut().filter(|looking| looking.asked) {
+                    looking.corrections.clear();
+                    self.look_on();
+                }
+            }
             // What these are about is still there.
             Request::Beat(_)
             | Request::Take(_)
@@ -118,48 +131,72 @@ impl Node {
         self.looking = Some(Looking::default());
     }
 
+    /// Ignores the answer to a look that was begun before the present one: it went by another clock.
     fn has_listed(&mut self, records: &[Record], limit: usize, now: Reading) {
-        let store_now = self.store_now(now).trunc_subsecs(3);
-        let longest = self.options.correction;
-        let corrected = records.iter().filter_map(|record| {
-            let corrected = correct::corrected(record, store_now, longest)
-                .or_else(|| correct::rezoned_record(record, store_now))?;
-            Some((record.stamp(), corrected))
-        });
-        let corrected: Vec<_> = corrected.collect();
-        let corrections = corrected.into_iter().map(|(stamp, record)| Write {
-            id: record.id.clone(),
-            expected: Some(stamp),
-            record: Some(record),
-            rows: Vec::new(),
-            token: self.number(),
-        });
+        if !self.looking.as_ref().is_some_and(|looking| looking.asked) {
+            return;
+        }
+        let corrections = records.iter().filter_map(|record| self.correction(record, now));
         let corrections: Vec<Write> = corrections.collect();
         let Some(looking) = &mut self.looking else { return };
         looking.corrections = corrections;
+        looking.lost = 0;
         looking.after = records.last().map(|record| record.id.clone());
         looking.ends = records.len() < limit;
         self.look_on();
     }
 
-    fn has_corrected(&mut self, writes: Vec<Write>, written: &Written, news: &mut Vec<News>) {
-        let Some(looking) = &mut self.looking else { return };
-        if let Written::Lost { index, .. } = *written {
-            // Somebody else has changed it.
-            looking.corrections = writes;
-            if index < looking.corrections.len() {
-                looking.corrections.remove(index);
-            }
-            self.look_on();
-            return;
-        }
-        looking.corrections.clear();
-        let corrected = writes.into_iter().filter_map(|write| {
-            let version = write.expected?.version.wrapping_add(1);
-            write.record.map(|record| Record { version, ..record })
+    /// The write after which a record goes on otherwise, if it must.
+    fn correction(&mut self, record: &Record, now: Reading) -> Option<Write> {
+        let (store_now, longest) = (self.store_now(now).trunc_subsecs(3), self.options.correction);
+        let corrected = shielded_or(|| {
+            let corrected = correct::corrected(record, store_now, longest);
+            Ok(corrected.or_else(|| correct::rezoned_record(record, store_now)))
         });
-        news.push(News::Corrected(corrected.collect()));
-        self.look_on();
+        // What can't be read, a take reports.
+        let corrected = corrected.ok()??;
+        Some(Write {
+            id: record.id.clone(),
+            expected: Some(record.stamp()),
+            record: Some(corrected),
+            rows: Vec::new(),
+            token: self.number(),
+        })
+    }
+
+    fn has_corrected(
+        &mut self,
+        mut writes: Vec<Write>,
+        written: Written,
+        now: Reading,
+        news: &mut Vec<News>,
+    ) {
+        let asked = self.looking.as_ref().is_some_and(|looking| looking.asked);
+        match written {
+            Written::Done => {
+                let corrected = writes.drain(..).filter_map(|write| {
+                    let version = write.expected?.version.wrapping_add(1);
+                    write.record.map(|record| Record { version, ..record })
+                });
+                news.push(News::Corrected(corrected.collect()));
+            }
+            // Somebody else has changed it: perhaps it is to be corrected all the same.
+            Written::Lost { index, current } if asked => {
+                if index < writes.len() {
+                    writes.remove(index);
+                }
+                let Some(looking) = &mut self.looking else { return };
+                looking.lost += 1;
+                if looking.lost <= MAX_LOST {
+                    writes.extend(current.and_then(|current| self.correction(&current, now)));
+                }
+            }
+            Written::Lost { .. } => {}
+        }
+        if let Some(looking) = self.looking.as_mut().filter(|_| asked) {
+            looking.corrections = writes;
+            self.look_on();
+        }
     }
 
     fn look_on(&mut self) {
@@ -214,7 +251,7 @@ impl Node {
                 self.has_listed(&records, limit, now);
             }
             (Request::Correct(writes), Answer::Corrected(written)) => {
-                self.has_corrected(writes, &written, news);
+                self.has_corrected(writes, written, now, news);
             }
             (Request::Finish(sent), Answer::Finished(finishes)) => {
                 let settled = self.outcomes.drain(..sent.len().min(self.outcomes.len()));

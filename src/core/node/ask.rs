@@ -139,21 +139,32 @@ impl Node {
         }
         if self.prune.is_free(now)
             && self.prunes()
-            && let Some(looking) = &self.looking
+            && let Some(request) = self.prune_request(now)
         {
-            let limit = LOOKED_AT.min(self.options.max_batch);
-            let request = match looking.corrections.is_empty() {
-                true => Request::List(looking.after.clone(), limit),
-                false => Request::Correct(looking.corrections.clone()),
-            };
             self.prune.sent = Some(now);
             asked.push((Lane::Prune, request));
-        } else if self.prune.is_free(now) && self.prunes() && now.elapsed >= self.next_prune {
-            self.next_prune = now.elapsed + PRUNE_EVERY;
-            self.prune.sent = Some(now);
-            asked.push((Lane::Prune, Request::Prune(self.options.keep, self.prune_from, PRUNED)));
         }
         asked
+    }
+
+    fn prune_request(&mut self, now: Reading) -> Option<Request> {
+        let prunes = now.elapsed >= self.next_prune;
+        // In turns, so that neither waits for the other if the store fails in one of them.
+        self.looked = self.looking.is_some() && !(prunes && self.looked);
+        if self.looked
+            && let Some(looking) = &mut self.looking
+        {
+            looking.asked = true;
+            let limit = LOOKED_AT.min(self.options.max_batch);
+            return Some(match looking.corrections.is_empty() {
+                true => Request::List(looking.after.clone(), limit),
+                false => Request::Correct(looking.corrections.clone()),
+            });
+        }
+        prunes.then(|| {
+            self.next_prune = now.elapsed + PRUNE_EVERY;
+            Request::Prune(self.options.keep, self.prune_from, PRUNED)
+        })
     }
 
     fn life_request(&mut self, now: Reading) -> Request {

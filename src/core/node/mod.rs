@@ -5,6 +5,8 @@ mod answer;
 mod ask;
 mod clock;
 mod lease;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -193,6 +195,8 @@ pub(super) struct Node {
     prune_from: Option<RowKey>,
     /// How far it has looked for records of which the clock was wrong, if it does.
     looking: Option<Looking>,
+    /// Whether what was last asked of that lane was a look.
+    looked: bool,
     outcomes: VecDeque<Finished>,
     /// Whose they are.
     untold: HashSet<(RowKey, u64)>,
@@ -232,8 +236,12 @@ struct Looking {
     after: Option<JobId>,
     /// What was found.
     corrections: Vec<Write>,
+    /// How many of them have lost to other writes.
+    lost: usize,
     /// Whether the last page was looked at.
     ends: bool,
+    /// Whether the request on its way is one of this look, and not of an earlier one.
+    asked: bool,
 }
 
 /// What is under way on a lane.
@@ -269,6 +277,9 @@ const PRUNED: usize = 500;
 
 /// How many records are looked at together for those of which the clock was wrong.
 const LOOKED_AT: usize = 500;
+
+/// How many corrections of a page are computed anew since other writes came first.
+const MAX_LOST: usize = 2 * LOOKED_AT;
 
 /// How many rows a node has at most, taken and not closed.
 const MAX_OPEN: usize = 20_000;
@@ -334,6 +345,7 @@ impl Node {
             next_prune: TimeDelta::MIN,
             prune_from: None,
             looking: None,
+            looked: false,
             outcomes: VecDeque::new(),
             untold: HashSet::new(),
             told_at_once: usize::MAX,
