@@ -242,6 +242,8 @@ pub enum OnConflict {
     /// A job that is over stays over if it was declared just the same, and awaiting its handle resolves at
     /// once. If any part of the declaration has changed, the job is added anew, with its count of
     /// [`times`](crate::trigger::Build::times) from the start.
+    ///
+    /// For work that runs only once ([`add_once`](crate::Scheduler::add_once)) it is an error.
     Keep,
     /// The other job becomes this one, in place, and its handle is returned: nothing changes if it was
     /// declared just the same; otherwise its work, options, labels and trigger are changed as
@@ -256,7 +258,8 @@ pub enum OnConflict {
     /// so that a daily deployment does not put off a daily job for ever. The declaration is what was
     /// given: the trigger, options and labels, and of a task its arguments; closures can't be compared,
     /// so a job in memory always takes the new one. Work that runs only once
-    /// ([`add_once`](crate::Scheduler::add_once)) takes the other's place.
+    /// ([`add_once`](crate::Scheduler::add_once)) takes the other's place in memory, and in a store is an
+    /// error: use [`Replace`](OnConflict::Replace).
     Reconcile,
 }
 

@@ -74,11 +74,16 @@ impl Durable {
         if known.len() >= 64 && known.len() == known.capacity() {
             known.retain(|_, known| known.is_wanted());
         }
+        // The handles of before hold on to the first entry, and those of now through theirs.
+        let (first, task) = match entry.first() {
+            Some(first) => (first, first.task().map(|(task, _)| task.to_owned())),
+            None => (entry, None),
+        };
         let new = Known {
             id: record.id.clone(),
             version: record.version,
-            task: record.task.clone(),
-            entry: Arc::downgrade(entry),
+            task: task.unwrap_or_else(|| record.task.clone()),
+            entry: Arc::downgrade(first),
             tied: (entry.state().is_tied() || entry.state().wants_output()).then(|| entry.clone()),
         };
         known.insert(record.incarnation, new);

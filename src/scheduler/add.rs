@@ -177,7 +177,7 @@ impl<V> Add<V> {
             id.validate()?;
         }
         on_conflict.validate(id.as_ref())?;
-        check_once(once, on_conflict)?;
+        check_once(once, on_conflict, false)?;
         let shared = &entry.state().shared;
         if once
             && !entry.is_repeatable()
@@ -233,7 +233,7 @@ impl<V> Add<V> {
             id.validate()?;
         }
         on_conflict.validate(id.as_ref())?;
-        check_once(once, on_conflict)?;
+        check_once(once, on_conflict, true)?;
         let shared = &entry.state().shared;
         let options = own_options(options, shared, &*entry)?;
         let options = JobOptions::clone(options.as_ref().unwrap_or(&shared.defaults));
@@ -255,13 +255,17 @@ impl<V> Add<V> {
     }
 }
 
-/// The handle of a job that runs once yields the value of its own work.
-fn check_once(once: bool, on_conflict: OnConflict) -> Result<(), Error> {
-    match once && on_conflict == OnConflict::Keep {
-        true => Err(Error::invalid_option(
+/// The handle of a job that runs once yields the value of its own work: no other job's, and of a job
+/// that stays in the store none.
+fn check_once(once: bool, on_conflict: OnConflict, durable: bool) -> Result<(), Error> {
+    match on_conflict {
+        OnConflict::Keep if once => Err(Error::invalid_option(
             "a job that is kept has no value for this handle: use `OnConflict::Replace`, or `add`",
         )),
-        false => Ok(()),
+        OnConflict::Reconcile if once && durable => Err(Error::invalid_option(
+            "a job that stays in the store has no value for this handle: use `OnConflict::Replace`, or `add`",
+        )),
+        _ => Ok(()),
     }
 }
 

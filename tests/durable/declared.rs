@@ -11,7 +11,7 @@ use punctual::{
     trigger::{IntoTrigger, after, at, cron, every},
 };
 
-use crate::tasks::{Notes, event, fates, on, remember, rows};
+use crate::tasks::{Notes, Slow, event, fates, on, remember, rows};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -202,4 +202,33 @@ async fn reconciling_changes_the_job_in_place() {
     // Both handles mean it.
     job.remove().await.unwrap();
     assert!(matches!((job.await, again.await), (End::Removed, End::Removed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_once_is_not_reconciled_in_a_store() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let declare = |on_conflict| {
+        scheduler.add_once(after(SECOND), remember("once")).id("job").on_conflict(on_conflict)
+    };
+    for on_conflict in [OnConflict::Reconcile, OnConflict::Keep] {
+        let error = declare(on_conflict).await.unwrap_err();
+        assert!(error.is_invalid_option(), "{error}");
+        assert!(error.to_string().contains("use `OnConflict::Replace`"), "{error}");
+    }
+    declare(OnConflict::Replace).await.unwrap().await.unwrap();
+    declare(OnConflict::Reconcile).in_memory().await.unwrap().await.unwrap();
+    assert_eq!(notes.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_outlives_that_of_another_declaration() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let first = scheduler.add(after(60 * SECOND), remember("job")).id("job").await.unwrap();
+    let add = scheduler.add(after(60 * SECOND), Slow(1)).id("job");
+    drop(add.on_conflict(OnConflict::Reconcile).await.unwrap());
+    scheduler.job("job").remove().await.unwrap();
+    let end = tokio::time::timeout(3600 * SECOND, first).await;
+    assert!(matches!(end, Ok(End::Removed)), "{end:?}");
 }
