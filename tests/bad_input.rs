@@ -32,7 +32,7 @@ async fn bad_cron_text() {
     for (text, parts) in [
         ("61 * * * *", &["61 * * * *", "minute", "61", "0..=59"][..]),
         ("* * *", &["* * *", "field"]),
-        ("", &["field"]),
+        ("", &["empty text", "every 10 minutes"]),
         ("* * * * MOO", &["MOO"]),
         ("MON * * * *", &["minute", "MON"]),
         (", * * * *", &["minute"]),

@@ -104,8 +104,8 @@ pub(super) fn still_to_run(record: &Record, now: DateTime<Utc>) -> Vec<Row> {
     let Ok(definition) = Definition::read(record) else { return rows };
     // The last of them runs, and the others are part of that, if the job says so.
     let last = stretch.last;
-    let just_before = last - TimeDelta::milliseconds(1);
     if stretch.count > 1
+        && let Some(just_before) = last.checked_sub_signed(TimeDelta::milliseconds(1))
         && let Ok(Some(before)) = definition.trigger.last_at_or_before(just_before)
     {
         rows.push(Row { last: before, count: stretch.count - 1, ..stretch });

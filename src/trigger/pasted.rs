@@ -3,10 +3,13 @@
 /// Names the first character that is not what it looks like, with its place and the remedy.
 pub(super) fn disguised(text: &str) -> Option<String> {
     let last = text.chars().count().saturating_sub(1);
+    // At the end it may be that of a command, which then begins with one, too.
+    let is_alone = |c: char| text.matches(c).count() % 2 == 1;
+    let is_plain = |c: char| matches!(c, '"' | '\'' | '`');
     if let Some((index, quote)) = text
         .chars()
         .enumerate()
-        .find(|&(at, c)| is_curly(c) || (at == 0 || at == last) && matches!(c, '"' | '\'' | '`'))
+        .find(|&(at, c)| is_curly(c) || is_plain(c) && (at == 0 || at == last && is_alone(c)))
     {
         return Some(format!(
             "its character {}, U+{:04X}, is a quotation mark: remove it",

@@ -758,7 +758,7 @@ fn no_text_takes_long_to_refuse() {
 fn texts_that_combine_say_what_is_wrong_and_end() {
     for (text, part) in [
         ("and[every 90s & 61 * * * *]", "minute 61"),
-        ("and[]", "cron"),
+        ("and[]", "empty text"),
         ("calendar[1 fortnight at 9:30]", "calendar[1 month, 2 days at 9:30]"),
         ("calendar[at 9:30]", "calendar["),
         ("0 9 * * *; only Blursday", "except Sat, Sun"),

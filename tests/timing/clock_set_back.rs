@@ -121,8 +121,8 @@ async fn a_fire_time_that_had_come_still_runs_after_a_correction() {
     let (clock, scheduler) = scheduler_at("2026-06-01T11:59:59Z").await;
     let mut all = Vec::new();
     for job in 0..10 {
-        let daily = cron("0 12 * * *");
-        let mut add = scheduler.add(daily, || async {}).id(format!("{job}")).jitter(600 * SECOND);
+        let hourly = cron("0 * * * *");
+        let mut add = scheduler.add(hourly, || async {}).id(format!("{job}")).jitter(600 * SECOND);
         all.push(add.runs());
         add.await.unwrap();
     }
@@ -132,5 +132,5 @@ async fn a_fire_time_that_had_come_still_runs_after_a_correction() {
     let started = Instant::now();
     assert_eq!(next(&mut all).await, [noon; 10]);
     assert!(started.elapsed() <= 600 * SECOND, "{:?}", started.elapsed());
-    assert_eq!(next(&mut all).await, [noon; 10]);
+    assert_eq!(next(&mut all).await, [instant("2026-06-01T08:00:00Z"); 10]);
 }
