@@ -372,6 +372,16 @@ impl Limits {
         last: None,
         days: None,
     };
+
+    fn are_none(&self) -> bool {
+        let Limits { open, first, end, times, last, days } = self;
+        open.is_empty()
+            && first.is_none()
+            && end.is_none()
+            && times.is_none()
+            && last.is_none()
+            && days.is_none()
+    }
 }
 
 /// What a trigger goes by. It prints as [`Trigger`] does, without bounds and options.
@@ -441,7 +451,7 @@ impl Trigger {
     }
 
     fn with_limits(mut self, limits: Limits) -> Trigger {
-        self.limits = (limits != *Limits::NONE).then(|| Box::new(limits));
+        self.limits = (!limits.are_none()).then(|| Box::new(limits));
         self
     }
 
@@ -1272,24 +1282,39 @@ fn add_millis(t: DateTime<Utc>, millis: i64) -> Option<DateTime<Utc>> {
 ///
 /// Every instant that comes in passes here or through [`whole_millis`]. Chrono keeps a leap second
 /// as nanoseconds past a whole second, and its arithmetic with such instants is off by as much.
+#[inline]
 fn floor_millis(t: DateTime<Utc>) -> DateTime<Utc> {
-    const SECOND: u32 = 1_000_000_000;
+    if is_whole_millis(t) { t } else { rounded_down(t) }
+}
+
+/// Nearly all of them are whole already, and to see that is quicker than to round.
+#[inline]
+fn is_whole_millis(t: DateTime<Utc>) -> bool {
     let nanos = t.timestamp_subsec_nanos();
-    // Nearly all of them are whole already, and to see that is quicker than to round.
-    match (nanos < SECOND, nanos % 1_000_000) {
-        (true, 0) => t,
-        (true, _) => t.trunc_subsecs(3),
-        (false, _) => {
-            let next = t.timestamp().checked_add(1);
-            let next = next.and_then(|second| DateTime::from_timestamp(second, 0));
-            next.unwrap_or(DateTime::<Utc>::MAX_UTC.trunc_subsecs(3))
-        }
+    nanos < SECOND && nanos % 1_000_000 == 0
+}
+
+const SECOND: u32 = 1_000_000_000;
+
+#[cold]
+fn rounded_down(t: DateTime<Utc>) -> DateTime<Utc> {
+    if t.timestamp_subsec_nanos() < SECOND {
+        return t.trunc_subsecs(3);
     }
+    let next = t.timestamp().checked_add(1);
+    let next = next.and_then(|second| DateTime::from_timestamp(second, 0));
+    next.unwrap_or(DateTime::<Utc>::MAX_UTC.trunc_subsecs(3))
 }
 
 /// `t`, rounded up to a whole millisecond: a fire time is never earlier than what was asked for. A
 /// leap second counts as the second after it.
+#[inline]
 fn whole_millis(t: DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
+    if is_whole_millis(t) { Ok(t) } else { rounded_up(t) }
+}
+
+#[cold]
+fn rounded_up(t: DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
     let floor = floor_millis(t);
     if floor >= t {
         return Ok(floor);
