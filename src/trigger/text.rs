@@ -26,7 +26,7 @@ use crate::{
 /// | | text |
 /// |---|---|
 /// | follow | `after success of extract`, `after failure of …`, `after any run of …`, `after all of ["extract","load"]` |
-/// | date | `at 2026-11-20T12:00:00Z`, or another [`Moment`](super::Moment), `after 10s`, `now` |
+/// | date | `at 2026-11-20T12:00:00Z`, or another [`Moment`], `after 10s`, `now` |
 /// | interval | `every 10min` |
 /// | random | `every 5 to 10min` |
 /// | timetable | `every weekday at 9:00 (Europe/Berlin)` |

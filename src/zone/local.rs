@@ -5,11 +5,13 @@ use std::path::Path;
 use super::{IntoTimeZone as _, TimeZone};
 use crate::error::Error;
 
-/// What `TZ` names, else the machine's settings; UTC if neither says anything.
+/// What `TZ` names, else the machine's settings; UTC if neither says anything, or `TZ` is empty.
 pub(super) fn find() -> Result<TimeZone, Error> {
-    match std::env::var("TZ") {
-        Ok(said) if !said.is_empty() => named_by_tz(&said),
-        _ => settings(),
+    match std::env::var("TZ").as_deref() {
+        Ok("") => Ok(TimeZone::UTC),
+        // The usual way to spare the C library a look at its settings.
+        Ok("/etc/localtime" | ":/etc/localtime") | Err(_) => settings(),
+        Ok(said) => named_by_tz(said),
     }
 }
 

@@ -168,8 +168,8 @@ fn reload() -> bool {
         NAMED.read().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
     let mut changed = false;
     for zone in zones {
-        // One that can't be read now keeps the rules that it has.
-        let Some(spans) = data::load(zone.name()) else { continue };
+        // One that can't be read now keeps the rules that it has, be it that its file is being replaced.
+        let Some(spans) = data::load_again(zone.name()) else { continue };
         let newest = zone.zone().rules.newest();
         if spans != newest.spans {
             let newer = Rules { spans, newer: OnceLock::new() };
