@@ -69,7 +69,6 @@ pub(super) fn rezoned_record(record: &Record, now: DateTime<Utc>) -> Option<Reco
 /// time zones of today.
 ///
 /// A fire time that the new rules have moved to before `now` is late, not lost.
-#[expect(clippy::type_complexity, reason = "the next fire time may change to none")]
 pub(super) fn rezoned(
     trigger: &Trigger,
     next: DateTime<Utc>,

@@ -1291,7 +1291,7 @@ fn floor_millis(t: DateTime<Utc>) -> DateTime<Utc> {
 #[inline]
 fn is_whole_millis(t: DateTime<Utc>) -> bool {
     let nanos = t.timestamp_subsec_nanos();
-    nanos < SECOND && nanos % 1_000_000 == 0
+    nanos < SECOND && nanos.is_multiple_of(1_000_000)
 }
 
 const SECOND: u32 = 1_000_000_000;
