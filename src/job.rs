@@ -247,7 +247,7 @@ pub enum OnConflict {
     Keep,
     /// The other job becomes this one, in place, and its handle is returned: nothing changes if it was
     /// declared just the same; otherwise its work, options, labels and trigger are changed as
-    /// [`modify`](crate::Job::modify) and [`reschedule`](crate::Job::reschedule) do. Going runs go on
+    /// [`modify`](crate::Job::modify) and [`reschedule`](crate::Job::reschedule) do. Active runs go on
     /// as they are, and what is due, its jitter included, still runs once. Whether it is paused stays.
     ///
     /// A job that is over stays over if it was declared just the same, and awaiting its handle resolves at

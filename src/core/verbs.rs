@@ -94,7 +94,7 @@ impl<P: Payload> Core<P> {
         Ok(added)
     }
 
-    /// Makes a job the one that it is declared as now: going runs keep what they have, what is due runs,
+    /// Makes a job the one that it is declared as now: active runs keep what they have, what is due runs,
     /// and its trigger changes only if it is declared differently.
     fn reconcile(
         &mut self,

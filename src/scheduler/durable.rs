@@ -575,7 +575,7 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put
     Put { record, entry: new.entry }
 }
 
-/// The job that was there stays, be it as it was or changed from `old`; its handle is returned.
+/// The existing job stays, unchanged or changed from `old`; its handle is returned.
 fn finish_changing(
     shared: &Arc<Shared>,
     durable: &Durable,

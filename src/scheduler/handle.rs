@@ -136,7 +136,7 @@ impl Job {
     }
 
     /// Changes the job's options, name and tags, and the arguments of its task; its fire times stay, and
-    /// going runs keep what they have. `change` may be called more than once, if somebody else modifies
+    /// active runs keep what they have. `change` may be called more than once, if somebody else modifies
     /// the job too.
     ///
     /// # Errors

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn abbreviations_offsets_and_typing_errors_are_told_apart() {
+    fn abbreviations_offsets_and_typing_errors_each_get_their_remedy() {
         let cases = [
             ("PST", "probably `America/Los_Angeles`"),
             ("IST", "`Asia/Kolkata` or `Europe/Dublin` or `Asia/Jerusalem`"),

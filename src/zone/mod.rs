@@ -168,7 +168,7 @@ fn reload() -> bool {
         NAMED.read().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
     let mut changed = false;
     for zone in zones {
-        // One that can't be read now keeps the rules that it has, be it that its file is being replaced.
+        // A zone whose file can't be read now, for example while it is replaced, keeps its rules.
         let Some(spans) = data::load_again(zone.name()) else { continue };
         let newest = zone.zone().rules.newest();
         if spans != newest.spans {
