@@ -66,7 +66,7 @@ pub struct CalendarInterval {
 #[derive(Clone, PartialEq)]
 struct Rule {
     every: Every,
-    /// In ascending order. None is midnight.
+    /// In ascending order. None is midnight, until that is filled in.
     times: Vec<NaiveTime>,
     start: Option<NaiveDate>,
     /// What the rest amounts to, once it is known to make sense and where it starts.
@@ -231,7 +231,11 @@ impl CalendarInterval {
     pub(super) fn validated(mut self) -> Result<CalendarInterval, Error> {
         if self.rule.dates.is_none() {
             let dates = self.rule.check()?;
-            Arc::make_mut(&mut self.rule).dates = dates;
+            let rule = Arc::make_mut(&mut self.rule);
+            rule.dates = dates;
+            if rule.times.is_empty() {
+                rule.times.push(NaiveTime::MIN);
+            }
         }
         Ok(self)
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     add_millis,
     cron::one_line,
-    moment::{Moment, Said},
+    moment::{IntoMoment as _, Moment, Said},
     whole_millis,
     zone::ZoneRules,
 };
@@ -157,7 +157,7 @@ impl TryFrom<Repr> for Date {
     fn try_from(repr: Repr) -> Result<Date, Error> {
         match (repr.at, repr.after_ms) {
             (Some(moment), None) => Ok(moment.into()),
-            (None, Some(delay)) => Ok(Date::AfterMs(delay)),
+            (None, Some(delay)) => Ok(Duration::from_millis(delay).into_moment()?.into()),
             _ => Err(Error::invalid_trigger(
                 "a date has either `at` or `after_ms`: give it one of them",
             )),

@@ -872,6 +872,18 @@ mod serialized {
     }
 
     #[test]
+    fn midnight_is_the_time_of_day_that_is_not_said() {
+        let said = trigger(calendar_interval().days(1).at("00:00"));
+        for build in [calendar_interval().days(1), calendar_interval().days(1).in_tz(BERLIN)] {
+            let trigger = trigger(build);
+            let json = serde_json::to_string(&trigger).unwrap();
+            assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), trigger, "{json}");
+            assert_eq!(trigger.to_string().parse::<Trigger>().unwrap(), trigger);
+        }
+        assert_eq!(trigger(calendar_interval().days(1)), said);
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for (json, reason) in [
             (r#"{"type":"and","triggers":[]}"#, "no triggers"),
