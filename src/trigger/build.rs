@@ -179,8 +179,9 @@ impl<K> Build<K> {
     /// It takes an instant, a date, a time of day, a duration or a text: see [`Moment`]. A date is
     /// its midnight, so its day is left out. A time of day is the next after the start, and a
     /// duration counts from there: from [`starting_at`](Build::starting_at) or
-    /// [`first_at`](Build::first_at), and without them from when the job is added. Said twice, it is
-    /// an error.
+    /// [`first_at`](Build::first_at), and without them from when the job is added; beside a grid of
+    /// elapsed time it is elapsed time as well. No run starts later, jitter or not. Said twice, it
+    /// is an error.
     ///
     /// ```
     /// use std::time::Duration;

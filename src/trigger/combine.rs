@@ -54,7 +54,9 @@ pub struct And(Arc<Conjunction>);
 /// [`or`](super::or).
 ///
 /// The start, end and days of each member hold, and so do those of the whole. The first fire time
-/// is not earlier than when the job is added: a date that had passed by then does not count.
+/// is not earlier than when the job is added: a date that had passed by then does not count. A
+/// member's [`first_at`](super::Build::first_at) or start of a grid that is less than a second old
+/// counts as now.
 ///
 /// There are 32 triggers at most, in all, and 8 levels of them.
 ///
@@ -120,7 +122,7 @@ impl And {
 
     /// The triggers that must agree.
     pub fn triggers(&self) -> impl ExactSizeIterator<Item = &Trigger> {
-        self.0.members.0.iter().map(|member| &member.trigger)
+        self.0.members.triggers()
     }
 
     pub(super) fn members(&self) -> &Members {
@@ -191,6 +193,17 @@ impl And {
     }
 }
 
+impl Kind {
+    /// The members of a combination.
+    pub(super) fn members(&self) -> Option<&Members> {
+        match self {
+            Kind::And(and) => Some(and.members()),
+            Kind::Or(or) => Some(or.members()),
+            _ => None,
+        }
+    }
+}
+
 impl Or {
     pub(super) fn new(triggers: Vec<Trigger>) -> Result<Or, Error> {
         Ok(Or(Arc::new(Members::new(triggers)?)))
@@ -198,7 +211,7 @@ impl Or {
 
     /// The triggers of which any may fire.
     pub fn triggers(&self) -> impl ExactSizeIterator<Item = &Trigger> {
-        self.0.0.iter().map(|member| &member.trigger)
+        self.0.triggers()
     }
 
     pub(super) fn members(&self) -> &Members {
@@ -287,13 +300,14 @@ impl Members {
         Ok(members)
     }
 
+    pub(super) fn triggers(&self) -> impl ExactSizeIterator<Item = &Trigger> {
+        self.0.iter().map(|member| &member.trigger)
+    }
+
     /// How many triggers there are that combine nothing, and how many levels of those that do.
     fn size(&self) -> (usize, usize) {
-        let sizes = self.0.iter().map(|member| match member.trigger.kind() {
-            Kind::And(and) => and.members().size(),
-            Kind::Or(or) => or.members().size(),
-            _ => (1, 0),
-        });
+        let sizes =
+            self.triggers().map(|trigger| trigger.kind.members().map_or((1, 0), Members::size));
         let (count, depth) = sizes.fold((0, 0), |(count, depth), (c, d)| (count + c, depth.max(d)));
         (count, depth + 1)
     }
@@ -311,10 +325,9 @@ impl Members {
     }
 
     pub(super) fn all_are_elapsed_time(&self) -> bool {
-        self.0.iter().all(|member| match member.trigger.kind() {
-            Kind::And(and) => and.members().all_are_elapsed_time(),
-            Kind::Or(or) => or.members().all_are_elapsed_time(),
-            _ => member.elapsed,
+        self.0.iter().all(|member| match member.trigger.kind.members() {
+            Some(members) => members.all_are_elapsed_time(),
+            None => member.elapsed,
         })
     }
 

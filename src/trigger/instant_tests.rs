@@ -361,10 +361,60 @@ mod moments {
         assert_eq!(three.upcoming_after(now).count(), 3);
         let twenty = trigger(minutely().until("10 minutes").times(20));
         assert_eq!(twenty.anchored(now, berlin).unwrap().upcoming_after(now).count(), 10);
-        // An end that counts from the adding is elapsed time, as the grid is, and moves with it.
-        let mut moved = ten.clone();
-        moved.shift(hours(1));
-        assert_eq!(moved.end(), ten.end().map(|end| end + hours(1)));
+    }
+
+    #[test]
+    fn an_end_that_counts_from_the_adding_moves_with_the_clock() {
+        let now = t("2026-11-30T12:00:00Z");
+        let grid = || every(Duration::from_secs(60)).until("10 minutes");
+        let random = || every(1).to(2).minutes().until("10 minutes");
+        for build in [
+            trigger(grid()),
+            trigger(grid().immediately()),
+            trigger(grid().starting_at(hours(1))),
+            trigger(grid().immediately().only(chrono::Weekday::Mon)),
+            trigger(random()),
+            trigger(random().immediately()),
+            trigger(or((grid().immediately(), random())).until("10 minutes")),
+        ] {
+            let anchored = build.anchored(now, TimeZone::UTC).unwrap();
+            assert!(build.is_elapsed_time(), "{build}");
+            let json = serde_json::to_string(&anchored).unwrap();
+            assert!(json.contains(r#""elapsed_end":"2026-11-30T1"#), "{json}");
+            let read: Trigger = serde_json::from_str(&json).unwrap();
+            assert_eq!(read, anchored, "{json}");
+            assert_eq!(trigger(anchored.to_string()), anchored);
+            let fires = |trigger: &Trigger| trigger.upcoming_after(now - hours(5)).count();
+            for by in [hours(1), hours(-1)] {
+                let mut moved = anchored.clone();
+                moved.shift(by);
+                assert_eq!(moved.end(), anchored.end().map(|end| end + by), "{build}");
+                if anchored.days().is_none() {
+                    assert_eq!(fires(&moved), fires(&anchored), "{build}");
+                }
+            }
+        }
+        // One that was given is an instant.
+        let given = trigger(grid_until("2026-11-30T12:10:00Z")).anchored(now, TimeZone::UTC);
+        let mut given = given.unwrap();
+        given.shift(hours(1));
+        assert_eq!(given.end(), Some(t("2026-11-30T12:10:00Z")));
+    }
+
+    fn grid_until(end: &str) -> Build<Interval> {
+        every(Duration::from_secs(60)).until(end)
+    }
+
+    /// Stores have such triggers.
+    #[test]
+    fn an_end_that_is_kept_as_the_last_fire_time_is_read() {
+        let json = concat!(
+            r#"{"type":"interval","period_ms":60000,"start":"2026-11-30T12:01:00Z","#,
+            r#""last":"2026-11-30T12:10:00Z"}"#,
+        );
+        let read: Trigger = serde_json::from_str(json).unwrap();
+        assert_eq!(read.end(), Some(t("2026-11-30T12:10:00Z")));
+        assert_eq!(serde_json::to_string(&read).unwrap(), json);
     }
 
     #[test]
@@ -747,6 +797,35 @@ fn a_first_fire_that_has_just_passed_is_one_of_the_times() {
 }
 
 #[test]
+fn the_first_fire_of_a_member_that_has_just_passed_is_one_of_the_whole() {
+    let now = t("2026-11-30T12:00:00Z");
+    let just_passed = now - TimeDelta::milliseconds(400);
+    let nine = || cron("0 9 * * *").first_at(just_passed);
+    let first = |build: Trigger| {
+        let anchored = build.anchored(now, TimeZone::UTC).unwrap();
+        anchored.first_when_added(now).unwrap()
+    };
+    let grid = |minutes: u64| every(Duration::from_secs(60 * minutes)).starting_at(just_passed);
+    for build in [
+        trigger(or((nine().times(1), cron("0 10 * * *")))),
+        trigger(or((or([nine().times(1)]), cron("0 10 * * *")))),
+        trigger(or((nine().times(1), cron("0 10 * * *"))).times(1)),
+        trigger(or((grid(10), cron("0 10 * * *")))),
+        trigger(and((grid(6), grid(10)))),
+    ] {
+        assert_eq!(first(build.clone()), Some(just_passed), "{build}");
+    }
+    // Unless the whole does not fire then.
+    assert_eq!(first(trigger(and((grid(6), cron("0 13 * * *"))))), None);
+    let tomorrow = trigger(or((nine().times(1), cron("0 10 * * *"))).starting_at("2026-12-01"));
+    assert_eq!(first(tomorrow), Some(t("2026-12-01T10:00:00Z")));
+    // Nor if it has passed long since.
+    let long_since = cron("0 9 * * *").first_at(now - TimeDelta::seconds(2));
+    let once = or((long_since.times(1), cron("0 10 * * *")));
+    assert_eq!(first(trigger(once)), Some(t("2026-12-01T09:00:00Z")));
+}
+
+#[test]
 fn a_grid_beside_its_days_or_hours_ends_after_a_first_fire() {
     let noon = t("2026-11-30T12:00:00Z");
     let daily = || every(Duration::from_secs(86_400)).immediately().between("09:00", "11:00");
@@ -814,7 +893,14 @@ fn a_delay_is_read_back_however_long() {
     for too_long in [Duration::MAX, longest + Duration::from_nanos(1)] {
         let error = cron("0 9 * * *").until(too_long).into_trigger().unwrap_err().to_string();
         assert!(error.contains("use a shorter duration"), "{error}");
+        let error = after(too_long).into_trigger().unwrap_err().to_string();
+        assert!(error.contains("use a shorter duration"), "{error}");
     }
+    let date = trigger(after(longest));
+    assert_eq!(trigger(date.to_string()), date);
+    let error =
+        serde_json::from_str::<Trigger>(r#"{"type":"date","after_ms":18446744073709551615}"#);
+    assert!(error.unwrap_err().to_string().contains("use a shorter duration"));
 }
 
 #[test]

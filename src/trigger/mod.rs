@@ -55,9 +55,9 @@
 //!
 //! Those that go by a wall clock have `"zone":"Europe/Berlin"`, `"gap":"next"` or `"skip"`, and
 //! `"fold":"first"`, `"last"` or `"both"` besides; all have `"start"`, `"first"` and `"end"`, which
-//! are instants, or the texts of other [`Moment`]s until a job is added; `"times"`; and `"last"`, the
-//! instant that `times`, or an end that counts from when the job is added, amounts to; `"only"` and
-//! `"except"`, which are [`Days`], `"between":["10:00","12:00"]`, and `"day_zone"`, whose days and
+//! are instants, or the texts of other [`Moment`]s until a job is added; `"elapsed_end"`, the instant
+//! that an end amounts to which counts from when the job is added; `"times"`, and `"last"`, the
+//! instant that it amounts to; `"only"` and `"except"`, which are [`Days`], `"between":["10:00","12:00"]`, and `"day_zone"`, whose days and
 //! hours those are, once a job of a trigger without a zone of its own is added. What was not
 //! said is left out. A key that is none of these is an error, as is a value that the builders would
 //! refuse.
@@ -117,6 +117,7 @@ pub use self::{
     zone::{Fold, Gap, InZone},
 };
 use self::{
+    combine::Members,
     days::{DayFilter, Said},
     moment::Bounds,
     search::{Budget, before, just_after, leapfrog},
@@ -356,7 +357,11 @@ struct Limits {
     end: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<NonZeroU64>,
-    /// The end that counts from when the job was added: the last fire time that `times` leaves.
+    /// The end that counts from when the job was added, or from its start: where that is elapsed time, so
+    /// is the end, and moves with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elapsed_end: Option<DateTime<Utc>>,
+    /// The last fire time that `times` leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     last: Option<DateTime<Utc>>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -369,18 +374,25 @@ impl Limits {
         first: None,
         end: None,
         times: None,
+        elapsed_end: None,
         last: None,
         days: None,
     };
 
     fn are_none(&self) -> bool {
-        let Limits { open, first, end, times, last, days } = self;
+        let Limits { open, first, end, times, elapsed_end, last, days } = self;
         open.is_empty()
             && first.is_none()
             && end.is_none()
             && times.is_none()
+            && elapsed_end.is_none()
             && last.is_none()
             && days.is_none()
+    }
+
+    /// The last instant that the bounds allow, a number of times aside.
+    fn until(&self) -> Option<DateTime<Utc>> {
+        [self.end, self.elapsed_end].into_iter().flatten().min()
     }
 }
 
@@ -423,6 +435,7 @@ struct Repr {
     first: Option<Moment>,
     end: Option<Moment>,
     times: Option<NonZeroU64>,
+    elapsed_end: Option<DateTime<Utc>>,
     last: Option<DateTime<Utc>>,
     only: Option<Days>,
     except: Option<Days>,
@@ -434,10 +447,12 @@ impl TryFrom<Repr> for Trigger {
     type Error = Error;
 
     fn try_from(repr: Repr) -> Result<Trigger, Error> {
-        let Repr { kind, start, first, end, times, last, only, except, between, day_zone } = repr;
+        let Repr { kind, start, first, end, times, elapsed_end, last, .. } = repr;
+        let Repr { only, except, between, day_zone, .. } = repr;
         let days = DayFilter::new(Said { only, except, between }, day_zone)?;
         let open = Bounds { start, first, end };
-        Trigger::new(kind, Limits { open, times, last, days, ..Limits::default() }).validated()
+        let limits = Limits { open, times, elapsed_end, last, days, ..Limits::default() };
+        Trigger::new(kind, limits).validated()
     }
 }
 
@@ -469,7 +484,7 @@ impl Trigger {
     /// The last instant at which the trigger may fire, if it is known, as [`start`](Trigger::start).
     pub fn end(&self) -> Option<DateTime<Utc>> {
         let limits = self.limits.as_deref()?;
-        [limits.end, limits.last].into_iter().flatten().min()
+        [limits.until(), limits.last].into_iter().flatten().min()
     }
 
     /// The end up to which a run for this fire time may start: that of the trigger, or of those members of
@@ -485,7 +500,7 @@ impl Trigger {
             }
             _ => None,
         };
-        [self.limits().end, of_members].into_iter().flatten().min()
+        [self.limits().until(), of_members].into_iter().flatten().min()
     }
 
     fn names(&self, t: DateTime<Utc>) -> bool {
@@ -906,14 +921,14 @@ impl Trigger {
         {
             *days = Arc::new(days.in_tz(zone));
         }
-        // An end that has passed is the last fire time, which may be earlier than a start that counts
-        // from now: bounds are refused that contradict each other.
+        // An end that has passed may be earlier than a start that counts from now: bounds that the user
+        // gave are refused if they contradict each other.
         let from = [anchored.start, limits.first, self.is_floating().then_some(now)];
         if let Some(end) = limits.end
             && from.into_iter().flatten().any(|from| end < from)
         {
             limits.end = None;
-            limits.last = Some(limits.last.map_or(end, |last| last.min(end)));
+            limits.elapsed_end = Some(limits.elapsed_end.map_or(end, |known| known.min(end)));
         }
         limits.first =
             limits.first.filter(|&first| anchored.start.is_none_or(|start| start <= first));
@@ -930,11 +945,7 @@ impl Trigger {
     pub(crate) fn goes_by_wall_clock(&self) -> bool {
         self.names_dates()
             || self.days().is_some()
-            || match &self.kind {
-                Kind::And(and) => and.members().any_goes_by_wall_clock(),
-                Kind::Or(or) => or.members().any_goes_by_wall_clock(),
-                _ => false,
-            }
+            || self.kind.members().is_some_and(Members::any_goes_by_wall_clock)
     }
 
     /// Fills in what waits for a zone or for when the job is added.
@@ -962,17 +973,15 @@ impl Trigger {
         if let Some(first) = resolved(first, now)? {
             limits.first = Some(whole_millis(first)?);
         }
-        let counted_from = self.start.or(limits.first);
         // A time of day is the next after the start.
-        let base = counted_from.unwrap_or(now);
+        let base = self.start.or(limits.first).unwrap_or(now);
         let from = match open.end {
             Some(end) if !end.is_delay() => just_after(base).unwrap_or(base),
             _ => base,
         };
         if let Some(end) = resolved(open.end, from)?.map(floor_millis) {
-            // What counts from when the job is added moves with the clock, as `last` does.
-            match open.end.is_some_and(Moment::is_delay) && counted_from.is_none() {
-                true => limits.last = Some(limits.last.map_or(end, |last| last.min(end))),
+            match open.end.is_some_and(Moment::is_delay) {
+                true => limits.elapsed_end = Some(end),
                 false => limits.end = Some(end),
             }
         }
@@ -1001,7 +1010,8 @@ impl Trigger {
     }
 
     fn check_bounds(&self, with_start: bool, with_first: bool) -> Result<(), Error> {
-        let Limits { open, first, end, .. } = *self.limits();
+        let Limits { open, first, .. } = *self.limits();
+        let end = self.limits().until();
         let moment = |said: Option<Moment>, known: Option<DateTime<Utc>>| {
             said.or(known.and_then(|known| known.into_moment().ok()))
         };
@@ -1061,6 +1071,7 @@ impl Trigger {
         self.start = self.start.map(shifted);
         if let Some(limits) = &mut self.limits {
             limits.first = limits.first.map(shifted);
+            limits.elapsed_end = limits.elapsed_end.map(shifted);
             limits.last = limits.last.map(shifted);
         }
     }
@@ -1071,17 +1082,26 @@ impl Trigger {
         &self,
         now: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>, Error> {
+        match self.just_passed(now) {
+            Some(passed) => Ok(Some(passed)),
+            None => self.first(now),
+        }
+    }
+
+    /// The start of a grid or a first fire that was said, if it is less than a second old and counts as
+    /// now. For a combination it is one of its members', if the whole fires then.
+    fn just_passed(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let said = match &self.kind {
             Kind::Interval(_) | Kind::Random(_) => self.limits().first.or(self.start),
             _ => self.limits().first,
         };
-        if let Some(said) = said.filter(|&said| said <= now && now - said < RECENT)
-            // Of a grid that is finer than that, it is not the last that has passed.
-            && self.last_at_or_before(now)? == Some(said)
-        {
-            return Ok(Some(said));
+        if let (None, Some(members)) = (said, self.kind.members()) {
+            let passed = members.triggers().filter_map(|member| member.just_passed(now));
+            return passed.filter(|&passed| self.names(passed)).min();
         }
-        self.first(now)
+        let said = said.filter(|&said| said <= now && now - said < RECENT)?;
+        // Of a grid that is finer than that, it is not the last that has passed.
+        (self.last_at_or_before(now).ok()? == Some(said)).then_some(said)
     }
 
     /// Has a trigger go on from `now`, although the fire times before `next` are used up; says which is the
@@ -1222,6 +1242,7 @@ impl Trigger {
             limits.open.first = None;
         }
         let [start, first, end] = limits.open.take_instants()?;
+        limits.elapsed_end = limits.elapsed_end.map(floor_millis);
         limits.last = limits.last.map(floor_millis);
         self.start = start.or(self.start);
         *self = self.clone().with_limits(Limits { first, end, ..limits });

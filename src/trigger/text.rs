@@ -34,7 +34,7 @@ use crate::{
 /// | cron fields | `cron[day='3rd fri', hour='0-3'] (Europe/Berlin)` |
 /// | calendar interval | `calendar[1 month, 2 days at 09:30:00] (Europe/Berlin)` |
 /// | combination | `and[every 90s & 0 9 * * *]`, `or[@daily | every monday]`, maybe nested |
-/// | then | `; starting MOMENT`, `; first MOMENT`, `; immediately`, `; until MOMENT`, `; last INSTANT`, `; 5 times` |
+/// | then | `; starting MOMENT`, `; first MOMENT`, `; immediately`, `; until MOMENT`, `; elapsed_end INSTANT`, `; last INSTANT`, `; 5 times` |
 /// | if it goes by a wall clock | `; gap next`, `; gap skip`, `; fold first`, `; fold last`, `; fold both` |
 /// | cron text | `; dom_and_dow` |
 /// | timetable, calendar interval | `; from DATE`, which its days, weeks or months count from |
@@ -99,7 +99,7 @@ impl Trigger {
         if let Some(fold) = rules.fold {
             write!(f, "; fold {}", FOLDS.name(fold))?;
         }
-        let Limits { open, first, end, times, last, days } = self.limits();
+        let Limits { open, first, end, times, elapsed_end, last, days } = self.limits();
         // Where the grid of a job starts was filled in, or shows in its next fire time.
         let is_grid = matches!(self.kind, Kind::Interval(_) | Kind::Random(_));
         let start = self.start.filter(|_| !(short && is_grid));
@@ -107,6 +107,7 @@ impl Trigger {
             ("starting", open.start, start),
             ("first", open.first, *first),
             ("until", open.end, *end),
+            (if short { "until" } else { "elapsed_end" }, None, *elapsed_end),
             // Alone it would read as the last run.
             (if short { "the last at" } else { "last" }, None, *last),
         ] {
@@ -420,6 +421,16 @@ fn moment(text: &str, whole: &str) -> Result<Moment, Error> {
     })
 }
 
+/// Reads what is filled in when a job is added.
+fn filled_in(text: &str, clause: &str) -> Result<DateTime<Utc>, Error> {
+    moment(text, clause)?.as_instant().ok_or_else(|| {
+        Error::invalid_trigger(format!(
+            "`{}` is filled in when a job is added, with an instant: use `until`",
+            one_line(clause)
+        ))
+    })
+}
+
 impl Kind {
     /// What was said of its zone, if it goes by one.
     pub(super) fn rules(&mut self) -> Option<&mut ZoneRules> {
@@ -449,15 +460,8 @@ impl Trigger {
             ("immediately", Kind::Random(random)) => random.immediate = true,
             ("immediately", _) => limits.open.say_first(Moment::NOW)?,
             ("until", _) => limits.open.end = Some(moment(value, clause)?),
-            ("last", _) => match moment(value, clause)?.as_instant() {
-                Some(last) => limits.last = Some(last),
-                None => {
-                    return Err(Error::invalid_trigger(format!(
-                        "`{}` is filled in when a job is added, with an instant: use `until`",
-                        one_line(clause)
-                    )));
-                }
-            },
+            ("elapsed_end", _) => limits.elapsed_end = Some(filled_in(value, clause)?),
+            ("last", _) => limits.last = Some(filled_in(value, clause)?),
             (times, _) if value == "times" => {
                 limits.times = Some(times.parse().map_err(|_| {
                     Error::invalid_trigger(format!(
@@ -507,7 +511,7 @@ impl Trigger {
             }
             _ => {
                 return Err(Error::invalid_trigger(format!(
-                    "`{}` is no clause: those are `starting`, `first`, `immediately`, `until`, `last`, `5 times`, `only`, `except`, `between`, `days in`, `gap`, `fold`, `dom_and_dow`, `from` and `seed`",
+                    "`{}` is no clause: those are `starting`, `first`, `immediately`, `until`, `elapsed_end`, `last`, `5 times`, `only`, `except`, `between`, `days in`, `gap`, `fold`, `dom_and_dow`, `from` and `seed`",
                     one_line(clause)
                 )));
             }

@@ -18,8 +18,13 @@ const END: &str = "2026-06-01T12:00:03Z";
 /// Triggers whose last fire time is at noon, and which end three seconds later.
 fn ending() -> Vec<Trigger> {
     let noon = || cron("0 12 * * *");
+    // From 11:59 on.
+    let counted = Duration::from_secs(63);
     vec![
         noon().until(instant(END)).into_trigger().unwrap(),
+        noon().until(counted).into_trigger().unwrap(),
+        or([noon().until(counted)]).into_trigger().unwrap(),
+        every(60 * SECOND).until(counted).into_trigger().unwrap(),
         and((noon().until(instant(END)), cron("0 * * * *"))).into_trigger().unwrap(),
         or((noon().until(instant(END)), cron("0 11 * * *").until(instant(END))))
             .into_trigger()
@@ -87,4 +92,21 @@ async fn a_step_of_the_clock_moves_no_fire_time_past_the_end() {
     clock.step(chrono::TimeDelta::hours(2));
     assert!(matches!(job.await, punctual::End::Completed));
     assert!(runs.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_counts_from_the_adding_moves_with_its_grid() {
+    for hourly in [every(3600 * SECOND).immediately(), every(3600 * SECOND).starting_at(SECOND)] {
+        for by in [chrono::TimeDelta::hours(2), -chrono::TimeDelta::days(4000)] {
+            let (clock, scheduler) = scheduler_at("2037-06-01T11:00:00Z").await;
+            let mut add = scheduler.add(hourly.clone().until(5400 * SECOND), || async {});
+            let mut runs = add.runs();
+            let job = add.await.unwrap();
+            runs.next().await.unwrap();
+            clock.step(by);
+            assert!(matches!(job.await, punctual::End::Completed));
+            assert!(runs.next().await.is_some());
+            assert!(runs.next().await.is_none());
+        }
+    }
 }
