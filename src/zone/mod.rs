@@ -103,13 +103,17 @@ impl TimeZone {
         fixed(spans[spans::at(spans, instant.timestamp())].offset)
     }
 
-    /// The zone of this name, if there is one.
+    /// The zone of this name, in any case, if there is one.
     fn named(name: &str) -> Option<TimeZone> {
         if name == TimeZone::UTC.name() {
             return Some(TimeZone::UTC);
         }
         if let Some(&zone) = NAMED.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Some(zone);
+        }
+        let spelling = data::spelling(name)?;
+        if spelling != name {
+            return TimeZone::named(&spelling);
         }
         let spans = data::load(name)?;
         let mut named = NAMED.write().unwrap_or_else(PoisonError::into_inner);
@@ -195,8 +199,8 @@ pub trait IntoTimeZone {
     ///
     /// # Errors
     ///
-    /// [`is_invalid_trigger`](Error::is_invalid_trigger) if no zone has this name. Names are case
-    /// sensitive.
+    /// [`is_invalid_trigger`](Error::is_invalid_trigger) if no zone has this name. The case of its
+    /// letters does not matter: `europe/berlin` is [`name`](TimeZone::name)d `Europe/Berlin`.
     fn into_time_zone(self) -> Result<TimeZone, Error>;
 }
 
@@ -351,6 +355,22 @@ mod tests {
         assert_eq!(berlin, Tz::Europe__Berlin.into());
         assert_eq!(TimeZone::UTC, "UTC".parse().unwrap());
         assert_ne!(TimeZone::UTC, "Etc/UTC".parse().unwrap());
+    }
+
+    #[test]
+    fn a_name_in_another_case_is_the_same_zone() {
+        for (said, name) in [
+            ("europe/berlin", "Europe/Berlin"),
+            ("AMERICA/NEW_YORK", "America/New_York"),
+            ("utc", "UTC"),
+            ("etc/gmt+5", "Etc/GMT+5"),
+            ("est5edt", "EST5EDT"),
+        ] {
+            let zone: TimeZone = said.parse().unwrap();
+            assert_eq!((zone.name(), zone), (name, name.parse().unwrap()));
+        }
+        assert_eq!("LOCAL".parse::<TimeZone>().is_ok(), "LocalTime".parse::<TimeZone>().is_ok());
+        assert!("LocalTime".parse::<TimeZone>().is_err());
     }
 
     #[test]
