@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     build::set_once,
-    cron::one_line,
     days::DayFilter,
-    pasted,
     search::Budget,
     zone::{self, Fold, Gap, InZone, Readings, ZoneRules, Zoned},
 };
@@ -88,49 +86,6 @@ struct Every {
 
 fn is_zero(n: &u32) -> bool {
     *n == 0
-}
-
-/// What is a time of day: a [`chrono::NaiveTime`], or a text such as `"10:30"` or `"10:30:15"`.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a time of day",
-    note = "use a `chrono::NaiveTime`, or a text such as \"10:30\""
-)]
-pub trait IntoTimeOfDay {
-    /// Reads the time.
-    ///
-    /// # Errors
-    ///
-    /// [`is_invalid_trigger`](Error::is_invalid_trigger) if the text is no time of day.
-    fn into_time_of_day(self) -> Result<NaiveTime, Error>;
-}
-
-impl IntoTimeOfDay for NaiveTime {
-    fn into_time_of_day(self) -> Result<NaiveTime, Error> {
-        Ok(self)
-    }
-}
-
-impl IntoTimeOfDay for &str {
-    fn into_time_of_day(self) -> Result<NaiveTime, Error> {
-        ["%H:%M", "%H:%M:%S"]
-            .iter()
-            .find_map(|format| NaiveTime::parse_from_str(self, format).ok())
-            .ok_or_else(|| {
-                Error::invalid_trigger(format!(
-                    "invalid time of day `{}`: {}",
-                    one_line(self),
-                    pasted::disguised(self).unwrap_or_else(|| {
-                        "write hours from 0 to 23 and minutes, as in `10:30`, and seconds if need be".into()
-                    })
-                ))
-            })
-    }
-}
-
-impl IntoTimeOfDay for String {
-    fn into_time_of_day(self) -> Result<NaiveTime, Error> {
-        self.as_str().into_time_of_day()
-    }
 }
 
 impl CalendarInterval {

@@ -35,19 +35,19 @@ impl From<Moment> for Date {
         match moment.0 {
             Said::Instant(instant) => Date::At(instant),
             Said::Delay(delay) => Date::AfterMs(delay),
-            Said::Wall(_) | Said::Time(_) => Date::AtWall(moment),
+            Said::Wall(_) | Said::Time(..) => Date::AtWall(moment),
         }
     }
 }
 
 impl Date {
-    /// At the instant at which the clock of this zone shows it, if it is a date and a time of day.
+    /// When the clock of this zone shows it, if it goes by a wall clock.
     pub(super) fn in_tz(self, zone: TimeZone) -> Result<Option<Date>, Error> {
         match self {
-            Date::AtWall(Moment(Said::Wall(_))) => {
-                let instant = self.fire_time(DateTime::default(), zone)?;
-                Ok(Some(Date::At(whole_millis(instant)?)))
-            }
+            Date::AtWall(moment) => match moment.in_tz(zone)?.into() {
+                Date::At(instant) => Ok(Some(Date::At(whole_millis(instant)?))),
+                date => Ok(Some(date)),
+            },
             _ => Ok(None),
         }
     }

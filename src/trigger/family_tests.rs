@@ -175,7 +175,7 @@ mod calendar {
             (calendar_interval().years(u32::MAX).days(u32::MAX), "longer than the calendar"),
             (calendar_interval().weeks(15_654), "15654 weeks is longer"),
             (calendar_interval().days(1).at("25:00"), "invalid time of day `25:00`"),
-            (calendar_interval().days(1).at("noon"), "as in `10:30`"),
+            (calendar_interval().days(1).at("evening"), "as in `9:00`"),
             (calendar_interval().days(1).at(half), "not a whole second: use 09:30:00"),
             (calendar_interval().days(1).in_tz("Berlin"), "unknown time zone `Berlin`"),
             (calendar_interval().days(1).starting_on(date("1899-12-31")), "1900 to 2199"),

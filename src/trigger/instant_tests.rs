@@ -237,6 +237,10 @@ mod moments {
                 "2026-12-01T09:30Z",
                 "2026-12-01 10:30 Europe/Berlin",
                 "2026-12-01T10:30:00 Europe/Berlin",
+                "2026-12-01 10:30 in Europe/Berlin",
+                "2026-12-01 10:30 am (Europe/Berlin)",
+                "2026-12-01 at 10:30am europe/berlin",
+                "2026-12-01 10:30 +01:00",
             ],
         );
         same(
@@ -251,18 +255,68 @@ mod moments {
         same(date.into_moment(), &["2026-12-01", "2026-12-01 00:00"]);
         assert_eq!(date.into_moment().unwrap(), midnight.into_moment().unwrap());
         same(NaiveTime::from_hms_opt(18, 0, 0).unwrap().into_moment(), &["18:00", "18:00:00"]);
+        let six = NaiveTime::from_hms_opt(18, 0, 0).unwrap();
+        let tokyo = six.into_moment().unwrap().in_tz("Asia/Tokyo".parse().unwrap());
+        same(tokyo, &["18:00 Asia/Tokyo", "6pm in Asia/Tokyo", "6 pm (Asia/Tokyo)"]);
         same(Duration::from_secs(90).into_moment(), &["90s", "+90s", "90 seconds", "+90 sec"]);
         same(hours(2).into_moment(), &["2 hours", "120min"]);
         same(Duration::ZERO.into_moment(), &["now"]);
     }
 
     #[test]
+    fn a_zone_behind_a_text_is_the_one_whose_clock_counts() {
+        let noon: DateTime<Utc> = "2026-12-01T12:00:00Z".parse().unwrap();
+        let berlin: TimeZone = "Europe/Berlin".parse().unwrap();
+        let end = |text: &str| {
+            let trigger = every(60).seconds().until(text).into_trigger().unwrap();
+            trigger.anchored(noon, berlin).unwrap().end().unwrap().to_string()
+        };
+        // 18:00 in Tokyo is 09:00 UTC, which has passed at noon.
+        assert_eq!(end("18:00 Asia/Tokyo"), "2026-12-02 09:00:00 UTC");
+        assert_eq!(end("18:00"), "2026-12-01 17:00:00 UTC");
+        assert_eq!(end("2026-12-24 18:00 Asia/Tokyo"), "2026-12-24 09:00:00 UTC");
+        assert_eq!(end("2026-12-24 Asia/Tokyo"), "2026-12-23 15:00:00 UTC");
+
+        let in_tz = at("18:00").in_tz("Asia/Tokyo").into_trigger().unwrap();
+        assert_eq!(in_tz, at("18:00 Asia/Tokyo").into_trigger().unwrap());
+        let fire = in_tz.anchored(noon, berlin).unwrap().next_after(noon).unwrap();
+        assert_eq!(fire.unwrap().to_string(), "2026-12-02 09:00:00 UTC");
+        let json = serde_json::to_string(&in_tz).unwrap();
+        assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), in_tz, "{json}");
+        let error = at("18:00 Asia/Tokyo").in_tz("UTC").into_trigger().unwrap_err().to_string();
+        assert!(error.contains("`Asia/Tokyo` and again `UTC`: leave one"), "{error}");
+    }
+
+    #[test]
     fn errors_say_what_to_write() {
-        for text in
-            ["tomorrow", "", "2026-13-01", "2026-12-01 25:00", "every 10 minutes", "+", "day"]
+        for text in ["tomorrow", "", "1.12.2026", "18:00 tomorrow", "every 10 minutes", "+", "day"]
         {
             let error = at(text).into_trigger().unwrap_err().to_string();
             assert!(error.contains("does not name an instant: write, for example,"), "{error}");
+        }
+        for (text, reason) in [
+            ("2026-13-01", "month 13 is not in 1..=12"),
+            ("2026-02-30 18:00", "February 2026 has 28 days: use a day in 1..=28"),
+            ("2028-02-30", "February 2028 has 29 days: use a day in 1..=29"),
+            ("2026-11-31T18:00:00Z", "November 2026 has 30 days"),
+            ("2026-12-00 18:00 Asia/Tokyo", "December 2026 has 31 days"),
+            ("2026-12-01 25:00", "the hour is in 0..=23"),
+            ("2026-12-01T13:00 pm", "with `am` or `pm`, the hour is in 1..=12"),
+            ("25:00", "the hour is in 0..=23"),
+            ("18:00 pm", "with `am` or `pm`, the hour is in 1..=12"),
+            ("18:00\u{200b}", "is a zero-width space"),
+        ] {
+            let error = cron("@daily").until(text).into_trigger().unwrap_err().to_string();
+            assert!(error.contains("does not name an instant: "), "{text}: {error}");
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+        for (text, reason) in [
+            ("@daily; until 2026-02-30", "February 2026 has 28 days"),
+            ("@daily; except Sat, 2026-02-30", "February 2026 has 28 days"),
+            ("every 2 days at 9:00; from 2026-02-30", "February 2026 has 28 days"),
+        ] {
+            let error = text.into_trigger().unwrap_err().to_string();
+            assert!(error.contains(reason), "{text}: {error}");
         }
         let error = at("2026-12-01 10:30 Europe/Berln").into_trigger().unwrap_err().to_string();
         assert!(error.contains("Europe/Berlin"), "{error}");

@@ -84,6 +84,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 mod text;
+mod time_of_day;
 mod timetable;
 mod window;
 mod words;
@@ -101,7 +102,7 @@ pub(crate) use self::text::Short;
 pub(crate) use self::zone::changes;
 pub use self::{
     build::{Build, IntoTrigger},
-    calendar::{CalendarInterval, IntoTimeOfDay},
+    calendar::CalendarInterval,
     combine::{And, IntoTriggers, Or},
     cron::{Cron, CronFields},
     custom::{Custom, CustomTrigger},
@@ -112,6 +113,7 @@ pub use self::{
     moment::{IntoMoment, Moment},
     random::Random,
     text::Upcoming,
+    time_of_day::IntoTimeOfDay,
     timetable::Timetable,
     words::{Count, OnDays, Words},
     zone::{Fold, Gap, InZone},

@@ -2,19 +2,24 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Timelike, Utc};
+use chrono::{
+    DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    IntoDelay as _, IntoTimeOfDay, IntoTimeZone as _, Kind, add_millis,
+    IntoDelay as _, IntoTimeZone as _, Kind, add_millis,
     build::set_once,
     cron::one_line,
-    floor_millis, rfc3339,
+    floor_millis, pasted, rfc3339,
     text::in_units,
-    whole_millis, words,
+    time_of_day, whole_millis, words,
     zone::{Fold, Gap, Readings, ZoneRules},
 };
-use crate::{error::Error, zone::DAY};
+use crate::{
+    error::Error,
+    zone::{DAY, TimeZone, is_like_a_zone},
+};
 
 /// An instant, or what names one once it is known when a job is added, and in which zone.
 ///
@@ -23,13 +28,15 @@ use crate::{error::Error, zone::DAY};
 ///
 /// | given | as text | names |
 /// |---|---|---|
-/// | [`DateTime`] | `2026-12-01T10:30:00+01:00`, `2026-12-01 10:30 Europe/Berlin` | that instant |
-/// | [`NaiveDateTime`] | `2026-12-01 10:30`, `2026-12-01T10:30:00` | when the wall clock shows it |
+/// | [`DateTime`] | `2026-12-01T10:30:00+01:00`, `2026-12-01 10:30Z` | that instant |
+/// | [`NaiveDateTime`] | `2026-12-01 10:30`, `2026-12-01T10:30:00`, `2026-12-01 6:30 pm` | when the wall clock shows it |
 /// | [`NaiveDate`] | `2026-12-01` | the midnight with which that day begins |
-/// | [`NaiveTime`] | `18:00`, `18:00:30` | the next time that the wall clock shows it |
-/// | [`Duration`], [`TimeDelta`] | `10 minutes`, `+90s`, `now` | so long after the job is added |
+/// | [`NaiveTime`] | `18:00`, `18:00:30`, `6pm`, `6:30 pm`, `noon`, `midnight` | the next time that the wall clock shows it |
+/// | [`Duration`], [`TimeDelta`] | `10 minutes`, `1.5 hours`, `1h30m`, `+90s`, `now` | so long after the job is added |
 ///
-/// The wall clock is that of the trigger's own zone if it goes by one, otherwise of the scheduler's.
+/// The wall clock is that of the zone behind the text, as in `2026-12-01 10:30 Europe/Berlin`,
+/// `2026-12-01 Asia/Tokyo` and `18:00 in Asia/Tokyo`. Without one it is that of the trigger's own zone
+/// if the trigger goes by one, otherwise of the scheduler's.
 /// A reading that a gap swallows names the first instant after the gap, and one that is shown twice
 /// its first occurrence, or its last with [`Fold::Last`]. Instants are rounded to whole
 /// milliseconds, fire times and starts up and ends down, and a leap second is the second after it.
@@ -54,8 +61,8 @@ pub(super) enum Said {
     Instant(DateTime<Utc>),
     /// What a wall clock shows.
     Wall(NaiveDateTime),
-    /// What a wall clock shows every day.
-    Time(NaiveTime),
+    /// What a wall clock shows every day: that of the zone, if one was named.
+    Time(NaiveTime, Option<TimeZone>),
     /// So many milliseconds after the job is added.
     Delay(u64),
 }
@@ -80,7 +87,7 @@ impl IntoMoment for Moment {
     }
 }
 
-impl<Z: TimeZone> IntoMoment for DateTime<Z> {
+impl<Z: chrono::TimeZone> IntoMoment for DateTime<Z> {
     fn into_moment(self) -> Result<Moment, Error> {
         Ok(Moment(Said::Instant(self.with_timezone(&Utc))))
     }
@@ -102,7 +109,7 @@ impl IntoMoment for NaiveDate {
 impl IntoMoment for NaiveTime {
     fn into_moment(self) -> Result<Moment, Error> {
         match self.nanosecond() {
-            0 => Ok(Moment(Said::Time(self))),
+            0 => Ok(Moment(Said::Time(self, None))),
             _ => Err(Error::invalid_trigger(format!(
                 "the time of day {self} is not a whole second: use {}",
                 self.with_nanosecond(0).unwrap_or_default()
@@ -152,28 +159,84 @@ impl FromStr for Moment {
         if let Some(instant) = instant(text) {
             return instant.into_moment();
         }
-        if let Some(reading) = reading(text) {
-            return reading.into_moment();
+        if let Some(moment) = on_wall_clock(text) {
+            return moment;
         }
-        if let Ok(time) = text.into_time_of_day() {
-            return time.into_moment();
-        }
-        if let Some((reading, zone)) = text.rsplit_once(char::is_whitespace)
-            && zone.starts_with(|first: char| first.is_ascii_alphabetic())
-            && let Some(reading) = self::reading(reading.trim())
-        {
-            let rules = ZoneRules { zone: Some(zone.into_time_zone()?), ..ZoneRules::default() };
-            let instant = reading.into_moment()?.resolve(DateTime::default(), rules)?;
-            return instant.into_moment();
+        if let Some(moment) = in_named_zone(text) {
+            return moment;
         }
         if let Some(delay) = delay(text) {
             return Ok(delay);
         }
+        let reason = pasted::disguised(text).or_else(|| fault(text)).unwrap_or_else(|| {
+            "write, for example, `2026-12-01T10:30:00+01:00`, `2026-12-01 10:30`, `2026-12-01`, `18:00` or `10 minutes`".to_owned()
+        });
         Err(Error::invalid_trigger(format!(
-            "`{}` does not name an instant: write, for example, `2026-12-01T10:30:00+01:00`, `2026-12-01 10:30`, `2026-12-01`, `18:00` or `10 minutes`",
+            "`{}` does not name an instant: {reason}",
             one_line(text)
         )))
     }
+}
+
+/// What a wall clock shows, its zone not being said.
+fn on_wall_clock(text: &str) -> Option<Result<Moment, Error>> {
+    match reading(text) {
+        Some(reading) => Some(reading.into_moment()),
+        None => Some(time_of_day::read(text).ok()?.into_moment()),
+    }
+}
+
+/// What the wall clock shows in the zone whose name follows, as in `18:00 Asia/Tokyo`.
+fn in_named_zone(text: &str) -> Option<Result<Moment, Error>> {
+    // A date, `at`, a time and `pm` are the most.
+    const WORDS: usize = 4;
+    let (moment, zone) = text
+        .match_indices(char::is_whitespace)
+        .take(WORDS)
+        .filter_map(|(end, _)| Some((on_wall_clock(&text[..end])?, text[end..].trim())))
+        .last()?;
+    let zone = zone.strip_prefix("in ").map_or(zone, str::trim);
+    let zone = zone.strip_prefix('(').and_then(|zone| zone.strip_suffix(')')).unwrap_or(zone);
+    match zone.into_time_zone() {
+        Ok(zone) => Some(moment.and_then(|moment| moment.in_tz(zone))),
+        // Of anything else it is not certain that it is meant as a zone.
+        Err(error) if zone.contains('/') || is_like_a_zone(zone) => Some(Err(error)),
+        Err(_) => None,
+    }
+}
+
+/// What is wrong with a text that has the shape of a date, of a date with a time, or of a time of day.
+fn fault(text: &str) -> Option<String> {
+    if let Some(fault) = impossible_date(text) {
+        return Some(fault);
+    }
+    let time = match text.split_at_checked("2026-12-01".len()) {
+        Some((date, time)) if date.parse::<NaiveDate>().is_ok() => {
+            time.trim_start_matches(|c: char| c == 'T' || c.is_whitespace())
+        }
+        _ => text,
+    };
+    let is_time = time.starts_with(|c: char| c.is_ascii_digit()) && time.contains(':');
+    let mut words = time.split_whitespace();
+    time_of_day::from_words(words.next()?, words.next()).err().filter(|_| is_time)
+}
+
+/// What is wrong with a text that begins with the numbers of a date that no calendar has.
+pub(super) fn impossible_date(text: &str) -> Option<String> {
+    let date = text.trim().split([' ', 'T', '\t']).next()?;
+    let parts: Vec<&str> = date.split('-').collect();
+    let [year, month, day] = parts[..] else { return None };
+    let number = |text: &str, digits| {
+        let is_number = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u32>().ok().filter(|_| is_number)
+    };
+    let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
+    let Some(first) = NaiveDate::from_ymd_opt(year.cast_signed(), month, 1) else {
+        return Some(format!("month {month} is not in 1..=12"));
+    };
+    let days = u32::from(first.num_days_in_month());
+    (!(1..=days).contains(&day))
+        .then(|| format!("{} has {days} days: use a day in 1..={days}", first.format("%B %Y")))
 }
 
 /// An instant with its offset.
@@ -194,6 +257,12 @@ fn reading(text: &str) -> Option<NaiveDateTime> {
         .into_iter()
         .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
         .or_else(|| Some(text.parse::<NaiveDate>().ok()?.and_time(NaiveTime::MIN)))
+        .or_else(|| {
+            let (date, time) = text.split_once(char::is_whitespace)?;
+            let time = time.trim_start();
+            let time = time_of_day::read(time.strip_prefix("at ").unwrap_or(time)).ok()?;
+            Some(date.parse::<NaiveDate>().ok()?.and_time(time))
+        })
 }
 
 /// A number of units, as in `10 minutes`, `90s` or `+90s`.
@@ -213,7 +282,8 @@ impl fmt::Display for Moment {
         match self.0 {
             Said::Instant(instant) => write!(f, "{}", rfc3339(instant)),
             Said::Wall(reading) => write!(f, "{}", reading.format("%Y-%m-%dT%H:%M:%S%.f")),
-            Said::Time(time) => write!(f, "{time}"),
+            Said::Time(time, None) => write!(f, "{time}"),
+            Said::Time(time, Some(zone)) => write!(f, "{time} {zone}"),
             Said::Delay(0) => f.write_str("now"),
             Said::Delay(delay) => {
                 let (n, unit) = in_units([delay]);
@@ -240,6 +310,21 @@ impl From<Moment> for String {
 impl Moment {
     pub(super) const NOW: Moment = Moment(Said::Delay(0));
 
+    /// The same by the wall clock of a zone: a date and time of day are an instant then.
+    pub(super) fn in_tz(self, zone: TimeZone) -> Result<Moment, Error> {
+        match self.0 {
+            Said::Instant(_) | Said::Delay(_) => Ok(self),
+            Said::Wall(_) => {
+                let rules = ZoneRules { zone: Some(zone), ..ZoneRules::default() };
+                self.resolve(DateTime::default(), rules)?.into_moment()
+            }
+            Said::Time(time, mut named) => {
+                set_once(&mut named, zone, |[a, b]| format!("the zone is `{a}` and again `{b}`"))?;
+                Ok(Moment(Said::Time(time, named)))
+            }
+        }
+    }
+
     /// The instant, not rounded, that it names if it counts from `from`, which is a whole
     /// millisecond; a time of day is the first that is not earlier.
     pub(super) fn resolve(
@@ -264,7 +349,8 @@ impl Moment {
                 let found = rules.apply(&once, true).next_after(before.unwrap_or(second));
                 found.and_then(|found| add_millis(found, i64::from(millis)))
             }
-            Said::Time(time) => {
+            Said::Time(time, zone) => {
+                let rules = ZoneRules { zone: zone.or(rules.zone), ..rules };
                 let daily = Daily::at(time);
                 let before = add_millis(from, -1).unwrap_or(from);
                 rules.apply(&daily, true).next_after(before)

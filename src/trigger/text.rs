@@ -9,7 +9,7 @@ use super::{
     Trigger,
     cron::one_line,
     days::{DayFilter, Said},
-    moment::Moment,
+    moment::{Moment, impossible_date},
     pasted, rfc3339,
     window::Window,
     words,
@@ -256,10 +256,13 @@ fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
             )));
         }
         read.push((name, clause));
-        let days = |text| {
+        let days = |text: &str| {
             Days::read(text).ok_or_else(|| {
+                let fault = text.split(',').find_map(impossible_date).unwrap_or_else(|| {
+                    "write, for example, `except Sat, Sun, 2026-12-25`".to_owned()
+                });
                 Error::invalid_trigger(format!(
-                    "`{}` does not name days: write, for example, `except Sat, Sun, 2026-12-25`",
+                    "`{}` does not name days: {fault}",
                     one_line(clause)
                 ))
             })
@@ -277,10 +280,38 @@ fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
                 said.between = Some(window);
             }
             Some(("days", text)) => {
-                let zone = text.trim().strip_prefix("in ").unwrap_or_default();
-                day_zone = Some(zone.into_time_zone()?);
+                let zone = text.trim().strip_prefix("in ").ok_or_else(|| {
+                    Error::invalid_trigger(format!(
+                        "`{}` does not name a zone: write, for example, `days in Europe/Berlin`",
+                        one_line(clause)
+                    ))
+                })?;
+                day_zone = Some(zone.trim().into_time_zone()?);
             }
             _ => trigger.read_clause(clause, &mut limits)?,
+        }
+    }
+    if let Some(zone) = day_zone {
+        let has_days = said.only.is_some() || said.except.is_some() || said.between.is_some();
+        let kind = trigger.kind.to_string();
+        match trigger.kind.rules() {
+            _ if !has_days => {
+                return Err(Error::invalid_trigger(format!(
+                    "`days in {zone}` does not say which days or hours: add `only`, `except` or `between`, or leave it out"
+                )));
+            }
+            // Its days are those of the zone it goes by.
+            Some(rules) if rules.zone == Some(zone) => day_zone = None,
+            Some(rules) => {
+                let remedy = match rules.zone {
+                    Some(_) => "leave it out".to_owned(),
+                    None => format!("write `{kind} ({zone})`, or leave it out"),
+                };
+                return Err(Error::invalid_trigger(format!(
+                    "`days in {zone}` does not go with `{kind}`, whose days are those of the zone that it goes by: {remedy}"
+                )));
+            }
+            None => {}
         }
     }
     limits.days = DayFilter::new(said, day_zone)?;
@@ -378,7 +409,9 @@ fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
                 "the trigger is an empty text: write, for example, `every 10 minutes` or `0 9 * * *`",
             ));
         }
-        _ if words::is_words(text) => return words::parse_alone(text)?.try_into(),
+        _ if words::is_words(text) => {
+            return words::parse_alone(text).map_err(|error| meant(text, error))?.try_into();
+        }
         _ => {}
     }
     let (text, zone) = match text.strip_suffix(')').and_then(|text| text.rsplit_once(" (")) {
@@ -390,23 +423,26 @@ fn kind(text: &str, depth: usize) -> Result<Kind, Error> {
         (Some(fields), _) => Kind::CronFields(CronFields::read(fields)?),
         (_, Some(text)) => calendar(text)?,
         _ => Kind::Cron(Cron::parse(text).map_err(|error| {
-            if words::is_bare_period(text) {
-                words::bare_period(text)
-            } else if text.into_time_of_day().is_ok() {
-                Error::invalid_trigger(format!(
-                    "`{text}` is a time of day: write `every day at {text}`, or `at {text}` for once"
-                ))
-            } else if text.parse::<Moment>().is_ok() {
-                Error::invalid_trigger(format!("`{text}` is an instant: write `at {text}`"))
-            } else {
-                error
-            }
+            if words::is_bare_period(text) { words::bare_period(text) } else { meant(text, error) }
         })?),
     };
     if let (Some(zone), Some(rules)) = (zone, kind.rules()) {
         rules.name_zone(zone)?;
     }
     Ok(kind)
+}
+
+/// The error for a text that names no trigger, but an instant or a time of day.
+fn meant(text: &str, error: Error) -> Error {
+    if text.into_time_of_day().is_ok() {
+        Error::invalid_trigger(format!(
+            "`{text}` is a time of day: write `every day at {text}`, or `at {text}` for once"
+        ))
+    } else if text.parse::<Moment>().is_ok() {
+        Error::invalid_trigger(format!("`{text}` is an instant: write `at {text}`"))
+    } else {
+        error
+    }
 }
 
 /// Reads a moment; `whole` is the clause that an error shows.
@@ -474,8 +510,10 @@ impl Trigger {
             ("dom_and_dow", kind) => return misplaced(kind, "cron text"),
             ("from", kind @ (Kind::Timetable(_) | Kind::CalendarInterval(_))) => {
                 let date: NaiveDate = value.parse().map_err(|_| {
+                    let fault = impossible_date(value)
+                        .unwrap_or_else(|| "write, for example, `from 2026-11-20`".to_owned());
                     Error::invalid_trigger(format!(
-                        "`{}` does not name a date: write, for example, `from 2026-11-20`",
+                        "`{}` does not name a date: {fault}",
                         one_line(clause)
                     ))
                 })?;

@@ -1,11 +1,12 @@
 //! Triggers in words, and builders that read like them.
 
-use chrono::Weekday;
+use std::fmt;
+
+use chrono::{Timelike as _, Weekday};
 
 pub(super) use super::cron::one_line;
 use super::{
-    Build, Cron, Every, Interval, Kind, Random, pasted,
-    text::duration,
+    Build, Cron, Every, Interval, Kind, Random, pasted, time_of_day,
     timetable::{DaysOfMonth, On, Timetable, bit},
     zone::{InZone, ZoneRules},
 };
@@ -31,7 +32,7 @@ use crate::{
 /// | words | by methods | fires |
 /// |---|---|---|
 /// | `every 10 minutes` | `every(10).minutes()` | every 10 minutes of elapsed time |
-/// | `every 1h30m`, `every 1 hour 30 minutes` | `every(90).minutes()` | every 90 minutes of elapsed time |
+/// | `every 1h30m`, `every 1 hour 30 minutes`, `every 1.5 hours` | `every(90).minutes()` | every 90 minutes of elapsed time |
 /// | `every 5 to 10 minutes` | `every(5).to(10).minutes()` | at [random](super::Random) distances |
 /// | `every minute at :17` | `every(1).minute().at(":17")` | at second 17 of every minute |
 /// | `every hour at :15`, `hourly at :15` | `every(1).hour().at(":15")` | at minute 15 of every hour |
@@ -59,6 +60,7 @@ use crate::{
 ///          | ( [ count ] "month" | "monthly" ) "on" monthdays
 ///          | monthdays
 /// count    = number | "other", which is 2
+/// number   = "10" | "1.5", a whole number of milliseconds           (with a unit; else whole)
 /// weekdays = "monday" … "sunday", "mon" … "sun", "weekday", "weekend"  (a list)
 /// monthdays = [ "the" ] ( nth | "last" "day" | nth weekdays ) [ "of the month" ]  (a list)
 /// nth      = "1st" … "31st" | "first" … "fifth" | "last"
@@ -382,21 +384,50 @@ impl Words {
         self.on.is_none() && self.times.is_empty() && !self.adverb
     }
 
-    /// With one more unit, which is shorter than the last.
-    fn with(self, count: u64, unit: Unit) -> Result<Words, String> {
-        let (Some(longer), Some(shorter)) = (self.unit.nanos(), unit.nanos()) else {
+    /// So many units, or at random up to `to` of them: of a shorter unit, if only of that these are
+    /// whole numbers.
+    fn elapsing(count: Decimal, to: Option<Decimal>, unit: Unit) -> Result<Words, String> {
+        if let (Some(count), Some(to)) =
+            (count.whole(), to.map_or(Some(None), |to| to.whole().map(Some)))
+        {
+            return Ok(Words { to, ..Words::new(count, unit, None) });
+        }
+        let fraction = to.filter(|_| count.whole().is_some()).unwrap_or(count);
+        let Some(length) = unit.nanos() else {
+            return Err(format!(
+                "{fraction} is not a whole number of {}s, which have no fixed length: write a number of weeks or days",
+                unit.name()
+            ));
+        };
+        Unit::NAMES
+            .iter()
+            .rev()
+            .filter(|&&(shorter, ..)| shorter < unit)
+            .find_map(|&(shorter, ..)| {
+                let units = |count: Decimal| count.times(length, shorter.nanos()?);
+                let to = to.map_or(Some(None), |to| units(to).map(Some))?;
+                Some(Words { to, ..Words::new(units(count)?, shorter, None) })
+            })
+            .ok_or_else(|| {
+                let millis = fraction.rounded_millis(length);
+                format!(
+                    "{fraction} {}s are not a whole number of milliseconds: write, for example, `{millis}ms`",
+                    unit.name()
+                )
+            })
+    }
+
+    /// With so much of a shorter unit.
+    fn and(self, more: Words) -> Result<Words, String> {
+        let (Some(this), Some(other)) = (self.unit.nanos(), more.unit.nanos()) else {
             return Err("a month has no fixed length: use `calendar_interval`".into());
         };
-        if unit >= self.unit {
-            return Err(format!(
-                "`{}` comes after `{}`: write the larger unit first, as in `1 hour 30 minutes`",
-                unit.name(),
-                self.unit.name()
-            ));
-        }
-        let count = u64::try_from(longer / shorter)
-            .ok()
-            .and_then(|units| self.count.checked_mul(units)?.checked_add(count))
+        let (unit, length) = if other < this { (more.unit, other) } else { (self.unit, this) };
+        let units =
+            |words: &Words, of: i128| words.count.checked_mul(u64::try_from(of / length).ok()?);
+        let count = units(&self, this)
+            .zip(units(&more, other))
+            .and_then(|(this, more)| this.checked_add(more))
             .ok_or_else(|| format!("{} {}s is too long a period", self.count, self.unit.name()))?;
         Ok(Words { count, unit, ..self })
     }
@@ -616,7 +647,81 @@ pub(super) fn bare_period(text: &str) -> Error {
 
 /// Reads words, of which the first may be `every`.
 pub(super) fn parse(text: &str) -> Result<Words, Error> {
-    Reader::all(text, Reader::words)
+    Reader::all(text, Reader::words).map_err(|error| clause_behind(text).unwrap_or(error))
+}
+
+/// A number of units as it is written, with decimals or without: 15 and one decimal is 1.5.
+#[derive(Clone, Copy)]
+struct Decimal {
+    digits: u64,
+    decimals: u32,
+}
+
+impl From<u64> for Decimal {
+    fn from(digits: u64) -> Decimal {
+        Decimal { digits, decimals: 0 }
+    }
+}
+
+impl Decimal {
+    /// Reads digits with or without a point.
+    fn read(text: &str) -> Result<Decimal, String> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+        let decimals = decimals.trim_end_matches('0');
+        let too_large = |what| format!("{} {what}", one_line(text));
+        let digits = format!("{whole}{decimals}").parse().map_err(|_| match decimals {
+            "" => too_large("is too large a number"),
+            _ => too_large("has too many digits: write fewer decimals, or use a smaller unit"),
+        })?;
+        // There are fewer decimals than digits of the largest number, unless they begin with zeros.
+        let decimals =
+            u32::try_from(decimals.len()).ok().filter(|&decimals| decimals <= 18).ok_or_else(
+                || too_large("has too many digits: write fewer decimals, or use a smaller unit"),
+            )?;
+        Ok(Decimal { digits, decimals })
+    }
+
+    fn whole(self) -> Option<u64> {
+        (self.decimals == 0).then_some(self.digits)
+    }
+
+    /// How many units of the length `unit` are in this number of units of the length `length`, if
+    /// that is a whole number.
+    fn times(self, length: i128, unit: i128) -> Option<u64> {
+        let (total, parts) = (i128::from(self.digits).checked_mul(length)?, self.scale() * unit);
+        (total % parts == 0).then(|| u64::try_from(total / parts).ok())?
+    }
+
+    /// The nearest number of milliseconds, at least one, if the unit lasts so many nanoseconds.
+    fn rounded_millis(self, nanos: i128) -> i128 {
+        let parts = self.scale() * 1_000_000;
+        ((i128::from(self.digits) * nanos + parts / 2) / parts).max(1)
+    }
+
+    fn scale(self) -> i128 {
+        10_i128.pow(self.decimals)
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scale = 10_u64.pow(self.decimals);
+        write!(f, "{}", self.digits / scale)?;
+        match self.decimals {
+            0 => Ok(()),
+            decimals => write!(f, ".{:0width$}", self.digits % scale, width = decimals as usize),
+        }
+    }
+}
+
+/// How many bytes of a word are the number that it begins with: digits, and decimals behind a point.
+fn number_at_start(word: &str) -> usize {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let whole = digits(word);
+    match word[whole..].strip_prefix('.').map(digits) {
+        Some(decimals @ 1..) => whole + 1 + decimals,
+        _ => whole,
+    }
 }
 
 /// Words, commas and how many of them are read. Every method takes what it understands, and never
@@ -710,25 +815,40 @@ impl<'a> Reader<'a> {
                 "`{word}` does not say on which day: use the cron text `@yearly` for the 1st of January, or one such as `0 9 24 12 *`"
             ));
         }
-        let is_number = word.starts_with(|c: char| c.is_ascii_digit());
+        let is_number = number_at_start(&word) > 0;
         let (count, to) = self.count()?;
         let Some(word) = self.peek(0) else {
             return Err(format!("{count} of what? add a unit, as in `every {count} minutes`"));
         };
-        if let Some(unit) = Unit::named(&word) {
+        if let Some(mut unit) = Unit::named(&word) {
             self.read += 1;
-            let mut words = Words { to, ..Words::new(count, unit, None) };
+            let mut words = Words::elapsing(count, to, unit)?;
             while is_number && to.is_none() && self.skip_to_unit() {
                 let Some(count) = self.number()? else { break };
-                let unit = self.peek(0).and_then(|word| Unit::named(&word)).ok_or_else(|| {
-                    format!("{count} of what? add a unit, as in `1 hour {count} minutes`")
-                })?;
+                let shorter =
+                    self.peek(0).and_then(|word| Unit::named(&word)).ok_or_else(|| {
+                        format!("{count} of what? add a unit, as in `1 hour {count} minutes`")
+                    })?;
+                if shorter >= unit && shorter != Unit::Month {
+                    return Err(format!(
+                        "`{}` comes after `{}`: write the larger unit first, as in `1 hour 30 minutes`",
+                        shorter.name(),
+                        unit.name()
+                    ));
+                }
                 self.read += 1;
-                words = words.with(count, unit)?;
+                words = words.and(Words::elapsing(count, None, shorter)?)?;
+                unit = shorter;
             }
             return Ok(words);
         }
         if weekdays_named(&word).is_some() {
+            let whole = |count: Decimal| {
+                count.whole().ok_or_else(|| {
+                    format!("{count} is not a whole number of weeks: write, for example, `every 2 weeks on monday`")
+                })
+            };
+            let (count, to) = (whole(count)?, to.map(whole).transpose()?);
             return Ok(Words { to, ..Words::new(count, Unit::Week, Some(self.days()?)) });
         }
         Err(unknown(&word, "is not a unit or a day", Unit::NAMES.map(|(_, name, _)| name)))
@@ -736,11 +856,11 @@ impl<'a> Reader<'a> {
 
     /// The number of units, which is 1 unless something else is said, and the upper bound of a
     /// random one.
-    fn count(&mut self) -> Result<(u64, Option<u64>), String> {
+    fn count(&mut self) -> Result<(Decimal, Option<Decimal>), String> {
         if self.skip("other") {
-            return Ok((2, None));
+            return Ok((Decimal::from(2), None));
         }
-        let Some(count) = self.number()? else { return Ok((1, None)) };
+        let Some(count) = self.number()? else { return Ok((Decimal::from(1), None)) };
         if !self.skip("to") {
             return Ok((count, None));
         }
@@ -756,7 +876,7 @@ impl<'a> Reader<'a> {
         let comma = usize::from(is(0, ","));
         let dividers = comma + usize::from(is(comma, "and"));
         let Some(word) = self.peek(dividers) else { return false };
-        let unit = word.trim_start_matches(|c: char| c.is_ascii_digit());
+        let unit = &word[number_at_start(&word)..];
         let letters = unit.bytes().take_while(u8::is_ascii_alphabetic).count();
         let follows =
             unit.len() < word.len() && (unit.is_empty() || Unit::named(&unit[..letters]).is_some());
@@ -765,45 +885,29 @@ impl<'a> Reader<'a> {
     }
 
     /// A number; of a unit that follows it at once, as in `10min` and `1h30m`, only the number.
-    fn number(&mut self) -> Result<Option<u64>, String> {
+    fn number(&mut self) -> Result<Option<Decimal>, String> {
         let Some(&word) = self.tokens.get(self.read) else { return Ok(None) };
-        let digits = word.bytes().take_while(u8::is_ascii_digit).count();
-        if digits == 0 {
+        let (number, rest) = word.split_at(number_at_start(word));
+        if number.is_empty() {
             return Ok(None);
         }
-        let (number, rest) = word.split_at(digits);
         let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
         let (unit, more) = rest.split_at(letters);
         let has_unit = Unit::named(&unit.to_ascii_lowercase()).is_some();
         if rest.is_empty() {
             self.read += 1;
-        } else if has_unit && (more.is_empty() || more.starts_with(|c: char| c.is_ascii_digit())) {
+        } else if has_unit && (more.is_empty() || number_at_start(more) > 0) {
             self.tokens[self.read] = unit;
             if !more.is_empty() {
                 self.tokens.insert(self.read + 1, more);
             }
         } else {
             return Err(format!(
-                "`{}` is not a whole number, nor one with a unit: write, for example, `{}`",
-                one_line(word),
-                self.whole(number, rest).unwrap_or_else(|| "10 minutes".to_owned())
+                "`{}` is not a number, nor one with a unit: write, for example, `10 minutes`",
+                one_line(word)
             ));
         }
-        number.parse().map(Some).map_err(|_| format!("{} is too large a number", one_line(number)))
-    }
-
-    /// A number with a decimal point and its unit, in units of which there is a whole number.
-    fn whole(&self, number: &str, rest: &str) -> Option<String> {
-        let rest = rest.strip_prefix('.')?;
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (decimals, unit) = rest.split_at(digits);
-        let unit = if unit.is_empty() { self.peek(1)? } else { unit.to_ascii_lowercase() };
-        let value: i128 = format!("{number}{decimals}").parse().ok()?;
-        let scale = 10_i128.checked_pow(u32::try_from(digits).ok()?)?;
-        let nanos = value.checked_mul(Unit::named(&unit)?.nanos()?)?;
-        let per_milli = scale.checked_mul(1_000_000)?;
-        (nanos % per_milli == 0)
-            .then(|| Some(duration([u64::try_from(nanos / per_milli).ok()?])))?
+        Decimal::read(number).map(Some)
     }
 
     /// A list of days, all of the week or all of the month.
@@ -918,11 +1022,6 @@ impl<'a> Reader<'a> {
             return Err("it lacks a time of day: write, for example, `9:00`".into());
         };
         self.read += 1;
-        match word.as_str() {
-            "noon" => return Ok(Time::OfDay(12 * 3600)),
-            "midnight" => return Ok(Time::OfDay(0)),
-            _ => {}
-        }
         if let Some(part) = word.strip_prefix(':') {
             let number = |part: &str| {
                 let digits = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -939,44 +1038,17 @@ impl<'a> Reader<'a> {
                 )
             });
         }
-        let (clock, mut half) = match word.strip_suffix("am").or_else(|| word.strip_suffix("pm")) {
-            Some(clock) => (clock, Some(word.ends_with("pm"))),
-            None => (word.as_str(), None),
-        };
-        if half.is_none() {
-            half = match () {
-                () if self.skip("am") => Some(false),
-                () if self.skip("pm") => Some(true),
-                () => None,
-            };
+        let next = self.peek(0);
+        let digits = |part: &str| part.bytes().take_while(u8::is_ascii_digit).count();
+        // `9:5` may be meant as 9:05 and as 9:50.
+        let is_cut_off = word.split(':').skip(1).any(|part| digits(part) == 1);
+        let (time, took_next) = match is_cut_off {
+            true => Err(time_of_day::HOURS_AND_MINUTES.to_owned()),
+            false => time_of_day::from_words(&word, next.as_deref()),
         }
-        let invalid =
-            |remedy: &str| Err(format!("`{}` is not a time of day: {remedy}", one_line(&word)));
-        let mut parts = [0; 3];
-        let mut count = 0;
-        for part in clock.split(':') {
-            let digits = (1..=2).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
-            // The minutes and the seconds have two digits.
-            if !digits || count == 3 || count > 0 && part.len() == 1 {
-                return invalid("write hours and minutes, as in `9:00`, and seconds if need be");
-            }
-            parts[count] = part.parse().unwrap_or(u32::MAX);
-            count += 1;
-        }
-        let [mut hour, minute, second] = parts;
-        if count == 1 && half.is_none() {
-            return invalid(&format!("write `{clock}:00`"));
-        }
-        if let Some(afternoon) = half {
-            if !(1..=12).contains(&hour) {
-                return invalid("with `am` or `pm`, the hour is in 1..=12");
-            }
-            hour = hour % 12 + if afternoon { 12 } else { 0 };
-        }
-        if hour > 23 || minute > 59 || second > 59 {
-            return invalid("the hour is in 0..=23, minute and second in 0..=59");
-        }
-        Ok(Time::OfDay(hour * 3600 + minute * 60 + second))
+        .map_err(|remedy| format!("`{}` is not a time of day: {remedy}", one_line(&word)))?;
+        self.read += usize::from(took_next);
+        Ok(Time::OfDay(time.num_seconds_from_midnight()))
     }
 
     fn zone(&mut self) -> Result<TimeZone, String> {
@@ -999,23 +1071,48 @@ impl<'a> Reader<'a> {
     }
 
     fn left_over(&self, token: &str) -> String {
-        let (said, clause) = self.tokens.split_at(self.read);
-        let name = token.to_ascii_lowercase();
-        if matches!(&*name, "until" | "starting" | "between" | "only" | "except" | "immediately")
-            && !said.is_empty()
-        {
-            let (said, clause) = (said.join(" ").replace(" ,", ","), clause.join(" "));
-            let every = if said.to_ascii_lowercase().starts_with("every") { "" } else { "every " };
-            let text = one_line(&format!("{every}{said}; {}", clause.replace(" ,", ",")));
-            return format!("`{name}` begins a clause of its own: write the text `{text}`");
-        }
         let before = self.read.checked_sub(1).and_then(|before| self.tokens.get(before));
         let place = match before {
             Some(before) => format!("is not understood after `{}`", one_line(before)),
             None => "is not understood".to_owned(),
         };
+        if time_of_day::read(token).is_ok() {
+            return format!("`{}` {place}: write `at {}`", one_line(token), one_line(token));
+        }
         unknown(token, &place, ["on", "at", "and", "in"])
     }
+}
+
+/// The error for words with a clause behind them that is no part of them, as in `every 10 minutes
+/// until 18:00`, if the words are right without it.
+fn clause_behind(text: &str) -> Option<Error> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let name = |at: usize| {
+        let word = words.get(at)?.to_ascii_lowercase();
+        let is_times = words.get(at + 1).is_some_and(|next| next.eq_ignore_ascii_case("times"));
+        match &*word {
+            "until" | "starting" | "between" | "only" | "except" | "immediately" => Some(word),
+            _ => (is_times && word.parse::<u64>().is_ok()).then(|| format!("{word} times")),
+        }
+    };
+    let (at, name) = (1..words.len()).find_map(|at| Some((at, name(at)?)))?;
+    let said = words[..at].join(" ");
+    let said = said.strip_suffix(',').unwrap_or(&said);
+    Reader::all(said, Reader::words).ok()?;
+    let every = if said.to_ascii_lowercase().starts_with("every") { "" } else { "every " };
+    let instead = one_line(&format!("{every}{said}; {}", words[at..].join(" ")));
+    let value = one_line(&words[at + 1..].join(" "));
+    let method = match &*name {
+        "until" => format!(", or add `.until(\"{value}\")`"),
+        "starting" => format!(", or add `.starting_at(\"{value}\")`"),
+        "immediately" => ", or add `.immediately()`".to_owned(),
+        "between" | "only" | "except" => String::new(),
+        _ => format!(", or add `.times({})`", words[at]),
+    };
+    Some(Error::invalid_trigger(format!(
+        "invalid words `{}`: `{name}` begins a clause of its own: write the text `{instead}`{method}",
+        one_line(text)
+    )))
 }
 
 /// Which of a month's days.

@@ -172,8 +172,20 @@ fn errors_name_the_word_and_the_remedy() {
         ("every 1 month 2 days", "use `calendar_interval`"),
         ("every 18446744073709551615h1m", "too long a period"),
         ("every hour 30 minutes", "`30` is not understood after `hour`"),
-        ("every 2 days 9:00", "`9:00` is not understood after `days`"),
-        ("every 1.55 ms", "write, for example, `10 minutes`"),
+        ("every 2 days 9:00", "`9:00` is not understood after `days`: write `at 9:00`"),
+        ("every 1.55 ms", "not a whole number of milliseconds: write, for example, `2ms`"),
+        (
+            "every 1.0001 seconds",
+            "not a whole number of milliseconds: write, for example, `1000ms`",
+        ),
+        ("every 0.1 ms", "not a whole number of milliseconds: write, for example, `1ms`"),
+        ("every 1.5 months", "have no fixed length: write a number of weeks or days"),
+        ("every 1.5 mondays", "1.5 is not a whole number of weeks"),
+        ("every 1.5 days at 9:00", "is elapsed time, which has neither days nor times"),
+        ("every 1.5", "1.5 of what? add a unit, as in `every 1.5 minutes`"),
+        ("every 1.5.5 hours", "`1.5.5` is not a number, nor one with a unit"),
+        ("every 1.0000000000000000000000000001 hours", "has too many digits"),
+        ("every 0.0000000000000000000000000001 hours", "has too many digits"),
         ("yearly", "use the cron text `@yearly`"),
         ("monthly", "does not say on which day"),
         ("mondy at 10:30", "`mondy` is not a unit or a day: did you mean `monday`?"),
@@ -184,7 +196,6 @@ fn errors_name_the_word_and_the_remedy() {
         ("every 1st and monday", "make two triggers"),
         ("every 10 to 5 minutes", "swap them"),
         ("every 0 minutes", "too short"),
-        ("every 1.5 hours", "is not a whole number"),
         ("every 99999999999999999999999 hours", "too large"),
         ("every 18446744073709551615 hours", "past the end of the calendar"),
         ("every 99999999 days at 9:00", "is not in 1..=109573"),
@@ -249,13 +260,11 @@ fn errors_of_words_say_what_to_write_instead() {
     for (text, meant) in [
         ("every 2 hours at :15", "15 */2 * * *"),
         ("every 15 minutes at :30", "30 */15 * * * *"),
-        ("every 1.5 hours", "after 90 minutes"),
-        ("every 0.25h", "after 15 minutes"),
-        ("every 2.5 seconds", "after 2500ms"),
+        ("every 1.0004 seconds", "every second"),
     ] {
         let error = error(text);
         let written = written(&error).pop().unwrap();
-        let written = if meant.starts_with("after") { format!("after {written}") } else { written };
+        let written = if meant.ends_with("d") { format!("every {written}") } else { written };
         assert_eq!(trigger(written.as_str()), trigger(meant), "{error}");
     }
 }
@@ -278,6 +287,83 @@ fn a_zone_is_that_of_days_and_hours_where_nothing_else_goes_by_one() {
 }
 
 #[test]
+fn a_number_of_units_may_have_decimals() {
+    for (text, meant) in [
+        ("every 1.5 hours", "every 90 minutes"),
+        ("every 1.5h", "every 90 minutes"),
+        ("@every 1.5h", "every 90 minutes"),
+        ("@every 1.5h30m", "every 2 hours"),
+        ("every 1 hour 30.5 minutes", "every 5430 seconds"),
+        ("every 0.25h", "every 15 minutes"),
+        ("every .5 hours", "every 30 minutes"),
+        ("every 2.50 seconds", "every 2500ms"),
+        ("every 0.001s", "every 1ms"),
+        ("every 1.0 days", "every 1 day"),
+        ("every 1.0 day at 9:00", "every 1 day at 9:00"),
+        ("every 0.5 weeks", "every 84 hours"),
+        ("every 0.5 to 1.5 hours", "every 30 to 90 minutes"),
+        ("every 1 to 1.5 minutes", "every 60 to 90 seconds"),
+        ("after 1.5 hours", "after 90 minutes"),
+        ("at 1.5 hours", "after 90 minutes"),
+    ] {
+        assert_eq!(trigger(text), trigger(meant), "{text}");
+    }
+    assert_eq!(trigger(every("1.5 hours")), trigger(every(90).minutes()));
+}
+
+#[test]
+fn a_time_of_day_is_the_same_text_everywhere() {
+    for (said, time) in [
+        ("6pm", "18:00"),
+        ("6:30 pm", "18:30"),
+        ("6:30 PM", "18:30"),
+        ("noon", "12:00"),
+        ("midnight", "0:00"),
+    ] {
+        for (text, meant) in [
+            (format!("every day at {said}"), format!("every day at {time}")),
+            (format!("at {said}"), format!("at {time}")),
+            (format!("at 2026-12-24 {said}"), format!("at 2026-12-24 {time}")),
+            (format!("at 2026-12-24 at {said} UTC"), format!("at 2026-12-24T{time}:00Z")),
+            (format!("@daily; until {said}"), format!("@daily; until {time}")),
+            (
+                format!("every 5min; between {said} and 19:00"),
+                format!("every 5min; between {time} and 19:00"),
+            ),
+            (format!("calendar[1 day at {said}]"), format!("calendar[1 day at {time}]")),
+        ] {
+            let meant = meant.replace("T0:00", "T00:00");
+            assert_eq!(trigger(text.as_str()), trigger(meant.as_str()), "{text}");
+        }
+        assert_eq!(trigger(at(said)), trigger(at(time)));
+        assert_eq!(trigger(every(1).day().at(said)), trigger(every(1).day().at(time)));
+    }
+    for text in ["6pm", "noon", "6:30 pm"] {
+        let error = error(text);
+        assert!(error.contains(&format!("write `every day at {text}`, or `at {text}`")), "{error}");
+    }
+}
+
+#[test]
+fn days_in_a_zone_are_kept_or_refused() {
+    let same = "0 9 * * * (Asia/Tokyo); only Sat; days in Asia/Tokyo";
+    assert_eq!(trigger(same), trigger("0 9 * * * (Asia/Tokyo); only Sat"));
+    for (text, expected) in [
+        ("every 10min; days in Asia/Tokyo", "does not say which days or hours: add `only`"),
+        ("0 9 * * *; only Sat; days in Asia/Tokyo", "write `0 9 * * * (Asia/Tokyo)`"),
+        (
+            "every day at 9:00; only Sat; days in Asia/Tokyo",
+            "write `every day at 9:00 (Asia/Tokyo)`",
+        ),
+        ("0 9 * * * (UTC); only Sat; days in Asia/Tokyo", "that it goes by: leave it out"),
+        ("every 10min; only Sat; days Asia/Tokyo", "write, for example, `days in Europe/Berlin`"),
+    ] {
+        let error = error(text);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
 fn texts_that_are_no_triggers_yet_name_the_text_that_is() {
     for (text, meant) in [
         ("in 5 minutes", "after 5 minutes"),
@@ -286,6 +372,10 @@ fn texts_that_are_no_triggers_yet_name_the_text_that_is() {
         ("every 15 minutes until 18:00", "every 15 minutes; until 18:00"),
         ("every 15 minutes between 9:00 and 17:00", "every 15min; between 9:00 and 17:00"),
         ("every day at 9:00 only Mon, Fri", "every day at 9:00; only Mon, Fri"),
+        ("every 15 minutes, 3 times", "every 15 minutes; 3 times"),
+        ("every 15 minutes 3 times", "every 15 minutes; 3 times"),
+        ("monday at 10:30, 3 times", "every monday at 10:30; 3 times"),
+        ("every 15 minutes, until 18:00 Asia/Tokyo", "every 15 min; until 18:00 Asia/Tokyo"),
     ] {
         let error = error(text);
         let mut written = error.rsplit('`').skip(1).step_by(2);
@@ -294,9 +384,28 @@ fn texts_that_are_no_triggers_yet_name_the_text_that_is() {
             "{error}"
         );
     }
+    let error_of = |text: &str| every(text).into_trigger().unwrap_err().to_string();
+    assert!(error_of("15 minutes, 3 times").contains("or add `.times(3)`"));
+    assert!(error_of("15 minutes until 6pm").contains("or add `.until(\"6pm\")`"));
     assert!(error("").contains("empty text: write, for example, `every 10 minutes`"));
     for text in ["every monday at 9:00 PST", "0 9 * * MON-FRI PST"] {
         assert!(error(text).contains("for PST probably `America/Los_Angeles`"), "{text}");
+    }
+    for text in [
+        "every day at 9:00 ET",
+        "every day at 9:00 et",
+        "every day at 9am ET",
+        "every day at 9:00 in ET",
+        "every day at 9:00 (ET)",
+        "0 9 * * * ET",
+        "0 9 * * * (ET)",
+        "CRON_TZ=ET 0 9 * * *",
+        "at 18:00 ET",
+        "at 2026-12-24 18:00 ET",
+        "@daily; until 2026-12-24 ET",
+    ] {
+        let error = error(text);
+        assert!(error.contains("for ET probably `America/New_York`"), "{text}: {error}");
     }
 }
 
@@ -439,7 +548,6 @@ fn texts_say_what_they_mean() {
         ("0 9 * * *; gap skip; gap next", "`gap next` comes after `gap skip`"),
         ("every day at 9:00; 2 times; 3 times", "`3 times` comes after `2 times`"),
         ("after monday", "is no delay"),
-        ("at noon", "does not name an instant"),
         ("cron[hours='3']", "`hours` is no field"),
         ("cron[hour='3]", "lacks a quote"),
         ("cron[hour='3', hour='4']", "given twice"),
@@ -547,6 +655,8 @@ fn any_text() -> impl Strategy<Value = String> {
     });
     prop_oneof![
         instant.prop_map(|instant| format!("at {instant}")),
+        Just("at 18:00 Asia/Tokyo".to_owned()),
+        Just("every 1.5 hours; starting 6:30 pm in Asia/Tokyo; first 2026-12-24 6pm".to_owned()),
         (1_u32..100_000, unit.clone()).prop_map(|(n, unit)| format!("after {n}{unit}")),
         (1_u32..100_000, unit.clone(), immediately.clone())
             .prop_map(|(n, unit, immediately)| format!("every {n}{unit}{immediately}")),
@@ -559,7 +669,7 @@ fn any_text() -> impl Strategy<Value = String> {
         Just("calendar[2 days at 23:00:05] (America/New_York); from 2026-03-01; fold last".to_owned()),
         Just("and[every 90s & or[@daily | 0 12 * * * (Asia/Tokyo); 3 times]]; only Mon, Fri".to_owned()),
         Just("or[cron[day='3rd fri'] | calendar[1 month at 10:30]; from 2026-01-31 | every 7min]".to_owned()),
-        Just("0 9 * * *; only Mon, Tue, 2026-12-26; except 2026-12-25, 2027-01-01; days in Asia/Tokyo".to_owned()),
+        Just("every 90min; only Mon, Tue, 2026-12-26; except 2026-12-25, 2027-01-01; days in Asia/Tokyo".to_owned()),
     ]
 }
 
