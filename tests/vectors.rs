@@ -19,8 +19,8 @@ use chrono::{
 use punctual::{
     Error, TimeZone,
     trigger::{
-        self, Build, CalendarInterval, Cron, CronFields, Fold, Gap, IntoTrigger, Trigger, cron,
-        every,
+        self, Build, CalendarInterval, Cron, CronFields, Fold, Gap, IntoTrigger, Moment, Trigger,
+        cron, every,
     },
 };
 use serde_json::{Value, json};
@@ -96,14 +96,22 @@ const EXCLUDED: &[(&str, Rule, &str)] = &[
         |case| is(case, "api") && !has(&case["params"], "hour") && scheduler_zone(case).is_none(),
         "it is about the scheduler, not about triggers",
     ),
-    ("invalid", |case| is(case, "date"), "a date is made of an instant, not of a text"),
-    ("invalid", has_a_bound_of_text, "bounds are instants or dates, not texts"),
+    (
+        "invalid",
+        is_wider_date,
+        "a date may be `now`, be of the year 0, and have a blank or no seconds before its offset",
+    ),
     ("invalid", is_mistyped, "no function takes it, or the compiler refuses it"),
     ("invalid", is_wider_crontab, "crontab text may say more here than in APScheduler"),
     (
         "invalid",
         |case| is(case, "cron_timezone") && case["params"]["timezone"] == "",
         "an empty zone name is an error here, not the default zone",
+    ),
+    (
+        "invalid",
+        |case| is(case, "cron_timezone") && is_in_another_case(&case["params"]["timezone"]),
+        "the name of a zone may be in any case here",
     ),
     (
         "invalid",
@@ -459,9 +467,13 @@ fn invalid(case: &Case) -> Comparison {
                 None => value.clone(),
             };
             let params = params.as_object().expect("parameters are an object");
-            fields(&params.iter().map(|(key, value)| (key.clone(), literal(value))).collect())
-                .into_trigger()
+            let is_bound = |name: &str| ["start_date", "end_date"].contains(&name);
+            let named = params.iter().filter(|(name, _)| !is_bound(name));
+            let build =
+                fields(&named.map(|(name, value)| (name.clone(), literal(value))).collect());
+            bounded_by_text(build, case).into_trigger()
         }
+        "date" => trigger::at(text(params, "run_date")).into_trigger(),
         "crontab" => cron(text(params, "expr")).into_trigger(),
         "api" if has(params, "hour") => fields(&json!({ "hour": params["hour"] })).into_trigger(),
         "api" => cron("@daily").in_tz(scheduler_zone(case).unwrap_or_default()).into_trigger(),
@@ -469,14 +481,10 @@ fn invalid(case: &Case) -> Comparison {
         "interval" => every(period(params))
             .into_trigger()
             .and_then(|trigger| trigger.anchored(Utc::now(), TimeZone::UTC)),
-        "calendarinterval" => calendar(&json!({
-            "tz": "UTC",
-            "params": params,
-            "time": params,
-            "start_date": params["start_date"],
-            "end_date": params["end_date"],
-        }))
-        .into_trigger(),
+        "calendarinterval" => {
+            let build = calendar(&json!({ "tz": "UTC", "params": params, "time": params }));
+            bounded_by_text(build, case).into_trigger()
+        }
         kind => panic!("no counterpart of {kind} is known"),
     };
     let is_understood = match text(case, "kind") {
@@ -488,7 +496,9 @@ fn invalid(case: &Case) -> Comparison {
     if case["rejected"] == false && is_understood {
         return made.map(drop).map_err(|error| unexpected(case, error));
     }
-    if let (true, Err(error)) = (is(case, "cron_fields"), &made) {
+    if let (true, Err(error)) = (is(case, "cron_fields"), &made)
+        && bounds_of(case).next().is_none()
+    {
         let field = params.as_object().and_then(|params| params.keys().next());
         let named = format!("invalid cron fields: {} ", field.expect("a field was given"));
         if !error.to_string().starts_with(&named) {
@@ -657,15 +667,45 @@ fn scheduler_zone(case: &Case) -> Option<&str> {
     case["params"]["apscheduler.timezone"].as_str()
 }
 
-/// Whether a bound is a text that is read. Those of a calendar interval are dates, and compared
-/// unless they name none.
-fn has_a_bound_of_text(case: &Case) -> bool {
-    let mut bounds =
-        ["start_date", "end_date"].iter().filter_map(|bound| case["params"].get(bound));
-    bounds.any(|bound| {
-        let is_no_date = bound.as_str().is_some_and(|date| date.parse::<NaiveDate>().is_err());
-        !is(case, "calendarinterval") || is_no_date
+/// The bounds that a case gives, maybe as texts.
+fn bounds_of(case: &Case) -> impl Iterator<Item = &Value> {
+    ["start_date", "end_date"].iter().filter_map(|bound| case["params"].get(bound))
+}
+
+/// A builder with the bounds of a case, as the texts that they are.
+fn bounded_by_text<K>(mut build: Build<K>, case: &Case) -> Build<K> {
+    if let Some(start) = case["params"]["start_date"].as_str() {
+        build = build.starting_at(start);
+    }
+    if let Some(end) = case["params"]["end_date"].as_str() {
+        build = build.until(end);
+    }
+    build
+}
+
+/// Whether a date or a bound is a text that is read here and has none of the shapes of APScheduler's.
+fn is_wider_date(case: &Case) -> bool {
+    let run_date = case["params"].get("run_date").filter(|_| is(case, "date"));
+    bounds_of(case).chain(run_date).filter_map(Value::as_str).any(|text| {
+        let mut shape = text.replace(|c: char| c.is_ascii_digit(), "9");
+        while shape.contains("99") {
+            shape = shape.replace("99", "9");
+        }
+        let (date, time) = shape.split_at_checked("9-9-9".len()).unwrap_or((&shape, ""));
+        let zone = time.trim_start_matches([' ', 'T']).trim_start_matches("9:9:9");
+        let zone = zone.strip_prefix(".9").unwrap_or(zone);
+        let is_known = date == "9-9-9"
+            && (time.is_empty() || time[1..].starts_with("9:9:9"))
+            && ["", "Z", "+9:9", "-9:9"].contains(&zone)
+            && !text.starts_with("0000");
+        !is_known && text.parse::<Moment>().is_ok()
     })
+}
+
+/// Whether a zone has a name that is spelled otherwise.
+fn is_in_another_case(name: &Value) -> bool {
+    let name = name.as_str().unwrap_or_default();
+    name.parse::<TimeZone>().is_ok_and(|zone| zone.name() != name && name != "local")
 }
 
 /// Whether a parameter has a name or a type that no function here takes.
@@ -674,6 +714,8 @@ fn is_mistyped(case: &Case) -> bool {
     match text(case, "kind") {
         "cron_fields_python_value" => text(&case["params"], "minute").starts_with("None "),
         "cron_timezone" => !case["params"]["timezone"].is_string(),
+        "cron_fields" => bounds_of(case).any(|bound| !bound.is_string()),
+        "date" => params.into_iter().flatten().any(|(_, value)| !value.is_string()),
         "interval" => params.into_iter().flatten().any(|(unit, value)| {
             !UNITS.iter().any(|(known, _)| known == unit) || !value.is_number()
         }),
