@@ -1,6 +1,12 @@
 //! Fire times of several triggers: those that all of them name, and those that any does.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,7 +18,10 @@ use super::{
     search::{Budget, Grid, before, just_after, leapfrog},
     zone,
 };
-use crate::{error::Error, zone::TimeZone};
+use crate::{
+    error::Error,
+    zone::{TimeZone, generation},
+};
 
 /// A trigger that fires at the instants that all of its members name; made by
 /// [`and`](super::and).
@@ -162,7 +171,7 @@ impl And {
         let beside = match () {
             () if !grid.has_whole_seconds() => "the whole seconds",
             () if !times_of(clock).is_none_or(is_second_of) => "the seconds of the minute",
-            () if self.0.only_transitions => "the times of day",
+            () if self.0.conflict() == Conflict::TimesOfDay => "the times of day",
             () => return None,
         };
         let fire = clock.next_after(before(start)).ok()??;
@@ -358,9 +367,43 @@ struct Conjunction {
     grid: Meeting,
     /// What has to agree besides.
     parts: Vec<Part>,
-    /// Whether times of day exclude each other, so that only the ends of gaps are left: with
+    conflict: KnownConflict,
+}
+
+/// What keeps members from agreeing, by the rules of time zones.
+#[derive(Clone, Copy, PartialEq)]
+enum Conflict {
+    None,
+    /// Times of day exclude each other, so that only the ends of gaps are left: with
     /// [`Gap::Next`](super::Gap::Next), two triggers at different times fire together there.
-    only_transitions: bool,
+    TimesOfDay,
+    /// A grid lies beside all days or hours.
+    Days,
+}
+
+/// A conflict that was found, and the [generation](generation) of the rules by which: it is looked for
+/// anew once those have changed.
+struct KnownConflict(AtomicU64);
+
+impl KnownConflict {
+    /// More than there are generations.
+    const UNKNOWN: u64 = u64::MAX;
+
+    fn get_or_find(&self, find: impl FnOnce() -> Conflict) -> Conflict {
+        // Rules that change while it looks have another generation afterwards.
+        let generation = generation();
+        let known = self.0.load(Ordering::Relaxed);
+        if known >> 2 == generation {
+            return match known & 3 {
+                0 => Conflict::None,
+                1 => Conflict::TimesOfDay,
+                _ => Conflict::Days,
+            };
+        }
+        let found = find();
+        self.0.store(generation << 2 | found as u64, Ordering::Relaxed);
+        found
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -389,13 +432,26 @@ impl Conjunction {
             hi: DateTime::<Utc>::MAX_UTC,
             grid: Meeting::Anywhere,
             parts: Vec::new(),
-            only_transitions: false,
+            conflict: KnownConflict(AtomicU64::new(KnownConflict::UNKNOWN)),
         };
         whole.take(&members);
         whole.members = members;
-        whole.look_at_days();
-        whole.look_at_times();
+        // What goes by a wall clock fires at whole seconds.
+        if let Meeting::On(grid) = whole.grid
+            && !grid.has_whole_seconds()
+            && whole.wall_clock_triggers().any(is_wall_clock)
+        {
+            whole.grid = Meeting::Nowhere;
+        }
         whole
+    }
+
+    fn conflict(&self) -> Conflict {
+        self.conflict.get_or_find(|| match () {
+            () if self.days_conflict() => Conflict::Days,
+            () if self.times_conflict() => Conflict::TimesOfDay,
+            () => Conflict::None,
+        })
     }
 
     /// Takes members apart, those of members included.
@@ -429,26 +485,16 @@ impl Conjunction {
         }
     }
 
-    fn look_at_days(&mut self) {
-        let Meeting::On(grid) = self.grid else { return };
-        let never = |part: &Part| match part {
+    fn days_conflict(&self) -> bool {
+        let Meeting::On(grid) = self.grid else { return false };
+        self.parts.iter().any(|part| match part {
             Part::Days(days, zone) => days.never_meets(*zone, grid),
             Part::Trigger(_) => false,
-        };
-        if self.parts.iter().any(never) {
-            self.grid = Meeting::Nowhere;
-        }
+        })
     }
 
-    fn look_at_times(&mut self) {
+    fn times_conflict(&self) -> bool {
         const DAY: i64 = 86_400_000;
-        // What goes by a wall clock fires at whole seconds.
-        if let Meeting::On(grid) = self.grid
-            && !grid.has_whole_seconds()
-            && self.wall_clock_triggers().any(is_wall_clock)
-        {
-            self.grid = Meeting::Nowhere;
-        }
         let mut common: Vec<(TimeZone, (u32, u64, u64))> = Vec::new();
         for trigger in self.wall_clock_triggers() {
             let Some((zone, times)) = times_of(trigger) else { continue };
@@ -459,7 +505,7 @@ impl Conjunction {
                 None => common.push((zone, times)),
             }
         }
-        self.only_transitions = common.into_iter().any(|(zone, (hours, minutes, seconds))| {
+        common.into_iter().any(|(zone, (hours, minutes, seconds))| {
             if hours == 0 || minutes == 0 || seconds == 0 {
                 return true;
             }
@@ -474,7 +520,7 @@ impl Conjunction {
             let mut offsets = zone::offsets_from(zone, grid.first.div_euclid(1000)).into_iter();
             !grid.has_whole_seconds()
                 || !offsets.any(|offset| grid.hits(DAY, offset * 1000, is_time))
-        });
+        })
     }
 
     fn wall_clock_triggers(&self) -> impl Iterator<Item = &Trigger> {
@@ -494,8 +540,10 @@ impl Conjunction {
         if matches!(self.grid, Meeting::Nowhere) {
             return Ok(None);
         }
-        if self.only_transitions {
-            return self.next_transition(at, hi, budget);
+        match self.conflict() {
+            Conflict::None => {}
+            Conflict::TimesOfDay => return self.next_transition(at, hi, budget),
+            Conflict::Days => return Ok(None),
         }
         leapfrog(self.parts.len() + 1, at, budget, |part, at, budget| {
             Ok(self.go_on(part, at, hi, budget)?.filter(|&next| next <= hi))
@@ -534,8 +582,10 @@ impl Conjunction {
         if matches!(self.grid, Meeting::Nowhere) {
             return Ok(None);
         }
-        if self.only_transitions {
-            return self.last_transition(at, lo, budget);
+        match self.conflict() {
+            Conflict::None => {}
+            Conflict::TimesOfDay => return self.last_transition(at, lo, budget),
+            Conflict::Days => return Ok(None),
         }
         leapfrog(self.parts.len() + 1, at, budget, |part, at, budget| {
             Ok(self.go_back(part, at, lo, budget)?.filter(|&last| last >= lo))
