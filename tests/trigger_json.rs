@@ -30,7 +30,11 @@ fn every_kind_has_its_form() {
         ),
         (
             anchored(trigger(every(90).seconds().times(2))),
-            r#"{"type":"interval","period_ms":90000,"start":"2026-11-20T12:01:30Z","last":"2026-11-20T12:03:00Z"}"#,
+            r#"{"type":"interval","period_ms":90000,"start":"2026-11-20T12:01:30Z","times":2,"times_since":"2026-11-20T12:01:30Z","last":"2026-11-20T12:03:00Z"}"#,
+        ),
+        (
+            anchored(trigger(every(90).seconds().until(Duration::from_secs(600)))),
+            r#"{"type":"interval","period_ms":90000,"start":"2026-11-20T12:01:30Z","elapsed_end":"2026-11-20T12:10:00Z"}"#,
         ),
         (
             trigger(every(5).to(10).minutes()),

@@ -55,14 +55,25 @@ pub(super) fn corrected(record: &Record, now: DateTime<Utc>, longest: TimeDelta)
     })
 }
 
-/// The record as it goes on by the rules of time zones of today, if its next fire time is none by them.
+/// The record as it goes on by the rules of time zones of today, if its next fire time is none by them, or
+/// the last of so many is another.
 pub(super) fn rezoned_record(record: &Record, now: DateTime<Utc>) -> Option<Record> {
-    let next = record.next_fire.filter(|&next| next > now + AHEAD)?;
-    let trigger = Definition::read(record).ok()?.trigger;
-    let next_fire = rezoned(&trigger, next, now).ok()??;
-    // The ledger may have some of what comes now, by the rules of before.
-    let taken_to = record.taken_to.max(Some(now + AHEAD));
-    Some(Record { next_fire, taken_to, ..record.clone() }).filter(|_| next_fire.is_some())
+    let next = record.next_fire?;
+    let mut trigger = Definition::read(record).ok()?.trigger;
+    let recounted = match trigger.recount() {
+        true => Some(Record { trigger: serde_json::to_string(&trigger).ok()?, ..record.clone() }),
+        false => None,
+    };
+    let is_ahead = next > now + AHEAD;
+    match is_ahead.then(|| rezoned(&trigger, next, now).ok().flatten().flatten()).flatten() {
+        None => recounted,
+        next_fire => {
+            // The ledger may have some of what comes now, by the rules of before.
+            let taken_to = record.taken_to.max(Some(now + AHEAD));
+            let record = recounted.unwrap_or_else(|| record.clone());
+            Some(Record { next_fire, taken_to, ..record })
+        }
+    }
 }
 
 /// What takes the place of a next fire time, which is later than `now`, if that is none by the rules of

@@ -284,15 +284,20 @@ impl<P: Payload> Core<P> {
             // One that ended may have taken its followers along.
             let Some(job) = self.jobs.get_mut(slot) else { continue };
             if job.elapsed {
+                let combined = matches!(job.trigger.kind(), Kind::And(_) | Kind::Or(_));
+                let next = job.next.filter(|_| combined);
+                let left = next.and_then(|next| job.trigger.left(next.fire_time));
                 // As long until each of them as before the step, and as much of their jitter.
                 job.trigger.shift(by);
-                let combined = matches!(job.trigger.kind(), Kind::And(_) | Kind::Or(_));
                 if let Some(next) = job.next.filter(|next| combined && next.fire_time > now) {
                     // Some of its members moved and some did not. Nothing may fire twice, so after
                     // a step back it goes on where it was, unless that was a correction.
                     let before = now.checked_sub_signed(by).unwrap_or(now);
                     let from = if corrected { now } else { now.max(before) };
-                    let first = job.trigger.first(from).ok().flatten();
+                    if corrected {
+                        job.trigger.correct_members(next.fire_time, now);
+                    }
+                    let first = job.trigger.go_on(left, from).ok().flatten();
                     let schedule = Schedule::of(job, slot, &self.defaults, self.scheduler);
                     job.next = Some(first.map_or(next, |first| schedule.due(first)));
                     self.mark(slot);
@@ -337,13 +342,17 @@ impl<P: Payload> Core<P> {
             carried.at = carried.at.checked_add_signed(by).unwrap_or(now);
         }
         let Some(next) = job.next.filter(|next| next.fire_time > now) else { return };
-        let Ok(first) = job.trigger.corrected(next.fire_time, now) else { return };
-        if first.is_none() {
-            return;
-        }
         let before = now.checked_sub_signed(by).unwrap_or(now);
-        if next.fire_time <= before && job.carried().is_none() {
-            // It had come already, and waits for its jitter or for the scheduler to be resumed.
+        // It waits for its jitter or for the scheduler to be resumed.
+        let has_come = next.fire_time <= before && job.carried().is_none();
+        let used = TimeDelta::milliseconds(i64::from(has_come));
+        let used_to = next.fire_time.checked_add_signed(used).unwrap_or(next.fire_time);
+        let first = match job.trigger.corrected(used_to, now) {
+            Ok(None) if has_come => job.trigger.next_after(next.fire_time).ok().flatten(),
+            Ok(Some(first)) => Some(first),
+            _ => return,
+        };
+        if has_come {
             job.carry(decide::Due { at: next.at.checked_add_signed(by).unwrap_or(now), ..next });
         }
         self.set_next(slot, first);
@@ -354,7 +363,10 @@ impl<P: Payload> Core<P> {
     pub(crate) fn time_zones_updated(&mut self, data: TimeZoneData, now: DateTime<Utc>) {
         for slot in self.live_slots() {
             // One that ended may have taken its followers along.
-            let Some(job) = self.jobs.get(slot).filter(|job| !job.is_durable()) else { continue };
+            let Some(job) = self.jobs.get_mut(slot).filter(|job| !job.is_durable()) else {
+                continue;
+            };
+            job.trigger.recount();
             let Some(next) = job.next.filter(|next| next.fire_time > now) else { continue };
             if let Some(next) = correct::rezoned(&job.trigger, next.fire_time, now).transpose() {
                 self.go_on(slot, next, now);

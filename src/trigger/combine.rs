@@ -143,9 +143,9 @@ impl And {
         Ok(())
     }
 
-    pub(super) fn shift(&mut self, by: TimeDelta) {
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Members)) {
         let mut members = self.0.members.clone();
-        members.shift(by);
+        change(&mut members);
         *self = And(Arc::new(Conjunction::new(members)));
     }
 
@@ -211,6 +211,15 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// Changes the members of a combination.
+    pub(super) fn change_members(&mut self, change: impl FnOnce(&mut Members)) {
+        match self {
+            Kind::And(and) => and.change(change),
+            Kind::Or(or) => or.change(change),
+            _ => {}
+        }
+    }
 }
 
 impl Or {
@@ -232,8 +241,8 @@ impl Or {
         Ok(())
     }
 
-    pub(super) fn shift(&mut self, by: TimeDelta) {
-        Arc::make_mut(&mut self.0).shift(by);
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Members)) {
+        change(Arc::make_mut(&mut self.0));
     }
 
     /// The first fire time strictly later than `t` and not later than `hi`.
@@ -350,10 +359,30 @@ impl Members {
         Ok(Members(self.0.iter().map(anchored).collect::<Result<_, Error>>()?))
     }
 
-    fn shift(&mut self, by: TimeDelta) {
+    pub(super) fn shift(&mut self, by: TimeDelta) {
         for member in self.0.iter_mut().filter(|member| member.elapsed) {
             member.trigger.shift(by);
         }
+    }
+
+    /// See [`Trigger::correct_members`].
+    pub(super) fn correct(&mut self, used_to: DateTime<Utc>, now: DateTime<Utc>) {
+        for Member { trigger, .. } in self.0.iter_mut().filter(|member| !member.elapsed) {
+            // One that can't say goes on as it was.
+            let _ = match trigger.left(used_to) {
+                Some(left) if left.is_none() => trigger.go_on(Some(left), now),
+                _ => trigger.corrected(used_to, now),
+            };
+        }
+    }
+
+    /// See [`Trigger::recount`].
+    pub(super) fn recount(&mut self) -> bool {
+        let mut changed = false;
+        for member in &mut self.0 {
+            changed |= member.trigger.recount();
+        }
+        changed
     }
 }
 

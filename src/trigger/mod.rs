@@ -56,8 +56,9 @@
 //! Those that go by a wall clock have `"zone":"Europe/Berlin"`, `"gap":"next"` or `"skip"`, and
 //! `"fold":"first"`, `"last"` or `"both"` besides; all have `"start"`, `"first"` and `"end"`, which
 //! are instants, or the texts of other [`Moment`]s until a job is added; `"elapsed_end"`, the instant
-//! that an end amounts to which counts from when the job is added; `"times"`, and `"last"`, the
-//! instant that it amounts to; `"only"` and `"except"`, which are [`Days`], `"between":["10:00","12:00"]`, and `"day_zone"`, whose days and
+//! that an end amounts to which counts from when the job is added; `"times"`, and `"times_since"` and
+//! `"last"`, from when they are counted and which instant is the last of them; `"only"` and
+//! `"except"`, which are [`Days`], `"between":["10:00","12:00"]`, and `"day_zone"`, whose days and
 //! hours those are, once a job of a trigger without a zone of its own is added. What was not
 //! said is left out. A key that is none of these is an error, as is a value that the builders would
 //! refuse.
@@ -359,6 +360,9 @@ struct Limits {
     end: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<NonZeroU64>,
+    /// From when `times` are counted, once that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    times_since: Option<DateTime<Utc>>,
     /// The end that counts from when the job was added, or from its start: where that is elapsed time, so
     /// is the end, and moves with it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -376,13 +380,14 @@ impl Limits {
         first: None,
         end: None,
         times: None,
+        times_since: None,
         elapsed_end: None,
         last: None,
         days: None,
     };
 
     fn are_none(&self) -> bool {
-        let Limits { open, first, end, times, elapsed_end, last, days } = self;
+        let Limits { open, first, end, times, times_since: _, elapsed_end, last, days } = self;
         open.is_empty()
             && first.is_none()
             && end.is_none()
@@ -437,6 +442,7 @@ struct Repr {
     first: Option<Moment>,
     end: Option<Moment>,
     times: Option<NonZeroU64>,
+    times_since: Option<DateTime<Utc>>,
     elapsed_end: Option<DateTime<Utc>>,
     last: Option<DateTime<Utc>>,
     only: Option<Days>,
@@ -449,12 +455,17 @@ impl TryFrom<Repr> for Trigger {
     type Error = Error;
 
     fn try_from(repr: Repr) -> Result<Trigger, Error> {
-        let Repr { kind, start, first, end, times, elapsed_end, last, .. } = repr;
         let Repr { only, except, between, day_zone, .. } = repr;
-        let days = DayFilter::new(Said { only, except, between }, day_zone)?;
-        let open = Bounds { start, first, end };
-        let limits = Limits { open, times, elapsed_end, last, days, ..Limits::default() };
-        Trigger::new(kind, limits).validated()
+        let limits = Limits {
+            open: Bounds { start: repr.start, first: repr.first, end: repr.end },
+            times: repr.times,
+            times_since: repr.times_since,
+            elapsed_end: repr.elapsed_end,
+            last: repr.last,
+            days: DayFilter::new(Said { only, except, between }, day_zone)?,
+            ..Limits::default()
+        };
+        Trigger::new(repr.kind, limits).validated()
     }
 }
 
@@ -934,10 +945,13 @@ impl Trigger {
         }
         limits.first =
             limits.first.filter(|&first| anchored.start.is_none_or(|start| start <= first));
-        let times = limits.times.take();
         anchored = anchored.with_limits(limits.clone());
-        if let Some(times) = times {
-            limits.last = anchored.nth(now, times)?.into_iter().chain(limits.last).min();
+        if let Some(times) = limits.times
+            && (limits.times_since.is_none() || limits.last.is_none())
+        {
+            let since = *limits.times_since.get_or_insert(anchored.start.unwrap_or(now));
+            let last = anchored.nth(anchored.first_when_added(since)?, times)?;
+            limits.last = last.into_iter().chain(limits.last).min();
             anchored = anchored.with_limits(limits);
         }
         Ok(anchored)
@@ -1053,15 +1067,10 @@ impl Trigger {
                 *instant = shifted(*instant);
                 true
             }
-            Kind::And(and) => {
-                and.shift(by);
-                and.members().all_are_elapsed_time()
+            kind => {
+                kind.change_members(|members| members.shift(by));
+                kind.members().is_none_or(Members::all_are_elapsed_time)
             }
-            Kind::Or(or) => {
-                or.shift(by);
-                or.members().all_are_elapsed_time()
-            }
-            _ => true,
         };
         if !moves_as_a_whole {
             return;
@@ -1073,6 +1082,7 @@ impl Trigger {
         self.start = self.start.map(shifted);
         if let Some(limits) = &mut self.limits {
             limits.first = limits.first.map(shifted);
+            limits.times_since = limits.times_since.map(shifted);
             limits.elapsed_end = limits.elapsed_end.map(shifted);
             limits.last = limits.last.map(shifted);
         }
@@ -1106,31 +1116,85 @@ impl Trigger {
         (self.last_at_or_before(now).ok()? == Some(said)).then_some(said)
     }
 
-    /// Has a trigger go on from `now`, although the fire times before `next` are used up; says which is the
-    /// first, if it is earlier than `next`. As many fire times are left as before, if their number is limited.
+    /// Has a trigger go on from `now`, although the fire times before `used_to` are used up; says which is
+    /// the first, if it is earlier than that. As many fire times are left as before, if their number is
+    /// limited, and the end is as far, if that is elapsed time.
     pub(crate) fn corrected(
         &mut self,
-        next: DateTime<Utc>,
+        used_to: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>, Error> {
-        let first = self.first(now)?.filter(|&first| first < next);
-        if let (Some(first), Some(last)) = (first, self.limits().last) {
-            let is_grid = self.days().is_none() && self.grid().is_some();
-            let last = match is_grid {
-                true => first.checked_add_signed(last - next),
-                false => {
-                    let budget = &mut Budget::for_many();
-                    let mut end = Some(first);
-                    for _ in 1..self.count(next, last, u64::MAX) {
-                        let Some(t) = end else { break };
-                        end = self.next_within(t, DateTime::<Utc>::MAX_UTC, budget)?;
-                    }
-                    end
-                }
-            };
-            *self = self.clone().with_limits(Limits { last, ..self.limits().clone() });
+        let mut corrected = self.clone();
+        corrected.correct_members(used_to, now);
+        let first = corrected.go_on(self.left(used_to), now)?;
+        let Some(first) = first.filter(|&first| first < used_to) else { return Ok(None) };
+        if let Some(limits) = &mut corrected.limits
+            && let Some(end) = limits.elapsed_end
+        {
+            let next = self.next_after(before(used_to))?.unwrap_or(used_to);
+            limits.elapsed_end = end.checked_add_signed(first - next);
         }
-        Ok(first)
+        *self = corrected;
+        Ok(Some(first))
+    }
+
+    /// Has the members of a combination go on from `now` that have not moved with the clock.
+    pub(crate) fn correct_members(&mut self, used_to: DateTime<Utc>, now: DateTime<Utc>) {
+        self.kind.change_members(|members| members.correct(used_to, now));
+    }
+
+    /// The fire times that are left from an instant on, if their number is limited.
+    pub(crate) fn left(&self, from: DateTime<Utc>) -> Option<Left> {
+        let last = self.limits().last?;
+        let next = self.next_after(before(from)).ok().flatten();
+        let count = next.map_or(0, |next| self.count(next, last, u64::MAX));
+        Some(Left { count, lasting: last - next.unwrap_or(last) })
+    }
+
+    /// Has a trigger go on from an instant with so many fire times; says which is the first.
+    pub(crate) fn go_on(
+        &mut self,
+        left: Option<Left>,
+        from: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let Some(left) = left else { return self.first(from) };
+        let limits = Limits { times: None, times_since: None, last: None, ..self.limits().clone() };
+        let unlimited = self.clone().with_limits(limits.clone());
+        let Some(first) = unlimited.first(from)? else { return Ok(None) };
+        let limits = match NonZeroU64::new(left.count) {
+            None => Limits { last: Some(just_before(from)?), ..limits },
+            Some(times) => match unlimited.nth(Some(first), times) {
+                Ok(last) => Limits { times: Some(times), times_since: Some(first), last, ..limits },
+                // Too many to count.
+                Err(_) => Limits { last: first.checked_add_signed(left.lasting), ..limits },
+            },
+        };
+        *self = unlimited.with_limits(limits);
+        Ok((left.count > 0).then_some(first))
+    }
+
+    /// Counts anew to the last of a number of fire times, since the rules of time zones have changed; says
+    /// whether it is another.
+    pub(crate) fn recount(&mut self) -> bool {
+        if !self.goes_by_wall_clock() {
+            return false;
+        }
+        let mut changed = false;
+        self.kind.change_members(|members| changed = members.recount());
+        let limits = self.limits();
+        if let (Some(times), Some(since)) = (limits.times, limits.times_since) {
+            let limits = Limits { last: None, ..limits.clone() };
+            let unlimited = self.clone().with_limits(limits.clone());
+            let last =
+                unlimited.first_when_added(since).and_then(|first| unlimited.nth(first, times));
+            if let Ok(last) = last
+                && last != self.limits().last
+            {
+                *self = unlimited.with_limits(Limits { last, ..limits });
+                changed = true;
+            }
+        }
+        changed
     }
 
     /// The first fire time not earlier than `now`; that of a date, even if it has passed.
@@ -1169,18 +1233,25 @@ impl Trigger {
         count
     }
 
-    /// The `times`-th fire time of an anchored trigger, if it has so many.
-    fn nth(&self, now: DateTime<Utc>, times: NonZeroU64) -> Result<Option<DateTime<Utc>>, Error> {
+    /// The `times`-th fire time of an anchored trigger from its fire time `first` on, if it has so many.
+    fn nth(
+        &self,
+        first: Option<DateTime<Utc>>,
+        times: NonZeroU64,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
         const WALK: u64 = 10_000;
         let times = times.get();
-        if let (Kind::Interval(interval), Some(start), true) =
-            (&self.kind, self.start, self.is_plain())
-        {
-            return Ok(i64::try_from(times - 1).ok().and_then(|steps| interval.nth(start, steps)));
-        }
-        if let (Kind::Random(random), Some(start), true) = (&self.kind, self.start, self.is_plain())
-        {
-            return Ok(i64::try_from(times - 1).ok().and_then(|step| random.nth(start, step)));
+        if let (Some(first), Some(start), true) = (first, self.start, self.is_plain()) {
+            let steps = i64::try_from(times - 1).ok();
+            match &self.kind {
+                Kind::Interval(interval) => {
+                    return Ok(steps.and_then(|steps| interval.nth(first, steps)));
+                }
+                Kind::Random(random) => {
+                    return Ok(steps.and_then(|steps| random.nth_from(start, first, steps)));
+                }
+                _ => {}
+            }
         }
         if times > WALK {
             return Err(Error::invalid_trigger(format!(
@@ -1188,10 +1259,7 @@ impl Trigger {
             )));
         }
         let budget = &mut Budget::for_many();
-        let mut fire = match self.start {
-            Some(start) => self.first(start)?,
-            None => self.first_when_added(now)?,
-        };
+        let mut fire = first;
         for _ in 1..times {
             let Some(t) = fire else { break };
             fire = self
@@ -1206,7 +1274,8 @@ impl Trigger {
         if let Kind::Date(_) = self.kind {
             return self;
         }
-        let limits = Limits { times: Some(NonZeroU64::MIN), ..self.limits().clone() };
+        let limits = self.limits().clone();
+        let limits = Limits { times: Some(NonZeroU64::MIN), times_since: None, ..limits };
         self.with_limits(limits)
     }
 
@@ -1244,6 +1313,8 @@ impl Trigger {
             limits.open.first = None;
         }
         let [start, first, end] = limits.open.take_instants()?;
+        limits.times_since =
+            limits.times_since.filter(|_| limits.times.is_some()).map(floor_millis);
         limits.elapsed_end = limits.elapsed_end.map(floor_millis);
         limits.last = limits.last.map(floor_millis);
         self.start = start.or(self.start);
@@ -1289,6 +1360,20 @@ impl Trigger {
             self.kind = Kind::CalendarInterval(calendar.validated()?);
         }
         Ok(self)
+    }
+}
+
+/// The fire times that are left of a limited number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Left {
+    count: u64,
+    /// How long from the first of them to the last.
+    lasting: TimeDelta,
+}
+
+impl Left {
+    fn is_none(self) -> bool {
+        self.count == 0
     }
 }
 

@@ -137,6 +137,16 @@ impl Random {
         add_millis(start, grid.checked_add(offset)?)
     }
 
+    /// The fire time so many steps after `first`, which is one.
+    pub(super) fn nth_from(
+        &self,
+        start: DateTime<Utc>,
+        first: DateTime<Utc>,
+        steps: i64,
+    ) -> Option<DateTime<Utc>> {
+        self.nth(start, self.step(start, first).checked_add(steps)?)
+    }
+
     /// Which step of the grid `t` lies in; all fire times of a step lie in it.
     fn step(&self, start: DateTime<Utc>, t: DateTime<Utc>) -> i64 {
         (t - start).num_milliseconds().div_euclid(self.mean())

@@ -34,7 +34,7 @@ use crate::{
 /// | cron fields | `cron[day='3rd fri', hour='0-3'] (Europe/Berlin)` |
 /// | calendar interval | `calendar[1 month, 2 days at 09:30:00] (Europe/Berlin)` |
 /// | combination | `and[every 90s & 0 9 * * *]`, `or[@daily | every monday]`, maybe nested |
-/// | then | `; starting MOMENT`, `; first MOMENT`, `; immediately`, `; until MOMENT`, `; elapsed_end INSTANT`, `; last INSTANT`, `; 5 times` |
+/// | then | `; starting MOMENT`, `; first MOMENT`, `; immediately`, `; until MOMENT`, `; elapsed_end INSTANT`, `; last INSTANT`, `; 5 times`, `; 5 times since INSTANT` |
 /// | if it goes by a wall clock | `; gap next`, `; gap skip`, `; fold first`, `; fold last`, `; fold both` |
 /// | cron text | `; dom_and_dow` |
 /// | timetable, calendar interval | `; from DATE`, which its days, weeks or months count from |
@@ -99,7 +99,8 @@ impl Trigger {
         if let Some(fold) = rules.fold {
             write!(f, "; fold {}", FOLDS.name(fold))?;
         }
-        let Limits { open, first, end, times, elapsed_end, last, days } = self.limits();
+        let Limits { open, first, end, times, times_since, elapsed_end, last, days } =
+            self.limits();
         // Where the grid of a job starts was filled in, or shows in its next fire time.
         let is_grid = matches!(self.kind, Kind::Interval(_) | Kind::Random(_));
         let start = self.start.filter(|_| !(short && is_grid));
@@ -135,9 +136,14 @@ impl Trigger {
                 write!(f, "; days in {zone}")?;
             }
         }
-        match times {
-            Some(times) => write!(f, "; {times} times"),
-            None => Ok(()),
+        match (times, times_since) {
+            // The last of them is there already.
+            (Some(_), Some(_)) if short && last.is_some() => Ok(()),
+            (Some(times), Some(since)) if !short => {
+                write!(f, "; {times} times since {}", rfc3339(*since))
+            }
+            (Some(times), _) => write!(f, "; {times} times"),
+            (None, _) => Ok(()),
         }
     }
 }
@@ -244,7 +250,10 @@ fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
     let mut read: Vec<(&str, &str)> = Vec::new();
     for clause in clauses.filter(|clause| !clause.is_empty()) {
         let (first, rest) = clause.split_once(char::is_whitespace).unwrap_or((clause, ""));
-        let name = if rest.trim() == "times" { "times" } else { first };
+        let name = match rest.split_whitespace().next() {
+            Some("times") => "times",
+            _ => first,
+        };
         if !matches!(name, "only" | "except")
             && let Some((_, before)) =
                 read.iter().find(|(known, before)| *known == name && *before != clause)
@@ -498,13 +507,16 @@ impl Trigger {
             ("until", _) => limits.open.end = Some(moment(value, clause)?),
             ("elapsed_end", _) => limits.elapsed_end = Some(filled_in(value, clause)?),
             ("last", _) => limits.last = Some(filled_in(value, clause)?),
-            (times, _) if value == "times" => {
+            (times, _) if value == "times" || value.starts_with("times since ") => {
                 limits.times = Some(times.parse().map_err(|_| {
                     Error::invalid_trigger(format!(
                         "`{}` does not say how many times: write a number from 1 on",
                         one_line(clause)
                     ))
                 })?);
+                if let Some(since) = value.strip_prefix("times since ") {
+                    limits.times_since = Some(filled_in(since, clause)?);
+                }
             }
             ("dom_and_dow", Kind::Cron(cron)) => *cron = cron.clone().dom_and_dow(),
             ("dom_and_dow", kind) => return misplaced(kind, "cron text"),

@@ -61,3 +61,35 @@ async fn one_that_the_new_rules_have_moved_to_the_past_is_late_and_not_lost() {
     assert_eq!(runs[0], instant("2026-12-01T16:00:00Z"));
     assert_eq!(runs[1] - runs[0], TimeDelta::days(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_so_many_is_counted_by_the_new_rules() {
+    let clock = ManualClock::running(instant("2026-12-01T12:00:00Z"));
+    let (store, notes) = (MemoryStore::with_clock(clock.clone()), Notes::default());
+    let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
+    let trigger = cron("0 9 * * *").in_tz("America/Vancouver").times(2);
+    scheduler.add(trigger, remember("daily")).id("daily").await.unwrap();
+    scheduler.shutdown().await;
+    let record = store.get("daily".into()).await.unwrap().unwrap();
+    let (first, last) = ("2026-12-01T15:00:00Z", "2026-12-02T15:00:00Z");
+    let old = Record {
+        next_fire: Some(instant(first)),
+        trigger: record.trigger.replace("2026-12-02T16:00:00Z", last),
+        ..record.clone()
+    };
+    assert!(old.trigger.contains(last), "{}", old.trigger);
+    let write = Write {
+        id: record.id.clone(),
+        expected: Some(record.stamp()),
+        record: Some(old),
+        rows: Vec::new(),
+        token: 7,
+    };
+    assert!(matches!(store.write(vec![write]).await.unwrap(), Written::Done));
+
+    let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
+    sleep(Duration::from_secs(50 * 60 * 60)).await;
+    scheduler.shutdown().await;
+    let runs: Vec<_> = notes.all().iter().map(|note| note.fire_time).collect();
+    assert_eq!(runs, ["2026-12-01T16:00:00Z", "2026-12-02T16:00:00Z"].map(instant));
+}

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Utc, Weekday};
 use punctual::{
     EventKind, Scheduler, TimeZone, What, reload_time_zone_data,
     testing::ManualClock,
     time_zone_data,
-    trigger::{IntoTrigger as _, cron, every},
+    trigger::{IntoTrigger as _, and, cron, every, or},
 };
+use tokio::time::sleep;
 
 /// A folder of time zone data.
 pub(crate) struct Zoneinfo(PathBuf);
@@ -98,11 +99,17 @@ pub(crate) fn run(part: &str, zoneinfo: &Zoneinfo, args: &[&str]) -> String {
 fn part() {
     let Ok(part) = env::var("PUNCTUAL_PART") else { return };
     let args = env::var("PUNCTUAL_ARGS").unwrap_or_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(part == "times")
+        .build()
+        .unwrap();
     let answer = match part.as_str() {
         "data" => format!("{} {}", time_zone_data(), nine_in("Europe/Berlin")),
         "zone" => nine_in(&args),
         "update" => runtime.block_on(update(&args)),
+        "times" => runtime.block_on(times(&args)),
+        "conflicts" => conflicts(&args),
         "downgrade" => downgrade(),
         "local" => runtime.block_on(local()),
         part => panic!("there is no part `{part}`"),
@@ -164,6 +171,60 @@ async fn update(rule: &str) -> String {
     drop((daily, interval));
     scheduler.shutdown().await;
     answer
+}
+
+/// When jobs run that fire so many times, if the rules change after the first of two days.
+async fn times(rule: &str) -> String {
+    let clock = ManualClock::running("2026-12-01T00:00:00Z".parse().unwrap());
+    let scheduler =
+        Scheduler::builder().clock(clock.clone()).time_zone("Europe/Berlin").start().await.unwrap();
+    let daily = || cron("0 9 * * *");
+    // By the rules of before the third day begins with what is the last of them by the new ones.
+    let triggers = [
+        daily().starting_at("2026-12-02").times(1).into_trigger().unwrap(),
+        daily().times(3).into_trigger().unwrap(),
+        cron("0 8,9 * * *").times(4).into_trigger().unwrap(),
+        or((daily().times(2), daily().starting_at("2026-12-03").times(1))).into_trigger().unwrap(),
+        or((daily(), cron("0 21 * * *"))).times(4).into_trigger().unwrap(),
+    ];
+    let mut jobs = Vec::new();
+    for trigger in triggers {
+        let mut add = scheduler.add(trigger, || async {});
+        let runs = add.runs();
+        jobs.push((add.await.unwrap(), runs));
+    }
+    sleep(Duration::from_secs(22 * 3600)).await;
+    let zoneinfo = folder();
+    zoneinfo.write("9999b", "Europe/Berlin", rule);
+    assert!(reload_time_zone_data());
+    std::mem::forget(zoneinfo);
+    let mut answers = Vec::new();
+    for (job, runs) in jobs {
+        job.await;
+        let runs: Vec<_> = futures::StreamExt::collect(runs).await;
+        let runs = runs.iter().map(|run| run.fire_time.format("%-d %H").to_string());
+        answers.push(runs.collect::<Vec<_>>().join(", "));
+    }
+    answers.join("; ")
+}
+
+/// What combinations fire next whose members no longer exclude each other by the new rules.
+fn conflicts(rule: &str) -> String {
+    let now = "2026-12-01T00:00:00Z".parse().unwrap();
+    let hourly = every(Duration::from_secs(3600)).starting_at("2026-12-01T00:30:00Z");
+    // From Tuesday on.
+    let weekly = every(Duration::from_secs(7 * 24 * 3600)).starting_at("2026-12-01T22:00:00Z");
+    let triggers = [
+        and((hourly.clone(), cron("0 9 * * *").in_tz("Europe/Berlin"))).into_trigger().unwrap(),
+        and([weekly.only(Weekday::Wed).in_tz("Europe/Berlin")]).into_trigger().unwrap(),
+    ];
+    let next = || triggers.each_ref().map(|trigger| trigger.next_after(now).unwrap().map(hour));
+    let before = next();
+    let zoneinfo = folder();
+    zoneinfo.write("9999b", "Europe/Berlin", rule);
+    assert!(reload_time_zone_data());
+    std::mem::forget(zoneinfo);
+    format!("{before:?} {:?}", next())
 }
 
 fn downgrade() -> String {

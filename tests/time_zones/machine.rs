@@ -46,6 +46,33 @@ fn an_update_reaches_a_running_scheduler() {
 }
 
 #[test]
+fn what_fires_so_many_times_does_so_although_the_rules_change() {
+    let zoneinfo = Zoneinfo::new("times");
+    zoneinfo.write("9999a", "Europe/Berlin", "CET-1");
+    // The clock is set back by two hours, so each day's fire times are two hours later.
+    assert_eq!(
+        run("times", &zoneinfo, &["<-01>1"]),
+        "2 10; 1 08, 2 10, 3 10; 1 07, 1 08, 2 09, 2 10; 1 08, 2 10, 3 10; 1 08, 1 20, 2 10, 2 22"
+    );
+    // And forward by four, which is earlier.
+    zoneinfo.write("9999a", "Europe/Berlin", "CET-1");
+    assert_eq!(
+        run("times", &zoneinfo, &[FIVE]),
+        "2 04; 1 08, 2 04, 3 04; 1 07, 1 08, 2 03, 2 04; 1 08, 2 04, 3 04; 1 08, 1 20, 2 04, 2 16"
+    );
+}
+
+#[test]
+fn a_combination_goes_by_the_rules_of_now() {
+    let zoneinfo = Zoneinfo::new("conflicts");
+    zoneinfo.write("9999a", "Europe/Berlin", "CET-1");
+    assert_eq!(
+        run("conflicts", &zoneinfo, &["<+0530>-5:30"]),
+        r#"[None, None] [Some("03:30"), Some("22:00")]"#
+    );
+}
+
+#[test]
 fn data_that_is_gone_or_older_changes_nothing() {
     let zoneinfo = Zoneinfo::new("gone");
     zoneinfo.write("9999b", "Europe/Berlin", FIVE);

@@ -102,6 +102,71 @@ async fn what_fires_so_many_times_has_as_many_left_after_a_correction() {
     }
 }
 
+/// The fire times of all runs of a job whose clock is set back after the first of them.
+async fn runs_through_a_correction(trigger: Trigger) -> Vec<DateTime<Utc>> {
+    let (clock, scheduler) = scheduler_at("2037-06-01T11:59:59Z").await;
+    let mut add = scheduler.add(trigger, || async {});
+    let mut runs = add.runs();
+    let job = add.await.unwrap();
+    let mut all = vec![runs.next().await.unwrap().fire_time];
+    clock.step(instant("2026-06-01T12:10:00Z") - clock.now());
+    job.await;
+    all.extend(runs.map(|run| run.fire_time).collect::<Vec<_>>().await);
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_has_a_combination_and_each_of_its_members() {
+    let noon = || cron("0 * * * *").times(1);
+    let half_past = || cron("30 * * * *");
+    for (trigger, after) in [
+        // Its only time was before the correction.
+        (or((noon(), half_past().times(2))).into_trigger().unwrap(), vec!["12:30", "13:30"]),
+        (or([or((noon(), half_past())).times(3)]).into_trigger().unwrap(), vec!["12:30", "13:30"]),
+        // A grid of elapsed time moves, and a pattern does not.
+        (
+            or((every(600 * SECOND).until(1200 * SECOND), cron("0 * * * *")))
+                .times(4)
+                .into_trigger()
+                .unwrap(),
+            vec!["12:19", "12:29", "13:00"],
+        ),
+    ] {
+        let runs = runs_through_a_correction(trigger.clone()).await;
+        let runs: Vec<_> = runs[1..].iter().map(|run| run.format("%H:%M").to_string()).collect();
+        assert_eq!(runs, after, "{trigger}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_counts_from_the_adding_is_as_far_as_before() {
+    let half_hourly = cron("*/30 * * * *").until(5400 * SECOND).into_trigger().unwrap();
+    let runs = runs_through_a_correction(half_hourly).await;
+    assert_eq!(runs[1..], ["2026-06-01T12:30:00Z", "2026-06-01T13:00:00Z"].map(instant));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_waits_for_its_jitter_is_one_of_so_many() {
+    let hourly = |times| cron("0 * * * *").times(times);
+    for (times, trigger) in [
+        (1, hourly(1).into_trigger().unwrap()),
+        (2, hourly(2).into_trigger().unwrap()),
+        (1, or([hourly(1)]).into_trigger().unwrap()),
+        (2, or([hourly(2)]).into_trigger().unwrap()),
+    ] {
+        let (clock, scheduler) = scheduler_at("2026-06-01T11:59:59Z").await;
+        let mut add = scheduler.add(trigger, || async {}).id("hourly").jitter(600 * SECOND);
+        let mut runs = add.runs();
+        let job = add.await.unwrap();
+        sleep(2 * SECOND).await;
+        clock.step(-TimeDelta::hours(5));
+        assert_eq!(runs.next().await.unwrap().fire_time, instant("2026-06-01T12:00:00Z"));
+        job.await;
+        let rest: Vec<_> = runs.map(|run| run.fire_time).collect().await;
+        assert_eq!(rest, ["2026-06-01T08:00:00Z"].map(instant)[..times - 1]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn elapsed_time_moves_with_the_clock() {
     let (clock, scheduler) = scheduler_at("2037-06-01T11:59:59Z").await;
