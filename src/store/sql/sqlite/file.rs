@@ -2,10 +2,24 @@
 
 use std::path::Path;
 #[cfg(unix)]
-use std::{fs, io};
+use std::{
+    fs, io,
+    sync::{Mutex, PoisonError},
+};
+
+use rusqlite::OpenFlags;
+
+/// What SQLite may do with a file that is not there: nothing, since it would make one that everybody may
+/// read. [`make`] makes it, and what goes wrong there, SQLite says when it finds no file.
+#[cfg(unix)]
+pub(super) const CREATE: OpenFlags = OpenFlags::empty();
+
+/// The files of other systems have no such permissions.
+#[cfg(not(unix))]
+pub(super) const CREATE: OpenFlags = OpenFlags::SQLITE_OPEN_CREATE;
 
 /// Makes an empty file that only its owner may read and write, if there is none; SQLite gives the files
-/// beside it the same permissions. What goes wrong, SQLite says when it opens the file.
+/// beside it the same permissions.
 #[cfg(unix)]
 pub(super) fn make(path: &Path) {
     // A link to nothing is made good where it leads to.
@@ -17,7 +31,6 @@ pub(super) fn make(path: &Path) {
     let _ = make_at(&path);
 }
 
-/// Those of other systems have no such permissions.
 #[cfg(not(unix))]
 pub(super) fn make(_: &Path) {}
 
@@ -29,24 +42,12 @@ const MAX_LINKS: usize = 40;
 fn make_at(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
 
-    if path.try_exists()? {
-        return Ok(());
+    // Whoever closes a file takes from its whole process the locks that SQLite has on it: no other store
+    // opens this one before it is closed here.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !path.try_exists()? {
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     }
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(format!("-new-{}-{:016x}", std::process::id(), number()));
-    // Under another name first, and closed before it is there: whoever closes a file takes from its whole
-    // process the locks that SQLite has on it.
-    let new = path.with_file_name(name);
-    drop(fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?);
-    let made = fs::hard_link(&new, path);
-    fs::remove_file(&new)?;
-    made
-}
-
-/// A number that no other thread has at the same time.
-#[cfg(unix)]
-fn number() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-
-    RandomState::new().hash_one(0)
+    Ok(())
 }

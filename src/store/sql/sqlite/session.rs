@@ -52,13 +52,11 @@ impl Session {
     }
 
     fn try_open(options: &SqliteBuilder, path: &str) -> Result<Session> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = match &options.path {
             Some(path) => {
                 file::make(path);
-                Connection::open_with_flags(path, flags)?
+                Connection::open_with_flags(path, flags | file::CREATE)?
             }
             None => Connection::open_in_memory_with_flags(flags)?,
         };
