@@ -139,14 +139,17 @@ impl Limits {
         if let Some(name) = &options.executor {
             *self.named.entry(name.clone()).or_default() += 1;
         }
-        let Group { name, limit } = options.group.as_ref()?;
-        let group = *self
-            .groups
-            .entry(name.clone())
-            .or_insert_with(|| self.all.insert_with(|_| Limit::new(Some(name.clone()), *limit)));
+        let named = options.group.as_ref()?;
+        let group = self.group(named);
         self.all[group].jobs += 1;
-        self.all[group].max = *limit;
+        self.all[group].max = named.limit;
         Some(group)
+    }
+
+    /// The limit of a group, which is made if there is none.
+    fn group(&mut self, Group { name, limit }: &Group) -> u32 {
+        let make = || self.all.insert_with(|_| Limit::new(Some(name.clone()), *limit));
+        *self.groups.entry(name.clone()).or_insert_with(make)
     }
 
     /// Counts it no longer.
@@ -186,9 +189,13 @@ impl Limits {
             Some(name) => self.executors.get(name).and_then(|executor| executor.limit),
         };
         let group = options.group.as_ref().and_then(|group| self.groups.get(&group.name)).copied();
-        let taken = Taken([executor, group]);
+        let mut taken = Taken([executor, group]);
         if let Some(full) = taken.iter().find(|&limit| !self.all[limit].has_room()) {
             return Err(full);
+        }
+        if let Some(group) = options.group.as_ref().filter(|_| group.is_none()) {
+            // A run that is tried again keeps its options, and no job may name the group any more.
+            taken.0[1] = Some(self.group(group));
         }
         for limit in taken.iter() {
             self.all[limit].taken += 1;
