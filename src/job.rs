@@ -240,8 +240,10 @@ pub enum OnConflict {
     /// The other job stays, and its handle is returned.
     ///
     /// A job that is over stays over if it was declared just the same, and awaiting its handle resolves at
-    /// once. If any part of the declaration has changed, the job is added anew, with its count of
-    /// [`times`](crate::trigger::Build::times) from the start.
+    /// once. If any part of the declaration has changed, or the end was forgotten by
+    /// [`remove`](crate::Job::remove), the job is added anew, with its count of
+    /// [`times`](crate::trigger::Build::times) from the start. A store remembers the end for 30 days after
+    /// the last declaration; memory for 10 minutes, of the last 1,000 jobs that have ended.
     ///
     /// For work that runs only once ([`add_once`](crate::Scheduler::add_once)) it is an error.
     Keep,
@@ -251,13 +253,15 @@ pub enum OnConflict {
     /// as they are, and what is due, its jitter included, still runs once. Whether it is paused stays.
     ///
     /// A job that is over stays over if it was declared just the same, and awaiting its handle resolves at
-    /// once. If any part of the declaration has changed, the job is added anew, with its count of
-    /// [`times`](crate::trigger::Build::times) from the start.
+    /// once. If any part of the declaration has changed, or the end was forgotten by
+    /// [`remove`](crate::Job::remove), the job is added anew, with its count of
+    /// [`times`](crate::trigger::Build::times) from the start. A store remembers the end for 30 days after
+    /// the last declaration; memory for 10 minutes, of the last 1,000 jobs that have ended.
     ///
     /// For jobs that are declared in code: adding them at each start leaves alone what has not changed,
     /// so that a daily deployment does not put off a daily job for ever. The declaration is what was
     /// given: the trigger, options and labels, and of a task its arguments; closures can't be compared,
-    /// so a job in memory always takes the new one. Work that runs only once
+    /// so a job in memory takes the new one while it is not over. Work that runs only once
     /// ([`add_once`](crate::Scheduler::add_once)) takes the other's place in memory, and in a store is an
     /// error: use [`Replace`](OnConflict::Replace).
     Reconcile,
@@ -428,6 +432,19 @@ impl JobOptions {
     /// Whether something of the user's code is in them.
     pub(crate) fn hold_code(&self) -> bool {
         self.condition.is_some() || self.retry.as_ref().is_some_and(Retry::holds_code)
+    }
+
+    /// Whether they are the same, as far as can be told: of the user's code only whether there is any.
+    pub(crate) fn is_same_but_for_code(&self, other: &JobOptions) -> bool {
+        if !self.hold_code() || !other.hold_code() {
+            return self == other;
+        }
+        self.without_code() == other.without_code()
+    }
+
+    fn without_code(&self) -> JobOptions {
+        let retry = self.retry.clone().map(Retry::without_code);
+        JobOptions { condition: None, retry, ..self.clone() }
     }
 
     pub(crate) fn validate(&self) -> Result<(), Error> {

@@ -129,6 +129,11 @@ impl Retry {
         Ok(())
     }
 
+    /// The same without the user's code.
+    pub(crate) fn without_code(self) -> Retry {
+        Retry { only_if: None, ..self }
+    }
+
     /// How long to wait before the attempt after this one, if there is to be one. `seed` tells the
     /// jitter of this run from that of others.
     pub(crate) fn delay_after(

@@ -1,8 +1,10 @@
 //! What can be a job's work, what is kept between its runs, and what becomes of the values it returns.
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     error::Error as _,
+    future::IntoFuture as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -11,10 +13,10 @@ use std::{
 };
 
 use chrono::DateTime;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    BoxError, Coalesce, Context, EventFilter, EventKind, Outcome, Overlap, Retry, Run, Runs,
-    Scheduler, Task, What, blocking, named_task, stateful,
+    BoxError, Coalesce, Context, EventFilter, EventKind, OnConflict, Outcome, Overlap, Retry, Run,
+    Runs, Scheduler, Task, What, blocking, named_task, stateful,
     store::MemoryStore,
     trigger::{after, at, every, now},
 };
@@ -60,6 +62,8 @@ async fn a_stateful_closure_may_block_take_a_context_and_hold_what_is_no_clone()
 
     let scheduler = Scheduler::new();
     let trigger = || every(Duration::from_millis(5)).times(3);
+    // A busy machine may have one come due while another is under way.
+    let queue = Overlap::Queue(3);
     let (sizes, seen) = (Log::<usize>::default(), Log::<usize>::default());
 
     let (mut ids, log) = (NoClone(HashSet::new()), sizes.clone());
@@ -68,7 +72,8 @@ async fn a_stateful_closure_may_block_take_a_context_and_hold_what_is_no_clone()
         log.lock().unwrap().push(ids.0.len());
         async { Ok::<_, BoxError>(()) }
     });
-    scheduler.add(trigger(), remember).coalesce(Coalesce::All).await.unwrap().await;
+    let add = scheduler.add(trigger(), remember).coalesce(Coalesce::All);
+    add.overlap(queue).await.unwrap().await;
     assert_eq!(*sizes.lock().unwrap(), [1, 2, 3]);
 
     let (mut lines, log) = (Vec::new(), seen.clone());
@@ -76,7 +81,8 @@ async fn a_stateful_closure_may_block_take_a_context_and_hold_what_is_no_clone()
         lines.push("a line");
         log.lock().unwrap().push(lines.len());
     }));
-    scheduler.add(trigger(), collect).coalesce(Coalesce::All).await.unwrap().await;
+    let add = scheduler.add(trigger(), collect).coalesce(Coalesce::All);
+    add.overlap(queue).await.unwrap().await;
     assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
 }
 
@@ -372,6 +378,34 @@ async fn arguments_of_a_task_change_for_runs_that_begin_later() {
         let closure = scheduler.add(every(SECOND), || async {}).await.unwrap();
         let no_task = closure.modify(|settings| settings.arguments(say("no"))).await.unwrap_err();
         assert!(no_task.is_invalid_task() && no_task.to_string().contains("no task"), "{no_task}");
+        scheduler.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn arguments_are_changed_of_the_task_that_the_job_has_meanwhile() {
+    let memory = Scheduler::builder().task::<Say>().start().await.unwrap();
+    let builder = Scheduler::builder().store(MemoryStore::new()).task::<Say>();
+    for scheduler in [memory, builder.start().await.unwrap()] {
+        let declare = |text: &str| {
+            let add = scheduler.add(every(SECOND).times(1), say(text)).id("say");
+            add.on_conflict(OnConflict::Reconcile)
+        };
+        let job = declare("first").await.unwrap();
+        let runs = job.runs();
+        let calls = Cell::new(0);
+        let change = |settings: punctual::JobSettings| {
+            if calls.replace(calls.get() + 1) == 0 {
+                // Somebody else declares the job anew at the same time: with the store's, on the first poll.
+                declare("second").into_future().now_or_never().expect("it need not wait").unwrap();
+            }
+            settings.arguments(say("third"))
+        };
+        job.modify(change).await.unwrap();
+        assert_eq!(calls.get(), 2, "it is judged by what the job is now");
+        job.await;
+        let said: Vec<_> = runs.map(|run| run.output::<String>().cloned()).collect().await;
+        assert_eq!(said, [Some("third".to_owned())]);
         scheduler.shutdown().await;
     }
 }

@@ -84,7 +84,7 @@ impl<P: Payload> Core<P> {
         self.retry_due(slot, now);
         self.run_again(slot, now);
         let job = &mut self.jobs[slot];
-        let carried = job.carried().is_some_and(|carried| carried.at <= now);
+        let carried = job.carried().iter().any(|carried| carried.at <= now);
         let next = job.awaited().filter(|next| next.at <= now);
         if next.is_none() && !carried {
             self.mark(slot);
@@ -125,9 +125,9 @@ impl<P: Payload> Core<P> {
         counted
     }
 
-    /// Runs for the fire time of an earlier trigger that was still to run.
+    /// Runs for the fire times of earlier triggers that were still to run and are due.
     fn run_carried(&mut self, slot: u32, now: DateTime<Utc>) {
-        if let Some(due) = self.jobs[slot].take_carried() {
+        for due in self.jobs[slot].take_carried(now) {
             self.submit(slot, Submission::of(due), now);
         }
     }
@@ -142,7 +142,6 @@ impl<P: Payload> Core<P> {
         if let Some(due) = job.next.filter(|next| next.fire_time <= now) {
             let next = job.trigger.next_after(due.fire_time);
             self.go_on(slot, next, now);
-            self.run_carried(slot, now);
             self.jobs[slot].carry(due);
         }
     }
@@ -260,7 +259,8 @@ impl<P: Payload> Core<P> {
             job.semaphore.release(permit);
             waiting.push(backlog);
         }
-        waiting.extend(job.take_carried().map(|due| VecDeque::from([due])));
+        let carried = job.take_carried(DateTime::<Utc>::MAX_UTC);
+        waiting.extend(carried.into_iter().map(|due| VecDeque::from([due])));
         for run in self.runs_of(slot) {
             waiting.push(std::mem::take(&mut self.runs[run].backlog));
         }
@@ -394,10 +394,16 @@ impl<P: Payload> Core<P> {
             });
         }
         let history = job.take_history();
-        if let Some(history) = &history
-            && job.given_id().is_some()
+        let (declared, key) = (job.take_declared(), job.key(slot));
+        if let End::Completed = end
+            && declared.is_some()
         {
-            self.past.keep(job.key(slot), id.clone(), history.clone(), now);
+            self.remember(key, id.clone(), history.clone().unwrap_or_default(), declared, now);
+        } else {
+            self.out.discarded.extend(declared.map(Discarded::Declaration));
+            if let Some(history) = history.as_ref().filter(|_| job.given_id().is_some()) {
+                self.remember(key, id.clone(), history.clone(), None, now);
+            }
         }
         if let Some(options) = job.options {
             self.limits.leave(&options);

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use chrono::{DateTime, Utc};
 
 use super::{
-    JobKey, Payload, Submission,
+    Declaration, JobKey, Payload, Submission,
     decide::{Due, Schedule},
     held::Held,
     semaphore::{Permit, Semaphore},
@@ -68,10 +68,10 @@ pub(super) struct Extras {
 /// What a job has that is declared in code, or was given another trigger.
 #[derive(Default)]
 pub(super) struct Saved {
-    /// Its trigger as it was declared.
-    declared: Option<Box<Trigger>>,
-    /// A fire time of the trigger that it had before, still to run when its jitter has passed.
-    carried: Option<Due>,
+    /// What it was declared as.
+    declared: Option<Box<Declaration>>,
+    /// Fire times of triggers that it had before, still to run when their jitter has passed.
+    carried: Vec<Due>,
 }
 
 impl JobKey {
@@ -109,13 +109,20 @@ impl<P> Job<P> {
         self.extras.get_or_insert_default()
     }
 
-    /// Its trigger as it was declared, if it was.
-    pub(super) fn declared(&self) -> Option<&Trigger> {
+    /// What it was declared as, if it was.
+    pub(super) fn declared(&self) -> Option<&Declaration> {
         self.extras.as_ref()?.saved.as_ref()?.declared.as_deref()
     }
 
-    /// Sets the trigger as it was declared; returns the one before.
-    pub(super) fn set_declared(&mut self, declared: Option<Box<Trigger>>) -> Option<Box<Trigger>> {
+    pub(super) fn take_declared(&mut self) -> Option<Box<Declaration>> {
+        self.extras.as_mut()?.saved.as_mut()?.declared.take()
+    }
+
+    /// Sets what it was declared as; returns what was before.
+    pub(super) fn set_declared(
+        &mut self,
+        declared: Option<Box<Declaration>>,
+    ) -> Option<Box<Declaration>> {
         let saved = self.extras.as_mut().and_then(|extras| extras.saved.as_mut());
         match (saved, &declared) {
             (None, None) => None,
@@ -126,21 +133,29 @@ impl<P> Job<P> {
         }
     }
 
-    /// The fire time of an earlier trigger that is still to run.
-    pub(super) fn carried(&self) -> Option<Due> {
-        self.extras.as_ref()?.saved.as_ref()?.carried
+    /// The fire times of earlier triggers that are still to run.
+    pub(super) fn carried(&self) -> &[Due] {
+        let saved = self.extras.as_ref().and_then(|extras| extras.saved.as_ref());
+        saved.map_or(&[], |saved| &saved.carried)
     }
 
-    pub(super) fn carried_mut(&mut self) -> Option<&mut Due> {
-        self.extras.as_mut()?.saved.as_mut()?.carried.as_mut()
+    pub(super) fn carried_mut(&mut self) -> &mut [Due] {
+        let saved = self.extras.as_mut().and_then(|extras| extras.saved.as_mut());
+        saved.map_or(&mut [], |saved| &mut saved.carried)
     }
 
     pub(super) fn carry(&mut self, due: Due) {
-        self.extras().saved.get_or_insert_default().carried = Some(due);
+        self.extras().saved.get_or_insert_default().carried.push(due);
     }
 
-    pub(super) fn take_carried(&mut self) -> Option<Due> {
-        self.extras.as_mut()?.saved.as_mut()?.carried.take()
+    /// Takes those of them that are due by `last`, in order.
+    pub(super) fn take_carried(&mut self, last: DateTime<Utc>) -> Vec<Due> {
+        let saved = self.extras.as_mut().and_then(|extras| extras.saved.as_mut());
+        let carried =
+            saved.map(|saved| saved.carried.extract_if(.., |due| due.at <= last).collect());
+        let mut carried: Vec<Due> = carried.unwrap_or_default();
+        carried.sort_by_key(|due| (due.fire_time, due.at));
+        carried
     }
 
     pub(super) fn take_parked(&mut self) -> Vec<(Permit, VecDeque<Due>)> {
@@ -149,8 +164,8 @@ impl<P> Job<P> {
 
     /// The next fire time, as seen from outside.
     pub(super) fn next_fire(&self) -> Option<DateTime<Utc>> {
-        let next = self.carried().or(self.awaited()).map(|next| next.fire_time);
-        next.into_iter().chain(self.again()).min()
+        let next = self.carried().iter().copied().chain(self.awaited()).map(|next| next.fire_time);
+        next.chain(self.again()).min()
     }
 
     /// The next fire time, unless it doesn't count now.
@@ -163,7 +178,8 @@ impl<P> Job<P> {
     pub(super) fn wake_at(&self) -> Option<DateTime<Utc>> {
         let next = self.awaited().filter(|_| !self.held).map(|next| next.at);
         let Some(extras) = &self.extras else { return next };
-        let carried = self.carried().filter(|_| !self.held).map(|carried| carried.at);
+        let carried = self.carried().iter().map(|carried| carried.at).min();
+        let carried = carried.filter(|_| !self.held);
         let again = self.again().filter(|_| !self.held);
         [next, carried, again, extras.retry_at].into_iter().flatten().min()
     }
@@ -176,7 +192,7 @@ impl<P> Job<P> {
     pub(super) fn waits(&self) -> bool {
         let again = self.extras.as_ref().is_some_and(|extras| extras.again.is_some());
         self.next.is_some()
-            || self.carried().is_some()
+            || !self.carried().is_empty()
             || self.follows
             || again
             || !self.is_queue_empty()
@@ -237,7 +253,7 @@ impl<P: Payload> Job<P> {
 impl Extras {
     /// All fire times that wait.
     pub(super) fn waiting(&mut self) -> impl Iterator<Item = &mut Due> {
-        let carried = self.saved.iter_mut().filter_map(|saved| saved.carried.as_mut());
+        let carried = self.saved.iter_mut().flat_map(|saved| &mut saved.carried);
         let parked = self.parked.iter_mut().flat_map(|(_, backlog)| backlog).chain(carried);
         let queue = self.queue.iter_mut().filter(|queued| !queued.on_request);
         parked.chain(

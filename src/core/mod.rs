@@ -11,6 +11,7 @@ mod census;
 pub(crate) mod change;
 mod correct;
 mod decide;
+mod declaration;
 mod fates;
 mod followers;
 mod held;
@@ -41,6 +42,7 @@ pub(crate) use self::{
     census::PAGE,
     change::Change,
     decide::{Candidate, Verdict, mix},
+    declaration::Declaration,
     node::{Answer, Asked, Fits, Lease, NodeOptions, Request},
     outbox::{Discarded, Ended, Outbox, Start},
     runs::{Finish, Preceding, RunKey},
@@ -89,6 +91,12 @@ pub(crate) trait Payload: Clone {
 
     /// That of the same job with the work of another.
     fn rework(&self, new: Self) -> Self;
+
+    /// Has those who wait for runs of a job that was not added wait for those of this one.
+    fn take_over(&self, new: &Self);
+
+    /// Whether both are the very same.
+    fn is(&self, other: &Self) -> bool;
 }
 
 /// Where a job is to live.
@@ -110,8 +118,8 @@ pub(crate) struct NewJob<P> {
     pub(crate) id: Option<JobId>,
     pub(crate) on_conflict: OnConflict,
     pub(crate) trigger: Trigger,
-    /// The trigger as it was given, of a job that is declared to be reconciled.
-    pub(crate) declared: Option<Box<Trigger>>,
+    /// What it is declared as, if it is to be kept or reconciled.
+    pub(crate) declared: Option<Box<Declaration>>,
     /// None if it follows another job, or has no fire time left.
     pub(crate) first: Option<DateTime<Utc>>,
     /// Whether its fire times are elapsed time, and so move with a step of the clock.
@@ -337,14 +345,14 @@ impl<P: Payload> Core<P> {
     /// were none. What fires so many times in all has as many fire times left as before.
     fn correct_next(&mut self, slot: u32, by: TimeDelta, now: DateTime<Utc>) {
         let job = &mut self.jobs[slot];
-        if let Some(carried) = job.carried_mut() {
+        for carried in job.carried_mut() {
             // Its jitter is as long as before.
             carried.at = carried.at.checked_add_signed(by).unwrap_or(now);
         }
         let Some(next) = job.next.filter(|next| next.fire_time > now) else { return };
         let before = now.checked_sub_signed(by).unwrap_or(now);
         // It waits for its jitter or for the scheduler to be resumed.
-        let has_come = next.fire_time <= before && job.carried().is_none();
+        let has_come = next.fire_time <= before;
         let used = TimeDelta::milliseconds(i64::from(has_come));
         let used_to = next.fire_time.checked_add_signed(used).unwrap_or(next.fire_time);
         let first = match job.trigger.corrected(used_to, now) {

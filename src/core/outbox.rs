@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{Finish, NewJob, Preceding, RunKey, node::Life};
+use super::{Declaration, Finish, NewJob, Preceding, RunKey, node::Life};
 use crate::{
     event::{Event, EventKind, KindSet, What},
     job::{End, JobId, JobOptions, Outcome, Output, Run},
@@ -36,6 +36,7 @@ pub(crate) struct Outbox<P> {
 pub(crate) enum Discarded<P> {
     Trigger(#[expect(dead_code, reason = "it is only dropped")] Trigger),
     Job(#[expect(dead_code, reason = "it is only dropped")] Box<NewJob<P>>),
+    Declaration(#[expect(dead_code, reason = "it is only dropped")] Box<Declaration>),
     Options(#[expect(dead_code, reason = "it is only dropped")] Arc<JobOptions>),
     Outcome(#[expect(dead_code, reason = "it is only dropped")] Outcome),
     Output(#[expect(dead_code, reason = "it is only dropped")] Output),

@@ -38,6 +38,12 @@ impl Payload for Standing {
     fn rework(&self, _: Standing) -> Standing {
         self.clone()
     }
+
+    fn take_over(&self, _: &Standing) {}
+
+    fn is(&self, _: &Standing) -> bool {
+        true
+    }
 }
 
 /// An executor for one run at a time.
@@ -525,11 +531,10 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
                 }
                 None => Ok(()),
             },
-            Op::Modify(options) => shell.core.settings(key).and_then(
-                |Settings { options: expected, labels, .. }| {
-                    shell.core.modify(key, &expected, Arc::new(options), labels, now).map(drop)
-                },
-            ),
+            Op::Modify(options) => shell.core.settings(key).and_then(|expected| {
+                let (options, labels) = (Arc::new(options), expected.labels.clone());
+                shell.core.modify(key, &expected, options, labels, None, now).map(drop)
+            }),
             Op::Replace(trigger, options) if !shell.core.is_closed() => {
                 if let Some(replaced) = shell.add(&trigger, options, OnConflict::Replace) {
                     assert_ne!(key, replaced);
@@ -876,6 +881,59 @@ fn an_end_that_was_given_is_an_instant_and_one_that_was_counted_moves() {
 }
 
 #[test]
+fn what_waits_for_its_jitter_waits_for_it_however_often_the_job_is_rescheduled() {
+    let mut shell = Shell::new();
+    let options = JobOptions { jitter: Duration::from_millis(900), ..JobOptions::default() };
+    let every_second = every(ms(1000)).starting_at(epoch()).into_trigger().unwrap();
+    let key = shell.add(&every_second, options, OnConflict::Error).unwrap();
+    shell.events.clear();
+    // At the very instant of a fire time, twice: both still wait for their jitter.
+    for _ in 0..2 {
+        let trigger = every_second.clone();
+        shell.core.reschedule(key, trigger, Some(epoch()), false, shell.now).unwrap();
+    }
+    shell.settle();
+    shell.poll();
+    assert!(shell.events.iter().all(|event| event.what.kind() == EventKind::JobModified));
+    // The shell judges that none starts early.
+    shell.advance(ms(999));
+    let kinds = shell.events.iter().map(|event| event.what.kind());
+    let fates = kinds.filter(|kind| matches!(kind, EventKind::Executed | EventKind::Skipped));
+    assert_eq!(fates.count(), 3);
+}
+
+#[test]
+fn runs_that_are_tried_again_keep_to_the_limit_of_a_group_that_their_job_has_left() {
+    let mut shell = Shell::new();
+    let options = JobOptions {
+        max_instances: 3,
+        group: Some(Group { name: "group".into(), limit: 2 }),
+        retry: Some(Retry::fixed(Duration::from_secs(10)).times(1)),
+        ..JobOptions::default()
+    };
+    let trigger = every(ms(1000)).starting_at(epoch() + ms(1000)).into_trigger().unwrap();
+    let key = shell.add(&trigger, options, OnConflict::Error).unwrap();
+    shell.failing = true;
+    shell.advance(ms(3000));
+    let expected = shell.core.settings(key).unwrap();
+    let alone = Arc::new(JobOptions { max_instances: 3, ..JobOptions::default() });
+    let labels = Labels::default();
+    assert!(shell.core.modify(key, &expected, alone, labels, None, shell.now).unwrap());
+    shell.settle();
+    (shell.failing, shell.takes) = (false, ms(1000));
+    // All three are due to be tried again.
+    shell.now += ms(30_000);
+    shell.poll();
+    let in_group = |shell: &Shell| shell.limited.values().filter(|(group, _)| *group).count();
+    assert_eq!(in_group(&shell), 2);
+    shell.advance(ms(1000));
+    assert_eq!(in_group(&shell), 1);
+    shell.core.close(shell.now);
+    shell.advance(ms(5000));
+    assert!(shell.core.limits.is_idle());
+}
+
+#[test]
 fn a_run_looks_at_its_standing_then_at_its_grace() {
     let late = Duration::from_millis(5);
     let judge = |standing, on_request, grace: Option<u64>| {
@@ -943,8 +1001,9 @@ fn more_jitter_or_less_makes_no_fire_time_late() {
     let key = shell.add(&trigger, options(9000), OnConflict::Error).unwrap();
     // Within the jitter of the fire time, before the run was due.
     shell.now += ms(10_001);
-    let Settings { options: expected, labels, .. } = shell.core.settings(key).unwrap();
-    shell.core.modify(key, &expected, Arc::new(options(0)), labels, shell.now).unwrap();
+    let expected = shell.core.settings(key).unwrap();
+    let labels = expected.labels.clone();
+    shell.core.modify(key, &expected, Arc::new(options(0)), labels, None, shell.now).unwrap();
     shell.settle();
     shell.poll();
     shell.advance(ms(100));

@@ -17,15 +17,19 @@ use crate::{
 
 impl<P: Payload> Core<P> {
     pub(crate) fn add(&mut self, new: NewJob<P>, now: DateTime<Utc>) -> Result<Added<P>, Error> {
-        if let Err(error) = self.check_add(&new, &Batch::new()) {
+        if let Err(error) = self.check_add(&new, &Batch::new(), now) {
             self.out.discarded.push(Discarded::Job(Box::new(new)));
             return Err(error);
         }
+        if let Some(over) = self.stays_over(&new, now) {
+            return Ok(self.stay_over(over, new, now));
+        }
         if let Some(slot) = new.id.as_ref().and_then(|id| self.slot_of(id)) {
             if new.on_conflict == OnConflict::Keep {
+                let payload = self.jobs[slot].payload.clone();
+                payload.take_over(&new.payload);
                 self.out.discarded.push(Discarded::Job(Box::new(new)));
                 let job = &self.jobs[slot];
-                let payload = job.payload.clone();
                 return Ok(Added { key: job.key(slot), id: self.id(slot), payload });
             }
             if new.on_conflict == OnConflict::Reconcile && !new.once && !self.jobs[slot].once {
@@ -69,6 +73,7 @@ impl<P: Payload> Core<P> {
             payload: payload.clone(),
         });
         if let Some(id) = id {
+            self.forget_end(&id);
             self.named.insert(id, slot);
         }
         self.jobs[slot].set_declared(declared);
@@ -103,33 +108,52 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) -> Result<Added<P>, Error> {
         let NewJob { trigger, declared, first, elapsed, options, labels, payload, .. } = new;
-        let labels = labels.map(|labels| *labels).unwrap_or_default();
+        let (key, id) = (self.jobs[slot].key(slot), self.id(slot));
         let job = &mut self.jobs[slot];
-        let (key, reworked) = (job.key(slot), job.payload.rework(payload));
-        let old = std::mem::replace(&mut job.payload, reworked.clone());
-        self.out.discarded.push(Discarded::Payload(old));
-        let old = self.jobs[slot].options(&self.defaults);
-        let same_options = *old == *options.as_ref().unwrap_or(&self.defaults);
-        if !same_options || self.jobs[slot].labels() != Some(&labels) {
+        let both = job.declared().zip(declared.as_deref());
+        let same = both.is_some_and(|(old, new)| old.is_same(new));
+        let same_trigger = both.is_some_and(|(old, new)| old.trigger == new.trigger);
+        let is_task = declared.as_ref().is_some_and(|declared| declared.task.is_some());
+        let old = job.set_declared(declared);
+        self.out.discarded.extend(old.map(Discarded::Declaration));
+        let job = &mut self.jobs[slot];
+        let discarded = match same && is_task {
+            // Its arguments may have been modified since.
+            true => {
+                job.payload.take_over(&payload);
+                payload
+            }
+            false => {
+                let reworked = job.payload.rework(payload);
+                std::mem::replace(&mut job.payload, reworked)
+            }
+        };
+        self.out.discarded.push(Discarded::Payload(discarded));
+        let payload = job.payload.clone();
+        let labels = labels.map(|labels| *labels).unwrap_or_default();
+        let old = job.options(&self.defaults);
+        let new = options.as_ref().unwrap_or(&self.defaults);
+        let same_settings = match same {
+            // Closures can't be compared, so the new ones count.
+            true => !new.hold_code(),
+            false => **old == **new && job.labels() == Some(&labels),
+        };
+        if !same_settings {
             self.set_options(slot, options, labels, now);
         }
-        let same_trigger = self.jobs[slot].declared() == declared.as_deref() && declared.is_some();
-        let id = self.id(slot);
-        let old = self.jobs[slot].set_declared(declared);
-        self.out.discarded.extend(old.map(|old| Discarded::Trigger(*old)));
         if same_trigger {
             self.out.discarded.push(Discarded::Trigger(trigger));
         } else if self.jobs[slot].key(slot) == key {
             self.reschedule(key, trigger, first, elapsed, now)?;
         }
-        Ok(Added { key, id, payload: reworked })
+        Ok(Added { key, id, payload })
     }
 
     /// Whether adding all of these jobs would be an error.
-    pub(crate) fn check_all(&self, jobs: &[NewJob<P>]) -> Result<(), Error> {
+    pub(crate) fn check_all(&self, jobs: &[NewJob<P>], now: DateTime<Utc>) -> Result<(), Error> {
         let (mut batch, mut groups) = (Batch::new(), HashMap::new());
         for job in jobs {
-            self.check_add(job, &batch)?;
+            self.check_add(job, &batch, now)?;
             if let Some(group) = job.options.as_ref().and_then(|options| options.group.as_ref()) {
                 let limit = *groups.entry(&group.name).or_insert(group.limit);
                 if limit != group.limit {
@@ -141,7 +165,12 @@ impl<P: Payload> Core<P> {
         Ok(())
     }
 
-    fn check_add(&self, new: &NewJob<P>, batch: &Batch<'_>) -> Result<(), Error> {
+    fn check_add(
+        &self,
+        new: &NewJob<P>,
+        batch: &Batch<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
         if self.closed {
             return Err(shut_down());
         }
@@ -150,7 +179,10 @@ impl<P: Payload> Core<P> {
             let replaced = other.and_then(|slot| self.jobs[slot].options.as_deref());
             self.limits.check(options, replaced)?;
         }
-        if let Some(follow) = new.trigger.follow() {
+        if let Some(follow) = new.trigger.follow()
+            // The jobs that it followed are over, too.
+            && self.stays_over(new, now).is_none()
+        {
             self.check_follow(new.id.as_ref(), follow, batch)?;
         }
         if let Some(id) = new.id.as_ref().filter(|id| self.reserved.contains_key(id)) {
@@ -389,20 +421,28 @@ impl<P: Payload> Core<P> {
         })
     }
 
-    /// Changes a job's options and labels, if the options are still `expected`; its fire times stay.
+    /// Changes a job's options and labels and, if there are any, the arguments of its task, if its settings
+    /// are still what was `expected`; its fire times stay. Says whether they were.
     pub(crate) fn modify(
         &mut self,
         key: JobKey,
-        expected: &Arc<JobOptions>,
+        expected: &Settings<P>,
         options: Arc<JobOptions>,
         labels: Labels,
+        args: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<bool, Error> {
         let job = self.live(key)?;
-        if !Arc::ptr_eq(job.options(&self.defaults), expected) {
+        // A declaration may have brought other work and left the options.
+        if !Arc::ptr_eq(job.options(&self.defaults), &expected.options)
+            || !job.payload.is(&expected.payload)
+        {
             return Ok(false);
         }
         self.limits.check(&options, job.options.as_deref())?;
+        if let Some(args) = args {
+            job.payload.set_args(0, args);
+        }
         self.set_options(key.slot, Some(options), labels, now);
         Ok(true)
     }

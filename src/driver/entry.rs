@@ -159,6 +159,14 @@ impl Payload for Arc<dyn Entry> {
         Arc::new(Reworked { first, work: new })
     }
 
+    fn take_over(&self, new: &Arc<dyn Entry>) {
+        self.state().take_over(new.state());
+    }
+
+    fn is(&self, other: &Arc<dyn Entry>) -> bool {
+        Arc::ptr_eq(self, other)
+    }
+
     fn set_standing(&self, standing: Option<SkipReason>) {
         let code = standing.map_or(0, |reason| match reason {
             SkipReason::Paused => 1,

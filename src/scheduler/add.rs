@@ -16,7 +16,7 @@ use super::{
     durable::{self, Reservation},
 };
 use crate::{
-    core::{Added, NewJob},
+    core::{Added, Declaration, NewJob},
     driver::{Entry, Shared},
     error::Error,
     feed::feed,
@@ -192,7 +192,18 @@ impl<V> Add<V> {
         let options = own_options(options, shared, &*entry)?;
         let given = trigger?;
         let (trigger, first, elapsed) = anchor_declared(&given, on_conflict, shared, now)?;
-        let declared = (on_conflict == OnConflict::Reconcile).then(|| Box::new(given));
+        let declared = match on_conflict {
+            OnConflict::Keep | OnConflict::Reconcile if !once => {
+                let options = options.as_ref().unwrap_or(&shared.defaults).clone();
+                let labels = labels.as_deref().cloned().unwrap_or_default();
+                let task = match entry.task() {
+                    Some((name, args)) => Some((name, durable::in_order(&args?))),
+                    None => None,
+                };
+                Some(Box::new(Declaration { trigger: given, options, labels, task }))
+            }
+            _ => None,
+        };
         let new = NewJob {
             id,
             on_conflict,
@@ -414,7 +425,7 @@ pub(super) async fn add_all(shared: &Arc<Shared>, batch: Batch) -> Result<Vec<Jo
         reserved = try_join_all(checks).await?;
     }
     if let Some(store) = shared.durable.as_ref().filter(|_| !durable.is_empty()) {
-        shared.try_with(|state, _| state.core.check_all(&in_memory))?;
+        shared.try_with(|state, now| state.core.check_all(&in_memory, now))?;
         put = durable::add_all(shared, store, durable).await?;
     }
     drop(reserved);
@@ -435,7 +446,7 @@ fn add_in_memory(
     // list lives out here, and nothing that passed the check is refused.
     let mut rest = new.into_iter();
     let added: Result<Vec<Added<_>>, _> = shared.try_with(|state, now| {
-        state.core.check_all(rest.as_slice())?;
+        state.core.check_all(rest.as_slice(), now)?;
         rest.by_ref().map(|job| state.core.add(job, now)).collect()
     });
     Ok(added?.into_iter().map(|added| JobHandle::new(shared.clone(), added)).collect())

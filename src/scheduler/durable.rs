@@ -496,7 +496,7 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
 
 /// JSON whose objects have their keys in order, and that has no space between: what is the same is
 /// written in one way.
-fn in_order(json: &str) -> String {
+pub(super) fn in_order(json: &str) -> String {
     let json = json.trim();
     if let Ok(object) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) {
         let key = |key: &String| serde_json::Value::from(key.as_str()).to_string();

@@ -167,19 +167,16 @@ impl Job {
             let (key, settings) =
                 self.with(|state, key, _| Ok((key, state.core.settings(key)?)))?;
             let options = JobOptions::clone(&settings.options);
-            let changed = change(JobSettings { options, labels: settings.labels, task: None });
+            let labels = settings.labels.clone();
+            let changed = change(JobSettings { options, labels, task: None });
             let args = changed.task.map(|task| self.new_args(&*settings.payload, task));
             let args = args.transpose()?;
             let options = checked(changed.options, &self.shared, &*settings.payload)?;
             // Shared with the core, which may refuse it: it is dropped here, when the lock is free.
             let options = Arc::new(options);
             let done = self.shared.try_with(|state, now| {
-                let (expected, options) = (&settings.options, options.clone());
-                let done = state.core.modify(key, expected, options, changed.labels, now)?;
-                if let Some(args) = args.filter(|_| done) {
-                    settings.payload.set_args(0, &args);
-                }
-                Ok(done)
+                let (options, args) = (options.clone(), args.as_deref());
+                state.core.modify(key, &settings, options, changed.labels, args, now)
             })?;
             if done {
                 return Ok(());
@@ -268,13 +265,26 @@ impl Job {
 
     /// Removes the job: no further run starts, going ones finish.
     ///
+    /// By its id it also forgets the end of a job that was declared with
+    /// [`OnConflict::Keep`](crate::OnConflict::Keep) or [`Reconcile`](crate::OnConflict::Reconcile) and is
+    /// over, so that the same declaration adds it anew.
+    ///
     /// # Errors
     ///
     /// As [`get`](Job::get).
     pub async fn remove(&self) -> Result<(), Error> {
-        match self.stored()? {
+        let removed = match self.stored()? {
             Some(job) => self.shared.within(job.remove(End::Removed)).await,
             None => self.with(|state, key, now| state.core.remove(key, End::Removed, now)),
+        };
+        match removed {
+            Err(error)
+                if error.is_unknown_job()
+                    && self.shared.with(|state, _| state.core.forget_end(&self.id)) =>
+            {
+                Ok(())
+            }
+            removed => removed,
         }
     }
 
@@ -432,6 +442,8 @@ impl JobHandle {
             _ => self.entry.state().past(),
         };
         match past {
+            // Declared the same as one that is over, it has the history of that.
+            Some(none) if none.is_empty() => self.job.history().await.or(Ok(none)),
             Some(history) => Ok(history),
             None => self.job.history().await,
         }

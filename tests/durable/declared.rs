@@ -1,17 +1,23 @@
 //! Jobs that are declared in code at each start of a program: changed in place, and over once.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     End, EventKind, JobHandle, OnConflict, Scheduler, SkipReason,
     store::{Fate, MemoryStore, Store as _},
     testing::ManualClock,
-    trigger::{IntoTrigger, after, at, cron, every},
+    trigger::{IntoTrigger, after, after_success, at, cron, every},
 };
 
-use crate::tasks::{Notes, Slow, event, fates, on, remember, rows};
+use crate::tasks::{Notes, Remember, Slow, event, fates, on, remember, rows};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -231,4 +237,127 @@ async fn a_handle_outlives_that_of_another_declaration() {
     scheduler.job("job").remove().await.unwrap();
     let end = tokio::time::timeout(3600 * SECOND, first).await;
     assert!(matches!(end, Ok(End::Removed)), "{end:?}");
+}
+
+/// A scheduler without a store, and one on a store.
+async fn in_memory_and_on_a_store(notes: &Notes) -> [Scheduler; 2] {
+    let memory = Scheduler::builder().state(notes.clone()).task::<Remember>().start();
+    [memory.await.unwrap(), on(&MemoryStore::new(), notes).start().await.unwrap()]
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_stays_over_within_a_process_in_memory_and_on_a_store() {
+    for on_conflict in [OnConflict::Reconcile, OnConflict::Keep] {
+        let notes = Notes::default();
+        for scheduler in in_memory_and_on_a_store(&notes).await {
+            let before = notes.len();
+            let ran = || notes.len() - before;
+            let mut added = event(&scheduler, EventKind::JobAdded).await;
+            let declare = |id: &str| {
+                let trigger = match id {
+                    "date" => at(instant("2020-01-01T00:00:00Z")).into_trigger(),
+                    "times" => every(SECOND).times(3).into_trigger(),
+                    _ => cron("0 9 * * *").until(instant("2020-01-01T00:00:00Z")).into_trigger(),
+                };
+                let add = scheduler.add(trigger.unwrap(), remember(id)).id(id);
+                add.on_conflict(on_conflict)
+            };
+            let ids = ["date", "times", "never"];
+            let handles = scheduler.add_all(ids.map(declare)).await.unwrap();
+            futures::future::join_all(handles).await;
+            let once = ran();
+            assert_eq!(once, 4);
+            for _ in 0..3 {
+                // Awaiting one that is over resolves at once.
+                for handle in scheduler.add_all(ids.map(declare)).await.unwrap() {
+                    let end = tokio::time::timeout(SECOND, handle.clone()).await;
+                    assert!(matches!(end, Ok(End::Completed)), "{end:?}");
+                    assert!(handle.get().await.unwrap_err().is_gone());
+                }
+                for id in ids {
+                    assert!(matches!(declare(id).await.unwrap().await, End::Completed));
+                }
+                tokio::time::sleep(5 * SECOND).await;
+            }
+            assert_eq!(ran(), once, "{on_conflict:?}");
+            assert_eq!(declare("times").await.unwrap().history().await.unwrap().len(), 3);
+
+            // Another declaration is another job, and so is one that was removed.
+            declare("times").name("other").await.unwrap().await;
+            assert_eq!(ran(), once + 3);
+            declare("times").name("other").await.unwrap().await;
+            assert_eq!(ran(), once + 3);
+            scheduler.job("times").remove().await.unwrap();
+            assert!(scheduler.job("times").remove().await.unwrap_err().is_unknown_job());
+            declare("times").name("other").await.unwrap().await;
+            assert_eq!(ran(), once + 6);
+            // What is removed before its end may be declared again, too.
+            let removed = declare("times").await.unwrap();
+            removed.remove().await.unwrap();
+            declare("times").await.unwrap().await;
+            assert_eq!(ran(), once + 9);
+            let adds = std::iter::from_fn(|| added.next().now_or_never()).flatten().count();
+            assert_eq!(adds, 3 + 4, "what stays over is not added");
+            scheduler.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declaration_that_has_not_changed_leaves_what_was_modified() {
+    let notes = Notes::default();
+    for scheduler in in_memory_and_on_a_store(&notes).await {
+        let declare = || {
+            let add = scheduler.add(every(60 * SECOND), remember("declared")).id("job");
+            add.max_instances(2).on_conflict(OnConflict::Reconcile)
+        };
+        let job = declare().await.unwrap();
+        job.modify(|settings| settings.max_instances(3).name("modified")).await.unwrap();
+        declare().await.unwrap();
+        let info = job.get().await.unwrap();
+        assert_eq!((info.max_instances, info.name.as_deref()), (3, Some("modified")));
+        declare().priority(1).await.unwrap();
+        let info = job.get().await.unwrap();
+        assert_eq!((info.max_instances, info.name), (2, None));
+        scheduler.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_memory_an_end_is_remembered_for_as_long_as_the_history() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let (scheduler, runs) = (Scheduler::new(), Arc::new(AtomicUsize::new(0)));
+    let declare = |id: &str| {
+        let runs = runs.clone();
+        let count = move || {
+            runs.fetch_add(1, Ordering::SeqCst);
+            async {}
+        };
+        // What the condition says can't be compared.
+        let add = scheduler.add(after(SECOND), count).id(id).when(|| true);
+        add.on_conflict(OnConflict::Keep)
+    };
+    declare("job").await.unwrap().await;
+    for _ in 0..3 {
+        tokio::time::sleep(9 * MINUTE).await;
+        let declared = declare("job").await.unwrap();
+        assert_eq!(declared.history().await.unwrap().len(), 1);
+        declared.await;
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    tokio::time::sleep(10 * MINUTE).await;
+    declare("job").await.unwrap().await;
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    // A job that follows one that is over is over with it.
+    let follow = || {
+        let add = scheduler.add(after_success("job"), || async {}).id("follower");
+        add.on_conflict(OnConflict::Keep)
+    };
+    tokio::time::sleep(10 * MINUTE).await;
+    let handles = scheduler.add_all([declare("job"), follow()]).await.unwrap();
+    futures::future::join_all(handles).await;
+    for handle in scheduler.add_all([declare("job"), follow()]).await.unwrap() {
+        assert!(matches!(handle.await, End::Completed));
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 3);
 }

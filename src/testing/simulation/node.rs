@@ -58,6 +58,12 @@ impl Payload for Work {
     fn rework(&self, _: Work) -> Work {
         self.clone()
     }
+
+    fn take_over(&self, _: &Work) {}
+
+    fn is(&self, _: &Work) -> bool {
+        true
+    }
 }
 
 /// A job to whose handle somebody holds on.
