@@ -65,7 +65,7 @@ use crate::{
     event::{KindSet, What},
     job::{End, JobId, JobOptions, Labels, OnConflict, SkipReason},
     metrics::Metrics,
-    trigger::{Kind, Trigger},
+    trigger::Trigger,
     zone::TimeZoneData,
 };
 
@@ -292,16 +292,19 @@ impl<P: Payload> Core<P> {
             // One that ended may have taken its followers along.
             let Some(job) = self.jobs.get_mut(slot) else { continue };
             if job.elapsed {
-                let combined = matches!(job.trigger.kind(), Kind::And(_) | Kind::Or(_));
-                let next = job.next.filter(|_| combined);
+                let next = job.next.filter(|_| !job.trigger.moves_as_a_whole());
                 let left = next.and_then(|next| job.trigger.left(next.fire_time));
                 // As long until each of them as before the step, and as much of their jitter.
                 job.trigger.shift(by);
-                if let Some(next) = job.next.filter(|next| combined && next.fire_time > now) {
+                let before = now.checked_sub_signed(by).unwrap_or(now);
+                if let Some(next) = next.filter(|next| next.fire_time > now.min(before)) {
                     // Some of its members moved and some did not. Nothing may fire twice, so after
-                    // a step back it goes on where it was, unless that was a correction.
-                    let before = now.checked_sub_signed(by).unwrap_or(now);
-                    let from = if corrected { now } else { now.max(before) };
+                    // a step back it goes on where it was, unless that was a correction. What a step
+                    // forward has passed is due.
+                    let from = match corrected {
+                        true => now,
+                        false => before.max(next.fire_time.min(now)),
+                    };
                     if corrected {
                         job.trigger.correct_members(next.fire_time, now);
                     }

@@ -1062,17 +1062,11 @@ impl Trigger {
     /// combination only those members move that are of elapsed time.
     pub(crate) fn shift(&mut self, by: TimeDelta) {
         let shifted = |t: DateTime<Utc>| t.checked_add_signed(by).unwrap_or(t);
-        let moves_as_a_whole = match &mut self.kind {
-            Kind::Date(Date::At(instant)) => {
-                *instant = shifted(*instant);
-                true
-            }
-            kind => {
-                kind.change_members(|members| members.shift(by));
-                kind.members().is_none_or(Members::all_are_elapsed_time)
-            }
-        };
-        if !moves_as_a_whole {
+        match &mut self.kind {
+            Kind::Date(Date::At(instant)) => *instant = shifted(*instant),
+            kind => kind.change_members(|members| members.shift(by)),
+        }
+        if !self.moves_as_a_whole() {
             return;
         }
         if let (Kind::Random(random), Some(start)) = (&mut self.kind, self.start) {
@@ -1086,6 +1080,11 @@ impl Trigger {
             limits.elapsed_end = limits.elapsed_end.map(shifted);
             limits.last = limits.last.map(shifted);
         }
+    }
+
+    /// Whether a [shift](Trigger::shift) moves all of it, and not some members alone.
+    pub(crate) fn moves_as_a_whole(&self) -> bool {
+        self.kind.members().is_none_or(Members::all_are_elapsed_time)
     }
 
     /// The first fire time of a job that is added at `now`: as [`first`](Trigger::first), or the

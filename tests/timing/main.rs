@@ -2,6 +2,7 @@
 //! although their job is saved again.
 
 mod clock_set_back;
+mod clock_set_forward;
 mod lateness;
 mod saving;
 mod until;
