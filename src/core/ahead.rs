@@ -97,28 +97,41 @@ pub(super) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) ->
 }
 
 /// The rows of what is due, its jitter included, when the record's trigger goes: one run for fire times up
-/// to `now` that nobody has taken.
+/// to `now` that nobody has taken, or as many as the job catches up with.
 pub(super) fn still_to_run(record: &Record, now: DateTime<Utc>) -> Vec<Row> {
     let mut rows = passed(record, SkipReason::Superseded, now);
     let Some(stretch) = rows.pop() else { return rows };
-    let Ok(definition) = Definition::read(record) else { return rows };
-    // The last of them runs, and the others are part of that, if the job says so.
-    let last = stretch.last;
-    if stretch.count > 1
-        && let Some(just_before) = last.checked_sub_signed(TimeDelta::milliseconds(1))
-        && let Ok(Some(before)) = definition.trigger.last_at_or_before(just_before)
-    {
-        rows.push(Row { last: before, count: stretch.count - 1, ..stretch });
+    let Ok(Definition { trigger, options }) = Definition::read(record) else { return rows };
+    let before = |fire_time: &DateTime<Utc>| {
+        let just_before = fire_time.checked_sub_signed(TimeDelta::milliseconds(1))?;
+        let before = trigger.last_at_or_before(just_before).ok().flatten();
+        before.filter(|&before| before >= stretch.fire_time)
+    };
+    let kept = match options.coalesce {
+        Coalesce::All => MAX_ROWS.min(options.max_catch_up as usize),
+        Coalesce::Latest | Coalesce::Earliest => 1,
+    };
+    let mut kept: Vec<_> = std::iter::successors(Some(stretch.last), before).take(kept).collect();
+    kept.reverse();
+    let Some(&into) = kept.first() else { return rows };
+    // The others are part of the first that runs, if the job says so.
+    if let Some(before) = before(&into) {
+        let count = stretch.count.saturating_sub(kept.len() as u64).max(1);
+        rows.push(Row { last: before, count, ..stretch });
     }
     let mut coalesced = 0;
-    if definition.options.coalesce != Coalesce::Earliest {
+    if options.coalesce != Coalesce::Earliest {
         for row in &mut rows {
-            row.state = RowState::Closed(Fate::Coalesced(last));
+            row.state = RowState::Closed(Fate::Coalesced(into));
             coalesced += row.count;
         }
     }
-    let run = row(record, FireTimes::one(last), RowState::Waiting);
-    rows.push(Row { coalesced, ..run });
+    let runs = kept.into_iter().map(|fire_time| {
+        let run = row(record, FireTimes::one(fire_time), RowState::Waiting);
+        let coalesced = if fire_time == into { coalesced } else { 0 };
+        Row { coalesced, ..run }
+    });
+    rows.extend(runs);
     rows
 }
 

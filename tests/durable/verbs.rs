@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use punctual::{
-    End, EventKind, JobInfo, Overlap, SkipReason,
+    Coalesce, End, EventKind, JobInfo, Overlap, SkipReason,
     store::{Fate, MemoryStore, Row, RowKind},
     trigger::{after, every},
 };
@@ -178,4 +178,24 @@ async fn the_jobs_of_a_filter_are_acted_on_in_memory_and_in_the_store() {
     assert_eq!(few().remove().await.unwrap(), 6);
     assert_eq!(scheduler.jobs().await.unwrap().len(), 15);
     assert_eq!(few().remove().await.unwrap(), 0);
+}
+
+/// While the scheduler is paused nobody takes what comes due.
+#[tokio::test(start_paused = true)]
+async fn what_is_due_when_a_job_is_rescheduled_is_coalesced_as_ever() {
+    for (coalesce, ran) in [(Coalesce::Latest, 1), (Coalesce::Earliest, 1), (Coalesce::All, 3)] {
+        let (store, notes) = (MemoryStore::new(), Notes::default());
+        let scheduler = on(&store, &notes).start().await.unwrap();
+        let add = scheduler.add(every(SECOND), remember("tick")).id("tick");
+        let job = add.coalesce(coalesce).max_catch_up(3).await.unwrap();
+        scheduler.pause().await.unwrap();
+        tokio::time::sleep(SECOND * 5 + SECOND / 2).await;
+        job.reschedule(every(SECOND * 3600)).await.unwrap();
+        scheduler.resume().await.unwrap();
+        tokio::time::sleep(SECOND * 5).await;
+        assert_eq!(notes.len(), ran, "{coalesce:?}");
+        let covered: u64 = rows(&store).await.iter().map(|row| row.count).sum();
+        assert_eq!(covered, 5, "{coalesce:?}: each fire time has its fate");
+        scheduler.shutdown().await;
+    }
 }
