@@ -457,7 +457,7 @@ async fn an_immediate_interval_and_one_with_a_start_keep_their_grids() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_jobs_of_a_filter_are_paused_resumed_run_and_removed_together() {
+async fn the_jobs_of_a_filter_are_paused_resumed_changed_run_and_removed_together() {
     let scheduler = Scheduler::new();
     let runs = Arc::new(AtomicUsize::new(0));
     let work = || {
@@ -484,6 +484,12 @@ async fn the_jobs_of_a_filter_are_paused_resumed_run_and_removed_together() {
     assert_eq!(even().resume().await.unwrap(), 1500);
     sleep(SECOND).await;
     assert_eq!(runs.swap(0, Ordering::SeqCst), 3000);
+    let changed = tokio::spawn(even().modify(|job| job.name("changed").max_instances(2))).await;
+    assert_eq!(changed.unwrap().unwrap(), 1500);
+    let listed = scheduler.jobs().name("changed").await.unwrap();
+    assert!(listed.len() == 1500 && listed.iter().all(|job| job.tags.len() == 1));
+    let wrong = even().modify(|job| job.max_instances(0)).await.unwrap_err().to_string();
+    assert!(wrong.contains("max_instances"), "{wrong}");
     // Others may call it from their own tasks.
     let removed = tokio::spawn(even().remove()).await.unwrap();
     assert_eq!((removed.unwrap(), scheduler.len()), (1500, 1500));

@@ -1,11 +1,14 @@
-//! The jobs that pass a filter: listed, or all of them paused, resumed, run or removed.
+//! The jobs that pass a filter: listed, or all of them paused, resumed, changed, run or removed.
 
 use std::{fmt, future::IntoFuture, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
-use super::durable::{self, Stored};
+use super::{
+    Job, JobSettings,
+    durable::{self, Stored},
+};
 use crate::{
     core::{Filter, JobKey, PAGE},
     driver::{Shared, State},
@@ -20,8 +23,8 @@ const BATCH: usize = 256;
 /// The jobs of a scheduler, in order of their next fire time, those without one last; listed when
 /// awaited.
 ///
-/// [`pause`](Jobs::pause), [`resume`](Jobs::resume), [`run_now`](Jobs::run_now) and
-/// [`remove`](Jobs::remove) act on all of them instead.
+/// [`pause`](Jobs::pause), [`resume`](Jobs::resume), [`modify`](Jobs::modify),
+/// [`run_now`](Jobs::run_now) and [`remove`](Jobs::remove) act on all of them instead.
 ///
 /// Those in a store that can't be read here are listed by
 /// [`Scheduler::unhandled`](super::Scheduler::unhandled). The list is read in pages, so that listing a
@@ -100,6 +103,34 @@ impl Jobs {
     pub async fn resume(self) -> Result<usize, Error> {
         self.each(|state, key, now| state.core.resume(key, now), async |job| job.resume().await)
             .await
+    }
+
+    /// Changes the options of each of the jobs; see [`Job::modify`](super::Job::modify). Returns how many
+    /// that were. Otherwise as [`pause`](Jobs::pause).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use punctual::{Scheduler, trigger::every};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::new();
+    /// scheduler.add(every(Duration::from_secs(5)), || async {}).id("ping").tag("net").await?;
+    /// let timeout = Duration::from_secs(2);
+    /// assert_eq!(scheduler.jobs().tag("net").modify(|job| job.timeout(timeout)).await?, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Jobs::pause), and that the settings do not fit a job, with some of the jobs changed
+    /// and others not.
+    pub async fn modify(self, change: impl Fn(JobSettings) -> JobSettings) -> Result<usize, Error> {
+        let (shared, mut count) = (self.shared.clone(), 0);
+        for job in self.list().await? {
+            let job = Job::by_id(shared.clone(), job.id);
+            count += usize::from(acted(job.modify(&change).await)?);
+        }
+        Ok(count)
     }
 
     /// Starts an extra run of each of the jobs; see [`Job::run_now`](super::Job::run_now). Returns how

@@ -174,6 +174,8 @@ async fn the_jobs_of_a_filter_are_acted_on_in_memory_and_in_the_store() {
     assert_eq!(few().pause().await.unwrap(), 6);
     assert!(few().await.unwrap().iter().all(|job| job.paused && job.next_fire.is_none()));
     assert_eq!(few().resume().await.unwrap(), 6);
+    assert_eq!(few().modify(|job| job.name("changed")).await.unwrap(), 6);
+    assert_eq!(scheduler.jobs().name("changed").await.unwrap().len(), 6);
     assert_eq!(few().paused(true).resume().await.unwrap(), 0);
     assert_eq!(few().remove().await.unwrap(), 6);
     assert_eq!(scheduler.jobs().await.unwrap().len(), 15);
