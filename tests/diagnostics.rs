@@ -124,6 +124,12 @@ fn an_error_that_is_not_named() {
 fn work_of_the_wrong_shape() {
     let says = ["is not work for a job", "`|| async { .. }`", "`blocking(|| ..)`"];
     assert_says("not_async", "scheduler.add(now(), || println!());", &says);
+    let counts = "let mut n = 0; scheduler.add(now(), move || { n += 1; });";
+    assert_says("counter", counts, &["`stateful(move || { n += 1; async { .. } })`"]);
+    let stateful = "scheduler.add(now(), stateful(move || { n += 1; async {} }));";
+    assert_compiles("counter_stateful", &format!("let mut n = 0; {stateful}"));
+    let blocking = "scheduler.add(now(), blocking(stateful(move || n += 1)));";
+    assert_compiles("counter_blocking", &format!("let mut n = 0; {blocking}"));
     assert_says("future", "scheduler.add(now(), async {});", &["or use `add_once`"]);
     assert_says("arguments", "scheduler.add(now(), |a: u8, b: u8| async {});", &says);
     let once = "scheduler.add_once(now(), || 42);";

@@ -62,6 +62,7 @@ use crate::{
     label = "not an async function or closure of the right shape, nor a `Task`",
     note = "work is `|| async {{ .. }}`, `|cx: Context| async move {{ .. }}`, the name of an `async fn`, or `blocking(|| ..)` if it is not async",
     note = "a future such as `async {{ .. }}` runs once: write `|| async {{ .. }}`, or use `add_once`",
+    note = "a closure that changes what it captured, as by `n += 1`, is `stateful(move || {{ n += 1; async {{ .. }} }})`, or `blocking(stateful(..))` if it is not async",
     note = "it must be `Clone + Send + 'static`, its future `Send`, and it returns `()` or a `Result`"
 )]
 pub trait Work<M>: Send + 'static {
