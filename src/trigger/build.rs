@@ -5,8 +5,8 @@ use std::num::NonZeroU64;
 use chrono::NaiveDate;
 
 use super::{
-    And, CalendarInterval, Cron, CronFields, Custom, Date, DayFilter, Days, Fold, Gap, InZone,
-    Interval, IntoMoment, IntoTimeOfDay, IntoTimeZone, Kind, Limits, Moment, Or, Said, Trigger,
+    And, CalendarInterval, Cron, CronFields, Custom, Date, DayFilter, Fold, Gap, InZone, Interval,
+    IntoDays, IntoMoment, IntoTimeOfDay, IntoTimeZone, Kind, Limits, Moment, Or, Said, Trigger,
     moment::Bounds, window::Window, zone::ZoneRules,
 };
 use crate::{error::Error, zone::TimeZone};
@@ -26,11 +26,11 @@ use crate::{error::Error, zone::TimeZone};
 ///
 /// | clause | as a method |
 /// |---|---|
-/// | `; starting 2026-12-01`, `; until 2026-12-24 18:00` | [`starting_at`](Build::starting_at), [`until`](Build::until) |
+/// | `; starting 2026-12-01`, `; until 2026-12-24 18:00`, `; until 6pm Asia/Tokyo` | [`starting_at`](Build::starting_at), [`until`](Build::until) |
 /// | `; first 2026-12-01 10:30`, `; immediately` | [`first_at`](Build::first_at), [`immediately`](Build::immediately) |
 /// | `; 3 times` | [`times`](Build::times) |
-/// | `; only Sat`, `; except Sun, 2026-12-25` | [`only`](Build::only), [`except`](Build::except) |
-/// | `; between 09:00 and 17:00` | [`between`](Build::between) |
+/// | `; only Sat`, `; only Mon-Thu, weekend`, `; except Sun, 2026-12-25` | [`only`](Build::only), [`except`](Build::except) |
+/// | `; between 09:00 and 17:00`, `; between 9am and 5:30 pm` | [`between`](Build::between) |
 /// | `; days in Asia/Tokyo` | none: the zone whose days and hours `only`, `except` and `between` name |
 /// | `; gap skip`, `; fold last` | [`gap`](Build::gap), [`fold`](Build::fold) |
 ///
@@ -152,8 +152,9 @@ impl<K> Build<K> {
     /// The first instant at which the trigger may fire, inclusive; an interval's grid starts there
     /// and fires there. Rounded up to a whole millisecond. Default: when the job is added.
     ///
-    /// It takes an instant, a date, a time of day, a delay or a text: see [`Moment`]. A start of a
-    /// grid of elapsed time that is less than a second old when the job is added counts as now: the
+    /// It takes an instant, a date, a time of day, a delay or a text, such as `"2026-12-01 10:30"`,
+    /// `"2026-12-01"`, `"18:00"`, `"6pm Asia/Tokyo"` and `"10 minutes"`: [`Moment`] lists the forms. A
+    /// start of a grid of elapsed time that is less than a second old when the job is added counts as now: the
     /// job fires for it at once, and the grid stays where it is. Otherwise the first fire time is
     /// the first that is not earlier than when the job is added. Said twice, it is an error.
     ///
@@ -176,7 +177,8 @@ impl<K> Build<K> {
 
     /// The last instant at which the trigger may fire, inclusive. Default: none.
     ///
-    /// It takes an instant, a date, a time of day, a duration or a text: see [`Moment`]. A date is
+    /// It takes an instant, a date, a time of day, a duration or a text, such as `"2026-12-24 18:00"`,
+    /// `"18:00"`, `"6pm Asia/Tokyo"` and `"8 hours"`: [`Moment`] lists the forms. A date is
     /// its midnight, so its day is left out. A time of day is the next after the start, and a
     /// duration counts from there: from [`starting_at`](Build::starting_at) or
     /// [`first_at`](Build::first_at), and without them from when the job is added; beside a grid of
@@ -201,7 +203,8 @@ impl<K> Build<K> {
 
     /// Fires first at this moment, and then at the trigger's own fire times that are later.
     ///
-    /// It takes what [`starting_at`](Build::starting_at) takes. The first fire is one of
+    /// It takes an instant, a date, a time of day, a delay or a text, as
+    /// [`starting_at`](Build::starting_at) does: [`Moment`] lists the forms. The first fire is one of
     /// [`times`](Build::times), and comes whatever [`only`](Build::only),
     /// [`except`](Build::except) and [`between`](Build::between) say, since it is said by itself. The grid of an interval or of
     /// random periods starts with it, unless `starting_at` says otherwise. One that has passed by
@@ -244,9 +247,23 @@ impl<K> Build<K> {
     /// Days pick from the fire times and move none: a grid goes on below the days left out. A
     /// pattern that never falls on these days (`MON-FRI`, and the weekend) may take more to find
     /// out than a search is given, which is an [error](Error::is_search_exhausted) of its own.
-    pub fn only(mut self, days: impl Into<Days>) -> Build<K> {
-        self.days.only(days.into());
-        self
+    ///
+    /// It takes [`Days`], weekdays, dates, or a text: see [`IntoDays`].
+    ///
+    /// ```
+    /// use chrono::Weekday::{Fri, Mon};
+    /// use punctual::trigger::{IntoTrigger, every};
+    ///
+    /// let office = every(15).minutes().only("weekday").between("9:00", "17:00").into_trigger()?;
+    /// assert_eq!(office.to_string(), "every 15min; only Mon, Tue, Wed, Thu, Fri; between 09:00 and 17:00");
+    /// assert!(every(1).hour().only([Mon, Fri]).into_trigger().is_ok());
+    /// # Ok::<(), punctual::Error>(())
+    /// ```
+    pub fn only(self, days: impl IntoDays) -> Build<K> {
+        self.bound(|build| {
+            build.days.only(days.into_days()?);
+            Ok(())
+        })
     }
 
     /// Fires only when the wall clock shows a time from `from` to `to`, both included: a
@@ -280,7 +297,8 @@ impl<K> Build<K> {
     }
 
     /// Does not fire on these days, as the calendar of the trigger's zone has them: that of a
-    /// trigger that goes by a wall clock, otherwise the scheduler's. Asked twice, both hold.
+    /// trigger that goes by a wall clock, otherwise the scheduler's. Asked twice, both hold. It takes
+    /// what [`only`](Build::only) takes.
     ///
     /// ```
     /// use chrono::{NaiveDate, Weekday};
@@ -292,9 +310,11 @@ impl<K> Build<K> {
     /// assert_eq!(trigger.next_after(eve)?, Some("2027-01-04T09:00:00Z".parse()?));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn except(mut self, days: impl Into<Days>) -> Build<K> {
-        self.days.except(days.into());
-        self
+    pub fn except(self, days: impl IntoDays) -> Build<K> {
+        self.bound(|build| {
+            build.days.except(days.into_days()?);
+            Ok(())
+        })
     }
 }
 

@@ -11,6 +11,8 @@ use chrono::{DateTime, NaiveDate, Utc, Weekday};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    cron::one_line,
+    moment::impossible_date,
     search::{Budget, Grid, leapfrog},
     window::Window,
     words,
@@ -136,6 +138,48 @@ where
     }
 }
 
+/// What [`Build::only`](super::Build::only) and [`Build::except`](super::Build::except) take: [`Days`], a
+/// [`Weekday`], a [`NaiveDate`], an array or a `Vec` of either, what else becomes `Days` by `From`, or a
+/// text such as `"Mon-Thu, weekend"`.
+///
+/// The items of a text are divided by `,`: weekdays, a range of them, `weekday`, `weekend`, and dates.
+///
+/// ```
+/// use punctual::trigger::{IntoTrigger, cron};
+///
+/// let trigger = cron("0 9 * * *").except("weekend, 2026-12-25").into_trigger()?;
+/// assert_eq!(trigger.to_string(), "0 9 * * *; except Sat, Sun, 2026-12-25");
+/// # Ok::<(), punctual::Error>(())
+/// ```
+pub trait IntoDays {
+    /// Reads the days.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid_trigger`](Error::is_invalid_trigger) if the text names none.
+    fn into_days(self) -> Result<Days, Error>;
+}
+
+impl<D: Into<Days>> IntoDays for D {
+    fn into_days(self) -> Result<Days, Error> {
+        Ok(self.into())
+    }
+}
+
+impl IntoDays for &str {
+    fn into_days(self) -> Result<Days, Error> {
+        Days::read(self).map_err(|reason| {
+            Error::invalid_trigger(format!("`{}` does not name days: {reason}", one_line(self)))
+        })
+    }
+}
+
+impl IntoDays for String {
+    fn into_days(self) -> Result<Days, Error> {
+        self.as_str().into_days()
+    }
+}
+
 impl Days {
     /// All of its days, as text.
     pub(super) fn words(&self) -> impl Iterator<Item = String> {
@@ -143,16 +187,19 @@ impl Days {
         weekdays.map(Weekday::to_string).chain(self.dates.iter().map(NaiveDate::to_string))
     }
 
-    /// Reads days as they print.
-    pub(super) fn read(text: &str) -> Option<Days> {
+    /// Reads days as they print; an error is the reason and the remedy.
+    pub(super) fn read(text: &str) -> Result<Days, String> {
         let mut days = Days::default();
         for word in text.split(',').map(str::trim) {
             days = match word.parse() {
                 Ok(date) => days.and(Days::dates([date])),
-                Err(_) => days.and(weekdays_named(word)?),
+                Err(_) => days.and(weekdays_named(word).ok_or_else(|| {
+                    impossible_date(word)
+                        .unwrap_or_else(|| "write, for example, `Sat, Sun, 2026-12-25`".to_owned())
+                })?),
             };
         }
-        Some(days)
+        Ok(days)
     }
 }
 

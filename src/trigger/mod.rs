@@ -108,7 +108,7 @@ pub use self::{
     cron::{Cron, CronFields},
     custom::{Custom, CustomTrigger},
     date::{Date, IntoDelay},
-    days::Days,
+    days::{Days, IntoDays},
     follow::{Follow, FollowOn, after_all, after_any, after_failure, after_success},
     interval::Interval,
     moment::{IntoMoment, Moment},
@@ -192,11 +192,23 @@ impl Every for TimeDelta {
 
 /// Fires once, at this moment, rounded up to a whole millisecond.
 ///
-/// It takes an instant, a date, a time of day or a text: see [`Moment`]. One in the past is due at
-/// once, and judged by the job's misfire grace time.
+/// It takes an instant, a date, a time of day, a delay or a text: [`Moment`] lists the forms. One in the
+/// past is due at once, and judged by the job's misfire grace time.
 ///
 /// ```
 /// use punctual::trigger::{IntoTrigger, at};
+///
+/// for text in [
+///     "2026-12-01T10:30:00+01:00",       // an instant
+///     "2026-12-01 10:30",                // a date and a time of day
+///     "2026-12-01 10:30 Europe/Berlin",  // … in a zone
+///     "2026-12-01",                      // its midnight
+///     "6:30 pm",                         // the next 18:30
+///     "noon Asia/Tokyo",                 // the next noon in Tokyo
+///     "10 minutes",                      // so long after the job is added
+/// ] {
+///     assert!(at(text).into_trigger().is_ok());
+/// }
 ///
 /// let trigger = at("2026-12-01 10:30 Europe/Berlin").into_trigger()?;
 /// assert_eq!(trigger, at("2026-12-01T10:30:00+01:00").into_trigger()?);

@@ -266,12 +266,9 @@ fn read(text: &str, depth: usize) -> Result<Trigger, Error> {
         }
         read.push((name, clause));
         let days = |text: &str| {
-            Days::read(text).ok_or_else(|| {
-                let fault = text.split(',').find_map(impossible_date).unwrap_or_else(|| {
-                    "write, for example, `except Sat, Sun, 2026-12-25`".to_owned()
-                });
+            Days::read(text).map_err(|reason| {
                 Error::invalid_trigger(format!(
-                    "`{}` does not name days: {fault}",
+                    "`{}` does not name days: {reason}",
                     one_line(clause)
                 ))
             })

@@ -422,6 +422,30 @@ fn days_of_a_clause_may_be_ranges_and_weekday_and_weekend() {
 }
 
 #[test]
+fn days_are_the_same_text_in_a_clause_and_in_a_method() {
+    for text in ["weekday", "Mon-Thu, weekend", "Sat, 2026-12-24", "friday"] {
+        for (method, clause) in [
+            (every(1).hour().only(text), format!("every 1h; only {text}")),
+            (every(1).hour().except(text.to_owned()), format!("every 1h; except {text}")),
+        ] {
+            match clause.parse::<Trigger>() {
+                Ok(read) => assert_eq!(trigger(method), read, "{clause}"),
+                // That leaves no day.
+                Err(error) => {
+                    assert_eq!(method.into_trigger().unwrap_err().to_string(), error.to_string())
+                }
+            }
+        }
+    }
+    for (text, reason) in [
+        ("2026-02-30", "`2026-02-30` does not name days: February 2026 has 28 days"),
+        ("holidays", "`holidays` does not name days: write, for example, `Sat, Sun, 2026-12-25`"),
+    ] {
+        assert!(error(every(1).hour().except(text)).contains(reason));
+    }
+}
+
+#[test]
 fn what_contradicts_itself_names_both_and_the_remedy() {
     let json = |json: &str| serde_json::from_str::<Trigger>(json).unwrap_err().to_string();
     for (error, both) in [
@@ -871,7 +895,7 @@ fn texts_that_combine_say_what_is_wrong_and_end() {
         ("and[]", "empty text"),
         ("calendar[1 fortnight at 9:30]", "calendar[1 month, 2 days at 9:30]"),
         ("calendar[at 9:30]", "calendar["),
-        ("0 9 * * *; only Blursday", "except Sat, Sun"),
+        ("0 9 * * *; only Blursday", "`Sat, Sun, 2026-12-25`"),
         ("0 9 * * *; days in Mars", "Mars"),
         (&"and[".repeat(10_000), "levels"),
         (&format!("{}0 9 * * *{}", "or[".repeat(10_000), "]".repeat(10_000)), "levels"),

@@ -64,8 +64,14 @@ pub enum Fold {
     Both,
 }
 
-/// The kinds of triggers that go by the wall clock of a zone; they share the options
-/// [`in_tz`](super::Build::in_tz), [`gap`](super::Build::gap) and [`fold`](super::Build::fold).
+/// The kinds of triggers that go by the wall clock of a zone: [`Cron`](super::Cron),
+/// [`CronFields`](super::CronFields), [`CalendarInterval`](super::CalendarInterval) and
+/// [`Words`](super::Words).
+///
+/// They share the options [`gap`](super::Build::gap) and [`fold`](super::Build::fold).
+/// [`in_tz`](super::Build::in_tz) is for all triggers: in the others, its zone is that of a date and a
+/// time of day without an offset, and of the days and hours of [`only`](super::Build::only),
+/// [`except`](super::Build::except) and [`between`](super::Build::between).
 pub trait InZone {
     /// What was said of the zone.
     #[doc(hidden)]
