@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
 use punctual::{
     BoxError, EventFilter, EventKind, Scheduler, What,
     trigger::{after, every},

@@ -9,7 +9,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use futures::StreamExt as _;
 use punctual::{
     BoxError, Coalesce, Event, FireTimes, Scheduler, What,
     trigger::{at, every},

@@ -8,7 +8,6 @@
 
 #[cfg(unix)]
 use {
-    futures::StreamExt as _,
     punctual::{BoxError, Context, ProcessPool, Scheduler, Task, command, trigger::now},
     serde::{Deserialize, Serialize},
     std::{process, time::Duration},

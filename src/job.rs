@@ -797,7 +797,6 @@ impl Run {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use futures::StreamExt;
     /// use punctual::{BoxError, Scheduler, trigger::every};
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
 use punctual::{
     BoxError, Context, End, EventFilter, EventKind, OnConflict, Outcome, Retry, Scheduler,
     SkipReason, Task, What,

@@ -1,7 +1,6 @@
 //! Random operations of all kinds, on several jobs that follow each other and share limits: each run has
 //! one fate, all permits come back, and nothing hangs.
 
-use futures::StreamExt as _;
 use punctual::{
     AsyncExecutor, BoxError, Coalesce, Context, EventFilter, EventKind, OnConflict, Overlap, Retry,
     Scheduler, What,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use punctual::{
     BlockingPool, BoxError, Coalesce, Context, End, EventFilter, EventKind, OnConflict, Overlap,
     Retry, Scheduler, What, blocking,

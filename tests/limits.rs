@@ -185,7 +185,6 @@ async fn a_run_that_waits_too_long_for_room_is_missed() {
     first.await;
     hasty.await;
     patient.await;
-    use futures::StreamExt as _;
     assert!(matches!(patient_runs.next().await.unwrap().outcome, Outcome::Succeeded));
     assert!(matches!(hasty_runs.next().await.unwrap().outcome, Outcome::Missed));
 }
@@ -260,7 +259,6 @@ async fn work_that_blocks_sees_that_it_is_cancelled_and_may_time_out() {
     let mut timed_out = scheduler.add(now(), until_cancelled()).timeout(Duration::from_millis(20));
     let mut runs = timed_out.runs();
     timed_out.await.unwrap().await;
-    use futures::StreamExt as _;
     assert!(matches!(runs.next().await.unwrap().outcome, Outcome::TimedOut));
 
     let job = scheduler.add(now(), until_cancelled()).await.unwrap();

@@ -761,7 +761,6 @@ mod waiting {
         let mut add = scheduler.add(every(MILLISECOND).times(2), || async {});
         let mut runs = add.runs();
         let mut job = add.wait().unwrap();
-        use futures::StreamExt as _;
         let mut count = 0;
         while let Some(run) = runs.next().wait().unwrap() {
             count += 1 + run.coalesced;

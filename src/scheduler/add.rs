@@ -138,7 +138,6 @@ impl<V> Add<V> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use futures::StreamExt;
     /// # use punctual::{BoxError, EventFilter, EventKind, Scheduler, What, trigger::now};
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), punctual::Error> {

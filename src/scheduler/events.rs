@@ -29,7 +29,6 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use futures::StreamExt;
 /// use punctual::{EventKind, Scheduler, trigger::every};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -50,6 +49,17 @@ pub struct Events {
 impl Events {
     pub(super) fn new(feed: FeedReceiver<Event>) -> Events {
         Events { feed, last: (0, DateTime::UNIX_EPOCH) }
+    }
+
+    /// The next event, or `None` after [`What::ShutDown`]. It is what `StreamExt::next` is, and needs
+    /// no trait in scope.
+    ///
+    /// # Cancel safety
+    ///
+    /// No event is lost if this is dropped.
+    #[allow(clippy::should_implement_trait, reason = "it is named as with every stream")]
+    pub fn next(&mut self) -> impl Future<Output = Option<Event>> + Send + Unpin + '_ {
+        futures::StreamExt::next(self)
     }
 }
 

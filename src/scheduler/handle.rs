@@ -629,7 +629,6 @@ impl<T> fmt::Debug for OnceHandle<T> {
 ///
 /// ```
 /// # use std::time::Duration;
-/// use futures::StreamExt;
 /// # use punctual::{Scheduler, trigger::every};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), punctual::Error> {
@@ -651,6 +650,17 @@ pub struct Runs {
 impl Runs {
     pub(super) fn new(feed: FeedReceiver<Run>) -> Runs {
         Runs { feed, lagged: 0 }
+    }
+
+    /// The next run, or `None` if the job is over. It is what `StreamExt::next` is, and needs no trait
+    /// in scope.
+    ///
+    /// # Cancel safety
+    ///
+    /// No run is lost if this is dropped.
+    #[allow(clippy::should_implement_trait, reason = "it is named as with every stream")]
+    pub fn next(&mut self) -> impl Future<Output = Option<Run>> + Send + Unpin + '_ {
+        futures::StreamExt::next(self)
     }
 
     /// How many runs were thrown away so far because this stream was not read in time.

@@ -49,7 +49,6 @@ use crate::{
 /// let mut runs = job.runs();
 /// job.await?;
 ///
-/// # use futures::StreamExt as _;
 /// let run = runs.next().await.expect("it runs");
 /// assert_eq!(run.outcome.to_string(), "failed: `sh` ended with exit status: 3; what it printed last: full");
 /// # Ok(()) }

@@ -33,7 +33,6 @@ use super::{
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), punctual::Error> {
-/// # use futures::StreamExt as _;
 /// let scheduler = Scheduler::new();
 /// let mut n = 0;
 /// let count = stateful(move || {

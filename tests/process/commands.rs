@@ -2,7 +2,6 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Instant};
 
-use futures::StreamExt as _;
 use libtest_mimic::Trial;
 use punctual::{Command, CommandError, End, Outcome, Scheduler, command, trigger::now};
 

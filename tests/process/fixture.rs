@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::StreamExt as _;
 use punctual::{Add, Outcome, ProcessPool, Scheduler, trigger::now};
 use tokio::time::sleep;
 

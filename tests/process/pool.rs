@@ -8,7 +8,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use futures::StreamExt as _;
 use libtest_mimic::Trial;
 use punctual::{
     Add, BlockingPool, End, Outcome, ProcessPool, Retry, blocking, command, named_task,

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
 use punctual::{BoxError, Context, Error, ProcessPool, Task, trigger::now};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use punctual::{
     Outcome, Scheduler,
     testing::ManualClock,

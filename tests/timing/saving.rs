@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use futures::StreamExt as _;
 use punctual::{
     Add, End, EventFilter, EventKind, OnConflict, Scheduler, SkipReason, What,
     trigger::{IntoTrigger, cron, every},
