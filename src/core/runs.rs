@@ -411,7 +411,7 @@ impl<P: Payload> Core<P> {
 
     /// The work of a run has ended, or was not called. Whoever was declared abandoned has nothing to
     /// say any more.
-    pub(crate) fn finish(&mut self, key: RunKey, finish: Finish, now: DateTime<Utc>) {
+    pub(crate) fn finish(&mut self, key: RunKey, mut finish: Finish, now: DateTime<Utc>) {
         let Some(going) = self.runs.get_mut(key.slot).filter(|run| run.id == key.id) else {
             self.out.discard(finish);
             return;
@@ -419,7 +419,18 @@ impl<P: Payload> Core<P> {
         let slot = going.job;
         let job = &self.jobs[slot];
         let wanted = !going.cancelled && !self.closed && !job.retired;
-        if finish.put_back {
+        if finish.put_back && going.last.is_some() {
+            // It has run before, and ends as it did then if there will be no other attempt.
+            let is_called_off = going.cancelled && !going.distrusted;
+            if !(is_called_off || self.closed || job.retired) {
+                (going.cancelled, going.distrusted) = (false, false);
+                self.wait_to_retry(key.slot, now, UNTRUSTED_WAIT);
+                self.out.discard(finish);
+                return;
+            }
+            let given_up = Finish::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
+            self.out.discard(std::mem::replace(&mut finish, given_up));
+        } else if finish.put_back {
             self.put_back(key);
         }
         match finish.retry_in.filter(|_| wanted) {
@@ -440,8 +451,6 @@ impl<P: Payload> Core<P> {
     fn back_off(&mut self, run: u32, mut finish: Finish, delay: Duration, now: DateTime<Utc>) {
         let going = &mut self.runs[run];
         let slot = going.job;
-        let delta = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
-        let at = now.checked_add_signed(delta).unwrap_or(DateTime::<Utc>::MAX_UTC);
         let job = &mut self.jobs[slot];
         self.metrics.retried += 1;
         // Late is the first attempt alone.
@@ -452,12 +461,21 @@ impl<P: Payload> Core<P> {
             delay,
         });
         going.attempt += 1;
-        going.phase = Phase::BackingOff(at);
         if let Some(last) = going.last.replace(Box::new(finish)) {
             self.out.discard(*last);
         }
+        self.wait_to_retry(run, now, delay);
+    }
+
+    /// A run waits for its next attempt, and lets go of what it has taken of executor and group.
+    fn wait_to_retry(&mut self, run: u32, now: DateTime<Utc>, delay: Duration) {
+        let delay = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
+        let at = now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let going = &mut self.runs[run];
+        let slot = going.job;
+        going.phase = Phase::BackingOff(at);
         let taken = std::mem::take(&mut going.taken);
-        let retry_at = &mut job.extras().retry_at;
+        let retry_at = &mut self.jobs[slot].extras().retry_at;
         *retry_at = Some(retry_at.map_or(at, |earliest| earliest.min(at)));
         self.mark(slot);
         self.free(taken);
@@ -654,6 +672,9 @@ impl<P: Payload> Core<P> {
         }
     }
 }
+
+/// How long an attempt waits that may not begin since the node does not believe that it lives.
+const UNTRUSTED_WAIT: Duration = Duration::from_millis(100);
 
 impl Going {
     /// What there is to say of the run, if it ended like this.

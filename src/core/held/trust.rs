@@ -67,8 +67,9 @@ impl<P: Payload> Core<P> {
             return;
         }
         for run in self.runs_of(slot) {
-            if let Phase::Started = self.runs[run].phase {
-                self.runs[run].distrusted = true;
+            let going = &mut self.runs[run];
+            if matches!(going.phase, Phase::Started) && !going.cancelled {
+                going.distrusted = true;
                 self.cancel_run(run);
             }
         }
