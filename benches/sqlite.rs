@@ -162,37 +162,13 @@ async fn fill(path: &Path, size: usize) {
 fn adding(number: u64) -> Write {
     // Spread as random numbers are.
     let incarnation = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1;
-    let record = Record {
-        id: format!("invoice-{number}").into(),
-        incarnation: Incarnation(incarnation),
-        version: 0,
-        fence: 0,
-        requests: 0,
-        token: 0,
-        task: TASK.into(),
-        args: format!(r#"{{"customer":{number}}}"#),
-        trigger: r#"{"interval":{"every":"1h","start":"2023-11-14T22:13:20Z"}}"#.into(),
-        options: r#"{"max_instances":2}"#.into(),
-        name: None,
-        tags: Vec::new(),
-        declared: None,
-        added_at: instant(FIRST),
-        next_fire: Some(instant(FIRST + number as i64)),
-        paused: false,
-        resumed_at: None,
-        taken_to: None,
-        recover: false,
-        rescheduled_at: None,
-        remember: false,
-        ended_at: None,
-    };
-    Write {
-        id: record.id.clone(),
-        expected: None,
-        record: Some(record),
-        rows: Vec::new(),
-        token: incarnation,
-    }
+    let id = format!("invoice-{number}");
+    let mut record = Record::new(id, Incarnation(incarnation), TASK, instant(FIRST));
+    record.args = format!(r#"{{"customer":{number}}}"#);
+    record.trigger = r#"{"interval":{"every":"1h","start":"2023-11-14T22:13:20Z"}}"#.into();
+    record.options = r#"{"max_instances":2}"#.into();
+    record.next_fire = Some(instant(FIRST + number as i64));
+    Write::add(record, incarnation)
 }
 
 /// A scheduler as the store sees it.
@@ -233,25 +209,10 @@ impl Node {
         let period = TimeDelta::milliseconds(size as i64);
         let decide = move |record: &Record, _: &[Row]| {
             let fire_time = record.next_fire.expect("it is due");
-            let row = Row {
-                key: RowKey {
-                    incarnation: record.incarnation,
-                    kind: RowKind::Scheduled,
-                    number: fire_time.timestamp_millis(),
-                },
-                job: record.id.clone(),
-                fire_time,
-                last: fire_time,
-                count: 1,
-                coalesced: 0,
-                state: RowState::Taken(node),
-                fence: 0,
-                attempt: 1,
-                recover: record.recover,
-                started_at: None,
-                ended_at: None,
-                message: None,
-            };
+            let (incarnation, number) = (record.incarnation, fire_time.timestamp_millis());
+            let key = RowKey { incarnation, kind: RowKind::Scheduled, number };
+            let mut row = Row::new(key, record.id.clone(), fire_time, RowState::Taken(node));
+            row.recover = record.recover;
             Decision::Take { rows: vec![row], next_fire: Some(fire_time + period) }
         };
         let take = Take {

@@ -194,7 +194,7 @@ impl Store for Wrap {
     async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
         self.ask("now", self.store.now()).await
     }
-    async fn write(&self, writes: Vec<Write>) -> Result<Written, StoreError> {
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
         nap(Wrap::get_knob(&self.knobs.slow_write)).await;
         let written = self.ask("write", self.store.write(writes)).await;
         if self.knobs.lose_write.swap(false, Ordering::SeqCst) {

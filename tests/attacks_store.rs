@@ -161,7 +161,7 @@ impl<S: Store + Clone> Store for Moody<S> {
         self.ask("now", self.store.now()).await
     }
 
-    async fn write(&self, writes: Vec<Write>) -> Result<Written, StoreError> {
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
         self.ask("write", self.store.write(writes)).await
     }
 

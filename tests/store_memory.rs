@@ -104,32 +104,9 @@ async fn join(store: &MemoryStore, ttl: Duration) {
 
 async fn add(store: &MemoryStore, numbers: std::ops::Range<u64>, task: &str, at: DateTime<Utc>) {
     let insert = |number: u64| {
-        let record = Record {
-            id: format!("job-{number}").into(),
-            incarnation: Incarnation(number),
-            version: 0,
-            fence: 0,
-            requests: 0,
-            token: 0,
-            task: task.into(),
-            args: "null".into(),
-            trigger: "null".into(),
-            options: "{}".into(),
-            name: None,
-            tags: Vec::new(),
-            declared: None,
-            added_at: at,
-            next_fire: Some(at),
-            paused: false,
-            resumed_at: None,
-            taken_to: None,
-            recover: false,
-            rescheduled_at: None,
-            remember: false,
-            ended_at: None,
-        };
-        let (id, token) = (record.id.clone(), number + 1);
-        Write { id, expected: None, record: Some(record), rows: Vec::new(), token }
+        let mut record = Record::new(format!("job-{number}"), Incarnation(number), task, at);
+        record.next_fire = Some(at);
+        Write::add(record, number + 1)
     };
     store.write(numbers.map(insert).collect()).await.unwrap();
 }

@@ -147,21 +147,9 @@ pub(super) fn last_taken(record: &Record) -> Option<DateTime<Utc>> {
 
 fn row(record: &Record, stretch: FireTimes, state: RowState) -> Row {
     let FireTimes { first, last, count } = stretch;
-    Row {
-        key: scheduled(record, first),
-        job: record.id.clone(),
-        fire_time: first,
-        last,
-        count,
-        coalesced: 0,
-        state,
-        fence: 0,
-        attempt: 1,
-        recover: record.recover,
-        started_at: None,
-        ended_at: None,
-        message: None,
-    }
+    let row = Row::new(scheduled(record, first), record.id.clone(), first, state);
+    let Record { recover, recoveries, .. } = *record;
+    Row { last, count, recover, recoveries, ..row }
 }
 
 fn closed(record: &Record, stretch: FireTimes, fate: Fate, now: DateTime<Utc>) -> Row {

@@ -73,6 +73,7 @@ fn reconcile(record: &Record, new: &Record, now: DateTime<Utc>) -> Change {
         tags: new.tags.clone(),
         declared: new.declared.clone(),
         recover: new.recover,
+        recoveries: new.recoveries,
         remember: true,
         ..record
     });

@@ -15,7 +15,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
 pub(crate) use self::{
     entry::{EndWait, Entry, EntryState, Hold},
@@ -96,6 +96,10 @@ impl Driver {
     async fn drive(mut self) {
         loop {
             if self.catch_up() {
+                // It goes on if it takes longer.
+                if let Some(closing) = self.close_store() {
+                    let _ = tokio::time::timeout(FAREWELL, closing).await;
+                }
                 return;
             }
             if !self.due.is_empty() {
@@ -208,6 +212,13 @@ impl Driver {
             tracing::warn!(target: "punctual", "the store does not answer: it was not told of {untold} runs that have ended");
         }
         done
+    }
+
+    /// Has the store see that what it has answered needs nothing of this process any more.
+    fn close_store(&self) -> Option<JoinHandle<()>> {
+        let durable = self.shared.durable.clone()?;
+        // In a task, since it is somebody else's code.
+        Some(self.runtime.spawn(async move { durable.store.close().await }))
     }
 
     fn set_node_timer(&mut self, wait: Option<Duration>) {

@@ -35,6 +35,7 @@ struct Entries {
 
 struct Known {
     id: JobId,
+    /// 0 while the job is being added: the store may not have it yet.
     version: u64,
     /// The name of the task that it is.
     task: String,
@@ -87,6 +88,11 @@ impl Durable {
             tied: (entry.state().is_tied() || entry.state().wants_output()).then(|| entry.clone()),
         };
         known.insert(record.incarnation, new);
+    }
+
+    /// The job has not come to be, or is no longer there.
+    pub(crate) fn unknow(&self, incarnation: Incarnation) {
+        self.entries().known.remove(&incarnation);
     }
 
     /// Keeps the entry until the job is over: something hangs on it that outlives the handles.
@@ -142,7 +148,7 @@ impl Durable {
         let mut entries = self.entries();
         entries.known.retain(|_, known| known.is_wanted());
         for (&incarnation, known) in &entries.known {
-            if !held.contains(&incarnation) {
+            if known.version > 0 && !held.contains(&incarnation) {
                 asked.push((known.id.clone(), incarnation, known.version));
             }
         }

@@ -21,6 +21,7 @@ use crate::{
     error::Error,
     feed::feed,
     job::{DEFAULT_EXECUTOR, JobId, JobOptions, Labels, OnConflict, option_setters},
+    store::recoveries,
     task::Value,
     trigger::{Trigger, rfc3339},
 };
@@ -42,7 +43,8 @@ pub struct Add<V = ()> {
     entry: Arc<dyn Entry>,
     once: bool,
     in_memory: bool,
-    recover: bool,
+    /// How often a run is run again whose scheduler died, if it is.
+    recoveries: Option<u32>,
     id: Option<JobId>,
     on_conflict: OnConflict,
     paused: bool,
@@ -59,7 +61,7 @@ impl<V> Add<V> {
             entry,
             once: false,
             in_memory: false,
-            recover: false,
+            recoveries: None,
             id: None,
             on_conflict: OnConflict::default(),
             paused: false,
@@ -126,8 +128,30 @@ impl<V> Add<V> {
     /// [`Context::fire_time`](crate::Context::fire_time) tell one fire time from all others.
     /// [`Context::attempt`](crate::Context::attempt) is more than 1 then. Without a store there is
     /// nobody to run it again.
+    ///
+    /// It is run again three times at most, since it may be the run that its schedulers die of: after
+    /// that it is [*abandoned: recovered too often*](crate::store::Fate::RecoveredTooOften).
+    /// [`recoveries`](Add::recoveries) sets another number.
     pub fn recover(mut self, recover: bool) -> Self {
-        self.recover = recover;
+        self.recoveries = recover.then(recoveries);
+        self
+    }
+
+    /// [Recovers](Add::recover) a run whose scheduler died, so often at most. Default: 3.
+    ///
+    /// A scheduler that is shut down takes leave of its runs, which does not count.
+    ///
+    /// ```
+    /// # use punctual::{Context, Scheduler, Task, store::MemoryStore, trigger::every};
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct Import;
+    /// # impl Task for Import { const NAME: &'static str = "import"; type Output = (); async fn run(self, _: Context) {} }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), punctual::Error> {
+    /// let scheduler = Scheduler::builder().store(MemoryStore::new()).task::<Import>().start().await?;
+    /// scheduler.add(every("1h"), Import).recoveries(1).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn recoveries(mut self, count: u32) -> Self {
+        self.recoveries = Some(count);
         self
     }
 
@@ -235,7 +259,7 @@ impl<V> Add<V> {
             paused,
             options,
             labels,
-            recover,
+            recoveries,
             value,
             ..
         } = self;
@@ -252,8 +276,16 @@ impl<V> Add<V> {
             true => trigger?.once(),
             false => trigger?,
         };
-        let new =
-            durable::New { given, on_conflict, trigger, options, labels, paused, recover, entry };
+        let new = durable::New {
+            given,
+            on_conflict,
+            trigger,
+            options,
+            labels,
+            paused,
+            recoveries,
+            entry,
+        };
         Ok((new, value))
     }
 

@@ -19,7 +19,7 @@ use crate::{
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     store::{
         ErasedStore, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey, RowKind, RowState,
-        RunEnd, StoreError, Write, Written,
+        RunEnd, StoreError, Write, Written, recoveries,
     },
     task::NamedTask,
     trigger::{Kind, Trigger},
@@ -76,12 +76,14 @@ impl Stored {
     }
 
     /// Changes the record, as often as it takes until nobody changes it at the same time. `change` says
-    /// what becomes of it, at an instant of the store's clock, or that there is nothing to do.
+    /// what becomes of it, at an instant of the store's clock, or that there is nothing to do. What has
+    /// taken the id meanwhile is another job, and left alone.
     async fn change(
         &self,
         mut change: impl FnMut(&Record, DateTime<Utc>) -> Result<Option<Change>, Error>,
     ) -> Result<(Record, Option<Record>), Error> {
         let mut current = self.record().await?;
+        let gone = Stored { incarnation: Some(current.incarnation), ..self.clone() }.missing();
         loop {
             let now = store_now(&self.shared, &self.durable).await?;
             let token = self.shared.with(|state, _| state.core.number());
@@ -94,8 +96,7 @@ impl Stored {
             });
             let (id, expected) = (self.id.clone(), Some(current.stamp()));
             let write = Write { id, expected, record: record.clone(), rows, token };
-            let written = patiently(|| self.durable.store.write(vec![write.clone()])).await?;
-            match written {
+            match write_one(&self.durable, write).await? {
                 Written::Done => {
                     let record = record.map(|record| Record {
                         version: current.version.wrapping_add(1),
@@ -103,24 +104,24 @@ impl Stored {
                     });
                     return Ok((current, record));
                 }
-                Written::Lost { current: None, .. } if record.is_none() => {
-                    // If the answer was lost, it was this removal.
-                    let known = (self.id.clone(), current.incarnation, current.version);
-                    let asked = || self.durable.store.changed(vec![known.clone()]);
-                    let gone = patiently(asked).await?.into_iter().find_map(|it| match it.now {
-                        Now::Gone(fate) => fate,
-                        Now::Changed(_) => None,
-                    });
-                    let ours = ended.is_some() && gone == ended;
-                    return if ours { Ok((current, None)) } else { Err(self.missing()) };
-                }
                 // Time is short if it is taken often.
-                Written::Lost { current: Some(now), .. }
+                Written::Lost(Some(now))
                     if now.incarnation == current.incarnation && now.ended_at.is_none() =>
                 {
                     current = *now;
                 }
-                Written::Lost { .. } => current = self.record().await?,
+                Written::Lost(_) if record.is_none() => {
+                    // If the answer was lost, it was this removal.
+                    let known = (self.id.clone(), current.incarnation, current.version);
+                    let asked = || self.durable.store.changed(vec![known.clone()]);
+                    let fate = patiently(asked).await?.into_iter().find_map(|it| match it.now {
+                        Now::Gone(fate) => fate,
+                        Now::Changed(_) => None,
+                    });
+                    let ours = ended.is_some() && fate == ended;
+                    return if ours { Ok((current, None)) } else { Err(gone) };
+                }
+                Written::Lost(_) => return Err(gone),
             }
         }
     }
@@ -256,10 +257,8 @@ impl Stored {
             return Ok(false);
         };
         let token = self.shared.with(|state, _| state.core.number());
-        let (id, expected) = (self.id.clone(), Some(ended.stamp()));
-        let write = Write { id, expected, record: None, rows: Vec::new(), token };
-        let written = patiently(|| self.durable.store.write(vec![write.clone()])).await?;
-        Ok(matches!(written, Written::Done | Written::Lost { current: None, .. }))
+        let write = Write::remove(self.id.clone(), ended.stamp(), token);
+        Ok(matches!(write_one(&self.durable, write).await?, Written::Done | Written::Lost(None)))
     }
 
     /// The same, as soon as the store does it.
@@ -319,30 +318,47 @@ pub(super) struct New {
     pub(super) options: JobOptions,
     pub(super) labels: Labels,
     pub(super) paused: bool,
-    pub(super) recover: bool,
+    /// How often a run is run again whose node died, if it is.
+    pub(super) recoveries: Option<u32>,
     pub(super) entry: Arc<dyn Entry>,
 }
 
 /// A job that is in the store now, and its entry here.
 pub(super) struct Put {
+    /// Whether its id had to be free.
+    is_fresh: bool,
     pub(super) record: Record,
     pub(super) entry: Arc<dyn Entry>,
 }
 
-/// Adds jobs to the store: all or none, as many as the store takes at once.
+/// Adds jobs to the store, as many at once as it takes, and returns them in order. Those that must be
+/// new come first: if one of them is not, those before it are removed again, and nothing has changed.
 pub(super) async fn add_all(
     shared: &Arc<Shared>,
     durable: &Durable,
     new: Vec<New>,
 ) -> Result<Vec<Put>, Error> {
-    let mut put = Vec::new();
-    let mut new = new.into_iter().peekable();
+    let mut put: Vec<Option<Put>> = new.iter().map(|_| None).collect();
+    let (fresh, others): (Vec<_>, Vec<_>) =
+        new.into_iter().enumerate().partition(|(_, new)| new.on_conflict == OnConflict::Error);
     let limit = durable.store.capabilities().max_batch.max(1);
-    while new.peek().is_some() {
-        let batch: Vec<New> = new.by_ref().take(limit).collect();
-        put.extend(add_batch(shared, durable, batch).await?);
+    for jobs in [fresh, others] {
+        let mut jobs = jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
+            let (places, batch): (Vec<usize>, Vec<New>) = jobs.by_ref().take(limit).unzip();
+            match add_batch(shared, durable, batch).await {
+                Ok(added) => {
+                    places.into_iter().zip(added).for_each(|(at, job)| put[at] = Some(job))
+                }
+                Err(error) => {
+                    let fresh = put.iter().flatten().filter(|put| put.is_fresh);
+                    take_back(shared, durable, fresh.map(|put| &put.record)).await;
+                    return Err(error);
+                }
+            }
+        }
     }
-    Ok(put)
+    Ok(put.into_iter().flatten().collect())
 }
 
 /// What the store's clock says: the store itself, if no heartbeat has told yet.
@@ -406,6 +422,8 @@ struct Adding {
     write: Option<Write>,
     /// The one that it changes, or takes the place of.
     current: Option<Record>,
+    /// Whether it has been written.
+    is_added: bool,
 }
 
 async fn add_batch(
@@ -418,29 +436,66 @@ async fn add_batch(
         .into_iter()
         .map(|new| begin_adding(shared, new, now))
         .collect::<Result<Vec<Adding>, Error>>()?;
-    loop {
-        let (places, writes): (Vec<usize>, Vec<Write>) = adding
-            .iter()
-            .enumerate()
-            .filter_map(|(place, adding)| Some((place, adding.write.clone()?)))
-            .unzip();
-        if writes.is_empty() {
-            break;
+    for adding in &adding {
+        // Before it is written: it may be taken at once.
+        durable.know(&adding.declared, &adding.new.entry);
+    }
+    let written = write_all(shared, durable, &mut adding).await;
+    for adding in &adding {
+        let is_there = adding.record.incarnation == adding.declared.incarnation;
+        if written.is_err() || !is_there {
+            durable.unknow(adding.declared.incarnation);
         }
-        match patiently(|| durable.store.write(writes.clone())).await? {
-            Written::Done => break,
-            Written::Lost { index, current } => {
-                let Some(&place) = places.get(index) else {
-                    return Err(
-                        StoreError::refused("it lost a write that it was not asked for").into()
-                    );
-                };
-                settle(shared, &mut adding[place], current)?;
-            }
-        }
+    }
+    if let Err(error) = written {
+        let is_fresh = |adding: &&Adding| adding.new.on_conflict == OnConflict::Error;
+        let added = adding.iter().filter(|adding| adding.is_added).filter(is_fresh);
+        take_back(shared, durable, added.map(|adding| &adding.declared)).await;
+        return Err(error);
     }
     let put = adding.into_iter().map(|adding| finish_adding(shared, durable, adding));
     Ok(put.collect())
+}
+
+/// Writes what is to be added, until each is there or has found what it gives way to.
+async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) -> Result<(), Error> {
+    loop {
+        let mut open: Vec<&mut Adding> =
+            adding.iter_mut().filter(|it| !it.is_added && it.write.is_some()).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let writes: Vec<Write> = open.iter().filter_map(|it| it.write.clone()).collect();
+        let written = patiently(|| durable.store.write(writes.clone())).await?;
+        if written.len() != open.len() {
+            return Err(answers_missing(open.len(), written.len()).into());
+        }
+        let mut failed = Ok(());
+        for (adding, written) in open.iter_mut().zip(written) {
+            match written {
+                Written::Done => adding.is_added = true,
+                Written::Lost(current) => failed = failed.and(settle(shared, adding, current)),
+            }
+        }
+        failed?;
+    }
+}
+
+/// Removes again what was added by a command that has failed. What somebody has changed since stays.
+async fn take_back(shared: &Shared, durable: &Durable, added: impl Iterator<Item = &Record>) {
+    let now = shared.with(|state, _| whole_millis(state.core.store_now()));
+    let writes = added.map(|record| {
+        let record = Record { version: 1, ..record.clone() };
+        let rows = change::remove(&record, Fate::Removed, now).rows;
+        let token = shared.with(|state, _| state.core.number());
+        let expected = record.stamp();
+        Write::remove(record.id, expected, token).with_rows(rows)
+    });
+    let writes: Vec<Write> = writes.collect();
+    for writes in writes.chunks(durable.store.capabilities().max_batch.max(1)) {
+        // What fails now has no one who could be told: the command has failed already.
+        let _ = patiently(|| durable.store.write(writes.to_vec())).await;
+    }
 }
 
 fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Adding, Error> {
@@ -463,35 +518,30 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
     let tags: Vec<String> = new.labels.tags.iter().map(|tag| tag.to_string()).collect();
     let options = json(&new.options, "the options")?;
     let trigger = json(&new.trigger, "the trigger")?;
-    let labels = format!("{name:?} {tags:?} {} {}", new.recover, shared.zone);
+    let recover = match new.recoveries {
+        None => "false".to_owned(),
+        Some(count) if count == recoveries() => "true".to_owned(),
+        Some(count) => format!("true:{count}"),
+    };
+    let labels = format!("{name:?} {tags:?} {recover} {}", shared.zone);
     let declared = [&task, &in_order(&args), &trigger, &options, &labels];
     let record = Record {
-        id: id.clone(),
-        incarnation,
-        version: 0,
-        fence: 0,
-        requests: 0,
-        token,
         declared: Some(json(&declared, "the declaration")?),
-        task,
         args,
         trigger: json(&anchored, "the trigger")?,
         options,
         name,
         tags,
-        added_at: now,
         next_fire: first,
         paused: new.paused,
-        resumed_at: None,
-        taken_to: None,
-        recover: new.recover,
-        rescheduled_at: None,
+        recover: new.recoveries.is_some(),
+        recoveries: new.recoveries.unwrap_or_else(recoveries),
         remember: matches!(new.on_conflict, OnConflict::Keep | OnConflict::Reconcile),
-        ended_at: None,
+        ..Record::new(id, incarnation, task, now)
     };
-    let write = Write { id, expected: None, record: Some(record.clone()), rows: Vec::new(), token };
+    let write = Write::add(record.clone(), token);
     let (declared, write) = (record.clone(), Some(write));
-    Ok(Adding { _reserved: reserved, new, declared, record, write, current: None })
+    Ok(Adding { _reserved: reserved, new, declared, record, write, current: None, is_added: false })
 }
 
 /// JSON whose objects have their keys in order, and that has no space between: what is the same is
@@ -546,6 +596,7 @@ pub(super) fn give_way(
 fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put {
     let Adding { new, declared, mut record, write, current, .. } = adding;
     let is_new = record.incarnation == declared.incarnation;
+    let is_fresh = new.on_conflict == OnConflict::Error;
     if record.ended_at.is_some() || (is_new && record.next_fire.is_none()) {
         if is_new {
             let (job, end) = (record.id.clone(), End::Completed);
@@ -556,7 +607,7 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put
         }
         // It is over, and has nothing to be listened to.
         new.entry.state().end(End::Completed);
-        return Put { record, entry: new.entry };
+        return Put { is_fresh, record, entry: new.entry };
     }
     if !is_new {
         return finish_changing(shared, durable, &new, record, write.and(current));
@@ -572,7 +623,7 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put
         state.core.note(now, What::JobAdded { job, next_fire });
         state.core.expect(next_fire);
     });
-    Put { record, entry: new.entry }
+    Put { is_fresh, record, entry: new.entry }
 }
 
 /// The existing job stays, unchanged or changed from `old`; its handle is returned.
@@ -601,7 +652,7 @@ fn finish_changing(
     let entry = held.unwrap_or(entry);
     entry.state().take_over(new.entry.state());
     durable.know(&record, &entry);
-    Put { record, entry }
+    Put { is_fresh: false, record, entry }
 }
 
 /// What this node holds of an incarnation goes with it.
@@ -621,33 +672,58 @@ pub(super) async fn remove_all(
     durable: &Durable,
     filter: &RecordFilter,
 ) -> Result<usize, Error> {
-    let most = durable.store.capabilities().max_batch.max(1);
-    let (mut after, mut limit, mut count) = (None, most, 0);
+    let limit = durable.store.capabilities().max_batch.max(1);
+    let (mut after, mut count) = (None, 0);
     loop {
         let page = || durable.store.list(filter.clone(), after.clone(), limit);
         let records = patiently(page).await?;
-        let Some(last) = records.last() else {
+        if records.is_empty() {
             shared.with(|state, _| state.core.look());
             return Ok(count);
-        };
+        }
         let now = store_now(shared, durable).await?;
         let remove = |record: &Record| {
-            let Change { record: then, rows } = change::remove(record, Fate::Removed, now);
-            let (id, expected) = (record.id.clone(), Some(record.stamp()));
+            let rows = change::remove(record, Fate::Removed, now).rows;
             let token = shared.with(|state, _| state.core.number());
-            Write { id, expected, record: then, rows, token }
+            Write::remove(record.id.clone(), record.stamp(), token).with_rows(rows)
         };
-        let writes: Vec<Write> = records.iter().map(remove).collect();
-        match patiently(|| durable.store.write(writes.clone())).await? {
-            Written::Done => {
-                count += records.len();
-                (after, limit) = (Some(last.id.clone()), limit.saturating_mul(2).min(most));
-                records.iter().for_each(|record| forget(shared, record, &End::Removed));
+        let mut left: Vec<Record> = records;
+        after = left.last().map(|record| record.id.clone());
+        while !left.is_empty() {
+            let writes: Vec<Write> = left.iter().map(remove).collect();
+            let written = patiently(|| durable.store.write(writes.clone())).await?;
+            if written.len() != left.len() {
+                return Err(answers_missing(left.len(), written.len()).into());
             }
-            // The fewer there are at once, the fewer others change meanwhile.
-            Written::Lost { .. } => limit = (limit / 2).max(1),
+            let mut changed = Vec::new();
+            for (record, written) in left.into_iter().zip(written) {
+                match written {
+                    Written::Done => {
+                        count += 1;
+                        forget(shared, &record, &End::Removed);
+                    }
+                    Written::Lost(Some(current))
+                        if current.ended_at.is_none() && filter.passes(&current) =>
+                    {
+                        changed.push(*current);
+                    }
+                    Written::Lost(_) => {}
+                }
+            }
+            left = changed;
         }
     }
+}
+
+/// One write, and what came of it.
+pub(super) async fn write_one(durable: &Durable, write: Write) -> Result<Written, StoreError> {
+    let mut written = patiently(|| durable.store.write(vec![write.clone()])).await?;
+    written.pop().ok_or_else(|| answers_missing(1, 0))
+}
+
+/// A store has answered less than it was asked, or more.
+fn answers_missing(asked: usize, answered: usize) -> StoreError {
+    StoreError::refused(format!("it was asked for {asked} writes, and answered {answered} of them"))
 }
 
 /// How many records are read at once.
@@ -833,7 +909,7 @@ fn run_of(row: &Row) -> Option<Run> {
         Fate::Ran(RunEnd::Cancelled) => Outcome::Cancelled,
         Fate::Missed if row.count == 1 => Outcome::Missed,
         Fate::Skipped(reason) if row.count == 1 => Outcome::Skipped(*reason),
-        Fate::Abandoned => Outcome::Abandoned,
+        Fate::Abandoned | Fate::RecoveredTooOften => Outcome::Abandoned,
         _ => return None,
     };
     let ended_at = row.ended_at?;

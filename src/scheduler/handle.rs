@@ -407,7 +407,7 @@ impl JobHandle {
 
     /// The handle of a job in the store.
     pub(super) fn durable(shared: Arc<Shared>, put: Put) -> JobHandle {
-        let Put { record, entry } = put;
+        let Put { record, entry, .. } = put;
         let which = Which::Stored(record.incarnation);
         let job = Job { shared, id: record.id, which };
         JobHandle { job, entry: Hold::new(entry), wait: EndWait::default() }

@@ -229,8 +229,13 @@ impl Scheduler {
         Add::new(trigger.into_trigger(), entry, value).once()
     }
 
-    /// Adds many jobs as one command: all of them, or none and an error. Those that go to a store are
-    /// added in batches as large as it takes, and all or none of each.
+    /// Adds many jobs as one command: all of them, or none and an error.
+    ///
+    /// Those that go to a store are written in batches as large as it takes. The ones whose ids must be
+    /// free, which is the default, come first, and are removed again if one of the ids is not: what
+    /// the others find there ([`OnConflict`](crate::OnConflict)) is changed only after that. A process
+    /// that dies on the way leaves what it has written. A thousand declarations that have not changed
+    /// are one request, and no write.
     ///
     /// The jobs are what [`add`](Scheduler::add) of this scheduler returns, not awaited. They go in
     /// under one lock, about 0.1 µs a job.

@@ -13,7 +13,10 @@ use crate::{
     error::{Error, without_values},
     event::What,
     job::{End, JobId, OnConflict},
-    store::{Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState, Write, Written},
+    store::{
+        Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState, Write, Written,
+        recoveries,
+    },
 };
 
 /// A job in the store that can't run on this scheduler; it is kept as it is.
@@ -89,6 +92,8 @@ struct Exported {
     resumed_at: Option<DateTime<Utc>>,
     #[serde(default)]
     recover: bool,
+    #[serde(default = "recoveries")]
+    recoveries: u32,
 }
 
 /// A row of the ledger that waits.
@@ -198,17 +203,17 @@ impl Scheduler {
         let (incarnation, token) = self
             .shared
             .try_with(|state, _| Ok((Incarnation(state.core.number()), state.core.number())))?;
-        let mut record = Record { incarnation, version: 0, fence: 0, requests: 0, token, ..record };
+        let mut record = Record { incarnation, ..record };
         let rows = waiting.into_iter().map(|waiting| row(&mut record, waiting)).collect();
         let next_fire = record.next_fire.filter(|_| !record.paused);
         let id = record.id.clone();
         let _reserved = durable::Reservation::of(&self.shared, &id, Place::Store)?;
         let mut replaces = None;
-        let mut write = Write { id, expected: None, record: Some(record.clone()), rows, token };
+        let mut write = Write::add(record.clone(), token).with_rows(rows);
         loop {
-            match durable::patiently(|| durable.store.write(vec![write.clone()])).await? {
+            match durable::write_one(durable, write.clone()).await? {
                 Written::Done => break,
-                Written::Lost { current, .. } => {
+                Written::Lost(current) => {
                     let there = current.as_deref();
                     let is_same = there.is_some_and(|it| it.declared == record.declared);
                     // What waits of the job belongs to its incarnation, so it is not changed in place.
@@ -257,8 +262,9 @@ fn exported(record: &Record, waiting: Vec<Row>) -> Option<serde_json::Result<Exp
         attempt: row.attempt,
     });
     let waiting = waiting.collect();
-    let Record { id, name, tags, task, declared, added_at, paused, resumed_at, recover, .. } =
+    let Record { id, name, tags, task, declared, added_at, paused, resumed_at, .. } =
         record.clone();
+    let Record { recover, recoveries, .. } = *record;
     let mut not_json = Vec::new();
     // As it is, whatever its numbers.
     let mut raw = |what: &str, text: &String| match RawValue::from_string(text.clone()) {
@@ -290,6 +296,7 @@ fn exported(record: &Record, waiting: Vec<Row>) -> Option<serde_json::Result<Exp
             paused,
             resumed_at,
             recover,
+            recoveries,
         })
     });
     Some(exported)
@@ -305,21 +312,10 @@ fn row(record: &mut Record, waiting: Waiting) -> Row {
         }
         false => (RowKind::Scheduled, fire_time.timestamp_millis()),
     };
-    Row {
-        key: RowKey { incarnation: record.incarnation, kind, number },
-        job: record.id.clone(),
-        fire_time,
-        last: fire_time,
-        count: 1,
-        coalesced,
-        state: RowState::Waiting,
-        fence: 0,
-        attempt,
-        recover: record.recover,
-        started_at: None,
-        ended_at: None,
-        message: None,
-    }
+    let key = RowKey { incarnation: record.incarnation, kind, number };
+    let row = Row::new(key, record.id.clone(), fire_time, RowState::Waiting);
+    let Record { recover, recoveries, .. } = *record;
+    Row { coalesced, attempt, recover, recoveries, ..row }
 }
 
 fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
@@ -334,30 +330,21 @@ fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
         true => serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
         false => raw.get().to_owned(),
     };
+    // What tells one store's life of a job from another's is not the job's.
+    let incarnation = Incarnation(0);
     let record = Record {
-        // What tells one store's life of a job from another's is not the job's.
-        incarnation: Incarnation(0),
-        version: 0,
-        fence: 0,
-        requests: 0,
-        token: 0,
         args: text("args", &job.args),
         trigger: text("trigger", &job.trigger),
         options: text("options", &job.options),
-        id: job.id,
-        task: job.task,
         name: job.name,
         tags: job.tags,
         declared: job.declared,
-        added_at: job.added_at,
         next_fire: job.next_fire,
         paused: job.paused,
         resumed_at: job.resumed_at,
-        taken_to: None,
         recover: job.recover,
-        rescheduled_at: None,
-        remember: false,
-        ended_at: None,
+        recoveries: job.recoveries,
+        ..Record::new(job.id, incarnation, job.task, job.added_at)
     };
     Ok((record, job.waiting))
 }

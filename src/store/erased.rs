@@ -12,7 +12,7 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn capabilities(&self) -> Capabilities;
     fn changes(&self) -> BoxStream<'static, ()>;
     fn now(&self) -> Answer<'_, DateTime<Utc>>;
-    fn write(&self, writes: Vec<Write>) -> Answer<'_, Written>;
+    fn write(&self, writes: Vec<Write>) -> Answer<'_, Vec<Written>>;
     fn get(&self, id: JobId) -> Answer<'_, Option<Record>>;
     fn list(
         &self,
@@ -31,6 +31,7 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>>;
     fn rows(&self, after: Option<RowKey>, limit: usize) -> Answer<'_, Vec<Row>>;
     fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned>;
+    fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 impl<S: Store> ErasedStore for S {
@@ -46,7 +47,7 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::now(self))
     }
 
-    fn write(&self, writes: Vec<Write>) -> Answer<'_, Written> {
+    fn write(&self, writes: Vec<Write>) -> Answer<'_, Vec<Written>> {
         Box::pin(Store::write(self, writes))
     }
 
@@ -105,5 +106,8 @@ impl<S: Store> ErasedStore for S {
 
     fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned> {
         Box::pin(Store::prune(self, keep, after, limit))
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(Store::close(self))
     }
 }

@@ -67,6 +67,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 pub(crate) use self::erased::ErasedStore;
+pub(crate) use self::record::recoveries;
 #[cfg(feature = "sqlite")]
 pub use self::sql::{SqliteBuilder, SqliteStore, Synchronous};
 pub use self::{
@@ -74,7 +75,7 @@ pub use self::{
     memory::MemoryStore,
     record::{
         Fate, Incarnation, NodeId, Record, RecordFilter, Row, RowKey, RowKind, RowState, RunEnd,
-        Stamp,
+        Stamp, Tokens,
     },
 };
 use crate::job::JobId;
@@ -91,14 +92,16 @@ pub trait Store: Send + Sync + 'static {
 
     // Jobs.
 
-    /// Adds, changes, replaces and removes records: all of `writes`, of which no two are of one id, or
-    /// none of them.
+    /// Adds, changes, replaces and removes records: each of `writes`, of which no two are of one id,
+    /// as one and by itself. The answers come in the order of the writes; one that is lost keeps none
+    /// of the others from being done.
     ///
     /// Each compares and swaps: the record of [`Write::id`] must bear the stamp
-    /// [`Write::expected`], or there must be none. If all do, each record is set to
+    /// [`Write::expected`], or there must be none. If so, the record is set to
     /// [`Write::record`] with a [`version`](Record::version) one higher (1 if its incarnation is
-    /// new) and its [`token`](Record::token) set to that of the write, or is deleted; the rows of
-    /// [`Write::rows`] go into the ledger, except where it has one of the same key already.
+    /// new) and the token of the write added to its [`tokens`](Record::tokens) (the only one if its
+    /// incarnation is new), or is deleted; the rows of [`Write::rows`] go into the ledger, except where
+    /// it has one of the same key already.
     ///
     /// Where the record of an incarnation goes, its [`Waiting`](RowState::Waiting) rows are closed
     /// as *skipped: removed*, or as *skipped: replaced* if another takes its place.
@@ -110,14 +113,17 @@ pub trait Store: Send + Sync + 'static {
     /// record, and for all else it is gone. It is forgotten when a write removes it, and by [`prune`](Store::prune) after
     /// [`Keep::ENDED`].
     ///
-    /// **Idempotence.** A write whose token the record bears already has been done before, and so has
-    /// one that adds an incarnation, be it in the place of another, of which the ledger has a row of
-    /// [`RowKind::Ended`]: it counts as done, and changes nothing. A removal that was done is lost to
-    /// nothing when it is asked again, or to what has taken the id since.
+    /// **Idempotence.** A write whose token is among those of the record has been done before, also if
+    /// up to seven others came after it, and so has one that adds an incarnation, be it in the place of
+    /// another, of which the ledger has a row of [`RowKind::Ended`]: it counts as done, and changes
+    /// nothing. A removal that was done is lost to nothing when it is asked again, or to what has taken
+    /// the id since.
     ///
     /// No more than [`Capabilities::max_batch`] are asked for at once.
-    fn write(&self, writes: Vec<Write>)
-    -> impl Future<Output = Result<Written, StoreError>> + Send;
+    fn write(
+        &self,
+        writes: Vec<Write>,
+    ) -> impl Future<Output = Result<Vec<Written>, StoreError>> + Send;
 
     /// The record of this id, one of which only the end is remembered included.
     fn get(&self, id: JobId) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
@@ -152,7 +158,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// For each it calls [`Take::decide`] with the record and its waiting rows that count, in order
     /// of their keys, maybe more than once; then, as one, while record and rows are still the same:
-    /// - the record's [`fence`](Record::fence) is one higher, and its `next_fire` what was decided;
+    /// - the record's [`fence`](Record::fence) is its [`next_fence`](Record::next_fence), and its
+    ///   `next_fire` what was decided;
     /// - each row that was decided on is put into the ledger if it has none of that key, or takes the
     ///   place of one that is waiting; where the ledger has another already, it is left out, since
     ///   that fire time has been taken care of. A [`Taken`](RowState::Taken) row is marked with the
@@ -183,7 +190,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Closes rows, each if the ledger's row bears the same fence: otherwise it has been taken again
     /// since, and the outcome is refused. It does not matter whether the node's lease has run out,
-    /// nor whether the row was closed meanwhile as *abandoned*: then it is closed anew.
+    /// nor whether the row was closed meanwhile as [abandoned](Fate::is_abandoned): then it is closed
+    /// anew.
     ///
     /// A job that then has neither a `next_fire` nor an open row is over, as in
     /// [`take`](Store::take).
@@ -211,11 +219,12 @@ pub trait Store: Send + Sync + 'static {
         beat: Beat,
     ) -> impl Future<Output = Result<DateTime<Utc>, StoreError>> + Send;
 
-    /// Buries the nodes whose lease has run out: their rows go, and of each row that they, or nodes
-    /// without a row, had taken, those that [recover](Row::recover) are waiting again, with an
-    /// [`attempt`](Row::attempt) one higher, and the others, and those whose record is gone, are
-    /// closed as *abandoned*. A job that then has neither a `next_fire` nor an open row is over, as in
-    /// [`take`](Store::take).
+    /// Buries the nodes whose lease has run out: their rows go. Of the rows that they, or nodes
+    /// without a row, had taken, those that [recover](Row::recover) and have
+    /// [recoveries](Row::recoveries) left are waiting again, with one recovery less and an
+    /// [`attempt`](Row::attempt) one higher. Those that recover and have none left are closed as
+    /// *abandoned: recovered too often*; the others, and those whose record is gone, as *abandoned*.
+    /// A job that then has neither a `next_fire` nor an open row is over, as in [`take`](Store::take).
     ///
     /// A lease that ends later than its `ttl` from now was given before the clock was set back: it ends
     /// then.
@@ -262,6 +271,12 @@ pub trait Store: Send + Sync + 'static {
         after: Option<RowKey>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
+
+    /// A scheduler that had the store has shut down and needs it no more. Afterwards what was answered
+    /// `Ok` needs nothing of this process. By default nothing is done.
+    fn close(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 
     /// Deletes closed rows that are not to be kept, looking at `limit` rows in order of their keys
     /// behind `after`, and forgets up to `limit` ends that were remembered for
@@ -313,6 +328,7 @@ pub enum Durability {
 
 /// One change of a record: see [`Store::write`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Write {
     /// The record's id.
     pub id: JobId,
@@ -327,18 +343,42 @@ pub struct Write {
     pub token: u64,
 }
 
-/// What came of [`Store::write`].
-#[derive(Clone, Debug)]
+impl Write {
+    /// Adds a record, whose id must be free.
+    pub fn add(record: Record, token: u64) -> Write {
+        Write {
+            id: record.id.clone(),
+            expected: None,
+            record: Some(record),
+            rows: Vec::new(),
+            token,
+        }
+    }
+
+    /// Sets the record that bears this stamp to another, maybe of another incarnation.
+    pub fn change(expected: Stamp, record: Record, token: u64) -> Write {
+        Write { expected: Some(expected), ..Write::add(record, token) }
+    }
+
+    /// Removes the record that bears this stamp.
+    pub fn remove(id: JobId, expected: Stamp, token: u64) -> Write {
+        Write { id, expected: Some(expected), record: None, rows: Vec::new(), token }
+    }
+
+    /// The same write, with these rows.
+    #[must_use]
+    pub fn with_rows(self, rows: Vec<Row>) -> Write {
+        Write { rows, ..self }
+    }
+}
+
+/// What came of one [`Write`].
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// All was written.
+    /// It was done, now or when it was asked for before.
     Done,
-    /// Nothing was: this write, the first such, expected something else.
-    Lost {
-        /// Its place among the writes.
-        index: usize,
-        /// The record as it is.
-        current: Option<Box<Record>>,
-    },
+    /// Nothing was: the write expected something else than this, the record as it is.
+    Lost(Option<Box<Record>>),
 }
 
 /// A record that is not what somebody knew.

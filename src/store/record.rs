@@ -12,6 +12,7 @@ use crate::job::{JobId, SkipReason};
 /// The store looks at ids, numbers and instants; the rest is text that it keeps as it is, and that need
 /// not make sense to it. `Debug` shows how long the arguments are, and not what they say.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Record {
     /// Its id, unique in the store.
     pub id: JobId,
@@ -20,15 +21,15 @@ pub struct Record {
     /// How often the record was written; takes do not count.
     #[serde(default)]
     pub version: u64,
-    /// How often the job was taken.
+    /// The fence of the last take: see [`Record::next_fence`].
     #[serde(default)]
     pub fence: u64,
     /// How many runs were asked for.
     #[serde(default)]
     pub requests: u64,
-    /// The token of the last write.
+    /// The tokens of the last writes.
     #[serde(default)]
-    pub token: u64,
+    pub tokens: Tokens,
     /// The name of the task.
     pub task: String,
     /// Its arguments, as JSON.
@@ -57,6 +58,9 @@ pub struct Record {
     pub taken_to: Option<DateTime<Utc>>,
     /// Whether a run whose node died is to be run again.
     pub recover: bool,
+    /// How often at most that is done for one fire time.
+    #[serde(default = "recoveries")]
+    pub recoveries: u32,
     /// When it was last given another trigger: what was due by then still runs.
     #[serde(default)]
     pub rescheduled_at: Option<DateTime<Utc>>,
@@ -69,10 +73,58 @@ pub struct Record {
 }
 
 impl Record {
+    /// A job of this id and task that has no fire time, no arguments (`null`), and whose options are
+    /// the defaults.
+    pub fn new(
+        id: impl Into<JobId>,
+        incarnation: Incarnation,
+        task: impl Into<String>,
+        added_at: DateTime<Utc>,
+    ) -> Record {
+        Record {
+            id: id.into(),
+            incarnation,
+            version: 0,
+            fence: 0,
+            requests: 0,
+            tokens: Tokens::default(),
+            task: task.into(),
+            args: "null".to_owned(),
+            trigger: "null".to_owned(),
+            options: "{}".to_owned(),
+            name: None,
+            tags: Vec::new(),
+            declared: None,
+            added_at,
+            next_fire: None,
+            paused: false,
+            resumed_at: None,
+            taken_to: None,
+            recover: false,
+            recoveries: recoveries(),
+            rescheduled_at: None,
+            remember: false,
+            ended_at: None,
+        }
+    }
+
+    /// The fence of a take at `now` by the store's clock: higher than all before. It is the time in
+    /// milliseconds, or one more than the last fence if that is higher still; so fences grow even where
+    /// the last takes were lost, since the store failed over to a copy or was restored from a backup.
+    pub fn next_fence(&self, now: DateTime<Utc>) -> u64 {
+        let time = u64::try_from(now.timestamp_millis()).unwrap_or(0);
+        self.fence.wrapping_add(1).max(time)
+    }
+
     /// What a [`Write`](super::Write) compares.
     pub fn stamp(&self) -> Stamp {
         Stamp { incarnation: self.incarnation, version: self.version, fence: self.fence }
     }
+}
+
+/// How often a fire time is run again by default whose node died.
+pub(crate) fn recoveries() -> u32 {
+    3
 }
 
 impl fmt::Debug for Record {
@@ -91,7 +143,7 @@ impl fmt::Debug for Record {
             version,
             fence,
             requests,
-            token,
+            tokens,
             task,
             args,
             trigger,
@@ -105,6 +157,7 @@ impl fmt::Debug for Record {
             resumed_at,
             taken_to,
             recover,
+            recoveries,
             rescheduled_at,
             remember,
             ended_at,
@@ -115,7 +168,7 @@ impl fmt::Debug for Record {
             .field("version", version)
             .field("fence", fence)
             .field("requests", requests)
-            .field("token", token)
+            .field("tokens", tokens)
             .field("task", task)
             .field("args", &Hidden(args))
             .field("trigger", trigger)
@@ -129,10 +182,72 @@ impl fmt::Debug for Record {
             .field("resumed_at", resumed_at)
             .field("taken_to", taken_to)
             .field("recover", recover)
+            .field("recoveries", recoveries)
             .field("rescheduled_at", rescheduled_at)
             .field("remember", remember)
             .field("ended_at", ended_at)
             .finish()
+    }
+}
+
+/// The tokens of a record's last writes, the latest first: a write that is asked for again, since its
+/// answer was lost, is known by them.
+///
+/// ```
+/// use punctual::store::Tokens;
+///
+/// let tokens: Tokens = (1..=9).collect();
+/// assert!(tokens.contains(9) && tokens.contains(2));
+/// assert!(!tokens.contains(1), "that was {} writes ago", Tokens::KEPT);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<u64>", into = "Vec<u64>")]
+pub struct Tokens {
+    latest_first: [u64; Tokens::KEPT],
+    count: u8,
+}
+
+impl Tokens {
+    /// How many are kept.
+    pub const KEPT: usize = 8;
+
+    /// Adds that of a write; the oldest goes if there are too many.
+    pub fn push(&mut self, token: u64) {
+        self.latest_first.rotate_right(1);
+        self.latest_first[0] = token;
+        self.count = (self.count + 1).min(Tokens::KEPT as u8);
+    }
+
+    /// Whether a write of this token is among the last.
+    pub fn contains(&self, token: u64) -> bool {
+        self.as_slice().contains(&token)
+    }
+
+    /// All that are kept, the latest first.
+    pub fn as_slice(&self) -> &[u64] {
+        &self.latest_first[..usize::from(self.count)]
+    }
+}
+
+/// From the earliest to the latest.
+impl FromIterator<u64> for Tokens {
+    fn from_iter<I: IntoIterator<Item = u64>>(tokens: I) -> Tokens {
+        let mut kept = Tokens::default();
+        tokens.into_iter().for_each(|token| kept.push(token));
+        kept
+    }
+}
+
+impl From<Vec<u64>> for Tokens {
+    /// From the latest to the earliest.
+    fn from(tokens: Vec<u64>) -> Tokens {
+        tokens.into_iter().take(Tokens::KEPT).rev().collect()
+    }
+}
+
+impl From<Tokens> for Vec<u64> {
+    fn from(tokens: Tokens) -> Vec<u64> {
+        tokens.as_slice().to_vec()
     }
 }
 
@@ -187,6 +302,7 @@ pub enum RowKind {
 
 /// One row of the ledger: the fate of a fire time, or of a stretch of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Row {
     /// What tells it from all others.
     pub key: RowKey,
@@ -208,6 +324,9 @@ pub struct Row {
     pub attempt: u32,
     /// Whether it is to be run again if its node dies.
     pub recover: bool,
+    /// How often that may still be done.
+    #[serde(default = "recoveries")]
+    pub recoveries: u32,
     /// When the work was called, if it was; the last time.
     pub started_at: Option<DateTime<Utc>>,
     /// When its fate was known.
@@ -217,23 +336,38 @@ pub struct Row {
 }
 
 impl Row {
-    /// The row that says how a record's incarnation ended.
-    pub fn ended(record: &Record, fate: Fate, at: DateTime<Utc>) -> Row {
+    /// The row of one fire time that was not taken before.
+    pub fn new(key: RowKey, job: JobId, fire_time: DateTime<Utc>, state: RowState) -> Row {
         Row {
-            key: RowKey::end_of(record.incarnation),
-            job: record.id.clone(),
-            fire_time: at,
-            last: at,
+            key,
+            job,
+            fire_time,
+            last: fire_time,
             count: 1,
             coalesced: 0,
-            state: RowState::Closed(fate),
-            fence: record.fence,
+            state,
+            fence: 0,
             attempt: 1,
             recover: false,
+            recoveries: recoveries(),
             started_at: None,
-            ended_at: Some(at),
+            ended_at: None,
             message: None,
         }
+    }
+
+    /// The row as it waits to be run again since its node died; `None` if it has no recovery left.
+    pub fn recovered(&self) -> Option<Row> {
+        let recoveries = self.recoveries.checked_sub(1)?;
+        let attempt = self.attempt.saturating_add(1);
+        Some(Row { state: RowState::Waiting, attempt, recoveries, ..self.clone() })
+    }
+
+    /// The row that says how a record's incarnation ended.
+    pub fn ended(record: &Record, fate: Fate, at: DateTime<Utc>) -> Row {
+        let key = RowKey::end_of(record.incarnation);
+        let row = Row::new(key, record.id.clone(), at, RowState::Closed(fate));
+        Row { fence: record.fence, ended_at: Some(at), ..row }
     }
 }
 
@@ -259,7 +393,7 @@ impl RowState {
 /// What became of a fire time; or of an incarnation, in its row of [`RowKind::Ended`].
 ///
 /// As text, which is what stores keep: `ran: succeeded`, `missed`, `skipped: paused`,
-/// `coalesced into 2026-11-20T12:00:00Z`, `abandoned`, `completed`.
+/// `coalesced into 2026-11-20T12:00:00Z`, `abandoned`, `abandoned: recovered too often`, `completed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fate {
@@ -273,6 +407,8 @@ pub enum Fate {
     Coalesced(DateTime<Utc>),
     /// Its node died, and nobody knows how far it had come.
     Abandoned,
+    /// The same, once it had been run again as often as its job says: it may be what its nodes died of.
+    RecoveredTooOften,
     /// The job has no fire time left and its last run has ended.
     Completed,
     /// The job was removed.
@@ -283,6 +419,13 @@ pub enum Fate {
     Replaced,
     /// What a later version of this crate wrote.
     Unknown(Arc<str>),
+}
+
+impl Fate {
+    /// Whether nobody knows how far it had come: an outcome that arrives after all takes its place.
+    pub fn is_abandoned(&self) -> bool {
+        matches!(self, Fate::Abandoned | Fate::RecoveredTooOften)
+    }
 }
 
 /// How the work of a run ended.
@@ -370,6 +513,7 @@ impl fmt::Display for Fate {
                 write!(f, "coalesced into {}", crate::trigger::rfc3339(*into))
             }
             Fate::Abandoned => f.write_str("abandoned"),
+            Fate::RecoveredTooOften => f.write_str("abandoned: recovered too often"),
             Fate::Completed => f.write_str("completed"),
             Fate::Removed => f.write_str("removed"),
             Fate::Cancelled => f.write_str("cancelled"),
@@ -393,6 +537,7 @@ impl FromStr for Fate {
             let plain = [
                 Fate::Missed,
                 Fate::Abandoned,
+                Fate::RecoveredTooOften,
                 Fate::Completed,
                 Fate::Removed,
                 Fate::Cancelled,
@@ -427,6 +572,7 @@ mod tests {
         let mut fates = vec![
             Fate::Missed,
             Fate::Abandoned,
+            Fate::RecoveredTooOften,
             Fate::Completed,
             Fate::Removed,
             Fate::Cancelled,

@@ -5,6 +5,7 @@
 //! Tokio's paused time, and a year of cron takes seconds.
 
 mod conformance;
+mod faulty;
 mod simulation;
 mod triggers;
 
@@ -20,6 +21,7 @@ use tokio::{sync::watch, time::Instant};
 #[doc(hidden)]
 pub use self::conformance::{ConformanceCase, run_conformance_case};
 pub use self::{
+    faulty::{Fault, FaultyStore, Operation},
     simulation::{Broken, Report, Simulation},
     triggers::{ClockChange, IntoInstant, assert_fires, daylight_saving_days},
 };

@@ -3,7 +3,7 @@
 mod basics;
 mod clock;
 mod declared;
-mod flaky;
+mod lost_answers;
 mod outages;
 mod records;
 mod sharing;

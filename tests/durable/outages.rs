@@ -12,20 +12,18 @@ use futures::StreamExt as _;
 use punctual::{
     EventKind,
     store::{Fate, MemoryStore},
+    testing::{Fault, FaultyStore},
     trigger::every,
 };
 
-use crate::{
-    flaky::Flaky,
-    tasks::{Notes, RAN, Slow, event, fates, on, remember, rows},
-};
+use crate::tasks::{Notes, RAN, Slow, event, fates, on, remember, rows};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn durable_jobs_stall_and_go_on_and_others_do_not_notice() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
-    let flaky = Flaky::before(&store);
+    let flaky = FaultyStore::new(store.clone());
     let scheduler = on(&flaky, &notes).start().await.unwrap();
     let mut failing = event(&scheduler, EventKind::StoreFailing).await;
     let mut working = event(&scheduler, EventKind::StoreWorking).await;
@@ -41,7 +39,7 @@ async fn durable_jobs_stall_and_go_on_and_others_do_not_notice() {
     scheduler.add(every(SECOND), closure).await.unwrap();
     scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
     tokio::time::sleep(SECOND * 3 + SECOND / 2).await;
-    flaky.fail(true);
+    flaky.set_all(Fault::Unavailable);
     let started = std::time::Instant::now();
     let refused = scheduler.add(every(SECOND), remember("x")).await;
     assert!(refused.unwrap_err().is_store_unavailable());
@@ -52,7 +50,7 @@ async fn durable_jobs_stall_and_go_on_and_others_do_not_notice() {
     assert!(ticks.load(Ordering::SeqCst) >= 62);
     let stalled = notes.len();
     assert!(stalled <= 5, "{stalled}");
-    flaky.fail(false);
+    flaky.heal();
     working.next().await.unwrap();
     tokio::time::sleep(SECOND * 10).await;
     assert!(notes.len() >= stalled + 10, "{} {stalled}", notes.len());
@@ -67,13 +65,13 @@ async fn durable_jobs_stall_and_go_on_and_others_do_not_notice() {
 #[tokio::test(start_paused = true)]
 async fn lost_answers_are_asked_for_again() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
-    let flaky = Flaky::before(&store);
+    let flaky = FaultyStore::new(store.clone());
     let scheduler = on(&flaky, &notes).start().await.unwrap();
     let job = scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
     for _ in 0..20 {
-        flaky.lose_answers(true);
+        flaky.set_all(Fault::AnswerLost);
         tokio::time::sleep(SECOND / 5).await;
-        flaky.lose_answers(false);
+        flaky.heal();
         tokio::time::sleep(SECOND).await;
     }
     job.pause().await.unwrap();
@@ -93,12 +91,12 @@ async fn lost_answers_are_asked_for_again() {
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_does_not_wait_for_a_store_that_is_gone() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
-    let flaky = Flaky::before(&store);
+    let flaky = FaultyStore::new(store.clone());
     let scheduler = on(&flaky, &notes).start().await.unwrap();
     let mut started = event(&scheduler, EventKind::Submitted).await;
     scheduler.add(every(SECOND), Slow(500)).await.unwrap();
     started.next().await.unwrap();
-    flaky.fail(true);
+    flaky.set_all(Fault::Unavailable);
     let report = tokio::time::timeout(SECOND * 20, async { scheduler.shutdown().await });
     assert_eq!(report.await.unwrap().finished.len(), 1);
 }

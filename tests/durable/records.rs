@@ -14,14 +14,9 @@ use crate::tasks::{Notes, Remember, event, on, remember};
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn put(store: &MemoryStore, record: Record) {
-    let write = Write {
-        id: record.id.clone(),
-        expected: None,
-        token: record.incarnation.0,
-        record: Some(record),
-        rows: Vec::new(),
-    };
-    assert!(matches!(store.write(vec![write]).await.unwrap(), Written::Done));
+    let token = record.incarnation.0;
+    let written = store.write(vec![Write::add(record, token)]).await.unwrap();
+    assert_eq!(written, [Written::Done]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,15 +26,19 @@ async fn what_cannot_run_here_is_reported_and_kept() {
     let mut unreadable = event(&scheduler, EventKind::JobUnreadable).await;
     scheduler.add(every(SECOND), remember("tick")).id("good").await.unwrap();
     let good = store.get("good".into()).await.unwrap().unwrap();
-    let bad = [
-        ("trigger", Record { trigger: "{\"type\":\"moon\"}".into(), ..good.clone() }),
-        ("options", Record { options: "{\"max_instances\":0}".into(), ..good.clone() }),
-        ("args", Record { args: "[1".into(), ..good.clone() }),
-        ("executor", Record { options: "{\"executor\":\"gpu\"}".into(), ..good.clone() }),
-        ("task", Record { task: "of-tomorrow".into(), ..good.clone() }),
+    type Spoil = fn(&mut Record);
+    let bad: [(&str, Spoil); 5] = [
+        ("trigger", |record| record.trigger = "{\"type\":\"moon\"}".into()),
+        ("options", |record| record.options = "{\"max_instances\":0}".into()),
+        ("args", |record| record.args = "[1".into()),
+        ("executor", |record| record.options = "{\"executor\":\"gpu\"}".into()),
+        ("task", |record| record.task = "of-tomorrow".into()),
     ];
-    for (number, (id, record)) in (1000..).zip(bad) {
-        put(&store, Record { id: id.into(), incarnation: Incarnation(number), ..record }).await;
+    for (number, (id, spoil)) in (1000..).zip(bad) {
+        let mut record = good.clone();
+        (record.id, record.incarnation) = (id.into(), Incarnation(number));
+        spoil(&mut record);
+        put(&store, record).await;
     }
     tokio::time::sleep(SECOND * 5).await;
     // The others are not held up, and nothing was taken of these.

@@ -6,13 +6,11 @@ use futures::StreamExt as _;
 use punctual::{
     Coalesce, End, EventKind,
     store::{Fate, MemoryStore},
+    testing::{Fault, FaultyStore},
     trigger::every,
 };
 
-use crate::{
-    flaky::Flaky,
-    tasks::{Notes, RAN, Slow, event, fates, on, remember, rows},
-};
+use crate::tasks::{Notes, RAN, Slow, event, fates, on, remember, rows};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -104,7 +102,7 @@ async fn a_backlog_of_all_is_made_up_for_after_an_outage() {
 #[tokio::test(start_paused = true)]
 async fn the_dead_are_taken_over_within_the_lease() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
-    let lonely = Flaky::before(&store);
+    let lonely = FaultyStore::new(store.clone());
     let lease = SECOND * 9;
     let dying = on(&lonely, &notes).lease(lease).start().await.unwrap();
     let recovers = dying.add(every(SECOND * 2).times(1), Slow(1000)).id("recovers");
@@ -112,7 +110,7 @@ async fn the_dead_are_taken_over_within_the_lease() {
     dying.add(every(SECOND * 2).times(1), Slow(1001)).id("abandoned").await.unwrap();
     tokio::time::sleep(SECOND * 2 + SECOND / 2).await;
     // As far as the others see it is dead: its runs go on until it doubts itself.
-    lonely.fail(true);
+    lonely.set_all(Fault::Unavailable);
     let other = on(&store, &notes).lease(lease).start().await.unwrap();
     let mut died = event(&other, EventKind::NodesDied).await;
     let mut abandoned = event(&other, EventKind::Abandoned).await;
@@ -123,7 +121,7 @@ async fn the_dead_are_taken_over_within_the_lease() {
     assert_eq!(recovered.len(), 1, "{:?}", notes.all());
     // Back again it hears that it was dead, and that its outcomes came too late.
     let mut lost = event(&dying, EventKind::LeaseLost).await;
-    lonely.fail(false);
+    lonely.heal();
     tokio::time::timeout(SECOND * 10, lost.next()).await.unwrap().unwrap();
     tokio::time::sleep(SECOND * 20).await;
     assert!(rows(&store).await.iter().all(|row| !row.state.is_open()));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual::{
-    store::{MemoryStore, Record, Store as _, Write, Written},
+    store::{MemoryStore, Store as _, Write, Written},
     testing::ManualClock,
     trigger::cron,
 };
@@ -25,16 +25,12 @@ async fn runs_from(now: &str, next_fire: &str) -> (Option<DateTime<Utc>>, Vec<Da
     let trigger = cron("0 9 * * *").in_tz("America/Vancouver");
     scheduler.add(trigger, remember("daily")).id("daily").await.unwrap();
     scheduler.shutdown().await;
-    let record = store.get("daily".into()).await.unwrap().unwrap();
+    let mut record = store.get("daily".into()).await.unwrap().unwrap();
     assert_eq!(record.next_fire, Some(instant("2026-12-01T16:00:00Z")));
-    let write = Write {
-        id: record.id.clone(),
-        expected: Some(record.stamp()),
-        record: Some(Record { next_fire: Some(instant(next_fire)), ..record }),
-        rows: Vec::new(),
-        token: 7,
-    };
-    assert!(matches!(store.write(vec![write]).await.unwrap(), Written::Done));
+    let expected = record.stamp();
+    record.next_fire = Some(instant(next_fire));
+    let written = store.write(vec![Write::change(expected, record, 7)]).await.unwrap();
+    assert_eq!(written, [Written::Done]);
 
     clock.step(instant(now) - clock.now());
     let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
@@ -72,20 +68,12 @@ async fn the_last_of_so_many_is_counted_by_the_new_rules() {
     scheduler.shutdown().await;
     let record = store.get("daily".into()).await.unwrap().unwrap();
     let (first, last) = ("2026-12-01T15:00:00Z", "2026-12-02T15:00:00Z");
-    let old = Record {
-        next_fire: Some(instant(first)),
-        trigger: record.trigger.replace("2026-12-02T16:00:00Z", last),
-        ..record.clone()
-    };
+    let mut old = record.clone();
+    old.next_fire = Some(instant(first));
+    old.trigger = record.trigger.replace("2026-12-02T16:00:00Z", last);
     assert!(old.trigger.contains(last), "{}", old.trigger);
-    let write = Write {
-        id: record.id.clone(),
-        expected: Some(record.stamp()),
-        record: Some(old),
-        rows: Vec::new(),
-        token: 7,
-    };
-    assert!(matches!(store.write(vec![write]).await.unwrap(), Written::Done));
+    let written = store.write(vec![Write::change(record.stamp(), old, 7)]).await.unwrap();
+    assert_eq!(written, [Written::Done]);
 
     let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
     sleep(Duration::from_secs(50 * 60 * 60)).await;

@@ -64,10 +64,10 @@ impl Job {
 
     /// As each node declares it when it starts.
     pub(crate) fn declared(&self, scheduler: &Scheduler, span: Span) -> Add {
-        scheduler
-            .add(self.trigger(span), Work { takes_ms: self.takes_ms })
-            .id(self.id)
-            .recover(self.recover)
+        let add = scheduler.add(self.trigger(span), Work { takes_ms: self.takes_ms });
+        // It is killed again and again.
+        let add = if self.recover { add.recoveries(u32::MAX) } else { add };
+        add.id(self.id)
             .max_instances(self.max_instances)
             .overlap(self.overlap)
             .coalesce(self.coalesce)

@@ -2,9 +2,11 @@
 
 use std::{error::Error as _, fs, time::Duration};
 
-use punctual::store::{Fate, Incarnation, RecordFilter, RowState, SqliteStore, Store as _};
+use punctual::store::{
+    Beat, Fate, Incarnation, NodeId, RecordFilter, RowState, SqliteStore, Store as _,
+};
 
-use crate::fixture::{Folder, add, beat, close, connect, now, record, succeeded, take};
+use crate::fixture::{Folder, add, adding, beat, close, connect, now, record, succeeded, take};
 
 async fn refused(path: impl AsRef<std::path::Path>) -> String {
     let error = SqliteStore::open(path).await.unwrap_err();
@@ -33,7 +35,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     let folder = Folder::new();
     drop(SqliteStore::open(folder.file()).await.unwrap());
     let connection = connect(&folder.file());
-    connection.execute("UPDATE punctual_meta SET version = 1000", []).unwrap();
+    connection.execute("UPDATE punctual_meta SET version = 1000, min_version = 999", []).unwrap();
     let said = refused(folder.file()).await;
     assert!(said.contains("version 1000") && said.contains("update the program"), "{said}");
     // Another namespace has a schema of its own.
@@ -41,6 +43,91 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     let version: i64 =
         connection.query_row("SELECT version FROM punctual_meta", [], |row| row.get(0)).unwrap();
     assert_eq!(version, 1000);
+}
+
+#[tokio::test]
+async fn a_newer_schema_that_fits_is_used_until_it_fits_no_more() {
+    let folder = Folder::new();
+    let before = SqliteStore::open(folder.file()).await.unwrap();
+    beat(&before, 1, Duration::from_secs(15)).await;
+    let connection = connect(&folder.file());
+    connection.execute("UPDATE punctual_meta SET version = 1000, min_version = 3", []).unwrap();
+    // A program that was there before goes on, and one that is rolled back comes again.
+    beat(&before, 1, Duration::from_secs(15)).await;
+    let rolled_back = SqliteStore::open(folder.file()).await.unwrap();
+    add(&rolled_back, [record("a", 7, None)]).await;
+    let version: i64 =
+        connection.query_row("SELECT version FROM punctual_meta", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 1000);
+
+    connection.execute("UPDATE punctual_meta SET min_version = 1000", []).unwrap();
+    let ttl = Duration::from_secs(15);
+    let beat = Beat { node: NodeId(1), name: "node".into(), first: false, ttl };
+    let error = before.heartbeat(beat).await.unwrap_err();
+    assert!(error.is_refused(), "{error}");
+    let said = error.source().unwrap().to_string();
+    assert!(said.contains("update the program"), "{said}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_goes_while_it_is_open_is_noticed_until_it_is_back() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    add(&store, [record("a", 1, None)]).await;
+    let aside = folder.path().join("aside");
+    let log = folder.path().join(format!("{}-wal", folder.file().file_name().unwrap().display()));
+    let wait = || tokio::time::sleep(Duration::from_millis(150));
+    for (number, gone) in (2..).zip([folder.file(), log]) {
+        wait().await;
+        add(&store, [record(&format!("{number}"), number, None)]).await;
+        fs::rename(&gone, &aside).unwrap();
+        wait().await;
+        let written = store.write(vec![adding(record("lost", 9, None))]).await.unwrap_err();
+        assert!(written.is_unavailable(), "{written}");
+        let said = written.source().unwrap().to_string();
+        assert!(said.contains("while it was open"), "{said}");
+        assert!(store.get("a".into()).await.is_err());
+        fs::write(&gone, b"somebody else's").unwrap();
+        assert!(store.get("a".into()).await.is_err());
+        fs::rename(&aside, &gone).unwrap();
+        assert!(store.get("a".into()).await.unwrap().is_some());
+        assert_eq!(store.get("lost".into()).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_whole_when_its_scheduler_has_shut_down() {
+    use punctual::{Context, Scheduler, Task, trigger::every};
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Send;
+    impl Task for Send {
+        const NAME: &'static str = "send";
+        type Output = ();
+        async fn run(self, _: Context) {}
+    }
+    let folder = Folder::new();
+    for kept in [false, true] {
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        let clone = kept.then(|| store.clone());
+        let scheduler = Scheduler::builder().store(store).task::<Send>().start().await.unwrap();
+        let job = scheduler.add(every("1h"), Send).id(format!("kept {kept}")).await.unwrap();
+        scheduler.shutdown().await;
+        let log =
+            folder.path().join(format!("{}-wal", folder.file().file_name().unwrap().display()));
+        assert_eq!(log.exists(), kept);
+        assert!(!kept || fs::metadata(&log).unwrap().len() == 0);
+        let copy = folder.path().join("copy.db");
+        fs::copy(folder.file(), &copy).unwrap();
+        let count: i64 = connect(&copy)
+            .query_row("SELECT count(*) FROM punctual_jobs", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(count, 1 + i64::from(kept));
+        assert!(job.pause().await.is_err());
+        drop(clone);
+        fs::remove_file(copy).unwrap();
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual::store::{
     Beat, Decision, Fate, Finished, Incarnation, NodeId, Record, Row, RowKey, RowKind, RowState,
-    RunEnd, SqliteStore, Stamp, Store, StoreError, Take, Taken, Takings, Write, Written,
+    RunEnd, SqliteStore, Store, StoreError, Take, Taken, Takings, Write, Written,
 };
 use rusqlite::Connection;
 
@@ -64,57 +64,24 @@ pub(crate) fn instant(millis: i64) -> DateTime<Utc> {
 }
 
 pub(crate) fn record(id: &str, incarnation: u64, next_fire: Option<DateTime<Utc>>) -> Record {
-    Record {
-        id: id.into(),
-        incarnation: Incarnation(incarnation),
-        version: 0,
-        fence: 0,
-        requests: 0,
-        token: 0,
-        task: "greet".into(),
-        args: r#"{"name":"world"}"#.into(),
-        trigger: r#"{"every":"1m"}"#.into(),
-        options: "{}".into(),
-        name: None,
-        tags: vec!["tag".into()],
-        declared: None,
-        added_at: now(),
-        next_fire,
-        paused: false,
-        resumed_at: None,
-        taken_to: None,
-        recover: false,
-        rescheduled_at: None,
-        remember: false,
-        ended_at: None,
-    }
+    let mut record = Record::new(id, Incarnation(incarnation), "greet", now());
+    record.args = r#"{"name":"world"}"#.into();
+    record.trigger = r#"{"every":"1m"}"#.into();
+    record.tags = vec!["tag".into()];
+    record.next_fire = next_fire;
+    record
 }
 
 /// The write that adds a record.
 pub(crate) fn adding(record: Record) -> Write {
-    Write {
-        id: record.id.clone(),
-        expected: None,
-        token: record.incarnation.0 << 8 | 1,
-        record: Some(record),
-        rows: Vec::new(),
-    }
-}
-
-/// The write that changes a record.
-pub(crate) fn changing(expected: Stamp, record: Record, token: u64) -> Write {
-    Write {
-        id: record.id.clone(),
-        expected: Some(expected),
-        record: Some(record),
-        rows: Vec::new(),
-        token,
-    }
+    let token = record.incarnation.0 << 8 | 1;
+    Write::add(record, token)
 }
 
 pub(crate) async fn add(store: &SqliteStore, records: impl IntoIterator<Item = Record>) {
     let writes = records.into_iter().map(adding).collect();
-    assert!(matches!(store.write(writes).await.unwrap(), Written::Done));
+    let written = store.write(writes).await.unwrap();
+    assert!(written.iter().all(|written| *written == Written::Done), "{written:?}");
 }
 
 pub(crate) async fn beat(store: &SqliteStore, node: u64, ttl: Duration) {
@@ -153,25 +120,11 @@ pub(crate) async fn take(
 }
 
 pub(crate) fn row(record: &Record, fire_time: DateTime<Utc>) -> Row {
-    Row {
-        key: RowKey {
-            incarnation: record.incarnation,
-            kind: RowKind::Scheduled,
-            number: fire_time.timestamp_millis(),
-        },
-        job: record.id.clone(),
-        fire_time,
-        last: fire_time,
-        count: 1,
-        coalesced: 0,
-        state: RowState::Waiting,
-        fence: 0,
-        attempt: 1,
-        recover: record.recover,
-        started_at: None,
-        ended_at: None,
-        message: None,
-    }
+    let (incarnation, number) = (record.incarnation, fire_time.timestamp_millis());
+    let key = RowKey { incarnation, kind: RowKind::Scheduled, number };
+    let mut row = Row::new(key, record.id.clone(), fire_time, RowState::Waiting);
+    row.recover = record.recover;
+    row
 }
 
 /// The outcomes of runs that succeeded.

@@ -166,37 +166,38 @@ impl Node {
 
     fn has_corrected(
         &mut self,
-        mut writes: Vec<Write>,
-        written: Written,
+        writes: Vec<Write>,
+        written: Vec<Written>,
         now: Reading,
         news: &mut Vec<News>,
     ) {
         let asked = self.looking.as_ref().is_some_and(|looking| looking.asked);
-        match written {
-            Written::Done => {
-                let corrected = writes.drain(..).filter_map(|write| {
-                    let version = write.expected?.version.wrapping_add(1);
-                    write.record.map(|record| Record { version, ..record })
-                });
-                news.push(News::Corrected(corrected.collect()));
-            }
-            // Somebody else has changed it: perhaps it is to be corrected all the same.
-            Written::Lost { index, current } if asked => {
-                if index < writes.len() {
-                    writes.remove(index);
+        let (mut corrected, mut lost) = (Vec::new(), Vec::new());
+        for (write, written) in writes.into_iter().zip(written) {
+            match (written, write.expected, write.record) {
+                (Written::Done, Some(expected), Some(record)) => {
+                    let version = expected.version.wrapping_add(1);
+                    corrected.push(Record { version, ..record });
                 }
-                let Some(looking) = &mut self.looking else { return };
-                looking.lost += 1;
-                if looking.lost <= MAX_LOST {
-                    writes.extend(current.and_then(|current| self.correction(&current, now)));
-                }
+                // Somebody else has changed it: perhaps it is to be corrected all the same.
+                (Written::Lost(Some(current)), ..) => lost.push(current),
+                _ => {}
             }
-            Written::Lost { .. } => {}
         }
-        if let Some(looking) = self.looking.as_mut().filter(|_| asked) {
-            looking.corrections = writes;
-            self.look_on();
+        if !corrected.is_empty() {
+            news.push(News::Corrected(corrected));
         }
+        if !asked {
+            return;
+        }
+        let room = self.looking.as_ref().map_or(0, |looking| MAX_LOST.saturating_sub(looking.lost));
+        let again = lost.iter().take(room).filter_map(|current| self.correction(current, now));
+        let again: Vec<Write> = again.collect();
+        if let Some(looking) = &mut self.looking {
+            looking.lost += lost.len();
+            looking.corrections = again;
+        }
+        self.look_on();
     }
 
     fn look_on(&mut self) {

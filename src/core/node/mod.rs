@@ -98,7 +98,7 @@ pub(crate) enum Answer {
     Changed(Vec<Changed>),
     Pruned(Pruned),
     Listed(Vec<Record>),
-    Corrected(Written),
+    Corrected(Vec<Written>),
     Finished(Finishes),
     Released,
 }

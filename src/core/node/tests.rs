@@ -43,28 +43,10 @@ fn node() -> Node {
 fn left_behind() -> Record {
     let trigger = cron("*/30 * * * *").into_trigger().unwrap();
     Record {
-        id: "job".into(),
-        incarnation: Incarnation(1),
         version: 1,
-        fence: 0,
-        requests: 0,
-        token: 0,
-        declared: None,
-        task: "task".to_owned(),
-        args: "null".to_owned(),
         trigger: serde_json::to_string(&trigger).unwrap(),
-        options: "{}".to_owned(),
-        name: None,
-        tags: Vec::new(),
-        added_at: at(0).wall,
         next_fire: Some("2037-06-01T12:30:00Z".parse().unwrap()),
-        paused: false,
-        resumed_at: None,
-        taken_to: None,
-        recover: false,
-        rescheduled_at: None,
-        remember: false,
-        ended_at: None,
+        ..Record::new("job", Incarnation(1), "task", at(0).wall)
     }
 }
 
@@ -89,11 +71,11 @@ fn a_record_that_somebody_else_changed_is_corrected_as_it_is_now() {
         };
         assert_eq!(writes[0].expected.unwrap().version, version);
         let current = Some(Box::new(Record { version: version + 1, ..left_behind() }));
-        let lost = Answer::Corrected(Written::Lost { index: 0, current });
+        let lost = Answer::Corrected(vec![Written::Lost(current)]);
         answer(&mut node, Request::Correct(writes), Ok(lost), 0);
     }
     let Some(Request::Correct(writes)) = asks(&mut node, 0) else { panic!() };
-    let lost = Answer::Corrected(Written::Lost { index: 0, current: None });
+    let lost = Answer::Corrected(vec![Written::Lost(None)]);
     answer(&mut node, Request::Correct(writes), Ok(lost), 0);
     assert!(asks(&mut node, 0).is_none());
 }
@@ -111,7 +93,7 @@ fn a_clock_that_steps_during_a_look_begins_it_anew() {
     answer(&mut node, list, Ok(Answer::Listed(vec![left_behind()])), 0);
     let correct = asks(&mut node, 0).unwrap();
     node.look_for_corrections();
-    answer(&mut node, correct, Ok(Answer::Corrected(Written::Done)), 0);
+    answer(&mut node, correct, Ok(Answer::Corrected(vec![Written::Done])), 0);
     assert!(matches!(asks(&mut node, 0), Some(Request::List(None, _))));
 }
 

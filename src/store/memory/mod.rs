@@ -94,7 +94,7 @@ impl Store for MemoryStore {
         Ok(self.locked(|_, now| now))
     }
 
-    async fn write(&self, writes: Vec<Write>) -> Result<Written, StoreError> {
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
         Ok(self.locked(|state, now| state.write(writes, now)))
     }
 

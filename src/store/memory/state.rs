@@ -39,22 +39,19 @@ impl State {
         std::mem::take(&mut self.changed)
     }
 
-    pub(super) fn write(&mut self, writes: Vec<Write>, now: DateTime<Utc>) -> Written {
-        let stale = writes.iter().enumerate().find_map(|(index, write)| {
+    pub(super) fn write(&mut self, writes: Vec<Write>, now: DateTime<Utc>) -> Vec<Written> {
+        let one_by_one = writes.into_iter().map(|write| {
             let current = self.jobs.known(&write.id);
-            let holds = current.map(Record::stamp) == write.expected;
-            (!holds && !self.was_written(write)).then(|| (index, current.cloned().map(Box::new)))
-        });
-        if let Some((index, current)) = stale {
-            return Written::Lost { index, current };
-        }
-        for write in writes {
-            if !self.was_written(&write) {
-                self.write_one(write, now);
+            if self.was_written(&write) {
+                return Written::Done;
             }
-        }
-        self.changed = true;
-        Written::Done
+            if current.map(Record::stamp) != write.expected {
+                return Written::Lost(current.cloned().map(Box::new));
+            }
+            self.write_one(write, now);
+            Written::Done
+        });
+        one_by_one.collect()
     }
 
     /// Whether a write that is asked for again was done before.
@@ -63,7 +60,7 @@ impl State {
         let changes = write.expected.map(|expected| expected.incarnation);
         let becomes = write.record.as_ref().map(|record| record.incarnation);
         let adds = becomes.filter(|_| becomes != changes);
-        current.is_some_and(|current| current.token == write.token)
+        current.is_some_and(|current| current.tokens.contains(write.token))
             || adds
                 .is_some_and(|incarnation| self.ledger.get(RowKey::end_of(incarnation)).is_some())
     }
@@ -74,10 +71,15 @@ impl State {
                 self.ledger.put(row);
             }
         }
-        let current = self.jobs.known(&id).map(Record::stamp);
-        let known = |record: &Record| current.filter(|it| it.incarnation == record.incarnation);
-        let version = record.as_ref().and_then(known).map_or(0, |it| it.version).wrapping_add(1);
-        if let Some(current) = current {
+        self.changed = true;
+        let current = self.jobs.known(&id).map(|record| (record.stamp(), record.tokens));
+        let known = |record: &Record| current.filter(|it| it.0.incarnation == record.incarnation);
+        let (version, mut tokens) = record
+            .as_ref()
+            .and_then(known)
+            .map_or((0, Tokens::default()), |(it, t)| (it.version, t));
+        tokens.push(token);
+        if let Some((current, _)) = current {
             self.jobs.forget(&id);
             match &record {
                 None => drop(self.remove_job(current.incarnation, SkipReason::Removed, now)),
@@ -89,7 +91,8 @@ impl State {
         }
         if let Some(record) = record {
             let (incarnation, remember) = (record.incarnation, record.remember);
-            self.jobs.put(Record { version, token, ended_at: None, ..record });
+            let version = version.wrapping_add(1);
+            self.jobs.put(Record { version, tokens, ended_at: None, ..record });
             if remember {
                 self.end_if_over(incarnation, now);
             }
@@ -216,7 +219,7 @@ impl State {
         next_fire: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Taken {
-        record.fence = record.fence.wrapping_add(1);
+        record.fence = record.next_fence(now);
         record.next_fire = next_fire;
         self.jobs.put(record.clone());
         let mut put = Vec::with_capacity(rows.len());
@@ -326,7 +329,7 @@ impl State {
                 finishes.refused.push(outcome.key);
                 continue;
             };
-            if !row.state.is_open() && row.state != RowState::Closed(Fate::Abandoned) {
+            if matches!(&row.state, RowState::Closed(fate) if !fate.is_abandoned()) {
                 continue;
             }
             let row = Row {
@@ -400,14 +403,18 @@ impl State {
         self.changed |= !rows.is_empty() || !reaped.nodes.is_empty();
         for row in rows {
             let incarnation = row.key.incarnation;
-            if row.recover && self.jobs.get(incarnation).is_some() {
-                let row =
-                    Row { state: RowState::Waiting, attempt: row.attempt.saturating_add(1), ..row };
-                self.ledger.put(row.clone());
-                reaped.handed_out.push(row);
-                continue;
-            }
-            reaped.abandoned.push(self.close(row, Fate::Abandoned, now));
+            let fate = match self.jobs.get(incarnation) {
+                Some(_) if row.recover => {
+                    if let Some(row) = row.recovered() {
+                        self.ledger.put(row.clone());
+                        reaped.handed_out.push(row);
+                        continue;
+                    }
+                    Fate::RecoveredTooOften
+                }
+                _ => Fate::Abandoned,
+            };
+            reaped.abandoned.push(self.close(row, fate, now));
             if self.end_if_over(incarnation, now) {
                 reaped.over.push(incarnation);
             }

@@ -9,7 +9,7 @@ mod sqlite;
 use chrono::{DateTime, Utc};
 
 pub use self::sqlite::{SqliteBuilder, SqliteStore, Synchronous};
-use super::RowKind;
+use super::{RowKind, Tokens};
 
 /// An instant as a column.
 fn millis(instant: DateTime<Utc>) -> i64 {
@@ -57,6 +57,19 @@ fn tags(text: &str) -> Vec<String> {
     }
 }
 
+/// Tokens as columns: the latest is a number, the earlier ones are a text.
+fn tokens_columns(tokens: Tokens) -> (u64, String) {
+    let (latest, earlier) = tokens.as_slice().split_first().unwrap_or((&0, &[]));
+    let earlier: Vec<String> = earlier.iter().map(|token| format!("{token:x}")).collect();
+    (*latest, earlier.join(" "))
+}
+
+/// Tokens of columns; what makes no sense is left out.
+fn tokens(latest: i64, earlier: &str) -> Tokens {
+    let earlier = earlier.split(' ').filter_map(|token| u64::from_str_radix(token, 16).ok());
+    std::iter::once(unsigned(latest)).chain(earlier).collect::<Vec<_>>().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +78,11 @@ mod tests {
     fn columns_are_read_as_they_are_written() {
         for number in [0, 1, u64::MAX / 2, u64::MAX / 2 + 1, u64::MAX] {
             assert_eq!(unsigned(signed(number)), number);
+        }
+        for count in 1..=Tokens::KEPT as u64 {
+            let before: Tokens = (0..count).map(|number| u64::MAX / 2 - number).collect();
+            let (latest, earlier) = tokens_columns(before);
+            assert_eq!(tokens(signed(latest), &earlier), before);
         }
         for tags_before in [vec![], vec!["a \"b\" \0 ü".to_owned(), String::new()]] {
             assert_eq!(tags(&tags_text(&tags_before)), tags_before);

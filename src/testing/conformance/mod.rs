@@ -85,9 +85,10 @@ macro_rules! __store_conformance_cases {
                 changing_nothing_is_lost
                 replacing_begins_another_incarnation
                 removing_closes_what_waits
-                all_is_written_or_nothing
+                each_is_written_by_itself
                 a_full_batch_is_written
                 a_write_asked_again_is_done
+                a_write_asked_again_after_others_is_done
                 a_write_asked_again_after_a_take_is_done
                 an_add_asked_again_does_not_bring_back
                 an_add_asked_again_does_not_restart
@@ -123,7 +124,7 @@ macro_rules! __store_conformance_cases {
                 what_the_ledger_has_is_left_out
                 closed_rows_are_put_too
                 waiting_rows_become_what_is_decided
-                fences_count_takes
+                fences_grow_with_takes_and_time
                 without_a_lease_nothing_is_taken
                 a_take_asked_again_gets_the_same
                 a_take_of_nothing_asked_again_is_that
@@ -157,6 +158,7 @@ macro_rules! __store_conformance_cases {
                 leaving_again_is_no_error
                 the_dead_are_buried
                 the_dead_are_buried_once
+                the_dead_do_not_hand_on_for_ever
                 a_job_outlives_a_node
                 what_the_dead_had_of_a_gone_job_is_abandoned
                 what_is_left_of_the_dead_is_buried_later

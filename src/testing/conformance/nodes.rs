@@ -127,7 +127,8 @@ pub(super) async fn the_dead_are_buried<S: Store>(stage: Stage<S>) {
     assert_eq!(reaped.over, [lost.incarnation]);
 
     let row = row_of(&recovers);
-    let again = Row { state: RowState::Waiting, attempt: row.attempt + 1, ..row };
+    let recoveries = row.recoveries - 1;
+    let again = Row { state: RowState::Waiting, attempt: row.attempt + 1, recoveries, ..row };
     assert_eq!(store.row(again.key).await, again);
     assert_eq!(reaped.handed_out, [again]);
     assert!(store.is_there(&recovers).await);
@@ -142,7 +143,37 @@ pub(super) async fn the_dead_are_buried<S: Store>(stage: Stage<S>) {
 
     assert_eq!(store.row(unharmed.key).await, unharmed);
     let again = living.take_one(now).await;
-    assert_eq!((again.attempt, again.fence), (2, 2));
+    assert!(again.attempt == 2 && again.fence > taken[0].record.fence, "{again:?}");
+}
+
+/// A run that takes one node after the other with it is abandoned in the end.
+pub(super) async fn the_dead_do_not_hand_on_for_ever<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = store.add(Record { recover: true, recoveries: 2, ..job(1, now) }).await;
+    let mut key = None;
+    for number in 0..3 {
+        let node = Node::join(&store, number).await;
+        let decide: Decide = Arc::new(move |record, waiting| {
+            let Record { recover, recoveries, .. } = *record;
+            let new = Row { recover, recoveries, ..scheduled(record, now) };
+            let row = waiting
+                .first()
+                .map_or(new, |row| Row { state: RowState::Taken(NodeId(0)), ..row.clone() });
+            Decision::Take { rows: vec![row], next_fire: None }
+        });
+        let (_, row) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
+        assert_eq!((row.attempt, row.recoveries), (number as u32 + 1, 2 - number as u32));
+        key = Some(row.key);
+        node.die().await;
+        let reaped = other.reap().await.unwrap();
+        assert_eq!(reaped.handed_out.len(), usize::from(number < 2));
+    }
+    let row = other.row(key.unwrap()).await;
+    assert_eq!(row.state, RowState::Closed(Fate::RecoveredTooOften));
+    assert_eq!(other.end(&record).await, Some(Fate::Completed));
+    // It may have been done after all.
+    assert_eq!(store.finish_one(&row, succeeded()).await.refused, []);
+    assert_eq!(other.row(row.key).await.state, RowState::Closed(succeeded()));
 }
 
 /// Burying again finds nothing, also of nodes that had nothing.

@@ -81,20 +81,22 @@ impl<S: Store> Client<S> {
     }
 
     pub(super) async fn done(&self, writes: Vec<Write>) {
-        match self.write(writes).await.unwrap() {
-            Written::Done => {}
-            Written::Lost { index, current } => {
-                panic!("write {index} was lost, although nobody else wrote: there is {current:?}")
-            }
+        let count = writes.len();
+        assert_eq!(self.write(writes).await.unwrap(), vec![Written::Done; count]);
+    }
+
+    /// Writes what must not be written; returns what is there.
+    pub(super) async fn lost(&self, write: Write) -> Option<Record> {
+        match self.write_one(write).await {
+            Written::Done => panic!("it was written, although it expected something else"),
+            Written::Lost(current) => current.map(|record| *record),
         }
     }
 
-    /// Writes what must not be written; returns the place of the first such, and what is there.
-    pub(super) async fn lost(&self, writes: Vec<Write>) -> (usize, Option<Record>) {
-        match self.write(writes).await.unwrap() {
-            Written::Done => panic!("it was written, although it expected something else"),
-            Written::Lost { index, current } => (index, current.map(|record| *record)),
-        }
+    pub(super) async fn write_one(&self, write: Write) -> Written {
+        let mut written = self.write(vec![write]).await.unwrap();
+        assert_eq!(written.len(), 1, "each write is answered");
+        written.remove(0)
     }
 
     pub(super) async fn record(&self, id: &JobId) -> Record {
@@ -275,37 +277,20 @@ pub(super) fn tasks<const N: usize>(names: [&str; N]) -> Arc<HashSet<String>> {
 
 /// A job; those of other numbers have other ids.
 pub(super) fn job(number: u64, next_fire: impl Into<Option<DateTime<Utc>>>) -> Record {
+    // The highest ones there are, so that a store which can't hold 63 bits is found out.
+    let incarnation = Incarnation(i64::MAX as u64 - number);
     Record {
-        id: format!("job-{number:04}").into(),
-        // The highest ones there are, so that a store which can't hold 63 bits is found out.
-        incarnation: Incarnation(i64::MAX as u64 - number),
-        version: 0,
-        fence: 0,
-        requests: 0,
-        token: 0,
-        task: TASK.to_owned(),
         args: r#"{"customer":7}"#.to_owned(),
         trigger: r#"{"every":"1h"}"#.to_owned(),
-        options: "{}".to_owned(),
-        name: None,
-        tags: Vec::new(),
-        declared: None,
-        added_at: DateTime::UNIX_EPOCH,
         next_fire: next_fire.into(),
-        paused: false,
-        resumed_at: None,
-        taken_to: None,
-        recover: false,
-        rescheduled_at: None,
-        remember: false,
-        ended_at: None,
+        ..Record::new(format!("job-{number:04}"), incarnation, TASK, DateTime::UNIX_EPOCH)
     }
 }
 
 /// Another life of a job's id.
 pub(super) fn reborn(record: &Record) -> Record {
     let incarnation = Incarnation(record.incarnation.0 - (1 << 40));
-    Record { incarnation, version: 0, fence: 0, token: 0, ..record.clone() }
+    Record { incarnation, version: 0, fence: 0, tokens: Tokens::default(), ..record.clone() }
 }
 
 pub(super) fn insert(record: &Record) -> Write {
@@ -343,21 +328,9 @@ pub(super) fn requested(record: &Record, number: i64, at: DateTime<Utc>) -> Row 
 }
 
 fn row(record: &Record, kind: RowKind, number: i64, at: DateTime<Utc>) -> Row {
-    Row {
-        key: RowKey { incarnation: record.incarnation, kind, number },
-        job: record.id.clone(),
-        fire_time: at,
-        last: at,
-        count: 1,
-        coalesced: 0,
-        state: RowState::Taken(NodeId(0)),
-        fence: 0,
-        attempt: 1,
-        recover: record.recover,
-        started_at: None,
-        ended_at: None,
-        message: None,
-    }
+    let key = RowKey { incarnation: record.incarnation, kind, number };
+    let row = Row::new(key, record.id.clone(), at, RowState::Taken(NodeId(0)));
+    Row { recover: record.recover, ..row }
 }
 
 pub(super) fn closed(row: Row, fate: Fate, ended_at: DateTime<Utc>) -> Row {

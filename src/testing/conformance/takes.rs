@@ -30,8 +30,9 @@ pub(super) async fn a_take_marks_record_and_row<S: Store>(stage: Stage<S>) {
     let next = now + secs(60);
     let decide = fire(now, move |_| Some(next));
     let (record, row) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
-    assert_eq!(record, Record { fence: 1, next_fire: Some(next), ..before.clone() });
-    let expected = Row { state: RowState::Taken(node.id), fence: 1, ..scheduled(&before, now) };
+    let fence = record.fence;
+    assert_eq!(record, Record { fence, next_fire: Some(next), ..before.clone() });
+    let expected = Row { state: RowState::Taken(node.id), fence, ..scheduled(&before, now) };
     assert_eq!(row, expected);
     assert_eq!(store.record(&before.id).await, record);
     assert_eq!(store.row(row.key).await, row);
@@ -172,7 +173,7 @@ pub(super) async fn a_job_is_decided_on_once<S: Store>(stage: Stage<S>) {
     let taken = node.take(Take { decide, ..node.ask(now) }).await;
     assert_eq!(ids(&taken), ["job-0001"]);
     assert_eq!(keys(&taken), [scheduled(&record, now).key, requested(&record, 1, now).key]);
-    assert_eq!(store.record(&record.id).await.fence, 1);
+    assert_eq!(store.record(&record.id).await.fence, taken[0].record.fence);
 }
 
 /// A decision is about the record and its waiting rows that count, in order of their keys.
@@ -296,8 +297,8 @@ pub(super) async fn closed_rows_are_put_too<S: Store>(stage: Stage<S>) {
     let decide = always(vec![stretch.clone(), run.clone()], Some(now + secs(1)));
     let mut taken = node.take(Take { decide, ..node.ask(now) }).await;
     assert_eq!(ids(&taken), ["job-0001"]);
-    let run = Row { state: RowState::Taken(node.id), fence: 1, ..run };
-    let mut rows = taken.remove(0).rows;
+    let Taken { record, mut rows } = taken.remove(0);
+    let run = Row { state: RowState::Taken(node.id), fence: record.fence, ..run };
     rows.sort_by_key(|row| row.key);
     assert_eq!(rows, [stretch.clone(), run.clone()]);
     assert_eq!(store.all_rows().await, [stretch, run]);
@@ -325,9 +326,9 @@ pub(super) async fn waiting_rows_become_what_is_decided<S: Store>(stage: Stage<S
         None,
     );
     let node = Node::join(&other, 1).await;
-    node.take(Take { decide, ..node.ask(now) }).await;
+    let fence = node.take(Take { decide, ..node.ask(now) }).await[0].record.fence;
     let expected = [
-        Row { state: RowState::Taken(node.id), fence: 1, ..rows[0].clone() },
+        Row { state: RowState::Taken(node.id), fence, ..rows[0].clone() },
         closed(rows[1].clone(), skipped, now),
         rows[2].clone(),
     ];
@@ -335,18 +336,31 @@ pub(super) async fn waiting_rows_become_what_is_decided<S: Store>(stage: Stage<S
     assert_eq!(node.take_one(now).await.key, rows[2].key);
 }
 
-/// The fence is one higher with each take of the job, whoever takes; the version stays.
-pub(super) async fn fences_count_takes<S: Store>(stage: Stage<S>) {
+/// The fence grows with each take of the job, whoever takes, and is at least the time; the version
+/// stays.
+pub(super) async fn fences_grow_with_takes_and_time<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
-    let record = store.add(job(1, now)).await;
+    // Another incarnation of the id has no fence of before to count from.
+    let first = store.add(job(1, now)).await;
+    other.done(vec![replace(&first, reborn(&first))]).await;
+    let record = store.record(&first.id).await;
     let nodes = [Node::join(&store, 1).await, Node::join(&other, 2).await];
-    for fence in 1..=6 {
-        let node = &nodes[fence as usize % 2];
+    let mut last = u64::try_from(now.timestamp_millis()).unwrap() - 1;
+    for number in 0..6 {
+        let node = &nodes[number % 2];
         let decide = fire(now, |at| Some(at - secs(1)));
         let (taken, row) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
-        assert_eq!((taken.fence, row.fence, taken.version), (fence, fence, record.version));
+        assert!(taken.fence > last, "{} after {last}", taken.fence);
+        assert_eq!((row.fence, taken.version), (taken.fence, record.version));
+        last = taken.fence;
         store.finish_one(&row, succeeded()).await;
     }
+    // A clock that is behind, as after a failover, does not make fences repeat.
+    let current = store.record(&record.id).await;
+    let ahead = current.fence + 1_000_000_000;
+    store.done(vec![update(&current, Record { fence: ahead, ..current.clone() })]).await;
+    let (taken, _) = nodes[0].take_one_of(nodes[0].ask(now)).await;
+    assert_eq!(taken.fence, ahead + 1);
 }
 
 /// A node that the store does not know, or whose lease has run out, or that has left, takes nothing.
@@ -458,7 +472,8 @@ pub(super) async fn a_take_ends_a_job<S: Store>(stage: Stage<S>) {
         assert_eq!(store.end(record).await, None);
     }
     let answered = taken.iter().find(|taken| taken.record.id == missed.id).unwrap();
-    assert_eq!(answered.record, Record { fence: 1, next_fire: None, ..missed });
+    let fence = answered.record.fence;
+    assert_eq!(answered.record, Record { fence, next_fire: None, ..missed });
     assert_eq!(keys(std::slice::from_ref(answered)), [scheduled(&answered.record, now).key]);
 }
 

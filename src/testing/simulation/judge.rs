@@ -38,7 +38,7 @@ pub(super) fn judge(log: &mut Log, scenario: &Scenario, rows: &[Row], alive: &[L
     }
     for incarnation in log.incarnations() {
         judge_coverage(log, incarnation, rows, scenario.faults.is_steady(), &mut wrong);
-        judge_overlap(log, incarnation, &mut wrong);
+        judge_overlap(log, incarnation, &ledger, &mut wrong);
         judge_policies(log, incarnation, rows, &mut wrong);
         judge_end(log, incarnation, &ledger, &mut wrong);
     }
@@ -83,9 +83,13 @@ fn judge_row(
                 }
             }
         },
-        Fate::Abandoned => {
+        Fate::Abandoned | Fate::RecoveredTooOften => {
+            let too_often = *fate == Fate::RecoveredTooOften;
+            if too_often && !(row.recover && row.recoveries == 0) {
+                say("it has recoveries left");
+            }
             let ended_at = log.abandoned.get(&row.key).copied();
-            if row.recover && !removed_by(ended_at.unwrap_or(Micros::MAX)) {
+            if row.recover && !too_often && !removed_by(ended_at.unwrap_or(Micros::MAX)) {
                 say("it was to be run again");
             }
             let told = |last: &Execution| {
@@ -258,17 +262,22 @@ fn fire_times(era: &Era, first: DateTime<Utc>, last: DateTime<Utc>) -> Vec<DateT
 }
 
 /// No more runs of a job go on at once than it says.
-fn judge_overlap(log: &Log, incarnation: Incarnation, wrong: &mut Vec<String>) {
+fn judge_overlap(
+    log: &Log,
+    incarnation: Incarnation,
+    ledger: &BTreeMap<RowKey, &Row>,
+    wrong: &mut Vec<String>,
+) {
     let Some(eras) = log.lives.get(&incarnation) else { return };
     let options = eras.iter().flat_map(|era| &era.options);
     let most = options.map(|options| options.max_instances as usize).max().unwrap_or(1);
-    let stops = most == 1 || eras.iter().any(|era| era.recover);
+    let stops = |key: &RowKey| most == 1 || ledger.get(key).is_some_and(|row| row.recover);
     let mut steps = Vec::new();
     let mut of_row: BTreeMap<RowKey, Vec<(Micros, Micros)>> = BTreeMap::new();
     for execution in log.executions.iter().filter(|it| it.key.incarnation == incarnation) {
         let mut ended = execution.ended.map_or(Micros::MAX, |(at, _)| at);
         ended = ended.min(execution.stopped.unwrap_or(Micros::MAX));
-        if !stops
+        if !stops(&execution.key)
             && let Some((node, _)) = log.takes.get(&(execution.key, execution.fence))
             && let Some(lapse) = log.lapse(*node, ended)
         {

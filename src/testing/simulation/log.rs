@@ -114,7 +114,6 @@ pub(super) struct Era {
     pub(super) since: Micros,
     /// All options that it had meanwhile.
     pub(super) options: Vec<JobOptions>,
-    pub(super) recover: bool,
     pub(super) end: Option<EraEnd>,
 }
 
@@ -324,7 +323,7 @@ impl Log {
     /// Outcomes were told: those are refused whose rows were taken again.
     pub(super) fn has_finished(&mut self, now: Micros, told: &[Finished], finishes: &Finishes) {
         for Finished { key, fence, fate, .. } in told {
-            if *fate == Fate::Abandoned {
+            if fate.is_abandoned() {
                 self.abandoned.insert(*key, now);
             }
             if told.iter().filter(|other| other.key == *key).count() > 1 {
@@ -377,7 +376,7 @@ impl Log {
         if before.map(Record::stamp) != *expected {
             self.wrong(now, format!("{id} was {expected:?} to whoever wrote it, and was not"));
         }
-        if before.is_some_and(|before| before.token == *token) {
+        if before.is_some_and(|before| before.tokens.contains(*token)) {
             self.wrong(now, format!("{id} is written twice by one write"));
         }
         // What was over before is what a new job finds, and nothing becomes of it.
@@ -428,7 +427,6 @@ impl Log {
             first: after.next_fire,
             since: now,
             options: vec![definition.options],
-            recover: after.recover,
             end: None,
         });
     }

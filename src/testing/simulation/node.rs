@@ -482,7 +482,7 @@ impl Node {
     pub(super) fn sent(&mut self, number: u64, asked: &mut Asked, outside: &mut Outside<'_>) {
         if let Request::Changed(known) = &mut asked.1 {
             for (&incarnation, Known { id, version, .. }) in &self.known {
-                if !known.iter().any(|&(_, asked, _)| asked == incarnation) {
+                if *version > 0 && !known.iter().any(|&(_, asked, _)| asked == incarnation) {
                     known.push((id.clone(), incarnation, *version));
                 }
             }
@@ -529,6 +529,10 @@ impl Node {
         let work = Work::of(record.incarnation);
         let known = Known { id: record.id.clone(), version: record.version, work };
         self.known.insert(record.incarnation, known);
+    }
+
+    pub(super) fn unknow(&mut self, incarnation: Incarnation) {
+        self.known.remove(&incarnation);
     }
 
     /// The store's clock was measured.

@@ -119,15 +119,13 @@ impl Wish {
             Verb::Add(new) => {
                 let (now, token) = node.now_and_number(outside);
                 let (_, incarnation) = node.now_and_number(outside);
-                let record = record(&id, new, Incarnation(incarnation), token, now)?;
+                let record = record(&id, new, Incarnation(incarnation), now)?;
+                if new.held {
+                    // Before it is written: it may be taken at once.
+                    node.know(&record);
+                }
                 added = Some(record.clone());
-                let write = Write {
-                    id: id.clone(),
-                    expected: None,
-                    record: Some(record),
-                    rows: Vec::new(),
-                    token,
-                };
+                let write = Write::add(record, token);
                 VerbRequest::Write(Box::new(write), now)
             }
             _ => VerbRequest::Get(id.clone()),
@@ -164,7 +162,7 @@ impl Wish {
                 self.done(node, outside);
                 Next::Done
             }
-            VerbAnswer::Written(Written::Lost { current, .. }) => match &self.verb {
+            VerbAnswer::Written(Written::Lost(current)) => match &self.verb {
                 Verb::Add(new) => {
                     *now = node.now_and_number(outside).0;
                     let on_conflict = new.on_conflict;
@@ -174,13 +172,21 @@ impl Wish {
                             self.current = current.map(|current| *current);
                             Next::Ask
                         }
-                        _ => Next::Done,
+                        _ => {
+                            node.unknow(added.incarnation);
+                            Next::Done
+                        }
                     }
                 }
-                _ => {
-                    self.request = VerbRequest::Get(self.id.clone());
-                    Next::Ask
-                }
+                // What has the id now is another job.
+                _ => match (current, &self.current) {
+                    (Some(now), Some(before))
+                        if now.incarnation == before.incarnation && now.ended_at.is_none() =>
+                    {
+                        self.change(*now, node, outside)
+                    }
+                    _ => Next::Done,
+                },
             },
             VerbAnswer::Got(_) => Next::Done,
         }
@@ -288,37 +294,16 @@ fn anchored(trigger: &Trigger, now: DateTime<Utc>) -> Option<(String, DateTime<U
     Some((serde_json::to_string(&anchored).ok()?, first))
 }
 
-fn record(
-    id: &JobId,
-    new: &New,
-    incarnation: Incarnation,
-    token: u64,
-    now: DateTime<Utc>,
-) -> Option<Record> {
+fn record(id: &JobId, new: &New, incarnation: Incarnation, now: DateTime<Utc>) -> Option<Record> {
     let (trigger, first) = anchored(&new.trigger, now)?;
     let options = serde_json::to_string(&new.options).ok()?;
     Some(Record {
-        id: id.clone(),
-        incarnation,
-        version: 0,
-        fence: 0,
-        requests: 0,
-        token,
-        task: new.task.to_owned(),
-        args: "null".to_owned(),
         trigger,
         declared: Some(options.clone()),
         options,
-        name: None,
-        tags: Vec::new(),
-        added_at: now,
         next_fire: Some(first),
         paused: new.paused,
-        resumed_at: None,
-        taken_to: None,
         recover: new.recover,
-        rescheduled_at: None,
-        remember: false,
-        ended_at: None,
+        ..Record::new(id.clone(), incarnation, new.task, now)
     })
 }

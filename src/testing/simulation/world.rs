@@ -505,7 +505,10 @@ impl<S: Store> World<S> {
                 let known = |row: &&Row| self.log.era_of.contains_key(&row.key);
                 let there: Vec<_> =
                     write.rows.iter().filter(known).map(|row| self.row(row.key)).collect();
-                let written = block_on(store.write(vec![*write.clone()]))?;
+                let mut written = block_on(store.write(vec![*write.clone()]))?;
+                let Some(written) = written.pop() else {
+                    return Err(StoreError::refused("it has not answered"));
+                };
                 let after = block_on(store.get(write.id.clone()))?;
                 let (before, after) = (before.as_ref(), after.as_ref());
                 let now = self.agenda.now;
@@ -517,8 +520,8 @@ impl<S: Store> World<S> {
                         self.log.wrong(now, format!("a write changes {}", describe(&row)));
                     }
                 }
-                let lost = matches!(written, Written::Lost { .. });
-                if lost && before.is_some_and(|before| before.token == write.token) {
+                let lost = matches!(written, Written::Lost(_));
+                if lost && before.is_some_and(|before| before.tokens.contains(write.token)) {
                     self.log.wrong(now, format!("a write of {} was done, and is lost", write.id));
                 }
                 self.log.has_written(now, before, after, &write, at);

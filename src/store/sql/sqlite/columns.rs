@@ -7,7 +7,9 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{CachedStatement, ToSql, types::ValueRef};
 
-use super::super::{instant, kind, kind_number, millis, signed, tags, tags_text, unsigned};
+use super::super::{
+    instant, kind, kind_number, millis, signed, tags, tags_text, tokens, tokens_columns, unsigned,
+};
 use crate::store::{Fate, Incarnation, NodeId, Record, Row, RowKey, RowState};
 
 /// The columns of a record, in the order in which [`record`] reads them.
@@ -15,7 +17,7 @@ macro_rules! record_columns {
     () => {
         "incarnation, id, version, fence, requests, token, task, args, trigger, options, name, \
          tags, declared, added_at, next_fire, paused, resumed_at, taken_to, recover, \
-         rescheduled_at, remember"
+         rescheduled_at, remember, earlier_tokens, recoveries"
     };
 }
 
@@ -23,7 +25,7 @@ macro_rules! record_columns {
 macro_rules! row_columns {
     () => {
         "incarnation, kind, number, job, fire_time, last, count, coalesced, node, fate, fence, \
-         attempt, recover, started_at, ended_at, message"
+         attempt, recover, started_at, ended_at, message, recoveries"
     };
 }
 
@@ -37,7 +39,7 @@ pub(super) fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
         version: unsigned(row.get(2)?),
         fence: unsigned(row.get(3)?),
         requests: unsigned(row.get(4)?),
-        token: unsigned(row.get(5)?),
+        tokens: tokens(row.get(5)?, &text(row, 21)?),
         task: text(row, 6)?,
         args: text(row, 7)?,
         trigger: text(row, 8)?,
@@ -53,23 +55,25 @@ pub(super) fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
         recover: row.get(18)?,
         rescheduled_at: optional_instant(row, 19)?,
         remember: row.get(20)?,
+        recoveries: count(row, 22)?,
         ended_at: None,
     })
 }
 
-/// Binds a record to the parameters 1 to 21.
+/// Binds a record to the parameters 1 to 23.
 pub(super) fn bind_record(
     statement: &mut CachedStatement<'_>,
     record: &Record,
 ) -> rusqlite::Result<()> {
     let id = record.id.as_str();
-    let columns: [&dyn ToSql; 21] = [
+    let (latest, earlier_tokens) = tokens_columns(record.tokens);
+    let columns: [&dyn ToSql; 23] = [
         &signed(record.incarnation.0),
         &id,
         &signed(record.version),
         &signed(record.fence),
         &signed(record.requests),
-        &signed(record.token),
+        &signed(latest),
         &record.task,
         &record.args,
         &record.trigger,
@@ -85,6 +89,8 @@ pub(super) fn bind_record(
         &record.recover,
         &record.rescheduled_at.map(millis),
         &record.remember,
+        &earlier_tokens,
+        &record.recoveries,
     ];
     bind(statement, &columns)
 }
@@ -110,16 +116,17 @@ pub(super) fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
         coalesced: unsigned(row.get(7)?),
         state,
         fence: unsigned(row.get(10)?),
-        attempt: u32::try_from(row.get::<_, i64>(11)?).unwrap_or(u32::MAX),
+        attempt: count(row, 11)?,
         recover: row.get(12)?,
         started_at: optional_instant(row, 13)?,
         ended_at: optional_instant(row, 14)?,
         message: optional_text(row, 15)?,
+        recoveries: count(row, 16)?,
     }))
 }
 
-/// Binds a row of the ledger to the parameters 1 to 16, and the number of the take that has taken it
-/// to the 17th.
+/// Binds a row of the ledger to the parameters 1 to 17, and the number of the take that has taken it
+/// to the 18th.
 pub(super) fn bind_row(
     statement: &mut CachedStatement<'_>,
     row: &Row,
@@ -131,7 +138,7 @@ pub(super) fn bind_row(
         RowState::Closed(fate) => (None, Some(fate.to_string())),
     };
     let job = row.job.as_str();
-    let columns: [&dyn ToSql; 17] = [
+    let columns: [&dyn ToSql; 18] = [
         &signed(row.key.incarnation.0),
         &kind_number(row.key.kind),
         &row.key.number,
@@ -148,6 +155,7 @@ pub(super) fn bind_row(
         &row.started_at.map(millis),
         &row.ended_at.map(millis),
         &row.message,
+        &row.recoveries,
         &take.map(signed),
     ];
     bind(statement, &columns)
@@ -163,6 +171,10 @@ fn bind(statement: &mut CachedStatement<'_>, columns: &[&dyn ToSql]) -> rusqlite
         statement.raw_bind_parameter(index + 1, column)?;
     }
     Ok(())
+}
+
+fn count(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u32> {
+    Ok(u32::try_from(row.get::<_, i64>(index)?).unwrap_or(u32::MAX))
 }
 
 fn text(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<String> {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     job::{JobId, SkipReason},
     store::{
-        Changed, Fate, Incarnation, Now, Record, RowState, Write, Written,
+        Changed, Fate, Incarnation, Now, Record, RowState, Tokens, Write, Written,
         sql::{millis, signed, unsigned},
     },
 };
@@ -32,14 +32,14 @@ const INSERT: &str = concat!(
     "INSERT INTO punctual_jobs (",
     record_columns!(),
     ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-     ?20, ?21)"
+     ?20, ?21, ?22, ?23)"
 );
 
 const UPDATE: &str = concat!(
     "UPDATE punctual_jobs SET (",
     record_columns!(),
     ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-     ?20, ?21) ",
+     ?20, ?21, ?22, ?23) ",
     "WHERE incarnation = ?1"
 );
 
@@ -69,36 +69,25 @@ const FORGET: &str = "DELETE FROM punctual_ended WHERE id = ?1";
 const FORGET_OLD: &str = "DELETE FROM punctual_ended WHERE id IN \
      (SELECT id FROM punctual_ended INDEXED BY punctual_ended_at WHERE ended_at < ?1 LIMIT ?2)";
 
-/// Does all of the writes or, if one of them has lost, none.
-pub(super) fn write(session: &Session, writes: Vec<Write>) -> Result<Written> {
-    session.execute("SAVEPOINT writes")?;
-    for (index, write) in writes.into_iter().enumerate() {
-        if let Some(current) = write_one(session, write)? {
-            session.execute("ROLLBACK TO writes")?;
-            session.execute("RELEASE writes")?;
-            return Ok(Written::Lost { index, current: current.map(Box::new) });
-        }
-    }
-    session.execute("RELEASE writes")?;
-    session.tell();
-    Ok(Written::Done)
+/// Does each of the writes that finds what it expects.
+pub(super) fn write(session: &Session, writes: Vec<Write>) -> Result<Vec<Written>> {
+    writes.into_iter().map(|write| write_one(session, write)).collect()
 }
 
-/// Returns the record as it is, if that is not what the write expected.
-fn write_one(session: &Session, write: Write) -> Result<Option<Option<Record>>> {
+fn write_one(session: &Session, write: Write) -> Result<Written> {
     let current = get(session, &write.id)?;
-    if current.as_ref().is_some_and(|current| current.token == write.token) {
-        return Ok(None);
+    if current.as_ref().is_some_and(|current| current.tokens.contains(write.token)) {
+        return Ok(Written::Done);
     }
     let expected = write.expected.map(|stamp| stamp.incarnation);
     if let Some(new) = write.record.as_ref().map(|record| record.incarnation)
         && Some(new) != expected
         && ledger::ending(session, new)?.is_some()
     {
-        return Ok(None);
+        return Ok(Written::Done);
     }
     if current.as_ref().map(Record::stamp) != write.expected {
-        return Ok(Some(current));
+        return Ok(Written::Lost(current.map(Box::new)));
     }
     let same = |current: &&Record| {
         write.record.as_ref().is_some_and(|record| record.incarnation == current.incarnation)
@@ -107,7 +96,9 @@ fn write_one(session: &Session, write: Write) -> Result<Option<Option<Record>>> 
     let version = changed.map_or(0, |current| current.version).wrapping_add(1);
     let remembered = current.as_ref().is_some_and(|current| current.ended_at.is_some());
     let stays = changed.is_some() && !remembered;
-    let record = write.record.map(|record| Record { version, token: write.token, ..record });
+    let mut tokens = changed.map_or(Tokens::default(), |current| current.tokens);
+    tokens.push(write.token);
+    let record = write.record.map(|record| Record { version, tokens, ..record });
     if remembered {
         session.prepare(FORGET)?.execute([write.id.to_string()])?;
     } else if let (Some(gone), false) = (&current, stays) {
@@ -131,7 +122,8 @@ fn write_one(session: &Session, write: Write) -> Result<Option<Option<Record>>> 
     if let Some(record) = record.filter(|it| it.remember && it.next_fire.is_none()) {
         end_if_over(session, record.incarnation)?;
     }
-    Ok(None)
+    session.tell();
+    Ok(Written::Done)
 }
 
 /// Removes a record, and calls off what waits for it.

@@ -24,7 +24,7 @@ pub(super) const PUT_NEW: &str = concat!(
     "INSERT INTO punctual_ledger (",
     row_columns!(),
     ", take) VALUES \
-     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
      ON CONFLICT (incarnation, kind, number) DO NOTHING"
 );
 
@@ -33,11 +33,11 @@ pub(super) const PUT_OVER_WAITING: &str = concat!(
     "INSERT INTO punctual_ledger (",
     row_columns!(),
     ", take) VALUES \
-     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
      ON CONFLICT (incarnation, kind, number) DO UPDATE SET (",
     row_columns!(),
     ", take) = \
-     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
      WHERE node IS NULL AND fate IS NULL"
 );
 
@@ -60,7 +60,7 @@ const ENDING: &str =
 const FINISH: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?5, attempt = ?6, \
         started_at = ?7, ended_at = ?8, message = ?9 \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND fence = ?4 \
-     AND (fate IS NULL OR fate = 'abandoned')";
+     AND (fate IS NULL OR fate IN ('abandoned', 'abandoned: recovered too often'))";
 
 const FENCE_OF: &str = "SELECT fence FROM punctual_ledger \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";

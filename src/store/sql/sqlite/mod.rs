@@ -16,13 +16,17 @@ mod trouble;
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
-use self::{session::NAMESPACE, thread::Thread};
+use self::{
+    session::{NAMESPACE, Session},
+    thread::Thread,
+};
 use crate::{
     clock::{Clock, SystemClock},
     job::JobId,
@@ -82,6 +86,8 @@ use crate::{
 pub struct SqliteStore {
     thread: Thread,
     durability: Durability,
+    /// One for each clone.
+    clones: Arc<()>,
 }
 
 impl SqliteStore {
@@ -220,7 +226,7 @@ impl SqliteBuilder {
             (Some(_), Synchronous::Normal) => Durability::System,
             (Some(_), Synchronous::Full) => Durability::Disk,
         };
-        Ok(SqliteStore { thread: thread::start(self).await?, durability })
+        Ok(SqliteStore { thread: thread::start(self).await?, durability, clones: Arc::default() })
     }
 
     fn validate(&self) -> Result<(), StoreError> {
@@ -259,7 +265,7 @@ impl Store for SqliteStore {
         self.thread.read(|session| Ok(session.now())).await
     }
 
-    async fn write(&self, writes: Vec<Write>) -> Result<Written, StoreError> {
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
         self.thread.write(move |session| jobs::write(session, writes)).await
     }
 
@@ -343,6 +349,15 @@ impl Store for SqliteStore {
 
     async fn rows(&self, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.thread.read(move |session| ledger::rows(session, after, limit)).await
+    }
+
+    async fn close(&self) {
+        if Arc::strong_count(&self.clones) > 1 {
+            // What fails here is in the log still, and nobody need know.
+            let _ = self.thread.read(Session::checkpoint).await;
+            return;
+        }
+        self.thread.close().await;
     }
 
     async fn prune(

@@ -5,7 +5,7 @@ use rusqlite::OptionalExtension as _;
 
 use super::{
     columns::{key, row, row_columns},
-    jobs,
+    jobs, schema,
     session::Session,
     trouble::{Result, Trouble},
 };
@@ -40,7 +40,7 @@ const TAKEN_BY: &str = concat!(
     " FROM punctual_ledger INDEXED BY punctual_ledger_taken WHERE node = ?1 LIMIT ?2"
 );
 
-const HAND_OUT: &str = "UPDATE punctual_ledger SET node = NULL, attempt = ?4 \
+const HAND_OUT: &str = "UPDATE punctual_ledger SET node = NULL, attempt = ?4, recoveries = ?5 \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
 
 const ABANDON: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?4, ended_at = ?5 \
@@ -48,6 +48,7 @@ const ABANDON: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?4, ended_
 
 /// Returns what time it is.
 pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Result<DateTime<Utc>> {
+    schema::fits(session)?;
     let node = signed(beat.node.0);
     if beat.ttl.is_zero() {
         session.prepare(LEAVE)?.execute([node])?;
@@ -106,17 +107,18 @@ fn bury(session: &Session, node: i64, limit: usize, reaped: &mut Reaped) -> Resu
     for mut row in rows {
         let (incarnation, kind, number) = key(row.key);
         // Nothing takes what waits for a record that is gone.
-        if row.recover && jobs::mark_waiting(session, row.key.incarnation)? {
-            row.attempt = row.attempt.saturating_add(1);
-            row.state = RowState::Waiting;
-            session.prepare(HAND_OUT)?.execute((incarnation, kind, number, row.attempt))?;
+        let recovers = row.recover && jobs::mark_waiting(session, row.key.incarnation)?;
+        if let Some(row) = row.recovered().filter(|_| recovers) {
+            let parameters = (incarnation, kind, number, row.attempt, row.recoveries);
+            session.prepare(HAND_OUT)?.execute(parameters)?;
             reaped.handed_out.push(row);
         } else {
-            row.ended_at = Some(session.now());
-            row.state = RowState::Closed(Fate::Abandoned);
-            let fate = Fate::Abandoned.to_string();
-            let ended_at = row.ended_at.map(millis);
-            session.prepare(ABANDON)?.execute((incarnation, kind, number, fate, ended_at))?;
+            let fate = if recovers { Fate::RecoveredTooOften } else { Fate::Abandoned };
+            let (text, ended_at) = (fate.to_string(), session.now());
+            row.ended_at = Some(ended_at);
+            row.state = RowState::Closed(fate);
+            let parameters = (incarnation, kind, number, text, millis(ended_at));
+            session.prepare(ABANDON)?.execute(parameters)?;
             if jobs::end_if_over(session, row.key.incarnation)? {
                 reaped.over.push(row.key.incarnation);
             }

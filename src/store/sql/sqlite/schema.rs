@@ -9,27 +9,52 @@ use super::{
 
 /// What makes each version of the schema of the one before; the first begins with nothing. Those
 /// that were released are never changed.
-const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// The version of the schema that this crate speaks.
 const LATEST: usize = MIGRATIONS.len();
 
-/// Brings the file's schema to the latest version, if it is not there yet.
+/// The oldest version whose programs may use a file of the latest: those go on beside it, and may come
+/// back after it.
+const OLDEST_FIT: usize = 3;
+
+/// Brings the file's schema to the latest version, if it is not there yet. One that is newer is left
+/// as it is, and used if it says that programs of this version may.
 pub(super) fn migrate(session: &Session) -> Result<()> {
-    if version(session)? == LATEST {
+    if fits(session)? >= LATEST {
         return Ok(());
     }
     // Of several who open the file at once one migrates; the others wait here for it.
     session.transaction(|session| {
-        let from = version(session)?;
-        for migration in MIGRATIONS.get(from..).ok_or_else(|| newer(from))? {
+        let from = fits(session)?;
+        let Some(migrations) = MIGRATIONS.get(from..).filter(|left| !left.is_empty()) else {
+            return Ok(());
+        };
+        for migration in migrations {
             check_names(session, migration)?;
             session.connection().execute_batch(&session.named(migration))?;
         }
-        let set = session.named("UPDATE punctual_meta SET version = ?1");
-        session.connection().execute(&set, [LATEST as i64])?;
+        let set = session.named("UPDATE punctual_meta SET version = ?1, min_version = ?2");
+        session.connection().execute(&set, [LATEST as i64, OLDEST_FIT as i64])?;
         Ok(())
     })
+}
+
+/// Sees that programs of this version may still use the file, whose schema another may have changed.
+/// Returns the version that it has, 0 if it has none.
+pub(super) fn fits(session: &Session) -> Result<usize> {
+    let version = version(session)?;
+    if version <= LATEST {
+        return Ok(version);
+    }
+    let select = session.named("SELECT min_version FROM punctual_meta");
+    let oldest: rusqlite::Result<i64> =
+        session.connection().query_row(&select, [], |row| row.get(0));
+    match oldest.map(usize::try_from) {
+        Ok(Ok(oldest)) if oldest <= LATEST => Ok(version),
+        _ => Err(newer(version)),
+    }
 }
 
 /// The version of the file's schema, 0 if it has none.
@@ -84,7 +109,8 @@ fn somebody_elses(kind: &str, name: &str) -> Trouble {
 
 fn newer(version: usize) -> Trouble {
     Trouble::Refused(format!(
-        "the schema of version {version} is newer than {LATEST}, the latest that this program knows: \
-         update the program, or give it a namespace of its own"
+        "the schema of version {version} is newer than {LATEST}, the latest that this program knows, \
+         and does not say that it fits older programs: update the program, or give it a namespace of \
+         its own"
     ))
 }

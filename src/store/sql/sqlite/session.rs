@@ -9,7 +9,9 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use rusqlite::{CachedStatement, Connection, MAIN_DB, OpenFlags, config::DbConfig};
 
 use super::{
-    SqliteBuilder, Synchronous, file, schema,
+    SqliteBuilder, Synchronous,
+    file::{self, Watched},
+    schema,
     trouble::{Result, Trouble},
 };
 use crate::{
@@ -33,7 +35,14 @@ pub(super) struct Session {
     clock: Clock,
     /// Whether the transaction has changed what others may wait for.
     changed: Cell<bool>,
+    /// None in memory.
+    file: Option<Watched>,
+    /// When the file is to be looked at again.
+    next_look: Cell<Instant>,
 }
+
+/// How often the file is looked at while something is asked: a look takes some microseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Session {
     /// Opens the file, and sees that it has the tables.
@@ -79,9 +88,34 @@ impl Session {
         connection.pragma_update(None, "cache_size", -32_768)?;
         let (namespace, path) = (options.namespace.clone(), path.to_owned());
         let clock = options.make_clock();
-        let session = Session { connection, namespace, path, clock, changed: Cell::new(false) };
+        let file = options.path.as_deref().map(Watched::new);
+        let (changed, next_look) = (Cell::new(false), Cell::new(Instant::now()));
+        let session = Session { connection, namespace, path, clock, changed, file, next_look };
+        session.look()?;
         schema::migrate(&session)?;
         Ok(session)
+    }
+
+    /// Sees that the file is still the one that was opened.
+    pub(super) fn look(&self) -> Result<()> {
+        let now = Instant::now();
+        if now < self.next_look.get() {
+            return Ok(());
+        }
+        if let Some(trouble) = self.file.as_ref().and_then(Watched::trouble) {
+            return Err(Trouble::Unavailable(format!(
+                "{trouble} while it was open, and what is written now would be lost: put the file back with the files beside it, or start the program anew"
+            )));
+        }
+        self.next_look.set(now + LOOK_EVERY);
+        Ok(())
+    }
+
+    /// Has all that is in the log beside the file written into it.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        self.look()?;
+        // Others may be at it, or read: then the log stays for them.
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
     /// What time it is, in whole milliseconds.

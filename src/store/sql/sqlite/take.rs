@@ -231,7 +231,7 @@ impl<'a> Taking<'a> {
             Decision::Leave => return Ok(()),
             Decision::Take { rows, next_fire } => (rows, next_fire),
         };
-        record.fence = record.fence.wrapping_add(1);
+        record.fence = record.next_fence(self.session.now());
         record.next_fire = next_fire;
         let mut put = Vec::with_capacity(rows.len());
         for mut row in rows {

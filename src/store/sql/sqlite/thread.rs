@@ -34,6 +34,8 @@ enum Message {
     Write(Operation),
     /// Somebody listens to changes.
     Listen,
+    /// Nobody needs the file open any more.
+    Close(oneshot::Sender<()>),
 }
 
 /// Is told why, if there is no transaction to do it in.
@@ -62,7 +64,13 @@ pub(super) async fn start(options: SqliteBuilder) -> std::result::Result<Thread,
         Ok((session, others)) => {
             // Nobody may wait for it any more; then there is no message either.
             let _ = opened.send(Ok(()));
-            serve(&session, &messages, &changes, others);
+            let closed = serve(&session, &messages, &changes, others);
+            // Before anybody is told: the last connection takes the log beside the file with it.
+            drop((session, messages));
+            if let Some(closed) = closed {
+                // Whoever waited may have gone.
+                let _ = closed.send(());
+            }
         }
         Err(error) => drop(opened.send(Err(error))),
     };
@@ -118,6 +126,15 @@ impl Thread {
         }
     }
 
+    /// Closes the file, after all that was asked before. Whoever asks then is told that it is closed.
+    pub(super) async fn close(&self) {
+        let (sender, closed) = oneshot::channel();
+        if self.queue.send(Message::Close(sender)).is_ok() {
+            // It is closed as well if the thread has ended before.
+            let _ = closed.await;
+        }
+    }
+
     /// Sees each change from here on.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         let changes = self.changes.subscribe();
@@ -128,16 +145,17 @@ impl Thread {
 }
 
 fn ended() -> StoreError {
-    StoreError::unavailable("the thread of the SQLite store has ended: open the store again")
+    StoreError::refused("the SQLite store was closed when its scheduler shut down: open it again")
 }
 
-/// Does what is asked until nobody can ask any more.
+/// Does what is asked until nobody can ask any more, or somebody wants the file closed: returns whom to
+/// tell of that.
 fn serve(
     session: &Session,
     messages: &mpsc::Receiver<Message>,
     changes: &watch::Sender<()>,
     mut others: Others,
-) {
+) -> Option<oneshot::Sender<()>> {
     let (mut next, mut alone) = (None, 0);
     loop {
         let wait = (changes.receiver_count() > 0).then(|| others.wait());
@@ -147,17 +165,24 @@ fn serve(
             (None, None) => messages.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
         };
         match message {
-            Ok(Message::Read(operation)) => (operation(Ok(session)).answer)(Ok(())),
+            Ok(Message::Read(operation)) => (operation(there(session)).answer)(Ok(())),
             Ok(Message::Write(operation)) => {
                 next = write(session, operation, messages, changes, &mut alone);
             }
             Ok(Message::Listen) | Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Ok(Message::Close(closed)) => return Some(closed),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return None,
         }
         if changes.receiver_count() > 0 && others.have_written(session) {
             changes.send_replace(());
         }
     }
+}
+
+/// The session, if its file is still there.
+fn there(session: &Session) -> std::result::Result<&Session, StoreError> {
+    session.look().map_err(|trouble| session.explain(trouble))?;
+    Ok(session)
 }
 
 /// Commits a write together with those behind it, unless so many are to be `alone`, and answers them.
@@ -170,7 +195,8 @@ fn write(
     alone: &mut usize,
 ) -> Option<Message> {
     let began = Instant::now();
-    if let Err(trouble) = session.execute("BEGIN IMMEDIATE") {
+    let begun = session.look().and_then(|()| session.execute("BEGIN IMMEDIATE"));
+    if let Err(trouble) = begun {
         (first(Err(session.explain(trouble))).answer)(Ok(()));
         return None;
     }

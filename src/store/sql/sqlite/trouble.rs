@@ -9,6 +9,8 @@ pub(super) enum Trouble {
     Sqlite(rusqlite::Error),
     /// This will not get better by trying: what, why, and what would help.
     Refused(String),
+    /// The same of what may get better.
+    Unavailable(String),
     LeaseLost,
 }
 
@@ -29,7 +31,7 @@ impl Trouble {
     fn code(&self) -> Option<ErrorCode> {
         match self {
             Trouble::Sqlite(error) => error.sqlite_error_code(),
-            Trouble::Refused(_) | Trouble::LeaseLost => None,
+            Trouble::Refused(_) | Trouble::Unavailable(_) | Trouble::LeaseLost => None,
         }
     }
 
@@ -38,6 +40,9 @@ impl Trouble {
         let code = self.code();
         let error = match self {
             Trouble::Refused(text) => return StoreError::refused(format!("`{path}`: {text}")),
+            Trouble::Unavailable(text) => {
+                return StoreError::unavailable(format!("`{path}`: {text}"));
+            }
             Trouble::LeaseLost => return StoreError::lease_lost(),
             Trouble::Sqlite(error) => error,
         };

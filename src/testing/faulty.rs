@@ -1,0 +1,303 @@
+//! A store that fails when it is told to, in front of one that works.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use futures::{future::BoxFuture, stream::BoxStream};
+
+use crate::{
+    job::JobId,
+    store::{
+        Beat, Capabilities, Changed, Finished, Finishes, Incarnation, Keep, NextDue, NodeId,
+        Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store, StoreError, Take, Takings, Write,
+        Written,
+    },
+};
+
+/// A store that fails, loses its answers, dawdles or hangs when a test tells it to, in front of one
+/// that works. Clones are the same; the store behind it may be shared by others that do not notice.
+///
+/// ```
+/// use punctual::{
+///     store::{MemoryStore, Store},
+///     testing::{Fault, FaultyStore, Operation},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let store = FaultyStore::new(MemoryStore::new());
+/// store.set(Operation::Get, Fault::Unavailable);
+/// assert!(store.get("report".into()).await.is_err());
+/// assert_eq!(store.calls(Operation::Get), 1);
+/// store.heal();
+/// assert_eq!(store.get("report".into()).await, Ok(None));
+/// # }
+/// ```
+pub struct FaultyStore<S> {
+    store: Arc<S>,
+    plan: Arc<Mutex<Plan>>,
+}
+
+/// What goes wrong with an operation of a [`FaultyStore`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It is not done, and the error is [`StoreError::unavailable`].
+    Unavailable,
+    /// It is not done, and the error is [`StoreError::refused`].
+    Refused,
+    /// It is not done, and the error is [`StoreError::lease_lost`].
+    LeaseLost,
+    /// It is done, and the error is [`StoreError::unavailable`].
+    AnswerLost,
+    /// It is done so much later.
+    Late(Duration),
+    /// It is done, and answered so much later.
+    AnswerLate(Duration),
+    /// It is neither done nor answered.
+    Hangs,
+}
+
+/// Which operation of a store; they are named as in [`Store`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "they are named like what they are")]
+#[non_exhaustive]
+pub enum Operation {
+    Now,
+    Write,
+    Get,
+    List,
+    Changed,
+    Take,
+    Release,
+    Finish,
+    Heartbeat,
+    Reap,
+    TakenBy,
+    NextDue,
+    History,
+    Rows,
+    Prune,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Operation; 15] = [
+        Operation::Now,
+        Operation::Write,
+        Operation::Get,
+        Operation::List,
+        Operation::Changed,
+        Operation::Take,
+        Operation::Release,
+        Operation::Finish,
+        Operation::Heartbeat,
+        Operation::Reap,
+        Operation::TakenBy,
+        Operation::NextDue,
+        Operation::History,
+        Operation::Rows,
+        Operation::Prune,
+    ];
+}
+
+#[derive(Default)]
+struct Plan {
+    faults: HashMap<Operation, Fault>,
+    next: HashMap<Operation, Fault>,
+    /// What happens after an operation took effect, and before it is answered.
+    between: HashMap<Operation, BoxFuture<'static, ()>>,
+    calls: HashMap<Operation, u64>,
+}
+
+impl<S> FaultyStore<S> {
+    /// In front of this store; nothing goes wrong yet.
+    pub fn new(store: S) -> FaultyStore<S> {
+        FaultyStore { store: Arc::new(store), plan: Arc::default() }
+    }
+
+    /// The store behind it.
+    pub fn inner(&self) -> &S {
+        &self.store
+    }
+
+    /// From now on this goes wrong with each such operation.
+    pub fn set(&self, operation: Operation, fault: Fault) {
+        self.plan().faults.insert(operation, fault);
+    }
+
+    /// From now on this goes wrong with every operation.
+    pub fn set_all(&self, fault: Fault) {
+        self.plan().faults.extend(Operation::ALL.map(|operation| (operation, fault)));
+    }
+
+    /// This goes wrong with the next such operation, and not with those after it.
+    pub fn once(&self, operation: Operation, fault: Fault) {
+        self.plan().next.insert(operation, fault);
+    }
+
+    /// After the next such operation took effect, and before it is answered, this is awaited.
+    pub fn between(&self, operation: Operation, hook: impl Future<Output = ()> + Send + 'static) {
+        self.plan().between.insert(operation, Box::pin(hook));
+    }
+
+    /// From now on nothing goes wrong.
+    pub fn heal(&self) {
+        let mut plan = self.plan();
+        plan.faults.clear();
+        plan.next.clear();
+    }
+
+    /// How many such operations were asked for.
+    pub fn calls(&self, operation: Operation) -> u64 {
+        self.plan().calls.get(&operation).copied().unwrap_or(0)
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        // Nothing panics while it holds the lock.
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask<T>(
+        &self,
+        operation: Operation,
+        ask: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let fault = {
+            let mut plan = self.plan();
+            *plan.calls.entry(operation).or_default() += 1;
+            let next = plan.next.remove(&operation);
+            next.or_else(|| plan.faults.get(&operation).copied())
+        };
+        match fault {
+            Some(Fault::Unavailable) => {
+                return Err(StoreError::unavailable("the test makes it fail"));
+            }
+            Some(Fault::Refused) => return Err(StoreError::refused("the test makes it refuse")),
+            Some(Fault::LeaseLost) => return Err(StoreError::lease_lost()),
+            Some(Fault::Hangs) => std::future::pending::<()>().await,
+            Some(Fault::Late(delay)) => tokio::time::sleep(delay).await,
+            Some(Fault::AnswerLost | Fault::AnswerLate(_)) | None => {}
+        }
+        let answer = ask.await;
+        let between = self.plan().between.remove(&operation);
+        if let Some(hook) = between {
+            hook.await;
+        }
+        match fault {
+            Some(Fault::AnswerLost) => Err(StoreError::unavailable("the test loses the answer")),
+            Some(Fault::AnswerLate(delay)) => {
+                tokio::time::sleep(delay).await;
+                answer
+            }
+            _ => answer,
+        }
+    }
+}
+
+impl<S> Clone for FaultyStore<S> {
+    fn clone(&self) -> FaultyStore<S> {
+        FaultyStore { store: self.store.clone(), plan: self.plan.clone() }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for FaultyStore<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyStore").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl<S: Store> Store for FaultyStore<S> {
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        self.ask(Operation::Now, self.store.now()).await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
+        self.ask(Operation::Write, self.store.write(writes)).await
+    }
+
+    async fn get(&self, id: JobId) -> Result<Option<Record>, StoreError> {
+        self.ask(Operation::Get, self.store.get(id)).await
+    }
+
+    async fn list(
+        &self,
+        filter: RecordFilter,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        self.ask(Operation::List, self.store.list(filter, after, limit)).await
+    }
+
+    async fn changed(
+        &self,
+        known: Vec<(JobId, Incarnation, u64)>,
+    ) -> Result<Vec<Changed>, StoreError> {
+        self.ask(Operation::Changed, self.store.changed(known)).await
+    }
+
+    async fn take(&self, take: Take) -> Result<Takings, StoreError> {
+        self.ask(Operation::Take, self.store.take(take)).await
+    }
+
+    async fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Result<(), StoreError> {
+        self.ask(Operation::Release, self.store.release(node, rows)).await
+    }
+
+    async fn finish(&self, outcomes: Vec<Finished>) -> Result<Finishes, StoreError> {
+        self.ask(Operation::Finish, self.store.finish(outcomes)).await
+    }
+
+    async fn heartbeat(&self, beat: Beat) -> Result<DateTime<Utc>, StoreError> {
+        self.ask(Operation::Heartbeat, self.store.heartbeat(beat)).await
+    }
+
+    async fn reap(&self) -> Result<Reaped, StoreError> {
+        self.ask(Operation::Reap, self.store.reap()).await
+    }
+
+    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {
+        self.ask(Operation::TakenBy, self.store.taken_by(node, limit)).await
+    }
+
+    async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.ask(Operation::NextDue, self.store.next_due(of)).await
+    }
+
+    fn changes(&self) -> BoxStream<'static, ()> {
+        self.store.changes()
+    }
+
+    async fn history(
+        &self,
+        incarnation: Incarnation,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.ask(Operation::History, self.store.history(incarnation, limit)).await
+    }
+
+    async fn rows(&self, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.ask(Operation::Rows, self.store.rows(after, limit)).await
+    }
+
+    async fn prune(
+        &self,
+        keep: Keep,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError> {
+        self.ask(Operation::Prune, self.store.prune(keep, after, limit)).await
+    }
+
+    async fn close(&self) {
+        self.store.close().await;
+    }
+}
