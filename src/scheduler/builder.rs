@@ -422,10 +422,12 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
         if let Some(durable) = &shared.durable {
             runtime.spawn(notice(durable.store.changes(), Arc::downgrade(&shared)));
         }
+        // Before the first look at the store: its jobs name them.
+        let added = add_executors(&shared, executors);
         Driver::spawn(shared.clone(), runtime);
+        added
     });
-    let started = started.and_then(|()| add_executors(&shared, executors));
-    (scheduler, started)
+    (scheduler, started.and_then(|added| added))
 }
 
 /// Has the scheduler look at its store when that tells of changes.

@@ -1,10 +1,16 @@
 //! A durable job fires, ends and leaves its ledger; what is not durable is volatile.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::StreamExt as _;
 use punctual::{
-    End, Error, EventKind, OnConflict, Outcome, Retry,
+    AsyncExecutor, End, Error, EventKind, OnConflict, Outcome, Retry,
     store::{Fate, MemoryStore, RowKind, Store as _},
     trigger::{CustomTrigger, after, after_success, custom, every},
 };
@@ -265,4 +271,28 @@ async fn what_happens_to_an_id_that_is_taken_can_not_be_said_without_an_id() {
         }
     }
     assert!(scheduler.jobs().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn executors_of_the_builder_are_there_before_jobs_are_taken() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let unreadable = Arc::new(AtomicUsize::new(0));
+    for n in 0..300 {
+        let count = unreadable.clone();
+        let scheduler = on(&store, &notes)
+            .add_executor("reports", AsyncExecutor::new())
+            .on_event(EventKind::JobUnreadable, move |_| {
+                count.fetch_add(1, Ordering::SeqCst);
+            })
+            .start()
+            .await
+            .unwrap();
+        if n == 0 {
+            let job = scheduler.add(every(TENTH / 100), remember("tick"));
+            job.executor("reports").await.unwrap();
+        }
+        tokio::time::sleep(TENTH / 50).await;
+        scheduler.shutdown().await;
+    }
+    assert_eq!(unreadable.load(Ordering::SeqCst), 0);
 }
