@@ -115,6 +115,7 @@ mod event;
 mod executor;
 mod feed;
 mod job;
+mod json;
 mod metrics;
 mod panic;
 pub mod prelude;

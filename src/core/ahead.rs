@@ -8,6 +8,7 @@ use crate::{
     error::Error,
     escape::one_line,
     job::{Coalesce, FireTimes, JobOptions, RunId, SkipReason},
+    json,
     store::{Decision, Fate, NodeId, Record, Row, RowKey, RowKind, RowState},
     trigger::{Kind, Trigger},
 };
@@ -35,6 +36,10 @@ impl Definition {
                 one_line(error, QUOTED)
             ))
         };
+        for (what, text) in [("trigger", &record.trigger), ("options", &record.options)] {
+            json::check(format_args!("the {what} of job `{}`", record.id), text)
+                .map_err(|error| Error::unreadable(format!("{error}; the record is kept")))?;
+        }
         let trigger: Trigger = serde_json::from_str(&record.trigger)
             .map_err(|error| unreadable("trigger", &record.trigger, &error))?;
         let options: JobOptions = serde_json::from_str(&record.options)

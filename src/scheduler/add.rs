@@ -21,6 +21,7 @@ use crate::{
     error::Error,
     feed::feed,
     job::{DEFAULT_EXECUTOR, JobId, JobOptions, Labels, OnConflict, option_setters},
+    json,
     store::recoveries,
     task::Value,
     trigger::{Trigger, rfc3339},
@@ -220,7 +221,7 @@ impl<V> Add<V> {
                 let options = options.as_ref().unwrap_or(&shared.defaults).clone();
                 let labels = labels.as_deref().cloned().unwrap_or_default();
                 let task = match entry.task() {
-                    Some((name, args)) => Some((name, durable::in_order(&args?))),
+                    Some((name, args)) => Some((name, json::canonical(&args?))),
                     None => None,
                 };
                 Some(Box::new(Declaration { trigger: given, options, labels, task }))

@@ -1,14 +1,9 @@
 //! Jobs in the store: the same verbs as for those in memory, as compare and swap.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable as _};
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::value::RawValue;
 
 use super::add::{anchor, anchor_declared, checked};
 use crate::{
@@ -17,6 +12,7 @@ use crate::{
     error::Error,
     event::What,
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
+    json,
     store::{
         ErasedStore, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey, RowKind, RowState,
         RunEnd, StoreError, Write, Written, recoveries,
@@ -165,7 +161,7 @@ impl Stored {
         let (_, new) = self
             .change(|record, now| {
                 let (anchored, first, _) = anchor(trigger, &self.shared, now)?;
-                let trigger = json(&anchored, "the trigger")?;
+                let trigger = to_json(&anchored, "the trigger")?;
                 Ok(Some(change::reschedule(record, trigger, first, now)))
             })
             .await?;
@@ -195,7 +191,7 @@ impl Stored {
                 self.shared.with(|state, _| state.core.check_options(&options, Some(&old)))?;
                 let changed = Record {
                     args,
-                    options: json(&options, "the options")?,
+                    options: to_json(&options, "the options")?,
                     name: labels.name.as_deref().map(Into::into),
                     tags: labels.tags.iter().map(|tag| tag.to_string()).collect(),
                     ..record.clone()
@@ -516,19 +512,22 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
     shared.tasks.make(shared, &task, args.clone()).check_alone()?;
     let name = new.labels.name.as_deref().map(str::to_owned);
     let tags: Vec<String> = new.labels.tags.iter().map(|tag| tag.to_string()).collect();
-    let options = json(&new.options, "the options")?;
-    let trigger = json(&new.trigger, "the trigger")?;
+    let options = to_json(&new.options, "the options")?;
+    let trigger = to_json(&new.trigger, "the trigger")?;
     let recover = match new.recoveries {
         None => "false".to_owned(),
         Some(count) if count == recoveries() => "true".to_owned(),
         Some(count) => format!("true:{count}"),
     };
     let labels = format!("{name:?} {tags:?} {recover} {}", shared.zone);
-    let declared = [&task, &in_order(&args), &trigger, &options, &labels];
+    // Longer than each of its parts, of which each is bounded.
+    let declared = [&task, &json::canonical(&args), &trigger, &options, &labels];
+    let declared =
+        serde_json::to_string(&declared).map_err(|error| unwritable("the declaration", &error))?;
     let record = Record {
-        declared: Some(json(&declared, "the declaration")?),
+        declared: Some(declared),
         args,
-        trigger: json(&anchored, "the trigger")?,
+        trigger: to_json(&anchored, "the trigger")?,
         options,
         name,
         tags,
@@ -542,26 +541,6 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
     let write = Write::add(record.clone(), token);
     let (declared, write) = (record.clone(), Some(write));
     Ok(Adding { _reserved: reserved, new, declared, record, write, current: None, is_added: false })
-}
-
-/// JSON whose objects have their keys in order, and that has no space between: what is the same is
-/// written in one way.
-pub(super) fn in_order(json: &str) -> String {
-    let json = json.trim();
-    if let Ok(object) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) {
-        let key = |key: &String| serde_json::Value::from(key.as_str()).to_string();
-        let member = |(name, value): (&String, &&RawValue)| {
-            format!("{}:{}", key(name), in_order(value.get()))
-        };
-        return format!("{{{}}}", object.iter().map(member).collect::<Vec<_>>().join(","));
-    }
-    match serde_json::from_str::<Vec<&RawValue>>(json) {
-        Ok(values) => {
-            let values: Vec<_> = values.iter().map(|value| in_order(value.get())).collect();
-            format!("[{}]", values.join(","))
-        }
-        Err(_) => json.to_owned(),
-    }
 }
 
 /// The id of a job that is being added is another's.
@@ -866,10 +845,14 @@ fn check_options(options: &JobOptions) -> Result<(), Error> {
     )))
 }
 
-fn json(value: &impl serde::Serialize, what: &str) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|error| {
-        Error::invalid_option(format!("{what} of the job can't be written as JSON: {error}"))
-    })
+fn to_json(value: &impl serde::Serialize, what: &str) -> Result<String, Error> {
+    let text = serde_json::to_string(value).map_err(|error| unwritable(what, &error))?;
+    json::check(format_args!("{what} of the job"), &text)?;
+    Ok(text)
+}
+
+fn unwritable(what: &str, error: &serde_json::Error) -> Error {
+    Error::invalid_option(format!("{what} of the job can't be written as JSON: {error}"))
 }
 
 fn labels_of(record: &Record) -> Labels {

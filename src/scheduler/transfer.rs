@@ -13,6 +13,7 @@ use crate::{
     error::{Error, without_values},
     event::What,
     job::{End, JobId, OnConflict},
+    json,
     store::{
         Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState, Write, Written,
         recoveries,
@@ -330,6 +331,11 @@ fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
         true => serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
         false => raw.get().to_owned(),
     };
+    for (what, raw) in
+        [("arguments", &job.args), ("trigger", &job.trigger), ("options", &job.options)]
+    {
+        json::check(format_args!("the {what} of job `{}`", job.id), raw.get())?;
+    }
     // What tells one store's life of a job from another's is not the job's.
     let incarnation = Incarnation(0);
     let record = Record {

@@ -19,6 +19,7 @@ use crate::{
     error::{Error, without_values},
     executor::{Executor, Returned, task::execute},
     job::{JobId, Outcome},
+    json,
     panic::shielded_or,
 };
 #[cfg(feature = "process")]
@@ -33,6 +34,9 @@ use crate::{
 /// So it can be added by name ([`named_task`]), and run in another process. It is registered on the
 /// scheduler's builder, and finds there what it needs besides its arguments:
 /// [`Context::state`].
+///
+/// The arguments take at most 1 MiB as JSON, and nest at most 127 levels of lists and objects: adding a
+/// job with more is an error.
 ///
 /// ```
 /// use std::time::Duration;
@@ -89,7 +93,7 @@ pub trait Task: Serialize + DeserializeOwned + Send + 'static {
 /// Makes work of a task's name and arguments, for when its type is not at hand.
 pub fn named_task(name: impl Into<String>, args: &impl Serialize) -> NamedTask {
     let name = name.into();
-    let args = serde_json::to_string(args).map_err(|error| unwritable(&name, &error));
+    let args = to_json(&name, args);
     NamedTask { name, args }
 }
 
@@ -132,7 +136,13 @@ impl<T: Task> OnceWork<ByName> for T {
 /// The arguments as JSON, if the task is one that the scheduler knows.
 fn written<T: Task>(task: &T, scheduler: &Home) -> Result<String, Error> {
     scheduler.0.tasks.check::<T>()?;
-    serde_json::to_string(task).map_err(|error| unwritable(T::NAME, &error))
+    to_json(T::NAME, task)
+}
+
+fn to_json(name: &str, args: &impl Serialize) -> Result<String, Error> {
+    let args = serde_json::to_string(args).map_err(|error| unwritable(name, &error))?;
+    json::check(format_args!("the arguments of task `{name}`"), &args)?;
+    Ok(args)
 }
 
 impl Work<NamedTask> for NamedTask {
@@ -179,6 +189,7 @@ fn unwritable(name: &str, error: &serde_json::Error) -> Error {
 
 /// Reads arguments. What is wrong with them is said without them: they may be confidential, and long.
 fn read<T: Task>(args: &str) -> Result<T, Error> {
+    json::check(format_args!("the arguments of task `{}`", T::NAME), args)?;
     serde_json::from_str(args).map_err(|error| {
         let reason = without_values(&error);
         let text = format!("the arguments do not fit task `{}`: {reason}", T::NAME);

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    EventKind, OnConflict, Scheduler,
+    Context, EventKind, OnConflict, Scheduler, Task, named_task,
     store::{Incarnation, MemoryStore, Record, Store as _, Write, Written},
     trigger::every,
 };
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::tasks::{Notes, Remember, event, on, remember};
 
@@ -90,4 +92,56 @@ async fn jobs_go_out_as_json_and_come_back() {
         let error = other.import(broken, OnConflict::Keep).await.unwrap_err();
         assert!(error.is_unreadable(), "{error}");
     }
+}
+
+/// Its argument is a document that nobody reads.
+#[derive(Serialize, Deserialize)]
+struct Raw(Box<RawValue>);
+
+impl Task for Raw {
+    const NAME: &'static str = "raw";
+    type Output = ();
+
+    async fn run(self, _: Context) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn arguments_that_nest_too_deep_or_are_too_long_are_errors_of_adding() {
+    let store = MemoryStore::new();
+    let scheduler = on(&store, &Notes::default()).task::<Raw>().start().await.unwrap();
+    let add = |json: String| {
+        let raw = Raw(RawValue::from_string(json).unwrap());
+        scheduler.add(every(SECOND * 60), raw).id("raw").on_conflict(OnConflict::Reconcile)
+    };
+    let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    let long = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
+    for (json, reason) in
+        [(deep(100_000), "nests 100000 levels"), (long(10 << 20), "10485762 bytes")]
+    {
+        let error = add(json.clone()).await.unwrap_err();
+        assert!(error.is_invalid_task() && error.to_string().contains(reason), "{error}");
+        let error = add(json.clone()).in_memory().await.unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+        let named = named_task("raw", &RawValue::from_string(json.clone()).unwrap());
+        let error = scheduler.add(every(SECOND), named).await.unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    let job = add(deep(120)).await.unwrap();
+    let document = scheduler.export().await.unwrap();
+    let deeper = document.replace(&deep(120), &deep(100_000));
+    let error = scheduler.import(&deeper, OnConflict::Replace).await.unwrap_err();
+    assert!(error.to_string().contains("nests 100000 levels"), "{error}");
+
+    let too_deep = || RawValue::from_string(deep(100_000)).unwrap();
+    let error = job.modify(|job| job.arguments(Raw(too_deep()))).await.unwrap_err();
+    assert!(error.to_string().contains("nests 100000 levels"), "{error}");
+
+    // What somebody else has written is kept, and runs nowhere.
+    let mut record = store.get("raw".into()).await.unwrap().unwrap();
+    (record.id, record.incarnation) = ("other".into(), Incarnation(1));
+    record.args = deep(100_000);
+    put(&store, record).await;
+    let unhandled = scheduler.unhandled().await.unwrap();
+    assert_eq!(unhandled.len(), 1);
+    assert!(unhandled[0].to_string().contains("nests 100000 levels"), "{}", unhandled[0]);
 }
