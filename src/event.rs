@@ -48,7 +48,7 @@ macro_rules! events {
         /// | a job | [`JobAdded`](EventKind::JobAdded), [`JobModified`](EventKind::JobModified), [`JobPaused`](EventKind::JobPaused), [`JobResumed`](EventKind::JobResumed), [`JobRemoved`](EventKind::JobRemoved), [`AllJobsRemoved`](EventKind::AllJobsRemoved), [`TriggerFailed`](EventKind::TriggerFailed) |
         /// | a run | [`Submitted`](EventKind::Submitted), [`Executed`](EventKind::Executed), [`Failed`](EventKind::Failed), [`TimedOut`](EventKind::TimedOut), [`Cancelled`](EventKind::Cancelled), [`Retrying`](EventKind::Retrying), [`Abandoned`](EventKind::Abandoned) |
         /// | a fire time without a run | [`Missed`](EventKind::Missed), [`Skipped`](EventKind::Skipped), [`Coalesced`](EventKind::Coalesced) |
-        /// | the store | [`StoreAdded`](EventKind::StoreAdded), [`StoreFailing`](EventKind::StoreFailing), [`StoreWorking`](EventKind::StoreWorking), [`JobUnreadable`](EventKind::JobUnreadable) |
+        /// | the store | [`StoreAdded`](EventKind::StoreAdded), [`StoreFailing`](EventKind::StoreFailing), [`StoreWorking`](EventKind::StoreWorking), [`JobUnreadable`](EventKind::JobUnreadable), [`OutcomeRefused`](EventKind::OutcomeRefused) |
         /// | schedulers that share it | [`LeaseLapsed`](EventKind::LeaseLapsed), [`LeaseLost`](EventKind::LeaseLost), [`NodesDied`](EventKind::NodesDied) |
         /// | a listener | [`Lagged`](EventKind::Lagged) |
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -179,6 +179,17 @@ events! {
         /// What was wrong.
         error: Error,
     },
+    /// The store refuses, again and again, what became of a run, without its message as well: the
+    /// scheduler gives it up. Once it has shut down, the run counts as abandoned, or is run again if its
+    /// job recovers.
+    OutcomeRefused {
+        /// The job's id.
+        job: JobId,
+        /// The run's number.
+        run: RunId,
+        /// What the store says.
+        error: Error,
+    },
     /// A job's trigger could not say when to fire next, and the job is over.
     TriggerFailed {
         /// The job's id.
@@ -277,6 +288,7 @@ impl What {
             | What::JobRemoved { job, .. }
             | What::TriggerFailed { job, .. }
             | What::JobUnreadable { job, .. }
+            | What::OutcomeRefused { job, .. }
             | What::Submitted { job, .. }
             | What::Missed { job, .. }
             | What::Skipped { job, .. }
@@ -322,6 +334,7 @@ impl fmt::Display for Line<'_> {
             What::TriggerFailed { error, .. } | What::JobUnreadable { error, .. } => {
                 write!(f, ", {}", Chain(error))
             }
+            What::OutcomeRefused { run, error, .. } => write!(f, " run {run}, {}", Chain(error)),
             What::StoreFailing { error } => write!(f, ", {}", Chain(error)),
             What::NodesDied { nodes, recovered, abandoned } => {
                 for node in nodes {

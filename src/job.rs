@@ -73,17 +73,8 @@ impl JobId {
             Repr::Named(name) if name.is_empty() => {
                 Err(Error::invalid_option("the job's id is empty: use 1 to 255 bytes, or none"))
             }
-            Repr::Named(name) if name.contains('\0') => Err(Error::invalid_option(
-                "the job's id has a NUL in it, which not every store can hold: leave it out",
-            )),
-            Repr::Named(name) if name.len() > JobId::MAX_LEN => {
-                Err(Error::invalid_option(format!(
-                    "a job's id of {} bytes is too long: use 1 to {} bytes",
-                    name.len(),
-                    JobId::MAX_LEN
-                )))
-            }
-            _ => Ok(()),
+            Repr::Named(name) => check_name("the job's id", name),
+            Repr::Made(_) => Ok(()),
         }
     }
 
@@ -623,6 +614,23 @@ macro_rules! option_setters {
 }
 pub(crate) use option_setters;
 
+/// Checks a text that stores keep in a column of their own: ids, names, tags and names of tasks.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Error> {
+    if name.contains('\0') {
+        return Err(Error::invalid_option(format!(
+            "{what} has a NUL in it, which not every store can hold: leave it out"
+        )));
+    }
+    if name.len() > JobId::MAX_LEN {
+        return Err(Error::invalid_option(format!(
+            "{what} of {} bytes is too long: use at most {}",
+            name.len(),
+            JobId::MAX_LEN
+        )));
+    }
+    Ok(())
+}
+
 /// The name and tags of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Labels {
@@ -631,8 +639,23 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
+    const MAX_TAGS: usize = 100;
+
     pub(crate) fn is_empty(&self) -> bool {
         self.name.is_none() && self.tags.is_empty()
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        self.name.iter().try_for_each(|name| check_name("the job's name", name))?;
+        self.tags.iter().try_for_each(|tag| check_name("a tag of the job", tag))?;
+        if self.tags.len() > Labels::MAX_TAGS {
+            return Err(Error::invalid_option(format!(
+                "{} tags on one job are too many: use at most {}",
+                self.tags.len(),
+                Labels::MAX_TAGS
+            )));
+        }
+        Ok(())
     }
 }
 

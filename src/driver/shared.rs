@@ -612,7 +612,8 @@ const WARNED: KindSet = KindSet::NONE
     .with(EventKind::LeaseLapsed)
     .with(EventKind::LeaseLost)
     .with(EventKind::NodesDied)
-    .with(EventKind::JobUnreadable);
+    .with(EventKind::JobUnreadable)
+    .with(EventKind::OutcomeRefused);
 
 const INFORMED: KindSet = KindSet::NONE
     .with(EventKind::Started)

@@ -97,13 +97,13 @@ impl<V> Add<V> {
         self
     }
 
-    /// Names the job, for people; names need not be unique.
+    /// Names the job, for people, in at most 255 bytes; names need not be unique.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.labels.get_or_insert_default().name = Some(name.into());
         self
     }
 
-    /// Tags the job, for finding it again; it may have several.
+    /// Tags the job, for finding it again; it may have up to 100 tags of at most 255 bytes.
     pub fn tag(mut self, tag: impl Into<Arc<str>>) -> Self {
         self.labels.get_or_insert_default().tags.push(tag.into());
         self
@@ -200,6 +200,7 @@ impl<V> Add<V> {
         if let Some(id) = &id {
             id.validate()?;
         }
+        labels.as_ref().map_or(Ok(()), |labels| labels.validate())?;
         on_conflict.validate(id.as_ref())?;
         check_once(once, on_conflict, false)?;
         let shared = &entry.state().shared;
@@ -267,6 +268,7 @@ impl<V> Add<V> {
         if let Some(id) = &id {
             id.validate()?;
         }
+        labels.as_ref().map_or(Ok(()), |labels| labels.validate())?;
         on_conflict.validate(id.as_ref())?;
         check_once(once, on_conflict, true)?;
         let shared = &entry.state().shared;

@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     event::{Event, EventFilter, What},
     executor::{AsyncExecutor, BlockingPool, Executor},
-    job::{BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, JobOptions, option_setters},
+    job::{self, BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, JobOptions, option_setters},
     store::{ErasedStore, Keep, Store},
     task::{States, Task, Tasks},
     zone::{IntoTimeZone, TimeZone},
@@ -290,7 +290,7 @@ impl SchedulerBuilder {
         self
     }
 
-    /// Names this scheduler in the store, for people. Default: the program's name and its process id.
+    /// Names this scheduler in the store, for people, in at most 255 bytes. Default: the program's name and its process id.
     pub fn node_name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.node_name = Some(name.into());
         self
@@ -324,6 +324,7 @@ impl SchedulerBuilder {
     pub async fn start(mut self) -> Result<Scheduler, Error> {
         self.defaults.validate()?;
         self.tasks = Ok(self.tasks?);
+        self.node_name.iter().try_for_each(|name| job::check_name("the node's name", name))?;
         if self.buffer == 0 {
             return Err(Error::invalid_option(
                 "event_buffer(0) would keep no event for any listener: use 1 or more",

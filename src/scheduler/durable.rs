@@ -188,6 +188,7 @@ impl Stored {
                 let entry = self.shared.tasks.make(&self.shared, &record.task, args.clone());
                 let options = checked(options, &self.shared, &*entry)?;
                 check_options(&options)?;
+                labels.validate()?;
                 self.shared.with(|state, _| state.core.check_options(&options, Some(&old)))?;
                 let changed = Record {
                     args,

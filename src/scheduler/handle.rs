@@ -171,6 +171,7 @@ impl Job {
             let changed = change(JobSettings { options, labels, task: None });
             let args = changed.task.map(|task| self.new_args(&*settings.payload, task));
             let args = args.transpose()?;
+            changed.labels.validate()?;
             let options = checked(changed.options, &self.shared, &*settings.payload)?;
             // Shared with the core, which may refuse it: it is dropped here, when the lock is free.
             let options = Arc::new(options);

@@ -12,7 +12,7 @@ use crate::{
     driver::Durable,
     error::{Error, without_values},
     event::What,
-    job::{End, JobId, OnConflict},
+    job::{self, End, JobId, Labels, OnConflict},
     json,
     store::{
         Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState, Write, Written,
@@ -321,6 +321,12 @@ fn row(record: &mut Record, waiting: Waiting) -> Row {
 
 fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
     job.id.validate()?;
+    job::check_name("the name of a task", &job.task)?;
+    let labels = Labels {
+        name: job.name.as_deref().map(Into::into),
+        tags: job.tags.iter().map(|tag| tag.as_str().into()).collect(),
+    };
+    labels.validate()?;
     if job.next_fire.is_none() && job.waiting.is_empty() {
         return Err(Error::unreadable(format!(
             "job `{}` of the document has neither `next_fire` nor `waiting`, and would never run: leave it out",
@@ -331,6 +337,7 @@ fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
         true => serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
         false => raw.get().to_owned(),
     };
+    let text = |what, raw| text(what, raw).replace('\0', "\u{FFFD}");
     for (what, raw) in
         [("arguments", &job.args), ("trigger", &job.trigger), ("options", &job.options)]
     {

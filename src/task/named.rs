@@ -18,7 +18,7 @@ use crate::{
     driver::{Entry, EntryState, RunGuard, Shared},
     error::{Error, without_values},
     executor::{Executor, Returned, task::execute},
-    job::{JobId, Outcome},
+    job::{JobId, Outcome, check_name},
     json,
     panic::shielded_or,
 };
@@ -80,7 +80,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub trait Task: Serialize + DeserializeOwned + Send + 'static {
-    /// The name, unique within a scheduler. It outlives the type's: stores keep it.
+    /// The name, unique within a scheduler, of at most 255 bytes. It outlives the type's: stores keep it.
     const NAME: &'static str;
 
     /// What it returns: `()`, or a `Result` whose error converts into [`BoxError`](crate::BoxError).
@@ -210,6 +210,7 @@ struct Registered {
 
 impl Tasks {
     pub(crate) fn register<T: Task>(&mut self) -> Result<(), Error> {
+        check_name("the name of a task", T::NAME)?;
         let task = TypeId::of::<T>();
         let make = |shared, args: String| -> Arc<dyn Entry> {
             let fits = read::<T>(&args).map(|_| args);

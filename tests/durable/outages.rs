@@ -10,11 +10,12 @@ use std::{
 
 use futures::StreamExt as _;
 use punctual::{
-    EventKind,
+    BoxError, Context, EventKind, Task, What,
     store::{Fate, MemoryStore},
-    testing::{Fault, FaultyStore},
-    trigger::every,
+    testing::{Fault, FaultyStore, Operation},
+    trigger::{every, now},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::tasks::{Notes, RAN, Slow, event, fates, on, remember, rows};
 
@@ -99,4 +100,52 @@ async fn a_shutdown_does_not_wait_for_a_store_that_is_gone() {
     flaky.set_all(Fault::Unavailable);
     let report = tokio::time::timeout(SECOND * 20, async { scheduler.shutdown().await });
     assert_eq!(report.await.unwrap().finished.len(), 1);
+}
+
+/// Fails, and says so with a character that not every store can hold.
+#[derive(Serialize, Deserialize)]
+struct Fails;
+
+impl Task for Fails {
+    const NAME: &'static str = "fails";
+    type Output = Result<(), BoxError>;
+
+    async fn run(self, _: Context) -> Result<(), BoxError> {
+        Err("a\0b".into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_go_to_the_store_without_nul() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).task::<Fails>().start().await.unwrap();
+    scheduler.add(now(), Fails).await.unwrap().await;
+    let row = rows(&store).await.remove(0);
+    assert_eq!(row.message.as_deref(), Some("a\u{FFFD}b"));
+    for error in [
+        scheduler.add(every(SECOND), Fails).name("a\0b").await.unwrap_err(),
+        scheduler.add(every(SECOND), Fails).tag("a\0b").await.unwrap_err(),
+        scheduler.add(every(SECOND), Fails).tag("t".repeat(256)).await.unwrap_err(),
+        scheduler.add(every(SECOND), Fails).name("n".repeat(256)).in_memory().await.unwrap_err(),
+        on(&store, &notes).node_name("n\0").start().await.unwrap_err(),
+    ] {
+        assert!(error.is_invalid_option(), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_the_store_refuses_for_good_keeps_no_scheduler_from_shutting_down() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let picky = FaultyStore::new(store.clone());
+    let scheduler = on(&picky, &notes).start().await.unwrap();
+    let mut refused = event(&scheduler, EventKind::OutcomeRefused).await;
+    scheduler.add(now(), remember("once")).id("once").await.unwrap();
+    picky.set(Operation::Finish, Fault::Refused);
+    let What::OutcomeRefused { job, .. } = refused.next().await.unwrap().what else { panic!() };
+    assert_eq!(job.as_str(), "once");
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(notes.len(), 1, "it is not run again");
+    assert!(scheduler.shutdown().await.is_clean());
+    let fates = fates(&rows(&store).await);
+    assert_eq!(fates, [Fate::Abandoned]);
 }

@@ -300,6 +300,13 @@ impl<P: Payload> Core<P> {
                 // What it has claimed runs when it would have if the clock was not wrong.
                 News::ClockMoved(by) if -by > self.correction => {}
                 News::ClockMoved(by) => self.shift_durable(-by),
+                News::GivenUp(key, error) => {
+                    if let Some(&slot) = self.held_jobs.slots.get(&key.incarnation) {
+                        let job = self.jobs[slot].id(self.scheduler, slot);
+                        let (run, error) = (run_id(key), error.into());
+                        self.note(now, What::OutcomeRefused { job, run, error });
+                    }
+                }
                 News::Corrected(records) => {
                     for record in records {
                         let (job, next_fire) = (record.id.clone(), record.next_fire);

@@ -285,8 +285,17 @@ impl<P: Payload> Core<P> {
     }
 }
 
-/// As much of a message as the ledger keeps.
+/// As much of a message as the ledger keeps, and without what not every store can hold.
 fn shortened(message: &str) -> String {
-    let end = (0..=message.len().min(1024)).rev().find(|&end| message.is_char_boundary(end));
-    message[..end.unwrap_or(0)].to_owned()
+    const LONGEST: usize = 1024;
+    let mut kept = String::with_capacity(message.len().min(LONGEST));
+    for char in
+        message.chars().map(|char| if char == '\0' { char::REPLACEMENT_CHARACTER } else { char })
+    {
+        if kept.len() + char.len_utf8() > LONGEST {
+            break;
+        }
+        kept.push(char);
+    }
+    kept
 }

@@ -50,6 +50,12 @@ impl Node {
                 let wait = self.backoff(lane, error.is_refused());
                 self.traffic(lane).not_before = now.elapsed + wait;
                 self.repeat(&request, error.is_refused(), now);
+                if error.is_refused() && self.give_up(&request, &error, now, &mut news) {
+                    if self.failing.remove(&discriminant(&request)) && self.failing.is_empty() {
+                        news.push(News::Working);
+                    }
+                    return news;
+                }
                 let works = self.failing.is_empty();
                 self.failing.insert(discriminant(&request));
                 if works {
@@ -123,6 +129,40 @@ impl Node {
             | Request::Finish(_)
             | Request::Release(..) => {}
         }
+    }
+
+    /// Does without the message of an outcome that the store refuses alone, and then without the outcome:
+    /// it would be refused for ever, and the node could not leave. While the store refuses heartbeats,
+    /// too, it is the store that is at fault, and not what it is asked. Returns whether it gave it up.
+    fn give_up(
+        &mut self,
+        request: &Request,
+        error: &StoreError,
+        now: Reading,
+        news: &mut Vec<News>,
+    ) -> bool {
+        let row = match request {
+            Request::Finish(sent) if let [outcome] = &sent[..] => (outcome.key, outcome.fence),
+            Request::Release(_, sent) if let [row] = &sent[..] => *row,
+            _ => return false,
+        };
+        let since = *self.refused.entry(row).or_insert(now.elapsed);
+        if self.beaten_at <= since {
+            return false;
+        }
+        let outcome = self.outcomes.iter_mut().find(|it| (it.key, it.fence) == row);
+        if outcome.is_some_and(|outcome| outcome.message.take().is_some()) {
+            self.refused.insert(row, now.elapsed);
+            return false;
+        }
+        self.outcomes.retain(|it| (it.key, it.fence) != row);
+        self.releases.retain(|it| *it != row);
+        self.untold.remove(&row);
+        self.refused.remove(&row);
+        self.given_up.insert(row);
+        news.push(News::GivenUp(row.0, error.clone()));
+        self.has_settled(&[row], Vec::new(), news);
+        true
     }
 
     /// Looks at all records for those that go on otherwise, since the store's clock was set back or the
@@ -259,6 +299,7 @@ impl Node {
                 let settled: Vec<_> = settled.map(|outcome| (outcome.key, outcome.fence)).collect();
                 for row in &settled {
                     self.untold.remove(row);
+                    self.refused.remove(row);
                 }
                 self.told_at_once = self.told_at_once.saturating_mul(2);
                 self.flush_at = (!self.outcomes.is_empty()).then_some(now.elapsed);
@@ -268,6 +309,9 @@ impl Node {
                 self.released_at_once = self.released_at_once.saturating_mul(2);
                 let count = sent.len().min(self.releases.len());
                 let settled: Vec<_> = self.releases.drain(..count).collect();
+                for row in &settled {
+                    self.refused.remove(row);
+                }
                 self.has_settled(&settled, Vec::new(), news);
             }
             _ => {}
@@ -317,6 +361,7 @@ impl Node {
             self.next_prune = now.elapsed + PRUNE_EVERY;
         }
         (self.reap, self.ask_mine) = (true, true);
+        self.beaten_at = sent.elapsed;
         self.next_beat = sent.elapsed + self.options.beat_every();
         if self.is_trusted(now) && !std::mem::replace(&mut self.trusted, true) {
             news.push(News::Trusted);
@@ -399,6 +444,7 @@ impl Node {
         (self.joined, self.trusted) = (false, false);
         (self.takes, self.taking) = (0, None);
         self.lease.lose();
+        self.given_up.clear();
         self.next_beat = TimeDelta::MIN;
         let released: Vec<_> = std::mem::take(&mut self.releases);
         // They are not asked for again: that this has failed is of no interest any more.

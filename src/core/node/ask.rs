@@ -65,7 +65,7 @@ impl Node {
 
     /// Whether more may be taken: not while the store is not told of what was.
     fn has_room(&self, open: usize) -> bool {
-        open + self.outcomes.len() < MAX_OPEN
+        open + self.outcomes.len() + self.given_up.len() < MAX_OPEN
     }
 
     fn takes_now(&self, now: Reading) -> bool {

@@ -142,6 +142,8 @@ pub(crate) enum News {
     Trusted,
     /// The store takes the node for dead.
     Lost,
+    /// The store refuses for good what became of this row.
+    GivenUp(RowKey, StoreError),
     /// Records that go on from now, since the store's clock was set back.
     Corrected(Vec<Record>),
     /// Records that can't be read, or run, here.
@@ -198,6 +200,12 @@ pub(super) struct Node {
     /// Whether what was last asked of that lane was a look.
     looked: bool,
     outcomes: VecDeque<Finished>,
+    /// Rows of which the store refused, alone, the outcome or the release; and when it did first.
+    refused: HashMap<(RowKey, u64), TimeDelta>,
+    /// Rows of which the store refuses the outcome for good: it has them as taken by this node.
+    given_up: HashSet<(RowKey, u64)>,
+    /// When the last heartbeat was sent that the store answered.
+    beaten_at: TimeDelta,
     /// Whose they are.
     untold: HashSet<(RowKey, u64)>,
     /// How many are told at once: one after the other if there is one that the store refuses.
@@ -347,6 +355,9 @@ impl Node {
             looking: None,
             looked: false,
             outcomes: VecDeque::new(),
+            refused: HashMap::new(),
+            given_up: HashSet::new(),
+            beaten_at: TimeDelta::MIN,
             untold: HashSet::new(),
             told_at_once: usize::MAX,
             released_at_once: usize::MAX,
@@ -490,6 +501,7 @@ impl Node {
             || self.left_behind.contains(&(key, fence))
             || self.releases.contains(&(key, fence))
             || self.untold.contains(&(key, fence))
+            || self.given_up.contains(&(key, fence))
     }
 
     /// A record was changed to this, or removed: an answer that is on its way may not know.

@@ -1,4 +1,4 @@
-//! How a node looks at all records, on a store that answers as each test says.
+//! How a node looks at all records, and what it does with outcomes that are refused, on a store that answers as each test says.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,10 +8,13 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Answer, Lane, Node, NodeOptions, Request};
+use super::{Answer, Lane, News, Node, NodeOptions, Request};
 use crate::{
     clock::Reading,
-    store::{Incarnation, Keep, Record, StoreError, Written},
+    store::{
+        Fate, Finished, Finishes, Incarnation, Keep, Pruned, Reaped, Record, RowKey, RowKind,
+        RunEnd, StoreError, Takings, Written,
+    },
     trigger::{IntoTrigger as _, cron},
 };
 
@@ -135,4 +138,87 @@ fn a_look_that_fails_lets_the_ledger_be_pruned() {
         answer(&mut node, request, Err(StoreError::refused("no")), second);
     }
     assert!(asked.windows(2).all(|two| two[0] != two[1]) && asked.len() > 4, "{asked:?}");
+}
+
+/// Answers what the node asks for so many seconds, as a store that refuses some outcomes. Returns those
+/// that it accepted.
+fn live(
+    node: &mut Node,
+    seconds: std::ops::Range<i64>,
+    refuses: impl Fn(&Finished) -> bool,
+    news: &mut Vec<News>,
+) -> Vec<Finished> {
+    let mut accepted = Vec::new();
+    for second in seconds {
+        for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Vec::new) {
+            let said = match &request {
+                Request::Beat(_) => Ok(Answer::Beat(at(second).wall)),
+                Request::Reap => Ok(Answer::Reaped(Reaped::default())),
+                Request::TakenBy(..) => Ok(Answer::TakenBy(Takings::default())),
+                Request::Take(_) => Ok(Answer::Takings(Takings::default())),
+                Request::NextDue(_) => Ok(Answer::NextDue(None)),
+                Request::Changed(_) => Ok(Answer::Changed(Vec::new())),
+                Request::Prune(..) => Ok(Answer::Pruned(Pruned::default())),
+                Request::List(..) => Ok(Answer::Listed(Vec::new())),
+                Request::Correct(_) => Ok(Answer::Corrected(Vec::new())),
+                Request::Release(..) => Ok(Answer::Released),
+                Request::Finish(sent) if sent.iter().any(&refuses) => {
+                    Err(StoreError::refused("no such text"))
+                }
+                Request::Finish(sent) => {
+                    accepted.extend(sent.iter().cloned());
+                    Ok(Answer::Finished(Finishes::default()))
+                }
+            };
+            news.extend(node.answer((lane, request), said, at(second)));
+        }
+    }
+    accepted
+}
+
+fn outcome(number: i64, message: Option<&str>) -> Finished {
+    let key = RowKey { incarnation: Incarnation(1), kind: RowKind::Scheduled, number };
+    Finished {
+        key,
+        fence: 1,
+        fate: Fate::Ran(RunEnd::Failed),
+        attempt: 1,
+        started_at: None,
+        ended_at: at(0).wall,
+        message: message.map(str::to_owned),
+    }
+}
+
+#[test]
+fn an_outcome_that_the_store_refuses_is_closed_without_its_message_or_given_up() {
+    let (mut node, mut news) = (node(), Vec::new());
+    for (number, message) in [(1, Some("fine")), (2, Some("\u{1}")), (3, None), (4, Some("fine"))] {
+        node.finish(outcome(number, message), at(1));
+    }
+    let refuses = |it: &Finished| it.key.number == 3 || it.message.as_deref() == Some("\u{1}");
+    let mut accepted = live(&mut node, 1..90, refuses, &mut news);
+    accepted.sort_by_key(|outcome| outcome.key);
+    let closed: Vec<_> = accepted.iter().map(|it| (it.key.number, it.message.as_deref())).collect();
+    assert_eq!(closed, [(1, Some("fine")), (2, None), (4, Some("fine"))]);
+    let key = outcome(3, None).key;
+    let given_up = |it: &News| matches!(it, News::GivenUp(row, _) if *row == key);
+    assert_eq!(news.iter().filter(|it| given_up(it)).count(), 1);
+    assert!(node.is_settled(key, 1), "the store has it as taken by this node");
+    node.leave();
+    live(&mut node, 90..100, |_| true, &mut news);
+    assert!(node.has_left());
+}
+
+#[test]
+fn while_the_store_refuses_everything_no_outcome_is_given_up() {
+    let (mut node, mut news) = (node(), Vec::new());
+    node.finish(outcome(1, Some("fine")), at(1));
+    for second in 1..60 {
+        for asked in node.poll(at(second), 0, &HashSet::new(), Vec::new) {
+            news.extend(node.answer(asked, Err(StoreError::refused("read-only")), at(second)));
+        }
+    }
+    let accepted = live(&mut node, 60..90, |_| false, &mut news);
+    assert_eq!(accepted.len(), 1);
+    assert_eq!(accepted[0].message.as_deref(), Some("fine"));
 }
