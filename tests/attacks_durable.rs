@@ -210,9 +210,9 @@ impl Store for Wrap {
     async fn list(
         &self,
         filter: RecordFilter,
-        after: Option<JobId>,
+        after: Option<Cursor>,
         limit: usize,
-    ) -> Result<Vec<Record>, StoreError> {
+    ) -> Result<Page, StoreError> {
         self.ask("list", self.store.list(filter, after, limit)).await
     }
     async fn changed(
@@ -279,6 +279,15 @@ impl Store for Wrap {
     async fn rows(&self, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.ask("rows", self.store.rows(after, limit)).await
     }
+    async fn waiting(
+        &self,
+        of: Vec<Incarnation>,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.ask("waiting", self.store.waiting(of, after, limit)).await
+    }
+
     async fn prune(
         &self,
         keep: Keep,
@@ -788,7 +797,7 @@ async fn adding_a_mixed_batch_is_all_or_none() {
     ];
     assert!(scheduler.add_all(jobs).await.is_err());
     assert_eq!(
-        store.list(Default::default(), None, 10).await.unwrap().len(),
+        store.list(Default::default(), None, 10).await.unwrap().records.len(),
         1,
         "the task was added nevertheless"
     );

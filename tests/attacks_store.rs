@@ -172,9 +172,9 @@ impl<S: Store + Clone> Store for Moody<S> {
     async fn list(
         &self,
         filter: RecordFilter,
-        after: Option<JobId>,
+        after: Option<Cursor>,
         limit: usize,
-    ) -> Result<Vec<Record>, StoreError> {
+    ) -> Result<Page, StoreError> {
         self.ask("list", self.store.list(filter, after, limit)).await
     }
 
@@ -237,6 +237,15 @@ impl<S: Store + Clone> Store for Moody<S> {
 
     async fn rows(&self, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.ask("rows", self.store.rows(after, limit)).await
+    }
+
+    async fn waiting(
+        &self,
+        of: Vec<Incarnation>,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.ask("waiting", self.store.waiting(of, after, limit)).await
     }
 
     async fn prune(
@@ -947,7 +956,7 @@ async fn verbs_that_are_dropped_lock_and_lose_nothing() {
             let report = tokio::time::timeout(SECOND * 60, scheduler.shutdown()).await;
             assert!(report.is_ok());
             let open = rows(&memory).await.into_iter().filter(|row| row.state.is_open()).count();
-            let there = memory.list(RecordFilter::default(), None, 100).await.unwrap();
+            let there = memory.list(RecordFilter::default(), None, 100).await.unwrap().records;
             let due = rows(&memory).await;
             let taken = due.iter().filter(|row| matches!(row.state, RowState::Taken(_))).count();
             assert_eq!(taken, 0, "verb {verb}, {polls} polls; {open} open, {} jobs", there.len());
@@ -1511,7 +1520,7 @@ async fn a_panic_among_writes_that_share_a_transaction_undoes_itself_alone() {
         assert!(one.await.unwrap().is_ok() && other.await.unwrap().is_ok());
         assert!(taken.await.is_err(), "it did not panic");
     }
-    let there = store.list(RecordFilter::default(), None, 1000).await.unwrap();
+    let there = store.list(RecordFilter::default(), None, 1000).await.unwrap().records;
     assert_eq!(there.len(), 20 + 60);
     assert!(there.iter().all(|record| record.fence == 0 && record.next_fire.is_some()));
 }

@@ -132,7 +132,7 @@ async fn a_job_of_the_store_that_cannot_run_does_not_show_its_arguments() {
     );
     assert!(!text.contains(SECRET), "{text}");
     assert!(unhandled[0].reason.sensitive_details().unwrap().contains(SECRET));
-    let records = store.list(RecordFilter::default(), None, 10).await.unwrap();
+    let records = store.list(RecordFilter::default(), None, 10).await.unwrap().records;
     assert!(records[0].args.contains(SECRET));
     assert!(!format!("{records:?}").contains(SECRET), "{records:?}");
     // Who asks for all that is in a store gets it.

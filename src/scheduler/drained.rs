@@ -39,6 +39,6 @@ async fn no_job_here(shared: &Shared) {
 /// Whether the store has a job that can run here. A store that does not answer may have.
 async fn has_stored(shared: &Arc<Shared>) -> bool {
     let Some(durable) = &shared.durable else { return false };
-    let found: Result<bool, Error> = durable::any_fits(shared, &*durable.store).await;
+    let found: Result<bool, Error> = durable::any_fits(shared, durable).await;
     found.unwrap_or(true)
 }

@@ -14,8 +14,8 @@ use crate::{
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     json,
     store::{
-        ErasedStore, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey, RowKind, RowState,
-        RunEnd, StoreError, Write, Written, recoveries,
+        Cursor, ErasedStore, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey, RowKind,
+        RowState, RunEnd, StoreError, Write, Written, recoveries,
     },
     task::NamedTask,
     trigger::{Kind, Trigger},
@@ -649,26 +649,18 @@ pub(super) fn forget(shared: &Shared, record: &Record, end: &End) {
 /// Removes the jobs of the store that pass the filter. Returns how many.
 pub(super) async fn remove_all(
     shared: &Shared,
-    durable: &Durable,
+    durable: &Arc<Durable>,
     filter: &RecordFilter,
 ) -> Result<usize, Error> {
-    let limit = durable.store.capabilities().max_batch.max(1);
-    let (mut after, mut count) = (None, 0);
-    loop {
-        let page = || durable.store.list(filter.clone(), after.clone(), limit);
-        let records = patiently(page).await?;
-        if records.is_empty() {
-            shared.with(|state, _| state.core.look());
-            return Ok(count);
-        }
+    let (mut pages, mut count) = (Pages::new(durable, filter.clone()), 0);
+    while let Some(records) = pages.next().await? {
         let now = store_now(shared, durable).await?;
         let remove = |record: &Record| {
             let rows = change::remove(record, Fate::Removed, now).rows;
             let token = shared.with(|state, _| state.core.number());
             Write::remove(record.id.clone(), record.stamp(), token).with_rows(rows)
         };
-        let mut left: Vec<Record> = records;
-        after = left.last().map(|record| record.id.clone());
+        let mut left = records;
         while !left.is_empty() {
             let writes: Vec<Write> = left.iter().map(remove).collect();
             let written = patiently(|| durable.store.write(writes.clone())).await?;
@@ -693,6 +685,8 @@ pub(super) async fn remove_all(
             left = changed;
         }
     }
+    shared.with(|state, _| state.core.look());
+    Ok(count)
 }
 
 /// One write, and what came of it.
@@ -706,53 +700,56 @@ fn answers_missing(asked: usize, answered: usize) -> StoreError {
     StoreError::refused(format!("it was asked for {asked} writes, and answered {answered} of them"))
 }
 
-/// How many records are read at once.
+/// How many records, or rows, are read at once.
 const PAGE: usize = 500;
 
+/// The records of a store in order of their ids, page by page: none is kept.
+pub(super) struct Pages {
+    durable: Arc<Durable>,
+    filter: RecordFilter,
+    /// Where the next page begins; `None` behind the last.
+    next: Option<Option<Cursor>>,
+}
+
+impl Pages {
+    pub(super) fn new(durable: &Arc<Durable>, filter: RecordFilter) -> Pages {
+        Pages { durable: durable.clone(), filter, next: Some(None) }
+    }
+
+    /// The next page; `None` behind the last. After an error the same one is read again.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Record>>, Error> {
+        let Some(after) = self.next.clone() else { return Ok(None) };
+        let store = &self.durable.store;
+        let limit = PAGE.min(store.capabilities().max_batch.max(1));
+        let page = patiently(|| store.list(self.filter.clone(), after.clone(), limit)).await?;
+        self.next = page.next.map(Some);
+        Ok(Some(page.records))
+    }
+}
+
 /// Whether there is a record whose job can run here.
-pub(super) async fn any_fits(shared: &Arc<Shared>, store: &dyn ErasedStore) -> Result<bool, Error> {
-    let mut after = None;
-    loop {
-        let page = || store.list(RecordFilter::default(), after.clone(), PAGE);
-        let records = patiently(page).await?;
+pub(super) async fn any_fits(shared: &Arc<Shared>, durable: &Arc<Durable>) -> Result<bool, Error> {
+    let mut pages = Pages::new(durable, RecordFilter::default());
+    while let Some(records) = pages.next().await? {
         if records.iter().any(|record| obstacle(shared, record).is_none()) {
             return Ok(true);
         }
-        if records.len() < PAGE {
-            return Ok(false);
-        }
-        after = records.last().map(|record| record.id.clone());
     }
+    Ok(false)
 }
 
-/// All records, in order of their ids.
-pub(super) async fn records(
-    store: &dyn ErasedStore,
-    filter: &RecordFilter,
-) -> Result<Vec<Record>, Error> {
-    let mut records: Vec<Record> = Vec::new();
-    loop {
-        let after = records.last().map(|record| record.id.clone());
-        let page = patiently(|| store.list(filter.clone(), after.clone(), PAGE)).await?;
-        let last = page.len() < PAGE;
-        records.extend(page);
-        if last {
-            return Ok(records);
-        }
-    }
-}
-
-/// The rows of the whole ledger that wait, by their jobs.
+/// The rows that wait of the jobs of these records.
 pub(super) async fn waiting(
     store: &dyn ErasedStore,
+    records: &[Record],
 ) -> Result<HashMap<Incarnation, Vec<Row>>, Error> {
-    const PAGE: usize = 1000;
+    let of: Vec<_> = records.iter().map(|record| record.incarnation).collect();
     let (mut waiting, mut after) = (HashMap::<_, Vec<Row>>::new(), None);
     loop {
-        let rows = patiently(|| store.rows(after, PAGE)).await?;
+        let rows = patiently(|| store.waiting(of.clone(), after, PAGE)).await?;
         after = rows.last().map(|row| row.key);
         let is_last = rows.len() < PAGE;
-        for row in rows.into_iter().filter(|row| row.state == RowState::Waiting) {
+        for row in rows {
             waiting.entry(row.key.incarnation).or_default().push(row);
         }
         if is_last {

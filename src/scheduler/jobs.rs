@@ -3,11 +3,11 @@
 use std::{fmt, future::IntoFuture, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use futures::future::BoxFuture;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 
 use super::{
     Job, JobSettings,
-    durable::{self, Stored},
+    durable::{self, Pages, Stored},
 };
 use crate::{
     core::{Filter, JobKey, PAGE},
@@ -125,8 +125,11 @@ impl Jobs {
     /// As [`pause`](Jobs::pause), and that the settings do not fit a job, with some of the jobs changed
     /// and others not.
     pub async fn modify(self, change: impl Fn(JobSettings) -> JobSettings) -> Result<usize, Error> {
-        let (shared, mut count) = (self.shared.clone(), 0);
-        for job in self.list().await? {
+        let shared = self.shared.clone();
+        let mut count = 0;
+        let jobs = self.stream();
+        let mut jobs = std::pin::pin!(jobs);
+        while let Some(job) = jobs.try_next().await? {
             let job = Job::by_id(shared.clone(), job.id);
             count += usize::from(acted(job.modify(&change).await)?);
         }
@@ -165,23 +168,54 @@ impl Jobs {
         Ok(count)
     }
 
+    /// The jobs as a stream, in no particular order, read in pages: however many there are, few are in
+    /// memory at once.
+    ///
+    /// It ends with the first error.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use futures::TryStreamExt;
+    /// # use punctual::{Scheduler, trigger::every};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::new();
+    /// scheduler.add(every(Duration::from_secs(5)), || async {}).id("ping").await?;
+    /// let mut jobs = std::pin::pin!(scheduler.jobs().stream());
+    /// while let Some(job) = jobs.try_next().await? {
+    ///     println!("{job}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn stream(self) -> impl Stream<Item = Result<JobInfo, Error>> + Send + 'static {
+        let pages = self.shared.durable.as_ref().map(|it| Pages::new(it, self.record_filter()));
+        let begin = (self, Some(0), pages);
+        let pages = stream::unfold(begin, async |(jobs, slot, mut stored)| {
+            if let Some(slot) = slot {
+                let mut page = Vec::new();
+                let list =
+                    |state: &mut State, _| Ok(state.core.list(slot, PAGE, &jobs.filter, &mut page));
+                return Some(match jobs.shared.try_with(list) {
+                    Ok(rest) => (Ok(page), (jobs, rest, stored)),
+                    // Neither memory nor store can be read any more.
+                    Err(error) => (Err(error), (jobs, None, None)),
+                });
+            }
+            match jobs.shared.within(stored.as_mut()?.next()).await {
+                Ok(records) => {
+                    // Those that can't be read are listed elsewhere.
+                    let read = |it| durable::info_of(&jobs.shared, it).ok();
+                    let page = records?.iter().filter_map(read).collect();
+                    Some((Ok(page), (jobs, None, stored)))
+                }
+                Err(error) => Some((Err(error), (jobs, None, None))),
+            }
+        });
+        pages.map_ok(|page: Vec<JobInfo>| stream::iter(page).map(Ok)).try_flatten()
+    }
+
     async fn list(self) -> Result<Vec<JobInfo>, Error> {
-        let mut list = Vec::new();
-        let mut page = Some(0);
-        while let Some(slot) = page {
-            page = self
-                .shared
-                .try_with(|state, _| Ok(state.core.list(slot, PAGE, &self.filter, &mut list)))?;
-        }
-        if let Some(durable) = &self.shared.durable {
-            let filter = self.record_filter();
-            let records = durable::records(&*durable.store, &filter);
-            let records = self.shared.within(records).await?;
-            // Those that can't be read are listed elsewhere.
-            let read =
-                records.iter().filter_map(|record| durable::info_of(&self.shared, record).ok());
-            list.extend(read);
-        }
+        let mut list: Vec<JobInfo> = self.stream().try_collect().await?;
         list.sort_by(|a, b| {
             let key = |job: &JobInfo| (job.next_fire.is_none(), job.next_fire);
             key(a).cmp(&key(b)).then_with(|| a.id.cmp(&b.id))
@@ -198,11 +232,14 @@ impl Jobs {
         let mut count = self.each_in_memory(in_memory)?;
         let Some(durable) = &self.shared.durable else { return Ok(count) };
         let each_stored = async {
-            for record in durable::records(&*durable.store, &self.record_filter()).await? {
-                let (shared, durable) = (self.shared.clone(), durable.clone());
-                let incarnation = Some(record.incarnation);
-                let job = Stored { shared, durable, id: record.id, incarnation };
-                count += usize::from(acted(stored(job).await)?);
+            let mut pages = Pages::new(durable, self.record_filter());
+            while let Some(records) = pages.next().await? {
+                for record in records {
+                    let (shared, durable) = (self.shared.clone(), durable.clone());
+                    let incarnation = Some(record.incarnation);
+                    let job = Stored { shared, durable, id: record.id, incarnation };
+                    count += usize::from(acted(stored(job).await)?);
+                }
             }
             Ok(count)
         };
@@ -257,9 +294,10 @@ pub(super) async fn next_fire(shared: &Arc<Shared>) -> Result<Option<DateTime<Ut
         earliest = earliest.into_iter().chain(next).min();
     }
     if let Some(durable) = &shared.durable {
-        for record in durable::records(&*durable.store, &RecordFilter::default()).await? {
-            let next = durable::info_of(shared, &record).ok().and_then(|job| job.next_fire);
-            earliest = earliest.into_iter().chain(next).min();
+        let mut pages = Pages::new(durable, RecordFilter::default());
+        while let Some(records) = pages.next().await? {
+            let jobs = records.iter().filter_map(|it| durable::info_of(shared, it).ok());
+            earliest = earliest.into_iter().chain(jobs.filter_map(|job| job.next_fire)).min();
         }
     }
     Ok(earliest)

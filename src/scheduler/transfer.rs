@@ -1,12 +1,16 @@
 //! Jobs of the store as a whole: those that nobody here can run, and all of them as JSON.
 
-use std::fmt;
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
+use futures::{Stream, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Scheduler, durable};
+use super::{
+    Scheduler,
+    durable::{self, Pages},
+};
 use crate::{
     core::Place,
     driver::Durable,
@@ -63,6 +67,9 @@ struct Document {
 
 const FORMAT: u32 = 1;
 
+/// How many bytes of a document are many: they are not read on a thread of the runtime.
+const LONG: usize = 1 << 20;
+
 /// A record whose JSON is not text in text.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,14 +124,15 @@ impl Scheduler {
     ///
     /// That the store is not available; that the scheduler has no store.
     pub async fn unhandled(&self) -> Result<Vec<Unhandled>, Error> {
-        let all = RecordFilter::default();
-        let records = durable::records(&*self.durable()?.store, &all);
-        let records = self.shared.within(records).await?;
-        let unhandled = records.into_iter().filter_map(|record| {
-            let reason = durable::obstacle(&self.shared, &record)?;
-            Some(Unhandled { record, reason })
-        });
-        Ok(unhandled.collect())
+        let mut unhandled = Vec::new();
+        let mut pages = Pages::new(self.durable()?, RecordFilter::default());
+        while let Some(records) = self.shared.within(pages.next()).await? {
+            unhandled.extend(records.into_iter().filter_map(|record| {
+                let reason = durable::obstacle(&self.shared, &record)?;
+                Some(Unhandled { record, reason })
+            }));
+        }
+        Ok(unhandled)
     }
 
     /// All jobs of the store as a JSON document, for [`import`](Scheduler::import) into another. Jobs in
@@ -147,17 +155,51 @@ impl Scheduler {
     ///
     /// That the store is not available; that the scheduler has no store.
     pub async fn export(&self) -> Result<String, Error> {
-        let store = &*self.durable()?.store;
-        let all = RecordFilter::default();
-        let records = self.shared.within(durable::records(store, &all)).await?;
-        let mut waiting = self.shared.within(durable::waiting(store)).await?;
-        let exported = |record: &Record| {
-            exported(record, waiting.remove(&record.incarnation).unwrap_or_default())
-        };
-        let jobs = records.iter().filter_map(exported).collect::<Result<_, _>>();
-        jobs.map(|jobs| Document { punctual_jobs: FORMAT, jobs })
-            .and_then(|document| serde_json::to_string_pretty(&document))
-            .map_err(|error| Error::unreadable(format!("the jobs can't be written: {error}")))
+        self.export_stream()?.try_collect().await
+    }
+
+    /// The same document in pieces, for a file or a connection: few jobs are in memory at once. It is
+    /// complete when the stream ends, and not if there is an error among the pieces.
+    ///
+    /// ```
+    /// # use futures::TryStreamExt;
+    /// # use punctual::{Scheduler, store::MemoryStore};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::builder().store(MemoryStore::new()).start().await?;
+    /// let mut pieces = std::pin::pin!(scheduler.export_stream()?);
+    /// while let Some(piece) = pieces.try_next().await? {
+    ///     print!("{piece}");
+    /// }
+    /// # scheduler.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That the scheduler has no store.
+    pub fn export_stream(
+        &self,
+    ) -> Result<impl Stream<Item = Result<String, Error>> + Send + use<>, Error> {
+        let durable = self.durable()?;
+        let pages = Pages::new(durable, RecordFilter::default());
+        let begin = Some((self.shared.clone(), durable.clone(), pages, 0));
+        Ok(stream::unfold(begin, async |state| {
+            let (shared, durable, mut pages, mut count) = state?;
+            let page = shared.within(async {
+                let Some(records) = pages.next().await? else { return Ok(None) };
+                let waiting = durable::waiting(&*durable.store, &records).await?;
+                Ok(Some((records, waiting)))
+            });
+            Some(match page.await {
+                Ok(Some((records, waiting))) => match piece(&records, waiting, &mut count) {
+                    Ok(piece) => (Ok(piece), Some((shared, durable, pages, count))),
+                    Err(error) => (Err(error), None),
+                },
+                Ok(None) if count == 0 => (Ok(format!("{HEAD}]\n}}")), None),
+                Ok(None) => (Ok("\n  ]\n}".to_owned()), None),
+                Err(error) => (Err(error), None),
+            })
+        }))
     }
 
     /// Adds the jobs of a document that [`export`](Scheduler::export) made, each as it was: paused or
@@ -174,7 +216,15 @@ impl Scheduler {
     /// scheduler has no store.
     pub async fn import(&self, document: &str, on_conflict: OnConflict) -> Result<usize, Error> {
         let durable = self.durable()?;
-        let document: Document = serde_json::from_str(document).map_err(|error| {
+        let document: Result<Document, _> = if document.len() > LONG {
+            let document = document.to_owned();
+            let read = move || serde_json::from_str(&document);
+            let read = self.shared.runtime()?.spawn_blocking(read).await;
+            read.map_err(|_| Error::shut_down("the runtime has shut down"))?
+        } else {
+            serde_json::from_str(document)
+        };
+        let document = document.map_err(|error| {
             let reason = without_values(&error);
             Error::unreadable(format!("this is no document of `export`: {reason}"))
                 .with_details([&"the reason", &error])
@@ -242,12 +292,38 @@ impl Scheduler {
         Ok(true)
     }
 
-    fn durable(&self) -> Result<&Durable, Error> {
+    fn durable(&self) -> Result<&Arc<Durable>, Error> {
         self.shared.runtime()?;
-        self.shared.durable.as_deref().ok_or_else(|| {
+        self.shared.durable.as_ref().ok_or_else(|| {
             Error::invalid_option("the scheduler has no store: give its builder one")
         })
     }
+}
+
+/// How the document begins.
+const HEAD: &str = "{\n  \"punctual_jobs\": 1,\n  \"jobs\": [";
+
+/// The jobs of these records as a piece of the document; `count` is how many there were before.
+fn piece(
+    records: &[Record],
+    mut waiting: HashMap<Incarnation, Vec<Row>>,
+    count: &mut usize,
+) -> Result<String, Error> {
+    let mut piece = String::new();
+    for record in records {
+        let rows = waiting.remove(&record.incarnation).unwrap_or_default();
+        let Some(job) = exported(record, rows) else { continue };
+        let job = job.and_then(|job| serde_json::to_string_pretty(&job));
+        let job = job.map_err(|error| {
+            Error::unreadable(format!("job `{}` can't be written: {error}", record.id))
+        })?;
+        piece.push_str(if *count == 0 { HEAD } else { "," });
+        // Line breaks are between the parts of JSON, and not in them.
+        piece.push_str("\n    ");
+        piece.push_str(&job.replace('\n', "\n    "));
+        *count += 1;
+    }
+    Ok(piece)
 }
 
 /// What has no fire time left, and none that waits, is only waiting for its last run to end.

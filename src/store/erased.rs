@@ -14,12 +14,7 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn now(&self) -> Answer<'_, DateTime<Utc>>;
     fn write(&self, writes: Vec<Write>) -> Answer<'_, Vec<Written>>;
     fn get(&self, id: JobId) -> Answer<'_, Option<Record>>;
-    fn list(
-        &self,
-        filter: RecordFilter,
-        after: Option<JobId>,
-        limit: usize,
-    ) -> Answer<'_, Vec<Record>>;
+    fn list(&self, filter: RecordFilter, after: Option<Cursor>, limit: usize) -> Answer<'_, Page>;
     fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Answer<'_, Vec<Changed>>;
     fn take(&self, take: Take) -> Answer<'_, Takings>;
     fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Answer<'_, ()>;
@@ -29,7 +24,12 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Takings>;
     fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>>;
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>>;
-    fn rows(&self, after: Option<RowKey>, limit: usize) -> Answer<'_, Vec<Row>>;
+    fn waiting(
+        &self,
+        of: Vec<Incarnation>,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Answer<'_, Vec<Row>>;
     fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned>;
     fn close(&self) -> BoxFuture<'_, ()>;
 }
@@ -55,12 +55,7 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::get(self, id))
     }
 
-    fn list(
-        &self,
-        filter: RecordFilter,
-        after: Option<JobId>,
-        limit: usize,
-    ) -> Answer<'_, Vec<Record>> {
+    fn list(&self, filter: RecordFilter, after: Option<Cursor>, limit: usize) -> Answer<'_, Page> {
         Box::pin(Store::list(self, filter, after, limit))
     }
 
@@ -100,8 +95,13 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::history(self, incarnation, limit))
     }
 
-    fn rows(&self, after: Option<RowKey>, limit: usize) -> Answer<'_, Vec<Row>> {
-        Box::pin(Store::rows(self, after, limit))
+    fn waiting(
+        &self,
+        of: Vec<Incarnation>,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Answer<'_, Vec<Row>> {
+        Box::pin(Store::waiting(self, of, after, limit))
     }
 
     fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned> {

@@ -129,14 +129,14 @@ pub trait Store: Send + Sync + 'static {
     fn get(&self, id: JobId) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
 
     /// Up to `limit` records that pass the filter, in order of their ids' bytes, from the first one
-    /// behind `after` on. It need not be a snapshot: a record that is there all along is listed
-    /// once.
+    /// behind `after` on, and where the next page begins. It need not be a snapshot: a record that is
+    /// there all along is listed once.
     fn list(
         &self,
         filter: RecordFilter,
-        after: Option<JobId>,
+        after: Option<Cursor>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
     /// Of these incarnations and versions those that are no longer so: with the record as it is now,
     /// or `None` if that incarnation is gone.
@@ -272,6 +272,17 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
+    /// Up to `limit` [`Waiting`](RowState::Waiting) rows of these incarnations, in order of their keys,
+    /// behind `after`. It costs the same however many other rows there are.
+    ///
+    /// No more incarnations than [`Capabilities::max_batch`] are asked for at once.
+    fn waiting(
+        &self,
+        of: Vec<Incarnation>,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
+
     /// A scheduler that had the store has shut down and needs it no more. Afterwards what was answered
     /// `Ok` needs nothing of this process. By default nothing is done.
     fn close(&self) -> impl Future<Output = ()> + Send {
@@ -324,6 +335,38 @@ pub enum Durability {
     System,
     /// They survive a loss of power.
     Disk,
+}
+
+/// Where a page of [`Store::list`] ends: at an id, as the store itself has it. That may be no text,
+/// where others write into the store, so it is not a [`JobId`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(Box<[u8]>);
+
+impl Cursor {
+    /// Behind the id of these bytes.
+    pub fn new(id: impl Into<Box<[u8]>>) -> Cursor {
+        Cursor(id.into())
+    }
+
+    /// The bytes of the id.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&JobId> for Cursor {
+    fn from(id: &JobId) -> Cursor {
+        Cursor::new(id.as_str().as_bytes())
+    }
+}
+
+/// Some of the records of a store; see [`Store::list`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Behind what the next page begins, which may be empty; `None` if this is the last one.
+    pub next: Option<Cursor>,
 }
 
 /// One change of a record: see [`Store::write`].

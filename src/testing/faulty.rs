@@ -13,9 +13,9 @@ use futures::{future::BoxFuture, stream::BoxStream};
 use crate::{
     job::JobId,
     store::{
-        Beat, Capabilities, Changed, Finished, Finishes, Incarnation, Keep, NextDue, NodeId,
-        Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store, StoreError, Take, Takings, Write,
-        Written,
+        Beat, Capabilities, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue,
+        NodeId, Page, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store, StoreError, Take,
+        Takings, Write, Written,
     },
 };
 
@@ -81,12 +81,13 @@ pub enum Operation {
     NextDue,
     History,
     Rows,
+    Waiting,
     Prune,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Operation; 15] = [
+    pub const ALL: [Operation; 16] = [
         Operation::Now,
         Operation::Write,
         Operation::Get,
@@ -101,6 +102,7 @@ impl Operation {
         Operation::NextDue,
         Operation::History,
         Operation::Rows,
+        Operation::Waiting,
         Operation::Prune,
     ];
 }
@@ -231,9 +233,9 @@ impl<S: Store> Store for FaultyStore<S> {
     async fn list(
         &self,
         filter: RecordFilter,
-        after: Option<JobId>,
+        after: Option<Cursor>,
         limit: usize,
-    ) -> Result<Vec<Record>, StoreError> {
+    ) -> Result<Page, StoreError> {
         self.ask(Operation::List, self.store.list(filter, after, limit)).await
     }
 
@@ -286,6 +288,15 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn rows(&self, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.ask(Operation::Rows, self.store.rows(after, limit)).await
+    }
+
+    async fn waiting(
+        &self,
+        of: Vec<Incarnation>,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.ask(Operation::Waiting, self.store.waiting(of, after, limit)).await
     }
 
     async fn prune(

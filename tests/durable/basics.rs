@@ -151,7 +151,7 @@ async fn closures_stay_in_memory_and_say_so() {
         assert!(volatile.contains(&(id.to_owned(), is_volatile)), "{volatile:?}");
     }
     assert!(jobs.iter().any(|job| job.to_string().contains("volatile")));
-    let records = store.list(Default::default(), None, 10).await.unwrap();
+    let records = store.list(Default::default(), None, 10).await.unwrap().records;
     assert_eq!(records.len(), 1);
 
     // One namespace.
@@ -185,7 +185,7 @@ async fn what_a_store_cannot_keep_is_an_error_at_add() {
     refused(scheduler.add(after_success("other"), remember("x")).await.unwrap_err());
     let retry = Retry::fixed(TENTH).only_if(|_| true);
     refused(scheduler.add(every(TENTH), remember("x")).retry(retry).await.unwrap_err());
-    assert!(store.list(Default::default(), None, 10).await.unwrap().is_empty());
+    assert!(store.list(Default::default(), None, 10).await.unwrap().records.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,7 +199,7 @@ async fn adding_many_is_all_or_none() {
         ids.map(add).collect::<Vec<_>>()
     };
     assert!(scheduler.add_all(jobs(0)).await.unwrap_err().is_duplicate_id());
-    assert_eq!(store.list(Default::default(), None, 100).await.unwrap().len(), 1);
+    assert_eq!(store.list(Default::default(), None, 100).await.unwrap().records.len(), 1);
     let mixed =
         jobs(20).into_iter().chain([scheduler.add(every(TENTH), || async {}).id("closure")]);
     let handles = scheduler.add_all(mixed).await.unwrap();

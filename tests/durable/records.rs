@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use punctual::{
     Context, EventKind, OnConflict, Scheduler, Task, named_task,
     store::{Incarnation, MemoryStore, Record, Store as _, Write, Written},
@@ -144,4 +144,35 @@ async fn arguments_that_nest_too_deep_or_are_too_long_are_errors_of_adding() {
     let unhandled = scheduler.unhandled().await.unwrap();
     assert_eq!(unhandled.len(), 1);
     assert!(unhandled[0].to_string().contains("nests 100000 levels"), "{}", unhandled[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_and_their_export_are_streamed_page_by_page() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let empty = scheduler.export().await.unwrap();
+    assert_eq!(scheduler.import(&empty, OnConflict::Error).await.unwrap(), 0);
+    let add =
+        |n: usize| scheduler.add(every(SECOND * 3600), remember("tick")).id(format!("{n:04}"));
+    scheduler.add_all((0..1200).map(add)).await.unwrap();
+    scheduler.add(every(SECOND * 3600), || async {}).id("volatile").await.unwrap();
+    scheduler.job("0007").run_now().await.unwrap();
+    scheduler.pause().await.unwrap();
+
+    let jobs: Vec<_> = scheduler.jobs().stream().try_collect().await.unwrap();
+    let mut ids: Vec<_> = jobs.iter().map(|job| job.id.to_string()).collect();
+    ids.sort();
+    let mut listed: Vec<_> =
+        scheduler.jobs().await.unwrap().iter().map(|job| job.id.to_string()).collect();
+    listed.sort();
+    assert_eq!((ids.len(), &ids), (1201, &listed));
+
+    let pieces: Vec<String> = scheduler.export_stream().unwrap().try_collect().await.unwrap();
+    assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.matches("\"id\"").count() <= 500));
+    let document = scheduler.export().await.unwrap();
+    assert_eq!(pieces.concat(), document);
+    assert_eq!(document.matches("\n    {\n      \"id\": \"").count(), 1200);
+    let other = on(&MemoryStore::new(), &notes).start().await.unwrap();
+    assert_eq!(other.import(&document, OnConflict::Error).await.unwrap(), 1200);
+    assert_eq!(scheduler.jobs().paused(false).remove().await.unwrap(), 1201);
 }

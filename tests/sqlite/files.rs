@@ -254,7 +254,7 @@ async fn texts_and_numbers_that_make_no_sense_are_read_as_well_as_can_be() {
              UPDATE punctual_ledger SET fate = 'postponed: rain', attempt = -1 WHERE job = '2';",
         )
         .unwrap();
-    let records = store.list(RecordFilter::default(), None, 10).await.unwrap();
+    let records = store.list(RecordFilter::default(), None, 10).await.unwrap().records;
     assert_eq!(records.len(), 3);
     assert_eq!((&*records[1].args, &records[1].tags), ("\u{fffd}A", &Vec::new()));
     let rows = store.history(Incarnation(2), 10).await.unwrap();
@@ -356,4 +356,44 @@ mod permissions {
         }
         forbid(folder.path(), 0o777);
     }
+}
+
+/// Pages go on behind what the file has, and not behind what can be read of it.
+#[tokio::test]
+async fn ids_that_are_not_utf_8_are_listed_once_exported_and_removed() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let due = now() + chrono::TimeDelta::days(1);
+    for batch in 0..2_u64 {
+        let numbers = batch * 1000 + 1..=(batch + 1) * 1000;
+        add(&store, numbers.map(|n| record(&format!("{n:05}"), n, Some(due)))).await;
+    }
+    connect(&folder.file())
+        .execute_batch(
+            "UPDATE punctual_jobs SET trigger = '{\"type\":\"interval\",\"period_ms\":1000}', \
+                options = '{}', id = CAST(x'61ff' || CAST(id AS BLOB) AS TEXT) WHERE id > '00500'",
+        )
+        .unwrap();
+    let scheduler = punctual::Scheduler::builder().store(store.clone()).start().await.unwrap();
+    let patience = Duration::from_secs(60);
+    let (mut listed, mut after) = (0, None);
+    while listed < 10_000 {
+        let page = store.list(RecordFilter::default(), after, 700).await.unwrap();
+        listed += page.records.len();
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, 2000);
+    let unhandled = tokio::time::timeout(patience, scheduler.unhandled()).await.unwrap();
+    assert_eq!(unhandled.unwrap().len(), 2000);
+    let document = tokio::time::timeout(patience, scheduler.export()).await.unwrap().unwrap();
+    assert_eq!(document.matches("\"id\"").count(), 2000);
+    tokio::time::timeout(patience, scheduler.jobs().into_future()).await.unwrap().unwrap();
+    tokio::time::timeout(patience, scheduler.next_fire()).await.unwrap().unwrap();
+    let removed = tokio::time::timeout(patience, scheduler.remove_all()).await.unwrap();
+    assert_eq!(removed.unwrap(), 2000);
+    assert_eq!(store.list(RecordFilter::default(), None, 10).await.unwrap().records, []);
+    scheduler.shutdown().await;
 }

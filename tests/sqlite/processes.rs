@@ -80,7 +80,7 @@ async fn processes_take_each_fire_time_once() {
     }
     assert_eq!(taken.len(), JOBS);
     assert_eq!(taken.iter().collect::<HashSet<_>>().len(), JOBS);
-    assert_eq!(store.list(RecordFilter::default(), None, 10).await.unwrap(), []);
+    assert_eq!(store.list(RecordFilter::default(), None, 10).await.unwrap().records, []);
     // A row for each fire time, and one for the end of each job.
     let rows = store.rows(None, 1000).await.unwrap();
     assert_eq!(rows.len(), 2 * JOBS);
@@ -159,7 +159,7 @@ async fn a_process_killed_in_the_middle_of_a_take_has_taken_nothing() {
     child.wait().unwrap();
 
     assert_eq!(store.rows(None, 10).await.unwrap(), []);
-    let records = store.list(RecordFilter::default(), None, 100).await.unwrap();
+    let records = store.list(RecordFilter::default(), None, 100).await.unwrap().records;
     assert!(records.iter().all(|job| job.fence == 0 && job.next_fire == Some(due)));
     beat(&store, 2, Duration::from_secs(60)).await;
     let takings = store.take(taking(2, 1, 100)).await.unwrap();
@@ -191,11 +191,11 @@ async fn lives_through_a_full_disk(file: &Path, make_room: impl FnOnce()) {
     let said = std::error::Error::source(&error).unwrap().to_string();
     assert!(said.contains("disk"), "{said}");
     // What was answered is there, and can be read without room.
-    let list = store.list(RecordFilter::default(), None, 100_000).await.unwrap();
+    let list = store.list(RecordFilter::default(), None, 100_000).await.unwrap().records;
     assert_eq!(list.len() as u64, fitted);
     make_room();
     add(&store, [record("after", 1_000_000, None)]).await;
-    let list = store.list(RecordFilter::default(), None, 100_000).await.unwrap();
+    let list = store.list(RecordFilter::default(), None, 100_000).await.unwrap().records;
     assert_eq!(list.len() as u64, fitted + 1);
 }
 

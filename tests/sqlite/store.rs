@@ -7,8 +7,8 @@ use futures::StreamExt as _;
 use punctual::{
     JobId,
     store::{
-        Durability, Fate, NextDue, NodeId, RecordFilter, RowKind, RowState, RunEnd, SqliteStore,
-        Store as _, Synchronous, Take, Write,
+        Cursor, Durability, Fate, NextDue, NodeId, RecordFilter, RowKind, RowState, RunEnd,
+        SqliteStore, Store as _, Synchronous, Take, Write,
     },
 };
 
@@ -97,7 +97,7 @@ async fn stores_of_two_namespaces_share_a_file_and_nothing_else() {
     assert_eq!(takings.jobs[0].record.incarnation.0, 8);
     theirs.finish(succeeded(&takings.jobs)).await.unwrap();
     assert_eq!(ours.rows(None, 10).await.unwrap(), []);
-    assert_eq!(theirs.list(RecordFilter::default(), None, 10).await.unwrap().len(), 1);
+    assert_eq!(theirs.list(RecordFilter::default(), None, 10).await.unwrap().records.len(), 1);
     assert!(ours.get("a".into()).await.unwrap().is_some());
 }
 
@@ -198,7 +198,7 @@ async fn writes_that_share_a_commit_fail_each_for_itself() {
     }
     assert!(panicking.await.unwrap_err().is_panic());
     assert!(unknown.await.unwrap().unwrap_err().is_lease_lost());
-    assert_eq!(store.list(RecordFilter::default(), None, 100).await.unwrap().len(), 19);
+    assert_eq!(store.list(RecordFilter::default(), None, 100).await.unwrap().records.len(), 19);
     // The take that panicked has not happened, its number included.
     assert_eq!(take(&store, 1, 1).await.unwrap().jobs.len(), 1);
 }
@@ -292,9 +292,13 @@ async fn thousands_of_jobs_are_listed_in_pages() {
     let named = Write::change(named.stamp(), named, 5);
     store.write(vec![named]).await.unwrap();
     let filter = RecordFilter { name: Some("last".into()), ..RecordFilter::default() };
-    let found = store.list(filter, None, 10).await.unwrap();
+    let found = store.list(filter, None, 10).await.unwrap().records;
     assert_eq!(found.iter().map(|record| record.id.clone()).collect::<Vec<_>>(), ["02500"]);
-    let page = store.list(RecordFilter::default(), Some("00998".into()), 1002).await.unwrap();
+    let page = store
+        .list(RecordFilter::default(), Some(Cursor::from(&"00998".into())), 1002)
+        .await
+        .unwrap()
+        .records;
     assert_eq!((page.len(), &page[0].id), (1002, &JobId::from("00999")));
 }
 

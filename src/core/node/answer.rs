@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     job::JobId,
     panic::shielded_or,
-    store::{Incarnation, NodeId, Record, RowKey, StoreError, Takings, Write, Written},
+    store::{Incarnation, NodeId, Page, Record, RowKey, StoreError, Takings, Write, Written},
 };
 
 impl Node {
@@ -172,17 +172,17 @@ impl Node {
     }
 
     /// Ignores the answer to a look that was begun before the present one: it went by another clock.
-    fn has_listed(&mut self, records: &[Record], limit: usize, now: Reading) {
+    fn has_listed(&mut self, page: Page, now: Reading) {
         if !self.looking.as_ref().is_some_and(|looking| looking.asked) {
             return;
         }
-        let corrections = records.iter().filter_map(|record| self.correction(record, now));
+        let corrections = page.records.iter().filter_map(|record| self.correction(record, now));
         let corrections: Vec<Write> = corrections.collect();
         let Some(looking) = &mut self.looking else { return };
         looking.corrections = corrections;
         looking.lost = 0;
-        looking.after = records.last().map(|record| record.id.clone());
-        looking.ends = records.len() < limit;
+        looking.ends = page.next.is_none();
+        looking.after = page.next;
         self.look_on();
     }
 
@@ -288,8 +288,8 @@ impl Node {
                     self.next_prune = now.elapsed;
                 }
             }
-            (Request::List(_, limit), Answer::Listed(records)) => {
-                self.has_listed(&records, limit, now);
+            (Request::List(..), Answer::Listed(page)) => {
+                self.has_listed(page, now);
             }
             (Request::Correct(writes), Answer::Corrected(written)) => {
                 self.has_corrected(writes, written, now, news);

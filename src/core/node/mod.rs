@@ -25,8 +25,8 @@ use crate::{
     error::Error,
     job::JobId,
     store::{
-        Beat, Changed, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, Pruned, Reaped,
-        Record, RowKey, StoreError, Take, Takings, Write, Written,
+        Beat, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, Page,
+        Pruned, Reaped, Record, RowKey, StoreError, Take, Takings, Write, Written,
     },
 };
 
@@ -63,7 +63,7 @@ pub(crate) enum Request {
     NextDue(NextDue),
     Changed(Vec<(JobId, Incarnation, u64)>),
     Prune(Keep, Option<RowKey>, usize),
-    List(Option<JobId>, usize),
+    List(Option<Cursor>, usize),
     Correct(Vec<Write>),
     Finish(Vec<Finished>),
     Release(NodeId, Vec<(RowKey, u64)>),
@@ -97,7 +97,7 @@ pub(crate) enum Answer {
     NextDue(Option<DateTime<Utc>>),
     Changed(Vec<Changed>),
     Pruned(Pruned),
-    Listed(Vec<Record>),
+    Listed(Page),
     Corrected(Vec<Written>),
     Finished(Finishes),
     Released,
@@ -241,7 +241,7 @@ struct Unreadable {
 #[derive(Default)]
 struct Looking {
     /// Those behind this one are still to be looked at.
-    after: Option<JobId>,
+    after: Option<Cursor>,
     /// What was found.
     corrections: Vec<Write>,
     /// How many of them have lost to other writes.

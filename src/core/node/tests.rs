@@ -12,8 +12,8 @@ use super::{Answer, Lane, News, Node, NodeOptions, Request};
 use crate::{
     clock::Reading,
     store::{
-        Fate, Finished, Finishes, Incarnation, Keep, Pruned, Reaped, Record, RowKey, RowKind,
-        RunEnd, StoreError, Takings, Written,
+        Cursor, Fate, Finished, Finishes, Incarnation, Keep, Page, Pruned, Reaped, Record, RowKey,
+        RowKind, RunEnd, StoreError, Takings, Written,
     },
     trigger::{IntoTrigger as _, cron},
 };
@@ -53,6 +53,14 @@ fn left_behind() -> Record {
     }
 }
 
+fn job() -> Cursor {
+    Cursor::from(&"job".into())
+}
+
+fn last(records: Vec<Record>) -> Page {
+    Page { records, next: None }
+}
+
 /// What the node asks next in the lane of looks.
 fn asks(node: &mut Node, second: i64) -> Option<Request> {
     let asked = node.poll(at(second), 0, &HashSet::new(), Vec::new);
@@ -67,7 +75,7 @@ fn answer(node: &mut Node, request: Request, answer: Result<Answer, StoreError>,
 fn a_record_that_somebody_else_changed_is_corrected_as_it_is_now() {
     let mut node = node();
     let list = asks(&mut node, 0).unwrap();
-    answer(&mut node, list, Ok(Answer::Listed(vec![left_behind()])), 0);
+    answer(&mut node, list, Ok(Answer::Listed(last(vec![left_behind()]))), 0);
     for version in 1..100 {
         let Some(Request::Correct(writes)) = asks(&mut node, 0) else {
             panic!("version {version}")
@@ -88,12 +96,17 @@ fn a_clock_that_steps_during_a_look_begins_it_anew() {
     let mut node = node();
     let list = asks(&mut node, 0).unwrap();
     node.look_for_corrections();
-    answer(&mut node, list, Ok(Answer::Listed(vec![left_behind(); 500])), 0);
+    answer(
+        &mut node,
+        list,
+        Ok(Answer::Listed(Page { next: Some(job()), ..last(vec![left_behind(); 500]) })),
+        0,
+    );
     assert!(matches!(asks(&mut node, 0), Some(Request::List(None, _))));
 
     let mut node = self::node();
     let list = asks(&mut node, 0).unwrap();
-    answer(&mut node, list, Ok(Answer::Listed(vec![left_behind()])), 0);
+    answer(&mut node, list, Ok(Answer::Listed(last(vec![left_behind()]))), 0);
     let correct = asks(&mut node, 0).unwrap();
     node.look_for_corrections();
     answer(&mut node, correct, Ok(Answer::Corrected(vec![Written::Done])), 0);
@@ -104,7 +117,12 @@ fn a_clock_that_steps_during_a_look_begins_it_anew() {
 fn corrections_that_the_store_refuses_are_given_up() {
     let mut node = node();
     let list = asks(&mut node, 0).unwrap();
-    answer(&mut node, list, Ok(Answer::Listed(vec![left_behind(); 500])), 0);
+    answer(
+        &mut node,
+        list,
+        Ok(Answer::Listed(Page { next: Some(job()), ..last(vec![left_behind(); 500]) })),
+        0,
+    );
     let correct = asks(&mut node, 0).unwrap();
     answer(&mut node, correct, Err(StoreError::refused("no")), 0);
     let mut seen = HashMap::new();
@@ -113,8 +131,8 @@ fn corrections_that_the_store_refuses_are_given_up() {
         *seen.entry(std::mem::discriminant(&request)).or_insert(0) += 1;
         let said = match &request {
             Request::List(after, _) => {
-                assert_eq!(*after, Some("job".into()));
-                Answer::Listed(Vec::new())
+                assert_eq!(*after, Some(job()));
+                Answer::Listed(Page::default())
             }
             Request::Prune(..) => Answer::Pruned(crate::store::Pruned::default()),
             _ => panic!("it was given up"),
@@ -159,7 +177,7 @@ fn live(
                 Request::NextDue(_) => Ok(Answer::NextDue(None)),
                 Request::Changed(_) => Ok(Answer::Changed(Vec::new())),
                 Request::Prune(..) => Ok(Answer::Pruned(Pruned::default())),
-                Request::List(..) => Ok(Answer::Listed(Vec::new())),
+                Request::List(..) => Ok(Answer::Listed(Page::default())),
                 Request::Correct(_) => Ok(Answer::Corrected(Vec::new())),
                 Request::Release(..) => Ok(Answer::Released),
                 Request::Finish(sent) if sent.iter().any(&refuses) => {

@@ -52,8 +52,8 @@ impl Jobs {
     }
 
     /// In order of the ids' bytes, those behind `after`.
-    pub(super) fn listed(&self, after: Option<&JobId>) -> impl Iterator<Item = &Record> {
-        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_str().into_owned()));
+    pub(super) fn listed(&self, after: Option<String>) -> impl Iterator<Item = &Record> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.ids
             .range((from, Bound::Unbounded))
             .filter_map(|(_, incarnation)| self.get(*incarnation))

@@ -105,10 +105,10 @@ impl Store for MemoryStore {
     async fn list(
         &self,
         filter: RecordFilter,
-        after: Option<JobId>,
+        after: Option<Cursor>,
         limit: usize,
-    ) -> Result<Vec<Record>, StoreError> {
-        Ok(self.locked(|state, _| state.list(&filter, after.as_ref(), limit)))
+    ) -> Result<Page, StoreError> {
+        Ok(self.locked(|state, _| state.list(&filter, after, limit)))
     }
 
     async fn changed(
@@ -168,6 +168,15 @@ impl Store for MemoryStore {
 
     async fn rows(&self, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>, StoreError> {
         Ok(self.locked(|state, _| state.rows(after, limit)))
+    }
+
+    async fn waiting(
+        &self,
+        of: Vec<Incarnation>,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        Ok(self.locked(|state, _| state.waiting_rows(of, after, limit)))
     }
 
     async fn prune(

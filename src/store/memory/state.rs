@@ -103,14 +103,24 @@ impl State {
         self.jobs.known(id).cloned()
     }
 
-    pub(super) fn list(
+    pub(super) fn list(&self, filter: &RecordFilter, after: Option<Cursor>, limit: usize) -> Page {
+        // An id is text here; bytes that are none come behind what they can be read as.
+        let after = after.map(|cursor| String::from_utf8_lossy(cursor.as_bytes()).into_owned());
+        let mut passing = self.jobs.listed(after).filter(|record| filter.passes(record));
+        let records: Vec<Record> = passing.by_ref().take(limit).cloned().collect();
+        let next = passing.next().and(records.last()).map(|record| Cursor::from(&record.id));
+        Page { records, next }
+    }
+
+    pub(super) fn waiting_rows(
         &self,
-        filter: &RecordFilter,
-        after: Option<&JobId>,
+        mut of: Vec<Incarnation>,
+        after: Option<RowKey>,
         limit: usize,
-    ) -> Vec<Record> {
-        let passing = self.jobs.listed(after).filter(|record| filter.passes(record));
-        passing.take(limit).cloned().collect()
+    ) -> Vec<Row> {
+        of.sort_unstable();
+        let waiting = of.into_iter().flat_map(|incarnation| self.ledger.waiting_of(incarnation));
+        waiting.filter(|row| Some(row.key) > after).take(limit).cloned().collect()
     }
 
     pub(super) fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Vec<Changed> {

@@ -1,4 +1,4 @@
-//! Cases of [`Store::history`], [`Store::rows`] and [`Store::prune`]: what the ledger says and forgets.
+//! Cases of [`Store::history`], [`Store::rows`], [`Store::waiting`] and [`Store::prune`]: what the ledger says and forgets.
 
 use std::time::Duration;
 
@@ -211,4 +211,45 @@ pub(super) async fn pruning_goes_page_by_page<S: Store>(stage: Stage<S>) {
     assert_eq!(store.all_rows().await, rows[4..]);
     let third = other.prune(none, second.next, 2).await.unwrap();
     assert_eq!((third.deleted, third.next), (1, None));
+}
+
+/// The rows that wait are read by job, page by page, in order of their keys, and no others.
+pub(super) async fn waiting_rows_are_read_by_job<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let mut expected = Vec::new();
+    for number in 1..=4 {
+        let record = job(number, now);
+        let waits = |row: Row| Row { state: RowState::Waiting, ..row };
+        let rows = vec![
+            waits(scheduled(&record, now + secs(7))),
+            waits(requested(&record, 2, now)),
+            waits(requested(&record, 1, now)),
+            closed(requested(&record, 3, now), succeeded(), now),
+            waits(scheduled(&record, DateTime::UNIX_EPOCH - secs(1))),
+        ];
+        let mut waiting = [rows[4].clone(), rows[0].clone(), rows[2].clone(), rows[1].clone()];
+        waiting.sort_by_key(|row| row.key);
+        store.done(vec![Write { rows, ..insert(&record) }]).await;
+        if number != 2 {
+            expected.extend(waiting);
+        }
+    }
+    expected.sort_by_key(|row| row.key);
+    let of = [4, 1, 3].map(|number| job(number, now).incarnation).to_vec();
+    for limit in [1, 3, 12, 100] {
+        let mut found: Vec<Row> = Vec::new();
+        loop {
+            let after = found.last().map(|row| row.key);
+            let page = other.waiting(of.clone(), after, limit).await.unwrap();
+            assert!(page.len() <= limit);
+            let is_last = page.len() < limit;
+            found.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "in pages of {limit}");
+    }
+    assert_eq!(other.waiting(Vec::new(), None, 10).await.unwrap(), []);
+    assert_eq!(other.waiting(vec![Incarnation(99)], None, 10).await.unwrap(), []);
 }

@@ -172,6 +172,7 @@ macro_rules! __store_conformance_cases {
             ledger:
                 history_begins_with_the_latest
                 pages_cover_the_ledger
+                waiting_rows_are_read_by_job
                 the_newest_are_kept
                 the_old_are_deleted
                 open_rows_are_kept

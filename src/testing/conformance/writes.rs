@@ -186,11 +186,11 @@ pub(super) async fn a_full_batch_is_written<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let batch = store.capabilities().max_batch;
     store.done((0..batch as u64).map(|number| insert(&job(number, now))).collect()).await;
-    let listed = other.list(RecordFilter::default(), None, batch).await.unwrap();
+    let listed = other.list(RecordFilter::default(), None, batch).await.unwrap().records;
     assert_eq!(listed.len(), batch);
     let removals = listed.iter().map(|record| remove(record, Fate::Removed)).collect();
     store.done(removals).await;
-    assert_eq!(other.list(RecordFilter::default(), None, batch).await.unwrap(), []);
+    assert_eq!(other.list(RecordFilter::default(), None, batch).await.unwrap().records, []);
     assert_eq!(other.all_rows().await.len(), batch);
 }
 
@@ -342,7 +342,7 @@ pub(super) async fn ids_are_told_apart_by_their_bytes<S: Store>(stage: Stage<S>)
         assert_eq!(record.id, id.as_str());
         assert_eq!(record.incarnation, job(number as u64, now).incarnation, "of `{id}`");
     }
-    let listed = store.list(RecordFilter::default(), None, 100).await.unwrap();
+    let listed = store.list(RecordFilter::default(), None, 100).await.unwrap().records;
     let listed: Vec<_> = listed.iter().map(|record| record.id.as_str()).collect();
     let mut sorted = ids;
     sorted.sort();
@@ -495,7 +495,7 @@ pub(super) async fn an_end_that_is_remembered_is_read_by_its_id_alone<S: Store>(
     assert!(record.ended_at.is_some_and(|at| at >= now));
     assert_eq!((record.next_fire, record.declared.as_deref()), (None, Some("[1]")));
     assert_eq!(other.record(&record.id).await, record);
-    assert_eq!(other.list(RecordFilter::default(), None, 10).await.unwrap(), []);
+    assert_eq!(other.list(RecordFilter::default(), None, 10).await.unwrap().records, []);
     let known = vec![(record.id.clone(), record.incarnation, record.version)];
     let changed = other.changed(known).await.unwrap();
     assert!(matches!(&changed[..], [Changed { now: Now::Gone(Some(Fate::Completed)), .. }]));

@@ -769,7 +769,7 @@ impl<S: Store> World<S> {
     }
 
     fn records(&self) -> Vec<Record> {
-        block_on(self.store.list(RecordFilter::default(), None, 1000)).unwrap_or_default()
+        block_on(self.store.list(RecordFilter::default(), None, 1000)).unwrap_or_default().records
     }
 
     fn rows(&self) -> Vec<Row> {

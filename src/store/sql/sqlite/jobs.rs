@@ -1,7 +1,10 @@
 //! Records: written, read, listed and removed.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{OptionalExtension as _, Row as Columns};
+use rusqlite::{
+    OptionalExtension as _, Row as Columns,
+    types::{ToSqlOutput, ValueRef},
+};
 
 use super::{
     columns::{bind_record, record, record_columns},
@@ -12,13 +15,14 @@ use super::{
 use crate::{
     job::{JobId, SkipReason},
     store::{
-        Changed, Fate, Incarnation, Now, Record, RowState, Tokens, Write, Written,
+        Changed, Cursor, Fate, Incarnation, Now, Page, Record, RecordFilter, RowState, Tokens,
+        Write, Written,
         sql::{millis, signed, unsigned},
     },
 };
 
 /// How many records are looked at before others get their turn.
-const PAGE: usize = 1000;
+const LOOKED_AT: usize = 1000;
 
 const BY_ID: &str = concat!("SELECT ", record_columns!(), " FROM punctual_jobs WHERE id = ?1");
 
@@ -75,7 +79,13 @@ pub(super) fn write(session: &Session, writes: Vec<Write>) -> Result<Vec<Written
 }
 
 fn write_one(session: &Session, write: Write) -> Result<Written> {
-    let current = get(session, &write.id)?;
+    let current = match (get(session, &write.id)?, write.expected) {
+        // An id that is not UTF-8 is not found by the text that it is read as.
+        (None, Some(stamp)) => {
+            by_incarnation(session, stamp.incarnation)?.filter(|record| record.id == write.id)
+        }
+        (current, _) => current,
+    };
     if current.as_ref().is_some_and(|current| current.tokens.contains(write.token)) {
         return Ok(Written::Done);
     }
@@ -163,16 +173,30 @@ pub(super) fn by_incarnation(
     Ok(statement.query_row([signed(incarnation.0)], record).optional()?)
 }
 
-/// The next records behind an id, whatever they are: fewer than [`PAGE`] if there are no more.
-pub(super) fn page(session: &Session, after: &str) -> Result<Vec<Record>> {
+/// Up to `limit` records behind an id that pass the filter, of the next few whatever they are.
+pub(super) fn page(
+    session: &Session,
+    filter: &RecordFilter,
+    after: &Cursor,
+    limit: usize,
+) -> Result<Page> {
     let mut statement = session.prepare(PAGE_BEHIND)?;
-    let records = statement.query_map((after, PAGE as i64), record)?;
-    Ok(records.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Whether a page was the last.
-pub(super) fn is_last(page: usize) -> bool {
-    page < PAGE
+    // As the column has it: others may write there what is not UTF-8.
+    let after = ToSqlOutput::Borrowed(ValueRef::Text(after.as_bytes()));
+    let mut rows = statement.query((after, LOOKED_AT as i64))?;
+    let (mut page, mut looked_at) = (Page::default(), 0);
+    while let Some(row) = rows.next()? {
+        let record = record(row)?;
+        looked_at += 1;
+        if filter.passes(&record) {
+            page.records.push(record);
+        }
+        if page.records.len() == limit || looked_at == LOOKED_AT {
+            page.next = Some(Cursor::new(row.get_ref(1)?.as_bytes().unwrap_or_default()));
+            break;
+        }
+    }
+    Ok(page)
 }
 
 pub(super) fn changed(

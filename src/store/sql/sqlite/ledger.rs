@@ -49,6 +49,15 @@ const WAITING: &str = concat!(
      ORDER BY kind, number"
 );
 
+/// The next waiting rows of a job, of whichever kind.
+const WAITING_BEHIND: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM punctual_ledger INDEXED BY punctual_ledger_open \
+     WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL AND (kind, number) > (?2, ?3) \
+     ORDER BY kind, number LIMIT ?4"
+);
+
 const CALL_OFF: &str = "UPDATE punctual_ledger INDEXED BY punctual_ledger_open \
      SET fate = ?2, ended_at = ?3 \
      WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL";
@@ -121,6 +130,35 @@ pub(super) fn waiting(
     let mut statement = session.prepare(WAITING)?;
     let rows = statement.query_map((signed(incarnation.0), !paused), row)?;
     Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
+}
+
+/// The waiting rows of these jobs.
+pub(super) fn waiting_of(
+    session: &Session,
+    of: &[Incarnation],
+    after: Option<RowKey>,
+    limit: usize,
+) -> Result<Vec<Row>> {
+    let mut of = of.to_vec();
+    of.sort_unstable();
+    let mut statement = session.prepare(WAITING_BEHIND)?;
+    let mut waiting = Vec::new();
+    for incarnation in of {
+        let (_, kind, number) = match after {
+            Some(after) if after.incarnation > incarnation => continue,
+            Some(after) if after.incarnation == incarnation => key(after),
+            _ => BEGINNING,
+        };
+        let room = (limit - waiting.len()) as i64;
+        let rows = statement.query_map((signed(incarnation.0), kind, number, room), row)?;
+        for row in rows.filter_map(rusqlite::Result::transpose) {
+            waiting.push(row?);
+        }
+        if waiting.len() == limit {
+            break;
+        }
+    }
+    Ok(waiting)
 }
 
 /// Closes what waits for a record that is gone.
@@ -260,6 +298,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     PUT_NEW,
     PUT_OVER_WAITING,
     WAITING,
+    WAITING_BEHIND,
     CALL_OFF,
     ENDING,
     FINISH,

@@ -31,9 +31,9 @@ use crate::{
     clock::{Clock, SystemClock},
     job::JobId,
     store::{
-        Beat, Capabilities, Changed, Durability, Finished, Finishes, Incarnation, Keep, NextDue,
-        NodeId, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store, StoreError, Take,
-        Takings, Write, Written,
+        Beat, Capabilities, Changed, Cursor, Durability, Finished, Finishes, Incarnation, Keep,
+        NextDue, NodeId, Page, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store,
+        StoreError, Take, Takings, Write, Written,
     },
 };
 
@@ -276,22 +276,21 @@ impl Store for SqliteStore {
     async fn list(
         &self,
         filter: RecordFilter,
-        after: Option<JobId>,
+        after: Option<Cursor>,
         limit: usize,
-    ) -> Result<Vec<Record>, StoreError> {
-        let mut after = after.map(|id| id.as_str().into_owned()).unwrap_or_default();
-        let mut listed = Vec::new();
-        loop {
-            let records = self.thread.read(move |session| jobs::page(session, &after)).await?;
-            let (count, last) =
-                (records.len(), records.last().map(|record| record.id.as_str().into_owned()));
-            let room = limit - listed.len();
-            listed.extend(records.into_iter().filter(|record| filter.passes(record)).take(room));
-            match last {
-                Some(last) if listed.len() < limit && !jobs::is_last(count) => after = last,
-                _ => return Ok(listed),
-            }
+    ) -> Result<Page, StoreError> {
+        let mut next = Some(after.unwrap_or_else(|| Cursor::new([])));
+        let mut records = Vec::new();
+        while records.len() < limit
+            && let Some(after) = next.take()
+        {
+            let (filter, room) = (filter.clone(), limit - records.len());
+            let page = move |session: &Session| jobs::page(session, &filter, &after, room);
+            let page = self.thread.read(page).await?;
+            records.extend(page.records);
+            next = page.next;
         }
+        Ok(Page { records, next })
     }
 
     async fn changed(
@@ -358,6 +357,15 @@ impl Store for SqliteStore {
             return;
         }
         self.thread.close().await;
+    }
+
+    async fn waiting(
+        &self,
+        of: Vec<Incarnation>,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.thread.read(move |session| ledger::waiting_of(session, &of, after, limit)).await
     }
 
     async fn prune(
