@@ -288,13 +288,8 @@ impl Store for Wrap {
         self.ask("waiting", self.store.waiting(of, after, limit)).await
     }
 
-    async fn prune(
-        &self,
-        keep: Keep,
-        after: Option<RowKey>,
-        limit: usize,
-    ) -> Result<Pruned, StoreError> {
-        self.ask("prune", self.store.prune(keep, after, limit)).await
+    async fn prune(&self, keep: Keep, limit: usize) -> Result<Pruned, StoreError> {
+        self.ask("prune", self.store.prune(keep, limit)).await
     }
 }
 

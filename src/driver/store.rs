@@ -208,9 +208,7 @@ impl Durable {
                 self.learn(&changed);
                 Answer::Changed(changed)
             }
-            Request::Prune(keep, after, limit) => {
-                Answer::Pruned(store.prune(keep, after, limit).await?)
-            }
+            Request::Prune(keep, limit) => Answer::Pruned(store.prune(keep, limit).await?),
             Request::List(after, limit) => {
                 Answer::Listed(store.list(RecordFilter::default(), after, limit).await?)
             }

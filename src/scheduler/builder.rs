@@ -84,7 +84,7 @@ impl SchedulerBuilder {
             lease: Duration::from_secs(15),
             claim_ahead: Duration::from_secs(1),
             poll: Duration::from_secs(5),
-            keep: Keep { rows: 1000, age: Duration::from_secs(30 * 24 * 60 * 60) },
+            keep: Keep::default(),
             node_name: None,
             callbacks: Vec::new(),
             correction: 3 * HOUR,
@@ -286,7 +286,26 @@ impl SchedulerBuilder {
     /// What was closed in the last minute, how a job ended in the last two hours, and what has yet to
     /// meet its fate is kept in any case.
     pub fn keep_history(mut self, rows: u32, age: Duration) -> Self {
-        self.keep = Keep { rows, age };
+        self.keep = Keep { rows, age, ..self.keep };
+        self
+    }
+
+    /// Sets for how long the store keeps the history of a job that is over. Default: 7 days.
+    ///
+    /// How a job ended is kept for two hours in any case, unless the ledger
+    /// [grows too large](SchedulerBuilder::keep_in_all).
+    pub fn keep_ended(mut self, age: Duration) -> Self {
+        self.keep.ended = age;
+        self
+    }
+
+    /// Sets how many rows of history the store keeps of all jobs together. Default: a million, which
+    /// take some 200 MB in a file.
+    ///
+    /// Beyond them the oldest are deleted, even if [`keep_history`](SchedulerBuilder::keep_history) would
+    /// keep them, but for what ended in the last minute. A job that runs once leaves two rows.
+    pub fn keep_in_all(mut self, rows: u64) -> Self {
+        self.keep.total = rows;
         self
     }
 
@@ -336,6 +355,7 @@ impl SchedulerBuilder {
             ("claim_ahead", self.claim_ahead, Duration::ZERO..=Duration::from_secs(60)),
             ("clock_correction", self.correction, Duration::ZERO..=365 * 24 * HOUR),
             ("poll_interval", self.poll, Duration::from_millis(10)..=HOUR),
+            ("keep_ended", self.keep.ended, Duration::ZERO..=Duration::from_secs(u32::MAX.into())),
             ("keep_history", self.keep.age, Duration::ZERO..=Duration::from_secs(u32::MAX.into())),
         ];
         for (what, value, range) in ranges {

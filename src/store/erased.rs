@@ -30,7 +30,7 @@ pub(crate) trait ErasedStore: Send + Sync {
         after: Option<RowKey>,
         limit: usize,
     ) -> Answer<'_, Vec<Row>>;
-    fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned>;
+    fn prune(&self, keep: Keep, limit: usize) -> Answer<'_, Pruned>;
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -104,8 +104,8 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::waiting(self, of, after, limit))
     }
 
-    fn prune(&self, keep: Keep, after: Option<RowKey>, limit: usize) -> Answer<'_, Pruned> {
-        Box::pin(Store::prune(self, keep, after, limit))
+    fn prune(&self, keep: Keep, limit: usize) -> Answer<'_, Pruned> {
+        Box::pin(Store::prune(self, keep, limit))
     }
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(Store::close(self))

@@ -299,13 +299,8 @@ impl<S: Store> Store for FaultyStore<S> {
         self.ask(Operation::Waiting, self.store.waiting(of, after, limit)).await
     }
 
-    async fn prune(
-        &self,
-        keep: Keep,
-        after: Option<RowKey>,
-        limit: usize,
-    ) -> Result<Pruned, StoreError> {
-        self.ask(Operation::Prune, self.store.prune(keep, after, limit)).await
+    async fn prune(&self, keep: Keep, limit: usize) -> Result<Pruned, StoreError> {
+        self.ask(Operation::Prune, self.store.prune(keep, limit)).await
     }
 
     async fn close(&self) {

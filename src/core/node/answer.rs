@@ -5,8 +5,8 @@ use std::{mem::discriminant, sync::Arc};
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
-    Answer, Asked, Lane, Looking, MAX_LOST, MAX_UNREADABLE, News, Node, PRUNE_AGAIN, PRUNE_EVERY,
-    PRUNED, Request, StoreClock, Traffic, Unreadable, delta,
+    Answer, Asked, Lane, Looking, MAX_LOST, MAX_UNREADABLE, News, Node, PRUNE_EVERY, Request,
+    StoreClock, Traffic, Unreadable, delta,
 };
 use crate::{
     clock::Reading,
@@ -280,11 +280,8 @@ impl Node {
             (Request::NextDue(_), Answer::NextDue(due)) => self.has_been_told(due, now),
             (Request::Changed(_), Answer::Changed(changed)) => news.push(News::Changed(changed)),
             (Request::Prune(..), Answer::Pruned(pruned)) => {
-                self.prune_from = pruned.next;
-                if pruned.next.is_none() {
-                    self.next_prune = now.elapsed + PRUNE_AGAIN;
-                } else if pruned.deleted >= PRUNED as u64 / 4 {
-                    // There is much: as fast as it comes.
+                if pruned.more {
+                    // As fast as it comes.
                     self.next_prune = now.elapsed;
                 }
             }

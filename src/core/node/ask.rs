@@ -163,7 +163,7 @@ impl Node {
         }
         prunes.then(|| {
             self.next_prune = now.elapsed + PRUNE_EVERY;
-            Request::Prune(self.options.keep, self.prune_from, PRUNED)
+            Request::Prune(self.options.keep, PRUNED)
         })
     }
 

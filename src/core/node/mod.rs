@@ -62,7 +62,7 @@ pub(crate) enum Request {
     Take(Take),
     NextDue(NextDue),
     Changed(Vec<(JobId, Incarnation, u64)>),
-    Prune(Keep, Option<RowKey>, usize),
+    Prune(Keep, usize),
     List(Option<Cursor>, usize),
     Correct(Vec<Write>),
     Finish(Vec<Finished>),
@@ -194,7 +194,6 @@ pub(super) struct Node {
     next_look: TimeDelta,
     next_poll: TimeDelta,
     next_prune: TimeDelta,
-    prune_from: Option<RowKey>,
     /// How far it has looked for records of which the clock was wrong, if it does.
     looking: Option<Looking>,
     /// Whether what was last asked of that lane was a look.
@@ -274,13 +273,10 @@ const LINGER: TimeDelta = TimeDelta::milliseconds(10);
 /// is asked grows with what is held, and a busy store tells all the time.
 const LOOK_EVERY: TimeDelta = TimeDelta::milliseconds(100);
 
-/// How often a batch of the ledger is looked at for what need not be kept.
+/// How often the store is asked to delete of the ledger what need not be kept, unless it has more to do.
 const PRUNE_EVERY: TimeDelta = TimeDelta::seconds(2);
 
-/// How long after it was looked at to its end.
-const PRUNE_AGAIN: TimeDelta = TimeDelta::minutes(1);
-
-/// How many rows it is.
+/// How many rows that is at most: others wait meanwhile.
 const PRUNED: usize = 500;
 
 /// How many records are looked at together for those of which the clock was wrong.
@@ -351,7 +347,6 @@ impl Node {
             next_look: TimeDelta::MIN,
             next_poll: TimeDelta::MIN,
             next_prune: TimeDelta::MIN,
-            prune_from: None,
             looking: None,
             looked: false,
             outcomes: VecDeque::new(),

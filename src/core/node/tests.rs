@@ -31,7 +31,7 @@ fn node() -> Node {
         lease: Duration::from_secs(30),
         claim_ahead: Duration::from_secs(10),
         poll: Duration::from_secs(60),
-        keep: Keep { rows: 100, age: Duration::from_secs(3600) },
+        keep: Keep::default(),
         correction: TimeDelta::hours(3),
         max_batch: 1000,
         seed: 1,

@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::super::{Incarnation, Record};
+use super::super::{Incarnation, Keep, Record};
 use crate::job::JobId;
 
 #[derive(Default)]
@@ -20,6 +20,8 @@ pub(super) struct Jobs {
     due: BTreeMap<String, BTreeSet<(DateTime<Utc>, Incarnation)>>,
     /// What is over and remembered, by id.
     ended: BTreeMap<String, Record>,
+    /// The same in order of when they were over.
+    ended_at: BTreeSet<(Option<DateTime<Utc>>, String)>,
 }
 
 impl Jobs {
@@ -37,18 +39,30 @@ impl Jobs {
     }
 
     pub(super) fn remember(&mut self, record: Record) {
-        self.ended.insert(record.id.to_string(), record);
+        let id = record.id.to_string();
+        self.forget_text(&id);
+        self.ended_at.insert((record.ended_at, id.clone()));
+        self.ended.insert(id, record);
     }
 
     pub(super) fn forget(&mut self, id: &JobId) {
-        self.ended.remove(&id.to_string());
+        self.forget_text(&id.to_string());
     }
 
-    /// Forgets up to `limit` that were over before.
-    pub(super) fn forget_before(&mut self, instant: DateTime<Utc>, limit: usize) {
-        let old = self.ended.iter().filter(|(_, record)| record.ended_at < Some(instant));
-        let old: Vec<String> = old.map(|(id, _)| id.clone()).take(limit).collect();
-        old.iter().for_each(|id| drop(self.ended.remove(id)));
+    fn forget_text(&mut self, id: &str) {
+        if let Some(record) = self.ended.remove(id) {
+            self.ended_at.remove(&(record.ended_at, id.to_owned()));
+        }
+    }
+
+    /// Forgets up to `limit` that were over before, or that are too many. Returns how many.
+    pub(super) fn forget_before(&mut self, instant: DateTime<Utc>, limit: usize) -> usize {
+        let too_many = self.ended.len().saturating_sub(Keep::MOST_ENDED);
+        let old = self.ended_at.iter().enumerate();
+        let old = old.take_while(|(n, (at, _))| *n < too_many || *at < Some(instant));
+        let old: Vec<String> = old.map(|(_, (_, id))| id.clone()).take(limit).collect();
+        old.iter().for_each(|id| self.forget_text(id));
+        old.len()
     }
 
     /// In order of the ids' bytes, those behind `after`.

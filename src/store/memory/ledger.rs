@@ -5,6 +5,8 @@ use std::{
     ops::Bound,
 };
 
+use chrono::{DateTime, Utc};
+
 use super::super::{Incarnation, NodeId, Row, RowKey, RowKind, RowState};
 
 #[derive(Default)]
@@ -14,7 +16,14 @@ pub(super) struct Ledger {
     taken: BTreeMap<RowKey, NodeId>,
     /// What each node has taken, and with the take of which number.
     holdings: BTreeMap<NodeId, BTreeMap<RowKey, u64>>,
+    /// Closed rows in order of when they ended.
+    ended: BTreeSet<Ended>,
+    /// Up to where, of each kind, it was looked for jobs that have too many rows.
+    looked_to: BTreeMap<RowKind, Ended>,
 }
+
+/// When a row ended, by its kind.
+type Ended = (RowKind, DateTime<Utc>, RowKey);
 
 impl Ledger {
     pub(super) fn get(&self, key: RowKey) -> Option<&Row> {
@@ -79,6 +88,44 @@ impl Ledger {
         self.holdings.keys().copied()
     }
 
+    /// How many rows are closed.
+    pub(super) fn closed(&self) -> u64 {
+        self.ended.len() as u64
+    }
+
+    /// Those of a kind that ended before, the oldest first.
+    pub(super) fn ended_before(
+        &self,
+        kind: RowKind,
+        instant: DateTime<Utc>,
+    ) -> impl Iterator<Item = RowKey> {
+        let (first, last) =
+            (first_ended(kind, DateTime::<Utc>::MIN_UTC), first_ended(kind, instant));
+        self.ended.range(first..last).map(|(.., key)| *key)
+    }
+
+    /// The jobs of which rows have ended before since it was looked last, and up to where that is.
+    pub(super) fn newly_ended(
+        &self,
+        kind: RowKind,
+        instant: DateTime<Utc>,
+    ) -> (BTreeSet<Incarnation>, Option<Ended>) {
+        let from = self.looked_to.get(&kind).copied();
+        let from = from
+            .map_or(Bound::Included(first_ended(kind, DateTime::<Utc>::MIN_UTC)), Bound::Excluded);
+        let until = first_ended(kind, instant);
+        let is_empty = matches!(from, Bound::Excluded(from) if from >= until);
+        let new = (!is_empty).then(|| self.ended.range((from, Bound::Excluded(until))));
+        let new = new.into_iter().flatten();
+        let last = new.clone().next_back().copied();
+        (new.map(|(.., key)| key.incarnation).collect(), last)
+    }
+
+    /// It was looked up to here.
+    pub(super) fn has_looked(&mut self, kind: RowKind, to: Option<Ended>) {
+        self.looked_to.extend(to.map(|to| (kind, to)));
+    }
+
     /// Puts a row in, or in the place of the one of its key.
     pub(super) fn put(&mut self, row: Row) {
         // Nodes count their takes from 1.
@@ -96,13 +143,15 @@ impl Ledger {
                 self.taken.insert(row.key, node);
                 self.holdings.entry(node).or_default().insert(row.key, take);
             }
-            RowState::Closed(_) => {}
+            RowState::Closed(_) => self.ended.extend(ended(&row)),
         }
         self.rows.insert(row.key, row);
     }
 
     pub(super) fn remove(&mut self, key: RowKey) {
-        self.rows.remove(&key);
+        if let Some(row) = self.rows.remove(&key) {
+            ended(&row).iter().for_each(|ended| _ = self.ended.remove(ended));
+        }
         self.waiting.remove(&key);
         if let Some(node) = self.taken.remove(&key)
             && let Some(holdings) = self.holdings.get_mut(&node)
@@ -119,4 +168,15 @@ fn keys_of(incarnation: Incarnation) -> std::ops::RangeInclusive<RowKey> {
     let first = RowKey { incarnation, kind: RowKind::Scheduled, number: i64::MIN };
     let last = RowKey { incarnation, kind: RowKind::Ended, number: i64::MAX };
     first..=last
+}
+
+/// Of a closed row, when it ended.
+fn ended(row: &Row) -> Option<Ended> {
+    Some((row.key.kind, row.ended_at?, row.key)).filter(|_| !row.state.is_open())
+}
+
+/// What comes before all rows of a kind that end at an instant.
+fn first_ended(kind: RowKind, instant: DateTime<Utc>) -> Ended {
+    let first = RowKey { incarnation: Incarnation(0), kind: RowKind::Scheduled, number: i64::MIN };
+    (kind, instant, first)
 }

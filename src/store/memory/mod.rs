@@ -179,12 +179,7 @@ impl Store for MemoryStore {
         Ok(self.locked(|state, _| state.waiting_rows(of, after, limit)))
     }
 
-    async fn prune(
-        &self,
-        keep: Keep,
-        after: Option<RowKey>,
-        limit: usize,
-    ) -> Result<Pruned, StoreError> {
-        Ok(self.locked(|state, now| state.prune(keep, after, limit, now)))
+    async fn prune(&self, keep: Keep, limit: usize) -> Result<Pruned, StoreError> {
+        Ok(self.locked(|state, now| state.prune(keep, limit, now)))
     }
 }

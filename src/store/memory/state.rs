@@ -1,6 +1,6 @@
 //! What each operation of a memory store does, as one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -450,43 +450,53 @@ impl State {
         self.ledger.behind(after).take(limit).cloned().collect()
     }
 
-    pub(super) fn prune(
-        &mut self,
-        keep: Keep,
-        after: Option<RowKey>,
-        limit: usize,
-        now: DateTime<Utc>,
-    ) -> Pruned {
+    pub(super) fn prune(&mut self, keep: Keep, limit: usize, now: DateTime<Utc>) -> Pruned {
+        const KINDS: [RowKind; 3] = [RowKind::Scheduled, RowKind::Requested, RowKind::Ended];
         let oldest = now.checked_sub_signed(Keep::ENDED).unwrap_or(DateTime::<Utc>::MIN_UTC);
-        self.jobs.forget_before(oldest, limit);
-        let age = TimeDelta::from_std(keep.age).unwrap_or(TimeDelta::MAX);
-        let seen: Vec<RowKey> = self.ledger.behind(after).take(limit).map(|row| row.key).collect();
-        // Of the incarnation and kind at hand, the newest closed row that is one too many.
-        let mut surplus: Option<((Incarnation, RowKind), Option<RowKey>)> = None;
-        let mut deleted = 0;
-        for key in &seen {
-            let group = (key.incarnation, key.kind);
-            let newest_surplus = match surplus {
-                Some((of, newest)) if of == group => newest,
-                _ => {
-                    let rows = self.ledger.newest(key.incarnation, key.kind);
-                    let mut closed = rows.filter(|row| !row.state.is_open());
-                    closed.nth(keep.rows as usize).map(|row| row.key)
-                }
-            };
-            surplus = Some((group, newest_surplus));
-            // Open rows have not ended.
-            let Some(ended_at) = self.ledger.get(*key).and_then(|row| row.ended_at) else {
-                continue;
-            };
-            let ended_for = now - ended_at;
-            let is_surplus = newest_surplus.is_some_and(|newest| *key <= newest);
-            if ended_for > Keep::at_least(key.kind) && (is_surplus || ended_for > age) {
-                self.ledger.remove(*key);
-                deleted += 1;
+        let forgotten = self.jobs.forget_before(oldest, limit) as u64;
+        let recent = now - Keep::at_least(RowKind::Scheduled);
+        let mut gone: BTreeSet<RowKey> = BTreeSet::new();
+        for kind in KINDS {
+            let old = self.ledger.ended_before(kind, Keep::oldest(keep.age, kind, now));
+            gone.extend(old.take(limit));
+        }
+        let ended = Keep::oldest(keep.ended, RowKind::Ended, now);
+        for end in self.ledger.ended_before(RowKind::Ended, ended).take(limit) {
+            let rows = self.ledger.of(end.incarnation);
+            gone.extend(rows.filter(|row| has_ended_before(row, recent)).map(|row| row.key));
+        }
+        for kind in [RowKind::Scheduled, RowKind::Requested] {
+            let (groups, looked_to) = self.ledger.newly_ended(kind, recent);
+            for incarnation in groups {
+                let closed = self.ledger.newest(incarnation, kind);
+                let closed = closed.filter(|row| !row.state.is_open()).skip(keep.rows as usize);
+                gone.extend(closed.filter(|row| has_ended_before(row, recent)).map(|row| row.key));
+            }
+            if gone.len() <= limit {
+                self.ledger.has_looked(kind, looked_to);
             }
         }
-        let next = if seen.len() == limit { seen.last().copied() } else { None };
-        Pruned { deleted, next }
+        if gone.len() < limit {
+            let surplus = keep.surplus(self.ledger.closed()).saturating_sub(gone.len() as u64);
+            let mut oldest: Vec<_> = KINDS
+                .into_iter()
+                .flat_map(|kind| self.ledger.ended_before(kind, recent).take(limit))
+                .filter(|key| !gone.contains(key))
+                .collect();
+            oldest.sort_by_key(|key| self.ledger.get(*key).and_then(|row| row.ended_at));
+            let surplus = usize::try_from(surplus).unwrap_or(usize::MAX);
+            gone.extend(oldest.into_iter().take(surplus.min(limit - gone.len())));
+        }
+        let more = gone.len() >= limit || forgotten >= limit as u64;
+        let mut deleted = 0;
+        for key in gone.into_iter().take(limit) {
+            self.ledger.remove(key);
+            deleted += 1;
+        }
+        Pruned { deleted, forgotten, more }
     }
+}
+
+fn has_ended_before(row: &Row, instant: DateTime<Utc>) -> bool {
+    row.ended_at.is_some_and(|at| at < instant)
 }

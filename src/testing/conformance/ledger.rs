@@ -8,7 +8,9 @@ use super::stage::*;
 use crate::store::*;
 
 /// Keeps all rows for as long as there is time.
-const ALL: Keep = Keep { rows: u32::MAX, age: Duration::from_secs(100 * 365 * 24 * 60 * 60) };
+const ALL: Keep = Keep { rows: u32::MAX, age: CENTURY, ended: CENTURY, total: u64::MAX };
+
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The history of one incarnation begins with the latest fire times, and ends at the limit.
 pub(super) async fn history_begins_with_the_latest<S: Store>(stage: Stage<S>) {
@@ -84,6 +86,8 @@ pub(super) async fn the_newest_are_kept<S: Store>(stage: Stage<S>) {
     let long_ago = now - secs(3600);
     for limit in [1, 3, 1000] {
         let number = limit as u64;
+        // Later than what was pruned before.
+        let long_ago = long_ago + secs(limit as i64);
         let mut kept = Vec::new();
         for record in [job(number, now), job(number + 5000, now)] {
             let mut rows = Vec::new();
@@ -141,7 +145,7 @@ pub(super) async fn open_rows_are_kept<S: Store>(stage: Stage<S>) {
     let (_, taken) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
     assert_eq!(other.prune_all(Keep { rows: 1, ..ALL }, 100).await, 1);
     assert_eq!(store.all_rows().await, [taken.clone(), old(2), waiting.clone()]);
-    let none = Keep { rows: 0, age: Duration::ZERO };
+    let none = Keep { rows: 0, age: Duration::ZERO, ..ALL };
     assert_eq!(other.prune_all(none, 100).await, 1);
     assert_eq!(store.all_rows().await, [taken, waiting]);
 }
@@ -161,7 +165,7 @@ pub(super) async fn the_last_minute_is_kept<S: Store>(stage: Stage<S>) {
         ended(4, now + secs(3600)),
     ];
     store.done(vec![Write { rows: rows.clone(), ..insert(&record) }]).await;
-    let none = Keep { rows: 0, age: Duration::ZERO };
+    let none = Keep { rows: 0, age: Duration::ZERO, ..ALL };
     assert_eq!(other.prune_all(none, 100).await, 1);
     assert_eq!(store.all_rows().await, rows[1..]);
 }
@@ -195,22 +199,73 @@ pub(super) async fn a_pruned_row_has_no_outcome<S: Store>(stage: Stage<S>) {
     assert_eq!(store.finish(vec![outcome]).await.unwrap().refused, [row.key]);
 }
 
-/// A page looks at no more rows than asked for.
+/// No more rows are deleted at once than asked for.
 pub(super) async fn pruning_goes_page_by_page<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, now);
     let row = |number| closed(requested(&record, number, now), succeeded(), now - secs(5000));
     let rows: Vec<_> = (1..=5).map(row).collect();
     store.done(vec![Write { rows: rows.clone(), ..insert(&record) }]).await;
-    let none = Keep { rows: 0, age: Duration::ZERO };
-    let first = other.prune(none, None, 2).await.unwrap();
-    assert_eq!(first.deleted, 2);
-    assert_eq!(store.all_rows().await, rows[2..]);
-    let second = other.prune(none, first.next, 2).await.unwrap();
-    assert!(second.next.is_some());
-    assert_eq!(store.all_rows().await, rows[4..]);
-    let third = other.prune(none, second.next, 2).await.unwrap();
-    assert_eq!((third.deleted, third.next), (1, None));
+    let none = Keep { rows: 0, age: Duration::ZERO, ..ALL };
+    for left in [3, 1] {
+        let pruned = other.prune(none, 2).await.unwrap();
+        assert_eq!((pruned.deleted, pruned.more), (2, true));
+        assert_eq!(store.all_rows().await.len(), left);
+    }
+    let last = other.prune(none, 2).await.unwrap();
+    assert_eq!((last.deleted, last.more), (1, false));
+    assert_eq!(other.prune(none, 2).await.unwrap(), Pruned::default());
+}
+
+/// What a job has left goes when it has been over for long enough.
+pub(super) async fn what_the_ended_have_left_is_deleted<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let mut kept = Vec::new();
+    for (number, ended_for) in [(1, 90_000), (2, 80_000), (3, 100_000)] {
+        let record = job(number, now);
+        let ran = |kind: Row| closed(kind, succeeded(), now - secs(ended_for + 10));
+        let rows = vec![
+            ran(scheduled(&record, now)),
+            ran(scheduled(&record, now + secs(1))),
+            ran(requested(&record, 1, now)),
+            closed(scheduled(&record, now + secs(2)), succeeded(), now),
+            Row::ended(&record, Fate::Completed, now - secs(ended_for)),
+        ];
+        kept.extend(match number {
+            2 => rows.clone(),
+            _ => vec![rows[3].clone()],
+        });
+        store.done(vec![Write { rows, ..insert(&job(10 + number, now)) }]).await;
+    }
+    let keep = Keep { ended: Duration::from_secs(85_000), ..ALL };
+    for limit in [1, 100] {
+        let deleted = other.prune_all(keep, limit).await;
+        assert_eq!(deleted, if limit == 1 { 8 } else { 0 });
+    }
+    kept.sort_by_key(|row| row.key);
+    assert_eq!(store.all_rows().await, kept);
+}
+
+/// Of too many rows in all those go that ended first, of whatever job and kind, and even if they say how
+/// a job ended; what ended in the last minute stays.
+pub(super) async fn the_ledger_is_bounded<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, now);
+    let mut rows = Vec::new();
+    for number in 1..=10 {
+        let job = job(number, now);
+        let at = now - secs(1000 - 10 * number as i64);
+        rows.push(closed(scheduled(&job, now), succeeded(), at));
+        rows.push(Row::ended(&job, Fate::Completed, at + secs(1)));
+    }
+    let new = closed(requested(&record, 7, now), succeeded(), now);
+    let open = Row { state: RowState::Waiting, ..requested(&record, 8, now) };
+    let all = [&rows[..], &[new.clone(), open.clone()]].concat();
+    store.done(vec![Write { rows: all, ..insert(&record) }]).await;
+    assert_eq!(other.prune_all(Keep { total: 9, ..ALL }, 5).await, 12);
+    let mut kept = [&rows[12..], &[new, open]].concat();
+    kept.sort_by_key(|row| row.key);
+    assert_eq!(store.all_rows().await, kept);
 }
 
 /// The rows that wait are read by job, page by page, in order of their keys, and no others.

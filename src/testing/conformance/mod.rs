@@ -173,6 +173,8 @@ macro_rules! __store_conformance_cases {
                 history_begins_with_the_latest
                 pages_cover_the_ledger
                 waiting_rows_are_read_by_job
+                what_the_ended_have_left_is_deleted
+                the_ledger_is_bounded
                 the_newest_are_kept
                 the_old_are_deleted
                 open_rows_are_kept

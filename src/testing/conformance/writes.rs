@@ -502,7 +502,7 @@ pub(super) async fn an_end_that_is_remembered_is_read_by_its_id_alone<S: Store>(
     let node = Node::join(&other, 2).await;
     assert_eq!(node.take(node.ask(now + secs(9))).await.len(), 0);
     // Pruning leaves it alone for long.
-    other.prune_all(Keep { rows: 0, age: std::time::Duration::ZERO }, 100).await;
+    other.prune_all(Keep { rows: 0, age: std::time::Duration::ZERO, ..Keep::default() }, 100).await;
     assert_eq!(other.record(&record.id).await, record);
 }
 

@@ -142,7 +142,12 @@ impl Node {
             lease,
             claim_ahead,
             poll,
-            keep: Keep { rows: u32::MAX, age: Duration::from_secs(1 << 30) },
+            keep: Keep {
+                rows: u32::MAX,
+                age: Duration::from_secs(1 << 30),
+                ended: Duration::from_secs(1 << 30),
+                total: u64::MAX,
+            },
             correction: TimeDelta::hours(3),
             max_batch,
             seed: outside.chance.number(),

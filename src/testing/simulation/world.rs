@@ -448,9 +448,7 @@ impl<S: Store> World<S> {
             Request::NextDue(of) => Answer::NextDue(block_on(store.next_due(of))?),
             Request::Changed(known) if known.is_empty() => Answer::Changed(Vec::new()),
             Request::Changed(known) => Answer::Changed(block_on(store.changed(known))?),
-            Request::Prune(keep, after, limit) => {
-                Answer::Pruned(block_on(store.prune(keep, after, limit))?)
-            }
+            Request::Prune(keep, limit) => Answer::Pruned(block_on(store.prune(keep, limit))?),
             Request::List(after, limit) => {
                 Answer::Listed(block_on(store.list(RecordFilter::default(), after, limit))?)
             }

@@ -15,8 +15,8 @@ use super::{
 use crate::{
     job::{JobId, SkipReason},
     store::{
-        Changed, Cursor, Fate, Incarnation, Now, Page, Record, RecordFilter, RowState, Tokens,
-        Write, Written,
+        Changed, Cursor, Fate, Incarnation, Keep, Now, Page, Record, RecordFilter, RowState,
+        Tokens, Write, Written,
         sql::{millis, signed, unsigned},
     },
 };
@@ -72,6 +72,10 @@ const FORGET: &str = "DELETE FROM punctual_ended WHERE id = ?1";
 
 const FORGET_OLD: &str = "DELETE FROM punctual_ended WHERE id IN \
      (SELECT id FROM punctual_ended INDEXED BY punctual_ended_at WHERE ended_at < ?1 LIMIT ?2)";
+
+/// When the newest job was over that is one too many.
+const NEWEST_ENDED_TOO_MANY: &str = "SELECT ended_at \
+     FROM punctual_ended INDEXED BY punctual_ended_at ORDER BY ended_at DESC LIMIT 1 OFFSET ?1";
 
 /// Does each of the writes that finds what it expects.
 pub(super) fn write(session: &Session, writes: Vec<Write>) -> Result<Vec<Written>> {
@@ -159,10 +163,19 @@ pub(super) fn get(session: &Session, id: &JobId) -> Result<Option<Record>> {
     Ok(ended.and_then(|record| serde_json::from_str(&record).ok()))
 }
 
-/// Forgets up to `limit` jobs that were over before.
-pub(super) fn forget_before(session: &Session, instant: DateTime<Utc>, limit: usize) -> Result<()> {
-    session.prepare(FORGET_OLD)?.execute((millis(instant), limit as i64))?;
-    Ok(())
+/// Forgets up to `limit` jobs that were over before, or that are too many. Returns how many.
+pub(super) fn forget_before(
+    session: &Session,
+    instant: DateTime<Utc>,
+    limit: usize,
+) -> Result<usize> {
+    let newest_too_many: Option<i64> = session
+        .prepare(NEWEST_ENDED_TOO_MANY)?
+        .query_row([Keep::MOST_ENDED as i64], |row| row.get(0))
+        .optional()?;
+    // That it ended at this very instant makes one no less too old.
+    let before = newest_too_many.map_or(millis(instant), |newest| millis(instant).max(newest + 1));
+    Ok(session.prepare(FORGET_OLD)?.execute((before, limit as i64))?)
 }
 
 pub(super) fn by_incarnation(

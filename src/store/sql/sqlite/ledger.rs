@@ -1,8 +1,5 @@
-//! The ledger: rows put in, closed, read and pruned.
+//! The ledger: rows put in, closed, read.
 
-use std::time::Duration;
-
-use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{CachedStatement, OptionalExtension as _, Row as Columns};
 
 use super::{
@@ -14,8 +11,8 @@ use super::{
 use crate::{
     job::SkipReason,
     store::{
-        Fate, Finished, Finishes, Incarnation, Keep, Pruned, Record, Row, RowKey, RowKind,
-        sql::{instant, kind, kind_number, millis, signed, unsigned},
+        Fate, Finished, Finishes, Incarnation, Record, Row, RowKey, RowKind,
+        sql::{kind_number, millis, signed, unsigned},
     },
 };
 
@@ -94,19 +91,6 @@ const PAGE_BEHIND: &str = concat!(
     " FROM punctual_ledger WHERE (incarnation, kind, number) > (?1, ?2, ?3) \
      ORDER BY incarnation, kind, number LIMIT ?4"
 );
-
-const ENDS_BEHIND: &str = "SELECT incarnation, kind, number, \
-        CASE WHEN fate IS NOT NULL THEN coalesce(ended_at, last) END \
-     FROM punctual_ledger WHERE (incarnation, kind, number) > (?1, ?2, ?3) \
-     ORDER BY incarnation, kind, number LIMIT ?4";
-
-/// The newest closed row that is one too many.
-const NEWEST_TOO_MANY: &str = "SELECT number FROM punctual_ledger \
-     WHERE incarnation = ?1 AND kind = ?2 AND fate IS NOT NULL \
-     ORDER BY number DESC LIMIT 1 OFFSET ?3";
-
-const DELETE: &str = "DELETE FROM punctual_ledger \
-     WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
 
 /// What no key is below: [`RowKey`]s begin behind it.
 const BEGINNING: (i64, i64, i64) = (i64::MIN, i64::MIN, i64::MIN);
@@ -237,61 +221,6 @@ pub(super) fn rows(session: &Session, after: Option<RowKey>, limit: usize) -> Re
     Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
 }
 
-pub(super) fn prune(
-    session: &Session,
-    keep: Keep,
-    after: Option<RowKey>,
-    limit: usize,
-) -> Result<Pruned> {
-    let now = session.now();
-    let oldest = before(now, keep.age);
-    jobs::forget_before(session, now.checked_sub_signed(Keep::ENDED).unwrap_or(now), limit)?;
-    let (incarnation, of_kind, number) = after.map_or(BEGINNING, key);
-    let ends: Vec<(i64, i64, i64, Option<i64>)> = session
-        .prepare(ENDS_BEHIND)?
-        .query_map((incarnation, of_kind, number, limit as i64), |row| row.try_into())?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut pruned = Pruned { deleted: 0, next: None };
-    if ends.len() == limit {
-        pruned.next = ends
-            .last()
-            .and_then(|&(incarnation, of_kind, number, _)| read_key(incarnation, of_kind, number));
-    }
-    let mut newest_too_many = session.prepare(NEWEST_TOO_MANY)?;
-    let mut delete = session.prepare(DELETE)?;
-    let mut group = None;
-    for (incarnation, of_kind, number, ended) in ends {
-        let (Some(ended), Some(kind)) = (ended.map(instant), kind(of_kind)) else { continue };
-        if now - ended <= Keep::at_least(kind) {
-            continue;
-        }
-        let too_many = match group {
-            Some((of, too_many)) if of == (incarnation, kind) => too_many,
-            _ => {
-                let too_many: Option<i64> = newest_too_many
-                    .query_row((incarnation, of_kind, keep.rows), |row| row.get(0))
-                    .optional()?;
-                group = Some(((incarnation, kind), too_many));
-                too_many
-            }
-        };
-        if ended < oldest || too_many.is_some_and(|newest| number <= newest) {
-            pruned.deleted += delete.execute((incarnation, of_kind, number))? as u64;
-        }
-    }
-    Ok(pruned)
-}
-
-fn read_key(incarnation: i64, number_of_kind: i64, number: i64) -> Option<RowKey> {
-    let kind = kind(number_of_kind)?;
-    Some(RowKey { incarnation: Incarnation(unsigned(incarnation)), kind, number })
-}
-
-fn before(now: DateTime<Utc>, age: Duration) -> DateTime<Utc> {
-    let age = TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX);
-    now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC)
-}
-
 /// All but that of the history, which sorts the few rows that it has found.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[
@@ -304,7 +233,4 @@ pub(super) const STATEMENTS: &[&str] = &[
     FINISH,
     FENCE_OF,
     PAGE_BEHIND,
-    ENDS_BEHIND,
-    NEWEST_TOO_MANY,
-    DELETE,
 ];

@@ -7,6 +7,7 @@ mod ledger;
 mod nodes;
 #[cfg(test)]
 mod plans;
+mod prune;
 mod schema;
 mod session;
 mod take;
@@ -368,12 +369,7 @@ impl Store for SqliteStore {
         self.thread.read(move |session| ledger::waiting_of(session, &of, after, limit)).await
     }
 
-    async fn prune(
-        &self,
-        keep: Keep,
-        after: Option<RowKey>,
-        limit: usize,
-    ) -> Result<Pruned, StoreError> {
-        self.thread.write(move |session| ledger::prune(session, keep, after, limit)).await
+    async fn prune(&self, keep: Keep, limit: usize) -> Result<Pruned, StoreError> {
+        self.thread.write(move |session| prune::prune(session, keep, limit)).await
     }
 }

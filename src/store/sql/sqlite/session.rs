@@ -35,6 +35,8 @@ pub(super) struct Session {
     clock: Clock,
     /// Whether the transaction has changed what others may wait for.
     changed: Cell<bool>,
+    /// How many rows of the ledger are too many, and when that was counted.
+    pub(super) surplus: Cell<Option<(u64, DateTime<Utc>)>>,
     /// None in memory.
     file: Option<Watched>,
     /// When the file is to be looked at again.
@@ -90,7 +92,9 @@ impl Session {
         let clock = options.make_clock();
         let file = options.path.as_deref().map(Watched::new);
         let (changed, next_look) = (Cell::new(false), Cell::new(Instant::now()));
-        let session = Session { connection, namespace, path, clock, changed, file, next_look };
+        let surplus = Cell::new(None);
+        let session =
+            Session { connection, namespace, path, clock, changed, surplus, file, next_look };
         session.look()?;
         schema::migrate(&session)?;
         Ok(session)
