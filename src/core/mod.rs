@@ -84,6 +84,11 @@ pub(crate) trait Payload: Clone {
     /// The task that its work is has other arguments, by this version of the job's record.
     fn set_args(&self, version: u64, args: &str);
 
+    /// Whether the job was cancelled by its token.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+
     /// Whether a handle may ask for the job's history when the job is over.
     fn has_handle(&self) -> bool {
         false

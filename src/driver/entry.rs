@@ -149,6 +149,10 @@ impl Payload for Arc<dyn Entry> {
         self.state().want_output();
     }
 
+    fn is_cancelled(&self) -> bool {
+        self.state().is_cancelled()
+    }
+
     fn has_handle(&self) -> bool {
         self.state().handles.load(Ordering::SeqCst) > 0
     }
@@ -291,7 +295,7 @@ impl EntryState {
     }
 
     /// Whether the job was cancelled by its token.
-    fn is_cancelled(&self) -> bool {
+    pub(super) fn is_cancelled(&self) -> bool {
         self.existing_token().is_some_and(|token| token.is_cancelled())
     }
 

@@ -125,6 +125,10 @@ impl Durable {
     pub(super) fn end(&self, incarnation: Incarnation, end: End) {
         let known = self.entries().known.remove(&incarnation);
         if let Some(entry) = known.as_ref().and_then(|known| known.entry.upgrade()) {
+            let end = match end {
+                End::Completed if entry.state().is_cancelled() => End::Cancelled,
+                end => end,
+            };
             entry.state().cancel_token();
             entry.state().end(end);
         }

@@ -194,7 +194,7 @@ pub trait Store: Send + Sync + 'static {
     /// anew.
     ///
     /// A job that then has neither a `next_fire` nor an open row is over, as in
-    /// [`take`](Store::take).
+    /// [`take`](Store::take), but ends as [`Finished::job_end`] says.
     ///
     /// **Idempotence.** A row that is closed under the same fence with another fate than *abandoned*
     /// stays as it is, and counts as accepted. A row that is not there has been pruned, and is
@@ -518,6 +518,9 @@ pub struct Finished {
     pub ended_at: DateTime<Utc>,
     /// The error of a run that failed, at most a kilobyte.
     pub message: Option<String>,
+    /// How the job ended, if it is over with this: *completed*, or *cancelled* where its token was
+    /// cancelled while the run was going.
+    pub job_end: Fate,
 }
 
 /// What came of [`Store::finish`].

@@ -3,6 +3,7 @@
 mod basics;
 mod clock;
 mod declared;
+mod ledger;
 mod lost_answers;
 mod outages;
 mod records;

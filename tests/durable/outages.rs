@@ -10,8 +10,8 @@ use std::{
 
 use futures::StreamExt as _;
 use punctual::{
-    BoxError, Context, EventKind, Task, What,
-    store::{Fate, MemoryStore},
+    BoxError, Context, End, EventKind, Retry, Task, What,
+    store::{Fate, MemoryStore, RowKind, RowState, Store as _},
     testing::{Fault, FaultyStore, Operation},
     trigger::{every, now},
 };
@@ -148,4 +148,26 @@ async fn an_outcome_that_the_store_refuses_for_good_keeps_no_scheduler_from_shut
     assert!(scheduler.shutdown().await.is_clean());
     let fates = fates(&rows(&store).await);
     assert_eq!(fates, [Fate::Abandoned]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_cancelled_ends_so_however_late_the_store_hears_of_it() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let slow = FaultyStore::new(store.clone());
+    let scheduler = on(&slow, &notes).task::<Fails>().start().await.unwrap();
+    slow.set(Operation::Get, Fault::Late(SECOND / 10));
+    for wait in 0..30 {
+        let retry = Retry::fixed(SECOND / 50).times(1000);
+        let job = scheduler.add(now(), Fails).retry(retry).await.unwrap();
+        let token = job.cancel_token();
+        tokio::time::sleep(SECOND / 1000 * wait).await;
+        token.cancel();
+        let end = job.await;
+        assert!(matches!(end, End::Cancelled), "after {wait} ms: {end:?}");
+    }
+    tokio::time::sleep(SECOND).await;
+    let ends = store.rows(None, 1000).await.unwrap();
+    let ends: Vec<_> = ends.iter().filter(|row| row.key.kind == RowKind::Ended).collect();
+    assert_eq!(ends.len(), 30);
+    assert!(ends.iter().all(|row| row.state == RowState::Closed(Fate::Cancelled)), "{ends:?}");
 }

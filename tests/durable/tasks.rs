@@ -100,3 +100,8 @@ pub(crate) fn fates(rows: &[Row]) -> Vec<Fate> {
 }
 
 pub(crate) const RAN: Fate = Fate::Ran(RunEnd::Succeeded);
+
+/// How many rows the ledger has.
+pub(crate) async fn count(store: &MemoryStore) -> usize {
+    store.rows(None, usize::MAX).await.unwrap().len()
+}

@@ -138,6 +138,7 @@ pub(crate) fn succeeded<'a>(taken: impl IntoIterator<Item = &'a Taken>) -> Vec<F
         started_at: Some(now()),
         ended_at: now(),
         message: None,
+        job_end: Fate::Completed,
     })
     .collect()
 }

@@ -4,6 +4,7 @@ mod contract;
 mod files;
 mod fixture;
 mod locks;
+mod many;
 #[cfg(unix)]
 mod processes;
 mod store;

@@ -118,8 +118,14 @@ impl<P: Payload> Core<P> {
     ) {
         for incarnation in over {
             let slot = self.held_jobs.slots.get(incarnation);
-            match slot.and_then(|&slot| self.jobs[slot].held_mut()) {
-                Some(held) => held.over = true,
+            let job = slot.map(|&slot| &mut self.jobs[slot]);
+            match job.and_then(|job| job.held().is_some().then_some(job)) {
+                Some(job) => {
+                    if job.payload.is_cancelled() {
+                        job.extras().end.get_or_insert(End::Cancelled);
+                    }
+                    job.held_mut().into_iter().for_each(|held| held.over = true);
+                }
                 None => self.out.over.push((*incarnation, End::Completed)),
             }
         }

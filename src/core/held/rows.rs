@@ -157,6 +157,10 @@ impl<P: Payload> Core<P> {
         ended_at: DateTime<Utc>,
     ) {
         let Some((key, open)) = self.let_row_go(slot, row) else { return };
+        let job_end = match self.jobs[slot].payload.is_cancelled() {
+            true => Fate::Cancelled,
+            false => Fate::Completed,
+        };
         let Some(node) = &mut self.node else { return };
         let (attempt, started_at, message) = ran.unwrap_or((open.attempt, None, None));
         // Instants of the ledger are the store's.
@@ -169,6 +173,7 @@ impl<P: Payload> Core<P> {
             started_at: started_at.map(there),
             ended_at: there(ended_at),
             message,
+            job_end,
         };
         node.finish(outcome, self.reading);
         self.out.ask = true;

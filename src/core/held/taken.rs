@@ -108,8 +108,9 @@ impl<P: Payload> Core<P> {
         let ended_at = chrono::SubsecRound::trunc_subsecs(node.store_now(reading), 3);
         for Row { key, fence, attempt, .. } in rows {
             let fate = Fate::Skipped(SkipReason::Removed);
-            let (started_at, message) = (None, None);
-            let outcome = Finished { key, fence, fate, attempt, started_at, ended_at, message };
+            let (started_at, message, job_end) = (None, None, Fate::Completed);
+            let outcome =
+                Finished { key, fence, fate, attempt, started_at, ended_at, message, job_end };
             node.finish(outcome, reading);
         }
         self.out.ask = true;
@@ -139,6 +140,7 @@ impl<P: Payload> Core<P> {
                 started_at: None,
                 ended_at: chrono::SubsecRound::trunc_subsecs(node.store_now(self.reading), 3),
                 message: None,
+                job_end: Fate::Completed,
             };
             node.finish(outcome, self.reading);
             self.out.ask = true;

@@ -204,6 +204,7 @@ fn outcome(number: i64, message: Option<&str>) -> Finished {
         started_at: None,
         ended_at: at(0).wall,
         message: message.map(str::to_owned),
+        job_end: Fate::Completed,
     }
 }
 

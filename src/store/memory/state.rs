@@ -94,7 +94,7 @@ impl State {
             let version = version.wrapping_add(1);
             self.jobs.put(Record { version, tokens, ended_at: None, ..record });
             if remember {
-                self.end_if_over(incarnation, now);
+                self.end_if_over(incarnation, Fate::Completed, now);
             }
         }
     }
@@ -160,14 +160,14 @@ impl State {
 
     /// Removes the job's record if neither a fire time nor an open row is left of it. Returns
     /// whether.
-    fn end_if_over(&mut self, incarnation: Incarnation, now: DateTime<Utc>) -> bool {
+    fn end_if_over(&mut self, incarnation: Incarnation, fate: Fate, now: DateTime<Utc>) -> bool {
         let is_over =
             |record: &Record| record.next_fire.is_none() && !self.ledger.has_open(incarnation);
         if !self.jobs.get(incarnation).is_some_and(is_over) {
             return false;
         }
         if let Some(record) = self.jobs.remove(incarnation) {
-            let ended = Row::ended(&record, Fate::Completed, now);
+            let ended = Row::ended(&record, fate, now);
             if self.ledger.get(ended.key).is_none() {
                 self.ledger.put(ended);
             }
@@ -245,7 +245,7 @@ impl State {
             self.ledger.put_in_take(row.clone(), take.number);
             put.push(row);
         }
-        self.end_if_over(record.incarnation, now);
+        self.end_if_over(record.incarnation, Fate::Completed, now);
         Taken { record, rows: put }
     }
 
@@ -351,7 +351,7 @@ impl State {
                 ..row.clone()
             };
             self.ledger.put(row);
-            if self.end_if_over(outcome.key.incarnation, now) {
+            if self.end_if_over(outcome.key.incarnation, outcome.job_end, now) {
                 finishes.over.push(outcome.key.incarnation);
             }
         }
@@ -425,7 +425,7 @@ impl State {
                 _ => Fate::Abandoned,
             };
             reaped.abandoned.push(self.close(row, fate, now));
-            if self.end_if_over(incarnation, now) {
+            if self.end_if_over(incarnation, Fate::Completed, now) {
                 reaped.over.push(incarnation);
             }
         }

@@ -148,6 +148,7 @@ macro_rules! __store_conformance_cases {
                 a_finish_asked_again_does_the_rest
                 the_outcome_of_no_row_is_refused
                 a_finish_ends_a_job
+                an_outcome_says_how_its_job_ends
                 the_outcome_of_a_gone_job_is_kept;
             nodes:
                 a_lease_lasts_as_asked

@@ -196,6 +196,18 @@ pub(super) async fn a_late_outcome_replaces_abandoned<S: Store>(stage: Stage<S>)
     assert_eq!(other.end(&record).await, Some(Fate::Completed));
 }
 
+/// A job that is over with an outcome ends as the outcome says.
+pub(super) async fn an_outcome_says_how_its_job_ends<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let record = store.add(Record { remember: true, ..job(1, now) }).await;
+    let row = node.take_one(now).await;
+    let outcome = Finished { job_end: Fate::Cancelled, ..finished(&row, succeeded(), now) };
+    assert_eq!(other.finish(vec![outcome]).await.unwrap().over, [record.incarnation]);
+    assert_eq!(store.end(&record).await, Some(Fate::Cancelled));
+    assert_eq!(store.row(row.key).await.state, RowState::Closed(succeeded()));
+}
+
 /// The outcome of a row that was handed out again and that nobody has taken since is accepted.
 pub(super) async fn a_late_outcome_closes_what_waits_again<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;

@@ -346,6 +346,7 @@ pub(super) fn finished(row: &Row, fate: Fate, ended_at: DateTime<Utc>) -> Finish
         started_at: Some(ended_at - TimeDelta::seconds(1)),
         ended_at,
         message: None,
+        job_end: Fate::Completed,
     }
 }
 

@@ -134,7 +134,7 @@ fn write_one(session: &Session, write: Write) -> Result<Written> {
         }
     }
     if let Some(record) = record.filter(|it| it.remember && it.next_fire.is_none()) {
-        end_if_over(session, record.incarnation)?;
+        end_if_over(session, record.incarnation, Fate::Completed)?;
     }
     session.tell();
     Ok(Written::Done)
@@ -233,12 +233,12 @@ pub(super) fn changed(
     Ok(changed)
 }
 
-/// Ends a job that has neither a next fire time nor an open row; returns whether it did.
-pub(super) fn end_if_over(session: &Session, incarnation: Incarnation) -> Result<bool> {
+/// Ends a job like this that has neither a next fire time nor an open row; returns whether it did.
+pub(super) fn end_if_over(session: &Session, incarnation: Incarnation, fate: Fate) -> Result<bool> {
     let over = session.prepare(OVER)?.query_row([signed(incarnation.0)], record).optional()?;
     let Some(record) = over else { return Ok(false) };
     session.prepare(DELETE)?.execute([signed(incarnation.0)])?;
-    ledger::end(session, &record, Fate::Completed)?;
+    ledger::end(session, &record, fate)?;
     if record.remember {
         let ended_at = session.now();
         let version = record.version.wrapping_add(1);

@@ -197,7 +197,7 @@ pub(super) fn finish(session: &Session, outcomes: Vec<Finished>) -> Result<Finis
             if fence != Some(outcome.fence) {
                 finishes.refused.push(outcome.key);
             }
-        } else if jobs::end_if_over(session, outcome.key.incarnation)? {
+        } else if jobs::end_if_over(session, outcome.key.incarnation, outcome.job_end)? {
             finishes.over.push(outcome.key.incarnation);
         }
     }

@@ -119,7 +119,7 @@ fn bury(session: &Session, node: i64, limit: usize, reaped: &mut Reaped) -> Resu
             row.state = RowState::Closed(fate);
             let parameters = (incarnation, kind, number, text, millis(ended_at));
             session.prepare(ABANDON)?.execute(parameters)?;
-            if jobs::end_if_over(session, row.key.incarnation)? {
+            if jobs::end_if_over(session, row.key.incarnation, Fate::Completed)? {
                 reaped.over.push(row.key.incarnation);
             }
             reaped.abandoned.push(row);

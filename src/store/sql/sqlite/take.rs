@@ -17,7 +17,7 @@ use super::{
 use crate::{
     job::SkipReason,
     store::{
-        Decision, Incarnation, NextDue, NodeId, Record, Row, RowKey, RowState, Take, Taken,
+        Decision, Fate, Incarnation, NextDue, NodeId, Record, Row, RowKey, RowState, Take, Taken,
         Takings,
         sql::{instant, millis, signed, unsigned},
     },
@@ -248,7 +248,7 @@ impl<'a> Taking<'a> {
             self.unmark_waiting(record.incarnation)?;
         }
         if record.next_fire.is_none() {
-            jobs::end_if_over(self.session, record.incarnation)?;
+            jobs::end_if_over(self.session, record.incarnation, Fate::Completed)?;
         }
         self.rows += put.len();
         self.takings.jobs.push(Taken { record, rows: put });

@@ -1,0 +1,98 @@
+//! A million jobs, and a thousand a second: memory and the ledger stay within bounds.
+
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt as _;
+use punctual::{
+    Context, Scheduler, Task,
+    store::{SqliteStore, Synchronous},
+    trigger::{after, now},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::fixture::{Folder, connect};
+
+#[derive(Serialize, Deserialize)]
+struct Invoice {
+    customer: u64,
+}
+
+impl Task for Invoice {
+    const NAME: &'static str = "invoice";
+    type Output = ();
+
+    async fn run(self, _: Context) {}
+}
+
+/// The most memory that the process had since this was asked last, in megabytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    kilobytes / 1024
+}
+
+async fn scheduler(folder: &Folder) -> Scheduler {
+    let store = SqliteStore::builder(folder.file()).synchronous(Synchronous::Normal).open();
+    Scheduler::builder().store(store.await.unwrap()).task::<Invoice>().start().await.unwrap()
+}
+
+#[tokio::test]
+#[ignore = "it takes minutes, and measures the memory of the process: run it alone"]
+async fn a_million_jobs_take_bounded_memory() {
+    let folder = Folder::new();
+    let scheduler = scheduler(&folder).await;
+    peak();
+    let before = peak();
+    let begun = Instant::now();
+    for batch in 0..1000_u64 {
+        let jobs = (0..1000).map(|n| {
+            let invoice = Invoice { customer: batch * 1000 + n };
+            scheduler.add(after(Duration::from_secs(100_000)), invoice)
+        });
+        scheduler.add_all(jobs.collect::<Vec<_>>()).await.unwrap();
+    }
+    let added = peak();
+    println!("adding: {} MB more, {:?}", added - before, begun.elapsed());
+    let begun = Instant::now();
+    let listed = scheduler.jobs().stream().try_fold(0, async |n, _| Ok(n + 1)).await.unwrap();
+    let streamed = peak();
+    println!("listing: {} MB more, {:?}", streamed - before, begun.elapsed());
+    let begun = Instant::now();
+    let pieces = scheduler.export_stream().unwrap();
+    let bytes = pieces.try_fold(0, async |n, piece| Ok(n + piece.len())).await.unwrap();
+    let exported = peak();
+    println!("export: {} MB more, {bytes} bytes, {:?}", exported - before, begun.elapsed());
+    assert_eq!(listed, 1_000_000);
+    assert!([added, streamed, exported].iter().all(|peak| peak - before <= 200));
+    let begun = Instant::now();
+    assert_eq!(scheduler.remove_all().await.unwrap(), 1_000_000);
+    let removed = peak();
+    println!("removing: {} MB more, {:?}", removed - before, begun.elapsed());
+    assert!(removed - before <= 200);
+    scheduler.shutdown().await;
+}
+
+#[tokio::test]
+#[ignore = "it takes ten minutes"]
+async fn the_ledger_stays_within_its_bound_at_a_thousand_one_shots_a_second() {
+    let folder = Folder::new();
+    let scheduler = scheduler(&folder).await;
+    let (begun, mut longest, mut tick) =
+        (Instant::now(), 0, tokio::time::interval(Duration::from_secs(1)));
+    for second in 0..600 {
+        tick.tick().await;
+        let jobs = (0..1000).map(|customer| scheduler.add(now(), Invoice { customer }));
+        scheduler.add_all(jobs.collect::<Vec<_>>()).await.unwrap();
+        if second % 10 == 0 {
+            let rows: i64 = connect(&folder.file())
+                .query_row("SELECT count(*) FROM punctual_ledger", [], |row| row.get(0))
+                .unwrap();
+            longest = longest.max(rows);
+        }
+    }
+    println!("{longest} rows at most, {:?}", begun.elapsed());
+    assert!(longest <= 1_000_000);
+    scheduler.shutdown().await;
+}
