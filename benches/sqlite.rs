@@ -243,6 +243,7 @@ impl Node {
                 started_at: Some(now),
                 ended_at: now,
                 message: None,
+                job_end: Fate::Completed,
             })
             .collect();
         let done = outcomes.len();

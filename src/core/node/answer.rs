@@ -279,11 +279,9 @@ impl Node {
             }
             (Request::NextDue(_), Answer::NextDue(due)) => self.has_been_told(due, now),
             (Request::Changed(_), Answer::Changed(changed)) => news.push(News::Changed(changed)),
-            (Request::Prune(..), Answer::Pruned(pruned)) => {
-                if pruned.more {
-                    // As fast as it comes.
-                    self.next_prune = now.elapsed;
-                }
+            // As fast as it comes.
+            (Request::Prune(..), Answer::Pruned(pruned)) if pruned.more => {
+                self.next_prune = now.elapsed;
             }
             (Request::List(..), Answer::Listed(page)) => {
                 self.has_listed(page, now);
