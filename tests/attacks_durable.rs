@@ -254,8 +254,11 @@ impl Store for Wrap {
         }
         self.ask("heartbeat", self.store.heartbeat(beat)).await
     }
-    async fn reap(&self) -> Result<Reaped, StoreError> {
-        self.ask("reap", self.store.reap()).await
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        self.ask("nodes", self.store.nodes()).await
+    }
+    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+        self.ask("reap", self.store.reap(suspects)).await
     }
     async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {
         self.ask("taken_by", self.store.taken_by(node, limit)).await

@@ -199,7 +199,8 @@ impl Durable {
         let store = &self.store;
         Ok(match request {
             Request::Beat(beat) => Answer::Beat(store.heartbeat(beat).await?),
-            Request::Reap => Answer::Reaped(store.reap().await?),
+            Request::Nodes => Answer::Nodes(store.nodes().await?),
+            Request::Reap(suspects) => Answer::Reaped(store.reap(suspects).await?),
             Request::TakenBy(node, limit) => Answer::TakenBy(store.taken_by(node, limit).await?),
             Request::Take(take) => Answer::Takings(store.take(take).await?),
             Request::NextDue(of) => Answer::NextDue(store.next_due(of).await?),

@@ -20,7 +20,8 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Answer<'_, ()>;
     fn finish(&self, outcomes: Vec<Finished>) -> Answer<'_, Finishes>;
     fn heartbeat(&self, beat: Beat) -> Answer<'_, DateTime<Utc>>;
-    fn reap(&self) -> Answer<'_, Reaped>;
+    fn nodes(&self) -> Answer<'_, Vec<NodeRow>>;
+    fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Answer<'_, Reaped>;
     fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Takings>;
     fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>>;
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>>;
@@ -79,8 +80,12 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::heartbeat(self, beat))
     }
 
-    fn reap(&self) -> Answer<'_, Reaped> {
-        Box::pin(Store::reap(self))
+    fn nodes(&self) -> Answer<'_, Vec<NodeRow>> {
+        Box::pin(Store::nodes(self))
+    }
+
+    fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Answer<'_, Reaped> {
+        Box::pin(Store::reap(self, suspects))
     }
 
     fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Takings> {

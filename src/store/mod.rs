@@ -14,7 +14,9 @@
 //! - It runs at most once; or at least once, if its job says
 //!   [`recover(true)`](crate::Add::recover). No fire time is lost silently either way: if its node
 //!   dies, one that runs at most once is *abandoned*, and says so.
-//! - A dead node's work is taken over within its lease and one heartbeat.
+//! - A dead node's work is taken over within its lease and one heartbeat: of its death if another node
+//!   lives, and otherwise of the start of the next one, which has to watch for as long.
+//! - A clock that jumps, at a node or at the store, expires nobody who lives.
 //! - What was answered `Ok` is not lost, and an answer that was lost may be asked for again.
 //!
 //! # Life of a fire time
@@ -170,8 +172,9 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Decision::Leave`] leaves the job as it is, and it does not count for the limit.
     ///
-    /// **Lease.** A node whose row is gone or has run out is told [`StoreError::lease_lost`], and takes
-    /// nothing. That is judged in the same commit.
+    /// **Lease.** A node whose row is gone is told [`StoreError::lease_lost`], and takes nothing. That is
+    /// judged in the same commit. When its lease ends does not matter: what such a node takes, and does
+    /// not live to run, is seen to when it is buried.
     ///
     /// **Idempotence.** [`Take::number`] counts a node's takes. The node's row keeps that of the last:
     /// asked again with the same number, the store answers with the rows that bear it and are still
@@ -206,11 +209,11 @@ pub trait Store: Send + Sync + 'static {
 
     // Nodes.
 
-    /// Says that a node is alive for another `ttl` from now on, by the store's clock, and answers what
-    /// that clock says now, as [`now`](Store::now) does: nodes measure by it how far theirs is off. `first`
-    /// says that this is the node's first: then its row is made if there is none. Otherwise a node
-    /// without a row is told [`StoreError::lease_lost`]; one whose lease has run out but who still has
-    /// its row lives on.
+    /// Says that a node is alive for another `ttl` from now on, and answers what the store's clock says
+    /// now, as [`now`](Store::now) does: nodes measure by it how far theirs is off. The node's row has
+    /// then a [count](NodeRow::beats) one higher, and its [`lease_until`](NodeRow::lease_until) set anew.
+    /// `first` says that this is the node's first: then its row is made if there is none. Otherwise a
+    /// node without a row is told [`StoreError::lease_lost`].
     ///
     /// A `ttl` of zero says that the node leaves: its row goes, if it has one, and what it still has
     /// taken is treated as by [`reap`](Store::reap).
@@ -219,19 +222,26 @@ pub trait Store: Send + Sync + 'static {
         beat: Beat,
     ) -> impl Future<Output = Result<DateTime<Utc>, StoreError>> + Send;
 
-    /// Buries the nodes whose lease has run out: their rows go. Of the rows that they, or nodes
-    /// without a row, had taken, those that [recover](Row::recover) and have
+    /// The nodes that have a row, in any order.
+    ///
+    /// Those that live look at it with each heartbeat, and [bury](Store::reap) a node when its
+    /// [count](NodeRow::beats) has stayed the same for its [`ttl`](NodeRow::ttl), by the elapsed time of
+    /// whoever watches. So no clock that jumps makes a node seem dead.
+    fn nodes(&self) -> impl Future<Output = Result<Vec<NodeRow>, StoreError>> + Send;
+
+    /// Buries those of the `suspects` whose row still has the [count](NodeRow::beats) that is given:
+    /// their rows go. Of the rows that they, or nodes without a row, had taken, those that [recover](Row::recover) and have
     /// [recoveries](Row::recoveries) left are waiting again, with one recovery less and an
     /// [`attempt`](Row::attempt) one higher. Those that recover and have none left are closed as
     /// *abandoned: recovered too often*; the others, and those whose record is gone, as *abandoned*.
     /// A job that then has neither a `next_fire` nor an open row is over, as in [`take`](Store::take).
     ///
-    /// A lease that ends later than its `ttl` from now was given before the clock was set back: it ends
-    /// then.
-    ///
     /// A node and what it had taken is one commit, or the node's row goes first and the rest is done by
     /// whoever reaps next. At most [`Capabilities::max_batch`] rows at once.
-    fn reap(&self) -> impl Future<Output = Result<Reaped, StoreError>> + Send;
+    fn reap(
+        &self,
+        suspects: Vec<(NodeId, u64)>,
+    ) -> impl Future<Output = Result<Reaped, StoreError>> + Send;
 
     /// The rows that a node has taken and not closed, in order of their keys, at most `limit`, with
     /// their records; those whose record is gone are [orphans](Takings::orphans), for the node to close.
@@ -242,8 +252,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Takings, StoreError>> + Send;
 
     /// When to take next: the earliest `next_fire` of those jobs that a take by this node would
-    /// consider, the beginning of time (`DateTime::<Utc>::MIN_UTC`) if there are waiting rows for
-    /// it, or the end of another node's lease if that is earlier, be it past.
+    /// consider, or the beginning of time (`DateTime::<Utc>::MIN_UTC`) if there are waiting rows for
+    /// it.
     fn next_due(
         &self,
         of: NextDue,
@@ -543,6 +553,46 @@ pub struct Beat {
     pub first: bool,
     /// For how long.
     pub ttl: Duration,
+}
+
+/// What a store knows of a node that has joined and neither left nor been buried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeRow {
+    /// Which one.
+    pub id: NodeId,
+    /// For people: which program on which machine.
+    pub name: Arc<str>,
+    /// How many signs of life it has given.
+    pub beats: u64,
+    /// For how long the last of them counts.
+    pub ttl: Duration,
+    /// For people: when that is over, by the store's clock.
+    pub lease_until: DateTime<Utc>,
+}
+
+impl NodeRow {
+    /// The row of a node after its first sign of life, `beat`, at `now` by the store's clock.
+    pub fn new(beat: &Beat, now: DateTime<Utc>) -> NodeRow {
+        let mut row = NodeRow {
+            id: beat.node,
+            name: beat.name.clone(),
+            beats: 0,
+            ttl: Duration::ZERO,
+            lease_until: now,
+        };
+        row.beat(beat, now);
+        row
+    }
+
+    /// Takes another sign of life into account.
+    pub fn beat(&mut self, beat: &Beat, now: DateTime<Utc>) {
+        let ttl = TimeDelta::from_std(beat.ttl).unwrap_or(TimeDelta::MAX);
+        self.lease_until = now.checked_add_signed(ttl).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        self.name = beat.name.clone();
+        self.ttl = beat.ttl;
+        self.beats += 1;
+    }
 }
 
 /// What [`Store::reap`] did.

@@ -14,8 +14,8 @@ use crate::{
     job::JobId,
     store::{
         Beat, Capabilities, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue,
-        NodeId, Page, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store, StoreError, Take,
-        Takings, Write, Written,
+        NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store,
+        StoreError, Take, Takings, Write, Written,
     },
 };
 
@@ -76,6 +76,7 @@ pub enum Operation {
     Release,
     Finish,
     Heartbeat,
+    Nodes,
     Reap,
     TakenBy,
     NextDue,
@@ -87,7 +88,7 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Operation; 16] = [
+    pub const ALL: [Operation; 17] = [
         Operation::Now,
         Operation::Write,
         Operation::Get,
@@ -97,6 +98,7 @@ impl Operation {
         Operation::Release,
         Operation::Finish,
         Operation::Heartbeat,
+        Operation::Nodes,
         Operation::Reap,
         Operation::TakenBy,
         Operation::NextDue,
@@ -262,8 +264,12 @@ impl<S: Store> Store for FaultyStore<S> {
         self.ask(Operation::Heartbeat, self.store.heartbeat(beat)).await
     }
 
-    async fn reap(&self) -> Result<Reaped, StoreError> {
-        self.ask(Operation::Reap, self.store.reap()).await
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        self.ask(Operation::Nodes, self.store.nodes()).await
+    }
+
+    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+        self.ask(Operation::Reap, self.store.reap(suspects)).await
     }
 
     async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {

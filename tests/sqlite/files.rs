@@ -216,6 +216,21 @@ async fn a_file_of_the_first_schema_opens_with_its_jobs() {
     assert!(!record.remember && record.rescheduled_at.is_none() && record.ended_at.is_none());
 }
 
+/// One that was begun before the schema counted signs of life, and goes on beside a newer one.
+#[tokio::test]
+async fn a_node_of_an_older_program_is_seen_to_live() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let connection = connect(&folder.file());
+    let add = "INSERT INTO punctual_nodes (node, name, lease_until, lease) VALUES (5, 'old', 1, 1)";
+    connection.execute_batch(add).unwrap();
+    let before = store.nodes().await.unwrap().remove(0);
+    let beat = "UPDATE punctual_nodes SET name = 'old', lease_until = 2, lease = 1 WHERE node = 5";
+    connection.execute_batch(beat).unwrap();
+    let row = store.nodes().await.unwrap().remove(0);
+    assert_eq!((row.id, row.beats), (NodeId(5), before.beats + 1));
+}
+
 #[tokio::test]
 async fn a_corrupt_file_is_refused() {
     let folder = Folder::new();

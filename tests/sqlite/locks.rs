@@ -37,7 +37,7 @@ async fn a_lock_held_for_too_long_is_unavailable_and_the_next_try_works() {
     let store = builder.open().await.unwrap();
     let connection = connect(&folder.file());
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = store.reap().await.unwrap_err();
+    let error = store.reap(Vec::new()).await.unwrap_err();
     assert!(error.is_unavailable());
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("jobs.db") && source.contains("busy_timeout"), "{source}");

@@ -89,7 +89,8 @@ impl Node {
     /// Remembers to ask again what was not answered.
     fn repeat(&mut self, request: &Request, refused: bool, now: Reading) {
         match request {
-            Request::Reap => self.reap = true,
+            Request::Nodes => self.ask_nodes = true,
+            Request::Reap(_) => self.reap = true,
             Request::TakenBy(..) => self.ask_mine = true,
             Request::Changed(_) => self.ask_changed = true,
             Request::NextDue(_) => {
@@ -257,16 +258,22 @@ impl Node {
             (Request::Beat(beat), Answer::Beat(said)) if beat.node == self.id => {
                 self.has_beaten(said, sent, now, news);
             }
-            (Request::Reap, Answer::Reaped(reaped)) => {
-                self.reap = reaped.more;
-                if !reaped.handed_out.is_empty() || !reaped.nodes.is_empty() {
+            (Request::Nodes, Answer::Nodes(nodes)) => {
+                let has_lost_one = self.watch.see(&nodes, self.id, now.elapsed);
+                if has_lost_one {
+                    // Others may have what it had.
                     self.expected = now.elapsed;
                 }
-                let lost = reaped.nodes.contains(&self.id);
-                news.push(News::Reaped(reaped));
-                if lost {
-                    self.lose(news);
+            }
+            (Request::Reap(suspects), Answer::Reaped(reaped)) => {
+                self.reap = reaped.more;
+                // Those that were not buried live, and are watched anew.
+                self.watch.forget(&suspects);
+                self.ask_nodes |= !suspects.is_empty();
+                if !reaped.handed_out.is_empty() || !suspects.is_empty() {
+                    self.expected = now.elapsed;
                 }
+                news.push(News::Reaped(reaped));
             }
             (Request::TakenBy(node, _), Answer::TakenBy(taken)) if node == self.id => {
                 news.push(News::Mine(taken));
@@ -355,7 +362,7 @@ impl Node {
             (self.expected, self.next_poll) = (now.elapsed, now.elapsed);
             self.next_prune = now.elapsed + PRUNE_EVERY;
         }
-        (self.reap, self.ask_mine) = (true, true);
+        (self.ask_nodes, self.reap, self.ask_mine) = (true, true, true);
         self.beaten_at = sent.elapsed;
         self.next_beat = sent.elapsed + self.options.beat_every();
         if self.is_trusted(now) && !std::mem::replace(&mut self.trusted, true) {
@@ -379,11 +386,9 @@ impl Node {
         };
         self.in_vain = if found == 0 { self.in_vain.saturating_add(1) } else { 0 };
         if found == 0 {
-            // Its node holds what was due, or is about to be found dead; or it was the end of another
-            // node's lease.
+            // Another node was faster, or has what was due.
             let patience = TimeDelta::milliseconds(20) * (1 << self.in_vain.min(6));
             self.patient_until = now.elapsed + patience;
-            self.reap = true;
         }
         if !unreadable.is_empty() {
             news.push(News::Unreadable(unreadable));
@@ -420,12 +425,7 @@ impl Node {
         self.told = now.elapsed + wait;
         if self.in_vain > 0 && wait.is_zero() {
             let at = self.patient_until.max(now.elapsed);
-            // What is not found ahead of its time twice is the end of a lease, most likely.
-            self.told = match ahead.is_zero() {
-                true => at,
-                false if self.in_vain > 1 => now.elapsed + ahead,
-                false => at.min(now.elapsed + ahead),
-            };
+            self.told = if ahead.is_zero() { at } else { at.min(now.elapsed + ahead) };
         }
     }
 

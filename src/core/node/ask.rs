@@ -57,10 +57,13 @@ impl Node {
             // Its lease must not run out while it waits.
             return self.joined.then_some(self.next_beat);
         }
-        if self.joined && (self.reap || self.ask_mine) {
+        if !self.joined {
+            return Some(self.next_beat);
+        }
+        if self.ask_nodes || self.reap || self.ask_mine {
             return Some(TimeDelta::MIN);
         }
-        Some(self.next_beat)
+        Some(self.watch.next_death().map_or(self.next_beat, |death| death.min(self.next_beat)))
     }
 
     /// Whether more may be taken: not while the store is not told of what was.
@@ -174,8 +177,12 @@ impl Node {
             let (node, name) = (self.id, self.options.name.clone());
             return Request::Beat(Beat { node, name, first: !self.joined, ttl });
         }
-        if std::mem::take(&mut self.reap) {
-            return Request::Reap;
+        if std::mem::take(&mut self.ask_nodes) {
+            return Request::Nodes;
+        }
+        let suspects = self.watch.suspects(now.elapsed);
+        if std::mem::take(&mut self.reap) || !suspects.is_empty() {
+            return Request::Reap(suspects);
         }
         self.ask_mine = false;
         Request::TakenBy(self.id, MAX_OPEN)

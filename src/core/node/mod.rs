@@ -7,6 +7,7 @@ mod clock;
 mod lease;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -17,16 +18,16 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use self::clock::StoreClock;
 pub(crate) use self::lease::{Lease, Life};
+use self::{clock::StoreClock, watch::Watch};
 use super::{ahead::Definition, mix};
 use crate::{
     clock::Reading,
     error::Error,
     job::JobId,
     store::{
-        Beat, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, Page,
-        Pruned, Reaped, Record, RowKey, StoreError, Take, Takings, Write, Written,
+        Beat, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow,
+        Page, Pruned, Reaped, Record, RowKey, StoreError, Take, Takings, Write, Written,
     },
 };
 
@@ -57,7 +58,8 @@ pub(crate) type Fits = Arc<dyn Fn(&Record, &Definition) -> Result<(), Error> + S
 #[derive(Clone)]
 pub(crate) enum Request {
     Beat(Beat),
-    Reap,
+    Nodes,
+    Reap(Vec<(NodeId, u64)>),
     TakenBy(NodeId, usize),
     Take(Take),
     NextDue(NextDue),
@@ -77,7 +79,8 @@ impl Request {
             Request::Take(take) => Some(take.node),
             Request::TakenBy(node, _) | Request::Release(node, _) => Some(*node),
             Request::NextDue(_)
-            | Request::Reap
+            | Request::Nodes
+            | Request::Reap(_)
             | Request::Changed(_)
             | Request::Prune(..)
             | Request::List(..)
@@ -91,6 +94,7 @@ impl Request {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Beat(DateTime<Utc>),
+    Nodes(Vec<NodeRow>),
     Reaped(Reaped),
     TakenBy(Takings),
     Takings(Takings),
@@ -175,6 +179,9 @@ pub(super) struct Node {
     /// Which requests the store has not answered as it should, the last time.
     failing: HashSet<Discriminant<Request>>,
     next_beat: TimeDelta,
+    /// The other nodes.
+    watch: Watch,
+    ask_nodes: bool,
     reap: bool,
     ask_mine: bool,
     takes: u64,
@@ -334,6 +341,8 @@ impl Node {
             prune: Traffic::default(),
             failing: HashSet::new(),
             next_beat: TimeDelta::MIN,
+            watch: Watch::default(),
+            ask_nodes: false,
             reap: false,
             ask_mine: false,
             takes: 0,

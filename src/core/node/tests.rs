@@ -12,8 +12,8 @@ use super::{Answer, Lane, News, Node, NodeOptions, Request};
 use crate::{
     clock::Reading,
     store::{
-        Cursor, Fate, Finished, Finishes, Incarnation, Keep, Page, Pruned, Reaped, Record, RowKey,
-        RowKind, RunEnd, StoreError, Takings, Written,
+        Beat, Cursor, Fate, Finished, Finishes, Incarnation, Keep, NodeId, NodeRow, Page, Pruned,
+        Reaped, Record, RowKey, RowKind, RunEnd, StoreError, Takings, Written,
     },
     trigger::{IntoTrigger as _, cron},
 };
@@ -69,6 +69,52 @@ fn asks(node: &mut Node, second: i64) -> Option<Request> {
 
 fn answer(node: &mut Node, request: Request, answer: Result<Answer, StoreError>, second: i64) {
     node.answer((Lane::Prune, request), answer, at(second));
+}
+
+/// A node that the others see, after so many signs of life.
+fn other(beats: u64) -> NodeRow {
+    let ttl = Duration::from_secs(30);
+    let beat = Beat { node: NodeId(7), name: "other".into(), first: true, ttl };
+    NodeRow { beats, ..NodeRow::new(&beat, at(0).wall) }
+}
+
+/// Has the node live for a second, with others that look like this; says whom it reaps.
+fn live(node: &mut Node, second: i64, others: &[NodeRow]) -> Vec<(NodeId, u64)> {
+    let mut reaped = Vec::new();
+    for _ in 0..5 {
+        for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Vec::new) {
+            let said = match &request {
+                Request::Beat(_) => Answer::Beat(at(second).wall),
+                Request::Nodes => Answer::Nodes(others.to_vec()),
+                Request::Reap(suspects) => {
+                    reaped.extend(suspects);
+                    Answer::Reaped(Reaped::default())
+                }
+                Request::TakenBy(..) => Answer::TakenBy(Takings::default()),
+                _ => continue,
+            };
+            node.answer((lane, request), Ok(said), at(second));
+        }
+    }
+    reaped
+}
+
+#[test]
+fn a_node_is_reaped_once_it_has_given_no_sign_of_life_for_its_lease() {
+    let mut node = node();
+    for second in 1..=12 {
+        assert_eq!(live(&mut node, second, &[other(1)]), []);
+    }
+    // It was seen first at second 1, and then with another count at the heartbeat of second 21.
+    for second in 13..=50 {
+        assert_eq!(live(&mut node, second, &[other(2)]), [], "second {second}");
+    }
+    assert_eq!(node.wake_at(0, at(50)), Some(TimeDelta::seconds(51)), "not only at a heartbeat");
+    assert_eq!(live(&mut node, 51, &[other(2)]), [(NodeId(7), 2)]);
+    // It lives after all, if the store has not buried it.
+    for second in 52..=80 {
+        assert_eq!(live(&mut node, second, &[other(2)]), [], "second {second}");
+    }
 }
 
 #[test]

@@ -135,9 +135,13 @@ impl Store for MemoryStore {
         self.locked(|state, now| state.heartbeat(&beat, now))
     }
 
-    async fn reap(&self) -> Result<Reaped, StoreError> {
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        Ok(self.locked(|state, _| state.nodes()))
+    }
+
+    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
         let limit = Store::capabilities(self).max_batch;
-        Ok(self.locked(|state, now| state.reap(limit, now)))
+        Ok(self.locked(|state, now| state.reap(&suspects, limit, now)))
     }
 
     async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::{super::*, jobs::Jobs, ledger::Ledger};
 use crate::job::SkipReason;
@@ -11,27 +11,14 @@ use crate::job::SkipReason;
 pub(super) struct State {
     jobs: Jobs,
     ledger: Ledger,
-    nodes: BTreeMap<NodeId, Lease>,
+    /// Those that have a row, and the numbers of their last takes.
+    nodes: BTreeMap<NodeId, (NodeRow, u64)>,
     /// Whether the operation has changed what others may wait for.
     changed: bool,
 }
 
 /// A record, the rows that it is to have, and its next fire time.
 type Decided = (Record, Vec<Row>, Option<DateTime<Utc>>);
-
-#[derive(Clone, Copy)]
-struct Lease {
-    ttl: TimeDelta,
-    until: DateTime<Utc>,
-    /// The number of the node's last take.
-    take: u64,
-}
-
-impl Lease {
-    fn has_run_out(&self, now: DateTime<Utc>) -> bool {
-        self.until <= now
-    }
-}
 
 impl State {
     /// Whether others are to be told of what the operation has done.
@@ -181,8 +168,8 @@ impl State {
     }
 
     pub(super) fn take(&mut self, take: &Take, now: DateTime<Utc>) -> Result<Takings, StoreError> {
-        let lease = self.nodes.get(&take.node).filter(|lease| !lease.has_run_out(now));
-        let Lease { take: last, .. } = *lease.ok_or_else(StoreError::lease_lost)?;
+        let node = self.nodes.get(&take.node);
+        let last = node.map(|(_, last)| *last).ok_or_else(StoreError::lease_lost)?;
         if take.number < last {
             let number = take.number;
             return Err(StoreError::refused(format!(
@@ -193,7 +180,7 @@ impl State {
             return Ok(Takings { more: true, ..self.taken_in(take.node, last) });
         }
         let (decided, more) = self.decide(take);
-        self.nodes.entry(take.node).and_modify(|lease| lease.take = take.number);
+        self.nodes.entry(take.node).and_modify(|(_, last)| *last = take.number);
         let apply = |(record, rows, next_fire)| self.apply(take, record, rows, next_fire, now);
         Ok(Takings { jobs: decided.into_iter().map(apply).collect(), orphans: Vec::new(), more })
     }
@@ -367,12 +354,10 @@ impl State {
             self.leave(beat.node, now);
             return Ok(now);
         }
-        let ttl = TimeDelta::from_std(beat.ttl).unwrap_or(TimeDelta::MAX);
-        let until = now.checked_add_signed(ttl).unwrap_or(DateTime::<Utc>::MAX_UTC);
         match self.nodes.get_mut(&beat.node) {
-            Some(lease) => (lease.ttl, lease.until) = (ttl, until),
+            Some((row, _)) => row.beat(beat, now),
             None if beat.first => {
-                self.nodes.insert(beat.node, Lease { ttl, until, take: 0 });
+                self.nodes.insert(beat.node, (NodeRow::new(beat, now), 0));
             }
             None => return Err(StoreError::lease_lost()),
         }
@@ -386,16 +371,23 @@ impl State {
         self.bury(rows, &mut Reaped::default(), now);
     }
 
-    pub(super) fn reap(&mut self, limit: usize, now: DateTime<Utc>) -> Reaped {
+    pub(super) fn nodes(&self) -> Vec<NodeRow> {
+        self.nodes.values().map(|(row, _)| row.clone()).collect()
+    }
+
+    pub(super) fn reap(
+        &mut self,
+        suspects: &[(NodeId, u64)],
+        limit: usize,
+        now: DateTime<Utc>,
+    ) -> Reaped {
         let mut reaped = Reaped::default();
-        self.nodes.retain(|node, lease| {
-            // It was given before the clock was set back: its end would be long in coming.
-            let latest = now.checked_add_signed(lease.ttl).unwrap_or(DateTime::<Utc>::MAX_UTC);
-            lease.until = lease.until.min(latest);
-            let dead = lease.has_run_out(now);
-            reaped.nodes.extend(dead.then_some(*node));
-            !dead
-        });
+        for (node, beats) in suspects {
+            if self.nodes.get(node).is_some_and(|(row, _)| row.beats == *beats) {
+                self.nodes.remove(node);
+                reaped.nodes.push(*node);
+            }
+        }
         let dead = self.ledger.nodes().filter(|node| !self.nodes.contains_key(node));
         let mut rows: Vec<_> = dead
             .flat_map(|node| self.ledger.taken_by(node))
@@ -435,9 +427,7 @@ impl State {
         if self.waiting(of.node, &of.tasks, &of.except).next().is_some() {
             return Some(DateTime::<Utc>::MIN_UTC);
         }
-        let due = self.due(of.node, &of.tasks, &of.except).next().map(|(at, _)| at);
-        let others = self.nodes.iter().filter(|(node, _)| **node != of.node);
-        due.into_iter().chain(others.map(|(_, lease)| lease.until)).min()
+        self.due(of.node, &of.tasks, &of.except).next().map(|(at, _)| at)
     }
 
     pub(super) fn history(&self, incarnation: Incarnation, limit: usize) -> Vec<Row> {

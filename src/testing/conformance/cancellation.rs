@@ -131,9 +131,9 @@ pub(super) async fn a_burial_given_up_is_done_once<S: Store>(stage: Stage<S>) {
         let lost = store.add(job(number + 1000, now)).await;
         let taken = node.take(node.ask(now)).await;
         assert_eq!(taken.len(), 2);
-        node.die().await;
-        give_up(store.reap(), life).await;
-        store.reap().await.unwrap();
+        let suspects = store.suspects([node.id]).await;
+        give_up(store.reap(suspects.clone()), life).await;
+        store.reap(suspects).await.unwrap();
         let rows = keys(&taken);
         let row_of = |record: &Record| {
             *rows.iter().find(|key| key.incarnation == record.incarnation).unwrap()

@@ -125,7 +125,7 @@ macro_rules! __store_conformance_cases {
                 closed_rows_are_put_too
                 waiting_rows_become_what_is_decided
                 fences_grow_with_takes_and_time
-                without_a_lease_nothing_is_taken
+                without_a_row_nothing_is_taken
                 a_take_asked_again_gets_the_same
                 a_take_of_nothing_asked_again_is_that
                 an_earlier_take_is_refused
@@ -151,10 +151,11 @@ macro_rules! __store_conformance_cases {
                 an_outcome_says_how_its_job_ends
                 the_outcome_of_a_gone_job_is_kept;
             nodes:
-                a_lease_lasts_as_asked
+                nodes_are_listed
+                signs_of_life_are_counted
+                nobody_is_buried_who_lives
                 only_a_first_sign_of_life_begins_one
                 a_first_sign_asked_again_changes_nothing
-                a_late_sign_of_life_is_in_time
                 a_node_that_leaves_is_buried
                 leaving_again_is_no_error
                 the_dead_are_buried
@@ -167,8 +168,7 @@ macro_rules! __store_conformance_cases {
             due:
                 the_earliest_fire_time_is_told
                 waiting_rows_are_due_at_once
-                other_leases_are_looked_after
-                the_dead_are_not_looked_after
+                what_others_hold_is_not_due
                 changes_are_told;
             ledger:
                 history_begins_with_the_latest

@@ -11,19 +11,62 @@ use chrono::TimeDelta;
 use super::stage::*;
 use crate::store::*;
 
-/// A lease lasts as long as was asked for, by the store's clock, and the store says what that shows.
-pub(super) async fn a_lease_lasts_as_asked<S: Store>(stage: Stage<S>) {
+/// The nodes are listed: each with its name, and how long its last sign of life counts.
+pub(super) async fn nodes_are_listed<S: Store>(stage: Stage<S>) {
     let Stage { store, other, .. } = stage;
-    let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
+    assert_eq!(store.nodes().await.unwrap(), []);
+    let (node, leaving) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     for (first, ttl) in [(true, 90), (false, 30), (false, 600)] {
+        let ttl = Duration::from_secs(ttl);
         let before = store.time().await;
-        let at = node.beat(first, Duration::from_secs(ttl)).await.unwrap();
+        let at = node.beat(first, ttl).await.unwrap();
         let after = store.time().await;
         assert!(before <= at && at <= after, "{at} is not between {before} and {after}");
-        let end = other.next_due(rival.due()).await.unwrap().unwrap();
-        let given = end - TimeDelta::seconds(ttl as i64);
+        let row = other.node_row(node.id).await.unwrap();
+        assert_eq!((&*row.name, row.ttl), ("node", ttl));
+        let given = row.lease_until - TimeDelta::from_std(ttl).unwrap();
         assert!(before <= given && given <= after, "{given} is not between {before} and {after}");
     }
+    assert_eq!(store.nodes().await.unwrap().len(), 2);
+    leaving.leave().await;
+    store.bury(&node).await;
+    assert_eq!(other.nodes().await.unwrap(), []);
+}
+
+/// A node's row counts its signs of life, the first and those that are given again included.
+pub(super) async fn signs_of_life_are_counted<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, .. } = stage;
+    let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
+    let mut before = other.node_row(node.id).await.unwrap().beats;
+    for first in [false, true, false] {
+        node.beat(first, LONG).await.unwrap();
+        let beats = other.node_row(node.id).await.unwrap().beats;
+        assert_eq!(beats, before + 1);
+        before = beats;
+    }
+    rival.take(rival.ask(store.time().await)).await;
+    node.take(node.ask(store.time().await)).await;
+    assert_eq!(other.node_row(node.id).await.unwrap().beats, before, "a take is none");
+}
+
+/// A suspect that has given a sign of life since it was seen is not buried, nor is one that nobody
+/// suspects, however long ago its lease ended.
+pub(super) async fn nobody_is_buried_who_lives<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    store.add(job(1, now)).await;
+    let row = node.take_one(now).await;
+    let suspects = other.suspects([node.id]).await;
+    node.lapse().await;
+    for suspects in [Vec::new(), suspects, vec![(NodeId(7), 1)]] {
+        let reaped = other.reap(suspects).await.unwrap();
+        assert_eq!((reaped.nodes, reaped.abandoned), (vec![], vec![]));
+    }
+    assert_eq!(other.row(row.key).await, row);
+    store.add(job(2, now)).await;
+    node.take_one(now).await;
+    node.beat(false, LONG).await.unwrap();
+    assert_eq!(other.bury(&node).await.nodes, [node.id]);
 }
 
 /// A node without a row that says it has lived before hears that it is dead.
@@ -37,8 +80,7 @@ pub(super) async fn only_a_first_sign_of_life_begins_one<S: Store>(stage: Stage<
     other.heartbeat(beat(false, 1)).await.unwrap();
 
     let node = Node::join(&store, 2).await;
-    node.die().await;
-    assert_eq!(other.reap().await.unwrap().nodes, [node.id]);
+    assert_eq!(other.bury(&node).await.nodes, [node.id]);
     assert!(node.beat(false, LONG).await.unwrap_err().is_lease_lost());
     assert!(store.take(node.ask(now)).await.unwrap_err().is_lease_lost());
 }
@@ -54,21 +96,6 @@ pub(super) async fn a_first_sign_asked_again_changes_nothing<S: Store>(stage: St
     node.beat(true, LONG).await.unwrap();
     assert_eq!(other.row(row.key).await, row);
     assert!(other.take(earlier).await.unwrap_err().is_refused(), "it still counts its takes");
-}
-
-/// A node whose lease has run out, but whom nobody has buried, lives on with what it has.
-pub(super) async fn a_late_sign_of_life_is_in_time<S: Store>(stage: Stage<S>) {
-    let Stage { store, other, now } = stage;
-    let node = Node::join(&store, 1).await;
-    store.add(job(1, now)).await;
-    let row = node.take_one(now).await;
-    node.die().await;
-    node.beat(false, LONG).await.unwrap();
-    let reaped = other.reap().await.unwrap();
-    assert_eq!((reaped.nodes, reaped.abandoned), (vec![], vec![]));
-    assert_eq!(other.row(row.key).await, row);
-    store.add(job(2, now)).await;
-    node.take_one(now).await;
 }
 
 /// What a node has that leaves is handed out again or closed, and it can't come back.
@@ -87,7 +114,7 @@ pub(super) async fn a_node_that_leaves_is_buried<S: Store>(stage: Stage<S>) {
     assert_eq!(other.end(&lost).await, Some(Fate::Completed));
     let row = rival.take_one(now).await;
     assert_eq!((row.key, row.attempt), (kept_row.key, 2));
-    let reaped = other.reap().await.unwrap();
+    let reaped = other.bury(&node).await;
     assert_eq!((reaped.nodes, reaped.abandoned), (vec![], vec![]));
 }
 
@@ -119,9 +146,7 @@ pub(super) async fn the_dead_are_buried<S: Store>(stage: Stage<S>) {
     store.add(job(3, now)).await;
     let unharmed = living.take_one(now).await;
 
-    assert_eq!(other.reap().await.unwrap().nodes, []);
-    dead.die().await;
-    let reaped = other.reap().await.unwrap();
+    let reaped = other.bury(&dead).await;
     assert_eq!(reaped.nodes, [dead.id]);
     assert!(!reaped.more);
     assert_eq!(reaped.over, [lost.incarnation]);
@@ -164,8 +189,7 @@ pub(super) async fn the_dead_do_not_hand_on_for_ever<S: Store>(stage: Stage<S>) 
         let (_, row) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
         assert_eq!((row.attempt, row.recoveries), (number as u32 + 1, 2 - number as u32));
         key = Some(row.key);
-        node.die().await;
-        let reaped = other.reap().await.unwrap();
+        let reaped = other.bury(&node).await;
         assert_eq!(reaped.handed_out.len(), usize::from(number < 2));
     }
     let row = other.row(key.unwrap()).await;
@@ -182,13 +206,12 @@ pub(super) async fn the_dead_are_buried_once<S: Store>(stage: Stage<S>) {
     let (idle, busy) = (Node::join(&store, 1).await, Node::join(&store, 2).await);
     store.add(Record { recover: true, ..job(1, now) }).await;
     busy.take_one(now).await;
-    idle.die().await;
-    busy.die().await;
-    let mut nodes = other.reap().await.unwrap().nodes;
+    let suspects = store.suspects([idle.id, busy.id]).await;
+    let mut nodes = other.reap(suspects.clone()).await.unwrap().nodes;
     nodes.sort();
     assert_eq!(nodes, [idle.id, busy.id]);
     let before = store.all_rows().await;
-    let again = other.reap().await.unwrap();
+    let again = other.reap(suspects).await.unwrap();
     assert_eq!((again.nodes, again.handed_out, again.abandoned), (vec![], vec![], vec![]));
     assert_eq!((again.over, again.more), (vec![], false));
     assert_eq!(store.all_rows().await, before);
@@ -207,8 +230,7 @@ pub(super) async fn a_job_outlives_a_node<S: Store>(stage: Stage<S>) {
     let mut write = update(&current, current.clone());
     write.rows = vec![Row { state: RowState::Waiting, ..requested(&waiting, 1, now) }];
     store.done(vec![write]).await;
-    node.die().await;
-    let reaped = other.reap().await.unwrap();
+    let reaped = other.bury(&node).await;
     assert_eq!((reaped.abandoned.len(), reaped.over), (2, vec![]));
     assert!(store.is_there(&recurring).await && store.is_there(&waiting).await);
 }
@@ -220,8 +242,7 @@ pub(super) async fn what_the_dead_had_of_a_gone_job_is_abandoned<S: Store>(stage
     let id = store.add(Record { recover: true, ..job(1, now) }).await.id;
     let row = node.take_one(now).await;
     other.done(vec![remove(&other.record(&id).await, Fate::Removed)]).await;
-    node.die().await;
-    let reaped = other.reap().await.unwrap();
+    let reaped = other.bury(&node).await;
     assert_eq!((reaped.handed_out, reaped.over), (vec![], vec![]));
     assert_eq!(store.row(row.key).await.state, RowState::Closed(Fate::Abandoned));
 }
@@ -239,10 +260,9 @@ pub(super) async fn what_is_left_of_the_dead_is_buried_later<S: Store>(stage: St
         let decide = fire(now, move |_| Some(now + secs(1)));
         node.take(Take { limit: batch, decide, ..node.ask(now) }).await;
     }
-    node.die().await;
     let mut buried = 0;
     for place in 0.. {
-        let reaped = other.reap().await.unwrap();
+        let reaped = other.bury(&node).await;
         assert!(reaped.abandoned.len() <= batch);
         assert_eq!(reaped.nodes.len(), usize::from(place == 0));
         buried += reaped.abandoned.len();

@@ -179,8 +179,7 @@ pub(super) async fn a_late_outcome_replaces_abandoned<S: Store>(stage: Stage<S>)
     let node = Node::join(&store, 1).await;
     let record = store.add(job(1, now)).await;
     let row = node.take_one(now).await;
-    node.die().await;
-    other.reap().await.unwrap();
+    other.bury(&node).await;
     assert_eq!(store.row(row.key).await.state, RowState::Closed(Fate::Abandoned));
     let outcome = Finished {
         message: Some("late".into()),
@@ -214,8 +213,7 @@ pub(super) async fn a_late_outcome_closes_what_waits_again<S: Store>(stage: Stag
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     let record = store.add(Record { recover: true, ..job(1, now) }).await;
     let row = node.take_one(now).await;
-    node.die().await;
-    other.reap().await.unwrap();
+    other.bury(&node).await;
     assert_eq!(store.row(row.key).await.state, RowState::Waiting);
     let finishes = store.finish_one(&row, succeeded()).await;
     assert_eq!((finishes.refused, finishes.over), (vec![], vec![record.incarnation]));
@@ -229,10 +227,10 @@ pub(super) async fn an_outcome_needs_no_lease<S: Store>(stage: Stage<S>) {
     let node = Node::join(&store, 1).await;
     store.add(job(1, now)).await;
     let row = node.take_one(now).await;
-    node.die().await;
+    node.lapse().await;
     assert_eq!(other.finish_one(&row, succeeded()).await.refused, []);
     assert_eq!(other.row(row.key).await.state, RowState::Closed(succeeded()));
-    assert_eq!(other.reap().await.unwrap().abandoned, []);
+    assert_eq!(other.bury(&node).await.abandoned, []);
     assert_eq!(other.row(row.key).await.state, RowState::Closed(succeeded()));
 }
 

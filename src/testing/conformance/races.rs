@@ -214,8 +214,8 @@ pub(super) async fn a_take_and_a_burial_lose_nothing<S: Store>(stage: Stage<S>) 
             store.add(job(round * 10 + number, now)).await;
         }
         let dying = Node::join(&store, round).await;
-        let ttl = TimeDelta::milliseconds(4);
-        let until = dying.beat(false, ttl.to_std().unwrap()).await.unwrap() + ttl;
+        let suspects = store.suspects([dying.id]).await;
+        let until = store.time().await + TimeDelta::milliseconds(4);
         let taking = tokio::spawn({
             let store = store.clone();
             async move {
@@ -232,15 +232,15 @@ pub(super) async fn a_take_and_a_burial_lose_nothing<S: Store>(stage: Stage<S>) 
             let other = other.clone();
             async move {
                 while other.time().await <= until {
-                    other.reap().await.unwrap();
+                    other.reap(Vec::new()).await.unwrap();
                 }
-                other.reap().await.unwrap();
+                assert_eq!(other.reap(suspects).await.unwrap().nodes.len(), 1);
             }
         });
         let dead = taking.await.unwrap();
         burying.await.unwrap();
         // What it took until it heard of its death, if that came before its burial.
-        store.reap().await.unwrap();
+        store.reap(Vec::new()).await.unwrap();
         assert_eq!(dead.holds().await, []);
 
         let heir = Node::join(&other, 1000 + round).await;
@@ -278,7 +278,7 @@ pub(super) async fn a_finish_and_a_burial_keep_the_outcome<S: Store>(stage: Stag
             store.add(Record { recover, ..job(round * ROWS + number, now) }).await;
         }
         let taken = node.take(node.ask(now)).await;
-        node.die().await;
+        let suspects = store.suspects([node.id]).await;
         let (begun, begins) = tokio::sync::oneshot::channel();
         let finishing = tokio::spawn({
             let (store, taken) = (store.clone(), taken.clone());
@@ -300,7 +300,7 @@ pub(super) async fn a_finish_and_a_burial_keep_the_outcome<S: Store>(stage: Stag
             let other = other.clone();
             async move {
                 begins.await.unwrap();
-                other.reap().await.unwrap()
+                other.reap(suspects).await.unwrap()
             }
         });
         finishing.await.unwrap();

@@ -160,6 +160,25 @@ impl<S: Store> Client<S> {
         self.finish(vec![finished(row, fate, self.time().await)]).await.unwrap()
     }
 
+    /// The row of a node, if it has one.
+    pub(super) async fn node_row(&self, node: NodeId) -> Option<NodeRow> {
+        let rows = self.nodes().await.unwrap();
+        assert!(rows.iter().filter(|row| row.id == node).count() <= 1, "{rows:#?}");
+        rows.into_iter().find(|row| row.id == node)
+    }
+
+    /// What somebody asks for who has seen no sign of life of these nodes for long enough.
+    pub(super) async fn suspects<const N: usize>(&self, nodes: [NodeId; N]) -> Vec<(NodeId, u64)> {
+        let rows = self.nodes().await.unwrap();
+        let rows = rows.into_iter().filter(|row| nodes.contains(&row.id));
+        rows.map(|row| (row.id, row.beats)).collect()
+    }
+
+    /// Buries a node.
+    pub(super) async fn bury<T>(&self, node: &Node<T>) -> Reaped {
+        self.reap(self.suspects([node.id]).await).await.unwrap()
+    }
+
     /// Lets time pass, by the store's clock.
     pub(super) async fn wait_until(&self, instant: DateTime<Utc>) {
         while self.time().await <= instant {
@@ -169,7 +188,7 @@ impl<S: Store> Client<S> {
     }
 }
 
-/// A node that is alive until it dies.
+/// A node that is alive until it is buried.
 pub(super) struct Node<S> {
     store: Client<S>,
     pub(super) id: NodeId,
@@ -193,7 +212,7 @@ impl<S: Store> Node<S> {
     }
 
     /// Lets the lease run out; the node's row is still there.
-    pub(super) async fn die(&self) {
+    pub(super) async fn lapse(&self) {
         let ttl = TimeDelta::milliseconds(1);
         let at = self.beat(false, ttl.to_std().unwrap()).await.unwrap();
         self.store.wait_until(at + ttl).await;

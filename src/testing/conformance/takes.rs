@@ -253,7 +253,7 @@ pub(super) async fn only_the_holder_takes_more<S: Store>(stage: Stage<S>) {
     assert_eq!(more.iter().map(|taken| taken.rows.len()).sum::<usize>(), 2);
 
     store.finish_one(&first, succeeded()).await;
-    holder.die().await;
+    holder.lapse().await;
     assert_eq!(ids(&rival.take(every(&rival)).await), [""; 0]);
     for row in more.iter().flat_map(|taken| &taken.rows) {
         store.finish_one(row, succeeded()).await;
@@ -363,16 +363,16 @@ pub(super) async fn fences_grow_with_takes_and_time<S: Store>(stage: Stage<S>) {
     assert_eq!(taken.fence, ahead + 1);
 }
 
-/// A node that the store does not know, or whose lease has run out, or that has left, takes nothing.
-pub(super) async fn without_a_lease_nothing_is_taken<S: Store>(stage: Stage<S>) {
+/// A node that the store does not know, or that was buried, or has left, takes nothing.
+pub(super) async fn without_a_row_nothing_is_taken<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = store.add(job(1, now)).await;
     let node = Node::join(&other, 1).await;
     let stranger = Take { node: NodeId(7), ..node.ask(now) };
     assert!(store.take(stranger).await.unwrap_err().is_lease_lost());
-    node.die().await;
+    other.bury(&node).await;
     assert!(store.take(node.ask(now)).await.unwrap_err().is_lease_lost());
-    node.beat(false, LONG).await.unwrap();
+    node.beat(true, LONG).await.unwrap();
     node.leave().await;
     assert!(store.take(node.ask(now)).await.unwrap_err().is_lease_lost());
     assert_eq!(store.record(&record.id).await, record);

@@ -431,8 +431,9 @@ impl<S: Store> World<S> {
                 }
                 Answer::Beat(said)
             }
-            Request::Reap => {
-                let reaped = block_on(store.reap())?;
+            Request::Nodes => Answer::Nodes(block_on(store.nodes())?),
+            Request::Reap(suspects) => {
+                let reaped = block_on(store.reap(suspects))?;
                 self.log.has_reaped(now, &reaped);
                 self.check_over(&reaped.over);
                 Answer::Reaped(reaped)
@@ -790,7 +791,11 @@ const MOST: usize = 1_000_000;
 fn said(request: &Request) -> String {
     match request {
         Request::Beat(beat) => format!("lives for {:?} as {}", beat.ttl, beat.node),
-        Request::Reap => "reaps".into(),
+        Request::Nodes => "looks for other nodes".into(),
+        Request::Reap(suspects) => {
+            let suspects: Vec<_> = suspects.iter().map(|(node, _)| node.to_string()).collect();
+            format!("reaps {}", suspects.join(", "))
+        }
         Request::TakenBy(node, _) => format!("asks what {node} has"),
         Request::Take(take) => {
             let horizon = micros(take.horizon) / MILLI;

@@ -177,7 +177,7 @@ fn count(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u32> {
     Ok(u32::try_from(row.get::<_, i64>(index)?).unwrap_or(u32::MAX))
 }
 
-fn text(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<String> {
+pub(super) fn text(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<String> {
     Ok(optional_text(row, index)?.unwrap_or_default())
 }
 

@@ -33,7 +33,7 @@ use crate::{
     job::JobId,
     store::{
         Beat, Capabilities, Changed, Cursor, Durability, Finished, Finishes, Incarnation, Keep,
-        NextDue, NodeId, Page, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store,
+        NextDue, NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store,
         StoreError, Take, Takings, Write, Written,
     },
 };
@@ -318,9 +318,13 @@ impl Store for SqliteStore {
         self.thread.write(move |session| nodes::heartbeat(session, &beat, max_batch)).await
     }
 
-    async fn reap(&self) -> Result<Reaped, StoreError> {
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        self.thread.read(nodes::nodes).await
+    }
+
+    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
         let max_batch = self.capabilities().max_batch;
-        self.thread.write(move |session| nodes::reap(session, max_batch)).await
+        self.thread.write(move |session| nodes::reap(session, &suspects, max_batch)).await
     }
 
     async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {

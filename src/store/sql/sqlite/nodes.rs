@@ -1,17 +1,19 @@
 //! Nodes: their signs of life, and what becomes of those that give none.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
-use rusqlite::OptionalExtension as _;
+use rusqlite::{OptionalExtension as _, Row as Columns};
 
 use super::{
-    columns::{key, row, row_columns},
+    columns::{key, row, row_columns, text},
     jobs, schema,
     session::Session,
     trouble::{Result, Trouble},
 };
 use crate::store::{
-    Beat, Fate, NodeId, Reaped, Row, RowState,
-    sql::{millis, signed, unsigned},
+    Beat, Fate, NodeId, NodeRow, Reaped, Row, RowState,
+    sql::{instant, millis, signed, unsigned},
 };
 
 const FIRST_BEAT: &str = "INSERT INTO punctual_nodes (node, name, lease_until, lease) \
@@ -23,11 +25,9 @@ const BEAT: &str = "UPDATE punctual_nodes SET name = ?2, lease_until = ?3, lease
 
 const LEAVE: &str = "DELETE FROM punctual_nodes WHERE node = ?1";
 
-/// For leases that were given before the clock was set back: their ends would be long in coming.
-const SHORTEN: &str =
-    "UPDATE punctual_nodes SET lease_until = ?1 + lease WHERE lease_until > ?1 + lease";
+const NODES: &str = "SELECT node, name, beats, lease, lease_until FROM punctual_nodes";
 
-const BURY: &str = "DELETE FROM punctual_nodes WHERE lease_until <= ?1 RETURNING node";
+const BURY: &str = "DELETE FROM punctual_nodes WHERE node = ?1 AND beats = ?2";
 
 /// Hops from node to node along the index of taken rows, instead of looking at each row.
 const FIRST_HOLDER: &str = "SELECT min(node) FROM punctual_ledger WHERE node IS NOT NULL";
@@ -67,15 +67,31 @@ pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Res
     }
 }
 
-pub(super) fn reap(session: &Session, max_batch: usize) -> Result<Reaped> {
-    session.prepare(SHORTEN)?.execute([millis(session.now())])?;
-    let mut reaped = Reaped {
-        nodes: session
-            .prepare(BURY)?
-            .query_map([millis(session.now())], |row| Ok(NodeId(unsigned(row.get(0)?))))?
-            .collect::<rusqlite::Result<_>>()?,
-        ..Reaped::default()
+pub(super) fn nodes(session: &Session) -> Result<Vec<NodeRow>> {
+    let node = |row: &Columns<'_>| {
+        Ok(NodeRow {
+            id: NodeId(unsigned(row.get(0)?)),
+            name: text(row, 1)?.into(),
+            beats: unsigned(row.get(2)?),
+            ttl: Duration::from_millis(unsigned(row.get(3)?)),
+            lease_until: instant(row.get(4)?),
+        })
     };
+    let nodes = session.prepare(NODES)?.query_map([], node)?.collect::<rusqlite::Result<_>>()?;
+    Ok(nodes)
+}
+
+pub(super) fn reap(
+    session: &Session,
+    suspects: &[(NodeId, u64)],
+    max_batch: usize,
+) -> Result<Reaped> {
+    let mut reaped = Reaped::default();
+    for &(node, beats) in suspects {
+        if session.prepare(BURY)?.execute([signed(node.0), signed(beats)])? > 0 {
+            reaped.nodes.push(node);
+        }
+    }
     let mut is_node = session.prepare(IS_NODE)?;
     let mut next_holder = session.prepare(NEXT_HOLDER)?;
     let mut holder: Option<i64> = session.prepare(FIRST_HOLDER)?.query_row([], |row| row.get(0))?;
@@ -135,7 +151,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     FIRST_BEAT,
     BEAT,
     LEAVE,
-    SHORTEN,
+    NODES,
     BURY,
     FIRST_HOLDER,
     NEXT_HOLDER,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use rusqlite::{CachedStatement, OptionalExtension as _, Row as Columns};
+use rusqlite::{CachedStatement, OptionalExtension as _};
 
 use super::{
     columns::{key, record, record_columns, row, row_columns},
@@ -57,7 +57,7 @@ const ADVANCE: &str = "UPDATE punctual_jobs SET fence = ?2, next_fire = ?3 WHERE
 /// For a job that was marked and has no waiting rows left.
 const UNMARK_WAITING: &str = "UPDATE punctual_jobs SET waiting = 0 WHERE incarnation = ?1";
 
-const NODE: &str = "SELECT lease_until, take FROM punctual_nodes WHERE node = ?1";
+const LAST_TAKE: &str = "SELECT take FROM punctual_nodes WHERE node = ?1";
 
 const COUNT: &str = "UPDATE punctual_nodes SET take = ?2 WHERE node = ?1";
 
@@ -92,8 +92,6 @@ const NEXT: &str = concat!(
     " ORDER BY next_fire"
 );
 
-const NEXT_LEASE_END: &str = "SELECT min(lease_until) FROM punctual_nodes WHERE node <> ?1";
-
 pub(super) fn take(session: &Session, take: &Take) -> Result<Takings> {
     if is_repeated(session, take)? {
         let node = signed(take.node.0);
@@ -110,16 +108,13 @@ pub(super) fn take(session: &Session, take: &Take) -> Result<Takings> {
     Ok(taking.takings)
 }
 
-/// Sees that the node lives, and notes the number of its take; returns whether it was the last one's
+/// Sees that the node has a row, and notes the number of its take; returns whether it was the last one's
 /// too.
 fn is_repeated(session: &Session, take: &Take) -> Result<bool> {
     let node = signed(take.node.0);
-    let read = |row: &Columns<'_>| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?.map(unsigned)));
-    let found: Option<(i64, _)> = session.prepare(NODE)?.query_row([node], read).optional()?;
-    let Some((_, last)) = found.filter(|&(until, _)| until > millis(session.now())) else {
-        return Err(Trouble::LeaseLost);
-    };
-    match last {
+    let found = session.prepare(LAST_TAKE)?.query_row([node], |row| row.get(0)).optional()?;
+    let last: Option<i64> = found.ok_or(Trouble::LeaseLost)?;
+    match last.map(unsigned) {
         Some(last) if take.number == last => return Ok(true),
         Some(last) if take.number < last => {
             return Err(Trouble::Refused(format!(
@@ -387,8 +382,7 @@ pub(super) fn release(session: &Session, node: NodeId, rows: &[(RowKey, u64)]) -
 
 pub(super) fn next_due(session: &Session, of: &NextDue) -> Result<Option<DateTime<Utc>>> {
     let node = signed(of.node.0);
-    let lease_end = session.prepare(NEXT_LEASE_END)?.query_row([node], |row| row.get(0))?;
-    let mut earliest: Option<i64> = lease_end;
+    let mut earliest: Option<i64> = None;
     let is_known = |incarnation| !of.except.contains(&Incarnation(unsigned(incarnation)));
     let (mut waits, mut next) = (session.prepare(WAITS)?, session.prepare(NEXT)?);
     for task in of.tasks.iter() {
@@ -417,12 +411,11 @@ pub(super) const STATEMENTS: &[&str] = &[
     DUE,
     ADVANCE,
     UNMARK_WAITING,
-    NODE,
+    LAST_TAKE,
     COUNT,
     OF_THE_LAST_TAKE,
     TAKEN_BY,
     RELEASE,
     WAITS,
     NEXT,
-    NEXT_LEASE_END,
 ];

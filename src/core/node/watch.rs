@@ -1,0 +1,106 @@
+//! Which other nodes are dead: those whose signs of life have not changed for as long as one counts.
+//!
+//! That is judged by elapsed time here alone. A sign of life was sent before it was seen, so a node that
+//! is found dead does not believe itself any more, whatever clocks say.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+
+use super::delta;
+use crate::store::{NodeId, NodeRow};
+
+/// The other nodes, as they were seen last.
+#[derive(Default)]
+pub(super) struct Watch(BTreeMap<NodeId, Seen>);
+
+struct Seen {
+    beats: u64,
+    /// When it will be dead, in elapsed time, if it gives no other sign of life.
+    dies_at: TimeDelta,
+}
+
+impl Watch {
+    /// Takes in who there is; says whether somebody is gone who was there.
+    pub(super) fn see(&mut self, nodes: &[NodeRow], own: NodeId, now: TimeDelta) -> bool {
+        let before = std::mem::take(&mut self.0);
+        for node in nodes.iter().filter(|node| node.id != own) {
+            let known = before.get(&node.id).filter(|seen| seen.beats == node.beats);
+            let dies_at = known.map_or_else(
+                || now.checked_add(&delta(node.ttl)).unwrap_or(TimeDelta::MAX),
+                |seen| seen.dies_at,
+            );
+            self.0.insert(node.id, Seen { beats: node.beats, dies_at });
+        }
+        before.keys().any(|node| !self.0.contains_key(node))
+    }
+
+    /// Those that are dead, each with the count of its signs of life for which that holds.
+    pub(super) fn suspects(&self, now: TimeDelta) -> Vec<(NodeId, u64)> {
+        let dead = self.0.iter().filter(|(_, seen)| seen.dies_at <= now);
+        dead.map(|(node, seen)| (*node, seen.beats)).collect()
+    }
+
+    /// When the first of them will be dead.
+    pub(super) fn next_death(&self) -> Option<TimeDelta> {
+        self.0.values().map(|seen| seen.dies_at).min()
+    }
+
+    /// They are seen anew if they are there.
+    pub(super) fn forget(&mut self, suspects: &[(NodeId, u64)]) {
+        for (node, _) in suspects {
+            self.0.remove(node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::store::Beat;
+
+    const OWN: NodeId = NodeId(1);
+    const OTHER: NodeId = NodeId(2);
+
+    fn row(id: NodeId, beats: u64) -> NodeRow {
+        let ttl = Duration::from_secs(15);
+        let beat = Beat { node: id, name: "node".into(), first: true, ttl };
+        NodeRow { beats, ..NodeRow::new(&beat, DateTime::UNIX_EPOCH) }
+    }
+
+    fn at(seconds: i64) -> TimeDelta {
+        TimeDelta::seconds(seconds)
+    }
+
+    #[test]
+    fn a_node_is_dead_whose_count_has_stayed_the_same_for_its_ttl() {
+        let mut watch = Watch::default();
+        watch.see(&[row(OWN, 7), row(OTHER, 3)], OWN, at(0));
+        watch.see(&[row(OWN, 8), row(OTHER, 3)], OWN, at(10));
+        assert_eq!((watch.suspects(at(14)), watch.next_death()), (vec![], Some(at(15))));
+        assert_eq!(watch.suspects(at(15)), [(OTHER, 3)]);
+        watch.forget(&[(OTHER, 3)]);
+        assert_eq!((watch.suspects(at(15)), watch.next_death()), (vec![], None));
+    }
+
+    #[test]
+    fn a_sign_of_life_begins_the_watch_anew() {
+        let mut watch = Watch::default();
+        watch.see(&[row(OTHER, 3)], OWN, at(0));
+        watch.see(&[row(OTHER, 4)], OWN, at(14));
+        assert_eq!((watch.suspects(at(28)), watch.suspects(at(29))), (vec![], vec![(OTHER, 4)]));
+    }
+
+    #[test]
+    fn a_node_that_others_have_buried_is_gone() {
+        let mut watch = Watch::default();
+        assert!(!watch.see(&[row(OTHER, 3)], OWN, at(0)));
+        assert!(!watch.see(&[row(OTHER, 4)], OWN, at(5)));
+        assert!(watch.see(&[], OWN, at(10)));
+        assert!(!watch.see(&[], OWN, at(15)));
+    }
+}
