@@ -251,7 +251,12 @@ impl<P: Payload> Job<P> {
 }
 
 impl Extras {
-    /// All fire times that wait.
+    /// Those that were asked for, and wait in line.
+    pub(super) fn requested(&mut self) -> impl Iterator<Item = &mut Due> {
+        self.queue.iter_mut().filter(|queued| queued.on_request).map(|queued| &mut queued.due)
+    }
+
+    /// All other fire times that wait.
     pub(super) fn waiting(&mut self) -> impl Iterator<Item = &mut Due> {
         let carried = self.saved.iter_mut().flat_map(|saved| &mut saved.carried);
         let parked = self.parked.iter_mut().flat_map(|(_, backlog)| backlog).chain(carried);

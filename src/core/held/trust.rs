@@ -19,6 +19,7 @@ impl<P: Payload> Core<P> {
             let upcoming = job.held_mut().map(|held| held.upcoming.iter_mut());
             upcoming.into_iter().flatten().for_each(|upcoming| shifted(&mut upcoming.due));
             job.extras.iter_mut().flat_map(|extras| extras.waiting()).for_each(shifted);
+            job.extras.iter_mut().flat_map(|extras| extras.requested()).for_each(shifted);
             for run in self.runs_of(slot) {
                 let run = &mut self.runs[run];
                 shifted(&mut run.due);
