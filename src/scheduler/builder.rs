@@ -254,7 +254,8 @@ impl SchedulerBuilder {
     /// Sets for how long the store takes this scheduler for alive after it last said so, which it does
     /// three times as often. Default: 15 s; 100 ms to an hour.
     ///
-    /// When a scheduler dies, others take its work over when this has passed. One that can't reach the
+    /// When a scheduler dies, others take its work over within this and a heartbeat; one that has only
+    /// started watches the others for as long first. No clock that steps has any part in that. One that can't reach the
     /// store for four fifths of it starts no durable run any more, and cancels those that others may
     /// start again: with less, a slow store does that sooner.
     pub fn lease(mut self, lease: Duration) -> Self {

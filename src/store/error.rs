@@ -42,7 +42,7 @@ impl StoreError {
 
     /// The node that asks is not alive, as far as the store knows.
     pub fn lease_lost() -> StoreError {
-        let source = BoxError::from("the node's lease has run out: it was taken for dead");
+        let source = BoxError::from("the node has no row: it was taken for dead");
         StoreError { kind: Kind::LeaseLost, source: source.into() }
     }
 

@@ -48,7 +48,7 @@
 //!   knows.
 //! - **Errors.** [`StoreError::unavailable`] is tried again, with backoff, for as long as it takes.
 //!   [`StoreError::refused`] is for what will not get better by trying.
-//!   [`StoreError::lease_lost`] is what a node hears whose row is gone or has run out.
+//!   [`StoreError::lease_lost`] is what a node hears whose row is gone.
 //! - **Time** is the store's own, where it has a clock: [`now`](Store::now). Instants are whole
 //!   milliseconds.
 //!
@@ -192,7 +192,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Closes rows, each if the ledger's row bears the same fence: otherwise it has been taken again
-    /// since, and the outcome is refused. It does not matter whether the node's lease has run out,
+    /// since, and the outcome is refused. It does not matter whether the node has a row,
     /// nor whether the row was closed meanwhile as [abandoned](Fate::is_abandoned): then it is closed
     /// anew.
     ///
@@ -213,7 +213,8 @@ pub trait Store: Send + Sync + 'static {
     /// now, as [`now`](Store::now) does: nodes measure by it how far theirs is off. The node's row has
     /// then a [count](NodeRow::beats) one higher, and its [`lease_until`](NodeRow::lease_until) set anew.
     /// `first` says that this is the node's first: then its row is made if there is none. Otherwise a
-    /// node without a row is told [`StoreError::lease_lost`].
+    /// node without a row is told [`StoreError::lease_lost`]. A scheduler that is not answered its first
+    /// goes on as another node.
     ///
     /// A `ttl` of zero says that the node leaves: its row goes, if it has one, and what it still has
     /// taken is treated as by [`reap`](Store::reap).

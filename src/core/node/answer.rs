@@ -89,6 +89,8 @@ impl Node {
     /// Remembers to ask again what was not answered.
     fn repeat(&mut self, request: &Request, refused: bool, now: Reading) {
         match request {
+            // It may take effect long after the node has left, and must not bring that back.
+            Request::Beat(beat) if beat.first => self.id = NodeId(self.number()),
             Request::Nodes => self.ask_nodes = true,
             Request::Reap(_) => self.reap = true,
             Request::TakenBy(..) => self.ask_mine = true,

@@ -1,4 +1,5 @@
-//! How a node looks at all records, and what it does with outcomes that are refused, on a store that answers as each test says.
+//! How a node joins, watches others, looks at all records, and what it does with outcomes that are
+//! refused, on a store that answers as each test says.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,9 +25,8 @@ fn at(second: i64) -> Reading {
     Reading { wall: start + elapsed, elapsed, together: true }
 }
 
-/// A node that has joined its store, and looks at all records from now on.
-fn node() -> Node {
-    let options = NodeOptions {
+fn options() -> NodeOptions {
+    NodeOptions {
         name: "node".into(),
         lease: Duration::from_secs(30),
         claim_ahead: Duration::from_secs(10),
@@ -34,9 +34,14 @@ fn node() -> Node {
         keep: Keep::default(),
         correction: TimeDelta::hours(3),
         max_batch: 1000,
+        has_clock: true,
         seed: 1,
-    };
-    let mut node = Node::new(options, HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
+    }
+}
+
+/// A node that has joined its store, and looks at all records from now on.
+fn node() -> Node {
+    let mut node = Node::new(options(), HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
     let beat = node.poll(at(0), 0, &HashSet::new(), Vec::new).remove(0);
     node.answer(beat, Ok(Answer::Beat(at(0).wall)), at(0));
     node
@@ -71,6 +76,36 @@ fn answer(node: &mut Node, request: Request, answer: Result<Answer, StoreError>,
     node.answer((Lane::Prune, request), answer, at(second));
 }
 
+#[test]
+fn a_first_sign_of_life_is_given_once_under_a_name() {
+    let mut node = Node::new(options(), HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
+    let mut names = HashSet::new();
+    for second in [0, 10, 20] {
+        let (lane, request) = node.poll(at(second), 0, &HashSet::new(), Vec::new).remove(0);
+        let Request::Beat(beat) = &request else { panic!("it has not joined") };
+        assert!(beat.first && names.insert(beat.node), "it may still take effect");
+        node.answer((lane, request), Err(StoreError::unavailable("no answer")), at(second));
+    }
+}
+
+/// A store without a clock goes by the one here.
+#[test]
+fn a_step_of_the_machines_clock_is_acted_on_at_once() {
+    let options = NodeOptions { has_clock: false, ..options() };
+    let mut node = Node::new(options, HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
+    assert!(node.knows_clock());
+    for second in 1..=2 {
+        // What the store says is of no interest.
+        live_beside(&mut node, second, &[]);
+    }
+    for (by, sooner) in [(-90, 0), (90, 0), (-4 * 3600, 4 * 3600)] {
+        let now = Reading { wall: at(3).wall + TimeDelta::seconds(by), ..at(3) };
+        let moved = node.clock_stepped(TimeDelta::seconds(by));
+        assert_eq!((moved, node.store_now(now)), (TimeDelta::seconds(sooner), now.wall));
+        assert_eq!(node.next_take(), TimeDelta::MIN, "what is due now is claimed");
+    }
+}
+
 /// A node that the others see, after so many signs of life.
 fn other(beats: u64) -> NodeRow {
     let ttl = Duration::from_secs(30);
@@ -79,7 +114,7 @@ fn other(beats: u64) -> NodeRow {
 }
 
 /// Has the node live for a second, with others that look like this; says whom it reaps.
-fn live(node: &mut Node, second: i64, others: &[NodeRow]) -> Vec<(NodeId, u64)> {
+fn live_beside(node: &mut Node, second: i64, others: &[NodeRow]) -> Vec<(NodeId, u64)> {
     let mut reaped = Vec::new();
     for _ in 0..5 {
         for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Vec::new) {
@@ -102,19 +137,17 @@ fn live(node: &mut Node, second: i64, others: &[NodeRow]) -> Vec<(NodeId, u64)> 
 #[test]
 fn a_node_is_reaped_once_it_has_given_no_sign_of_life_for_its_lease() {
     let mut node = node();
-    for second in 1..=12 {
-        assert_eq!(live(&mut node, second, &[other(1)]), []);
+    for second in 1..=30 {
+        assert_eq!(live_beside(&mut node, second, &[other(1)]), [], "second {second}");
     }
-    // It was seen first at second 1, and then with another count at the heartbeat of second 21.
-    for second in 13..=50 {
-        assert_eq!(live(&mut node, second, &[other(2)]), [], "second {second}");
+    assert_eq!(node.wake_at(0, at(30)), Some(TimeDelta::seconds(31)), "and not a heartbeat later");
+    assert_eq!(live_beside(&mut node, 31, &[other(1)]), [(NodeId(7), 1)]);
+    // If the store has not buried it, it has lived: it is watched anew, and again when it lives on.
+    for second in 32..=79 {
+        let beats = if second < 45 { 2 } else { 3 };
+        assert_eq!(live_beside(&mut node, second, &[other(beats)]), [], "second {second}");
     }
-    assert_eq!(node.wake_at(0, at(50)), Some(TimeDelta::seconds(51)), "not only at a heartbeat");
-    assert_eq!(live(&mut node, 51, &[other(2)]), [(NodeId(7), 2)]);
-    // It lives after all, if the store has not buried it.
-    for second in 52..=80 {
-        assert_eq!(live(&mut node, second, &[other(2)]), [], "second {second}");
-    }
+    assert_eq!(live_beside(&mut node, 80, &[other(3)]), [(NodeId(7), 3)]);
 }
 
 #[test]
@@ -217,7 +250,8 @@ fn live(
         for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Vec::new) {
             let said = match &request {
                 Request::Beat(_) => Ok(Answer::Beat(at(second).wall)),
-                Request::Reap => Ok(Answer::Reaped(Reaped::default())),
+                Request::Nodes => Ok(Answer::Nodes(Vec::new())),
+                Request::Reap(_) => Ok(Answer::Reaped(Reaped::default())),
                 Request::TakenBy(..) => Ok(Answer::TakenBy(Takings::default())),
                 Request::Take(_) => Ok(Answer::Takings(Takings::default())),
                 Request::NextDue(_) => Ok(Answer::NextDue(None)),
