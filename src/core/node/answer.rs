@@ -366,7 +366,10 @@ impl Node {
         }
         (self.ask_nodes, self.reap, self.ask_mine) = (true, true, true);
         self.beaten_at = sent.elapsed;
-        self.next_beat = sent.elapsed + self.options.beat_every();
+        self.next_beat = match StoreClock::is_in_doubt(sent, now) {
+            true => TimeDelta::MIN,
+            false => sent.elapsed + self.options.beat_every(),
+        };
         if self.is_trusted(now) && !std::mem::replace(&mut self.trusted, true) {
             news.push(News::Trusted);
         }

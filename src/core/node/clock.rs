@@ -19,11 +19,18 @@ impl StoreClock {
     const DRIFT: i32 = 5000;
 
     pub(super) fn measure(said: DateTime<Utc>, sent: Reading, now: Reading) -> StoreClock {
-        let half_way = (now.elapsed - sent.elapsed) / 2;
+        // Elapsed time stands still while the machine is suspended.
+        let half_way = (now.elapsed - sent.elapsed).max(now.wall - sent.wall) / 2;
         // It leaves out what is less than a millisecond: half of one, on average.
         let left_out = TimeDelta::microseconds(500);
-        let zero = said.checked_sub_signed(sent.elapsed + half_way - left_out).unwrap_or(said);
+        let zero = said.checked_sub_signed(now.elapsed - half_way - left_out).unwrap_or(said);
         StoreClock { zero, uncertainty: half_way + left_out, measured_at: now.elapsed }
+    }
+
+    /// Whether it was measured while the wall clock and elapsed time parted.
+    pub(super) fn is_in_doubt(sent: Reading, now: Reading) -> bool {
+        let parted = (now.wall - sent.wall) - (now.elapsed - sent.elapsed);
+        parted.abs() > TimeDelta::milliseconds(1)
     }
 
     pub(super) fn now(&self, now: Reading) -> DateTime<Utc> {
@@ -94,6 +101,17 @@ mod tests {
             off.abs() <= clock.uncertainty && clock.uncertainty < TimeDelta::milliseconds(21),
             "{off}"
         );
+    }
+
+    #[test]
+    fn a_clock_is_known_no_better_than_a_suspended_machine_can_tell() {
+        // The machine sleeps for two seconds before the answer comes, and the store says when it was asked.
+        let awake = Reading { elapsed: TimeDelta::milliseconds(140), ..reading(2140) };
+        let clock = StoreClock::measure(reading(120).wall, reading(100), awake);
+        let off = clock.now(awake) - awake.wall;
+        assert!(off.abs() <= clock.uncertainty, "{off} is off by more than {}", clock.uncertainty);
+        assert!(StoreClock::is_in_doubt(reading(100), awake));
+        assert!(!StoreClock::is_in_doubt(reading(100), reading(140)));
     }
 
     #[test]

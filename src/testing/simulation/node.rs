@@ -17,7 +17,7 @@ use super::{
     scenario::{MILLI, Scenario, micros_of},
 };
 use crate::{
-    clock::StepWatch,
+    clock::{Reading, StepWatch},
     core::{
         Answer, Asked, Candidate, Core, Definition, Finish, Fits, Lease, NodeOptions, Payload,
         Request, RunKey, Start, Verdict, mix, run_id,
@@ -115,8 +115,8 @@ pub(super) struct Node {
     awake: bool,
     runs: BTreeMap<u64, Running>,
     numbers: u64,
-    /// What was asked, and what elapsed time was then.
-    waiting: BTreeMap<u64, (Asked, Micros)>,
+    /// What was asked, and what the clocks said then.
+    waiting: BTreeMap<u64, (Asked, Reading)>,
     /// How far off its idea of the store's time may be, and when that was so, in elapsed time.
     uncertainty: Option<(Micros, Micros)>,
     /// Whether the machine was suspended, and it need not have noticed.
@@ -492,8 +492,8 @@ impl Node {
                 }
             }
         }
-        let elapsed = self.clocks.elapsed(outside.now());
-        self.waiting.insert(number, (asked.clone(), elapsed));
+        let sent = self.clocks.read(outside.now());
+        self.waiting.insert(number, (asked.clone(), sent));
     }
 
     /// A request was answered, or is given up. Says whether that was the last turn of the driver.
@@ -541,9 +541,11 @@ impl Node {
     }
 
     /// The store's clock was measured.
-    fn measure(&mut self, sent: Micros, outside: &mut Outside<'_>) {
+    fn measure(&mut self, sent: Reading, outside: &mut Outside<'_>) {
+        let now = self.clocks.read(outside.now());
+        let took = (now.elapsed - sent.elapsed).max(now.wall - sent.wall);
+        let new = took.num_microseconds().unwrap_or(Micros::MAX) / 2 + MILLI;
         let elapsed = self.clocks.elapsed(outside.now());
-        let new = (elapsed - sent) / 2 + MILLI;
         let old = self.uncertainty(elapsed);
         if self.uncertainty.is_none() || new <= old {
             self.uncertainty = Some((new, elapsed));
