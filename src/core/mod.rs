@@ -285,7 +285,7 @@ impl<P: Payload> Core<P> {
 
     /// The wall clock stepped by so much against elapsed time.
     pub(crate) fn clock_stepped(&mut self, by: TimeDelta, now: DateTime<Utc>) {
-        // Durable jobs go by the store's clock, which did not move.
+        // Durable jobs go by the store's clock, which need not have moved.
         if let Some(node) = &mut self.node {
             let moved = node.clock_stepped(by);
             self.shift_durable(-moved);

@@ -19,7 +19,7 @@ use crate::{
     event::{Event, EventFilter, What},
     executor::{AsyncExecutor, BlockingPool, Executor},
     job::{self, BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, JobOptions, option_setters},
-    store::{ErasedStore, Keep, Store},
+    store::{Capabilities, ErasedStore, Keep, Store},
     task::{States, Task, Tasks},
     zone::{IntoTimeZone, TimeZone},
 };
@@ -405,7 +405,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
     let tasks = tasks.unwrap_or_default();
     let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
         let durable = store.map(|store| {
-            let max_batch = store.capabilities().max_batch.max(1);
+            let Capabilities { max_batch, has_clock, .. } = store.capabilities();
             let name = node_name.unwrap_or_else(default_name);
             let options = NodeOptions {
                 name,
@@ -414,7 +414,8 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
                 poll,
                 keep,
                 correction: TimeDelta::from_std(correction).unwrap_or(TimeDelta::MAX),
-                max_batch,
+                max_batch: max_batch.max(1),
+                has_clock,
                 seed: RandomState::new().build_hasher().finish(),
             };
             let this = this.clone();

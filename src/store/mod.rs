@@ -319,6 +319,10 @@ pub struct Capabilities {
     pub time_precision: Duration,
     /// Whether [`Store::changes`] tells what other nodes changed. Default: no.
     pub notifies: bool,
+    /// Whether it has a clock of its own, against which nodes measure theirs. Without one it goes by the
+    /// machine's, and each node by its own, which must agree with those of the others; a step of that is
+    /// acted on at once. Default: yes.
+    pub has_clock: bool,
     /// What survives what. Default: [`Durability::Disk`].
     pub durability: Durability,
     /// How many jobs or rows one operation may be asked for. Default: 1000.
@@ -330,6 +334,7 @@ impl Default for Capabilities {
         Capabilities {
             time_precision: Duration::from_millis(1),
             notifies: false,
+            has_clock: true,
             durability: Durability::Disk,
             max_batch: 1000,
         }

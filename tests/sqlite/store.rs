@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt as _;
 use punctual::{
     JobId,
@@ -15,6 +15,35 @@ use punctual::{
 use crate::fixture::{
     Folder, add, adding, beat, close, connect, now, record, row, succeeded, take, taking,
 };
+
+/// A file goes by the machine's clock, as its schedulers do.
+#[tokio::test]
+async fn a_step_back_of_the_clock_is_acted_on_at_once() {
+    use punctual::{Context, Scheduler, Task, testing::ManualClock, trigger::at};
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Greet;
+
+    impl Task for Greet {
+        const NAME: &'static str = "greet";
+        type Output = ();
+
+        async fn run(self, _: Context) {}
+    }
+
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let noon: DateTime<Utc> = "2026-06-01T12:00:00Z".parse().unwrap();
+    let clock = ManualClock::running(noon - TimeDelta::milliseconds(1500));
+    let scheduler = Scheduler::builder().store(store).clock(clock.clone()).task::<Greet>();
+    let scheduler = scheduler.start().await.unwrap();
+    let job = scheduler.add(at(noon), Greet).await.unwrap();
+    // SQLite's thread lives in real time: until then the fire time is claimed.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    clock.step(TimeDelta::seconds(-1));
+    job.await;
+    assert!(clock.now() >= noon, "it ran at {}", clock.now());
+}
 
 #[tokio::test]
 async fn a_job_is_added_taken_and_finished_and_people_can_read_it() {

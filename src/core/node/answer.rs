@@ -339,21 +339,11 @@ impl Node {
         now: Reading,
         news: &mut Vec<News>,
     ) {
-        let (measured, before) = (StoreClock::measure(said, sent, now), self.ahead());
-        let clock = self.clock.get_or_insert(measured);
-        let zero = clock.zero;
-        clock.refine(measured);
-        let stepped_back = zero - clock.zero > TimeDelta::seconds(1);
-        if clock.zero != zero {
-            // When to take was reckoned by what it was thought to be.
-            self.expected = now.elapsed;
+        if self.options.has_clock {
+            self.measure(said, sent, now, news);
         }
-        if stepped_back || !self.joined {
+        if !self.joined {
             self.look_for_corrections();
-        }
-        let moved = self.ahead() - before;
-        if !moved.is_zero() {
-            news.push(News::ClockMoved(moved));
         }
         let until = delta(self.options.lease) - self.options.margin();
         self.lease.set(
@@ -372,6 +362,26 @@ impl Node {
         };
         if self.is_trusted(now) && !std::mem::replace(&mut self.trusted, true) {
             news.push(News::Trusted);
+        }
+    }
+
+    /// Takes into account what the store's clock said.
+    fn measure(&mut self, said: DateTime<Utc>, sent: Reading, now: Reading, news: &mut Vec<News>) {
+        let (measured, before) = (StoreClock::measure(said, sent, now), self.ahead());
+        let clock = self.clock.get_or_insert(measured);
+        let zero = clock.zero;
+        clock.refine(measured);
+        let stepped_back = zero - clock.zero > TimeDelta::seconds(1);
+        if clock.zero != zero {
+            // When to take was reckoned by what it was thought to be.
+            self.expected = now.elapsed;
+        }
+        if stepped_back {
+            self.look_for_corrections();
+        }
+        let moved = self.ahead() - before;
+        if !moved.is_zero() {
+            news.push(News::ClockMoved(moved));
         }
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct NodeOptions {
     pub(crate) correction: TimeDelta,
     /// How many jobs or rows one operation of the store may be asked for.
     pub(crate) max_batch: usize,
+    /// Whether the store has a clock of its own; otherwise it goes by the wall clock here.
+    pub(crate) has_clock: bool,
     /// Tells this node's numbers from those of others.
     pub(crate) seed: u64,
 }
@@ -395,7 +397,7 @@ impl Node {
     }
 
     pub(super) fn knows_clock(&self) -> bool {
-        self.clock.is_some()
+        self.clock.is_some() || !self.options.has_clock
     }
 
     /// What the store's clock says, as far as it is known.
@@ -418,13 +420,22 @@ impl Node {
         self.clock.map_or(TimeDelta::zero(), |clock| clock.ahead_of(self.own_zero))
     }
 
-    /// The wall clock here stepped by so much; says by how much the store's is further ahead of it.
+    /// The wall clock here stepped by so much; says by how much sooner by it comes what has been claimed.
     pub(super) fn clock_stepped(&mut self, by: TimeDelta) -> TimeDelta {
         let before = self.ahead();
         self.own_zero = self.own_zero.checked_add_signed(by).unwrap_or(self.own_zero);
         self.lease.stepped(by);
         self.next_beat = TimeDelta::MIN;
-        self.ahead() - before
+        if self.options.has_clock {
+            return self.ahead() - before;
+        }
+        // It is the store's clock that stepped.
+        self.expected = TimeDelta::MIN;
+        if -by > TimeDelta::seconds(1) {
+            self.look_for_corrections();
+        }
+        // What has been claimed runs when it would have if the clock was wrong.
+        if -by > self.options.correction { -by } else { TimeDelta::zero() }
     }
 
     /// Whether it believes that the store takes it for alive.

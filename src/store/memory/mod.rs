@@ -87,7 +87,12 @@ impl fmt::Debug for MemoryStore {
 
 impl Store for MemoryStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { notifies: true, durability: Durability::Process, ..Capabilities::default() }
+        Capabilities {
+            notifies: true,
+            has_clock: !self.0.clock.must_be_watched(),
+            durability: Durability::Process,
+            ..Capabilities::default()
+        }
     }
 
     async fn now(&self) -> Result<DateTime<Utc>, StoreError> {

@@ -150,6 +150,7 @@ impl Node {
             },
             correction: TimeDelta::hours(3),
             max_batch,
+            has_clock: true,
             seed: outside.chance.number(),
         };
         let tasks: HashSet<String> =

@@ -29,7 +29,7 @@ use self::{
     thread::Thread,
 };
 use crate::{
-    clock::{Clock, SystemClock},
+    clock::{Clock, SystemClock, tokio_is_paused},
     job::JobId,
     store::{
         Beat, Capabilities, Changed, Cursor, Durability, Finished, Finishes, Incarnation, Keep,
@@ -87,6 +87,8 @@ use crate::{
 pub struct SqliteStore {
     thread: Thread,
     durability: Durability,
+    /// Whether it was given a clock.
+    has_clock: bool,
     /// One for each clone.
     clones: Arc<()>,
 }
@@ -227,7 +229,9 @@ impl SqliteBuilder {
             (Some(_), Synchronous::Normal) => Durability::System,
             (Some(_), Synchronous::Full) => Durability::Disk,
         };
-        Ok(SqliteStore { thread: thread::start(self).await?, durability, clones: Arc::default() })
+        let has_clock = !matches!(self.make_clock(), Clock::System(_));
+        let thread = thread::start(self).await?;
+        Ok(SqliteStore { thread, durability, has_clock, clones: Arc::default() })
     }
 
     fn validate(&self) -> Result<(), StoreError> {
@@ -259,7 +263,13 @@ impl SqliteBuilder {
 
 impl Store for SqliteStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { notifies: true, durability: self.durability, ..Capabilities::default() }
+        Capabilities {
+            notifies: true,
+            // Tokio's clock, where it is paused, is not the thread's.
+            has_clock: self.has_clock || tokio_is_paused(),
+            durability: self.durability,
+            ..Capabilities::default()
+        }
     }
 
     async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
