@@ -30,6 +30,8 @@ pub(super) enum Event {
     Fault(Option<usize>),
     /// A user asks for something; about this job, if it is what comes after another wish.
     Wish(Option<JobId>),
+    /// The store's clock steps by so much.
+    StoreSteps(Micros),
     /// Faults end.
     Heal,
     /// All jobs are to go.

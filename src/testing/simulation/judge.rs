@@ -165,7 +165,7 @@ fn judge_policies(log: &Log, incarnation: Incarnation, rows: &[Row], wrong: &mut
                 SkipReason::Superseded => {
                     rescheduled || some(&|options| options.overlap == Overlap::CancelPrevious)
                 }
-                SkipReason::Paused => log.paused.contains(&incarnation),
+                SkipReason::Paused => log.paused.contains_key(&incarnation),
                 SkipReason::Removed | SkipReason::Replaced => {
                     log.removed.contains_key(&incarnation)
                 }
@@ -331,19 +331,24 @@ fn judge_starts(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
         let Execution { key, began, attempt, life, uncertainty, .. } = *execution;
         let scheduled = key.kind == RowKind::Scheduled;
         let due = DateTime::from_timestamp_millis(key.number).map_or(0, micros);
+        // What has come due once is due, also when the store's clock steps back then.
+        let latest = log.latest_by(began, micros_of(scenario.lease));
         // A node takes two clocks for one as long as it can't tell them apart: twice as far off at most.
-        if scheduled && began + 2 * uncertainty + MILLI < due {
-            let early = (due - began) as f64 / MILLI as f64;
+        if scheduled && latest + 2 * uncertainty + MILLI < due {
+            let early = (due - latest) as f64 / MILLI as f64;
             wrong.push(format!("{} starts {early} ms early, at ±{uncertainty} µs", name(key)));
         }
         for told in log.told.iter().filter(|told| told.incarnation == key.incarnation) {
             let again = |&(incarnation, at): &(Incarnation, Micros)| {
                 incarnation == key.incarnation && at <= began && at >= told.at - 10 * 1_000_000
             };
+            // Whoever says that it is paused may have heard of that late.
+            let mut paused = log.paused.get(&key.incarnation).into_iter().flatten();
+            let paused = paused.rfind(|paused| **paused <= told.at).copied();
             let resumed = log
                 .unpaused
                 .iter()
-                .any(|unpaused| again(unpaused) && unpaused.1 > told.at - scenario.patience() * 8);
+                .any(|unpaused| again(unpaused) && paused.is_some_and(|at| unpaused.1 > at));
             let exempt = !told.removed && (resumed || !scheduled || attempt > 1);
             if told.life == life && told.at < began && !exempt {
                 let at = told.at / MILLI;

@@ -50,8 +50,8 @@ pub(super) struct Log {
     pub(super) told: Vec<Told>,
     /// When records were written that are not paused.
     pub(super) unpaused: Vec<(Incarnation, Micros)>,
-    /// The incarnations that were paused once.
-    pub(super) paused: BTreeSet<Incarnation>,
+    /// When records were written that are paused, by their incarnations.
+    pub(super) paused: BTreeMap<Incarnation, Vec<Micros>>,
     /// When incarnations were last resumed, by the clock of who did.
     resumed: BTreeMap<Incarnation, DateTime<Utc>>,
     /// The incarnations that were given a trigger once more.
@@ -60,6 +60,8 @@ pub(super) struct Log {
     pub(super) abandoned: BTreeMap<RowKey, Micros>,
     /// When runs were asked for.
     pub(super) requested: BTreeMap<RowKey, Micros>,
+    /// When the store's clock stepped, and how far it was ahead of the right one from then on.
+    store_steps: Vec<(Micros, Micros)>,
     pub(super) counts: Counts,
 }
 
@@ -223,6 +225,20 @@ impl Log {
     }
 
     // The store.
+
+    pub(super) fn store_stepped(&mut self, now: Micros, ahead: Micros) {
+        self.store_steps.push((now, ahead));
+    }
+
+    /// The latest that a node may have taken the store's clock to say by now: that it has stepped back a
+    /// node learns within a lease.
+    pub(super) fn latest_by(&self, now: Micros, lease: Micros) -> Micros {
+        let ends = self.store_steps.iter().map(|(at, _)| at + lease);
+        let ends = ends.chain(std::iter::once(Micros::MAX));
+        let aheads = self.store_steps.iter().map(|(_, ahead)| *ahead);
+        let aheads = std::iter::once(0).chain(aheads);
+        ends.zip(aheads).map(|(end, ahead)| now.min(end) + ahead).max().unwrap_or(now)
+    }
 
     pub(super) fn has_beaten(&mut self, now: Micros, life: Life, beat: &Beat) {
         self.nodes.insert(beat.node, life);
@@ -405,7 +421,7 @@ impl Log {
             self.resumed.insert(after.incarnation, written_at);
         }
         match after.paused {
-            true => drop(self.paused.insert(after.incarnation)),
+            true => self.paused.entry(after.incarnation).or_default().push(now),
             false => self.unpaused.push((after.incarnation, now)),
         }
         let Ok(definition) = Definition::read(after) else { return };
@@ -438,7 +454,13 @@ impl Log {
     }
 
     /// Whether an open row ought to have been run since `since`: nothing was in its way.
-    pub(super) fn is_left_lying(&self, row: &Row, paused: bool, since: Micros) -> bool {
+    pub(super) fn is_left_lying(
+        &self,
+        row: &Row,
+        paused: bool,
+        due: DateTime<Utc>,
+        since: Micros,
+    ) -> bool {
         let incarnation = row.key.incarnation;
         let eras = self.lives.get(&incarnation).into_iter().flatten();
         let slow = |options: &JobOptions| options.group.is_some() || options.retry.is_some();
@@ -446,7 +468,7 @@ impl Log {
         let waits = paused && row.key.kind == RowKind::Scheduled && row.state == RowState::Waiting;
         row.state.is_open()
             && !waits
-            && micros(row.fire_time) < since
+            && row.fire_time < due
             && !eras.flat_map(|era| &era.options).any(slow)
             && !busy.any(|it| it.ended.is_none_or(|(at, _)| at >= since))
     }

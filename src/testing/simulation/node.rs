@@ -119,8 +119,8 @@ pub(super) struct Node {
     waiting: BTreeMap<u64, (Asked, Reading)>,
     /// How far off its idea of the store's time may be, and when that was so, in elapsed time.
     uncertainty: Option<(Micros, Micros)>,
-    /// Whether the machine was suspended, and it need not have noticed.
-    slept: bool,
+    /// Whether the machine was suspended, or the store's clock has stepped, and it need not have noticed.
+    lost_time: bool,
     known: BTreeMap<Incarnation, Known>,
     shutdown: Option<Shutdown>,
 }
@@ -171,7 +171,7 @@ impl Node {
             numbers: 0,
             waiting: BTreeMap::new(),
             uncertainty: None,
-            slept: false,
+            lost_time: false,
             known: BTreeMap::new(),
             shutdown: None,
         };
@@ -550,8 +550,8 @@ impl Node {
         let old = self.uncertainty(elapsed);
         if self.uncertainty.is_none() || new <= old {
             self.uncertainty = Some((new, elapsed));
-            self.slept = false;
-        } else if self.slept {
+            self.lost_time = false;
+        } else if self.lost_time {
             // It may contradict what was known.
             self.uncertainty = Some((new, elapsed));
         }
@@ -559,7 +559,12 @@ impl Node {
 
     pub(super) fn sleep(&mut self, time: Micros) {
         self.clocks.suspend(time);
-        self.slept = true;
+        self.lose_time();
+    }
+
+    /// What it knows of the store's clock does not hold any more.
+    pub(super) fn lose_time(&mut self) {
+        self.lost_time = true;
     }
 
     fn uncertainty(&self, elapsed: Micros) -> Micros {

@@ -60,6 +60,8 @@ pub(super) struct Faults {
     pub(super) cuts: bool,
     pub(super) steps: bool,
     pub(super) skew: bool,
+    /// Whether the store's clock steps, too.
+    pub(super) store_steps: bool,
 }
 
 /// What goes wrong with a node.
@@ -94,13 +96,13 @@ impl Faults {
         self.lost == 0 && self.late == 0 && !self.pauses && !self.cuts && !self.steps
     }
 
-    /// Whether the clocks of nodes go on evenly.
+    /// Whether all clocks go on evenly.
     pub(super) fn is_steady(&self) -> bool {
-        !self.pauses && !self.steps
+        !self.pauses && !self.steps && !self.store_steps
     }
 
     pub(super) fn is_calm(&self) -> bool {
-        self.is_reliable() && !self.crashes && !self.shutdowns
+        self.is_reliable() && !self.crashes && !self.shutdowns && !self.store_steps
     }
 }
 
@@ -118,6 +120,7 @@ impl Scenario {
             cuts: some(chance, 50),
             steps: some(chance, 35),
             skew: some(chance, 60),
+            store_steps: false,
         };
         let lease = chance.pick(&[millis(600), millis(1000), millis(1500), millis(3000)]);
         Scenario {

@@ -32,7 +32,7 @@ pub(super) struct World<S> {
     pub(super) log: Log,
     pub(super) scenario: Scenario,
     store: S,
-    /// The store's, which is right.
+    /// The store's, which is right until it steps.
     clock: ManualClock,
     hosts: Vec<Host>,
     requests: BTreeMap<u64, Query>,
@@ -78,8 +78,11 @@ enum Ask {
 impl<S: Store> World<S> {
     pub(super) fn new(seed: u64, traced: bool, store: impl FnOnce(ManualClock) -> S) -> World<S> {
         let mut chance = Chance::new(seed);
-        let scenario = Scenario::new(&mut chance);
+        let mut scenario = Scenario::new(&mut chance);
         let clock = ManualClock::new(instant(0));
+        // A chance of its own, so that the other seeds mean what they did without it.
+        let mut apart = Chance::new(!seed);
+        scenario.faults.store_steps = apart.percent(15);
         let mut world = World {
             agenda: Agenda::default(),
             log: Log::new(traced),
@@ -115,6 +118,12 @@ impl<S: Store> World<S> {
         let busy = world.scenario.busy;
         world.agenda.at(20 * MILLI, Event::Wish(None));
         world.agenda.at(700 * MILLI, Event::Fault(None));
+        if world.scenario.faults.store_steps {
+            for _ in 0..apart.between(1..=3) {
+                let at = apart.between(SECOND..=busy);
+                world.agenda.at(at, Event::StoreSteps(apart.between(-20 * SECOND..=20 * SECOND)));
+            }
+        }
         world.agenda.at(busy, Event::Heal);
         let settled = busy + 4 * micros_of(world.scenario.lease) + 3 * SECOND;
         world.agenda.at(settled, Event::Sweep);
@@ -146,6 +155,7 @@ impl<S: Store> World<S> {
             Event::Boot(host) => self.boot(host),
             Event::Fault(host) => self.fault(host),
             Event::Wish(id) => self.wish(id),
+            Event::StoreSteps(by) => self.step_store(by),
             Event::Heal => self.heal(),
             Event::Sweep => self.sweep(),
             Event::Look(until) => self.look(until),
@@ -675,6 +685,17 @@ impl<S: Store> World<S> {
         }
     }
 
+    fn step_store(&mut self, by: Micros) {
+        let now = self.agenda.now;
+        self.log.trace(now, || format!("the store's clock steps by {} ms", by / MILLI));
+        self.log.counts.faults += 1;
+        self.clock.step(TimeDelta::microseconds(by));
+        self.log.store_stepped(now, micros(self.clock.now()) - now);
+        for host in &mut self.hosts {
+            host.node.iter_mut().for_each(Node::lose_time);
+        }
+    }
+
     fn crash(&mut self, life: Life) {
         let now = self.agenda.now;
         self.log.trace(now, || format!("{life:?} crashes"));
@@ -721,7 +742,8 @@ impl<S: Store> World<S> {
     fn sweep(&mut self) {
         let now = self.agenda.now;
         self.log.trace(now, || "all jobs are removed".into());
-        let long_ago = instant(now) - TimeDelta::seconds(3);
+        let since = now - 3 * SECOND;
+        let long_ago = self.clock.now() - TimeDelta::seconds(3);
         let rows = self.rows();
         for record in self.records() {
             let of_it = |row: &&Row| row.key.incarnation == record.incarnation;
@@ -730,7 +752,7 @@ impl<S: Store> World<S> {
                 self.log.wrong(now, format!("{} is over, and does not go", record.id));
             }
             for row in rows.iter().filter(of_it) {
-                if self.log.is_left_lying(row, record.paused, micros(long_ago)) {
+                if self.log.is_left_lying(row, record.paused, long_ago, since) {
                     self.log.wrong(now, format!("nobody runs {}", describe(row)));
                 }
             }
