@@ -231,6 +231,131 @@ async fn a_node_of_an_older_program_is_seen_to_live() {
     assert_eq!((row.id, row.beats), (NodeId(5), before.beats + 1));
 }
 
+/// Jobs 1 to 4, of which node 5 has rows of 1 and 3, and 2 and 3 have waiting ones; 4 was marked and
+/// has none.
+fn fill_old(connection: &rusqlite::Connection, version: usize) {
+    let schemas = [
+        include_str!("../../src/store/sql/sqlite/schema_1.sql"),
+        include_str!("../../src/store/sql/sqlite/schema_2.sql"),
+    ];
+    for schema in &schemas[..version] {
+        connection.execute_batch(schema).unwrap();
+    }
+    connection.execute("UPDATE punctual_meta SET version = ?1", [version as i64]).unwrap();
+    for number in 1..=4 {
+        connection
+            .execute(
+                "INSERT INTO punctual_jobs (incarnation, id, version, fence, requests, token, \
+                    task, args, trigger, options, tags, added_at, next_fire, paused, recover, \
+                    waiting) \
+                 VALUES (?1, 'job-' || ?1, 1, 3, 0, 5, 'greet', '{}', '{}', '{}', '[]', 0, 1000, \
+                    0, 1, ?1 > 1)",
+                [number],
+            )
+            .unwrap();
+    }
+    for (incarnation, number, node) in
+        [(1, 1, Some(5)), (2, 1, None), (3, 1, Some(5)), (3, 2, None)]
+    {
+        old_row(connection, incarnation, number, node);
+    }
+}
+
+fn old_row(connection: &rusqlite::Connection, incarnation: i64, number: i64, node: Option<i64>) {
+    connection
+        .execute(
+            "INSERT INTO punctual_ledger (incarnation, kind, number, job, fire_time, last, count, \
+                coalesced, node, fate, fence, take, attempt, recover) \
+             VALUES (?1, 0, ?2, 'job-' || ?1, ?2, ?2, 1, 0, ?3, NULL, 3, 1, 1, 1)",
+            (incarnation, number, node),
+        )
+        .unwrap();
+}
+
+/// Who holds each job, and whether it has waiting rows.
+fn states(connection: &rusqlite::Connection) -> Vec<(Option<i64>, bool)> {
+    let mut select = connection
+        .prepare("SELECT holder, waiting FROM punctual_jobs ORDER BY incarnation")
+        .unwrap();
+    let states = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    states.collect::<rusqlite::Result<_>>().unwrap()
+}
+
+#[tokio::test]
+async fn older_files_open_with_what_is_taken_and_what_waits() {
+    for version in [1, 2] {
+        let folder = Folder::new();
+        let connection = connect(&folder.file());
+        fill_old(&connection, version);
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        let expected = [(Some(5), false), (None, true), (Some(5), true), (None, false)];
+        assert_eq!(states(&connection), expected, "from version {version}");
+        beat(&store, 1, Duration::from_secs(15)).await;
+        let takings = take(&store, 1, 1).await.unwrap();
+        let ids: Vec<_> = takings.jobs.iter().map(|it| it.record.id.to_string()).collect();
+        assert_eq!(ids, ["job-2", "job-4"], "from version {version}");
+        let kept = store.history(Incarnation(3), 10).await.unwrap();
+        assert_eq!(kept.len(), 2);
+    }
+}
+
+/// What a program of the version before does that had the file open when it was migrated.
+#[tokio::test]
+async fn a_program_that_goes_on_beside_a_newer_schema_is_seen() {
+    let folder = Folder::new();
+    let old = connect(&folder.file());
+    fill_old(&old, 2);
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let due = "SELECT incarnation FROM punctual_jobs AS j INDEXED BY punctual_jobs_due \
+         WHERE task = 'greet' AND paused = 0 AND next_fire <= 2000 \
+         AND (next_fire, incarnation) > (0, 0) \
+         AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open \
+            WHERE l.incarnation = j.incarnation AND l.fate IS NULL AND l.node <> 6) \
+         ORDER BY next_fire, incarnation LIMIT 10";
+    let waiting = "SELECT incarnation FROM punctual_jobs AS j INDEXED BY punctual_jobs_waiting \
+         WHERE task = 'greet' AND waiting = 1 AND incarnation > 0 ORDER BY incarnation LIMIT 10";
+    let found = |sql: &str| -> Vec<i64> {
+        let mut select = old.prepare(sql).unwrap();
+        let found = select.query_map([], |row| row.get(0)).unwrap();
+        found.collect::<rusqlite::Result<_>>().unwrap()
+    };
+    assert_eq!((found(due), found(waiting)), (vec![2, 4], vec![2, 3]));
+
+    // It takes, in the place of what waits and anew, and closes.
+    old_row(&old, 4, 7, Some(6));
+    old.execute(
+        "INSERT INTO punctual_ledger (incarnation, kind, number, job, fire_time, last, count, \
+            coalesced, node, fate, fence, take, attempt, recover) \
+         VALUES (2, 0, 1, 'job-2', 1, 1, 1, 0, 6, NULL, 4, 1, 1, 1) \
+         ON CONFLICT (incarnation, kind, number) DO UPDATE SET (node, fence) = (6, 4) \
+         WHERE node IS NULL AND fate IS NULL",
+        [],
+    )
+    .unwrap();
+    let close = "UPDATE punctual_ledger SET node = NULL, fate = 'succeeded', ended_at = 9 \
+         WHERE incarnation = ?1 AND number = ?2";
+    old.execute(close, [1, 1]).unwrap();
+    let expected = [(None, false), (Some(6), false), (Some(5), true), (Some(6), false)];
+    assert_eq!(states(&old), expected);
+    beat(&store, 1, Duration::from_secs(15)).await;
+    let takings = take(&store, 1, 1).await.unwrap();
+    assert_eq!(takings.jobs.len(), 1);
+    assert_eq!(takings.jobs[0].record.incarnation, Incarnation(1));
+
+    // It releases, marks as it is used to, and calls off.
+    old.execute("UPDATE punctual_ledger SET node = NULL WHERE incarnation = 2", []).unwrap();
+    old.execute("UPDATE punctual_jobs SET waiting = 1 WHERE incarnation = 2", []).unwrap();
+    old.execute(close, [4, 7]).unwrap();
+    old.execute(
+        "UPDATE punctual_ledger SET fate = 'skipped: removed', ended_at = 9 \
+         WHERE incarnation = 3 AND fate IS NULL AND node IS NULL",
+        [],
+    )
+    .unwrap();
+    let expected = [(None, true), (Some(5), false), (None, false)];
+    assert_eq!(states(&old)[1..], expected);
+}
+
 #[tokio::test]
 async fn a_corrupt_file_is_refused() {
     let folder = Folder::new();

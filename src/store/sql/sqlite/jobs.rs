@@ -15,8 +15,8 @@ use super::{
 use crate::{
     job::{JobId, SkipReason},
     store::{
-        Changed, Cursor, Fate, Incarnation, Keep, Now, Page, Record, RecordFilter, RowState,
-        Tokens, Write, Written,
+        Changed, Cursor, Fate, Incarnation, Keep, Now, Page, Record, RecordFilter, Tokens, Write,
+        Written,
         sql::{millis, signed, unsigned},
     },
 };
@@ -47,20 +47,17 @@ const UPDATE: &str = concat!(
     "WHERE incarnation = ?1"
 );
 
-/// The record of a job that is over.
+/// The record of a job that is over: it has neither a next fire time nor an open row.
 const OVER: &str = concat!(
     "SELECT ",
     record_columns!(),
-    " FROM punctual_jobs AS j WHERE incarnation = ?1 AND next_fire IS NULL \
-     AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open \
-        WHERE l.incarnation = j.incarnation AND l.fate IS NULL)"
+    " FROM punctual_jobs \
+     WHERE incarnation = ?1 AND next_fire IS NULL AND holder IS NULL AND waiting = 0"
 );
 
 const DELETE: &str = "DELETE FROM punctual_jobs WHERE incarnation = ?1";
 
 const VERSION: &str = "SELECT version FROM punctual_jobs WHERE incarnation = ?1";
-
-const MARK_WAITING: &str = "UPDATE punctual_jobs SET waiting = 1 WHERE incarnation = ?1";
 
 /// A job that is over and remembered.
 const ENDED: &str = "SELECT record FROM punctual_ended WHERE id = ?1";
@@ -129,9 +126,7 @@ fn write_one(session: &Session, write: Write) -> Result<Written> {
     }
     let mut put = session.prepare(ledger::PUT_NEW)?;
     for row in &write.rows {
-        if ledger::put(&mut put, row, None)? && row.state == RowState::Waiting {
-            mark_waiting(session, row.key.incarnation)?;
-        }
+        ledger::put(&mut put, row, None)?;
     }
     if let Some(record) = record.filter(|it| it.remember && it.next_fire.is_none()) {
         end_if_over(session, record.incarnation, Fate::Completed)?;
@@ -146,9 +141,9 @@ fn remove(session: &Session, incarnation: Incarnation, reason: SkipReason) -> Re
     ledger::call_off(session, incarnation, reason)
 }
 
-/// Says that a record may have waiting rows; returns whether there is one of this incarnation.
-pub(super) fn mark_waiting(session: &Session, incarnation: Incarnation) -> Result<bool> {
-    Ok(session.prepare(MARK_WAITING)?.execute([signed(incarnation.0)])? > 0)
+/// Whether there is a record of this incarnation.
+pub(super) fn is_there(session: &Session, incarnation: Incarnation) -> Result<bool> {
+    Ok(session.prepare(VERSION)?.exists([signed(incarnation.0)])?)
 }
 
 pub(super) fn get(session: &Session, id: &JobId) -> Result<Option<Record>> {
@@ -263,7 +258,6 @@ pub(super) const STATEMENTS: &[&str] = &[
     OVER,
     DELETE,
     VERSION,
-    MARK_WAITING,
     ENDED,
     REMEMBER,
     FORGET,

@@ -123,7 +123,7 @@ fn bury(session: &Session, node: i64, limit: usize, reaped: &mut Reaped) -> Resu
     for mut row in rows {
         let (incarnation, kind, number) = key(row.key);
         // Nothing takes what waits for a record that is gone.
-        let recovers = row.recover && jobs::mark_waiting(session, row.key.incarnation)?;
+        let recovers = row.recover && jobs::is_there(session, row.key.incarnation)?;
         if let Some(row) = row.recovered().filter(|_| recovers) {
             let parameters = (incarnation, kind, number, row.attempt, row.recoveries);
             session.prepare(HAND_OUT)?.execute(parameters)?;

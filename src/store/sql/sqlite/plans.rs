@@ -52,6 +52,15 @@ fn other_parameters_are_no_reason_to_prepare_anew() {
 fn a_take_seeks_the_beginning_of_its_page() {
     let session = Session::open(&SqliteBuilder::new(None)).unwrap();
     let steps = plan(&session, take::DUE);
-    let seek = "INDEX punctual_jobs_due (task=? AND next_fire>? AND next_fire<?)";
+    let seek = "INDEX punctual_jobs_due (task=? AND holder=? AND next_fire>? AND next_fire<?)";
     assert!(steps[0].contains(seek), "{steps:?}");
+}
+
+#[test]
+fn the_next_fire_time_is_found_without_a_look_at_what_others_hold() {
+    let session = Session::open(&SqliteBuilder::new(None)).unwrap();
+    let steps = plan(&session, take::NEXT);
+    let seek = "INDEX punctual_jobs_due (task=? AND holder=? AND next_fire>?)";
+    assert!(steps[0].contains(seek), "{steps:?}");
+    assert_eq!(steps.len(), 1, "{steps:?}");
 }

@@ -90,6 +90,8 @@ fn check_names(session: &Session, migration: &str) -> Result<()> {
         words.find(|word| *word != "UNIQUE")?;
         words.next()
     });
+    let replaced = |name: &&str| migration.contains(&format!("DROP INDEX {name};"));
+    let made = made.filter(|name| !replaced(name));
     let select = "SELECT type FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
     for name in made.map(|name| session.named(name)) {
         let kind = session.connection().query_row(select, [&name], |row| row.get::<_, String>(0));

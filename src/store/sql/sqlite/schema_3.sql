@@ -27,3 +27,58 @@ CREATE TABLE punctual_pruned (
     incarnation INTEGER NOT NULL,
     number      INTEGER NOT NULL
 ) STRICT;
+
+-- The node that has taken rows of the job: others pass over it without a look at the ledger. Triggers
+-- keep it, and `waiting`, so that they are right also where a program writes that knows nothing of it.
+ALTER TABLE punctual_jobs ADD COLUMN holder INTEGER;
+
+UPDATE punctual_jobs SET
+    holder = (SELECT max(node) FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
+        WHERE l.incarnation = punctual_jobs.incarnation AND l.fate IS NULL),
+    waiting = EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
+        WHERE l.incarnation = punctual_jobs.incarnation AND l.fate IS NULL AND l.node IS NULL);
+
+-- Older programs name these indexes, and still find in them what they look for.
+DROP INDEX punctual_jobs_due;
+CREATE INDEX punctual_jobs_due ON punctual_jobs (task, holder, next_fire)
+    WHERE paused = 0 AND next_fire IS NOT NULL;
+DROP INDEX punctual_jobs_waiting;
+CREATE INDEX punctual_jobs_waiting ON punctual_jobs (task, holder) WHERE waiting = 1;
+
+CREATE TRIGGER punctual_row_is_put_taken AFTER INSERT ON punctual_ledger
+WHEN NEW.node IS NOT NULL BEGIN
+    UPDATE punctual_jobs SET holder = NEW.node
+        WHERE incarnation = NEW.incarnation AND holder IS NOT NEW.node;
+END;
+
+CREATE TRIGGER punctual_row_is_put_waiting AFTER INSERT ON punctual_ledger
+WHEN NEW.node IS NULL AND NEW.fate IS NULL BEGIN
+    UPDATE punctual_jobs SET waiting = 1 WHERE incarnation = NEW.incarnation AND waiting = 0;
+END;
+
+CREATE TRIGGER punctual_row_is_taken AFTER UPDATE OF node ON punctual_ledger
+WHEN NEW.node IS NOT NULL AND NEW.node IS NOT OLD.node BEGIN
+    UPDATE punctual_jobs SET holder = NEW.node
+        WHERE incarnation = NEW.incarnation AND holder IS NOT NEW.node;
+END;
+
+CREATE TRIGGER punctual_row_is_taken_no_more AFTER UPDATE OF node ON punctual_ledger
+WHEN OLD.node IS NOT NULL AND NEW.node IS NULL BEGIN
+    UPDATE punctual_jobs SET holder = NULL
+        WHERE incarnation = NEW.incarnation AND holder = OLD.node
+        AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
+            WHERE l.incarnation = NEW.incarnation AND l.fate IS NULL AND l.node = OLD.node);
+END;
+
+CREATE TRIGGER punctual_row_waits AFTER UPDATE OF node, fate ON punctual_ledger
+WHEN NEW.node IS NULL AND NEW.fate IS NULL BEGIN
+    UPDATE punctual_jobs SET waiting = 1 WHERE incarnation = NEW.incarnation AND waiting = 0;
+END;
+
+CREATE TRIGGER punctual_row_waits_no_more AFTER UPDATE OF node, fate ON punctual_ledger
+WHEN OLD.node IS NULL AND OLD.fate IS NULL AND (NEW.node IS NOT NULL OR NEW.fate IS NOT NULL) BEGIN
+    UPDATE punctual_jobs SET waiting = 0
+        WHERE incarnation = NEW.incarnation AND waiting = 1
+        AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
+            WHERE l.incarnation = NEW.incarnation AND l.fate IS NULL AND l.node IS NULL);
+END;

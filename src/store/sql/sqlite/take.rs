@@ -23,39 +23,27 @@ use crate::{
     },
 };
 
-// Left to itself SQLite may look through all that a job has in the ledger, instead of its open rows.
-
-/// That no other node has a taken row of the job; `?2` is who asks.
-macro_rules! not_held_by_others {
-    () => {
-        "NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open \
-         WHERE l.incarnation = j.incarnation AND l.fate IS NULL AND l.node <> ?2)"
-    };
-}
+// Each of these finds the jobs of one holder, `?2`: a node looks at those that nobody holds, and at
+// its own.
 
 const WAITING: &str = concat!(
     "SELECT ",
     record_columns!(),
-    " FROM punctual_jobs AS j INDEXED BY punctual_jobs_waiting \
-     WHERE task = ?1 AND waiting = 1 AND incarnation > ?3 AND ",
-    not_held_by_others!(),
-    " ORDER BY incarnation LIMIT ?4"
+    " FROM punctual_jobs INDEXED BY punctual_jobs_waiting \
+     WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND incarnation > ?3 \
+     ORDER BY incarnation LIMIT ?4"
 );
 
 pub(super) const DUE: &str = concat!(
     "SELECT ",
     record_columns!(),
-    " FROM punctual_jobs AS j INDEXED BY punctual_jobs_due \
-     WHERE task = ?1 AND paused = 0 AND next_fire <= ?3 \
-     AND (next_fire, incarnation) > (?4, ?5) AND ",
-    not_held_by_others!(),
-    " ORDER BY next_fire, incarnation LIMIT ?6"
+    " FROM punctual_jobs INDEXED BY punctual_jobs_due \
+     WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire <= ?3 \
+     AND (next_fire, incarnation) > (?4, ?5) \
+     ORDER BY next_fire, incarnation LIMIT ?6"
 );
 
 const ADVANCE: &str = "UPDATE punctual_jobs SET fence = ?2, next_fire = ?3 WHERE incarnation = ?1";
-
-/// For a job that was marked and has no waiting rows left.
-const UNMARK_WAITING: &str = "UPDATE punctual_jobs SET waiting = 0 WHERE incarnation = ?1";
 
 const LAST_TAKE: &str = "SELECT take FROM punctual_nodes WHERE node = ?1";
 
@@ -77,20 +65,14 @@ const TAKEN_BY: &str = concat!(
 const RELEASE: &str = "UPDATE punctual_ledger SET node = NULL \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND node = ?4 AND fence = ?5";
 
-const WAITS: &str = concat!(
-    "SELECT incarnation FROM punctual_jobs AS j INDEXED BY punctual_jobs_waiting \
-     WHERE task = ?1 AND waiting = 1 \
-     AND EXISTS (SELECT 1 FROM punctual_ledger AS w INDEXED BY punctual_ledger_open \
-        WHERE w.incarnation = j.incarnation AND w.fate IS NULL AND w.node IS NULL AND (j.paused = 0 OR w.kind = 1)) AND ",
-    not_held_by_others!()
-);
+const WAITS: &str = "SELECT incarnation FROM punctual_jobs AS j INDEXED BY punctual_jobs_waiting \
+     WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND (paused = 0 \
+        OR EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open \
+            WHERE l.incarnation = j.incarnation AND l.fate IS NULL AND l.node IS NULL AND l.kind = 1))";
 
-const NEXT: &str = concat!(
-    "SELECT incarnation, next_fire FROM punctual_jobs AS j INDEXED BY punctual_jobs_due \
-     WHERE task = ?1 AND paused = 0 AND next_fire IS NOT NULL AND ",
-    not_held_by_others!(),
-    " ORDER BY next_fire"
-);
+pub(super) const NEXT: &str = "SELECT incarnation, next_fire FROM punctual_jobs INDEXED BY punctual_jobs_due \
+     WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire IS NOT NULL \
+     ORDER BY next_fire";
 
 pub(super) fn take(session: &Session, take: &Take) -> Result<Takings> {
     if is_repeated(session, take)? {
@@ -165,25 +147,25 @@ impl<'a> Taking<'a> {
 
     /// Takes what waits.
     fn waiting(&mut self) -> Result<()> {
-        let node = signed(self.take.node.0);
         let page = self.take.limit.saturating_add(1);
-        for task in self.tasks.clone() {
+        for (task, holder) in lines(&self.tasks, self.take.node) {
             let mut behind = i64::MIN;
             loop {
                 let records: Vec<Record> = self
                     .session
                     .prepare(WAITING)?
-                    .query_map((task, node, behind, page as i64), record)?
+                    .query_map((task, holder, behind, page as i64), record)?
                     .collect::<rusqlite::Result<_>>()?;
                 let is_last = records.len() < page;
                 for record in records {
                     behind = signed(record.incarnation.0);
+                    // What was taken just now is in the other line by now.
+                    if self.is_left_out(record.incarnation) {
+                        continue;
+                    }
                     let rows = ledger::waiting(self.session, record.incarnation, record.paused)?;
                     if rows.is_empty() {
                         // Those of a paused job may count later.
-                        if !record.paused {
-                            self.unmark_waiting(record.incarnation)?;
-                        }
                         continue;
                     }
                     if self.is_full() {
@@ -200,11 +182,15 @@ impl<'a> Taking<'a> {
         Ok(())
     }
 
+    fn is_left_out(&self, incarnation: Incarnation) -> bool {
+        self.seen.contains(&incarnation) || self.take.except.contains(&incarnation)
+    }
+
     /// Takes what is due.
     fn due(&mut self) -> Result<()> {
         let mut due = Due::new(self.session, self.take, &self.tasks)?;
         while let Some(record) = due.next()? {
-            if self.seen.contains(&record.incarnation) {
+            if self.is_left_out(record.incarnation) {
                 continue;
             }
             if self.is_full() {
@@ -218,9 +204,6 @@ impl<'a> Taking<'a> {
 
     /// Asks what becomes of a job, and sees to it.
     fn decide(&mut self, mut record: Record, waiting: &[Row]) -> Result<()> {
-        if self.take.except.contains(&record.incarnation) {
-            return Ok(());
-        }
         self.seen.insert(record.incarnation);
         let (rows, next_fire) = match (self.take.decide)(&record, waiting) {
             Decision::Leave => return Ok(()),
@@ -237,21 +220,11 @@ impl<'a> Taking<'a> {
         let incarnation = signed(record.incarnation.0);
         let next_fire = record.next_fire.map(millis);
         self.advance.execute((incarnation, signed(record.fence), next_fire))?;
-        if !waiting.is_empty()
-            && ledger::waiting(self.session, record.incarnation, false)?.is_empty()
-        {
-            self.unmark_waiting(record.incarnation)?;
-        }
         if record.next_fire.is_none() {
             jobs::end_if_over(self.session, record.incarnation, Fate::Completed)?;
         }
         self.rows += put.len();
         self.takings.jobs.push(Taken { record, rows: put });
-        Ok(())
-    }
-
-    fn unmark_waiting(&self, incarnation: Incarnation) -> Result<()> {
-        self.session.prepare(UNMARK_WAITING)?.execute([signed(incarnation.0)])?;
         Ok(())
     }
 
@@ -266,10 +239,15 @@ impl<'a> Taking<'a> {
     }
 }
 
-/// The jobs that are due, in order of their next fire times: a line of them for each task.
+/// The lines of jobs that a node looks at: of each task those that nobody holds, and its own.
+fn lines<'a>(tasks: &[&'a str], node: NodeId) -> Vec<(&'a str, Option<i64>)> {
+    let both = |&task| [(task, None), (task, Some(signed(node.0)))];
+    tasks.iter().flat_map(both).collect()
+}
+
+/// The jobs that are due, in order of their next fire times.
 struct Due<'a> {
     select: CachedStatement<'a>,
-    node: i64,
     horizon: i64,
     /// How many of a line are read at once.
     page: usize,
@@ -281,6 +259,7 @@ struct Due<'a> {
 
 struct Line<'a> {
     task: &'a str,
+    holder: Option<i64>,
     ahead: VecDeque<Record>,
     /// Where the next page begins; `None` if there is none.
     behind: Option<(i64, i64)>,
@@ -288,15 +267,14 @@ struct Line<'a> {
 
 impl<'a> Due<'a> {
     fn new(session: &'a Session, take: &Take, tasks: &[&'a str]) -> Result<Due<'a>> {
-        let line =
-            |&task| Line { task, ahead: VecDeque::new(), behind: Some((i64::MIN, i64::MIN)) };
+        let behind = Some((i64::MIN, i64::MIN));
+        let line = |(task, holder)| Line { task, holder, ahead: VecDeque::new(), behind };
         let mut due = Due {
             select: session.prepare(DUE)?,
-            node: signed(take.node.0),
             horizon: millis(take.horizon),
             // One more than are wanted tells whether there are more.
             page: take.limit / tasks.len().max(1) + 1,
-            lines: tasks.iter().map(line).collect(),
+            lines: lines(tasks, take.node).into_iter().map(line).collect(),
             heads: BinaryHeap::new(),
             open: None,
         };
@@ -320,8 +298,8 @@ impl<'a> Due<'a> {
     fn step(&mut self, index: usize) -> Result<()> {
         let line = &mut self.lines[index];
         if let (true, Some((next_fire, incarnation))) = (line.ahead.is_empty(), line.behind) {
-            let parameters =
-                (line.task, self.node, self.horizon, next_fire, incarnation, self.page as i64);
+            let Line { task, holder, .. } = *line;
+            let parameters = (task, holder, self.horizon, next_fire, incarnation, self.page as i64);
             for record in self.select.query_map(parameters, record)? {
                 line.ahead.push_back(record?);
             }
@@ -373,7 +351,7 @@ pub(super) fn release(session: &Session, node: NodeId, rows: &[(RowKey, u64)]) -
         }
         session.tell();
         // Nothing takes what waits for a record that is gone.
-        if !jobs::mark_waiting(session, row.incarnation)? {
+        if !jobs::is_there(session, row.incarnation)? {
             ledger::call_off(session, row.incarnation, SkipReason::Removed)?;
         }
     }
@@ -385,14 +363,15 @@ pub(super) fn next_due(session: &Session, of: &NextDue) -> Result<Option<DateTim
     let mut earliest: Option<i64> = None;
     let is_known = |incarnation| !of.except.contains(&Incarnation(unsigned(incarnation)));
     let (mut waits, mut next) = (session.prepare(WAITS)?, session.prepare(NEXT)?);
-    for task in of.tasks.iter() {
-        let mut rows = waits.query((task, node))?;
+    let tasks: Vec<&str> = of.tasks.iter().map(String::as_str).collect();
+    for (task, holder) in lines(&tasks, of.node) {
+        let mut rows = waits.query((task, holder))?;
         while let Some(row) = rows.next()? {
             if is_known(row.get(0)?) {
                 return Ok(Some(DateTime::<Utc>::MIN_UTC));
             }
         }
-        let mut rows = next.query((task, node))?;
+        let mut rows = next.query((task, holder))?;
         while let Some(row) = rows.next()? {
             if is_known(row.get(0)?) {
                 let next_fire = row.get(1)?;
@@ -406,16 +385,5 @@ pub(super) fn next_due(session: &Session, of: &NextDue) -> Result<Option<DateTim
 
 /// All of them, for a look at their plans.
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[
-    WAITING,
-    DUE,
-    ADVANCE,
-    UNMARK_WAITING,
-    LAST_TAKE,
-    COUNT,
-    OF_THE_LAST_TAKE,
-    TAKEN_BY,
-    RELEASE,
-    WAITS,
-    NEXT,
-];
+pub(super) const STATEMENTS: &[&str] =
+    &[WAITING, DUE, ADVANCE, LAST_TAKE, COUNT, OF_THE_LAST_TAKE, TAKEN_BY, RELEASE, WAITS, NEXT];
