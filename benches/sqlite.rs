@@ -17,8 +17,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use common::{Args, Usage, figures};
 use futures::future::join_all;
 use punctual::store::{
-    Beat, Decision, Fate, Finished, Incarnation, NodeId, Record, Row, RowKey, RowKind, RowState,
-    RunEnd, SqliteStore, Store, Synchronous, Take, Write,
+    Beat, Decision, Fate, Finished, Incarnation, NodeId, Passed, Record, Row, RowKey, RowKind,
+    RowState, RunEnd, SqliteStore, Store, Synchronous, Take, Write,
 };
 use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
 
@@ -221,6 +221,8 @@ impl Node {
             horizon: instant(4 * FIRST),
             tasks: Arc::new([TASK.to_owned()].into()),
             except: Arc::default(),
+            passed: Passed::default(),
+            looks: usize::MAX,
             limit: 0,
             row_limit: usize::MAX,
             decide: Arc::new(decide),

@@ -1499,6 +1499,8 @@ async fn a_panic_among_writes_that_share_a_transaction_undoes_itself_alone() {
             horizon: Utc::now() + TimeDelta::hours(1),
             tasks: Arc::new(["echo".to_owned()].into()),
             except: Arc::default(),
+            passed: Default::default(),
+            looks: usize::MAX,
             limit: 10,
             row_limit: usize::MAX,
             decide: Arc::new(move |record, _| {

@@ -11,8 +11,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     store::{
-        Beat, Decide, Decision, Incarnation, MemoryStore, NodeId, Record, Store, Take, Takings,
-        Write,
+        Beat, Decide, Decision, Incarnation, MemoryStore, NodeId, Passed, Record, Store, Take,
+        Takings, Write,
     },
     testing::{ManualClock, store_conformance},
 };
@@ -117,6 +117,8 @@ fn ask(number: u64, horizon: DateTime<Utc>) -> Take {
         horizon,
         tasks: Arc::new(["task".to_owned()].into()),
         except: Arc::default(),
+        passed: Passed::default(),
+        looks: usize::MAX,
         limit: 100,
         row_limit: usize::MAX,
         decide: Arc::new(|_, _| Decision::Take { rows: Vec::new(), next_fire: None }),

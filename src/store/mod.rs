@@ -80,7 +80,7 @@ pub use self::{
         Stamp, Tokens,
     },
 };
-use crate::job::JobId;
+use crate::{error::Error, job::JobId};
 
 /// What keeps durable jobs. See the [module](self) for the promises, and for how to write one.
 pub trait Store: Send + Sync + 'static {
@@ -170,7 +170,20 @@ pub trait Store: Send + Sync + 'static {
     ///   [`RowKind::Ended`] that says [`Fate::Completed`]; see [`write`](Store::write) for those whose
     ///   end is remembered.
     ///
-    /// [`Decision::Leave`] leaves the job as it is, and it does not count for the limit.
+    /// [`Decision::Leave`] and [`Decision::Reject`] leave the job as it is, and it does not count for the
+    /// limit; what was rejected is answered in [`Takings::rejected`].
+    ///
+    /// **Bounds.** However many jobs are left or rejected, a take is short. It looks at the jobs with
+    /// waiting rows, in order of their incarnations, and at those that are due, each from
+    /// [`Take::passed`] on, until [`Take::looks`] of either were looked at in vain. How far it got is
+    /// [`Takings::passed`]: the next take that is given it goes on behind that, and
+    /// [`next_due`](Store::next_due) passes over what it passes over. So what was passed is excluded by
+    /// its place, in whatever number. Jobs that can be taken may come to stand before that place, so a
+    /// take looks at an eighth as many from the very beginning, and of those that are due at an eighth
+    /// as many from the newest backwards. Where nothing was passed, and nothing is left or rejected,
+    /// a take finds all that there is.
+    ///
+    /// Where there is no more, it says when to take next, as [`next_due`](Store::next_due) does.
     ///
     /// **Lease.** A node whose row is gone is told [`StoreError::lease_lost`], and takes nothing. That is
     /// judged in the same commit. When its lease ends does not matter: what such a node takes, and does
@@ -469,14 +482,30 @@ pub struct Take {
     pub horizon: DateTime<Utc>,
     /// The tasks that the node knows.
     pub tasks: Arc<HashSet<String>>,
-    /// Jobs that it leaves out: those that it can't read, and those of which it has enough.
+    /// Jobs that it leaves out: those of which it has enough, and some thousand at most that it can't
+    /// read.
     pub except: Arc<HashSet<Incarnation>>,
+    /// How far the node has looked in vain before.
+    pub passed: Passed,
+    /// How many jobs are looked at in vain at most; see [`Store::take`].
+    pub looks: usize,
     /// How many jobs at most.
     pub limit: usize,
     /// After how many rows it is enough: the job at hand gets all that was decided on.
     pub row_limit: usize,
     /// Says what becomes of a job's fire times.
     pub decide: Decide,
+}
+
+impl Take {
+    /// What a take answers in [`Takings::next_due`], if it came so far and looked at these in vain.
+    pub fn next_due(&self, passed: Passed, in_vain: &HashSet<Incarnation>) -> NextDue {
+        let except = match in_vain.is_empty() {
+            true => self.except.clone(),
+            false => Arc::new(self.except.union(in_vain).copied().collect()),
+        };
+        NextDue { node: self.node, tasks: self.tasks.clone(), except, passed }
+    }
 }
 
 /// Decides what becomes of a job's fire times: a pure function of the record and its waiting rows,
@@ -486,8 +515,10 @@ pub type Decide = Arc<dyn Fn(&Record, &[Row]) -> Decision + Send + Sync>;
 /// What becomes of a job's fire times.
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// Nothing, for this node.
+    /// Nothing, for this node, as things are: it has no room for it.
     Leave,
+    /// Nothing, since this node can't read the record, or not run it.
+    Reject(Error),
     /// These rows go into the ledger: taken ones, and closed ones that run for nothing.
     Take {
         /// The rows; those that were waiting have their old key.
@@ -504,8 +535,39 @@ pub struct Takings {
     pub jobs: Vec<Taken>,
     /// Rows whose record is gone since they were taken, for the node to close.
     pub orphans: Vec<Row>,
-    /// Whether there may be more.
+    /// Whether there may be more, for a take that goes on behind `passed`.
     pub more: bool,
+    /// The jobs that were rejected.
+    pub rejected: Vec<Rejected>,
+    /// How many were left.
+    pub left: usize,
+    /// How far the take has looked in vain: at least as far as [`Take::passed`].
+    pub passed: Passed,
+    /// When to take next, if there is no more now: what [`Store::next_due`] answers to
+    /// [`Take::next_due`].
+    pub next_due: Option<DateTime<Utc>>,
+}
+
+/// How far a node has looked in vain: it passes over the jobs up to there. Nothing is passed by
+/// default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Of the jobs with waiting rows, which come in order of their incarnations: the last.
+    pub waiting: Option<Incarnation>,
+    /// Of the jobs that are due, which come in order of their next fire times and incarnations: the
+    /// last.
+    pub due: Option<(DateTime<Utc>, Incarnation)>,
+}
+
+/// A job whose record a take could not read.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// Which it is.
+    pub job: JobId,
+    /// Its record as it was.
+    pub stamp: Stamp,
+    /// What is wrong with it.
+    pub error: Error,
 }
 
 /// A job of which a node has taken rows.
@@ -623,8 +685,10 @@ pub struct NextDue {
     pub node: NodeId,
     /// The tasks that the node knows.
     pub tasks: Arc<HashSet<String>>,
-    /// Jobs that it leaves out: those that it can't read, and those of which it has enough.
+    /// Jobs that it leaves out.
     pub except: Arc<HashSet<Incarnation>>,
+    /// How far the node has looked in vain: jobs up to there do not count.
+    pub passed: Passed,
 }
 
 /// Which closed rows are kept: those that every bound leaves. What ended only now is kept in any case, see

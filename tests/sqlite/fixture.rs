@@ -11,8 +11,8 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual::store::{
-    Beat, Decision, Fate, Finished, Incarnation, NodeId, Record, Row, RowKey, RowKind, RowState,
-    RunEnd, SqliteStore, Store, StoreError, Take, Taken, Takings, Write, Written,
+    Beat, Decision, Fate, Finished, Incarnation, NodeId, Passed, Record, Row, RowKey, RowKind,
+    RowState, RunEnd, SqliteStore, Store, StoreError, Take, Taken, Takings, Write, Written,
 };
 use rusqlite::Connection;
 
@@ -97,6 +97,8 @@ pub(crate) fn taking(node: u64, number: u64, limit: usize) -> Take {
         horizon: now(),
         tasks: Arc::new(["greet".to_owned()].into()),
         except: Arc::default(),
+        passed: Passed::default(),
+        looks: usize::MAX,
         limit,
         row_limit: usize::MAX,
         decide: Arc::new(|record, waiting| {

@@ -1,8 +1,10 @@
 //! The SQLite store: what other connections, processes, disks and files do to it.
 
 mod contract;
+mod costs;
 mod files;
 mod fixture;
+mod flood;
 mod locks;
 mod many;
 #[cfg(unix)]

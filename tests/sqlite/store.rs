@@ -1,13 +1,13 @@
 //! One store: a life of a job, the file that it leaves, and the options.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt as _;
 use punctual::{
     JobId,
     store::{
-        Cursor, Durability, Fate, NextDue, NodeId, RecordFilter, RowKind, RowState, RunEnd,
+        Cursor, Durability, Fate, NodeId, Passed, RecordFilter, RowKind, RowState, RunEnd,
         SqliteStore, Store as _, Synchronous, Take, Write,
     },
 };
@@ -305,7 +305,8 @@ async fn a_take_asks_about_a_job_once() {
     assert_eq!(ids, ["waits", "due"]);
     assert_eq!(takings.jobs[0].rows.len(), 2, "what waits comes first, with what is due");
     assert!(!takings.more);
-    let of = NextDue { node: NodeId(1), tasks: taking(1, 2, 1).tasks, except: Arc::default() };
+    let of = taking(1, 2, 1).next_due(Passed::default(), &HashSet::new());
+    assert_eq!(takings.next_due, Some(due + TimeDelta::minutes(1)));
     assert_eq!(store.next_due(of).await.unwrap(), Some(due + TimeDelta::minutes(1)));
 }
 

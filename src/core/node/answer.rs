@@ -5,8 +5,8 @@ use std::{mem::discriminant, sync::Arc};
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
-    Answer, Asked, Lane, Looking, MAX_LOST, MAX_UNREADABLE, News, Node, PRUNE_EVERY, Request,
-    StoreClock, Traffic, Unreadable, delta,
+    Answer, Asked, LOOKS_AGAIN, Lane, Looking, MAX_EXCEPT, MAX_LOST, MAX_REPORTED, News, Node,
+    PRUNE_EVERY, Request, StoreClock, Traffic, delta,
 };
 use crate::{
     clock::Reading,
@@ -14,7 +14,10 @@ use crate::{
     error::Error,
     job::JobId,
     panic::shielded_or,
-    store::{Incarnation, NodeId, Page, Record, RowKey, StoreError, Takings, Write, Written},
+    store::{
+        Incarnation, NodeId, Page, Passed, Record, Rejected, RowKey, StoreError, Takings, Write,
+        Written,
+    },
 };
 
 impl Node {
@@ -387,44 +390,72 @@ impl Node {
 
     fn has_taken(&mut self, takings: Takings, now: Reading, news: &mut Vec<News>) {
         let found = takings.jobs.len();
-        let unreadable = self.unreadable_found();
-        if takings.more || !unreadable.is_empty() {
-            self.expected = now.elapsed;
-        } else {
-            self.ask_due = true;
-        }
-        // Bigger batches while there is much to do.
-        let least = self.options.max_batch.min(100);
-        self.limit = match takings.more {
-            true => self.limit.saturating_mul(2).min(self.options.max_batch),
-            false => least,
-        };
-        self.in_vain = if found == 0 { self.in_vain.saturating_add(1) } else { 0 };
-        if found == 0 {
+        let looked_in_vain = !takings.rejected.is_empty() || takings.left > 0;
+        self.pass_over(&takings, now);
+        let is_empty = found == 0 && !looked_in_vain && !takings.more;
+        self.in_vain = if is_empty { self.in_vain.saturating_add(1) } else { 0 };
+        if is_empty {
             // Another node was faster, or has what was due.
             let patience = TimeDelta::milliseconds(20) * (1 << self.in_vain.min(6));
             self.patient_until = now.elapsed + patience;
         }
+        if !takings.more {
+            self.has_been_told(takings.next_due, now);
+        } else if found > 0 || !looked_in_vain {
+            self.expected = now.elapsed;
+        } else {
+            self.expected = self.expected.min(now.elapsed + LOOKS_AGAIN);
+        }
+        // Bigger batches while there is much to do.
+        let least = self.options.max_batch.min(100);
+        self.limit = match takings.more && found > 0 {
+            true => self.limit.saturating_mul(2).min(self.options.max_batch),
+            false => least,
+        };
+        let unreadable = self.not_yet_reported(&takings.rejected, now);
         if !unreadable.is_empty() {
             news.push(News::Unreadable(unreadable));
         }
         news.push(News::Taken(takings));
     }
 
-    /// The records that the last take could not read, and the next will leave out.
-    fn unreadable_found(&mut self) -> Vec<(JobId, Error)> {
-        let mut found = self.unreadable.lock().unwrap_or_else(|lock| lock.into_inner());
-        let mut new = Vec::new();
-        for Unreadable { incarnation, version, job, error } in found.drain(..) {
-            if self.except.len() >= MAX_UNREADABLE {
-                break;
+    /// Has later takes leave out what this one could not take.
+    fn pass_over(&mut self, takings: &Takings, now: Reading) {
+        let is_passing = self.passed != Passed::default();
+        let listed = self.except.len() + takings.rejected.len() <= MAX_EXCEPT;
+        if listed && !takings.rejected.is_empty() {
+            let rejected = takings.rejected.iter().map(|rejected| rejected.stamp.incarnation);
+            Arc::make_mut(&mut self.except).extend(rejected);
+        }
+        if !is_passing {
+            if listed && takings.left == 0 {
+                return;
             }
-            Arc::make_mut(&mut self.except).insert(incarnation);
-            if self.reported.len() >= MAX_UNREADABLE {
+            self.pass_began = now.elapsed;
+        }
+        self.passed = takings.passed;
+        self.next_pass = match takings.more {
+            true => TimeDelta::MAX,
+            // It takes a part of the time only, however many there are.
+            false => now.elapsed + (now.elapsed - self.pass_began) * 10,
+        };
+    }
+
+    /// Those that have not been told of before.
+    fn not_yet_reported(&mut self, rejected: &[Rejected], now: Reading) -> Vec<(JobId, Error)> {
+        let mut new = Vec::new();
+        for Rejected { job, stamp, error } in rejected {
+            if self.reported.len() >= MAX_REPORTED {
+                if now.elapsed < self.reported_since + TimeDelta::hours(1) {
+                    break;
+                }
                 self.reported.clear();
             }
-            if self.reported.insert((incarnation, version)) {
-                new.push((job, error));
+            if self.reported.is_empty() {
+                self.reported_since = now.elapsed;
+            }
+            if self.reported.insert((stamp.incarnation, stamp.version)) {
+                new.push((job.clone(), error.clone()));
             }
         }
         new

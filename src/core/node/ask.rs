@@ -5,15 +5,15 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use chrono::TimeDelta;
 
 use super::{
-    Asked, LOOK_EVERY, LOOKED_AT, Lane, MAX_OPEN, Node, PRUNE_EVERY, PRUNED, ROWS_PER_JOB, Request,
-    Traffic, Unreadable, delta,
+    Asked, LOOK_EVERY, LOOKED_AT, LOOKS, Lane, MAX_OPEN, Node, PRUNE_EVERY, PRUNED, ROWS_PER_JOB,
+    Request, Traffic, delta,
 };
 use crate::{
     clock::Reading,
     core::ahead::{self, Definition},
     job::JobId,
     panic::shielded_or,
-    store::{Beat, Decide, Decision, Incarnation, NextDue, Take},
+    store::{Beat, Decide, Decision, Incarnation, NextDue, Passed, Take},
 };
 
 impl Node {
@@ -66,6 +66,11 @@ impl Node {
         Some(self.watch.next_death().map_or(self.next_beat, |death| death.min(self.next_beat)))
     }
 
+    /// Whether there is anything that it could take.
+    fn knows_tasks(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
     /// Whether more may be taken: not while the store is not told of what was.
     fn has_room(&self, open: usize) -> bool {
         open + self.outcomes.len() + self.given_up.len() < MAX_OPEN
@@ -76,10 +81,11 @@ impl Node {
     }
 
     fn take_wanted(&self, open: usize) -> Option<TimeDelta> {
-        if self.taking.is_some() || self.ask_due {
+        if self.taking.is_some() || self.ask_due && self.knows_tasks() {
             return Some(TimeDelta::MIN);
         }
-        let take = (!self.paused && self.has_room(open)).then_some(self.next_take());
+        let takes = !self.paused && self.knows_tasks() && self.has_room(open);
+        let take = takes.then_some(self.next_take());
         let poll = self.changes_wanted();
         Some(take.map_or(poll, |take| take.min(poll)))
     }
@@ -205,12 +211,18 @@ impl Node {
             if !self.except.is_empty() {
                 self.except = Arc::default();
             }
+            if now.elapsed >= self.next_pass {
+                self.passed = Passed::default();
+            }
             // Nodes that poll do not do it together.
             let part = (self.number() % 1000) as i32;
             let poll = delta(self.options.poll);
             self.next_poll = now.elapsed + poll - poll / 4000 * part;
             self.ask_due = true;
             return Some(Request::Changed(held()));
+        }
+        if !self.knows_tasks() {
+            return None;
         }
         if !self.paused && self.has_room(open) && now.elapsed >= self.next_take() {
             let take = self.new_take(now, open, crowded);
@@ -219,7 +231,8 @@ impl Node {
         }
         if std::mem::take(&mut self.ask_due) {
             let (tasks, except) = (self.tasks.clone(), self.left_out(crowded));
-            return Some(Request::NextDue(NextDue { node: self.id, tasks, except }));
+            let (node, passed) = (self.id, self.passed);
+            return Some(Request::NextDue(NextDue { node, tasks, except, passed }));
         }
         None
     }
@@ -239,23 +252,14 @@ impl Node {
         let store_now = self.store_now(now);
         let ahead = delta(self.options.claim_ahead);
         let horizon = store_now.checked_add_signed(ahead).unwrap_or(store_now);
-        let (node, fits, unreadable) = (self.id, self.fits.clone(), self.unreadable.clone());
+        let (node, fits) = (self.id, self.fits.clone());
         let decide: Decide = Arc::new(move |record, waiting| {
             let decided = shielded_or(|| {
                 let definition = Definition::read(record)?;
                 fits(record, &definition)?;
                 ahead::decide(record, waiting, &definition, node, store_now, horizon)
             });
-            decided.unwrap_or_else(|error| {
-                let mut unreadable = unreadable.lock().unwrap_or_else(|lock| lock.into_inner());
-                unreadable.push(Unreadable {
-                    incarnation: record.incarnation,
-                    version: record.version,
-                    job: record.id.clone(),
-                    error,
-                });
-                Decision::Leave
-            })
+            decided.unwrap_or_else(Decision::Reject)
         });
         Take {
             node,
@@ -263,6 +267,8 @@ impl Node {
             horizon,
             tasks: self.tasks.clone(),
             except: self.left_out(crowded),
+            passed: self.passed,
+            looks: LOOKS,
             limit: self.limit,
             row_limit: self
                 .limit

@@ -12,7 +12,7 @@ mod watch;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     mem::Discriminant,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,8 +26,7 @@ use crate::{
     error::Error,
     job::JobId,
     store::{
-        Beat, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow,
-        Page, Pruned, Reaped, Record, RowKey, StoreError, Take, Takings, Write, Written,
+        Beat, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow, Page, Passed, Pruned, Reaped, Record, RowKey, StoreError, Take, Takings, Write, Written,
     },
 };
 
@@ -160,8 +159,14 @@ pub(super) struct Node {
     options: NodeOptions,
     pub(super) tasks: Arc<HashSet<String>>,
     except: Arc<HashSet<Incarnation>>,
-    /// Those of them that were told of, and their versions.
+    /// How far it has looked in vain, where that is too much to list.
+    passed: Passed,
+    /// When it began to pass over jobs, and when it is to begin anew.
+    pass_began: TimeDelta,
+    next_pass: TimeDelta,
+    /// Records that can't be read and were told of, with their versions, and since when they are noted.
     reported: HashSet<(Incarnation, u64)>,
+    reported_since: TimeDelta,
     fits: Fits,
     /// This life of it.
     id: NodeId,
@@ -231,18 +236,9 @@ pub(super) struct Node {
     overtaken: HashMap<Incarnation, Option<Record>>,
     /// Rows that others are to run again, once the node has left.
     left_behind: HashSet<(RowKey, u64)>,
-    unreadable: Arc<Mutex<Vec<Unreadable>>>,
     pub(super) paused: bool,
     leaving: bool,
     left: bool,
-}
-
-/// A record that a take could not read.
-struct Unreadable {
-    incarnation: Incarnation,
-    version: u64,
-    job: JobId,
-    error: Error,
 }
 
 /// A look at all records.
@@ -301,8 +297,19 @@ const MAX_OPEN: usize = 20_000;
 /// many, and other operations of the store wait for the take.
 const ROWS_PER_JOB: usize = 10;
 
-/// How many records that it can't read a node remembers.
-const MAX_UNREADABLE: usize = 10_000;
+/// How many records that it can't read a node lists in what it asks. Where there are more it passes over
+/// all that comes before the place up to which it has looked.
+const MAX_EXCEPT: usize = 1000;
+
+/// How many records that can't be read are told of in an hour.
+const MAX_REPORTED: usize = 10_000;
+
+/// How many jobs a take looks at in vain: some milliseconds' worth.
+const LOOKS: usize = 250;
+
+/// How long after a take that looked at so many in vain the next goes on, so that there is time for
+/// others.
+const LOOKS_AGAIN: TimeDelta = TimeDelta::milliseconds(5);
 
 impl NodeOptions {
     /// How much sooner than the store a node takes itself for dead.
@@ -330,7 +337,11 @@ impl Node {
             options,
             tasks: Arc::new(tasks),
             except: Arc::default(),
+            passed: Passed::default(),
+            pass_began: TimeDelta::MIN,
+            next_pass: TimeDelta::MIN,
             reported: HashSet::new(),
+            reported_since: TimeDelta::MIN,
             fits,
             joined: false,
             lease,
@@ -373,7 +384,6 @@ impl Node {
             settled: HashSet::new(),
             overtaken: HashMap::new(),
             left_behind: HashSet::new(),
-            unreadable: Arc::default(),
             paused: false,
             leaving: false,
             left: false,
@@ -480,7 +490,7 @@ impl Node {
 
     /// Takes nothing of a job that it can't read, for a while.
     pub(super) fn leave_out(&mut self, incarnation: Incarnation) {
-        if self.except.len() < MAX_UNREADABLE {
+        if self.except.len() < MAX_EXCEPT {
             Arc::make_mut(&mut self.except).insert(incarnation);
         }
     }

@@ -73,15 +73,18 @@ impl Jobs {
             .filter_map(|(_, incarnation)| self.get(*incarnation))
     }
 
-    /// Those of these tasks that are not paused and have a next fire time, in order of that.
+    /// Those of these tasks that are not paused and have a next fire time, in order of that; those
+    /// behind `passed`.
     pub(super) fn due<'a>(
         &'a self,
         tasks: &HashSet<String>,
+        passed: Option<(DateTime<Utc>, Incarnation)>,
     ) -> impl Iterator<Item = (DateTime<Utc>, &'a Record)> + use<'a> {
+        let from = passed.map_or(Bound::Unbounded, Bound::Excluded);
         let mut queues: Vec<_> = tasks
             .iter()
             .filter_map(|task| self.due.get(task))
-            .map(|queue| queue.iter().peekable())
+            .map(|queue| queue.range((from, Bound::Unbounded)).peekable())
             .collect();
         std::iter::from_fn(move || {
             let heads =
@@ -90,6 +93,21 @@ impl Jobs {
             queue.next()
         })
         .filter_map(|(at, incarnation)| Some((*at, self.get(*incarnation)?)))
+    }
+
+    /// Of the same, up to `horizon`, so many, from the newest backwards.
+    pub(super) fn newest(
+        &self,
+        tasks: &HashSet<String>,
+        horizon: DateTime<Utc>,
+        count: usize,
+    ) -> impl Iterator<Item = &Record> {
+        let queues = tasks.iter().filter_map(|task| self.due.get(task));
+        let last = (horizon, Incarnation(u64::MAX));
+        let mut newest: Vec<_> =
+            queues.flat_map(|queue| queue.range(..=last).rev().take(count)).copied().collect();
+        newest.sort_unstable_by(|a, b| b.cmp(a));
+        newest.into_iter().take(count).filter_map(|(_, incarnation)| self.get(incarnation))
     }
 
     /// Puts a record in, or in the place of the one of its incarnation.

@@ -61,9 +61,11 @@ impl Ledger {
         self.waiting.range(keys_of(incarnation)).filter_map(|key| self.get(*key))
     }
 
-    /// The incarnations that have waiting rows.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = Incarnation> {
-        let mut next = self.waiting.first().map(|key| key.incarnation);
+    /// The incarnations that have waiting rows, those behind `passed`.
+    pub(super) fn waiting(&self, passed: Option<Incarnation>) -> impl Iterator<Item = Incarnation> {
+        let from = passed.map_or(Bound::Unbounded, |it| Bound::Excluded(*keys_of(it).end()));
+        let first = self.waiting.range((from, Bound::Unbounded)).next();
+        let mut next = first.map(|key| key.incarnation);
         std::iter::from_fn(move || {
             let incarnation = next?;
             let behind = (Bound::Excluded(*keys_of(incarnation).end()), Bound::Unbounded);

@@ -20,6 +20,65 @@ pub(super) struct State {
 /// A record, the rows that it is to have, and its next fire time.
 type Decided = (Record, Vec<Row>, Option<DateTime<Utc>>);
 
+/// What is decided in a take, before anything of it is done.
+struct Taking<'a> {
+    state: &'a State,
+    take: &'a Take,
+    decided: Vec<Decided>,
+    /// How many rows that are.
+    rows: usize,
+    /// Jobs that were decided on: each is asked for once.
+    seen: HashSet<Incarnation>,
+    /// Those of them that are not taken.
+    in_vain: HashSet<Incarnation>,
+    takings: Takings,
+}
+
+impl<'a> Taking<'a> {
+    fn new(state: &'a State, take: &'a Take) -> Taking<'a> {
+        let takings = Takings { passed: take.passed, ..Takings::default() };
+        let (seen, in_vain) = (HashSet::new(), HashSet::new());
+        Taking { state, take, decided: Vec::new(), rows: 0, seen, in_vain, takings }
+    }
+
+    /// Decides on these until `looks` were looked at in vain. Returns the last of those, if there are
+    /// any.
+    fn look(
+        &mut self,
+        records: impl Iterator<Item = &'a Record>,
+        looks: usize,
+    ) -> Option<&'a Record> {
+        let (mut in_vain, mut last) = (0, None);
+        for record in records {
+            if self.seen.contains(&record.incarnation) {
+                continue;
+            }
+            let is_full = self.decided.len() >= self.take.limit || self.rows >= self.take.row_limit;
+            if is_full || in_vain >= looks {
+                self.takings.more |= is_full || looks == self.take.looks;
+                break;
+            }
+            self.seen.insert(record.incarnation);
+            let rows: Vec<_> = self.state.counting(record).cloned().collect();
+            match (self.take.decide)(record, &rows) {
+                Decision::Take { rows, next_fire } => {
+                    self.rows += rows.len();
+                    self.decided.push((record.clone(), rows, next_fire));
+                    continue;
+                }
+                Decision::Leave => self.takings.left += 1,
+                Decision::Reject(error) => {
+                    let (stamp, job) = (record.stamp(), record.id.clone());
+                    self.takings.rejected.push(Rejected { job, stamp, error });
+                }
+            }
+            self.in_vain.insert(record.incarnation);
+            (in_vain, last) = (in_vain + 1, Some(record));
+        }
+        last
+    }
+}
+
 impl State {
     /// Whether others are to be told of what the operation has done.
     pub(super) fn has_changed(&mut self) -> bool {
@@ -177,35 +236,47 @@ impl State {
             )));
         }
         if take.number == last {
-            return Ok(Takings { more: true, ..self.taken_in(take.node, last) });
+            let passed = take.passed;
+            return Ok(Takings { more: true, passed, ..self.taken_in(take.node, last) });
         }
-        let (decided, more) = self.decide(take);
+        let Taking { decided, in_vain, mut takings, .. } = self.decide(take);
         self.nodes.entry(take.node).and_modify(|(_, last)| *last = take.number);
         let apply = |(record, rows, next_fire)| self.apply(take, record, rows, next_fire, now);
-        Ok(Takings { jobs: decided.into_iter().map(apply).collect(), orphans: Vec::new(), more })
+        takings.jobs = decided.into_iter().map(apply).collect();
+        if !takings.more {
+            takings.next_due = self.next_due(&take.next_due(takings.passed, &in_vain));
+        }
+        Ok(takings)
     }
 
-    /// What is decided about the jobs that a take finds, and whether there are more.
-    fn decide(&self, take: &Take) -> (Vec<Decided>, bool) {
-        let waiting = self.waiting(take.node, &take.tasks, &take.except);
-        let due = self.due(take.node, &take.tasks, &take.except);
-        // A job that has waiting rows, too, is among those already.
-        let due = due
-            .take_while(|(at, _)| *at <= take.horizon)
-            .map(|(_, record)| record)
-            .filter(|record| self.counting(record).next().is_none());
-        let (mut decided, mut count) = (Vec::new(), 0);
-        for record in waiting.chain(due) {
-            if decided.len() >= take.limit || count >= take.row_limit {
-                return (decided, true);
-            }
-            let rows: Vec<_> = self.counting(record).cloned().collect();
-            if let Decision::Take { rows, next_fire } = (take.decide)(record, &rows) {
-                count += rows.len();
-                decided.push((record.clone(), rows, next_fire));
-            }
+    /// What is decided about the jobs that a take finds.
+    fn decide<'a>(&'a self, take: &'a Take) -> Taking<'a> {
+        let few = take.looks.div_ceil(8);
+        let mut taking = Taking::new(self, take);
+        let waiting = |passed| self.waiting(take.node, &take.tasks, &take.except, passed);
+        if take.passed.waiting.is_some() {
+            taking.look(waiting(None), few);
         }
-        (decided, false)
+        if let Some(last) = taking.look(waiting(take.passed.waiting), take.looks) {
+            taking.takings.passed.waiting = Some(last.incarnation);
+        }
+        let due = |passed| {
+            let due = self.due(take.node, &take.tasks, &take.except, passed);
+            due.take_while(|(at, _)| *at <= take.horizon).map(|(_, record)| record)
+        };
+        if take.passed.due.is_some() {
+            taking.look(due(None), few);
+        }
+        if let Some(last) = taking.look(due(take.passed.due), take.looks) {
+            let place = last.next_fire.map(|at| (at, last.incarnation));
+            taking.takings.passed.due = place;
+        }
+        if taking.takings.passed.due.is_some() {
+            let newest = self.jobs.newest(&take.tasks, take.horizon, few);
+            let free = newest.filter(|record| self.is_free(record, take.node, &take.except));
+            taking.look(free, few);
+        }
+        taking
     }
 
     fn apply(
@@ -242,8 +313,10 @@ impl State {
         node: NodeId,
         tasks: &HashSet<String>,
         except: &HashSet<Incarnation>,
+        passed: Option<Incarnation>,
     ) -> impl Iterator<Item = &Record> {
-        let records = self.ledger.waiting().filter_map(|incarnation| self.jobs.get(incarnation));
+        let waiting = self.ledger.waiting(passed);
+        let records = waiting.filter_map(|incarnation| self.jobs.get(incarnation));
         records.filter(move |record| {
             tasks.contains(&record.task)
                 && self.is_free(record, node, except)
@@ -257,8 +330,9 @@ impl State {
         node: NodeId,
         tasks: &HashSet<String>,
         except: &HashSet<Incarnation>,
+        passed: Option<(DateTime<Utc>, Incarnation)>,
     ) -> impl Iterator<Item = (DateTime<Utc>, &Record)> {
-        self.jobs.due(tasks).filter(move |(_, record)| self.is_free(record, node, except))
+        self.jobs.due(tasks, passed).filter(move |(_, record)| self.is_free(record, node, except))
     }
 
     fn is_free(&self, record: &Record, node: NodeId, except: &HashSet<Incarnation>) -> bool {
@@ -424,10 +498,13 @@ impl State {
     }
 
     pub(super) fn next_due(&self, of: &NextDue) -> Option<DateTime<Utc>> {
-        if self.waiting(of.node, &of.tasks, &of.except).next().is_some() {
+        if self.waiting(of.node, &of.tasks, &of.except, of.passed.waiting).next().is_some() {
             return Some(DateTime::<Utc>::MIN_UTC);
         }
         self.due(of.node, &of.tasks, &of.except).next().map(|(at, _)| at)
+        let due = self.due(of.node, &of.tasks, &of.except, of.passed.due).next().map(|(at, _)| at);
+        let others = self.nodes.iter().filter(|(node, _)| **node != of.node);
+        due.into_iter().chain(others.map(|(_, lease)| lease.until)).min()
     }
 
     pub(super) fn history(&self, incarnation: Incarnation, limit: usize) -> Vec<Row> {

@@ -120,6 +120,11 @@ macro_rules! __store_conformance_cases {
                 a_job_is_decided_on_once
                 decisions_see_record_and_waiting_rows
                 what_is_left_is_as_it_was
+                what_is_rejected_is_named
+                a_take_looks_at_so_many_in_vain
+                waiting_rows_are_passed_as_well
+                what_is_passed_is_not_due
+                a_take_says_when_to_take_next
                 only_the_holder_takes_more
                 what_the_ledger_has_is_left_out
                 closed_rows_are_put_too

@@ -230,6 +230,8 @@ impl<S: Store> Node<S> {
             horizon,
             tasks: tasks([TASK]),
             except: Arc::default(),
+            passed: Passed::default(),
+            looks: 10_000,
             limit: 100,
             row_limit: 1000,
             decide: fire(horizon, |_| None),
@@ -264,7 +266,12 @@ impl<S: Store> Node<S> {
     }
 
     pub(super) fn due(&self) -> NextDue {
-        NextDue { node: self.id, tasks: tasks([TASK]), except: Arc::default() }
+        NextDue {
+            node: self.id,
+            tasks: tasks([TASK]),
+            except: Arc::default(),
+            passed: Passed::default(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::stage::*;
-use crate::{job::SkipReason, store::*};
+use crate::{error::Error, job::SkipReason, store::*};
 
 /// Jobs are taken in order of their next fire times, up to the horizon and including it.
 pub(super) async fn what_is_due_is_taken_in_order<S: Store>(stage: Stage<S>) {
@@ -207,6 +207,145 @@ pub(super) async fn decisions_see_record_and_waiting_rows<S: Store>(stage: Stage
     let taken = node.take(Take { decide, ..node.ask(now) }).await;
     assert_eq!(seen.lock().unwrap().take(), Some((before, rows.clone())));
     assert_eq!(keys(&taken), rows.iter().map(|row| row.key).collect::<Vec<_>>());
+}
+
+/// A job whose record can't be read is answered with the error, and stays as it is.
+pub(super) async fn what_is_rejected_is_named<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let due = store.add(job(1, now)).await;
+    let waiting = job(2, None);
+    let row = Row { state: RowState::Waiting, ..requested(&waiting, 1, now) };
+    let waiting = store.add_waiting(waiting, row.clone()).await;
+    let node = Node::join(&other, 1).await;
+    let ask = Take { decide: reject_below(u64::MAX, now).1, ..node.ask(now) };
+    let takings = other.take(ask).await.unwrap();
+    assert!(takings.jobs.is_empty() && !takings.more && takings.next_due.is_none());
+    let mut rejected: Vec<_> =
+        takings.rejected.into_iter().map(|it| (it.job, it.stamp, it.error.to_string())).collect();
+    rejected.sort_by(|a, b| a.0.cmp(&b.0));
+    let named = [&due, &waiting].map(|it| (it.id.clone(), it.stamp(), format!("no {}", it.id)));
+    assert_eq!(rejected, named);
+    assert_eq!((store.record(&due.id).await, store.record(&waiting.id).await), (due, waiting));
+    assert_eq!(store.row(row.key).await, row);
+    // Others may be able to.
+    let rival = Node::join(&store, 2).await;
+    assert_eq!(ids(&rival.take(rival.ask(now)).await), ["job-0002", "job-0001"]);
+}
+
+/// However many jobs can't be taken, a take looks at a few of them, and the next goes on behind those;
+/// what is due just now is found at once.
+pub(super) async fn a_take_looks_at_so_many_in_vain<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for number in 0..60 {
+        store.add(job(number, now - secs(100 - number as i64))).await;
+    }
+    store.add(job(60, now - secs(60) + TimeDelta::milliseconds(500))).await;
+    store.add(job(61, now)).await;
+    let node = Node::join(&other, 1).await;
+    let (mut passed, mut taken, mut takes) = (Passed::default(), Vec::new(), 0);
+    loop {
+        let (seen, decide) = reject_below(60, now);
+        let ask = Take { decide, looks: 16, passed, ..node.ask(now) };
+        let takings = store.take(ask).await.unwrap();
+        let in_vain = seen.lock().unwrap().len() - takings.jobs.len();
+        assert!(in_vain <= 16 + 2 + 2, "{in_vain} jobs were looked at in vain");
+        if takes == 0 {
+            assert_eq!(ids(&takings.jobs), ["job-0061"], "what is due just now");
+        }
+        assert!(takings.passed.due >= passed.due, "it goes backwards");
+        taken.extend(ids(&takings.jobs));
+        (passed, takes) = (takings.passed, takes + 1);
+        if !takings.more {
+            break;
+        }
+        assert!(takes < 10, "it does not come to an end");
+    }
+    assert_eq!(taken, ["job-0061", "job-0060"]);
+    // What comes before the place that was reached is found all the same, if it is among the first.
+    store.add(job(62, now - secs(200))).await;
+    let takings =
+        store.take(Take { looks: 16, passed, ..node.ask(now - secs(200)) }).await.unwrap();
+    assert_eq!(ids(&takings.jobs), ["job-0062"]);
+}
+
+/// The same of those that have waiting rows, and none of them hides what is due.
+pub(super) async fn waiting_rows_are_passed_as_well<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for number in 1..40 {
+        let waiting = job(number, None);
+        store.add_waiting(waiting.clone(), requested(&waiting, 1, now)).await;
+    }
+    store.add(job(40, now)).await;
+    // Those of higher numbers have lower incarnations.
+    let last = Record { incarnation: Incarnation(i64::MAX as u64), ..job(41, None) };
+    store.add_waiting(last.clone(), requested(&last, 1, now)).await;
+    let node = Node::join(&other, 1).await;
+    let (mut passed, mut taken) = (Passed::default(), Vec::new());
+    for _ in 0..10 {
+        let (_, decide) = reject_below(40, now);
+        let takings = store.take(Take { decide, looks: 8, passed, ..node.ask(now) }).await.unwrap();
+        taken.extend(ids(&takings.jobs));
+        passed = takings.passed;
+        if !takings.more {
+            break;
+        }
+    }
+    assert_eq!(taken, ["job-0040", "job-0041"]);
+    let due = NextDue { passed, ..node.due() };
+    assert_eq!(store.next_due(due).await.unwrap(), None);
+    assert_eq!(store.next_due(node.due()).await.unwrap(), Some(DateTime::<Utc>::MIN_UTC));
+}
+
+/// What a node has passed is not for it to take next.
+pub(super) async fn what_is_passed_is_not_due<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for number in 0..20 {
+        store.add(job(number, now - secs(9))).await;
+    }
+    store.add(job(20, now + secs(60))).await;
+    let node = Node::join(&other, 1).await;
+    let (_, decide) = reject_below(20, now);
+    let takings = store.take(Take { decide, ..node.ask(now) }).await.unwrap();
+    assert!(!takings.more);
+    let due = NextDue { passed: takings.passed, ..node.due() };
+    assert_eq!(store.next_due(due.clone()).await.unwrap(), Some(now + secs(60)));
+    store.add(job(21, now)).await;
+    assert_eq!(store.next_due(due).await.unwrap(), Some(now));
+    assert_eq!(store.next_due(node.due()).await.unwrap(), Some(now - secs(9)));
+}
+
+/// A take that leaves no more answers when to take next.
+pub(super) async fn a_take_says_when_to_take_next<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&other, 1).await;
+    let next = async |ask: Take| store.take(ask).await.unwrap().next_due;
+    assert_eq!(next(node.ask(now)).await, None);
+    store.add(job(1, now)).await;
+    store.add(job(2, now + secs(30))).await;
+    let (_, decide) = reject_below(1, now);
+    assert_eq!(next(Take { decide, ..node.ask(now) }).await, Some(now + secs(30)));
+    store.add(job(3, now - secs(1))).await;
+    let rejecting = Take { decide: reject_below(u64::MAX, now).1, ..node.ask(now) };
+    assert_eq!(next(rejecting).await, Some(now + secs(30)), "what was looked at in vain");
+    let decide = fire(now, |at| Some(at + secs(5)));
+    assert_eq!(next(Take { decide, ..node.ask(now) }).await, Some(now + secs(4)));
+    let except = Arc::new([job(3, now).incarnation].into());
+    assert_eq!(next(Take { except, ..node.ask(now) }).await, Some(now + secs(30)));
+}
+
+/// A decision that rejects the jobs of lower numbers, and what it was asked about.
+fn reject_below(number: u64, horizon: DateTime<Utc>) -> (Arc<Mutex<Vec<Incarnation>>>, Decide) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (noted, fire) = (seen.clone(), fire(horizon, |_| None));
+    let decide: Decide = Arc::new(move |record, waiting| {
+        noted.lock().unwrap().push(record.incarnation);
+        let of: u64 = record.id.as_str()["job-".len()..].parse().unwrap();
+        match of < number {
+            true => Decision::Reject(Error::unreadable(format!("no {}", record.id))),
+            false => fire(record, waiting),
+        }
+    });
+    (seen, decide)
 }
 
 /// A job that is left is as it was, and does not count for the limit.

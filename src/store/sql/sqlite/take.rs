@@ -17,8 +17,8 @@ use super::{
 use crate::{
     job::SkipReason,
     store::{
-        Decision, Fate, Incarnation, NextDue, NodeId, Record, Row, RowKey, RowState, Take, Taken,
-        Takings,
+        Decision, Fate, Incarnation, NextDue, NodeId, Record, Rejected, Row, RowKey, RowState,
+        Take, Taken, Takings,
         sql::{instant, millis, signed, unsigned},
     },
 };
@@ -30,8 +30,8 @@ const WAITING: &str = concat!(
     "SELECT ",
     record_columns!(),
     " FROM punctual_jobs INDEXED BY punctual_jobs_waiting \
-     WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND incarnation > ?3 \
-     ORDER BY incarnation LIMIT ?4"
+     WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND ?3 > ?4 AND incarnation > ?5 \
+     ORDER BY incarnation LIMIT ?6"
 );
 
 pub(super) const DUE: &str = concat!(
@@ -41,6 +41,15 @@ pub(super) const DUE: &str = concat!(
      WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire <= ?3 \
      AND (next_fire, incarnation) > (?4, ?5) \
      ORDER BY next_fire, incarnation LIMIT ?6"
+);
+
+/// From the newest backwards.
+pub(super) const NEWEST: &str = concat!(
+    "SELECT ",
+    record_columns!(),
+    " FROM punctual_jobs INDEXED BY punctual_jobs_due \
+     WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire <= ?3 \
+     ORDER BY next_fire DESC, incarnation DESC LIMIT ?4"
 );
 
 const ADVANCE: &str = "UPDATE punctual_jobs SET fence = ?2, next_fire = ?3 WHERE incarnation = ?1";
@@ -66,13 +75,14 @@ const RELEASE: &str = "UPDATE punctual_ledger SET node = NULL \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND node = ?4 AND fence = ?5";
 
 const WAITS: &str = "SELECT incarnation FROM punctual_jobs AS j INDEXED BY punctual_jobs_waiting \
-     WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND (paused = 0 \
+     WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND incarnation > ?3 AND (paused = 0 \
         OR EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open \
             WHERE l.incarnation = j.incarnation AND l.fate IS NULL AND l.node IS NULL AND l.kind = 1))";
 
 pub(super) const NEXT: &str = "SELECT incarnation, next_fire FROM punctual_jobs INDEXED BY punctual_jobs_due \
      WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire IS NOT NULL \
-     ORDER BY next_fire";
+     AND (next_fire, incarnation) > (?3, ?4) \
+     ORDER BY next_fire, incarnation";
 
 pub(super) fn take(session: &Session, take: &Take) -> Result<Takings> {
     if is_repeated(session, take)? {
@@ -82,12 +92,17 @@ pub(super) fn take(session: &Session, take: &Take) -> Result<Takings> {
             .query_map((node, signed(take.number)), row)?
             .filter_map(rusqlite::Result::transpose)
             .collect::<rusqlite::Result<_>>()?;
-        return Ok(Takings { more: true, ..with_records(session, rows)? });
+        let passed = take.passed;
+        return Ok(Takings { more: true, passed, ..with_records(session, rows)? });
     }
     let mut taking = Taking::new(session, take)?;
     taking.waiting()?;
     taking.due()?;
-    Ok(taking.takings)
+    let Taking { mut takings, in_vain, .. } = taking;
+    if !takings.more {
+        takings.next_due = next_due(session, &take.next_due(takings.passed, &in_vain))?;
+    }
+    Ok(takings)
 }
 
 /// Sees that the node has a row, and notes the number of its take; returns whether it was the last one's
@@ -120,6 +135,10 @@ struct Taking<'a> {
     put: CachedStatement<'a>,
     /// Jobs that were decided on: each is asked for once.
     seen: HashSet<Incarnation>,
+    /// Those of them that were not taken.
+    in_vain: HashSet<Incarnation>,
+    /// Whether all jobs with waiting rows were decided on: the others have none.
+    saw_waiting: bool,
     /// How many rows were put.
     rows: usize,
     takings: Takings,
@@ -136,8 +155,10 @@ impl<'a> Taking<'a> {
             advance: session.prepare(ADVANCE)?,
             put: session.prepare(ledger::PUT_OVER_WAITING)?,
             seen: HashSet::new(),
+            in_vain: HashSet::new(),
+            saw_waiting: false,
             rows: 0,
-            takings: Takings::default(),
+            takings: Takings { passed: take.passed, ..Takings::default() },
         })
     }
 
@@ -147,66 +168,110 @@ impl<'a> Taking<'a> {
 
     /// Takes what waits.
     fn waiting(&mut self) -> Result<()> {
-        let page = self.take.limit.saturating_add(1);
+        let from = self.take.passed.waiting.map(|passed| (i64::MIN, signed(passed.0)));
+        if from.is_some() {
+            self.look(Order::Waiting, None, self.few())?;
+        }
+        if let Some((_, passed)) = self.look(Order::Waiting, from, self.take.looks)? {
+            self.takings.passed.waiting = Some(Incarnation(unsigned(passed)));
+        }
+        self.saw_waiting = self.takings.passed.waiting.is_none();
+        Ok(())
+    }
+
+    /// Takes what is due.
+    fn due(&mut self) -> Result<()> {
+        let from = self.take.passed.due.map(|(at, passed)| (millis(at), signed(passed.0)));
+        if from.is_some() {
+            self.look(Order::Due, None, self.few())?;
+        }
+        if let Some((at, passed)) = self.look(Order::Due, from, self.take.looks)? {
+            self.takings.passed.due = Some((instant(at), Incarnation(unsigned(passed))));
+        }
+        if self.takings.passed.due.is_some() && !self.is_full() {
+            self.newest()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the jobs behind a place, until `looks` were looked at in vain. Returns the place of the last
+    /// of those, if there are any.
+    fn look(&mut self, order: Order, from: Option<Place>, looks: usize) -> Result<Option<Place>> {
+        let mut lines = Lines::new(self.session, order, self.take, &self.tasks, from)?;
+        let (mut in_vain, mut last) = (0, None);
+        while let Some((place, record)) = lines.next()? {
+            // What was taken just now is in another line by now.
+            if self.is_left_out(record.incarnation) {
+                continue;
+            }
+            let rows = match order {
+                Order::Due if self.saw_waiting => Vec::new(),
+                _ => ledger::waiting(self.session, record.incarnation, record.paused)?,
+            };
+            if order == Order::Waiting && rows.is_empty() {
+                // Those of a paused job may count later.
+                continue;
+            }
+            if self.is_full() || in_vain >= looks {
+                self.takings.more |= self.is_full() || looks == self.take.looks;
+                break;
+            }
+            if !self.decide(record, &rows)? {
+                (in_vain, last) = (in_vain + 1, Some(place));
+            }
+        }
+        Ok(last)
+    }
+
+    /// Takes what is due, from the newest backwards.
+    fn newest(&mut self) -> Result<()> {
+        let looks = self.few();
+        let mut newest = Vec::new();
+        let mut select = self.session.prepare(NEWEST)?;
         for (task, holder) in lines(&self.tasks, self.take.node) {
-            let mut behind = i64::MIN;
-            loop {
-                let records: Vec<Record> = self
-                    .session
-                    .prepare(WAITING)?
-                    .query_map((task, holder, behind, page as i64), record)?
-                    .collect::<rusqlite::Result<_>>()?;
-                let is_last = records.len() < page;
-                for record in records {
-                    behind = signed(record.incarnation.0);
-                    // What was taken just now is in the other line by now.
-                    if self.is_left_out(record.incarnation) {
-                        continue;
-                    }
-                    let rows = ledger::waiting(self.session, record.incarnation, record.paused)?;
-                    if rows.is_empty() {
-                        // Those of a paused job may count later.
-                        continue;
-                    }
-                    if self.is_full() {
-                        self.takings.more = true;
-                        return Ok(());
-                    }
-                    self.decide(record, &rows)?;
-                }
-                if is_last {
-                    break;
-                }
+            let parameters = (task, holder, millis(self.take.horizon), looks as i64);
+            for record in select.query_map(parameters, record)? {
+                newest.push(record?);
+            }
+        }
+        newest.sort_by_key(|record| Reverse((record.next_fire, record.incarnation)));
+        for record in newest.into_iter().take(looks) {
+            if self.is_full() {
+                self.takings.more = true;
+                break;
+            }
+            if !self.is_left_out(record.incarnation) {
+                let rows = ledger::waiting(self.session, record.incarnation, record.paused)?;
+                self.decide(record, &rows)?;
             }
         }
         Ok(())
+    }
+
+    /// How many are looked at in vain where those behind are looked at, too.
+    fn few(&self) -> usize {
+        self.take.looks.div_ceil(8)
     }
 
     fn is_left_out(&self, incarnation: Incarnation) -> bool {
         self.seen.contains(&incarnation) || self.take.except.contains(&incarnation)
     }
 
-    /// Takes what is due.
-    fn due(&mut self) -> Result<()> {
-        let mut due = Due::new(self.session, self.take, &self.tasks)?;
-        while let Some(record) = due.next()? {
-            if self.is_left_out(record.incarnation) {
-                continue;
-            }
-            if self.is_full() {
-                self.takings.more = true;
-                return Ok(());
-            }
-            self.decide(record, &[])?;
-        }
-        Ok(())
-    }
-
-    /// Asks what becomes of a job, and sees to it.
-    fn decide(&mut self, mut record: Record, waiting: &[Row]) -> Result<()> {
+    /// Asks what becomes of a job, and sees to it. Returns whether it was taken.
+    fn decide(&mut self, mut record: Record, waiting: &[Row]) -> Result<bool> {
         self.seen.insert(record.incarnation);
         let (rows, next_fire) = match (self.take.decide)(&record, waiting) {
-            Decision::Leave => return Ok(()),
+            Decision::Leave => {
+                self.in_vain.insert(record.incarnation);
+                self.takings.left += 1;
+                return Ok(false);
+            }
+            Decision::Reject(error) => {
+                self.in_vain.insert(record.incarnation);
+                let (stamp, job) = (record.stamp(), record.id);
+                self.takings.rejected.push(Rejected { job, stamp, error });
+                return Ok(false);
+            }
             Decision::Take { rows, next_fire } => (rows, next_fire),
         };
         record.fence = record.next_fence(self.session.now());
@@ -225,7 +290,7 @@ impl<'a> Taking<'a> {
         }
         self.rows += put.len();
         self.takings.jobs.push(Taken { record, rows: put });
-        Ok(())
+        Ok(true)
     }
 
     /// Puts a row into the ledger; returns whether its fire time had not been taken care of.
@@ -245,32 +310,50 @@ fn lines<'a>(tasks: &[&'a str], node: NodeId) -> Vec<(&'a str, Option<i64>)> {
     tasks.iter().flat_map(both).collect()
 }
 
-/// The jobs that are due, in order of their next fire times.
-struct Due<'a> {
+/// What a take looks at, and in which order.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    Waiting,
+    Due,
+}
+
+/// The jobs of all lines, in order.
+struct Lines<'a> {
+    order: Order,
     select: CachedStatement<'a>,
     horizon: i64,
     /// How many of a line are read at once.
     page: usize,
     lines: Vec<Line<'a>>,
-    heads: BinaryHeap<Reverse<(i64, i64, usize)>>,
+    heads: BinaryHeap<Reverse<(Place, usize)>>,
     /// The line whose head was given away.
     open: Option<usize>,
 }
+
+/// Where a record stands in line: its next fire time, if that is the order, and its incarnation.
+type Place = (i64, i64);
 
 struct Line<'a> {
     task: &'a str,
     holder: Option<i64>,
     ahead: VecDeque<Record>,
     /// Where the next page begins; `None` if there is none.
-    behind: Option<(i64, i64)>,
+    behind: Option<Place>,
 }
 
-impl<'a> Due<'a> {
-    fn new(session: &'a Session, take: &Take, tasks: &[&'a str]) -> Result<Due<'a>> {
-        let behind = Some((i64::MIN, i64::MIN));
+impl<'a> Lines<'a> {
+    fn new(
+        session: &'a Session,
+        order: Order,
+        take: &Take,
+        tasks: &[&'a str],
+        from: Option<Place>,
+    ) -> Result<Lines<'a>> {
+        let behind = Some(from.unwrap_or((i64::MIN, i64::MIN)));
         let line = |(task, holder)| Line { task, holder, ahead: VecDeque::new(), behind };
-        let mut due = Due {
-            select: session.prepare(DUE)?,
+        let mut found = Lines {
+            order,
+            select: session.prepare(order.sql())?,
             horizon: millis(take.horizon),
             // One more than are wanted tells whether there are more.
             page: take.limit / tasks.len().max(1) + 1,
@@ -278,45 +361,53 @@ impl<'a> Due<'a> {
             heads: BinaryHeap::new(),
             open: None,
         };
-        for index in 0..due.lines.len() {
-            due.step(index)?;
+        for index in 0..found.lines.len() {
+            found.step(index)?;
         }
-        Ok(due)
+        Ok(found)
     }
 
-    fn next(&mut self) -> Result<Option<Record>> {
+    fn next(&mut self) -> Result<Option<(Place, Record)>> {
         // Not before it is needed: the last page may be enough.
         if let Some(index) = self.open.take() {
             self.step(index)?;
         }
-        let Some(Reverse((_, _, index))) = self.heads.pop() else { return Ok(None) };
+        let Some(Reverse((place, index))) = self.heads.pop() else { return Ok(None) };
         self.open = Some(index);
-        Ok(self.lines[index].ahead.pop_front())
+        Ok(self.lines[index].ahead.pop_front().map(|record| (place, record)))
     }
 
     /// Puts the head of a line among the heads, if it has one.
     fn step(&mut self, index: usize) -> Result<()> {
         let line = &mut self.lines[index];
-        if let (true, Some((next_fire, incarnation))) = (line.ahead.is_empty(), line.behind) {
+        if let (true, Some((at, incarnation))) = (line.ahead.is_empty(), line.behind) {
             let Line { task, holder, .. } = *line;
-            let parameters = (task, holder, self.horizon, next_fire, incarnation, self.page as i64);
+            let parameters = (task, holder, self.horizon, at, incarnation, self.page as i64);
             for record in self.select.query_map(parameters, record)? {
                 line.ahead.push_back(record?);
             }
             let is_full = line.ahead.len() >= self.page;
-            line.behind = line.ahead.back().filter(|_| is_full).map(place);
+            line.behind = line.ahead.back().filter(|_| is_full).map(|it| self.order.place(it));
         }
         if let Some(head) = line.ahead.front() {
-            let (next_fire, incarnation) = place(head);
-            self.heads.push(Reverse((next_fire, incarnation, index)));
+            self.heads.push(Reverse((self.order.place(head), index)));
         }
         Ok(())
     }
 }
 
-/// Where a record stands in line.
-fn place(record: &Record) -> (i64, i64) {
-    (record.next_fire.map_or(i64::MIN, millis), signed(record.incarnation.0))
+impl Order {
+    fn sql(self) -> &'static str {
+        match self {
+            Order::Waiting => WAITING,
+            Order::Due => DUE,
+        }
+    }
+
+    fn place(self, record: &Record) -> Place {
+        let at = record.next_fire.filter(|_| self == Order::Due);
+        (at.map_or(i64::MIN, millis), signed(record.incarnation.0))
+    }
 }
 
 /// Rows in order of their incarnations, with their records.
@@ -359,19 +450,21 @@ pub(super) fn release(session: &Session, node: NodeId, rows: &[(RowKey, u64)]) -
 }
 
 pub(super) fn next_due(session: &Session, of: &NextDue) -> Result<Option<DateTime<Utc>>> {
-    let node = signed(of.node.0);
     let mut earliest: Option<i64> = None;
     let is_known = |incarnation| !of.except.contains(&Incarnation(unsigned(incarnation)));
     let (mut waits, mut next) = (session.prepare(WAITS)?, session.prepare(NEXT)?);
+    let waiting_behind = of.passed.waiting.map_or(i64::MIN, |passed| signed(passed.0));
+    let due_behind =
+        of.passed.due.map_or((i64::MIN, i64::MIN), |(at, passed)| (millis(at), signed(passed.0)));
     let tasks: Vec<&str> = of.tasks.iter().map(String::as_str).collect();
     for (task, holder) in lines(&tasks, of.node) {
-        let mut rows = waits.query((task, holder))?;
+        let mut rows = waits.query((task, holder, waiting_behind))?;
         while let Some(row) = rows.next()? {
             if is_known(row.get(0)?) {
                 return Ok(Some(DateTime::<Utc>::MIN_UTC));
             }
         }
-        let mut rows = next.query((task, holder))?;
+        let mut rows = next.query((task, holder, due_behind.0, due_behind.1))?;
         while let Some(row) = rows.next()? {
             if is_known(row.get(0)?) {
                 let next_fire = row.get(1)?;
@@ -386,4 +479,4 @@ pub(super) fn next_due(session: &Session, of: &NextDue) -> Result<Option<DateTim
 /// All of them, for a look at their plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] =
-    &[WAITING, DUE, ADVANCE, LAST_TAKE, COUNT, OF_THE_LAST_TAKE, TAKEN_BY, RELEASE, WAITS, NEXT];
+    &[WAITING, DUE, ADVANCE, LAST_TAKE, COUNT, OF_THE_LAST_TAKE, TAKEN_BY, RELEASE, WAITS, NEXT, NEWEST];
