@@ -7,12 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::table::Table;
+use super::{room::Room, table::Table};
 use crate::{
     error::Error,
     job::{DEFAULT_EXECUTOR, Group, JobOptions, RunId},
+    store::Incarnation,
 };
 
 pub(super) struct Limits {
@@ -38,6 +39,14 @@ struct Limit {
     /// How many jobs name the group.
     jobs: usize,
     waiting: BTreeMap<Turn, Waiting>,
+    /// How many rows this node has of each job in the store that names it, and of all of them.
+    claims: HashMap<Incarnation, usize>,
+    claimed: usize,
+    /// How many runs began, of how many that was known at which time, and how many began in the second
+    /// before.
+    begun: u64,
+    measured: (TimeDelta, u64),
+    pace: u64,
 }
 
 /// The order of those who wait: of fire time, then priority, then the order of adding, then of the
@@ -199,8 +208,47 @@ impl Limits {
         }
         for limit in taken.iter() {
             self.all[limit].taken += 1;
+            self.all[limit].begun += 1;
         }
         Ok(taken)
+    }
+
+    /// A job in the store that has these options has so many rows here now.
+    pub(super) fn count_claimed(
+        &mut self,
+        incarnation: Incarnation,
+        options: &JobOptions,
+        now: usize,
+    ) {
+        let executor = match &options.executor {
+            None => self.default,
+            Some(name) => self.executors.get(name).and_then(|executor| executor.limit),
+        };
+        let group = options.group.as_ref().and_then(|group| self.groups.get(&group.name)).copied();
+        for limit in [executor, group].into_iter().flatten() {
+            let limit = &mut self.all[limit];
+            let before = match now {
+                0 => limit.claims.remove(&incarnation),
+                _ => limit.claims.insert(incarnation, now),
+            };
+            limit.claimed = (limit.claimed + now).saturating_sub(before.unwrap_or_default());
+        }
+    }
+
+    /// How much more may be claimed of jobs in the store.
+    pub(super) fn room(&mut self, now: TimeDelta) -> Room {
+        let mut room = Room::default();
+        for (name, executor) in &self.executors {
+            if let Some(limit) = executor.limit {
+                room.executors.insert(name.clone(), self.all[limit].room(now));
+                room.held.extend(self.all[limit].claims.keys());
+            }
+        }
+        for (name, &limit) in &self.groups {
+            room.groups.insert(name.clone(), self.all[limit].room(now));
+            room.held.extend(self.all[limit].claims.keys());
+        }
+        room
     }
 
     /// Gives one back; then somebody else may have it.
@@ -258,7 +306,33 @@ impl Limits {
 
 impl Limit {
     fn new(group: Option<Arc<str>>, max: u32) -> Limit {
-        Limit { group, max, taken: 0, jobs: 0, waiting: BTreeMap::new() }
+        Limit {
+            group,
+            max,
+            taken: 0,
+            jobs: 0,
+            waiting: BTreeMap::new(),
+            claims: HashMap::new(),
+            claimed: 0,
+            begun: 0,
+            measured: (TimeDelta::MIN, 0),
+            pace: 0,
+        }
+    }
+
+    /// How many more rows may be claimed: as many runs as can go at once, and as many as began within a
+    /// second, are enough until there are more.
+    fn room(&mut self, now: TimeDelta) -> usize {
+        let (at, count) = self.measured;
+        let began = self.begun - count;
+        if at < now - TimeDelta::seconds(2) {
+            (self.pace, self.measured) = (0, (now, self.begun));
+        } else if at <= now - TimeDelta::seconds(1) {
+            (self.pace, self.measured) = (began, (now, self.begun));
+        } else {
+            self.pace = self.pace.max(began);
+        }
+        (self.max as usize).saturating_add(self.pace as usize).saturating_sub(self.claimed)
     }
 
     fn has_room(&self) -> bool {

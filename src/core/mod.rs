@@ -20,6 +20,7 @@ mod limits;
 mod node;
 mod outbox;
 mod past;
+mod room;
 mod runs;
 mod semaphore;
 mod table;

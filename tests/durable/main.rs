@@ -7,6 +7,7 @@ mod ledger;
 mod lost_answers;
 mod outages;
 mod records;
+mod room;
 mod sharing;
 mod tasks;
 mod time_zones;

@@ -115,6 +115,8 @@ pub(super) struct HeldJobs {
     in_crowds: usize,
     /// Whether one of those has room again since the node was asked what it wants.
     has_room: bool,
+    /// Whether there are fewer rows of some job than there were then.
+    has_fewer: bool,
 }
 
 /// How many rows a node has before those of crowded jobs are in the way of others, too.
@@ -139,6 +141,7 @@ impl HeldJobs {
     /// A job that had so many open rows has so many now, of which so many are `enough`.
     fn count(&mut self, incarnation: Incarnation, before: usize, now: usize, enough: usize) {
         self.open = (self.open + now).saturating_sub(before);
+        self.has_fewer |= now < before;
         if self.crowded.contains(&incarnation) {
             self.in_crowds = self.in_crowds.saturating_sub(before);
         }
@@ -204,6 +207,15 @@ impl<P> Job<P> {
 }
 
 impl<P: Payload> Core<P> {
+    /// A job had so many open rows, and has so many now.
+    pub(super) fn count_open(&mut self, slot: u32, before: usize) {
+        let job = &self.jobs[slot];
+        let Some(held) = job.held() else { return };
+        let now = held.open.len();
+        self.held_jobs.count(held.incarnation, before, now, held.enough);
+        self.limits.count_claimed(held.incarnation, job.options(&self.defaults), now);
+    }
+
     /// Has this scheduler be a node of a store.
     pub(crate) fn join(
         &mut self,
@@ -242,8 +254,13 @@ impl<P: Payload> Core<P> {
         if std::mem::take(&mut self.held_jobs.has_room) {
             node.look();
         }
+        if std::mem::take(&mut self.held_jobs.has_fewer) {
+            node.has_room_again(reading);
+        }
+        let limits = &mut self.limits;
         let (jobs, held, scheduler) = (&self.jobs, &self.held_jobs, self.scheduler);
-        node.poll(reading, held.in_the_way(), &held.crowded, || {
+        let room = || limits.room(reading.elapsed);
+        node.poll(reading, held.in_the_way(), &held.crowded, room, || {
             let mut known: Vec<_> = held
                 .slots
                 .values()

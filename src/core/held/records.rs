@@ -52,10 +52,13 @@ impl<P: Payload> Core<P> {
         job.payload.set_args(record.version, &record.args);
         job.extras().labels = labels_of(record);
         let options = Arc::new(definition.options);
+        let open = job.held().map_or(0, |held| held.open.len());
         if let Some(old) = job.options.replace(options.clone()) {
+            self.limits.count_claimed(record.incarnation, &old, 0);
             self.limits.leave(&old);
         }
         let limit = self.limits.join(&options);
+        self.limits.count_claimed(record.incarnation, &options, open);
         let was_paused = std::mem::replace(&mut self.jobs[slot].paused, record.paused);
         if record.paused && !was_paused {
             self.jobs[slot].payload.set_standing(Some(SkipReason::Paused));
@@ -146,6 +149,7 @@ impl<P: Payload> Core<P> {
         self.held_jobs.slots.remove(&held.incarnation);
         shrink(&mut self.held_jobs.slots);
         self.held_jobs.count(held.incarnation, held.open.len(), 0, held.enough);
+        self.limits.count_claimed(held.incarnation, job.options(&self.defaults), 0);
         job.retired || held.over
     }
 }

@@ -211,9 +211,9 @@ impl<P: Payload> Core<P> {
     fn remove_open(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, Open)> {
         let held = self.jobs[slot].held_mut()?;
         let open = held.open.remove(&row)?;
-        let count = held.open.len();
-        self.held_jobs.count(held.incarnation, count + 1, count, held.enough);
-        Some((held.key(row.0, row.1), open))
+        let (key, before) = (held.key(row.0, row.1), held.open.len() + 1);
+        self.count_open(slot, before);
+        Some((key, open))
     }
 
     /// Gives a run back that was about to start while the node did not believe itself: it is begun

@@ -232,11 +232,12 @@ impl<P: Payload> Core<P> {
         let open = Open { fence, attempt, handed_out: attempt, coalesced, recover, lost: false };
         match held.open.insert((kind, number), open) {
             None => {
-                let count = held.open.len();
-                self.held_jobs.count(record.incarnation, count - 1, count, held.enough);
+                let before = held.open.len() - 1;
+                self.count_open(slot, before);
             }
             Some(_) => held.upcoming.retain(|it| (it.kind, it.number) != (kind, number)),
         }
+        let Some(held) = self.jobs[slot].held_mut() else { return };
         let place = held.upcoming.partition_point(|other| other.due.at <= due.at);
         held.upcoming.insert(place, Upcoming { due, kind, number });
     }

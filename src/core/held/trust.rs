@@ -102,7 +102,7 @@ impl<P: Payload> Core<P> {
                 let before = held.open.len();
                 held.open.retain(|row, _| going.contains(row));
                 held.open.values_mut().for_each(|open| open.lost = true);
-                self.held_jobs.count(held.incarnation, before, held.open.len(), held.enough);
+                self.count_open(slot, before);
             }
             drop(queue);
             self.arm_durable(slot);

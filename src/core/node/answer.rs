@@ -391,6 +391,7 @@ impl Node {
     fn has_taken(&mut self, takings: Takings, now: Reading, news: &mut Vec<News>) {
         let found = takings.jobs.len();
         let looked_in_vain = !takings.rejected.is_empty() || takings.left > 0;
+        self.left_some = takings.left > 0;
         self.pass_over(&takings, now);
         let is_empty = found == 0 && !looked_in_vain && !takings.more;
         self.in_vain = if is_empty { self.in_vain.saturating_add(1) } else { 0 };

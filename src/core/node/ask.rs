@@ -1,6 +1,10 @@
 //! What a node asks, and when.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 
@@ -10,7 +14,10 @@ use super::{
 };
 use crate::{
     clock::Reading,
-    core::ahead::{self, Definition},
+    core::{
+        ahead::{self, Definition},
+        room::Room,
+    },
     job::JobId,
     panic::shielded_or,
     store::{Beat, Decide, Decision, Incarnation, NextDue, Passed, Take},
@@ -115,6 +122,7 @@ impl Node {
         now: Reading,
         open: usize,
         crowded: &HashSet<Incarnation>,
+        room: impl FnOnce() -> Room,
         held: impl FnOnce() -> Vec<(JobId, Incarnation, u64)>,
     ) -> Vec<Asked> {
         if self.left {
@@ -134,7 +142,7 @@ impl Node {
         if self.take.is_free(now)
             && self.takes_now(now)
             && self.take_wanted(open).is_some_and(|at| at <= now.elapsed)
-            && let Some(request) = self.take_request(now, open, crowded, held)
+            && let Some(request) = self.take_request(now, open, crowded, room, held)
         {
             self.take.sent = Some(now);
             asked.push((Lane::Take, request));
@@ -199,6 +207,7 @@ impl Node {
         now: Reading,
         open: usize,
         crowded: &HashSet<Incarnation>,
+        room: impl FnOnce() -> Room,
         held: impl FnOnce() -> Vec<(JobId, Incarnation, u64)>,
     ) -> Option<Request> {
         if let Some(take) = &self.taking {
@@ -225,7 +234,7 @@ impl Node {
             return None;
         }
         if !self.paused && self.has_room(open) && now.elapsed >= self.next_take() {
-            let take = self.new_take(now, open, crowded);
+            let take = self.new_take(now, open, crowded, room());
             self.taking = Some(take.clone());
             return Some(Request::Take(take));
         }
@@ -245,19 +254,37 @@ impl Node {
         }
     }
 
-    fn new_take(&mut self, now: Reading, open: usize, crowded: &HashSet<Incarnation>) -> Take {
+    fn new_take(
+        &mut self,
+        now: Reading,
+        open: usize,
+        crowded: &HashSet<Incarnation>,
+        room: Room,
+    ) -> Take {
         self.takes += 1;
         // Until it is known when to take next.
         (self.told, self.expected) = (TimeDelta::MAX, TimeDelta::MAX);
         let store_now = self.store_now(now);
         let ahead = delta(self.options.claim_ahead);
         let horizon = store_now.checked_add_signed(ahead).unwrap_or(store_now);
-        let (node, fits) = (self.id, self.fits.clone());
+        let (node, fits, room) = (self.id, self.fits.clone(), Mutex::new(room));
         let decide: Decide = Arc::new(move |record, waiting| {
             let decided = shielded_or(|| {
                 let definition = Definition::read(record)?;
                 fits(record, &definition)?;
-                ahead::decide(record, waiting, &definition, node, store_now, horizon)
+                let mut room = room.lock().unwrap_or_else(PoisonError::into_inner);
+                // What waits was asked for, or is late already.
+                let is_full = room.is_full(record.incarnation, &definition.options);
+                if waiting.is_empty() && is_full {
+                    return Ok(Decision::Leave);
+                }
+                let decided =
+                    ahead::decide(record, waiting, &definition, node, store_now, horizon)?;
+                if let Decision::Take { rows, .. } = &decided {
+                    let taken = rows.iter().filter(|row| row.state.is_open());
+                    room.claim(&definition.options, taken.count());
+                }
+                Ok(decided)
             });
             decided.unwrap_or_else(Decision::Reject)
         });

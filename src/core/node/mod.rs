@@ -26,7 +26,8 @@ use crate::{
     error::Error,
     job::JobId,
     store::{
-        Beat, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow, Page, Passed, Pruned, Reaped, Record, RowKey, StoreError, Take, Takings, Write, Written,
+        Beat, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow,
+        Page, Passed, Pruned, Reaped, Record, RowKey, StoreError, Take, Takings, Write, Written,
     },
 };
 
@@ -161,6 +162,8 @@ pub(super) struct Node {
     except: Arc<HashSet<Incarnation>>,
     /// How far it has looked in vain, where that is too much to list.
     passed: Passed,
+    /// Whether the last take left jobs for which there was no room.
+    left_some: bool,
     /// When it began to pass over jobs, and when it is to begin anew.
     pass_began: TimeDelta,
     next_pass: TimeDelta,
@@ -338,6 +341,7 @@ impl Node {
             tasks: Arc::new(tasks),
             except: Arc::default(),
             passed: Passed::default(),
+            left_some: false,
             pass_began: TimeDelta::MIN,
             next_pass: TimeDelta::MIN,
             reported: HashSet::new(),
@@ -467,6 +471,13 @@ impl Node {
     pub(super) fn expect(&mut self, instant: DateTime<Utc>, now: Reading) {
         let wait = instant - self.store_now(now) - self.lead();
         self.expected = self.expected.min(now.elapsed + wait.max(TimeDelta::zero()));
+    }
+
+    /// There is room for more than there was.
+    pub(super) fn has_room_again(&mut self, now: Reading) {
+        if std::mem::take(&mut self.left_some) {
+            self.expected = self.expected.min(now.elapsed + LOOKS_AGAIN);
+        }
     }
 
     /// Something may have changed in the store.

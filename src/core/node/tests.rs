@@ -12,6 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{Answer, Lane, News, Node, NodeOptions, Request};
 use crate::{
     clock::Reading,
+    core::room::Room,
     store::{
         Beat, Cursor, Fate, Finished, Finishes, Incarnation, Keep, NodeId, NodeRow, Page, Pruned,
         Reaped, Record, RowKey, RowKind, RunEnd, StoreError, Takings, Written,
@@ -42,7 +43,7 @@ fn options() -> NodeOptions {
 /// A node that has joined its store, and looks at all records from now on.
 fn node() -> Node {
     let mut node = Node::new(options(), HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
-    let beat = node.poll(at(0), 0, &HashSet::new(), Vec::new).remove(0);
+    let beat = node.poll(at(0), 0, &HashSet::new(), Room::default, Vec::new).remove(0);
     node.answer(beat, Ok(Answer::Beat(at(0).wall)), at(0));
     node
 }
@@ -68,7 +69,7 @@ fn last(records: Vec<Record>) -> Page {
 
 /// What the node asks next in the lane of looks.
 fn asks(node: &mut Node, second: i64) -> Option<Request> {
-    let asked = node.poll(at(second), 0, &HashSet::new(), Vec::new);
+    let asked = node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new);
     asked.into_iter().find_map(|(lane, request)| (lane == Lane::Prune).then_some(request))
 }
 
@@ -81,7 +82,8 @@ fn a_first_sign_of_life_is_given_once_under_a_name() {
     let mut node = Node::new(options(), HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
     let mut names = HashSet::new();
     for second in [0, 10, 20] {
-        let (lane, request) = node.poll(at(second), 0, &HashSet::new(), Vec::new).remove(0);
+        let (lane, request) =
+            node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new).remove(0);
         let Request::Beat(beat) = &request else { panic!("it has not joined") };
         assert!(beat.first && names.insert(beat.node), "it may still take effect");
         node.answer((lane, request), Err(StoreError::unavailable("no answer")), at(second));
@@ -117,7 +119,7 @@ fn other(beats: u64) -> NodeRow {
 fn live_beside(node: &mut Node, second: i64, others: &[NodeRow]) -> Vec<(NodeId, u64)> {
     let mut reaped = Vec::new();
     for _ in 0..5 {
-        for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Vec::new) {
+        for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new) {
             let said = match &request {
                 Request::Beat(_) => Answer::Beat(at(second).wall),
                 Request::Nodes => Answer::Nodes(others.to_vec()),
@@ -247,7 +249,7 @@ fn live(
 ) -> Vec<Finished> {
     let mut accepted = Vec::new();
     for second in seconds {
-        for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Vec::new) {
+        for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new) {
             let said = match &request {
                 Request::Beat(_) => Ok(Answer::Beat(at(second).wall)),
                 Request::Nodes => Ok(Answer::Nodes(Vec::new())),
@@ -313,7 +315,7 @@ fn while_the_store_refuses_everything_no_outcome_is_given_up() {
     let (mut node, mut news) = (node(), Vec::new());
     node.finish(outcome(1, Some("fine")), at(1));
     for second in 1..60 {
-        for asked in node.poll(at(second), 0, &HashSet::new(), Vec::new) {
+        for asked in node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new) {
             news.extend(node.answer(asked, Err(StoreError::refused("read-only")), at(second)));
         }
     }

@@ -501,10 +501,7 @@ impl State {
         if self.waiting(of.node, &of.tasks, &of.except, of.passed.waiting).next().is_some() {
             return Some(DateTime::<Utc>::MIN_UTC);
         }
-        self.due(of.node, &of.tasks, &of.except).next().map(|(at, _)| at)
-        let due = self.due(of.node, &of.tasks, &of.except, of.passed.due).next().map(|(at, _)| at);
-        let others = self.nodes.iter().filter(|(node, _)| **node != of.node);
-        due.into_iter().chain(others.map(|(_, lease)| lease.until)).min()
+        self.due(of.node, &of.tasks, &of.except, of.passed.due).next().map(|(at, _)| at)
     }
 
     pub(super) fn history(&self, incarnation: Incarnation, limit: usize) -> Vec<Row> {

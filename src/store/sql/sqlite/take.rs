@@ -478,5 +478,16 @@ pub(super) fn next_due(session: &Session, of: &NextDue) -> Result<Option<DateTim
 
 /// All of them, for a look at their plans.
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] =
-    &[WAITING, DUE, ADVANCE, LAST_TAKE, COUNT, OF_THE_LAST_TAKE, TAKEN_BY, RELEASE, WAITS, NEXT, NEWEST];
+pub(super) const STATEMENTS: &[&str] = &[
+    WAITING,
+    DUE,
+    ADVANCE,
+    LAST_TAKE,
+    COUNT,
+    OF_THE_LAST_TAKE,
+    TAKEN_BY,
+    RELEASE,
+    WAITS,
+    NEXT,
+    NEWEST,
+];
