@@ -260,8 +260,17 @@ impl Store for Wrap {
     async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
         self.ask("reap", self.store.reap(suspects)).await
     }
-    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {
-        self.ask("taken_by", self.store.taken_by(node, limit)).await
+    async fn taken_by(
+        &self,
+        node: NodeId,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, u64)>, StoreError> {
+        self.ask("taken_by", self.store.taken_by(node, after, limit)).await
+    }
+
+    async fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Result<Takings, StoreError> {
+        self.ask("taken", self.store.taken(node, rows)).await
     }
     async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
         self.ask("next_due", self.store.next_due(of)).await

@@ -201,7 +201,10 @@ impl Durable {
             Request::Beat(beat) => Answer::Beat(store.heartbeat(beat).await?),
             Request::Nodes => Answer::Nodes(store.nodes().await?),
             Request::Reap(suspects) => Answer::Reaped(store.reap(suspects).await?),
-            Request::TakenBy(node, limit) => Answer::TakenBy(store.taken_by(node, limit).await?),
+            Request::TakenBy(node, after, limit) => {
+                Answer::TakenBy(store.taken_by(node, after, limit).await?)
+            }
+            Request::Taken(node, rows) => Answer::Taken(store.taken(node, rows).await?),
             Request::Take(take) => Answer::Takings(store.take(take).await?),
             Request::NextDue(of) => Answer::NextDue(store.next_due(of).await?),
             Request::Changed(known) if known.is_empty() => Answer::Changed(Vec::new()),
@@ -233,7 +236,7 @@ impl Durable {
         shared: &Arc<Shared>,
     ) -> Vec<Arc<dyn Entry>> {
         let records: Vec<&Record> = match answer {
-            Ok(Answer::Takings(takings) | Answer::TakenBy(takings)) => {
+            Ok(Answer::Takings(takings) | Answer::Taken(takings)) => {
                 takings.jobs.iter().map(|Taken { record, .. }| record).collect()
             }
             Ok(Answer::Changed(changed)) => {

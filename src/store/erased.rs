@@ -22,7 +22,13 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn heartbeat(&self, beat: Beat) -> Answer<'_, DateTime<Utc>>;
     fn nodes(&self) -> Answer<'_, Vec<NodeRow>>;
     fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Answer<'_, Reaped>;
-    fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Takings>;
+    fn taken_by(
+        &self,
+        node: NodeId,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Answer<'_, Vec<(RowKey, u64)>>;
+    fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Answer<'_, Takings>;
     fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>>;
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>>;
     fn waiting(
@@ -88,8 +94,17 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::reap(self, suspects))
     }
 
-    fn taken_by(&self, node: NodeId, limit: usize) -> Answer<'_, Takings> {
-        Box::pin(Store::taken_by(self, node, limit))
+    fn taken_by(
+        &self,
+        node: NodeId,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Answer<'_, Vec<(RowKey, u64)>> {
+        Box::pin(Store::taken_by(self, node, after, limit))
+    }
+
+    fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Answer<'_, Takings> {
+        Box::pin(Store::taken(self, node, rows))
     }
 
     fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>> {

@@ -257,12 +257,23 @@ pub trait Store: Send + Sync + 'static {
         suspects: Vec<(NodeId, u64)>,
     ) -> impl Future<Output = Result<Reaped, StoreError>> + Send;
 
-    /// The rows that a node has taken and not closed, in order of their keys, at most `limit`, with
-    /// their records; those whose record is gone are [orphans](Takings::orphans), for the node to close.
+    /// The keys and fences of the rows that a node has taken and not closed, in order of the keys, behind
+    /// `after`, at most `limit`.
     fn taken_by(
         &self,
         node: NodeId,
+        after: Option<RowKey>,
         limit: usize,
+    ) -> impl Future<Output = Result<Vec<(RowKey, u64)>, StoreError>> + Send;
+
+    /// Of these rows those that the node has taken and not closed, with their records; those whose
+    /// record is gone are [orphans](Takings::orphans), for the node to close.
+    ///
+    /// No more than [`Capabilities::max_batch`] are asked for at once, in order of their keys.
+    fn taken(
+        &self,
+        node: NodeId,
+        rows: Vec<RowKey>,
     ) -> impl Future<Output = Result<Takings, StoreError>> + Send;
 
     /// When to take next: the earliest `next_fire` of those jobs that a take by this node would
@@ -528,7 +539,7 @@ pub enum Decision {
     },
 }
 
-/// What [`Store::take`] took, or [`Store::taken_by`] found.
+/// What [`Store::take`] took, or [`Store::taken`] found.
 #[derive(Clone, Debug, Default)]
 pub struct Takings {
     /// The jobs and their rows, in the order in which they were found.

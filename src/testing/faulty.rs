@@ -79,6 +79,7 @@ pub enum Operation {
     Nodes,
     Reap,
     TakenBy,
+    Taken,
     NextDue,
     History,
     Rows,
@@ -88,7 +89,7 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Operation; 17] = [
+    pub const ALL: [Operation; 18] = [
         Operation::Now,
         Operation::Write,
         Operation::Get,
@@ -101,6 +102,7 @@ impl Operation {
         Operation::Nodes,
         Operation::Reap,
         Operation::TakenBy,
+        Operation::Taken,
         Operation::NextDue,
         Operation::History,
         Operation::Rows,
@@ -272,8 +274,17 @@ impl<S: Store> Store for FaultyStore<S> {
         self.ask(Operation::Reap, self.store.reap(suspects)).await
     }
 
-    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {
-        self.ask(Operation::TakenBy, self.store.taken_by(node, limit)).await
+    async fn taken_by(
+        &self,
+        node: NodeId,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, u64)>, StoreError> {
+        self.ask(Operation::TakenBy, self.store.taken_by(node, after, limit)).await
+    }
+
+    async fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Result<Takings, StoreError> {
+        self.ask(Operation::Taken, self.store.taken(node, rows)).await
     }
 
     async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {

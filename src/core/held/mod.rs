@@ -295,6 +295,11 @@ impl<P: Payload> Core<P> {
                     }
                     self.close_orphans(&takings.orphans, now);
                 }
+                News::Listed(rows) => {
+                    let new = rows.into_iter().filter(|&(key, fence)| !self.knows(key, fence));
+                    let new: Vec<RowKey> = new.map(|(key, _)| key).collect();
+                    self.node.iter_mut().for_each(|node| node.fetch(new.iter().copied()));
+                }
                 News::Mine(takings) => {
                     for taken in takings.jobs {
                         let payload = payloads.next();

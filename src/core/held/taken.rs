@@ -149,15 +149,17 @@ impl<P: Payload> Core<P> {
 
     /// Whether a row is one that the node has now, and did not know of.
     fn is_news(&self, row: &Row, of: crate::store::NodeId) -> bool {
-        let Some(node) = &self.node else { return false };
-        let known = self.held_jobs.slots.get(&row.key.incarnation).is_some_and(|&slot| {
-            let held = self.jobs[slot].held();
-            held.is_some_and(|held| {
-                let open = held.open.get(&(row.key.kind, row.key.number));
-                open.is_some_and(|open| open.fence == row.fence)
-            })
-        });
-        of == node.id() && !known && !node.is_settled(row.key, row.fence)
+        let is_own = self.node.as_ref().is_some_and(|node| of == node.id());
+        is_own && !self.knows(row.key, row.fence)
+    }
+
+    /// Whether the node knows of a row that it has taken under this fence, be it that it has settled it.
+    pub(super) fn knows(&self, key: RowKey, fence: u64) -> bool {
+        let held = |slot: &u32| self.jobs[*slot].held();
+        let held = self.held_jobs.slots.get(&key.incarnation).and_then(held);
+        let open = held.and_then(|held| held.open.get(&(key.kind, key.number)));
+        open.is_some_and(|open| open.fence == fence)
+            || self.node.as_ref().is_some_and(|node| node.is_settled(key, fence))
     }
 
     /// The slot of a durable job, made if it has none.

@@ -97,6 +97,8 @@ impl Node {
             Request::Nodes => self.ask_nodes = true,
             Request::Reap(_) => self.reap = true,
             Request::TakenBy(..) => self.ask_mine = true,
+            // The next list says whether it still has them.
+            Request::Taken(..) => self.unknown.clear(),
             Request::Changed(_) => self.ask_changed = true,
             Request::NextDue(_) => {
                 self.ask_due = true;
@@ -280,7 +282,14 @@ impl Node {
                 }
                 news.push(News::Reaped(reaped));
             }
-            (Request::TakenBy(node, _), Answer::TakenBy(taken)) if node == self.id => {
+            (Request::TakenBy(node, _, limit), Answer::TakenBy(taken)) if node == self.id => {
+                let is_full = taken.len() >= limit;
+                self.mine_after = taken.last().map(|&(key, _)| key).filter(|_| is_full);
+                self.ask_mine |= is_full;
+                news.push(News::Listed(taken));
+            }
+            (Request::Taken(node, sent), Answer::Taken(taken)) if node == self.id => {
+                self.unknown.drain(..sent.len().min(self.unknown.len()));
                 news.push(News::Mine(taken));
             }
             (Request::Take(take), Answer::Takings(takings)) => {
@@ -485,6 +494,7 @@ impl Node {
         self.id = NodeId(self.number());
         (self.joined, self.trusted) = (false, false);
         (self.takes, self.taking) = (0, None);
+        (self.mine_after, self.unknown) = (None, Vec::new());
         self.lease.lose();
         self.given_up.clear();
         self.next_beat = TimeDelta::MIN;

@@ -67,7 +67,7 @@ impl Node {
         if !self.joined {
             return Some(self.next_beat);
         }
-        if self.ask_nodes || self.reap || self.ask_mine {
+        if self.ask_nodes || self.reap || self.ask_mine || !self.unknown.is_empty() {
             return Some(TimeDelta::MIN);
         }
         Some(self.watch.next_death().map_or(self.next_beat, |death| death.min(self.next_beat)))
@@ -198,8 +198,12 @@ impl Node {
         if std::mem::take(&mut self.reap) || !suspects.is_empty() {
             return Request::Reap(suspects);
         }
+        if !self.unknown.is_empty() {
+            let count = self.unknown.len().min(self.options.max_batch);
+            return Request::Taken(self.id, self.unknown[..count].to_vec());
+        }
         self.ask_mine = false;
-        Request::TakenBy(self.id, MAX_OPEN)
+        Request::TakenBy(self.id, self.mine_after, self.options.max_batch)
     }
 
     fn take_request(

@@ -62,7 +62,8 @@ pub(crate) enum Request {
     Beat(Beat),
     Nodes,
     Reap(Vec<(NodeId, u64)>),
-    TakenBy(NodeId, usize),
+    TakenBy(NodeId, Option<RowKey>, usize),
+    Taken(NodeId, Vec<RowKey>),
     Take(Take),
     NextDue(NextDue),
     Changed(Vec<(JobId, Incarnation, u64)>),
@@ -79,7 +80,9 @@ impl Request {
         match self {
             Request::Beat(beat) => Some(beat.node),
             Request::Take(take) => Some(take.node),
-            Request::TakenBy(node, _) | Request::Release(node, _) => Some(*node),
+            Request::TakenBy(node, ..) | Request::Taken(node, _) | Request::Release(node, _) => {
+                Some(*node)
+            }
             Request::NextDue(_)
             | Request::Nodes
             | Request::Reap(_)
@@ -98,7 +101,8 @@ pub(crate) enum Answer {
     Beat(DateTime<Utc>),
     Nodes(Vec<NodeRow>),
     Reaped(Reaped),
-    TakenBy(Takings),
+    TakenBy(Vec<(RowKey, u64)>),
+    Taken(Takings),
     Takings(Takings),
     NextDue(Option<DateTime<Utc>>),
     Changed(Vec<Changed>),
@@ -130,6 +134,8 @@ pub(crate) enum News {
     /// Rows were taken by this node.
     Taken(Takings),
     /// Rows that this node has, as far as the store knows.
+    Listed(Vec<(RowKey, u64)>),
+    /// Those of them that were asked for.
     Mine(Takings),
     Changed(Vec<Changed>),
     /// The store knows what became of these rows, and that these jobs are over with them.
@@ -194,6 +200,10 @@ pub(super) struct Node {
     ask_nodes: bool,
     reap: bool,
     ask_mine: bool,
+    /// Behind which row it is to ask further.
+    mine_after: Option<RowKey>,
+    /// Rows that it has, as the store says, and does not know.
+    unknown: Vec<RowKey>,
     takes: u64,
     /// A take whose answer did not come, to be asked again.
     taking: Option<Take>,
@@ -362,6 +372,8 @@ impl Node {
             ask_nodes: false,
             reap: false,
             ask_mine: false,
+            mine_after: None,
+            unknown: Vec::new(),
             takes: 0,
             taking: None,
             told: TimeDelta::MAX,
@@ -471,6 +483,11 @@ impl Node {
     pub(super) fn expect(&mut self, instant: DateTime<Utc>, now: Reading) {
         let wait = instant - self.store_now(now) - self.lead();
         self.expected = self.expected.min(now.elapsed + wait.max(TimeDelta::zero()));
+    }
+
+    /// Asks for rows that it has and does not know.
+    pub(super) fn fetch(&mut self, rows: impl Iterator<Item = RowKey>) {
+        self.unknown.extend(rows);
     }
 
     /// There is room for more than there was.

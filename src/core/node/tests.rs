@@ -127,7 +127,8 @@ fn live_beside(node: &mut Node, second: i64, others: &[NodeRow]) -> Vec<(NodeId,
                     reaped.extend(suspects);
                     Answer::Reaped(Reaped::default())
                 }
-                Request::TakenBy(..) => Answer::TakenBy(Takings::default()),
+                Request::TakenBy(..) => Answer::TakenBy(Vec::new()),
+                Request::Taken(..) => Answer::Taken(Takings::default()),
                 _ => continue,
             };
             node.answer((lane, request), Ok(said), at(second));
@@ -254,7 +255,8 @@ fn live(
                 Request::Beat(_) => Ok(Answer::Beat(at(second).wall)),
                 Request::Nodes => Ok(Answer::Nodes(Vec::new())),
                 Request::Reap(_) => Ok(Answer::Reaped(Reaped::default())),
-                Request::TakenBy(..) => Ok(Answer::TakenBy(Takings::default())),
+                Request::TakenBy(..) => Ok(Answer::TakenBy(Vec::new())),
+                Request::Taken(..) => Ok(Answer::Taken(Takings::default())),
                 Request::Take(_) => Ok(Answer::Takings(Takings::default())),
                 Request::NextDue(_) => Ok(Answer::NextDue(None)),
                 Request::Changed(_) => Ok(Answer::Changed(Vec::new())),

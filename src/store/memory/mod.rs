@@ -149,8 +149,17 @@ impl Store for MemoryStore {
         Ok(self.locked(|state, now| state.reap(&suspects, limit, now)))
     }
 
-    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {
-        Ok(self.locked(|state, _| state.taken_by(node, limit)))
+    async fn taken_by(
+        &self,
+        node: NodeId,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, u64)>, StoreError> {
+        Ok(self.locked(|state, _| state.taken_by(node, after, limit)))
+    }
+
+    async fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Result<Takings, StoreError> {
+        Ok(self.locked(|state, _| state.taken(node, &rows)))
     }
 
     async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {

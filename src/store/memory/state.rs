@@ -353,9 +353,19 @@ impl State {
         self.with_records(rows.map(|(row, _)| row))
     }
 
-    pub(super) fn taken_by(&self, node: NodeId, limit: usize) -> Takings {
-        let rows = self.ledger.taken_by(node).map(|(row, _)| row);
-        self.with_records(rows.take(limit))
+    pub(super) fn taken_by(
+        &self,
+        node: NodeId,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Vec<(RowKey, u64)> {
+        let rows = self.ledger.taken_by(node).map(|(row, _)| (row.key, row.fence));
+        rows.filter(|(key, _)| Some(*key) > after).take(limit).collect()
+    }
+
+    pub(super) fn taken(&self, node: NodeId, rows: &[RowKey]) -> Takings {
+        let rows = rows.iter().filter_map(|key| self.ledger.get(*key));
+        self.with_records(rows.filter(|row| row.state == RowState::Taken(node)))
     }
 
     /// Rows, in order of their keys, by their records.

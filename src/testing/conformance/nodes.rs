@@ -1,4 +1,4 @@
-//! Cases of [`Store::heartbeat`], [`Store::reap`] and [`Store::taken_by`]: nodes live and die.
+//! Cases of [`Store::heartbeat`], [`Store::reap`], [`Store::taken_by`] and [`Store::taken`]: nodes live and die.
 
 use std::{
     collections::HashSet,
@@ -312,19 +312,39 @@ pub(super) async fn what_a_node_has_is_listed<S: Store>(stage: Stage<S>) {
     open.sort_by_key(|row| row.key);
     assert_eq!(open.len(), 5);
 
-    let Takings { jobs: listed, orphans, .. } = other.taken_by(node.id, 100).await.unwrap();
+    let all = other.taken_by(node.id, None, 100).await.unwrap();
+    assert_eq!(all.len(), 7);
+    assert!(all.is_sorted());
+    for row in &open {
+        assert!(all.contains(&(row.key, row.fence)), "{row:?}");
+    }
+    for limit in [1, 2, 3] {
+        let mut pages: Vec<(RowKey, u64)> = Vec::new();
+        loop {
+            let after = pages.last().map(|&(key, _)| key);
+            let page = other.taken_by(node.id, after, limit).await.unwrap();
+            assert!(page.len() <= limit);
+            pages.extend(&page);
+            if page.len() < limit {
+                break;
+            }
+        }
+        assert_eq!(pages, all);
+    }
+    assert_eq!(other.taken_by(NodeId(7), None, 100).await.unwrap(), []);
+
+    let mut asked: Vec<_> = all.iter().map(|&(key, _)| key).chain([gone.key]).collect();
+    asked.sort();
+    let Takings { jobs: found, orphans, .. } = other.taken(node.id, asked.clone()).await.unwrap();
     assert!(orphans.iter().all(|row| row.job == removed.id));
     assert_eq!(orphans.len(), 2);
-    for Taken { record, rows } in &listed {
+    for Taken { record, rows } in &found {
         assert_eq!(*record, store.record(&record.id).await);
         assert!(rows.iter().all(|row| row.job == record.id));
     }
-    let mut rows: Vec<_> = listed.into_iter().flat_map(|taken| taken.rows).collect();
+    let mut rows: Vec<_> = found.into_iter().flat_map(|taken| taken.rows).collect();
     rows.sort_by_key(|row| row.key);
     assert_eq!(rows, open);
-    for limit in [1, 2, 3] {
-        let listed = other.taken_by(node.id, limit).await.unwrap();
-        assert_eq!(keys(&listed.jobs).len() + listed.orphans.len(), limit);
-    }
-    assert_eq!(keys(&other.taken_by(NodeId(7), 100).await.unwrap().jobs), []);
+    let foreign = other.taken(NodeId(7), asked).await.unwrap();
+    assert!(foreign.jobs.is_empty() && foreign.orphans.is_empty());
 }

@@ -262,7 +262,8 @@ impl<S: Store> Node<S> {
 
     pub(super) async fn holds(&self) -> Vec<RowKey> {
         let limit = self.store.capabilities().max_batch;
-        keys(&self.store.taken_by(self.id, limit).await.unwrap().jobs)
+        let listed = self.store.taken_by(self.id, None, limit).await.unwrap();
+        listed.into_iter().map(|(key, _)| key).collect()
     }
 
     pub(super) fn due(&self) -> NextDue {

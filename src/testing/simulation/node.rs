@@ -510,7 +510,7 @@ impl Node {
         }
         let jobs = match &answer {
             Ok(Answer::Takings(takings)) => &takings.jobs[..],
-            Ok(Answer::TakenBy(takings)) => &takings.jobs[..],
+            Ok(Answer::Taken(takings)) => &takings.jobs[..],
             _ => &[],
         };
         let work = |Taken { record, .. }: &Taken| {

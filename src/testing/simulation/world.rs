@@ -408,7 +408,9 @@ impl<S: Store> World<S> {
         Ok(match request {
             Request::Beat(beat) => {
                 if beat.ttl.is_zero() {
-                    let left = block_on(store.taken_by(beat.node, MOST))?;
+                    let left = block_on(store.taken_by(beat.node, None, MOST))?;
+                    let left = left.into_iter().map(|(key, _)| key).collect();
+                    let left = block_on(store.taken(beat.node, left))?;
                     let node = self.hosts[life.host].node.as_ref();
                     let knows = node.is_some_and(|node| node.believes_itself(now));
                     let rows = left.jobs.iter().flat_map(|taken| &taken.rows).chain(&left.orphans);
@@ -434,8 +436,8 @@ impl<S: Store> World<S> {
                 let said = said?;
                 self.log.has_beaten(now, life, &beat);
                 if beat.ttl.is_zero() {
-                    let left = block_on(store.taken_by(beat.node, 10))?;
-                    if !left.jobs.is_empty() || !left.orphans.is_empty() {
+                    let left = block_on(store.taken_by(beat.node, None, 10))?;
+                    if !left.is_empty() {
                         self.log.wrong(now, format!("node {} has left and has rows", beat.node));
                     }
                 }
@@ -448,9 +450,10 @@ impl<S: Store> World<S> {
                 self.check_over(&reaped.over);
                 Answer::Reaped(reaped)
             }
-            Request::TakenBy(node, limit) => {
-                Answer::TakenBy(block_on(store.taken_by(node, limit))?)
+            Request::TakenBy(node, after, limit) => {
+                Answer::TakenBy(block_on(store.taken_by(node, after, limit))?)
             }
+            Request::Taken(node, rows) => Answer::Taken(block_on(store.taken(node, rows))?),
             Request::Take(take) => {
                 let taken = block_on(store.take(take.clone()));
                 self.log.has_taken(now, &take, &taken);
@@ -818,7 +821,8 @@ fn said(request: &Request) -> String {
             let suspects: Vec<_> = suspects.iter().map(|(node, _)| node.to_string()).collect();
             format!("reaps {}", suspects.join(", "))
         }
-        Request::TakenBy(node, _) => format!("asks what {node} has"),
+        Request::TakenBy(node, ..) => format!("asks what {node} has"),
+        Request::Taken(node, rows) => format!("asks for {} rows of {node}", rows.len()),
         Request::Take(take) => {
             let horizon = micros(take.horizon) / MILLI;
             format!("takes as {} for the {}th time, up to {horizon} ms", take.node, take.number)

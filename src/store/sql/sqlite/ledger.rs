@@ -93,7 +93,7 @@ const PAGE_BEHIND: &str = concat!(
 );
 
 /// What no key is below: [`RowKey`]s begin behind it.
-const BEGINNING: (i64, i64, i64) = (i64::MIN, i64::MIN, i64::MIN);
+pub(super) const BEGINNING: (i64, i64, i64) = (i64::MIN, i64::MIN, i64::MIN);
 
 /// Puts a row in by [`PUT_NEW`] or [`PUT_OVER_WAITING`]; returns whether it went in.
 pub(super) fn put(

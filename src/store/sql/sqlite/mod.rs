@@ -337,8 +337,17 @@ impl Store for SqliteStore {
         self.thread.write(move |session| nodes::reap(session, &suspects, max_batch)).await
     }
 
-    async fn taken_by(&self, node: NodeId, limit: usize) -> Result<Takings, StoreError> {
-        self.thread.read(move |session| take::taken_by(session, node, limit)).await
+    async fn taken_by(
+        &self,
+        node: NodeId,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, u64)>, StoreError> {
+        self.thread.read(move |session| take::taken_by(session, node, after, limit)).await
+    }
+
+    async fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Result<Takings, StoreError> {
+        self.thread.read(move |session| take::taken(session, node, &rows)).await
     }
 
     async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {

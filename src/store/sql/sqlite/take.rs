@@ -19,7 +19,7 @@ use crate::{
     store::{
         Decision, Fate, Incarnation, NextDue, NodeId, Record, Rejected, Row, RowKey, RowState,
         Take, Taken, Takings,
-        sql::{instant, millis, signed, unsigned},
+        sql::{instant, kind, millis, signed, unsigned},
     },
 };
 
@@ -64,11 +64,15 @@ const OF_THE_LAST_TAKE: &str = concat!(
     " FROM punctual_ledger INDEXED BY punctual_ledger_taken WHERE node = ?1 AND take = ?2 ORDER BY incarnation, kind, number"
 );
 
-const TAKEN_BY: &str = concat!(
+const TAKEN_BY: &str = "SELECT incarnation, kind, number, fence \
+     FROM punctual_ledger INDEXED BY punctual_ledger_taken \
+     WHERE node = ?1 AND (incarnation, kind, number) > (?2, ?3, ?4) \
+     ORDER BY incarnation, kind, number LIMIT ?5";
+
+const TAKEN: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM punctual_ledger INDEXED BY punctual_ledger_taken WHERE node = ?1 \
-     ORDER BY incarnation, kind, number LIMIT ?2"
+    " FROM punctual_ledger WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND node = ?4"
 );
 
 const RELEASE: &str = "UPDATE punctual_ledger SET node = NULL \
@@ -425,11 +429,32 @@ fn with_records(session: &Session, rows: Vec<Row>) -> Result<Takings> {
     Ok(takings)
 }
 
-pub(super) fn taken_by(session: &Session, node: NodeId, limit: usize) -> Result<Takings> {
+pub(super) fn taken_by(
+    session: &Session,
+    node: NodeId,
+    after: Option<RowKey>,
+    limit: usize,
+) -> Result<Vec<(RowKey, u64)>> {
+    let (incarnation, of_kind, number) = after.map_or(ledger::BEGINNING, key);
+    let parameters = (signed(node.0), incarnation, of_kind, number, limit as i64);
     let mut statement = session.prepare(TAKEN_BY)?;
-    let rows = statement.query_map((signed(node.0), limit as i64), row)?;
-    let rows = rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?;
-    with_records(session, rows)
+    let rows = statement.query_map(parameters, |row| {
+        let (incarnation, number) = (Incarnation(unsigned(row.get(0)?)), row.get(2)?);
+        let fence = unsigned(row.get(3)?);
+        let key = kind(row.get(1)?).map(|kind| RowKey { incarnation, kind, number });
+        Ok(key.map(|key| (key, fence)))
+    })?;
+    Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn taken(session: &Session, node: NodeId, rows: &[RowKey]) -> Result<Takings> {
+    let (mut statement, mut taken) = (session.prepare(TAKEN)?, Vec::new());
+    for &of in rows {
+        let (incarnation, kind, number) = key(of);
+        let parameters = (incarnation, kind, number, signed(node.0));
+        taken.extend(statement.query_row(parameters, row).optional()?.flatten());
+    }
+    with_records(session, taken)
 }
 
 pub(super) fn release(session: &Session, node: NodeId, rows: &[(RowKey, u64)]) -> Result<()> {
@@ -486,6 +511,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     COUNT,
     OF_THE_LAST_TAKE,
     TAKEN_BY,
+    TAKEN,
     RELEASE,
     WAITS,
     NEXT,
