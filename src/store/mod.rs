@@ -519,8 +519,9 @@ impl Take {
     }
 }
 
-/// Decides what becomes of a job's fire times: a pure function of the record and its waiting rows,
-/// which takes some microseconds and may be called inside a transaction.
+/// Decides what becomes of a job's fire times by its record and its waiting rows. It takes some
+/// microseconds and changes nothing but its own count of the room there is, so it may be called inside a
+/// transaction, and again where that is tried again.
 pub type Decide = Arc<dyn Fn(&Record, &[Row]) -> Decision + Send + Sync>;
 
 /// What becomes of a job's fire times.

@@ -411,9 +411,10 @@ impl Node {
         }
         if !takings.more {
             self.has_been_told(takings.next_due, now);
-        } else if found > 0 || !looked_in_vain {
+        }
+        if takings.more && (found > 0 || !looked_in_vain) {
             self.expected = now.elapsed;
-        } else {
+        } else if takings.more || self.left_some && self.room_again {
             self.expected = self.expected.min(now.elapsed + LOOKS_AGAIN);
         }
         // Bigger batches while there is much to do.

@@ -266,6 +266,7 @@ impl Node {
         room: Room,
     ) -> Take {
         self.takes += 1;
+        self.room_again = false;
         // Until it is known when to take next.
         (self.told, self.expected) = (TimeDelta::MAX, TimeDelta::MAX);
         let store_now = self.store_now(now);

@@ -170,6 +170,8 @@ pub(super) struct Node {
     passed: Passed,
     /// Whether the last take left jobs for which there was no room.
     left_some: bool,
+    /// Whether there has been more room since the last take was asked for.
+    room_again: bool,
     /// When it began to pass over jobs, and when it is to begin anew.
     pass_began: TimeDelta,
     next_pass: TimeDelta,
@@ -352,6 +354,7 @@ impl Node {
             except: Arc::default(),
             passed: Passed::default(),
             left_some: false,
+            room_again: false,
             pass_began: TimeDelta::MIN,
             next_pass: TimeDelta::MIN,
             reported: HashSet::new(),
@@ -492,6 +495,7 @@ impl Node {
 
     /// There is room for more than there was.
     pub(super) fn has_room_again(&mut self, now: Reading) {
+        self.room_again = true;
         if std::mem::take(&mut self.left_some) {
             self.expected = self.expected.min(now.elapsed + LOOKS_AGAIN);
         }
