@@ -230,7 +230,8 @@ impl Wish {
                 core.look();
             }
             (Verb::Add(_), Some(record), replaced) => {
-                if let Some(replaced) = replaced {
+                // One that was over was not replaced.
+                if let Some(replaced) = replaced.as_ref().filter(|it| it.ended_at.is_none()) {
                     core.forget(replaced.incarnation, &End::Replaced, now);
                 }
                 core.expect(record.next_fire.filter(|_| !record.paused));
