@@ -14,7 +14,9 @@ use super::{Entry, Shared};
 use crate::{
     core::{Answer, Asked, Lease, Payload as _, Request},
     job::{End, JobId},
-    store::{Changed, ErasedStore, Incarnation, Now, Record, RecordFilter, StoreError, Taken},
+    store::{
+        Changed, ErasedStore, Incarnation, Now, Record, RecordFilter, StoreError, Taken, Takings,
+    },
 };
 
 /// A scheduler's store, and what this process knows of the jobs in it.
@@ -204,7 +206,15 @@ impl Durable {
             Request::TakenBy(node, after, limit) => {
                 Answer::TakenBy(store.taken_by(node, after, limit).await?)
             }
-            Request::Taken(node, rows) => Answer::Taken(store.taken(node, rows).await?),
+            Request::Taken(node, rows) => {
+                let mut taken = Takings::default();
+                for rows in rows.chunks(store.capabilities().max_batch.max(1)) {
+                    let Takings { jobs, orphans, .. } = store.taken(node, rows.to_vec()).await?;
+                    taken.jobs.extend(jobs);
+                    taken.orphans.extend(orphans);
+                }
+                Answer::Taken(taken)
+            }
             Request::Take(take) => Answer::Takings(store.take(take).await?),
             Request::NextDue(of) => Answer::NextDue(store.next_due(of).await?),
             Request::Changed(known) if known.is_empty() => Answer::Changed(Vec::new()),

@@ -46,6 +46,8 @@ pub(super) struct Held {
     unsettled: HashSet<(RowKey, u64)>,
     /// Whether the store has let go of it, since there is nothing left of it.
     over: bool,
+    /// Whether it fires no more: its rows count for the room there is for such jobs.
+    last: bool,
     /// How many open rows are so many that no more are taken.
     enough: usize,
 }
@@ -213,6 +215,7 @@ impl<P: Payload> Core<P> {
         let Some(held) = job.held() else { return };
         let now = held.open.len();
         self.held_jobs.count(held.incarnation, before, now, held.enough);
+        let now = if held.last { now } else { 0 };
         self.limits.count_claimed(held.incarnation, job.options(&self.defaults), now);
     }
 

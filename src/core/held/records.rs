@@ -52,7 +52,8 @@ impl<P: Payload> Core<P> {
         job.payload.set_args(record.version, &record.args);
         job.extras().labels = labels_of(record);
         let options = Arc::new(definition.options);
-        let open = job.held().map_or(0, |held| held.open.len());
+        let last = job.held().filter(|held| held.last);
+        let open = last.map_or(0, |held| held.open.len());
         if let Some(old) = job.options.replace(options.clone()) {
             self.limits.count_claimed(record.incarnation, &old, 0);
             self.limits.leave(&old);

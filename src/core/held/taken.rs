@@ -75,6 +75,9 @@ impl<P: Payload> Core<P> {
             node.into_iter().for_each(|node| rows.clone().for_each(|(k, f)| node.release(k, f)));
             return;
         };
+        if let Some(held) = self.jobs[slot].held_mut() {
+            held.last = record.next_fire.is_none();
+        }
         for row in open {
             self.hold(slot, &record, &definition, row);
         }
@@ -188,6 +191,7 @@ impl<P: Payload> Core<P> {
             upcoming: VecDeque::new(),
             unsettled: HashSet::new(),
             over: false,
+            last: record.next_fire.is_none(),
             enough: enough(&definition.options),
         };
         let extras = Extras {

@@ -198,9 +198,9 @@ impl Node {
         if std::mem::take(&mut self.reap) || !suspects.is_empty() {
             return Request::Reap(suspects);
         }
-        if !self.unknown.is_empty() {
-            let count = self.unknown.len().min(self.options.max_batch);
-            return Request::Taken(self.id, self.unknown[..count].to_vec());
+        // All at once, since rows of one job are judged together.
+        if !self.unknown.is_empty() && self.mine_after.is_none() {
+            return Request::Taken(self.id, self.unknown.clone());
         }
         self.ask_mine = false;
         Request::TakenBy(self.id, self.mine_after, self.options.max_batch)
@@ -278,14 +278,16 @@ impl Node {
                 let definition = Definition::read(record)?;
                 fits(record, &definition)?;
                 let mut room = room.lock().unwrap_or_else(PoisonError::into_inner);
-                // What waits was asked for, or is late already.
-                let is_full = room.is_full(record.incarnation, &definition.options);
-                if waiting.is_empty() && is_full {
-                    return Ok(Decision::Leave);
-                }
                 let decided =
                     ahead::decide(record, waiting, &definition, node, store_now, horizon)?;
-                if let Decision::Take { rows, .. } = &decided {
+                // Jobs that fire again are as many as there are, and what waits was asked for, or is
+                // late already.
+                if let Decision::Take { rows, next_fire: None } = &decided
+                    && waiting.is_empty()
+                {
+                    if room.is_full(record.incarnation, &definition.options) {
+                        return Ok(Decision::Leave);
+                    }
                     let taken = rows.iter().filter(|row| row.state.is_open());
                     room.claim(&definition.options, taken.count());
                 }

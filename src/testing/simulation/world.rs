@@ -12,7 +12,7 @@ use super::{
     clocks::{Clocks, Micros, instant, micros},
     judge::judge,
     log::{Log, describe, name},
-    node::Node,
+    node::{Node, TASKS},
     scenario::{MILLI, SECOND, Scenario, Trouble, micros_of},
     verbs::{Next, Verb, VerbAnswer, VerbRequest, Wish},
 };
@@ -759,7 +759,10 @@ impl<S: Store> World<S> {
                     self.log.wrong(now, format!("nobody runs {}", describe(row)));
                 }
             }
-            let due = record.next_fire.filter(|&due| !record.paused && due < long_ago);
+            // Its holder may know the task no more that it was given since.
+            let held = rows.iter().filter(of_it).any(|row| matches!(row.state, RowState::Taken(_)));
+            let waits = record.paused || held && record.task == TASKS[1];
+            let due = record.next_fire.filter(|&due| !waits && due < long_ago);
             if let Some(due) = due {
                 let due = micros(due) / MILLI;
                 self.log
