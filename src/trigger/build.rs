@@ -248,7 +248,7 @@ impl<K> Build<K> {
     /// pattern that never falls on these days (`MON-FRI`, and the weekend) may take more to find
     /// out than a search is given, which is an [error](Error::is_search_exhausted) of its own.
     ///
-    /// It takes [`Days`], weekdays, dates, or a text: see [`IntoDays`].
+    /// It takes [`Days`](crate::trigger::Days), weekdays, dates, or a text: see [`IntoDays`].
     ///
     /// ```
     /// use chrono::Weekday::{Fri, Mon};

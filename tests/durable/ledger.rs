@@ -32,6 +32,6 @@ async fn what_the_ended_have_left_is_kept_for_as_long_as_is_said() {
     scheduler.add(now(), remember("once")).await.unwrap().await;
     tokio::time::sleep(hour * 4).await;
     assert_eq!(crate::tasks::count(&store).await, 2);
-    tokio::time::sleep(hour + SECOND * 10).await;
+    tokio::time::sleep(hour + SECOND * 20).await;
     assert_eq!(crate::tasks::count(&store).await, 0);
 }
