@@ -144,7 +144,7 @@ async fn ids_out_of_range_or_taken() {
     says(&add("").await.unwrap_err(), &["empty", "1 to 255"]);
     let error = add(&"x".repeat(256)).await.unwrap_err();
     assert!(error.is_invalid_option());
-    says(&error, &["256", "1 to 255"]);
+    says(&error, &["256", "at most 255"]);
     let longest = add(&"x".repeat(255)).await.unwrap();
     let error = add(&"x".repeat(255)).await.unwrap_err();
     assert!(error.is_duplicate_id());
