@@ -6,14 +6,14 @@ use std::fmt;
 
 use crate::error::Error;
 
-/// The most bytes of a document that belongs to a job: its arguments, its trigger, its options.
+/// The most bytes of a document that a store is given: a job's arguments, its trigger, its options.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 
 /// The most levels of lists and objects within each other. Readers of typed values, which call
 /// themselves for each level, accept no more.
 pub(crate) const MAX_DEPTH: usize = 127;
 
-/// Checks that a document is neither too long nor too deep; `what` names it in the error.
+/// Checks that a document is neither too long for a store nor too deep; `what` names it in the error.
 pub(crate) fn check(what: impl fmt::Display, json: &str) -> Result<(), Error> {
     if json.len() > MAX_BYTES {
         return Err(Error::invalid_task(format!(
@@ -21,6 +21,11 @@ pub(crate) fn check(what: impl fmt::Display, json: &str) -> Result<(), Error> {
             json.len()
         )));
     }
+    check_depth(what, json)
+}
+
+/// Checks that a document is not too deep, however long it is.
+pub(crate) fn check_depth(what: impl fmt::Display, json: &str) -> Result<(), Error> {
     let depth = depth(json);
     if depth > MAX_DEPTH {
         return Err(Error::invalid_task(format!(

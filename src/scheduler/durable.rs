@@ -185,6 +185,7 @@ impl Stored {
                     Some(task) => task.into_args(&self.id, &record.task)?,
                     None => record.args.clone(),
                 };
+                json::check(format_args!("the arguments of job `{}`", self.id), &args)?;
                 let entry = self.shared.tasks.make(&self.shared, &record.task, args.clone());
                 let options = checked(options, &self.shared, &*entry)?;
                 check_options(&options)?;
@@ -509,6 +510,7 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
     let id = new.given.clone().unwrap_or_else(|| JobId::from(incarnation.to_string()));
     let reserved = Reservation::of(shared, &id, Place::Store)?;
     let (task, args) = (task.to_owned(), args?.to_string());
+    json::check(format_args!("the arguments of task `{task}`"), &args)?;
     // What is written may not be what can be read: a number that is none is written as `null`.
     shared.tasks.make(shared, &task, args.clone()).check_alone()?;
     let name = new.labels.name.as_deref().map(str::to_owned);

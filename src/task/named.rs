@@ -141,7 +141,7 @@ fn written<T: Task>(task: &T, scheduler: &Home) -> Result<String, Error> {
 
 fn to_json(name: &str, args: &impl Serialize) -> Result<String, Error> {
     let args = serde_json::to_string(args).map_err(|error| unwritable(name, &error))?;
-    json::check(format_args!("the arguments of task `{name}`"), &args)?;
+    json::check_depth(format_args!("the arguments of task `{name}`"), &args)?;
     Ok(args)
 }
 
@@ -189,7 +189,7 @@ fn unwritable(name: &str, error: &serde_json::Error) -> Error {
 
 /// Reads arguments. What is wrong with them is said without them: they may be confidential, and long.
 fn read<T: Task>(args: &str) -> Result<T, Error> {
-    json::check(format_args!("the arguments of task `{}`", T::NAME), args)?;
+    json::check_depth(format_args!("the arguments of task `{}`", T::NAME), args)?;
     serde_json::from_str(args).map_err(|error| {
         let reason = without_values(&error);
         let text = format!("the arguments do not fit task `{}`: {reason}", T::NAME);

@@ -29,6 +29,7 @@ use super::{
 ///
 /// ```
 /// use std::time::Duration;
+/// # use futures::StreamExt;
 /// use punctual::{BoxError, Scheduler, blocking, stateful, trigger::every};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -34,7 +34,7 @@ use crate::{
 /// assert!(store.get("report".into()).await.is_err());
 /// assert_eq!(store.calls(Operation::Get), 1);
 /// store.heal();
-/// assert_eq!(store.get("report".into()).await, Ok(None));
+/// assert_eq!(store.get("report".into()).await.unwrap(), None);
 /// # }
 /// ```
 pub struct FaultyStore<S> {

@@ -21,7 +21,8 @@ async fn jobs_that_run_once_leave_no_more_than_is_kept_in_all() {
     }
     assert_eq!(notes.len(), 12_000);
     // What ended in the last minute, 2400 rows, is kept in any case.
-    assert!((2400..=3000).contains(&longest), "{longest} rows");
+    // A few seconds pass between two prunes.
+    assert!((2400..=3200).contains(&longest), "{longest} rows");
 }
 
 #[tokio::test(start_paused = true)]

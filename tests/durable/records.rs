@@ -120,8 +120,11 @@ async fn arguments_that_nest_too_deep_or_are_too_long_are_errors_of_adding() {
     {
         let error = add(json.clone()).await.unwrap_err();
         assert!(error.is_invalid_task() && error.to_string().contains(reason), "{error}");
-        let error = add(json.clone()).in_memory().await.unwrap_err();
-        assert!(error.to_string().contains(reason), "{error}");
+        if reason.starts_with("nests") {
+            // What is long is no store's matter there.
+            let error = add(json.clone()).in_memory().await.unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+        }
         let named = named_task("raw", &RawValue::from_string(json.clone()).unwrap());
         let error = scheduler.add(every(SECOND), named).await.unwrap_err();
         assert!(error.to_string().contains(reason), "{error}");

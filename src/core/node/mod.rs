@@ -294,7 +294,7 @@ const LINGER: TimeDelta = TimeDelta::milliseconds(10);
 const LOOK_EVERY: TimeDelta = TimeDelta::milliseconds(100);
 
 /// How often the store is asked to delete of the ledger what need not be kept, unless it has more to do.
-const PRUNE_EVERY: TimeDelta = TimeDelta::seconds(10);
+const PRUNE_EVERY: TimeDelta = TimeDelta::seconds(5);
 
 /// How many rows that is at most: others wait meanwhile.
 const PRUNED: usize = 500;
