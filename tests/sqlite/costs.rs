@@ -18,20 +18,29 @@ fn size(default: u64) -> u64 {
     size.map_or(default, |size| size.expect("`PUNCTUAL_HELD` is a number"))
 }
 
-/// How long an operation takes, at best of some.
-async fn at_best(mut operation: impl AsyncFnMut()) -> Duration {
-    let mut best = Duration::MAX;
-    for _ in 0..5 {
-        let start = Instant::now();
-        operation().await;
-        best = best.min(start.elapsed());
+/// How many times what an operation takes it may take elsewhere: to wake a thread takes some times as
+/// long where that is on another core. What grows with the number of rows or jobs grows by hundreds.
+const NOISE: u32 = 15;
+
+/// How long an operation takes on a store that is full, and on one that is nearly empty, at best of some
+/// that go by turns: whatever else the machine does concerns both.
+async fn at_best(
+    mut operation: impl AsyncFnMut(&SqliteStore),
+    on: [&SqliteStore; 2],
+) -> [Duration; 2] {
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..20 {
+        for (store, best) in on.into_iter().zip(&mut best) {
+            let start = Instant::now();
+            operation(store).await;
+            *best = start.elapsed().min(*best);
+        }
     }
     best
 }
 
-#[tokio::test]
-async fn what_others_hold_costs_nothing() {
-    let size = size(5000);
+/// A store with so many jobs that are due, all of them held by one node, and another node beside it.
+async fn held_by_another(size: u64) -> SqliteStore {
     let store = SqliteStore::in_memory().await.unwrap();
     let due = now() - TimeDelta::hours(1);
     for numbers in (1..=size).collect::<Vec<_>>().chunks(1000) {
@@ -46,57 +55,80 @@ async fn what_others_hold_costs_nothing() {
         let takings = store.take(taking(1, number, 1000)).await.unwrap();
         held += takings.jobs.len() as u64;
     }
+    store
+}
+
+#[tokio::test]
+async fn what_others_hold_costs_nothing() {
+    let size = size(5000);
+    let (full, empty) = (held_by_another(size).await, held_by_another(5).await);
     let of = taking(2, 1, 100).next_due(Passed::default(), &HashSet::new());
-    let next_due = at_best(async || {
+    let next_due = async |store: &SqliteStore| {
         assert_eq!(store.next_due(of.clone()).await.unwrap(), None);
-    })
-    .await;
+    };
+    let next_due = at_best(next_due, [&full, &empty]).await;
     let mut number = 0;
-    let take = at_best(async || {
+    let take = async |store: &SqliteStore| {
         number += 1;
-        assert!(take(&store, 2, number).await.unwrap().jobs.is_empty());
-    })
-    .await;
-    println!("{size} held by another: `next_due` {next_due:?}, `take` {take:?}");
-    assert!(next_due < Duration::from_millis(2), "`next_due` took {next_due:?}");
-    assert!(take < Duration::from_millis(2), "`take` took {take:?}");
+        assert!(take(store, 2, number).await.unwrap().jobs.is_empty());
+    };
+    let take = at_best(take, [&full, &empty]).await;
+    println!("{size} and 5 held by another: `next_due` {next_due:?}, `take` {take:?}");
+    for [full, empty] in [next_due, take] {
+        assert!(full < empty * NOISE, "{full:?} beside {size}, {empty:?} beside 5");
+    }
+}
+
+/// Asks for a run of the only job and takes it: how long that took.
+async fn ask_and_take(store: &SqliteStore, number: u64) -> Duration {
+    let asked = Instant::now();
+    let current = store.get("queue".into()).await.unwrap().unwrap();
+    let kind = RowKind::Requested;
+    let key = RowKey { incarnation: Incarnation(1), kind, number: number as i64 };
+    let mut asked_for = row(&current, now());
+    (asked_for.key, asked_for.state) = (key, RowState::Waiting);
+    let write = Write::change(current.stamp(), current, 1000 + number);
+    store.write(vec![write.with_rows(vec![asked_for])]).await.unwrap();
+    let ask = Take { horizon: now(), ..taking(1, number, 100) };
+    let of = ask.next_due(Passed::default(), &HashSet::new());
+    let only_asked: punctual::store::Decide = std::sync::Arc::new(|record, waiting| {
+        let mut rows = waiting.to_vec();
+        rows.iter_mut().for_each(|row| row.state = RowState::Taken(NodeId(0)));
+        punctual::store::Decision::Take { rows, next_fire: record.next_fire }
+    });
+    let takings = store.take(Take { decide: only_asked, ..ask }).await.unwrap();
+    assert_eq!(takings.jobs.len(), 1);
+    store.next_due(of).await.unwrap();
+    asked.elapsed()
+}
+
+/// A store with one job, and a node.
+async fn queue() -> SqliteStore {
+    let store = SqliteStore::in_memory().await.unwrap();
+    add(&store, [record("queue", 1, Some(now() + TimeDelta::hours(1)))]).await;
+    beat(&store, 1, Duration::from_secs(600)).await;
+    store
 }
 
 #[tokio::test]
 async fn a_run_that_is_asked_for_costs_the_same_however_many_there_are() {
-    const COUNT: usize = 3000;
-    let store = SqliteStore::in_memory().await.unwrap();
-    let start = now();
-    add(&store, [record("queue", 1, Some(start + TimeDelta::hours(1)))]).await;
-    beat(&store, 1, Duration::from_secs(600)).await;
-    let (mut each, mut number) = (Vec::new(), 0);
-    for run in 0..COUNT as i64 {
-        let asked = Instant::now();
-        let current = store.get("queue".into()).await.unwrap().unwrap();
-        let key = RowKey { incarnation: Incarnation(1), kind: RowKind::Requested, number: run };
-        let mut asked_for = row(&current, start);
-        (asked_for.key, asked_for.state) = (key, RowState::Waiting);
-        let write = Write::change(current.stamp(), current, 1000 + run as u64);
-        store.write(vec![write.with_rows(vec![asked_for])]).await.unwrap();
-        number += 1;
-        let ask = Take { horizon: start, ..taking(1, number, 100) };
-        let of = ask.next_due(Passed::default(), &HashSet::new());
-        let only_asked: punctual::store::Decide = std::sync::Arc::new(|record, waiting| {
-            let mut rows = waiting.to_vec();
-            rows.iter_mut().for_each(|row| row.state = RowState::Taken(NodeId(0)));
-            punctual::store::Decision::Take { rows, next_fire: record.next_fire }
-        });
-        let takings = store.take(Take { decide: only_asked, ..ask }).await.unwrap();
-        assert_eq!(takings.jobs.len(), 1);
-        store.next_due(of).await.unwrap();
-        each.push(asked.elapsed());
+    const COUNT: u64 = 3000;
+    const SHORT: u64 = 100;
+    let long = queue().await;
+    for number in 1..=COUNT {
+        ask_and_take(&long, number).await;
     }
-    let typical = |each: &[Duration]| {
-        let mut each = each.to_vec();
+    let short = queue().await;
+    let (mut last, mut first) = (Vec::new(), Vec::new());
+    for number in 1..=SHORT {
+        first.push(ask_and_take(&short, number).await);
+        last.push(ask_and_take(&long, COUNT + number).await);
+    }
+    let typical = |mut each: Vec<Duration>| {
         each.sort();
         each[each.len() / 2]
     };
-    let (first, last) = (typical(&each[..COUNT / 10]), typical(&each[COUNT - COUNT / 10..]));
-    println!("a run of {COUNT}: {first:?} at first, {last:?} at last");
-    assert!(last < first * 3, "{first:?} at first, {last:?} at last");
+    let (first, last) = (typical(first), typical(last));
+    println!("a run is asked for: {first:?} at first, {last:?} after {COUNT}");
+    assert!(last < first * NOISE, "{first:?} at first, {last:?} after {COUNT}");
 }
