@@ -273,6 +273,9 @@ impl OnConflict {
 /// The executor of async work whose job names none.
 pub(crate) const DEFAULT_EXECUTOR: &str = "default";
 
+/// The store that tasks go to unless they name another.
+pub(crate) const DEFAULT_STORE: &str = "default";
+
 /// That of work that blocks.
 pub(crate) const BLOCKING_EXECUTOR: &str = "blocking";
 

@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Core, Job, JobKey, Payload, RunKey, Submission, decide::Due};
+use super::{Core, Job, JobKey, Payload, RunKey, StoreKey, Submission, decide::Due};
 use crate::{error::Error, store::Incarnation};
 
 /// The job of a run.
 pub(crate) enum Own {
     Memory(JobKey),
-    Stored(Incarnation),
+    Stored(StoreKey, Incarnation),
 }
 
 impl<P: Payload> Core<P> {
@@ -17,7 +17,7 @@ impl<P: Payload> Core<P> {
         let slot = self.runs.get(run.slot).filter(|going| going.id == run.id)?.job;
         let job = &self.jobs[slot];
         Some(match job.incarnation_in_store() {
-            Some(incarnation) => Own::Stored(incarnation),
+            Some((store, incarnation)) => Own::Stored(store, incarnation),
             None => Own::Memory(job.key(slot)),
         })
     }
@@ -26,7 +26,7 @@ impl<P: Payload> Core<P> {
     pub(crate) fn again(&mut self, run: RunKey, at: DateTime<Utc>) -> Result<(), Error> {
         let key = match self.job_of(run) {
             Some(Own::Memory(key)) => key,
-            Some(Own::Stored(_)) => {
+            Some(Own::Stored(..)) => {
                 return Err(Error::invalid_option(
                     "a job in a store can't run again by `again_in`: add a job for it, `cx.scheduler().add(after(delay), ..)`",
                 ));

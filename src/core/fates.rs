@@ -384,7 +384,7 @@ impl<P: Payload> Core<P> {
             options.iter().for_each(|options| self.limits.leave(options));
             self.out.discarded.push(Discarded::Trigger(trigger));
             self.out.discarded.push(Discarded::Payload(payload));
-            self.leave_store();
+            self.leave_stores();
             return Vec::new();
         }
         if !job.retired {
@@ -415,7 +415,7 @@ impl<P: Payload> Core<P> {
             false => self.orphans(&id),
         };
         self.out.ended.push(Ended { payload: job.payload, end, trigger: job.trigger, history });
-        self.leave_store();
+        self.leave_stores();
         orphans
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{room::Room, table::Table};
+use super::{StoreKey, room::Room, table::Table};
 use crate::{
     error::Error,
     job::{DEFAULT_EXECUTOR, Group, JobOptions, RunId},
@@ -40,7 +40,7 @@ struct Limit {
     jobs: usize,
     waiting: BTreeMap<Turn, Waiting>,
     /// How many rows this node has of each job in the store that names it, and of all of them.
-    claims: HashMap<Incarnation, usize>,
+    claims: HashMap<(StoreKey, Incarnation), usize>,
     claimed: usize,
     /// How many runs began, of how many that was known at which time, and how many began in the second
     /// before.
@@ -216,7 +216,7 @@ impl Limits {
     /// A job in the store that has these options has so many rows here now.
     pub(super) fn count_claimed(
         &mut self,
-        incarnation: Incarnation,
+        job: (StoreKey, Incarnation),
         options: &JobOptions,
         now: usize,
     ) {
@@ -228,25 +228,25 @@ impl Limits {
         for limit in [executor, group].into_iter().flatten() {
             let limit = &mut self.all[limit];
             let before = match now {
-                0 => limit.claims.remove(&incarnation),
-                _ => limit.claims.insert(incarnation, now),
+                0 => limit.claims.remove(&job),
+                _ => limit.claims.insert(job, now),
             };
             limit.claimed = (limit.claimed + now).saturating_sub(before.unwrap_or_default());
         }
     }
 
-    /// How much more may be claimed of jobs in the store.
-    pub(super) fn room(&mut self, now: TimeDelta) -> Room {
+    /// How much more may be claimed of jobs in this store.
+    pub(super) fn room(&mut self, store: StoreKey, now: TimeDelta) -> Room {
         let mut room = Room::default();
         for (name, executor) in &self.executors {
             if let Some(limit) = executor.limit {
                 room.executors.insert(name.clone(), self.all[limit].room(now));
-                room.held.extend(self.all[limit].claims.keys());
+                room.held.extend(self.all[limit].claims_in(store));
             }
         }
         for (name, &limit) in &self.groups {
             room.groups.insert(name.clone(), self.all[limit].room(now));
-            room.held.extend(self.all[limit].claims.keys());
+            room.held.extend(self.all[limit].claims_in(store));
         }
         room
     }
@@ -333,6 +333,12 @@ impl Limit {
             self.pace = self.pace.max(began);
         }
         (self.max as usize).saturating_add(self.pace as usize).saturating_sub(self.claimed)
+    }
+
+    /// The jobs in this store of which the node has rows.
+    fn claims_in(&self, store: StoreKey) -> impl Iterator<Item = Incarnation> {
+        let claims = self.claims.keys().filter(move |(of, _)| *of == store);
+        claims.map(|&(_, incarnation)| incarnation)
     }
 
     fn has_room(&self) -> bool {

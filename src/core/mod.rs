@@ -23,6 +23,7 @@ mod past;
 mod room;
 mod runs;
 mod semaphore;
+mod stores;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -47,17 +48,17 @@ pub(crate) use self::{
     node::{Answer, Asked, Fits, Lease, NodeOptions, Request},
     outbox::{Discarded, Ended, Outbox, Start},
     runs::{Finish, Preceding, RunKey},
+    stores::StoreKey,
 };
 use self::{
     decide::Schedule,
     followers::Followers,
-    held::HeldJobs,
     job::{Extras, Job},
     limits::Limits,
-    node::Node,
     outbox::Log,
     past::Past,
     runs::{Going, Phase, Submission},
+    stores::Stores,
     table::Table,
 };
 use crate::{
@@ -109,7 +110,7 @@ pub(crate) trait Payload: Clone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Memory,
-    Store,
+    Store(StoreKey),
 }
 
 /// One incarnation of a job.
@@ -170,9 +171,7 @@ pub(crate) struct Core<P> {
     /// Ids of jobs that are about to be added, where to, and how often.
     reserved: HashMap<JobId, (Place, u32)>,
     followers: Followers,
-    /// What it is to its store, if it has one.
-    node: Option<Box<Node>>,
-    held_jobs: HeldJobs,
+    stores: Stores,
     /// What the clocks said when it was last told something.
     reading: Reading,
     /// A step back by more is a correction.
@@ -220,8 +219,7 @@ impl<P: Payload> Core<P> {
             named: HashMap::new(),
             reserved: HashMap::new(),
             followers: Followers::default(),
-            node: None,
-            held_jobs: HeldJobs::default(),
+            stores: Stores::default(),
             reading,
             correction: TimeDelta::MAX,
             retiring_all: false,
@@ -286,10 +284,12 @@ impl<P: Payload> Core<P> {
 
     /// The wall clock stepped by so much against elapsed time.
     pub(crate) fn clock_stepped(&mut self, by: TimeDelta, now: DateTime<Utc>) {
-        // Durable jobs go by the store's clock, which need not have moved.
-        if let Some(node) = &mut self.node {
-            let moved = node.clock_stepped(by);
-            self.shift_durable(-moved);
+        // Durable jobs go by their store's clock, which need not have moved.
+        for store in self.stores.keys() {
+            if let Some(node) = self.stores.node_mut(store) {
+                let moved = node.clock_stepped(by);
+                self.shift_durable(store, -moved);
+            }
         }
         self.out.ask = true;
         let corrected = -by > self.correction;
@@ -390,8 +390,8 @@ impl<P: Payload> Core<P> {
                 self.end_if_over(slot, now);
             }
         }
-        if let Some(node) = &mut self.node {
-            node.look_for_corrections();
+        for room in self.stores.iter_mut() {
+            room.node.look_for_corrections();
             self.out.ask = true;
         }
         self.note(now, What::TimeZonesUpdated { data });
@@ -500,7 +500,7 @@ impl<P: Payload> Core<P> {
 
     /// How many of them are in memory alone.
     pub(crate) fn volatile(&self) -> usize {
-        self.jobs.len() - self.held_jobs.len()
+        self.jobs.len() - self.stores.iter().map(|room| room.held.len()).sum::<usize>()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -527,7 +527,7 @@ impl<P: Payload> Core<P> {
         if self.paused {
             self.paused = false;
             self.note(now, What::Resumed);
-            self.look();
+            self.look_at_all();
             let first_start = self.out.starts.len();
             // Who has waited longest for a limit comes before who has not begun to.
             for limit in self.limits.waited_for() {
@@ -554,7 +554,7 @@ impl<P: Payload> Core<P> {
         if !self.closed {
             self.closed = true;
             self.retire_all(&End::ShutDown, now);
-            self.leave_store();
+            self.leave_stores();
         }
     }
 

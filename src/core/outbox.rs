@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{Declaration, Finish, NewJob, Preceding, RunKey, node::Life};
+use super::{Declaration, Finish, NewJob, Preceding, RunKey, StoreKey, node::Life};
 use crate::{
     event::{Event, EventKind, KindSet, What},
     job::{End, JobId, JobOptions, Outcome, Output, Run},
@@ -26,8 +26,8 @@ pub(crate) struct Outbox<P> {
     /// Jobs that were removed, cancelled or replaced, before their last run has ended.
     pub(crate) retired: Vec<P>,
     pub(crate) ended: Vec<Ended<P>>,
-    /// Durable jobs that are over and that this node does not hold.
-    pub(crate) over: Vec<(Incarnation, End)>,
+    /// Durable jobs that are over and that the node of their store does not hold.
+    pub(crate) over: Vec<(StoreKey, Incarnation, End)>,
     /// What holds something of the user's, whose code dropping it may run: the lock must be free.
     pub(crate) discarded: Vec<Discarded<P>>,
 }

@@ -276,7 +276,7 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[slot];
         let (attempt, fence) = job.row_of(id, due.fire_time).unwrap_or((1, 0));
         let older = job.runs;
-        let life = self.node.as_ref().map_or_else(Life::default, |node| node.lease().life());
+        let life = job.store().map_or_else(Life::default, |store| self.stores.life(store));
         let run = self.runs.insert_with(|_| Going {
             id,
             job: slot,

@@ -206,7 +206,7 @@ impl<P: Payload> Core<P> {
             return Err(shut_down());
         }
         self.check_reserved(id, place)?;
-        if place == Place::Store && self.slot_of(id).is_some() {
+        if matches!(place, Place::Store(_)) && self.slot_of(id).is_some() {
             return Err(Error::duplicate_id(format!(
                 "there is a job `{id}` in memory already: choose another id, or remove it first"
             )));
@@ -219,12 +219,20 @@ impl<P: Payload> Core<P> {
         match self.reserved.get(id) {
             Some(&(other, _)) if other != place => Err(Error::duplicate_id(format!(
                 "a job `{id}` is being added to {}: choose another id",
-                match other {
-                    Place::Memory => "memory",
-                    Place::Store => "the store",
-                }
+                self.place_name(other)
             ))),
             _ => Ok(()),
+        }
+    }
+
+    /// How an error names a place.
+    fn place_name(&self, place: Place) -> String {
+        match place {
+            Place::Memory => "memory".to_owned(),
+            Place::Store(store) => match self.stores.get(store) {
+                Some(room) => format!("store `{}`", room.name),
+                None => "a store".to_owned(),
+            },
         }
     }
 
@@ -293,7 +301,7 @@ impl<P: Payload> Core<P> {
             max_instances: options.max_instances,
             priority: options.priority,
             task: None,
-            volatile: self.node.is_some(),
+            volatile: !self.stores.is_empty(),
         }
     }
 

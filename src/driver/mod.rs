@@ -25,15 +25,14 @@ pub(crate) use self::{
 };
 use self::{
     precise::Precise,
-    store::Answering,
+    store::{Answered, Answering},
     timers::{Timers, Wake},
 };
 use crate::{
     clock::{Moves, Now, tokio_is_paused},
-    core::{Answer, Asked, Finish, JobKey, Start},
+    core::{Finish, JobKey, Start},
     job::Outcome,
     panic::shielded,
-    store::StoreError,
 };
 
 /// How many jobs are fired under one lock, and between two chances for others to run.
@@ -118,7 +117,7 @@ impl Driver {
                         state.core.cancel(job, now);
                     }
                 }),
-                (asked, answer) = answered(&mut self.answers) => self.answer(asked, answer),
+                answered = answered(&mut self.answers) => self.answer(answered),
                 () = self.moves.next() => self.shared.with(|state, _| state.core.rearm_all()),
             }
         }
@@ -183,10 +182,9 @@ impl Driver {
             self.timers.set_shutdown(deadline);
         }
         let (asked, node) = asked;
-        for asked in asked {
-            let durable = self.shared.durable.iter();
-            self.answers
-                .extend(durable.map(|durable| durable.carry_out(asked.clone(), &self.runtime)));
+        for (store, asked) in asked {
+            let durable = self.shared.durable.as_ref().filter(|durable| durable.key == store);
+            self.answers.extend(durable.map(|durable| durable.carry_out(asked, &self.runtime)));
         }
         let done = self.is_done(done);
         self.set_node_timer(node);
@@ -226,12 +224,12 @@ impl Driver {
         self.timers.set_node([asks, self.farewell].into_iter().flatten().min());
     }
 
-    /// The store has answered.
-    fn answer(&mut self, asked: Asked, answer: Result<Answer, StoreError>) {
+    /// A store has answered.
+    fn answer(&mut self, (store, asked, answer): Answered) {
         let durable = self.shared.durable.as_ref();
         let entries = durable.map(|durable| durable.entries_for(&answer, &self.shared));
         let entries = entries.unwrap_or_default();
-        self.shared.with(|state, now| state.core.answer(asked, answer, entries, now));
+        self.shared.with(|state, now| state.core.answer(store, asked, answer, entries, now));
     }
 
     /// Sets, moves or removes the timer of a slot, unless its job is due now.
@@ -368,9 +366,7 @@ async fn step_aside() {
 }
 
 /// The next answer of the store; waits until there is one.
-async fn answered(
-    answers: &mut FuturesUnordered<Answering>,
-) -> (Asked, Result<Answer, StoreError>) {
+async fn answered(answers: &mut FuturesUnordered<Answering>) -> Answered {
     match answers.next().await {
         Some(answer) => answer,
         // Whoever asks wakes the driver.

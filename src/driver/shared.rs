@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, StepWatch},
-    core::{Core, Discarded, Ended, Finish, JobKey, RunKey},
+    core::{Core, Discarded, Ended, Finish, JobKey, RunKey, StoreKey},
     error::Error,
     event::{Event, EventFilter, EventKind, KindSet, What},
     executor::Executor,
@@ -128,7 +128,7 @@ struct After {
     runs: Vec<(Arc<dyn Entry>, Run)>,
     retired: Vec<Arc<dyn Entry>>,
     ended: Vec<Ended<Arc<dyn Entry>>>,
-    over: Vec<(Incarnation, End)>,
+    over: Vec<(StoreKey, Incarnation, End)>,
     discarded: Vec<Discarded<Arc<dyn Entry>>>,
     /// Whether no job is left here.
     left_none: bool,
@@ -583,7 +583,7 @@ impl After {
             shielded(|| payload.state().end(end));
         }
         if let Some(durable) = &shared.durable {
-            for (incarnation, end) in self.over {
+            for (_, incarnation, end) in self.over {
                 shielded(|| durable.end(incarnation, end));
             }
         }

@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{Entry, Shared};
 use crate::{
-    core::{Answer, Asked, Lease, Payload as _, Request},
+    core::{Answer, Asked, Lease, Payload as _, Request, StoreKey},
     job::{End, JobId},
     store::{
         Changed, ErasedStore, Incarnation, Now, Record, RecordFilter, StoreError, Taken, Takings,
@@ -21,6 +21,7 @@ use crate::{
 
 /// A scheduler's store, and what this process knows of the jobs in it.
 pub(crate) struct Durable {
+    pub(crate) key: StoreKey,
     pub(crate) store: Arc<dyn ErasedStore>,
     pub(crate) lease: Arc<Lease>,
     /// How long an answer is waited for.
@@ -54,15 +55,19 @@ impl Known {
 }
 
 /// A request on its way, and at its end the answer.
-pub(super) type Answering = BoxFuture<'static, (Asked, Result<Answer, StoreError>)>;
+pub(super) type Answering = BoxFuture<'static, Answered>;
+
+/// Which store answers what.
+pub(super) type Answered = (StoreKey, Asked, Result<Answer, StoreError>);
 
 impl Durable {
     pub(crate) fn new(
+        key: StoreKey,
         store: Arc<dyn ErasedStore>,
         lease: Arc<Lease>,
         patience: Duration,
     ) -> Durable {
-        Durable { store, lease, patience, entries: Mutex::default() }
+        Durable { key, store, lease, patience, entries: Mutex::default() }
     }
 
     /// Finds the entry again when the job is taken, for as long as somebody holds on to it.
@@ -177,7 +182,7 @@ impl Durable {
 
     /// Carries out what the node asks, in a task of its own: the store is somebody else's code.
     pub(super) fn carry_out(self: &Arc<Self>, asked: Asked, runtime: &Handle) -> Answering {
-        let durable = self.clone();
+        let (durable, key) = (self.clone(), self.key);
         let (lane, mut request) = asked;
         if let Request::Changed(known) = &mut request {
             durable.add_known(known);
@@ -193,7 +198,7 @@ impl Durable {
             let answer = task.await.unwrap_or_else(|error| {
                 Err(StoreError::unavailable(format!("its operation panicked: {error}")))
             });
-            ((lane, request), answer)
+            (key, (lane, request), answer)
         })
     }
 

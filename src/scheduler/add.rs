@@ -464,9 +464,9 @@ pub(super) async fn add_all(shared: &Arc<Shared>, batch: Batch) -> Result<Vec<Jo
     }
     drop(reserved);
     let mut in_memory = add_in_memory(shared, in_memory)?.into_iter();
-    let mut put = put.into_iter().map(|put| JobHandle::durable(shared.clone(), put));
-    let handles = kinds.into_iter().filter_map(|durable| match durable {
-        true => put.next(),
+    let mut put = put.into_iter();
+    let handles = kinds.into_iter().filter_map(|is_durable| match is_durable {
+        true => Some(JobHandle::durable(shared.clone(), shared.durable.as_ref()?, put.next()?)),
         false => in_memory.next(),
     });
     Ok(handles.collect())

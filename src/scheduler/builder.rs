@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::StreamExt as _;
 
 use super::{Scheduler, durable, events};
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     event::{Event, EventFilter, What},
     executor::{AsyncExecutor, BlockingPool, Executor},
-    job::{self, BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, JobOptions, option_setters},
+    job::{self, BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, DEFAULT_STORE, JobOptions, option_setters},
     store::{Capabilities, ErasedStore, Keep, Store},
     task::{States, Task, Tasks},
     zone::{IntoTimeZone, TimeZone},
@@ -424,9 +424,9 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
                 None => Err(Error::shut_down("the scheduler has shut down")),
             });
             let names = tasks.names().map(str::to_owned).collect();
-            let lease_held = core.join(options, names, fits);
+            let (key, lease_held) = core.join(DEFAULT_STORE.into(), options, names, fits);
             // An operation that hangs must not cost the lease.
-            Arc::new(Durable::new(store, lease_held, lease / 4))
+            Arc::new(Durable::new(key, store, lease_held, lease / 4))
         });
         let parts = Parts { clock, zone, defaults, buffer, precise, states, tasks, durable };
         Shared::new(core, parts)
@@ -443,7 +443,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
             }
         });
         if let Some(durable) = &shared.durable {
-            runtime.spawn(notice(durable.store.changes(), Arc::downgrade(&shared)));
+            runtime.spawn(notice(durable.clone(), Arc::downgrade(&shared)));
         }
         // Before the first look at the store: its jobs name them.
         let added = add_executors(&shared, executors);
@@ -454,11 +454,12 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
 }
 
 /// Has the scheduler look at its store when that tells of changes.
-async fn notice(mut changes: BoxStream<'static, ()>, scheduler: Weak<Shared>) {
+async fn notice(durable: Arc<Durable>, scheduler: Weak<Shared>) {
+    let mut changes = durable.store.changes();
     let Some(stopped) = scheduler.upgrade().map(|shared| shared.stopped.clone()) else { return };
     while let Some(Some(())) = stopped.run_until_cancelled(changes.next()).await {
         let Some(shared) = scheduler.upgrade() else { return };
-        shared.with(|state, _| state.core.look());
+        shared.with(|state, _| state.core.look(durable.key));
         drop(shared);
         // One that tells all the time is not to have the runtime for itself.
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -82,7 +82,7 @@ impl Stored {
         let gone = Stored { incarnation: Some(current.incarnation), ..self.clone() }.missing();
         loop {
             let now = store_now(&self.shared, &self.durable).await?;
-            let token = self.shared.with(|state, _| state.core.number());
+            let token = self.shared.with(|state, _| state.core.number(self.durable.key));
             let Some(Change { record, rows }) = change(&current, now)? else {
                 return Ok((current.clone(), Some(current)));
             };
@@ -126,15 +126,15 @@ impl Stored {
     fn adopt(&self, record: &Record, note: Option<What>) {
         let entry = self.durable.entry(record, &self.shared);
         self.shared.with(|state, now| {
-            state.core.adopt(record, Some(entry), now);
-            state.core.expect(record.next_fire.filter(|_| !record.paused));
+            state.core.adopt(self.durable.key, record, Some(entry), now);
+            state.core.expect(self.durable.key, record.next_fire.filter(|_| !record.paused));
             note.into_iter().for_each(|what| state.core.note(now, what));
         });
     }
 
     pub(super) async fn info(&self) -> Result<JobInfo, Error> {
         let record = self.record().await?;
-        info_of(&self.shared, &record)
+        info_of(&self.shared, &self.durable, &record)
     }
 
     pub(super) async fn pause(&self) -> Result<(), Error> {
@@ -151,7 +151,7 @@ impl Stored {
             let next_fire = next_fire_of(&record);
             self.adopt(&record, Some(What::JobResumed { job: self.id.clone(), next_fire }));
             // Rows that wait are looked at, too.
-            self.shared.with(|state, _| state.core.look());
+            self.shared.with(|state, _| state.core.look(self.durable.key));
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ impl Stored {
             .await?;
         if let Some(record) = new {
             self.adopt(&record, Some(modified(&record)));
-            self.shared.with(|state, _| state.core.look());
+            self.shared.with(|state, _| state.core.look(self.durable.key));
         }
         Ok(())
     }
@@ -211,7 +211,10 @@ impl Stored {
         let mut run = None;
         let (_, new) = self
             .change(|record, now| {
-                if self.shared.with(|state, _| state.core.is_full(record.incarnation)) {
+                if self
+                    .shared
+                    .with(|state, _| state.core.is_full(self.durable.key, record.incarnation))
+                {
                     return Err(Error::overlap(format!(
                         "job `{}` has `max_instances` runs going: wait for one to end, or raise it",
                         self.id
@@ -224,9 +227,9 @@ impl Stored {
             .await?;
         if let Some(record) = new {
             self.shared.with(|state, now| {
-                state.core.adopt(&record, None, now);
-                let now = state.core.store_now();
-                state.core.expect(Some(now));
+                state.core.adopt(self.durable.key, &record, None, now);
+                let now = state.core.store_now(self.durable.key);
+                state.core.expect(self.durable.key, Some(now));
             });
         }
         run.ok_or_else(|| Error::overlap("the run was skipped"))
@@ -240,7 +243,7 @@ impl Stored {
         let removed =
             self.change(|record, now| Ok(Some(change::remove(record, fate.clone(), now)))).await;
         match removed {
-            Ok((old, _)) => forget(&self.shared, &old, &end),
+            Ok((old, _)) => forget(&self.shared, &self.durable, &old, &end),
             Err(error) if error.is_unknown_job() && self.forget_end().await? => {}
             Err(error) => return Err(error),
         }
@@ -254,7 +257,7 @@ impl Stored {
         let Some(ended) = patiently(get).await?.filter(|record| record.ended_at.is_some()) else {
             return Ok(false);
         };
-        let token = self.shared.with(|state, _| state.core.number());
+        let token = self.shared.with(|state, _| state.core.number(self.durable.key));
         let write = Write::remove(self.id.clone(), ended.stamp(), token);
         Ok(matches!(write_one(&self.durable, write).await?, Written::Done | Written::Lost(None)))
     }
@@ -361,7 +364,7 @@ pub(super) async fn add_all(
 
 /// What the store's clock says: the store itself, if no heartbeat has told yet.
 async fn store_now(shared: &Shared, durable: &Durable) -> Result<DateTime<Utc>, Error> {
-    let now = match shared.with(|state, _| state.core.known_store_now()) {
+    let now = match shared.with(|state, _| state.core.known_store_now(durable.key)) {
         Some(now) => now,
         None => patiently(|| durable.store.now()).await?,
     };
@@ -432,7 +435,7 @@ async fn add_batch(
     let now = store_now(shared, durable).await?;
     let mut adding = batch
         .into_iter()
-        .map(|new| begin_adding(shared, new, now))
+        .map(|new| begin_adding(shared, durable, new, now))
         .collect::<Result<Vec<Adding>, Error>>()?;
     for adding in &adding {
         // Before it is written: it may be taken at once.
@@ -472,7 +475,9 @@ async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) ->
         for (adding, written) in open.iter_mut().zip(written) {
             match written {
                 Written::Done => adding.is_added = true,
-                Written::Lost(current) => failed = failed.and(settle(shared, adding, current)),
+                Written::Lost(current) => {
+                    failed = failed.and(settle(shared, durable, adding, current))
+                }
             }
         }
         failed?;
@@ -481,11 +486,11 @@ async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) ->
 
 /// Removes again what was added by a command that has failed. What somebody has changed since stays.
 async fn take_back(shared: &Shared, durable: &Durable, added: impl Iterator<Item = &Record>) {
-    let now = shared.with(|state, _| whole_millis(state.core.store_now()));
+    let now = shared.with(|state, _| whole_millis(state.core.store_now(durable.key)));
     let writes = added.map(|record| {
         let record = Record { version: 1, ..record.clone() };
         let rows = change::remove(&record, Fate::Removed, now).rows;
-        let token = shared.with(|state, _| state.core.number());
+        let token = shared.with(|state, _| state.core.number(durable.key));
         let expected = record.stamp();
         Write::remove(record.id, expected, token).with_rows(rows)
     });
@@ -496,7 +501,12 @@ async fn take_back(shared: &Shared, durable: &Durable, added: impl Iterator<Item
     }
 }
 
-fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Adding, Error> {
+fn begin_adding(
+    shared: &Arc<Shared>,
+    durable: &Durable,
+    new: New,
+    now: DateTime<Utc>,
+) -> Result<Adding, Error> {
     check_trigger(&new.trigger)?;
     check_options(&new.options)?;
     let Some((task, args)) = new.entry.task() else {
@@ -504,11 +514,11 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
     };
     let (incarnation, token) = shared.try_with(|state, _| {
         state.core.check_options(&new.options, None)?;
-        Ok((Incarnation(state.core.number()), state.core.number()))
+        Ok((Incarnation(state.core.number(durable.key)), state.core.number(durable.key)))
     })?;
     let (anchored, first, _) = anchor_declared(&new.trigger, new.on_conflict, shared, now)?;
     let id = new.given.clone().unwrap_or_else(|| JobId::from(incarnation.to_string()));
-    let reserved = Reservation::of(shared, &id, Place::Store)?;
+    let reserved = Reservation::of(shared, &id, Place::Store(durable.key))?;
     let (task, args) = (task.to_owned(), args?.to_string());
     json::check(format_args!("the arguments of task `{task}`"), &args)?;
     // What is written may not be what can be read: a number that is none is written as `null`.
@@ -547,11 +557,16 @@ fn begin_adding(shared: &Arc<Shared>, new: New, now: DateTime<Utc>) -> Result<Ad
 }
 
 /// The id of a job that is being added is another's.
-fn settle(shared: &Shared, adding: &mut Adding, current: Option<Box<Record>>) -> Result<(), Error> {
+fn settle(
+    shared: &Shared,
+    durable: &Durable,
+    adding: &mut Adding,
+    current: Option<Box<Record>>,
+) -> Result<(), Error> {
     let Some(write) = &mut adding.write else { return Ok(()) };
     let (new, on_conflict) = (&adding.declared, adding.new.on_conflict);
     let there = current.as_deref();
-    if give_way(shared, new, write, there, on_conflict)? {
+    if give_way(shared, durable, new, write, there, on_conflict)? {
         if let Some(record) = &write.record {
             adding.record.clone_from(record);
         }
@@ -566,12 +581,13 @@ fn settle(shared: &Shared, adding: &mut Adding, current: Option<Box<Record>>) ->
 /// whether it is still to be made.
 pub(super) fn give_way(
     shared: &Shared,
+    durable: &Durable,
     new: &Record,
     write: &mut Write,
     current: Option<&Record>,
     on_conflict: OnConflict,
 ) -> Result<bool, Error> {
-    let now = shared.with(|state, _| whole_millis(state.core.store_now()));
+    let now = shared.with(|state, _| whole_millis(state.core.store_now(durable.key)));
     change::give_way(new, write, current, on_conflict, now)
 }
 
@@ -595,7 +611,7 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put
         return finish_changing(shared, durable, &new, record, write.and(current));
     }
     if let Some(replaced) = current.filter(|current| current.ended_at.is_none()) {
-        forget(shared, &replaced, &End::Replaced);
+        forget(shared, durable, &replaced, &End::Replaced);
     }
     record.version = 1;
     durable.know(&record, &new.entry);
@@ -603,7 +619,7 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put
     let job = record.id.clone();
     shared.with(|state, now| {
         state.core.note(now, What::JobAdded { job, next_fire });
-        state.core.expect(next_fire);
+        state.core.expect(durable.key, next_fire);
     });
     Put { is_fresh, record, entry: new.entry }
 }
@@ -623,13 +639,13 @@ fn finish_changing(
     let entry = durable.entry(&record, shared);
     let modified = old.filter(|old| old.declared != record.declared).map(|_| modified(&record));
     let held = shared.with(|state, now| {
-        state.core.adopt(&record, Some(entry.clone()), now);
+        state.core.adopt(durable.key, &record, Some(entry.clone()), now);
         if let Some(what) = modified {
             state.core.note(now, what);
-            state.core.expect(record.next_fire.filter(|_| !record.paused));
-            state.core.look();
+            state.core.expect(durable.key, record.next_fire.filter(|_| !record.paused));
+            state.core.look(durable.key);
         }
-        state.core.payload_of(record.incarnation)
+        state.core.payload_of(durable.key, record.incarnation)
     });
     let entry = held.unwrap_or(entry);
     entry.state().take_over(new.entry.state());
@@ -638,13 +654,13 @@ fn finish_changing(
 }
 
 /// What this node holds of an incarnation goes with it.
-pub(super) fn forget(shared: &Shared, record: &Record, end: &End) {
+pub(super) fn forget(shared: &Shared, durable: &Durable, record: &Record, end: &End) {
     shared.with(|state, now| {
-        if !state.core.holds(record.incarnation) {
+        if !state.core.holds(durable.key, record.incarnation) {
             let (job, end) = (record.id.clone(), end.clone());
             state.core.note(now, What::JobRemoved { job, end });
         }
-        state.core.forget(record.incarnation, end, now);
+        state.core.forget(durable.key, record.incarnation, end, now);
     });
 }
 
@@ -659,7 +675,7 @@ pub(super) async fn remove_all(
         let now = store_now(shared, durable).await?;
         let remove = |record: &Record| {
             let rows = change::remove(record, Fate::Removed, now).rows;
-            let token = shared.with(|state, _| state.core.number());
+            let token = shared.with(|state, _| state.core.number(durable.key));
             Write::remove(record.id.clone(), record.stamp(), token).with_rows(rows)
         };
         let mut left = records;
@@ -674,7 +690,7 @@ pub(super) async fn remove_all(
                 match written {
                     Written::Done => {
                         count += 1;
-                        forget(shared, &record, &End::Removed);
+                        forget(shared, durable, &record, &End::Removed);
                     }
                     Written::Lost(Some(current))
                         if current.ended_at.is_none() && filter.passes(&current) =>
@@ -687,7 +703,7 @@ pub(super) async fn remove_all(
             left = changed;
         }
     }
-    shared.with(|state, _| state.core.look());
+    shared.with(|state, _| state.core.look(durable.key));
     Ok(count)
 }
 
@@ -774,12 +790,19 @@ where
 }
 
 /// A job of the store, as far as it can be read.
-pub(super) fn info_of(shared: &Shared, record: &Record) -> Result<JobInfo, Error> {
+pub(super) fn info_of(
+    shared: &Shared,
+    durable: &Durable,
+    record: &Record,
+) -> Result<JobInfo, Error> {
     let Definition { trigger, options } = Definition::read(record)?;
     let labels = labels_of(record);
     let (running, taken) = shared.with(|state, _| {
         let core = &state.core;
-        (core.running(record.incarnation), core.next_taken(record.incarnation))
+        (
+            core.running(durable.key, record.incarnation),
+            core.next_taken(durable.key, record.incarnation),
+        )
     });
     Ok(JobInfo {
         id: record.id.clone(),

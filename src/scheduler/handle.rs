@@ -19,8 +19,8 @@ use super::{
     durable::{Put, Stored},
 };
 use crate::{
-    core::{Added, JobKey, Own, RunKey},
-    driver::{EndWait, Entry, Hold, Shared, State},
+    core::{Added, JobKey, Own, RunKey, StoreKey},
+    driver::{Durable, EndWait, Entry, Hold, Shared, State},
     error::Error,
     feed::{Fed, FeedReceiver, feed},
     job::{End, JobId, JobInfo, JobOptions, Labels, Run, RunId, SkipReason, option_setters},
@@ -47,7 +47,7 @@ enum Which {
     /// The one that has it.
     Current,
     Memory(JobKey),
-    Stored(Incarnation),
+    Stored(StoreKey, Incarnation),
 }
 
 impl Job {
@@ -60,7 +60,7 @@ impl Job {
         let own = shared.with(|state, _| state.core.job_of(run));
         let which = match own {
             Some(Own::Memory(key)) => Which::Memory(key),
-            Some(Own::Stored(incarnation)) => Which::Stored(incarnation),
+            Some(Own::Stored(store, incarnation)) => Which::Stored(store, incarnation),
             None => Which::Current,
         };
         Job { shared, id, which }
@@ -232,7 +232,7 @@ impl Job {
             None => self.with(|state, key, _| state.core.history(key)),
         };
         let key = match self.which {
-            Which::Stored(_) => return current,
+            Which::Stored(..) => return current,
             Which::Memory(key) => Some(key),
             Which::Current => None,
         };
@@ -307,7 +307,8 @@ impl Job {
         let Some(durable) = &self.shared.durable else { return Ok(None) };
         let incarnation = match self.which {
             Which::Memory(_) => return Ok(None),
-            Which::Stored(incarnation) => Some(incarnation),
+            Which::Stored(store, _) if store != durable.key => return Ok(None),
+            Which::Stored(_, incarnation) => Some(incarnation),
             Which::Current => None,
         };
         let found = self.shared.try_with(|state, _| {
@@ -407,9 +408,9 @@ impl JobHandle {
     }
 
     /// The handle of a job in the store.
-    pub(super) fn durable(shared: Arc<Shared>, put: Put) -> JobHandle {
+    pub(super) fn durable(shared: Arc<Shared>, durable: &Durable, put: Put) -> JobHandle {
         let Put { record, entry, .. } = put;
-        let which = Which::Stored(record.incarnation);
+        let which = Which::Stored(durable.key, record.incarnation);
         let job = Job { shared, id: record.id, which };
         JobHandle { job, entry: Hold::new(entry), wait: EndWait::default() }
     }
@@ -439,7 +440,7 @@ impl JobHandle {
     /// As [`get`](Job::get), while the job is not over.
     pub async fn history(&self) -> Result<Vec<Run>, Error> {
         let past = match self.job.which {
-            Which::Stored(_) => None,
+            Which::Stored(..) => None,
             _ => self.entry.state().past(),
         };
         match past {
@@ -472,7 +473,7 @@ impl JobHandle {
         let Job { shared, id, which } = &self.job;
         match (*which, &shared.durable) {
             (Which::Memory(key), _) => shared.watch(key, token, until),
-            (Which::Stored(incarnation), Some(durable)) => {
+            (Which::Stored(_, incarnation), Some(durable)) => {
                 let (shared, durable, id) = (shared.clone(), durable.clone(), id.clone());
                 let Ok(runtime) = shared.runtime().cloned() else { return };
                 let (kept, durable) = (durable.clone(), durable);
@@ -483,7 +484,9 @@ impl JobHandle {
                     let cancel = async {
                         token.cancelled().await;
                         // At once, whether the store can be reached or not.
-                        stored.shared.with(|state, _| state.core.cancel_held(incarnation));
+                        stored.shared.with(|state, _| {
+                            state.core.cancel_held(stored.durable.key, incarnation)
+                        });
                         stored.cancel().await;
                     };
                     stopped.run_until_cancelled(cancel).await;
@@ -502,7 +505,7 @@ impl JobHandle {
     pub fn runs(&self) -> Runs {
         let (sender, receiver) = feed(self.job.shared.buffer);
         self.entry.state().subscribe(sender);
-        if let (Which::Stored(incarnation), Some(durable)) =
+        if let (Which::Stored(_, incarnation), Some(durable)) =
             (self.job.which, &self.job.shared.durable)
         {
             durable.keep(incarnation, &self.entry);
@@ -595,7 +598,7 @@ impl<T> Future for OnceHandle<T> {
         let end = ready!(self.handle.poll_unpin(cx));
         Poll::Ready(self.value.take().unwrap_or_else(|| {
             Err(match end {
-                End::Completed if matches!(self.handle.job.which, Which::Stored(_)) => {
+                End::Completed if matches!(self.handle.job.which, Which::Stored(..)) => {
                     Error::elsewhere(
                         "the job's run did not end on this scheduler: another one that shares the store has its value, or it was missed; the store's ledger says which",
                     )

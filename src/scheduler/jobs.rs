@@ -203,8 +203,9 @@ impl Jobs {
             }
             match jobs.shared.within(stored.as_mut()?.next()).await {
                 Ok(records) => {
+                    let durable = jobs.shared.durable.as_ref()?;
                     // Those that can't be read are listed elsewhere.
-                    let read = |it| durable::info_of(&jobs.shared, it).ok();
+                    let read = |it| durable::info_of(&jobs.shared, durable, it).ok();
                     let page = records?.iter().filter_map(read).collect();
                     Some((Ok(page), (jobs, None, stored)))
                 }
@@ -296,7 +297,7 @@ pub(super) async fn next_fire(shared: &Arc<Shared>) -> Result<Option<DateTime<Ut
     if let Some(durable) = &shared.durable {
         let mut pages = Pages::new(durable, RecordFilter::default());
         while let Some(records) = pages.next().await? {
-            let jobs = records.iter().filter_map(|it| durable::info_of(shared, it).ok());
+            let jobs = records.iter().filter_map(|it| durable::info_of(shared, durable, it).ok());
             earliest = earliest.into_iter().chain(jobs.filter_map(|job| job.next_fire)).min();
         }
     }

@@ -251,14 +251,15 @@ impl Scheduler {
         waiting: Vec<Waiting>,
         on_conflict: OnConflict,
     ) -> Result<bool, Error> {
-        let (incarnation, token) = self
-            .shared
-            .try_with(|state, _| Ok((Incarnation(state.core.number()), state.core.number())))?;
+        let (incarnation, token) = self.shared.try_with(|state, _| {
+            let mut number = || state.core.number(durable.key);
+            Ok((Incarnation(number()), number()))
+        })?;
         let mut record = Record { incarnation, ..record };
         let rows = waiting.into_iter().map(|waiting| row(&mut record, waiting)).collect();
         let next_fire = record.next_fire.filter(|_| !record.paused);
         let id = record.id.clone();
-        let _reserved = durable::Reservation::of(&self.shared, &id, Place::Store)?;
+        let _reserved = durable::Reservation::of(&self.shared, &id, Place::Store(durable.key))?;
         let mut replaces = None;
         let mut write = Write::add(record.clone(), token).with_rows(rows);
         loop {
@@ -273,7 +274,8 @@ impl Scheduler {
                         other => other,
                     };
                     let shared = &self.shared;
-                    if !durable::give_way(shared, &record, &mut write, there, on_conflict)? {
+                    if !durable::give_way(shared, durable, &record, &mut write, there, on_conflict)?
+                    {
                         return Ok(false);
                     }
                     replaces = current.filter(|it| it.ended_at.is_none()).map(|it| *it);
@@ -281,13 +283,13 @@ impl Scheduler {
             }
         }
         if let Some(replaced) = replaces {
-            durable::forget(&self.shared, &replaced, &End::Replaced);
+            durable::forget(&self.shared, durable, &replaced, &End::Replaced);
         }
         let job = record.id;
         self.shared.with(|state, now| {
             state.core.note(now, What::JobAdded { job, next_fire });
-            state.core.expect(next_fire);
-            state.core.look();
+            state.core.expect(durable.key, next_fire);
+            state.core.look(durable.key);
         });
         Ok(true)
     }

@@ -22,6 +22,7 @@ use super::{
     decide::Due,
     job::Job,
     node::{Answer, Asked, Fits, Lease, News, Node, NodeOptions},
+    stores::{StoreKey, StoreRoom},
 };
 use crate::{
     clock::Reading,
@@ -32,6 +33,7 @@ use crate::{
 
 /// What a job in the store has, beyond one in memory.
 pub(super) struct Held {
+    store: StoreKey,
     incarnation: Incarnation,
     version: u64,
     /// Its trigger as the record has it, to see when that changes.
@@ -79,9 +81,14 @@ struct Upcoming {
 }
 
 impl<P> Job<P> {
-    /// Its incarnation in the store, if it is in one.
-    pub(super) fn incarnation_in_store(&self) -> Option<Incarnation> {
-        self.held().map(|held| held.incarnation)
+    /// Its store and its incarnation there, if it is in one.
+    pub(super) fn incarnation_in_store(&self) -> Option<(StoreKey, Incarnation)> {
+        self.held().map(|held| (held.store, held.incarnation))
+    }
+
+    /// Its store, if it is in one.
+    pub(super) fn store(&self) -> Option<StoreKey> {
+        self.held().map(|held| held.store)
     }
 }
 
@@ -105,7 +112,7 @@ impl Held {
     }
 }
 
-/// The durable jobs of which this node has rows.
+/// The jobs of a store of which this node has rows.
 #[derive(Default)]
 pub(super) struct HeldJobs {
     slots: HashMap<Incarnation, u32>,
@@ -168,6 +175,10 @@ impl HeldJobs {
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
+
+    pub(super) fn slot(&self, incarnation: Incarnation) -> Option<u32> {
+        self.slots.get(&incarnation).copied()
+    }
 }
 
 impl<P> Job<P> {
@@ -214,22 +225,26 @@ impl<P: Payload> Core<P> {
         let job = &self.jobs[slot];
         let Some(held) = job.held() else { return };
         let now = held.open.len();
-        self.held_jobs.count(held.incarnation, before, now, held.enough);
+        if let Some(room) = self.stores.get_mut(held.store) {
+            room.held.count(held.incarnation, before, now, held.enough);
+        }
         let now = if held.last { now } else { 0 };
-        self.limits.count_claimed(held.incarnation, job.options(&self.defaults), now);
+        let of = (held.store, held.incarnation);
+        self.limits.count_claimed(of, job.options(&self.defaults), now);
     }
 
-    /// Has this scheduler be a node of a store.
+    /// Has this scheduler be a node of a store of this name.
     pub(crate) fn join(
         &mut self,
+        name: Arc<str>,
         options: NodeOptions,
         tasks: HashSet<String>,
         fits: Fits,
-    ) -> Arc<Lease> {
+    ) -> (StoreKey, Arc<Lease>) {
         let node = Node::new(options, tasks, fits, self.reading);
         let lease = node.lease().clone();
-        self.node = Some(Box::new(node));
-        lease
+        self.out.ask = true;
+        (self.stores.add(name, node), lease)
     }
 
     /// What both clocks say, before anything is told.
@@ -237,32 +252,44 @@ impl<P: Payload> Core<P> {
         self.reading = reading;
     }
 
-    /// How long until the node must be asked again what it wants.
+    /// How long until the nodes must be asked again what they want.
     pub(crate) fn node_wakes_in(&self) -> Option<Duration> {
-        let at = self.node.as_ref()?.wake_at(self.held_jobs.in_the_way(), self.reading)?;
+        let wake_at = |room: &StoreRoom| room.node.wake_at(room.held.in_the_way(), self.reading);
+        let at = self.stores.iter().filter_map(wake_at).min()?;
         // It may be that it can't be asked for what it wants now, and it must not be asked all the time.
         let wait = at.checked_sub(&self.reading.elapsed).and_then(|wait| wait.to_std().ok());
         Some(wait.unwrap_or_default().max(Duration::from_millis(1)))
     }
 
-    /// What the node asks the store now.
-    pub(crate) fn ask(&mut self, now: DateTime<Utc>) -> Vec<Asked> {
-        let reading = self.reading;
-        let Some(node) = &mut self.node else { return Vec::new() };
-        if node.has_lapsed(reading) {
-            self.distrust(now);
+    /// What the nodes ask their stores now.
+    pub(crate) fn ask(&mut self, now: DateTime<Utc>) -> Vec<(StoreKey, Asked)> {
+        let mut asked = Vec::new();
+        for index in 0..self.stores.len() {
+            if let Some(store) = self.stores.key_at(index) {
+                asked.extend(self.ask_one(store, now).into_iter().map(|asked| (store, asked)));
+            }
         }
-        let Some(node) = &mut self.node else { return Vec::new() };
-        node.paused = self.paused || self.closed;
-        if std::mem::take(&mut self.held_jobs.has_room) {
+        asked
+    }
+
+    fn ask_one(&mut self, store: StoreKey, now: DateTime<Utc>) -> Vec<Asked> {
+        let reading = self.reading;
+        if self.stores.node_mut(store).is_some_and(|node| node.has_lapsed(reading)) {
+            self.distrust(store, now);
+        }
+        let Some(StoreRoom { node, held, leaving, .. }) = self.stores.get_mut(store) else {
+            return Vec::new();
+        };
+        node.paused = self.paused || self.closed || *leaving;
+        if std::mem::take(&mut held.has_room) {
             node.look();
         }
-        if std::mem::take(&mut self.held_jobs.has_fewer) {
+        if std::mem::take(&mut held.has_fewer) {
             node.has_room_again(reading);
         }
         let limits = &mut self.limits;
-        let (jobs, held, scheduler) = (&self.jobs, &self.held_jobs, self.scheduler);
-        let room = || limits.room(reading.elapsed);
+        let (jobs, held, scheduler) = (&self.jobs, &*held, self.scheduler);
+        let room = || limits.room(store, reading.elapsed);
         node.poll(reading, held.in_the_way(), &held.crowded, room, || {
             let mut known: Vec<_> = held
                 .slots
@@ -278,55 +305,63 @@ impl<P: Payload> Core<P> {
         })
     }
 
-    /// What the store answered. `payloads` are for the jobs in it, in order.
+    /// What a store answered. `payloads` are for the jobs in it, in order.
     pub(crate) fn answer(
         &mut self,
+        store: StoreKey,
         asked: Asked,
         answer: Result<Answer, StoreError>,
         payloads: Vec<P>,
         now: DateTime<Utc>,
     ) {
         let reading = self.reading;
-        let Some(node) = &mut self.node else { return };
         let mut payloads = payloads.into_iter();
-        for news in node.answer(asked, answer, reading) {
+        // One that was removed has nothing to say.
+        let node = self.stores.node_mut(store);
+        let news = node.map(|node| node.answer(asked, answer, reading)).unwrap_or_default();
+        for news in news {
             match news {
                 News::Taken(takings) => {
                     for taken in takings.jobs {
                         let payload = payloads.next();
-                        self.take_in(taken, payload, false, now);
+                        self.take_in(store, taken, payload, false, now);
                     }
-                    self.close_orphans(&takings.orphans, now);
+                    self.close_orphans(store, &takings.orphans, now);
                 }
                 News::Listed(rows) => {
-                    let new = rows.into_iter().filter(|&(key, fence)| !self.knows(key, fence));
-                    let new: Vec<RowKey> = new.map(|(key, _)| key).collect();
-                    self.node.iter_mut().for_each(|node| node.fetch(new.iter().copied()));
+                    let is_new = |&(key, fence): &(RowKey, u64)| !self.knows(store, key, fence);
+                    let new: Vec<RowKey> =
+                        rows.into_iter().filter(is_new).map(|(key, _)| key).collect();
+                    if let Some(node) = self.stores.node_mut(store) {
+                        node.fetch(new.into_iter());
+                    }
                 }
                 News::Mine(takings) => {
                     for taken in takings.jobs {
                         let payload = payloads.next();
-                        self.take_in(taken, payload, true, now);
+                        self.take_in(store, taken, payload, true, now);
                     }
-                    self.close_orphans(&takings.orphans, now);
+                    self.close_orphans(store, &takings.orphans, now);
                 }
                 News::Changed(changed) => {
                     for Changed { incarnation, now: then } in changed {
                         match then {
-                            Now::Changed(record) => self.adopt(&record, payloads.next(), now),
-                            Now::Gone(fate) => self.forget(incarnation, &end_of(fate), now),
+                            Now::Changed(record) => {
+                                self.adopt(store, &record, payloads.next(), now);
+                            }
+                            Now::Gone(fate) => self.forget(store, incarnation, &end_of(fate), now),
                         }
                     }
                 }
-                News::Settled { rows, over } => self.settle_rows(&rows, &over, now),
-                News::Reaped(reaped) => self.report_reaped(reaped, now),
+                News::Settled { rows, over } => self.settle_rows(store, &rows, &over, now),
+                News::Reaped(reaped) => self.report_reaped(store, reaped, now),
                 News::Failing(error) => self.note(now, What::StoreFailing { error: error.into() }),
                 News::Working => self.note(now, What::StoreWorking),
                 // What it has claimed runs when it would have if the clock was not wrong.
                 News::ClockMoved(by) if -by > self.correction => {}
-                News::ClockMoved(by) => self.shift_durable(-by),
+                News::ClockMoved(by) => self.shift_durable(store, -by),
                 News::GivenUp(key, error) => {
-                    if let Some(&slot) = self.held_jobs.slots.get(&key.incarnation) {
+                    if let Some(slot) = self.stores.slot(store, key.incarnation) {
                         let job = self.jobs[slot].id(self.scheduler, slot);
                         let (run, error) = (run_id(key), error.into());
                         self.note(now, What::OutcomeRefused { job, run, error });
@@ -335,13 +370,13 @@ impl<P: Payload> Core<P> {
                 News::Corrected(records) => {
                     for record in records {
                         let (job, next_fire) = (record.id.clone(), record.next_fire);
-                        self.adopt(&record, None, now);
+                        self.adopt(store, &record, None, now);
                         self.note(now, What::JobModified { job, next_fire });
-                        self.expect(next_fire.filter(|_| !record.paused));
+                        self.expect(store, next_fire.filter(|_| !record.paused));
                     }
                 }
-                News::Trusted => self.go_on_durable(now),
-                News::Lost => self.lose(now),
+                News::Trusted => self.go_on_durable(store, now),
+                News::Lost => self.lose(store, now),
                 News::Unreadable(found) => {
                     for (job, error) in found {
                         self.note(now, What::JobUnreadable { job, error });
@@ -353,86 +388,103 @@ impl<P: Payload> Core<P> {
         self.out.discarded.extend(payloads.map(Discarded::Payload));
     }
 
-    /// Whether runs of durable jobs may start.
-    fn is_trusted(&self) -> bool {
-        self.node.as_ref().is_some_and(|node| node.is_trusted(self.reading))
+    /// Whether runs of this store's jobs may start.
+    fn is_trusted(&self, store: StoreKey) -> bool {
+        self.stores.node(store).is_some_and(|node| node.is_trusted(self.reading))
     }
 
-    /// A durable job fires at `next`, if it is left as it is.
-    pub(crate) fn expect(&mut self, next: Option<DateTime<Utc>>) {
-        if let (Some(node), Some(next)) = (&mut self.node, next) {
+    /// A job of this store fires at `next`, if it is left as it is.
+    pub(crate) fn expect(&mut self, store: StoreKey, next: Option<DateTime<Utc>>) {
+        if let (Some(node), Some(next)) = (self.stores.node_mut(store), next) {
             node.expect(next, self.reading);
             self.out.ask = true;
         }
     }
 
-    /// Something may have changed in the store.
-    pub(crate) fn look(&mut self) {
-        self.node.iter_mut().for_each(|node| node.look());
+    /// Something may have changed in this store.
+    pub(crate) fn look(&mut self, store: StoreKey) {
+        self.stores.node_mut(store).into_iter().for_each(Node::look);
+        self.out.ask = true;
+    }
+
+    pub(super) fn look_at_all(&mut self) {
+        self.stores.iter_mut().for_each(|room| room.node.look());
         self.out.ask = true;
     }
 
     /// What the store's clock says, as far as it is known.
-    pub(crate) fn store_now(&self) -> DateTime<Utc> {
-        self.node.as_ref().map_or(self.reading.wall, |node| node.store_now(self.reading))
+    pub(crate) fn store_now(&self, store: StoreKey) -> DateTime<Utc> {
+        let node = self.stores.node(store);
+        node.map_or(self.reading.wall, |node| node.store_now(self.reading))
     }
 
     /// The same, if it is known.
-    pub(crate) fn known_store_now(&self) -> Option<DateTime<Utc>> {
-        self.node.as_ref().filter(|node| node.knows_clock()).map(|_| self.store_now())
+    pub(crate) fn known_store_now(&self, store: StoreKey) -> Option<DateTime<Utc>> {
+        let node = self.stores.node(store).filter(|node| node.knows_clock())?;
+        Some(node.store_now(self.reading))
     }
 
     /// A number of 63 bits that no other node has.
-    pub(crate) fn number(&mut self) -> u64 {
-        self.node.as_mut().map_or(0, |node| node.number())
+    pub(crate) fn number(&mut self, store: StoreKey) -> u64 {
+        self.stores.node_mut(store).map_or(0, Node::number)
     }
 
-    /// Whether the store has been told everything, and that the node leaves.
+    /// Whether the stores have been told everything, and that the nodes leave.
     pub(crate) fn has_left(&self) -> bool {
-        self.node.as_ref().is_none_or(|node| node.has_left())
+        self.stores.iter().all(|room| room.node.has_left())
     }
 
-    /// How many outcomes of runs the store has not been told.
+    /// How many outcomes of runs the stores have not been told.
     pub(crate) fn untold(&self) -> usize {
-        self.node.as_ref().map_or(0, |node| node.untold())
+        self.stores.iter().map(|room| room.node.untold()).sum()
     }
 
-    /// Takes leave of the store, once nothing of a durable job is going.
-    pub(super) fn leave_store(&mut self) {
-        if self.closed && self.held_jobs.slots.is_empty() {
-            self.node.iter_mut().for_each(|node| node.leave());
-            self.out.ask = true;
+    /// Takes leave of each store that is to be left, once nothing of its jobs is going.
+    pub(super) fn leave_stores(&mut self) {
+        for room in self.stores.iter_mut() {
+            if (self.closed || room.leaving) && room.held.slots.is_empty() {
+                room.node.leave();
+                self.out.ask = true;
+            }
         }
     }
 
-    /// What the shell keeps with a job that this node holds.
-    pub(crate) fn payload_of(&self, incarnation: Incarnation) -> Option<P> {
-        let slot = self.held_jobs.slots.get(&incarnation)?;
-        Some(self.jobs[*slot].payload.clone())
+    /// Whether the scheduler takes leave of this store, since it shuts down or the store is removed.
+    fn leaves(&self, store: StoreKey) -> bool {
+        self.closed || self.stores.get(store).is_none_or(|room| room.leaving)
     }
 
-    /// Whether this node holds the job.
-    pub(crate) fn holds(&self, incarnation: Incarnation) -> bool {
-        self.held_jobs.slots.contains_key(&incarnation)
+    /// What the shell keeps with a job that the node of this store holds.
+    pub(crate) fn payload_of(&self, store: StoreKey, incarnation: Incarnation) -> Option<P> {
+        let slot = self.stores.slot(store, incarnation)?;
+        Some(self.jobs[slot].payload.clone())
+    }
+
+    /// Whether the node of this store holds the job.
+    pub(crate) fn holds(&self, store: StoreKey, incarnation: Incarnation) -> bool {
+        self.stores.slot(store, incarnation).is_some()
     }
 
     /// How many of a job's runs are going here.
-    pub(crate) fn running(&self, incarnation: Incarnation) -> u32 {
-        let slot = self.held_jobs.slots.get(&incarnation);
-        slot.map_or(0, |&slot| self.jobs[slot].semaphore.taken())
+    pub(crate) fn running(&self, store: StoreKey, incarnation: Incarnation) -> u32 {
+        let slot = self.stores.slot(store, incarnation);
+        slot.map_or(0, |slot| self.jobs[slot].semaphore.taken())
     }
 
-    /// The first fire time of a job that this node has taken and that has not come due.
-    pub(crate) fn next_taken(&self, incarnation: Incarnation) -> Option<DateTime<Utc>> {
-        let held = self.jobs[*self.held_jobs.slots.get(&incarnation)?].held()?;
+    /// The first fire time of a job that its node has taken and that has not come due.
+    pub(crate) fn next_taken(
+        &self,
+        store: StoreKey,
+        incarnation: Incarnation,
+    ) -> Option<DateTime<Utc>> {
+        let held = self.jobs[self.stores.slot(store, incarnation)?].held()?;
         let scheduled = held.upcoming.iter().filter(|it| it.kind == RowKind::Scheduled);
         scheduled.map(|upcoming| upcoming.due.fire_time).min()
     }
 
-    /// Whether another run of the job would be skipped, as far as this node knows.
-    pub(crate) fn is_full(&self, incarnation: Incarnation) -> bool {
-        let slot = self.held_jobs.slots.get(&incarnation);
-        slot.is_some_and(|&slot| self.would_skip(slot))
+    /// Whether another run of the job would be skipped, as far as its node knows.
+    pub(crate) fn is_full(&self, store: StoreKey, incarnation: Incarnation) -> bool {
+        self.stores.slot(store, incarnation).is_some_and(|slot| self.would_skip(slot))
     }
 }
 

@@ -6,27 +6,35 @@ use chrono::{DateTime, Utc};
 
 use super::{Open, Upcoming, enough, labels_of};
 use crate::{
-    core::{Core, Discarded, Payload, ahead::Definition, fates::shrink, job::Job},
+    core::{Core, Discarded, Payload, StoreKey, ahead::Definition, fates::shrink, job::Job},
     job::{End, SkipReason},
     store::{Fate, Incarnation, Record, RowKey},
 };
 
 impl<P: Payload> Core<P> {
     /// A record was changed: what is held of it follows. `payload` has the work that it has now.
-    pub(crate) fn adopt(&mut self, record: &Record, payload: Option<P>, now: DateTime<Utc>) {
-        let unused = self.follow_record(record, payload, now);
+    pub(crate) fn adopt(
+        &mut self,
+        store: StoreKey,
+        record: &Record,
+        payload: Option<P>,
+        now: DateTime<Utc>,
+    ) {
+        let unused = self.follow_record(store, record, payload, now);
         self.out.discarded.extend(unused.map(Discarded::Payload));
     }
 
     fn follow_record(
         &mut self,
+        store: StoreKey,
         record: &Record,
         payload: Option<P>,
         now: DateTime<Utc>,
     ) -> Option<P> {
-        let node = self.node.as_mut();
-        node.into_iter().for_each(|node| node.overtake(record.incarnation, Some(record)));
-        let Some(&slot) = self.held_jobs.slots.get(&record.incarnation) else { return payload };
+        if let Some(node) = self.stores.node_mut(store) {
+            node.overtake(record.incarnation, Some(record));
+        }
+        let Some(slot) = self.stores.slot(store, record.incarnation) else { return payload };
         let Ok(definition) = Definition::read(record) else { return payload };
         let job = &mut self.jobs[slot];
         let Some(held) = job.held_mut().filter(|held| held.version < record.version) else {
@@ -55,11 +63,11 @@ impl<P: Payload> Core<P> {
         let last = job.held().filter(|held| held.last);
         let open = last.map_or(0, |held| held.open.len());
         if let Some(old) = job.options.replace(options.clone()) {
-            self.limits.count_claimed(record.incarnation, &old, 0);
+            self.limits.count_claimed((store, record.incarnation), &old, 0);
             self.limits.leave(&old);
         }
         let limit = self.limits.join(&options);
-        self.limits.count_claimed(record.incarnation, &options, open);
+        self.limits.count_claimed((store, record.incarnation), &options, open);
         let was_paused = std::mem::replace(&mut self.jobs[slot].paused, record.paused);
         if record.paused && !was_paused {
             self.jobs[slot].payload.set_standing(Some(SkipReason::Paused));
@@ -97,32 +105,41 @@ impl<P: Payload> Core<P> {
     }
 
     /// Asks the runs of a job to stop that are going here.
-    pub(crate) fn cancel_held(&mut self, incarnation: Incarnation) {
-        if let Some(&slot) = self.held_jobs.slots.get(&incarnation) {
+    pub(crate) fn cancel_held(&mut self, store: StoreKey, incarnation: Incarnation) {
+        if let Some(slot) = self.stores.slot(store, incarnation) {
             self.cancel_runs(slot);
         }
     }
 
     /// An incarnation is gone from the store.
-    pub(crate) fn forget(&mut self, incarnation: Incarnation, end: &End, now: DateTime<Utc>) {
-        self.node.iter_mut().for_each(|node| node.overtake(incarnation, None));
-        match self.held_jobs.slots.get(&incarnation) {
-            Some(&slot) if !self.jobs[slot].retired => self.retire(slot, end.clone(), now),
+    pub(crate) fn forget(
+        &mut self,
+        store: StoreKey,
+        incarnation: Incarnation,
+        end: &End,
+        now: DateTime<Utc>,
+    ) {
+        if let Some(node) = self.stores.node_mut(store) {
+            node.overtake(incarnation, None);
+        }
+        match self.stores.slot(store, incarnation) {
+            Some(slot) if !self.jobs[slot].retired => self.retire(slot, end.clone(), now),
             Some(_) => {}
-            None => self.out.over.push((incarnation, end.clone())),
+            None => self.out.over.push((store, incarnation, end.clone())),
         }
     }
 
     /// The store knows what became of these rows, and that these jobs are over with them.
     pub(super) fn settle_rows(
         &mut self,
+        store: StoreKey,
         rows: &[(RowKey, u64)],
         over: &[Incarnation],
         now: DateTime<Utc>,
     ) {
-        for incarnation in over {
-            let slot = self.held_jobs.slots.get(incarnation);
-            let job = slot.map(|&slot| &mut self.jobs[slot]);
+        for &incarnation in over {
+            let slot = self.stores.slot(store, incarnation);
+            let job = slot.map(|slot| &mut self.jobs[slot]);
             match job.and_then(|job| job.held().is_some().then_some(job)) {
                 Some(job) => {
                     if job.payload.is_cancelled() {
@@ -130,27 +147,30 @@ impl<P: Payload> Core<P> {
                     }
                     job.held_mut().into_iter().for_each(|held| held.over = true);
                 }
-                None => self.out.over.push((*incarnation, End::Completed)),
+                None => self.out.over.push((store, incarnation, End::Completed)),
             }
         }
         for row in rows {
-            let slot = self.held_jobs.slots.get(&row.0.incarnation).copied();
+            let slot = self.stores.slot(store, row.0.incarnation);
             let Some(slot) = slot else { continue };
             if let Some(held) = self.jobs[slot].held_mut() {
                 held.unsettled.remove(row);
             }
             self.end_if_over(slot, now);
         }
-        self.leave_store();
+        self.leave_stores();
     }
 
     /// A durable job that is no longer held. Says whether it is over.
     pub(in crate::core) fn let_durable_go(&mut self, job: &Job<P>) -> bool {
         let Some(held) = job.held() else { return true };
-        self.held_jobs.slots.remove(&held.incarnation);
-        shrink(&mut self.held_jobs.slots);
-        self.held_jobs.count(held.incarnation, held.open.len(), 0, held.enough);
-        self.limits.count_claimed(held.incarnation, job.options(&self.defaults), 0);
+        if let Some(room) = self.stores.get_mut(held.store) {
+            room.held.slots.remove(&held.incarnation);
+            shrink(&mut room.held.slots);
+            room.held.count(held.incarnation, held.open.len(), 0, held.enough);
+        }
+        let of = (held.store, held.incarnation);
+        self.limits.count_claimed(of, job.options(&self.defaults), 0);
         job.retired || held.over
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    core::{Core, Payload, ahead::run_id},
+    core::{Core, Payload, StoreKey, ahead::run_id},
     event::{EventKind, What},
     job::{End, FireTimes, Outcome, Run},
     store::{Fate, Reaped, Row, RowKind, RowState},
@@ -34,7 +34,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    pub(super) fn report_reaped(&mut self, reaped: Reaped, now: DateTime<Utc>) {
+    pub(super) fn report_reaped(&mut self, store: StoreKey, reaped: Reaped, now: DateTime<Utc>) {
         let Reaped { nodes, handed_out, abandoned, over, .. } = reaped;
         if !nodes.is_empty() {
             let (recovered, abandoned) = (handed_out.len(), abandoned.len());
@@ -58,7 +58,7 @@ impl<P: Payload> Core<P> {
             self.log.emit(&mut self.out, now, EventKind::Abandoned, || What::Abandoned(run));
         }
         for incarnation in over {
-            if self.holds(incarnation) {
+            if self.holds(store, incarnation) {
                 continue;
             }
             let of = abandoned.iter().find(|row| row.key.incarnation == incarnation);
@@ -66,7 +66,7 @@ impl<P: Payload> Core<P> {
                 let job = row.job.clone();
                 self.note(now, What::JobRemoved { job, end: End::Completed });
             }
-            self.out.over.push((incarnation, End::Completed));
+            self.out.over.push((store, incarnation, End::Completed));
         }
     }
 }

@@ -100,6 +100,7 @@ impl<P: Payload> Core<P> {
     ) -> bool {
         let Going { job: slot, attempt, distrusted, .. } = *run;
         let Some(held) = self.jobs[slot].held() else { return true };
+        let store = held.store;
         let row = held.row_of(run.id, run.due.fire_time);
         let Some(row) = row.filter(|row| held.open[row].fence == run.fence) else {
             // The store took the node for dead, and has given the row to another, or to this one again.
@@ -111,7 +112,7 @@ impl<P: Payload> Core<P> {
             Outcome::Failed(_) => Fate::Ran(RunEnd::Failed),
             Outcome::Panicked(_) => Fate::Ran(RunEnd::Panicked),
             Outcome::TimedOut => Fate::Ran(RunEnd::TimedOut),
-            Outcome::Cancelled | Outcome::Abandoned if recover && self.closed => {
+            Outcome::Cancelled | Outcome::Abandoned if recover && self.leaves(store) => {
                 self.leave_row(slot, row);
                 return true;
             }
@@ -157,11 +158,12 @@ impl<P: Payload> Core<P> {
         ended_at: DateTime<Utc>,
     ) {
         let Some((key, open)) = self.let_row_go(slot, row) else { return };
-        let job_end = match self.jobs[slot].payload.is_cancelled() {
+        let job = &self.jobs[slot];
+        let job_end = match job.payload.is_cancelled() {
             true => Fate::Cancelled,
             false => Fate::Completed,
         };
-        let Some(node) = &mut self.node else { return };
+        let Some(node) = job.store().and_then(|store| self.stores.node_mut(store)) else { return };
         let (attempt, started_at, message) = ran.unwrap_or((open.attempt, None, None));
         // Instants of the ledger are the store's.
         let there = |instant| chrono::SubsecRound::trunc_subsecs(node.there(instant), 3);
@@ -186,7 +188,8 @@ impl<P: Payload> Core<P> {
             return;
         }
         if let Some((key, open)) = self.let_row_go(slot, row)
-            && let Some(node) = &mut self.node
+            && let Some(node) =
+                self.jobs[slot].store().and_then(|store| self.stores.node_mut(store))
         {
             node.release(key, open.fence);
             self.out.ask = true;
@@ -195,8 +198,11 @@ impl<P: Payload> Core<P> {
 
     /// Lets go of a row whose run has begun: whoever finds that this node is gone hands it out again.
     fn leave_row(&mut self, slot: u32, row: (RowKind, i64)) {
-        if let Some((key, open)) = self.remove_open(slot, row) {
-            self.node.iter_mut().for_each(|node| node.leave_behind(key, open.fence));
+        if let Some((key, open)) = self.remove_open(slot, row)
+            && let Some(node) =
+                self.jobs[slot].store().and_then(|store| self.stores.node_mut(store))
+        {
+            node.leave_behind(key, open.fence);
         }
     }
 

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::{Held, Open, Upcoming, enough, labels_of};
 use crate::{
     core::{
-        Core, Discarded, Payload,
+        Core, Discarded, Payload, StoreKey,
         ahead::{Definition, run_id},
         decide::{self, Due},
         job::{Extras, Job},
@@ -27,6 +27,7 @@ impl<P: Payload> Core<P> {
     /// if it has settled them meanwhile.
     pub(super) fn take_in(
         &mut self,
+        store: StoreKey,
         taken: Taken,
         payload: Option<P>,
         may_know: bool,
@@ -36,7 +37,7 @@ impl<P: Payload> Core<P> {
         let open: Vec<Row> = rows
             .into_iter()
             .filter(|row| match row.state {
-                RowState::Taken(node) => self.is_news(row, node),
+                RowState::Taken(node) => self.is_news(store, row, node),
                 _ => {
                     if !may_know {
                         self.report_closed(row, now);
@@ -46,33 +47,36 @@ impl<P: Payload> Core<P> {
             })
             .collect();
         if open.is_empty() {
-            if record.next_fire.is_none() && !may_know && !self.holds(record.incarnation) {
+            if record.next_fire.is_none() && !may_know && !self.holds(store, record.incarnation) {
                 self.note(now, What::JobRemoved { job: record.id, end: End::Completed });
-                self.out.over.push((record.incarnation, End::Completed));
+                self.out.over.push((store, record.incarnation, End::Completed));
             }
             self.out.discarded.extend(payload.map(Discarded::Payload));
             return;
         }
-        let removed = self.node.as_ref().and_then(|node| node.overtaken(record.incarnation));
+        let node = self.stores.node(store);
+        let removed = node.and_then(|node| node.overtaken(record.incarnation));
         if let Some(None) = removed
-            && !self.holds(record.incarnation)
+            && !self.holds(store, record.incarnation)
         {
-            self.close_removed(open);
+            self.close_removed(store, open);
             self.out.discarded.extend(payload.map(Discarded::Payload));
             return;
         }
         let rows = open.iter().map(|row| (row.key, row.fence));
         let Ok(definition) = Definition::read(&record) else {
             // Nobody can have decided to take it.
-            self.node.iter_mut().for_each(|node| node.leave_out(record.incarnation));
-            let node = self.node.as_mut();
-            node.into_iter().for_each(|node| rows.clone().for_each(|(k, f)| node.release(k, f)));
+            if let Some(node) = self.stores.node_mut(store) {
+                node.leave_out(record.incarnation);
+                rows.for_each(|(key, fence)| node.release(key, fence));
+            }
             self.out.discarded.extend(payload.map(Discarded::Payload));
             return;
         };
-        let Some(slot) = self.slot_for(&record, &definition, payload, now) else {
-            let node = self.node.as_mut();
-            node.into_iter().for_each(|node| rows.clone().for_each(|(k, f)| node.release(k, f)));
+        let Some(slot) = self.slot_for(store, &record, &definition, payload, now) else {
+            if let Some(node) = self.stores.node_mut(store) {
+                rows.for_each(|(key, fence)| node.release(key, fence));
+            }
             return;
         };
         if let Some(held) = self.jobs[slot].held_mut() {
@@ -90,7 +94,7 @@ impl<P: Payload> Core<P> {
         }
         let job = &self.jobs[slot];
         let standing = match () {
-            () if self.closed => Some(SkipReason::Shutdown),
+            () if self.leaves(store) => Some(SkipReason::Shutdown),
             () if job.retired => Some(SkipReason::Removed),
             () if job.paused || self.paused => Some(SkipReason::Paused),
             () => None,
@@ -98,16 +102,17 @@ impl<P: Payload> Core<P> {
         if let Some(reason) = standing {
             self.call_off_taken(slot, reason, now);
         }
-        let newer = self.node.as_ref().and_then(|node| node.overtaken(record.incarnation));
+        let node = self.stores.node(store);
+        let newer = node.and_then(|node| node.overtaken(record.incarnation));
         if let Some(Some(newer)) = newer.cloned() {
-            self.adopt(&newer, None, now);
+            self.adopt(store, &newer, None, now);
         }
     }
 
     /// Rows were taken of a job that has been removed since.
-    fn close_removed(&mut self, rows: Vec<Row>) {
+    fn close_removed(&mut self, store: StoreKey, rows: Vec<Row>) {
         let reading = self.reading;
-        let Some(node) = &mut self.node else { return };
+        let Some(node) = self.stores.node_mut(store) else { return };
         let ended_at = chrono::SubsecRound::trunc_subsecs(node.store_now(reading), 3);
         for Row { key, fence, attempt, .. } in rows {
             let fate = Fate::Skipped(SkipReason::Removed);
@@ -121,20 +126,20 @@ impl<P: Payload> Core<P> {
 
     /// Closes rows that the node did not know of, since the answer to its take was lost, and whose job
     /// is gone.
-    pub(super) fn close_orphans(&mut self, orphans: &[Row], now: DateTime<Utc>) {
+    pub(super) fn close_orphans(&mut self, store: StoreKey, orphans: &[Row], now: DateTime<Utc>) {
         for row in orphans {
             let RowState::Taken(of) = row.state else { continue };
-            if !self.is_news(row, of) {
+            if !self.is_news(store, row, of) {
                 continue;
             }
             let (reason, job) = (SkipReason::Removed, row.job.clone());
             let fire_times = FireTimes { first: row.fire_time, last: row.last, count: row.count };
             self.note(now, What::Skipped { job, run: None, fire_times, reason });
-            let slot = self.held_jobs.slots.get(&row.key.incarnation);
-            if let Some(held) = slot.and_then(|&slot| self.jobs[slot].held_mut()) {
+            let slot = self.stores.slot(store, row.key.incarnation);
+            if let Some(held) = slot.and_then(|slot| self.jobs[slot].held_mut()) {
                 held.unsettled.insert((row.key, row.fence));
             }
-            let Some(node) = &mut self.node else { return };
+            let Some(node) = self.stores.node_mut(store) else { return };
             let outcome = Finished {
                 key: row.key,
                 fence: row.fence,
@@ -151,38 +156,40 @@ impl<P: Payload> Core<P> {
     }
 
     /// Whether a row is one that the node has now, and did not know of.
-    fn is_news(&self, row: &Row, of: crate::store::NodeId) -> bool {
-        let is_own = self.node.as_ref().is_some_and(|node| of == node.id());
-        is_own && !self.knows(row.key, row.fence)
+    fn is_news(&self, store: StoreKey, row: &Row, of: crate::store::NodeId) -> bool {
+        let is_own = self.stores.node(store).is_some_and(|node| of == node.id());
+        is_own && !self.knows(store, row.key, row.fence)
     }
 
     /// Whether the node knows of a row that it has taken under this fence, be it that it has settled it.
-    pub(super) fn knows(&self, key: RowKey, fence: u64) -> bool {
-        let held = |slot: &u32| self.jobs[*slot].held();
-        let held = self.held_jobs.slots.get(&key.incarnation).and_then(held);
+    pub(super) fn knows(&self, store: StoreKey, key: RowKey, fence: u64) -> bool {
+        let slot = self.stores.slot(store, key.incarnation);
+        let held = slot.and_then(|slot| self.jobs[slot].held());
         let open = held.and_then(|held| held.open.get(&(key.kind, key.number)));
         open.is_some_and(|open| open.fence == fence)
-            || self.node.as_ref().is_some_and(|node| node.is_settled(key, fence))
+            || self.stores.node(store).is_some_and(|node| node.is_settled(key, fence))
     }
 
     /// The slot of a durable job, made if it has none.
     fn slot_for(
         &mut self,
+        store: StoreKey,
         record: &Record,
         definition: &Definition,
         payload: Option<P>,
         now: DateTime<Utc>,
     ) -> Option<u32> {
-        if let Some(&slot) = self.held_jobs.slots.get(&record.incarnation) {
-            self.adopt(record, payload, now);
+        if let Some(slot) = self.stores.slot(store, record.incarnation) {
+            self.adopt(store, record, payload, now);
             // What it was held for may be over with that.
-            return self.holds(record.incarnation).then_some(slot);
+            return self.holds(store, record.incarnation).then_some(slot);
         }
         let payload = payload?;
         self.incarnations += 1;
         let options = Arc::new(definition.options.clone());
         self.limits.join(&options);
         let held = Held {
+            store,
             incarnation: record.incarnation,
             version: record.version,
             trigger: record.trigger.clone(),
@@ -220,13 +227,16 @@ impl<P: Payload> Core<P> {
             extras: Some(Box::new(extras)),
             payload,
         });
-        self.held_jobs.slots.insert(record.incarnation, slot);
+        if let Some(room) = self.stores.get_mut(store) {
+            room.held.slots.insert(record.incarnation, slot);
+        }
         Some(slot)
     }
 
     /// Takes a row in hand.
     fn hold(&mut self, slot: u32, record: &Record, definition: &Definition, row: Row) {
-        let Some(node) = &self.node else { return };
+        let store = self.jobs[slot].store();
+        let Some(node) = store.and_then(|store| self.stores.node(store)) else { return };
         let RowKey { kind, number, .. } = row.key;
         let due = match kind {
             RowKind::Scheduled => definition.due(record, row.fire_time),
@@ -257,7 +267,8 @@ impl<P: Payload> Core<P> {
 
     /// Begins what of a durable job has come due.
     pub(in crate::core) fn wake_taken(&mut self, slot: u32, now: DateTime<Utc>) {
-        if !self.is_trusted() {
+        let is_trusted = |store| self.is_trusted(store);
+        if !self.jobs[slot].store().is_some_and(is_trusted) {
             // It goes on when the node is trusted again.
             self.jobs[slot].held = true;
             self.mark(slot);

@@ -3,15 +3,15 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    core::{Core, Finish, Payload, decide::Due, runs::Phase},
+    core::{Core, Finish, Payload, StoreKey, decide::Due, runs::Phase},
     event::What,
     job::{Outcome, SkipReason},
 };
 
 impl<P: Payload> Core<P> {
     /// The store's clock moved by so much against the one here.
-    pub(in crate::core) fn shift_durable(&mut self, by: TimeDelta) {
-        for slot in self.durable_slots() {
+    pub(in crate::core) fn shift_durable(&mut self, store: StoreKey, by: TimeDelta) {
+        for slot in self.slots_of(store) {
             let shifted = |due: &mut Due| {
                 due.at = due.at.checked_add_signed(by).unwrap_or(due.at);
             };
@@ -31,20 +31,25 @@ impl<P: Payload> Core<P> {
 
     /// The scheduler is paused: others may run what it has taken and not started.
     pub(in crate::core) fn release_durable(&mut self, now: DateTime<Utc>) {
-        for slot in self.durable_slots() {
-            self.call_off_durable(slot, SkipReason::Paused, now);
+        for store in self.stores.keys() {
+            for slot in self.slots_of(store) {
+                self.call_off_durable(slot, SkipReason::Paused, now);
+            }
         }
     }
 
-    fn durable_slots(&self) -> Vec<u32> {
-        let mut slots: Vec<u32> = self.held_jobs.slots.values().copied().collect();
+    /// The jobs that the node of this store holds.
+    fn slots_of(&self, store: StoreKey) -> Vec<u32> {
+        let held = self.stores.get(store).map(|room| &room.held);
+        let mut slots: Vec<u32> =
+            held.into_iter().flat_map(|held| held.slots.values().copied()).collect();
         slots.sort_unstable();
         slots
     }
 
     /// The node believes itself again: what came due meanwhile is looked at.
-    pub(super) fn go_on_durable(&mut self, now: DateTime<Utc>) {
-        for slot in self.durable_slots() {
+    pub(super) fn go_on_durable(&mut self, store: StoreKey, now: DateTime<Utc>) {
+        for slot in self.slots_of(store) {
             if std::mem::take(&mut self.jobs[slot].held) {
                 self.mark(slot);
                 self.end_if_over(slot, now);
@@ -54,9 +59,9 @@ impl<P: Payload> Core<P> {
 
     /// The node does not believe itself any more: runs are asked to stop that another node may start
     /// again, or beside which it may start others.
-    pub(super) fn distrust(&mut self, now: DateTime<Utc>) {
+    pub(super) fn distrust(&mut self, store: StoreKey, now: DateTime<Utc>) {
         self.note(now, What::LeaseLapsed);
-        for slot in self.durable_slots() {
+        for slot in self.slots_of(store) {
             self.stop_distrusted(slot);
         }
     }
@@ -78,9 +83,9 @@ impl<P: Payload> Core<P> {
 
     /// The store takes the node for dead: what it has taken is others' now, or abandoned. Runs that
     /// have started may still tell how they end.
-    pub(super) fn lose(&mut self, now: DateTime<Utc>) {
+    pub(super) fn lose(&mut self, store: StoreKey, now: DateTime<Utc>) {
         self.note(now, What::LeaseLost);
-        for slot in self.durable_slots() {
+        for slot in self.slots_of(store) {
             self.stop_distrusted(slot);
             let mut going = Vec::new();
             for run in self.runs_of(slot) {

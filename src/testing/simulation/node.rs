@@ -20,7 +20,7 @@ use crate::{
     clock::{Reading, StepWatch},
     core::{
         Answer, Asked, Candidate, Core, Definition, Finish, Fits, Lease, NodeOptions, Payload,
-        Request, RunKey, Start, Verdict, mix, run_id,
+        Request, RunKey, Start, StoreKey, Verdict, mix, run_id,
     },
     event::KindSet,
     job::{JobId, JobOptions, Outcome, SkipReason},
@@ -102,6 +102,7 @@ struct Shutdown {
 
 pub(super) struct Node {
     pub(super) core: Core<Work>,
+    pub(super) store: StoreKey,
     pub(super) clocks: Clocks,
     steps: StepWatch,
     lease: Arc<Lease>,
@@ -156,9 +157,10 @@ impl Node {
         let tasks: HashSet<String> =
             TASKS[..if knows_all { 2 } else { 1 }].iter().map(|&task| task.to_owned()).collect();
         let fits: Fits = Arc::new(|_: &Record, _: &Definition| Ok(()));
-        let lease = core.join(options, tasks, fits);
+        let (store, lease) = core.join("default".into(), options, tasks, fits);
         let mut node = Node {
             core,
+            store,
             steps: StepWatch::new(reading),
             clocks,
             lease,
@@ -208,7 +210,7 @@ impl Node {
         out.retired.clear();
         out.ended.clear();
         out.discarded.clear();
-        for (incarnation, _) in out.over.drain(..) {
+        for (_, incarnation, _) in out.over.drain(..) {
             self.known.remove(&incarnation);
         }
         let work = out.ask || !out.dirty.is_empty() || !out.starts.is_empty();
@@ -281,7 +283,7 @@ impl Node {
             }
         }
         self.enqueue(due_now);
-        outside.asked.extend(asked);
+        outside.asked.extend(asked.into_iter().map(|(_, asked)| asked));
         let runs = self.core.is_closed() && self.core.going().next().is_none();
         let wait = self.core.node_wakes_in();
         let farewell = self
@@ -526,7 +528,8 @@ impl Node {
                 }
             }
         }
-        self.with(outside, |core, now| core.answer(asked, answer, works, now));
+        let store = self.store;
+        self.with(outside, |core, now| core.answer(store, asked, answer, works, now));
         self.turn(outside)
     }
 
@@ -584,7 +587,8 @@ impl Node {
 
     /// What the store's clock says, as far as it is known, and a number for a write.
     pub(super) fn now_and_number(&mut self, outside: &mut Outside<'_>) -> (DateTime<Utc>, u64) {
-        self.with(outside, |core, _| (core.store_now().trunc_subsecs(3), core.number()))
+        let store = self.store;
+        self.with(outside, |core, _| (core.store_now(store).trunc_subsecs(3), core.number(store)))
     }
 
     // The end.

@@ -203,7 +203,7 @@ impl Wish {
             Verb::Modify(options) => serde_json::to_string(options)
                 .ok()
                 .map(|options| Change::to(Record { options, ..record.clone() })),
-            Verb::RunNow if node.core.is_full(record.incarnation) => None,
+            Verb::RunNow if node.core.is_full(node.store, record.incarnation) => None,
             Verb::RunNow => Some(change::run_now(&record, now).0),
             Verb::Remove => Some(change::remove(&record, Fate::Removed, now)),
         };
@@ -219,37 +219,37 @@ impl Wish {
     fn done(&self, node: &mut Node, outside: &mut Outside<'_>) {
         let VerbRequest::Write(write, _) = &self.request else { return };
         let version = self.current.as_ref().map_or(0, |current| current.version) + 1;
-        let record = write.record.clone();
+        let (record, store) = (write.record.clone(), node.store);
         node.with(outside, |core, now| match (&self.verb, record, &self.current) {
             (Verb::Add(_), Some(record), Some(current))
                 if record.incarnation == current.incarnation =>
             {
                 let record = Record { version, ..record };
-                core.adopt(&record, None, now);
-                core.expect(record.next_fire.filter(|_| !record.paused));
-                core.look();
+                core.adopt(store, &record, None, now);
+                core.expect(store, record.next_fire.filter(|_| !record.paused));
+                core.look(store);
             }
             (Verb::Add(_), Some(record), replaced) => {
                 // One that was over was not replaced.
                 if let Some(replaced) = replaced.as_ref().filter(|it| it.ended_at.is_none()) {
-                    core.forget(replaced.incarnation, &End::Replaced, now);
+                    core.forget(store, replaced.incarnation, &End::Replaced, now);
                 }
-                core.expect(record.next_fire.filter(|_| !record.paused));
+                core.expect(store, record.next_fire.filter(|_| !record.paused));
             }
             (verb, Some(record), _) => {
                 let record = Record { version, ..record };
-                core.adopt(&record, None, now);
-                core.expect(record.next_fire.filter(|_| !record.paused));
+                core.adopt(store, &record, None, now);
+                core.expect(store, record.next_fire.filter(|_| !record.paused));
                 match verb {
-                    Verb::Resume | Verb::Reschedule(_) => core.look(),
+                    Verb::Resume | Verb::Reschedule(_) => core.look(store),
                     Verb::RunNow => {
-                        let now = core.store_now();
-                        core.expect(Some(now));
+                        let now = core.store_now(store);
+                        core.expect(store, Some(now));
                     }
                     _ => {}
                 }
             }
-            (_, None, Some(removed)) => core.forget(removed.incarnation, &End::Removed, now),
+            (_, None, Some(removed)) => core.forget(store, removed.incarnation, &End::Removed, now),
             _ => {}
         });
         if let (Verb::Add(New { held: true, .. }), VerbRequest::Write(write, _)) =

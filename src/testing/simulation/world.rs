@@ -257,7 +257,8 @@ impl<S: Store> World<S> {
             }),
             Happening::Told if cut => None,
             Happening::Told => self.with_node(life, |node, outside| {
-                node.with(outside, |core, _| core.look());
+                let store = node.store;
+                node.with(outside, |core, _| core.look(store));
                 false
             }),
             Happening::VerbAnswered(_, _, Ok(_)) if cut => None,

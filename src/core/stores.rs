@@ -1,0 +1,90 @@
+//! The stores of a scheduler: for each its node, and the jobs that this node holds.
+
+use std::sync::Arc;
+
+use super::{
+    held::HeldJobs,
+    node::{Life, Node},
+};
+use crate::store::Incarnation;
+
+/// One of the stores of a scheduler, from when it is added to when it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct StoreKey(u32);
+
+/// What the scheduler is to one of its stores.
+pub(super) struct StoreRoom {
+    pub(super) key: StoreKey,
+    pub(super) name: Arc<str>,
+    pub(super) node: Node,
+    pub(super) held: HeldJobs,
+    /// Whether the store is being removed: nothing more of it is taken.
+    pub(super) leaving: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Stores {
+    /// In order of their keys. Nearly always there is one, or none.
+    rooms: Vec<StoreRoom>,
+    /// How many there have been: a key is not used again, since answers may be on their way.
+    added: u32,
+}
+
+impl Stores {
+    pub(super) fn add(&mut self, name: Arc<str>, node: Node) -> StoreKey {
+        let key = StoreKey(self.added);
+        self.added += 1;
+        self.rooms.push(StoreRoom { key, name, node, held: HeldJobs::default(), leaving: false });
+        key
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+
+    pub(super) fn get(&self, key: StoreKey) -> Option<&StoreRoom> {
+        self.rooms.iter().find(|room| room.key == key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: StoreKey) -> Option<&mut StoreRoom> {
+        self.rooms.iter_mut().find(|room| room.key == key)
+    }
+
+    pub(super) fn node(&self, key: StoreKey) -> Option<&Node> {
+        self.get(key).map(|room| &room.node)
+    }
+
+    pub(super) fn node_mut(&mut self, key: StoreKey) -> Option<&mut Node> {
+        self.get_mut(key).map(|room| &mut room.node)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &StoreRoom> {
+        self.rooms.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut StoreRoom> {
+        self.rooms.iter_mut()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    pub(super) fn key_at(&self, index: usize) -> Option<StoreKey> {
+        self.rooms.get(index).map(|room| room.key)
+    }
+
+    pub(super) fn keys(&self) -> Vec<StoreKey> {
+        self.rooms.iter().map(|room| room.key).collect()
+    }
+
+    /// The slot of a job that the node of this store holds.
+    pub(super) fn slot(&self, key: StoreKey, incarnation: Incarnation) -> Option<u32> {
+        self.get(key)?.held.slot(incarnation)
+    }
+
+    /// In which of its lives the node of this store is.
+    pub(super) fn life(&self, key: StoreKey) -> Life {
+        self.node(key).map_or_else(Life::default, |node| node.lease().life())
+    }
+}
