@@ -252,7 +252,8 @@ events! {
         /// The fire time whose run stands for them.
         into: DateTime<Utc>,
     },
-    /// A run whose end nobody knows: the scheduler stopped before it ended.
+    /// A run whose end nobody knows: the scheduler stopped before it ended, or its job went before it was
+    /// begun again.
     Abandoned(Run),
     /// This listener was too slow, and the scheduler threw away its oldest events.
     Lagged {

@@ -735,7 +735,8 @@ pub enum Outcome {
     Missed,
     /// The run was called off before it started; its work was not called.
     Skipped(SkipReason),
-    /// Nobody knows: the scheduler stopped before the run ended.
+    /// Nobody knows: the scheduler stopped before the run ended, or the job went before the run was
+    /// begun again.
     Abandoned,
 }
 

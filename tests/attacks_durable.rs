@@ -236,7 +236,7 @@ impl Store for Wrap {
         }
         Ok(taken)
     }
-    async fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Result<(), StoreError> {
+    async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
         nap(Wrap::get_knob(&self.knobs.slow_release)).await;
         self.ask("release", self.store.release(node, rows)).await
     }

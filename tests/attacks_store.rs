@@ -189,7 +189,7 @@ impl<S: Store + Clone> Store for Moody<S> {
         self.ask("take", self.store.take(take)).await
     }
 
-    async fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Result<(), StoreError> {
+    async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
         self.ask("release", self.store.release(node, rows)).await
     }
 

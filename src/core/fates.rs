@@ -243,7 +243,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Skips the fire times of a job that wait for one of its runs to end, and its runs that wait for
-    /// room. If it is not `for_good`, those go on that were asked for or have started before.
+    /// room. If it is not `for_good`, those go on that were asked for.
     pub(super) fn call_off_waiting(
         &mut self,
         slot: u32,
@@ -268,8 +268,7 @@ impl<P: Payload> Core<P> {
             self.skip_backlog(slot, &backlog, reason, now);
         }
         if !for_good {
-            let job = &self.jobs[slot];
-            let goes_on = |it: &Submission| it.on_request || job.has_begun(it.id, it.due.fire_time);
+            let goes_on = |it: &Submission| it.on_request;
             if queue.iter().any(goes_on) {
                 let (kept, rest) = queue.into_iter().partition(goes_on);
                 self.jobs[slot].extras().queue = kept;

@@ -530,6 +530,16 @@ impl<P: Payload> Core<P> {
             }
             None => finish,
         };
+        let finish = match finish.outcome {
+            // Its work may have been called before, on another node.
+            Outcome::Skipped(reason)
+                if going.attempt > 1
+                    && !matches!(reason, SkipReason::Paused | SkipReason::Shutdown) =>
+            {
+                Finish { outcome: Outcome::Abandoned, ..finish }
+            }
+            _ => finish,
+        };
         if put_back || !self.conclude_durable(&going, &finish, now) {
             self.out.discard(finish);
         } else {

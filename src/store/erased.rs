@@ -17,7 +17,7 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn list(&self, filter: RecordFilter, after: Option<Cursor>, limit: usize) -> Answer<'_, Page>;
     fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Answer<'_, Vec<Changed>>;
     fn take(&self, take: Take) -> Answer<'_, Takings>;
-    fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Answer<'_, ()>;
+    fn release(&self, node: NodeId, rows: Vec<Release>) -> Answer<'_, ()>;
     fn finish(&self, outcomes: Vec<Finished>) -> Answer<'_, Finishes>;
     fn heartbeat(&self, beat: Beat) -> Answer<'_, DateTime<Utc>>;
     fn nodes(&self) -> Answer<'_, Vec<NodeRow>>;
@@ -74,7 +74,7 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::take(self, take))
     }
 
-    fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Answer<'_, ()> {
+    fn release(&self, node: NodeId, rows: Vec<Release>) -> Answer<'_, ()> {
         Box::pin(Store::release(self, node, rows))
     }
 

@@ -106,7 +106,8 @@ pub trait Store: Send + Sync + 'static {
     /// it has one of the same key already.
     ///
     /// Where the record of an incarnation goes, its [`Waiting`](RowState::Waiting) rows are closed
-    /// as *skipped: removed*, or as *skipped: replaced* if another takes its place.
+    /// as *skipped: removed*, or as *skipped: replaced* if another takes its place; those of which the
+    /// work may have been called, as *abandoned* (see [`Fate::called_off`]).
     ///
     /// **Ends that are remembered.** A record that says [`remember`](Record::remember) and then has
     /// neither a `next_fire` nor an open row is over, as in [`take`](Store::take). When such a job is
@@ -195,13 +196,14 @@ pub trait Store: Send + Sync + 'static {
     /// waits for the answer any more.
     fn take(&self, take: Take) -> impl Future<Output = Result<Takings, StoreError>> + Send;
 
-    /// Lets rows be taken again, by any node, that this node has taken and not run: they are waiting,
-    /// if they bear the fence that is given. Others are left alone. If the record is gone, no node
-    /// could take them: they are closed as *skipped: removed*.
+    /// Gives back rows that this node has taken: each waits for any node, if it bears the fence of its
+    /// [`Release`], with the [`attempt`](Row::attempt) that the release has. Others are left alone. If
+    /// the record is gone, no node could take the row: it is closed as *skipped: removed*, or as
+    /// *abandoned* where its work may have been called (see [`Fate::called_off`]).
     fn release(
         &self,
         node: NodeId,
-        rows: Vec<(RowKey, u64)>,
+        rows: Vec<Release>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Closes rows, each if the ledger's row bears the same fence: otherwise it has been taken again
@@ -589,6 +591,25 @@ pub struct Taken {
     pub record: Record,
     /// The rows that this take put into the ledger as was decided: those taken, and those closed.
     pub rows: Vec<Row>,
+}
+
+/// A row that a node gives back; see [`Store::release`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Release {
+    /// Which row.
+    pub key: RowKey,
+    /// The fence under which it was taken.
+    pub fence: u64,
+    /// Which call of the work comes next, from 1: one more than the last one that was made.
+    pub attempt: u32,
+}
+
+impl Release {
+    /// Gives back a row that was taken under this fence, for this attempt to come.
+    pub fn new(key: RowKey, fence: u64, attempt: u32) -> Release {
+        Release { key, fence, attempt }
+    }
 }
 
 /// The end of a row.

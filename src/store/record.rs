@@ -320,7 +320,8 @@ pub struct Row {
     pub state: RowState,
     /// The fence under which it was last taken.
     pub fence: u64,
-    /// How often it was handed out, from 1.
+    /// Which call of its work the node that takes it makes first, from 1. Higher than 1 where the work
+    /// was called before, or may have been.
     pub attempt: u32,
     /// Whether it is to be run again if its node dies.
     pub recover: bool,
@@ -405,7 +406,8 @@ pub enum Fate {
     Skipped(SkipReason),
     /// It became part of the run for this fire time.
     Coalesced(DateTime<Utc>),
-    /// Its node died, and nobody knows how far it had come.
+    /// Its work was called, or may have been, and nobody knows how far it came: its node died, or the
+    /// job was removed before it was run again.
     Abandoned,
     /// The same, once it had been run again as often as its job says: it may be what its nodes died of.
     RecoveredTooOften,
@@ -422,6 +424,12 @@ pub enum Fate {
 }
 
 impl Fate {
+    /// The fate of a row that waits for this attempt and is not to run any more: *skipped*, or
+    /// *abandoned* if it is not the first attempt, since its work may have been called.
+    pub fn called_off(reason: SkipReason, attempt: u32) -> Fate {
+        if attempt > 1 { Fate::Abandoned } else { Fate::Skipped(reason) }
+    }
+
     /// Whether nobody knows how far it had come: an outcome that arrives after all takes its place.
     pub fn is_abandoned(&self) -> bool {
         matches!(self, Fate::Abandoned | Fate::RecoveredTooOften)

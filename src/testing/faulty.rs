@@ -14,7 +14,7 @@ use crate::{
     job::JobId,
     store::{
         Beat, Capabilities, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue,
-        NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store,
+        NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordFilter, Release, Row, RowKey, Store,
         StoreError, Take, Takings, Write, Written,
     },
 };
@@ -254,7 +254,7 @@ impl<S: Store> Store for FaultyStore<S> {
         self.ask(Operation::Take, self.store.take(take)).await
     }
 
-    async fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Result<(), StoreError> {
+    async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
         self.ask(Operation::Release, self.store.release(node, rows)).await
     }
 

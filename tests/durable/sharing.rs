@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use punctual::{
-    Coalesce, End, EventKind,
-    store::{Fate, MemoryStore},
+    Coalesce, Context, End, EventKind, Task, What,
+    store::{Fate, MemoryStore, RowState},
     testing::{Fault, FaultyStore},
-    trigger::every,
+    trigger::{after, every, now},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::tasks::{Notes, RAN, Slow, event, fates, on, remember, rows};
 
@@ -50,6 +51,93 @@ async fn a_handle_sees_the_end_that_another_brings() {
     two.job("job").remove().await.unwrap();
     let end = tokio::time::timeout(SECOND * 10, job).await.unwrap();
     assert!(matches!(end, End::Removed), "{end:?}");
+}
+
+/// Begins, and then takes its time.
+#[derive(Serialize, Deserialize)]
+struct Begin;
+
+impl Task for Begin {
+    const NAME: &'static str = "begin";
+    type Output = ();
+
+    async fn run(self, cx: Context) {
+        cx.state::<Notes>().add(&cx);
+        tokio::time::sleep(SECOND * 3600).await;
+    }
+}
+
+fn attempts(notes: &Notes) -> Vec<u32> {
+    notes.all().iter().map(|note| note.attempt).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_go_on_counting_when_a_lapse_is_followed_by_a_death() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let flaky = FaultyStore::new(store.clone());
+    let one = on(&flaky, &notes).task::<Begin>().start().await.unwrap();
+    let mut lapsed = event(&one, EventKind::LeaseLapsed).await;
+    one.add(after(SECOND), Begin).id("job").recover(true).await.unwrap();
+    tokio::time::sleep(SECOND * 2).await;
+    flaky.set_all(Fault::Unavailable);
+    lapsed.next().await.unwrap();
+    flaky.heal();
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(attempts(&notes), [1, 2], "it begins again once the node believes itself");
+    flaky.set_all(Fault::Unavailable);
+    let other = on(&store, &notes).task::<Begin>().start().await.unwrap();
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(attempts(&notes), [1, 2, 3]);
+    drop((one, other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_a_shutdown_gives_back_is_counted_and_costs_no_recovery() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    for attempt in 1..=5 {
+        let scheduler = on(&store, &notes).task::<Begin>().start().await.unwrap();
+        if attempt == 1 {
+            scheduler.add(after(SECOND), Begin).id("job").recover(true).await.unwrap();
+        }
+        tokio::time::sleep(SECOND * 5).await;
+        scheduler.shutdown().within(SECOND).await;
+        let row = rows(&store).await.remove(0);
+        assert_eq!((row.state, row.attempt), (RowState::Waiting, attempt + 1));
+        assert_eq!(row.recoveries, 3, "no node died of it");
+    }
+    assert_eq!(attempts(&notes), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_to_be_run_again_is_abandoned_when_its_job_goes() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let one = on(&store, &notes).task::<Begin>().start().await.unwrap();
+    one.add(after(SECOND), Begin).id("job").recover(true).await.unwrap();
+    tokio::time::sleep(SECOND * 2).await;
+    one.shutdown().within(SECOND).await;
+    // This one does not know the task.
+    let other = on(&store, &notes).start().await.unwrap();
+    other.job("job").remove().await.unwrap();
+    assert_eq!(fates(&rows(&store).await), [Fate::Abandoned]);
+    assert_eq!(attempts(&notes), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_in_line_to_be_run_again_is_abandoned_when_its_job_goes() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let one = on(&store, &notes).task::<Begin>().start().await.unwrap();
+    one.add(after(SECOND), Begin).id("job").recover(true).group("one", 1).await.unwrap();
+    tokio::time::sleep(SECOND * 2).await;
+    one.shutdown().within(SECOND).await;
+    let other = on(&store, &notes).task::<Begin>().start().await.unwrap();
+    let mut abandoned = event(&other, EventKind::Abandoned).await;
+    other.add(now(), Begin).in_memory().group("one", 1).await.unwrap();
+    tokio::time::sleep(SECOND * 5).await;
+    other.job("job").remove().await.unwrap();
+    let What::Abandoned(run) = abandoned.next().await.unwrap().what else { unreachable!() };
+    assert_eq!((run.attempt, run.started_at), (2, None));
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(fates(&rows(&store).await), [Fate::Abandoned]);
 }
 
 #[tokio::test(start_paused = true)]

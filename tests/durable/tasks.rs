@@ -34,7 +34,7 @@ impl Notes {
         self.0.lock().unwrap().len()
     }
 
-    fn add(&self, cx: &Context) {
+    pub(crate) fn add(&self, cx: &Context) {
         self.0.lock().unwrap().push(Note {
             fire_time: cx.fire_time(),
             attempt: cx.attempt(),

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use punctual::{
     JobId,
     store::{
-        Cursor, Durability, Fate, NodeId, Passed, RecordFilter, RowKind, RowState, RunEnd,
+        Cursor, Durability, Fate, NodeId, Passed, RecordFilter, Release, RowKind, RowState, RunEnd,
         SqliteStore, Store as _, Synchronous, Take, Write,
     },
 };
@@ -169,7 +169,7 @@ async fn clones_hear_of_changes_at_once_and_not_of_takes() {
     store.finish(succeeded(&takings.jobs)).await.unwrap();
     let quiet = tokio::time::timeout(Duration::from_millis(50), changes.next()).await;
     assert!(quiet.is_err(), "a take and an outcome wake nobody");
-    let rows = vec![(takings.jobs[0].rows[0].key, 1)];
+    let rows = vec![Release::new(takings.jobs[0].rows[0].key, 1, 1)];
     store.release(NodeId(1), rows).await.unwrap();
     let quiet = tokio::time::timeout(Duration::from_millis(50), changes.next()).await;
     assert!(quiet.is_err(), "a row that is closed can't be released");
@@ -340,7 +340,7 @@ async fn a_job_that_waits_no_more_costs_takes_nothing() {
     beat(&store, 1, Duration::from_secs(15)).await;
     let takings = take(&store, 1, 1).await.unwrap();
     let row = &takings.jobs[0].rows[0];
-    store.release(NodeId(1), vec![(row.key, row.fence)]).await.unwrap();
+    store.release(NodeId(1), vec![Release::new(row.key, row.fence, 1)]).await.unwrap();
     let connection = connect(&folder.file());
     let marked = || {
         let select = "SELECT waiting FROM punctual_jobs";

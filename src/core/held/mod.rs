@@ -57,20 +57,11 @@ pub(super) struct Held {
 struct Open {
     fence: u64,
     attempt: u32,
-    /// The attempt that the ledger has.
-    handed_out: u32,
     coalesced: u64,
     /// Whether it is to be run again if its node dies.
     recover: bool,
     /// Whether the store took the node for dead since: it may be another's by now.
     lost: bool,
-}
-
-impl Open {
-    /// Whether its work was called here, and is to be called again.
-    fn has_begun(&self) -> bool {
-        self.attempt > self.handed_out
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -203,12 +194,6 @@ impl<P> Job<P> {
     /// The run's number, if its row says so.
     pub(super) fn durable_run(&self, due: Due) -> Option<RunId> {
         Some(self.held()?.run_id(due))
-    }
-
-    /// Whether the work of a run was called here, and is to be called again.
-    pub(super) fn has_begun(&self, run: Option<RunId>, fire_time: DateTime<Utc>) -> bool {
-        let row = |held: &Held| Some(held.open.get(&held.row_of(run?, fire_time)?)?.has_begun());
-        self.held().and_then(row).unwrap_or(false)
     }
 
     /// How often the row of a run was handed out, and under which fence.

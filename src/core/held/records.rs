@@ -1,10 +1,10 @@
 //! Records that were changed, or are gone: what is held of them follows.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{Open, Upcoming, enough, labels_of};
+use super::{Upcoming, enough, labels_of};
 use crate::{
     core::{Core, Discarded, Payload, StoreKey, ahead::Definition, fates::shrink, job::Job},
     job::{End, SkipReason},
@@ -92,13 +92,7 @@ impl<P: Payload> Core<P> {
 
     pub(super) fn release_upcoming(&mut self, slot: u32) {
         let Some(held) = self.jobs.get_mut(slot).and_then(|job| job.held_mut()) else { return };
-        let open = &held.open;
-        let has_begun =
-            |it: &Upcoming| open.get(&(it.kind, it.number)).is_some_and(Open::has_begun);
-        let (kept, released): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut held.upcoming).into_iter().partition(has_begun);
-        held.upcoming = kept;
-        for Upcoming { kind, number, .. } in released {
+        for Upcoming { kind, number, .. } in std::mem::take(&mut held.upcoming) {
             self.release_row(slot, (kind, number));
         }
         self.arm_durable(slot);

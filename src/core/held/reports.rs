@@ -30,8 +30,43 @@ impl<P: Payload> Core<P> {
                 self.metrics.skipped += row.count;
                 self.note(now, What::Skipped { job, run: None, fire_times, reason });
             }
+            Fate::Abandoned => self.report_abandoned_row(row, now),
             _ => {}
         }
+    }
+
+    /// Tells of a row that is not run again although its work may have been called.
+    pub(super) fn report_abandoned(
+        &mut self,
+        slot: u32,
+        (kind, number): (RowKind, i64),
+        fire_time: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) {
+        let job = self.jobs[slot].id(self.scheduler, slot);
+        let Some(held) = self.jobs[slot].held() else { return };
+        let Some(open) = held.open.get(&(kind, number)) else { return };
+        let row = Row::new(held.key(kind, number), job, fire_time, RowState::Waiting);
+        let row = Row { attempt: open.attempt, coalesced: open.coalesced, ..row };
+        self.report_abandoned_row(&row, now);
+    }
+
+    fn report_abandoned_row(&mut self, row: &Row, now: DateTime<Utc>) {
+        let run = Run {
+            job: row.job.clone(),
+            id: run_id(row.key),
+            fire_time: row.fire_time,
+            late_by: Duration::ZERO,
+            coalesced: row.coalesced,
+            on_request: row.key.kind == RowKind::Requested,
+            attempt: row.attempt,
+            started_at: None,
+            took: Duration::ZERO,
+            ended_at: row.ended_at.unwrap_or(now),
+            outcome: Outcome::Abandoned,
+            output: None,
+        };
+        self.log.emit(&mut self.out, now, EventKind::Abandoned, || What::Abandoned(run));
     }
 
     pub(super) fn report_reaped(&mut self, store: StoreKey, reaped: Reaped, now: DateTime<Utc>) {
@@ -41,21 +76,7 @@ impl<P: Payload> Core<P> {
             self.note(now, What::NodesDied { nodes, recovered, abandoned });
         }
         for row in &abandoned {
-            let run = Run {
-                job: row.job.clone(),
-                id: run_id(row.key),
-                fire_time: row.fire_time,
-                late_by: Duration::ZERO,
-                coalesced: row.coalesced,
-                on_request: row.key.kind == RowKind::Requested,
-                attempt: row.attempt,
-                started_at: None,
-                took: Duration::ZERO,
-                ended_at: row.ended_at.unwrap_or(now),
-                outcome: Outcome::Abandoned,
-                output: None,
-            };
-            self.log.emit(&mut self.out, now, EventKind::Abandoned, || What::Abandoned(run));
+            self.report_abandoned_row(row, now);
         }
         for incarnation in over {
             if self.holds(store, incarnation) {

@@ -1,4 +1,4 @@
-//! What becomes of rows that this node has taken: closed, released or left to others.
+//! What becomes of rows that this node has taken: closed, or released.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -8,7 +8,7 @@ use super::{Held, Open, Upcoming};
 use crate::{
     core::{Core, Finish, Payload, RunKey, ahead::run_id, decide::Due, runs::Going},
     job::{FireTimes, Outcome, RunId, SkipReason},
-    store::{Fate, Finished, RowKey, RowKind, RunEnd},
+    store::{Fate, Finished, Release, RowKey, RowKind, RunEnd},
 };
 
 impl<P: Payload> Core<P> {
@@ -81,13 +81,24 @@ impl<P: Payload> Core<P> {
             _ => self.rows_in(slot, fire_times),
         };
         let released = matches!(reason, SkipReason::Paused | SkipReason::Shutdown);
-        for row in rows {
-            match released {
-                true => self.release_row(slot, row),
-                false => self.close_row(slot, row, Fate::Skipped(reason), None, now),
-            }
+        if released {
+            rows.into_iter().for_each(|row| self.release_row(slot, row));
+            return false;
         }
-        !released
+        let mut skipped = true;
+        for row in rows {
+            let Some(open) = self.jobs[slot].held().and_then(|held| held.open.get(&row)) else {
+                continue;
+            };
+            let fate = Fate::called_off(reason, open.attempt);
+            // What may have begun on another node comes due by itself, not in a stretch.
+            if fate.is_abandoned() {
+                self.report_abandoned(slot, row, fire_times.first, now);
+                skipped = false;
+            }
+            self.close_row(slot, row, fate, None, now);
+        }
+        skipped
     }
 
     /// Tells the store how a run ended, unless another node is to run it again. Says whether it has
@@ -112,8 +123,9 @@ impl<P: Payload> Core<P> {
             Outcome::Failed(_) => Fate::Ran(RunEnd::Failed),
             Outcome::Panicked(_) => Fate::Ran(RunEnd::Panicked),
             Outcome::TimedOut => Fate::Ran(RunEnd::TimedOut),
+            // It is run again by another node.
             Outcome::Cancelled | Outcome::Abandoned if recover && self.leaves(store) => {
-                self.leave_row(slot, row);
+                self.release_begun(slot, row, attempt + u32::from(finish.started_at.is_some()));
                 return true;
             }
             Outcome::Abandoned if recover && held.open[&row].lost => {
@@ -126,8 +138,9 @@ impl<P: Payload> Core<P> {
                 self.remove_open(slot, row);
                 return true;
             }
+            // By whichever node lives, once the store knows of this attempt.
             Outcome::Cancelled if recover && distrusted && !self.jobs[slot].retired => {
-                self.hold_again(slot, row, run.due, attempt + 1);
+                self.release_begun(slot, row, attempt + 1);
                 return true;
             }
             Outcome::Cancelled => Fate::Ran(RunEnd::Cancelled),
@@ -182,28 +195,20 @@ impl<P: Payload> Core<P> {
     }
 
     pub(super) fn release_row(&mut self, slot: u32, row: (RowKind, i64)) {
-        let open = self.jobs[slot].held().and_then(|held| held.open.get(&row));
-        if open.is_some_and(Open::has_begun) {
-            self.leave_row(slot, row);
-            return;
-        }
         if let Some((key, open)) = self.let_row_go(slot, row)
             && let Some(node) =
                 self.jobs[slot].store().and_then(|store| self.stores.node_mut(store))
         {
-            node.release(key, open.fence);
+            node.release(Release::new(key, open.fence, open.attempt));
             self.out.ask = true;
         }
     }
 
-    /// Lets go of a row whose run has begun: whoever finds that this node is gone hands it out again.
-    fn leave_row(&mut self, slot: u32, row: (RowKind, i64)) {
-        if let Some((key, open)) = self.remove_open(slot, row)
-            && let Some(node) =
-                self.jobs[slot].store().and_then(|store| self.stores.node_mut(store))
-        {
-            node.leave_behind(key, open.fence);
-        }
+    /// Gives a row back whose work was called, so that the next attempt is this one.
+    fn release_begun(&mut self, slot: u32, row: (RowKind, i64), attempt: u32) {
+        let open = self.jobs[slot].held_mut().and_then(|held| held.open.get_mut(&row));
+        open.into_iter().for_each(|open| open.attempt = attempt);
+        self.release_row(slot, row);
     }
 
     fn let_row_go(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, Open)> {
@@ -228,21 +233,18 @@ impl<P: Payload> Core<P> {
         let Some(going) = self.runs.get(run.slot).filter(|going| going.id == run.id) else {
             return;
         };
-        let (slot, due, attempt) = (going.job, going.due, going.attempt);
+        let (slot, due) = (going.job, going.due);
         let held = self.jobs[slot].held();
         let row = held.and_then(|held| {
             let row = held.row_of(run.id, due.fire_time)?;
             (held.open[&row].fence == going.fence).then_some(row)
         });
-        row.into_iter().for_each(|row| self.hold_again(slot, row, due, attempt));
+        row.into_iter().for_each(|row| self.hold_again(slot, row, due));
     }
 
     /// Begins a row again that has come due, as soon as the node believes itself.
-    fn hold_again(&mut self, slot: u32, (kind, number): (RowKind, i64), due: Due, attempt: u32) {
+    fn hold_again(&mut self, slot: u32, (kind, number): (RowKind, i64), due: Due) {
         let Some(held) = self.jobs[slot].held_mut() else { return };
-        if let Some(open) = held.open.get_mut(&(kind, number)) {
-            open.attempt = attempt;
-        }
         let place = held.upcoming.partition_point(|other| other.due.at <= due.at);
         held.upcoming.insert(place, Upcoming { due, kind, number });
         self.arm_durable(slot);
@@ -263,18 +265,12 @@ impl<P: Payload> Core<P> {
         self.arm_durable(slot);
     }
 
-    /// The same, but for runs that a pause does not keep from starting: those that were asked for, and
-    /// those that have begun.
+    /// The same, but for runs that a pause does not keep from starting: those that were asked for.
     pub(super) fn call_off_taken(&mut self, slot: u32, reason: SkipReason, now: DateTime<Utc>) {
         let Some(held) = self.jobs[slot].held_mut() else { return };
         let mut spared = VecDeque::new();
-        if reason == SkipReason::Paused {
-            let here = !self.paused;
-            let open = &held.open;
-            let goes_on = |it: &Upcoming| {
-                (it.kind == RowKind::Requested && here)
-                    || open.get(&(it.kind, it.number)).is_some_and(Open::has_begun)
-            };
+        if reason == SkipReason::Paused && !self.paused {
+            let goes_on = |it: &Upcoming| it.kind == RowKind::Requested;
             let upcoming = std::mem::take(&mut held.upcoming);
             (spared, held.upcoming) = upcoming.into_iter().partition(goes_on);
         }

@@ -18,8 +18,8 @@ use crate::{
         semaphore::Semaphore,
     },
     event::What,
-    job::{End, FireTimes, SkipReason},
-    store::{Fate, Finished, Record, Row, RowKey, RowKind, RowState, Taken},
+    job::{End, SkipReason},
+    store::{Fate, Finished, Record, Release, Row, RowKey, RowKind, RowState, Taken},
 };
 
 impl<P: Payload> Core<P> {
@@ -63,20 +63,19 @@ impl<P: Payload> Core<P> {
             self.out.discarded.extend(payload.map(Discarded::Payload));
             return;
         }
-        let rows = open.iter().map(|row| (row.key, row.fence));
+        let give_back = |row: &Row| Release::new(row.key, row.fence, row.attempt);
+        let releases: Vec<Release> = open.iter().map(give_back).collect();
         let Ok(definition) = Definition::read(&record) else {
             // Nobody can have decided to take it.
             if let Some(node) = self.stores.node_mut(store) {
                 node.leave_out(record.incarnation);
-                rows.for_each(|(key, fence)| node.release(key, fence));
             }
+            self.give_back(store, releases);
             self.out.discarded.extend(payload.map(Discarded::Payload));
             return;
         };
         let Some(slot) = self.slot_for(store, &record, &definition, payload, now) else {
-            if let Some(node) = self.stores.node_mut(store) {
-                rows.for_each(|(key, fence)| node.release(key, fence));
-            }
+            self.give_back(store, releases);
             return;
         };
         if let Some(held) = self.jobs[slot].held_mut() {
@@ -109,13 +108,19 @@ impl<P: Payload> Core<P> {
         }
     }
 
+    fn give_back(&mut self, store: StoreKey, rows: Vec<Release>) {
+        if let Some(node) = self.stores.node_mut(store) {
+            rows.into_iter().for_each(|row| node.release(row));
+        }
+    }
+
     /// Rows were taken of a job that has been removed since.
     fn close_removed(&mut self, store: StoreKey, rows: Vec<Row>) {
         let reading = self.reading;
         let Some(node) = self.stores.node_mut(store) else { return };
         let ended_at = chrono::SubsecRound::trunc_subsecs(node.store_now(reading), 3);
         for Row { key, fence, attempt, .. } in rows {
-            let fate = Fate::Skipped(SkipReason::Removed);
+            let fate = Fate::called_off(SkipReason::Removed, attempt);
             let (started_at, message, job_end) = (None, None, Fate::Completed);
             let outcome =
                 Finished { key, fence, fate, attempt, started_at, ended_at, message, job_end };
@@ -132,9 +137,9 @@ impl<P: Payload> Core<P> {
             if !self.is_news(store, row, of) {
                 continue;
             }
-            let (reason, job) = (SkipReason::Removed, row.job.clone());
-            let fire_times = FireTimes { first: row.fire_time, last: row.last, count: row.count };
-            self.note(now, What::Skipped { job, run: None, fire_times, reason });
+            let fate = Fate::called_off(SkipReason::Removed, row.attempt);
+            let closed = Row { state: RowState::Closed(fate.clone()), ..row.clone() };
+            self.report_closed(&closed, now);
             let slot = self.stores.slot(store, row.key.incarnation);
             if let Some(held) = slot.and_then(|slot| self.jobs[slot].held_mut()) {
                 held.unsettled.insert((row.key, row.fence));
@@ -143,7 +148,7 @@ impl<P: Payload> Core<P> {
             let outcome = Finished {
                 key: row.key,
                 fence: row.fence,
-                fate: Fate::Skipped(reason),
+                fate,
                 attempt: row.attempt,
                 started_at: None,
                 ended_at: chrono::SubsecRound::trunc_subsecs(node.store_now(self.reading), 3),
@@ -245,7 +250,7 @@ impl<P: Payload> Core<P> {
         let due = Due { fire_time: row.fire_time, at: node.here(due) };
         let Some(held) = self.jobs[slot].held_mut() else { return };
         let Row { fence, attempt, coalesced, recover, .. } = row;
-        let open = Open { fence, attempt, handed_out: attempt, coalesced, recover, lost: false };
+        let open = Open { fence, attempt, coalesced, recover, lost: false };
         match held.open.insert((kind, number), open) {
             None => {
                 let before = held.open.len() - 1;

@@ -151,7 +151,7 @@ impl Node {
     ) -> bool {
         let row = match request {
             Request::Finish(sent) if let [outcome] = &sent[..] => (outcome.key, outcome.fence),
-            Request::Release(_, sent) if let [row] = &sent[..] => *row,
+            Request::Release(_, sent) if let [row] = &sent[..] => (row.key, row.fence),
             _ => return false,
         };
         let since = *self.refused.entry(row).or_insert(now.elapsed);
@@ -164,7 +164,7 @@ impl Node {
             return false;
         }
         self.outcomes.retain(|it| (it.key, it.fence) != row);
-        self.releases.retain(|it| *it != row);
+        self.releases.retain(|it| (it.key, it.fence) != row);
         self.untold.remove(&row);
         self.refused.remove(&row);
         self.given_up.insert(row);
@@ -324,7 +324,8 @@ impl Node {
             (Request::Release(node, sent), Answer::Released) if node == self.id => {
                 self.released_at_once = self.released_at_once.saturating_mul(2);
                 let count = sent.len().min(self.releases.len());
-                let settled: Vec<_> = self.releases.drain(..count).collect();
+                let settled = self.releases.drain(..count);
+                let settled: Vec<_> = settled.map(|row| (row.key, row.fence)).collect();
                 for row in &settled {
                     self.refused.remove(row);
                 }
@@ -499,7 +500,8 @@ impl Node {
         self.lease.lose();
         self.given_up.clear();
         self.next_beat = TimeDelta::MIN;
-        let released: Vec<_> = std::mem::take(&mut self.releases);
+        let released = std::mem::take(&mut self.releases);
+        let released: Vec<_> = released.iter().map(|row| (row.key, row.fence)).collect();
         // They are not asked for again: that this has failed is of no interest any more.
         let release = Request::Release(self.id, Vec::new());
         if self.failing.remove(&discriminant(&release)) && self.failing.is_empty() {

@@ -27,7 +27,8 @@ use crate::{
     job::JobId,
     store::{
         Beat, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow,
-        Page, Passed, Pruned, Reaped, Record, RowKey, StoreError, Take, Takings, Write, Written,
+        Page, Passed, Pruned, Reaped, Record, Release, RowKey, StoreError, Take, Takings, Write,
+        Written,
     },
 };
 
@@ -71,7 +72,7 @@ pub(crate) enum Request {
     List(Option<Cursor>, usize),
     Correct(Vec<Write>),
     Finish(Vec<Finished>),
-    Release(NodeId, Vec<(RowKey, u64)>),
+    Release(NodeId, Vec<Release>),
 }
 
 impl Request {
@@ -240,7 +241,7 @@ pub(super) struct Node {
     told_at_once: usize,
     /// The same of rows to release.
     released_at_once: usize,
-    releases: Vec<(RowKey, u64)>,
+    releases: Vec<Release>,
     /// Whether what was last asked of that lane was to release some.
     released: bool,
     /// When outcomes are sent, if there are any.
@@ -249,8 +250,6 @@ pub(super) struct Node {
     settled: HashSet<(RowKey, u64)>,
     /// Records that were changed, or removed, while the store was asked.
     overtaken: HashMap<Incarnation, Option<Record>>,
-    /// Rows that others are to run again, once the node has left.
-    left_behind: HashSet<(RowKey, u64)>,
     pub(super) paused: bool,
     leaving: bool,
     left: bool,
@@ -402,7 +401,6 @@ impl Node {
             flush_at: None,
             settled: HashSet::new(),
             overtaken: HashMap::new(),
-            left_behind: HashSet::new(),
             paused: false,
             leaving: false,
             left: false,
@@ -527,14 +525,9 @@ impl Node {
         }
     }
 
-    /// Lets a row be taken by others.
-    pub(super) fn release(&mut self, key: RowKey, fence: u64) {
-        self.releases.push((key, fence));
-    }
-
-    /// Leaves a row to others, when the node has left.
-    pub(super) fn leave_behind(&mut self, key: RowKey, fence: u64) {
-        self.left_behind.insert((key, fence));
+    /// Gives a row back, for any node to run.
+    pub(super) fn release(&mut self, row: Release) {
+        self.releases.push(row);
     }
 
     /// Says good-bye to the store, once all is told that there is to tell.
@@ -555,8 +548,7 @@ impl Node {
     /// Whether the store may show this row as taken although it has been settled.
     pub(super) fn is_settled(&self, key: RowKey, fence: u64) -> bool {
         self.settled.contains(&(key, fence))
-            || self.left_behind.contains(&(key, fence))
-            || self.releases.contains(&(key, fence))
+            || self.releases.iter().any(|row| (row.key, row.fence) == (key, fence))
             || self.untold.contains(&(key, fence))
             || self.given_up.contains(&(key, fence))
     }

@@ -127,7 +127,7 @@ impl Store for MemoryStore {
         self.locked(|state, now| state.take(&take, now))
     }
 
-    async fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Result<(), StoreError> {
+    async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
         self.locked(|state, now| state.release(node, rows, now));
         Ok(())
     }

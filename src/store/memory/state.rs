@@ -193,7 +193,8 @@ impl State {
     ) -> Option<Record> {
         let waiting: Vec<_> = self.ledger.waiting_of(incarnation).cloned().collect();
         for row in waiting {
-            self.close(row, Fate::Skipped(reason), now);
+            let fate = Fate::called_off(reason, row.attempt);
+            self.close(row, fate, now);
         }
         self.jobs.remove(incarnation)
     }
@@ -385,19 +386,21 @@ impl State {
         takings
     }
 
-    pub(super) fn release(&mut self, node: NodeId, rows: Vec<(RowKey, u64)>, now: DateTime<Utc>) {
-        for (key, fence) in rows {
+    pub(super) fn release(&mut self, node: NodeId, rows: Vec<Release>, now: DateTime<Utc>) {
+        for Release { key, fence, attempt } in rows {
             let row = self.ledger.get(key);
             let Some(row) =
                 row.filter(|row| row.state == RowState::Taken(node) && row.fence == fence).cloned()
             else {
                 continue;
             };
+            let row = Row { state: RowState::Waiting, attempt: attempt.max(row.attempt), ..row };
             if self.jobs.get(key.incarnation).is_some() {
-                self.ledger.put(Row { state: RowState::Waiting, ..row });
+                self.ledger.put(row);
                 self.changed = true;
             } else {
-                self.close(row, Fate::Skipped(SkipReason::Removed), now);
+                let fate = Fate::called_off(SkipReason::Removed, row.attempt);
+                self.close(row, fate, now);
             }
         }
     }

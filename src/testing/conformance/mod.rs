@@ -85,6 +85,7 @@ macro_rules! __store_conformance_cases {
                 changing_nothing_is_lost
                 replacing_begins_another_incarnation
                 removing_closes_what_waits
+                what_waits_and_was_called_is_abandoned_with_its_job
                 each_is_written_by_itself
                 a_full_batch_is_written
                 a_write_asked_again_is_done
@@ -141,7 +142,9 @@ macro_rules! __store_conformance_cases {
                 what_is_released_waits
                 only_what_is_ones_own_is_released
                 a_release_asked_again_leaves_alone
+                what_is_released_counts_its_attempts
                 what_is_released_of_a_gone_job_is_skipped
+                what_is_released_of_a_gone_job_and_was_called_is_abandoned
                 an_outcome_is_kept
                 every_fate_is_kept
                 an_outcome_is_refused_once_taken_again

@@ -64,6 +64,24 @@ pub(super) async fn a_release_asked_again_leaves_alone<S: Store>(stage: Stage<S>
     assert_eq!(other.row(row.key).await, again);
 }
 
+/// A row that is released says which attempt comes next, and never an earlier one.
+pub(super) async fn what_is_released_counts_its_attempts<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
+    store.add(Record { recover: true, ..job(1, now) }).await;
+    let row = node.take_one(now).await;
+    node.give_back(vec![Release::new(row.key, row.fence, 4)]).await;
+    let released = Row { state: RowState::Waiting, attempt: 4, ..row };
+    assert_eq!(other.row(row.key).await, released);
+    let again = rival.take_one(now).await;
+    assert_eq!((again.attempt, again.recoveries), (4, released.recoveries));
+    rival.give_back(vec![Release::new(again.key, again.fence, 1)]).await;
+    assert_eq!(other.row(row.key).await.attempt, 4);
+    node.take_one(now).await;
+    other.bury(&node).await;
+    assert_eq!(store.row(row.key).await.attempt, 5);
+}
+
 /// What is released when its job is gone can't be taken any more: it is skipped.
 pub(super) async fn what_is_released_of_a_gone_job_is_skipped<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
@@ -75,6 +93,24 @@ pub(super) async fn what_is_released_of_a_gone_job_is_skipped<S: Store>(stage: S
     let row = other.row(row.key).await;
     assert_eq!(row.state, RowState::Closed(Fate::Skipped(SkipReason::Removed)));
     assert!(row.ended_at.is_some_and(|at| at >= now));
+}
+
+/// The same of which the work was called: nobody knows how far it came, and what its node says of it
+/// later counts.
+pub(super) async fn what_is_released_of_a_gone_job_and_was_called_is_abandoned<S: Store>(
+    stage: Stage<S>,
+) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let id = store.add(Record { recover: true, ..job(1, now) }).await.id;
+    let row = node.take_one(now).await;
+    other.done(vec![remove(&other.record(&id).await, Fate::Removed)]).await;
+    node.give_back(vec![Release::new(row.key, row.fence, 2)]).await;
+    let closed = other.row(row.key).await;
+    assert_eq!((closed.state, closed.attempt), (RowState::Closed(Fate::Abandoned), 2));
+    assert!(closed.ended_at.is_some_and(|at| at >= now));
+    assert_eq!(store.finish_one(&row, succeeded()).await.refused, []);
+    assert_eq!(other.row(row.key).await.state, RowState::Closed(succeeded()));
 }
 
 /// An outcome closes its row with all that it says.

@@ -256,8 +256,14 @@ impl<S: Store> Node<S> {
         (record, rows.remove(0))
     }
 
+    /// Gives rows back of which the work was not called.
     pub(super) async fn release(&self, rows: &[(RowKey, u64)]) {
-        self.store.release(self.id, rows.to_vec()).await.unwrap();
+        self.give_back(rows.iter().map(|&(key, fence)| Release::new(key, fence, 1)).collect())
+            .await;
+    }
+
+    pub(super) async fn give_back(&self, rows: Vec<Release>) {
+        self.store.release(self.id, rows).await.unwrap();
     }
 
     pub(super) async fn holds(&self) -> Vec<RowKey> {

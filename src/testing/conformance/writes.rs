@@ -147,6 +147,40 @@ pub(super) async fn removing_closes_what_waits<S: Store>(stage: Stage<S>) {
     assert_eq!(store.row(bystanding.key).await.state, RowState::Waiting);
 }
 
+/// What waits to be run again, since its node died or has given it back, was called or may have been:
+/// it is not skipped when its job goes, but abandoned.
+pub(super) async fn what_waits_and_was_called_is_abandoned_with_its_job<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let dead = Node::join(&store, 1).await;
+    let mut keys = Vec::new();
+    for number in 1..=2 {
+        store.add(Record { recover: true, ..job(number, now) }).await;
+        keys.push(dead.take_one(now).await.key);
+    }
+    other.bury(&dead).await;
+    let node = Node::join(&store, 2).await;
+    store.add(Record { recover: true, ..job(3, now) }).await;
+    for taken in node.take(node.ask(now)).await {
+        let of = |row: &Row| Release::new(row.key, row.fence, row.attempt);
+        node.give_back(taken.rows.iter().map(of).collect()).await;
+        if taken.record.id == "job-0003" {
+            keys.push(taken.rows[0].key);
+        }
+    }
+    let current = store.record(&"job-0001".into()).await;
+    other.done(vec![remove(&current, Fate::Removed)]).await;
+    let current = store.record(&"job-0002".into()).await;
+    other.done(vec![replace(&current, reborn(&job(2, None)))]).await;
+    let current = store.record(&"job-0003".into()).await;
+    other.done(vec![remove(&current, Fate::Removed)]).await;
+    let fates = [Fate::Abandoned, Fate::Abandoned, Fate::Skipped(SkipReason::Removed)];
+    for (key, fate) in keys.into_iter().zip(fates) {
+        let row = store.row(key).await;
+        assert_eq!(row.state, RowState::Closed(fate));
+        assert!(row.ended_at.is_some_and(|at| at >= now));
+    }
+}
+
 /// Each write is done or lost by itself, with its record and its rows, and answered in its place.
 pub(super) async fn each_is_written_by_itself<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;

@@ -59,6 +59,8 @@ fn judge_row(
     let RowState::Closed(fate) = &row.state else { return };
     let removed = log.removed.get(&row.key.incarnation).copied();
     let removed_by = |ended_at: Micros| removed.is_some_and(|at| at <= ended_at);
+    let gives_way = options_of(log, row.key.incarnation)
+        .any(|options| options.overlap == Overlap::CancelPrevious);
     let mut say = |what: &str| wrong.push(format!("{what}: {}", describe(row)));
     let last = executions.iter().rfind(|execution| execution.fence == row.fence);
     match fate {
@@ -74,8 +76,6 @@ fn judge_row(
                 if row.recover && row.started_at.is_none() {
                     say("nobody knows when it started");
                 }
-                let gives_way = options_of(log, row.key.incarnation)
-                    .any(|options| options.overlap == Overlap::CancelPrevious);
                 let ended_at = last.ended.map_or(Micros::MAX, |(at, _)| at);
                 let removed = removed_by(ended_at);
                 if row.recover && *end == RunEnd::Cancelled && !removed && !gives_way {
@@ -89,7 +89,10 @@ fn judge_row(
                 say("it has recoveries left");
             }
             let ended_at = log.abandoned.get(&row.key).copied();
-            if row.recover && !too_often && !removed_by(ended_at.unwrap_or(Micros::MAX)) {
+            // One that waits to be run again is called off when its job is removed, or gives way.
+            let called_off = row.attempt > 1 && (removed.is_some() || gives_way);
+            let removed = removed_by(ended_at.unwrap_or(Micros::MAX));
+            if row.recover && !too_often && !removed && !called_off {
                 say("it was to be run again");
             }
             let told = |last: &Execution| {
@@ -104,10 +107,6 @@ fn judge_row(
                 say("its node knows better");
             }
         }
-        // One that its node began and did not end may be removed before it is begun again, or give way
-        // to a later one.
-        Fate::Skipped(SkipReason::Removed | SkipReason::Replaced | SkipReason::Superseded)
-            if row.attempt > 1 => {}
         _ if !executions.is_empty() => say("it ran"),
         _ => {}
     }

@@ -20,8 +20,8 @@ use crate::{
     core::{Answer, Asked, Request},
     job::JobId,
     store::{
-        Finished, Incarnation, Record, RecordFilter, Row, RowKey, RowState, Store, StoreError,
-        Written,
+        Finished, Incarnation, Record, RecordFilter, Release, Row, RowKey, RowState, Store,
+        StoreError, Written,
     },
     testing::ManualClock,
 };
@@ -475,12 +475,12 @@ impl<S: Store> World<S> {
                 Answer::Finished(finishes)
             }
             Request::Release(node, rows) => {
-                let before: Vec<_> = rows.iter().map(|(key, _)| self.row(*key)).collect();
+                let before: Vec<_> = rows.iter().map(|row| self.row(row.key)).collect();
                 block_on(store.release(node, rows.clone()))?;
-                for (&(key, fence), before) in rows.iter().zip(before) {
-                    let its = |row: &Row| {
-                        row.state == RowState::Taken(node) && rows.contains(&(key, row.fence))
-                    };
+                for (&Release { key, fence, .. }, before) in rows.iter().zip(before) {
+                    let names =
+                        |row: &Row| rows.iter().any(|it| (it.key, it.fence) == (key, row.fence));
+                    let its = |row: &Row| row.state == RowState::Taken(node) && names(row);
                     let after = self.row(key);
                     if !before.as_ref().is_some_and(its) && before != after {
                         let (name, after) = (name(key), after.as_ref().map(describe));
@@ -841,7 +841,9 @@ fn said(request: &Request) -> String {
             format!("tells: {}", outcomes.iter().map(outcome).collect::<Vec<_>>().join("; "))
         }
         Request::Release(_, rows) => {
-            let row = |(key, fence): &(RowKey, u64)| format!("{} fence {fence}", name(*key));
+            let row = |row: &Release| {
+                format!("{} fence {} attempt {}", name(row.key), row.fence, row.attempt)
+            };
             format!("releases {}", rows.iter().map(row).collect::<Vec<_>>().join("; "))
         }
     }

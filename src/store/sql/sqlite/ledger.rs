@@ -56,7 +56,7 @@ const WAITING_BEHIND: &str = concat!(
 );
 
 const CALL_OFF: &str = "UPDATE punctual_ledger INDEXED BY punctual_ledger_open \
-     SET fate = ?2, ended_at = ?3 \
+     SET fate = CASE WHEN attempt > 1 THEN 'abandoned' ELSE ?2 END, ended_at = ?3 \
      WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL";
 
 const ENDING: &str =

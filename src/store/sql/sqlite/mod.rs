@@ -33,8 +33,8 @@ use crate::{
     job::JobId,
     store::{
         Beat, Capabilities, Changed, Cursor, Durability, Finished, Finishes, Incarnation, Keep,
-        NextDue, NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordFilter, Row, RowKey, Store,
-        StoreError, Take, Takings, Write, Written,
+        NextDue, NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordFilter, Release, Row, RowKey,
+        Store, StoreError, Take, Takings, Write, Written,
     },
 };
 
@@ -315,7 +315,7 @@ impl Store for SqliteStore {
         self.thread.write(move |session| take::take(session, &take)).await
     }
 
-    async fn release(&self, node: NodeId, rows: Vec<(RowKey, u64)>) -> Result<(), StoreError> {
+    async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
         self.thread.write(move |session| take::release(session, node, &rows)).await
     }
 

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     job::SkipReason,
     store::{
-        Decision, Fate, Incarnation, NextDue, NodeId, Record, Rejected, Row, RowKey, RowState,
-        Take, Taken, Takings,
+        Decision, Fate, Incarnation, NextDue, NodeId, Record, Rejected, Release, Row, RowKey,
+        RowState, Take, Taken, Takings,
         sql::{instant, kind, millis, signed, unsigned},
     },
 };
@@ -75,7 +75,7 @@ const TAKEN: &str = concat!(
     " FROM punctual_ledger WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND node = ?4"
 );
 
-const RELEASE: &str = "UPDATE punctual_ledger SET node = NULL \
+const RELEASE: &str = "UPDATE punctual_ledger SET node = NULL, attempt = max(attempt, ?6) \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND node = ?4 AND fence = ?5";
 
 const WAITS: &str = "SELECT incarnation FROM punctual_jobs AS j INDEXED BY punctual_jobs_waiting \
@@ -457,12 +457,12 @@ pub(super) fn taken(session: &Session, node: NodeId, rows: &[RowKey]) -> Result<
     with_records(session, taken)
 }
 
-pub(super) fn release(session: &Session, node: NodeId, rows: &[(RowKey, u64)]) -> Result<()> {
+pub(super) fn release(session: &Session, node: NodeId, rows: &[Release]) -> Result<()> {
     let mut statement = session.prepare(RELEASE)?;
-    for &(row, fence) in rows {
+    for &Release { key: row, fence, attempt } in rows {
         let (incarnation, kind, number) = key(row);
         let node = signed(node.0);
-        if statement.execute((incarnation, kind, number, node, signed(fence)))? == 0 {
+        if statement.execute((incarnation, kind, number, node, signed(fence), attempt))? == 0 {
             continue;
         }
         session.tell();
