@@ -101,6 +101,7 @@ enum Kind {
     DuplicateId,
     UnknownJob,
     Gone,
+    Ambiguous,
     Overlap,
     Unreadable,
     StoreUnavailable,
@@ -152,6 +153,9 @@ kinds! {
     is_unknown_job, unknown_job => UnknownJob;
     /// The job that the handle stands for has ended, was removed or replaced.
     is_gone, gone => Gone;
+    /// Several stores of the scheduler have a job of this id: [`Job::store`](crate::Job::store) says which
+    /// is meant.
+    is_ambiguous, ambiguous => Ambiguous;
     /// `max_instances` runs of the job are going.
     is_overlap, overlap => Overlap;
     /// A record of the store can't be read, or its job can't run here.
@@ -242,6 +246,20 @@ impl Error {
     /// The store will not do what was asked for. Why is this error's `source`.
     pub fn is_store_refused(&self) -> bool {
         self.0.kind == Kind::StoreRefused
+    }
+}
+
+impl Error {
+    /// What a store of this name has failed with.
+    pub(crate) fn of_store(name: &str, error: StoreError) -> Error {
+        let (kind, message) = match error.is_refused() {
+            true => (Kind::StoreRefused, format!("store `{name}` refused")),
+            false => (
+                Kind::StoreUnavailable,
+                format!("store `{name}` is not available: try again later"),
+            ),
+        };
+        Error::new(kind, message.into(), Some(error.into_source()))
     }
 }
 

@@ -48,7 +48,7 @@ macro_rules! events {
         /// | a job | [`JobAdded`](EventKind::JobAdded), [`JobModified`](EventKind::JobModified), [`JobPaused`](EventKind::JobPaused), [`JobResumed`](EventKind::JobResumed), [`JobRemoved`](EventKind::JobRemoved), [`AllJobsRemoved`](EventKind::AllJobsRemoved), [`TriggerFailed`](EventKind::TriggerFailed) |
         /// | a run | [`Submitted`](EventKind::Submitted), [`Executed`](EventKind::Executed), [`Failed`](EventKind::Failed), [`TimedOut`](EventKind::TimedOut), [`Cancelled`](EventKind::Cancelled), [`Retrying`](EventKind::Retrying), [`Abandoned`](EventKind::Abandoned) |
         /// | a fire time without a run | [`Missed`](EventKind::Missed), [`Skipped`](EventKind::Skipped), [`Coalesced`](EventKind::Coalesced) |
-        /// | the store | [`StoreAdded`](EventKind::StoreAdded), [`StoreFailing`](EventKind::StoreFailing), [`StoreWorking`](EventKind::StoreWorking), [`JobUnreadable`](EventKind::JobUnreadable), [`OutcomeRefused`](EventKind::OutcomeRefused) |
+        /// | a store | [`StoreAdded`](EventKind::StoreAdded), [`StoreRemoved`](EventKind::StoreRemoved), [`StoreFailing`](EventKind::StoreFailing), [`StoreWorking`](EventKind::StoreWorking), [`JobUnreadable`](EventKind::JobUnreadable), [`OutcomeRefused`](EventKind::OutcomeRefused) |
         /// | schedulers that share it | [`LeaseLapsed`](EventKind::LeaseLapsed), [`LeaseLost`](EventKind::LeaseLost), [`NodesDied`](EventKind::NodesDied) |
         /// | a listener | [`Lagged`](EventKind::Lagged) |
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,25 +146,46 @@ events! {
         /// Its name.
         name: Arc<str>,
     },
-    /// The scheduler has a store, which durable jobs go to.
-    StoreAdded,
+    /// A store was added, to which durable jobs go.
+    StoreAdded {
+        /// The store's name.
+        store: Arc<str>,
+    },
+    /// A store was removed: the scheduler has taken leave of it and closed it. Its jobs stay in it.
+    StoreRemoved {
+        /// The store's name.
+        store: Arc<str>,
+    },
     /// The store does not do what it is asked: durable jobs stall until it does. It is asked again,
     /// with backoff.
     StoreFailing {
+        /// The store's name.
+        store: Arc<str>,
         /// What was wrong, the first time.
         error: Error,
     },
     /// The store does again what it is asked.
-    StoreWorking,
+    StoreWorking {
+        /// The store's name.
+        store: Arc<str>,
+    },
     /// The scheduler has not been able to tell the store for so long that it lives that others may take
     /// it for dead: until it can, it starts no durable run, and cancels those that others may start
     /// again, or beside which they may start others.
-    LeaseLapsed,
+    LeaseLapsed {
+        /// The store's name.
+        store: Arc<str>,
+    },
     /// The store took the scheduler for dead. What durable runs it had is others' now, or abandoned; it
     /// begins anew.
-    LeaseLost,
+    LeaseLost {
+        /// The store's name.
+        store: Arc<str>,
+    },
     /// Other schedulers that share the store have died.
     NodesDied {
+        /// The store's name.
+        store: Arc<str>,
         /// Which.
         nodes: Vec<NodeId>,
         /// How many of their runs are to be run again.
@@ -174,6 +195,8 @@ events! {
     },
     /// A record of the store can't be read, or its job can't run here. It is kept.
     JobUnreadable {
+        /// The store's name.
+        store: Arc<str>,
         /// The job's id.
         job: JobId,
         /// What was wrong.
@@ -183,6 +206,8 @@ events! {
     /// scheduler gives it up. Once it has shut down, the run counts as abandoned, or is run again if its
     /// job recovers.
     OutcomeRefused {
+        /// The store's name.
+        store: Arc<str>,
         /// The job's id.
         job: JobId,
         /// The run's number.
@@ -273,11 +298,12 @@ impl What {
             | What::ClockStepped { .. }
             | What::TimeZonesUpdated { .. }
             | What::AllJobsRemoved { .. }
-            | What::StoreAdded
+            | What::StoreAdded { .. }
+            | What::StoreRemoved { .. }
             | What::StoreFailing { .. }
-            | What::StoreWorking
-            | What::LeaseLapsed
-            | What::LeaseLost
+            | What::StoreWorking { .. }
+            | What::LeaseLapsed { .. }
+            | What::LeaseLost { .. }
             | What::NodesDied { .. }
             | What::ExecutorAdded { .. }
             | What::ExecutorRemoved { .. }
@@ -332,12 +358,21 @@ impl fmt::Display for Line<'_> {
                 write!(f, ", next {}", rfc3339(*next))
             }
             What::JobRemoved { end, .. } => write!(f, ", {end}"),
-            What::TriggerFailed { error, .. } | What::JobUnreadable { error, .. } => {
-                write!(f, ", {}", Chain(error))
+            What::TriggerFailed { error, .. } => write!(f, ", {}", Chain(error)),
+            What::JobUnreadable { store, error, .. } => {
+                write!(f, " in store {store}, {}", Chain(error))
             }
-            What::OutcomeRefused { run, error, .. } => write!(f, " run {run}, {}", Chain(error)),
-            What::StoreFailing { error } => write!(f, ", {}", Chain(error)),
-            What::NodesDied { nodes, recovered, abandoned } => {
+            What::OutcomeRefused { store, run, error, .. } => {
+                write!(f, " run {run} in store {store}, {}", Chain(error))
+            }
+            What::StoreAdded { store }
+            | What::StoreRemoved { store }
+            | What::StoreWorking { store }
+            | What::LeaseLapsed { store }
+            | What::LeaseLost { store } => write!(f, " {store}"),
+            What::StoreFailing { store, error } => write!(f, " {store}, {}", Chain(error)),
+            What::NodesDied { store, nodes, recovered, abandoned } => {
+                write!(f, " {store}:")?;
                 for node in nodes {
                     write!(f, " {node}")?;
                 }

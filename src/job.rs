@@ -902,10 +902,12 @@ pub struct JobInfo {
     pub max_instances: u32,
     /// Who is first among jobs that start at the same instant.
     pub priority: i32,
-    /// The name of its task, if it is in the scheduler's store.
+    /// The name of its task, if it is in a store.
     pub task: Option<Arc<str>>,
     /// Whether it is in memory although the scheduler has a store: it is gone at the next start.
     pub volatile: bool,
+    /// The name of the store that it is in; none if it is in memory.
+    pub store: Option<Arc<str>>,
 }
 
 impl fmt::Display for JobInfo {
@@ -924,6 +926,9 @@ impl fmt::Display for JobInfo {
         write!(f, ", {}/{} running", self.running, self.max_instances)?;
         if self.volatile {
             f.write_str(", volatile")?;
+        }
+        if let Some(store) = self.store.as_deref().filter(|&store| store != DEFAULT_STORE) {
+            write!(f, ", in store {}", Escaped(store))?;
         }
         if !self.tags.is_empty() {
             write!(f, ", tags {}", Escaped(self.tags.join(", ")))?;

@@ -66,7 +66,8 @@
 //!
 //! A scheduler that is given a [`store`] ([`SchedulerBuilder::store`]) keeps there the jobs whose work is
 //! a [`Task`]. They outlive the process, and several schedulers may share them: each fire time is taken
-//! by one of them. Closures stay in memory. See the [module](store) for what is promised.
+//! by one of them. Closures stay in memory. A scheduler may have several stores, each under a name. See
+//! the [module](store) for what is promised.
 //!
 //! # Where to call it from
 //!

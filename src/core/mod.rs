@@ -434,8 +434,12 @@ impl<P: Payload> Core<P> {
     /// Asks every run to stop, but for those in `spared`; says how long the most patient job lets
     /// its runs go on.
     pub(crate) fn cancel_all(&mut self, spared: &[RunKey]) -> Duration {
+        let going = self.going().collect();
+        self.cancel_going(going, spared)
+    }
+
+    fn cancel_going(&mut self, going: Vec<RunKey>, spared: &[RunKey]) -> Duration {
         let mut grace = Duration::ZERO;
-        let going: Vec<RunKey> = self.going().collect();
         for key in going {
             let run = &mut self.runs[key.slot];
             if !run.cancelled && !spared.contains(&key) {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{Declaration, Finish, NewJob, Preceding, RunKey, StoreKey, node::Life};
+use super::{
+    Declaration, Finish, NewJob, Preceding, RunKey, StoreKey,
+    node::{Lease, Life},
+};
 use crate::{
     event::{Event, EventKind, KindSet, What},
     job::{End, JobId, JobOptions, Outcome, Output, Run},
@@ -17,8 +20,10 @@ pub(crate) struct Outbox<P> {
     /// Jobs whose wake-up may have changed: [`Core::wake_at`] says what it is now.
     pub(crate) dirty: Vec<u32>,
     pub(crate) starts: Vec<Start<P>>,
-    /// Whether the node may have something to ask.
+    /// Whether the nodes may have something to ask.
     pub(crate) ask: bool,
+    /// Whether a store that is being left was told more, or has fewer runs.
+    pub(crate) leaves: bool,
     /// Runs that were asked to stop.
     pub(crate) cancels: Vec<RunKey>,
     pub(crate) events: Vec<Event>,
@@ -58,6 +63,8 @@ pub(crate) struct Start<P> {
     pub(crate) incarnation: u64,
     /// The number that proves who took its row last; zero if its job is not durable.
     pub(crate) fence: u64,
+    /// What its node goes by, if its job is durable.
+    pub(crate) lease: Option<Arc<Lease>>,
     /// The life of the node in which it began.
     pub(crate) life: Life,
     /// None if they are the scheduler's defaults.
@@ -80,6 +87,7 @@ impl<P> Outbox<P> {
             dirty: Vec::new(),
             starts: Vec::new(),
             ask: false,
+            leaves: false,
             cancels: Vec::new(),
             events: Vec::new(),
             reports: Vec::new(),

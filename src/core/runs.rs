@@ -357,6 +357,11 @@ impl<P: Payload> Core<P> {
                     attempt: going.attempt,
                     incarnation: job.incarnation,
                     fence: going.fence,
+                    lease: job
+                        .store()
+                        .filter(|_| going.fence > 0)
+                        .and_then(|store| self.stores.node(store))
+                        .map(|node| node.lease().clone()),
                     life: going.life,
                     preceding: going.preceding.clone(),
                     options,
@@ -511,6 +516,9 @@ impl<P: Payload> Core<P> {
         let Some(mut going) = self.runs.remove(run) else { return };
         self.unlink(&going);
         let slot = going.job;
+        if let Some(store) = self.jobs[slot].store() {
+            self.leave_further(store);
+        }
         if let Phase::Waiting { limit, priority } = going.phase {
             let turn = turn(&going, priority, self.jobs[slot].incarnation);
             self.limits.wait_no_more(limit, turn);

@@ -38,6 +38,12 @@ impl Stores {
         key
     }
 
+    /// Knows it no longer. Returns its name.
+    pub(super) fn remove(&mut self, key: StoreKey) -> Option<Arc<str>> {
+        let index = self.rooms.iter().position(|room| room.key == key)?;
+        Some(self.rooms.remove(index).name)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.rooms.is_empty()
     }

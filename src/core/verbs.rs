@@ -225,6 +225,11 @@ impl<P: Payload> Core<P> {
         }
     }
 
+    /// Whether it can be asked anything.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.closed { Err(shut_down()) } else { Ok(()) }
+    }
+
     /// How an error names a place.
     fn place_name(&self, place: Place) -> String {
         match place {
@@ -302,6 +307,7 @@ impl<P: Payload> Core<P> {
             priority: options.priority,
             task: None,
             volatile: !self.stores.is_empty(),
+            store: None,
         }
     }
 

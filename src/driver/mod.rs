@@ -6,6 +6,7 @@ mod precise;
 mod run;
 mod shared;
 mod store;
+mod stores;
 mod timers;
 mod watch;
 
@@ -14,7 +15,11 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
+use futures::{
+    StreamExt as _,
+    future::{Abortable, JoinAll, join_all},
+    stream::FuturesUnordered,
+};
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
 pub(crate) use self::{
@@ -42,10 +47,10 @@ const BATCH: usize = 256;
 const KEPT: usize = 256;
 
 /// How long after their grace runs are waited for that were cancelled: dropping takes a moment.
-const LAST_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long the store is given to hear what is left to tell, when all runs have ended.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a store is given to hear what is left to tell, when all runs have ended.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A wait that is as good as endless, and still can be added to an instant.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -96,9 +101,7 @@ impl Driver {
         loop {
             if self.catch_up() {
                 // It goes on if it takes longer.
-                if let Some(closing) = self.close_store() {
-                    let _ = tokio::time::timeout(FAREWELL, closing).await;
-                }
+                let _ = tokio::time::timeout(FAREWELL, self.close_stores()).await;
                 return;
             }
             if !self.due.is_empty() {
@@ -183,7 +186,7 @@ impl Driver {
         }
         let (asked, node) = asked;
         for (store, asked) in asked {
-            let durable = self.shared.durable.as_ref().filter(|durable| durable.key == store);
+            let durable = self.shared.stores.get(store);
             self.answers.extend(durable.map(|durable| durable.carry_out(asked, &self.runtime)));
         }
         let done = self.is_done(done);
@@ -206,17 +209,19 @@ impl Driver {
         let until = *self.farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
         let done = Instant::now() >= until;
         if done {
-            let untold = self.shared.with(|state, _| state.core.untold());
-            tracing::warn!(target: "punctual", "the store does not answer: it was not told of {untold} runs that have ended");
+            for (store, untold) in self.shared.with(|state, _| state.core.untold()) {
+                let store = &*store;
+                tracing::warn!(target: "punctual", store, "store `{store}` does not answer: it was not told of {untold} runs that have ended");
+            }
         }
         done
     }
 
-    /// Has the store see that what it has answered needs nothing of this process any more.
-    fn close_store(&self) -> Option<JoinHandle<()>> {
-        let durable = self.shared.durable.clone()?;
-        // In a task, since it is somebody else's code.
-        Some(self.runtime.spawn(async move { durable.store.close().await }))
+    /// Has the stores see that what they have answered needs nothing of this process any more.
+    fn close_stores(&self) -> JoinAll<JoinHandle<()>> {
+        // In tasks, since it is somebody else's code.
+        let closing = self.shared.stores.all().into_iter();
+        join_all(closing.map(|it| self.runtime.spawn(async move { it.store.close().await })))
     }
 
     fn set_node_timer(&mut self, wait: Option<Duration>) {
@@ -226,7 +231,7 @@ impl Driver {
 
     /// A store has answered.
     fn answer(&mut self, (store, asked, answer): Answered) {
-        let durable = self.shared.durable.as_ref();
+        let durable = self.shared.stores.get(store);
         let entries = durable.map(|durable| durable.entries_for(&answer, &self.shared));
         let entries = entries.unwrap_or_default();
         self.shared.with(|state, now| state.core.answer(store, asked, answer, entries, now));

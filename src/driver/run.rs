@@ -88,8 +88,7 @@ impl RunGuard {
 
     /// The lease that it goes by, if its job is durable.
     fn lease(&self) -> Option<&Lease> {
-        let durable = self.shared().durable.as_ref().filter(|_| self.start.fence > 0);
-        durable.map(|durable| &*durable.lease)
+        self.start.lease.as_deref()
     }
 
     fn is_trusted(&self) -> bool {

@@ -18,11 +18,11 @@ use tracing::{field::display, level_filters::LevelFilter};
 
 use super::{
     entry::{Entry, Reported},
-    store::Durable,
+    stores::Stores,
 };
 use crate::{
     clock::{Clock, StepWatch},
-    core::{Core, Discarded, Ended, Finish, JobKey, RunKey, StoreKey},
+    core::{Core, Discarded, Ended, Finish, JobKey, NodeOptions, RunKey, StoreKey},
     error::Error,
     event::{Event, EventFilter, EventKind, KindSet, What},
     executor::Executor,
@@ -55,8 +55,11 @@ pub(crate) struct Shared {
     pub(crate) buffer: usize,
     /// Whether timers are to be more precise than Tokio's.
     pub(super) precise: bool,
-    /// Its store, if it has one.
-    pub(crate) durable: Option<Arc<Durable>>,
+    pub(crate) stores: Stores,
+    /// How it is a node of each, but for what depends on the store.
+    pub(crate) node: NodeOptions,
+    /// Wakes those who wait until the scheduler has taken leave of a store.
+    pub(crate) leaving: Notify,
     /// The runtime that the scheduler was made in, or why there is none to use.
     runtime: Result<Handle, Error>,
     /// Cancelled when the driver is done.
@@ -132,6 +135,8 @@ struct After {
     discarded: Vec<Discarded<Arc<dyn Entry>>>,
     /// Whether no job is left here.
     left_none: bool,
+    /// Whether the scheduler has come further in taking leave of a store.
+    leaving: bool,
     wake_driver: bool,
 }
 
@@ -144,12 +149,12 @@ pub(crate) struct Parts {
     pub(crate) precise: bool,
     pub(crate) states: States,
     pub(crate) tasks: Tasks,
-    pub(crate) durable: Option<Arc<Durable>>,
+    pub(crate) node: NodeOptions,
 }
 
 impl Shared {
     pub(crate) fn new(core: Core<Arc<dyn Entry>>, parts: Parts) -> Shared {
-        let Parts { clock, zone, defaults, buffer, precise, states, tasks, durable } = parts;
+        let Parts { clock, zone, defaults, buffer, precise, states, tasks, node } = parts;
         Shared {
             state: Mutex::new(State {
                 core,
@@ -173,7 +178,9 @@ impl Shared {
             defaults,
             buffer,
             precise,
-            durable,
+            stores: Stores::default(),
+            node,
+            leaving: Notify::new(),
             runtime: runtime(),
             stopped: CancellationToken::new(),
         }
@@ -193,7 +200,7 @@ impl Shared {
             precise: false,
             states,
             tasks: Tasks::default(),
-            durable: None,
+            node: NodeOptions::default(),
         };
         let mut shared = Shared::new(core, parts);
         shared.runtime = Err(refusal);
@@ -437,7 +444,7 @@ impl Shared {
                 state.core.note(now, What::ShutDown);
             }
         });
-        self.durable.iter().for_each(|durable| durable.stop());
+        self.stores.all().iter().for_each(|durable| durable.stop());
         // With them go processes and threads that wait for runs.
         let executors = std::mem::take(&mut *self.executors());
         drop(executors);
@@ -474,7 +481,7 @@ fn runtime() -> Result<Handle, Error> {
 
 impl State {
     /// Settles a run whose work has ended.
-    pub(super) fn finish(&mut self, run: RunKey, mut finish: Finish, now: DateTime<Utc>) {
+    pub(crate) fn finish(&mut self, run: RunKey, mut finish: Finish, now: DateTime<Utc>) {
         let token = self.run_tokens.get(&run);
         if token.is_some_and(CancellationToken::is_cancelled) {
             match finish.outcome {
@@ -539,6 +546,7 @@ impl State {
         let work =
             asks || !out.dirty.is_empty() || !out.starts.is_empty() || !self.watches.is_empty();
         let gone = !after.ended.is_empty() || !after.discarded.is_empty();
+        after.leaving = std::mem::take(&mut out.leaves);
         after.left_none = gone && self.core.len() == 0;
         // A closed scheduler's driver waits for the last run to end.
         let last = self.core.is_closed() && !after.is_empty();
@@ -582,8 +590,8 @@ impl After {
             }
             shielded(|| payload.state().end(end));
         }
-        if let Some(durable) = &shared.durable {
-            for (_, incarnation, end) in self.over {
+        for (store, incarnation, end) in self.over {
+            if let Some(durable) = shared.stores.get(store) {
                 shielded(|| durable.end(incarnation, end));
             }
         }
@@ -595,6 +603,9 @@ impl After {
         }
         // What events and runs hold of the user's are the errors of their runs.
         shielded(|| drop((self.events, self.dropped_events, self.reported.dropped)));
+        if self.leaving {
+            shielded(|| shared.leaving.notify_waiters());
+        }
         if self.left_none {
             shielded(|| shared.emptied.notify_waiters());
         }
@@ -623,6 +634,7 @@ const INFORMED: KindSet = KindSet::NONE
     .with(EventKind::ClockStepped)
     .with(EventKind::TimeZonesUpdated)
     .with(EventKind::StoreAdded)
+    .with(EventKind::StoreRemoved)
     .with(EventKind::StoreWorking);
 
 /// The kinds of events that some subscriber of `tracing` may want.

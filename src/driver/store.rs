@@ -1,4 +1,4 @@
-//! How a scheduler reaches its store: what its node asks is carried out, and the entries of durable
+//! How a scheduler reaches one of its stores: what the node asks is carried out, and the entries of durable
 //! jobs that somebody holds on to are found again.
 
 use std::{
@@ -9,23 +9,27 @@ use std::{
 
 use futures::future::BoxFuture;
 use tokio::{runtime::Handle, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{Entry, Shared};
 use crate::{
-    core::{Answer, Asked, Lease, Payload as _, Request, StoreKey},
+    core::{Answer, Asked, Payload as _, Request, StoreKey},
+    error::Error,
     job::{End, JobId},
     store::{
         Changed, ErasedStore, Incarnation, Now, Record, RecordFilter, StoreError, Taken, Takings,
     },
 };
 
-/// A scheduler's store, and what this process knows of the jobs in it.
+/// A store of a scheduler, and what this process knows of the jobs in it.
 pub(crate) struct Durable {
     pub(crate) key: StoreKey,
+    pub(crate) name: Arc<str>,
     pub(crate) store: Arc<dyn ErasedStore>,
-    pub(crate) lease: Arc<Lease>,
     /// How long an answer is waited for.
-    pub(crate) patience: Duration,
+    patience: Duration,
+    /// Cancelled when the store has been removed, or the scheduler has stopped.
+    pub(crate) stopped: CancellationToken,
     entries: Mutex<Entries>,
 }
 
@@ -63,11 +67,17 @@ pub(super) type Answered = (StoreKey, Asked, Result<Answer, StoreError>);
 impl Durable {
     pub(crate) fn new(
         key: StoreKey,
+        name: Arc<str>,
         store: Arc<dyn ErasedStore>,
-        lease: Arc<Lease>,
         patience: Duration,
     ) -> Durable {
-        Durable { key, store, lease, patience, entries: Mutex::default() }
+        let (stopped, entries) = (CancellationToken::new(), Mutex::default());
+        Durable { key, name, store, patience, stopped, entries }
+    }
+
+    /// What the store has failed with, by its name.
+    pub(crate) fn error(&self, error: StoreError) -> Error {
+        Error::of_store(&self.name, error)
     }
 
     /// Finds the entry again when the job is taken, for as long as somebody holds on to it.
@@ -141,8 +151,8 @@ impl Durable {
         }
     }
 
-    /// The scheduler has stopped: tells all who hold on to jobs.
-    pub(super) fn stop(&self) {
+    /// The scheduler has stopped, or has taken leave of the store: tells all who hold on to jobs.
+    pub(crate) fn stop(&self) {
         let mut entries = self.entries();
         entries.stopped = true;
         let known = std::mem::take(&mut entries.known);
@@ -150,6 +160,7 @@ impl Durable {
         for entry in known.values().filter_map(|known| known.entry.upgrade()) {
             entry.state().end(End::ShutDown);
         }
+        self.stopped.cancel();
     }
 
     /// Adds those jobs that somebody holds on to.

@@ -9,15 +9,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures::future::{BoxFuture, try_join_all};
+use futures::future::BoxFuture;
 
-use super::{
-    JobHandle, OnceHandle, Runs,
-    durable::{self, Reservation},
-};
+use super::{JobHandle, OnceHandle, Runs, durable, stores::Reservation};
 use crate::{
     core::{Added, Declaration, NewJob},
-    driver::{Entry, Shared},
+    driver::{Durable, Entry, Shared},
     error::Error,
     feed::feed,
     job::{DEFAULT_EXECUTOR, JobId, JobOptions, Labels, OnConflict, option_setters},
@@ -32,8 +29,8 @@ use crate::{
 ///
 /// Options that are not set are the scheduler's defaults. Without a store adding never waits: it
 /// completes on its first poll, and the job is armed then. If the scheduler has a store, a
-/// [`Task`](crate::Task) goes there, and an id of a job in memory is looked up there, for a second at
-/// most.
+/// [`Task`](crate::Task) goes there, and an id is looked up in all stores that it is not for, each for a
+/// second at most.
 ///
 /// # Cancel safety
 ///
@@ -44,6 +41,8 @@ pub struct Add<V = ()> {
     entry: Arc<dyn Entry>,
     once: bool,
     in_memory: bool,
+    /// The name of the store that it is to go to, if it was given one.
+    store: Option<Arc<str>>,
     /// How often a run is run again whose scheduler died, if it is.
     recoveries: Option<u32>,
     id: Option<JobId>,
@@ -62,6 +61,7 @@ impl<V> Add<V> {
             entry,
             once: false,
             in_memory: false,
+            store: None,
             recoveries: None,
             id: None,
             on_conflict: OnConflict::default(),
@@ -119,6 +119,28 @@ impl<V> Add<V> {
     /// this scheduler alone, and is gone with it.
     pub fn in_memory(mut self) -> Self {
         self.in_memory = true;
+        self
+    }
+
+    /// Keeps the job in the store of this name, as [`add_store`](super::Scheduler::add_store) or its
+    /// builder gave it. Its work must be a task. Default: the store named `default`, if there is one.
+    ///
+    /// An id that is in another store, or in memory, is refused, whatever
+    /// [`on_conflict`](Add::on_conflict) says; a store that does not answer within a second is passed over.
+    ///
+    /// ```
+    /// # use punctual::{Context, Scheduler, Task, store::MemoryStore, trigger::every};
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct Import;
+    /// # impl Task for Import { const NAME: &'static str = "import"; type Output = (); async fn run(self, _: Context) {} }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), punctual::Error> {
+    /// let builder = Scheduler::builder().add_store("archive", MemoryStore::new());
+    /// let scheduler = builder.task::<Import>().start().await?;
+    /// scheduler.add(every("1h"), Import).store("archive").await?;
+    /// # scheduler.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn store(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.store = Some(name.into());
         self
     }
 
@@ -245,13 +267,24 @@ impl<V> Add<V> {
         Ok((new, value))
     }
 
-    /// Whether the job goes to the scheduler's store.
-    fn is_durable(&self) -> bool {
-        self.shared().durable.is_some() && !self.in_memory && self.entry.task().is_some()
+    /// The store that the job goes to; none if it is kept in memory.
+    fn home(&self) -> Result<Option<Arc<Durable>>, Error> {
+        let stores = &self.shared().stores;
+        match &self.store {
+            None if stores.is_empty() || self.in_memory || self.entry.task().is_none() => Ok(None),
+            None => Ok(stores.default_store()),
+            Some(name) if self.in_memory => Err(Error::invalid_option(format!(
+                "a job can't be in memory and in store `{name}`: leave out `.in_memory()` or `.store(..)`"
+            ))),
+            Some(name) if self.entry.task().is_none() => Err(Error::invalid_task(format!(
+                "only tasks can be kept in store `{name}`: make the work a `Task`, or leave out `.store(..)`"
+            ))),
+            Some(name) => stores.named(name).map(Some),
+        }
     }
 
     /// The same as [`prepare`](Add::prepare), for a job that goes to the store.
-    fn prepare_durable(self) -> Result<(durable::New, V), Error> {
+    fn prepare_durable(self, durable: Arc<Durable>) -> Result<(durable::New, V), Error> {
         let Add {
             trigger,
             entry,
@@ -280,6 +313,7 @@ impl<V> Add<V> {
             false => trigger?,
         };
         let new = durable::New {
+            durable,
             given,
             on_conflict,
             trigger,
@@ -426,10 +460,11 @@ pub(super) fn prepare_all(
                 "a job made by another scheduler's `add` can't be added to this one",
             ));
         }
-        batch.kinds.push(job.is_durable());
-        match job.is_durable() {
-            true => batch.durable.push(job.prepare_durable()?.0),
-            false => batch.in_memory.push(job.prepare(now)?.0),
+        let home = job.home()?;
+        batch.kinds.push(home.is_some());
+        match home {
+            Some(durable) => batch.durable.push(job.prepare_durable(durable)?.0),
+            None => batch.in_memory.push(job.prepare(now)?.0),
         }
     }
     let mut ids = std::collections::HashSet::new();
@@ -448,25 +483,23 @@ pub(super) fn prepare_all(
     Ok(batch)
 }
 
-/// Adds all of them or none; those that go to the store first.
+/// Adds all of them or none; those that go to stores first.
 pub(super) async fn add_all(shared: &Arc<Shared>, batch: Batch) -> Result<Vec<JobHandle>, Error> {
     let Batch { in_memory, durable, kinds } = batch;
     let (mut put, mut reserved) = (Vec::new(), Vec::new());
-    if let Some(store) = &shared.durable {
-        // All at once: a store that hangs is waited for no longer than for one.
-        let ids = in_memory.iter().filter_map(|job| job.id.clone());
-        let checks = ids.map(|id| durable::check_free(shared.clone(), store.clone(), id));
-        reserved = try_join_all(checks).await?;
+    if !shared.stores.is_empty() {
+        let ids = in_memory.iter().filter_map(|job| job.id.clone()).collect();
+        reserved = Reservation::in_memory(shared.clone(), ids).await?;
     }
-    if let Some(store) = shared.durable.as_ref().filter(|_| !durable.is_empty()) {
+    if !durable.is_empty() {
         shared.try_with(|state, now| state.core.check_all(&in_memory, now))?;
-        put = durable::add_all(shared, store, durable).await?;
+        put = durable::add_all(shared, durable).await?;
     }
     drop(reserved);
     let mut in_memory = add_in_memory(shared, in_memory)?.into_iter();
     let mut put = put.into_iter();
     let handles = kinds.into_iter().filter_map(|is_durable| match is_durable {
-        true => Some(JobHandle::durable(shared.clone(), shared.durable.as_ref()?, put.next()?)),
+        true => put.next().map(|put| JobHandle::durable(shared.clone(), put)),
         false => in_memory.next(),
     });
     Ok(handles.collect())
@@ -509,10 +542,10 @@ impl<T> IntoFuture for Add<Value<T>> {
 pub struct AddFuture<V>(Adding<V>);
 
 enum Adding<V> {
-    /// It is added by the first poll, unless it goes to the store.
+    /// It is added by the first poll, unless it goes to a store.
     New(Option<Add<V>>),
-    /// Its id must be free in the store, too.
-    Checking(BoxFuture<'static, Result<Reservation, Error>>, Option<Add<V>>),
+    /// Its id must be free in the stores, too.
+    Checking(BoxFuture<'static, Result<Vec<Reservation>, Error>>, Option<Add<V>>),
     Stored(BoxFuture<'static, Result<JobHandle, Error>>, Option<V>),
 }
 
@@ -528,33 +561,33 @@ impl<V> AddFuture<V> {
         // Polling a future after it is ready is the caller's bug, as with an async fn's.
         const DONE: &str = "`Add` polled after it completed";
         loop {
-            let add = match &mut self.0 {
-                Adding::New(add) => {
-                    let new = add.as_ref().expect(DONE);
-                    let checked = new.id.as_ref().zip(new.shared().durable.as_ref());
-                    if let Some((id, durable)) = checked.filter(|_| !new.is_durable()) {
-                        let shared = new.shared().clone();
-                        let check = durable::check_free(shared, durable.clone(), id.clone());
-                        self.0 = Adding::Checking(Box::pin(check), add.take());
-                        continue;
+            match &mut self.0 {
+                Adding::New(new) => {
+                    let add = new.take().expect(DONE);
+                    let shared = add.shared().clone();
+                    match add.home()? {
+                        Some(durable) => {
+                            let (new, value) = add.prepare_durable(durable)?;
+                            self.0 =
+                                Adding::Stored(Box::pin(add_to_store(shared, new)), Some(value));
+                        }
+                        None if add.id.is_some() && !shared.stores.is_empty() => {
+                            let ids = add.id.iter().cloned().collect();
+                            let check = Reservation::in_memory(shared, ids);
+                            self.0 = Adding::Checking(Box::pin(check), Some(add));
+                        }
+                        None => return Poll::Ready(add.commit()),
                     }
-                    add.take().expect(DONE)
                 }
                 Adding::Checking(check, add) => {
                     drop(ready!(check.as_mut().poll(cx))?);
-                    add.take().expect(DONE)
+                    return Poll::Ready(add.take().expect(DONE).commit());
                 }
                 Adding::Stored(adding, value) => {
                     let handle = ready!(adding.as_mut().poll(cx))?;
                     return Poll::Ready(Ok((handle, value.take().expect(DONE))));
                 }
-            };
-            if !add.is_durable() {
-                return Poll::Ready(add.commit());
             }
-            let shared = add.shared().clone();
-            let (new, value) = add.prepare_durable()?;
-            self.0 = Adding::Stored(Box::pin(add_to_store(shared, new)), Some(value));
         }
     }
 }

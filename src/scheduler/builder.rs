@@ -1,25 +1,25 @@
 //! How a scheduler is set up and started.
 
 use std::{
+    collections::HashSet,
     fmt,
     hash::{BuildHasher, Hasher, RandomState},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
 use chrono::TimeDelta;
-use futures::StreamExt as _;
 
-use super::{Scheduler, durable, events};
+use super::{Scheduler, events, stores};
 use crate::{
     clock::{Clock, SystemClock},
-    core::{Core, Fits, NodeOptions},
-    driver::{Driver, Durable, Parts, Shared},
+    core::{Core, NodeOptions},
+    driver::{Driver, Parts, Shared},
     error::Error,
     event::{Event, EventFilter, What},
     executor::{AsyncExecutor, BlockingPool, Executor},
     job::{self, BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, DEFAULT_STORE, JobOptions, option_setters},
-    store::{Capabilities, ErasedStore, Keep, Store},
+    store::{ErasedStore, Keep, Store},
     task::{States, Task, Tasks},
     zone::{IntoTimeZone, TimeZone},
 };
@@ -58,11 +58,8 @@ pub struct SchedulerBuilder {
     executors: Vec<(Arc<str>, Executor)>,
     states: States,
     tasks: Result<Tasks, Error>,
-    store: Option<Arc<dyn ErasedStore>>,
-    lease: Duration,
-    claim_ahead: Duration,
-    poll: Duration,
-    keep: Keep,
+    stores: Vec<(Arc<str>, Arc<dyn ErasedStore>)>,
+    node: NodeOptions,
     node_name: Option<Arc<str>>,
     callbacks: Vec<(EventFilter, Callback)>,
     correction: Duration,
@@ -80,11 +77,8 @@ impl SchedulerBuilder {
             executors: Vec::new(),
             states: States::default(),
             tasks: Ok(Tasks::default()),
-            store: None,
-            lease: Duration::from_secs(15),
-            claim_ahead: Duration::from_secs(1),
-            poll: Duration::from_secs(5),
-            keep: Keep::default(),
+            stores: Vec::new(),
+            node: NodeOptions::default(),
             node_name: None,
             callbacks: Vec::new(),
             correction: 3 * HOUR,
@@ -210,7 +204,7 @@ impl SchedulerBuilder {
         self
     }
 
-    /// Keeps jobs that are [tasks](Task) in a store, where they outlive the process and may be shared
+    /// Keeps jobs that are [tasks](Task) in a store, which is named `default`, where they outlive the process and may be shared
     /// with other schedulers; see [`store`](crate::store). Default: none, and all jobs are in memory.
     ///
     /// Closures stay in memory, as do tasks that are added with [`in_memory`](crate::Add::in_memory).
@@ -246,8 +240,35 @@ impl SchedulerBuilder {
     /// # scheduler.shutdown().await;
     /// # Ok(()) }
     /// ```
-    pub fn store(mut self, store: impl Store) -> Self {
-        self.store = Some(Arc::new(store));
+    pub fn store(self, store: impl Store) -> Self {
+        self.add_store(DEFAULT_STORE, store)
+    }
+
+    /// Adds a store under a name, to which jobs go that [name](crate::Add::store) it;
+    /// [`store`](SchedulerBuilder::store) adds the one named `default`, to which tasks go that name none.
+    ///
+    /// The scheduler is a node of each store, with a lease of its own: one that is down stalls its own
+    /// jobs only. Ids are unique over all of them, as far as the scheduler can see. Give each store one
+    /// name: under a second one its jobs would be found twice.
+    ///
+    /// ```
+    /// # use punctual::{Context, Scheduler, Task, store::MemoryStore, trigger::every};
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct Report;
+    /// # impl Task for Report { const NAME: &'static str = "report"; type Output = (); async fn run(self, _: Context) {} }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), punctual::Error> {
+    /// let scheduler = Scheduler::builder()
+    ///     .store(MemoryStore::new())
+    ///     .add_store("archive", MemoryStore::new())
+    ///     .task::<Report>()
+    ///     .start()
+    ///     .await?;
+    /// scheduler.add(every("1h"), Report).id("hourly").await?;
+    /// scheduler.add(every("30d"), Report).id("monthly").store("archive").await?;
+    /// # scheduler.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn add_store(mut self, name: impl Into<Arc<str>>, store: impl Store) -> Self {
+        self.stores.push((name.into(), Arc::new(store)));
         self
     }
 
@@ -259,7 +280,7 @@ impl SchedulerBuilder {
     /// store for four fifths of it starts no durable run any more, and cancels those that others may
     /// start again: with less, a slow store does that sooner.
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
+        self.node.lease = lease;
         self
     }
 
@@ -270,14 +291,14 @@ impl SchedulerBuilder {
     /// [recovers](crate::Add::recover): zero makes that window small, and runs later by the time that
     /// the store takes to answer.
     pub fn claim_ahead(mut self, ahead: Duration) -> Self {
-        self.claim_ahead = ahead;
+        self.node.claim_ahead = ahead;
         self
     }
 
     /// Sets how often the store is asked for changes by others that it does not tell of. Default: 5 s,
     /// less a quarter at random; 10 ms to an hour.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.poll = interval;
+        self.node.poll = interval;
         self
     }
 
@@ -287,7 +308,7 @@ impl SchedulerBuilder {
     /// What was closed in the last minute, how a job ended in the last two hours, and what has yet to
     /// meet its fate is kept in any case.
     pub fn keep_history(mut self, rows: u32, age: Duration) -> Self {
-        self.keep = Keep { rows, age, ..self.keep };
+        self.node.keep = Keep { rows, age, ..self.node.keep };
         self
     }
 
@@ -296,7 +317,7 @@ impl SchedulerBuilder {
     /// How a job ended is kept for two hours in any case, unless the ledger
     /// [grows too large](SchedulerBuilder::keep_in_all).
     pub fn keep_ended(mut self, age: Duration) -> Self {
-        self.keep.ended = age;
+        self.node.keep.ended = age;
         self
     }
 
@@ -306,7 +327,7 @@ impl SchedulerBuilder {
     /// Beyond them the oldest are deleted, even if [`keep_history`](SchedulerBuilder::keep_history) would
     /// keep them, but for what ended in the last minute. A job that runs once leaves two rows.
     pub fn keep_in_all(mut self, rows: u64) -> Self {
-        self.keep.total = rows;
+        self.node.keep.total = rows;
         self
     }
 
@@ -338,7 +359,7 @@ impl SchedulerBuilder {
     ///
     /// # Errors
     ///
-    /// That there is no runtime, that an option is out of range, that the zone is unknown or the machine's has no IANA name, that two
+    /// That there is no runtime, that an option is out of range, that two stores have the same name, that the zone is unknown or the machine's has no IANA name, that two
     /// executors or tasks have the same name, or that the default options name an executor that there
     /// is not.
     pub async fn start(mut self) -> Result<Scheduler, Error> {
@@ -352,12 +373,20 @@ impl SchedulerBuilder {
         }
         self.zone = Some(Ok(self.zone.unwrap_or_else(TimeZone::local)?));
         let ranges = [
-            ("lease", self.lease, Duration::from_millis(100)..=HOUR),
-            ("claim_ahead", self.claim_ahead, Duration::ZERO..=Duration::from_secs(60)),
+            ("lease", self.node.lease, Duration::from_millis(100)..=HOUR),
+            ("claim_ahead", self.node.claim_ahead, Duration::ZERO..=Duration::from_secs(60)),
             ("clock_correction", self.correction, Duration::ZERO..=365 * 24 * HOUR),
-            ("poll_interval", self.poll, Duration::from_millis(10)..=HOUR),
-            ("keep_ended", self.keep.ended, Duration::ZERO..=Duration::from_secs(u32::MAX.into())),
-            ("keep_history", self.keep.age, Duration::ZERO..=Duration::from_secs(u32::MAX.into())),
+            ("poll_interval", self.node.poll, Duration::from_millis(10)..=HOUR),
+            (
+                "keep_ended",
+                self.node.keep.ended,
+                Duration::ZERO..=Duration::from_secs(u32::MAX.into()),
+            ),
+            (
+                "keep_history",
+                self.node.keep.age,
+                Duration::ZERO..=Duration::from_secs(u32::MAX.into()),
+            ),
         ];
         for (what, value, range) in ranges {
             if !range.contains(&value) {
@@ -367,6 +396,16 @@ impl SchedulerBuilder {
                     range.end()
                 )));
             }
+        }
+        let mut names = HashSet::new();
+        if let Some((name, _)) = self.stores.iter().find(|(name, _)| !names.insert(name.clone())) {
+            return Err(Error::invalid_option(format!(
+                "two stores are named `{name}`: give one of them another name, with `add_store(\"..\", ..)`{}",
+                match &**name == DEFAULT_STORE {
+                    true => " (`store(..)` is `default`)",
+                    false => "",
+                }
+            )));
         }
         let (scheduler, started) = start(self);
         started.map(|()| scheduler)
@@ -386,11 +425,8 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
         executors,
         states,
         tasks,
-        store,
-        lease,
-        claim_ahead,
-        poll,
-        keep,
+        stores,
+        node,
         node_name,
         callbacks,
         correction,
@@ -403,67 +439,27 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
     let mut core = Core::new((number >> 32) as u32, defaults.clone(), paused, clock.read());
     core.correct_clocks_after(TimeDelta::from_std(correction).unwrap_or(TimeDelta::MAX));
     let tasks = tasks.unwrap_or_default();
-    let shared = Arc::new_cyclic(|this: &Weak<Shared>| {
-        let durable = store.map(|store| {
-            let Capabilities { max_batch, has_clock, .. } = store.capabilities();
-            let name = node_name.unwrap_or_else(default_name);
-            let options = NodeOptions {
-                name,
-                lease,
-                claim_ahead,
-                poll,
-                keep,
-                correction: TimeDelta::from_std(correction).unwrap_or(TimeDelta::MAX),
-                max_batch: max_batch.max(1),
-                has_clock,
-                seed: RandomState::new().build_hasher().finish(),
-            };
-            let this = this.clone();
-            let fits: Fits = Arc::new(move |record, definition| match this.upgrade() {
-                Some(shared) => durable::fits(&shared, record, definition),
-                None => Err(Error::shut_down("the scheduler has shut down")),
-            });
-            let names = tasks.names().map(str::to_owned).collect();
-            let (key, lease_held) = core.join(DEFAULT_STORE.into(), options, names, fits);
-            // An operation that hangs must not cost the lease.
-            Arc::new(Durable::new(key, store, lease_held, lease / 4))
-        });
-        let parts = Parts { clock, zone, defaults, buffer, precise, states, tasks, durable };
-        Shared::new(core, parts)
-    });
+    let node = NodeOptions {
+        name: node_name.unwrap_or_else(default_name),
+        correction: TimeDelta::from_std(correction).unwrap_or(TimeDelta::MAX),
+        ..node
+    };
+    let parts = Parts { clock, zone, defaults, buffer, precise, states, tasks, node };
+    let shared = Arc::new(Shared::new(core, parts));
     let scheduler = Scheduler::owned(shared.clone());
     let started = shared.runtime().map(|runtime| {
         for (filter, callback) in callbacks {
             events::call(runtime, scheduler.events_matching(filter), callback);
         }
-        shared.with(|state, now| {
-            state.core.note(now, What::Started);
-            if shared.durable.is_some() {
-                state.core.note(now, What::StoreAdded);
-            }
-        });
-        if let Some(durable) = &shared.durable {
-            runtime.spawn(notice(durable.clone(), Arc::downgrade(&shared)));
-        }
+        shared.with(|state, now| state.core.note(now, What::Started));
+        let joined =
+            stores.into_iter().try_for_each(|(name, store)| stores::join(&shared, name, store));
         // Before the first look at the store: its jobs name them.
         let added = add_executors(&shared, executors);
         Driver::spawn(shared.clone(), runtime);
-        added
+        joined.and(added)
     });
     (scheduler, started.and_then(|added| added))
-}
-
-/// Has the scheduler look at its store when that tells of changes.
-async fn notice(durable: Arc<Durable>, scheduler: Weak<Shared>) {
-    let mut changes = durable.store.changes();
-    let Some(stopped) = scheduler.upgrade().map(|shared| shared.stopped.clone()) else { return };
-    while let Some(Some(())) = stopped.run_until_cancelled(changes.next()).await {
-        let Some(shared) = scheduler.upgrade() else { return };
-        shared.with(|state, _| state.core.look(durable.key));
-        drop(shared);
-        // One that tells all the time is not to have the runtime for itself.
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 fn default_name() -> Arc<str> {

@@ -36,9 +36,13 @@ async fn no_job_here(shared: &Shared) {
     }
 }
 
-/// Whether the store has a job that can run here. A store that does not answer may have.
+/// Whether a store has a job that can run here. A store that does not answer may have.
 async fn has_stored(shared: &Arc<Shared>) -> bool {
-    let Some(durable) = &shared.durable else { return false };
-    let found: Result<bool, Error> = durable::any_fits(shared, durable).await;
-    found.unwrap_or(true)
+    for durable in shared.stores.usable().iter() {
+        let found: Result<bool, Error> = durable::any_fits(shared, durable).await;
+        if found.unwrap_or(true) {
+            return true;
+        }
+    }
+    false
 }

@@ -4,8 +4,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable as _};
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::timeout;
 
-use super::add::{anchor, anchor_declared, checked};
+use super::{
+    add::{anchor, anchor_declared, checked},
+    stores::{self, Reservation},
+};
 use crate::{
     core::{self, Change, Definition, Place, change},
     driver::{Durable, Entry, Shared},
@@ -14,8 +18,8 @@ use crate::{
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     json,
     store::{
-        Cursor, ErasedStore, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey, RowKind,
-        RowState, RunEnd, StoreError, Write, Written, recoveries,
+        Cursor, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey, RowKind, RowState,
+        RunEnd, StoreError, Write, Written, recoveries,
     },
     task::NamedTask,
     trigger::{Kind, Trigger},
@@ -33,7 +37,7 @@ pub(super) struct Stored {
 impl Stored {
     pub(super) async fn record(&self) -> Result<Record, Error> {
         let get = || async { self.durable.store.get(self.id.clone()).await };
-        match patiently(get).await? {
+        match patiently(&self.durable, get).await? {
             Some(record)
                 if record.ended_at.is_none()
                     && self.incarnation.is_none_or(|it| it == record.incarnation) =>
@@ -47,7 +51,7 @@ impl Stored {
     /// The record of the job, or of the last one of its id if the store remembers that it is over.
     async fn latest_record(&self) -> Result<Record, Error> {
         let get = || async { self.durable.store.get(self.id.clone()).await };
-        match patiently(get).await? {
+        match patiently(&self.durable, get).await? {
             Some(record) if self.incarnation.is_none_or(|it| it == record.incarnation) => {
                 Ok(record)
             }
@@ -82,7 +86,7 @@ impl Stored {
         let gone = Stored { incarnation: Some(current.incarnation), ..self.clone() }.missing();
         loop {
             let now = store_now(&self.shared, &self.durable).await?;
-            let token = self.shared.with(|state, _| state.core.number(self.durable.key));
+            let token = self.shared.with(|state, _| state.core.number(self.durable.key))?;
             let Some(Change { record, rows }) = change(&current, now)? else {
                 return Ok((current.clone(), Some(current)));
             };
@@ -110,7 +114,8 @@ impl Stored {
                     // If the answer was lost, it was this removal.
                     let known = (self.id.clone(), current.incarnation, current.version);
                     let asked = || self.durable.store.changed(vec![known.clone()]);
-                    let fate = patiently(asked).await?.into_iter().find_map(|it| match it.now {
+                    let changed = patiently(&self.durable, asked).await?;
+                    let fate = changed.into_iter().find_map(|it| match it.now {
                         Now::Gone(fate) => fate,
                         Now::Changed(_) => None,
                     });
@@ -254,10 +259,12 @@ impl Stored {
     /// it was.
     async fn forget_end(&self) -> Result<bool, Error> {
         let get = || async { self.durable.store.get(self.id.clone()).await };
-        let Some(ended) = patiently(get).await?.filter(|record| record.ended_at.is_some()) else {
+        let Some(ended) =
+            patiently(&self.durable, get).await?.filter(|record| record.ended_at.is_some())
+        else {
             return Ok(false);
         };
-        let token = self.shared.with(|state, _| state.core.number(self.durable.key));
+        let token = self.shared.with(|state, _| state.core.number(self.durable.key))?;
         let write = Write::remove(self.id.clone(), ended.stamp(), token);
         Ok(matches!(write_one(&self.durable, write).await?, Written::Done | Written::Lost(None)))
     }
@@ -307,12 +314,13 @@ impl Stored {
 
     async fn rows(&self, incarnation: Incarnation, limit: usize) -> Result<Vec<Row>, Error> {
         let rows = || self.durable.store.history(incarnation, limit);
-        Ok(patiently(rows).await?)
+        patiently(&self.durable, rows).await
     }
 }
 
 /// A job that is to be added to the store.
 pub(super) struct New {
+    pub(super) durable: Arc<Durable>,
     pub(super) given: Option<JobId>,
     pub(super) on_conflict: OnConflict,
     pub(super) trigger: Trigger,
@@ -328,34 +336,41 @@ pub(super) struct New {
 pub(super) struct Put {
     /// Whether its id had to be free.
     is_fresh: bool,
+    pub(super) durable: Arc<Durable>,
     pub(super) record: Record,
     pub(super) entry: Arc<dyn Entry>,
 }
 
-/// Adds jobs to the store, as many at once as it takes, and returns them in order. Those that must be
-/// new come first: if one of them is not, those before it are removed again, and nothing has changed.
-pub(super) async fn add_all(
-    shared: &Arc<Shared>,
-    durable: &Durable,
-    new: Vec<New>,
-) -> Result<Vec<Put>, Error> {
+/// Adds jobs to their stores, as many at once as each takes, and returns them in order. Those that must
+/// be new come first: if one of them is not, those before it are removed again, and nothing has changed.
+pub(super) async fn add_all(shared: &Arc<Shared>, new: Vec<New>) -> Result<Vec<Put>, Error> {
     let mut put: Vec<Option<Put>> = new.iter().map(|_| None).collect();
-    let (fresh, others): (Vec<_>, Vec<_>) =
-        new.into_iter().enumerate().partition(|(_, new)| new.on_conflict == OnConflict::Error);
-    let limit = durable.store.capabilities().max_batch.max(1);
-    for jobs in [fresh, others] {
-        let mut jobs = jobs.into_iter().peekable();
-        while jobs.peek().is_some() {
-            let (places, batch): (Vec<usize>, Vec<New>) = jobs.by_ref().take(limit).unzip();
-            match add_batch(shared, durable, batch).await {
-                Ok(added) => {
-                    places.into_iter().zip(added).for_each(|(at, job)| put[at] = Some(job))
+    let mut new: Vec<(usize, New)> = new.into_iter().enumerate().collect();
+    new.sort_by_key(|(_, new)| (new.on_conflict != OnConflict::Error, new.durable.key));
+    let mut jobs = new.into_iter().peekable();
+    while let Some((_, next)) = jobs.peek() {
+        let (durable, is_fresh) = (next.durable.clone(), next.on_conflict == OnConflict::Error);
+        let limit = durable.store.capabilities().max_batch.max(1);
+        let (mut places, mut batch) = (Vec::new(), Vec::new());
+        while batch.len() < limit
+            && let Some((at, job)) = jobs.next_if(|(_, job)| {
+                job.durable.key == durable.key && (job.on_conflict == OnConflict::Error) == is_fresh
+            })
+        {
+            places.push(at);
+            batch.push(job);
+        }
+        match add_batch(shared, &durable, batch).await {
+            Ok(added) => places.into_iter().zip(added).for_each(|(at, job)| put[at] = Some(job)),
+            Err(error) => {
+                let mut fresh: Vec<&Put> =
+                    put.iter().flatten().filter(|put| put.is_fresh).collect();
+                fresh.sort_by_key(|put| put.durable.key);
+                for fresh in fresh.chunk_by(|one, next| one.durable.key == next.durable.key) {
+                    let records = fresh.iter().map(|put| &put.record);
+                    take_back(shared, &fresh[0].durable, records).await;
                 }
-                Err(error) => {
-                    let fresh = put.iter().flatten().filter(|put| put.is_fresh);
-                    take_back(shared, durable, fresh.map(|put| &put.record)).await;
-                    return Err(error);
-                }
+                return Err(error);
             }
         }
     }
@@ -366,50 +381,9 @@ pub(super) async fn add_all(
 async fn store_now(shared: &Shared, durable: &Durable) -> Result<DateTime<Utc>, Error> {
     let now = match shared.with(|state, _| state.core.known_store_now(durable.key)) {
         Some(now) => now,
-        None => patiently(|| durable.store.now()).await?,
+        None => patiently(durable, || durable.store.now()).await?,
     };
     Ok(whole_millis(now))
-}
-
-/// An id that is kept for a job that is being added: what is in memory and what is in the store share
-/// one namespace.
-pub(super) struct Reservation {
-    shared: Arc<Shared>,
-    id: JobId,
-}
-
-impl Reservation {
-    pub(super) fn of(shared: &Arc<Shared>, id: &JobId, place: Place) -> Result<Reservation, Error> {
-        shared.try_with(|state, _| state.core.reserve(id, place))?;
-        Ok(Reservation { shared: shared.clone(), id: id.clone() })
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.shared.with(|state, _| state.core.unreserve(&self.id));
-    }
-}
-
-/// Whether the store has no job of this id. A store that does not answer at once is not waited for:
-/// jobs in memory must not depend on it.
-pub(super) async fn check_free(
-    shared: Arc<Shared>,
-    durable: Arc<Durable>,
-    id: JobId,
-) -> Result<Reservation, Error> {
-    let reserved = Reservation::of(&shared, &id, Place::Memory)?;
-    // In a task, so that it does not matter who polls this.
-    let asked = shared.runtime()?.spawn(async move {
-        tokio::time::timeout(Duration::from_secs(1), durable.store.get(id)).await
-    });
-    match asked.await {
-        Ok(Ok(Ok(Some(record)))) if record.ended_at.is_none() => Err(Error::duplicate_id(format!(
-            "there is a job `{}` in the store already: choose another id, or remove it first",
-            record.id
-        ))),
-        _ => Ok(reserved),
-    }
 }
 
 /// One that is being added: kept as it is, or to be written.
@@ -429,7 +403,7 @@ struct Adding {
 
 async fn add_batch(
     shared: &Arc<Shared>,
-    durable: &Durable,
+    durable: &Arc<Durable>,
     batch: Vec<New>,
 ) -> Result<Vec<Put>, Error> {
     let now = store_now(shared, durable).await?;
@@ -437,6 +411,8 @@ async fn add_batch(
         .into_iter()
         .map(|new| begin_adding(shared, durable, new, now))
         .collect::<Result<Vec<Adding>, Error>>()?;
+    let given = adding.iter().filter_map(|adding| adding.new.given.clone()).collect();
+    stores::check_free(shared, given, Some(durable.key)).await?;
     for adding in &adding {
         // Before it is written: it may be taken at once.
         durable.know(&adding.declared, &adding.new.entry);
@@ -467,9 +443,9 @@ async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) ->
             return Ok(());
         }
         let writes: Vec<Write> = open.iter().filter_map(|it| it.write.clone()).collect();
-        let written = patiently(|| durable.store.write(writes.clone())).await?;
+        let written = patiently(durable, || durable.store.write(writes.clone())).await?;
         if written.len() != open.len() {
-            return Err(answers_missing(open.len(), written.len()).into());
+            return Err(answers_missing(durable, open.len(), written.len()));
         }
         let mut failed = Ok(());
         for (adding, written) in open.iter_mut().zip(written) {
@@ -490,14 +466,14 @@ async fn take_back(shared: &Shared, durable: &Durable, added: impl Iterator<Item
     let writes = added.map(|record| {
         let record = Record { version: 1, ..record.clone() };
         let rows = change::remove(&record, Fate::Removed, now).rows;
-        let token = shared.with(|state, _| state.core.number(durable.key));
+        let token = shared.with(|state, _| state.core.number(durable.key)).ok()?;
         let expected = record.stamp();
-        Write::remove(record.id, expected, token).with_rows(rows)
+        Some(Write::remove(record.id, expected, token).with_rows(rows))
     });
-    let writes: Vec<Write> = writes.collect();
+    let writes: Vec<Write> = writes.flatten().collect();
     for writes in writes.chunks(durable.store.capabilities().max_batch.max(1)) {
         // What fails now has no one who could be told: the command has failed already.
-        let _ = patiently(|| durable.store.write(writes.to_vec())).await;
+        let _ = patiently(durable, || durable.store.write(writes.to_vec())).await;
     }
 }
 
@@ -514,7 +490,8 @@ fn begin_adding(
     };
     let (incarnation, token) = shared.try_with(|state, _| {
         state.core.check_options(&new.options, None)?;
-        Ok((Incarnation(state.core.number(durable.key)), state.core.number(durable.key)))
+        let mut number = || state.core.number(durable.key);
+        Ok((Incarnation(number()?), number()?))
     })?;
     let (anchored, first, _) = anchor_declared(&new.trigger, new.on_conflict, shared, now)?;
     let id = new.given.clone().unwrap_or_else(|| JobId::from(incarnation.to_string()));
@@ -591,7 +568,7 @@ pub(super) fn give_way(
     change::give_way(new, write, current, on_conflict, now)
 }
 
-fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put {
+fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -> Put {
     let Adding { new, declared, mut record, write, current, .. } = adding;
     let is_new = record.incarnation == declared.incarnation;
     let is_fresh = new.on_conflict == OnConflict::Error;
@@ -605,7 +582,7 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put
         }
         // It is over, and has nothing to be listened to.
         new.entry.state().end(End::Completed);
-        return Put { is_fresh, record, entry: new.entry };
+        return Put { is_fresh, durable: durable.clone(), record, entry: new.entry };
     }
     if !is_new {
         return finish_changing(shared, durable, &new, record, write.and(current));
@@ -621,13 +598,13 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Durable, adding: Adding) -> Put
         state.core.note(now, What::JobAdded { job, next_fire });
         state.core.expect(durable.key, next_fire);
     });
-    Put { is_fresh, record, entry: new.entry }
+    Put { is_fresh, durable: durable.clone(), record, entry: new.entry }
 }
 
 /// The existing job stays, unchanged or changed from `old`; its handle is returned.
 fn finish_changing(
     shared: &Arc<Shared>,
-    durable: &Durable,
+    durable: &Arc<Durable>,
     new: &New,
     mut record: Record,
     old: Option<Record>,
@@ -650,7 +627,7 @@ fn finish_changing(
     let entry = held.unwrap_or(entry);
     entry.state().take_over(new.entry.state());
     durable.know(&record, &entry);
-    Put { is_fresh: false, record, entry }
+    Put { is_fresh: false, durable: durable.clone(), record, entry }
 }
 
 /// What this node holds of an incarnation goes with it.
@@ -675,15 +652,15 @@ pub(super) async fn remove_all(
         let now = store_now(shared, durable).await?;
         let remove = |record: &Record| {
             let rows = change::remove(record, Fate::Removed, now).rows;
-            let token = shared.with(|state, _| state.core.number(durable.key));
-            Write::remove(record.id.clone(), record.stamp(), token).with_rows(rows)
+            let token = shared.with(|state, _| state.core.number(durable.key))?;
+            Ok(Write::remove(record.id.clone(), record.stamp(), token).with_rows(rows))
         };
         let mut left = records;
         while !left.is_empty() {
-            let writes: Vec<Write> = left.iter().map(remove).collect();
-            let written = patiently(|| durable.store.write(writes.clone())).await?;
+            let writes = left.iter().map(remove).collect::<Result<Vec<Write>, Error>>()?;
+            let written = patiently(durable, || durable.store.write(writes.clone())).await?;
             if written.len() != left.len() {
-                return Err(answers_missing(left.len(), written.len()).into());
+                return Err(answers_missing(durable, left.len(), written.len()));
             }
             let mut changed = Vec::new();
             for (record, written) in left.into_iter().zip(written) {
@@ -708,22 +685,27 @@ pub(super) async fn remove_all(
 }
 
 /// One write, and what came of it.
-pub(super) async fn write_one(durable: &Durable, write: Write) -> Result<Written, StoreError> {
-    let mut written = patiently(|| durable.store.write(vec![write.clone()])).await?;
-    written.pop().ok_or_else(|| answers_missing(1, 0))
+pub(super) async fn write_one(durable: &Durable, write: Write) -> Result<Written, Error> {
+    let mut written = patiently(durable, || durable.store.write(vec![write.clone()])).await?;
+    written.pop().ok_or_else(|| answers_missing(durable, 1, 0))
 }
 
 /// A store has answered less than it was asked, or more.
-fn answers_missing(asked: usize, answered: usize) -> StoreError {
-    StoreError::refused(format!("it was asked for {asked} writes, and answered {answered} of them"))
+fn answers_missing(durable: &Durable, asked: usize, answered: usize) -> Error {
+    durable.error(StoreError::refused(format!(
+        "it was asked for {asked} writes, and answered {answered} of them"
+    )))
 }
 
 /// How many records, or rows, are read at once.
 const PAGE: usize = 500;
 
+/// How long a page is waited for: lists of all stores must not hang with one of them.
+const LONGEST_READ: Duration = Duration::from_secs(10);
+
 /// The records of a store in order of their ids, page by page: none is kept.
 pub(super) struct Pages {
-    durable: Arc<Durable>,
+    pub(super) durable: Arc<Durable>,
     filter: RecordFilter,
     /// Where the next page begins; `None` behind the last.
     next: Option<Option<Cursor>>,
@@ -739,7 +721,12 @@ impl Pages {
         let Some(after) = self.next.clone() else { return Ok(None) };
         let store = &self.durable.store;
         let limit = PAGE.min(store.capabilities().max_batch.max(1));
-        let page = patiently(|| store.list(self.filter.clone(), after.clone(), limit)).await?;
+        let list = || store.list(self.filter.clone(), after.clone(), limit);
+        let page = timeout(LONGEST_READ, patiently(&self.durable, list)).await;
+        let page = page.unwrap_or_else(|_| {
+            let silent = format!("it has not answered for {LONGEST_READ:?}");
+            Err(self.durable.error(StoreError::unavailable(silent)))
+        })?;
         self.next = page.next.map(Some);
         Ok(Some(page.records))
     }
@@ -758,13 +745,13 @@ pub(super) async fn any_fits(shared: &Arc<Shared>, durable: &Arc<Durable>) -> Re
 
 /// The rows that wait of the jobs of these records.
 pub(super) async fn waiting(
-    store: &dyn ErasedStore,
+    durable: &Durable,
     records: &[Record],
 ) -> Result<HashMap<Incarnation, Vec<Row>>, Error> {
     let of: Vec<_> = records.iter().map(|record| record.incarnation).collect();
     let (mut waiting, mut after) = (HashMap::<_, Vec<Row>>::new(), None);
     loop {
-        let rows = patiently(|| store.waiting(of.clone(), after, PAGE)).await?;
+        let rows = patiently(durable, || durable.store.waiting(of.clone(), after, PAGE)).await?;
         after = rows.last().map(|row| row.key);
         let is_last = rows.len() < PAGE;
         for row in rows {
@@ -777,7 +764,7 @@ pub(super) async fn waiting(
 }
 
 /// Asks the store again a few times, if it is not available for a moment.
-pub(super) async fn patiently<T, F>(ask: impl FnMut() -> F) -> Result<T, StoreError>
+pub(super) async fn patiently<T, F>(durable: &Durable, ask: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
@@ -786,7 +773,8 @@ where
         .with_max_delay(Duration::from_millis(500))
         .with_max_times(5)
         .with_jitter();
-    ask.retry(delays).sleep(tokio::time::sleep).when(StoreError::is_unavailable).await
+    let asked = ask.retry(delays).sleep(tokio::time::sleep).when(StoreError::is_unavailable);
+    asked.await.map_err(|error| durable.error(error))
 }
 
 /// A job of the store, as far as it can be read.
@@ -816,6 +804,7 @@ pub(super) fn info_of(
         priority: options.priority,
         task: Some(record.task.as_str().into()),
         volatile: false,
+        store: Some(durable.name.clone()),
     })
 }
 

@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     add::{anchor, checked},
     durable::{Put, Stored},
+    stores,
 };
 use crate::{
     core::{Added, JobKey, Own, RunKey, StoreKey},
-    driver::{Durable, EndWait, Entry, Hold, Shared, State},
+    driver::{EndWait, Entry, Hold, Shared, State},
     error::Error,
     feed::{Fed, FeedReceiver, feed},
     job::{End, JobId, JobInfo, JobOptions, Labels, Run, RunId, SkipReason, option_setters},
@@ -42,10 +43,12 @@ pub struct Job {
 }
 
 /// Which incarnation of an id is meant.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Which {
-    /// The one that has it.
+    /// The one that has it, wherever that is.
     Current,
+    /// The one that has it in the store of this name.
+    CurrentIn(Arc<str>),
     Memory(JobKey),
     Stored(StoreKey, Incarnation),
 }
@@ -66,6 +69,28 @@ impl Job {
         Job { shared, id, which }
     }
 
+    /// The job of this id that is in the store of this name, for an id that several stores have: those of
+    /// one scheduler refuse an id that another of them has, but schedulers that have other stores in
+    /// common do not see that. Without this such a job's verbs are an error
+    /// ([`is_ambiguous`](Error::is_ambiguous)), and each asks all stores of the scheduler for the id, of
+    /// which one that does not answer within a second is passed over; with it that store alone.
+    ///
+    /// ```
+    /// # use punctual::{Context, Scheduler, Task, store::MemoryStore, trigger::every};
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct Import;
+    /// # impl Task for Import { const NAME: &'static str = "import"; type Output = (); async fn run(self, _: Context) {} }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), punctual::Error> {
+    /// # let builder = Scheduler::builder().add_store("archive", MemoryStore::new());
+    /// # let scheduler = builder.task::<Import>().start().await?;
+    /// scheduler.add(every("1h"), Import).id("import").store("archive").await?;
+    /// scheduler.job("import").store("archive").remove().await?;
+    /// # scheduler.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn store(self, name: impl Into<Arc<str>>) -> Job {
+        Job { which: Which::CurrentIn(name.into()), ..self }
+    }
+
     /// The job's id.
     pub fn id(&self) -> &JobId {
         &self.id
@@ -78,7 +103,7 @@ impl Job {
     /// Like all of these: that there is no such job, that it is gone, or that the scheduler has
     /// shut down.
     pub async fn get(&self) -> Result<JobInfo, Error> {
-        match self.stored()? {
+        match self.stored().await? {
             Some(job) => self.shared.within(job.info()).await,
             None => self.with(|state, key, _| state.core.info(key)),
         }
@@ -100,7 +125,7 @@ impl Job {
     ///
     /// As [`get`](Job::get).
     pub async fn pause(&self) -> Result<(), Error> {
-        match self.stored()? {
+        match self.stored().await? {
             Some(job) => self.shared.within(job.pause()).await,
             None => self.with(|state, key, now| state.core.pause(key, now)),
         }
@@ -113,7 +138,7 @@ impl Job {
     ///
     /// As [`get`](Job::get).
     pub async fn resume(&self) -> Result<(), Error> {
-        match self.stored()? {
+        match self.stored().await? {
             Some(job) => self.shared.within(job.resume()).await,
             None => self.with(|state, key, now| state.core.resume(key, now)),
         }
@@ -128,7 +153,7 @@ impl Job {
     /// What is wrong with the trigger, and as [`get`](Job::get).
     pub async fn reschedule(&self, trigger: impl IntoTrigger) -> Result<(), Error> {
         let trigger = trigger.into_trigger()?;
-        if let Some(job) = self.stored()? {
+        if let Some(job) = self.stored().await? {
             return self.shared.within(job.reschedule(&trigger)).await;
         }
         let (trigger, first, elapsed) = anchor(&trigger, &self.shared, self.shared.clock.now())?;
@@ -155,7 +180,7 @@ impl Job {
     /// # Ok(()) }
     /// ```
     pub async fn modify(&self, change: impl Fn(JobSettings) -> JobSettings) -> Result<(), Error> {
-        if let Some(job) = self.stored()? {
+        if let Some(job) = self.stored().await? {
             let change = |options, labels| {
                 let changed = change(JobSettings { options, labels, task: None });
                 (changed.options, changed.labels, changed.task)
@@ -209,7 +234,7 @@ impl Job {
     /// [`get`](Job::get). Of a job in a store that is known only where it is held, and only of what has
     /// begun: elsewhere such a run is skipped, and the ledger says so.
     pub async fn run_now(&self) -> Result<RunId, Error> {
-        match self.stored()? {
+        match self.stored().await? {
             Some(job) => self.shared.within(job.run_now()).await,
             None => self.with(|state, key, now| state.core.run_now(key, now)),
         }
@@ -227,12 +252,12 @@ impl Job {
     ///
     /// As [`get`](Job::get), if nothing is kept.
     pub async fn history(&self) -> Result<Vec<Run>, Error> {
-        let current = match self.stored()? {
+        let current = match self.stored().await? {
             Some(job) => self.shared.within(job.history()).await,
             None => self.with(|state, key, _| state.core.history(key)),
         };
         let key = match self.which {
-            Which::Stored(..) => return current,
+            Which::Stored(..) | Which::CurrentIn(_) => return current,
             Which::Memory(key) => Some(key),
             Which::Current => None,
         };
@@ -258,7 +283,7 @@ impl Job {
     ///
     /// As [`get`](Job::get), if no end is remembered.
     pub async fn ledger(&self, limit: usize) -> Result<Vec<Row>, Error> {
-        match self.stored()? {
+        match self.stored().await? {
             Some(job) => self.shared.within(job.ledger(limit)).await,
             None => self.with(|state, key, _| state.core.info(key).map(|_| Vec::new())),
         }
@@ -274,13 +299,14 @@ impl Job {
     ///
     /// As [`get`](Job::get).
     pub async fn remove(&self) -> Result<(), Error> {
-        let removed = match self.stored()? {
+        let removed = match self.stored().await? {
             Some(job) => self.shared.within(job.remove(End::Removed)).await,
             None => self.with(|state, key, now| state.core.remove(key, End::Removed, now)),
         };
         match removed {
             Err(error)
                 if error.is_unknown_job()
+                    && !matches!(self.which, Which::CurrentIn(_))
                     && self.shared.with(|state, _| state.core.forget_end(&self.id)) =>
             {
                 Ok(())
@@ -302,23 +328,39 @@ impl Job {
         })
     }
 
-    /// The job in the store that is meant, if it is there that one must look.
-    fn stored(&self) -> Result<Option<Stored>, Error> {
-        let Some(durable) = &self.shared.durable else { return Ok(None) };
-        let incarnation = match self.which {
+    /// The job in a store that is meant, if it is there that one must look.
+    async fn stored(&self) -> Result<Option<Stored>, Error> {
+        let check = || self.shared.try_with(|state, _| state.core.check_open());
+        let (durable, incarnation) = match &self.which {
             Which::Memory(_) => return Ok(None),
-            Which::Stored(store, _) if store != durable.key => return Ok(None),
-            Which::Stored(_, incarnation) => Some(incarnation),
-            Which::Current => None,
+            Which::Current => {
+                let here = self.shared.try_with(|state, _| match state.core.find(&self.id) {
+                    Err(error) if error.is_shut_down() => Err(error),
+                    found => Ok(found.is_ok()),
+                })?;
+                if here {
+                    return Ok(None);
+                }
+                (stores::find(&self.shared, &self.id).await?, None)
+            }
+            Which::CurrentIn(name) => {
+                check()?;
+                (Some(self.shared.stores.named(name)?), None)
+            }
+            &Which::Stored(store, incarnation) => {
+                check()?;
+                let durable = self.shared.stores.get(store);
+                let durable = durable.filter(|durable| !durable.stopped.is_cancelled());
+                let gone = || {
+                    Error::gone(
+                        "the store of the job has been removed from the scheduler: add it again, and the job is `scheduler.job(id)`",
+                    )
+                };
+                (Some(durable.ok_or_else(gone)?), Some(incarnation))
+            }
         };
-        let found = self.shared.try_with(|state, _| {
-            Ok(match state.core.find(&self.id) {
-                Err(error) if error.is_shut_down() => return Err(error),
-                found => incarnation.is_none() && found.is_ok(),
-            })
-        })?;
-        let (shared, durable, id) = (self.shared.clone(), durable.clone(), self.id.clone());
-        Ok((!found).then_some(Stored { shared, durable, id, incarnation }))
+        let (shared, id) = (self.shared.clone(), self.id.clone());
+        Ok(durable.map(|durable| Stored { shared, durable, id, incarnation }))
     }
 }
 
@@ -408,8 +450,8 @@ impl JobHandle {
     }
 
     /// The handle of a job in the store.
-    pub(super) fn durable(shared: Arc<Shared>, durable: &Durable, put: Put) -> JobHandle {
-        let Put { record, entry, .. } = put;
+    pub(super) fn durable(shared: Arc<Shared>, put: Put) -> JobHandle {
+        let Put { durable, record, entry, .. } = put;
         let which = Which::Stored(durable.key, record.incarnation);
         let job = Job { shared, id: record.id, which };
         JobHandle { job, entry: Hold::new(entry), wait: EndWait::default() }
@@ -471,14 +513,14 @@ impl JobHandle {
     /// Has the job end when the token is cancelled.
     fn watch(&self, token: CancellationToken, until: AbortRegistration) {
         let Job { shared, id, which } = &self.job;
-        match (*which, &shared.durable) {
-            (Which::Memory(key), _) => shared.watch(key, token, until),
-            (Which::Stored(_, incarnation), Some(durable)) => {
-                let (shared, durable, id) = (shared.clone(), durable.clone(), id.clone());
+        match *which {
+            Which::Memory(key) => shared.watch(key, token, until),
+            Which::Stored(store, incarnation) => {
+                let Some(durable) = shared.stores.get(store) else { return };
+                let (shared, id, kept) = (shared.clone(), id.clone(), durable.clone());
                 let Ok(runtime) = shared.runtime().cloned() else { return };
-                let (kept, durable) = (durable.clone(), durable);
                 let stored = Stored { shared, durable, id, incarnation: Some(incarnation) };
-                let stopped = stored.shared.stopped.clone();
+                let stopped = kept.stopped.clone();
                 kept.keep(incarnation, &self.entry);
                 let cancelling = async move {
                     let cancel = async {
@@ -493,7 +535,7 @@ impl JobHandle {
                 };
                 runtime.spawn(Abortable::new(cancelling, until));
             }
-            _ => {}
+            Which::Current | Which::CurrentIn(_) => {}
         }
     }
 
@@ -505,8 +547,8 @@ impl JobHandle {
     pub fn runs(&self) -> Runs {
         let (sender, receiver) = feed(self.job.shared.buffer);
         self.entry.state().subscribe(sender);
-        if let (Which::Stored(_, incarnation), Some(durable)) =
-            (self.job.which, &self.job.shared.durable)
+        if let Which::Stored(store, incarnation) = self.job.which
+            && let Some(durable) = self.job.shared.stores.get(store)
         {
             durable.keep(incarnation, &self.entry);
         }

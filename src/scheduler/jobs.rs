@@ -1,9 +1,13 @@
 //! The jobs that pass a filter: listed, or all of them paused, resumed, changed, run or removed.
 
-use std::{fmt, future::IntoFuture, sync::Arc};
+use std::{collections::VecDeque, fmt, future::IntoFuture, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use futures::{Stream, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use futures::{
+    Stream, StreamExt as _, TryStreamExt as _,
+    future::{BoxFuture, join_all},
+    stream,
+};
 
 use super::{
     Job, JobSettings,
@@ -11,7 +15,7 @@ use super::{
 };
 use crate::{
     core::{Filter, JobKey, PAGE},
-    driver::{Shared, State},
+    driver::{Durable, Shared, State},
     error::Error,
     job::{End, JobInfo},
     store::RecordFilter,
@@ -30,9 +34,12 @@ const BATCH: usize = 256;
 /// [`Scheduler::unhandled`](super::Scheduler::unhandled). The list is read in pages, so that listing a
 /// million jobs delays none of them: it is not a snapshot of one instant.
 ///
+/// With several stores all of them are read. While one of them is down this is an error, which names it;
+/// [`store`](Jobs::store) reads one that works. A verb acts on the jobs of the others before it fails.
+///
 /// # Errors
 ///
-/// That the scheduler has no runtime, or that its store is not available.
+/// That the scheduler has no runtime, or that one of its stores is not available.
 ///
 /// # Cancel safety
 ///
@@ -55,11 +62,20 @@ const BATCH: usize = 256;
 pub struct Jobs {
     shared: Arc<Shared>,
     filter: Filter,
+    place: Place,
+}
+
+/// Where jobs are looked for.
+#[derive(Clone)]
+enum Place {
+    Everywhere,
+    Memory,
+    Store(Arc<str>),
 }
 
 impl Jobs {
     pub(super) fn new(shared: Arc<Shared>) -> Jobs {
-        Jobs { shared, filter: Filter::default() }
+        Jobs { shared, filter: Filter::default(), place: Place::Everywhere }
     }
 
     /// Only jobs of this name.
@@ -71,6 +87,23 @@ impl Jobs {
     /// Only jobs that bear this tag.
     pub fn tag(mut self, tag: impl Into<String>) -> Jobs {
         self.filter.tag = Some(tag.into());
+        self
+    }
+
+    /// Only jobs in this store: no other is asked, and memory is left out.
+    ///
+    /// ```
+    /// # use punctual::{Scheduler, store::MemoryStore};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), punctual::Error> {
+    /// # let scheduler = Scheduler::builder().add_store("archive", MemoryStore::new()).start().await?;
+    /// for job in scheduler.jobs().store("archive").await? {
+    ///     println!("{job}");
+    /// }
+    /// # scheduler.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn store(mut self, name: impl Into<Arc<str>>) -> Jobs {
+        self.place = Place::Store(name.into());
         self
     }
 
@@ -88,7 +121,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// That the scheduler has shut down or has no runtime; that its store is not available, with some of
+    /// That the scheduler has shut down or has no runtime; that a store is not available, with some of
     /// the jobs paused and others not.
     pub async fn pause(self) -> Result<usize, Error> {
         self.each(|state, key, now| state.core.pause(key, now), async |job| job.pause().await).await
@@ -125,13 +158,39 @@ impl Jobs {
     /// As [`pause`](Jobs::pause), and that the settings do not fit a job, with some of the jobs changed
     /// and others not.
     pub async fn modify(self, change: impl Fn(JobSettings) -> JobSettings) -> Result<usize, Error> {
+        let places = match &self.place {
+            Place::Everywhere => {
+                let stores = self.stores()?;
+                let stores = stores.iter().map(|durable| Place::Store(durable.name.clone()));
+                std::iter::once(Place::Memory).chain(stores).collect()
+            }
+            place => vec![place.clone()],
+        };
+        let (mut count, mut failed) = (0, None);
+        for place in places {
+            let jobs = Jobs { shared: self.shared.clone(), filter: self.filter.clone(), place };
+            // One that is down must not keep the others from it.
+            match jobs.modify_listed(&change).await {
+                Ok(modified) => count += modified,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(count), Err)
+    }
+
+    async fn modify_listed(
+        self,
+        change: &impl Fn(JobSettings) -> JobSettings,
+    ) -> Result<usize, Error> {
         let shared = self.shared.clone();
         let mut count = 0;
-        let jobs = self.stream();
-        let mut jobs = std::pin::pin!(jobs);
+        let mut jobs = std::pin::pin!(self.stream());
         while let Some(job) = jobs.try_next().await? {
-            let job = Job::by_id(shared.clone(), job.id);
-            count += usize::from(acted(job.modify(&change).await)?);
+            let job = match job.store {
+                Some(store) => Job::by_id(shared.clone(), job.id).store(store),
+                None => Job::by_id(shared.clone(), job.id),
+            };
+            count += usize::from(acted(job.modify(change).await)?);
         }
         Ok(count)
     }
@@ -160,10 +219,11 @@ impl Jobs {
     pub async fn remove(self) -> Result<usize, Error> {
         let mut count =
             self.each_in_memory(|state, key, now| state.core.remove(key, End::Removed, now))?;
-        if let Some(durable) = &self.shared.durable {
-            let filter = self.record_filter();
-            let stored = durable::remove_all(&self.shared, durable, &filter);
-            count += self.shared.within(stored).await?;
+        let (stores, filter) = (self.stores()?, self.record_filter());
+        let removals = stores.iter().map(|it| durable::remove_all(&self.shared, it, &filter));
+        let removed = self.shared.within(async { Ok(join_all(removals).await) }).await?;
+        for removed in removed {
+            count += removed?;
         }
         Ok(count)
     }
@@ -188,28 +248,40 @@ impl Jobs {
     /// # Ok(()) }
     /// ```
     pub fn stream(self) -> impl Stream<Item = Result<JobInfo, Error>> + Send + 'static {
-        let pages = self.shared.durable.as_ref().map(|it| Pages::new(it, self.record_filter()));
-        let begin = (self, Some(0), pages);
-        let pages = stream::unfold(begin, async |(jobs, slot, mut stored)| {
+        let slot = (!matches!(self.place, Place::Store(_))).then_some(0);
+        let pages = self.stores().map(|stores| {
+            let pages = stores.iter().map(|it| Pages::new(it, self.record_filter()));
+            pages.collect::<VecDeque<Pages>>()
+        });
+        let begin = Some((self, slot, pages));
+        let pages = stream::unfold(begin, async |state| {
+            let (jobs, slot, stored) = state?;
+            let mut stored = match stored {
+                Ok(stored) => stored,
+                Err(error) => return Some((Err(error), None)),
+            };
             if let Some(slot) = slot {
                 let mut page = Vec::new();
                 let list =
                     |state: &mut State, _| Ok(state.core.list(slot, PAGE, &jobs.filter, &mut page));
                 return Some(match jobs.shared.try_with(list) {
-                    Ok(rest) => (Ok(page), (jobs, rest, stored)),
-                    // Neither memory nor store can be read any more.
-                    Err(error) => (Err(error), (jobs, None, None)),
+                    Ok(rest) => (Ok(page), Some((jobs, rest, Ok(stored)))),
+                    Err(error) => (Err(error), None),
                 });
             }
-            match jobs.shared.within(stored.as_mut()?.next()).await {
-                Ok(records) => {
-                    let durable = jobs.shared.durable.as_ref()?;
+            let pages = stored.front_mut()?;
+            match jobs.shared.within(pages.next()).await {
+                Ok(Some(records)) => {
                     // Those that can't be read are listed elsewhere.
-                    let read = |it| durable::info_of(&jobs.shared, durable, it).ok();
-                    let page = records?.iter().filter_map(read).collect();
-                    Some((Ok(page), (jobs, None, stored)))
+                    let read = |it| durable::info_of(&jobs.shared, &pages.durable, it).ok();
+                    let page = records.iter().filter_map(read).collect();
+                    Some((Ok(page), Some((jobs, None, Ok(stored)))))
                 }
-                Err(error) => Some((Err(error), (jobs, None, None))),
+                Ok(None) => {
+                    stored.pop_front();
+                    Some((Ok(Vec::new()), Some((jobs, None, Ok(stored)))))
+                }
+                Err(error) => Some((Err(error), None)),
             }
         });
         pages.map_ok(|page: Vec<JobInfo>| stream::iter(page).map(Ok)).try_flatten()
@@ -231,9 +303,9 @@ impl Jobs {
         stored: impl AsyncFn(Stored) -> Result<(), Error>,
     ) -> Result<usize, Error> {
         let mut count = self.each_in_memory(in_memory)?;
-        let Some(durable) = &self.shared.durable else { return Ok(count) };
-        let each_stored = async {
-            let mut pages = Pages::new(durable, self.record_filter());
+        let stores = self.stores()?;
+        let each_stored = stores.iter().map(async |durable| {
+            let (mut pages, mut count) = (Pages::new(durable, self.record_filter()), 0);
             while let Some(records) = pages.next().await? {
                 for record in records {
                     let (shared, durable) = (self.shared.clone(), durable.clone());
@@ -242,16 +314,31 @@ impl Jobs {
                     count += usize::from(acted(stored(job).await)?);
                 }
             }
-            Ok(count)
-        };
-        self.shared.within(each_stored).await
+            Ok::<usize, Error>(count)
+        });
+        // All of them at once: one that is down must not keep the others from it.
+        let acted = self.shared.within(async { Ok(join_all(each_stored).await) }).await?;
+        for acted in acted {
+            count += acted?;
+        }
+        Ok(count)
+    }
+
+    /// The stores that are meant.
+    fn stores(&self) -> Result<Arc<[Arc<Durable>]>, Error> {
+        match &self.place {
+            Place::Everywhere => Ok(self.shared.stores.usable()),
+            Place::Memory => Ok([].into()),
+            Place::Store(name) => Ok([self.shared.stores.named(name)?].into()),
+        }
     }
 
     fn each_in_memory(
         &self,
         mut act: impl FnMut(&mut State, JobKey, DateTime<Utc>) -> Result<(), Error>,
     ) -> Result<usize, Error> {
-        let (mut keys, mut page) = (Vec::new(), Some(0));
+        let (mut keys, mut page) =
+            (Vec::new(), (!matches!(self.place, Place::Store(_))).then_some(0));
         while let Some(slot) = page {
             page =
                 self.shared.try_with(|state, _| state.core.keys(slot, &self.filter, &mut keys))?;
@@ -294,7 +381,7 @@ pub(super) async fn next_fire(shared: &Arc<Shared>) -> Result<Option<DateTime<Ut
         page = rest;
         earliest = earliest.into_iter().chain(next).min();
     }
-    if let Some(durable) = &shared.durable {
+    for durable in shared.stores.usable().iter() {
         let mut pages = Pages::new(durable, RecordFilter::default());
         while let Some(records) = pages.next().await? {
             let jobs = records.iter().filter_map(|it| durable::info_of(shared, durable, it).ok());

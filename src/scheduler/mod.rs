@@ -10,11 +10,13 @@ mod jobs;
 mod shutdown;
 #[cfg(feature = "standalone")]
 mod standalone;
+mod stores;
 mod transfer;
 
 use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
+use futures::future::join_all;
 use tokio::task::JoinHandle;
 
 #[cfg(feature = "standalone")]
@@ -350,27 +352,22 @@ impl Scheduler {
         self.shared.with(|state, _| state.core.metrics().clone())
     }
 
-    /// Removes all jobs, those in the store included, whoever added them; going runs finish. Returns
+    /// Removes all jobs, those in stores included, whoever added them; going runs finish. Returns
     /// how many there were.
     ///
     /// # Errors
     ///
-    /// That the scheduler has shut down or has no runtime; that the store is not available: then those
-    /// in memory are removed nevertheless.
+    /// That the scheduler has shut down or has no runtime; that a store is not available: then those
+    /// in memory and in the others are removed nevertheless.
     pub async fn remove_all(&self) -> Result<usize, Error> {
         let mut count = self.shared.try_with(|state, now| state.core.remove_all(now))?;
-        let stored = match &self.shared.durable {
-            Some(durable) => {
-                let all = RecordFilter::default();
-                self.shared.within(durable::remove_all(&self.shared, durable, &all)).await
-            }
-            None => Ok(0),
-        };
-        if let Ok(stored) = &stored {
-            count += stored;
-        }
+        let (stores, all) = (self.shared.stores.usable(), RecordFilter::default());
+        // All at once: one that is down must not keep the others from it.
+        let removals = stores.iter().map(|it| durable::remove_all(&self.shared, it, &all));
+        let removed = self.shared.within(async { Ok(join_all(removals).await) }).await?;
+        count += removed.iter().flatten().sum::<usize>();
         self.shared.with(|state, now| state.core.note(now, What::AllJobsRemoved { count }));
-        stored.map(|_| count)
+        removed.into_iter().collect::<Result<Vec<usize>, Error>>().map(|_| count)
     }
 
     /// Pauses the scheduler: nothing fires until it is resumed. Going runs finish, and `run_now`
@@ -450,7 +447,7 @@ impl Scheduler {
     ///
     /// A job that has a fire time left counts, so with a job that recurs without end this waits for a
     /// shutdown. So does a paused job, which may be resumed. Jobs in a store count if they can run on this
-    /// scheduler, whoever added them and wherever they run; once none is left in memory, the store is
+    /// scheduler, whoever added them and wherever they run; once none is left in memory, the stores are
     /// asked each second. A run that waits for this waits for its own job.
     ///
     /// # Cancel safety

@@ -1,6 +1,10 @@
-//! Jobs of the store as a whole: those that nobody here can run, and all of them as JSON.
+//! Jobs of the stores as a whole: those that nobody here can run, and all of them as JSON.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use futures::{Stream, TryStreamExt as _, stream};
@@ -10,13 +14,15 @@ use serde_json::value::RawValue;
 use super::{
     Scheduler,
     durable::{self, Pages},
+    stores::{self, Reservation},
 };
 use crate::{
     core::Place,
     driver::Durable,
     error::{Error, without_values},
+    escape::Escaped,
     event::What,
-    job::{self, End, JobId, Labels, OnConflict},
+    job::{self, DEFAULT_STORE, End, JobId, Labels, OnConflict},
     json,
     store::{
         Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState, Write, Written,
@@ -44,6 +50,8 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Unhandled {
+    /// The name of the store that it is in.
+    pub store: Arc<str>,
     /// What the store has.
     pub record: Record,
     /// Why it can't run here: its task is not registered, its arguments do not fit, its trigger or its
@@ -53,11 +61,15 @@ pub struct Unhandled {
 
 impl fmt::Display for Unhandled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.record.id, self.reason)
+        write!(f, "{}", self.record.id)?;
+        if *self.store != *DEFAULT_STORE {
+            write!(f, " in store {}", Escaped(&self.store))?;
+        }
+        write!(f, ": {}", self.reason)
     }
 }
 
-/// All jobs of a store as a document.
+/// All jobs of the stores as a document.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -75,6 +87,9 @@ const LONG: usize = 1 << 20;
 #[serde(deny_unknown_fields)]
 struct Exported {
     id: JobId,
+    /// The name of its store; `default` if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -117,27 +132,29 @@ struct Waiting {
 }
 
 impl Scheduler {
-    /// The jobs in the store that can't run on this scheduler, in order of their ids. They are kept:
+    /// The jobs in the stores that can't run on this scheduler, store by store, in order of their ids. They are kept:
     /// another scheduler may know their task, or a later version of this one.
     ///
     /// # Errors
     ///
-    /// That the store is not available; that the scheduler has no store.
+    /// That a store is not available; that the scheduler has none.
     pub async fn unhandled(&self) -> Result<Vec<Unhandled>, Error> {
         let mut unhandled = Vec::new();
-        let mut pages = Pages::new(self.durable()?, RecordFilter::default());
-        while let Some(records) = self.shared.within(pages.next()).await? {
-            unhandled.extend(records.into_iter().filter_map(|record| {
-                let reason = durable::obstacle(&self.shared, &record)?;
-                Some(Unhandled { record, reason })
-            }));
+        for durable in self.stores()?.iter() {
+            let mut pages = Pages::new(durable, RecordFilter::default());
+            while let Some(records) = self.shared.within(pages.next()).await? {
+                unhandled.extend(records.into_iter().filter_map(|record| {
+                    let reason = durable::obstacle(&self.shared, &record)?;
+                    Some(Unhandled { store: durable.name.clone(), record, reason })
+                }));
+            }
         }
         Ok(unhandled)
     }
 
-    /// All jobs of the store as a JSON document, for [`import`](Scheduler::import) into another. Jobs in
+    /// All jobs of the stores as a JSON document, for [`import`](Scheduler::import) into another. Jobs in
     /// memory, what has run, and what a scheduler has taken and is about to run, are not in it: pause all
-    /// schedulers of the store before, or shut them down.
+    /// schedulers of the stores before, or shut them down.
     ///
     /// ```
     /// # use punctual::{OnConflict, Scheduler, store::MemoryStore};
@@ -153,7 +170,7 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// That the store is not available; that the scheduler has no store.
+    /// That a store is not available; that the scheduler has none.
     pub async fn export(&self) -> Result<String, Error> {
         self.export_stream()?.try_collect().await
     }
@@ -180,21 +197,28 @@ impl Scheduler {
     pub fn export_stream(
         &self,
     ) -> Result<impl Stream<Item = Result<String, Error>> + Send + use<>, Error> {
-        let durable = self.durable()?;
-        let pages = Pages::new(durable, RecordFilter::default());
-        let begin = Some((self.shared.clone(), durable.clone(), pages, 0));
+        let stores = self.stores()?;
+        let pages = stores.iter().map(|durable| Pages::new(durable, RecordFilter::default()));
+        let begin = Some((self.shared.clone(), pages.collect::<VecDeque<Pages>>(), 0));
         Ok(stream::unfold(begin, async |state| {
-            let (shared, durable, mut pages, mut count) = state?;
+            let (shared, mut stored, mut count) = state?;
             let page = shared.within(async {
-                let Some(records) = pages.next().await? else { return Ok(None) };
-                let waiting = durable::waiting(&*durable.store, &records).await?;
-                Ok(Some((records, waiting)))
+                while let Some(pages) = stored.front_mut() {
+                    if let Some(records) = pages.next().await? {
+                        let waiting = durable::waiting(&pages.durable, &records).await?;
+                        return Ok(Some((pages.durable.name.clone(), records, waiting)));
+                    }
+                    stored.pop_front();
+                }
+                Ok(None)
             });
             Some(match page.await {
-                Ok(Some((records, waiting))) => match piece(&records, waiting, &mut count) {
-                    Ok(piece) => (Ok(piece), Some((shared, durable, pages, count))),
-                    Err(error) => (Err(error), None),
-                },
+                Ok(Some((store, records, waiting))) => {
+                    match piece(&store, &records, waiting, &mut count) {
+                        Ok(piece) => (Ok(piece), Some((shared, stored, count))),
+                        Err(error) => (Err(error), None),
+                    }
+                }
                 Ok(None) if count == 0 => (Ok(format!("{HEAD}]\n}}")), None),
                 Ok(None) => (Ok("\n  ]\n}".to_owned()), None),
                 Err(error) => (Err(error), None),
@@ -207,15 +231,18 @@ impl Scheduler {
     /// whose tasks are not registered are added, too. Returns how many were added, those not counted
     /// that were there and stay.
     ///
+    /// Each goes to the store of the name that it was in. One of `default` goes to the scheduler's only store,
+    /// if it has one alone.
+    ///
     /// They are added one by one: after an error those before it stay, and importing the rest again
     /// with [`OnConflict::Keep`] or [`OnConflict::Reconcile`] goes on.
     ///
     /// # Errors
     ///
-    /// That the document is not one; that an id is taken; that the store is not available; that the
-    /// scheduler has no store.
+    /// That the document is not one; that an id is taken, here or in another store; that a store
+    /// is not available; that the scheduler has none of the name that a job was in.
     pub async fn import(&self, document: &str, on_conflict: OnConflict) -> Result<usize, Error> {
-        let durable = self.durable()?;
+        self.stores()?;
         let document: Result<Document, _> = if document.len() > LONG {
             let document = document.to_owned();
             let read = move || serde_json::from_str(&document);
@@ -235,10 +262,14 @@ impl Scheduler {
                 document.punctual_jobs
             )));
         }
-        let jobs = document.jobs.into_iter().map(imported);
+        let jobs = document.jobs.into_iter().map(|job| {
+            let durable = self.home_of(job.store.as_deref())?;
+            let (record, waiting) = imported(job)?;
+            Ok((durable, record, waiting))
+        });
         let mut added = 0;
-        for (record, waiting) in jobs.collect::<Result<Vec<_>, Error>>()? {
-            let import = self.import_one(durable, record, waiting, on_conflict);
+        for (durable, record, waiting) in jobs.collect::<Result<Vec<_>, Error>>()? {
+            let import = self.import_one(&durable, record, waiting, on_conflict);
             added += usize::from(self.shared.within(import).await?);
         }
         Ok(added)
@@ -253,13 +284,14 @@ impl Scheduler {
     ) -> Result<bool, Error> {
         let (incarnation, token) = self.shared.try_with(|state, _| {
             let mut number = || state.core.number(durable.key);
-            Ok((Incarnation(number()), number()))
+            Ok((Incarnation(number()?), number()?))
         })?;
         let mut record = Record { incarnation, ..record };
         let rows = waiting.into_iter().map(|waiting| row(&mut record, waiting)).collect();
         let next_fire = record.next_fire.filter(|_| !record.paused);
         let id = record.id.clone();
-        let _reserved = durable::Reservation::of(&self.shared, &id, Place::Store(durable.key))?;
+        let _reserved = Reservation::of(&self.shared, &id, Place::Store(durable.key))?;
+        stores::check_free(&self.shared, vec![id], Some(durable.key)).await?;
         let mut replaces = None;
         let mut write = Write::add(record.clone(), token).with_rows(rows);
         loop {
@@ -294,11 +326,21 @@ impl Scheduler {
         Ok(true)
     }
 
-    fn durable(&self) -> Result<&Arc<Durable>, Error> {
+    /// The store for a job of a document. One that names none goes to the only store, if there is one alone.
+    fn home_of(&self, name: Option<&str>) -> Result<Arc<Durable>, Error> {
+        match (name, &self.stores()?[..]) {
+            (None, [only]) => Ok(only.clone()),
+            (name, _) => self.shared.stores.named(name.unwrap_or(DEFAULT_STORE)),
+        }
+    }
+
+    fn stores(&self) -> Result<Arc<[Arc<Durable>]>, Error> {
         self.shared.runtime()?;
-        self.shared.durable.as_ref().ok_or_else(|| {
-            Error::invalid_option("the scheduler has no store: give its builder one")
-        })
+        let stores = self.shared.stores.usable();
+        match stores.is_empty() {
+            true => Err(Error::invalid_option("the scheduler has no store: give its builder one")),
+            false => Ok(stores),
+        }
     }
 }
 
@@ -307,6 +349,7 @@ const HEAD: &str = "{\n  \"punctual_jobs\": 1,\n  \"jobs\": [";
 
 /// The jobs of these records as a piece of the document; `count` is how many there were before.
 fn piece(
+    store: &str,
     records: &[Record],
     mut waiting: HashMap<Incarnation, Vec<Row>>,
     count: &mut usize,
@@ -314,7 +357,7 @@ fn piece(
     let mut piece = String::new();
     for record in records {
         let rows = waiting.remove(&record.incarnation).unwrap_or_default();
-        let Some(job) = exported(record, rows) else { continue };
+        let Some(job) = exported(store, record, rows) else { continue };
         let job = job.and_then(|job| serde_json::to_string_pretty(&job));
         let job = job.map_err(|error| {
             Error::unreadable(format!("job `{}` can't be written: {error}", record.id))
@@ -329,7 +372,11 @@ fn piece(
 }
 
 /// What has no fire time left, and none that waits, is only waiting for its last run to end.
-fn exported(record: &Record, waiting: Vec<Row>) -> Option<serde_json::Result<Exported>> {
+fn exported(
+    store: &str,
+    record: &Record,
+    waiting: Vec<Row>,
+) -> Option<serde_json::Result<Exported>> {
     let next_fire = record.next_fire;
     if next_fire.is_none() && waiting.is_empty() {
         return None;
@@ -361,6 +408,7 @@ fn exported(record: &Record, waiting: Vec<Row>) -> Option<serde_json::Result<Exp
         let (trigger, options) = (trigger?, options?);
         Ok(Exported {
             id,
+            store: (store != DEFAULT_STORE).then(|| store.to_owned()),
             name,
             tags,
             task,

@@ -410,7 +410,7 @@ impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
     fn conclude(&self, outcome: &Outcome) {
         // What ended like this may be run again by another scheduler that shares the store.
         let is_lost = matches!(outcome, Outcome::Cancelled | Outcome::Abandoned);
-        self.outputs.conclude(outcome, !is_lost || self.state.shared.durable.is_none());
+        self.outputs.conclude(outcome, !is_lost || self.state.shared.stores.is_empty());
     }
 
     fn drop_work(&self) {}

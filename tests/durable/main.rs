@@ -9,6 +9,7 @@ mod outages;
 mod records;
 mod room;
 mod sharing;
+mod stores;
 mod tasks;
 mod time_zones;
 mod verbs;

@@ -1,6 +1,7 @@
 //! The durable jobs that this node holds: how rows that it took become runs like any other, and how
 //! the fates of those get back to the store.
 
+mod leave;
 mod records;
 mod reports;
 mod rows;
@@ -26,6 +27,7 @@ use super::{
 };
 use crate::{
     clock::Reading,
+    error::Error,
     event::What,
     job::{JobOptions, Labels, Overlap, RunId},
     store::{Changed, Incarnation, Now, Record, RowKey, RowKind, StoreError},
@@ -340,8 +342,11 @@ impl<P: Payload> Core<P> {
                 }
                 News::Settled { rows, over } => self.settle_rows(store, &rows, &over, now),
                 News::Reaped(reaped) => self.report_reaped(store, reaped, now),
-                News::Failing(error) => self.note(now, What::StoreFailing { error: error.into() }),
-                News::Working => self.note(now, What::StoreWorking),
+                News::Failing(error) => {
+                    let error = error.into();
+                    self.note_of(store, now, |store| What::StoreFailing { store, error });
+                }
+                News::Working => self.note_of(store, now, |store| What::StoreWorking { store }),
                 // What it has claimed runs when it would have if the clock was not wrong.
                 News::ClockMoved(by) if -by > self.correction => {}
                 News::ClockMoved(by) => self.shift_durable(store, -by),
@@ -349,7 +354,12 @@ impl<P: Payload> Core<P> {
                     if let Some(slot) = self.stores.slot(store, key.incarnation) {
                         let job = self.jobs[slot].id(self.scheduler, slot);
                         let (run, error) = (run_id(key), error.into());
-                        self.note(now, What::OutcomeRefused { job, run, error });
+                        self.note_of(store, now, |store| What::OutcomeRefused {
+                            store,
+                            job,
+                            run,
+                            error,
+                        });
                     }
                 }
                 News::Corrected(records) => {
@@ -364,13 +374,26 @@ impl<P: Payload> Core<P> {
                 News::Lost => self.lose(store, now),
                 News::Unreadable(found) => {
                     for (job, error) in found {
-                        self.note(now, What::JobUnreadable { job, error });
+                        self.note_of(store, now, |store| What::JobUnreadable { store, job, error });
                     }
                 }
             }
         }
+        self.leave_further(store);
         // What was discarded is dropped when the lock is free.
         self.out.discarded.extend(payloads.map(Discarded::Payload));
+    }
+
+    /// Notes what is said of a store, by its name.
+    fn note_of(
+        &mut self,
+        store: StoreKey,
+        now: DateTime<Utc>,
+        what: impl FnOnce(Arc<str>) -> What,
+    ) {
+        if let Some(name) = self.stores.get(store).map(|room| room.name.clone()) {
+            self.note(now, what(name));
+        }
     }
 
     /// Whether runs of this store's jobs may start.
@@ -410,8 +433,9 @@ impl<P: Payload> Core<P> {
     }
 
     /// A number of 63 bits that no other node has.
-    pub(crate) fn number(&mut self, store: StoreKey) -> u64 {
-        self.stores.node_mut(store).map_or(0, Node::number)
+    pub(crate) fn number(&mut self, store: StoreKey) -> Result<u64, Error> {
+        let node = self.stores.node_mut(store);
+        node.map(Node::number).ok_or_else(|| Error::gone("the store of the job has been removed"))
     }
 
     /// Whether the stores have been told everything, and that the nodes leave.
@@ -419,9 +443,10 @@ impl<P: Payload> Core<P> {
         self.stores.iter().all(|room| room.node.has_left())
     }
 
-    /// How many outcomes of runs the stores have not been told.
-    pub(crate) fn untold(&self) -> usize {
-        self.stores.iter().map(|room| room.node.untold()).sum()
+    /// The stores that have not been told everything, and how many outcomes of runs each.
+    pub(crate) fn untold(&self) -> Vec<(Arc<str>, usize)> {
+        let left = self.stores.iter().filter(|room| !room.node.has_left());
+        left.map(|room| (room.name.clone(), room.node.untold())).collect()
     }
 
     /// Takes leave of each store that is to be left, once nothing of its jobs is going.

@@ -73,7 +73,12 @@ impl<P: Payload> Core<P> {
         let Reaped { nodes, handed_out, abandoned, over, .. } = reaped;
         if !nodes.is_empty() {
             let (recovered, abandoned) = (handed_out.len(), abandoned.len());
-            self.note(now, What::NodesDied { nodes, recovered, abandoned });
+            self.note_of(store, now, |store| What::NodesDied {
+                store,
+                nodes,
+                recovered,
+                abandoned,
+            });
         }
         for row in &abandoned {
             self.report_abandoned_row(row, now);

@@ -213,7 +213,9 @@ impl<P: Payload> Core<P> {
 
     fn let_row_go(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, Open)> {
         let (key, open) = self.remove_open(slot, row)?;
-        if let Some(held) = self.jobs[slot].held_mut() {
+        if let Some(held) = self.jobs[slot].held_mut()
+            && self.stores.get(held.store).is_some()
+        {
             held.unsettled.insert((key, open.fence));
         }
         Some((key, open))

@@ -39,7 +39,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// The jobs that the node of this store holds.
-    fn slots_of(&self, store: StoreKey) -> Vec<u32> {
+    pub(super) fn slots_of(&self, store: StoreKey) -> Vec<u32> {
         let held = self.stores.get(store).map(|room| &room.held);
         let mut slots: Vec<u32> =
             held.into_iter().flat_map(|held| held.slots.values().copied()).collect();
@@ -60,7 +60,7 @@ impl<P: Payload> Core<P> {
     /// The node does not believe itself any more: runs are asked to stop that another node may start
     /// again, or beside which it may start others.
     pub(super) fn distrust(&mut self, store: StoreKey, now: DateTime<Utc>) {
-        self.note(now, What::LeaseLapsed);
+        self.note_of(store, now, |store| What::LeaseLapsed { store });
         for slot in self.slots_of(store) {
             self.stop_distrusted(slot);
         }
@@ -84,7 +84,7 @@ impl<P: Payload> Core<P> {
     /// The store takes the node for dead: what it has taken is others' now, or abandoned. Runs that
     /// have started may still tell how they end.
     pub(super) fn lose(&mut self, store: StoreKey, now: DateTime<Utc>) {
-        self.note(now, What::LeaseLost);
+        self.note_of(store, now, |store| What::LeaseLost { store });
         for slot in self.slots_of(store) {
             self.stop_distrusted(slot);
             let mut going = Vec::new();

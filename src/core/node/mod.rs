@@ -325,6 +325,22 @@ const LOOKS: usize = 250;
 /// others.
 const LOOKS_AGAIN: TimeDelta = TimeDelta::milliseconds(5);
 
+impl Default for NodeOptions {
+    fn default() -> NodeOptions {
+        NodeOptions {
+            name: "".into(),
+            lease: Duration::from_secs(15),
+            claim_ahead: Duration::from_secs(1),
+            poll: Duration::from_secs(5),
+            keep: Keep::default(),
+            correction: TimeDelta::hours(3),
+            max_batch: 1,
+            has_clock: false,
+            seed: 0,
+        }
+    }
+}
+
 impl NodeOptions {
     /// How much sooner than the store a node takes itself for dead.
     fn margin(&self) -> TimeDelta {

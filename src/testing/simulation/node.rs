@@ -588,7 +588,9 @@ impl Node {
     /// What the store's clock says, as far as it is known, and a number for a write.
     pub(super) fn now_and_number(&mut self, outside: &mut Outside<'_>) -> (DateTime<Utc>, u64) {
         let store = self.store;
-        self.with(outside, |core, _| (core.store_now(store).trunc_subsecs(3), core.number(store)))
+        self.with(outside, |core, _| {
+            (core.store_now(store).trunc_subsecs(3), core.number(store).unwrap_or_default())
+        })
     }
 
     // The end.

@@ -1,0 +1,66 @@
+//! Taking leave of one store, while the scheduler goes on: its jobs stay in it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    core::{Core, Payload, RunKey, StoreKey, node::Node},
+    event::What,
+    job::End,
+};
+
+impl<P: Payload> Core<P> {
+    /// Claims nothing more of a store, and releases what has not started; the node leaves once nothing of
+    /// the store's jobs is going.
+    pub(crate) fn retire_store(&mut self, store: StoreKey, now: DateTime<Utc>) {
+        let Some(room) = self.stores.get_mut(store) else { return };
+        room.leaving = true;
+        for slot in self.slots_of(store) {
+            // What became of one of them may have ended another.
+            if self.jobs.get(slot).is_some_and(|job| !job.retired) {
+                self.retire(slot, End::ShutDown, now);
+            }
+        }
+        self.leave_stores();
+        self.out.ask = true;
+    }
+
+    /// Something has happened for which who removes this store may wait.
+    pub(in crate::core) fn leave_further(&mut self, store: StoreKey) {
+        self.out.leaves |= self.stores.get(store).is_some_and(|room| room.leaving);
+    }
+
+    /// The runs of a store's jobs that are going.
+    pub(crate) fn going_in(&self, store: StoreKey) -> Vec<RunKey> {
+        let runs = self.runs.iter().filter(|(_, run)| self.jobs[run.job].store() == Some(store));
+        runs.map(|(slot, run)| RunKey { slot, id: run.id }).collect()
+    }
+
+    /// Asks them to stop; says how long the most patient job lets its runs go on.
+    pub(crate) fn cancel_store(&mut self, store: StoreKey) -> Duration {
+        let going = self.going_in(store);
+        self.cancel_going(going, &[])
+    }
+
+    /// Whether the store has been told everything, and that the node leaves.
+    pub(crate) fn has_left_store(&self, store: StoreKey) -> bool {
+        self.stores.node(store).is_none_or(Node::has_left)
+    }
+
+    /// Knows a store no longer. Says how many outcomes of runs it has not been told.
+    pub(crate) fn drop_store(&mut self, store: StoreKey, now: DateTime<Utc>) -> usize {
+        let untold = self.stores.node(store).map_or(0, Node::untold);
+        for slot in self.slots_of(store) {
+            // It does not answer, and is not asked again.
+            if let Some(held) = self.jobs.get_mut(slot).and_then(|job| job.held_mut()) {
+                held.unsettled.clear();
+            }
+            self.end_if_over(slot, now);
+        }
+        if let Some(name) = self.stores.remove(store) {
+            self.note(now, What::StoreRemoved { store: name });
+        }
+        untold
+    }
+}
