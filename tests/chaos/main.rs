@@ -9,7 +9,10 @@
 //! PUNCTUAL_CHAOS=600 cargo test --features sqlite --test chaos -- --ignored
 //! ```
 //!
-//! `PUNCTUAL_CHAOS` is how many seconds, and `PUNCTUAL_SEED` what chance begins with.
+//! `PUNCTUAL_CHAOS` is how many seconds, `PUNCTUAL_SEED` what chance begins with, and
+//! `PUNCTUAL_CHAOS_STEP` by how many seconds the clock steps (default: up to 90; 0: not at all).
+//! `PUNCTUAL_CHAOS_EARLIER` names this program as an earlier version of the crate has it: the store is
+//! made by it, and nodes of both versions live side by side.
 
 #[cfg(target_os = "linux")]
 mod log;

@@ -22,7 +22,9 @@ LEASE = 3.0
 TAKEOVER = LEASE + LEASE / 3
 # What a busy machine, and looking every 50 ms, may add.
 SLACK = 1.0
-STEP = min(90, int(SECONDS / 6))
+STEP = int(os.environ.get("PUNCTUAL_CHAOS_STEP", min(90, int(SECONDS / 6))))
+# This program as an earlier version of the crate has it. The store is made by it.
+EARLIER = os.environ.get("PUNCTUAL_CHAOS_EARLIER")
 DENSE = 100
 
 chance = random.Random(SEED)
@@ -79,8 +81,14 @@ class Node:
             RUST_BACKTRACE="1",
         )
         arguments = [folder, self.name, int(LEASE * 1000), first, last, chance.randrange(1 << 40)]
+        program = NODE
+        if EARLIER and (self.life == 1 or chance.random() < 0.5):
+            program = EARLIER
+            versions["earlier"] += 1
+        else:
+            versions["this"] += 1
         self.process = subprocess.Popen(
-            [NODE, "--node", *map(str, arguments)], env=environment
+            [program, "--node", *map(str, arguments)], env=environment
         )
 
     def lives(self):
@@ -173,7 +181,7 @@ def live_through():
         if now >= next_harm and now < end:
             chance.choice(nodes).harm()
             next_harm = now + chance.uniform(0.3, 3)
-        if now >= next_step and now < end:
+        if STEP and now >= next_step and now < end:
             clock.set(0 if clock.offset else chance.choice([-STEP, STEP]))
             harms["step"] += 1
             next_step = now + chance.uniform(0.5, 1.5) * STEP
@@ -294,7 +302,8 @@ def check_once(job, recovers, rows):
 
 
 print(f"chaos: {SECONDS:.0f} s, seed {SEED}, in {folder}", flush=True)
-harms, took_over, takeovers = collections.Counter(), [], []
+harms, versions = collections.Counter(), collections.Counter()
+took_over, takeovers = [], []
 clock = Clock()
 first = clock.millis() // 1000 * 1000 + 2000
 last = first + int(SECONDS * 1000)
@@ -306,7 +315,7 @@ finally:
         if node.lives():
             node.process.kill()
 counts = check()
-print("harm:", dict(harms))
+print("harm:", dict(harms), "nodes of versions:", dict(versions))
 print("seen:", dict(counts))
 took_over.sort()
 if took_over:

@@ -1,6 +1,12 @@
 //! A million jobs, and a thousand a second: memory and the ledger stay within bounds.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use futures::TryStreamExt as _;
 use punctual::{
@@ -22,6 +28,19 @@ impl Task for Invoice {
     type Output = ();
 
     async fn run(self, _: Context) {}
+}
+
+/// Counts its runs.
+#[derive(Serialize, Deserialize)]
+struct Counted(u64);
+
+impl Task for Counted {
+    const NAME: &'static str = "counted";
+    type Output = ();
+
+    async fn run(self, cx: Context) {
+        cx.state::<Arc<AtomicU64>>().fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The most memory that the process had since this was asked last, in megabytes.
@@ -72,6 +91,31 @@ async fn a_million_jobs_take_bounded_memory() {
     println!("removing: {} MB more, {:?}", removed - before, begun.elapsed());
     assert!(removed - before <= 200);
     scheduler.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it takes minutes, and measures rates: run it alone"]
+async fn a_million_jobs_that_are_due_at_once_all_run() {
+    const COUNT: u64 = 1_000_000;
+    let (folder, ran) = (Folder::new(), Arc::new(AtomicU64::new(0)));
+    let store = SqliteStore::builder(folder.file()).synchronous(Synchronous::Normal).open();
+    let builder = Scheduler::builder().store(store.await.unwrap()).state(ran.clone()).paused();
+    let scheduler = builder.task::<Counted>().start().await.unwrap();
+    let begun = Instant::now();
+    for batch in 0..COUNT / 1000 {
+        let jobs = (0..1000).map(|n| scheduler.add(now(), Counted(batch * 1000 + n)));
+        scheduler.add_all(jobs.collect::<Vec<_>>()).await.unwrap();
+    }
+    let rate = |took: Duration| COUNT as f64 / took.as_secs_f64();
+    println!("adding: {:.0} a second", rate(begun.elapsed()));
+    let begun = Instant::now();
+    scheduler.resume().await.unwrap();
+    while ran.load(Ordering::Relaxed) < COUNT {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("draining: {:.0} a second", rate(begun.elapsed()));
+    scheduler.shutdown().await;
+    assert_eq!(ran.load(Ordering::Relaxed), COUNT);
 }
 
 #[tokio::test]
