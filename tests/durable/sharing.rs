@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     Coalesce, Context, End, EventKind, Task, What,
-    store::{Fate, MemoryStore, RowState},
+    store::{Fate, MemoryStore, RowState, Store as _},
     testing::{Fault, FaultyStore},
     trigger::{after, every, now},
 };
@@ -213,4 +213,20 @@ async fn the_dead_are_taken_over_within_the_lease() {
     tokio::time::timeout(SECOND * 10, lost.next()).await.unwrap().unwrap();
     tokio::time::sleep(SECOND * 20).await;
     assert!(rows(&store).await.iter().all(|row| !row.state.is_open()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_abandoned_of_a_job_that_is_over_stays_so() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).claim_ahead(SECOND * 60).start().await.unwrap();
+    let mut skipped = event(&scheduler, EventKind::Skipped).await;
+    scheduler.add(after(SECOND * 50), remember("x")).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert!(matches!(rows(&store).await[0].state, RowState::Taken(_)));
+    // It learns that the job is over before it learns that it was taken for dead.
+    let node = store.nodes().await.unwrap().remove(0);
+    assert_eq!(store.reap(vec![(node.id, node.beats)]).await.unwrap().abandoned.len(), 1);
+    tokio::time::sleep(SECOND * 100).await;
+    assert_eq!(fates(&rows(&store).await), [Fate::Abandoned]);
+    assert!(skipped.next().now_or_never().is_none(), "nobody removed it");
 }

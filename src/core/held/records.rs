@@ -116,6 +116,12 @@ impl<P: Payload> Core<P> {
         if let Some(node) = self.stores.node_mut(store) {
             node.overtake(incarnation, None);
         }
+        // It is over since none of its rows is open: those that are here were closed by others.
+        if matches!(end, End::Completed)
+            && let Some(slot) = self.stores.slot(store, incarnation)
+        {
+            self.lose_rows(slot, now);
+        }
         match self.stores.slot(store, incarnation) {
             Some(slot) if !self.jobs[slot].retired => self.retire(slot, end.clone(), now),
             Some(_) => {}

@@ -86,37 +86,42 @@ impl<P: Payload> Core<P> {
     pub(super) fn lose(&mut self, store: StoreKey, now: DateTime<Utc>) {
         self.note_of(store, now, |store| What::LeaseLost { store });
         for slot in self.slots_of(store) {
-            self.stop_distrusted(slot);
-            let mut going = Vec::new();
-            for run in self.runs_of(slot) {
-                let run = &mut self.runs[run];
-                run.backlog.clear();
-                if let Phase::Started = run.phase {
-                    going.push((run.id, run.due.fire_time));
-                }
-            }
-            let job = &mut self.jobs[slot];
-            let queue = job.extras.as_mut().map(|extras| std::mem::take(&mut extras.queue));
-            for (permit, _) in job.take_parked() {
-                job.semaphore.release(permit);
-            }
-            if let Some(held) = job.held_mut() {
-                held.upcoming.clear();
-                let going: Vec<_> =
-                    going.into_iter().filter_map(|(run, at)| held.row_of(run, at)).collect();
-                let before = held.open.len();
-                held.open.retain(|row, _| going.contains(row));
-                held.open.values_mut().for_each(|open| open.lost = true);
-                self.count_open(slot, before);
-            }
-            drop(queue);
-            self.arm_durable(slot);
-            for run in self.runs_of(slot) {
-                if !matches!(self.runs[run].phase, Phase::Started) {
-                    self.conclude(run, Finish::without_work(Outcome::Abandoned, now), now);
-                }
-            }
-            self.end_if_over(slot, now);
+            self.lose_rows(slot, now);
         }
+    }
+
+    /// Others have closed, or taken, the rows that this node had of a job.
+    pub(super) fn lose_rows(&mut self, slot: u32, now: DateTime<Utc>) {
+        self.stop_distrusted(slot);
+        let mut going = Vec::new();
+        for run in self.runs_of(slot) {
+            let run = &mut self.runs[run];
+            run.backlog.clear();
+            if let Phase::Started = run.phase {
+                going.push((run.id, run.due.fire_time));
+            }
+        }
+        let job = &mut self.jobs[slot];
+        let queue = job.extras.as_mut().map(|extras| std::mem::take(&mut extras.queue));
+        for (permit, _) in job.take_parked() {
+            job.semaphore.release(permit);
+        }
+        if let Some(held) = job.held_mut() {
+            held.upcoming.clear();
+            let going: Vec<_> =
+                going.into_iter().filter_map(|(run, at)| held.row_of(run, at)).collect();
+            let before = held.open.len();
+            held.open.retain(|row, _| going.contains(row));
+            held.open.values_mut().for_each(|open| open.lost = true);
+            self.count_open(slot, before);
+        }
+        drop(queue);
+        self.arm_durable(slot);
+        for run in self.runs_of(slot) {
+            if !matches!(self.runs[run].phase, Phase::Started) {
+                self.conclude(run, Finish::without_work(Outcome::Abandoned, now), now);
+            }
+        }
+        self.end_if_over(slot, now);
     }
 }
