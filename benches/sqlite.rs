@@ -204,7 +204,7 @@ impl Node {
     async fn join(store: &SqliteStore, size: usize) -> Node {
         let node = NodeId(rand());
         let ttl = Duration::from_secs(86_400);
-        let beat = Beat { node, name: "bench".into(), first: true, ttl };
+        let beat = Beat::new(node, "bench", true, ttl);
         store.heartbeat(beat).await.expect("the store is open");
         let period = TimeDelta::milliseconds(size as i64);
         let decide = move |record: &Record, _: &[Row]| {

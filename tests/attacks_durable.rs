@@ -248,7 +248,8 @@ impl Store for Wrap {
     }
     async fn heartbeat(&self, beat: Beat) -> Result<DateTime<Utc>, StoreError> {
         if !beat.first && self.knobs.lose_life.swap(false, Ordering::SeqCst) {
-            let gone = Beat { ttl: Duration::ZERO, ..beat.clone() };
+            let mut gone = beat.clone();
+            gone.ttl = Duration::ZERO;
             self.store.heartbeat(gone).await?;
             return Err(StoreError::lease_lost());
         }
@@ -291,6 +292,24 @@ impl Store for Wrap {
     async fn rows(&self, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.ask("rows", self.store.rows(after, limit)).await
     }
+    async fn fates(
+        &self,
+        filter: FateFilter,
+        after: Option<FateCursor>,
+        limit: usize,
+    ) -> Result<FatePage, StoreError> {
+        self.ask("fates", self.store.fates(filter, after, limit)).await
+    }
+
+    async fn actions(
+        &self,
+        job: Option<JobId>,
+        after: Option<ActionCursor>,
+        limit: usize,
+    ) -> Result<ActionPage, StoreError> {
+        self.ask("actions", self.store.actions(job, after, limit)).await
+    }
+
     async fn waiting(
         &self,
         of: Vec<Incarnation>,

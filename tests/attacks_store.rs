@@ -251,6 +251,24 @@ impl<S: Store + Clone> Store for Moody<S> {
         self.ask("rows", self.store.rows(after, limit)).await
     }
 
+    async fn fates(
+        &self,
+        filter: FateFilter,
+        after: Option<FateCursor>,
+        limit: usize,
+    ) -> Result<FatePage, StoreError> {
+        self.ask("fates", self.store.fates(filter, after, limit)).await
+    }
+
+    async fn actions(
+        &self,
+        job: Option<JobId>,
+        after: Option<ActionCursor>,
+        limit: usize,
+    ) -> Result<ActionPage, StoreError> {
+        self.ask("actions", self.store.actions(job, after, limit)).await
+    }
+
     async fn waiting(
         &self,
         of: Vec<Incarnation>,
@@ -1499,7 +1517,7 @@ async fn a_panic_among_writes_that_share_a_transaction_undoes_itself_alone() {
     }
     let node = NodeId(42);
     let ttl = SECOND * 600;
-    let beat = Beat { node, name: "panics".into(), first: true, ttl };
+    let beat = Beat::new(node, "panics", true, ttl);
     store.heartbeat(beat).await.unwrap();
     for round in 0..30 {
         let take = Take {

@@ -97,7 +97,7 @@ async fn cost_of_a_take(jobs: u64) -> Duration {
 }
 
 async fn join(store: &MemoryStore, ttl: Duration) {
-    store.heartbeat(Beat { node: NODE, name: "node".into(), first: true, ttl }).await.unwrap();
+    store.heartbeat(Beat::new(NODE, "node", true, ttl)).await.unwrap();
 }
 
 async fn add(store: &MemoryStore, numbers: std::ops::Range<u64>, task: &str, at: DateTime<Utc>) {

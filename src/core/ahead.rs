@@ -191,7 +191,12 @@ pub(crate) fn decide(
     // What is due at that very instant is not past.
     let just_before = |at: DateTime<Utc>| at.checked_sub_signed(TimeDelta::milliseconds(1));
     let resumed = record.resumed_at.filter(|_| !is_date).and_then(just_before);
-    let taken = |row: Row| Row { state: RowState::Taken(node), ..row };
+    let jitters = !definition.options.jitter.is_zero();
+    let taken = |row: Row| {
+        let jittered = jitters && row.key.kind == RowKind::Scheduled;
+        let due = jittered.then(|| schedule.due(row.fire_time).at);
+        Row { state: RowState::Taken(node), due, ..row }
+    };
 
     let mut rows = Vec::new();
     for row in waiting.iter().take(MAX_ROWS) {

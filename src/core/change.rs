@@ -24,12 +24,31 @@ impl Change {
     }
 }
 
-pub(crate) fn pause(record: &Record) -> Option<Change> {
-    (!record.paused).then(|| Change::to(Record { paused: true, ..record.clone() }))
+/// Who has a verb done, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Author {
+    pub(crate) by: String,
+    pub(crate) because: Option<String>,
+}
+
+pub(crate) fn pause(record: &Record, author: Option<&Author>) -> Option<Change> {
+    let paused = || Record {
+        paused: true,
+        paused_by: author.map(|author| author.by.clone()),
+        paused_because: author.and_then(|author| author.because.clone()),
+        ..record.clone()
+    };
+    (!record.paused).then(|| Change::to(paused()))
 }
 
 pub(crate) fn resume(record: &Record, now: DateTime<Utc>) -> Option<Change> {
-    let resumed = || Record { paused: false, resumed_at: Some(now), ..record.clone() };
+    let resumed = || Record {
+        paused: false,
+        resumed_at: Some(now),
+        paused_by: None,
+        paused_because: None,
+        ..record.clone()
+    };
     record.paused.then(|| Change::to(resumed()))
 }
 
@@ -89,9 +108,14 @@ pub(super) fn declared_trigger(record: &Record) -> Option<(String, String)> {
 }
 
 /// Asks for a run.
-pub(crate) fn run_now(record: &Record, now: DateTime<Utc>) -> (Change, RunId) {
+pub(crate) fn run_now(
+    record: &Record,
+    author: Option<&Author>,
+    now: DateTime<Utc>,
+) -> (Change, RunId) {
     let requests = record.requests.wrapping_add(1);
-    let row = requested(record, requests, now);
+    let requested_by = author.map(|author| author.by.clone());
+    let row = Row { requested_by, ..requested(record, requests, now) };
     let run = run_id(row.key);
     (Change { record: Some(Record { requests, ..record.clone() }), rows: vec![row] }, run)
 }

@@ -42,7 +42,7 @@ pub(crate) use self::{
     again::Own,
     ahead::{Definition, run_id},
     census::PAGE,
-    change::Change,
+    change::{Author, Change},
     decide::{Candidate, Verdict, mix},
     declaration::Declaration,
     node::{Answer, Asked, Fits, Lease, NodeOptions, Request},

@@ -11,15 +11,15 @@ use super::{
     stores::{self, Reservation},
 };
 use crate::{
-    core::{self, Change, Definition, Place, change},
+    core::{self, Author, Change, Definition, Place, change},
     driver::{Durable, Entry, Shared},
     error::Error,
     event::What,
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     json,
     store::{
-        Cursor, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey, RowKind, RowState,
-        RunEnd, StoreError, Write, Written, recoveries,
+        Action, Cursor, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey, RowKind,
+        RowState, RunEnd, StoreError, Write, Written, recoveries,
     },
     task::NamedTask,
     trigger::{Kind, Trigger},
@@ -32,6 +32,8 @@ pub(super) struct Stored {
     pub(super) durable: Arc<Durable>,
     pub(super) id: JobId,
     pub(super) incarnation: Option<Incarnation>,
+    /// Who is to be noted in the action log, if anybody.
+    pub(super) author: Option<Arc<Author>>,
 }
 
 impl Stored {
@@ -80,6 +82,7 @@ impl Stored {
     /// taken the id meanwhile is another job, and left alone.
     async fn change(
         &self,
+        what: &str,
         mut change: impl FnMut(&Record, DateTime<Utc>) -> Result<Option<Change>, Error>,
     ) -> Result<(Record, Option<Record>), Error> {
         let mut current = self.record().await?;
@@ -95,7 +98,11 @@ impl Stored {
                 _ => None,
             });
             let (id, expected) = (self.id.clone(), Some(current.stamp()));
-            let write = Write { id, expected, record: record.clone(), rows, token };
+            let action = self.author.as_ref().map(|author| {
+                let action = Action::new(&*author.by, what);
+                Action { because: author.because.clone(), ..action }
+            });
+            let write = Write { id, expected, record: record.clone(), rows, token, action };
             match write_one(&self.durable, write).await? {
                 Written::Done => {
                     let record = record.map(|record| Record {
@@ -143,7 +150,9 @@ impl Stored {
     }
 
     pub(super) async fn pause(&self) -> Result<(), Error> {
-        let (old, new) = self.change(|record, _| Ok(change::pause(record))).await?;
+        let (old, new) = self
+            .change("pause", |record, _| Ok(change::pause(record, self.author.as_deref())))
+            .await?;
         if let Some(record) = new.filter(|_| !old.paused) {
             self.adopt(&record, Some(What::JobPaused { job: self.id.clone() }));
         }
@@ -151,7 +160,8 @@ impl Stored {
     }
 
     pub(super) async fn resume(&self) -> Result<(), Error> {
-        let (old, new) = self.change(|record, now| Ok(change::resume(record, now))).await?;
+        let (old, new) =
+            self.change("resume", |record, now| Ok(change::resume(record, now))).await?;
         if let Some(record) = new.filter(|_| old.paused) {
             let next_fire = next_fire_of(&record);
             self.adopt(&record, Some(What::JobResumed { job: self.id.clone(), next_fire }));
@@ -164,7 +174,7 @@ impl Stored {
     pub(super) async fn reschedule(&self, trigger: &Trigger) -> Result<(), Error> {
         check_trigger(trigger)?;
         let (_, new) = self
-            .change(|record, now| {
+            .change("reschedule", |record, now| {
                 let (anchored, first, _) = anchor(trigger, &self.shared, now)?;
                 let trigger = to_json(&anchored, "the trigger")?;
                 Ok(Some(change::reschedule(record, trigger, first, now)))
@@ -183,7 +193,7 @@ impl Stored {
         change: impl Fn(JobOptions, Labels) -> (JobOptions, Labels, Option<NamedTask>),
     ) -> Result<(), Error> {
         let (_, new) = self
-            .change(|record, _| {
+            .change("modify", |record, _| {
                 let old = Definition::read(record)?.options;
                 let (options, labels, task) = change(old.clone(), labels_of(record));
                 let args = match task {
@@ -215,7 +225,7 @@ impl Stored {
     pub(super) async fn run_now(&self) -> Result<RunId, Error> {
         let mut run = None;
         let (_, new) = self
-            .change(|record, now| {
+            .change("run_now", |record, now| {
                 if self
                     .shared
                     .with(|state, _| state.core.is_full(self.durable.key, record.incarnation))
@@ -225,7 +235,7 @@ impl Stored {
                         self.id
                     )));
                 }
-                let (change, id) = change::run_now(record, now);
+                let (change, id) = change::run_now(record, self.author.as_deref(), now);
                 run = Some(id);
                 Ok(Some(change))
             })
@@ -245,8 +255,9 @@ impl Stored {
             End::Cancelled => Fate::Cancelled,
             _ => Fate::Removed,
         };
-        let removed =
-            self.change(|record, now| Ok(Some(change::remove(record, fate.clone(), now)))).await;
+        let what = if fate == Fate::Cancelled { "cancel" } else { "remove" };
+        let remove = |record: &Record, now| Ok(Some(change::remove(record, fate.clone(), now)));
+        let removed = self.change(what, remove).await;
         match removed {
             Ok((old, _)) => forget(&self.shared, &self.durable, &old, &end),
             Err(error) if error.is_unknown_job() && self.forget_end().await? => {}

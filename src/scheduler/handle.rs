@@ -20,11 +20,11 @@ use super::{
     stores,
 };
 use crate::{
-    core::{Added, JobKey, Own, RunKey, StoreKey},
+    core::{Added, Author, JobKey, Own, RunKey, StoreKey},
     driver::{EndWait, Entry, Hold, Shared, State},
     error::Error,
     feed::{Fed, FeedReceiver, feed},
-    job::{End, JobId, JobInfo, JobOptions, Labels, Run, RunId, SkipReason, option_setters},
+    job::{self, End, JobId, JobInfo, JobOptions, Labels, Run, RunId, SkipReason, option_setters},
     store::{Incarnation, Row},
     task::{NamedTask, Value},
     trigger::IntoTrigger,
@@ -40,6 +40,7 @@ pub struct Job {
     shared: Arc<Shared>,
     id: JobId,
     which: Which,
+    author: Option<Arc<Author>>,
 }
 
 /// Which incarnation of an id is meant.
@@ -55,7 +56,7 @@ enum Which {
 
 impl Job {
     pub(super) fn by_id(shared: Arc<Shared>, id: JobId) -> Job {
-        Job { shared, id, which: Which::Current }
+        Job { shared, id, which: Which::Current, author: None }
     }
 
     /// The job of a run: this incarnation, or whichever has the id if the run has ended.
@@ -66,7 +67,7 @@ impl Job {
             Some(Own::Stored(store, incarnation)) => Which::Stored(store, incarnation),
             None => Which::Current,
         };
-        Job { shared, id, which }
+        Job { shared, id, which, author: None }
     }
 
     /// The job of this id that is in the store of this name, for an id that several stores have: those of
@@ -94,6 +95,48 @@ impl Job {
     /// The job's id.
     pub fn id(&self) -> &JobId {
         &self.id
+    }
+
+    /// The same job, whose verbs are noted as this person's or program's: a store keeps who did what in its
+    /// [action log](crate::store::Store::actions), who has paused the job
+    /// ([`paused_by`](crate::store::Record::paused_by)) and who asked for a run
+    /// ([`requested_by`](crate::store::Row::requested_by)), in at most 255 bytes. Default: nobody, and nothing
+    /// is logged. Of a job in memory nothing is noted.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use punctual::{Context, Scheduler, Task, store::{MemoryStore, Store as _}, trigger::every};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Ping;
+    /// # impl Task for Ping {
+    /// #     const NAME: &'static str = "ping";
+    /// #     type Output = ();
+    /// #     async fn run(self, _: Context) {}
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = MemoryStore::new();
+    /// let scheduler = Scheduler::builder().store(store.clone()).task::<Ping>().start().await?;
+    /// scheduler.add(every(Duration::from_secs(5)), Ping).id("ping").await?;
+    /// scheduler.job("ping").by("ops").because("the host moves").pause().await?;
+    ///
+    /// let log = store.actions(Some("ping".into()), None, 10).await?.actions;
+    /// assert_eq!((&*log[0].action.by, &*log[0].action.what), ("ops", "pause"));
+    /// # Ok(()) }
+    /// ```
+    #[must_use = "the job that is returned notes who does something, and this one does not"]
+    pub fn by(&self, who: impl Into<String>) -> Job {
+        let because = self.author.as_ref().and_then(|author| author.because.clone());
+        Job { author: Some(Arc::new(Author { by: who.into(), because })), ..self.clone() }
+    }
+
+    /// The same job, whose verbs are noted with this reason beside [who](Job::by) does them, in at most 255
+    /// bytes.
+    #[must_use = "the job that is returned notes why something is done, and this one does not"]
+    pub fn because(&self, reason: impl Into<String>) -> Job {
+        let by = self.author.as_ref().map(|author| author.by.clone()).unwrap_or_default();
+        Job { author: Some(Arc::new(Author { by, because: Some(reason.into()) })), ..self.clone() }
     }
 
     /// The job as it stands.
@@ -359,8 +402,17 @@ impl Job {
                 (Some(durable.ok_or_else(gone)?), Some(incarnation))
             }
         };
-        let (shared, id) = (self.shared.clone(), self.id.clone());
-        Ok(durable.map(|durable| Stored { shared, durable, id, incarnation }))
+        if let Some(author) = &self.author {
+            if author.by.is_empty() {
+                return Err(Error::invalid_option(
+                    "nobody is named who does it: say `.by(..)` with at least one letter",
+                ));
+            }
+            job::check_name("the name of who does it", &author.by)?;
+            author.because.iter().try_for_each(|why| job::check_name("the reason", why))?;
+        }
+        let (shared, id, author) = (self.shared.clone(), self.id.clone(), self.author.clone());
+        Ok(durable.map(|durable| Stored { shared, durable, id, incarnation, author }))
     }
 }
 
@@ -445,7 +497,7 @@ pub struct JobHandle {
 impl JobHandle {
     pub(super) fn new(shared: Arc<Shared>, added: Added<Arc<dyn Entry>>) -> JobHandle {
         let Added { key, id, payload } = added;
-        let job = Job { shared, id, which: Which::Memory(key) };
+        let job = Job { shared, id, which: Which::Memory(key), author: None };
         JobHandle { job, entry: Hold::new(payload), wait: EndWait::default() }
     }
 
@@ -453,7 +505,7 @@ impl JobHandle {
     pub(super) fn durable(shared: Arc<Shared>, put: Put) -> JobHandle {
         let Put { durable, record, entry, .. } = put;
         let which = Which::Stored(durable.key, record.incarnation);
-        let job = Job { shared, id: record.id, which };
+        let job = Job { shared, id: record.id, which, author: None };
         JobHandle { job, entry: Hold::new(entry), wait: EndWait::default() }
     }
 
@@ -512,14 +564,15 @@ impl JobHandle {
 
     /// Has the job end when the token is cancelled.
     fn watch(&self, token: CancellationToken, until: AbortRegistration) {
-        let Job { shared, id, which } = &self.job;
+        let Job { shared, id, which, .. } = &self.job;
         match *which {
             Which::Memory(key) => shared.watch(key, token, until),
             Which::Stored(store, incarnation) => {
                 let Some(durable) = shared.stores.get(store) else { return };
                 let (shared, id, kept) = (shared.clone(), id.clone(), durable.clone());
                 let Ok(runtime) = shared.runtime().cloned() else { return };
-                let stored = Stored { shared, durable, id, incarnation: Some(incarnation) };
+                let stored =
+                    Stored { shared, durable, id, incarnation: Some(incarnation), author: None };
                 let stopped = kept.stopped.clone();
                 kept.keep(incarnation, &self.entry);
                 let cancelling = async move {

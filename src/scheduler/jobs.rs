@@ -310,7 +310,7 @@ impl Jobs {
                 for record in records {
                     let (shared, durable) = (self.shared.clone(), durable.clone());
                     let incarnation = Some(record.incarnation);
-                    let job = Stored { shared, durable, id: record.id, incarnation };
+                    let job = Stored { shared, durable, id: record.id, incarnation, author: None };
                     count += usize::from(acted(stored(job).await)?);
                 }
             }

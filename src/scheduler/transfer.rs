@@ -26,7 +26,7 @@ use crate::{
     json,
     store::{
         Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState, Write, Written,
-        recoveries,
+        is_nothing, nothing, recoveries,
     },
 };
 
@@ -117,6 +117,13 @@ struct Exported {
     recover: bool,
     #[serde(default = "recoveries")]
     recoveries: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paused_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paused_because: Option<String>,
+    /// A JSON object, as text: it is not for this version to read.
+    #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
+    extra: String,
 }
 
 /// A row of the ledger that waits.
@@ -390,6 +397,7 @@ fn exported(
     let waiting = waiting.collect();
     let Record { id, name, tags, task, declared, added_at, paused, resumed_at, .. } =
         record.clone();
+    let Record { paused_by, paused_because, extra, .. } = record.clone();
     let Record { recover, recoveries, .. } = *record;
     let mut not_json = Vec::new();
     // As it is, whatever its numbers.
@@ -424,6 +432,9 @@ fn exported(
             resumed_at,
             recover,
             recoveries,
+            paused_by,
+            paused_because,
+            extra,
         })
     });
     Some(exported)
@@ -469,6 +480,11 @@ fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
     {
         json::check(format_args!("the {what} of job `{}`", job.id), raw.get())?;
     }
+    let by = [("who has paused the job", &job.paused_by), ("the reason", &job.paused_because)];
+    for (what, text) in by {
+        text.iter().try_for_each(|text| job::check_name(what, text))?;
+    }
+    json::check(format_args!("the rest of job `{}`", job.id), &job.extra)?;
     // What tells one store's life of a job from another's is not the job's.
     let incarnation = Incarnation(0);
     let record = Record {
@@ -483,6 +499,9 @@ fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
         resumed_at: job.resumed_at,
         recover: job.recover,
         recoveries: job.recoveries,
+        paused_by: job.paused_by,
+        paused_because: job.paused_because,
+        extra: job.extra,
         ..Record::new(job.id, incarnation, job.task, job.added_at)
     };
     Ok((record, job.waiting))

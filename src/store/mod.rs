@@ -74,8 +74,10 @@
 //! and `testing::Simulation` runs whole clusters on it, with lost answers, crashes and clocks that
 //! step (feature `testing`).
 
+mod actions;
 mod erased;
 mod error;
+mod fates;
 mod memory;
 mod record;
 #[cfg(feature = "sqlite")]
@@ -87,11 +89,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 pub(crate) use self::erased::ErasedStore;
-pub(crate) use self::record::recoveries;
+pub(crate) use self::record::{is_nothing, nothing, recoveries};
 #[cfg(feature = "sqlite")]
 pub use self::sql::{SqliteBuilder, SqliteStore, Synchronous};
 pub use self::{
+    actions::{Action, ActionCursor, ActionPage, LoggedAction},
     error::StoreError,
+    fates::{FateCursor, FateFilter, FatePage},
     memory::MemoryStore,
     record::{
         Fate, Incarnation, NodeId, Record, RecordFilter, Row, RowKey, RowKind, RowState, RunEnd,
@@ -133,6 +137,9 @@ pub trait Store: Send + Sync + 'static {
     /// higher: [`get`](Store::get) answers it, a write compares and swaps it by its stamp like any
     /// record, and for all else it is gone. It is forgotten when a write removes it, and by [`prune`](Store::prune) after
     /// [`Keep::ENDED`].
+    ///
+    /// A write that bears an [`action`](Write::action) and is done puts it into the action log, in the same
+    /// commit: see [`actions`](Store::actions).
     ///
     /// **Idempotence.** A write whose token is among those of the record has been done before, also if
     /// up to seven others came after it, and so has one that adds an incarnation, be it in the place of
@@ -184,7 +191,8 @@ pub trait Store: Send + Sync + 'static {
     /// - each row that was decided on is put into the ledger if it has none of that key, or takes the
     ///   place of one that is waiting; where the ledger has another already, it is left out, since
     ///   that fire time has been taken care of. A [`Taken`](RowState::Taken) row is marked with the
-    ///   node, the fence, and the number of this take;
+    ///   node (which its [`node`](Row::node) still names when it is closed), the fence, and the number of
+    ///   this take;
     /// - a record that then has neither a `next_fire` nor an open row is over and goes, with a row of
     ///   [`RowKind::Ended`] that says [`Fate::Completed`]; see [`write`](Store::write) for those whose
     ///   end is remembered.
@@ -327,6 +335,32 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
+    /// Up to `limit` closed rows of all jobs that pass the filter, the latest to end first, from the
+    /// first one behind `after` on, and where the next page begins. It need not be a snapshot: a row that
+    /// is closed there all along is listed once.
+    ///
+    /// It costs in proportion to the page, however many rows there are: a store may look at some thousand
+    /// rows that do not pass, and then ends the page.
+    fn fates(
+        &self,
+        filter: FateFilter,
+        after: Option<FateCursor>,
+        limit: usize,
+    ) -> impl Future<Output = Result<FatePage, StoreError>> + Send;
+
+    /// Up to `limit` lines of the action log, of one job or of all, the latest first, from the first one
+    /// behind `after` on, and where the next page begins. A page may end early, as those of
+    /// [`fates`](Store::fates) do.
+    ///
+    /// The log has what writes have put there. [`prune`](Store::prune) deletes what is older than
+    /// [`Keep::ACTIONS`] and what is beyond the latest [`Keep::MOST_ACTIONS`].
+    fn actions(
+        &self,
+        job: Option<JobId>,
+        after: Option<ActionCursor>,
+        limit: usize,
+    ) -> impl Future<Output = Result<ActionPage, StoreError>> + Send;
+
     /// Up to `limit` [`Waiting`](RowState::Waiting) rows of these incarnations, in order of their keys,
     /// behind `after`. It costs the same however many other rows there are.
     ///
@@ -344,7 +378,8 @@ pub trait Store: Send + Sync + 'static {
         async {}
     }
 
-    /// Deletes up to `limit` closed rows that are not to be kept, and forgets up to `limit` ends of jobs
+    /// Deletes up to `limit` closed rows that are not to be kept, and as many of the
+    /// [action log](Store::actions), and forgets up to `limit` ends of jobs
     /// that are not to be [remembered](Keep::ENDED). Which rows of a job are too many need be found only
     /// where one of its rows has ended since the last time, so that it costs by what is deleted and what
     /// is new, and not by what is kept.
@@ -444,6 +479,8 @@ pub struct Write {
     pub rows: Vec<Row>,
     /// Tells this write from all others, for when it is asked again: a random number of 63 bits.
     pub token: u64,
+    /// What goes into the action log with it, if anything.
+    pub action: Option<Action>,
 }
 
 impl Write {
@@ -455,6 +492,7 @@ impl Write {
             record: Some(record),
             rows: Vec::new(),
             token,
+            action: None,
         }
     }
 
@@ -465,13 +503,19 @@ impl Write {
 
     /// Removes the record that bears this stamp.
     pub fn remove(id: JobId, expected: Stamp, token: u64) -> Write {
-        Write { id, expected: Some(expected), record: None, rows: Vec::new(), token }
+        Write { id, expected: Some(expected), record: None, rows: Vec::new(), token, action: None }
     }
 
     /// The same write, with these rows.
     #[must_use]
     pub fn with_rows(self, rows: Vec<Row>) -> Write {
         Write { rows, ..self }
+    }
+
+    /// The same write, with this for the action log.
+    #[must_use]
+    pub fn with_action(self, action: Option<Action>) -> Write {
+        Write { action, ..self }
     }
 }
 
@@ -663,6 +707,7 @@ pub struct Finishes {
 
 /// A sign of life; see [`Store::heartbeat`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Beat {
     /// Whose.
     pub node: NodeId,
@@ -672,6 +717,18 @@ pub struct Beat {
     pub first: bool,
     /// For how long.
     pub ttl: Duration,
+    /// For people: the version of this crate that the node is built with.
+    pub version: Arc<str>,
+    /// For people: how far the node's wall clock is ahead of the store's, where that is known.
+    pub clock_offset: Option<TimeDelta>,
+}
+
+impl Beat {
+    /// A sign of life of a node that is built with this version of the crate.
+    pub fn new(node: NodeId, name: impl Into<Arc<str>>, first: bool, ttl: Duration) -> Beat {
+        let version = env!("CARGO_PKG_VERSION").into();
+        Beat { node, name: name.into(), first, ttl, version, clock_offset: None }
+    }
 }
 
 /// What a store knows of a node that has joined and neither left nor been buried.
@@ -688,6 +745,10 @@ pub struct NodeRow {
     pub ttl: Duration,
     /// For people: when that is over, by the store's clock.
     pub lease_until: DateTime<Utc>,
+    /// For people: the version of this crate that it is built with; empty if it did not say.
+    pub version: Arc<str>,
+    /// For people: how far its wall clock is ahead of the store's, as far as it knows.
+    pub clock_offset: Option<TimeDelta>,
 }
 
 impl NodeRow {
@@ -699,6 +760,8 @@ impl NodeRow {
             beats: 0,
             ttl: Duration::ZERO,
             lease_until: now,
+            version: beat.version.clone(),
+            clock_offset: beat.clock_offset,
         };
         row.beat(beat, now);
         row
@@ -710,6 +773,8 @@ impl NodeRow {
         self.lease_until = now.checked_add_signed(ttl).unwrap_or(DateTime::<Utc>::MAX_UTC);
         self.name = beat.name.clone();
         self.ttl = beat.ttl;
+        self.version = beat.version.clone();
+        self.clock_offset = beat.clock_offset;
         self.beats += 1;
     }
 }
@@ -768,6 +833,12 @@ impl Keep {
     /// For how long it is remembered that a job is over which may be declared again: a year. A program
     /// that declares it begins that anew.
     pub const ENDED: TimeDelta = TimeDelta::days(365);
+
+    /// For how long the action log is kept: 90 days.
+    pub const ACTIONS: TimeDelta = TimeDelta::days(90);
+
+    /// How many actions it keeps, the latest.
+    pub const MOST_ACTIONS: usize = 10_000;
 
     /// How many such ends are remembered, the latest.
     pub const MOST_ENDED: usize = 100_000;

@@ -70,6 +70,16 @@ pub struct Record {
     /// When it was over, if it is only remembered. The store's to set.
     #[serde(default)]
     pub ended_at: Option<DateTime<Utc>>,
+    /// Who has paused it, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<String>,
+    /// Why it was paused, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_because: Option<String>,
+    /// What later versions of this crate keep of the job, as a JSON object: each change of the record
+    /// carries it along as it is.
+    #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
+    pub extra: String,
 }
 
 impl Record {
@@ -105,6 +115,9 @@ impl Record {
             rescheduled_at: None,
             remember: false,
             ended_at: None,
+            paused_by: None,
+            paused_because: None,
+            extra: nothing(),
         }
     }
 
@@ -125,6 +138,15 @@ impl Record {
 /// How often a fire time is run again by default whose node died.
 pub(crate) fn recoveries() -> u32 {
     3
+}
+
+/// An object without entries.
+pub(crate) fn nothing() -> String {
+    "{}".to_owned()
+}
+
+pub(crate) fn is_nothing(object: &str) -> bool {
+    object == "{}"
 }
 
 impl fmt::Debug for Record {
@@ -161,6 +183,9 @@ impl fmt::Debug for Record {
             rescheduled_at,
             remember,
             ended_at,
+            paused_by,
+            paused_because,
+            extra,
         } = self;
         f.debug_struct("Record")
             .field("id", id)
@@ -186,6 +211,9 @@ impl fmt::Debug for Record {
             .field("rescheduled_at", rescheduled_at)
             .field("remember", remember)
             .field("ended_at", ended_at)
+            .field("paused_by", paused_by)
+            .field("paused_because", paused_because)
+            .field("extra", &Hidden(extra))
             .finish()
     }
 }
@@ -334,6 +362,18 @@ pub struct Row {
     pub ended_at: Option<DateTime<Utc>>,
     /// The error of a run that failed.
     pub message: Option<String>,
+    /// The node that took it last, if one did; kept when it is closed. The store's to set.
+    #[serde(default)]
+    pub node: Option<NodeId>,
+    /// When it was due, where jitter made that another instant than the fire time.
+    #[serde(default)]
+    pub due: Option<DateTime<Utc>>,
+    /// Who asked for the run, if somebody did and said so.
+    #[serde(default)]
+    pub requested_by: Option<String>,
+    /// The trace that the run belongs to, as whoever asked for it names it.
+    #[serde(default)]
+    pub trace_id: Option<String>,
 }
 
 impl Row {
@@ -354,6 +394,10 @@ impl Row {
             started_at: None,
             ended_at: None,
             message: None,
+            node: None,
+            due: None,
+            requested_by: None,
+            trace_id: None,
         }
     }
 

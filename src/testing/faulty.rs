@@ -13,9 +13,10 @@ use futures::{future::BoxFuture, stream::BoxStream};
 use crate::{
     job::JobId,
     store::{
-        Beat, Capabilities, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue,
-        NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordFilter, Release, Row, RowKey, Store,
-        StoreError, Take, Takings, Write, Written,
+        ActionCursor, ActionPage, Beat, Capabilities, Changed, Cursor, FateCursor, FateFilter,
+        FatePage, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow, Page, Pruned,
+        Reaped, Record, RecordFilter, Release, Row, RowKey, Store, StoreError, Take, Takings,
+        Write, Written,
     },
 };
 
@@ -83,13 +84,15 @@ pub enum Operation {
     NextDue,
     History,
     Rows,
+    Fates,
+    Actions,
     Waiting,
     Prune,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Operation; 18] = [
+    pub const ALL: [Operation; 20] = [
         Operation::Now,
         Operation::Write,
         Operation::Get,
@@ -106,6 +109,8 @@ impl Operation {
         Operation::NextDue,
         Operation::History,
         Operation::Rows,
+        Operation::Fates,
+        Operation::Actions,
         Operation::Waiting,
         Operation::Prune,
     ];
@@ -305,6 +310,24 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn rows(&self, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.ask(Operation::Rows, self.store.rows(after, limit)).await
+    }
+
+    async fn fates(
+        &self,
+        filter: FateFilter,
+        after: Option<FateCursor>,
+        limit: usize,
+    ) -> Result<FatePage, StoreError> {
+        self.ask(Operation::Fates, self.store.fates(filter, after, limit)).await
+    }
+
+    async fn actions(
+        &self,
+        job: Option<JobId>,
+        after: Option<ActionCursor>,
+        limit: usize,
+    ) -> Result<ActionPage, StoreError> {
+        self.ask(Operation::Actions, self.store.actions(job, after, limit)).await
     }
 
     async fn waiting(

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use punctual::{
-    Coalesce, End, EventKind, JobInfo, Overlap, SkipReason,
-    store::{Fate, MemoryStore, Row, RowKind},
+    Coalesce, End, EventKind, JobInfo, OnConflict, Overlap, SkipReason,
+    store::{Fate, MemoryStore, Row, RowKind, Store as _, Write},
     trigger::{after, every},
 };
 
@@ -53,6 +53,91 @@ async fn what_nobody_had_taken_when_all_was_removed_has_a_fate() {
     let removed = |row: &&Row| fates(&[(*row).clone()]) == [Fate::Skipped(SkipReason::Removed)];
     assert_eq!(rows.iter().filter(removed).map(|row| row.count).sum::<u64>(), 20, "{rows:#?}");
     assert_eq!(scheduler.remove_all().await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_what_and_why_is_noted_if_it_is_said() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    scheduler.add(every(SECOND * 600), remember("tick")).id("tick").await.unwrap();
+    let (job, ops) = (scheduler.job("tick"), scheduler.job("tick").by("ops"));
+    job.pause().await.unwrap();
+    job.resume().await.unwrap();
+    let record = || async { store.get("tick".into()).await.unwrap().unwrap() };
+    assert_eq!(record().await.paused_by, None);
+    ops.because("the host moves").pause().await.unwrap();
+    let paused = record().await;
+    let (by, because) = (paused.paused_by.as_deref(), paused.paused_because.as_deref());
+    assert_eq!((by, because), (Some("ops"), Some("the host moves")));
+    tokio::time::sleep(SECOND).await;
+    ops.run_now().await.unwrap();
+    assert_eq!(rows(&store).await[0].requested_by.as_deref(), Some("ops"));
+    tokio::time::sleep(SECOND).await;
+    job.by("ada").resume().await.unwrap();
+    let resumed = record().await;
+    assert_eq!((resumed.paused_by, resumed.paused_because), (None, None));
+    tokio::time::sleep(SECOND).await;
+    ops.remove().await.unwrap();
+    let log = store.actions(Some("tick".into()), None, 10).await.unwrap().actions;
+    let log: Vec<_> = log.iter().map(|it| (&*it.action.by, &*it.action.what)).collect();
+    let expected = [("ops", "remove"), ("ada", "resume"), ("ops", "run_now"), ("ops", "pause")];
+    assert_eq!(log, expected, "what nobody says is not noted");
+
+    for bad in [job.by(""), job.because("of that"), job.by("a\0b"), job.by("b".repeat(256))] {
+        let error = bad.pause().await.unwrap_err();
+        assert!(error.is_invalid_option(), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_later_version_keeps_of_a_job_is_carried_along() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let add = |text| {
+        scheduler.add(every(SECOND), remember(text)).id("job").on_conflict(OnConflict::Reconcile)
+    };
+    add("x").await.unwrap();
+    let record = || async { store.get("job".into()).await.unwrap().unwrap() };
+    let current = record().await;
+    let mut later = current.clone();
+    later.extra = r#"{"owner":"billing","quota":1e400}"#.into();
+    let extra = later.extra.clone();
+    store.write(vec![Write::change(current.stamp(), later, 7)]).await.unwrap();
+    let job = scheduler.job("job");
+    tokio::time::sleep(SECOND * 3).await;
+    job.pause().await.unwrap();
+    job.run_now().await.unwrap();
+    tokio::time::sleep(SECOND * 3).await;
+    job.resume().await.unwrap();
+    job.modify(|settings| settings.name("renamed")).await.unwrap();
+    job.reschedule(every(SECOND * 2)).await.unwrap();
+    add("y").await.unwrap();
+    tokio::time::sleep(SECOND * 3).await;
+    assert_eq!(record().await.extra, extra);
+    let document = scheduler.export().await.unwrap();
+    job.remove().await.unwrap();
+    scheduler.import(&document, OnConflict::Error).await.unwrap();
+    assert_eq!(record().await.extra, extra);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_keeps_when_it_was_due_and_the_node_that_ran_it() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let jitter = SECOND / 2;
+    scheduler.add(every(SECOND).times(9), remember("x")).id("job").jitter(jitter).await.unwrap();
+    tokio::time::sleep(SECOND * 20).await;
+    let node = store.nodes().await.unwrap().remove(0);
+    assert_eq!(&*node.version, env!("CARGO_PKG_VERSION"));
+    assert!(node.clock_offset.is_some_and(|offset| offset.num_milliseconds() == 0), "{node:?}");
+    let rows = rows(&store).await;
+    assert_eq!(rows.len(), 9);
+    for row in rows {
+        let due = row.due.unwrap();
+        assert!((row.fire_time..=row.fire_time + jitter).contains(&due), "{row:?}");
+        assert!(row.started_at.unwrap() >= due, "{row:?}");
+        assert_eq!(row.node, Some(node.id));
+    }
 }
 
 #[tokio::test(start_paused = true)]

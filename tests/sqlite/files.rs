@@ -62,7 +62,7 @@ async fn a_newer_schema_that_fits_is_used_until_it_fits_no_more() {
 
     connection.execute("UPDATE punctual_meta SET min_version = 1000", []).unwrap();
     let ttl = Duration::from_secs(15);
-    let beat = Beat { node: NodeId(1), name: "node".into(), first: false, ttl };
+    let beat = Beat::new(NodeId(1), "node", false, ttl);
     let error = before.heartbeat(beat).await.unwrap_err();
     assert!(error.is_refused(), "{error}");
     let said = error.source().unwrap().to_string();
@@ -365,7 +365,7 @@ async fn a_corrupt_file_is_refused() {
     let mut bytes = fs::read(folder.file()).unwrap();
     assert!(bytes.len() > 100_000);
     // All but the pages that hold the schema.
-    for byte in &mut bytes[16 * 4096..] {
+    for byte in &mut bytes[24 * 4096..] {
         *byte = 0x5a;
     }
     fs::write(folder.file(), bytes).unwrap();

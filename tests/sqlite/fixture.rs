@@ -85,7 +85,7 @@ pub(crate) async fn add(store: &SqliteStore, records: impl IntoIterator<Item = R
 }
 
 pub(crate) async fn beat(store: &SqliteStore, node: u64, ttl: Duration) {
-    let beat = Beat { node: NodeId(node), name: "test".into(), first: true, ttl };
+    let beat = Beat::new(NodeId(node), "test", true, ttl);
     store.heartbeat(beat).await.unwrap();
 }
 

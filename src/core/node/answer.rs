@@ -209,6 +209,7 @@ impl Node {
             record: Some(corrected),
             rows: Vec::new(),
             token: self.number(),
+            action: None,
         })
     }
 

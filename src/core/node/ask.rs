@@ -188,8 +188,9 @@ impl Node {
         let leaves = self.may_leave();
         let ttl = if leaves { Duration::ZERO } else { self.options.lease };
         if leaves || !self.joined || now.elapsed >= self.next_beat {
-            let (node, name) = (self.id, self.options.name.clone());
-            return Request::Beat(Beat { node, name, first: !self.joined, ttl });
+            let beat = Beat::new(self.id, self.options.name.clone(), !self.joined, ttl);
+            let clock_offset = self.clock.map(|_| -self.ahead());
+            return Request::Beat(Beat { clock_offset, ..beat });
         }
         if std::mem::take(&mut self.ask_nodes) {
             return Request::Nodes;

@@ -111,7 +111,7 @@ fn a_step_of_the_machines_clock_is_acted_on_at_once() {
 /// A node that the others see, after so many signs of life.
 fn other(beats: u64) -> NodeRow {
     let ttl = Duration::from_secs(30);
-    let beat = Beat { node: NodeId(7), name: "other".into(), first: true, ttl };
+    let beat = Beat::new(NodeId(7), "other", true, ttl);
     NodeRow { beats, ..NodeRow::new(&beat, at(0).wall) }
 }
 

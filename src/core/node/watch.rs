@@ -68,7 +68,7 @@ mod tests {
 
     fn row(id: NodeId, beats: u64) -> NodeRow {
         let ttl = Duration::from_secs(15);
-        let beat = Beat { node: id, name: "node".into(), first: true, ttl };
+        let beat = Beat::new(id, "node", true, ttl);
         NodeRow { beats, ..NodeRow::new(&beat, DateTime::UNIX_EPOCH) }
     }
 

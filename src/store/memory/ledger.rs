@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::super::{Incarnation, NodeId, Row, RowKey, RowKind, RowState};
+use super::super::{FateCursor, Incarnation, NodeId, Row, RowKey, RowKind, RowState};
 
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -104,6 +104,40 @@ impl Ledger {
         let (first, last) =
             (first_ended(kind, DateTime::<Utc>::MIN_UTC), first_ended(kind, instant));
         self.ended.range(first..last).map(|(.., key)| *key)
+    }
+
+    /// Closed rows behind a place, the latest to end first; those that ended before `until`.
+    pub(super) fn latest_ended(
+        &self,
+        until: Option<DateTime<Utc>>,
+        after: Option<FateCursor>,
+    ) -> impl Iterator<Item = &Row> {
+        let until = until.unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let mut kinds: Vec<_> = [RowKind::Scheduled, RowKind::Requested, RowKind::Ended]
+            .into_iter()
+            .map(|kind| {
+                let end = match after {
+                    Some(after) if after.key.kind == kind => (kind, after.ended_at, after.key),
+                    // Of one instant the later kinds come first.
+                    Some(after) if after.key.kind > kind => {
+                        let last =
+                            RowKey { number: i64::MAX, ..RowKey::end_of(Incarnation(u64::MAX)) };
+                        (kind, after.ended_at, last)
+                    }
+                    Some(after) => first_ended(kind, after.ended_at),
+                    None => first_ended(kind, DateTime::<Utc>::MAX_UTC),
+                };
+                let end = end.min(first_ended(kind, until));
+                let first = first_ended(kind, DateTime::<Utc>::MIN_UTC);
+                self.ended.range(first.min(end)..end).rev().peekable()
+            })
+            .collect();
+        std::iter::from_fn(move || {
+            let heads = kinds.iter_mut().filter_map(|kind| Some((*kind.peek().copied()?, kind)));
+            let (_, kind) = heads.max_by_key(|((kind, at, key), _)| (*at, *kind, *key))?;
+            let (.., key) = kind.next()?;
+            self.get(*key)
+        })
     }
 
     /// The jobs of which rows have ended before since it was looked last, and up to where that is.

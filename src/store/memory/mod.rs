@@ -188,6 +188,24 @@ impl Store for MemoryStore {
         Ok(self.locked(|state, _| state.rows(after, limit)))
     }
 
+    async fn fates(
+        &self,
+        filter: FateFilter,
+        after: Option<FateCursor>,
+        limit: usize,
+    ) -> Result<FatePage, StoreError> {
+        Ok(self.locked(|state, _| state.fates(&filter, after, limit)))
+    }
+
+    async fn actions(
+        &self,
+        job: Option<JobId>,
+        after: Option<ActionCursor>,
+        limit: usize,
+    ) -> Result<ActionPage, StoreError> {
+        Ok(self.locked(|state, _| state.actions(job.as_ref(), after, limit)))
+    }
+
     async fn waiting(
         &self,
         of: Vec<Incarnation>,

@@ -1,6 +1,9 @@
 //! What each operation of a memory store does, as one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use chrono::{DateTime, Utc};
 
@@ -13,9 +16,13 @@ pub(super) struct State {
     ledger: Ledger,
     /// Those that have a row, and the numbers of their last takes.
     nodes: BTreeMap<NodeId, (NodeRow, u64)>,
+    actions: BTreeMap<ActionCursor, LoggedAction>,
     /// Whether the operation has changed what others may wait for.
     changed: bool,
 }
+
+/// How many rows that do not pass a page of fates looks at.
+const LOOKED_AT: usize = 1000;
 
 /// A record, the rows that it is to have, and its next fire time.
 type Decided = (Record, Vec<Row>, Option<DateTime<Utc>>);
@@ -111,7 +118,15 @@ impl State {
                 .is_some_and(|incarnation| self.ledger.get(RowKey::end_of(incarnation)).is_some())
     }
 
-    fn write_one(&mut self, Write { id, record, rows, token, .. }: Write, now: DateTime<Utc>) {
+    fn write_one(&mut self, write: Write, now: DateTime<Utc>) {
+        let Write { id, expected, record, rows, token, action } = write;
+        let incarnation = record.as_ref().map(|it| it.incarnation);
+        if let Some(action) = action
+            && let Some(of) = incarnation.or(expected.map(|it| it.incarnation))
+        {
+            let action = LoggedAction::new(now, token, id.clone(), of, action);
+            self.actions.insert(action.cursor(), action);
+        }
         for row in rows {
             if self.ledger.get(row.key).is_none() {
                 self.ledger.put(row);
@@ -299,6 +314,7 @@ impl State {
             }
             if let RowState::Taken(node) = &mut row.state {
                 *node = take.node;
+                row.node = Some(take.node);
                 row.fence = record.fence;
             }
             self.ledger.put_in_take(row.clone(), take.number);
@@ -527,10 +543,60 @@ impl State {
         self.ledger.behind(after).take(limit).cloned().collect()
     }
 
+    pub(super) fn fates(
+        &self,
+        filter: &FateFilter,
+        after: Option<FateCursor>,
+        limit: usize,
+    ) -> FatePage {
+        let mut rows = self.ledger.latest_ended(filter.until, after);
+        let (mut page, mut looked_at) = (FatePage::default(), 0);
+        for row in rows.by_ref() {
+            if filter.from.is_some_and(|from| row.ended_at < Some(from)) {
+                break;
+            }
+            looked_at += 1;
+            if filter.passes(row) {
+                page.rows.push(row.clone());
+            }
+            if page.rows.len() >= limit || looked_at == LOOKED_AT {
+                page.next = FateCursor::at(row);
+                break;
+            }
+        }
+        page
+    }
+
+    pub(super) fn actions(
+        &self,
+        job: Option<&JobId>,
+        after: Option<ActionCursor>,
+        limit: usize,
+    ) -> ActionPage {
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let latest = self.actions.range((Bound::Unbounded, behind)).rev();
+        let mut of_job = latest.filter(|(_, it)| job.is_none_or(|job| it.job == *job));
+        let actions: Vec<_> = of_job.by_ref().take(limit).map(|(_, it)| it.clone()).collect();
+        let next = of_job.next().and(actions.last()).map(LoggedAction::cursor);
+        ActionPage { actions, next }
+    }
+
+    fn prune_actions(&mut self, limit: usize, now: DateTime<Utc>) {
+        let oldest = now.checked_sub_signed(Keep::ACTIONS).unwrap_or(DateTime::<Utc>::MIN_UTC);
+        for _ in 0..limit {
+            let too_many = self.actions.len() > Keep::MOST_ACTIONS;
+            match self.actions.first_entry() {
+                Some(first) if too_many || first.key().at < oldest => drop(first.remove()),
+                _ => break,
+            }
+        }
+    }
+
     pub(super) fn prune(&mut self, keep: Keep, limit: usize, now: DateTime<Utc>) -> Pruned {
         const KINDS: [RowKind; 3] = [RowKind::Scheduled, RowKind::Requested, RowKind::Ended];
         let oldest = now.checked_sub_signed(Keep::ENDED).unwrap_or(DateTime::<Utc>::MIN_UTC);
         let forgotten = self.jobs.forget_before(oldest, limit) as u64;
+        self.prune_actions(limit, now);
         let recent = now - Keep::at_least(RowKind::Scheduled);
         let mut gone: BTreeSet<RowKey> = BTreeSet::new();
         for kind in KINDS {

@@ -108,8 +108,7 @@ pub(super) async fn a_release_given_up_is_done_once<S: Store>(stage: Stage<S>) {
 pub(super) async fn a_life_given_up_is_lived_once<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for (number, life) in (1..).zip(LIVES) {
-        let beat =
-            |first, ttl| Beat { node: NodeId((1 << 62) + number), name: "node".into(), first, ttl };
+        let beat = |first, ttl| Beat::new(NodeId((1 << 62) + number), "node", first, ttl);
         give_up(store.heartbeat(beat(true, LONG)), life).await;
         let node = Node::join(&store, number).await;
         let record = store.add(Record { recover: true, ..job(number, now) }).await;

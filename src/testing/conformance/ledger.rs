@@ -36,6 +36,96 @@ pub(super) async fn history_begins_with_the_latest<S: Store>(stage: Stage<S>) {
     assert_eq!(other.history(Incarnation(1), 100).await.unwrap(), []);
 }
 
+/// Rows that ended at several instants, of several jobs and kinds: two of each at one.
+async fn ended<S: Store>(store: &Client<S>, now: DateTime<Utc>) -> Vec<Row> {
+    let mut all = Vec::new();
+    for number in 1..=3 {
+        let record = job(number, None);
+        let mut rows = Vec::new();
+        for seconds in 0..4 {
+            let at = now - secs(100 + seconds);
+            let node = Some(NodeId(number));
+            rows.push(Row { node, ..closed(scheduled(&record, at), succeeded(), at) });
+            rows.push(closed(requested(&record, 1 + seconds, at), Fate::Missed, at));
+        }
+        all.extend(rows.clone());
+        rows.push(Row { state: RowState::Waiting, ..requested(&record, 9, now) });
+        store.done(vec![Write { rows, ..insert(&record) }]).await;
+    }
+    all
+}
+
+async fn all_fates<S: Store>(store: &Client<S>, filter: &FateFilter, limit: usize) -> Vec<Row> {
+    let (mut rows, mut after) = (Vec::new(), None);
+    for _ in 0..1000 {
+        let page = store.fates(filter.clone(), after, limit).await.unwrap();
+        assert!(page.rows.len() <= limit);
+        rows.extend(page.rows);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return rows,
+        }
+    }
+    panic!("the pages come to no end");
+}
+
+/// The fates of all jobs come once, page by page, the latest to end first; what ends later moves no page.
+pub(super) async fn fates_are_listed_latest_first<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let filter = FateFilter::default();
+    assert_eq!(all_fates(&other, &filter, 10).await, []);
+    let mut expected = ended(&store, now).await;
+    let all = all_fates(&other, &filter, 100).await;
+    assert!(all.is_sorted_by(|a, b| a.ended_at >= b.ended_at), "{all:#?}");
+    for limit in [1, 2, 3, 7] {
+        assert_eq!(all_fates(&other, &filter, limit).await, all);
+    }
+    let mut sorted = all.clone();
+    sorted.sort_by_key(|row| row.key);
+    expected.sort_by_key(|row| row.key);
+    assert_eq!(sorted, expected);
+
+    let page = other.fates(filter.clone(), None, 5).await.unwrap();
+    let record = job(4, None);
+    let late = closed(scheduled(&record, now), succeeded(), now);
+    store.done(vec![Write { rows: vec![late.clone()], ..insert(&record) }]).await;
+    let rest = other.fates(filter.clone(), page.next, 100).await.unwrap();
+    assert_eq!([page.rows, rest.rows].concat(), all);
+    assert_eq!(other.fates(filter, None, 1).await.unwrap().rows, [late]);
+}
+
+/// Fates are listed by when they ended, by job, by fate and by node.
+pub(super) async fn fates_are_filtered<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let all = ended(&store, now).await;
+    let at = |seconds| Some(now - secs(seconds));
+    let filters = [
+        FateFilter { from: at(102), ..FateFilter::default() },
+        FateFilter { until: at(102), ..FateFilter::default() },
+        FateFilter { from: at(102), until: at(101), ..FateFilter::default() },
+        FateFilter { job: Some("job-0002".into()), ..FateFilter::default() },
+        FateFilter { fate: Some("ran".into()), ..FateFilter::default() },
+        FateFilter { fate: Some("ran: succeeded".into()), ..FateFilter::default() },
+        FateFilter { fate: Some("missed".into()), until: at(100), ..FateFilter::default() },
+        FateFilter { node: Some(NodeId(3)), ..FateFilter::default() },
+    ];
+    for (filter, count) in filters.into_iter().zip([18, 6, 6, 8, 12, 12, 9, 4]) {
+        for limit in [1, 4, 100] {
+            let mut found = all_fates(&other, &filter, limit).await;
+            found.sort_by_key(|row| row.key);
+            let mut expected: Vec<_> =
+                all.iter().filter(|row| filter.passes(row)).cloned().collect();
+            expected.sort_by_key(|row| row.key);
+            assert_eq!(found, expected, "{filter:?}");
+            assert_eq!(found.len(), count, "{filter:?}");
+        }
+    }
+    for fate in ["failed", "ran: failed", "skipped"] {
+        let filter = FateFilter { fate: Some(fate.into()), ..FateFilter::default() };
+        assert_eq!(all_fates(&other, &filter, 10).await, []);
+    }
+}
+
 /// All rows of the ledger come once, page by page, in order of their keys.
 pub(super) async fn pages_cover_the_ledger<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;

@@ -101,7 +101,9 @@ macro_rules! __store_conformance_cases {
                 an_end_that_is_remembered_is_read_by_its_id_alone
                 a_job_that_is_over_when_it_is_written_is_remembered
                 a_remembered_end_is_compared_and_swapped
-                other_ends_are_not_remembered;
+                other_ends_are_not_remembered
+                what_is_done_is_logged
+                the_action_log_is_bounded;
             reads:
                 the_clock_goes
                 capabilities_are_within_bounds
@@ -181,6 +183,8 @@ macro_rules! __store_conformance_cases {
             ledger:
                 history_begins_with_the_latest
                 pages_cover_the_ledger
+                fates_are_listed_latest_first
+                fates_are_filtered
                 waiting_rows_are_read_by_job
                 what_the_ended_have_left_is_deleted
                 the_ledger_is_bounded

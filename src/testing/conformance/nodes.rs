@@ -27,6 +27,14 @@ pub(super) async fn nodes_are_listed<S: Store>(stage: Stage<S>) {
         let given = row.lease_until - TimeDelta::from_std(ttl).unwrap();
         assert!(before <= given && given <= after, "{given} is not between {before} and {after}");
     }
+    for offset in [None, Some(-90_001), Some(7)] {
+        let clock_offset = offset.map(TimeDelta::milliseconds);
+        let beat = Beat { clock_offset, ..Beat::new(node.id, "renamed", false, LONG) };
+        store.heartbeat(beat.clone()).await.unwrap();
+        let row = other.node_row(node.id).await.unwrap();
+        assert_eq!((&row.name, &row.version), (&beat.name, &beat.version));
+        assert_eq!(row.clock_offset, clock_offset);
+    }
     assert_eq!(store.nodes().await.unwrap().len(), 2);
     leaving.leave().await;
     store.bury(&node).await;
@@ -72,7 +80,7 @@ pub(super) async fn nobody_is_buried_who_lives<S: Store>(stage: Stage<S>) {
 /// A node without a row that says it has lived before hears that it is dead.
 pub(super) async fn only_a_first_sign_of_life_begins_one<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
-    let beat = |first, node| Beat { node: NodeId(node), name: "node".into(), first, ttl: LONG };
+    let beat = |first, node| Beat::new(NodeId(node), "node", first, LONG);
     assert!(store.heartbeat(beat(false, 1)).await.unwrap_err().is_lease_lost());
     // Having asked made no row.
     assert!(store.heartbeat(beat(false, 1)).await.unwrap_err().is_lease_lost());
@@ -123,7 +131,7 @@ pub(super) async fn leaving_again_is_no_error<S: Store>(Stage { store, .. }: Sta
     let node = Node::join(&store, 1).await;
     node.leave().await;
     node.leave().await;
-    let never = Beat { node: NodeId(9), name: "never".into(), first: false, ttl: Duration::ZERO };
+    let never = Beat::new(NodeId(9), "never", false, Duration::ZERO);
     store.heartbeat(never).await.unwrap();
 }
 

@@ -18,7 +18,8 @@ pub(super) async fn what_is_released_waits<S: Store>(stage: Stage<S>) {
     let again = rival.take_one(now).await;
     assert!(again.fence > row.fence);
     let fence = again.fence;
-    assert_eq!(again, Row { state: RowState::Taken(rival.id), fence, ..released });
+    let (state, node) = (RowState::Taken(rival.id), Some(rival.id));
+    assert_eq!(again, Row { state, node, fence, ..released });
 }
 
 /// Rows of another node, under another fence, closed or unknown are left alone; the others are not.
@@ -137,6 +138,7 @@ pub(super) async fn an_outcome_is_kept<S: Store>(stage: Stage<S>) {
         ..row
     };
     assert_eq!(store.row(expected.key).await, expected);
+    assert_eq!(expected.node, Some(node.id), "who ran it is known");
 }
 
 /// Every fate can be kept, those that a later version knows included.

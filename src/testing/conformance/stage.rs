@@ -208,7 +208,7 @@ impl<S: Store> Node<S> {
         first: bool,
         ttl: Duration,
     ) -> Result<DateTime<Utc>, StoreError> {
-        self.store.heartbeat(Beat { node: self.id, name: "node".into(), first, ttl }).await
+        self.store.heartbeat(Beat::new(self.id, "node", first, ttl)).await
     }
 
     /// Lets the lease run out; the node's row is still there.
@@ -347,7 +347,7 @@ pub(super) fn replace(current: &Record, record: Record) -> Write {
 fn change(expected: Option<Stamp>, record: Option<Record>, id: &JobId) -> Write {
     static TOKENS: AtomicU64 = AtomicU64::new(1 << 62);
     let token = TOKENS.fetch_add(1, Ordering::Relaxed);
-    Write { id: id.clone(), expected, record, rows: Vec::new(), token }
+    Write { id: id.clone(), expected, record, rows: Vec::new(), token, action: None }
 }
 
 /// A row for a fire time, as a decision has it.

@@ -32,7 +32,8 @@ pub(super) async fn a_take_marks_record_and_row<S: Store>(stage: Stage<S>) {
     let (record, row) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
     let fence = record.fence;
     assert_eq!(record, Record { fence, next_fire: Some(next), ..before.clone() });
-    let expected = Row { state: RowState::Taken(node.id), fence, ..scheduled(&before, now) };
+    let (state, by) = (RowState::Taken(node.id), Some(node.id));
+    let expected = Row { state, node: by, fence, ..scheduled(&before, now) };
     assert_eq!(row, expected);
     assert_eq!(store.record(&before.id).await, record);
     assert_eq!(store.row(row.key).await, row);
@@ -437,7 +438,8 @@ pub(super) async fn closed_rows_are_put_too<S: Store>(stage: Stage<S>) {
     let mut taken = node.take(Take { decide, ..node.ask(now) }).await;
     assert_eq!(ids(&taken), ["job-0001"]);
     let Taken { record, mut rows } = taken.remove(0);
-    let run = Row { state: RowState::Taken(node.id), fence: record.fence, ..run };
+    let (state, by) = (RowState::Taken(node.id), Some(node.id));
+    let run = Row { state, node: by, fence: record.fence, ..run };
     rows.sort_by_key(|row| row.key);
     assert_eq!(rows, [stretch.clone(), run.clone()]);
     assert_eq!(store.all_rows().await, [stretch, run]);
@@ -467,7 +469,7 @@ pub(super) async fn waiting_rows_become_what_is_decided<S: Store>(stage: Stage<S
     let node = Node::join(&other, 1).await;
     let fence = node.take(Take { decide, ..node.ask(now) }).await[0].record.fence;
     let expected = [
-        Row { state: RowState::Taken(node.id), fence, ..rows[0].clone() },
+        Row { state: RowState::Taken(node.id), node: Some(node.id), fence, ..rows[0].clone() },
         closed(rows[1].clone(), skipped, now),
         rows[2].clone(),
     ];

@@ -396,12 +396,16 @@ pub(super) async fn texts_come_back_as_they_were<S: Store>(stage: Stage<S>) {
             options: text.clone(),
             name: Some(short.clone()),
             tags: vec![short.clone(), String::new(), short.clone()],
-            declared: Some(text),
+            declared: Some(text.clone()),
+            paused_by: Some(short.clone()),
+            paused_because: Some(short.clone()),
+            extra: text,
             ..job(number as u64, now)
         };
         let mut write = insert(&record);
         let row = closed(scheduled(&record, now), Fate::Unknown("postponed: rain".into()), now);
-        let row = Row { message: Some(short), ..row };
+        let (requested_by, trace_id) = (Some(short.clone()), Some(short.clone()));
+        let row = Row { message: Some(short), requested_by, trace_id, ..row };
         write.rows = vec![row.clone()];
         let expected = Record { version: 1, tokens: tokens([write.token]), ..record };
         store.done(vec![write]).await;
@@ -439,6 +443,8 @@ pub(super) async fn instants_and_numbers_come_back<S: Store>(stage: Stage<S>) {
             recover: true,
             recoveries: 0,
             started_at: Some(at),
+            due: Some(at),
+            node: Some(NodeId(i64::MAX as u64)),
             ..closed(scheduled(&record, at), Fate::Coalesced(at), at)
         };
         let write = Write { rows: vec![row.clone()], ..insert(&record) };
@@ -447,6 +453,92 @@ pub(super) async fn instants_and_numbers_come_back<S: Store>(stage: Stage<S>) {
         assert_eq!(other.record(&expected.id).await, expected);
         assert_eq!(other.row(row.key).await, row);
     }
+}
+
+/// A write that is done puts its action into the log, once however often it is asked for.
+pub(super) async fn what_is_done_is_logged<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    assert_eq!(store.actions(None, None, 10).await.unwrap(), ActionPage::default());
+    let logged = |write: Write, by: &str, what: &str| {
+        write.with_action(Some(Action::new(by, what).because("“rain”")))
+    };
+    let add = logged(insert(&job(1, now)), "ada", "add");
+    store.done(vec![add.clone(), insert(&job(2, now))]).await;
+    let first = store.record(&"job-0001".into()).await;
+    let pause = Record { paused: true, ..first.clone() };
+    let pause = logged(update(&first, pause), "bob", "pause");
+    store.done(vec![pause.clone()]).await;
+    let late = logged(update(&first, first.clone()), "eve", "resume");
+    store.lost(late).await;
+    other.done(vec![pause.clone(), add.clone()]).await;
+    let second = store.record(&"job-0002".into()).await;
+    let removal = logged(remove(&second, Fate::Removed), "eve", "remove");
+    store.done(vec![removal.clone()]).await;
+
+    let all = other.actions(None, None, 10).await.unwrap();
+    assert_eq!(all.next, None);
+    // What is done within a millisecond comes in any order.
+    let mut done: Vec<_> = all.actions.iter().map(|it| (it.token, it.incarnation)).collect();
+    let mut expected = vec![
+        (removal.token, second.incarnation),
+        (pause.token, first.incarnation),
+        (add.token, first.incarnation),
+    ];
+    done.sort();
+    expected.sort();
+    assert_eq!(done, expected);
+    assert!(all.actions.is_sorted_by(|a, b| a.cursor() > b.cursor()), "{all:?}");
+    let of = |token| all.actions.iter().find(|it| it.token == token).unwrap();
+    let expected = Action::new("bob", "pause").because("“rain”");
+    assert_eq!((&of(pause.token).action, &of(pause.token).job), (&expected, &first.id));
+    assert!(all.actions.iter().all(|it| it.at >= now));
+
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let page = other.actions(None, after, 1).await.unwrap();
+        pages.extend(page.actions);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, all.actions);
+    let of_first = other.actions(Some(first.id), None, 10).await.unwrap();
+    let mut tokens: Vec<_> = of_first.actions.iter().map(|it| it.token).collect();
+    tokens.sort_unstable();
+    assert_eq!(tokens, [add.token, pause.token]);
+}
+
+/// The log keeps the latest [`Keep::MOST_ACTIONS`].
+pub(super) async fn the_action_log_is_bounded<S: Store>(stage: Stage<S>) {
+    let Stage { store, now, .. } = stage;
+    let batch = store.capabilities().max_batch.min(1000) as u64;
+    let most = Keep::MOST_ACTIONS as u64 + 10;
+    let mut last = None;
+    for first in (0..most).step_by(batch as usize) {
+        let numbers = first..most.min(first + batch);
+        let action = |number: u64| Action::new("ada", format!("add {number}"));
+        let write = |number| insert(&job(number, None)).with_action(Some(action(number)));
+        let writes: Vec<_> = numbers.map(write).collect();
+        last = writes.last().map(|write| write.token);
+        let at = store.time().await;
+        store.done(writes).await;
+        // So that the batches are told apart.
+        store.wait_until(at).await;
+    }
+    store.prune_all(Keep::default(), 1000).await;
+    let (mut kept, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.actions(None, after, 1000).await.unwrap();
+        kept.extend(page.actions);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(kept.len(), Keep::MOST_ACTIONS);
+    assert!(kept.iter().any(|it| Some(it.token) == last));
+    assert!(kept.iter().all(|it| it.at >= now));
 }
 
 fn tokens<const N: usize>(tokens: [u64; N]) -> Tokens {

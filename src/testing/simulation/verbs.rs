@@ -196,7 +196,7 @@ impl Wish {
         let (now, token) = node.now_and_number(outside);
         let change = match &self.verb {
             Verb::Add(_) => None,
-            Verb::Pause => change::pause(&record),
+            Verb::Pause => change::pause(&record, None),
             Verb::Resume => change::resume(&record, now),
             Verb::Reschedule(trigger) => anchored(trigger, now)
                 .map(|(trigger, first)| change::reschedule(&record, trigger, Some(first), now)),
@@ -204,13 +204,13 @@ impl Wish {
                 .ok()
                 .map(|options| Change::to(Record { options, ..record.clone() })),
             Verb::RunNow if node.core.is_full(node.store, record.incarnation) => None,
-            Verb::RunNow => Some(change::run_now(&record, now).0),
+            Verb::RunNow => Some(change::run_now(&record, None, now).0),
             Verb::Remove => Some(change::remove(&record, Fate::Removed, now)),
         };
         let Some(Change { record: changed, rows }) = change else { return Next::Done };
         let (id, expected) = (self.id.clone(), Some(record.stamp()));
         self.current = Some(record);
-        let write = Write { id, expected, record: changed, rows, token };
+        let write = Write { id, expected, record: changed, rows, token, action: None };
         self.request = VerbRequest::Write(Box::new(write), now);
         Next::Ask
     }

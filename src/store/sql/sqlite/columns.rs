@@ -17,7 +17,7 @@ macro_rules! record_columns {
     () => {
         "incarnation, id, version, fence, requests, token, task, args, trigger, options, name, \
          tags, declared, added_at, next_fire, paused, resumed_at, taken_to, recover, \
-         rescheduled_at, remember, earlier_tokens, recoveries"
+         rescheduled_at, remember, earlier_tokens, recoveries, paused_by, paused_because, extra"
     };
 }
 
@@ -25,7 +25,8 @@ macro_rules! record_columns {
 macro_rules! row_columns {
     () => {
         "incarnation, kind, number, job, fire_time, last, count, coalesced, node, fate, fence, \
-         attempt, recover, started_at, ended_at, message, recoveries"
+         attempt, recover, started_at, ended_at, message, recoveries, last_node, due, \
+         requested_by, trace_id"
     };
 }
 
@@ -56,18 +57,21 @@ pub(super) fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
         rescheduled_at: optional_instant(row, 19)?,
         remember: row.get(20)?,
         recoveries: count(row, 22)?,
+        paused_by: optional_text(row, 23)?,
+        paused_because: optional_text(row, 24)?,
+        extra: text(row, 25)?,
         ended_at: None,
     })
 }
 
-/// Binds a record to the parameters 1 to 23.
+/// Binds a record to the parameters 1 to 26.
 pub(super) fn bind_record(
     statement: &mut CachedStatement<'_>,
     record: &Record,
 ) -> rusqlite::Result<()> {
     let id = record.id.as_str();
     let (latest, earlier_tokens) = tokens_columns(record.tokens);
-    let columns: [&dyn ToSql; 23] = [
+    let columns: [&dyn ToSql; 26] = [
         &signed(record.incarnation.0),
         &id,
         &signed(record.version),
@@ -91,6 +95,9 @@ pub(super) fn bind_record(
         &record.remember,
         &earlier_tokens,
         &record.recoveries,
+        &record.paused_by,
+        &record.paused_because,
+        &record.extra,
     ];
     bind(statement, &columns)
 }
@@ -122,11 +129,15 @@ pub(super) fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
         ended_at: optional_instant(row, 14)?,
         message: optional_text(row, 15)?,
         recoveries: count(row, 16)?,
+        node: row.get::<_, Option<i64>>(17)?.map(|node| NodeId(unsigned(node))),
+        due: optional_instant(row, 18)?,
+        requested_by: optional_text(row, 19)?,
+        trace_id: optional_text(row, 20)?,
     }))
 }
 
-/// Binds a row of the ledger to the parameters 1 to 17, and the number of the take that has taken it
-/// to the 18th.
+/// Binds a row of the ledger to the parameters 1 to 21, and the number of the take that has taken it
+/// to the 22nd.
 pub(super) fn bind_row(
     statement: &mut CachedStatement<'_>,
     row: &Row,
@@ -138,7 +149,7 @@ pub(super) fn bind_row(
         RowState::Closed(fate) => (None, Some(fate.to_string())),
     };
     let job = row.job.as_str();
-    let columns: [&dyn ToSql; 18] = [
+    let columns: [&dyn ToSql; 22] = [
         &signed(row.key.incarnation.0),
         &kind_number(row.key.kind),
         &row.key.number,
@@ -156,6 +167,10 @@ pub(super) fn bind_row(
         &row.ended_at.map(millis),
         &row.message,
         &row.recoveries,
+        &row.node.map(|node| signed(node.0)),
+        &row.due.map(millis),
+        &row.requested_by,
+        &row.trace_id,
         &take.map(signed),
     ];
     bind(statement, &columns)
@@ -181,7 +196,10 @@ pub(super) fn text(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<St
     Ok(optional_text(row, index)?.unwrap_or_default())
 }
 
-fn optional_text(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Option<String>> {
+pub(super) fn optional_text(
+    row: &rusqlite::Row<'_>,
+    index: usize,
+) -> rusqlite::Result<Option<String>> {
     Ok(match row.get_ref(index)? {
         ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         _ => None,

@@ -7,6 +7,7 @@ use rusqlite::{
 };
 
 use super::{
+    actions,
     columns::{bind_record, record, record_columns},
     ledger,
     session::Session,
@@ -36,14 +37,14 @@ const INSERT: &str = concat!(
     "INSERT INTO punctual_jobs (",
     record_columns!(),
     ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-     ?20, ?21, ?22, ?23)"
+     ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
 );
 
 const UPDATE: &str = concat!(
     "UPDATE punctual_jobs SET (",
     record_columns!(),
     ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-     ?20, ?21, ?22, ?23) ",
+     ?20, ?21, ?22, ?23, ?24, ?25, ?26) ",
     "WHERE incarnation = ?1"
 );
 
@@ -123,6 +124,11 @@ fn write_one(session: &Session, write: Write) -> Result<Written> {
         let mut statement = session.prepare(if stays { UPDATE } else { INSERT })?;
         bind_record(&mut statement, record)?;
         statement.raw_execute()?;
+    }
+    if let Some(action) = write.action
+        && let Some(of) = record.as_ref().map(|it| it.incarnation).or(expected)
+    {
+        actions::put(session, write.token, &write.id, of, &action)?;
     }
     let mut put = session.prepare(ledger::PUT_NEW)?;
     for row in &write.rows {

@@ -1,6 +1,8 @@
 //! Durable jobs in an SQLite file.
 
+mod actions;
 mod columns;
+mod fates;
 mod file;
 mod jobs;
 mod ledger;
@@ -32,9 +34,10 @@ use crate::{
     clock::{Clock, SystemClock, tokio_is_paused},
     job::JobId,
     store::{
-        Beat, Capabilities, Changed, Cursor, Durability, Finished, Finishes, Incarnation, Keep,
-        NextDue, NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordFilter, Release, Row, RowKey,
-        Store, StoreError, Take, Takings, Write, Written,
+        ActionCursor, ActionPage, Beat, Capabilities, Changed, Cursor, Durability, FateCursor,
+        FateFilter, FatePage, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow,
+        Page, Pruned, Reaped, Record, RecordFilter, Release, Row, RowKey, Store, StoreError, Take,
+        Takings, Write, Written,
     },
 };
 
@@ -50,7 +53,9 @@ use crate::{
 /// It may be the application's own: the tables have a prefix, see
 /// [`namespace`](SqliteBuilder::namespace). They are made, and brought up to date, when the store is
 /// opened. A file that is not there is made readable by its owner alone, and so are those that SQLite
-/// keeps beside it; one that is there keeps its permissions. The views `punctual_jobs_view` and `punctual_ledger_view` show them to people:
+/// keeps beside it; one that is there keeps its permissions. The views
+/// `punctual_jobs_view`, `punctual_ledger_view`, `punctual_nodes_view` and `punctual_actions_view` show them to
+/// people:
 ///
 /// ```sh
 /// sqlite3 jobs.db 'SELECT id, next_fire FROM punctual_jobs_view'
@@ -381,6 +386,24 @@ impl Store for SqliteStore {
             return;
         }
         self.thread.close().await;
+    }
+
+    async fn fates(
+        &self,
+        filter: FateFilter,
+        after: Option<FateCursor>,
+        limit: usize,
+    ) -> Result<FatePage, StoreError> {
+        self.thread.read(move |session| fates::page(session, &filter, after, limit)).await
+    }
+
+    async fn actions(
+        &self,
+        job: Option<JobId>,
+        after: Option<ActionCursor>,
+        limit: usize,
+    ) -> Result<ActionPage, StoreError> {
+        self.thread.read(move |session| actions::page(session, job.as_ref(), after, limit)).await
     }
 
     async fn waiting(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{OptionalExtension as _, Row as Columns};
 
 use super::{
@@ -16,16 +16,18 @@ use crate::store::{
     sql::{instant, millis, signed, unsigned},
 };
 
-const FIRST_BEAT: &str = "INSERT INTO punctual_nodes (node, name, lease_until, lease) \
-     VALUES (?1, ?2, ?3, ?4) \
-     ON CONFLICT (node) DO UPDATE SET name = ?2, lease_until = ?3, lease = ?4";
+const FIRST_BEAT: &str = "INSERT INTO punctual_nodes \
+        (node, name, lease_until, lease, version, clock_offset) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+     ON CONFLICT (node) DO UPDATE \
+        SET name = ?2, lease_until = ?3, lease = ?4, version = ?5, clock_offset = ?6";
 
-const BEAT: &str = "UPDATE punctual_nodes SET name = ?2, lease_until = ?3, lease = ?4 \
-     WHERE node = ?1";
+const BEAT: &str = "UPDATE punctual_nodes \
+     SET name = ?2, lease_until = ?3, lease = ?4, version = ?5, clock_offset = ?6 WHERE node = ?1";
 
 const LEAVE: &str = "DELETE FROM punctual_nodes WHERE node = ?1";
 
-const NODES: &str = "SELECT node, name, beats, lease, lease_until FROM punctual_nodes";
+const NODES: &str = "SELECT node, name, beats, lease, lease_until, version, clock_offset \
+     FROM punctual_nodes";
 
 const BURY: &str = "DELETE FROM punctual_nodes WHERE node = ?1 AND beats = ?2";
 
@@ -61,7 +63,8 @@ pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Res
     let now = session.now();
     let until = millis(now).saturating_add(ttl);
     let mut statement = session.prepare(if beat.first { FIRST_BEAT } else { BEAT })?;
-    match statement.execute((node, &*beat.name, until, ttl))? {
+    let offset = beat.clock_offset.map(|offset| offset.num_milliseconds());
+    match statement.execute((node, &*beat.name, until, ttl, &*beat.version, offset))? {
         0 => Err(Trouble::LeaseLost),
         _ => Ok(now),
     }
@@ -75,6 +78,8 @@ pub(super) fn nodes(session: &Session) -> Result<Vec<NodeRow>> {
             beats: unsigned(row.get(2)?),
             ttl: Duration::from_millis(unsigned(row.get(3)?)),
             lease_until: instant(row.get(4)?),
+            version: text(row, 5)?.into(),
+            clock_offset: row.get::<_, Option<i64>>(6)?.and_then(TimeDelta::try_milliseconds),
         })
     };
     let nodes = session.prepare(NODES)?.query_map([], node)?.collect::<rusqlite::Result<_>>()?;

@@ -2,7 +2,7 @@
 
 use rusqlite::StatementStatus;
 
-use super::{SqliteBuilder, jobs, ledger, nodes, prune, session::Session, take};
+use super::{SqliteBuilder, actions, fates, jobs, ledger, nodes, prune, session::Session, take};
 
 /// How SQLite goes about a statement.
 fn plan(session: &Session, sql: &str) -> Vec<String> {
@@ -13,9 +13,9 @@ fn plan(session: &Session, sql: &str) -> Vec<String> {
 }
 
 fn statements() -> impl Iterator<Item = &'static &'static str> {
-    [jobs::STATEMENTS, ledger::STATEMENTS, take::STATEMENTS, nodes::STATEMENTS, prune::STATEMENTS]
-        .into_iter()
-        .flatten()
+    let jobs = [jobs::STATEMENTS, take::STATEMENTS, nodes::STATEMENTS];
+    let ledger = [ledger::STATEMENTS, prune::STATEMENTS, fates::STATEMENTS, actions::STATEMENTS];
+    jobs.into_iter().chain(ledger).flatten()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::OptionalExtension as _;
 
-use super::{jobs, session::Session, trouble::Result};
+use super::{actions, jobs, session::Session, trouble::Result};
 use crate::store::{
     Keep, Pruned, RowKind,
     sql::{kind_number, millis},
@@ -55,6 +55,7 @@ pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<Prune
     let mut pruning = Pruning { session, room: limit, deleted: 0, recent };
     let oldest = now.checked_sub_signed(Keep::ENDED).unwrap_or(now);
     let forgotten = jobs::forget_before(session, oldest, limit)?;
+    actions::prune(session, limit)?;
     for kind in KINDS {
         let oldest = Keep::oldest(keep.age, kind, now);
         for (_, incarnation, number) in pruning.closed(kind, BEGINNING, oldest)? {

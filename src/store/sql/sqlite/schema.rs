@@ -90,7 +90,9 @@ fn check_names(session: &Session, migration: &str) -> Result<()> {
         words.find(|word| *word != "UNIQUE")?;
         words.next()
     });
-    let replaced = |name: &&str| migration.contains(&format!("DROP INDEX {name};"));
+    let replaced = |name: &&str| {
+        ["INDEX", "VIEW"].iter().any(|kind| migration.contains(&format!("DROP {kind} {name};")))
+    };
     let made = made.filter(|name| !replaced(name));
     let select = "SELECT type FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
     for name in made.map(|name| session.named(name)) {

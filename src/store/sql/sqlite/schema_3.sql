@@ -82,3 +82,67 @@ WHEN OLD.node IS NULL AND OLD.fate IS NULL AND (NEW.node IS NOT NULL OR NEW.fate
         AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
             WHERE l.incarnation = NEW.incarnation AND l.fate IS NULL AND l.node IS NULL);
 END;
+
+-- What later versions keep of a job, and who has paused it.
+ALTER TABLE punctual_jobs ADD COLUMN paused_by TEXT;
+ALTER TABLE punctual_jobs ADD COLUMN paused_because TEXT;
+ALTER TABLE punctual_jobs ADD COLUMN extra TEXT NOT NULL DEFAULT '{}';
+
+-- The node that has taken a row last, when it was due, who asked for it, and its trace.
+ALTER TABLE punctual_ledger ADD COLUMN last_node INTEGER;
+ALTER TABLE punctual_ledger ADD COLUMN due INTEGER;
+ALTER TABLE punctual_ledger ADD COLUMN requested_by TEXT;
+ALTER TABLE punctual_ledger ADD COLUMN trace_id TEXT;
+
+ALTER TABLE punctual_nodes ADD COLUMN version TEXT NOT NULL DEFAULT '';
+ALTER TABLE punctual_nodes ADD COLUMN clock_offset INTEGER; -- in milliseconds
+
+-- Who did what to which job.
+CREATE TABLE punctual_actions (
+    at          INTEGER NOT NULL,
+    token       INTEGER NOT NULL, -- that of the write
+    job         TEXT    NOT NULL,
+    incarnation INTEGER NOT NULL,
+    what        TEXT    NOT NULL,
+    by          TEXT    NOT NULL,
+    because     TEXT,
+    PRIMARY KEY (at, token)
+) STRICT, WITHOUT ROWID;
+
+DROP VIEW punctual_jobs_view;
+CREATE VIEW punctual_jobs_view AS
+SELECT id, task, args, trigger, options, name, tags,
+    strftime('%Y-%m-%dT%H:%M:%fZ', next_fire / 1000.0, 'unixepoch') AS next_fire,
+    paused, paused_by, paused_because, recover,
+    (SELECT count(*) FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
+        WHERE l.incarnation = j.incarnation AND l.fate IS NULL AND l.node IS NOT NULL) AS taken,
+    strftime('%Y-%m-%dT%H:%M:%fZ', added_at / 1000.0, 'unixepoch') AS added_at,
+    version, fence, format('%016x', incarnation) AS incarnation
+FROM punctual_jobs AS j;
+
+DROP VIEW punctual_ledger_view;
+CREATE VIEW punctual_ledger_view AS
+SELECT job,
+    CASE kind WHEN 0 THEN 'scheduled' WHEN 1 THEN 'requested' ELSE 'ended' END AS kind,
+    strftime('%Y-%m-%dT%H:%M:%fZ', fire_time / 1000.0, 'unixepoch') AS fire_time,
+    strftime('%Y-%m-%dT%H:%M:%fZ', coalesce(due, fire_time) / 1000.0, 'unixepoch') AS due,
+    strftime('%Y-%m-%dT%H:%M:%fZ', last / 1000.0, 'unixepoch') AS last,
+    count, coalesced,
+    CASE WHEN fate IS NOT NULL THEN fate WHEN node IS NULL THEN 'waiting' ELSE 'taken' END AS state,
+    CASE WHEN coalesce(node, last_node) IS NOT NULL
+        THEN format('%016x', coalesce(node, last_node)) END AS node,
+    attempt, requested_by,
+    strftime('%Y-%m-%dT%H:%M:%fZ', started_at / 1000.0, 'unixepoch') AS started_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', ended_at / 1000.0, 'unixepoch') AS ended_at,
+    message, trace_id, fence, format('%016x', incarnation) AS incarnation
+FROM punctual_ledger;
+
+CREATE VIEW punctual_nodes_view AS
+SELECT format('%016x', node) AS node, name, version, clock_offset / 1000.0 AS clock_offset,
+    strftime('%Y-%m-%dT%H:%M:%fZ', lease_until / 1000.0, 'unixepoch') AS lease_until
+FROM punctual_nodes;
+
+CREATE VIEW punctual_actions_view AS
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', at / 1000.0, 'unixepoch') AS at, job, what, by, because,
+    format('%016x', incarnation) AS incarnation
+FROM punctual_actions;

@@ -302,6 +302,7 @@ impl<'a> Taking<'a> {
         let taken = matches!(row.state, RowState::Taken(_));
         if taken {
             row.state = RowState::Taken(self.take.node);
+            row.node = Some(self.take.node);
             row.fence = fence;
         }
         ledger::put(&mut self.put, row, taken.then_some(self.take.number))

@@ -1,0 +1,96 @@
+//! The action log: written with what it is about, read and pruned.
+
+use rusqlite::{OptionalExtension as _, Row as Columns};
+
+use super::{
+    columns::{optional_text, text},
+    session::Session,
+    trouble::Result,
+};
+use crate::{
+    job::JobId,
+    store::{
+        Action, ActionCursor, ActionPage, Incarnation, Keep, LoggedAction,
+        sql::{instant, millis, signed, unsigned},
+    },
+};
+
+/// How many lines are looked at before others get their turn.
+const LOOKED_AT: usize = 1000;
+
+const PUT: &str = "INSERT OR IGNORE INTO punctual_actions \
+     (at, token, job, incarnation, what, by, because) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+const LATEST: &str = "SELECT at, token, job, incarnation, what, by, because FROM punctual_actions \
+     WHERE (at, token) < (?1, ?2) ORDER BY at DESC, token DESC LIMIT ?3";
+
+/// The latest that is one too many.
+const LATEST_TOO_MANY: &str = "SELECT at, token FROM punctual_actions \
+     WHERE at > ?2 ORDER BY at DESC, token DESC LIMIT 1 OFFSET ?1";
+
+const PRUNE: &str = "DELETE FROM punctual_actions WHERE (at, token) IN \
+     (SELECT at, token FROM punctual_actions WHERE (at, token) <= (?1, ?2) ORDER BY at, token LIMIT ?3)";
+
+/// Notes what the write of this token does.
+pub(super) fn put(
+    session: &Session,
+    token: u64,
+    job: &JobId,
+    of: Incarnation,
+    Action { by, what, because }: &Action,
+) -> Result<()> {
+    let (at, token, of) = (millis(session.now()), signed(token), signed(of.0));
+    let job = job.as_str();
+    session.prepare(PUT)?.execute((at, token, &*job, of, what, by, because))?;
+    Ok(())
+}
+
+pub(super) fn page(
+    session: &Session,
+    job: Option<&JobId>,
+    after: Option<ActionCursor>,
+    limit: usize,
+) -> Result<ActionPage> {
+    let (at, token) =
+        after.map_or((i64::MAX, i64::MAX), |after| (millis(after.at), signed(after.token)));
+    let mut statement = session.prepare(LATEST)?;
+    let mut rows = statement.query((at, token, LOOKED_AT as i64))?;
+    let (mut page, mut looked_at) = (ActionPage::default(), 0);
+    while let Some(row) = rows.next()? {
+        let action = action(row)?;
+        let place = action.cursor();
+        looked_at += 1;
+        if job.is_none_or(|job| action.job == *job) {
+            page.actions.push(action);
+        }
+        if page.actions.len() >= limit || looked_at == LOOKED_AT {
+            page.next = Some(place);
+            break;
+        }
+    }
+    Ok(page)
+}
+
+fn action(row: &Columns<'_>) -> rusqlite::Result<LoggedAction> {
+    let because = optional_text(row, 6)?;
+    let action = Action { because, ..Action::new(text(row, 5)?, text(row, 4)?) };
+    let (at, token) = (instant(row.get(0)?), unsigned(row.get(1)?));
+    let incarnation = Incarnation(unsigned(row.get(3)?));
+    Ok(LoggedAction::new(at, token, text(row, 2)?.into(), incarnation, action))
+}
+
+/// Deletes up to `limit` of what is too old, and of what is too much.
+pub(super) fn prune(session: &Session, limit: usize) -> Result<()> {
+    let oldest = session.now().checked_sub_signed(Keep::ACTIONS).map_or(i64::MIN, millis);
+    let too_many: Option<(i64, i64)> = session
+        .prepare(LATEST_TOO_MANY)?
+        .query_row((Keep::MOST_ACTIONS as i64, oldest), |row| row.try_into())
+        .optional()?;
+    let (at, token) = too_many.unwrap_or((oldest, i64::MIN));
+    session.prepare(PRUNE)?.execute((at, token, limit as i64))?;
+    Ok(())
+}
+
+/// All of them, for a look at their plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[PUT, LATEST, LATEST_TOO_MANY, PRUNE];

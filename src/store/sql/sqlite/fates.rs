@@ -1,0 +1,88 @@
+//! Fates over all jobs, the latest first.
+
+use rusqlite::Rows;
+
+use super::{
+    columns::{row, row_columns},
+    session::Session,
+    trouble::Result,
+};
+use crate::store::{
+    FateCursor, FateFilter, FatePage, Row, RowKind,
+    sql::{kind_number, millis, signed},
+};
+
+/// How many rows that do not pass are looked at before others get their turn.
+const LOOKED_AT: usize = 1000;
+
+/// Closed rows of a kind behind a place, the latest to end first.
+const LATEST: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM punctual_ledger INDEXED BY punctual_ledger_closed \
+     WHERE fate IS NOT NULL AND kind = ?1 AND (ended_at, incarnation, number) < (?2, ?3, ?4) \
+     AND ended_at >= ?5 ORDER BY ended_at DESC, incarnation DESC, number DESC"
+);
+
+/// A page of those that pass the filter.
+pub(super) fn page(
+    session: &Session,
+    filter: &FateFilter,
+    after: Option<FateCursor>,
+    limit: usize,
+) -> Result<FatePage> {
+    // Each kind is in order in the index: the three are merged.
+    let kinds = [RowKind::Scheduled, RowKind::Requested, RowKind::Ended];
+    let mut statements =
+        kinds.iter().map(|_| session.prepare(LATEST)).collect::<Result<Vec<_>>>()?;
+    let from = filter.from.map_or(i64::MIN, millis);
+    let mut heads = Vec::new();
+    for (kind, statement) in kinds.into_iter().zip(&mut statements) {
+        let until = filter
+            .until
+            .map_or((i64::MAX, i64::MIN, i64::MIN), |until| (millis(until), i64::MIN, i64::MIN));
+        let (ended_at, incarnation, number) = after.map_or(until, |it| place(kind, it).min(until));
+        let parameters = (kind_number(kind), ended_at, incarnation, number, from);
+        let mut rows = statement.query(parameters)?;
+        heads.push((next(&mut rows)?, rows));
+    }
+    let (mut page, mut looked_at) = (FatePage::default(), 0);
+    while let Some((head, rows)) = heads
+        .iter_mut()
+        .filter(|(head, _)| head.is_some())
+        .min_by_key(|(head, _)| head.as_ref().map(FateCursor::place))
+    {
+        let Some(row) = std::mem::replace(head, next(rows)?) else { break };
+        looked_at += 1;
+        let place = FateCursor::at(&row);
+        if filter.passes(&row) {
+            page.rows.push(row);
+        }
+        if page.rows.len() >= limit || looked_at == LOOKED_AT {
+            page.next = place;
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// Where the rows of a kind go on behind a row of any kind: of one instant the later kinds come first.
+fn place(kind: RowKind, after: FateCursor) -> (i64, i64, i64) {
+    let ended_at = millis(after.ended_at);
+    match kind.cmp(&after.key.kind) {
+        std::cmp::Ordering::Less => (ended_at, i64::MAX, i64::MAX),
+        std::cmp::Ordering::Equal => (ended_at, signed(after.key.incarnation.0), after.key.number),
+        std::cmp::Ordering::Greater => (ended_at, i64::MIN, i64::MIN),
+    }
+}
+
+fn next(rows: &mut Rows<'_>) -> Result<Option<Row>> {
+    Ok(match rows.next()? {
+        Some(columns) => row(columns)?,
+        None => None,
+    })
+}
+
+/// All of them, for a look at their plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[LATEST];
