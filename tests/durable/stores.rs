@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     Context, End, Error, Event, EventFilter, EventKind, JobInfo, OnConflict, Scheduler,
     SchedulerBuilder, Task, What,
     store::{MemoryStore, RowState, Store as _},
-    testing::{Fault, FaultyStore, Operation},
+    testing::{Fault, FaultyStore, ManualClock, Operation},
     trigger::{after, every, now},
 };
 use serde::{Deserialize, Serialize};
@@ -610,6 +611,70 @@ async fn a_shutdown_ends_a_removal() {
     assert_eq!(archive.nodes().await.unwrap(), []);
     assert!(scheduler.add_store("attic", MemoryStore::new()).await.unwrap_err().is_shut_down());
     assert!(scheduler.remove_store("default").await.unwrap_err().is_shut_down());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_store_keeps_as_much_history_as_the_builder_says() {
+    let (default, archive, ran) = (MemoryStore::new(), MemoryStore::new(), Ran::default());
+    let builder = builder(&ran).store(default.clone()).keep_history(10, SECOND * 3600);
+    let scheduler = builder.start().await.unwrap();
+    scheduler.add_store("archive", archive.clone()).await.unwrap();
+    scheduler.add(every(SECOND), Work(0)).id("a").await.unwrap();
+    scheduler.add(every(SECOND), Work(0)).id("b").store("archive").await.unwrap();
+    tokio::time::sleep(SECOND * 600).await;
+    assert!(ran.count("a") > 590 && ran.count("b") > 590);
+    // What ended in the last minute is kept in any case.
+    assert!(rows(&default).await.len() < 90 && rows(&archive).await.len() < 90);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_for_all_stores_can_be_spawned() {
+    let Two { scheduler, .. } = two().await;
+    scheduler.add(every(SECOND * 60), Work(0)).id("a").await.unwrap();
+    scheduler.add(every(SECOND * 60), Work(0)).id("b").store("archive").await.unwrap();
+    let jobs = || scheduler.jobs();
+    assert_eq!(tokio::spawn(jobs().pause()).await.unwrap().unwrap(), 2);
+    assert_eq!(tokio::spawn(jobs().modify(|job| job.priority(1))).await.unwrap().unwrap(), 2);
+    assert_eq!(tokio::spawn(jobs().run_now()).await.unwrap().unwrap(), 2);
+    assert_eq!(tokio::spawn(jobs().into_future()).await.unwrap().unwrap().len(), 2);
+    assert_eq!(tokio::spawn(jobs().store("archive").remove()).await.unwrap().unwrap(), 1);
+    let clone = scheduler.clone();
+    let rest = tokio::spawn(async move {
+        clone.job("a").resume().await?;
+        clone.next_fire().await?;
+        clone.unhandled().await?;
+        clone.export().await?;
+        clone.add_store("attic", MemoryStore::new()).await?;
+        clone.remove_store("attic").await?;
+        clone.remove_all().await
+    });
+    assert_eq!(rest.await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_store_goes_by_its_own_clock() {
+    let start = "2026-06-01T12:00:00Z".parse().unwrap();
+    let clock = ManualClock::running(start);
+    let ahead = ManualClock::running(start + TimeDelta::hours(1));
+    let (default, ran) = (MemoryStore::with_clock(clock.clone()), Ran::default());
+    let archive = MemoryStore::with_clock(ahead.clone());
+    let builder = builder(&ran).store(default).add_store("archive", archive.clone());
+    let scheduler = builder.clock(clock.clone()).start().await.unwrap();
+    scheduler.add(after(SECOND * 10), Work(0)).id("a").await.unwrap();
+    scheduler.add(after(SECOND * 10), Work(0)).id("b").store("archive").await.unwrap();
+    tokio::time::sleep(SECOND * 9).await;
+    assert_eq!((ran.count("a"), ran.count("b")), (0, 0));
+    tokio::time::sleep(SECOND * 2).await;
+    assert_eq!((ran.count("a"), ran.count("b")), (1, 1));
+
+    // Both clocks are set forward: what they have passed is due.
+    scheduler.add(after(SECOND * 10), Work(0)).id("a").await.unwrap();
+    scheduler.add(after(SECOND * 10), Work(0)).id("b").store("archive").await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    clock.step(TimeDelta::hours(1));
+    ahead.step(TimeDelta::hours(1));
+    tokio::time::sleep(SECOND).await;
+    assert_eq!((ran.count("a"), ran.count("b")), (2, 2));
 }
 
 #[cfg(feature = "sqlite")]
