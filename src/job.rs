@@ -218,7 +218,8 @@ pub enum Overlap {
     CancelPrevious,
 }
 
-/// What adding a job does when its id is taken.
+/// What adding a job does when its id is taken. That of a job in another of the scheduler's stores, or in
+/// memory where the new one goes to a store, or the other way round, is an error in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnConflict {

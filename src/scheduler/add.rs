@@ -126,7 +126,8 @@ impl<V> Add<V> {
     /// builder gave it. Its work must be a task. Default: the store named `default`, if there is one.
     ///
     /// An id that is in another store, or in memory, is refused, whatever
-    /// [`on_conflict`](Add::on_conflict) says; a store that does not answer within a second is passed over.
+    /// [`on_conflict`](Add::on_conflict) says; a store that is down, or does not answer within a second, is
+    /// passed over.
     ///
     /// ```
     /// # use punctual::{Context, Scheduler, Task, store::MemoryStore, trigger::every};

@@ -73,8 +73,8 @@ impl Job {
     /// The job of this id that is in the store of this name, for an id that several stores have: those of
     /// one scheduler refuse an id that another of them has, but schedulers that have other stores in
     /// common do not see that. Without this such a job's verbs are an error
-    /// ([`is_ambiguous`](Error::is_ambiguous)), and each asks all stores of the scheduler for the id, of
-    /// which one that does not answer within a second is passed over; with it that store alone.
+    /// ([`is_ambiguous`](Error::is_ambiguous)), and each asks all stores of the scheduler for the id, those
+    /// that are down only if no other has it; with it that store alone.
     ///
     /// ```
     /// # use punctual::{Context, Scheduler, Task, store::MemoryStore, trigger::every};
@@ -295,9 +295,10 @@ impl Job {
     ///
     /// As [`get`](Job::get), if nothing is kept.
     pub async fn history(&self) -> Result<Vec<Run>, Error> {
-        let current = match self.stored().await? {
-            Some(job) => self.shared.within(job.history()).await,
-            None => self.with(|state, key, _| state.core.history(key)),
+        let current = match self.stored().await {
+            Ok(Some(job)) => self.shared.within(job.history()).await,
+            Ok(None) => self.with(|state, key, _| state.core.history(key)),
+            Err(error) => Err(error),
         };
         let key = match self.which {
             Which::Stored(..) | Which::CurrentIn(_) => return current,
@@ -305,7 +306,9 @@ impl Job {
             Which::Current => None,
         };
         match current {
-            Err(error) if error.is_gone() || error.is_unknown_job() => {
+            Err(error)
+                if error.is_gone() || error.is_unknown_job() || error.is_store_unavailable() =>
+            {
                 let past = self.shared.with(|state, now| state.core.past(&self.id, key, now));
                 past.map(|history| history.to_vec()).ok_or(error)
             }

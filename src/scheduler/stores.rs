@@ -256,8 +256,8 @@ impl Drop for Reservation {
     }
 }
 
-/// Whether no store but this one has a job of one of these ids. A store that does not answer at once is
-/// passed over: jobs elsewhere must not depend on it.
+/// Whether no store but this one has a job of one of these ids. A store that is down, or does not answer
+/// at once, is passed over: jobs elsewhere must not depend on it.
 pub(super) async fn check_free(
     shared: &Arc<Shared>,
     ids: Vec<JobId>,
@@ -268,7 +268,8 @@ pub(super) async fn check_free(
     }
     let runtime = shared.runtime()?;
     let others = shared.stores.usable();
-    let checks = others.iter().filter(|durable| but != Some(durable.key)).map(|durable| {
+    let asked = |key| but != Some(key) && !is_down(shared, key);
+    let checks = others.iter().filter(|durable| asked(durable.key)).map(|durable| {
         let (durable, ids) = (durable.clone(), ids.clone());
         // In a task, so that it does not matter who polls this.
         let found = runtime.spawn(async move {
@@ -289,6 +290,10 @@ pub(super) async fn check_free(
     try_join_all(checks).await.map(drop)
 }
 
+fn is_down(shared: &Shared, store: StoreKey) -> bool {
+    shared.with(|state, _| state.core.is_down(store))
+}
+
 /// What a store has of an id, if it answers at once.
 async fn look(durable: Arc<Durable>, id: JobId) -> Result<Option<Record>, StoreError> {
     let looked = tokio::time::timeout(LOOK, durable.store.get(id)).await;
@@ -304,15 +309,23 @@ pub(super) async fn find(shared: &Arc<Shared>, id: &JobId) -> Result<Option<Arc<
     if stores.len() < 2 {
         return Ok(stores.first().cloned());
     }
-    let looks = join_all(stores.iter().map(|durable| look(durable.clone(), id.clone())));
-    let looks = shared.within(async { Ok(looks.await) }).await?;
     let (mut there, mut over, mut silent) = (Vec::new(), Vec::new(), None);
-    for (durable, look) in stores.iter().zip(looks) {
-        match look {
-            Ok(Some(record)) if record.ended_at.is_none() => there.push(durable),
-            Ok(Some(_)) => over.push(durable),
-            Ok(None) => {}
-            Err(error) => silent = Some(durable.error(error)),
+    let (down, working): (Vec<_>, Vec<_>) =
+        stores.iter().partition(|durable| is_down(shared, durable.key));
+    for stores in [working, down] {
+        if !there.is_empty() {
+            // Those that are down are not waited for.
+            break;
+        }
+        let looks = stores.iter().map(|&durable| look(durable.clone(), id.clone()));
+        let looks = shared.within(async { Ok(join_all(looks).await) }).await?;
+        for (durable, look) in stores.into_iter().zip(looks) {
+            match look {
+                Ok(Some(record)) if record.ended_at.is_none() => there.push(durable),
+                Ok(Some(_)) => over.push(durable),
+                Ok(None) => {}
+                Err(error) => silent = Some(durable.error(error)),
+            }
         }
     }
     // That one is over counts where none is left.

@@ -46,7 +46,7 @@
 //! | | with several stores |
 //! |---|---|
 //! | [`Add::store`](crate::Add::store) | names the store of a job; tasks that name none go to `default`, and are in memory where there is no `default` |
-//! | an id | is in one of them, or in memory: adding it to another is an error, whatever [`OnConflict`](crate::OnConflict) says. A store that does not answer within a second is passed over |
+//! | an id | is in one of them, or in memory: adding it to another is an error, whatever [`OnConflict`](crate::OnConflict) says. A store that is down, or does not answer within a second, is passed over |
 //! | [`Scheduler::job`](crate::Scheduler::job) | is the job wherever it is; if two have the id, its verbs are an error ([`is_ambiguous`](crate::Error::is_ambiguous)) until [`Job::store`](crate::Job::store) says which is meant |
 //! | [`jobs`](crate::Scheduler::jobs), [`unhandled`](crate::Scheduler::unhandled), [`export`](crate::Scheduler::export) | read all of them, and are an error that names one that is down; [`Jobs::store`](crate::Jobs::store) reads one alone |
 //! | [`remove_all`](crate::Scheduler::remove_all), the verbs of [`Jobs`](crate::Jobs) | act on the jobs of all that work, and are an error then if one is down |

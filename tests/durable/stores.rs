@@ -360,7 +360,7 @@ async fn a_store_that_never_answers_stalls_its_own_jobs_only() {
     scheduler.job("new").store("default").remove().await.unwrap();
     scheduler.job("closure").remove().await.unwrap();
     assert_eq!(ids(&scheduler.jobs().store("default").await.unwrap()), ["here"]);
-    assert!(begun.elapsed() <= SECOND * 4, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() <= SECOND / 10, "{:?}", begun.elapsed());
     // An id that none of the others has may be in it.
     let error = scheduler.job("there").get().await.unwrap_err();
     assert!(error.is_store_unavailable() && error.to_string().contains("`archive`"), "{error}");

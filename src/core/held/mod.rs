@@ -432,6 +432,11 @@ impl<P: Payload> Core<P> {
         Some(node.store_now(self.reading))
     }
 
+    /// Whether the store is known to be down.
+    pub(crate) fn is_down(&self, store: StoreKey) -> bool {
+        self.stores.node(store).is_some_and(Node::is_down)
+    }
+
     /// A number of 63 bits that no other node has.
     pub(crate) fn number(&mut self, store: StoreKey) -> Result<u64, Error> {
         let node = self.stores.node_mut(store);

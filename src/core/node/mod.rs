@@ -556,6 +556,11 @@ impl Node {
         self.left
     }
 
+    /// Whether the store has not answered the last of its heartbeats as it should.
+    pub(super) fn is_down(&self) -> bool {
+        self.life.failures > 0
+    }
+
     /// How many outcomes the store has not been told.
     pub(super) fn untold(&self) -> usize {
         self.outcomes.len()
