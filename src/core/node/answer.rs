@@ -50,7 +50,11 @@ impl Node {
             Err(error) if error.is_lease_lost() => self.lose(&mut news),
             Err(error) => {
                 traffic.failures = traffic.failures.saturating_add(1);
-                let wait = self.backoff(lane, error.is_refused());
+                let wait = match error.is_refused() && request.is_batch() {
+                    // Which of them the store refuses is found out at once.
+                    true => TimeDelta::zero(),
+                    false => self.backoff(lane, error.is_refused()),
+                };
                 self.traffic(lane).not_before = now.elapsed + wait;
                 self.repeat(&request, error.is_refused(), now);
                 if error.is_refused() && self.give_up(&request, &error, now, &mut news) {
@@ -111,13 +115,14 @@ impl Node {
                 self.taking = None;
                 self.ask_due = true;
             }
-            // One of them the store refuses: the others must not wait for it.
-            Request::Finish(sent) if refused => {
-                self.outcomes.rotate_left(sent.len().min(self.outcomes.len()));
+            // The others must not wait for the one that the store refuses.
+            Request::Finish(sent) if refused && sent.len() == 1 => {
+                let count = self.outcomes.len().min(1);
+                self.outcomes.rotate_left(count);
                 self.told_at_once = 1;
             }
-            Request::Release(..) if refused => {
-                let count = self.releases.len().min(self.released_at_once);
+            Request::Release(_, sent) if refused && sent.len() == 1 => {
+                let count = self.releases.len().min(1);
                 self.releases.rotate_left(count);
                 self.released_at_once = 1;
             }
@@ -128,14 +133,15 @@ impl Node {
                     self.look_on();
                 }
             }
+            // One of them the store refuses, or they are more than it does in the time that is waited.
+            Request::Finish(sent) => self.told_at_once = sent.len().div_ceil(2).max(1),
+            Request::Release(_, sent) => self.released_at_once = sent.len().div_ceil(2).max(1),
             // What these are about is still there.
             Request::Beat(_)
             | Request::Take(_)
             | Request::Prune(..)
             | Request::List(..)
-            | Request::Correct(_)
-            | Request::Finish(_)
-            | Request::Release(..) => {}
+            | Request::Correct(_) => {}
         }
     }
 

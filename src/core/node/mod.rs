@@ -76,6 +76,15 @@ pub(crate) enum Request {
 }
 
 impl Request {
+    /// Whether it is about several rows, one of which the store may refuse.
+    fn is_batch(&self) -> bool {
+        match self {
+            Request::Finish(outcomes) => outcomes.len() > 1,
+            Request::Release(_, rows) => rows.len() > 1,
+            _ => false,
+        }
+    }
+
     /// The life of the node that asks, if that matters.
     fn node(&self) -> Option<NodeId> {
         match self {
@@ -237,7 +246,8 @@ pub(super) struct Node {
     beaten_at: TimeDelta,
     /// Whose they are.
     untold: HashSet<(RowKey, u64)>,
-    /// How many are told at once: one after the other if there is one that the store refuses.
+    /// How many are told at once: half as many each time that the store refuses one of them, or does not
+    /// answer, since it may be too many for the time that is waited.
     told_at_once: usize,
     /// The same of rows to release.
     released_at_once: usize,

@@ -312,6 +312,57 @@ fn an_outcome_that_the_store_refuses_is_closed_without_its_message_or_given_up()
     assert!(node.has_left());
 }
 
+/// A store whose operations are a commit for each row may be at it for longer than is waited.
+#[test]
+fn outcomes_that_are_not_answered_are_sent_in_smaller_batches() {
+    let mut node = node();
+    for number in 0..100 {
+        node.finish(outcome(number, None), at(1));
+    }
+    let (mut second, mut sizes, mut told) = (1, Vec::new(), 0);
+    while told < 100 && second < 1000 {
+        second += 10;
+        for asked in node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new) {
+            let said = match &asked.1 {
+                Request::Finish(sent) if sent.len() <= 20 => {
+                    (told, _) = (told + sent.len(), sizes.push(sent.len()));
+                    Ok(Answer::Finished(Finishes::default()))
+                }
+                Request::Finish(sent) => {
+                    sizes.push(sent.len());
+                    Err(StoreError::unavailable("no answer"))
+                }
+                Request::Beat(_) => Ok(Answer::Beat(at(second).wall)),
+                _ => continue,
+            };
+            node.answer(asked, said, at(second));
+        }
+    }
+    assert_eq!(told, 100, "{sizes:?}");
+    assert_eq!(sizes[..5], [100, 50, 25, 13, 26]);
+}
+
+#[test]
+fn outcomes_beside_some_that_are_refused_are_told_all_the_same() {
+    let (mut node, mut news) = (node(), Vec::new());
+    for number in 0..200 {
+        node.finish(outcome(number, None), at(1));
+    }
+    // Each second one request: to find one of them takes some, and then a moment until it is asked again.
+    let mut accepted = Vec::new();
+    let mut second = 1;
+    while accepted.len() < 195 && second < 1000 {
+        accepted.extend(live(
+            &mut node,
+            second..second + 1,
+            |it| it.key.number % 40 == 7,
+            &mut news,
+        ));
+        second += 1;
+    }
+    assert!(accepted.len() == 195 && second < 120, "{} in {second} s", accepted.len());
+}
+
 #[test]
 fn while_the_store_refuses_everything_no_outcome_is_given_up() {
     let (mut node, mut news) = (node(), Vec::new());
