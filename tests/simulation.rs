@@ -16,9 +16,10 @@ use punctual::{
 };
 
 /// Seeds that found something once.
-const REGRESSIONS: [u64; 31] = [
+const REGRESSIONS: [u64; 37] = [
     3, 13, 21, 76, 87, 296, 380, 487, 591, 650, 780, 785, 833, 885, 914, 922, 969, 1772, 2862,
-    2992, 3272, 4439, 7582, 8382, 9532, 11021, 17556, 19625, 8343, 5559, 26181810,
+    2992, 3272, 4439, 7582, 8382, 9532, 11021, 17556, 19625, 8343, 5559, 26181810, 6184, 16212,
+    15440, 19159, 5807, 9268,
 ];
 
 fn seeds() -> Option<Range<u64>> {
@@ -48,6 +49,24 @@ fn fail(seed: u64, broken: &Broken, run: impl Fn(Simulation) -> Result<Report, B
 #[test]
 fn promises_hold_whatever_goes_wrong() {
     hold(seeds().unwrap_or(0..3000), |simulation| simulation.run(MemoryStore::with_clock));
+}
+
+#[test]
+fn promises_hold_where_operations_are_several_commits() {
+    hold(seeds().unwrap_or(0..500), in_several_commits);
+}
+
+#[test]
+fn promises_hold_where_the_store_has_no_clock() {
+    hold(seeds().unwrap_or(0..300), without_clock);
+}
+
+fn without_clock(simulation: Simulation) -> Result<Report, Broken> {
+    simulation.without_store_clock().run(MemoryStore::with_clock)
+}
+
+fn in_several_commits(simulation: Simulation) -> Result<Report, Broken> {
+    simulation.in_several_commits().run(MemoryStore::with_clock)
 }
 
 #[cfg(feature = "sqlite")]
@@ -117,6 +136,8 @@ fn the_same_seed_is_the_same_simulation() {
         let (one, other) = (trace(seed, on_memory), trace(seed, on_memory));
         assert!(!one.is_empty());
         assert!(one == other, "seed {seed} is not the same twice");
+        let (one, other) = (trace(seed, in_several_commits), trace(seed, in_several_commits));
+        assert!(one == other, "seed {seed} is not the same twice, in several commits");
         #[cfg(feature = "sqlite")]
         assert!(trace(seed, on_sqlite) == trace(seed, on_sqlite), "seed {seed}, on SQLite");
     }

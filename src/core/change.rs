@@ -24,6 +24,12 @@ impl Change {
     }
 }
 
+/// Whether a record that was written by somebody else since, `now`, is still the job that a verb found:
+/// what has taken the id meanwhile is another, and left alone.
+pub(crate) fn is_same_job(found: &Record, now: &Record) -> bool {
+    now.incarnation == found.incarnation && now.ended_at.is_none()
+}
+
 /// Who has a verb done, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct Author {

@@ -112,11 +112,7 @@ impl Stored {
                     return Ok((current, record));
                 }
                 // Time is short if it is taken often.
-                Written::Lost(Some(now))
-                    if now.incarnation == current.incarnation && now.ended_at.is_none() =>
-                {
-                    current = *now;
-                }
+                Written::Lost(Some(now)) if change::is_same_job(&current, &now) => current = *now,
                 Written::Lost(_) if record.is_none() => {
                     // If the answer was lost, it was this removal.
                     let known = (self.id.clone(), current.incarnation, current.version);

@@ -32,6 +32,10 @@ pub(super) enum Event {
     Wish(Option<JobId>),
     /// The store's clock steps by so much.
     StoreSteps(Micros),
+    /// The clock of this host does, where the store has none.
+    HostSteps(usize, Micros),
+    /// Somebody adds what is poison.
+    Poison,
     /// Faults end.
     Heal,
     /// All jobs are to go.
@@ -56,6 +60,8 @@ pub(super) enum Happening {
     /// The work of a run is dropped, if it still goes on.
     Drop(u64),
     Answered(u64, Result<Answer, StoreError>),
+    /// The next commit of an operation is done.
+    Step(u64),
     /// No answer is waited for any more.
     GiveUp(u64),
     /// The store tells of changes.
@@ -65,6 +71,8 @@ pub(super) enum Happening {
     VerbAgain(u64),
     /// Its scheduler is no longer paused.
     ResumeAll,
+    /// Its process dies.
+    Die,
     /// A shutdown has waited long enough.
     Patience,
 }

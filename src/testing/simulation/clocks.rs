@@ -8,6 +8,9 @@ use crate::clock::Reading;
 /// True time, in microseconds since the simulation began.
 pub(super) type Micros = i64;
 
+/// How far clocks are apart at most that agree.
+pub(super) const AGREEMENT: Micros = 10_000;
+
 /// When the simulation begins, by the store's clock.
 pub(super) fn epoch() -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_774_738_800_000).unwrap_or_default()
@@ -42,6 +45,11 @@ impl Clocks {
         let elapsed = self.elapsed(now);
         let wall = self.booted + elapsed + self.suspended + self.skew;
         Reading { wall: instant(wall), elapsed: TimeDelta::microseconds(elapsed), together: true }
+    }
+
+    /// How far the wall clock is ahead of the right one.
+    pub(super) fn ahead(&self, now: Micros) -> Micros {
+        micros(self.read(now).wall) - now
     }
 
     pub(super) fn elapsed(&self, now: Micros) -> Micros {

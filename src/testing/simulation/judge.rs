@@ -8,11 +8,12 @@ use super::{
     agenda::Life,
     clocks::{Micros, instant, micros},
     log::{Era, Execution, How, Log, describe, name},
+    operation::is_poison,
     scenario::{MILLI, Scenario, micros_of},
 };
 use crate::{
     job::{Coalesce, JobOptions, Overlap, SkipReason},
-    store::{Fate, Incarnation, Row, RowKey, RowKind, RowState, RunEnd},
+    store::{Fate, Incarnation, Row, RowKey, RowKind, RowState, RunEnd, recoveries},
 };
 
 /// Judges all, when all is over.
@@ -27,13 +28,13 @@ pub(super) fn judge(log: &mut Log, scenario: &Scenario, rows: &[Row], alive: &[L
     let mut wrong = Vec::new();
     for (key, executions) in &of_row {
         match ledger.get(key) {
-            Some(row) => judge_row(log, row, executions, alive, &mut wrong),
+            Some(row) => judge_row(log, scenario, row, executions, alive, &mut wrong),
             None => wrong.push(format!("{} ran and is not in the ledger", name(*key))),
         }
     }
     for row in rows {
         if !of_row.contains_key(&row.key) {
-            judge_row(log, row, &[], alive, &mut wrong);
+            judge_row(log, scenario, row, &[], alive, &mut wrong);
         }
     }
     for incarnation in log.incarnations() {
@@ -51,12 +52,14 @@ pub(super) fn judge(log: &mut Log, scenario: &Scenario, rows: &[Row], alive: &[L
 /// What the ledger says of a fire time is what happened.
 fn judge_row(
     log: &Log,
+    scenario: &Scenario,
     row: &Row,
     executions: &[Execution],
     alive: &[Life],
     wrong: &mut Vec<String>,
 ) {
     let RowState::Closed(fate) = &row.state else { return };
+    let refused = scenario.faults.refused && is_poison(row.key);
     let removed = log.removed.get(&row.key.incarnation).copied();
     let removed_by = |ended_at: Micros| removed.is_some_and(|at| at <= ended_at);
     let gives_way = options_of(log, row.key.incarnation)
@@ -83,6 +86,8 @@ fn judge_row(
                 }
             }
         },
+        // Nobody could say how it ended.
+        Fate::Abandoned | Fate::RecoveredTooOften if refused => {}
         Fate::Abandoned | Fate::RecoveredTooOften => {
             let too_often = *fate == Fate::RecoveredTooOften;
             if too_often && !(row.recover && row.recoveries == 0) {
@@ -107,12 +112,16 @@ fn judge_row(
                 say("its node knows better");
             }
         }
-        _ if !executions.is_empty() => say("it ran"),
+        _ if !executions.is_empty() && !refused => say("it ran"),
         _ => {}
     }
     if row.recover {
         let firsts = firsts(executions);
-        if firsts.windows(2).any(|pair| pair[0].attempt >= pair[1].attempt) {
+        let deaths = firsts.iter().filter(|it| matches!(it.ended, Some((_, How::Crashed))));
+        if deaths.count() > 1 + recoveries() as usize {
+            say("it has killed more nodes than it may");
+        }
+        if !refused && firsts.windows(2).any(|pair| pair[0].attempt >= pair[1].attempt) {
             say("its attempts do not grow");
         }
         if firsts.windows(2).any(|pair| pair[0].fence >= pair[1].fence) {
@@ -326,14 +335,20 @@ fn judge_end(
 
 /// Nothing starts before its time, nor after somebody was told that it will not, nor needlessly late.
 fn judge_starts(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
+    // How long it takes until a node knows that the clock it goes by has stepped back.
+    let lease = micros_of(scenario.lease);
+    let learns = if scenario.clockless { lease.max(1_100 * MILLI) } else { lease };
+    let mut begun = BTreeSet::new();
     for execution in &log.executions {
-        let Execution { key, began, attempt, life, uncertainty, .. } = *execution;
+        let Execution { key, fence, began, attempt, life, uncertainty, .. } = *execution;
         let scheduled = key.kind == RowKind::Scheduled;
+        // A retry follows its run, whose time was judged by what the node knew then.
+        let retried = !begun.insert((key, fence));
         let due = DateTime::from_timestamp_millis(key.number).map_or(0, micros);
         // What has come due once is due, also when the store's clock steps back then.
-        let latest = log.latest_by(began, micros_of(scenario.lease));
+        let latest = log.latest_by(began, learns);
         // A node takes two clocks for one as long as it can't tell them apart: twice as far off at most.
-        if scheduled && latest + 2 * uncertainty + MILLI < due {
+        if scheduled && !retried && latest + 2 * uncertainty + MILLI < due {
             let early = (due - latest) as f64 / MILLI as f64;
             wrong.push(format!("{} starts {early} ms early, at ±{uncertainty} µs", name(key)));
         }
@@ -442,7 +457,8 @@ fn judge_coalescing(log: &Log, wrong: &mut Vec<String>) {
 
 /// Nothing is late when nothing is in its way.
 fn judge_lateness(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
-    let poll = micros_of(scenario.poll);
+    // What is told need not be asked for; but it is not looked at all the time.
+    let poll = if scenario.notified { 100 * MILLI } else { micros_of(scenario.poll) };
     let bound = if scenario.claim_ahead.as_millis() < 300 { 400 * MILLI } else { 150 * MILLI };
     for execution in &log.executions {
         let Execution { key, began, attempt, .. } = *execution;

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     core::Definition,
-    job::{JobOptions, Outcome, SkipReason},
+    job::{JobId, JobOptions, Outcome, SkipReason},
     store::{
         Beat, Fate, Finished, Finishes, Incarnation, NodeId, Reaped, Record, Row, RowKey, RowKind,
-        RowState, RunEnd, StoreError, Take, Takings, Write,
+        RowState, RunEnd, Take, Takings, Tokens, Write,
     },
     trigger::{Kind, Trigger},
 };
@@ -60,6 +60,12 @@ pub(super) struct Log {
     pub(super) abandoned: BTreeMap<RowKey, Micros>,
     /// When runs were asked for.
     pub(super) requested: BTreeMap<RowKey, Micros>,
+    /// To which incarnation and version each verb has done something.
+    acts: BTreeMap<u64, (Incarnation, u64)>,
+    /// The verbs that add a job.
+    pub(super) adds: BTreeSet<u64>,
+    /// How often outcomes were refused that were asked for alone.
+    refusals: BTreeMap<(RowKey, u64), u32>,
     /// When the store's clock stepped, and how far it was ahead of the right one from then on.
     store_steps: Vec<(Micros, Micros)>,
     pub(super) counts: Counts,
@@ -71,6 +77,7 @@ pub(super) struct Counts {
     pub(super) requests: u64,
     pub(super) faults: u64,
     pub(super) verbs: u64,
+    pub(super) unreadable: u64,
 }
 
 /// One call of some work.
@@ -278,6 +285,17 @@ impl Log {
         }
     }
 
+    /// Which process a node is.
+    pub(super) fn life_of(&self, node: NodeId) -> Option<Life> {
+        self.nodes.get(&node).copied()
+    }
+
+    /// Whether a run of this job goes on, or has ended since then.
+    pub(super) fn is_busy(&self, incarnation: Incarnation, since: Micros) -> bool {
+        let mut of_it = self.executions.iter().filter(|it| it.key.incarnation == incarnation);
+        of_it.any(|it| it.ended.is_none_or(|(at, _)| at >= since))
+    }
+
     pub(super) fn is_node_of(&self, node: NodeId, life: Life) -> bool {
         self.nodes.get(&node) == Some(&life)
     }
@@ -288,14 +306,8 @@ impl Log {
         self.lapses.get(&node).copied().or(last).filter(|&lapse| lapse < until)
     }
 
-    pub(super) fn has_taken(
-        &mut self,
-        now: Micros,
-        take: &Take,
-        takings: &Result<Takings, StoreError>,
-    ) {
+    pub(super) fn has_taken(&mut self, now: Micros, take: &Take, takings: &Takings) {
         let last = self.last_take.get(&take.node).copied().unwrap_or_default();
-        let Ok(takings) = takings else { return };
         if take.number < last {
             self.wrong(now, format!("take {} was done after take {last}", take.number));
         }
@@ -335,6 +347,16 @@ impl Log {
     /// Whether a row was taken after it was taken under this fence.
     pub(super) fn was_taken_since(&self, key: RowKey, fence: u64) -> bool {
         self.takes.range((key, fence + 1)..=(key, u64::MAX)).next().is_some()
+    }
+
+    /// An outcome is refused that was told alone: not for ever.
+    pub(super) fn has_refused(&mut self, now: Micros, key: RowKey, fence: u64) {
+        let times = self.refusals.entry((key, fence)).or_default();
+        *times += 1;
+        if *times == MOST_REFUSALS {
+            let name = name(key);
+            self.wrong(now, format!("the outcome of {name} was refused {MOST_REFUSALS} times"));
+        }
     }
 
     /// Outcomes were told: those are refused whose rows were taken again.
@@ -386,6 +408,7 @@ impl Log {
         after: Option<&Record>,
         Write { id, expected, rows, token, .. }: &Write,
         written_at: DateTime<Utc>,
+        wish: Option<u64>,
     ) {
         if before.map(Record::stamp) == after.map(Record::stamp) {
             return;
@@ -395,6 +418,9 @@ impl Log {
         }
         if before.is_some_and(|before| before.tokens.contains(*token)) {
             self.wrong(now, format!("{id} is written twice by one write"));
+        }
+        if let Some(wish) = wish {
+            self.judge_acts(now, wish, before, after, id);
         }
         // What was over before is what a new job finds, and nothing becomes of it.
         let before = before.filter(|before| before.ended_at.is_none());
@@ -431,9 +457,9 @@ impl Log {
         let goes_on = before.is_some_and(|before| {
             before.trigger == after.trigger && before.next_fire == after.next_fire
         });
-        if same && goes_on {
-            let era = self.lives.get_mut(&after.incarnation).and_then(|eras| eras.last_mut());
-            era.into_iter().for_each(|era| era.options.push(definition.options.clone()));
+        let era = self.lives.get_mut(&after.incarnation).and_then(|eras| eras.last_mut());
+        if let Some(era) = era.filter(|_| same && goes_on) {
+            era.options.push(definition.options);
             return;
         }
         if let Some(before) = before.filter(|_| same) {
@@ -446,6 +472,28 @@ impl Log {
             options: vec![definition.options],
             end: None,
         });
+    }
+
+    /// A verb acts once, be it that it was asked for again.
+    fn judge_acts(
+        &mut self,
+        now: Micros,
+        wish: u64,
+        before: Option<&Record>,
+        after: Option<&Record>,
+        id: &JobId,
+    ) {
+        let on = before.or(after).map(|record| (record.incarnation, record.version));
+        let Some(on) = on else { return };
+        let Some(first) = self.acts.insert(wish, on) else { return };
+        // After so many others a write is not known any more.
+        let forgotten = on.0 == first.0 && on.1 > first.1 + Tokens::KEPT as u64;
+        // A job that is added has an incarnation of its own, and lives once. Where another has the id, that
+        // one is made to be as declared, and the next one when it is replaced before that was answered.
+        let declares = on.0 != first.0 && self.adds.contains(&wish);
+        if !forgotten && !declares {
+            self.wrong(now, format!("what was asked for once was done twice to {id}"));
+        }
     }
 
     fn end_era(&mut self, record: &Record, passed: DateTime<Utc>) {
@@ -464,13 +512,12 @@ impl Log {
         let incarnation = row.key.incarnation;
         let eras = self.lives.get(&incarnation).into_iter().flatten();
         let slow = |options: &JobOptions| options.group.is_some() || options.retry.is_some();
-        let mut busy = self.executions.iter().filter(|it| it.key.incarnation == incarnation);
         let waits = paused && row.key.kind == RowKind::Scheduled && row.state == RowState::Waiting;
         row.state.is_open()
             && !waits
             && row.fire_time < due
             && !eras.flat_map(|era| &era.options).any(slow)
-            && !busy.any(|it| it.ended.is_none_or(|(at, _)| at >= since))
+            && !self.is_busy(incarnation, since)
     }
 
     pub(super) fn was_begun(&self, row: &Row) -> bool {
@@ -483,6 +530,9 @@ impl Log {
         self.lives.keys().copied().collect()
     }
 }
+
+/// How often an outcome may be told alone that is refused, each heartbeat of its node being lost meanwhile.
+const MOST_REFUSALS: u32 = 40;
 
 /// A row, for people.
 pub(super) fn name(key: RowKey) -> String {

@@ -7,6 +7,7 @@ mod clocks;
 mod judge;
 mod log;
 mod node;
+mod operation;
 mod scenario;
 mod verbs;
 mod world;
@@ -36,12 +37,14 @@ use crate::store::Store;
 pub struct Simulation {
     seed: u64,
     traced: bool,
+    several_commits: bool,
+    clockless: bool,
 }
 
 impl Simulation {
     /// The simulation of this seed.
     pub fn new(seed: u64) -> Simulation {
-        Simulation { seed, traced: false }
+        Simulation { seed, traced: false, several_commits: false, clockless: false }
     }
 
     /// Keeps a line for all that happens: [`Report::trace`].
@@ -49,16 +52,44 @@ impl Simulation {
         Simulation { traced: true, ..self }
     }
 
+    /// Does what concerns several jobs or rows in a commit for each, as the contract allows: others come
+    /// between, the rest may be lost, and a node that crashes or waits no longer leaves it half done.
+    ///
+    /// ```
+    /// use punctual::{store::MemoryStore, testing::Simulation};
+    ///
+    /// Simulation::new(7).in_several_commits().run(MemoryStore::with_clock)?;
+    /// # Ok::<(), punctual::testing::Broken>(())
+    /// ```
+    pub fn in_several_commits(self) -> Simulation {
+        Simulation { several_commits: true, ..self }
+    }
+
+    /// Has the store be one without a clock: nodes go by those of their machines, which agree, and step
+    /// together or one after the other. So it is for a store that says so in
+    /// [`Capabilities::has_clock`](crate::store::Capabilities::has_clock).
+    ///
+    /// ```
+    /// use punctual::{store::MemoryStore, testing::Simulation};
+    ///
+    /// Simulation::new(7).without_store_clock().run(MemoryStore::with_clock)?;
+    /// # Ok::<(), punctual::testing::Broken>(())
+    /// ```
+    pub fn without_store_clock(self) -> Simulation {
+        Simulation { clockless: true, ..self }
+    }
+
     /// Runs it on an empty store, which is to take its time from the clock.
     ///
-    /// The store's operations are waited for, and must not wait for time to pass.
+    /// The store's operations are waited for, and must not wait for time to pass. One that wakes its own
+    /// task and is not ready lets others come between, as `tokio::task::yield_now` does.
     ///
     /// # Errors
     ///
     /// What was promised and is not so.
     pub fn run<S: Store>(self, store: impl FnOnce(ManualClock) -> S) -> Result<Report, Broken> {
-        let Simulation { seed, traced } = self;
-        let mut world = World::new(seed, traced, store);
+        let seed = self.seed;
+        let mut world = World::new(self, store);
         world.run();
         let log = &mut world.log;
         let wrong = std::mem::take(&mut log.wrong);

@@ -12,7 +12,7 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
     agenda::{Happening, Outside},
-    clocks::{Clocks, Micros},
+    clocks::{AGREEMENT, Clocks, Micros},
     log::How,
     scenario::{MILLI, Scenario, micros_of},
 };
@@ -22,6 +22,7 @@ use crate::{
         Answer, Asked, Candidate, Core, Definition, Finish, Fits, Lease, NodeOptions, Payload,
         Request, RunKey, Start, StoreKey, Verdict, mix, run_id,
     },
+    error::Error,
     event::KindSet,
     job::{JobId, JobOptions, Outcome, SkipReason},
     store::{Changed, Incarnation, Keep, Now, Record, RowKey, RowKind, StoreError, Taken},
@@ -129,6 +130,15 @@ pub(super) struct Node {
 /// The tasks of the simulation: `common` is known to all nodes, `rare` to some.
 pub(super) const TASKS: [&str; 2] = ["common", "rare"];
 
+/// The tag of jobs that only the newer programs can read, which know all tasks.
+pub(super) const NEWER: &str = "newer";
+
+/// The arguments that nobody can read.
+pub(super) const UNREADABLE: &str = "unreadable";
+
+/// What the ids of jobs begin with whose work kills its process.
+pub(super) const DEADLY: &str = "deadly";
+
 impl Node {
     pub(super) fn new(outside: &mut Outside<'_>, clocks: Clocks, knows_all: bool) -> Node {
         let Scenario { lease, claim_ahead, poll, max_batch, .. } = *outside.scenario;
@@ -151,12 +161,18 @@ impl Node {
             },
             correction: TimeDelta::hours(3),
             max_batch,
-            has_clock: true,
+            has_clock: !outside.scenario.clockless,
             seed: outside.chance.number(),
         };
         let tasks: HashSet<String> =
             TASKS[..if knows_all { 2 } else { 1 }].iter().map(|&task| task.to_owned()).collect();
-        let fits: Fits = Arc::new(|_: &Record, _: &Definition| Ok(()));
+        let fits: Fits = Arc::new(move |record: &Record, _: &Definition| {
+            let newer = record.tags.iter().any(|tag| tag == NEWER);
+            match record.args == UNREADABLE || newer && !knows_all {
+                true => Err(Error::unreadable("it is of a later version")),
+                false => Ok(()),
+            }
+        });
         let (store, lease) = core.join("default".into(), options, tasks, fits);
         let mut node = Node {
             core,
@@ -172,7 +188,7 @@ impl Node {
             runs: BTreeMap::new(),
             numbers: 0,
             waiting: BTreeMap::new(),
-            uncertainty: None,
+            uncertainty: outside.scenario.clockless.then_some((AGREEMENT, 0)),
             lost_time: false,
             known: BTreeMap::new(),
             shutdown: None,
@@ -429,6 +445,10 @@ impl Node {
             obeys,
             cancelled: false,
         });
+        if running.start.job.as_str().starts_with(DEADLY) {
+            let wait = outside.chance.between(0..=takes.min(20 * MILLI));
+            outside.after(wait, Happening::Die);
+        }
         outside.after(takes, Happening::Return(number));
         if cancelled {
             self.cancel(run, outside);
@@ -499,6 +519,11 @@ impl Node {
         self.waiting.insert(number, (asked.clone(), sent));
     }
 
+    /// Whether it waits for the answer to a request.
+    pub(super) fn waits_for(&self, number: u64) -> bool {
+        self.waiting.contains_key(&number)
+    }
+
     /// A request was answered, or is given up. Says whether that was the last turn of the driver.
     pub(super) fn answered(
         &mut self,
@@ -507,7 +532,9 @@ impl Node {
         outside: &mut Outside<'_>,
     ) -> bool {
         let Some((asked, sent)) = self.waiting.remove(&number) else { return false };
-        if let Ok(Answer::Beat(_)) = &answer {
+        if let Ok(Answer::Beat(_)) = &answer
+            && !outside.scenario.clockless
+        {
             self.measure(sent, outside);
         }
         let jobs = match &answer {

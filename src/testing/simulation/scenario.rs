@@ -42,6 +42,12 @@ pub(super) struct Scenario {
     pub(super) lengthy: u64,
     /// How many of a hundred triggers name instants that others name, too.
     pub(super) alike: u64,
+    /// Whether the store goes by the clocks of the machines, which agree.
+    pub(super) clockless: bool,
+    /// Whether half of the nodes are older programs, which can't read some jobs.
+    pub(super) mixed: bool,
+    /// How many records nobody can read or run.
+    pub(super) unreadable: u64,
     pub(super) faults: Faults,
 }
 
@@ -62,6 +68,10 @@ pub(super) struct Faults {
     pub(super) skew: bool,
     /// Whether the store's clock steps, too.
     pub(super) store_steps: bool,
+    /// Whether there are runs that kill each node that they run on.
+    pub(super) deadly: bool,
+    /// Whether there are outcomes that the store refuses for good.
+    pub(super) refused: bool,
 }
 
 /// What goes wrong with a node.
@@ -102,7 +112,8 @@ impl Faults {
     }
 
     pub(super) fn is_calm(&self) -> bool {
-        self.is_reliable() && !self.crashes && !self.shutdowns && !self.store_steps
+        let lives = !self.crashes && !self.shutdowns && !self.deadly;
+        self.is_reliable() && lives && !self.store_steps && !self.refused
     }
 }
 
@@ -120,7 +131,7 @@ impl Scenario {
             cuts: some(chance, 50),
             steps: some(chance, 35),
             skew: some(chance, 60),
-            store_steps: false,
+            ..Faults::default()
         };
         let lease = chance.pick(&[millis(600), millis(1000), millis(1500), millis(3000)]);
         Scenario {
@@ -144,7 +155,26 @@ impl Scenario {
                 true => 2 * MILLI,
                 false => chance.pick(&[2, 2, 2, 20, 60]) * MILLI,
             },
+            clockless: false,
+            mixed: false,
+            unreadable: 0,
             faults,
+        }
+    }
+
+    /// What came to be simulated later, by a chance of its own, so that a seed says of the rest what it did.
+    pub(super) fn poison(&mut self, chance: &mut Chance) {
+        self.mixed = chance.percent(25);
+        self.unreadable = if chance.percent(25) { chance.pick(&[1, 5, 40, 600]) } else { 0 };
+        self.faults.deadly = chance.percent(12);
+        self.faults.refused = chance.percent(15);
+    }
+
+    /// How long a poison run may take its nodes down, one life after the other.
+    pub(super) fn deaths(&self) -> Micros {
+        match self.faults.deadly {
+            true => 5 * (micros_of(self.lease) * 5 / 3 + SECOND),
+            false => 0,
         }
     }
 
@@ -156,6 +186,12 @@ impl Scenario {
 
 pub(super) fn micros_of(duration: Duration) -> Micros {
     duration.as_micros() as Micros
+}
+
+/// Once, in less than two seconds.
+pub(super) fn soon(chance: &mut Chance, now: Micros) -> Trigger {
+    let soon = instant(now - now % MILLI + chance.between(0..=1500) * MILLI);
+    at(soon).into_trigger().unwrap_or_else(|error| unreachable!("{error}"))
 }
 
 /// A trigger as a user might give it, now.

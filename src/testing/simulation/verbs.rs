@@ -8,7 +8,7 @@ use super::{
     chance::Chance,
     clocks::Micros,
     log::Told,
-    node::{Node, TASKS},
+    node::{NEWER, Node, TASKS},
     scenario::{self, MILLI},
 };
 use crate::{
@@ -39,6 +39,24 @@ pub(super) struct New {
     recover: bool,
     paused: bool,
     held: bool,
+    /// Whether older programs can't read it.
+    newer: bool,
+}
+
+impl New {
+    /// A run once, soon, that kills each node that it runs on.
+    pub(super) fn deadly(chance: &mut Chance, now: Micros) -> New {
+        New {
+            trigger: scenario::soon(chance, now),
+            options: JobOptions::default(),
+            task: TASKS[0],
+            on_conflict: OnConflict::Keep,
+            recover: chance.percent(80),
+            paused: false,
+            held: false,
+            newer: false,
+        }
+    }
 }
 
 /// What is asked of the store.
@@ -77,6 +95,18 @@ pub(super) enum Next {
 }
 
 impl Verb {
+    pub(super) fn is_add(&self) -> bool {
+        matches!(self, Verb::Add(_))
+    }
+
+    /// The same for a job that older programs can't read, if it adds one.
+    pub(super) fn newer(self) -> Verb {
+        match self {
+            Verb::Add(new) => Verb::Add(New { newer: true, ..new }),
+            verb => verb,
+        }
+    }
+
     /// `again` says that there is a job most likely.
     pub(super) fn random(chance: &mut Chance, alike: u64, now: Micros, again: bool) -> Verb {
         match if again { 8 + chance.below(12) } else { chance.below(20) } {
@@ -93,6 +123,7 @@ impl Verb {
                 recover: chance.percent(45),
                 paused: chance.percent(8),
                 held: chance.percent(50),
+                newer: false,
             }),
             9..=10 => Verb::Pause,
             11..=12 => Verb::Resume,
@@ -178,11 +209,8 @@ impl Wish {
                         }
                     }
                 }
-                // What has the id now is another job.
                 _ => match (current, &self.current) {
-                    (Some(now), Some(before))
-                        if now.incarnation == before.incarnation && now.ended_at.is_none() =>
-                    {
+                    (Some(now), Some(found)) if change::is_same_job(found, &now) => {
                         self.change(*now, node, outside)
                     }
                     _ => Next::Done,
@@ -276,6 +304,11 @@ impl Wish {
         }
     }
 
+    /// Whether it adds a job.
+    pub(super) fn adds(&self) -> bool {
+        self.verb.is_add()
+    }
+
     pub(super) fn kind(&self) -> &'static str {
         match self.verb {
             Verb::Add(_) => "add",
@@ -305,6 +338,7 @@ fn record(id: &JobId, new: &New, incarnation: Incarnation, now: DateTime<Utc>) -
         next_fire: Some(first),
         paused: new.paused,
         recover: new.recover,
+        tags: new.newer.then(|| NEWER.to_owned()).into_iter().collect(),
         ..Record::new(id.clone(), incarnation, new.task, now)
     })
 }

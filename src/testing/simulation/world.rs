@@ -1,27 +1,29 @@
 //! The world that nodes live in: a store behind a network that loses and delays, users, and what goes
 //! wrong.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, task::Poll, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use futures::{FutureExt as _, StreamExt as _, executor::block_on, stream::BoxStream};
 
+use super::Simulation;
 use super::{
     agenda::{Agenda, Event, Happening, Life, Outside},
     chance::Chance,
-    clocks::{Clocks, Micros, instant, micros},
+    clocks::{AGREEMENT, Clocks, Micros, instant, micros},
     judge::judge,
     log::{Log, describe, name},
-    node::{Node, TASKS},
+    node::{DEADLY, Node, TASKS, UNREADABLE},
+    operation::{Commit, MOST, Operation, Operations, is_poison, step},
     scenario::{MILLI, SECOND, Scenario, Trouble, micros_of},
-    verbs::{Next, Verb, VerbAnswer, VerbRequest, Wish},
+    verbs::{New, Next, Verb, VerbAnswer, VerbRequest, Wish},
 };
 use crate::{
     core::{Answer, Asked, Request},
     job::JobId,
     store::{
-        Finished, Incarnation, Record, RecordFilter, Release, Row, RowKey, RowState, Store,
-        StoreError, Written,
+        Finished, Incarnation, NodeId, Record, RecordFilter, Release, Row, RowKey, RowState, Store,
+        StoreError, Write, Written,
     },
     testing::ManualClock,
 };
@@ -29,13 +31,16 @@ use crate::{
 pub(super) struct World<S> {
     agenda: Agenda,
     chance: Chance,
+    /// The same for what came to be simulated later.
+    further: Chance,
     pub(super) log: Log,
     pub(super) scenario: Scenario,
-    store: S,
+    store: Arc<Operations<S>>,
     /// The store's, which is right until it steps.
     clock: ManualClock,
     hosts: Vec<Host>,
     requests: BTreeMap<u64, Query>,
+    under_way: BTreeMap<u64, UnderWay>,
     wishes: BTreeMap<u64, Wish>,
     count: u64,
     healed: bool,
@@ -75,32 +80,59 @@ enum Ask {
     Verb(u64, VerbRequest),
 }
 
+/// An operation of which something may have been done.
+struct UnderWay {
+    life: Life,
+    /// The verb that it is for, and what the time is by the clock of who carries that out.
+    verb: Option<(u64, DateTime<Utc>)>,
+    back: Option<Micros>,
+    operation: Operation<Result<Reply, StoreError>>,
+}
+
+enum Reply {
+    Node(Answer),
+    Verb(VerbAnswer),
+}
+
 impl<S: Store> World<S> {
-    pub(super) fn new(seed: u64, traced: bool, store: impl FnOnce(ManualClock) -> S) -> World<S> {
+    pub(super) fn new(
+        Simulation { seed, traced, several_commits, clockless }: Simulation,
+        store: impl FnOnce(ManualClock) -> S,
+    ) -> World<S> {
         let mut chance = Chance::new(seed);
         let mut scenario = Scenario::new(&mut chance);
         let clock = ManualClock::new(instant(0));
         // A chance of its own, so that the other seeds mean what they did without it.
         let mut apart = Chance::new(!seed);
         scenario.faults.store_steps = apart.percent(15);
+        let mut further = Chance::new(seed ^ FURTHER);
+        scenario.poison(&mut further);
+        let store = store(clock.clone());
+        scenario.clockless = clockless || !store.capabilities().has_clock;
+        if scenario.clockless {
+            (scenario.faults.skew, scenario.faults.store_steps) = (false, false);
+        }
         let mut world = World {
             agenda: Agenda::default(),
             log: Log::new(traced),
-            store: store(clock.clone()),
+            store: Arc::new(Operations::new(store, several_commits, scenario.faults.refused)),
             clock,
             hosts: Vec::new(),
             requests: BTreeMap::new(),
+            under_way: BTreeMap::new(),
             wishes: BTreeMap::new(),
             count: 0,
             healed: false,
             at_rest: false,
             chance,
+            further,
             scenario,
         };
         world.log.trace(0, || format!("seed {seed}: {:?}", world.scenario));
         for host in 0..world.scenario.nodes {
             let skew = match world.scenario.faults.skew {
                 true => world.chance.between(-20 * SECOND..=20 * SECOND),
+                false if clockless => world.further.between(-AGREEMENT / 2..=AGREEMENT / 2),
                 false => 0,
             };
             let drift = world.chance.between(-60..=60);
@@ -124,8 +156,12 @@ impl<S: Store> World<S> {
                 world.agenda.at(at, Event::StoreSteps(apart.between(-20 * SECOND..=20 * SECOND)));
             }
         }
+        if world.scenario.unreadable > 0 || world.scenario.faults.deadly {
+            world.agenda.at(world.further.between(SECOND..=busy / 2), Event::Poison);
+        }
         world.agenda.at(busy, Event::Heal);
         let settled = busy + 4 * micros_of(world.scenario.lease) + 3 * SECOND;
+        let settled = settled + world.scenario.deaths();
         world.agenda.at(settled, Event::Sweep);
         world
     }
@@ -156,6 +192,8 @@ impl<S: Store> World<S> {
             Event::Fault(host) => self.fault(host),
             Event::Wish(id) => self.wish(id),
             Event::StoreSteps(by) => self.step_store(by),
+            Event::HostSteps(host, by) => self.step_host(host, by),
+            Event::Poison => self.poison(),
             Event::Heal => self.heal(),
             Event::Sweep => self.sweep(),
             Event::Look(until) => self.look(until),
@@ -176,7 +214,7 @@ impl<S: Store> World<S> {
         at.stopped = None;
         // Elapsed time begins anew.
         at.clocks = at.clocks.booted(now);
-        at.changes = self.scenario.notified.then(|| self.store.changes());
+        at.changes = self.scenario.notified.then(|| self.store.store.changes());
         let (life, clocks) = (Life { host, life: at.life }, at.clocks.clone());
         self.log.trace(now, || format!("{life:?} boots"));
         let mut outside = Outside {
@@ -252,9 +290,17 @@ impl<S: Store> World<S> {
             Happening::Answered(request, answer) => {
                 self.with_node(life, |node, outside| node.answered(request, answer, outside))
             }
-            Happening::GiveUp(request) => self.with_node(life, |node, outside| {
-                node.answered(request, Err(StoreError::unavailable("no answer")), outside)
-            }),
+            Happening::Step(_) if cut => None,
+            Happening::Step(request) => {
+                self.go_on_with(request);
+                None
+            }
+            Happening::GiveUp(request) => {
+                self.under_way.remove(&request);
+                self.with_node(life, |node, outside| {
+                    node.answered(request, Err(StoreError::unavailable("no answer")), outside)
+                })
+            }
             Happening::Told if cut => None,
             Happening::Told => self.with_node(life, |node, outside| {
                 let store = node.store;
@@ -263,6 +309,7 @@ impl<S: Store> World<S> {
             }),
             Happening::VerbAnswered(_, _, Ok(_)) if cut => None,
             Happening::VerbAnswered(wish, request, answer) => {
+                self.under_way.remove(&request);
                 self.wish_answered(wish, request, answer);
                 None
             }
@@ -274,6 +321,10 @@ impl<S: Store> World<S> {
                 let _ = node.with(outside, |core, now| core.resume_all(now));
                 false
             }),
+            Happening::Die => {
+                self.crash(life);
+                None
+            }
             Happening::Patience => self.with_node(life, |node, outside| {
                 node.end_patience(outside);
                 false
@@ -363,32 +414,85 @@ impl<S: Store> World<S> {
         number
     }
 
-    /// A request takes effect.
+    /// A request takes effect, or the first commit of it does.
     fn take_effect(&mut self, number: u64) {
         let Some(Query { life, ask, late, back }) = self.requests.remove(&number) else { return };
         let now = self.agenda.now;
         if self.hosts[life.host].cut_until > now && !late {
             return;
         }
-        let happening = match ask {
+        let store = self.store.clone();
+        let (verb, operation): (_, Operation<_>) = match ask {
             Ask::Node(request) => {
-                let answer = self.perform(life, request);
-                let failed = answer.as_ref().err().map(ToString::to_string);
-                self.log.trace(now, || match failed {
-                    Some(error) => format!("      store refuses {number}: {error}"),
-                    None => format!("      store answers {number}"),
-                });
-                Happening::Answered(number, answer)
+                self.log.trace(now, || format!("      {life:?}: {}", said(&request)));
+                let answer = async move { store.perform(request).await.map(Reply::Node) };
+                (None, Box::pin(answer))
             }
             Ask::Verb(wish, request) => {
-                let answer = self.perform_verb(request);
-                Happening::VerbAnswered(wish, number, answer)
+                let at = match &request {
+                    VerbRequest::Write(_, at) => *at,
+                    VerbRequest::Get(_) => instant(now),
+                };
+                let answer = async move { store.perform_verb(request).await.map(Reply::Verb) };
+                (Some((wish, at)), Box::pin(answer))
             }
+        };
+        self.under_way.insert(number, UnderWay { life, verb, back, operation });
+        self.go_on_with(number);
+    }
+
+    /// The next commit of an operation is done.
+    fn go_on_with(&mut self, number: u64) {
+        let Some(mut under_way) = self.under_way.remove(&number) else { return };
+        let done = step(&mut under_way.operation);
+        let UnderWay { life, verb, back, .. } = under_way;
+        for commit in self.store.commits() {
+            self.observe(life, commit, verb);
+        }
+        self.tell_of_changes();
+        let Poll::Ready(answer) = done else {
+            // Nobody goes on with what nobody waits for.
+            let lost = self.chance.percent(if self.healed { 0 } else { self.scenario.faults.lost });
+            if self.is_waited_for(life, number, verb) {
+                self.under_way.insert(number, under_way);
+                if !lost {
+                    let wait = self.latency() + self.latency();
+                    self.agenda.after(wait, Event::Of(life, Happening::Step(number)));
+                }
+            }
+            return;
+        };
+        let now = self.agenda.now;
+        let happening = match (verb, answer) {
+            (None, Ok(Reply::Node(answer))) => {
+                self.log.trace(now, || format!("      store answers {number}"));
+                Happening::Answered(number, Ok(answer))
+            }
+            (Some((wish, _)), Ok(Reply::Verb(answer))) => {
+                Happening::VerbAnswered(wish, number, Ok(answer))
+            }
+            (Some((wish, _)), Err(error)) => Happening::VerbAnswered(wish, number, Err(error)),
+            (None, Err(error)) => {
+                self.log.trace(now, || format!("      store refuses {number}: {error}"));
+                Happening::Answered(number, Err(error))
+            }
+            (None, Ok(Reply::Verb(_))) | (Some(_), Ok(Reply::Node(_))) => return,
         };
         if let Some(back) = back {
             self.agenda.after(back, Event::Of(life, happening));
         }
-        self.tell_of_changes();
+    }
+
+    /// Whether somebody waits for the answer.
+    fn is_waited_for(&self, life: Life, number: u64, verb: Option<(u64, DateTime<Utc>)>) -> bool {
+        let host = &self.hosts[life.host];
+        let node = host.node.as_ref().filter(|_| host.life == life.life);
+        match verb {
+            None => node.is_some_and(|node| node.waits_for(number)),
+            Some((wish, _)) => {
+                node.is_some() && self.wishes.get(&wish).is_some_and(|it| it.asking == number)
+            }
+        }
     }
 
     fn tell_of_changes(&mut self) {
@@ -402,134 +506,65 @@ impl<S: Store> World<S> {
         }
     }
 
-    fn perform(&mut self, life: Life, request: Request) -> Result<Answer, StoreError> {
+    /// A commit was done: what it did is noted, and judged.
+    fn observe(&mut self, life: Life, commit: Commit, verb: Option<(u64, DateTime<Utc>)>) {
         let now = self.agenda.now;
-        let store = &self.store;
-        self.log.trace(now, || format!("      {life:?}: {}", said(&request)));
-        Ok(match request {
-            Request::Beat(beat) => {
-                if beat.ttl.is_zero() {
-                    let left = block_on(store.taken_by(beat.node, None, MOST))?;
-                    let left = left.into_iter().map(|(key, _)| key).collect();
-                    let left = block_on(store.taken(beat.node, left))?;
-                    let node = self.hosts[life.host].node.as_ref();
-                    let knows = node.is_some_and(|node| node.believes_itself(now));
-                    let rows = left.jobs.iter().flat_map(|taken| &taken.rows).chain(&left.orphans);
-                    // Those that were begun and are to be run again are handed out by that.
-                    for row in rows {
-                        self.log.abandoned.insert(row.key, now);
-                        // One that was handed over may be given up before its work is called.
-                        let given_up = self.scenario.crowd > 0 || self.log.was_begun(row);
-                        if row.recover && given_up {
-                            continue;
-                        }
-                        // One that does not believe itself need not know what it has.
-                        if knows {
-                            let row = describe(row);
-                            self.log.wrong(now, format!("a node leaves and has {row}"));
-                        }
+        match commit {
+            Commit::Beat { beat, lease_lost, before, after } => {
+                let node = self.hosts[life.host].node.as_ref();
+                let knows = node.is_some_and(|node| node.believes_itself(now));
+                // Those that were begun and are to be run again are handed out by that.
+                for row in before {
+                    self.log.abandoned.insert(row.key, now);
+                    if self.is_refused(row.key) {
+                        continue;
+                    }
+                    // One that was handed over may be given up before its work is called.
+                    let given_up = self.scenario.crowd > 0 || self.log.was_begun(&row);
+                    if row.recover && given_up {
+                        continue;
+                    }
+                    // One that does not believe itself need not know what it has.
+                    if knows {
+                        let row = describe(&row);
+                        self.log.wrong(now, format!("a node leaves and has {row}"));
                     }
                 }
-                let said = block_on(store.heartbeat(beat.clone()));
-                if said.as_ref().is_err_and(StoreError::is_lease_lost) {
+                if lease_lost {
                     self.log.was_refused(now, &beat);
+                    return;
                 }
-                let said = said?;
                 self.log.has_beaten(now, life, &beat);
-                if beat.ttl.is_zero() {
-                    let left = block_on(store.taken_by(beat.node, None, 10))?;
-                    if !left.is_empty() {
-                        self.log.wrong(now, format!("node {} has left and has rows", beat.node));
-                    }
+                if after > 0 {
+                    self.log.wrong(now, format!("node {} has left and has rows", beat.node));
                 }
-                Answer::Beat(said)
             }
-            Request::Nodes => Answer::Nodes(block_on(store.nodes())?),
-            Request::Reap(suspects) => {
-                let reaped = block_on(store.reap(suspects))?;
+            Commit::Reap(reaped) => {
                 self.log.has_reaped(now, &reaped);
                 self.check_over(&reaped.over);
-                Answer::Reaped(reaped)
             }
-            Request::TakenBy(node, after, limit) => {
-                Answer::TakenBy(block_on(store.taken_by(node, after, limit))?)
-            }
-            Request::Taken(node, rows) => Answer::Taken(block_on(store.taken(node, rows))?),
-            Request::Take(take) => {
-                let taken = block_on(store.take(take.clone()));
-                self.log.has_taken(now, &take, &taken);
-                Answer::Takings(taken?)
-            }
-            Request::NextDue(of) => Answer::NextDue(block_on(store.next_due(of))?),
-            Request::Changed(known) if known.is_empty() => Answer::Changed(Vec::new()),
-            Request::Changed(known) => Answer::Changed(block_on(store.changed(known))?),
-            Request::Prune(keep, limit) => Answer::Pruned(block_on(store.prune(keep, limit))?),
-            Request::List(after, limit) => {
-                Answer::Listed(block_on(store.list(RecordFilter::default(), after, limit))?)
-            }
-            Request::Correct(writes) => Answer::Corrected(block_on(store.write(writes))?),
-            Request::Finish(outcomes) => {
-                let finishes = block_on(store.finish(outcomes.clone()))?;
+            Commit::Take(take, takings) => self.log.has_taken(now, &take, &takings),
+            Commit::Finish(outcomes, finishes) => {
                 self.log.has_finished(now, &outcomes, &finishes);
                 self.check_over(&finishes.over);
-                Answer::Finished(finishes)
             }
-            Request::Release(node, rows) => {
-                let before: Vec<_> = rows.iter().map(|row| self.row(row.key)).collect();
-                block_on(store.release(node, rows.clone()))?;
-                for (&Release { key, fence, .. }, before) in rows.iter().zip(before) {
+            Commit::Refuse(key, fence) => self.log.has_refused(now, key, fence),
+            Commit::Release { node, rows, changes } => {
+                for (&Release { key, fence, .. }, (before, after)) in rows.iter().zip(changes) {
                     let names =
                         |row: &Row| rows.iter().any(|it| (it.key, it.fence) == (key, row.fence));
                     let its = |row: &Row| row.state == RowState::Taken(node) && names(row);
-                    let after = self.row(key);
                     if !before.as_ref().is_some_and(its) && before != after {
                         let (name, after) = (name(key), after.as_ref().map(describe));
                         self.log.wrong(now, format!("{name} is let go under {fence}: {after:?}"));
                     }
                 }
-                Answer::Released
             }
-        })
-    }
-
-    /// What is over has no open row.
-    fn check_over(&mut self, over: &[Incarnation]) {
-        for &incarnation in over {
-            let rows = block_on(self.store.history(incarnation, MOST)).unwrap_or_default();
-            if let Some(open) = rows.iter().find(|row| row.state.is_open()) {
-                let open = describe(open);
-                self.log.wrong(self.agenda.now, format!("{incarnation} is over and has {open}"));
-            }
-        }
-    }
-
-    fn row(&self, key: RowKey) -> Option<Row> {
-        let rows = block_on(self.store.history(key.incarnation, MOST)).unwrap_or_default();
-        rows.into_iter().find(|row| row.key == key)
-    }
-
-    fn perform_verb(&mut self, request: VerbRequest) -> Result<VerbAnswer, StoreError> {
-        let store = &self.store;
-        Ok(match request {
-            VerbRequest::Get(id) => VerbAnswer::Got(block_on(store.get(id))?.map(Box::new)),
-            VerbRequest::Write(write, at) => {
-                let before = block_on(store.get(write.id.clone()))?;
-                // Rows that are there already stay as they are.
-                let known = |row: &&Row| self.log.era_of.contains_key(&row.key);
-                let there: Vec<_> =
-                    write.rows.iter().filter(known).map(|row| self.row(row.key)).collect();
-                let mut written = block_on(store.write(vec![*write.clone()]))?;
-                let Some(written) = written.pop() else {
-                    return Err(StoreError::refused("it has not answered"));
-                };
-                let after = block_on(store.get(write.id.clone()))?;
-                let (before, after) = (before.as_ref(), after.as_ref());
-                let now = self.agenda.now;
-                for row in there.into_iter().flatten() {
-                    if self
-                        .row(row.key)
-                        .is_none_or(|it| it != row && row.state != RowState::Waiting)
-                    {
+            Commit::Write { write, written, before, after, rows } => {
+                let (before, after) = (before.as_deref(), after.as_deref());
+                for (row, then) in rows {
+                    // A waiting one may be closed, since its record goes.
+                    if then.is_none_or(|then| then != row && row.state != RowState::Waiting) {
                         self.log.wrong(now, format!("a write changes {}", describe(&row)));
                     }
                 }
@@ -537,10 +572,22 @@ impl<S: Store> World<S> {
                 if lost && before.is_some_and(|before| before.tokens.contains(write.token)) {
                     self.log.wrong(now, format!("a write of {} was done, and is lost", write.id));
                 }
-                self.log.has_written(now, before, after, &write, at);
-                VerbAnswer::Written(written)
+                let at = verb.map_or_else(|| self.clock.now(), |(_, at)| at);
+                let wish = verb.map(|(wish, _)| wish);
+                self.log.has_written(now, before, after, &write, at, wish);
             }
-        })
+        }
+    }
+
+    /// What is over has no open row.
+    fn check_over(&mut self, over: &[Incarnation]) {
+        for &incarnation in over {
+            let rows = block_on(self.store.store.history(incarnation, MOST)).unwrap_or_default();
+            if let Some(open) = rows.iter().find(|row| row.state.is_open()) {
+                let open = describe(open);
+                self.log.wrong(self.agenda.now, format!("{incarnation} is over and has {open}"));
+            }
+        }
     }
 
     // Users.
@@ -561,7 +608,10 @@ impl<S: Store> World<S> {
             self.agenda.after(wait, Event::Wish(Some(id.clone())));
         }
         let alike = self.scenario.alike;
-        let verb = Verb::random(&mut self.chance, alike, self.agenda.now, again);
+        let mut verb = Verb::random(&mut self.chance, alike, self.agenda.now, again);
+        if self.scenario.mixed && self.further.percent(30) {
+            verb = verb.newer();
+        }
         let host = self.chance.below(self.hosts.len() as u64) as usize;
         self.wish_on(host, id, verb);
     }
@@ -577,6 +627,9 @@ impl<S: Store> World<S> {
         if let Some(Some(wish)) = wish {
             self.count += 1;
             self.log.counts.verbs += 1;
+            if wish.adds() {
+                self.log.adds.insert(self.count);
+            }
             self.wishes.insert(self.count, wish);
             self.ask_for(self.count);
         }
@@ -585,6 +638,12 @@ impl<S: Store> World<S> {
     fn ask_for(&mut self, number: u64) {
         let Some(Wish { life, request, .. }) = self.wishes.get(&number) else { return };
         let (life, request) = (*life, request.clone());
+        let adds = self.wishes.get(&number).is_some_and(Wish::adds);
+        if adds && self.scenario.faults.crashes && !self.healed && self.further.percent(4) {
+            // Its process dies before or after that took effect, and maybe before it was answered.
+            let wait = self.further.between(0..=2 * self.scenario.latency + MILLI);
+            self.agenda.after(wait, Event::Of(life, Happening::Die));
+        }
         let asking = self.post(life, Ask::Verb(number, request));
         if let Some(wish) = self.wishes.get_mut(&number) {
             wish.asking = asking;
@@ -657,6 +716,11 @@ impl<S: Store> World<S> {
             }
             Trouble::Stop => {
                 let suspended = self.chance.percent(50);
+                if suspended {
+                    // A machine that sleeps right after its clock was set back looks awake by both of its
+                    // clocks, unless it saw the step: the kernel tells of it at once.
+                    self.with_node(life, |node, outside| node.with(outside, |_, _| ()));
+                }
                 self.log.trace(now, || format!("{life:?} stops, suspended: {suspended}"));
                 self.hosts[host].stopped = Some(Stopped { since: now, until, suspended });
             }
@@ -674,10 +738,11 @@ impl<S: Store> World<S> {
                     true => self.chance.between(-200 * MILLI..=200 * MILLI),
                     false => self.chance.between(-30 * SECOND..=30 * SECOND),
                 };
-                self.log.trace(now, || format!("{life:?}'s clock steps by {} ms", by / MILLI));
-                let host = &mut self.hosts[host];
-                host.clocks.step(by);
-                host.node.iter_mut().for_each(|node| node.clocks.step(by));
+                if self.scenario.clockless {
+                    self.step_all(by);
+                } else {
+                    self.step_host(host, by);
+                }
             }
             Trouble::Pause => {
                 self.log.trace(now, || format!("{life:?} is paused"));
@@ -689,14 +754,93 @@ impl<S: Store> World<S> {
         }
     }
 
+    /// The clocks of all machines step, at once or one after the other.
+    fn step_all(&mut self, by: Micros) {
+        let within = self.further.pick(&[0, 0, 400 * MILLI]);
+        for host in 0..self.hosts.len() {
+            let wait = self.further.between(0..=within);
+            self.agenda.after(wait, Event::HostSteps(host, by));
+        }
+        let wait = self.further.between(0..=within);
+        self.agenda.after(wait, Event::StoreSteps(by));
+    }
+
+    fn step_host(&mut self, host: usize, by: Micros) {
+        let now = self.agenda.now;
+        let life = Life { host, life: self.hosts[host].life };
+        self.log.trace(now, || format!("{life:?}'s clock steps by {} ms", by / MILLI));
+        let at = &mut self.hosts[host];
+        at.clocks.step(by);
+        at.node.iter_mut().for_each(|node| node.clocks.step(by));
+        if self.scenario.clockless {
+            self.clocks_stepped();
+        }
+    }
+
+    /// Where the store has no clock, the one that is furthest ahead says what may be due.
+    fn clocks_stepped(&mut self) {
+        let now = self.agenda.now;
+        let aheads = self.hosts.iter().map(|host| host.clocks.ahead(now));
+        let ahead = aheads.max().unwrap_or_default();
+        self.log.store_stepped(now, ahead);
+    }
+
     fn step_store(&mut self, by: Micros) {
         let now = self.agenda.now;
         self.log.trace(now, || format!("the store's clock steps by {} ms", by / MILLI));
         self.log.counts.faults += 1;
         self.clock.step(TimeDelta::microseconds(by));
+        if self.scenario.clockless {
+            return self.clocks_stepped();
+        }
         self.log.store_stepped(now, micros(self.clock.now()) - now);
         for host in &mut self.hosts {
             host.node.iter_mut().for_each(Node::lose_time);
+        }
+    }
+
+    /// Records that nobody can read or run are there, and due; and a job is added that kills its nodes.
+    fn poison(&mut self) {
+        let due = instant(self.agenda.now - self.agenda.now % MILLI);
+        self.log.trace(self.agenda.now, || "there is poison".into());
+        for number in 0..self.scenario.unreadable {
+            let incarnation = Incarnation(self.further.number() >> 1);
+            let task = if number % 4 == 0 { "unknown" } else { TASKS[0] };
+            let id = format!("{UNREADABLE}-{number}");
+            let mut record = Record::new(id, incarnation, task, due);
+            record.next_fire =
+                Some(due.trunc_subsecs(0) - TimeDelta::seconds(self.further.between(0..=5)));
+            match number % 4 {
+                0 => record.trigger = EVERY_SECOND.into(),
+                1 => record.trigger = "{".into(),
+                2 => (record.trigger, record.options) = (EVERY_SECOND.into(), "?".into()),
+                _ => (record.trigger, record.args) = (EVERY_SECOND.into(), UNREADABLE.into()),
+            }
+            let added = block_on(self.store.store.write(vec![Write::add(record, number + 1)]));
+            assert!(added.is_ok(), "{added:?}");
+        }
+        self.tell_of_changes();
+        if self.scenario.faults.deadly {
+            let new = New::deadly(&mut self.further, self.agenda.now);
+            let host = self.further.below(self.hosts.len() as u64) as usize;
+            self.wish_on(host, format!("{DEADLY}-job").into(), Verb::Add(new));
+        }
+    }
+
+    /// What nobody can read is left as it is.
+    fn check_unreadable(&mut self) {
+        for record in self.all_records().iter().filter(|it| it.id.as_str().starts_with(UNREADABLE))
+        {
+            let rows = block_on(self.store.store.history(record.incarnation, MOST));
+            if (record.version, record.fence) != (1, 0) || rows.is_ok_and(|rows| !rows.is_empty()) {
+                self.log.wrong(self.agenda.now, format!("somebody has changed {}", record.id));
+            }
+            self.log.counts.unreadable += 1;
+            let remove = Write::remove(record.id.clone(), record.stamp(), 1 << 60);
+            let _ = block_on(self.store.store.write(vec![remove]));
+        }
+        if self.log.counts.unreadable != self.scenario.unreadable {
+            self.log.wrong(self.agenda.now, "records are gone that nobody can read".into());
         }
     }
 
@@ -705,6 +849,7 @@ impl<S: Store> World<S> {
         self.log.trace(now, || format!("{life:?} crashes"));
         self.log.crashed(now, life);
         self.hosts[life.host].node = None;
+        self.under_way.retain(|_, under_way| under_way.life != life);
         self.boot_later(life.host);
         if self.scenario.faults.is_reliable() {
             let lives = self.hosts.iter().enumerate().filter(|(_, host)| host.node.is_some());
@@ -746,6 +891,7 @@ impl<S: Store> World<S> {
     fn sweep(&mut self) {
         let now = self.agenda.now;
         self.log.trace(now, || "all jobs are removed".into());
+        self.check_unreadable();
         let since = now - 3 * SECOND;
         let long_ago = self.clock.now() - TimeDelta::seconds(3);
         let rows = self.rows();
@@ -755,14 +901,26 @@ impl<S: Store> World<S> {
             if record.next_fire.is_none() && !open {
                 self.log.wrong(now, format!("{} is over, and does not go", record.id));
             }
+            // Its holder may not be able to run what it has become since, and ends what it has.
+            let ends = rows.iter().filter(of_it).any(|row| match row.state {
+                RowState::Taken(node) => !self.can_run(node, &record),
+                _ => false,
+            });
+            let ends = ends && {
+                // One whose outcome is refused it keeps for as long as it lives.
+                let keeps = |row: &Row| row.state.is_open() && self.is_refused(row.key);
+                let busy = self.log.is_busy(record.incarnation, now - SECOND);
+                busy || rows.iter().filter(of_it).any(keeps)
+            };
             for row in rows.iter().filter(of_it) {
-                if self.log.is_left_lying(row, record.paused, long_ago, since) {
+                if !ends
+                    && !self.is_refused(row.key)
+                    && self.log.is_left_lying(row, record.paused, long_ago, since)
+                {
                     self.log.wrong(now, format!("nobody runs {}", describe(row)));
                 }
             }
-            // Its holder may know the task no more that it was given since.
-            let held = rows.iter().filter(of_it).any(|row| matches!(row.state, RowState::Taken(_)));
-            let waits = record.paused || held && record.task == TASKS[1];
+            let waits = record.paused || ends;
             let due = record.next_fire.filter(|&due| !waits && due < long_ago);
             if let Some(due) = due {
                 let due = micros(due) / MILLI;
@@ -774,10 +932,21 @@ impl<S: Store> World<S> {
         self.agenda.after(500 * MILLI, Event::Look(now + 12 * SECOND));
     }
 
+    /// Whether the store refuses the outcome of this row.
+    fn is_refused(&self, key: RowKey) -> bool {
+        self.scenario.faults.refused && is_poison(key)
+    }
+
+    /// Whether this node knows the task of a record, and can read it.
+    fn can_run(&self, node: NodeId, record: &Record) -> bool {
+        let newer = self.log.life_of(node).is_none_or(|life| life.host.is_multiple_of(2));
+        newer || record.task == TASKS[0] && record.tags.is_empty()
+    }
+
     fn look(&mut self, until: Micros) {
         let now = self.agenda.now;
         let mut open = self.rows();
-        open.retain(|row| row.state.is_open());
+        open.retain(|row| row.state.is_open() && !self.is_refused(row.key));
         if self.records().is_empty() && open.is_empty() && self.wishes.is_empty() {
             self.at_rest = true;
         } else if now >= until {
@@ -796,15 +965,24 @@ impl<S: Store> World<S> {
         }
     }
 
+    /// Those that can be read.
     fn records(&self) -> Vec<Record> {
-        block_on(self.store.list(RecordFilter::default(), None, 1000)).unwrap_or_default().records
+        let mut records = self.all_records();
+        records.retain(|record| !record.id.as_str().starts_with(UNREADABLE));
+        records
+    }
+
+    fn all_records(&self) -> Vec<Record> {
+        block_on(self.store.store.list(RecordFilter::default(), None, 1000))
+            .unwrap_or_default()
+            .records
     }
 
     fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
         loop {
             let after = rows.last().map(|row| row.key);
-            let page = block_on(self.store.rows(after, 1000)).unwrap_or_default();
+            let page = block_on(self.store.store.rows(after, 1000)).unwrap_or_default();
             if page.is_empty() {
                 return rows;
             }
@@ -813,8 +991,11 @@ impl<S: Store> World<S> {
     }
 }
 
-/// More rows than a simulation has.
-const MOST: usize = 1_000_000;
+/// A trigger that anybody can read.
+const EVERY_SECOND: &str = r#"{"type":"cron","expression":"* * * * * *"}"#;
+
+/// What tells the seed of what came to be simulated later.
+const FURTHER: u64 = 0x5eed_0fa1;
 
 /// A request, for people.
 fn said(request: &Request) -> String {

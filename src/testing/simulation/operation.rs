@@ -1,0 +1,410 @@
+//! Operations of the store as others see them: what of them is one commit, what can come between two,
+//! and what each commit did.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+};
+
+use super::verbs::{VerbAnswer, VerbRequest};
+use crate::{
+    core::{Answer, Request, mix},
+    job::JobId,
+    store::{
+        Beat, Finished, Finishes, Incarnation, NodeId, Reaped, Record, RecordFilter, Release, Row,
+        RowKey, RowState, Store, StoreError, Take, Takings, Write, Written,
+    },
+};
+
+/// More rows than a simulation has.
+pub(super) const MOST: usize = 1_000_000;
+
+/// The store, and how its operations are done.
+pub(super) struct Operations<S> {
+    pub(super) store: S,
+    /// Whether what concerns several jobs is a commit for each.
+    several_commits: bool,
+    /// Whether it refuses some outcomes for good.
+    refuses: bool,
+    /// What was done and not looked at.
+    commits: Mutex<Vec<Commit>>,
+    /// The last take of each node, where it is several commits.
+    takes: Mutex<HashMap<NodeId, LastTake>>,
+}
+
+/// What one commit did.
+pub(super) enum Commit {
+    Beat {
+        beat: Beat,
+        lease_lost: bool,
+        /// What a node has that leaves, before and after.
+        before: Vec<Row>,
+        after: usize,
+    },
+    Reap(Reaped),
+    Take(Take, Takings),
+    Write {
+        write: Box<Write>,
+        written: Written,
+        before: Option<Box<Record>>,
+        after: Option<Box<Record>>,
+        /// Of the rows that it brings those that were there before, and what they are now.
+        rows: Vec<(Row, Option<Row>)>,
+    },
+    Finish(Vec<Finished>, Finishes),
+    /// The store refuses this one, alone.
+    Refuse(RowKey, u64),
+    Release {
+        node: NodeId,
+        rows: Vec<Release>,
+        /// What they were, and what they are now.
+        changes: Vec<(Option<Row>, Option<Row>)>,
+    },
+}
+
+#[derive(Default)]
+struct LastTake {
+    number: u64,
+    /// How many commits it has been.
+    parts: u64,
+    taken: Vec<(RowKey, u64)>,
+}
+
+/// More commits than a take has.
+const PARTS: u64 = 1 << 20;
+
+impl<S: Store> Operations<S> {
+    pub(super) fn new(store: S, several_commits: bool, refuses: bool) -> Operations<S> {
+        let (commits, takes) = (Mutex::default(), Mutex::default());
+        Operations { store, several_commits, refuses, commits, takes }
+    }
+
+    /// What was done since it was last asked.
+    pub(super) fn commits(&self) -> Vec<Commit> {
+        std::mem::take(&mut *lock(&self.commits))
+    }
+
+    fn note(&self, commit: Commit) {
+        lock(&self.commits).push(commit);
+    }
+
+    /// What a node asks, done as the driver does it.
+    pub(super) async fn perform(&self, request: Request) -> Result<Answer, StoreError> {
+        let store = &self.store;
+        Ok(match request {
+            Request::Beat(beat) => Answer::Beat(self.heartbeat(beat).await?),
+            Request::Nodes => Answer::Nodes(store.nodes().await?),
+            Request::Reap(suspects) => Answer::Reaped(self.reap(suspects).await?),
+            Request::TakenBy(node, after, limit) => {
+                Answer::TakenBy(store.taken_by(node, after, limit).await?)
+            }
+            Request::Taken(node, rows) => Answer::Taken(store.taken(node, rows).await?),
+            Request::Take(take) => Answer::Takings(self.take(take).await?),
+            Request::NextDue(of) => Answer::NextDue(store.next_due(of).await?),
+            Request::Changed(known) => Answer::Changed(if known.is_empty() {
+                Vec::new()
+            } else {
+                store.changed(known).await?
+            }),
+            Request::Prune(keep, limit) => Answer::Pruned(store.prune(keep, limit).await?),
+            Request::List(after, limit) => {
+                Answer::Listed(store.list(RecordFilter::default(), after, limit).await?)
+            }
+            Request::Correct(writes) => {
+                let mut written = Vec::new();
+                for write in writes {
+                    written.push(self.write(write).await?);
+                    self.between().await;
+                }
+                Answer::Corrected(written)
+            }
+            Request::Finish(outcomes) => {
+                let mut finishes = Finishes::default();
+                for outcomes in self.split(outcomes, |outcome| outcome.key) {
+                    let Finishes { refused, over } = self.finish(outcomes).await?;
+                    finishes.refused.extend(refused);
+                    finishes.over.extend(over);
+                    self.between().await;
+                }
+                Answer::Finished(finishes)
+            }
+            Request::Release(node, rows) => {
+                for rows in self.split(rows, |row| row.key) {
+                    self.release(node, rows).await?;
+                    self.between().await;
+                }
+                Answer::Released
+            }
+        })
+    }
+
+    /// What somebody asks who carries out a verb.
+    pub(super) async fn perform_verb(
+        &self,
+        request: VerbRequest,
+    ) -> Result<VerbAnswer, StoreError> {
+        Ok(match request {
+            VerbRequest::Get(id) => VerbAnswer::Got(self.get(id).await?),
+            VerbRequest::Write(write, _) => VerbAnswer::Written(self.write(*write).await?),
+        })
+    }
+
+    /// Those that are one commit: neighbours of one key, or all of them.
+    fn split<T: Clone, K: PartialEq>(&self, all: Vec<T>, key: impl Fn(&T) -> K) -> Vec<Vec<T>> {
+        match (self.several_commits, all.is_empty()) {
+            (_, true) => Vec::new(),
+            (false, _) => vec![all],
+            (true, _) => all.chunk_by(|a, b| key(a) == key(b)).map(<[T]>::to_vec).collect(),
+        }
+    }
+
+    /// Others come between two commits of an operation.
+    async fn between(&self) {
+        if self.several_commits {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn get(&self, id: JobId) -> Result<Option<Box<Record>>, StoreError> {
+        Ok(self.store.get(id).await?.map(Box::new))
+    }
+
+    async fn rows_of(&self, incarnation: Incarnation) -> Result<Vec<Row>, StoreError> {
+        self.store.history(incarnation, MOST).await
+    }
+
+    async fn row(&self, key: RowKey) -> Result<Option<Row>, StoreError> {
+        Ok(self.rows_of(key.incarnation).await?.into_iter().find(|row| row.key == key))
+    }
+
+    async fn heartbeat(&self, beat: Beat) -> Result<chrono::DateTime<chrono::Utc>, StoreError> {
+        let (store, leaves) = (&self.store, beat.ttl.is_zero());
+        let (mut before, mut after) = (Vec::new(), 0);
+        if leaves {
+            let keys = store.taken_by(beat.node, None, MOST).await?;
+            let keys = keys.into_iter().map(|(key, _)| key).collect();
+            let Takings { jobs, orphans, .. } = store.taken(beat.node, keys).await?;
+            before = jobs.into_iter().flat_map(|taken| taken.rows).chain(orphans).collect();
+        }
+        let said = store.heartbeat(beat.clone()).await;
+        if leaves {
+            after = store.taken_by(beat.node, None, 10).await?.len();
+        }
+        let lease_lost = said.as_ref().is_err_and(StoreError::is_lease_lost);
+        if said.is_ok() || lease_lost {
+            self.note(Commit::Beat { beat, lease_lost, before, after });
+        }
+        said
+    }
+
+    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+        if !self.several_commits || suspects.is_empty() {
+            return self.reap_once(suspects).await;
+        }
+        let mut all = Reaped::default();
+        for suspect in suspects {
+            let Reaped { nodes, handed_out, abandoned, over, more } =
+                self.reap_once(vec![suspect]).await?;
+            all.nodes.extend(nodes);
+            all.handed_out.extend(handed_out);
+            all.abandoned.extend(abandoned);
+            all.over.extend(over);
+            all.more |= more;
+            self.between().await;
+        }
+        Ok(all)
+    }
+
+    async fn reap_once(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+        let reaped = self.store.reap(suspects).await?;
+        self.note(Commit::Reap(reaped.clone()));
+        Ok(reaped)
+    }
+
+    async fn take(&self, take: Take) -> Result<Takings, StoreError> {
+        if !self.several_commits {
+            return self.take_once(take).await;
+        }
+        let (node, number) = (take.node, take.number);
+        let last = lock(&self.takes).get(&node).map_or(0, |last| last.number);
+        if number < last {
+            return Err(StoreError::refused(format!("take {number} comes after take {last}")));
+        }
+        if number == last {
+            return self.taken_again(take).await;
+        }
+        let mut all = Takings { passed: take.passed, ..Takings::default() };
+        let mut except = take.except.clone();
+        let mut rows = 0;
+        for part in 0..PARTS {
+            let one = Take {
+                number: number * PARTS + part,
+                limit: 1,
+                row_limit: take.row_limit - rows,
+                passed: all.passed,
+                except: except.clone(),
+                ..take.clone()
+            };
+            let Takings { jobs, orphans, more, rejected, left, passed, next_due } =
+                self.take_once(one).await?;
+            let found = jobs.iter().flat_map(|job| &job.rows);
+            rows += found.clone().count();
+            let found = found.filter(|row| matches!(row.state, RowState::Taken(_)));
+            let found: Vec<_> = found.map(|row| (row.key, row.fence)).collect();
+            self.has_taken(node, number, part, found);
+            let rejects = rejected.iter().map(|rejected| rejected.stamp.incarnation);
+            except = Arc::new(except.iter().copied().chain(rejects).collect());
+            let ends = jobs.is_empty() || !more;
+            all.jobs.extend(jobs);
+            all.orphans.extend(orphans);
+            all.rejected.extend(rejected);
+            all.left += left;
+            (all.more, all.passed, all.next_due) = (more, passed, next_due);
+            if ends || all.jobs.len() >= take.limit || rows >= take.row_limit {
+                break;
+            }
+            self.between().await;
+        }
+        Ok(all)
+    }
+
+    /// A take has gone so far.
+    fn has_taken(&self, node: NodeId, number: u64, part: u64, found: Vec<(RowKey, u64)>) {
+        let mut takes = lock(&self.takes);
+        let last = takes.entry(node).or_default();
+        if last.number != number {
+            *last = LastTake { number, ..LastTake::default() };
+        }
+        last.parts = part;
+        last.taken.extend(found);
+    }
+
+    /// What a take that is asked for again has taken.
+    async fn taken_again(&self, take: Take) -> Result<Takings, StoreError> {
+        let (parts, taken) = {
+            let takes = lock(&self.takes);
+            let last = takes.get(&take.node);
+            last.map(|last| (last.parts, last.taken.clone())).unwrap_or_default()
+        };
+        let last = Take { number: take.number * PARTS + parts, ..take.clone() };
+        // Only whether the node is one.
+        self.store.take(last).await?;
+        let keys = taken.iter().map(|(key, _)| *key).collect();
+        let mut again = self.store.taken(take.node, keys).await?;
+        for job in &mut again.jobs {
+            job.rows.retain(|row| taken.contains(&(row.key, row.fence)));
+        }
+        again.jobs.retain(|job| !job.rows.is_empty());
+        again.orphans.retain(|row| taken.contains(&(row.key, row.fence)));
+        Ok(Takings { more: true, passed: take.passed, ..again })
+    }
+
+    async fn take_once(&self, take: Take) -> Result<Takings, StoreError> {
+        let takings = self.store.take(take.clone()).await?;
+        self.note(Commit::Take(take, takings.clone()));
+        Ok(takings)
+    }
+
+    async fn finish(&self, outcomes: Vec<Finished>) -> Result<Finishes, StoreError> {
+        if self.refuses && outcomes.iter().any(|outcome| is_poison(outcome.key)) {
+            if let [outcome] = &outcomes[..] {
+                self.note(Commit::Refuse(outcome.key, outcome.fence));
+            }
+            return Err(StoreError::refused("there is something about one of them"));
+        }
+        let finishes = self.store.finish(outcomes.clone()).await?;
+        self.note(Commit::Finish(outcomes, finishes.clone()));
+        Ok(finishes)
+    }
+
+    async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
+        let mut before = Vec::new();
+        for Release { key, .. } in &rows {
+            before.push(self.row(*key).await?);
+        }
+        self.store.release(node, rows.clone()).await?;
+        let mut changes = Vec::new();
+        for (Release { key, .. }, before) in rows.iter().zip(before) {
+            changes.push((before, self.row(*key).await?));
+        }
+        self.note(Commit::Release { node, rows, changes });
+        Ok(())
+    }
+
+    pub(super) async fn write(&self, write: Write) -> Result<Written, StoreError> {
+        let before = self.get(write.id.clone()).await?;
+        let mut there = Vec::new();
+        for row in &write.rows {
+            there.extend(self.row(row.key).await?);
+        }
+        let mut written = self.store.write(vec![write.clone()]).await?;
+        let Some(written) = written.pop() else {
+            return Err(StoreError::refused("it has not answered"));
+        };
+        let after = self.get(write.id.clone()).await?;
+        let mut rows = Vec::new();
+        for row in there {
+            let now = self.row(row.key).await?;
+            rows.push((row, now));
+        }
+        let (write, answer) = (Box::new(write), written.clone());
+        self.note(Commit::Write { write, written: answer, before, after, rows });
+        Ok(written)
+    }
+}
+
+/// Whether the outcome of a row is one that is refused for good, where some are.
+pub(super) fn is_poison(key: RowKey) -> bool {
+    mix(key.number.cast_unsigned() ^ key.incarnation.0).is_multiple_of(300)
+}
+
+/// An operation under way.
+pub(super) type Operation<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Goes on with an operation until it is done, or lets others come between; what other threads do for
+/// it is waited for.
+pub(super) fn step<T>(operation: &mut Operation<T>) -> Poll<T> {
+    let bell = Arc::new(Bell { of: thread::current(), yields: false.into(), rings: false.into() });
+    let waker = Waker::from(bell.clone());
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(done) = operation.as_mut().poll(&mut context) {
+            return Poll::Ready(done);
+        }
+        if bell.yields.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        while !bell.rings.swap(false, Ordering::SeqCst) {
+            thread::park();
+        }
+    }
+}
+
+/// Wakes whoever polls an operation.
+struct Bell {
+    of: Thread,
+    /// Whether the operation itself rang: it lets others come between.
+    yields: AtomicBool,
+    rings: AtomicBool,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        if thread::current().id() == self.of.id() {
+            self.yields.store(true, Ordering::SeqCst);
+        }
+        self.rings.store(true, Ordering::SeqCst);
+        self.of.unpark();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds the lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
