@@ -1,0 +1,246 @@
+//! What tells whether the simulation sees: ways to break a store or the core, each of which makes seeds
+//! fail that hold otherwise.
+//!
+//! By default it is only checked that each way is still one: that what it takes out is in the sources, once.
+//! `PUNCTUAL_MUTANTS=all cargo test --test mutants` takes out one after the other in a copy of the sources,
+//! builds that, runs the default seeds of `tests/simulation.rs` on it, and prints how many fail, and which is
+//! the first. It takes about a minute for each. `PUNCTUAL_MUTANTS=NAME` does that for one of them; it takes
+//! part of a name, too. `PUNCTUAL_SEEDS` says which seeds, as for the simulation itself.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// One way to break something.
+struct Mutant {
+    name: &'static str,
+    file: &'static str,
+    /// What is taken out, and what is there instead.
+    edits: &'static [(&'static str, &'static str)],
+}
+
+const MUTANTS: &[Mutant] = &[
+    // An outcome closes a row that was claimed again since.
+    Mutant {
+        name: "no fence in finish",
+        file: "src/store/sql/sqlite/ledger.rs",
+        edits: &[(
+            "WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND fence = ?4 \\",
+            "WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND ?4 = ?4 \\",
+        )],
+    },
+    // A write goes by a record that has changed since.
+    Mutant {
+        name: "no stamp in write",
+        file: "src/store/sql/sqlite/jobs.rs",
+        edits: &[(
+            "if current.as_ref().map(Record::stamp) != write.expected {",
+            "if current.as_ref().map(|it| it.incarnation) != expected {",
+        )],
+    },
+    Mutant {
+        name: "no unique key in take",
+        file: "src/store/sql/sqlite/ledger.rs",
+        edits: &[("     WHERE node IS NULL AND fate IS NULL\"", "     WHERE 1\"")],
+    },
+    Mutant {
+        name: "no unique key in write",
+        file: "src/store/sql/sqlite/ledger.rs",
+        edits: &[(
+            "ON CONFLICT (incarnation, kind, number) DO NOTHING",
+            "ON CONFLICT (incarnation, kind, number) DO UPDATE SET node = excluded.node, fate = excluded.fate, fence = excluded.fence",
+        )],
+    },
+    // A node believes itself for as long as the store does.
+    Mutant {
+        name: "no margin of trust",
+        file: "src/core/node/mod.rs",
+        edits: &[("delta(self.lease / 5)", "TimeDelta::zero()")],
+    },
+    // A node claims fire times of a job of which another has some.
+    Mutant {
+        name: "no holder",
+        file: "src/store/sql/sqlite/take.rs",
+        edits: &[(
+            "WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire <= ?3 \\\n     AND (next_fire",
+            "WHERE task = ?1 AND ?2 IS ?2 AND paused = 0 AND next_fire <= ?3 \\\n     AND (next_fire",
+        )],
+    },
+    Mutant {
+        name: "no overlap at start",
+        file: "src/core/runs.rs",
+        edits: &[(
+            "            && let Some(permit) = job.semaphore.try_acquire(limit)\n        {\n            return Some(self.begin(",
+            "            && let Some(permit) = job.semaphore.try_acquire(limit.max(1000))\n        {\n            return Some(self.begin(",
+        )],
+    },
+    // Who is dead is judged by the clock of the store, and not by observation (3).
+    Mutant {
+        name: "death by the store's clock",
+        file: "src/store/sql/sqlite/nodes.rs",
+        edits: &[(
+            "    for &(node, beats) in suspects {\n",
+            "    let dead = nodes(session)?.into_iter().filter(|it| it.lease_until <= session.now());\n    \
+                 let dead: Vec<_> = dead.map(|it| (it.id, it.beats)).chain(suspects.iter().copied()).collect();\n    \
+                 for (node, beats) in dead {\n",
+        )],
+    },
+    // A run that kills its node is handed out for ever (5).
+    Mutant {
+        name: "recoveries are not counted",
+        file: "src/store/record.rs",
+        edits: &[("self.recoveries.checked_sub(1)?", "self.recoveries")],
+    },
+    // What a notification tells is not looked at (6).
+    Mutant {
+        name: "notifications move nothing",
+        file: "src/core/node/mod.rs",
+        edits: &[("        self.ask_changed = true;\n        self.ask_due = true;\n", "")],
+    },
+    // An outcome that the store refuses for good is told for ever (13).
+    Mutant {
+        name: "refused outcomes are not given up",
+        file: "src/core/node/answer.rs",
+        edits: &[(
+            "if self.beaten_at <= since {",
+            "if self.beaten_at >= since || self.beaten_at < since {",
+        )],
+    },
+    // A write is known again only until the next one (15).
+    Mutant {
+        name: "one token",
+        file: "src/store/record.rs",
+        edits: &[("pub const KEPT: usize = 8;", "pub const KEPT: usize = 1;")],
+    },
+    // A verb goes on with what has taken the id meanwhile (15).
+    Mutant {
+        name: "verbs follow the id",
+        file: "src/core/change.rs",
+        edits: &[(
+            "now.incarnation == found.incarnation && now.ended_at.is_none()",
+            "now.id == found.id && now.ended_at.is_none()",
+        )],
+    },
+    // A batch of outcomes is asked for again as it was, though the store needs longer than is waited.
+    Mutant {
+        name: "batches stay as they are",
+        file: "src/core/node/answer.rs",
+        edits: &[(
+            "Request::Finish(sent) => self.told_at_once = sent.len().div_ceil(2).max(1)",
+            "Request::Finish(_) => {}",
+        )],
+    },
+];
+
+fn sources() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The file without what the mutant takes out.
+fn mutated(mutant: &Mutant, text: &str) -> String {
+    let mut text = text.to_owned();
+    for (old, new) in mutant.edits {
+        let times = text.matches(old).count();
+        let Mutant { name, file, .. } = mutant;
+        assert_eq!(times, 1, "mutant `{name}`: `{old}` is {times} times in {file}, not once");
+        text = text.replacen(old, new, 1);
+    }
+    text
+}
+
+#[test]
+fn each_mutant_still_takes_something_out() {
+    for mutant in MUTANTS {
+        let text = fs::read_to_string(sources().join(mutant.file)).unwrap();
+        mutated(mutant, &text);
+    }
+}
+
+#[test]
+fn the_simulation_sees_each_mutant() {
+    let Some(wanted) = env::var("PUNCTUAL_MUTANTS").ok().filter(|wanted| !wanted.is_empty()) else {
+        eprintln!("left out: PUNCTUAL_MUTANTS is not set");
+        return;
+    };
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+    let chosen = |mutant: &&Mutant| wanted == "all" || mutant.name.contains(&wanted);
+    let mut unseen = Vec::new();
+    for mutant in MUTANTS.iter().filter(chosen) {
+        copy_sources(&copy);
+        let file = copy.join(mutant.file);
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, mutated(mutant, &text)).unwrap();
+        let found = simulate(&copy);
+        fs::write(&file, text).unwrap();
+        if found.iter().all(|found| found.seeds == 0) {
+            unseen.push(mutant.name);
+        }
+        for Found { test, seeds, first } in found {
+            let first = if seeds == 0 { "" } else { &first };
+            println!("{:<34} {test:<48} {seeds:>5} {first}", mutant.name);
+        }
+    }
+    assert!(unseen.is_empty(), "nothing sees {unseen:?}");
+}
+
+/// What one test of the simulation found.
+struct Found {
+    test: String,
+    /// How many seeds fail.
+    seeds: u64,
+    /// The first of them, and what is wrong there.
+    first: String,
+}
+
+/// Builds the simulation, and runs its default seeds.
+fn simulate(copy: &Path) -> Vec<Found> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(copy).env("CARGO_TARGET_DIR", copy.join("target"));
+    // What is built is one crate with a small change, again and again.
+    cargo.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
+    cargo.env("RUST_BACKTRACE", "0").env("PUNCTUAL_SHOWN", "1").env_remove("PUNCTUAL_MUTANTS");
+    cargo.args(["test", "--features", "testing,sqlite", "--test", "simulation", "promises"]);
+    let run = cargo.args(["--", "--test-threads=1", "--nocapture"]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    let tests: Vec<&str> = out.lines().filter_map(|line| line.strip_prefix("test ")).collect();
+    assert!(!tests.is_empty(), "it does not build:\n{err}");
+    // Those that fail say so in the order in which they ran.
+    let mut failed = err.lines().filter(|line| !line.is_empty());
+    let mut found = Vec::new();
+    for line in out.lines() {
+        let Some((test, rest)) = line.strip_prefix("test ").and_then(|it| it.split_once(" ... "))
+        else {
+            continue;
+        };
+        let (mut seeds, mut first) = (0, String::new());
+        if !rest.contains("ok") {
+            let count = failed.by_ref().find_map(|line| line.strip_suffix(" seeds fail:"));
+            seeds = count.and_then(|count| count.parse().ok()).unwrap_or(1);
+            first = failed.next().unwrap_or_default().trim().to_owned();
+        }
+        found.push(Found { test: test.to_owned(), seeds, first });
+    }
+    found
+}
+
+/// Copies what is needed to build, but for what is there already.
+fn copy_sources(copy: &Path) {
+    for name in ["Cargo.toml", "Cargo.lock", "README.md", "src", "tests", "benches", "examples"] {
+        copy_new(&sources().join(name), &copy.join(name));
+    }
+}
+
+/// Leaves files alone that are the same, so that they are not built anew.
+fn copy_new(from: &PathBuf, to: &PathBuf) {
+    if from.is_dir() {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            copy_new(&from.join(&name), &to.join(&name));
+        }
+    } else if from.exists() && fs::read(to).ok() != fs::read(from).ok() {
+        fs::copy(from, to).unwrap();
+    }
+}
