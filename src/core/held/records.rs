@@ -37,7 +37,10 @@ impl<P: Payload> Core<P> {
         let Some(slot) = self.stores.slot(store, record.incarnation) else { return payload };
         let Ok(definition) = Definition::read(record) else { return payload };
         let job = &mut self.jobs[slot];
-        let Some(held) = job.held_mut().filter(|held| held.version < record.version) else {
+        // One that is removed stays so: this may be the answer to what was asked before that.
+        let stays = !job.retired;
+        let Some(held) = job.held_mut().filter(|held| stays && held.version < record.version)
+        else {
             return payload;
         };
         let reworked = held.task != record.task;
