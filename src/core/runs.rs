@@ -324,6 +324,12 @@ impl<P: Payload> Core<P> {
     fn try_start(&mut self, run: u32) {
         let going = &mut self.runs[run];
         let job = &self.jobs[going.job];
+        if going.last.is_some()
+            && let Some(store) = job.store()
+        {
+            // Its node may not have believed itself while it waited, and does again.
+            going.life.lapses = self.stores.life(store).lapses;
+        }
         // A run keeps its options from its first start on.
         let options = match going.last {
             None => &job.options,

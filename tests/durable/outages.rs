@@ -134,6 +134,23 @@ async fn messages_go_to_the_store_without_nul() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_waits_to_be_tried_again_is_when_its_node_believes_itself_again() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let flaky = FaultyStore::new(store.clone());
+    let scheduler = on(&flaky, &notes).task::<Fails>().start().await.unwrap();
+    let mut lapsed = event(&scheduler, EventKind::LeaseLapsed).await;
+    let mut retrying = event(&scheduler, EventKind::Retrying).await;
+    let retry = Retry::fixed(SECOND * 60).times(1);
+    let job = scheduler.add(now(), Fails).retry(retry).await.unwrap();
+    retrying.next().await.unwrap();
+    flaky.set_all(Fault::Unavailable);
+    lapsed.next().await.unwrap();
+    flaky.heal();
+    tokio::time::timeout(SECOND * 90, job).await.expect("it is tried again");
+    assert_eq!(rows(&store).await[0].attempt, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outcome_that_the_store_refuses_for_good_keeps_no_scheduler_from_shutting_down() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let picky = FaultyStore::new(store.clone());
