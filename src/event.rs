@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::{
     error::{Chain, Error},
     escape::Escaped,
-    job::{End, FireTimes, JobId, Run, RunId, SkipReason},
+    job::{DEFAULT_STORE, End, FireTimes, JobId, Run, RunId, SkipReason},
     store::NodeId,
     trigger::rfc3339,
     zone::TimeZoneData,
@@ -21,6 +21,9 @@ pub struct Event {
     pub sequence: u64,
     /// When it happened.
     pub at: DateTime<Utc>,
+    /// The name of the store that the job is in to which it happened, or of the store itself; none if the
+    /// job is in memory, or if it happened to the scheduler.
+    pub store: Option<Arc<str>>,
     /// What happened.
     pub what: What,
 }
@@ -342,10 +345,13 @@ struct Line<'a>(&'a Event);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Event { at, sequence, what } = self.0;
+        let Event { at, sequence, store, what } = self.0;
         write!(f, "{} #{sequence} {:?}", rfc3339(*at), what.kind())?;
         if let Some(job) = what.job() {
             write!(f, " {job}")?;
+            if let Some(store) = store.as_deref().filter(|&store| store != DEFAULT_STORE) {
+                write!(f, " in store {store}")?;
+            }
         }
         let stretch = |f: &mut fmt::Formatter<'_>, times: &FireTimes| match times.count {
             1 => write!(f, " {}", rfc3339(times.first)),
@@ -358,13 +364,10 @@ impl fmt::Display for Line<'_> {
                 write!(f, ", next {}", rfc3339(*next))
             }
             What::JobRemoved { end, .. } => write!(f, ", {end}"),
-            What::TriggerFailed { error, .. } => write!(f, ", {}", Chain(error)),
-            What::JobUnreadable { store, error, .. } => {
-                write!(f, " in store {store}, {}", Chain(error))
+            What::TriggerFailed { error, .. } | What::JobUnreadable { error, .. } => {
+                write!(f, ", {}", Chain(error))
             }
-            What::OutcomeRefused { store, run, error, .. } => {
-                write!(f, " run {run} in store {store}, {}", Chain(error))
-            }
+            What::OutcomeRefused { run, error, .. } => write!(f, " run {run}, {}", Chain(error)),
             What::StoreAdded { store }
             | What::StoreRemoved { store }
             | What::StoreWorking { store }

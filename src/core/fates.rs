@@ -178,7 +178,8 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[slot];
         if let Some(fire_times) = missed {
             self.metrics.missed += fire_times.count;
-            self.log.emit(&mut self.out, now, EventKind::Missed, || What::Missed {
+            let store = || self.stores.name(job.store());
+            self.log.emit_in(&mut self.out, now, EventKind::Missed, store, || What::Missed {
                 job: job.id(self.scheduler, slot),
                 run: None,
                 fire_times,
@@ -186,7 +187,8 @@ impl<P: Payload> Core<P> {
         }
         if let Some((fire_times, into)) = coalesced {
             self.metrics.coalesced += fire_times.count;
-            self.log.emit(&mut self.out, now, EventKind::Coalesced, || What::Coalesced {
+            let store = || self.stores.name(job.store());
+            self.log.emit_in(&mut self.out, now, EventKind::Coalesced, store, || What::Coalesced {
                 job: job.id(self.scheduler, slot),
                 fire_times,
                 into,
@@ -213,7 +215,8 @@ impl<P: Payload> Core<P> {
         }
         let job = &self.jobs[slot];
         self.metrics.skipped += fire_times.count;
-        self.log.emit(&mut self.out, now, EventKind::Skipped, || What::Skipped {
+        let store = || self.stores.name(job.store());
+        self.log.emit_in(&mut self.out, now, EventKind::Skipped, store, || What::Skipped {
             job: job.id(self.scheduler, slot),
             run,
             fire_times,
@@ -318,9 +321,9 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[slot];
         if !matches!(end, End::ShutDown) {
             self.out.retired.push(job.payload.clone());
-            self.log.emit(&mut self.out, now, EventKind::JobRemoved, || What::JobRemoved {
-                job: job.id(self.scheduler, slot),
-                end: end.clone(),
+            let store = || self.stores.name(job.store());
+            self.log.emit_in(&mut self.out, now, EventKind::JobRemoved, store, || {
+                What::JobRemoved { job: job.id(self.scheduler, slot), end: end.clone() }
             });
         }
         if job.semaphore.taken() == 0 && !job.is_unsettled() {
@@ -387,9 +390,9 @@ impl<P: Payload> Core<P> {
             return Vec::new();
         }
         if !job.retired {
-            self.log.emit(&mut self.out, now, EventKind::JobRemoved, || What::JobRemoved {
-                job: id.clone(),
-                end: end.clone(),
+            let store = || self.stores.name(job.store());
+            self.log.emit_in(&mut self.out, now, EventKind::JobRemoved, store, || {
+                What::JobRemoved { job: id.clone(), end: end.clone() }
             });
         }
         let history = job.take_history();

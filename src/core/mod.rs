@@ -242,6 +242,12 @@ impl<P: Payload> Core<P> {
         self.log.observed = kinds;
     }
 
+    /// Notes what happened to a job of this store, or to the store.
+    pub(crate) fn note_in(&mut self, store: StoreKey, now: DateTime<Utc>, what: What) {
+        let name = || self.stores.name(Some(store));
+        self.log.emit_in(&mut self.out, now, what.kind(), name, || what);
+    }
+
     pub(crate) fn note(&mut self, now: DateTime<Utc>, what: What) {
         self.log.emit(&mut self.out, now, what.kind(), || what);
     }

@@ -139,9 +139,22 @@ impl Log {
         kind: EventKind,
         what: impl FnOnce() -> What,
     ) {
+        self.emit_in(out, at, kind, || None, what);
+    }
+
+    /// The same of a job, whose store `store` names.
+    pub(super) fn emit_in<P>(
+        &mut self,
+        out: &mut Outbox<P>,
+        at: DateTime<Utc>,
+        kind: EventKind,
+        store: impl FnOnce() -> Option<Arc<str>>,
+        what: impl FnOnce() -> What,
+    ) {
         self.sequence += 1;
         if self.observed.contains(kind) {
-            out.events.push(Event { sequence: self.sequence, at, what: what() });
+            let (sequence, store) = (self.sequence, store());
+            out.events.push(Event { sequence, at, store, what: what() });
         }
     }
 }

@@ -302,7 +302,8 @@ impl<P: Payload> Core<P> {
             self.runs[older].newer = Some(run);
         }
         self.metrics.submitted += 1;
-        self.log.emit(&mut self.out, now, EventKind::Submitted, || What::Submitted {
+        let store = || self.stores.name(job.store());
+        self.log.emit_in(&mut self.out, now, EventKind::Submitted, store, || What::Submitted {
             job: job.id(self.scheduler, slot),
             run: id,
             fire_time: due.fire_time,
@@ -467,7 +468,8 @@ impl<P: Payload> Core<P> {
         // Late is the first attempt alone.
         finish.late_by = going.last.as_ref().map_or(finish.late_by, |last| last.late_by);
         let record = || going.record(job.id(self.scheduler, slot), &finish);
-        self.log.emit(&mut self.out, now, EventKind::Retrying, || What::Retrying {
+        let store = || self.stores.name(job.store());
+        self.log.emit_in(&mut self.out, now, EventKind::Retrying, store, || What::Retrying {
             run: record(),
             delay,
         });
@@ -601,7 +603,8 @@ impl<P: Payload> Core<P> {
             return;
         }
         let record = run.record(job.id(self.scheduler, slot), &finish);
-        self.log.emit(&mut self.out, now, kind, || fate_of(record.clone()));
+        let store = || self.stores.name(job.store());
+        self.log.emit_in(&mut self.out, now, kind, store, || fate_of(record.clone()));
         if kept {
             job.keep_run(&record, finish.said.as_ref(), &self.defaults);
         }

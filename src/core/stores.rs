@@ -38,10 +38,8 @@ impl Stores {
         key
     }
 
-    /// Knows it no longer. Returns its name.
-    pub(super) fn remove(&mut self, key: StoreKey) -> Option<Arc<str>> {
-        let index = self.rooms.iter().position(|room| room.key == key)?;
-        Some(self.rooms.remove(index).name)
+    pub(super) fn remove(&mut self, key: StoreKey) {
+        self.rooms.retain(|room| room.key != key);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -70,6 +68,11 @@ impl Stores {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut StoreRoom> {
         self.rooms.iter_mut()
+    }
+
+    /// The name of a store, where there is one.
+    pub(super) fn name(&self, key: Option<StoreKey>) -> Option<Arc<str>> {
+        self.get(key?).map(|room| room.name.clone())
     }
 
     pub(super) fn len(&self) -> usize {

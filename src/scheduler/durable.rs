@@ -136,7 +136,7 @@ impl Stored {
         self.shared.with(|state, now| {
             state.core.adopt(self.durable.key, record, Some(entry), now);
             state.core.expect(self.durable.key, record.next_fire.filter(|_| !record.paused));
-            note.into_iter().for_each(|what| state.core.note(now, what));
+            note.into_iter().for_each(|what| state.core.note_in(self.durable.key, now, what));
         });
     }
 
@@ -583,8 +583,12 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -
         if is_new {
             let (job, end) = (record.id.clone(), End::Completed);
             shared.with(|state, now| {
-                state.core.note(now, What::JobAdded { job: job.clone(), next_fire: None });
-                state.core.note(now, What::JobRemoved { job, end });
+                state.core.note_in(
+                    durable.key,
+                    now,
+                    What::JobAdded { job: job.clone(), next_fire: None },
+                );
+                state.core.note_in(durable.key, now, What::JobRemoved { job, end });
             });
         }
         // It is over, and has nothing to be listened to.
@@ -602,7 +606,7 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -
     let next_fire = next_fire_of(&record);
     let job = record.id.clone();
     shared.with(|state, now| {
-        state.core.note(now, What::JobAdded { job, next_fire });
+        state.core.note_in(durable.key, now, What::JobAdded { job, next_fire });
         state.core.expect(durable.key, next_fire);
     });
     Put { is_fresh, durable: durable.clone(), record, entry: new.entry }
@@ -625,7 +629,7 @@ fn finish_changing(
     let held = shared.with(|state, now| {
         state.core.adopt(durable.key, &record, Some(entry.clone()), now);
         if let Some(what) = modified {
-            state.core.note(now, what);
+            state.core.note_in(durable.key, now, what);
             state.core.expect(durable.key, record.next_fire.filter(|_| !record.paused));
             state.core.look(durable.key);
         }
@@ -642,7 +646,7 @@ pub(super) fn forget(shared: &Shared, durable: &Durable, record: &Record, end: &
     shared.with(|state, now| {
         if !state.core.holds(durable.key, record.incarnation) {
             let (job, end) = (record.id.clone(), end.clone());
-            state.core.note(now, What::JobRemoved { job, end });
+            state.core.note_in(durable.key, now, What::JobRemoved { job, end });
         }
         state.core.forget(durable.key, record.incarnation, end, now);
     });

@@ -74,7 +74,7 @@ impl Stream for Events {
             }
             Some(Fed::Lost(missed)) => {
                 let (sequence, at) = self.last;
-                Some(Event { sequence, at, what: What::Lagged { missed } })
+                Some(Event { sequence, at, store: None, what: What::Lagged { missed } })
             }
             None => None,
         })

@@ -152,7 +152,7 @@ pub(super) fn join(
         let (key, _) = state.core.join(name.clone(), options, tasks, fits);
         let durable = Arc::new(Durable::new(key, name.clone(), store, patience));
         shared.stores.add(durable.clone());
-        state.core.note(now, What::StoreAdded { store: name });
+        state.core.note_in(key, now, What::StoreAdded { store: name });
         Ok(durable)
     })?;
     runtime.spawn(notice(durable, Arc::downgrade(shared)));

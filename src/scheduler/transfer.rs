@@ -326,7 +326,7 @@ impl Scheduler {
         }
         let job = record.id;
         self.shared.with(|state, now| {
-            state.core.note(now, What::JobAdded { job, next_fire });
+            state.core.note_in(durable.key, now, What::JobAdded { job, next_fire });
             state.core.expect(durable.key, next_fire);
             state.core.look(durable.key);
         });

@@ -327,6 +327,31 @@ async fn the_values_of_jobs_come_from_any_store() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_events_of_a_job_name_its_store() {
+    let Two { scheduler, .. } = two().await;
+    let mut events = scheduler.events();
+    for (id, store) in [("a", Some("default")), ("b", Some("archive")), ("c", None)] {
+        let add = scheduler.add(after(SECOND), Work(0)).id(id);
+        let job = match store {
+            Some(store) => add.store(store).await,
+            None => add.in_memory().await,
+        };
+        job.unwrap().await;
+        let mut kinds = Vec::new();
+        while kinds.last() != Some(&EventKind::JobRemoved) {
+            let event = events.next().await.unwrap();
+            if event.what.job().is_some() {
+                assert_eq!(event.store.as_deref(), store, "{event}");
+                assert_eq!(event.to_string().contains(" b in store archive"), id == "b", "{event}");
+                kinds.push(event.what.kind());
+            }
+        }
+        use EventKind::{Executed, JobAdded, JobRemoved, Submitted};
+        assert_eq!(kinds, [JobAdded, Submitted, Executed, JobRemoved], "{id}");
+    }
+}
+
 // One of them is down.
 
 #[tokio::test(start_paused = true)]

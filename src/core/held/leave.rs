@@ -58,9 +58,8 @@ impl<P: Payload> Core<P> {
             }
             self.end_if_over(slot, now);
         }
-        if let Some(name) = self.stores.remove(store) {
-            self.note(now, What::StoreRemoved { store: name });
-        }
+        self.note_of(store, now, |store| What::StoreRemoved { store });
+        self.stores.remove(store);
         untold
     }
 }

@@ -366,7 +366,7 @@ impl<P: Payload> Core<P> {
                     for record in records {
                         let (job, next_fire) = (record.id.clone(), record.next_fire);
                         self.adopt(store, &record, None, now);
-                        self.note(now, What::JobModified { job, next_fire });
+                        self.note_in(store, now, What::JobModified { job, next_fire });
                         self.expect(store, next_fire.filter(|_| !record.paused));
                     }
                 }
@@ -391,8 +391,8 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
         what: impl FnOnce(Arc<str>) -> What,
     ) {
-        if let Some(name) = self.stores.get(store).map(|room| room.name.clone()) {
-            self.note(now, what(name));
+        if let Some(name) = self.stores.name(Some(store)) {
+            self.note_in(store, now, what(name));
         }
     }
 

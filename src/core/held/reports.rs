@@ -6,31 +6,31 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     core::{Core, Payload, StoreKey, ahead::run_id},
-    event::{EventKind, What},
+    event::What,
     job::{End, FireTimes, Outcome, Run},
     store::{Fate, Reaped, Row, RowKind, RowState},
 };
 
 impl<P: Payload> Core<P> {
     /// Tells of fire times that ran for nothing.
-    pub(super) fn report_closed(&mut self, row: &Row, now: DateTime<Utc>) {
+    pub(super) fn report_closed(&mut self, store: StoreKey, row: &Row, now: DateTime<Utc>) {
         let RowState::Closed(fate) = &row.state else { return };
         let job = row.job.clone();
         let fire_times = FireTimes { first: row.fire_time, last: row.last, count: row.count };
         match *fate {
             Fate::Missed => {
                 self.metrics.missed += row.count;
-                self.note(now, What::Missed { job, run: None, fire_times });
+                self.note_in(store, now, What::Missed { job, run: None, fire_times });
             }
             Fate::Coalesced(into) => {
                 self.metrics.coalesced += row.count;
-                self.note(now, What::Coalesced { job, fire_times, into });
+                self.note_in(store, now, What::Coalesced { job, fire_times, into });
             }
             Fate::Skipped(reason) => {
                 self.metrics.skipped += row.count;
-                self.note(now, What::Skipped { job, run: None, fire_times, reason });
+                self.note_in(store, now, What::Skipped { job, run: None, fire_times, reason });
             }
-            Fate::Abandoned => self.report_abandoned_row(row, now),
+            Fate::Abandoned => self.report_abandoned_row(store, row, now),
             _ => {}
         }
     }
@@ -45,13 +45,13 @@ impl<P: Payload> Core<P> {
     ) {
         let job = self.jobs[slot].id(self.scheduler, slot);
         let Some(held) = self.jobs[slot].held() else { return };
-        let Some(open) = held.open.get(&(kind, number)) else { return };
+        let (store, Some(open)) = (held.store, held.open.get(&(kind, number))) else { return };
         let row = Row::new(held.key(kind, number), job, fire_time, RowState::Waiting);
         let row = Row { attempt: open.attempt, coalesced: open.coalesced, ..row };
-        self.report_abandoned_row(&row, now);
+        self.report_abandoned_row(store, &row, now);
     }
 
-    fn report_abandoned_row(&mut self, row: &Row, now: DateTime<Utc>) {
+    fn report_abandoned_row(&mut self, store: StoreKey, row: &Row, now: DateTime<Utc>) {
         let run = Run {
             job: row.job.clone(),
             id: run_id(row.key),
@@ -66,7 +66,7 @@ impl<P: Payload> Core<P> {
             outcome: Outcome::Abandoned,
             output: None,
         };
-        self.log.emit(&mut self.out, now, EventKind::Abandoned, || What::Abandoned(run));
+        self.note_in(store, now, What::Abandoned(run));
     }
 
     pub(super) fn report_reaped(&mut self, store: StoreKey, reaped: Reaped, now: DateTime<Utc>) {
@@ -81,7 +81,7 @@ impl<P: Payload> Core<P> {
             });
         }
         for row in &abandoned {
-            self.report_abandoned_row(row, now);
+            self.report_abandoned_row(store, row, now);
         }
         for incarnation in over {
             if self.holds(store, incarnation) {
@@ -90,7 +90,7 @@ impl<P: Payload> Core<P> {
             let of = abandoned.iter().find(|row| row.key.incarnation == incarnation);
             if let Some(row) = of {
                 let job = row.job.clone();
-                self.note(now, What::JobRemoved { job, end: End::Completed });
+                self.note_in(store, now, What::JobRemoved { job, end: End::Completed });
             }
             self.out.over.push((store, incarnation, End::Completed));
         }

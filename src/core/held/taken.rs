@@ -40,7 +40,7 @@ impl<P: Payload> Core<P> {
                 RowState::Taken(node) => self.is_news(store, row, node),
                 _ => {
                     if !may_know {
-                        self.report_closed(row, now);
+                        self.report_closed(store, row, now);
                     }
                     false
                 }
@@ -48,7 +48,7 @@ impl<P: Payload> Core<P> {
             .collect();
         if open.is_empty() {
             if record.next_fire.is_none() && !may_know && !self.holds(store, record.incarnation) {
-                self.note(now, What::JobRemoved { job: record.id, end: End::Completed });
+                self.note_in(store, now, What::JobRemoved { job: record.id, end: End::Completed });
                 self.out.over.push((store, record.incarnation, End::Completed));
             }
             self.out.discarded.extend(payload.map(Discarded::Payload));
@@ -139,7 +139,7 @@ impl<P: Payload> Core<P> {
             }
             let fate = Fate::called_off(SkipReason::Removed, row.attempt);
             let closed = Row { state: RowState::Closed(fate.clone()), ..row.clone() };
-            self.report_closed(&closed, now);
+            self.report_closed(store, &closed, now);
             let slot = self.stores.slot(store, row.key.incarnation);
             if let Some(held) = slot.and_then(|slot| self.jobs[slot].held_mut()) {
                 held.unsettled.insert((row.key, row.fence));
