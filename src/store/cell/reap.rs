@@ -1,0 +1,97 @@
+//! What becomes of the rows that a dead node had taken.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    super::{Fate, NodeId, Reaped, Row},
+    Cell,
+    take::holder_of,
+};
+
+impl Cell {
+    /// Lets up to `limit` rows that this node has taken wait for another node, or closes them as
+    /// *abandoned*, in order of their keys. The node's row is gone before.
+    pub(crate) fn reap(&mut self, node: NodeId, limit: usize, now: DateTime<Utc>) -> Reaped {
+        let taken = self.taken.iter().map(|held| &held.row);
+        let mut rows: Vec<Row> = taken
+            .filter(|row| holder_of(row) == Some(node))
+            .take(limit.saturating_add(1))
+            .cloned()
+            .collect();
+        let mut reaped = Reaped { more: rows.len() > limit, ..Reaped::default() };
+        rows.truncate(limit);
+        for row in rows {
+            let incarnation = row.key.incarnation;
+            let recovers = row.recover && self.is_living(incarnation);
+            if let Some(row) = row.recovered().filter(|_| recovers) {
+                self.put(row.clone(), 0);
+                reaped.handed_out.push(row);
+                continue;
+            }
+            let fate = if recovers { Fate::RecoveredTooOften } else { Fate::Abandoned };
+            reaped.abandoned.push(self.close(row, fate, now));
+            if self.end_if_over(incarnation, Fate::Completed, now) {
+                reaped.over.push(incarnation);
+            }
+        }
+        reaped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            super::{Incarnation, RowState, Write},
+            tests::*,
+        },
+        *,
+    };
+
+    #[test]
+    fn what_recovers_waits_and_the_rest_is_abandoned() {
+        let mut cell = cell_of(record(1, Some(60)));
+        let row = |seconds, recover, recoveries| Row {
+            recover,
+            recoveries,
+            ..scheduled(1, seconds, taken_by(NODE))
+        };
+        let rows = [row(60, true, 2), row(61, true, 0), row(62, false, 2)];
+        let rows = take(&mut cell, NODE, rows, Some(120)).rows;
+        assert_eq!(cell.reap(RIVAL, 9, at(5)).abandoned, [], "they are another's");
+        let reaped = cell.reap(NODE, 9, at(5));
+        let again = Row { state: RowState::Waiting, attempt: 2, recoveries: 1, ..rows[0].clone() };
+        assert_eq!(reaped.handed_out, [again]);
+        let fates: Vec<_> = reaped.abandoned.iter().map(|row| row.state.clone()).collect();
+        assert_eq!(fates, [Fate::RecoveredTooOften, Fate::Abandoned].map(RowState::Closed));
+        assert!(reaped.over.is_empty() && !reaped.more && cell.holder().is_none());
+        let mut kept = reaped.handed_out.clone();
+        kept.extend(reaped.abandoned);
+        assert_eq!(cell.rows(Incarnation(1)), kept.iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_job_may_be_over_with_its_node() {
+        let mut cell = cell_of(record(1, Some(60)));
+        take(&mut cell, NODE, [60, 61].map(|seconds| scheduled(1, seconds, taken_by(NODE))), None);
+        let first = cell.reap(NODE, 1, at(5));
+        assert_eq!((first.abandoned.len(), first.more, first.over), (1, true, vec![]));
+        let second = cell.reap(NODE, 1, at(5));
+        assert_eq!((second.abandoned.len(), second.more), (1, false));
+        assert_eq!(second.over, [Incarnation(1)]);
+        assert_eq!(end_of(&cell, 1), Some(RowState::Closed(Fate::Completed)));
+    }
+
+    #[test]
+    fn what_has_outlived_its_record_is_abandoned_whether_it_recovers_or_not() {
+        let mut cell = cell_of(record(1, Some(60)));
+        let row = Row { recover: true, ..scheduled(1, 60, taken_by(NODE)) };
+        take(&mut cell, NODE, [row], Some(120));
+        let stamp = cell.record().unwrap().stamp();
+        cell.write(Write::change(stamp, record(2, Some(60)), 2), at(1));
+        let reaped = cell.reap(NODE, 9, at(5));
+        assert_eq!((reaped.handed_out.len(), reaped.abandoned.len()), (0, 1));
+        assert_eq!(reaped.abandoned[0].state, RowState::Closed(Fate::Abandoned));
+        assert!(cell.living().is_some());
+    }
+}

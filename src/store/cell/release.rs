@@ -1,0 +1,79 @@
+//! What becomes of a row that its node gives back.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    super::{Fate, NodeId, Release, Row, RowState},
+    Cell,
+    take::holder_of,
+};
+use crate::job::SkipReason;
+
+impl Cell {
+    /// Lets the row wait for the attempt of the release, if this node has taken it under the fence of the
+    /// release; closes it if its incarnation has ended. Returns whether.
+    pub(crate) fn release(&mut self, node: NodeId, release: Release, now: DateTime<Utc>) -> bool {
+        let Release { key, fence, attempt } = release;
+        let row = self.taken.get(key).map(|held| &held.row);
+        let Some(row) = row.filter(|row| holder_of(row) == Some(node) && row.fence == fence) else {
+            return false;
+        };
+        let attempt = attempt.max(row.attempt);
+        let row = Row { state: RowState::Waiting, attempt, ..row.clone() };
+        if self.is_living(key.incarnation) {
+            self.put(row, 0);
+        } else {
+            let fate = Fate::called_off(SkipReason::Removed, attempt);
+            self.close(row, fate, now);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{super::Write, tests::*},
+        *,
+    };
+
+    fn taken() -> (Cell, Row) {
+        let mut cell = cell_of(record(1, Some(60)));
+        let row = take(&mut cell, NODE, [scheduled(1, 60, taken_by(NODE))], None).rows.remove(0);
+        (cell, row)
+    }
+
+    #[test]
+    fn a_row_that_is_given_back_waits_for_its_next_attempt() {
+        for (next, attempt) in [(1, 1), (3, 3)] {
+            let (mut cell, row) = taken();
+            let release = Release::new(row.key, row.fence, next);
+            assert!(cell.release(NODE, release, at(1)));
+            let waits = Row { state: RowState::Waiting, attempt, ..row.clone() };
+            assert_eq!((cell.row(row.key), cell.holder()), (Some(&waits), None));
+            assert!(!cell.release(NODE, release, at(1)), "it has been given back");
+        }
+    }
+
+    #[test]
+    fn a_row_of_another_node_or_fence_is_left_alone() {
+        let (before, row) = taken();
+        let mut cell = before.clone();
+        assert!(!cell.release(RIVAL, Release::new(row.key, row.fence, 1), at(1)));
+        assert!(!cell.release(NODE, Release::new(row.key, row.fence + 1, 1), at(1)));
+        assert_eq!(cell, before);
+    }
+
+    #[test]
+    fn a_row_that_has_outlived_its_record_is_closed() {
+        let skipped = Fate::Skipped(SkipReason::Removed);
+        for (next, fate) in [(1, skipped), (2, Fate::Abandoned)] {
+            let (mut cell, row) = taken();
+            let stamp = cell.record().unwrap().stamp();
+            cell.write(Write::remove(row.job.clone(), stamp, 2), at(1));
+            assert!(cell.release(NODE, Release::new(row.key, row.fence, next), at(2)));
+            let closed = cell.row(row.key).unwrap();
+            assert_eq!((&closed.state, closed.ended_at), (&RowState::Closed(fate), Some(at(2))));
+        }
+    }
+}
