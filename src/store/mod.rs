@@ -75,7 +75,6 @@
 //! step (feature `testing`).
 
 mod actions;
-#[allow(dead_code, reason = "stores that stand on it come next")]
 mod cell;
 mod erased;
 mod error;

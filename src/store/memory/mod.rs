@@ -1,8 +1,12 @@
 //! A store in this process's memory.
 
-mod jobs;
-mod ledger;
+mod history;
+mod indexes;
+mod prune;
 mod state;
+mod take;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,

@@ -1,0 +1,151 @@
+//! The indexes of a memory store follow from its cells, whatever is done.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{
+    super::{cell::Place, *},
+    indexes::Indexes,
+    state::State,
+};
+
+/// What the indexes are to be.
+fn derived(state: &State) -> Indexes {
+    let mut indexes = Indexes::default();
+    for (id, cell) in &state.cells {
+        assert!(!cell.is_empty(), "an empty cell is kept");
+        cell.places().into_iter().for_each(|place| indexes.insert(place, id.clone()));
+        for row in state.history.of_id(id) {
+            let at = row.ended_at.unwrap();
+            indexes.insert(Place::Closed(row.key, at), id.clone());
+        }
+    }
+    indexes
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+}
+
+fn take(node: u64, number: u64, horizon: DateTime<Utc>, step: i64) -> Take {
+    let decide: Decide = Arc::new(move |record, waiting| {
+        let taken = |row: &Row| Row { state: RowState::Taken(NodeId(0)), ..row.clone() };
+        let mut rows: Vec<Row> = waiting.iter().map(taken).collect();
+        let mut next_fire = record.next_fire;
+        if let Some(at) = next_fire.filter(|at| *at <= horizon && !record.paused) {
+            let (incarnation, kind) = (record.incarnation, RowKind::Scheduled);
+            let key = RowKey { incarnation, kind, number: at.timestamp_millis() };
+            let row = Row::new(key, record.id.clone(), at, RowState::Taken(NodeId(0)));
+            rows.push(Row { recover: step % 2 == 0, ..row });
+            next_fire = (step % 5 != 0).then(|| at + TimeDelta::seconds(step));
+        }
+        Decision::Take { rows, next_fire }
+    });
+    Take {
+        node: NodeId(node),
+        number,
+        horizon,
+        tasks: Arc::new(["a".to_owned(), "b".to_owned()].into()),
+        except: Arc::default(),
+        passed: Passed::default(),
+        looks: usize::MAX,
+        limit: 3,
+        row_limit: usize::MAX,
+        decide,
+    }
+}
+
+fn beat(node: u64, ttl: u64) -> Beat {
+    Beat::new(NodeId(node), "node", true, Duration::from_secs(ttl))
+}
+
+fn outcome(row: &Row, now: DateTime<Utc>) -> Finished {
+    Finished {
+        key: row.key,
+        fence: row.fence,
+        fate: Fate::Ran(RunEnd::Succeeded),
+        attempt: row.attempt,
+        started_at: None,
+        ended_at: now,
+        message: None,
+        job_end: Fate::Completed,
+    }
+}
+
+fn write(state: &State, choice: u64, step: i64, now: DateTime<Utc>) -> Write {
+    let id = JobId::from(format!("job-{}", choice % 3));
+    let mut new = Record::new(id.clone(), Incarnation(1 + now.timestamp() as u64), "a", now);
+    new.next_fire = (!choice.is_multiple_of(4)).then(|| now + TimeDelta::seconds(step));
+    new.remember = choice.is_multiple_of(5);
+    if choice.is_multiple_of(2) {
+        new.task = "b".to_owned();
+    }
+    let token = now.timestamp() as u64;
+    match (choice / 3 % 5, state.get(&id)) {
+        (_, None) => Write::add(new, token),
+        (0, Some(current)) => Write::change(current.stamp(), new, token),
+        (1, Some(current)) => {
+            let end = Row::ended(&current, Fate::Removed, now);
+            Write::remove(id, current.stamp(), token).with_rows(vec![end])
+        }
+        (2, Some(current)) => {
+            let paused = !current.paused;
+            Write::change(current.stamp(), Record { paused, ..current }, token)
+        }
+        (_, Some(current)) => {
+            let requests = current.requests + 1;
+            let (incarnation, kind) = (current.incarnation, RowKind::Requested);
+            let key = RowKey { incarnation, kind, number: requests as i64 };
+            let row = Row::new(key, id, now, RowState::Waiting);
+            Write::change(current.stamp(), Record { requests, ..current }, token)
+                .with_rows(vec![row])
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn entries_follow_from_cells(
+        steps in prop::collection::vec((0..9u8, any::<u64>(), -5..30i64), 1..300),
+    ) {
+        let mut state = State::default();
+        for node in 0..3 {
+            state.heartbeat(&beat(node, 60), at(0)).unwrap();
+        }
+        for (number, (what, choice, step)) in (1..).zip(steps) {
+            let now = at(number * 2);
+            let node = choice % 3;
+            match what {
+                0 | 1 => {
+                    let write = write(&state, choice, step, now);
+                    state.write(vec![write], now);
+                }
+                2..=4 => drop(state.take(&take(node, number as u64, now, step), now)),
+                5 => {
+                    let rows = state.taken_by(NodeId(node), None, 2);
+                    let release = |(key, fence)| Release::new(key, fence, 1 + choice as u32 % 2);
+                    state.release(NodeId(node), rows.into_iter().map(release).collect(), now);
+                }
+                6 => {
+                    let rows = state.rows(None, usize::MAX);
+                    let open = rows.iter().filter(|row| row.state.is_open());
+                    state.finish(open.take(3).map(|row| outcome(row, now)).collect(), now);
+                }
+                7 => {
+                    state.heartbeat(&beat(node, choice % 7 * 10), now).unwrap();
+                    state.reap(&[(NodeId(choice % 4), 1)], 2, now);
+                }
+                _ => {
+                    let keep = Keep { rows: (choice % 30) as u32, total: 60, ..Keep::default() };
+                    state.prune(keep, 5, now);
+                }
+            }
+            assert_eq!(state.indexes, derived(&state));
+            let rows = state.rows(None, usize::MAX);
+            assert!(rows.is_sorted_by(|a, b| a.key < b.key));
+        }
+    }
+}
