@@ -48,17 +48,17 @@ fn fail(seed: u64, broken: &Broken, run: impl Fn(Simulation) -> Result<Report, B
 
 #[test]
 fn promises_hold_whatever_goes_wrong() {
-    hold(seeds().unwrap_or(0..3000), |simulation| simulation.run(MemoryStore::with_clock));
+    hold(seeds().unwrap_or(0..2000), |simulation| simulation.run(MemoryStore::with_clock));
 }
 
 #[test]
 fn promises_hold_where_operations_are_several_commits() {
-    hold(seeds().unwrap_or(0..500), in_several_commits);
+    hold(seeds().unwrap_or(0..400), in_several_commits);
 }
 
 #[test]
 fn promises_hold_where_the_store_has_no_clock() {
-    hold(seeds().unwrap_or(0..300), without_clock);
+    hold(seeds().unwrap_or(0..250), without_clock);
 }
 
 fn without_clock(simulation: Simulation) -> Result<Report, Broken> {
@@ -80,7 +80,7 @@ fn on_sqlite(simulation: Simulation) -> Result<Report, Broken> {
 #[cfg(feature = "sqlite")]
 #[test]
 fn promises_hold_on_sqlite() {
-    hold(seeds().unwrap_or(0..500), on_sqlite);
+    hold(seeds().unwrap_or(0..300), on_sqlite);
 }
 
 /// Runs the simulations of these seeds, on all cores.

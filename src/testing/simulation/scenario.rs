@@ -165,7 +165,8 @@ impl Scenario {
     /// What came to be simulated later, by a chance of its own, so that a seed says of the rest what it did.
     pub(super) fn poison(&mut self, chance: &mut Chance) {
         self.mixed = chance.percent(25);
-        self.unreadable = if chance.percent(25) { chance.pick(&[1, 5, 40, 600]) } else { 0 };
+        self.unreadable =
+            if chance.percent(20) { chance.pick(&[1, 1, 5, 5, 40, 40, 40, 300]) } else { 0 };
         self.faults.deadly = chance.percent(12);
         self.faults.refused = chance.percent(15);
     }
