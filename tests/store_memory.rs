@@ -17,6 +17,11 @@ use punctual::{
     testing::{ManualClock, store_conformance},
 };
 
+store_conformance!(bounded, async || {
+    let store = MemoryStore::with_max_jobs(12_000);
+    async move || store.clone()
+});
+
 store_conformance!(memory, async || {
     let store = MemoryStore::new();
     async move || store.clone()

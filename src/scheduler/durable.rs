@@ -18,8 +18,8 @@ use crate::{
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     json,
     store::{
-        Action, Cursor, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey, RowKind,
-        RowState, RunEnd, StoreError, Write, Written, recoveries,
+        Action, Capabilities, Cursor, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey,
+        RowKind, RowState, RunEnd, StoreError, Write, Written, fitting, recoveries,
     },
     task::NamedTask,
     trigger::{Kind, Trigger},
@@ -450,11 +450,7 @@ async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) ->
             return Ok(());
         }
         let writes: Vec<Write> = open.iter().filter_map(|it| it.write.clone()).collect();
-        let written = patiently(durable, || durable.store.write(writes.clone())).await?;
-        if written.len() != open.len() {
-            return Err(answers_missing(durable, open.len(), written.len()));
-        }
-        let mut failed = Ok(());
+        let (written, mut failed) = write_parts(durable, &writes).await;
         for (adding, written) in open.iter_mut().zip(written) {
             match written {
                 Written::Done => adding.is_added = true,
@@ -478,10 +474,39 @@ async fn take_back(shared: &Shared, durable: &Durable, added: impl Iterator<Item
         Some(Write::remove(record.id, expected, token).with_rows(rows))
     });
     let writes: Vec<Write> = writes.flatten().collect();
-    for writes in writes.chunks(durable.store.capabilities().max_batch.max(1)) {
-        // What fails now has no one who could be told: the command has failed already.
-        let _ = patiently(durable, || durable.store.write(writes.to_vec())).await;
+    // What fails now has no one who could be told: the command has failed already.
+    let _ = write_parts(durable, &writes).await;
+}
+
+/// Has writes done, as many at once as the store takes. Returns what came of the first of them, up to those
+/// that failed, and how these did.
+async fn write_parts(durable: &Durable, writes: &[Write]) -> (Vec<Written>, Result<(), Error>) {
+    let Capabilities { max_batch, max_bytes, .. } = durable.store.capabilities();
+    let bytes = max_bytes.unwrap_or(usize::MAX);
+    let (mut written, mut left) = (Vec::with_capacity(writes.len()), writes);
+    while let Some(first) = left.first() {
+        if first.size() > bytes {
+            return (written, Err(too_large(durable, first, bytes)));
+        }
+        let (part, rest) = left.split_at(fitting(left.iter().map(Write::size), max_batch, bytes));
+        match patiently(durable, || durable.store.write(part.to_vec())).await {
+            Ok(answers) if answers.len() == part.len() => written.extend(answers),
+            Ok(answers) => {
+                return (written, Err(answers_missing(durable, part.len(), answers.len())));
+            }
+            Err(error) => return (written, Err(error)),
+        }
+        left = rest;
     }
+    (written, Ok(()))
+}
+
+fn too_large(durable: &Durable, write: &Write, bytes: usize) -> Error {
+    durable.error(StoreError::refused(format!(
+        "job `{}` takes {} bytes, and the store commits at most {bytes} at once: give its task smaller arguments",
+        write.id,
+        write.size()
+    )))
 }
 
 fn begin_adding(
@@ -669,10 +694,7 @@ pub(super) async fn remove_all(
         let mut left = records;
         while !left.is_empty() {
             let writes = left.iter().map(remove).collect::<Result<Vec<Write>, Error>>()?;
-            let written = patiently(durable, || durable.store.write(writes.clone())).await?;
-            if written.len() != left.len() {
-                return Err(answers_missing(durable, left.len(), written.len()));
-            }
+            let (written, done) = write_parts(durable, &writes).await;
             let mut changed = Vec::new();
             for (record, written) in left.into_iter().zip(written) {
                 match written {
@@ -688,6 +710,7 @@ pub(super) async fn remove_all(
                     Written::Lost(_) => {}
                 }
             }
+            done?;
             left = changed;
         }
     }
@@ -697,7 +720,8 @@ pub(super) async fn remove_all(
 
 /// One write, and what came of it.
 pub(super) async fn write_one(durable: &Durable, write: Write) -> Result<Written, Error> {
-    let mut written = patiently(durable, || durable.store.write(vec![write.clone()])).await?;
+    let (mut written, done) = write_parts(durable, &[write]).await;
+    done?;
     written.pop().ok_or_else(|| answers_missing(durable, 1, 0))
 }
 

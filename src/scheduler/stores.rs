@@ -20,7 +20,7 @@ use crate::{
     error::Error,
     event::What,
     job::{self, JobId, Outcome},
-    store::{Capabilities, ErasedStore, Record, Store, StoreError},
+    store::{Capabilities, ErasedStore, Keep, Record, Store, StoreError},
 };
 
 /// How long the runs of a store that is removed may take to end by themselves.
@@ -127,9 +127,18 @@ pub(super) fn join(
             "a store without a name can't be told from others: name it",
         ));
     }
-    let Capabilities { max_batch, has_clock, .. } = store.capabilities();
+    let Capabilities { max_batch, max_bytes, max_rows, min_lease, has_clock, .. } =
+        store.capabilities();
+    let NodeOptions { lease, keep, .. } = shared.node;
+    if lease < min_lease {
+        return Err(Error::invalid_option(format!(
+            "lease({lease:?}) is shorter than store `{name}` can keep: use {min_lease:?} or more"
+        )));
+    }
     let options = NodeOptions {
         max_batch: max_batch.max(1),
+        max_bytes: max_bytes.unwrap_or(usize::MAX),
+        keep: Keep { total: keep.total.min(max_rows.unwrap_or(u64::MAX)), ..keep },
         has_clock,
         // The hasher's keys are random in each process and differ with every call.
         seed: RandomState::new().build_hasher().finish(),

@@ -148,7 +148,8 @@ pub trait Store: Send + Sync + 'static {
     /// nothing. A removal that was done is lost to nothing when it is asked again, or to what has taken
     /// the id since.
     ///
-    /// No more than [`Capabilities::max_batch`] are asked for at once.
+    /// No more than [`Capabilities::max_batch`] are asked for at once. Those that would make more jobs than
+    /// [`Capabilities::max_jobs`] are refused, and then none of the writes is done.
     fn write(
         &self,
         writes: Vec<Write>,
@@ -405,8 +406,21 @@ pub struct Capabilities {
     pub has_clock: bool,
     /// What survives what. Default: [`Durability::Disk`].
     pub durability: Durability,
+    /// What a failover of the store may lose. Default: [`Failover::Absent`].
+    pub failover: Failover,
     /// How many jobs or rows one operation may be asked for. Default: 1000.
     pub max_batch: usize,
+    /// How many bytes one operation may commit, as far as its writes, outcomes or rows tell: schedulers ask
+    /// in parts that are no larger. Default: no limit.
+    pub max_bytes: Option<usize>,
+    /// How many jobs it holds. An add beyond that is [refused](StoreError::refused), with all that it was
+    /// asked for with. Default: no limit.
+    pub max_jobs: Option<u64>,
+    /// How many rows its ledger holds: schedulers have it [keep](Keep::total) no more than that. Default: no
+    /// limit.
+    pub max_rows: Option<u64>,
+    /// How long a lease is at least; a scheduler whose lease is shorter does not start. Default: zero.
+    pub min_lease: Duration,
 }
 
 impl Default for Capabilities {
@@ -416,9 +430,44 @@ impl Default for Capabilities {
             notifies: false,
             has_clock: true,
             durability: Durability::Disk,
+            failover: Failover::Absent,
             max_batch: 1000,
+            max_bytes: None,
+            max_jobs: None,
+            max_rows: None,
+            min_lease: Duration::ZERO,
         }
     }
+}
+
+/// How many of the first of these sizes one operation takes, of at most so many and so many bytes: one at
+/// least, if there are any.
+pub(crate) fn fitting(sizes: impl Iterator<Item = usize>, most: usize, bytes: usize) -> usize {
+    let mut left = bytes;
+    let fits = sizes.take(most.max(1)).enumerate().take_while(|&(before, size)| {
+        let fits = before == 0 || size <= left;
+        left = left.saturating_sub(size);
+        fits
+    });
+    fits.count()
+}
+
+/// Why an add is refused to a store that holds as many jobs as it may.
+pub(crate) fn full(most: u64) -> String {
+    format!("it holds at most {most} jobs: remove some, or raise its `max_jobs`")
+}
+
+/// What a store loses of its answers when it fails over to a copy of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failover {
+    /// There is no copy that it could fail over to.
+    Absent,
+    /// Nothing: the copy has what was answered, before it was.
+    Complete,
+    /// The last of them: the copy follows a moment later. What was claimed in that moment is claimed again,
+    /// and may run twice; fences grow all the same.
+    Lossy,
 }
 
 /// What a store's answers survive.
@@ -519,6 +568,24 @@ impl Write {
         Write { action, ..self }
     }
 }
+
+impl Write {
+    /// About how many bytes it commits.
+    pub(crate) fn size(&self) -> usize {
+        let record = self.record.as_ref().map_or(0, |record| {
+            let texts = [&record.task, &record.args, &record.trigger, &record.options];
+            let others = [&record.name, &record.declared, &record.paused_by];
+            texts.iter().map(|text| text.len()).sum::<usize>()
+                + others.into_iter().flatten().map(String::len).sum::<usize>()
+                + record.tags.iter().map(String::len).sum::<usize>()
+                + record.extra.len()
+        });
+        ROW_SIZE + record + self.rows.len() * ROW_SIZE
+    }
+}
+
+/// About how many bytes a row is, or a record without its texts.
+pub(crate) const ROW_SIZE: usize = 512;
 
 /// What came of one [`Write`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -695,6 +762,13 @@ pub struct Finished {
     /// How the job ended, if it is over with this: *completed*, or *cancelled* where its token was
     /// cancelled while the run was going.
     pub job_end: Fate,
+}
+
+impl Finished {
+    /// About how many bytes it commits.
+    pub(crate) fn size(&self) -> usize {
+        ROW_SIZE + self.message.as_ref().map_or(0, String::len)
+    }
 }
 
 /// What came of [`Store::finish`].

@@ -123,6 +123,8 @@ struct Plan {
     /// What happens after an operation took effect, and before it is answered.
     between: HashMap<Operation, BoxFuture<'static, ()>>,
     calls: HashMap<Operation, u64>,
+    /// What it says that it can, if that is not what the store behind it says.
+    capabilities: Option<Capabilities>,
 }
 
 impl<S> FaultyStore<S> {
@@ -154,6 +156,11 @@ impl<S> FaultyStore<S> {
     /// After the next such operation took effect, and before it is answered, this is awaited.
     pub fn between(&self, operation: Operation, hook: impl Future<Output = ()> + Send + 'static) {
         self.plan().between.insert(operation, Box::pin(hook));
+    }
+
+    /// From now on it says that this is what it can do. It does what the store behind it does.
+    pub fn set_capabilities(&self, capabilities: Capabilities) {
+        self.plan().capabilities = Some(capabilities);
     }
 
     /// From now on nothing goes wrong.
@@ -224,7 +231,7 @@ impl<S: fmt::Debug> fmt::Debug for FaultyStore<S> {
 
 impl<S: Store> Store for FaultyStore<S> {
     fn capabilities(&self) -> Capabilities {
-        self.store.capabilities()
+        self.plan().capabilities.unwrap_or_else(|| self.store.capabilities())
     }
 
     async fn now(&self) -> Result<DateTime<Utc>, StoreError> {

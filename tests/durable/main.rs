@@ -1,6 +1,7 @@
 //! Durable jobs through the public API, on the store in memory: adding, changing, sharing, outages.
 
 mod basics;
+mod capabilities;
 mod clock;
 mod declared;
 mod ledger;

@@ -352,3 +352,18 @@ async fn a_job_that_waits_no_more_costs_takes_nothing() {
     assert!(take(&store, 1, 2).await.unwrap().jobs.is_empty());
     assert!(!marked());
 }
+
+#[tokio::test]
+async fn an_add_beyond_what_the_file_may_hold_is_refused_and_undone() {
+    let folder = Folder::new();
+    let store = SqliteStore::builder(folder.file()).max_jobs(2).open().await.unwrap();
+    assert_eq!(store.capabilities().max_jobs, Some(2));
+    add(&store, [record("a", 1, None)]).await;
+    let both = [record("b", 2, None), record("c", 3, None)].map(adding).into();
+    let error = store.write(both).await.unwrap_err();
+    assert!(error.is_refused() && format!("{error:?}").contains("at most 2 jobs"), "{error:?}");
+    add(&store, [record("b", 2, None)]).await;
+    assert!(store.write(vec![adding(record("c", 3, None))]).await.is_err());
+    let page = store.list(RecordFilter::default(), None, 10).await.unwrap();
+    assert_eq!(page.records.len(), 2);
+}

@@ -227,7 +227,7 @@ impl Node {
         news: &mut Vec<News>,
     ) {
         let asked = self.looking.as_ref().is_some_and(|looking| looking.asked);
-        let (mut corrected, mut lost) = (Vec::new(), Vec::new());
+        let (asked_for, mut corrected, mut lost) = (writes.len(), Vec::new(), Vec::new());
         for (write, written) in writes.into_iter().zip(written) {
             match (written, write.expected, write.record) {
                 (Written::Done, Some(expected), Some(record)) => {
@@ -250,7 +250,8 @@ impl Node {
         let again: Vec<Write> = again.collect();
         if let Some(looking) = &mut self.looking {
             looking.lost += lost.len();
-            looking.corrections = again;
+            let done = asked_for.min(looking.corrections.len());
+            looking.corrections.splice(..done, again);
         }
         self.look_on();
     }

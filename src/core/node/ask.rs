@@ -20,7 +20,10 @@ use crate::{
     },
     job::JobId,
     panic::shielded_or,
-    store::{Beat, Decide, Decision, Incarnation, NextDue, Passed, Take},
+    store::{
+        Beat, Decide, Decision, Finished, Incarnation, NextDue, Passed, ROW_SIZE, Take, Write,
+        fitting,
+    },
 };
 
 impl Node {
@@ -175,7 +178,11 @@ impl Node {
             let limit = LOOKED_AT.min(self.options.max_batch);
             return Some(match looking.corrections.is_empty() {
                 true => Request::List(looking.after.clone(), limit),
-                false => Request::Correct(looking.corrections.clone()),
+                false => {
+                    let sizes = looking.corrections.iter().map(Write::size);
+                    let count = fitting(sizes, self.options.max_batch, self.options.max_bytes);
+                    Request::Correct(looking.corrections[..count].to_vec())
+                }
             });
         }
         prunes.then(|| {
@@ -274,6 +281,8 @@ impl Node {
         let ahead = delta(self.options.claim_ahead);
         let horizon = store_now.checked_add_signed(ahead).unwrap_or(store_now);
         let (node, fits, room) = (self.id, self.fits.clone(), Mutex::new(room));
+        // Each job that is claimed is a record and a row at least.
+        let limit = self.limit.min(self.options.max_bytes / (2 * ROW_SIZE)).max(1);
         let decide: Decide = Arc::new(move |record, waiting| {
             let decided = shielded_or(|| {
                 let definition = Definition::read(record)?;
@@ -304,24 +313,28 @@ impl Node {
             except: self.left_out(crowded),
             passed: self.passed,
             looks: LOOKS,
-            limit: self.limit,
-            row_limit: self
-                .limit
+            limit,
+            row_limit: limit
                 .saturating_mul(ROWS_PER_JOB)
                 .min(MAX_OPEN.saturating_sub(open))
+                .min(self.options.max_bytes / ROW_SIZE)
                 .max(1),
             decide,
         }
     }
 
     fn close_request(&mut self, now: Reading) -> Option<Request> {
-        let count = self.outcomes.len().min(self.options.max_batch).min(self.told_at_once);
+        let most = self.options.max_batch.min(self.told_at_once);
+        let sizes = self.outcomes.iter().map(Finished::size);
+        let count = fitting(sizes, most, self.options.max_bytes);
         let due = self.flush_at.is_some_and(|at| at <= now.elapsed) || self.leaving;
         let tells = count > 0 && (due || self.outcomes.len() >= 100.min(self.options.max_batch));
         // In turns, so that neither waits for the other if the store fails in one of them.
         self.released = !(self.releases.is_empty() || tells && self.released);
         if self.released {
-            let count = self.releases.len().min(self.options.max_batch).min(self.released_at_once);
+            let most = self.options.max_batch.min(self.released_at_once);
+            let sizes = self.releases.iter().map(|_| ROW_SIZE);
+            let count = fitting(sizes, most, self.options.max_bytes);
             return Some(Request::Release(self.id, self.releases[..count].to_vec()));
         }
         tells.then(|| Request::Finish(self.outcomes.iter().take(count).cloned().collect()))

@@ -48,6 +48,8 @@ pub(crate) struct NodeOptions {
     pub(crate) correction: TimeDelta,
     /// How many jobs or rows one operation of the store may be asked for.
     pub(crate) max_batch: usize,
+    /// How many bytes one operation may commit.
+    pub(crate) max_bytes: usize,
     /// Whether the store has a clock of its own; otherwise it goes by the wall clock here.
     pub(crate) has_clock: bool,
     /// Tells this node's numbers from those of others.
@@ -345,6 +347,7 @@ impl Default for NodeOptions {
             keep: Keep::default(),
             correction: TimeDelta::hours(3),
             max_batch: 1,
+            max_bytes: usize::MAX,
             has_clock: false,
             seed: 0,
         }

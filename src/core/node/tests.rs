@@ -35,6 +35,7 @@ fn options() -> NodeOptions {
         keep: Keep::default(),
         correction: TimeDelta::hours(3),
         max_batch: 1000,
+        max_bytes: usize::MAX,
         has_clock: true,
         seed: 1,
     }
@@ -151,6 +152,39 @@ fn a_node_is_reaped_once_it_has_given_no_sign_of_life_for_its_lease() {
         assert_eq!(live_beside(&mut node, second, &[other(beats)]), [], "second {second}");
     }
     assert_eq!(live_beside(&mut node, 80, &[other(3)]), [(NodeId(7), 3)]);
+}
+
+#[test]
+fn outcomes_are_sent_in_parts_that_the_store_can_commit() {
+    let options = NodeOptions { max_bytes: 5000, ..options() };
+    let mut node = Node::new(options, HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
+    live_beside(&mut node, 0, &[]);
+    for number in 0..10 {
+        let key = RowKey { incarnation: Incarnation(1), kind: RowKind::Scheduled, number };
+        let message = Some("x".repeat(if number == 9 { 10_000 } else { 1000 }));
+        let outcome = Finished {
+            key,
+            fence: 1,
+            fate: Fate::Ran(RunEnd::Failed),
+            attempt: 1,
+            started_at: None,
+            ended_at: at(0).wall,
+            message,
+            job_end: Fate::Completed,
+        };
+        node.finish(outcome, at(0));
+    }
+    let mut parts = Vec::new();
+    for second in 1..10 {
+        for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new) {
+            if let Request::Finish(outcomes) = &request {
+                parts.push(outcomes.len());
+                let done = Ok(Answer::Finished(Finishes::default()));
+                node.answer((lane, request), done, at(second));
+            }
+        }
+    }
+    assert_eq!(parts, [3, 3, 3, 1]);
 }
 
 #[test]

@@ -43,24 +43,30 @@ struct Inner {
     clock: Clock,
     state: Mutex<State>,
     changes: watch::Sender<()>,
+    max_jobs: Option<u64>,
 }
 
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> MemoryStore {
-        MemoryStore::with(Clock::System(SystemClock::new()))
+        MemoryStore::with(Clock::System(SystemClock::new()), None)
+    }
+
+    /// An empty store that holds at most so many jobs: an add beyond that is refused.
+    pub fn with_max_jobs(max_jobs: u64) -> MemoryStore {
+        MemoryStore::with(Clock::System(SystemClock::new()), Some(max_jobs))
     }
 
     /// An empty store that takes its time from a clock that is moved by hand.
     #[cfg(feature = "testing")]
     #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
     pub fn with_clock(clock: ManualClock) -> MemoryStore {
-        MemoryStore::with(Clock::Manual(clock))
+        MemoryStore::with(Clock::Manual(clock), None)
     }
 
-    fn with(clock: Clock) -> MemoryStore {
+    fn with(clock: Clock, max_jobs: Option<u64>) -> MemoryStore {
         let changes = watch::Sender::new(());
-        MemoryStore(Arc::new(Inner { clock, state: Mutex::default(), changes }))
+        MemoryStore(Arc::new(Inner { clock, state: Mutex::default(), changes, max_jobs }))
     }
 
     /// What an operation does, at what time; as one, since it holds the lock. Tells others of it.
@@ -95,6 +101,7 @@ impl Store for MemoryStore {
             notifies: true,
             has_clock: !self.0.clock.must_be_watched(),
             durability: Durability::Process,
+            max_jobs: self.0.max_jobs,
             ..Capabilities::default()
         }
     }
@@ -104,7 +111,7 @@ impl Store for MemoryStore {
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
-        Ok(self.locked(|state, now| state.write(writes, now)))
+        self.locked(|state, now| state.write(writes, self.0.max_jobs, now))
     }
 
     async fn get(&self, id: JobId) -> Result<Option<Record>, StoreError> {

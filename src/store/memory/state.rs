@@ -83,8 +83,23 @@ impl State {
         self.indexes.id(key.incarnation).or_else(|| self.history.id(key)).cloned()
     }
 
-    pub(super) fn write(&mut self, writes: Vec<Write>, now: DateTime<Utc>) -> Vec<Written> {
-        writes.into_iter().map(|write| self.write_one(write, now)).collect()
+    pub(super) fn write(
+        &mut self,
+        writes: Vec<Write>,
+        max_jobs: Option<u64>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Written>, StoreError> {
+        if let Some(most) = max_jobs {
+            let adds = |write: &&Write| {
+                let free = |cell: &Cell| cell.living().is_none() && cell.answer(write).is_none();
+                write.record.is_some() && self.cells.get(&write.id).is_none_or(|cell| free(cell))
+            };
+            let after = self.indexes.listed(None).count() + writes.iter().filter(adds).count();
+            if after as u64 > most && writes.iter().any(|write| adds(&write)) {
+                return Err(StoreError::refused(full(most)));
+            }
+        }
+        Ok(writes.into_iter().map(|write| self.write_one(write, now)).collect())
     }
 
     fn write_one(&mut self, write: Write, now: DateTime<Utc>) -> Written {

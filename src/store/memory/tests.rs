@@ -121,7 +121,7 @@ proptest! {
             match what {
                 0 | 1 => {
                     let write = write(&state, choice, step, now);
-                    state.write(vec![write], now);
+                    drop(state.write(vec![write], None, now));
                 }
                 2..=4 => drop(state.take(&take(node, number as u64, now, step), now)),
                 5 => {

@@ -102,6 +102,8 @@ macro_rules! __store_conformance_cases {
                 a_job_that_is_over_when_it_is_written_is_remembered
                 a_remembered_end_is_compared_and_swapped
                 other_ends_are_not_remembered
+                a_full_store_refuses_an_add
+                what_fits_in_a_commit_is_written
                 what_is_done_is_logged
                 the_action_log_is_bounded;
             reads:

@@ -23,6 +23,10 @@ pub(super) async fn capabilities_are_within_bounds<S: Store>(Stage { store, .. }
     let capabilities = store.capabilities();
     assert!(capabilities.time_precision <= Duration::from_millis(1));
     assert!(capabilities.max_batch >= 1);
+    // Else a scheduler of default options does not start, or has no room for a job of some size.
+    assert!(capabilities.min_lease <= Duration::from_secs(15));
+    assert!(capabilities.max_bytes.is_none_or(|most| most >= 64 * 1024));
+    assert!(capabilities.max_jobs != Some(0) && capabilities.max_rows != Some(0));
 }
 
 /// All records are listed once, page by page, in order of their ids' bytes.

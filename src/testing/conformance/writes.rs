@@ -455,6 +455,45 @@ pub(super) async fn instants_and_numbers_come_back<S: Store>(stage: Stage<S>) {
     }
 }
 
+/// A store that holds so many jobs refuses one more, and nothing of what it is asked for with is done.
+pub(super) async fn a_full_store_refuses_an_add<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let Capabilities { max_jobs, max_batch, .. } = store.capabilities();
+    // More can't be seen in a test.
+    let Some(most) = max_jobs.filter(|most| *most <= 100_000) else { return };
+    let all: Vec<u64> = (0..most).collect();
+    for numbers in all.chunks(max_batch) {
+        store.done(numbers.iter().map(|&number| insert(&job(number, now))).collect()).await;
+    }
+    let first = store.record(&"job-0000".into()).await;
+    let change = update(&first, Record { paused: true, ..first.clone() });
+    let mut both = vec![change.clone(), insert(&job(most, now))];
+    both.truncate(max_batch.max(1));
+    if both.len() == 2 {
+        assert!(other.write(both).await.unwrap_err().is_refused());
+    }
+    assert!(other.write(vec![insert(&job(most, now))]).await.unwrap_err().is_refused());
+    assert_eq!(other.record(&first.id).await, first);
+    // What adds none is done.
+    store.done(vec![change]).await;
+    let current = store.record(&first.id).await;
+    store.done(vec![replace(&current, reborn(&current))]).await;
+    let current = store.record(&first.id).await;
+    other.done(vec![remove(&current, Fate::Removed)]).await;
+    store.done(vec![insert(&job(most, now))]).await;
+}
+
+/// Writes that are together no larger than what the store commits at once are done.
+pub(super) async fn what_fits_in_a_commit_is_written<S: Store>(stage: Stage<S>) {
+    let Stage { store, now, .. } = stage;
+    let Capabilities { max_bytes, max_batch, .. } = store.capabilities();
+    let Some(most) = max_bytes else { return };
+    let args = format!("\"{}\"", "x".repeat(8 * 1024));
+    let write = |number| insert(&Record { args: args.clone(), ..job(number, now) });
+    let count = fitting((0..).map(|number| write(number).size()), max_batch.min(1000), most);
+    store.done((0..count as u64).map(write).collect()).await;
+}
+
 /// A write that is done puts its action into the log, once however often it is asked for.
 pub(super) async fn what_is_done_is_logged<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;

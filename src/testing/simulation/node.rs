@@ -161,6 +161,7 @@ impl Node {
             },
             correction: TimeDelta::hours(3),
             max_batch,
+            max_bytes: usize::MAX,
             has_clock: !outside.scenario.clockless,
             seed: outside.chance.number(),
         };

@@ -11,13 +11,13 @@ use super::{
     columns::{bind_record, record, record_columns},
     ledger,
     session::Session,
-    trouble::Result,
+    trouble::{Result, Trouble},
 };
 use crate::{
     job::{JobId, SkipReason},
     store::{
         Changed, Cursor, Fate, Incarnation, Keep, Now, Page, Record, RecordFilter, Tokens, Write,
-        Written,
+        Written, full,
         sql::{millis, signed, unsigned},
     },
 };
@@ -58,6 +58,8 @@ const OVER: &str = concat!(
 
 const DELETE: &str = "DELETE FROM punctual_jobs WHERE incarnation = ?1";
 
+const COUNT: &str = "SELECT count(*) FROM punctual_jobs";
+
 const VERSION: &str = "SELECT version FROM punctual_jobs WHERE incarnation = ?1";
 
 /// A job that is over and remembered.
@@ -76,8 +78,22 @@ const NEWEST_ENDED_TOO_MANY: &str = "SELECT ended_at \
      FROM punctual_ended INDEXED BY punctual_ended_at ORDER BY ended_at DESC LIMIT 1 OFFSET ?1";
 
 /// Does each of the writes that finds what it expects.
-pub(super) fn write(session: &Session, writes: Vec<Write>) -> Result<Vec<Written>> {
-    writes.into_iter().map(|write| write_one(session, write)).collect()
+pub(super) fn write(
+    session: &Session,
+    writes: Vec<Write>,
+    max_jobs: Option<u64>,
+) -> Result<Vec<Written>> {
+    let Some(most) = max_jobs else {
+        return writes.into_iter().map(|write| write_one(session, write)).collect();
+    };
+    let count = || -> Result<i64> { Ok(session.prepare(COUNT)?.query_row([], |row| row.get(0))?) };
+    let before = count()?;
+    let written = writes.into_iter().map(|write| write_one(session, write)).collect();
+    // What is refused is undone.
+    match count()? {
+        after if after > before && after.unsigned_abs() > most => Err(Trouble::Refused(full(most))),
+        _ => written,
+    }
 }
 
 fn write_one(session: &Session, write: Write) -> Result<Written> {

@@ -94,6 +94,7 @@ pub struct SqliteStore {
     durability: Durability,
     /// Whether it was given a clock.
     has_clock: bool,
+    max_jobs: Option<u64>,
     /// One for each clone.
     clones: Arc<()>,
 }
@@ -153,6 +154,7 @@ pub struct SqliteBuilder {
     synchronous: Synchronous,
     busy_timeout: Duration,
     poll: Duration,
+    max_jobs: Option<u64>,
     #[cfg(feature = "testing")]
     clock: Option<crate::testing::ManualClock>,
 }
@@ -175,6 +177,7 @@ impl SqliteBuilder {
             synchronous: Synchronous::Full,
             busy_timeout: Duration::from_secs(3),
             poll: Duration::from_secs(1),
+            max_jobs: None,
             #[cfg(feature = "testing")]
             clock: None,
         }
@@ -202,6 +205,14 @@ impl SqliteBuilder {
     /// at once.
     pub fn poll(mut self, interval: Duration) -> SqliteBuilder {
         self.poll = interval;
+        self
+    }
+
+    /// Sets how many jobs the file holds at most: an add beyond that is refused. Default: no limit.
+    ///
+    /// It binds those who open the file with it. Each add then counts the jobs.
+    pub fn max_jobs(mut self, most: u64) -> SqliteBuilder {
+        self.max_jobs = Some(most);
         self
     }
 
@@ -235,8 +246,9 @@ impl SqliteBuilder {
             (Some(_), Synchronous::Full) => Durability::Disk,
         };
         let has_clock = !matches!(self.make_clock(), Clock::System(_));
+        let max_jobs = self.max_jobs;
         let thread = thread::start(self).await?;
-        Ok(SqliteStore { thread, durability, has_clock, clones: Arc::default() })
+        Ok(SqliteStore { thread, durability, has_clock, max_jobs, clones: Arc::default() })
     }
 
     fn validate(&self) -> Result<(), StoreError> {
@@ -273,6 +285,7 @@ impl Store for SqliteStore {
             // Tokio's clock, where it is paused, is not the thread's.
             has_clock: self.has_clock || tokio_is_paused(),
             durability: self.durability,
+            max_jobs: self.max_jobs,
             ..Capabilities::default()
         }
     }
@@ -282,7 +295,8 @@ impl Store for SqliteStore {
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
-        self.thread.write(move |session| jobs::write(session, writes)).await
+        let max_jobs = self.max_jobs;
+        self.thread.write(move |session| jobs::write(session, writes, max_jobs)).await
     }
 
     async fn get(&self, id: JobId) -> Result<Option<Record>, StoreError> {
