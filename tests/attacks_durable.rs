@@ -276,7 +276,7 @@ impl Store for Wrap {
     async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
         self.ask("next_due", self.store.next_due(of)).await
     }
-    fn changes(&self) -> BoxStream<'static, ()> {
+    fn changes(&self) -> BoxStream<'static, StoreChange> {
         if self.knobs.mute.load(Ordering::SeqCst) {
             return futures::stream::pending().boxed();
         }

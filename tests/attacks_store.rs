@@ -229,9 +229,9 @@ impl<S: Store + Clone> Store for Moody<S> {
         self.ask("next_due", self.store.next_due(of)).await
     }
 
-    fn changes(&self) -> BoxStream<'static, ()> {
+    fn changes(&self) -> BoxStream<'static, StoreChange> {
         if self.chatty {
-            return futures::stream::repeat(()).boxed();
+            return futures::stream::repeat(StoreChange::Unknown).boxed();
         }
         if self.mute {
             return futures::stream::pending().boxed();

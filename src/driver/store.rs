@@ -17,7 +17,8 @@ use crate::{
     error::Error,
     job::{End, JobId},
     store::{
-        Changed, ErasedStore, Incarnation, Now, Record, RecordFilter, StoreError, Taken, Takings,
+        Changed, ErasedStore, Incarnation, Now, Record, RecordFilter, StoreChange, StoreError,
+        Taken, Takings,
     },
 };
 
@@ -163,17 +164,37 @@ impl Durable {
         self.stopped.cancel();
     }
 
-    /// Adds those jobs that somebody holds on to.
-    fn add_known(&self, asked: &mut Vec<(JobId, Incarnation, u64)>) {
+    /// Whether a change is news to somebody who holds on to the job.
+    pub(crate) fn is_news(&self, change: StoreChange) -> bool {
+        let (of, is) = match change {
+            StoreChange::Job(of, is) => (of, is),
+            StoreChange::Gone(of) => (of, u64::MAX),
+            _ => return false,
+        };
+        self.entries().known.get(&of).is_some_and(|known| known.version < is && known.is_wanted())
+    }
+
+    /// Adds those jobs that somebody holds on to: all, or those that are named.
+    fn add_known(
+        &self,
+        asked: &mut Vec<(JobId, Incarnation, u64)>,
+        named: Option<&HashSet<Incarnation>>,
+    ) {
         let held: HashSet<Incarnation> =
             asked.iter().map(|&(_, incarnation, _)| incarnation).collect();
         let mut entries = self.entries();
-        entries.known.retain(|_, known| known.is_wanted());
-        for (&incarnation, known) in &entries.known {
+        let mut add = |incarnation: Incarnation, known: &Known| {
             if known.version > 0 && !held.contains(&incarnation) {
                 asked.push((known.id.clone(), incarnation, known.version));
             }
-        }
+        };
+        let Some(named) = named else {
+            entries.known.retain(|_, known| known.is_wanted());
+            entries.known.iter().for_each(|(of, known)| add(*of, known));
+            return;
+        };
+        let known = named.iter().filter_map(|of| Some((*of, entries.known.get(of)?)));
+        known.for_each(|(of, known)| add(of, known));
     }
 
     fn learn(&self, changed: &[Changed]) {
@@ -195,8 +216,8 @@ impl Durable {
     pub(super) fn carry_out(self: &Arc<Self>, asked: Asked, runtime: &Handle) -> Answering {
         let (durable, key) = (self.clone(), self.key);
         let (lane, mut request) = asked;
-        if let Request::Changed(known) = &mut request {
-            durable.add_known(known);
+        if let Request::Changed(known, named) = &mut request {
+            durable.add_known(known, named.as_ref());
         }
         let to_do = request.clone();
         let task = runtime.spawn(async move {
@@ -233,8 +254,8 @@ impl Durable {
             }
             Request::Take(take) => Answer::Takings(store.take(take).await?),
             Request::NextDue(of) => Answer::NextDue(store.next_due(of).await?),
-            Request::Changed(known) if known.is_empty() => Answer::Changed(Vec::new()),
-            Request::Changed(known) => {
+            Request::Changed(known, _) if known.is_empty() => Answer::Changed(Vec::new()),
+            Request::Changed(known, _) => {
                 let mut changed = Vec::new();
                 for known in known.chunks(store.capabilities().max_batch.max(1)) {
                     changed.extend(store.changed(known.to_vec()).await?);

@@ -20,7 +20,7 @@ use crate::{
     error::Error,
     event::What,
     job::{self, JobId, Outcome},
-    store::{Capabilities, ErasedStore, Keep, Record, Store, StoreError},
+    store::{Capabilities, ErasedStore, Keep, Record, Store, StoreChange, StoreError},
 };
 
 /// How long the runs of a store that is removed may take to end by themselves.
@@ -168,17 +168,40 @@ pub(super) fn join(
     Ok(())
 }
 
-/// Has the scheduler look at its store when that tells of changes.
+/// Has the scheduler look at what its store notifies of.
 async fn notice(durable: Arc<Durable>, scheduler: Weak<Shared>) {
-    let mut changes = durable.store.changes();
-    while let Some(Some(())) = durable.stopped.run_until_cancelled(changes.next()).await {
+    const SHORTEST: Duration = Duration::from_millis(1);
+    let open = || durable.store.changes().ready_chunks(TOGETHER);
+    let (mut changes, mut wait) = (open(), SHORTEST);
+    while let Some(next) = durable.stopped.run_until_cancelled(changes.next()).await {
+        let next = match next {
+            Some(next) => {
+                wait = SHORTEST;
+                next
+            }
+            // It should not end. What it has left out meanwhile is looked for.
+            None => {
+                wait = (wait * 2).min(Duration::from_secs(5));
+                tokio::time::sleep(wait).await;
+                changes = open();
+                vec![StoreChange::Unknown]
+            }
+        };
+        let next: Vec<_> = next.into_iter().map(|it| (it, durable.is_news(it))).collect();
         let Some(shared) = scheduler.upgrade() else { return };
-        shared.with(|state, _| state.core.look(durable.key));
+        shared.with(|state, _| {
+            for (change, is_news) in next {
+                state.core.notice(durable.key, change, is_news);
+            }
+        });
         drop(shared);
-        // One that tells all the time is not to have the runtime for itself.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        // One that notifies all the time is not to have the runtime for itself.
+        tokio::time::sleep(SHORTEST).await;
     }
 }
+
+/// How many changes are looked at together.
+const TOGETHER: usize = 256;
 
 /// Takes leave of a store of which nothing is claimed any more. A shutdown leaves all stores by itself.
 async fn remove(shared: Arc<Shared>, durable: Arc<Durable>) {

@@ -10,7 +10,7 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// A [`Store`] behind a pointer: those of its operations that a scheduler uses, boxed.
 pub(crate) trait ErasedStore: Send + Sync {
     fn capabilities(&self) -> Capabilities;
-    fn changes(&self) -> BoxStream<'static, ()>;
+    fn changes(&self) -> BoxStream<'static, StoreChange>;
     fn now(&self) -> Answer<'_, DateTime<Utc>>;
     fn write(&self, writes: Vec<Write>) -> Answer<'_, Vec<Written>>;
     fn get(&self, id: JobId) -> Answer<'_, Option<Record>>;
@@ -46,7 +46,7 @@ impl<S: Store> ErasedStore for S {
         Store::capabilities(self)
     }
 
-    fn changes(&self) -> BoxStream<'static, ()> {
+    fn changes(&self) -> BoxStream<'static, StoreChange> {
         Store::changes(self)
     }
 

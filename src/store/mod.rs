@@ -76,6 +76,7 @@
 
 mod actions;
 mod cell;
+mod change;
 mod erased;
 mod error;
 mod fates;
@@ -89,12 +90,14 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
+pub(crate) use self::change::Changes;
 pub(crate) use self::erased::ErasedStore;
 pub(crate) use self::record::{is_nothing, nothing, recoveries};
 #[cfg(feature = "sqlite")]
 pub use self::sql::{SqliteBuilder, SqliteStore, Synchronous};
 pub use self::{
     actions::{Action, ActionCursor, ActionPage, LoggedAction},
+    change::StoreChange,
     error::StoreError,
     fates::{FateCursor, FateFilter, FatePage},
     memory::MemoryStore,
@@ -314,10 +317,12 @@ pub trait Store: Send + Sync + 'static {
         of: NextDue,
     ) -> impl Future<Output = Result<Option<DateTime<Utc>>, StoreError>> + Send;
 
-    /// Tells when something may have changed that [`next_due`](Store::next_due) or
-    /// [`changed`](Store::changed) would show, from here on. Changes may be told together, and some
-    /// may not be told: nodes ask every few seconds besides. By default nothing is told.
-    fn changes(&self) -> BoxStream<'static, ()> {
+    /// Notifies of what [`next_due`](Store::next_due) or [`changed`](Store::changed) would show, from here
+    /// on: nodes look at what is named, and at nothing else. What a store can't name, or what is more than a
+    /// slow listener keeps up with, is [`StoreChange::Unknown`]. Some changes may be left out, such as the
+    /// end of a job that fires once: nodes ask every few seconds besides. The stream does not end while the
+    /// store lasts; a scheduler opens an ended one again. By default nothing is notified of.
+    fn changes(&self) -> BoxStream<'static, StoreChange> {
         stream::pending().boxed()
     }
 

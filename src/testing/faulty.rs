@@ -8,15 +8,16 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures::{future::BoxFuture, stream::BoxStream};
+use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     job::JobId,
     store::{
         ActionCursor, ActionPage, Beat, Capabilities, Changed, Cursor, FateCursor, FateFilter,
         FatePage, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow, Page, Pruned,
-        Reaped, Record, RecordFilter, Release, Row, RowKey, Store, StoreError, Take, Takings,
-        Write, Written,
+        Reaped, Record, RecordFilter, Release, Row, RowKey, Store, StoreChange, StoreError, Take,
+        Takings, Write, Written,
     },
 };
 
@@ -123,6 +124,10 @@ struct Plan {
     /// What happens after an operation took effect, and before it is answered.
     between: HashMap<Operation, BoxFuture<'static, ()>>,
     calls: HashMap<Operation, u64>,
+    /// How many records `changed` was asked for.
+    known: u64,
+    /// Ends the streams of changes.
+    changes_end: CancellationToken,
     /// What it says that it can, if that is not what the store behind it says.
     capabilities: Option<Capabilities>,
 }
@@ -173,6 +178,16 @@ impl<S> FaultyStore<S> {
     /// How many such operations were asked for.
     pub fn calls(&self, operation: Operation) -> u64 {
         self.plan().calls.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// Ends the streams of [`changes`](Store::changes) that there are; those that are opened later go on.
+    pub fn end_changes(&self) {
+        std::mem::take(&mut self.plan().changes_end).cancel();
+    }
+
+    /// How many records [`changed`](Store::changed) was asked for, in all calls together.
+    pub fn known(&self) -> u64 {
+        self.plan().known
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
@@ -259,6 +274,7 @@ impl<S: Store> Store for FaultyStore<S> {
         &self,
         known: Vec<(JobId, Incarnation, u64)>,
     ) -> Result<Vec<Changed>, StoreError> {
+        self.plan().known += known.len() as u64;
         self.ask(Operation::Changed, self.store.changed(known)).await
     }
 
@@ -303,8 +319,9 @@ impl<S: Store> Store for FaultyStore<S> {
         self.ask(Operation::NextDue, self.store.next_due(of)).await
     }
 
-    fn changes(&self) -> BoxStream<'static, ()> {
-        self.store.changes()
+    fn changes(&self) -> BoxStream<'static, StoreChange> {
+        let end = self.plan().changes_end.clone();
+        self.store.changes().take_until(end.cancelled_owned()).boxed()
     }
 
     async fn history(

@@ -10,7 +10,7 @@ use std::{
 
 use futures::StreamExt as _;
 use punctual::{
-    BoxError, Context, End, EventKind, Retry, Task, What,
+    BoxError, Context, End, EventKind, Retry, SchedulerBuilder, Task, What,
     store::{Fate, MemoryStore, RowKind, RowState, Store as _},
     testing::{Fault, FaultyStore, Operation},
     trigger::{every, now},
@@ -87,6 +87,29 @@ async fn lost_answers_are_asked_for_again() {
     let mut fire_times: Vec<_> = notes.all().iter().map(|note| note.fire_time).collect();
     fire_times.dedup();
     assert_eq!(fire_times.len(), notes.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_changes_that_ends_is_opened_again() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let flaky = FaultyStore::new(store.clone());
+    let often = |builder: SchedulerBuilder| builder.poll_interval(SECOND * 3600);
+    let one = often(on(&flaky, &notes)).start().await.unwrap();
+    let other = often(on(&store, &notes)).start().await.unwrap();
+    for id in ["a", "b", "c"] {
+        let job = one.add(every(SECOND * 600), remember("x")).id(id).await.unwrap();
+        flaky.end_changes();
+        if id == "b" {
+            // Also what has changed before it was.
+            other.job(id).remove().await.unwrap();
+        }
+        tokio::time::sleep(SECOND).await;
+        if id != "b" {
+            other.job(id).remove().await.unwrap();
+        }
+        let end = tokio::time::timeout(SECOND, job).await.unwrap();
+        assert!(matches!(end, End::Removed), "{end:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

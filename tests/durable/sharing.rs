@@ -43,6 +43,31 @@ async fn each_fire_time_runs_on_one_of_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_busy_store_is_asked_for_grows_with_what_changed() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let flaky = FaultyStore::new(store.clone());
+    let one = on(&flaky, &notes).poll_interval(HOUR).start().await.unwrap();
+    let other = on(&store, &notes).poll_interval(HOUR).start().await.unwrap();
+    let mut handles = Vec::new();
+    for n in 0..10_000 {
+        handles.push(one.add(every(HOUR * 10), remember("x")).id(format!("{n}")).await.unwrap());
+    }
+    tokio::time::sleep(SECOND * 10).await;
+    let before = flaky.known();
+    for n in 0..300 {
+        other.job(format!("{}", n % 100)).modify(|job| job.priority(n)).await.unwrap();
+        tokio::time::sleep(SECOND / 50).await;
+    }
+    tokio::time::sleep(SECOND).await;
+    let asked = flaky.known() - before;
+    assert!((100..=600).contains(&asked), "{asked} records were asked for, and 300 have changed");
+    other.job("7").remove().await.unwrap();
+    let end = tokio::time::timeout(SECOND, handles.swap_remove(7)).await.unwrap();
+    assert!(matches!(end, End::Removed), "{end:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handle_sees_the_end_that_another_brings() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let one = on(&store, &notes).start().await.unwrap();

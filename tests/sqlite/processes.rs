@@ -14,7 +14,8 @@ use chrono::TimeDelta;
 use futures::StreamExt as _;
 use nix::sys::resource::{Resource, setrlimit};
 use punctual::store::{
-    Decision, RecordFilter, RowState, SqliteStore, Store as _, StoreError, Take, Written,
+    Decision, RecordFilter, RowState, SqliteStore, Store as _, StoreChange, StoreError, Take,
+    Written,
 };
 
 use crate::fixture::{Folder, add, adding, beat, connect, now, record, succeeded, taking};
@@ -97,7 +98,7 @@ async fn a_change_by_another_process_is_heard() {
     let output = child("processes::takes_all", &folder.file()).output().unwrap();
     assert!(output.status.success());
     let heard = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
-    assert_eq!(heard, Ok(Some(())));
+    assert_eq!(heard, Ok(Some(StoreChange::Unknown)));
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use futures::StreamExt as _;
 use punctual::{
     JobId,
     store::{
-        Cursor, Durability, Fate, NodeId, Passed, RecordFilter, Release, RowKind, RowState, RunEnd,
-        SqliteStore, Store as _, Synchronous, Take, Write,
+        Cursor, Durability, Fate, Incarnation, NodeId, Passed, RecordFilter, Release, RowKind,
+        RowState, RunEnd, SqliteStore, Store as _, StoreChange, Synchronous, Take, Write,
     },
 };
 
@@ -98,7 +98,7 @@ async fn the_thread_lives_as_long_as_a_clone_and_a_stream_does_not_keep_it() {
     let clone = store.clone();
     drop(store);
     add(&clone, [record("a", 7, None)]).await;
-    assert_eq!(changes.next().await, Some(()));
+    assert_eq!(changes.next().await, Some(StoreChange::Job(Incarnation(7), 1)));
     close(clone, &folder).await;
     assert_eq!(changes.next().await, None);
 }
@@ -110,7 +110,7 @@ async fn a_change_by_another_connection_before_the_first_look_is_heard() {
     let (store, other) = (builder.clone().open().await.unwrap(), builder.open().await.unwrap());
     add(&other, [record("a", 7, None)]).await;
     let heard = tokio::time::timeout(Duration::from_secs(10), store.changes().next()).await;
-    assert_eq!(heard, Ok(Some(())));
+    assert_eq!(heard, Ok(Some(StoreChange::Unknown)));
 }
 
 #[tokio::test]
@@ -162,8 +162,10 @@ async fn clones_hear_of_changes_at_once_and_not_of_takes() {
     let builder = SqliteStore::builder(folder.file()).poll(Duration::from_secs(3600));
     let store = builder.open().await.unwrap();
     let mut changes = store.changes();
-    add(&store, [record("a", 7, Some(now()))]).await;
-    assert_eq!(changes.next().await, Some(()));
+    let due = now();
+    add(&store, [record("a", 7, Some(due))]).await;
+    assert_eq!(changes.next().await, Some(StoreChange::Job(Incarnation(7), 1)));
+    assert_eq!(changes.next().await, Some(StoreChange::Due(due)));
     beat(&store, 1, Duration::from_secs(15)).await;
     let takings = take(&store, 1, 1).await.unwrap();
     store.finish(succeeded(&takings.jobs)).await.unwrap();
@@ -175,7 +177,7 @@ async fn clones_hear_of_changes_at_once_and_not_of_takes() {
     assert!(quiet.is_err(), "a row that is closed can't be released");
     let taken = store.get("a".into()).await.unwrap().unwrap().stamp();
     store.write(vec![Write::change(taken, record("a", 7, None), 2)]).await.unwrap();
-    assert_eq!(changes.next().await, Some(()));
+    assert_eq!(changes.next().await, Some(StoreChange::Job(Incarnation(7), 2)));
 }
 
 #[tokio::test]
@@ -189,7 +191,7 @@ async fn another_store_on_the_file_is_heard_by_polling() {
     store.get("a".into()).await.unwrap();
     add(&other, [record("a", 7, None)]).await;
     let heard = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
-    assert_eq!(heard, Ok(Some(())));
+    assert_eq!(heard, Ok(Some(StoreChange::Unknown)));
     // Its own connection's commits don't count as those of others.
     beat(&store, 1, Duration::from_secs(15)).await;
     let next = tokio::time::timeout(Duration::from_millis(100), changes.next()).await;

@@ -30,7 +30,7 @@ use crate::{
     error::Error,
     event::What,
     job::{JobOptions, Labels, Overlap, RunId},
-    store::{Changed, Incarnation, Now, Record, RowKey, RowKind, StoreError},
+    store::{Changed, Incarnation, Now, Record, RowKey, RowKind, StoreChange, StoreError},
 };
 
 /// What a job in the store has, beyond one in memory.
@@ -277,16 +277,17 @@ impl<P: Payload> Core<P> {
         let limits = &mut self.limits;
         let (jobs, held, scheduler) = (&self.jobs, &*held, self.scheduler);
         let room = || limits.room(store, reading.elapsed);
-        node.poll(reading, held.in_the_way(), &held.crowded, room, || {
-            let mut known: Vec<_> = held
-                .slots
-                .values()
-                .filter_map(|&slot| {
-                    let job = &jobs[slot];
-                    let held = job.held()?;
-                    Some((job.id(scheduler, slot), held.incarnation, held.version))
-                })
-                .collect();
+        node.poll(reading, held.in_the_way(), &held.crowded, room, |named| {
+            let known = |&slot: &u32| {
+                let job = &jobs[slot];
+                let held = job.held()?;
+                Some((job.id(scheduler, slot), held.incarnation, held.version))
+            };
+            let slots = &held.slots;
+            let mut known: Vec<_> = match named {
+                None => slots.values().filter_map(known).collect(),
+                Some(named) => named.iter().filter_map(|of| known(slots.get(of)?)).collect(),
+            };
             known.sort_unstable();
             known
         })
@@ -412,6 +413,25 @@ impl<P: Payload> Core<P> {
     /// Something may have changed in this store.
     pub(crate) fn look(&mut self, store: StoreKey) {
         self.stores.node_mut(store).into_iter().for_each(Node::look);
+        self.out.ask = true;
+    }
+
+    /// This store notifies of a change; `is_news` says whether it is news to a handle.
+    pub(crate) fn notice(&mut self, store: StoreKey, change: StoreChange, is_news: bool) {
+        let version = |of| {
+            let slot = self.stores.slot(store, of)?;
+            self.jobs[slot].held().map(|held| held.version)
+        };
+        let is_news = is_news
+            || match change {
+                StoreChange::Job(of, is) => version(of).is_some_and(|known| known < is),
+                StoreChange::Gone(of) => version(of).is_some(),
+                _ => false,
+            };
+        let reading = self.reading;
+        if let Some(node) = self.stores.node_mut(store) {
+            node.notice(change, is_news, reading);
+        }
         self.out.ask = true;
     }
 

@@ -103,7 +103,8 @@ impl Node {
             Request::TakenBy(..) => self.ask_mine = true,
             // The next list says whether it still has them.
             Request::Taken(..) => self.unknown.clear(),
-            Request::Changed(_) => self.ask_changed = true,
+            Request::Changed(_, Some(named)) => self.named.extend(named),
+            Request::Changed(..) => self.ask_changed = true,
             Request::NextDue(_) => {
                 self.ask_due = true;
                 // A take finds it, too.
@@ -307,7 +308,7 @@ impl Node {
                 }
             }
             (Request::NextDue(_), Answer::NextDue(due)) => self.has_been_told(due, now),
-            (Request::Changed(_), Answer::Changed(changed)) => news.push(News::Changed(changed)),
+            (Request::Changed(..), Answer::Changed(changed)) => news.push(News::Changed(changed)),
             // As fast as it comes.
             (Request::Prune(..), Answer::Pruned(pruned)) if pruned.more => {
                 self.next_prune = now.elapsed;

@@ -105,7 +105,7 @@ impl Node {
     }
 
     fn changes_wanted(&self) -> TimeDelta {
-        let looks = self.ask_changed.then_some(self.next_look);
+        let looks = (self.ask_changed || !self.named.is_empty()).then_some(self.next_look);
         looks.map_or(self.next_poll, |look| look.min(self.next_poll))
     }
 
@@ -126,7 +126,7 @@ impl Node {
         open: usize,
         crowded: &HashSet<Incarnation>,
         room: impl FnOnce() -> Room,
-        held: impl FnOnce() -> Vec<(JobId, Incarnation, u64)>,
+        held: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
     ) -> Vec<Asked> {
         if self.left {
             return Vec::new();
@@ -220,14 +220,18 @@ impl Node {
         open: usize,
         crowded: &HashSet<Incarnation>,
         room: impl FnOnce() -> Room,
-        held: impl FnOnce() -> Vec<(JobId, Incarnation, u64)>,
+        held: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
     ) -> Option<Request> {
         if let Some(take) = &self.taking {
             return Some(Request::Take(take.clone()));
         }
         if now.elapsed >= self.changes_wanted() {
-            self.ask_changed = false;
             self.next_look = now.elapsed + LOOK_EVERY;
+            let named = std::mem::take(&mut self.named);
+            if !self.ask_changed && now.elapsed < self.next_poll {
+                return Some(Request::Changed(held(Some(&named)), Some(named)));
+            }
+            self.ask_changed = false;
             // What could not be read, or run here, may have been changed.
             if !self.except.is_empty() {
                 self.except = Arc::default();
@@ -240,7 +244,7 @@ impl Node {
             let poll = delta(self.options.poll);
             self.next_poll = now.elapsed + poll - poll / 4000 * part;
             self.ask_due = true;
-            return Some(Request::Changed(held()));
+            return Some(Request::Changed(held(None), None));
         }
         if !self.knows_tasks() {
             return None;

@@ -27,8 +27,8 @@ use crate::{
     job::JobId,
     store::{
         Beat, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow,
-        Page, Passed, Pruned, Reaped, Record, Release, RowKey, StoreError, Take, Takings, Write,
-        Written,
+        Page, Passed, Pruned, Reaped, Record, Release, RowKey, StoreChange, StoreError, Take,
+        Takings, Write, Written,
     },
 };
 
@@ -69,7 +69,8 @@ pub(crate) enum Request {
     Taken(NodeId, Vec<RowKey>),
     Take(Take),
     NextDue(NextDue),
-    Changed(Vec<(JobId, Incarnation, u64)>),
+    /// Of these records, and of those that handles know: of all, or of those that are named.
+    Changed(Vec<(JobId, Incarnation, u64)>, Option<HashSet<Incarnation>>),
     Prune(Keep, usize),
     List(Option<Cursor>, usize),
     Correct(Vec<Write>),
@@ -98,7 +99,7 @@ impl Request {
             Request::NextDue(_)
             | Request::Nodes
             | Request::Reap(_)
-            | Request::Changed(_)
+            | Request::Changed(..)
             | Request::Prune(..)
             | Request::List(..)
             | Request::Correct(_)
@@ -232,6 +233,8 @@ pub(super) struct Node {
     limit: usize,
     ask_due: bool,
     ask_changed: bool,
+    /// Records that have changed, as the store notifies, if not all are to be asked after.
+    named: HashSet<Incarnation>,
     next_look: TimeDelta,
     next_poll: TimeDelta,
     next_prune: TimeDelta,
@@ -303,6 +306,9 @@ const LINGER: TimeDelta = TimeDelta::milliseconds(10);
 /// How long after the store was asked for changes it is not asked again because it told of some: what
 /// is asked grows with what is held, and a busy store tells all the time.
 const LOOK_EVERY: TimeDelta = TimeDelta::milliseconds(100);
+
+/// How many records are asked after by name; if there are more, all are.
+const MAX_NAMED: usize = 1000;
 
 /// How often the store is asked to delete of the ledger what need not be kept, unless it has more to do.
 const PRUNE_EVERY: TimeDelta = TimeDelta::seconds(5);
@@ -413,6 +419,7 @@ impl Node {
             patient_until: TimeDelta::MIN,
             ask_due: false,
             ask_changed: false,
+            named: HashSet::new(),
             next_look: TimeDelta::MIN,
             next_poll: TimeDelta::MIN,
             next_prune: TimeDelta::MIN,
@@ -532,6 +539,28 @@ impl Node {
     pub(super) fn look(&mut self) {
         self.ask_changed = true;
         self.ask_due = true;
+    }
+
+    /// The store notifies of a change; `is_news` says whether it is one of a record that is known here by
+    /// another version.
+    pub(super) fn notice(&mut self, change: StoreChange, is_news: bool, now: Reading) {
+        match change {
+            StoreChange::Due(at) => self.expect(at, now),
+            StoreChange::Job(of, _) | StoreChange::Gone(of) => {
+                if is_news && !self.ask_changed {
+                    self.named.insert(of);
+                }
+                // What could not be read, or run here, may have been changed.
+                if self.except.contains(&of) {
+                    Arc::make_mut(&mut self.except).remove(&of);
+                    self.ask_due = true;
+                }
+                if self.named.len() > MAX_NAMED || self.passed != Passed::default() {
+                    self.look();
+                }
+            }
+            StoreChange::Unknown => self.look(),
+        }
     }
 
     /// How long before something is due it is taken: later than as soon as possible, so that it comes

@@ -44,7 +44,7 @@ fn options() -> NodeOptions {
 /// A node that has joined its store, and looks at all records from now on.
 fn node() -> Node {
     let mut node = Node::new(options(), HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
-    let beat = node.poll(at(0), 0, &HashSet::new(), Room::default, Vec::new).remove(0);
+    let beat = node.poll(at(0), 0, &HashSet::new(), Room::default, |_| Vec::new()).remove(0);
     node.answer(beat, Ok(Answer::Beat(at(0).wall)), at(0));
     node
 }
@@ -70,7 +70,7 @@ fn last(records: Vec<Record>) -> Page {
 
 /// What the node asks next in the lane of looks.
 fn asks(node: &mut Node, second: i64) -> Option<Request> {
-    let asked = node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new);
+    let asked = node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new());
     asked.into_iter().find_map(|(lane, request)| (lane == Lane::Prune).then_some(request))
 }
 
@@ -84,7 +84,7 @@ fn a_first_sign_of_life_is_given_once_under_a_name() {
     let mut names = HashSet::new();
     for second in [0, 10, 20] {
         let (lane, request) =
-            node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new).remove(0);
+            node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new()).remove(0);
         let Request::Beat(beat) = &request else { panic!("it has not joined") };
         assert!(beat.first && names.insert(beat.node), "it may still take effect");
         node.answer((lane, request), Err(StoreError::unavailable("no answer")), at(second));
@@ -120,7 +120,9 @@ fn other(beats: u64) -> NodeRow {
 fn live_beside(node: &mut Node, second: i64, others: &[NodeRow]) -> Vec<(NodeId, u64)> {
     let mut reaped = Vec::new();
     for _ in 0..5 {
-        for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new) {
+        for (lane, request) in
+            node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new())
+        {
             let said = match &request {
                 Request::Beat(_) => Answer::Beat(at(second).wall),
                 Request::Nodes => Answer::Nodes(others.to_vec()),
@@ -176,7 +178,9 @@ fn outcomes_are_sent_in_parts_that_the_store_can_commit() {
     }
     let mut parts = Vec::new();
     for second in 1..10 {
-        for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new) {
+        for (lane, request) in
+            node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new())
+        {
             if let Request::Finish(outcomes) = &request {
                 parts.push(outcomes.len());
                 let done = Ok(Answer::Finished(Finishes::default()));
@@ -284,7 +288,9 @@ fn live(
 ) -> Vec<Finished> {
     let mut accepted = Vec::new();
     for second in seconds {
-        for (lane, request) in node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new) {
+        for (lane, request) in
+            node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new())
+        {
             let said = match &request {
                 Request::Beat(_) => Ok(Answer::Beat(at(second).wall)),
                 Request::Nodes => Ok(Answer::Nodes(Vec::new())),
@@ -293,7 +299,7 @@ fn live(
                 Request::Taken(..) => Ok(Answer::Taken(Takings::default())),
                 Request::Take(_) => Ok(Answer::Takings(Takings::default())),
                 Request::NextDue(_) => Ok(Answer::NextDue(None)),
-                Request::Changed(_) => Ok(Answer::Changed(Vec::new())),
+                Request::Changed(..) => Ok(Answer::Changed(Vec::new())),
                 Request::Prune(..) => Ok(Answer::Pruned(Pruned::default())),
                 Request::List(..) => Ok(Answer::Listed(Page::default())),
                 Request::Correct(_) => Ok(Answer::Corrected(Vec::new())),
@@ -356,7 +362,7 @@ fn outcomes_that_are_not_answered_are_sent_in_smaller_batches() {
     let (mut second, mut sizes, mut told) = (1, Vec::new(), 0);
     while told < 100 && second < 1000 {
         second += 10;
-        for asked in node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new) {
+        for asked in node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new()) {
             let said = match &asked.1 {
                 Request::Finish(sent) if sent.len() <= 20 => {
                     (told, _) = (told + sent.len(), sizes.push(sent.len()));
@@ -402,7 +408,7 @@ fn while_the_store_refuses_everything_no_outcome_is_given_up() {
     let (mut node, mut news) = (node(), Vec::new());
     node.finish(outcome(1, Some("fine")), at(1));
     for second in 1..60 {
-        for asked in node.poll(at(second), 0, &HashSet::new(), Room::default, Vec::new) {
+        for asked in node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new()) {
             news.extend(node.answer(asked, Err(StoreError::refused("read-only")), at(second)));
         }
     }

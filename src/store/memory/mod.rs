@@ -14,7 +14,6 @@ use std::{
 };
 
 use chrono::SubsecRound as _;
-use tokio::sync::watch;
 
 use self::state::State;
 use super::*;
@@ -42,7 +41,7 @@ pub struct MemoryStore(Arc<Inner>);
 struct Inner {
     clock: Clock,
     state: Mutex<State>,
-    changes: watch::Sender<()>,
+    changes: Changes,
     max_jobs: Option<u64>,
 }
 
@@ -65,7 +64,7 @@ impl MemoryStore {
     }
 
     fn with(clock: Clock, max_jobs: Option<u64>) -> MemoryStore {
-        let changes = watch::Sender::new(());
+        let changes = Changes::new();
         MemoryStore(Arc::new(Inner { clock, state: Mutex::default(), changes, max_jobs }))
     }
 
@@ -74,11 +73,9 @@ impl MemoryStore {
         // The only foreign code under the lock is `Take::decide`, which runs before anything changes.
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let done = operation(&mut state, self.0.clock.now().trunc_subsecs(3));
-        let has_changed = state.has_changed();
+        let changes = state.take_changes();
         drop(state);
-        if has_changed {
-            self.0.changes.send_replace(());
-        }
+        self.0.changes.send(changes);
         done
     }
 }
@@ -177,14 +174,8 @@ impl Store for MemoryStore {
         Ok(self.locked(|state, _| state.next_due(&of)))
     }
 
-    fn changes(&self) -> BoxStream<'static, ()> {
-        // It ends with the store, which it does not keep.
-        let changes = self.0.changes.subscribe();
-        let next = |mut changes: watch::Receiver<()>| async move {
-            changes.changed().await.ok()?;
-            Some(((), changes))
-        };
-        stream::unfold(changes, next).boxed()
+    fn changes(&self) -> BoxStream<'static, StoreChange> {
+        self.0.changes.stream()
     }
 
     async fn history(

@@ -26,17 +26,17 @@ pub(super) struct State {
     /// Those that have a row, and the numbers of their last takes.
     nodes: BTreeMap<NodeId, (NodeRow, u64)>,
     pub(super) actions: BTreeMap<ActionCursor, LoggedAction>,
-    /// Whether the operation has changed what others may wait for.
-    changed: bool,
+    /// What the operation has changed that others may wait for.
+    changes: Vec<StoreChange>,
 }
 
 /// How many rows that do not pass a page of fates looks at.
 const LOOKED_AT: usize = 1000;
 
 impl State {
-    /// Whether others are to be told of what the operation has done.
-    pub(super) fn has_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+    /// What others are to be notified of that the operation has done.
+    pub(super) fn take_changes(&mut self) -> Vec<StoreChange> {
+        std::mem::take(&mut self.changes)
     }
 
     /// Changes the cell of an id, which has the rows of these keys that are in its history.
@@ -109,6 +109,9 @@ impl State {
         let action = write.action.clone().zip(incarnation).map(|(action, incarnation)| {
             LoggedAction::new(now, write.token, id.clone(), incarnation, action)
         });
+        let was_paused = self.get(&id).is_some_and(|record| record.paused);
+        let waits = write.rows.iter().any(|row| row.state == RowState::Waiting);
+        let expected = write.expected.map(|expected| expected.incarnation);
         let answer = self.change(&id, keys, |cell| {
             let answer = cell.answer(&write);
             if answer.is_none() {
@@ -117,7 +120,12 @@ impl State {
             answer
         });
         if answer.is_none() {
-            self.changed = true;
+            let record = self.cells.get(&id).and_then(|cell| cell.living());
+            let is = record.map(|record| record.incarnation);
+            let gone = expected.filter(|gone| is != Some(*gone));
+            // Of one that is resumed all rows that wait count again.
+            let waits = waits || was_paused && record.is_some_and(|record| !record.paused);
+            self.changes.extend(StoreChange::of_write(gone, record, waits));
             self.actions.extend(action.map(|action| (action.cursor(), action)));
         }
         answer.unwrap_or(Written::Done)
@@ -193,7 +201,9 @@ impl State {
             let keys: Vec<RowKey> = rows.iter().map(|row| row.key).collect();
             let taken = self.change(&id, keys, |cell| cell.take(take, rows, next_fire, now));
             if let Some(taken) = taken {
-                self.changed |= self.cells.get(&id).is_none_or(|cell| cell.living().is_none());
+                if self.cells.get(&id).is_none_or(|cell| cell.living().is_none()) {
+                    self.changes.push(StoreChange::Gone(taken.record.incarnation));
+                }
                 takings.jobs.push(taken);
             }
         }
@@ -274,8 +284,10 @@ impl State {
 
     pub(super) fn release(&mut self, node: NodeId, rows: Vec<Release>, now: DateTime<Utc>) {
         for row in rows {
-            if let Some(id) = self.id_of(row.key) {
-                self.changed |= self.change(&id, [], |cell| cell.release(node, row, now));
+            if let Some(id) = self.id_of(row.key)
+                && self.change(&id, [], |cell| cell.release(node, row, now))
+            {
+                self.changes.push(StoreChange::Due(DateTime::<Utc>::MIN_UTC));
             }
         }
     }
@@ -293,7 +305,7 @@ impl State {
                 Acceptance::Over => finishes.over.push(key.incarnation),
             }
         }
-        self.changed |= !finishes.over.is_empty();
+        self.changes.extend(finishes.over.iter().map(|over| StoreChange::Gone(*over)));
         finishes
     }
 
@@ -337,7 +349,7 @@ impl State {
                 nodes.push(suspect.0);
             }
         }
-        self.changed |= !nodes.is_empty();
+        self.changes.extend((!nodes.is_empty()).then_some(StoreChange::Unknown));
         let dead: Vec<NodeId> =
             self.indexes.nodes().filter(|node| !self.nodes.contains_key(node)).collect();
         Reaped { nodes, ..self.bury(dead, limit, now) }
@@ -365,7 +377,7 @@ impl State {
                 reaped.more |= part.more;
             }
         }
-        self.changed |= room < limit;
+        self.changes.extend((room < limit).then_some(StoreChange::Unknown));
         reaped
     }
 

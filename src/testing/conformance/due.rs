@@ -71,7 +71,8 @@ pub(super) async fn what_others_hold_is_not_due<S: Store>(stage: Stage<S>) {
     assert_eq!(other.next_due(rival.due()).await.unwrap(), Some(now + secs(1000)));
 }
 
-/// A store that notifies tells one node what another changed; one that does not may stay silent.
+/// A store that notifies names what another node changed, or says that anything may have changed; one that
+/// does not may stay silent.
 pub(super) async fn changes_are_told<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
@@ -79,39 +80,68 @@ pub(super) async fn changes_are_told<S: Store>(stage: Stage<S>) {
     if !store.capabilities().notifies {
         return;
     }
+    let beginning = DateTime::<Utc>::MIN_UTC;
     let record = store.add(Record { recover: true, ..job(1, now) }).await;
-    told(&mut changes, "an add").await;
+    let of = record.incarnation;
+    told(&mut changes, "an add", &[StoreChange::Due(now)]).await;
     store.change(&record.id, |record| record.paused = true).await;
-    told(&mut changes, "a change").await;
+    told(&mut changes, "a change", &[StoreChange::Job(of, 2)]).await;
     let current = store.change(&record.id, |record| record.paused = false).await;
-    told(&mut changes, "a change").await;
+    let changed = StoreChange::Job(of, 3);
+    told(
+        &mut changes,
+        "what waits of a job that is resumed",
+        &[changed, StoreChange::Due(beginning)],
+    )
+    .await;
     let row = node.take_one(now).await;
     // What a take has to tell, if anything, is not awaited, nor taken for what comes.
     quiet(&mut changes).await;
     node.release(&[(row.key, row.fence)]).await;
-    told(&mut changes, "a release").await;
+    told(&mut changes, "a release", &[StoreChange::Due(beginning)]).await;
     node.take_one(now).await;
     quiet(&mut changes).await;
     store.bury(&node).await;
-    told(&mut changes, "what was a dead node's").await;
+    told(&mut changes, "what was a dead node's", &[StoreChange::Due(beginning)]).await;
     store.done(vec![remove(&store.record(&current.id).await, Fate::Removed)]).await;
-    told(&mut changes, "a removal").await;
-    store.add(job(2, now)).await;
-    told(&mut changes, "an add").await;
-    let last = Node::join(&store, 2).await.take_one(now).await;
-    quiet(&mut changes).await;
-    store.finish_one(&last, succeeded()).await;
-    told(&mut changes, "the end of a job").await;
+    told(&mut changes, "a removal", &[StoreChange::Gone(of)]).await;
+    let asked = job(2, None);
+    store.add_waiting(asked.clone(), requested(&asked, 1, now)).await;
+    told(&mut changes, "a run that is asked for", &[StoreChange::Due(beginning)]).await;
 }
 
-async fn told(changes: &mut BoxStream<'static, ()>, what: &str) {
-    let told = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
-    assert_eq!(told, Ok(Some(())), "{what} is not told");
+/// More changes than a listener keeps up with are not kept for it: it hears that there were some.
+pub(super) async fn who_is_slow_hears_of_changes_all_the_same<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let mut changes = other.changes();
+    if !store.capabilities().notifies {
+        return;
+    }
+    let batch = store.capabilities().max_batch.min(1000) as u64;
+    for first in (0..3000).step_by(batch as usize) {
+        let numbers = first..3000.min(first + batch);
+        store.done(numbers.map(|number| insert(&job(number, now))).collect()).await;
+    }
+    let last = job(2999, now).incarnation;
+    told(&mut changes, "the last of many", &[StoreChange::Job(last, 1)]).await;
+}
+
+/// Waits until each of these is told, or that anything may have changed.
+async fn told(changes: &mut BoxStream<'static, StoreChange>, what: &str, all: &[StoreChange]) {
+    let mut left = all.to_vec();
+    while !left.is_empty() {
+        let next = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
+        match next {
+            Ok(Some(StoreChange::Unknown)) => break,
+            Ok(Some(change)) => left.retain(|expected| *expected != change),
+            _ => panic!("{what} is not told: {left:?}"),
+        }
+    }
     quiet(changes).await;
 }
 
 /// Waits until nothing has been told for a while: what is told belongs to what was done before.
-async fn quiet(changes: &mut BoxStream<'static, ()>) {
+async fn quiet(changes: &mut BoxStream<'static, StoreChange>) {
     let a_while = Duration::from_millis(50);
-    while let Ok(Some(())) = tokio::time::timeout(a_while, changes.next()).await {}
+    while let Ok(Some(_)) = tokio::time::timeout(a_while, changes.next()).await {}
 }

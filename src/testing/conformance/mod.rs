@@ -181,7 +181,8 @@ macro_rules! __store_conformance_cases {
                 the_earliest_fire_time_is_told
                 waiting_rows_are_due_at_once
                 what_others_hold_is_not_due
-                changes_are_told;
+                changes_are_told
+                who_is_slow_hears_of_changes_all_the_same;
             ledger:
                 history_begins_with_the_latest
                 pages_cover_the_ledger

@@ -6,7 +6,7 @@ use super::{chance::Chance, clocks::Micros, log::Log, scenario::Scenario, verbs:
 use crate::{
     core::{Answer, Asked},
     job::JobId,
-    store::StoreError,
+    store::{StoreChange, StoreError},
 };
 
 /// One node, in one of its lives.
@@ -64,8 +64,8 @@ pub(super) enum Happening {
     Step(u64),
     /// No answer is waited for any more.
     GiveUp(u64),
-    /// The store tells of changes.
-    Told,
+    /// The store notifies of changes.
+    Told(Vec<StoreChange>),
     VerbAnswered(u64, u64, Result<VerbAnswer, StoreError>),
 
     VerbAgain(u64),

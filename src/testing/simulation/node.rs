@@ -25,7 +25,9 @@ use crate::{
     error::Error,
     event::KindSet,
     job::{JobId, JobOptions, Outcome, SkipReason},
-    store::{Changed, Incarnation, Keep, Now, Record, RowKey, RowKind, StoreError, Taken},
+    store::{
+        Changed, Incarnation, Keep, Now, Record, RowKey, RowKind, StoreChange, StoreError, Taken,
+    },
 };
 
 /// What the node keeps with a job.
@@ -507,10 +509,22 @@ impl Node {
 
     // The store.
 
+    /// Whether a change is news to a handle.
+    pub(super) fn is_news(&self, change: StoreChange) -> bool {
+        match change {
+            StoreChange::Job(of, is) => self.known.get(&of).is_some_and(|it| it.version < is),
+            StoreChange::Gone(of) => self.known.contains_key(&of),
+            _ => false,
+        }
+    }
+
     /// A request is on its way. Handles ask for the changes of their jobs, too.
     pub(super) fn sent(&mut self, number: u64, asked: &mut Asked, outside: &mut Outside<'_>) {
-        if let Request::Changed(known) = &mut asked.1 {
-            for (&incarnation, Known { id, version, .. }) in &self.known {
+        if let Request::Changed(known, named) = &mut asked.1 {
+            let is_named = |of: &Incarnation| named.as_ref().is_none_or(|named| named.contains(of));
+            for (&incarnation, Known { id, version, .. }) in
+                self.known.iter().filter(|(of, _)| is_named(of))
+            {
                 if *version > 0 && !known.iter().any(|&(_, asked, _)| asked == incarnation) {
                     known.push((id.clone(), incarnation, *version));
                 }

@@ -107,7 +107,7 @@ impl<S: Store> Operations<S> {
             Request::Taken(node, rows) => Answer::Taken(store.taken(node, rows).await?),
             Request::Take(take) => Answer::Takings(self.take(take).await?),
             Request::NextDue(of) => Answer::NextDue(store.next_due(of).await?),
-            Request::Changed(known) => Answer::Changed(if known.is_empty() {
+            Request::Changed(known, _) => Answer::Changed(if known.is_empty() {
                 Vec::new()
             } else {
                 store.changed(known).await?

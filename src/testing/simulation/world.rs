@@ -23,7 +23,7 @@ use crate::{
     job::JobId,
     store::{
         Finished, Incarnation, NodeId, Record, RecordFilter, Release, Row, RowKey, RowState, Store,
-        StoreError, Write, Written,
+        StoreChange, StoreError, Write, Written,
     },
     testing::ManualClock,
 };
@@ -55,7 +55,7 @@ struct Host {
     stopped: Option<Stopped>,
     /// Until when it can't reach the store.
     cut_until: Micros,
-    changes: Option<BoxStream<'static, ()>>,
+    changes: Option<BoxStream<'static, StoreChange>>,
 }
 
 struct Stopped {
@@ -301,10 +301,13 @@ impl<S: Store> World<S> {
                     node.answered(request, Err(StoreError::unavailable("no answer")), outside)
                 })
             }
-            Happening::Told if cut => None,
-            Happening::Told => self.with_node(life, |node, outside| {
+            Happening::Told(_) if cut => None,
+            Happening::Told(told) => self.with_node(life, |node, outside| {
                 let store = node.store;
-                node.with(outside, |core, _| core.look(store));
+                let told: Vec<_> = told.into_iter().map(|it| (it, node.is_news(it))).collect();
+                node.with(outside, |core, _| {
+                    told.iter().for_each(|&(change, is_news)| core.notice(store, change, is_news));
+                });
                 false
             }),
             Happening::VerbAnswered(_, _, Ok(_)) if cut => None,
@@ -498,10 +501,14 @@ impl<S: Store> World<S> {
     fn tell_of_changes(&mut self) {
         for host in 0..self.hosts.len() {
             let Host { changes: Some(changes), life, .. } = &mut self.hosts[host] else { continue };
-            if let Some(Some(())) = changes.next().now_or_never() {
+            let mut told = Vec::new();
+            while let Some(Some(change)) = changes.next().now_or_never() {
+                told.push(change);
+            }
+            if !told.is_empty() {
                 let life = Life { host, life: *life };
                 let wait = self.chance.between(100..=5 * MILLI);
-                self.agenda.after(wait, Event::Of(life, Happening::Told));
+                self.agenda.after(wait, Event::Of(life, Happening::Told(told)));
             }
         }
     }
@@ -1013,7 +1020,7 @@ fn said(request: &Request) -> String {
             format!("takes as {} for the {}th time, up to {horizon} ms", take.node, take.number)
         }
         Request::NextDue(_) => "asks what is due next".into(),
-        Request::Changed(known) => format!("asks what changed of {}", known.len()),
+        Request::Changed(known, _) => format!("asks what changed of {}", known.len()),
         Request::Prune(..) => "prunes".into(),
         Request::List(..) => "looks for records of which the clock was wrong".into(),
         Request::Correct(writes) => format!("corrects {} records", writes.len()),

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     job::{JobId, SkipReason},
     store::{
-        Changed, Cursor, Fate, Incarnation, Keep, Now, Page, Record, RecordFilter, Tokens, Write,
-        Written, full,
+        Changed, Cursor, Fate, Incarnation, Keep, Now, Page, Record, RecordFilter, RowState,
+        StoreChange, Tokens, Write, Written, full,
         sql::{millis, signed, unsigned},
     },
 };
@@ -146,6 +146,13 @@ fn write_one(session: &Session, write: Write) -> Result<Written> {
     {
         actions::put(session, write.token, &write.id, of, &action)?;
     }
+    let waits = write.rows.iter().any(|row| row.state == RowState::Waiting);
+    // Of one that is resumed all rows that wait count again.
+    let resumes = current.as_ref().is_some_and(|current| current.paused)
+        && record.as_ref().is_some_and(|record| !record.paused);
+    let is = record.as_ref().map(|record| record.incarnation);
+    let gone = expected.filter(|gone| is != Some(*gone));
+    let changes: Vec<_> = StoreChange::of_write(gone, record.as_ref(), waits || resumes).collect();
     let mut put = session.prepare(ledger::PUT_NEW)?;
     for row in &write.rows {
         ledger::put(&mut put, row, None)?;
@@ -153,7 +160,7 @@ fn write_one(session: &Session, write: Write) -> Result<Written> {
     if let Some(record) = record.filter(|it| it.remember && it.next_fire.is_none()) {
         end_if_over(session, record.incarnation, Fate::Completed)?;
     }
-    session.tell();
+    session.notify(changes);
     Ok(Written::Done)
 }
 
@@ -265,7 +272,7 @@ pub(super) fn end_if_over(session: &Session, incarnation: Incarnation, fate: Fat
             remember.execute((record.id.to_string(), millis(ended_at), text))?;
         }
     }
-    session.tell();
+    session.notify([StoreChange::Gone(incarnation)]);
     Ok(true)
 }
 

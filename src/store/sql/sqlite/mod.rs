@@ -24,7 +24,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::stream::BoxStream;
 
 use self::{
     session::{NAMESPACE, Session},
@@ -36,8 +36,8 @@ use crate::{
     store::{
         ActionCursor, ActionPage, Beat, Capabilities, Changed, Cursor, Durability, FateCursor,
         FateFilter, FatePage, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow,
-        Page, Pruned, Reaped, Record, RecordFilter, Release, Row, RowKey, Store, StoreError, Take,
-        Takings, Write, Written,
+        Page, Pruned, Reaped, Record, RecordFilter, Release, Row, RowKey, Store, StoreChange,
+        StoreError, Take, Takings, Write, Written,
     },
 };
 
@@ -373,12 +373,8 @@ impl Store for SqliteStore {
         self.thread.read(move |session| take::next_due(session, &of)).await
     }
 
-    fn changes(&self) -> BoxStream<'static, ()> {
-        let next = async |mut changes: tokio::sync::watch::Receiver<()>| {
-            changes.changed().await.ok()?;
-            Some(((), changes))
-        };
-        stream::unfold(self.thread.changes(), next).boxed()
+    fn changes(&self) -> BoxStream<'static, StoreChange> {
+        self.thread.changes()
     }
 
     async fn history(

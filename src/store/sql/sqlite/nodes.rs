@@ -12,7 +12,7 @@ use super::{
     trouble::{Result, Trouble},
 };
 use crate::store::{
-    Beat, Fate, NodeId, NodeRow, Reaped, Row, RowState,
+    Beat, Fate, NodeId, NodeRow, Reaped, Row, RowState, StoreChange,
     sql::{instant, millis, signed, unsigned},
 };
 
@@ -111,7 +111,7 @@ pub(super) fn reap(
         holder = next_holder.query_row([node], |row| row.get(0)).optional()?.flatten();
     }
     if !reaped.nodes.is_empty() {
-        session.tell();
+        session.notify([StoreChange::Unknown]);
     }
     Ok(reaped)
 }
@@ -145,7 +145,7 @@ fn bury(session: &Session, node: i64, limit: usize, reaped: &mut Reaped) -> Resu
             }
             reaped.abandoned.push(row);
         }
-        session.tell();
+        session.notify([StoreChange::Unknown]);
     }
     Ok(())
 }

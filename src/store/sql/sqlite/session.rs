@@ -1,7 +1,7 @@
 //! A connection, with what its operations need beside it.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, LONGEST_WAIT},
-    store::StoreError,
+    store::{StoreChange, StoreError},
 };
 
 /// What tables are named after by default, and in all SQL of this store.
@@ -33,8 +33,8 @@ pub(super) struct Session {
     namespace: String,
     path: String,
     clock: Clock,
-    /// Whether the transaction has changed what others may wait for.
-    changed: Cell<bool>,
+    /// What the transaction has changed that others may wait for.
+    changes: RefCell<Vec<StoreChange>>,
     /// How many rows of the ledger are too many, and when that was counted.
     pub(super) surplus: Cell<Option<(u64, DateTime<Utc>)>>,
     /// None in memory.
@@ -91,10 +91,10 @@ impl Session {
         let (namespace, path) = (options.namespace.clone(), path.to_owned());
         let clock = options.make_clock();
         let file = options.path.as_deref().map(Watched::new);
-        let (changed, next_look) = (Cell::new(false), Cell::new(Instant::now()));
+        let (changes, next_look) = (RefCell::default(), Cell::new(Instant::now()));
         let surplus = Cell::new(None);
         let session =
-            Session { connection, namespace, path, clock, changed, surplus, file, next_look };
+            Session { connection, namespace, path, clock, changes, surplus, file, next_look };
         session.look()?;
         schema::migrate(&session)?;
         Ok(session)
@@ -162,7 +162,7 @@ impl Session {
 
     /// Ends a transaction that has failed, if SQLite has not done so by itself.
     pub(super) fn roll_back(&self) {
-        self.changed.set(false);
+        self.changes.borrow_mut().clear();
         if self.is_in_transaction() {
             // What can fail here is a disk that fails to be read; the next BEGIN says so.
             let _ = self.execute("ROLLBACK");
@@ -173,14 +173,14 @@ impl Session {
         !self.connection.is_autocommit()
     }
 
-    /// Says that others may wait for what this transaction does.
-    pub(super) fn tell(&self) {
-        self.changed.set(true);
+    /// Notifies others of this, once the transaction is committed.
+    pub(super) fn notify(&self, changes: impl IntoIterator<Item = StoreChange>) {
+        self.changes.borrow_mut().extend(changes);
     }
 
-    /// Whether others are to be told of the transaction that was committed.
-    pub(super) fn told(&self) -> bool {
-        self.changed.take()
+    /// What others are to be notified of that was committed.
+    pub(super) fn take_changes(&self) -> Vec<StoreChange> {
+        self.changes.take()
     }
 
     /// A number that changes with each commit of another connection.

@@ -18,7 +18,7 @@ use crate::{
     job::SkipReason,
     store::{
         Decision, Fate, Incarnation, NextDue, NodeId, Record, Rejected, Release, Row, RowKey,
-        RowState, Take, Taken, Takings,
+        RowState, StoreChange, Take, Taken, Takings,
         sql::{instant, kind, millis, signed, unsigned},
     },
 };
@@ -466,7 +466,7 @@ pub(super) fn release(session: &Session, node: NodeId, rows: &[Release]) -> Resu
         if statement.execute((incarnation, kind, number, node, signed(fence), attempt))? == 0 {
             continue;
         }
-        session.tell();
+        session.notify([StoreChange::Due(DateTime::<Utc>::MIN_UTC)]);
         // Nothing takes what waits for a record that is gone.
         if !jobs::is_there(session, row.incarnation)? {
             ledger::call_off(session, row.incarnation, SkipReason::Removed)?;

@@ -10,10 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Semaphore, oneshot, watch};
+use futures::stream::BoxStream;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{SqliteBuilder, session::Session, trouble::Result};
-use crate::{clock::LONGEST_WAIT, store::StoreError};
+use crate::{
+    clock::LONGEST_WAIT,
+    store::{Changes, StoreChange, StoreError},
+};
 
 /// How many operations may wait in line; more wait for room.
 const ROOM: usize = 128;
@@ -26,7 +30,7 @@ const SHARED_FOR: Duration = Duration::from_millis(5);
 pub(super) struct Thread {
     queue: mpsc::Sender<Message>,
     room: Arc<Semaphore>,
-    changes: watch::Sender<()>,
+    changes: Changes,
 }
 
 enum Message {
@@ -52,7 +56,7 @@ struct Done {
 pub(super) async fn start(options: SqliteBuilder) -> std::result::Result<Thread, StoreError> {
     let (queue, messages) = mpsc::channel();
     let (opened, is_open) = oneshot::channel();
-    let changes = watch::Sender::new(());
+    let changes = Changes::new();
     let thread = Thread { queue, room: Arc::new(Semaphore::new(ROOM)), changes: changes.clone() };
     let open = move || {
         let session = Session::open(&options)?;
@@ -136,8 +140,8 @@ impl Thread {
     }
 
     /// Sees each change from here on.
-    pub(super) fn changes(&self) -> watch::Receiver<()> {
-        let changes = self.changes.subscribe();
+    pub(super) fn changes(&self) -> BoxStream<'static, StoreChange> {
+        let changes = self.changes.stream();
         // If the thread has ended nothing will change.
         let _ = self.queue.send(Message::Listen);
         changes
@@ -153,12 +157,12 @@ fn ended() -> StoreError {
 fn serve(
     session: &Session,
     messages: &mpsc::Receiver<Message>,
-    changes: &watch::Sender<()>,
+    changes: &Changes,
     mut others: Others,
 ) -> Option<oneshot::Sender<()>> {
     let (mut next, mut alone) = (None, 0);
     loop {
-        let wait = (changes.receiver_count() > 0).then(|| others.wait());
+        let wait = (changes.are_wanted()).then(|| others.wait());
         let message = match (next.take(), wait) {
             (Some(message), _) => Ok(message),
             (None, Some(wait)) => messages.recv_timeout(wait),
@@ -173,8 +177,8 @@ fn serve(
             Ok(Message::Close(closed)) => return Some(closed),
             Err(mpsc::RecvTimeoutError::Disconnected) => return None,
         }
-        if changes.receiver_count() > 0 && others.have_written(session) {
-            changes.send_replace(());
+        if changes.are_wanted() && others.have_written(session) {
+            changes.send([StoreChange::Unknown]);
         }
     }
 }
@@ -191,7 +195,7 @@ fn write(
     session: &Session,
     first: Operation,
     messages: &mpsc::Receiver<Message>,
-    changes: &watch::Sender<()>,
+    changes: &Changes,
     alone: &mut usize,
 ) -> Option<Message> {
     let began = Instant::now();
@@ -237,9 +241,7 @@ fn write(
             StoreError::unavailable(error)
         }
     });
-    if session.told() {
-        changes.send_replace(());
-    }
+    changes.send(session.take_changes());
     for done in all {
         (done.answer)(committed.clone());
     }
