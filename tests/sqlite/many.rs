@@ -10,7 +10,7 @@ use std::{
 
 use futures::TryStreamExt as _;
 use punctual::{
-    Context, Scheduler, Task,
+    Context, OnConflict, Scheduler, Task,
     store::{SqliteStore, Synchronous},
     trigger::{after, now},
 };
@@ -116,6 +116,32 @@ async fn a_million_jobs_that_are_due_at_once_all_run() {
     println!("draining: {:.0} a second", rate(begun.elapsed()));
     scheduler.shutdown().await;
     assert_eq!(ran.load(Ordering::Relaxed), COUNT);
+}
+
+#[tokio::test]
+async fn a_thousand_declarations_that_have_not_changed_write_nothing() {
+    let folder = Folder::new();
+    let scheduler = scheduler(&folder).await;
+    let declare = async || {
+        let jobs = (0..1000).map(|customer| {
+            let add = scheduler.add("0 9 1 1 *", Invoice { customer });
+            add.id(format!("invoice-{customer}")).on_conflict(OnConflict::Reconcile)
+        });
+        let begun = Instant::now();
+        scheduler.add_all(jobs.collect::<Vec<_>>()).await.unwrap();
+        begun.elapsed()
+    };
+    let connection = connect(&folder.file());
+    let versions = || -> (i64, i64) {
+        let sum = "SELECT count(*), sum(version) FROM punctual_jobs";
+        connection.query_row(sum, [], |row| row.try_into()).unwrap()
+    };
+    let first = declare().await;
+    assert_eq!(versions(), (1000, 1000));
+    let again = [declare().await, declare().await, declare().await];
+    println!("a thousand declarations: {first:?} at first, {again:?} again");
+    assert_eq!(versions(), (1000, 1000));
+    scheduler.shutdown().await;
 }
 
 #[tokio::test]
