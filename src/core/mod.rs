@@ -483,6 +483,8 @@ impl<P: Payload> Core<P> {
         }
         self.limits.add_executor(name.clone(), max)?;
         self.note(now, What::ExecutorAdded { name });
+        // Jobs that name it could not be run here until now.
+        self.look_at_all();
         Ok(())
     }
 

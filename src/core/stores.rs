@@ -70,6 +70,11 @@ impl Stores {
         self.rooms.iter_mut()
     }
 
+    /// Fewer rows are open, so there may be room for jobs of any store: limits are those of all alike.
+    pub(super) fn have_fewer(&mut self) {
+        self.rooms.iter_mut().for_each(|room| room.held.has_fewer = true);
+    }
+
     /// The name of a store, where there is one.
     pub(super) fn name(&self, key: Option<StoreKey>) -> Option<Arc<str>> {
         self.get(key?).map(|room| room.name.clone())

@@ -48,6 +48,8 @@ struct Known {
     /// The name of the task that it is.
     task: String,
     entry: Weak<dyn Entry>,
+    /// The highest version that was notified of while the job is being added.
+    heard: u64,
     /// The same, if something hangs on it that outlives the handles: a token, a stream of runs, or
     /// that outputs are kept.
     tied: Option<Arc<dyn Entry>>,
@@ -56,6 +58,26 @@ struct Known {
 impl Known {
     fn is_wanted(&self) -> bool {
         self.entry.strong_count() > 0
+    }
+}
+
+/// Jobs that are being added; see [`Durable::know_for_now`].
+pub(crate) struct KnownForNow<'a> {
+    durable: &'a Durable,
+    incarnations: Vec<Incarnation>,
+}
+
+impl Drop for KnownForNow<'_> {
+    fn drop(&mut self) {
+        let mut entries = self.durable.entries();
+        let mut gone = Vec::new();
+        for of in &self.incarnations {
+            if entries.known.get(of).is_some_and(|known| known.version == 0) {
+                gone.extend(entries.known.remove(of));
+            }
+        }
+        // What hangs on them is the user's.
+        drop(entries);
     }
 }
 
@@ -81,13 +103,14 @@ impl Durable {
         Error::of_store(&self.name, error)
     }
 
-    /// Finds the entry again when the job is taken, for as long as somebody holds on to it.
-    pub(crate) fn know(&self, record: &Record, entry: &Arc<dyn Entry>) {
+    /// Finds the entry again when the job is taken, for as long as somebody holds on to it. Says whether
+    /// the job was changed, or has gone, before its version was known here.
+    pub(crate) fn know(&self, record: &Record, entry: &Arc<dyn Entry>) -> bool {
         let mut entries = self.entries();
         if entries.stopped {
             drop(entries);
             entry.state().end(End::ShutDown);
-            return;
+            return false;
         }
         let known = &mut entries.known;
         if known.len() >= 64 && known.len() == known.capacity() {
@@ -98,19 +121,33 @@ impl Durable {
             Some(first) => (first, first.task().map(|(task, _)| task.to_owned())),
             None => (entry, None),
         };
+        let heard = known.get(&record.incarnation).map_or(0, |known| known.heard);
         let new = Known {
             id: record.id.clone(),
             version: record.version,
+            heard,
             task: task.unwrap_or_else(|| record.task.clone()),
             entry: Arc::downgrade(first),
             tied: (entry.state().is_tied() || entry.state().wants_output()).then(|| entry.clone()),
         };
-        known.insert(record.incarnation, new);
+        let before = known.insert(record.incarnation, new);
+        drop(entries);
+        drop(before);
+        heard > record.version
     }
 
-    /// The job has not come to be, or is no longer there.
-    pub(crate) fn unknow(&self, incarnation: Incarnation) {
-        self.entries().known.remove(&incarnation);
+    /// Jobs that are being added: those that have not come to be when this is dropped are known no
+    /// longer.
+    pub(crate) fn know_for_now<'a>(
+        &self,
+        jobs: impl IntoIterator<Item = (&'a Record, &'a Arc<dyn Entry>)>,
+    ) -> KnownForNow<'_> {
+        let mut incarnations = Vec::new();
+        for (record, entry) in jobs {
+            self.know(record, entry);
+            incarnations.push(record.incarnation);
+        }
+        KnownForNow { durable: self, incarnations }
     }
 
     /// Keeps the entry until the job is over: something hangs on it that outlives the handles.
@@ -171,7 +208,13 @@ impl Durable {
             StoreChange::Gone(of) => (of, u64::MAX),
             _ => return false,
         };
-        self.entries().known.get(&of).is_some_and(|known| known.version < is && known.is_wanted())
+        let mut entries = self.entries();
+        let Some(known) = entries.known.get_mut(&of) else { return false };
+        if known.version == 0 {
+            known.heard = known.heard.max(is);
+            return false;
+        }
+        known.version < is && known.is_wanted()
     }
 
     /// Adds those jobs that somebody holds on to: all, or those that are named.

@@ -496,8 +496,8 @@ pub(super) async fn add_all(shared: &Arc<Shared>, batch: Batch) -> Result<Vec<Jo
         shared.try_with(|state, now| state.core.check_all(&in_memory, now))?;
         put = durable::add_all(shared, durable).await?;
     }
-    drop(reserved);
     let mut in_memory = add_in_memory(shared, in_memory)?.into_iter();
+    drop(reserved);
     let mut put = put.into_iter();
     let handles = kinds.into_iter().filter_map(|is_durable| match is_durable {
         true => put.next().map(|put| JobHandle::durable(shared.clone(), put)),
@@ -581,7 +581,7 @@ impl<V> AddFuture<V> {
                     }
                 }
                 Adding::Checking(check, add) => {
-                    drop(ready!(check.as_mut().poll(cx))?);
+                    let _reserved = ready!(check.as_mut().poll(cx))?;
                     return Poll::Ready(add.take().expect(DONE).commit());
                 }
                 Adding::Stored(adding, value) => {

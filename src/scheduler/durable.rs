@@ -420,17 +420,10 @@ async fn add_batch(
         .collect::<Result<Vec<Adding>, Error>>()?;
     let given = adding.iter().filter_map(|adding| adding.new.given.clone()).collect();
     stores::check_free(shared, given, Some(durable.key)).await?;
-    for adding in &adding {
-        // Before it is written: it may be taken at once.
-        durable.know(&adding.declared, &adding.new.entry);
-    }
+    // Before they are written: they may be taken at once.
+    let known = adding.iter().map(|adding| (&adding.declared, &adding.new.entry));
+    let _known = durable.know_for_now(known);
     let written = write_all(shared, durable, &mut adding).await;
-    for adding in &adding {
-        let is_there = adding.record.incarnation == adding.declared.incarnation;
-        if written.is_err() || !is_there {
-            durable.unknow(adding.declared.incarnation);
-        }
-    }
     if let Err(error) = written {
         let is_fresh = |adding: &&Adding| adding.new.on_conflict == OnConflict::Error;
         let added = adding.iter().filter(|adding| adding.is_added).filter(is_fresh);
@@ -627,10 +620,13 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -
         forget(shared, durable, &replaced, &End::Replaced);
     }
     record.version = 1;
-    durable.know(&record, &new.entry);
+    let has_changed = durable.know(&record, &new.entry);
     let next_fire = next_fire_of(&record);
     let job = record.id.clone();
     shared.with(|state, now| {
+        if has_changed {
+            state.core.look(durable.key);
+        }
         state.core.note_in(durable.key, now, What::JobAdded { job, next_fire });
         state.core.expect(durable.key, next_fire);
     });

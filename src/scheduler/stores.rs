@@ -2,15 +2,16 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use futures::{
-    StreamExt as _,
+    FutureExt as _, StreamExt as _,
     future::{join_all, try_join_all},
-    stream,
+    stream::{self, BoxStream},
 };
 
 use super::{Scheduler, durable};
@@ -152,6 +153,8 @@ pub(super) fn join(
         None => Err(Error::shut_down("the scheduler has shut down")),
     });
     let tasks = shared.tasks.names().map(str::to_owned).collect();
+    // Nothing is to change unnoticed once the node has looked.
+    let changes = listen(&*store);
     // Once the core knows it, it asks for the store by its key.
     let durable = shared.with(|state, now| {
         if state.core.is_closed() {
@@ -164,26 +167,40 @@ pub(super) fn join(
         state.core.note_in(key, now, What::StoreAdded { store: name });
         Ok(durable)
     })?;
-    runtime.spawn(notice(durable, Arc::downgrade(shared)));
+    runtime.spawn(notice(durable, changes, Arc::downgrade(shared)));
     Ok(())
 }
 
+/// The changes that a store notifies of, from here on. One that panics notifies of none.
+fn listen(store: &dyn ErasedStore) -> BoxStream<'static, StoreChange> {
+    let changes = catch_unwind(AssertUnwindSafe(|| store.changes()));
+    changes.unwrap_or_else(|_| stream::empty().boxed())
+}
+
 /// Has the scheduler look at what its store notifies of.
-async fn notice(durable: Arc<Durable>, scheduler: Weak<Shared>) {
+async fn notice(
+    durable: Arc<Durable>,
+    changes: BoxStream<'static, StoreChange>,
+    scheduler: Weak<Shared>,
+) {
     const SHORTEST: Duration = Duration::from_millis(1);
-    let open = || durable.store.changes().ready_chunks(TOGETHER);
-    let (mut changes, mut wait) = (open(), SHORTEST);
-    while let Some(next) = durable.stopped.run_until_cancelled(changes.next()).await {
+    let (mut changes, mut wait) = (changes.ready_chunks(TOGETHER), SHORTEST);
+    loop {
+        let next = AssertUnwindSafe(changes.next()).catch_unwind();
+        let Some(next) = durable.stopped.run_until_cancelled(next).await else { return };
         let next = match next {
-            Some(next) => {
+            Ok(Some(next)) => {
                 wait = SHORTEST;
                 next
             }
-            // It should not end. What it has left out meanwhile is looked for.
-            None => {
+            // It should neither end nor panic. What it has left out meanwhile is looked for.
+            Ok(None) | Err(_) => {
                 wait = (wait * 2).min(Duration::from_secs(5));
-                tokio::time::sleep(wait).await;
-                changes = open();
+                let waited = durable.stopped.run_until_cancelled(tokio::time::sleep(wait));
+                if waited.await.is_none() {
+                    return;
+                }
+                changes = listen(&*durable.store).ready_chunks(TOGETHER);
                 vec![StoreChange::Unknown]
             }
         };
@@ -360,13 +377,17 @@ pub(super) async fn find(shared: &Arc<Shared>, id: &JobId) -> Result<Option<Arc<
             }
         }
     }
+    if there.is_empty()
+        && let Some(error) = silent
+    {
+        return Err(error);
+    }
     // That one is over counts where none is left.
     let found = if there.is_empty() { over } else { there };
-    match (&found[..], silent) {
-        ([durable], _) => Ok(Some(Arc::clone(durable))),
-        ([], Some(error)) => Err(error),
-        ([], None) => Ok(stores.first().cloned()),
-        (several, _) => {
+    match &found[..] {
+        [durable] => Ok(Some(Arc::clone(durable))),
+        [] => Ok(stores.first().cloned()),
+        several => {
             let names: Vec<_> = several.iter().map(|it| format!("store `{}`", it.name)).collect();
             Err(Error::ambiguous(format!(
                 "there is a job `{id}` in {}: say which, with `scheduler.job(\"{id}\").store(..)`",

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    Coalesce, Context, End, EventKind, Task, What,
+    Coalesce, Context, End, EventKind, Scheduler, Task, What,
     store::{Fate, MemoryStore, RowState, Store as _},
-    testing::{Fault, FaultyStore},
+    testing::{Fault, FaultyStore, Operation},
     trigger::{after, every, now},
 };
 use serde::{Deserialize, Serialize};
@@ -254,4 +254,37 @@ async fn what_was_abandoned_of_a_job_that_is_over_stays_so() {
     tokio::time::sleep(SECOND * 100).await;
     assert_eq!(fates(&rows(&store).await), [Fate::Abandoned]);
     assert!(skipped.next().now_or_never().is_none(), "nobody removed it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_while_a_claim_is_answered_is_noticed() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let slow = FaultyStore::new(store.clone());
+    let scheduler = on(&slow, &notes).poll_interval(SECOND * 3600).start().await.unwrap();
+    let other = Scheduler::builder().store(store).start().await.unwrap();
+    tokio::time::sleep(SECOND * 2).await;
+    slow.between(Operation::Take, async move {
+        other.job("x").pause().await.unwrap();
+        // The notification arrives first.
+        tokio::time::sleep(SECOND / 20).await;
+    });
+    scheduler.add(after(SECOND), remember("x")).id("x").await.unwrap();
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(notes.len(), 0, "it was paused half a second before it was due");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_sees_an_end_that_comes_before_its_job_was_answered() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let slow = FaultyStore::new(store.clone());
+    let adding = on(&slow, &notes).poll_interval(SECOND * 3600).start().await.unwrap();
+    let running = on(&store, &notes).start().await.unwrap();
+    adding.pause().await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    slow.between(Operation::Write, tokio::time::sleep(SECOND));
+    let job = adding.add(now(), remember("x")).await.unwrap();
+    assert_eq!(notes.len(), 1, "it has run already");
+    let end = tokio::time::timeout(SECOND * 10, job).await.unwrap();
+    assert!(matches!(end, End::Completed), "{end:?}");
+    running.shutdown().await;
 }

@@ -730,3 +730,30 @@ async fn a_file_and_a_store_in_memory_work_beside_each_other() {
     scheduler.shutdown().await;
     let _ = std::fs::remove_dir_all(&folder);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_place_under_a_limit_that_stores_share_is_used_by_either() {
+    let ran = Ran::default();
+    let stores = builder(&ran).store(MemoryStore::new()).add_store("archive", MemoryStore::new());
+    let scheduler = stores.poll_interval(SECOND * 3600).start().await.unwrap();
+    scheduler.add(now(), Work(5000)).id("x").group("db", 1).await.unwrap();
+    let late = scheduler.add(after(SECOND), Work(0)).id("y").group("db", 1);
+    late.store("archive").await.unwrap();
+    tokio::time::sleep(SECOND * 4).await;
+    assert_eq!(ran.count("y"), 0);
+    tokio::time::sleep(SECOND * 3).await;
+    assert_eq!((ran.count("x"), ran.count("y")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_over_is_not_taken_for_one_in_a_store_that_does_not_answer() {
+    let Two { scheduler, archive, faulty, ran, .. } = two().await;
+    let once = scheduler.add(now(), Work(0)).id("x").on_conflict(OnConflict::Keep);
+    once.await.unwrap().await;
+    let other = builder(&ran).store(archive).start().await.unwrap();
+    other.add(every(SECOND * 3600), Work(0)).id("x").await.unwrap();
+    faulty.set(Operation::Get, Fault::Hangs);
+    let error = scheduler.job("x").remove().await.unwrap_err();
+    assert!(error.is_store_unavailable(), "{error}");
+    assert!(other.job("x").get().await.is_ok());
+}

@@ -118,7 +118,7 @@ pub(super) struct HeldJobs {
     /// Whether one of those has room again since the node was asked what it wants.
     has_room: bool,
     /// Whether there are fewer rows of some job than there were then.
-    has_fewer: bool,
+    pub(super) has_fewer: bool,
 }
 
 /// How many rows a node has before those of crowded jobs are in the way of others, too.
@@ -143,7 +143,6 @@ impl HeldJobs {
     /// A job that had so many open rows has so many now, of which so many are `enough`.
     fn count(&mut self, incarnation: Incarnation, before: usize, now: usize, enough: usize) {
         self.open = (self.open + now).saturating_sub(before);
-        self.has_fewer |= now < before;
         if self.crowded.contains(&incarnation) {
             self.in_crowds = self.in_crowds.saturating_sub(before);
         }
@@ -214,6 +213,9 @@ impl<P: Payload> Core<P> {
         let now = held.open.len();
         if let Some(room) = self.stores.get_mut(held.store) {
             room.held.count(held.incarnation, before, now, held.enough);
+        }
+        if now < before {
+            self.stores.have_fewer();
         }
         let now = if held.last { now } else { 0 };
         let of = (held.store, held.incarnation);

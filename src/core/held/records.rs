@@ -172,6 +172,9 @@ impl<P: Payload> Core<P> {
             shrink(&mut room.held.slots);
             room.held.count(held.incarnation, held.open.len(), 0, held.enough);
         }
+        if !held.open.is_empty() {
+            self.stores.have_fewer();
+        }
         let of = (held.store, held.incarnation);
         self.limits.count_claimed(of, job.options(&self.defaults), 0);
         job.retired || held.over

@@ -131,7 +131,7 @@ impl Node {
         if self.left {
             return Vec::new();
         }
-        if self.life.sent.is_none() && self.take.sent.is_none() && self.taking.is_none() {
+        if !self.awaits_records() {
             // What the store knew before it is asked, its answer will show.
             self.settled.clear();
             self.overtaken.clear();
@@ -229,6 +229,10 @@ impl Node {
             self.next_look = now.elapsed + LOOK_EVERY;
             let named = std::mem::take(&mut self.named);
             if !self.ask_changed && now.elapsed < self.next_poll {
+                if !self.except.is_disjoint(&named) {
+                    Arc::make_mut(&mut self.except).retain(|of| !named.contains(of));
+                    self.ask_due = true;
+                }
                 return Some(Request::Changed(held(Some(&named)), Some(named)));
             }
             self.ask_changed = false;

@@ -547,6 +547,8 @@ impl Node {
         match change {
             StoreChange::Due(at) => self.expect(at, now),
             StoreChange::Job(of, _) | StoreChange::Gone(of) => {
+                // An answer that is on its way may have the record as it was before.
+                let is_news = is_news || self.awaits_records();
                 if is_news && !self.ask_changed {
                     self.named.insert(of);
                 }
@@ -561,6 +563,11 @@ impl Node {
             }
             StoreChange::Unknown => self.look(),
         }
+    }
+
+    /// Whether an answer is on its way that may bring records.
+    fn awaits_records(&self) -> bool {
+        self.take.sent.is_some() || self.taking.is_some() || self.life.sent.is_some()
     }
 
     /// How long before something is due it is taken: later than as soon as possible, so that it comes

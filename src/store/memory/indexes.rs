@@ -40,6 +40,11 @@ impl Indexes {
         self.listed.range((from, Bound::Unbounded)).map(|(_, id)| id)
     }
 
+    /// How many jobs there are.
+    pub(super) fn count_listed(&self) -> u64 {
+        self.listed.len() as u64
+    }
+
     /// The jobs of these tasks that have waiting rows for a node, in order of their incarnations, those
     /// behind `passed`.
     pub(super) fn waiting<'a>(

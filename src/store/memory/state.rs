@@ -90,16 +90,25 @@ impl State {
         now: DateTime<Utc>,
     ) -> Result<Vec<Written>, StoreError> {
         if let Some(most) = max_jobs {
-            let adds = |write: &&Write| {
-                let free = |cell: &Cell| cell.living().is_none() && cell.answer(write).is_none();
-                write.record.is_some() && self.cells.get(&write.id).is_none_or(|cell| free(cell))
-            };
-            let after = self.indexes.listed(None).count() + writes.iter().filter(adds).count();
-            if after as u64 > most && writes.iter().any(|write| adds(&write)) {
+            let grown: i64 = writes.iter().map(|write| self.growth(write, now)).sum();
+            let after = self.indexes.count_listed().saturating_add_signed(grown);
+            if grown > 0 && after > most {
                 return Err(StoreError::refused(full(most)));
             }
         }
         Ok(writes.into_iter().map(|write| self.write_one(write, now)).collect())
+    }
+
+    /// How many jobs more there are with this write.
+    fn growth(&self, write: &Write, now: DateTime<Utc>) -> i64 {
+        let mut cell = self.cells.get(&write.id).map(|cell| (**cell).clone()).unwrap_or_default();
+        let archived: Vec<RowKey> = cell.archived(keys(write)).collect();
+        cell.recall(archived.into_iter().filter_map(|key| self.history.get(key).cloned()));
+        let before = i64::from(cell.living().is_some());
+        if cell.answer(write).is_none() {
+            cell.write(write.clone(), now);
+        }
+        i64::from(cell.living().is_some()) - before
     }
 
     fn write_one(&mut self, write: Write, now: DateTime<Utc>) -> Written {
@@ -317,6 +326,8 @@ impl State {
         if beat.ttl.is_zero() {
             self.nodes.remove(&beat.node);
             self.bury([beat.node], usize::MAX, now);
+            // What the node would have claimed next is for others.
+            self.changes.push(StoreChange::Unknown);
             return Ok(now);
         }
         match self.nodes.get_mut(&beat.node) {

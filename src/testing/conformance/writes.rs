@@ -481,6 +481,11 @@ pub(super) async fn a_full_store_refuses_an_add<S: Store>(stage: Stage<S>) {
     let current = store.record(&first.id).await;
     other.done(vec![remove(&current, Fate::Removed)]).await;
     store.done(vec![insert(&job(most, now))]).await;
+    // One takes the place of another, of another id.
+    let last = store.record(&job(most, now).id).await;
+    if max_batch >= 2 {
+        store.done(vec![remove(&last, Fate::Removed), insert(&job(most + 1, now))]).await;
+    }
 }
 
 /// Writes that are together no larger than what the store commits at once are done.

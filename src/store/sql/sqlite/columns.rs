@@ -189,7 +189,8 @@ fn bind(statement: &mut CachedStatement<'_>, columns: &[&dyn ToSql]) -> rusqlite
 }
 
 fn count(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u32> {
-    Ok(u32::try_from(row.get::<_, i64>(index)?).unwrap_or(u32::MAX))
+    // So that one more can be counted.
+    Ok(row.get::<_, i64>(index)?.clamp(0, i64::from(i32::MAX)) as u32)
 }
 
 pub(super) fn text(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<String> {

@@ -1,5 +1,6 @@
 //! Fates over all jobs, the latest first.
 
+use chrono::{DateTime, Utc};
 use rusqlite::Rows;
 
 use super::{
@@ -20,7 +21,7 @@ const LATEST: &str = concat!(
     "SELECT ",
     row_columns!(),
     " FROM punctual_ledger INDEXED BY punctual_ledger_closed \
-     WHERE fate IS NOT NULL AND kind = ?1 AND (ended_at, incarnation, number) < (?2, ?3, ?4) \
+     WHERE ended_at IS NOT NULL AND fate IS NOT NULL AND kind = ?1 AND (ended_at, incarnation, number) < (?2, ?3, ?4) \
      AND ended_at >= ?5 ORDER BY ended_at DESC, incarnation DESC, number DESC"
 );
 
@@ -35,12 +36,14 @@ pub(super) fn page(
     let kinds = [RowKind::Scheduled, RowKind::Requested, RowKind::Ended];
     let mut statements =
         kinds.iter().map(|_| session.prepare(LATEST)).collect::<Result<Vec<_>>>()?;
-    let from = filter.from.map_or(i64::MIN, millis);
+    // What ended at no instant that can be told is in no page.
+    let from = millis(filter.from.unwrap_or(DateTime::<Utc>::MIN_UTC));
+    let end = millis(DateTime::<Utc>::MAX_UTC) + 1;
     let mut heads = Vec::new();
     for (kind, statement) in kinds.into_iter().zip(&mut statements) {
         let until = filter
             .until
-            .map_or((i64::MAX, i64::MIN, i64::MIN), |until| (millis(until), i64::MIN, i64::MIN));
+            .map_or((end, i64::MIN, i64::MIN), |until| (millis(until), i64::MIN, i64::MIN));
         let (ended_at, incarnation, number) = after.map_or(until, |it| place(kind, it).min(until));
         let parameters = (kind_number(kind), ended_at, incarnation, number, from);
         let mut rows = statement.query(parameters)?;

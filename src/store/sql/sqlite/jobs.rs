@@ -8,7 +8,7 @@ use rusqlite::{
 
 use super::{
     actions,
-    columns::{bind_record, record, record_columns},
+    columns::{bind_record, record, record_columns, text},
     ledger,
     session::Session,
     trouble::{Result, Trouble},
@@ -157,6 +157,10 @@ fn write_one(session: &Session, write: Write) -> Result<Written> {
     for row in &write.rows {
         ledger::put(&mut put, row, None)?;
     }
+    if let Some(gone) = gone.filter(|_| waits) {
+        let reason = if is.is_some() { SkipReason::Replaced } else { SkipReason::Removed };
+        ledger::call_off(session, gone, reason)?;
+    }
     if let Some(record) = record.filter(|it| it.remember && it.next_fire.is_none()) {
         end_if_over(session, record.incarnation, Fate::Completed)?;
     }
@@ -181,8 +185,7 @@ pub(super) fn get(session: &Session, id: &JobId) -> Result<Option<Record>> {
     if record.is_some() {
         return Ok(record);
     }
-    let read = |row: &Columns<'_>| row.get::<_, String>(0);
-    let ended = session.prepare(ENDED)?.query_row([&*id], read).optional()?;
+    let ended = session.prepare(ENDED)?.query_row([&*id], |row| text(row, 0)).optional()?;
     // What can't be read is not remembered.
     Ok(ended.and_then(|record| serde_json::from_str(&record).ok()))
 }
@@ -198,7 +201,8 @@ pub(super) fn forget_before(
         .query_row([Keep::MOST_ENDED as i64], |row| row.get(0))
         .optional()?;
     // That it ended at this very instant makes one no less too old.
-    let before = newest_too_many.map_or(millis(instant), |newest| millis(instant).max(newest + 1));
+    let before = newest_too_many
+        .map_or(millis(instant), |newest| millis(instant).max(newest.saturating_add(1)));
     Ok(session.prepare(FORGET_OLD)?.execute((before, limit as i64))?)
 }
 

@@ -3,7 +3,7 @@
 use rusqlite::{CachedStatement, OptionalExtension as _, Row as Columns};
 
 use super::{
-    columns::{bind_row, key, row, row_columns},
+    columns::{bind_row, key, optional_text, row, row_columns},
     jobs,
     session::Session,
     trouble::Result,
@@ -171,7 +171,7 @@ pub(super) fn ending(session: &Session, incarnation: Incarnation) -> Result<Opti
     let mut statement = session.prepare(ENDING)?;
     let parameters = (signed(incarnation.0), kind_number(RowKind::Ended));
     let fate: Option<String> =
-        statement.query_row(parameters, |row| row.get(0)).optional()?.flatten();
+        statement.query_row(parameters, |row| optional_text(row, 0)).optional()?.flatten();
     Ok(fate.map(|fate| {
         let Ok(fate) = fate.parse();
         fate

@@ -53,7 +53,10 @@ pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Res
     schema::fits(session)?;
     let node = signed(beat.node.0);
     if beat.ttl.is_zero() {
-        session.prepare(LEAVE)?.execute([node])?;
+        if session.prepare(LEAVE)?.execute([node])? > 0 {
+            // What the node would have claimed next is for others.
+            session.notify([StoreChange::Unknown]);
+        }
         let mut reaped = Reaped::default();
         bury(session, node, max_batch, &mut reaped)?;
         return Ok(session.now());
@@ -76,7 +79,7 @@ pub(super) fn nodes(session: &Session) -> Result<Vec<NodeRow>> {
             id: NodeId(unsigned(row.get(0)?)),
             name: text(row, 1)?.into(),
             beats: unsigned(row.get(2)?),
-            ttl: Duration::from_millis(unsigned(row.get(3)?)),
+            ttl: Duration::from_millis(u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0)),
             lease_until: instant(row.get(4)?),
             version: text(row, 5)?.into(),
             clock_offset: row.get::<_, Option<i64>>(6)?.and_then(TimeDelta::try_milliseconds),

@@ -33,6 +33,15 @@ fn nothing_scans_or_sorts_a_table() {
 }
 
 #[test]
+fn what_is_pruned_is_counted_and_found_in_an_index_alone() {
+    let session = Session::open(&SqliteBuilder::new(None)).unwrap();
+    for sql in [prune::COUNT, prune::CLOSED] {
+        let steps = plan(&session, sql);
+        assert!(steps[0].contains("COVERING INDEX punctual_ledger_closed"), "{steps:?}");
+    }
+}
+
+#[test]
 fn other_parameters_are_no_reason_to_prepare_anew() {
     let session = Session::open(&SqliteBuilder::new(None)).unwrap();
     for sql in statements() {

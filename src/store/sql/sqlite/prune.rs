@@ -12,14 +12,14 @@ use crate::store::{
 };
 
 /// The next closed rows of a kind that ended before, the oldest first.
-const CLOSED: &str = "SELECT ended_at, incarnation, number \
+pub(super) const CLOSED: &str = "SELECT ended_at, incarnation, number \
      FROM punctual_ledger INDEXED BY punctual_ledger_closed \
-     WHERE fate IS NOT NULL AND kind = ?1 AND (ended_at, incarnation, number) > (?2, ?3, ?4) \
+     WHERE ended_at IS NOT NULL AND kind = ?1 AND (ended_at, incarnation, number) > (?2, ?3, ?4) \
      AND ended_at < ?5 ORDER BY ended_at, incarnation, number LIMIT ?6";
 
 /// How many closed rows of a kind there are.
-const COUNT: &str = "SELECT count(*) FROM punctual_ledger INDEXED BY punctual_ledger_closed \
-     WHERE fate IS NOT NULL AND kind = ?1";
+pub(super) const COUNT: &str = "SELECT count(*) FROM punctual_ledger INDEXED BY punctual_ledger_closed \
+     WHERE ended_at IS NOT NULL AND kind = ?1";
 
 /// The newest closed row that is one too many.
 const NEWEST_TOO_MANY: &str = "SELECT number FROM punctual_ledger \
@@ -32,7 +32,7 @@ const CLOSED_UP_TO: &str = "SELECT number FROM punctual_ledger \
      ORDER BY number LIMIT ?5";
 
 const DELETE: &str = "DELETE FROM punctual_ledger \
-     WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
+     WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND fate IS NOT NULL";
 
 const LOOKED_TO: &str = "SELECT ended_at, incarnation, number FROM punctual_pruned WHERE kind = ?1";
 
@@ -137,6 +137,8 @@ impl Pruning<'_> {
             .prepare(LOOKED_TO)?
             .query_row([of_kind], |row| row.try_into())
             .optional()?;
+        // One of the future is of a clock that was set back since.
+        let looked_to = looked_to.filter(|(ended_at, ..)| *ended_at < millis(self.recent));
         let new = self.page(kind, looked_to.unwrap_or(BEGINNING), self.recent, limit)?;
         let Some(&(ended_at, last, number)) = new.last() else { return Ok(false) };
         let jobs: HashSet<i64> = new.iter().map(|&(_, incarnation, _)| incarnation).collect();
@@ -162,8 +164,9 @@ impl Pruning<'_> {
     fn delete_surplus(&mut self, keep: Keep) -> Result<()> {
         let now = self.session.now();
         let surplus = &self.session.surplus;
-        let counted = surplus.get().filter(|(_, at)| (now - *at).abs() < COUNT_EVERY);
-        let (mut left, at) = match counted {
+        // Others delete, too, and so did the other bounds: what is too many is counted anew.
+        let few = surplus.get().filter(|(left, at)| *left == 0 && (now - *at).abs() < COUNT_EVERY);
+        let (left, at) = match few {
             Some(counted) => counted,
             None => {
                 let mut closed = 0;
@@ -187,7 +190,6 @@ impl Pruning<'_> {
             oldest.sort_unstable();
             for ((_, incarnation, number), kind) in oldest.into_iter().take(most) {
                 self.delete(incarnation, kind, number)?;
-                left -= 1;
             }
         }
         surplus.set(Some((left, at)));

@@ -18,7 +18,7 @@ ALTER TABLE punctual_ledger ADD COLUMN recoveries INTEGER NOT NULL DEFAULT 3;
 -- The ledger in order of what ended first, for what need not be kept. What has ended says when.
 UPDATE punctual_ledger SET ended_at = last WHERE fate IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX punctual_ledger_closed ON punctual_ledger (kind, ended_at, incarnation, number)
-    WHERE fate IS NOT NULL;
+    WHERE ended_at IS NOT NULL;
 
 -- Up to where, of each kind, it was looked for jobs that have too many rows.
 CREATE TABLE punctual_pruned (
@@ -68,6 +68,17 @@ WHEN OLD.node IS NOT NULL AND NEW.node IS NULL BEGIN
         WHERE incarnation = NEW.incarnation AND holder = OLD.node
         AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
             WHERE l.incarnation = NEW.incarnation AND l.fate IS NULL AND l.node = OLD.node);
+END;
+
+-- Nobody here deletes open rows, but for people who repair something.
+CREATE TRIGGER punctual_open_row_is_deleted AFTER DELETE ON punctual_ledger
+WHEN OLD.fate IS NULL BEGIN
+    UPDATE punctual_jobs SET
+        holder = (SELECT max(l.node) FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
+            WHERE l.incarnation = OLD.incarnation AND l.fate IS NULL),
+        waiting = EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
+            WHERE l.incarnation = OLD.incarnation AND l.fate IS NULL AND l.node IS NULL)
+        WHERE incarnation = OLD.incarnation;
 END;
 
 CREATE TRIGGER punctual_row_waits AFTER UPDATE OF node, fate ON punctual_ledger
