@@ -117,7 +117,14 @@ class Node:
             return
         else:
             self.process.terminate()
-            if self.process.wait(timeout=60) != 0:
+            late = time.monotonic() + 60
+            while self.process.poll() is None and time.monotonic() < late:
+                # One that is stopped may have the lock of the file, and then this one waits for it.
+                for node in nodes:
+                    if node is not self:
+                        node.go_on(time.monotonic())
+                time.sleep(0.05)
+            if self.process.poll() != 0:
                 wrong.append(f"{self.name} ends with {self.process.returncode}")
         self.process = None
         self.begins_at = time.monotonic() + chance.uniform(0, 2)
@@ -165,6 +172,23 @@ class Takeover:
         return False
 
 
+def look_at_lock(now):
+    """While somebody has the lock of the file, as one that was stopped in the midst of a write, nobody can
+    take over."""
+    path = os.path.join(folder, "jobs.db")
+    if not os.path.exists(path):
+        return
+    connection = sqlite3.connect(path, timeout=0.5, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        for node in nodes:
+            node.well_since = now
+    finally:
+        connection.close()
+
+
 def query(sql, parameters=()):
     connection = sqlite3.connect(os.path.join(folder, "jobs.db"), timeout=10)
     try:
@@ -181,6 +205,7 @@ def live_through():
         now = time.monotonic()
         for node in nodes:
             node.go_on(now)
+        look_at_lock(now)
         takeovers[:] = [takeover for takeover in takeovers if not takeover.is_over(now)]
         if now >= next_harm and now < end:
             chance.choice(nodes).harm()
