@@ -17,7 +17,7 @@ use crate::{
     job::{JobId, JobOptions, Outcome, SkipReason},
     store::{
         Beat, Fate, Finished, Finishes, Incarnation, NodeId, Reaped, Record, Row, RowKey, RowKind,
-        RowState, RunEnd, Take, Takings, Tokens, Write,
+        RowState, RunEnd, Take, Takings, Write,
     },
     trigger::{Kind, Trigger},
 };
@@ -487,7 +487,7 @@ impl Log {
         let Some(on) = on else { return };
         let Some(first) = self.acts.insert(wish, on) else { return };
         // After so many others a write is not known any more.
-        let forgotten = on.0 == first.0 && on.1 > first.1 + Tokens::KEPT as u64;
+        let forgotten = on.0 == first.0 && on.1 > first.1 + KNOWN;
         // A job that is added has an incarnation of its own, and lives once. Where another has the id, that
         // one is made to be as declared, and the next one when it is replaced before that was answered.
         let declares = on.0 != first.0 && self.adds.contains(&wish);
@@ -530,6 +530,9 @@ impl Log {
         self.lives.keys().copied().collect()
     }
 }
+
+/// How many writes of a record are known again, as the contract says.
+const KNOWN: u64 = 8;
 
 /// How often an outcome may be told alone that is refused, each heartbeat of its node being lost meanwhile.
 const MOST_REFUSALS: u32 = 40;
