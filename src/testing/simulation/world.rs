@@ -774,6 +774,13 @@ impl<S: Store> World<S> {
 
     fn step_host(&mut self, host: usize, by: Micros) {
         let now = self.agenda.now;
+        if let Some(Stopped { until, suspended: true, .. }) = self.hosts[host].stopped
+            && until >= now
+        {
+            // A clock that is set back while its machine sleeps hides that it slept.
+            self.agenda.at(until + MILLI, Event::HostSteps(host, by));
+            return;
+        }
         let life = Life { host, life: self.hosts[host].life };
         self.log.trace(now, || format!("{life:?}'s clock steps by {} ms", by / MILLI));
         let at = &mut self.hosts[host];
