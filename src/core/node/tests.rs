@@ -141,6 +141,15 @@ fn live_beside(node: &mut Node, second: i64, others: &[NodeRow]) -> Vec<(NodeId,
 }
 
 #[test]
+fn a_node_believes_itself_for_a_fifth_of_its_lease_less_than_others_do() {
+    let mut node = node();
+    live_beside(&mut node, 5, &[]);
+    // Its last sign of life was sent when it joined, and counts for thirty seconds.
+    assert!(node.is_trusted(at(23)));
+    assert!(!node.is_trusted(at(24)));
+}
+
+#[test]
 fn a_node_is_reaped_once_it_has_given_no_sign_of_life_for_its_lease() {
     let mut node = node();
     for second in 1..=30 {
