@@ -457,12 +457,14 @@ fn judge_coalescing(log: &Log, wrong: &mut Vec<String>) {
 
 /// Nothing is late when nothing is in its way.
 fn judge_lateness(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
-    // What is told need not be asked for; but it is not looked at all the time.
-    let poll = if scenario.notified { 100 * MILLI } else { micros_of(scenario.poll) };
     let bound = if scenario.claim_ahead.as_millis() < 300 { 400 * MILLI } else { 150 * MILLI };
     for execution in &log.executions {
         let Execution { key, began, attempt, .. } = *execution;
         let Some(eras) = log.lives.get(&key.incarnation) else { continue };
+        // What is told need not be asked for, but it is not looked at all the time; and nobody tells that
+        // a node is done with a job that it could not go on with.
+        let told = scenario.notified && !log.narrowed.contains(&key.incarnation);
+        let poll = if told { 100 * MILLI } else { micros_of(scenario.poll) };
         let due = DateTime::from_timestamp_millis(key.number).map_or(0, micros);
         let simple = |era: &Era| {
             era.options.iter().all(|options| options.jitter.is_zero() && options.group.is_none())

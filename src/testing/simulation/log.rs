@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use super::{
     agenda::Life,
     clocks::{Micros, micros},
+    node::TASKS,
     scenario::micros_of,
 };
 use crate::{
@@ -62,6 +63,8 @@ pub(super) struct Log {
     pub(super) requested: BTreeMap<RowKey, Micros>,
     /// To which incarnation and version each verb has done something.
     acts: BTreeMap<u64, (Incarnation, u64)>,
+    /// The jobs that were changed into such that not all nodes can run.
+    pub(super) narrowed: BTreeSet<Incarnation>,
     /// The verbs that add a job.
     pub(super) adds: BTreeSet<u64>,
     /// How often outcomes were refused that were asked for alone.
@@ -457,6 +460,10 @@ impl Log {
         let goes_on = before.is_some_and(|before| {
             before.trigger == after.trigger && before.next_fire == after.next_fire
         });
+        let by_all = |record: &Record| record.task == TASKS[0] && record.tags.is_empty();
+        if same && before.is_some_and(by_all) && !by_all(after) {
+            self.narrowed.insert(after.incarnation);
+        }
         let era = self.lives.get_mut(&after.incarnation).and_then(|eras| eras.last_mut());
         if let Some(era) = era.filter(|_| same && goes_on) {
             era.options.push(definition.options);
