@@ -98,7 +98,10 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "notifications move nothing",
         file: "src/core/node/mod.rs",
-        edits: &[("        self.ask_changed = true;\n        self.ask_due = true;\n", "")],
+        edits: &[(
+            "StoreChange::Due(at) => self.expect(at, now),",
+            "StoreChange::Due(_) => _ = now,",
+        )],
     },
     // An outcome that the store refuses for good is told for ever (13).
     Mutant {
