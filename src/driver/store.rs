@@ -45,11 +45,11 @@ struct Known {
     id: JobId,
     /// 0 while the job is being added: the store may not have it yet.
     version: u64,
+    /// The highest version that was notified of while the job is being added.
+    heard: u64,
     /// The name of the task that it is.
     task: String,
     entry: Weak<dyn Entry>,
-    /// The highest version that was notified of while the job is being added.
-    heard: u64,
     /// The same, if something hangs on it that outlives the handles: a token, a stream of runs, or
     /// that outputs are kept.
     tied: Option<Arc<dyn Entry>>,
