@@ -287,7 +287,8 @@ impl Floor {
         Floor { connection, period: size as i64 }
     }
 
-    /// Leaves out what the store has so that nodes pass over what others hold.
+    /// Leaves out what the store has so that nodes pass over what others hold. It is done anew each
+    /// time the file is opened.
     fn forget_holders(connection: &Connection) -> rusqlite::Result<()> {
         let mut triggers =
             connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger'")?;
@@ -300,7 +301,8 @@ impl Floor {
             "DROP INDEX punctual_jobs_due; \
              CREATE INDEX punctual_jobs_due ON punctual_jobs (task, next_fire) \
              WHERE paused = 0 AND next_fire IS NOT NULL; \
-             DROP INDEX punctual_jobs_waiting; DROP INDEX punctual_ledger_closed;",
+             DROP INDEX IF EXISTS punctual_jobs_waiting; \
+             DROP INDEX IF EXISTS punctual_ledger_closed;",
         )
     }
 
