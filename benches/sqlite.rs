@@ -17,8 +17,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use common::{Args, Usage, figures};
 use futures::future::join_all;
 use punctual::store::{
-    Beat, Decision, Fate, Finished, Incarnation, NodeId, Passed, Record, Row, RowKey, RowKind,
-    RowState, RunEnd, SqliteStore, Store, Synchronous, Take, Write,
+    ClaimRequest, Decision, Fate, Heartbeat, Incarnation, NodeId, Passed, Record, Row, RowKey,
+    RowKind, RowOutcome, RowState, RunEnd, SqliteStore, Store, Synchronous, Write,
 };
 use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
 
@@ -174,7 +174,7 @@ fn adding(number: u64) -> Write {
 /// A scheduler as the store sees it.
 struct Node {
     store: SqliteStore,
-    take: Take,
+    take: ClaimRequest,
 }
 
 impl Node {
@@ -204,18 +204,18 @@ impl Node {
     async fn join(store: &SqliteStore, size: usize) -> Node {
         let node = NodeId(rand());
         let ttl = Duration::from_secs(86_400);
-        let beat = Beat::new(node, "bench", true, ttl);
-        store.heartbeat(beat).await.expect("the store is open");
+        let heartbeat = Heartbeat::new(node, "bench", true, ttl);
+        store.heartbeat(heartbeat).await.expect("the store is open");
         let period = TimeDelta::milliseconds(size as i64);
         let decide = move |record: &Record, _: &[Row]| {
             let fire_time = record.next_fire.expect("it is due");
             let (incarnation, number) = (record.incarnation, fire_time.timestamp_millis());
             let key = RowKey { incarnation, kind: RowKind::Scheduled, number };
-            let mut row = Row::new(key, record.id.clone(), fire_time, RowState::Taken(node));
+            let mut row = Row::new(key, record.id.clone(), fire_time, RowState::Claimed(node));
             row.recover = record.recover;
-            Decision::Take { rows: vec![row], next_fire: Some(fire_time + period) }
+            Decision::Claim { rows: vec![row], next_fire: Some(fire_time + period) }
         };
-        let take = Take {
+        let take = ClaimRequest {
             node,
             number: 0,
             horizon: instant(4 * FIRST),
@@ -233,11 +233,11 @@ impl Node {
     async fn step(&mut self, batch: usize) -> usize {
         self.take.number += 1;
         self.take.limit = batch;
-        let takings = self.store.take(self.take.clone()).await.expect("the node lives");
+        let claim_result = self.store.claim(self.take.clone()).await.expect("the node lives");
         let now = Utc::now();
-        let rows = takings.jobs.iter().flat_map(|taken| &taken.rows);
-        let outcomes: Vec<Finished> = rows
-            .map(|row| Finished {
+        let rows = claim_result.jobs.iter().flat_map(|taken| &taken.rows);
+        let outcomes: Vec<RowOutcome> = rows
+            .map(|row| RowOutcome {
                 key: row.key,
                 fence: row.fence,
                 fate: Fate::Ran(RunEnd::Succeeded),
@@ -249,8 +249,8 @@ impl Node {
             })
             .collect();
         let done = outcomes.len();
-        let finishes = self.store.finish(outcomes).await.expect("the store is open");
-        assert!(finishes.refused.is_empty(), "nobody else takes what is held");
+        let report = self.store.finish(outcomes).await.expect("the store is open");
+        assert!(report.refused.is_empty(), "nobody else takes what is held");
         done
     }
 }
@@ -307,7 +307,7 @@ impl Floor {
     }
 
     fn step(&mut self, batch: usize) -> usize {
-        let taken = self.take(batch).expect("the statements are right");
+        let taken = self.claim(batch).expect("the statements are right");
         self.finish(&taken).expect("the statements are right");
         taken.len()
     }
@@ -329,7 +329,7 @@ impl Floor {
         done.expect("the statements are right")
     }
 
-    fn take(&mut self, batch: usize) -> rusqlite::Result<Vec<(i64, i64, i64)>> {
+    fn claim(&mut self, batch: usize) -> rusqlite::Result<Vec<(i64, i64, i64)>> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let due: Vec<(i64, String, String, i64, i64)> = transaction

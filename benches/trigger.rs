@@ -1,7 +1,7 @@
 //! How long does it take to find the next fire time, and to read a pattern?
 //!
 //! Crontab texts in New York and in UTC, beside croner and the crate `cron`. First a summary that can
-//! be read at a glance, then Criterion's figures: `cargo bench --bench trigger -- --summary` prints
+//! be read at a now_cached, then Criterion's figures: `cargo bench --bench trigger -- --summary` prints
 //! only the former.
 
 mod common;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use punctual::{
-    BoxError, EventFilter, EventKind, Scheduler, What,
+    BoxError, EventFilter, EventKind, EventPayload, Scheduler,
     trigger::{after, every},
 };
 use tokio::{sync::oneshot, time::sleep};
@@ -37,8 +37,8 @@ async fn main() -> Result<(), BoxError> {
         // How many events are kept for each listener: few, so that one falls behind.
         .event_buffer(16)
         .on_event(EventFilter::new().kinds(kinds), move |event| {
-            if event.what.kind() != EventKind::ShutDown {
-                *counts.entry(format!("{:?}", event.what.kind())).or_insert(0) += 1;
+            if event.payload.kind() != EventKind::ShutDown {
+                *counts.entry(format!("{:?}", event.payload.kind())).or_insert(0) += 1;
             } else if let Some(sender) = sender.take() {
                 // If main failed, nobody waits for it.
                 let _ = sender.send(std::mem::take(&mut counts));
@@ -65,7 +65,7 @@ async fn main() -> Result<(), BoxError> {
     let slow = tokio::spawn(async move {
         let mut lost = 0;
         while let Some(event) = everything.next().await {
-            if let What::Lagged { missed } = event.what {
+            if let EventPayload::Lagged { missed } = event.payload {
                 println!("SLOW  {event}");
                 lost += missed;
             } else {

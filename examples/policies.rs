@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use punctual::{
-    BoxError, Coalesce, Event, FireTimes, Scheduler, What,
+    BoxError, Coalesce, Event, EventPayload, FireTimes, Scheduler,
     trigger::{at, every},
 };
 use tokio::{task::JoinHandle, time::sleep};
@@ -140,10 +140,10 @@ fn describe(event: &Event, start: DateTime<Utc>) -> Option<String> {
         1 => format!("{:.1}", seconds(times.first)),
         _ => format!("{:.1} to {:.1}", seconds(times.first), seconds(times.last)),
     };
-    let fate = match &event.what {
-        What::Paused => "the scheduler is paused".into(),
-        What::Resumed => "the scheduler is resumed".into(),
-        What::Executed(run) => {
+    let fate = match &event.payload {
+        EventPayload::Paused => "the scheduler is paused".into(),
+        EventPayload::Resumed => "the scheduler is resumed".into(),
+        EventPayload::Executed(run) => {
             let started = seconds(run.started_at?);
             format!(
                 "{:<10} ran for {:.1}, started at {started:.3}",
@@ -151,11 +151,13 @@ fn describe(event: &Event, start: DateTime<Utc>) -> Option<String> {
                 seconds(run.fire_time)
             )
         }
-        What::Coalesced { job, fire_times, into } => {
+        EventPayload::Coalesced { job, fire_times, into } => {
             format!("{job:<10} coalesced {} into {:.1}", stretch(fire_times), seconds(*into))
         }
-        What::Missed { job, fire_times, .. } => format!("{job:<10} missed {}", stretch(fire_times)),
-        What::Skipped { job, fire_times, reason, .. } => {
+        EventPayload::Missed { job, fire_times, .. } => {
+            format!("{job:<10} missed {}", stretch(fire_times))
+        }
+        EventPayload::Skipped { job, fire_times, reason, .. } => {
             format!("{job:<10} skipped {}: {reason}", stretch(fire_times))
         }
         _ => return None,

@@ -44,7 +44,7 @@ async fn a_year_of_reports() -> Result<(), BoxError> {
     let scheduler = Scheduler::new();
     let start = Utc::now();
     let mut report = scheduler.add(cron("30 8 * * MON-FRI").in_tz(Berlin), || async {});
-    // Taken before the job is armed, the stream misses no run.
+    // ClaimedJob before the job is armed, the stream misses no run.
     let runs = report.runs();
     let report = report.await?;
 

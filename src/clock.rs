@@ -61,9 +61,9 @@ impl Clock {
     }
 
     /// The same, cheaper: that Tokio's clock was paused counts from when this clock was next read.
-    pub(crate) fn glance(&self) -> DateTime<Utc> {
+    pub(crate) fn now_cached(&self) -> DateTime<Utc> {
         match self {
-            Clock::System(clock) => clock.glance(),
+            Clock::System(clock) => clock.now_cached(),
             #[cfg(feature = "testing")]
             Clock::Manual(clock) => clock.read().wall,
         }
@@ -160,7 +160,7 @@ impl SystemClock {
         self.read_once().wall
     }
 
-    fn glance(&self) -> DateTime<Utc> {
+    fn now_cached(&self) -> DateTime<Utc> {
         match self.was_paused.load(Ordering::Relaxed) {
             true => self.now(),
             false => Utc::now(),

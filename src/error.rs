@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     escape::{Escaped, one_line},
-    store::StoreError,
+    ledger::StoreError,
 };
 
 /// Any error of a job's work, as axum and tower box theirs.
@@ -140,7 +140,7 @@ kinds! {
     never_fires, no_fire_time => NeverFires;
     /// The search for a fire time ran out of its budget: there may be one further off, or none.
     ///
-    /// Only triggers that combine others, or that leave out days, can be that hard to search. What
+    /// Only triggers that combine others, or that leave out days, can be that hard to search. EventPayload
     /// the search found out is not that the trigger [never fires](Error::never_fires).
     is_search_exhausted, search_exhausted => SearchExhausted;
     /// An option or an id is out of its range.

@@ -8,7 +8,7 @@ use crate::{
     error::{Chain, Error},
     escape::Escaped,
     job::{DEFAULT_STORE, End, FireTimes, JobId, Run, RunId, SkipReason},
-    store::NodeId,
+    ledger::NodeId,
     trigger::rfc3339,
     zone::TimeZoneData,
 };
@@ -25,7 +25,7 @@ pub struct Event {
     /// job is in memory, or if it happened to the scheduler.
     pub store: Option<Arc<str>>,
     /// What happened.
-    pub what: What,
+    pub payload: EventPayload,
 }
 
 macro_rules! events {
@@ -33,13 +33,13 @@ macro_rules! events {
         /// What happened, with its particulars.
         ///
         #[doc = "The kinds are those of [`EventKind`]; every fire time is covered by exactly one of"]
-        #[doc = "[`Executed`](What::Executed), [`Failed`](What::Failed), [`TimedOut`](What::TimedOut),"]
-        #[doc = "[`Cancelled`](What::Cancelled),"]
-        #[doc = "[`Missed`](What::Missed), [`Skipped`](What::Skipped), [`Coalesced`](What::Coalesced) and"]
-        #[doc = "[`Abandoned`](What::Abandoned)."]
+        #[doc = "[`Executed`](EventPayload::Executed), [`Failed`](EventPayload::Failed), [`TimedOut`](EventPayload::TimedOut),"]
+        #[doc = "[`Cancelled`](EventPayload::Cancelled),"]
+        #[doc = "[`Missed`](EventPayload::Missed), [`Skipped`](EventPayload::Skipped), [`Coalesced`](EventPayload::Coalesced) and"]
+        #[doc = "[`Abandoned`](EventPayload::Abandoned)."]
         #[derive(Clone, Debug)]
         #[non_exhaustive]
-        pub enum What {
+        pub enum EventPayload {
             $($(#[$doc])* $name $(($inner))? $({$($(#[$field_doc])* $field: $type),*})?,)*
         }
 
@@ -60,11 +60,11 @@ macro_rules! events {
             $($(#[$doc])* $name,)*
         }
 
-        impl What {
+        impl EventPayload {
             /// The kind of event that this is.
             pub fn kind(&self) -> EventKind {
                 match self {
-                    $(What::$name { .. } => EventKind::$name,)*
+                    $(EventPayload::$name { .. } => EventKind::$name,)*
                 }
             }
         }
@@ -290,45 +290,45 @@ events! {
     },
 }
 
-impl What {
+impl EventPayload {
     /// The job that it happened to, if it happened to one.
     pub fn job(&self) -> Option<&JobId> {
         match self {
-            What::Started
-            | What::Paused
-            | What::Resumed
-            | What::ShutDown
-            | What::ClockStepped { .. }
-            | What::TimeZonesUpdated { .. }
-            | What::AllJobsRemoved { .. }
-            | What::StoreAdded { .. }
-            | What::StoreRemoved { .. }
-            | What::StoreFailing { .. }
-            | What::StoreWorking { .. }
-            | What::LeaseLapsed { .. }
-            | What::LeaseLost { .. }
-            | What::NodesDied { .. }
-            | What::ExecutorAdded { .. }
-            | What::ExecutorRemoved { .. }
-            | What::Lagged { .. } => None,
-            What::JobAdded { job, .. }
-            | What::JobModified { job, .. }
-            | What::JobPaused { job }
-            | What::JobResumed { job, .. }
-            | What::JobRemoved { job, .. }
-            | What::TriggerFailed { job, .. }
-            | What::JobUnreadable { job, .. }
-            | What::OutcomeRefused { job, .. }
-            | What::Submitted { job, .. }
-            | What::Missed { job, .. }
-            | What::Skipped { job, .. }
-            | What::Coalesced { job, .. } => Some(job),
-            What::Executed(run)
-            | What::Failed(run)
-            | What::TimedOut(run)
-            | What::Cancelled(run)
-            | What::Retrying { run, .. }
-            | What::Abandoned(run) => Some(&run.job),
+            EventPayload::Started
+            | EventPayload::Paused
+            | EventPayload::Resumed
+            | EventPayload::ShutDown
+            | EventPayload::ClockStepped { .. }
+            | EventPayload::TimeZonesUpdated { .. }
+            | EventPayload::AllJobsRemoved { .. }
+            | EventPayload::StoreAdded { .. }
+            | EventPayload::StoreRemoved { .. }
+            | EventPayload::StoreFailing { .. }
+            | EventPayload::StoreWorking { .. }
+            | EventPayload::LeaseLapsed { .. }
+            | EventPayload::LeaseLost { .. }
+            | EventPayload::NodesDied { .. }
+            | EventPayload::ExecutorAdded { .. }
+            | EventPayload::ExecutorRemoved { .. }
+            | EventPayload::Lagged { .. } => None,
+            EventPayload::JobAdded { job, .. }
+            | EventPayload::JobModified { job, .. }
+            | EventPayload::JobPaused { job }
+            | EventPayload::JobResumed { job, .. }
+            | EventPayload::JobRemoved { job, .. }
+            | EventPayload::TriggerFailed { job, .. }
+            | EventPayload::JobUnreadable { job, .. }
+            | EventPayload::OutcomeRefused { job, .. }
+            | EventPayload::Submitted { job, .. }
+            | EventPayload::Missed { job, .. }
+            | EventPayload::Skipped { job, .. }
+            | EventPayload::Coalesced { job, .. } => Some(job),
+            EventPayload::Executed(run)
+            | EventPayload::Failed(run)
+            | EventPayload::TimedOut(run)
+            | EventPayload::Cancelled(run)
+            | EventPayload::Retrying { run, .. }
+            | EventPayload::Abandoned(run) => Some(&run.job),
         }
     }
 }
@@ -345,9 +345,9 @@ struct Line<'a>(&'a Event);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Event { at, sequence, store, what } = self.0;
-        write!(f, "{} #{sequence} {:?}", rfc3339(*at), what.kind())?;
-        if let Some(job) = what.job() {
+        let Event { at, sequence, store, payload } = self.0;
+        write!(f, "{} #{sequence} {:?}", rfc3339(*at), payload.kind())?;
+        if let Some(job) = payload.job() {
             write!(f, " {job}")?;
             if let Some(store) = store.as_deref().filter(|&store| store != DEFAULT_STORE) {
                 write!(f, " in store {store}")?;
@@ -357,43 +357,46 @@ impl fmt::Display for Line<'_> {
             1 => write!(f, " {}", rfc3339(times.first)),
             n => write!(f, " {n} from {} to {}", rfc3339(times.first), rfc3339(times.last)),
         };
-        match what {
-            What::JobAdded { next_fire: Some(next), .. }
-            | What::JobModified { next_fire: Some(next), .. }
-            | What::JobResumed { next_fire: Some(next), .. } => {
+        match payload {
+            EventPayload::JobAdded { next_fire: Some(next), .. }
+            | EventPayload::JobModified { next_fire: Some(next), .. }
+            | EventPayload::JobResumed { next_fire: Some(next), .. } => {
                 write!(f, ", next {}", rfc3339(*next))
             }
-            What::JobRemoved { end, .. } => write!(f, ", {end}"),
-            What::TriggerFailed { error, .. } | What::JobUnreadable { error, .. } => {
+            EventPayload::JobRemoved { end, .. } => write!(f, ", {end}"),
+            EventPayload::TriggerFailed { error, .. }
+            | EventPayload::JobUnreadable { error, .. } => {
                 write!(f, ", {}", Chain(error))
             }
-            What::OutcomeRefused { run, error, .. } => write!(f, " run {run}, {}", Chain(error)),
-            What::StoreAdded { store }
-            | What::StoreRemoved { store }
-            | What::StoreWorking { store }
-            | What::LeaseLapsed { store }
-            | What::LeaseLost { store } => write!(f, " {store}"),
-            What::StoreFailing { store, error } => write!(f, " {store}, {}", Chain(error)),
-            What::NodesDied { store, nodes, recovered, abandoned } => {
+            EventPayload::OutcomeRefused { run, error, .. } => {
+                write!(f, " run {run}, {}", Chain(error))
+            }
+            EventPayload::StoreAdded { store }
+            | EventPayload::StoreRemoved { store }
+            | EventPayload::StoreWorking { store }
+            | EventPayload::LeaseLapsed { store }
+            | EventPayload::LeaseLost { store } => write!(f, " {store}"),
+            EventPayload::StoreFailing { store, error } => write!(f, " {store}, {}", Chain(error)),
+            EventPayload::NodesDied { store, nodes, recovered, abandoned } => {
                 write!(f, " {store}:")?;
                 for node in nodes {
                     write!(f, " {node}")?;
                 }
                 write!(f, ", {recovered} runs recovered, {abandoned} abandoned")
             }
-            What::AllJobsRemoved { count } => write!(f, ", {count} jobs"),
-            What::TimeZonesUpdated { data } => write!(f, ", now {data}"),
-            What::ClockStepped { by, corrected } => {
+            EventPayload::AllJobsRemoved { count } => write!(f, ", {count} jobs"),
+            EventPayload::TimeZonesUpdated { data } => write!(f, ", now {data}"),
+            EventPayload::ClockStepped { by, corrected } => {
                 write!(f, ", by {by}{}", if *corrected { ", corrected" } else { "" })
             }
-            What::Submitted { run, fire_time, .. } => {
+            EventPayload::Submitted { run, fire_time, .. } => {
                 write!(f, " run {run} for {}", rfc3339(*fire_time))
             }
-            What::Executed(run)
-            | What::Failed(run)
-            | What::TimedOut(run)
-            | What::Cancelled(run)
-            | What::Abandoned(run) => write!(
+            EventPayload::Executed(run)
+            | EventPayload::Failed(run)
+            | EventPayload::TimedOut(run)
+            | EventPayload::Cancelled(run)
+            | EventPayload::Abandoned(run) => write!(
                 f,
                 " run {} for {}, {:?} late, took {:?}, {}",
                 run.id,
@@ -402,7 +405,7 @@ impl fmt::Display for Line<'_> {
                 run.took,
                 run.outcome
             ),
-            What::Retrying { run, delay } => write!(
+            EventPayload::Retrying { run, delay } => write!(
                 f,
                 " run {} for {}, attempt {} {}, again in {delay:?}",
                 run.id,
@@ -410,19 +413,19 @@ impl fmt::Display for Line<'_> {
                 run.attempt,
                 run.outcome
             ),
-            What::ExecutorAdded { name } | What::ExecutorRemoved { name } => {
+            EventPayload::ExecutorAdded { name } | EventPayload::ExecutorRemoved { name } => {
                 write!(f, " {name}")
             }
-            What::Missed { fire_times, .. } => stretch(f, fire_times),
-            What::Skipped { fire_times, reason, .. } => {
+            EventPayload::Missed { fire_times, .. } => stretch(f, fire_times),
+            EventPayload::Skipped { fire_times, reason, .. } => {
                 stretch(f, fire_times)?;
                 write!(f, ", {reason}")
             }
-            What::Coalesced { fire_times, into, .. } => {
+            EventPayload::Coalesced { fire_times, into, .. } => {
                 stretch(f, fire_times)?;
                 write!(f, " into {}", rfc3339(*into))
             }
-            What::Lagged { missed } => write!(f, ", {missed} events missed"),
+            EventPayload::Lagged { missed } => write!(f, ", {missed} events missed"),
             _ => Ok(()),
         }
     }
@@ -483,9 +486,9 @@ impl EventFilter {
         self.kinds.unwrap_or(KindSet::ALL)
     }
 
-    pub(crate) fn passes(&self, what: &What) -> bool {
-        self.kind_set().contains(what.kind())
-            && self.job.as_ref().is_none_or(|job| what.job() == Some(job))
+    pub(crate) fn passes(&self, payload: &EventPayload) -> bool {
+        self.kind_set().contains(payload.kind())
+            && self.job.as_ref().is_none_or(|job| payload.job() == Some(job))
     }
 }
 

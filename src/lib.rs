@@ -117,6 +117,7 @@ mod executor;
 mod feed;
 mod job;
 mod json;
+mod ledger;
 mod metrics;
 mod panic;
 pub mod prelude;
@@ -140,7 +141,7 @@ pub use self::scheduler::{
 };
 pub use self::{
     error::{BoxError, Error},
-    event::{Event, EventFilter, EventKind, What},
+    event::{Event, EventFilter, EventKind, EventPayload},
     executor::{AsyncExecutor, BlockingPool, Executor},
     job::{
         Coalesce, End, FireTimes, JobId, JobInfo, OnConflict, Outcome, Overlap, Run, RunId,

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use crate::{core::Finish, job::Outcome};
+use crate::{core::RunResult, job::Outcome};
 
 /// What a scheduler has counted since it was made; see
 /// [`Scheduler::metrics`](crate::Scheduler::metrics).
@@ -44,7 +44,7 @@ pub struct Lateness(Option<Box<Histogram<u64>>>);
 
 impl Metrics {
     /// Counts a run that has ended.
-    pub(crate) fn count(&mut self, finish: &Finish) {
+    pub(crate) fn count(&mut self, finish: &RunResult) {
         let count = match finish.outcome {
             Outcome::Succeeded => &mut self.succeeded,
             Outcome::Failed(_) => &mut self.failed,

@@ -207,7 +207,7 @@ async fn a_run_that_shuts_down_has_its_fate_told() {
         .await
         .unwrap();
     job.await.unwrap();
-    let kinds: Vec<_> = events.map(|event| event.what.kind()).collect().await;
+    let kinds: Vec<_> = events.map(|event| event.payload.kind()).collect().await;
     assert!(kinds.ends_with(&[EventKind::ShutDown, EventKind::Executed]), "{kinds:?}");
 }
 

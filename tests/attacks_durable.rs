@@ -109,8 +109,8 @@ impl Task for Poison {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Suicide;
-impl Task for Suicide {
+struct ShutDownFromRun;
+impl Task for ShutDownFromRun {
     const NAME: &'static str = "suicide";
     type Output = ();
     async fn run(self, cx: Context) {
@@ -129,7 +129,7 @@ fn on(store: &(impl Store + Clone), log: &Log) -> SchedulerBuilder {
         .task::<Slow>()
         .task::<Big>()
         .task::<Poison>()
-        .task::<Suicide>()
+        .task::<ShutDownFromRun>()
 }
 fn echo(text: &str) -> Echo {
     Echo(text.into())
@@ -218,16 +218,16 @@ impl Store for Wrap {
     async fn changed(
         &self,
         known: Vec<(JobId, Incarnation, u64)>,
-    ) -> Result<Vec<Changed>, StoreError> {
+    ) -> Result<Vec<RecordChange>, StoreError> {
         self.knobs.most_changed.fetch_max(known.len(), Ordering::SeqCst);
         nap(Wrap::get_knob(&self.knobs.slow_changed)).await;
         self.ask("changed", self.store.changed(known)).await
     }
-    async fn take(&self, take: Take) -> Result<Takings, StoreError> {
+    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
         if self.knobs.fail_take.load(Ordering::SeqCst) {
             return Err(StoreError::unavailable("no takes"));
         }
-        let mut taken = self.ask("take", self.store.take(take)).await?;
+        let mut taken = self.ask("take", self.store.claim(take)).await?;
         nap(Wrap::get_knob(&self.knobs.slow_take_answer)).await;
         if self.knobs.spoil_take.load(Ordering::SeqCst) {
             for job in &mut taken.jobs {
@@ -240,20 +240,20 @@ impl Store for Wrap {
         nap(Wrap::get_knob(&self.knobs.slow_release)).await;
         self.ask("release", self.store.release(node, rows)).await
     }
-    async fn finish(&self, outcomes: Vec<Finished>) -> Result<Finishes, StoreError> {
+    async fn finish(&self, outcomes: Vec<RowOutcome>) -> Result<FinishReport, StoreError> {
         if self.knobs.fail_finish.load(Ordering::SeqCst) {
             return Err(StoreError::unavailable("no finishes"));
         }
         self.ask("finish", self.store.finish(outcomes)).await
     }
-    async fn heartbeat(&self, beat: Beat) -> Result<DateTime<Utc>, StoreError> {
-        if !beat.first && self.knobs.lose_life.swap(false, Ordering::SeqCst) {
-            let mut gone = beat.clone();
+    async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<DateTime<Utc>, StoreError> {
+        if !heartbeat.first && self.knobs.lose_life.swap(false, Ordering::SeqCst) {
+            let mut gone = heartbeat.clone();
             gone.ttl = Duration::ZERO;
             self.store.heartbeat(gone).await?;
             return Err(StoreError::lease_lost());
         }
-        self.ask("heartbeat", self.store.heartbeat(beat)).await
+        self.ask("heartbeat", self.store.heartbeat(heartbeat)).await
     }
     async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         self.ask("nodes", self.store.nodes()).await
@@ -261,17 +261,17 @@ impl Store for Wrap {
     async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
         self.ask("reap", self.store.reap(suspects)).await
     }
-    async fn taken_by(
+    async fn claimed_by(
         &self,
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
     ) -> Result<Vec<(RowKey, u64)>, StoreError> {
-        self.ask("taken_by", self.store.taken_by(node, after, limit)).await
+        self.ask("claimed_by", self.store.claimed_by(node, after, limit)).await
     }
 
-    async fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Result<Takings, StoreError> {
-        self.ask("taken", self.store.taken(node, rows)).await
+    async fn claimed(&self, node: NodeId, rows: Vec<RowKey>) -> Result<ClaimResult, StoreError> {
+        self.ask("taken", self.store.claimed(node, rows)).await
     }
     async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
         self.ask("next_due", self.store.next_due(of)).await
@@ -549,7 +549,7 @@ async fn a_durable_run_that_shuts_down_is_not_run_again() {
     for recover in [false, true] {
         let (store, log) = (MemoryStore::new(), Log::default());
         let scheduler = on(&store, &log).start().await.unwrap();
-        scheduler.add(after(SECOND), Suicide).id("job").recover(recover).await.unwrap();
+        scheduler.add(after(SECOND), ShutDownFromRun).id("job").recover(recover).await.unwrap();
         tokio::time::sleep(SECOND * 30).await;
         assert_eq!(log.texts(), ["begin", "end"]);
         let state = rows(&store).await[0].state.clone();
@@ -875,7 +875,7 @@ async fn next_fire_after_resume_is_not_past() {
         tokio::time::sleep(SECOND * 3600).await;
         job.resume().await.unwrap();
         let event = events.next().await.unwrap();
-        let What::JobResumed { next_fire, .. } = event.what.clone() else { panic!() };
+        let EventPayload::JobResumed { next_fire, .. } = event.payload.clone() else { panic!() };
         assert!(
             next_fire.unwrap() >= event.at,
             "in memory {in_memory}: resumed at {} and said to fire next at {next_fire:?}",
@@ -1045,7 +1045,7 @@ async fn dropping_the_last_scheduler() {
     assert!(matches!(end, Ok(End::ShutDown)), "{end:?}");
     assert_eq!(log.texts(), ["begin", "end"]);
     let states: Vec<_> = rows(&store).await.into_iter().map(|row| row.state).collect();
-    assert!(states.iter().all(|state| !matches!(state, RowState::Taken(_))), "{states:?}");
+    assert!(states.iter().all(|state| !matches!(state, RowState::Claimed(_))), "{states:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -1061,9 +1061,9 @@ async fn remove_all_says_how_many() {
     assert_eq!(scheduler.remove_all().await.unwrap(), 3);
     tokio::time::sleep(SECOND * 10).await;
     scheduler.shutdown().await;
-    let events: Vec<_> = events.map(|e| e.what).collect().await;
+    let events: Vec<_> = events.map(|e| e.payload).collect().await;
     assert!(
-        events.iter().any(|what| matches!(what, What::AllJobsRemoved { count: 3 })),
+        events.iter().any(|what| matches!(what, EventPayload::AllJobsRemoved { count: 3 })),
         "{events:?}"
     );
 }

@@ -181,24 +181,24 @@ impl<S: Store + Clone> Store for Moody<S> {
     async fn changed(
         &self,
         known: Vec<(JobId, Incarnation, u64)>,
-    ) -> Result<Vec<Changed>, StoreError> {
+    ) -> Result<Vec<RecordChange>, StoreError> {
         self.ask("changed", self.store.changed(known)).await
     }
 
-    async fn take(&self, take: Take) -> Result<Takings, StoreError> {
-        self.ask("take", self.store.take(take)).await
+    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        self.ask("take", self.store.claim(take)).await
     }
 
     async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
         self.ask("release", self.store.release(node, rows)).await
     }
 
-    async fn finish(&self, outcomes: Vec<Finished>) -> Result<Finishes, StoreError> {
+    async fn finish(&self, outcomes: Vec<RowOutcome>) -> Result<FinishReport, StoreError> {
         self.ask("finish", self.store.finish(outcomes)).await
     }
 
-    async fn heartbeat(&self, beat: Beat) -> Result<DateTime<Utc>, StoreError> {
-        let said = self.ask("heartbeat", self.store.heartbeat(beat)).await?;
+    async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<DateTime<Utc>, StoreError> {
+        let said = self.ask("heartbeat", self.store.heartbeat(heartbeat)).await?;
         match self.moods.lock().unwrap().get("heartbeat") {
             Some(Mood::Mad(clock)) => Ok(*clock),
             _ => Ok(said),
@@ -212,17 +212,17 @@ impl<S: Store + Clone> Store for Moody<S> {
         self.ask("reap", self.store.reap(suspects)).await
     }
 
-    async fn taken_by(
+    async fn claimed_by(
         &self,
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
     ) -> Result<Vec<(RowKey, u64)>, StoreError> {
-        self.ask("taken_by", self.store.taken_by(node, after, limit)).await
+        self.ask("claimed_by", self.store.claimed_by(node, after, limit)).await
     }
 
-    async fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Result<Takings, StoreError> {
-        self.ask("taken", self.store.taken(node, rows)).await
+    async fn claimed(&self, node: NodeId, rows: Vec<RowKey>) -> Result<ClaimResult, StoreError> {
+        self.ask("taken", self.store.claimed(node, rows)).await
     }
 
     async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
@@ -470,7 +470,7 @@ async fn runs_go_on_while_the_store_can_not_say_what_is_next() {
 
 #[tokio::test(start_paused = true)]
 async fn runs_go_on_while_the_dead_can_not_be_buried() {
-    for operation in ["reap", "taken_by"] {
+    for operation in ["reap", "claimed_by"] {
         for mood in [Mood::Refuse, Mood::Fail, Mood::Panic, Mood::Hang] {
             let (ran, late, told) = lateness_while(operation, mood).await;
             assert!(
@@ -599,7 +599,7 @@ async fn the_dead_are_buried_although_the_clock_was_set_back() {
     let dies = on(&store, &log).clock(clock.clone()).start().await.unwrap();
     dies.add(every(SECOND), echo("tick")).id("tick").await.unwrap();
     sleep(SECOND * 5 + SECOND * 3 / 4).await;
-    assert!(rows(&memory).await.iter().any(|row| matches!(row.state, RowState::Taken(_))));
+    assert!(rows(&memory).await.iter().any(|row| matches!(row.state, RowState::Claimed(_))));
     // Nothing is heard of it any more.
     for operation in ["heartbeat", "take", "finish", "release", "reap"] {
         store.set(operation, Mood::Hang);
@@ -810,7 +810,8 @@ async fn is_called_again_after_a_pause(of_the_job: bool) {
         let first = log.all()[0].fire_time;
         let kinds = [EventKind::LeaseLapsed];
         let mut lapsed = scheduler.events_matching(EventFilter::new().kinds(kinds));
-        let operations = ["heartbeat", "take", "finish", "release", "reap", "taken_by", "changed"];
+        let operations =
+            ["heartbeat", "take", "finish", "release", "reap", "claimed_by", "changed"];
         operations.iter().for_each(|operation| store.set(operation, Mood::Fail));
         lapsed.next().await.unwrap();
         sleep(SECOND / 2).await;
@@ -983,7 +984,7 @@ async fn verbs_that_are_dropped_lock_and_lose_nothing() {
             let open = rows(&memory).await.into_iter().filter(|row| row.state.is_open()).count();
             let there = memory.list(RecordFilter::default(), None, 100).await.unwrap().records;
             let due = rows(&memory).await;
-            let taken = due.iter().filter(|row| matches!(row.state, RowState::Taken(_))).count();
+            let taken = due.iter().filter(|row| matches!(row.state, RowState::Claimed(_))).count();
             assert_eq!(taken, 0, "verb {verb}, {polls} polls; {open} open, {} jobs", there.len());
         }
     }
@@ -1061,7 +1062,7 @@ async fn a_catch_up_does_not_cost_the_lease() {
     for _ in 0..12 {
         sleep(SECOND).await;
         while let Some(Some(event)) = futures::FutureExt::now_or_never(events.next()) {
-            told.push(format!("{:?}", event.what));
+            told.push(format!("{:?}", event.payload));
         }
     }
     let closed = "SELECT fate, count(*) FROM punctual_ledger GROUP BY fate";
@@ -1240,7 +1241,7 @@ async fn what_can_not_be_read_back_is_an_error_at_add() {
     assert!(added.is_err() || log.len() == 1, "it was added, and never runs");
 }
 
-/// Taken at once when it is due, and no sooner.
+/// ClaimedJob at once when it is due, and no sooner.
 #[tokio::test(start_paused = true)]
 async fn without_taking_ahead_runs_are_on_time_too() {
     let (store, log) = (Moody::new(MemoryStore::new()), Log::default());
@@ -1517,10 +1518,10 @@ async fn a_panic_among_writes_that_share_a_transaction_undoes_itself_alone() {
     }
     let node = NodeId(42);
     let ttl = SECOND * 600;
-    let beat = Beat::new(node, "panics", true, ttl);
-    store.heartbeat(beat).await.unwrap();
+    let heartbeat = Heartbeat::new(node, "panics", true, ttl);
+    store.heartbeat(heartbeat).await.unwrap();
     for round in 0..30 {
-        let take = Take {
+        let take = ClaimRequest {
             node,
             number: round + 1,
             horizon: Utc::now() + TimeDelta::hours(1),
@@ -1533,7 +1534,7 @@ async fn a_panic_among_writes_that_share_a_transaction_undoes_itself_alone() {
             decide: Arc::new(move |record, _| {
                 // Some have been written before it panics.
                 assert!(!record.id.to_string().ends_with('7'), "made to panic");
-                Decision::Take { rows: Vec::new(), next_fire: None }
+                Decision::Claim { rows: Vec::new(), next_fire: None }
             }),
         };
         let taker = store.clone();
@@ -1624,7 +1625,7 @@ async fn that_the_store_works_again_is_told_although_the_lease_was_lost() {
     let mut events = scheduler.events_matching(EventFilter::new().kinds(kinds));
     let mut next = async || {
         let next = tokio::time::timeout(SECOND * 120, events.next()).await;
-        next.expect("nothing is told").unwrap().what.kind()
+        next.expect("nothing is told").unwrap().payload.kind()
     };
     store.set("release", Mood::Fail);
     job.pause().await.unwrap();

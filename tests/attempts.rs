@@ -10,8 +10,8 @@ use std::{
 };
 
 use punctual::{
-    BoxError, Context, End, EventFilter, EventKind, OnConflict, Outcome, Retry, Scheduler,
-    SkipReason, Task, What,
+    BoxError, Context, End, EventFilter, EventKind, EventPayload, OnConflict, Outcome, Retry,
+    Scheduler, SkipReason, Task,
     chrono::{TimeDelta, Utc},
     named_task, stateful,
     trigger::{
@@ -54,7 +54,8 @@ async fn a_failed_run_is_tried_again_after_growing_delays_and_is_one_run() {
     assert_eq!((run.attempt, run.late_by), (4, Duration::ZERO), "late is the first attempt alone");
     assert!(runs.next().await.is_none());
     for delay in [1, 2, 4] {
-        let punctual::What::Retrying { run, delay: said } = retrying.next().await.unwrap().what
+        let punctual::EventPayload::Retrying { run, delay: said } =
+            retrying.next().await.unwrap().payload
         else {
             panic!("only these were asked for")
         };
@@ -428,8 +429,8 @@ async fn what_is_skipped_while_paused_starts_the_set_afresh() {
     assert!(seen.lock().unwrap().is_empty());
     tokio::time::sleep(3 * SECOND).await;
     assert_eq!(seen.lock().unwrap().len(), 1);
-    let what = skipped.next().await.unwrap().what;
-    assert!(matches!(what, What::Skipped { reason: SkipReason::Paused, .. }), "{what:?}");
+    let what = skipped.next().await.unwrap().payload;
+    assert!(matches!(what, EventPayload::Skipped { reason: SkipReason::Paused, .. }), "{what:?}");
 }
 
 #[tokio::test(start_paused = true)]

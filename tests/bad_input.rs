@@ -281,7 +281,7 @@ async fn a_custom_trigger_that_answers_no_later_instant_ends_its_job_and_no_othe
         says(&error, &["custom trigger answered", "must answer with a later instant"]);
         assert!(runs.count().await <= 1);
         let event = failed.next().await.unwrap();
-        assert_eq!(event.what.job(), Some(&id));
+        assert_eq!(event.payload.job(), Some(&id));
     }
     let error = refused(custom(Broken(DateTime::<Utc>::MIN_UTC, TimeDelta::zero()))).await;
     says(&error, &["must answer with a later instant"]);

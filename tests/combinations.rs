@@ -11,8 +11,8 @@ use std::{
 };
 
 use punctual::{
-    AsyncExecutor, BlockingPool, BoxError, Coalesce, Context, End, Event, EventFilter, JobHandle,
-    Overlap, Retry, RunId, Scheduler, What, blocking,
+    AsyncExecutor, BlockingPool, BoxError, Coalesce, Context, End, Event, EventFilter,
+    EventPayload, JobHandle, Overlap, Retry, RunId, Scheduler, blocking,
     chrono::{DateTime, Utc},
     testing::ManualClock,
     trigger::{IntoTrigger, every},
@@ -75,19 +75,22 @@ impl Fates {
                 *self.fire_times.entry(first + PERIOD * n as u32).or_default() += 1;
             }
         };
-        match event.what {
-            What::Submitted { run, .. } => *self.submitted.entry(run).or_default() += 1,
-            What::Executed(run)
-            | What::Failed(run)
-            | What::TimedOut(run)
-            | What::Cancelled(run)
-            | What::Abandoned(run) => {
+        match event.payload {
+            EventPayload::Submitted { run, .. } => *self.submitted.entry(run).or_default() += 1,
+            EventPayload::Executed(run)
+            | EventPayload::Failed(run)
+            | EventPayload::TimedOut(run)
+            | EventPayload::Cancelled(run)
+            | EventPayload::Abandoned(run) => {
                 ended(Some(run.id), run.fire_time, 1);
             }
-            What::Missed { run, fire_times, .. } | What::Skipped { run, fire_times, .. } => {
+            EventPayload::Missed { run, fire_times, .. }
+            | EventPayload::Skipped { run, fire_times, .. } => {
                 ended(run, fire_times.first, fire_times.count);
             }
-            What::Coalesced { fire_times, .. } => ended(None, fire_times.first, fire_times.count),
+            EventPayload::Coalesced { fire_times, .. } => {
+                ended(None, fire_times.first, fire_times.count)
+            }
             _ => {}
         }
     }

@@ -10,8 +10,8 @@ use std::{
 
 use futures::StreamExt as _;
 use punctual::{
-    BoxError, Context, EventFilter, EventKind, Outcome, Retry, Run, Scheduler, SkipReason, Task,
-    What, blocking,
+    BoxError, Context, EventFilter, EventKind, EventPayload, Outcome, Retry, Run, Scheduler,
+    SkipReason, Task, blocking,
     store::MemoryStore,
     trigger::{after, after_any, every},
 };
@@ -52,10 +52,10 @@ async fn a_fire_time_whose_condition_does_not_hold_is_skipped_for_that_reason() 
     assert_eq!((metrics.succeeded, metrics.skipped), (4, 2), "with those of the follower");
     assert_eq!(follower.load(Ordering::SeqCst), 2, "what did not run is not followed");
     scheduler.shutdown().await;
-    let reasons: Vec<_> = skipped.map(|event| event.what).collect().await;
+    let reasons: Vec<_> = skipped.map(|event| event.payload).collect().await;
     assert_eq!(reasons.len(), 2);
     for what in reasons {
-        let What::Skipped { reason, fire_times, .. } = what else { panic!("{what:?}") };
+        let EventPayload::Skipped { reason, fire_times, .. } = what else { panic!("{what:?}") };
         assert_eq!((reason, fire_times.count), (SkipReason::Condition, 1));
     }
 }

@@ -12,8 +12,8 @@ use std::{
 
 use futures::FutureExt as _;
 use punctual::{
-    BlockingPool, BoxError, Coalesce, Context, End, EventFilter, EventKind, OnConflict, Overlap,
-    Retry, Scheduler, What, blocking,
+    BlockingPool, BoxError, Coalesce, Context, End, EventFilter, EventKind, EventPayload,
+    OnConflict, Overlap, Retry, Scheduler, blocking,
     chrono::TimeDelta,
     testing::ManualClock,
     trigger::{after, after_any, after_success, every, now},
@@ -447,7 +447,9 @@ async fn what_failed_together_does_not_come_again_together() {
     }
     let mut delays = HashSet::new();
     for _ in 0..100 {
-        let What::Retrying { delay, .. } = retrying.next().await.unwrap().what else { panic!() };
+        let EventPayload::Retrying { delay, .. } = retrying.next().await.unwrap().payload else {
+            panic!()
+        };
         delays.insert(delay);
     }
     assert!(delays.len() > 50, "{} different delays of 100: {delays:?}", delays.len());

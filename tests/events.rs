@@ -7,7 +7,7 @@ use std::{
 
 use futures::StreamExt as _;
 use punctual::{
-    Event, EventFilter, EventKind, Scheduler, What,
+    Event, EventFilter, EventKind, EventPayload, Scheduler,
     trigger::{after, every},
 };
 use tokio::time::sleep;
@@ -42,7 +42,7 @@ async fn a_life_in_events() {
 
     use EventKind::*;
     let events = all.lock().unwrap();
-    let kinds: Vec<_> = events.iter().map(|event| event.what.kind()).collect();
+    let kinds: Vec<_> = events.iter().map(|event| event.payload.kind()).collect();
     assert_eq!(
         kinds,
         [
@@ -71,7 +71,7 @@ async fn a_life_in_events() {
     let sequence: Vec<_> = events.iter().map(|event| event.sequence).collect();
     assert_eq!(sequence, (1..=events.len() as u64).collect::<Vec<_>>());
     assert!(events.windows(2).all(|pair| pair[0].at <= pair[1].at));
-    let failed = events.iter().find(|event| event.what.kind() == Failed).unwrap().to_string();
+    let failed = events.iter().find(|event| event.payload.kind() == Failed).unwrap().to_string();
     assert!(failed.contains("job run 1") && failed.ends_with("failed: no luck"), "{failed}");
 }
 
@@ -87,7 +87,10 @@ async fn a_filter_passes_its_kinds_and_its_job_alone() {
     let events: Vec<Event> = events.collect().await;
     assert_eq!(events.len(), 3);
     for event in events {
-        assert!(matches!(&event.what, What::Executed(run) if run.job == *"one"), "{event}");
+        assert!(
+            matches!(&event.payload, EventPayload::Executed(run) if run.job == *"one"),
+            "{event}"
+        );
     }
 }
 
@@ -99,9 +102,9 @@ async fn a_listener_that_lags_is_told_how_many_it_missed() {
     let mut runs = add.runs();
     add.await.unwrap().await;
     let lagged = slow.next().await.unwrap();
-    assert!(matches!(lagged.what, What::Lagged { missed: 90 }), "{lagged}");
+    assert!(matches!(lagged.payload, EventPayload::Lagged { missed: 90 }), "{lagged}");
     assert!(
-        matches!(&slow.next().await.unwrap().what, What::Executed(run) if run.id.to_string() == "91")
+        matches!(&slow.next().await.unwrap().payload, EventPayload::Executed(run) if run.id.to_string() == "91")
     );
     assert_eq!(runs.next().await.unwrap().id.to_string(), "91");
     assert_eq!(runs.lagged(), 90);
@@ -115,7 +118,7 @@ async fn a_callback_that_panics_costs_that_event_alone() {
     let filter = EventFilter::new().kinds([EventKind::Executed]);
     scheduler
         .on_event(filter, move |event| {
-            let What::Executed(run) = event.what else { return };
+            let EventPayload::Executed(run) = event.payload else { return };
             log.lock().unwrap().push(run.id.to_string());
             assert_ne!(run.id.to_string(), "2", "a callback may panic");
         })
@@ -131,7 +134,7 @@ async fn a_listener_that_is_dropped_is_forgotten() {
     for _ in 0..1000 {
         let mut events = scheduler.events();
         let job = scheduler.add(after(SECOND), || async {}).await.unwrap();
-        assert_eq!(events.next().await.unwrap().what.kind(), EventKind::JobAdded);
+        assert_eq!(events.next().await.unwrap().payload.kind(), EventKind::JobAdded);
         job.await;
     }
     // An event stream taken from a scheduler that is gone ends at once.
@@ -145,7 +148,7 @@ async fn kinds_lists_of_kinds_and_filters_go_wherever_a_filter_goes() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hear = |name: &'static str| {
         let heard = heard.clone();
-        move |event: Event| heard.lock().unwrap().push((name, event.what.kind()))
+        move |event: Event| heard.lock().unwrap().push((name, event.payload.kind()))
     };
     let kinds = vec![JobAdded, Executed];
     let scheduler = Scheduler::builder()
@@ -164,7 +167,7 @@ async fn kinds_lists_of_kinds_and_filters_go_wherever_a_filter_goes() {
     scheduler.shutdown().await;
     sleep(SECOND).await;
     let kinds = async |events: punctual::Events| -> Vec<EventKind> {
-        events.map(|event| event.what.kind()).collect().await
+        events.map(|event| event.payload.kind()).collect().await
     };
     assert_eq!(kinds(one).await, [Executed]);
     assert_eq!(kinds(three).await, [JobAdded, Executed, JobRemoved]);

@@ -11,7 +11,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    Coalesce, Context, End, EventFilter, EventKind, OnConflict, Run, Scheduler, SkipReason, What,
+    Coalesce, Context, End, EventFilter, EventKind, EventPayload, OnConflict, Run, Scheduler,
+    SkipReason,
     testing::ManualClock,
     trigger::{after, at, cron, every, now},
 };
@@ -68,7 +69,8 @@ async fn pausing_a_job_forgets_its_fire_times_and_resuming_computes_from_now() {
     assert_eq!(log.take(), [2, 7, 8, 10]);
     scheduler.shutdown().await;
     let skipped: Vec<_> = skipped.collect().await;
-    let What::Skipped { fire_times, reason: SkipReason::Paused, .. } = &skipped[0].what else {
+    let EventPayload::Skipped { fire_times, reason: SkipReason::Paused, .. } = &skipped[0].payload
+    else {
         panic!("{skipped:?}");
     };
     assert_eq!((fire_times.count, skipped.len()), (2, 1), "those of seconds 4 and 6");
@@ -230,7 +232,7 @@ async fn a_handle_resolves_after_the_last_run_and_its_events() {
     assert_eq!(started.elapsed(), 4 * SECOND, "removing lets going runs finish");
     let mut seen = Vec::new();
     while let Some(Some(event)) = events.next().now_or_never() {
-        seen.push(event.what.kind());
+        seen.push(event.payload.kind());
     }
     assert_eq!(
         seen,
@@ -743,8 +745,8 @@ async fn a_run_asked_for_again_stays_due_while_paused_and_goes_with_its_job() {
     sleep(4 * SECOND).await;
     job.remove().await.unwrap();
     // It was due and had not begun.
-    let What::Skipped { reason: SkipReason::Removed, fire_times, .. } =
-        skipped.next().await.unwrap().what
+    let EventPayload::Skipped { reason: SkipReason::Removed, fire_times, .. } =
+        skipped.next().await.unwrap().payload
     else {
         panic!("another fate")
     };

@@ -6,8 +6,8 @@ use std::{
 };
 
 use punctual::{
-    AsyncExecutor, BlockingPool, Context, EventFilter, EventKind, Outcome, Overlap, Scheduler,
-    SkipReason, What, blocking,
+    AsyncExecutor, BlockingPool, Context, EventFilter, EventKind, EventPayload, Outcome, Overlap,
+    Scheduler, SkipReason, blocking,
     chrono::{TimeDelta, Utc},
     trigger::{after, at, every, now},
 };
@@ -73,7 +73,7 @@ fn skips(scheduler: &Scheduler) -> Arc<Mutex<Vec<(i64, SkipReason)>>> {
     let sink = skips.clone();
     scheduler
         .on_event(EventFilter::new().kinds([EventKind::Skipped]), move |event| {
-            if let What::Skipped { fire_times, reason, .. } = event.what {
+            if let EventPayload::Skipped { fire_times, reason, .. } = event.payload {
                 let second = (fire_times.first - start).num_seconds();
                 sink.lock().unwrap().push((second, reason));
             }

@@ -28,7 +28,7 @@ struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Lines {
     /// Takes what this thread traces.
-    fn taken() -> (Lines, DefaultGuard) {
+    fn capture() -> (Lines, DefaultGuard) {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::DEBUG)
@@ -95,7 +95,7 @@ fn shown(value: &(impl fmt::Display + fmt::Debug)) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn arguments_that_do_not_fit_are_in_no_text_but_on_request() {
-    let (lines, _guard) = Lines::taken();
+    let (lines, _guard) = Lines::capture();
     let scheduler = Scheduler::builder().task::<LogInByNumber>().start().await.unwrap();
     for long in [1, 1_000_000] {
         let password = SECRET.repeat(long);
@@ -114,7 +114,7 @@ async fn arguments_that_do_not_fit_are_in_no_text_but_on_request() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_of_the_store_that_cannot_run_does_not_show_its_arguments() {
-    let (lines, _guard) = Lines::taken();
+    let (lines, _guard) = Lines::capture();
     let store = MemoryStore::new();
     let before = Scheduler::builder().store(store.clone()).task::<LogIn>().start().await.unwrap();
     let password = SECRET.to_owned();
@@ -167,7 +167,7 @@ async fn panics() {
 
 #[tokio::test(start_paused = true)]
 async fn line_breaks_and_control_characters_are_escaped() {
-    let (lines, _guard) = Lines::taken();
+    let (lines, _guard) = Lines::capture();
     let scheduler = Scheduler::new();
     let fails = || async { Err::<(), _>(WILD) };
     let job = scheduler.add(after(SECOND), fails).id(WILD).name(WILD).tag(WILD).await.unwrap();
@@ -189,7 +189,7 @@ async fn line_breaks_and_control_characters_are_escaped() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_text_is_cut_in_a_log_line() {
-    let (lines, _guard) = Lines::taken();
+    let (lines, _guard) = Lines::capture();
     let scheduler = Scheduler::new();
     let fails = || async { Err::<(), _>("long ".repeat(1_000_000)) };
     scheduler.add(now(), fails).id("talks").await.unwrap().await;
@@ -201,7 +201,7 @@ async fn a_long_text_is_cut_in_a_log_line() {
 
 #[tokio::test(start_paused = true)]
 async fn the_job_is_a_field_of_its_events_lines() {
-    let (lines, _guard) = Lines::taken();
+    let (lines, _guard) = Lines::capture();
     let scheduler = Scheduler::new();
     scheduler.add(after(SECOND), || async {}).id("report").await.unwrap().await;
     scheduler.shutdown().await;
@@ -215,7 +215,7 @@ async fn the_job_is_a_field_of_its_events_lines() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_run_is_logged_with_the_sources_of_its_error() {
-    let (lines, _guard) = Lines::taken();
+    let (lines, _guard) = Lines::capture();
     let scheduler = Scheduler::new();
     scheduler.add(now(), || async { Err::<(), _>(Twice) }).id("twice").await.unwrap().await;
     let lines = lines.all();

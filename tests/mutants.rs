@@ -63,7 +63,7 @@ const MUTANTS: &[Mutant] = &[
     // A node claims fire times of a job of which another has some.
     Mutant {
         name: "no holder",
-        file: "src/store/sql/sqlite/take.rs",
+        file: "src/store/sql/sqlite/claim.rs",
         edits: &[(
             "WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire <= ?3 \\\n     AND (next_fire",
             "WHERE task = ?1 AND ?2 IS ?2 AND paused = 0 AND next_fire <= ?3 \\\n     AND (next_fire",
@@ -84,14 +84,14 @@ const MUTANTS: &[Mutant] = &[
         edits: &[(
             "    for &(node, beats) in suspects {\n",
             "    let dead = nodes(session)?.into_iter().filter(|it| it.lease_until <= session.now());\n    \
-                 let dead: Vec<_> = dead.map(|it| (it.id, it.beats)).chain(suspects.iter().copied()).collect();\n    \
+                 let dead: Vec<_> = dead.map(|it| (it.id, it.heartbeats)).chain(suspects.iter().copied()).collect();\n    \
                  for (node, beats) in dead {\n",
         )],
     },
     // A run that kills its node is handed out for ever (5).
     Mutant {
         name: "recoveries are not counted",
-        file: "src/store/record.rs",
+        file: "src/ledger/row.rs",
         edits: &[("self.recoveries.checked_sub(1)?", "self.recoveries")],
     },
     // What a notification tells is not looked at (6).
@@ -115,7 +115,7 @@ const MUTANTS: &[Mutant] = &[
     // A write is known again only until the next one (15).
     Mutant {
         name: "one token",
-        file: "src/store/record.rs",
+        file: "src/ledger/record.rs",
         edits: &[("pub const KEPT: usize = 8;", "pub const KEPT: usize = 1;")],
     },
     // A verb goes on with what has taken the id meanwhile (15).

@@ -2,8 +2,8 @@
 //! one fate, all permits come back, and nothing hangs.
 
 use punctual::{
-    AsyncExecutor, BoxError, Coalesce, Context, EventFilter, EventKind, OnConflict, Overlap, Retry,
-    Scheduler, What,
+    AsyncExecutor, BoxError, Coalesce, Context, EventFilter, EventKind, EventPayload, OnConflict,
+    Overlap, Retry, Scheduler,
     chrono::TimeDelta,
     testing::ManualClock,
     trigger::{IntoTrigger, Trigger, after, after_any, after_failure, after_success, every, now},
@@ -216,19 +216,19 @@ async fn chaos(seed: u64) -> Result<(), String> {
 async fn fates(mut events: punctual::Events) -> Result<(), String> {
     let (mut submitted, mut ended) = (HashSet::new(), HashMap::new());
     while let Some(event) = events.next().await {
-        let over = match event.what {
-            What::Submitted { run, .. } => {
+        let over = match event.payload {
+            EventPayload::Submitted { run, .. } => {
                 if !submitted.insert(run) {
                     return Err(format!("{run} submitted twice"));
                 }
                 None
             }
-            What::Executed(run)
-            | What::Failed(run)
-            | What::TimedOut(run)
-            | What::Cancelled(run)
-            | What::Abandoned(run) => Some(run.id),
-            What::Missed { run, .. } | What::Skipped { run, .. } => run,
+            EventPayload::Executed(run)
+            | EventPayload::Failed(run)
+            | EventPayload::TimedOut(run)
+            | EventPayload::Cancelled(run)
+            | EventPayload::Abandoned(run) => Some(run.id),
+            EventPayload::Missed { run, .. } | EventPayload::Skipped { run, .. } => run,
             _ => None,
         };
         if let Some(run) = over {

@@ -10,7 +10,7 @@ use std::{
 
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    Context, End, EventFilter, EventKind, Outcome, Scheduler, SkipReason, What,
+    Context, End, EventFilter, EventKind, EventPayload, Outcome, Scheduler, SkipReason,
     trigger::{after, every, now},
 };
 use tokio::time::{Instant, sleep};
@@ -74,7 +74,8 @@ async fn nothing_starts_once_it_has_begun_and_what_was_due_says_so() {
     scheduler.shutdown().await;
     assert_eq!(count.load(Ordering::SeqCst), 0);
     let fates: Vec<_> = fates.collect().await;
-    let What::Skipped { fire_times, reason: SkipReason::Shutdown, .. } = fates[0].what else {
+    let EventPayload::Skipped { fire_times, reason: SkipReason::Shutdown, .. } = fates[0].payload
+    else {
         panic!("{fates:?}");
     };
     assert_eq!((fates.len(), fire_times.count), (1, 3));
@@ -189,7 +190,7 @@ fn a_run_that_blocks_its_thread_is_abandoned_and_counted_once() {
         assert!(matches!(job.await, End::ShutDown));
         drop(release);
         let outcomes = events.filter(|event| {
-            let kind = event.what.kind();
+            let kind = event.payload.kind();
             std::future::ready(matches!(kind, EventKind::Abandoned | EventKind::Executed))
         });
         assert_eq!(outcomes.count().await, 1);

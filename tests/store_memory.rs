@@ -11,8 +11,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     store::{
-        Beat, Decide, Decision, Incarnation, MemoryStore, NodeId, Passed, Record, Store, Take,
-        Takings, Write,
+        ClaimRequest, ClaimResult, Decide, Decision, Heartbeat, Incarnation, MemoryStore, NodeId,
+        Passed, Record, Store, Write,
     },
     testing::{ManualClock, store_conformance},
 };
@@ -68,10 +68,10 @@ async fn a_decision_that_panics_changes_nothing() {
     join(&store, Duration::from_secs(60)).await;
     add(&store, 0..2, "task", now).await;
     let decide: Decide = Arc::new(|_, _| panic!("on purpose"));
-    let panicking = Take { decide, ..ask(1, now) };
-    let take = AssertUnwindSafe(|| store.take(panicking).now_or_never());
+    let panicking = ClaimRequest { decide, ..ask(1, now) };
+    let take = AssertUnwindSafe(|| store.claim(panicking).now_or_never());
     assert!(catch_unwind(take).is_err());
-    assert_eq!(store.take(ask(1, now)).await.unwrap().jobs.len(), 2);
+    assert_eq!(store.claim(ask(1, now)).await.unwrap().jobs.len(), 2);
 }
 
 /// A scan would cost a hundred times as much, and one past the jobs that no node knows, too.
@@ -92,9 +92,9 @@ async fn cost_of_a_take(jobs: u64) -> Duration {
     add(&store, 200 + jobs..200 + 2 * jobs, "unknown", now - TimeDelta::days(1)).await;
     let mut fastest = Duration::MAX;
     for number in 1..=20 {
-        let take = Take { limit: 10, ..ask(number, now) };
+        let take = ClaimRequest { limit: 10, ..ask(number, now) };
         let start = Instant::now();
-        let Takings { jobs, .. } = store.take(take).await.unwrap();
+        let ClaimResult { jobs, .. } = store.claim(take).await.unwrap();
         fastest = fastest.min(start.elapsed());
         assert_eq!(jobs.len(), 10);
     }
@@ -102,7 +102,7 @@ async fn cost_of_a_take(jobs: u64) -> Duration {
 }
 
 async fn join(store: &MemoryStore, ttl: Duration) {
-    store.heartbeat(Beat::new(NODE, "node", true, ttl)).await.unwrap();
+    store.heartbeat(Heartbeat::new(NODE, "node", true, ttl)).await.unwrap();
 }
 
 async fn add(store: &MemoryStore, numbers: std::ops::Range<u64>, task: &str, at: DateTime<Utc>) {
@@ -115,8 +115,8 @@ async fn add(store: &MemoryStore, numbers: std::ops::Range<u64>, task: &str, at:
 }
 
 /// A take after which the jobs are over.
-fn ask(number: u64, horizon: DateTime<Utc>) -> Take {
-    Take {
+fn ask(number: u64, horizon: DateTime<Utc>) -> ClaimRequest {
+    ClaimRequest {
         node: NODE,
         number,
         horizon,
@@ -126,6 +126,6 @@ fn ask(number: u64, horizon: DateTime<Utc>) -> Take {
         looks: usize::MAX,
         limit: 100,
         row_limit: usize::MAX,
-        decide: Arc::new(|_, _| Decision::Take { rows: Vec::new(), next_fire: None }),
+        decide: Arc::new(|_, _| Decision::Claim { rows: Vec::new(), next_fire: None }),
     }
 }

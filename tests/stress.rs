@@ -12,7 +12,7 @@ use std::{
 
 use futures::{StreamExt as _, future::join_all};
 use punctual::{
-    Context, End, Event, JobId, Outcome, RunId, Scheduler, What,
+    Context, End, Event, EventPayload, JobId, Outcome, RunId, Scheduler,
     trigger::{after, every},
 };
 use tokio::time::sleep;
@@ -139,8 +139,8 @@ fn check(events: &[Event], started: usize) {
             events[0].sequence + n as u64,
             "no event is lost or out of order"
         );
-        let run = match &event.what {
-            What::Submitted { run, job, .. } => {
+        let run = match &event.payload {
+            EventPayload::Submitted { run, job, .. } => {
                 assert!(submitted.insert(*run), "run {run} is submitted twice");
                 assert!(
                     !over.contains_key(job) || job.to_string().len() < 3,
@@ -148,22 +148,23 @@ fn check(events: &[Event], started: usize) {
                 );
                 continue;
             }
-            What::Executed(run)
-            | What::Failed(run)
-            | What::Cancelled(run)
-            | What::Abandoned(run) => {
+            EventPayload::Executed(run)
+            | EventPayload::Failed(run)
+            | EventPayload::Cancelled(run)
+            | EventPayload::Abandoned(run) => {
                 called += 1;
                 assert!(run.started_at.is_some());
                 let arranged = run.outcome.to_string().contains("as arranged");
                 assert!(!matches!(run.outcome, Outcome::Panicked(_)) || arranged, "{event}");
                 run.id
             }
-            What::Missed { run: Some(run), .. } | What::Skipped { run: Some(run), .. } => *run,
-            What::JobRemoved { job, .. } => {
+            EventPayload::Missed { run: Some(run), .. }
+            | EventPayload::Skipped { run: Some(run), .. } => *run,
+            EventPayload::JobRemoved { job, .. } => {
                 over.insert(job.clone(), event.sequence);
                 continue;
             }
-            What::Lagged { .. } => panic!("the listener has room for all"),
+            EventPayload::Lagged { .. } => panic!("the listener has room for all"),
             _ => continue,
         };
         assert!(submitted.contains(&run), "run {run} ends before it is submitted");

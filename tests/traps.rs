@@ -11,7 +11,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, future::join_all};
 use punctual::{
-    Context, End, EventFilter, EventKind, OnConflict, Outcome, Run, Scheduler, SkipReason, What,
+    Context, End, EventFilter, EventKind, EventPayload, OnConflict, Outcome, Run, Scheduler,
+    SkipReason,
     testing::ManualClock,
     trigger::{CustomTrigger, after, at, cron, custom, every, now},
 };
@@ -218,8 +219,8 @@ async fn a_body_longer_than_its_interval_skips_and_says_so() {
     assert_eq!(grid, [TimeDelta::seconds(3); 3], "it runs at every third fire time");
     scheduler.shutdown().await;
     let reasons: Vec<_> = skipped
-        .map(|event| match event.what {
-            What::Skipped { reason, .. } => reason,
+        .map(|event| match event.payload {
+            EventPayload::Skipped { reason, .. } => reason,
             other => panic!("{other:?}"),
         })
         .collect()
@@ -542,7 +543,8 @@ async fn an_outage_of_ten_years_is_one_run_and_one_record() {
     let run = runs.next().await.unwrap();
     assert_eq!(run.late_by, Duration::ZERO);
     assert_eq!(run.coalesced, 3653 * 86400 - 1);
-    let What::Coalesced { fire_times, into, .. } = coalesced.next().await.unwrap().what else {
+    let EventPayload::Coalesced { fire_times, into, .. } = coalesced.next().await.unwrap().payload
+    else {
         panic!("another event");
     };
     assert_eq!(fire_times.count, 3653 * 86400 - 1);

@@ -15,8 +15,8 @@ use std::{
 use chrono::DateTime;
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    BoxError, Coalesce, Context, EventFilter, EventKind, OnConflict, Outcome, Overlap, Retry, Run,
-    Runs, Scheduler, Task, What, blocking, named_task, stateful,
+    BoxError, Coalesce, Context, EventFilter, EventKind, EventPayload, OnConflict, Outcome,
+    Overlap, Retry, Run, Runs, Scheduler, Task, blocking, named_task, stateful,
     store::MemoryStore,
     trigger::{after, at, every, now},
 };
@@ -273,7 +273,7 @@ async fn outputs_are_kept_for_streams_of_runs_and_on_request_for_events() {
     kept.await;
     let mut seen = Vec::new();
     for _ in 0..3 {
-        let What::Executed(run) = executed.next().await.unwrap().what else { panic!() };
+        let EventPayload::Executed(run) = executed.next().await.unwrap().payload else { panic!() };
         assert!(run.output::<String>().is_none(), "another type");
         seen.push(run.output::<u32>().copied());
     }
@@ -306,7 +306,7 @@ async fn outputs_of_a_task_in_a_store_are_kept_where_it_ran() {
     drop(scheduler.add(every(SECOND).times(1), Divide { by: 5 }).keep_output().await.unwrap());
     let mut seen = Vec::new();
     for _ in 0..3 {
-        let What::Executed(run) = executed.next().await.unwrap().what else { panic!() };
+        let EventPayload::Executed(run) = executed.next().await.unwrap().payload else { panic!() };
         seen.push(run.output::<u32>().copied());
     }
     assert_eq!(seen, [Some(25), Some(25), Some(20)]);

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Core, Job, JobKey, Payload, RunKey, StoreKey, Submission, decide::Due};
-use crate::{error::Error, store::Incarnation};
+use crate::{error::Error, ledger::Incarnation};
 
 /// The job of a run.
 pub(crate) enum Own {

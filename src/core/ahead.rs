@@ -9,7 +9,7 @@ use crate::{
     escape::one_line,
     job::{Coalesce, FireTimes, JobOptions, RunId, SkipReason},
     json,
-    store::{Decision, Fate, NodeId, Record, Row, RowKey, RowKind, RowState},
+    ledger::{Decision, Fate, NodeId, Record, Row, RowKey, RowKind, RowState},
     trigger::{Kind, Trigger},
 };
 
@@ -195,7 +195,7 @@ pub(crate) fn decide(
     let taken = |row: Row| {
         let jittered = jitters && row.key.kind == RowKind::Scheduled;
         let due = jittered.then(|| schedule.due(row.fire_time).at);
-        Row { state: RowState::Taken(node), due, ..row }
+        Row { state: RowState::Claimed(node), due, ..row }
     };
 
     let mut rows = Vec::new();
@@ -244,7 +244,7 @@ pub(crate) fn decide(
         next = trigger.next_after(fire_time)?;
     }
     if last_again.is_some_and(|last| due(next).is_some_and(|next| next <= last)) {
-        return Ok(Decision::Take { rows, next_fire: next });
+        return Ok(Decision::Claim { rows, next_fire: next });
     }
 
     // What passed while the job was paused.
@@ -258,7 +258,7 @@ pub(crate) fn decide(
 
     // What catches up is taken together, in a take of its own if there is much else.
     if rows.len() >= MAX_ROWS {
-        return Ok(Decision::Take { rows, next_fire: next });
+        return Ok(Decision::Claim { rows, next_fire: next });
     }
 
     // What is due by now.
@@ -290,5 +290,5 @@ pub(crate) fn decide(
         rows.push(taken(row(record, FireTimes::one(fire_time), RowState::Waiting)));
         next = trigger.next_after(fire_time)?;
     }
-    Ok(Decision::Take { rows, next_fire: next })
+    Ok(Decision::Claim { rows, next_fire: next })
 }

@@ -7,7 +7,7 @@ use super::ahead::{Definition, last_taken, passed, requested, run_id, still_to_r
 use crate::{
     error::Error,
     job::{OnConflict, RunId, SkipReason},
-    store::{Fate, Record, Row, Write},
+    ledger::{Fate, Record, Row, Write},
 };
 
 /// What becomes of a record, and the rows that this brings.

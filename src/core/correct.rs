@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{ahead::Definition, change::declared_trigger};
 use crate::{
     error::Error,
-    store::Record,
+    ledger::Record,
     trigger::{Kind, Trigger},
 };
 

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     error::Error,
-    event::{EventKind, What},
+    event::{EventKind, EventPayload},
     job::{End, FireTimes, RunId, SkipReason},
-    store::Fate,
+    ledger::Fate,
     trigger::Kind,
 };
 
@@ -158,7 +158,7 @@ impl<P: Payload> Core<P> {
             Err(error) => {
                 self.set_next(slot, None);
                 self.jobs[slot].extras().end = Some(End::TriggerFailed(error.clone()));
-                let what = What::TriggerFailed { job: self.id(slot), error };
+                let what = EventPayload::TriggerFailed { job: self.id(slot), error };
                 self.note(now, what);
             }
         }
@@ -179,19 +179,15 @@ impl<P: Payload> Core<P> {
         if let Some(fire_times) = missed {
             self.metrics.missed += fire_times.count;
             let store = || self.stores.name(job.store());
-            self.log.emit_in(&mut self.out, now, EventKind::Missed, store, || What::Missed {
-                job: job.id(self.scheduler, slot),
-                run: None,
-                fire_times,
+            self.log.emit_in(&mut self.out, now, EventKind::Missed, store, || {
+                EventPayload::Missed { job: job.id(self.scheduler, slot), run: None, fire_times }
             });
         }
         if let Some((fire_times, into)) = coalesced {
             self.metrics.coalesced += fire_times.count;
             let store = || self.stores.name(job.store());
-            self.log.emit_in(&mut self.out, now, EventKind::Coalesced, store, || What::Coalesced {
-                job: job.id(self.scheduler, slot),
-                fire_times,
-                into,
+            self.log.emit_in(&mut self.out, now, EventKind::Coalesced, store, || {
+                EventPayload::Coalesced { job: job.id(self.scheduler, slot), fire_times, into }
             });
         }
         if let Some((due, backlog)) = run {
@@ -216,7 +212,7 @@ impl<P: Payload> Core<P> {
         let job = &self.jobs[slot];
         self.metrics.skipped += fire_times.count;
         let store = || self.stores.name(job.store());
-        self.log.emit_in(&mut self.out, now, EventKind::Skipped, store, || What::Skipped {
+        self.log.emit_in(&mut self.out, now, EventKind::Skipped, store, || EventPayload::Skipped {
             job: job.id(self.scheduler, slot),
             run,
             fire_times,
@@ -323,10 +319,10 @@ impl<P: Payload> Core<P> {
             self.out.retired.push(job.payload.clone());
             let store = || self.stores.name(job.store());
             self.log.emit_in(&mut self.out, now, EventKind::JobRemoved, store, || {
-                What::JobRemoved { job: job.id(self.scheduler, slot), end: end.clone() }
+                EventPayload::JobRemoved { job: job.id(self.scheduler, slot), end: end.clone() }
             });
         }
-        if job.semaphore.taken() == 0 && !job.is_unsettled() {
+        if job.semaphore.in_use() == 0 && !job.is_unsettled() {
             self.end(slot, end, now);
             return;
         }
@@ -368,7 +364,7 @@ impl<P: Payload> Core<P> {
     /// Whether a job that is there has neither a fire time nor a run left.
     fn is_job_over(&self, slot: u32) -> bool {
         self.jobs.get(slot).is_some_and(|job| {
-            job.semaphore.taken() == 0 && (job.retired || !job.waits()) && !job.is_unsettled()
+            job.semaphore.in_use() == 0 && (job.retired || !job.waits()) && !job.is_unsettled()
         })
     }
 
@@ -392,7 +388,7 @@ impl<P: Payload> Core<P> {
         if !job.retired {
             let store = || self.stores.name(job.store());
             self.log.emit_in(&mut self.out, now, EventKind::JobRemoved, store, || {
-                What::JobRemoved { job: id.clone(), end: end.clone() }
+                EventPayload::JobRemoved { job: id.clone(), end: end.clone() }
             });
         }
         let history = job.take_history();

@@ -244,7 +244,7 @@ impl<P: Payload> Job<P> {
         if self.options(defaults).history == 0 || self.is_durable() {
             return false;
         }
-        let is_last = !self.waits() && self.semaphore.taken() == 1 && !more;
+        let is_last = !self.waits() && self.semaphore.in_use() == 1 && !more;
         // Work that runs once hands its outcome to its handle.
         !is_last || self.given_id().is_some() || (!self.once && self.payload.has_handle())
     }

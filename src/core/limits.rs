@@ -13,7 +13,7 @@ use super::{StoreKey, room::Room, table::Table};
 use crate::{
     error::Error,
     job::{DEFAULT_EXECUTOR, Group, JobOptions, RunId},
-    store::Incarnation,
+    ledger::Incarnation,
 };
 
 pub(super) struct Limits {
@@ -61,7 +61,7 @@ struct Waiting {
 
 /// The limits of which a run has taken one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Taken([Option<u32>; 2]);
+pub(super) struct Slots([Option<u32>; 2]);
 
 impl Limits {
     pub(super) fn new() -> Limits {
@@ -192,13 +192,13 @@ impl Limits {
     }
 
     /// Takes one of everything that limits a run with these options, or says what is full.
-    pub(super) fn try_take(&mut self, options: &JobOptions) -> Result<Taken, u32> {
+    pub(super) fn try_take(&mut self, options: &JobOptions) -> Result<Slots, u32> {
         let executor = match &options.executor {
             None => self.default,
             Some(name) => self.executors.get(name).and_then(|executor| executor.limit),
         };
         let group = options.group.as_ref().and_then(|group| self.groups.get(&group.name)).copied();
-        let mut taken = Taken([executor, group]);
+        let mut taken = Slots([executor, group]);
         if let Some(full) = taken.iter().find(|&limit| !self.all[limit].has_room()) {
             return Err(full);
         }
@@ -350,7 +350,7 @@ impl Limit {
     }
 }
 
-impl Taken {
+impl Slots {
     pub(super) fn iter(self) -> impl Iterator<Item = u32> {
         self.0.into_iter().flatten()
     }

@@ -45,9 +45,9 @@ pub(crate) use self::{
     change::{Author, Change},
     decide::{Candidate, Verdict, mix},
     declaration::Declaration,
-    node::{Answer, Asked, Fits, Lease, NodeOptions, Request},
+    node::{Answer, Asked, CanRun, Lease, NodeOptions, Request},
     outbox::{Discarded, Ended, Outbox, Start},
-    runs::{Finish, Preceding, RunKey},
+    runs::{Preceding, RunKey, RunResult},
     stores::StoreKey,
 };
 use self::{
@@ -64,7 +64,7 @@ use self::{
 use crate::{
     clock::Reading,
     error::Error,
-    event::{KindSet, What},
+    event::{EventPayload, KindSet},
     job::{End, JobId, JobOptions, Labels, OnConflict, SkipReason},
     metrics::Metrics,
     trigger::Trigger,
@@ -243,13 +243,13 @@ impl<P: Payload> Core<P> {
     }
 
     /// Notes what happened to a job of this store, or to the store.
-    pub(crate) fn note_in(&mut self, store: StoreKey, now: DateTime<Utc>, what: What) {
+    pub(crate) fn note_in(&mut self, store: StoreKey, now: DateTime<Utc>, payload: EventPayload) {
         let name = || self.stores.name(Some(store));
-        self.log.emit_in(&mut self.out, now, what.kind(), name, || what);
+        self.log.emit_in(&mut self.out, now, payload.kind(), name, || payload);
     }
 
-    pub(crate) fn note(&mut self, now: DateTime<Utc>, what: What) {
-        self.log.emit(&mut self.out, now, what.kind(), || what);
+    pub(crate) fn note(&mut self, now: DateTime<Utc>, payload: EventPayload) {
+        self.log.emit(&mut self.out, now, payload.kind(), || payload);
     }
 
     // Time.
@@ -353,7 +353,7 @@ impl<P: Payload> Core<P> {
             }
             self.mark(slot);
         }
-        self.note(now, What::ClockStepped { by, corrected });
+        self.note(now, EventPayload::ClockStepped { by, corrected });
     }
 
     /// A job that follows the wall clock goes on from now, although it has fired at later instants: they
@@ -400,7 +400,7 @@ impl<P: Payload> Core<P> {
             room.node.look_for_corrections();
             self.out.ask = true;
         }
-        self.note(now, What::TimeZonesUpdated { data });
+        self.note(now, EventPayload::TimeZonesUpdated { data });
     }
 
     /// How long until a run is tried again, or asked for again, is elapsed time.
@@ -482,7 +482,7 @@ impl<P: Payload> Core<P> {
             return Err(shut_down());
         }
         self.limits.add_executor(name.clone(), max)?;
-        self.note(now, What::ExecutorAdded { name });
+        self.note(now, EventPayload::ExecutorAdded { name });
         // Jobs that name it could not be run here until now.
         self.look_at_all();
         Ok(())
@@ -497,7 +497,7 @@ impl<P: Payload> Core<P> {
             return Err(shut_down());
         }
         self.limits.remove_executor(&name)?;
-        self.note(now, What::ExecutorRemoved { name });
+        self.note(now, EventPayload::ExecutorRemoved { name });
         Ok(())
     }
 
@@ -525,7 +525,7 @@ impl<P: Payload> Core<P> {
         }
         if !self.paused {
             self.paused = true;
-            self.note(now, What::Paused);
+            self.note(now, EventPayload::Paused);
             self.release_durable(now);
         }
         Ok(())
@@ -538,7 +538,7 @@ impl<P: Payload> Core<P> {
         }
         if self.paused {
             self.paused = false;
-            self.note(now, What::Resumed);
+            self.note(now, EventPayload::Resumed);
             self.look_at_all();
             let first_start = self.out.starts.len();
             // Who has waited longest for a limit comes before who has not begun to.

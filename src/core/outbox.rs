@@ -5,13 +5,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Declaration, Finish, NewJob, Preceding, RunKey, StoreKey,
+    Declaration, NewJob, Preceding, RunKey, RunResult, StoreKey,
     node::{Lease, Life},
 };
 use crate::{
-    event::{Event, EventKind, KindSet, What},
+    event::{Event, EventKind, EventPayload, KindSet},
     job::{End, JobId, JobOptions, Outcome, Output, Run},
-    store::Incarnation,
+    ledger::Incarnation,
     trigger::Trigger,
 };
 
@@ -98,7 +98,7 @@ impl<P> Outbox<P> {
         }
     }
 
-    pub(super) fn discard(&mut self, finish: Finish) {
+    pub(super) fn discard(&mut self, finish: RunResult) {
         self.discard_outcome(finish.outcome);
         self.discarded.extend(finish.output.map(Discarded::Output));
     }
@@ -137,9 +137,9 @@ impl Log {
         out: &mut Outbox<P>,
         at: DateTime<Utc>,
         kind: EventKind,
-        what: impl FnOnce() -> What,
+        payload: impl FnOnce() -> EventPayload,
     ) {
-        self.emit_in(out, at, kind, || None, what);
+        self.emit_in(out, at, kind, || None, payload);
     }
 
     /// The same of a job, whose store `store` names.
@@ -149,12 +149,12 @@ impl Log {
         at: DateTime<Utc>,
         kind: EventKind,
         store: impl FnOnce() -> Option<Arc<str>>,
-        what: impl FnOnce() -> What,
+        payload: impl FnOnce() -> EventPayload,
     ) {
         self.sequence += 1;
         if self.observed.contains(kind) {
             let (sequence, store) = (self.sequence, store());
-            out.events.push(Event { sequence, at, store, what: what() });
+            out.events.push(Event { sequence, at, store, payload: payload() });
         }
     }
 }

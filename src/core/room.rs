@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     job::{DEFAULT_EXECUTOR, Group, JobOptions},
-    store::Incarnation,
+    ledger::Incarnation,
 };
 
 /// Room under each limit, as far as there is one.

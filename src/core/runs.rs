@@ -7,12 +7,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{
     Core, Discarded, Payload, Start,
     decide::Due,
-    limits::{Taken, Turn},
+    limits::{Slots, Turn},
     node::Life,
     semaphore::Permit,
 };
 use crate::{
-    event::{EventKind, What},
+    event::{EventKind, EventPayload},
     job::{FireTimes, JobId, JobOptions, Outcome, Output, Overlap, Run, RunId, SkipReason},
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct Preceding {
 
 /// What a run says when it ends.
 #[derive(Debug)]
-pub(crate) struct Finish {
+pub(crate) struct RunResult {
     pub(crate) started_at: Option<DateTime<Utc>>,
     pub(crate) ended_at: DateTime<Utc>,
     pub(crate) took: Duration,
@@ -57,10 +57,10 @@ pub(crate) struct Finish {
     pub(crate) put_back: bool,
 }
 
-impl Finish {
+impl RunResult {
     /// The end of a run whose work was not called, or that is given up.
-    pub(crate) fn without_work(outcome: Outcome, ended_at: DateTime<Utc>) -> Finish {
-        Finish {
+    pub(crate) fn without_work(outcome: Outcome, ended_at: DateTime<Utc>) -> RunResult {
+        RunResult {
             started_at: None,
             ended_at,
             took: Duration::ZERO,
@@ -93,14 +93,14 @@ pub(super) struct Going {
     pub(super) life: Life,
     pub(super) permit: Permit,
     /// What it has of the limits beyond its permit.
-    pub(super) taken: Taken,
+    pub(super) taken: Slots,
     /// The options that it was started with.
     pub(super) options: Option<Arc<JobOptions>>,
     /// Fire times that run after this one, under its permit.
     pub(super) backlog: VecDeque<Due>,
     pub(super) preceding: Option<Arc<Preceding>>,
     /// How the last attempt ended, if it is not the first.
-    pub(super) last: Option<Box<Finish>>,
+    pub(super) last: Option<Box<RunResult>>,
     /// The next older and the next newer run of the same job.
     pub(super) older: Option<u32>,
     pub(super) newer: Option<u32>,
@@ -162,7 +162,7 @@ impl<P: Payload> Core<P> {
         let queued = job.extras.as_ref().map_or(0, |extras| extras.queue.len());
         // While the scheduler is paused what comes takes no permit, but may wait for one.
         let free = match self.paused && !submission.on_request {
-            true => (limit.saturating_sub(job.semaphore.taken()) as usize).saturating_sub(queued),
+            true => (limit.saturating_sub(job.semaphore.in_use()) as usize).saturating_sub(queued),
             false => 0,
         };
         if free > 0 {
@@ -202,7 +202,7 @@ impl<P: Payload> Core<P> {
         let job = &self.jobs[slot];
         let options = job.options(&self.defaults);
         let queued = job.extras.as_ref().map_or(0, |extras| extras.queue.len());
-        job.semaphore.taken() >= options.max_instances
+        job.semaphore.in_use() >= options.max_instances
             && match options.overlap {
                 Overlap::Skip => true,
                 Overlap::Queue(room) => queued >= room as usize,
@@ -259,7 +259,7 @@ impl<P: Payload> Core<P> {
         submission: Submission,
         now: DateTime<Utc>,
     ) -> RunId {
-        self.begin_with(slot, permit, Taken::default(), submission, now)
+        self.begin_with(slot, permit, Slots::default(), submission, now)
     }
 
     /// The same, if it has taken something of the limits already.
@@ -267,7 +267,7 @@ impl<P: Payload> Core<P> {
         &mut self,
         slot: u32,
         permit: Permit,
-        taken: Taken,
+        taken: Slots,
         submission: Submission,
         now: DateTime<Utc>,
     ) -> RunId {
@@ -303,11 +303,13 @@ impl<P: Payload> Core<P> {
         }
         self.metrics.submitted += 1;
         let store = || self.stores.name(job.store());
-        self.log.emit_in(&mut self.out, now, EventKind::Submitted, store, || What::Submitted {
-            job: job.id(self.scheduler, slot),
-            run: id,
-            fire_time: due.fire_time,
-            on_request,
+        self.log.emit_in(&mut self.out, now, EventKind::Submitted, store, || {
+            EventPayload::Submitted {
+                job: job.id(self.scheduler, slot),
+                run: id,
+                fire_time: due.fire_time,
+                on_request,
+            }
         });
         self.try_start(run);
         id
@@ -337,7 +339,7 @@ impl<P: Payload> Core<P> {
             Some(_) => &going.options,
         };
         let taken = match going.taken {
-            none if none == Taken::default() => {
+            none if none == Slots::default() => {
                 self.limits.try_take(options.as_ref().unwrap_or(&self.defaults))
             }
             taken => Ok(taken),
@@ -407,7 +409,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Gives back what a run took beyond its permit, to those who wait for it.
-    fn free(&mut self, taken: Taken) {
+    fn free(&mut self, taken: Slots) {
         for limit in taken.iter() {
             self.limits.give_back(limit);
             self.serve(limit);
@@ -423,7 +425,7 @@ impl<P: Payload> Core<P> {
 
     /// The work of a run has ended, or was not called. Whoever was declared abandoned has nothing to
     /// say any more.
-    pub(crate) fn finish(&mut self, key: RunKey, mut finish: Finish, now: DateTime<Utc>) {
+    pub(crate) fn finish(&mut self, key: RunKey, mut finish: RunResult, now: DateTime<Utc>) {
         let Some(going) = self.runs.get_mut(key.slot).filter(|run| run.id == key.id) else {
             self.out.discard(finish);
             return;
@@ -440,7 +442,7 @@ impl<P: Payload> Core<P> {
                 self.out.discard(finish);
                 return;
             }
-            let given_up = Finish::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
+            let given_up = RunResult::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
             self.out.discard(std::mem::replace(&mut finish, given_up));
         } else if finish.put_back {
             self.put_back(key);
@@ -460,7 +462,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// An attempt failed, and there will be another.
-    fn back_off(&mut self, run: u32, mut finish: Finish, delay: Duration, now: DateTime<Utc>) {
+    fn back_off(&mut self, run: u32, mut finish: RunResult, delay: Duration, now: DateTime<Utc>) {
         let going = &mut self.runs[run];
         let slot = going.job;
         let job = &mut self.jobs[slot];
@@ -469,9 +471,8 @@ impl<P: Payload> Core<P> {
         finish.late_by = going.last.as_ref().map_or(finish.late_by, |last| last.late_by);
         let record = || going.record(job.id(self.scheduler, slot), &finish);
         let store = || self.stores.name(job.store());
-        self.log.emit_in(&mut self.out, now, EventKind::Retrying, store, || What::Retrying {
-            run: record(),
-            delay,
+        self.log.emit_in(&mut self.out, now, EventKind::Retrying, store, || {
+            EventPayload::Retrying { run: record(), delay }
         });
         going.attempt += 1;
         if let Some(last) = going.last.replace(Box::new(finish)) {
@@ -520,7 +521,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// A run has ended.
-    pub(super) fn conclude(&mut self, run: u32, finish: Finish, now: DateTime<Utc>) {
+    pub(super) fn conclude(&mut self, run: u32, finish: RunResult, now: DateTime<Utc>) {
         let Some(mut going) = self.runs.remove(run) else { return };
         self.unlink(&going);
         let slot = going.job;
@@ -542,7 +543,7 @@ impl<P: Payload> Core<P> {
             Some(last) => {
                 let late_by = last.late_by;
                 self.out.discard(*last);
-                Finish { late_by, ..finish }
+                RunResult { late_by, ..finish }
             }
             None => finish,
         };
@@ -552,7 +553,7 @@ impl<P: Payload> Core<P> {
                 if going.attempt > 1
                     && !matches!(reason, SkipReason::Paused | SkipReason::Shutdown) =>
             {
-                Finish { outcome: Outcome::Abandoned, ..finish }
+                RunResult { outcome: Outcome::Abandoned, ..finish }
             }
             _ => finish,
         };
@@ -590,7 +591,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Tells of a run that has ended whoever wants to know.
-    fn tell(&mut self, run: &Going, finish: Finish, now: DateTime<Utc>) {
+    fn tell(&mut self, run: &Going, finish: RunResult, now: DateTime<Utc>) {
         let slot = run.job;
         let job = &mut self.jobs[slot];
         let kind = kind_of(&finish.outcome);
@@ -649,7 +650,8 @@ impl<P: Payload> Core<P> {
     /// Ends a run that has not started, or that waits to be tried again.
     fn call_off(&mut self, run: u32, reason: SkipReason, now: DateTime<Utc>) {
         let late_by = (now - self.runs[run].due.at).to_std().unwrap_or_default();
-        let finish = Finish { late_by, ..Finish::without_work(Outcome::Skipped(reason), now) };
+        let finish =
+            RunResult { late_by, ..RunResult::without_work(Outcome::Skipped(reason), now) };
         self.conclude(run, finish, now);
     }
 
@@ -705,7 +707,7 @@ const UNTRUSTED_WAIT: Duration = Duration::from_millis(100);
 
 impl Going {
     /// What there is to say of the run, if it ended like this.
-    fn record(&self, job: JobId, finish: &Finish) -> Run {
+    fn record(&self, job: JobId, finish: &RunResult) -> Run {
         Run {
             job,
             id: self.id,
@@ -740,17 +742,17 @@ fn kind_of(outcome: &Outcome) -> EventKind {
 }
 
 /// The event of a run's end.
-fn fate_of(run: Run) -> What {
+fn fate_of(run: Run) -> EventPayload {
     let fire_times = FireTimes::one(run.fire_time);
     match run.outcome {
-        Outcome::Succeeded => What::Executed(run),
-        Outcome::Failed(_) | Outcome::Panicked(_) => What::Failed(run),
-        Outcome::TimedOut => What::TimedOut(run),
-        Outcome::Cancelled => What::Cancelled(run),
-        Outcome::Abandoned => What::Abandoned(run),
-        Outcome::Missed => What::Missed { job: run.job, run: Some(run.id), fire_times },
+        Outcome::Succeeded => EventPayload::Executed(run),
+        Outcome::Failed(_) | Outcome::Panicked(_) => EventPayload::Failed(run),
+        Outcome::TimedOut => EventPayload::TimedOut(run),
+        Outcome::Cancelled => EventPayload::Cancelled(run),
+        Outcome::Abandoned => EventPayload::Abandoned(run),
+        Outcome::Missed => EventPayload::Missed { job: run.job, run: Some(run.id), fire_times },
         Outcome::Skipped(reason) => {
-            What::Skipped { job: run.job, run: Some(run.id), fire_times, reason }
+            EventPayload::Skipped { job: run.job, run: Some(run.id), fire_times, reason }
         }
     }
 }

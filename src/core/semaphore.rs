@@ -7,7 +7,7 @@
 /// taken.
 #[derive(Debug, Default)]
 pub(super) struct Semaphore {
-    taken: u32,
+    in_use: u32,
 }
 
 /// The right of one run to be going. It can't be copied, only given back.
@@ -17,18 +17,18 @@ pub(super) struct Permit(());
 
 impl Semaphore {
     pub(super) fn try_acquire(&mut self, limit: u32) -> Option<Permit> {
-        (self.taken < limit).then(|| {
-            self.taken += 1;
+        (self.in_use < limit).then(|| {
+            self.in_use += 1;
             Permit(())
         })
     }
 
     pub(super) fn release(&mut self, permit: Permit) {
         let Permit(()) = permit;
-        self.taken -= 1;
+        self.in_use -= 1;
     }
 
-    pub(super) fn taken(&self) -> u32 {
-        self.taken
+    pub(super) fn in_use(&self) -> u32 {
+        self.in_use
     }
 }

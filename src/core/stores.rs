@@ -6,7 +6,7 @@ use super::{
     held::HeldJobs,
     node::{Life, Node},
 };
-use crate::store::Incarnation;
+use crate::ledger::Incarnation;
 
 /// One of the stores of a scheduler, from when it is added to when it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -31,7 +31,7 @@ struct Page<T> {
 }
 
 enum Row<T> {
-    Taken(T),
+    Occupied(T),
     Free { next: Option<u32> },
 }
 
@@ -58,7 +58,7 @@ impl<T> Table<T> {
         let page = self.pages[number as usize].as_mut().expect("an open page is there");
         let row = page.free.unwrap_or(page.rows.len() as u32);
         let slot = number * ROWS + row;
-        let taken = Row::Taken(make(slot));
+        let taken = Row::Occupied(make(slot));
         match page.rows.get_mut(row as usize) {
             Some(free) => {
                 if let Row::Free { next } = std::mem::replace(free, taken) {
@@ -108,7 +108,7 @@ impl<T> Table<T> {
             self.drop_page(number);
         }
         match freed {
-            Row::Taken(row) => Some(row),
+            Row::Occupied(row) => Some(row),
             Row::Free { .. } => None,
         }
     }
@@ -129,7 +129,7 @@ impl<T> Table<T> {
     pub(super) fn get(&self, slot: u32) -> Option<&T> {
         let page = self.pages.get((slot / ROWS) as usize)?.as_ref()?;
         match page.rows.get((slot % ROWS) as usize)? {
-            Row::Taken(row) => Some(row),
+            Row::Occupied(row) => Some(row),
             Row::Free { .. } => None,
         }
     }
@@ -137,7 +137,7 @@ impl<T> Table<T> {
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
         let page = self.pages.get_mut((slot / ROWS) as usize)?.as_mut()?;
         match page.rows.get_mut((slot % ROWS) as usize)? {
-            Row::Taken(row) => Some(row),
+            Row::Occupied(row) => Some(row),
             Row::Free { .. } => None,
         }
     }
@@ -147,7 +147,7 @@ impl<T> Table<T> {
         (0..).zip(&self.pages).flat_map(|(number, page)| {
             let rows = page.iter().flat_map(|page| &page.rows);
             (number * ROWS..).zip(rows).filter_map(|(slot, row)| match row {
-                Row::Taken(row) => Some((slot, row)),
+                Row::Occupied(row) => Some((slot, row)),
                 Row::Free { .. } => None,
             })
         })

@@ -63,7 +63,7 @@ struct Shell {
     wakes: HashMap<u32, DateTime<Utc>>,
     /// Runs that were handed over and have not begun.
     handed: Vec<(Start<Standing>, DateTime<Utc>)>,
-    going: Vec<(RunKey, DateTime<Utc>, Finish)>,
+    going: Vec<(RunKey, DateTime<Utc>, RunResult)>,
     /// How long it takes from handing a run over until it begins.
     latency: TimeDelta,
     /// How long the next run will take.
@@ -204,7 +204,7 @@ impl Shell {
         }
         let events = std::mem::take(&mut self.core.out.events);
         for event in &events {
-            self.cover(&event.what);
+            self.cover(&event.payload);
         }
         self.events.extend(events);
         self.ended += self.core.out.ended.drain(..).count();
@@ -235,8 +235,11 @@ impl Shell {
         let exempt = start.on_request || start.attempt > 1;
         let refused = refusal(standing, exempt, late_by, grace);
         let took = Duration::ZERO;
-        let finish =
-            |ended_at, outcome| Finish { took, late_by, ..Finish::without_work(outcome, ended_at) };
+        let finish = |ended_at, outcome| RunResult {
+            took,
+            late_by,
+            ..RunResult::without_work(outcome, ended_at)
+        };
         match refused {
             Some(outcome) => {
                 self.limited.remove(&start.run.id);
@@ -248,26 +251,27 @@ impl Shell {
                 let retry = options.retry.as_ref();
                 let retry_in =
                     retry.and_then(|retry| retry.delay_after(start.attempt, &outcome, 0));
-                self.going.push((start.run, end, Finish { retry_in, ..finish(end, outcome) }));
+                self.going.push((start.run, end, RunResult { retry_in, ..finish(end, outcome) }));
             }
         }
     }
 
-    fn cover(&mut self, what: &What) {
+    fn cover(&mut self, what: &EventPayload) {
         match what {
-            What::Executed(run)
-            | What::Failed(run)
-            | What::Cancelled(run)
-            | What::Abandoned(run)
+            EventPayload::Executed(run)
+            | EventPayload::Failed(run)
+            | EventPayload::Cancelled(run)
+            | EventPayload::Abandoned(run)
                 if !run.on_request =>
             {
                 *self.covered.entry(run.fire_time).or_default() += 1;
             }
-            What::Missed { run: Some(run), .. } | What::Skipped { run: Some(run), .. }
+            EventPayload::Missed { run: Some(run), .. }
+            | EventPayload::Skipped { run: Some(run), .. }
                 if self.on_request.contains(run) => {}
-            What::Missed { fire_times, .. }
-            | What::Skipped { fire_times, .. }
-            | What::Coalesced { fire_times, .. } => {
+            EventPayload::Missed { fire_times, .. }
+            | EventPayload::Skipped { fire_times, .. }
+            | EventPayload::Coalesced { fire_times, .. } => {
                 for fire_time in self.stretch(*fire_times) {
                     *self.covered.entry(fire_time).or_default() += 1;
                 }
@@ -572,7 +576,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
             }
         }
         shell.settle();
-        let most = shell.core.jobs.iter().map(|(_, job)| job.semaphore.taken()).max();
+        let most = shell.core.jobs.iter().map(|(_, job)| job.semaphore.in_use()).max();
         assert!(most.unwrap_or(0) <= 3, "max_instances is at most 3 here");
         let limited = shell.limited.values();
         let (group, executor): (Vec<_>, Vec<_>) = limited.copied().unzip();
@@ -711,18 +715,18 @@ fn after_ten_seconds(options: JobOptions) -> Vec<String> {
     shell.poll();
     shell.advance(ms(0));
     let second = |t: DateTime<Utc>| (t - epoch()).num_seconds();
-    let fates = shell.events.iter().filter_map(|event| match &event.what {
-        What::Coalesced { fire_times, into, .. } => Some(format!(
+    let fates = shell.events.iter().filter_map(|event| match &event.payload {
+        EventPayload::Coalesced { fire_times, into, .. } => Some(format!(
             "{}-{} into {}",
             second(fire_times.first),
             second(fire_times.last),
             second(*into)
         )),
-        What::Missed { fire_times, .. } => {
+        EventPayload::Missed { fire_times, .. } => {
             Some(format!("missed {}-{}", second(fire_times.first), second(fire_times.last)))
         }
-        What::Executed(run) => Some(format!("ran {}", second(run.fire_time))),
-        What::Skipped { fire_times, reason, .. } => Some(format!(
+        EventPayload::Executed(run) => Some(format!("ran {}", second(run.fire_time))),
+        EventPayload::Skipped { fire_times, reason, .. } => Some(format!(
             "skipped {}-{}: {reason}",
             second(fire_times.first),
             second(fire_times.last)
@@ -856,7 +860,8 @@ fn a_step_moves_what_waits_of_an_elapsed_interval_and_rolls_no_other_jitter() {
         )
         .unwrap();
     shell.advance(ms(5000));
-    let missed = shell.events.iter().any(|event| matches!(event.what, What::Missed { .. }));
+    let missed =
+        shell.events.iter().any(|event| matches!(event.payload, EventPayload::Missed { .. }));
     assert!(!missed, "{:#?}", shell.events);
     // The new trigger is no elapsed time, and stays.
     let step = TimeDelta::hours(2);
@@ -894,10 +899,10 @@ fn what_waits_for_its_jitter_waits_for_it_however_often_the_job_is_rescheduled()
     }
     shell.settle();
     shell.poll();
-    assert!(shell.events.iter().all(|event| event.what.kind() == EventKind::JobModified));
+    assert!(shell.events.iter().all(|event| event.payload.kind() == EventKind::JobModified));
     // The shell judges that none starts early.
     shell.advance(ms(999));
-    let kinds = shell.events.iter().map(|event| event.what.kind());
+    let kinds = shell.events.iter().map(|event| event.payload.kind());
     let fates = kinds.filter(|kind| matches!(kind, EventKind::Executed | EventKind::Skipped));
     assert_eq!(fates.count(), 3);
 }
@@ -980,7 +985,8 @@ fn what_runs_once_has_one_run_and_its_other_fire_times_have_fates() {
         }
         shell.advance(ms(10_000));
         assert!(shell.core.jobs.len() == 0, "it has ended");
-        let runs = shell.events.iter().filter(|e| matches!(e.what, What::Executed(_))).count();
+        let runs =
+            shell.events.iter().filter(|e| matches!(e.payload, EventPayload::Executed(_))).count();
         (runs, shell.covered.len())
     };
     for coalesce in [Coalesce::Latest, Coalesce::Earliest, Coalesce::All] {
@@ -1007,7 +1013,7 @@ fn more_jitter_or_less_makes_no_fire_time_late() {
     shell.settle();
     shell.poll();
     shell.advance(ms(100));
-    let fates: Vec<_> = shell.events.iter().map(|event| event.what.kind()).collect();
+    let fates: Vec<_> = shell.events.iter().map(|event| event.payload.kind()).collect();
     assert!(fates.contains(&EventKind::Executed), "{fates:?}");
 }
 
@@ -1065,10 +1071,10 @@ fn what_is_due_when_a_job_is_rescheduled_runs_its_jitter_included() {
         shell.core.reschedule(key, other, Some(later), false, shell.now).unwrap();
         shell.settle();
         shell.advance(ms(1));
-        let at_once = shell.events.iter().any(|it| it.what.kind() == EventKind::Executed);
+        let at_once = shell.events.iter().any(|it| it.payload.kind() == EventKind::Executed);
         assert_eq!(at_once, jitter == 0);
         shell.advance(ms(9000));
-        let kinds = shell.events.iter().map(|event| event.what.kind());
+        let kinds = shell.events.iter().map(|event| event.payload.kind());
         kinds
             .filter(|kind| matches!(kind, EventKind::Executed | EventKind::Skipped))
             .collect::<Vec<_>>()

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    event::{EventKind, What},
+    event::{EventKind, EventPayload},
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Run, RunId, SkipReason},
     trigger::{Kind, Trigger},
 };
@@ -89,7 +89,7 @@ impl<P: Payload> Core<P> {
             added.payload.set_standing(Some(SkipReason::Paused));
         }
         let next_fire = self.jobs[slot].next_fire();
-        self.log.emit(&mut self.out, now, EventKind::JobAdded, || What::JobAdded {
+        self.log.emit(&mut self.out, now, EventKind::JobAdded, || EventPayload::JobAdded {
             job: added.id.clone(),
             next_fire,
         });
@@ -302,7 +302,7 @@ impl<P: Payload> Core<P> {
             trigger: job.trigger.clone(),
             next_fire: job.next_fire(),
             paused: job.paused,
-            running: job.semaphore.taken(),
+            running: job.semaphore.in_use(),
             max_instances: options.max_instances,
             priority: options.priority,
             task: None,
@@ -351,7 +351,7 @@ impl<P: Payload> Core<P> {
         job.paused = true;
         job.payload.set_standing(Some(SkipReason::Paused));
         self.mark(key.slot);
-        self.note(now, What::JobPaused { job: self.id(key.slot) });
+        self.note(now, EventPayload::JobPaused { job: self.id(key.slot) });
         self.end_if_over(key.slot, now);
         Ok(())
     }
@@ -369,7 +369,7 @@ impl<P: Payload> Core<P> {
         job.paused = false;
         job.payload.set_standing(None);
         let next_fire = job.next_fire();
-        let what = What::JobResumed { job: self.id(key.slot), next_fire };
+        let what = EventPayload::JobResumed { job: self.id(key.slot), next_fire };
         self.mark(key.slot);
         self.note(now, what);
         self.end_if_over(key.slot, now);
@@ -505,7 +505,7 @@ impl<P: Payload> Core<P> {
             return Err(Error::overlap(format!(
                 "job `{}` has {} of {} runs going: wait for one to end, or raise `max_instances`",
                 self.id(key.slot),
-                job.semaphore.taken(),
+                job.semaphore.in_use(),
                 job.options(&self.defaults).max_instances
             )));
         }
@@ -565,7 +565,7 @@ impl<P: Payload> Core<P> {
 
     fn note_modified(&mut self, slot: u32, now: DateTime<Utc>) {
         let job = &self.jobs[slot];
-        self.log.emit(&mut self.out, now, EventKind::JobModified, || What::JobModified {
+        self.log.emit(&mut self.out, now, EventKind::JobModified, || EventPayload::JobModified {
             job: job.id(self.scheduler, slot),
             next_fire: job.next_fire(),
         });

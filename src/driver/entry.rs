@@ -193,19 +193,19 @@ pub(crate) struct EntryState {
     handles: AtomicU32,
     /// Whether there is more to the ties than the end, so that runs need not lock them to see it.
     tied: AtomicBool,
-    ties: Mutex<Ties>,
+    ties: Mutex<Subscriptions>,
 }
 
 /// Who holds on to a job.
 #[derive(Default)]
-struct Ties {
+struct Subscriptions {
     end: Option<End>,
     /// Made for the first who asks.
-    more: Option<Box<MoreTies>>,
+    more: Option<Box<Attachments>>,
 }
 
 #[derive(Default)]
-struct MoreTies {
+struct Attachments {
     /// Cancels the job.
     token: Option<CancellationToken>,
     /// Cancelled at the end of the job.
@@ -408,12 +408,12 @@ impl EntryState {
         }
     }
 
-    fn more<'a>(&self, ties: &'a mut Ties) -> &'a mut MoreTies {
+    fn more<'a>(&self, ties: &'a mut Subscriptions) -> &'a mut Attachments {
         self.tied.store(true, Ordering::SeqCst);
         ties.more.get_or_insert_default()
     }
 
-    fn ties(&self) -> MutexGuard<'_, Ties> {
+    fn ties(&self) -> MutexGuard<'_, Subscriptions> {
         // Nothing panics while it holds the lock.
         self.ties.lock().unwrap_or_else(PoisonError::into_inner)
     }

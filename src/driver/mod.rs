@@ -25,7 +25,7 @@ use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 pub(crate) use self::{
     entry::{EndWait, Entry, EntryState, Hold},
     run::RunGuard,
-    shared::{Parts, Shared, State},
+    shared::{Shared, SharedConfig, State},
     store::Durable,
 };
 use self::{
@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     clock::{Moves, Now, tokio_is_paused},
-    core::{Finish, JobKey, Start},
+    core::{JobKey, RunResult, Start},
     job::Outcome,
     panic::shielded,
 };
@@ -331,7 +331,7 @@ impl Driver {
             let callers = shutdown.callers.clone();
             let going: Vec<_> = state.core.going().filter(|run| !callers.contains(run)).collect();
             for run in going {
-                state.finish(run, Finish::without_work(Outcome::Abandoned, now), now);
+                state.finish(run, RunResult::without_work(Outcome::Abandoned, now), now);
             }
         });
     }

@@ -14,7 +14,7 @@ use tracing::{Span, field::display};
 
 use super::{Entry, shared::Shared};
 use crate::{
-    core::{Candidate, Finish, Lease, RunKey, Start, Verdict, mix},
+    core::{Candidate, Lease, RunKey, RunResult, Start, Verdict, mix},
     executor::Supervisor,
     job::{JobOptions, Outcome, Output, SkipReason},
     panic::{line, message, text},
@@ -146,7 +146,7 @@ impl RunGuard {
 
 impl Supervisor for RunGuard {
     fn start(&mut self) -> bool {
-        let now = self.shared().clock.glance();
+        let now = self.shared().clock.now_cached();
         self.judged_at = Some(now);
         let Start { run, on_request, attempt, life, .. } = self.start;
         let is = self.lease().map(|lease| lease.life());
@@ -241,7 +241,7 @@ impl Drop for RunGuard {
         }
         let took = self.called_at.map_or(Duration::ZERO, |called_at| called_at.elapsed());
         let judged_at = self.judged_at.unwrap_or_else(|| self.shared().clock.now());
-        let finish = Finish {
+        let finish = RunResult {
             started_at: self.called_at.and(self.judged_at),
             ended_at: judged_at.checked_add_signed(delta(took)).unwrap_or(judged_at),
             took,

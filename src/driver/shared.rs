@@ -22,15 +22,15 @@ use super::{
 };
 use crate::{
     clock::{Clock, StepWatch},
-    core::{Core, Discarded, Ended, Finish, JobKey, NodeOptions, RunKey, StoreKey},
+    core::{Core, Discarded, Ended, JobKey, NodeOptions, RunKey, RunResult, StoreKey},
     error::Error,
-    event::{Event, EventFilter, EventKind, KindSet, What},
+    event::{Event, EventFilter, EventKind, EventPayload, KindSet},
     executor::Executor,
     feed::{FeedReceiver, FeedSender, feed},
     job::{End, JobOptions, Outcome, Run, SkipReason},
+    ledger::Incarnation,
     panic::{line, shielded},
     scheduler::ShutdownReport,
-    store::Incarnation,
     task::{States, Tasks},
     zone::{self, TimeZone, time_zone_data},
 };
@@ -81,14 +81,14 @@ pub(crate) struct State {
     /// Whether the driver has been told that there is something to do.
     pub(super) driver_knows: bool,
     /// Kept for its capacity.
-    read: Vec<(RunKey, Finish)>,
+    read: Vec<(RunKey, RunResult)>,
 }
 
 /// Where runs leave word of their end, for whoever holds the state next: in a burst that settles many
 /// under one lock, and the lock is not fought for.
 #[derive(Default)]
 struct Inbox {
-    ended: Vec<(RunKey, Finish)>,
+    ended: Vec<(RunKey, RunResult)>,
     /// Whether the driver is going to look in a moment, so that a run need not.
     attended: bool,
 }
@@ -123,7 +123,7 @@ pub(crate) struct Shutdown {
 
 /// What is done after the lock is free.
 #[derive(Default)]
-struct After {
+struct PostUnlock {
     events: Vec<Event>,
     dropped_events: Vec<Event>,
     reported: Reported,
@@ -141,7 +141,7 @@ struct After {
 }
 
 /// What a scheduler is made of, besides its core.
-pub(crate) struct Parts {
+pub(crate) struct SharedConfig {
     pub(crate) clock: Clock,
     pub(crate) zone: TimeZone,
     pub(crate) defaults: Arc<JobOptions>,
@@ -153,8 +153,8 @@ pub(crate) struct Parts {
 }
 
 impl Shared {
-    pub(crate) fn new(core: Core<Arc<dyn Entry>>, parts: Parts) -> Shared {
-        let Parts { clock, zone, defaults, buffer, precise, states, tasks, node } = parts;
+    pub(crate) fn new(core: Core<Arc<dyn Entry>>, parts: SharedConfig) -> Shared {
+        let SharedConfig { clock, zone, defaults, buffer, precise, states, tasks, node } = parts;
         Shared {
             state: Mutex::new(State {
                 core,
@@ -192,7 +192,7 @@ impl Shared {
         let defaults = Arc::<JobOptions>::default();
         let clock = Clock::System(crate::clock::SystemClock::new());
         let core = Core::new(0, defaults.clone(), false, clock.read());
-        let parts = Parts {
+        let parts = SharedConfig {
             clock,
             zone: TimeZone::UTC,
             defaults,
@@ -337,7 +337,7 @@ impl Shared {
     }
 
     /// Reports a run's end.
-    pub(super) fn finish(&self, run: RunKey, finish: Finish) {
+    pub(super) fn finish(&self, run: RunKey, finish: RunResult) {
         let (attended, much) = {
             let mut inbox = self.inbox();
             inbox.ended.push((run, finish));
@@ -422,7 +422,7 @@ impl Shared {
     /// All is done but for runs that wait for that themselves.
     pub(super) fn stop_early(&self) {
         if !self.stopped.is_cancelled() {
-            self.with(|state, now| state.core.note(now, What::ShutDown));
+            self.with(|state, now| state.core.note(now, EventPayload::ShutDown));
             self.stopped.cancel();
         }
     }
@@ -436,12 +436,12 @@ impl Shared {
             state.core.close(now);
             // What the driver had not launched yet, nobody will.
             for start in std::mem::take(&mut state.core.out.starts) {
-                let finish = Finish::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
+                let finish = RunResult::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
                 state.core.finish(start.run, finish, now);
                 after.push(start);
             }
             if !self.stopped.is_cancelled() {
-                state.core.note(now, What::ShutDown);
+                state.core.note(now, EventPayload::ShutDown);
             }
         });
         self.stores.all().iter().for_each(|durable| durable.stop());
@@ -481,7 +481,7 @@ fn runtime() -> Result<Handle, Error> {
 
 impl State {
     /// Settles a run whose work has ended.
-    pub(crate) fn finish(&mut self, run: RunKey, mut finish: Finish, now: DateTime<Utc>) {
+    pub(crate) fn finish(&mut self, run: RunKey, mut finish: RunResult, now: DateTime<Utc>) {
         let token = self.run_tokens.get(&run);
         if token.is_some_and(CancellationToken::is_cancelled) {
             match finish.outcome {
@@ -511,14 +511,14 @@ impl State {
 
     /// Empties the core's outbox of everything but what the driver does: what must keep its order
     /// is done here, and what may run the user's code is left for when the lock is free.
-    fn settle(&mut self) -> After {
-        let mut after = After::default();
+    fn settle(&mut self) -> PostUnlock {
+        let mut after = PostUnlock::default();
         let out = &mut self.core.out;
         if !out.events.is_empty() {
             after.events = std::mem::take(&mut out.events);
             for event in &after.events {
                 self.listeners.retain(|listener| {
-                    if listener.filter.passes(&event.what) {
+                    if listener.filter.passes(&event.payload) {
                         let (waker, dropped) = listener.sender.send(event.clone());
                         after.reported.wakers.extend(waker);
                         after.dropped_events.extend(dropped);
@@ -556,7 +556,7 @@ impl State {
     }
 }
 
-impl After {
+impl PostUnlock {
     fn is_empty(&self) -> bool {
         self.events.is_empty() && self.runs.is_empty() && self.ended.is_empty()
     }
@@ -649,11 +649,11 @@ fn traced() -> KindSet {
 
 /// Hands an event to `tracing`: its text, with its number and its job, if it has one, as fields.
 fn trace(event: &Event) {
-    let kind = event.what.kind();
+    let kind = event.payload.kind();
     if !traced().contains(kind) {
         return;
     }
-    let (sequence, job) = (event.sequence, event.what.job().map(display));
+    let (sequence, job) = (event.sequence, event.payload.job().map(display));
     let line = line(event);
     if WARNED.contains(kind) {
         tracing::warn!(target: "punctual", sequence, job, "{line}");

@@ -16,10 +16,11 @@ use crate::{
     core::{Answer, Asked, Payload as _, Request, StoreKey},
     error::Error,
     job::{End, JobId},
-    store::{
-        Changed, ErasedStore, Incarnation, Now, Record, RecordFilter, StoreChange, StoreError,
-        Taken, Takings,
+    ledger::{
+        ClaimResult, ClaimedJob, Incarnation, Record, RecordChange, RecordFilter, RecordStatus,
+        StoreChange, StoreError,
     },
+    store::ErasedStore,
 };
 
 /// A store of a scheduler, and what this process knows of the jobs in it.
@@ -240,11 +241,11 @@ impl Durable {
         known.for_each(|(of, known)| add(of, known));
     }
 
-    fn learn(&self, changed: &[Changed]) {
+    fn learn(&self, changed: &[RecordChange]) {
         let mut entries = self.entries();
-        for Changed { incarnation, now } in changed {
+        for RecordChange { incarnation, status } in changed {
             let known = entries.known.get_mut(incarnation);
-            if let (Some(known), Now::Changed(record)) = (known, now) {
+            if let (Some(known), RecordStatus::Updated(record)) = (known, status) {
                 known.version = record.version;
             }
         }
@@ -280,22 +281,23 @@ impl Durable {
     async fn perform(&self, request: Request) -> Result<Answer, StoreError> {
         let store = &self.store;
         Ok(match request {
-            Request::Beat(beat) => Answer::Beat(store.heartbeat(beat).await?),
+            Request::Heartbeat(heartbeat) => Answer::Heartbeat(store.heartbeat(heartbeat).await?),
             Request::Nodes => Answer::Nodes(store.nodes().await?),
             Request::Reap(suspects) => Answer::Reaped(store.reap(suspects).await?),
-            Request::TakenBy(node, after, limit) => {
-                Answer::TakenBy(store.taken_by(node, after, limit).await?)
+            Request::ClaimedBy(node, after, limit) => {
+                Answer::ClaimedBy(store.claimed_by(node, after, limit).await?)
             }
-            Request::Taken(node, rows) => {
-                let mut taken = Takings::default();
+            Request::Claimed(node, rows) => {
+                let mut taken = ClaimResult::default();
                 for rows in rows.chunks(store.capabilities().max_batch.max(1)) {
-                    let Takings { jobs, orphans, .. } = store.taken(node, rows.to_vec()).await?;
+                    let ClaimResult { jobs, orphans, .. } =
+                        store.claimed(node, rows.to_vec()).await?;
                     taken.jobs.extend(jobs);
                     taken.orphans.extend(orphans);
                 }
-                Answer::Taken(taken)
+                Answer::Claimed(taken)
             }
-            Request::Take(take) => Answer::Takings(store.take(take).await?),
+            Request::Claim(take) => Answer::Claim(store.claim(take).await?),
             Request::NextDue(of) => Answer::NextDue(store.next_due(of).await?),
             Request::Changed(known, _) if known.is_empty() => Answer::Changed(Vec::new()),
             Request::Changed(known, _) => {
@@ -311,7 +313,7 @@ impl Durable {
                 Answer::Listed(store.list(RecordFilter::default(), after, limit).await?)
             }
             Request::Correct(writes) => Answer::Corrected(store.write(writes).await?),
-            Request::Finish(outcomes) => Answer::Finished(store.finish(outcomes).await?),
+            Request::Finish(outcomes) => Answer::Finish(store.finish(outcomes).await?),
             Request::Release(node, rows) => {
                 store.release(node, rows).await?;
                 Answer::Released
@@ -326,13 +328,13 @@ impl Durable {
         shared: &Arc<Shared>,
     ) -> Vec<Arc<dyn Entry>> {
         let records: Vec<&Record> = match answer {
-            Ok(Answer::Takings(takings) | Answer::Taken(takings)) => {
-                takings.jobs.iter().map(|Taken { record, .. }| record).collect()
+            Ok(Answer::Claim(claim_result) | Answer::Claimed(claim_result)) => {
+                claim_result.jobs.iter().map(|ClaimedJob { record, .. }| record).collect()
             }
             Ok(Answer::Changed(changed)) => {
                 let mut records = Vec::new();
                 for changed in changed {
-                    if let Now::Changed(record) = &changed.now {
+                    if let RecordStatus::Updated(record) = &changed.status {
                         records.push(&**record);
                     }
                 }

@@ -69,7 +69,7 @@ impl Executor {
         if !wanted {
             return Err(Error::invalid_option(format!(
                 "the executor `{name}` can't be {}, since jobs that name none go there: choose another name",
-                self.what()
+                self.kind_name()
             )));
         }
         if self.limit == Some(0) {
@@ -86,7 +86,7 @@ impl Executor {
     }
 
     /// What it is, for messages.
-    pub(crate) fn what(&self) -> &'static str {
+    pub(crate) fn kind_name(&self) -> &'static str {
         match self.kind {
             Kind::Async => "an async executor",
             Kind::Blocking(_) => "a blocking pool",

@@ -19,7 +19,7 @@ use crate::{
     feed::feed,
     job::{DEFAULT_EXECUTOR, JobId, JobOptions, Labels, OnConflict, option_setters},
     json,
-    store::recoveries,
+    ledger::recoveries,
     task::Value,
     trigger::{Trigger, rfc3339},
 };
@@ -180,13 +180,13 @@ impl<V> Add<V> {
     }
 
     /// Keeps what the work returns with its runs, for those who listen to
-    /// [events](crate::What::Executed): [`Run::output`](crate::Run::output). Streams of the job's
+    /// [events](crate::EventPayload::Executed): [`Run::output`](crate::Run::output). Streams of the job's
     /// [`runs`](Add::runs) have it without this. Of a job in a store that is so for its runs on this
     /// scheduler, as long as it runs.
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use punctual::{BoxError, EventFilter, EventKind, Scheduler, What, trigger::now};
+    /// # use punctual::{BoxError, EventFilter, EventKind, Scheduler, EventPayload, trigger::now};
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), punctual::Error> {
     /// # let scheduler = Scheduler::new();
@@ -194,7 +194,7 @@ impl<V> Add<V> {
     ///     scheduler.events_matching(EventFilter::new().kinds([EventKind::Executed]));
     /// scheduler.add(now(), || async { Ok::<u32, BoxError>(17) }).keep_output().await?;
     /// let event = executed.next().await.expect("the job runs");
-    /// let What::Executed(run) = event.what else { panic!("no other kind was asked for") };
+    /// let EventPayload::Executed(run) = event.payload else { panic!("no other kind was asked for") };
     /// assert_eq!(run.output::<u32>(), Some(&17));
     /// # Ok(()) }
     /// ```
@@ -203,7 +203,7 @@ impl<V> Add<V> {
         self
     }
 
-    /// The runs of the job as a stream, with what the work [returned](crate::Run::output). Taken here, before the job is armed, it misses none; see
+    /// The runs of the job as a stream, with what the work [returned](crate::Run::output). ClaimedJob here, before the job is armed, it misses none; see
     /// [`JobHandle::runs`].
     pub fn runs(&mut self) -> Runs {
         let (sender, receiver) = feed(self.shared().buffer);

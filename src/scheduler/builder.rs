@@ -14,12 +14,13 @@ use super::{Scheduler, events, stores};
 use crate::{
     clock::{Clock, SystemClock},
     core::{Core, NodeOptions},
-    driver::{Driver, Parts, Shared},
+    driver::{Driver, Shared, SharedConfig},
     error::Error,
-    event::{Event, EventFilter, What},
+    event::{Event, EventFilter, EventPayload},
     executor::{AsyncExecutor, BlockingPool, Executor},
     job::{self, BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, DEFAULT_STORE, JobOptions, option_setters},
-    store::{ErasedStore, Keep, Store},
+    ledger::Keep,
+    store::{ErasedStore, Store},
     task::{States, Task, Tasks},
     zone::{IntoTimeZone, TimeZone},
 };
@@ -120,7 +121,7 @@ impl SchedulerBuilder {
     /// A cron, a calendar, a timetable, or what combines them, has fired up to where the clock was, and
     /// after such a step fires next when the clock is there again, so that nothing happens twice. A
     /// longer step back is a correction: the clock was wrong, and these jobs go on from now.
-    /// [`What::ClockStepped`](crate::What::ClockStepped) says which it was. In a store, where no fire
+    /// [`EventPayload::ClockStepped`](crate::EventPayload::ClockStepped) says which it was. In a store, where no fire
     /// time is claimed twice, those that the ledger has already are passed over.
     ///
     /// An interval without a start is elapsed time: its fire times move with each step. In a store it
@@ -444,14 +445,14 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
         correction: TimeDelta::from_std(correction).unwrap_or(TimeDelta::MAX),
         ..node
     };
-    let parts = Parts { clock, zone, defaults, buffer, precise, states, tasks, node };
+    let parts = SharedConfig { clock, zone, defaults, buffer, precise, states, tasks, node };
     let shared = Arc::new(Shared::new(core, parts));
     let scheduler = Scheduler::owned(shared.clone());
     let started = shared.runtime().map(|runtime| {
         for (filter, callback) in callbacks {
             events::call(runtime, scheduler.events_matching(filter), callback);
         }
-        shared.with(|state, now| state.core.note(now, What::Started));
+        shared.with(|state, now| state.core.note(now, EventPayload::Started));
         let joined =
             stores.into_iter().try_for_each(|(name, store)| stores::join(&shared, name, store));
         // Before the first look at the store: its jobs name them.

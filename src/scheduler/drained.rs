@@ -39,7 +39,7 @@ async fn no_job_here(shared: &Shared) {
 /// Whether a store has a job that can run here. A store that does not answer may have.
 async fn has_stored(shared: &Arc<Shared>) -> bool {
     for durable in shared.stores.usable().iter() {
-        let found: Result<bool, Error> = durable::any_fits(shared, durable).await;
+        let found: Result<bool, Error> = durable::any_can_run(shared, durable).await;
         if found.unwrap_or(true) {
             return true;
         }

@@ -14,13 +14,14 @@ use crate::{
     core::{self, Author, Change, Definition, Place, change},
     driver::{Durable, Entry, Shared},
     error::Error,
-    event::What,
+    event::EventPayload,
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     json,
-    store::{
-        Action, Capabilities, Cursor, Fate, Incarnation, Now, Record, RecordFilter, Row, RowKey,
+    ledger::{
+        Action, Cursor, Fate, Incarnation, Record, RecordFilter, RecordStatus, Row, RowKey,
         RowKind, RowState, RunEnd, StoreError, Write, Written, fitting, recoveries,
     },
+    store::Capabilities,
     task::NamedTask,
     trigger::{Kind, Trigger},
 };
@@ -118,9 +119,9 @@ impl Stored {
                     let known = (self.id.clone(), current.incarnation, current.version);
                     let asked = || self.durable.store.changed(vec![known.clone()]);
                     let changed = patiently(&self.durable, asked).await?;
-                    let fate = changed.into_iter().find_map(|it| match it.now {
-                        Now::Gone(fate) => fate,
-                        Now::Changed(_) => None,
+                    let fate = changed.into_iter().find_map(|it| match it.status {
+                        RecordStatus::Removed(fate) => fate,
+                        RecordStatus::Updated(_) => None,
                     });
                     let ours = ended.is_some() && fate == ended;
                     return if ours { Ok((current, None)) } else { Err(gone) };
@@ -131,7 +132,7 @@ impl Stored {
     }
 
     /// Has what this node holds of the job follow its record, and look at its next fire time.
-    fn adopt(&self, record: &Record, note: Option<What>) {
+    fn adopt(&self, record: &Record, note: Option<EventPayload>) {
         let entry = self.durable.entry(record, &self.shared);
         self.shared.with(|state, now| {
             state.core.adopt(self.durable.key, record, Some(entry), now);
@@ -150,7 +151,7 @@ impl Stored {
             .change("pause", |record, _| Ok(change::pause(record, self.author.as_deref())))
             .await?;
         if let Some(record) = new.filter(|_| !old.paused) {
-            self.adopt(&record, Some(What::JobPaused { job: self.id.clone() }));
+            self.adopt(&record, Some(EventPayload::JobPaused { job: self.id.clone() }));
         }
         Ok(())
     }
@@ -160,7 +161,7 @@ impl Stored {
             self.change("resume", |record, now| Ok(change::resume(record, now))).await?;
         if let Some(record) = new.filter(|_| old.paused) {
             let next_fire = next_fire_of(&record);
-            self.adopt(&record, Some(What::JobResumed { job: self.id.clone(), next_fire }));
+            self.adopt(&record, Some(EventPayload::JobResumed { job: self.id.clone(), next_fire }));
             // Rows that wait are looked at, too.
             self.shared.with(|state, _| state.core.look(self.durable.key));
         }
@@ -604,9 +605,9 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -
                 state.core.note_in(
                     durable.key,
                     now,
-                    What::JobAdded { job: job.clone(), next_fire: None },
+                    EventPayload::JobAdded { job: job.clone(), next_fire: None },
                 );
-                state.core.note_in(durable.key, now, What::JobRemoved { job, end });
+                state.core.note_in(durable.key, now, EventPayload::JobRemoved { job, end });
             });
         }
         // It is over, and has nothing to be listened to.
@@ -627,7 +628,7 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -
         if has_changed {
             state.core.look(durable.key);
         }
-        state.core.note_in(durable.key, now, What::JobAdded { job, next_fire });
+        state.core.note_in(durable.key, now, EventPayload::JobAdded { job, next_fire });
         state.core.expect(durable.key, next_fire);
     });
     Put { is_fresh, durable: durable.clone(), record, entry: new.entry }
@@ -667,7 +668,7 @@ pub(super) fn forget(shared: &Shared, durable: &Durable, record: &Record, end: &
     shared.with(|state, now| {
         if !state.core.holds(durable.key, record.incarnation) {
             let (job, end) = (record.id.clone(), end.clone());
-            state.core.note_in(durable.key, now, What::JobRemoved { job, end });
+            state.core.note_in(durable.key, now, EventPayload::JobRemoved { job, end });
         }
         state.core.forget(durable.key, record.incarnation, end, now);
     });
@@ -764,7 +765,10 @@ impl Pages {
 }
 
 /// Whether there is a record whose job can run here.
-pub(super) async fn any_fits(shared: &Arc<Shared>, durable: &Arc<Durable>) -> Result<bool, Error> {
+pub(super) async fn any_can_run(
+    shared: &Arc<Shared>,
+    durable: &Arc<Durable>,
+) -> Result<bool, Error> {
     let mut pages = Pages::new(durable, RecordFilter::default());
     while let Some(records) = pages.next().await? {
         if records.iter().any(|record| obstacle(shared, record).is_none()) {
@@ -842,11 +846,11 @@ pub(super) fn info_of(
 /// What keeps a job of the store from running here, if anything does.
 pub(super) fn obstacle(shared: &Arc<Shared>, record: &Record) -> Option<Error> {
     let read = Definition::read(record);
-    read.and_then(|definition| fits(shared, record, &definition)).err()
+    read.and_then(|definition| can_run(shared, record, &definition)).err()
 }
 
 /// Whether a job of this record can run here.
-pub(super) fn fits(
+pub(super) fn can_run(
     shared: &Arc<Shared>,
     record: &Record,
     definition: &Definition,
@@ -918,8 +922,8 @@ fn next_fire_of(record: &Record) -> Option<DateTime<Utc>> {
     }
 }
 
-fn modified(record: &Record) -> What {
-    What::JobModified { job: record.id.clone(), next_fire: next_fire_of(record) }
+fn modified(record: &Record) -> EventPayload {
+    EventPayload::JobModified { job: record.id.clone(), next_fire: next_fire_of(record) }
 }
 
 /// A run, if the row is of one that has ended.

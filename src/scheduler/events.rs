@@ -13,15 +13,15 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use tracing::field::display;
 
 use crate::{
-    event::{Event, What},
+    event::{Event, EventPayload},
     feed::{Fed, FeedReceiver},
     panic::{line, message},
 };
 
-/// The events of a scheduler, as a [`Stream`] that ends after [`What::ShutDown`].
+/// The events of a scheduler, as a [`Stream`] that ends after [`EventPayload::ShutDown`].
 ///
 /// Its buffer is bounded (`event_buffer` on the scheduler's builder): a listener that is too slow
-/// loses the oldest events, and gets [`What::Lagged`] with their number in their place.
+/// loses the oldest events, and gets [`EventPayload::Lagged`] with their number in their place.
 ///
 /// # Cancel safety
 ///
@@ -51,7 +51,7 @@ impl Events {
         Events { feed, last: (0, DateTime::UNIX_EPOCH) }
     }
 
-    /// The next event, or `None` after [`What::ShutDown`]. It is what `StreamExt::next` is, and needs
+    /// The next event, or `None` after [`EventPayload::ShutDown`]. It is what `StreamExt::next` is, and needs
     /// no trait in scope.
     ///
     /// # Cancel safety
@@ -74,7 +74,7 @@ impl Stream for Events {
             }
             Some(Fed::Lost(missed)) => {
                 let (sequence, at) = self.last;
-                Some(Event { sequence, at, store: None, what: What::Lagged { missed } })
+                Some(Event { sequence, at, store: None, payload: EventPayload::Lagged { missed } })
             }
             None => None,
         })
@@ -95,7 +95,7 @@ pub(super) fn call(
 ) -> JoinHandle<()> {
     runtime.spawn(async move {
         while let Some(event) = events.next().await {
-            let (sequence, job) = (event.sequence, event.what.job().cloned());
+            let (sequence, job) = (event.sequence, event.payload.job().cloned());
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(event))) {
                 let (job, message) = (job.as_ref().map(display), line(&message(panic)));
                 tracing::error!(target: "punctual", sequence, job, "an event callback panicked: {message}");

@@ -25,7 +25,7 @@ use crate::{
     error::Error,
     feed::{Fed, FeedReceiver, feed},
     job::{self, End, JobId, JobInfo, JobOptions, Labels, Run, RunId, SkipReason, option_setters},
-    store::{Incarnation, Row},
+    ledger::{Incarnation, Row},
     task::{NamedTask, Value},
     trigger::IntoTrigger,
 };

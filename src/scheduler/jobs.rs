@@ -18,7 +18,7 @@ use crate::{
     driver::{Durable, Shared, State},
     error::Error,
     job::{End, JobInfo},
-    store::RecordFilter,
+    ledger::RecordFilter,
 };
 
 /// How many jobs are changed under one lock.

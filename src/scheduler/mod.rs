@@ -36,11 +36,11 @@ use crate::{
     core::Core,
     driver::Shared,
     error::{BoxError, Error},
-    event::{Event, EventFilter, What},
+    event::{Event, EventFilter, EventPayload},
     executor::Executor,
     job::JobId,
+    ledger::RecordFilter,
     metrics::Metrics,
-    store::RecordFilter,
     task::{self, OnceWork, Work, WorkOutput},
     trigger::IntoTrigger,
 };
@@ -366,7 +366,7 @@ impl Scheduler {
         let removals = stores.iter().map(|it| durable::remove_all(&self.shared, it, &all));
         let removed = self.shared.within(async { Ok(join_all(removals).await) }).await?;
         count += removed.iter().flatten().sum::<usize>();
-        self.shared.with(|state, now| state.core.note(now, What::AllJobsRemoved { count }));
+        self.shared.with(|state, now| state.core.note(now, EventPayload::AllJobsRemoved { count }));
         removed.into_iter().collect::<Result<Vec<usize>, Error>>().map(|_| count)
     }
 

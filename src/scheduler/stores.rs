@@ -16,12 +16,13 @@ use futures::{
 
 use super::{Scheduler, durable};
 use crate::{
-    core::{Core, Finish, Fits, NodeOptions, Place, StoreKey},
+    core::{CanRun, Core, NodeOptions, Place, RunResult, StoreKey},
     driver::{Durable, Entry, FAREWELL, FOREVER, LAST_WAIT, RunGuard, Shared},
     error::Error,
-    event::What,
+    event::EventPayload,
     job::{self, JobId, Outcome},
-    store::{Capabilities, ErasedStore, Keep, Record, Store, StoreChange, StoreError},
+    ledger::{Keep, Record, StoreChange, StoreError},
+    store::{Capabilities, ErasedStore, Store},
 };
 
 /// How long the runs of a store that is removed may take to end by themselves.
@@ -55,7 +56,7 @@ impl Scheduler {
     /// # Errors
     ///
     /// That the name is taken, or has no or more than 255 bytes; that the scheduler has shut down or has no
-    /// runtime. Whether the store works is not looked at: [`StoreFailing`](What::StoreFailing) tells.
+    /// runtime. Whether the store works is not looked at: [`StoreFailing`](EventPayload::StoreFailing) tells.
     pub async fn add_store(
         &self,
         name: impl Into<Arc<str>>,
@@ -148,8 +149,8 @@ pub(super) fn join(
     // An operation that hangs must not cost the lease.
     let patience = options.lease / 4;
     let this = Arc::downgrade(shared);
-    let fits: Fits = Arc::new(move |record, definition| match this.upgrade() {
-        Some(shared) => durable::fits(&shared, record, definition),
+    let can_run: CanRun = Arc::new(move |record, definition| match this.upgrade() {
+        Some(shared) => durable::can_run(&shared, record, definition),
         None => Err(Error::shut_down("the scheduler has shut down")),
     });
     let tasks = shared.tasks.names().map(str::to_owned).collect();
@@ -161,10 +162,10 @@ pub(super) fn join(
             return Err(Error::shut_down("the scheduler has shut down: make a new one"));
         }
         shared.stores.check_free(&name)?;
-        let (key, _) = state.core.join(name.clone(), options, tasks, fits);
+        let (key, _) = state.core.join(name.clone(), options, tasks, can_run);
         let durable = Arc::new(Durable::new(key, name.clone(), store, patience));
         shared.stores.add(durable.clone());
-        state.core.note_in(key, now, What::StoreAdded { store: name });
+        state.core.note_in(key, now, EventPayload::StoreAdded { store: name });
         Ok(durable)
     })?;
     runtime.spawn(notice(durable, changes, Arc::downgrade(shared)));
@@ -230,7 +231,7 @@ async fn remove(shared: Arc<Shared>, durable: Arc<Durable>) {
         wait_until(&shared, grace.min(FOREVER) + LAST_WAIT, no_run).await;
         shared.with(|state, now| {
             for run in state.core.going_in(key) {
-                state.finish(run, Finish::without_work(Outcome::Abandoned, now), now);
+                state.finish(run, RunResult::without_work(Outcome::Abandoned, now), now);
             }
         });
         wait_until(&shared, FAREWELL, |core| core.has_left_store(key)).await;

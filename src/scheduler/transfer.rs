@@ -21,10 +21,10 @@ use crate::{
     driver::Durable,
     error::{Error, without_values},
     escape::Escaped,
-    event::What,
+    event::EventPayload,
     job::{self, DEFAULT_STORE, End, JobId, Labels, OnConflict},
     json,
-    store::{
+    ledger::{
         Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState, Write, Written,
         is_nothing, nothing, recoveries,
     },
@@ -326,7 +326,7 @@ impl Scheduler {
         }
         let job = record.id;
         self.shared.with(|state, now| {
-            state.core.note_in(durable.key, now, What::JobAdded { job, next_fire });
+            state.core.note_in(durable.key, now, EventPayload::JobAdded { job, next_fire });
             state.core.expect(durable.key, next_fire);
             state.core.look(durable.key);
         });

@@ -15,20 +15,20 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn write(&self, writes: Vec<Write>) -> Answer<'_, Vec<Written>>;
     fn get(&self, id: JobId) -> Answer<'_, Option<Record>>;
     fn list(&self, filter: RecordFilter, after: Option<Cursor>, limit: usize) -> Answer<'_, Page>;
-    fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Answer<'_, Vec<Changed>>;
-    fn take(&self, take: Take) -> Answer<'_, Takings>;
+    fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Answer<'_, Vec<RecordChange>>;
+    fn claim(&self, take: ClaimRequest) -> Answer<'_, ClaimResult>;
     fn release(&self, node: NodeId, rows: Vec<Release>) -> Answer<'_, ()>;
-    fn finish(&self, outcomes: Vec<Finished>) -> Answer<'_, Finishes>;
-    fn heartbeat(&self, beat: Beat) -> Answer<'_, DateTime<Utc>>;
+    fn finish(&self, outcomes: Vec<RowOutcome>) -> Answer<'_, FinishReport>;
+    fn heartbeat(&self, heartbeat: Heartbeat) -> Answer<'_, DateTime<Utc>>;
     fn nodes(&self) -> Answer<'_, Vec<NodeRow>>;
     fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Answer<'_, Reaped>;
-    fn taken_by(
+    fn claimed_by(
         &self,
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
     ) -> Answer<'_, Vec<(RowKey, u64)>>;
-    fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Answer<'_, Takings>;
+    fn claimed(&self, node: NodeId, rows: Vec<RowKey>) -> Answer<'_, ClaimResult>;
     fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>>;
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>>;
     fn waiting(
@@ -66,24 +66,24 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::list(self, filter, after, limit))
     }
 
-    fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Answer<'_, Vec<Changed>> {
+    fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Answer<'_, Vec<RecordChange>> {
         Box::pin(Store::changed(self, known))
     }
 
-    fn take(&self, take: Take) -> Answer<'_, Takings> {
-        Box::pin(Store::take(self, take))
+    fn claim(&self, take: ClaimRequest) -> Answer<'_, ClaimResult> {
+        Box::pin(Store::claim(self, take))
     }
 
     fn release(&self, node: NodeId, rows: Vec<Release>) -> Answer<'_, ()> {
         Box::pin(Store::release(self, node, rows))
     }
 
-    fn finish(&self, outcomes: Vec<Finished>) -> Answer<'_, Finishes> {
+    fn finish(&self, outcomes: Vec<RowOutcome>) -> Answer<'_, FinishReport> {
         Box::pin(Store::finish(self, outcomes))
     }
 
-    fn heartbeat(&self, beat: Beat) -> Answer<'_, DateTime<Utc>> {
-        Box::pin(Store::heartbeat(self, beat))
+    fn heartbeat(&self, heartbeat: Heartbeat) -> Answer<'_, DateTime<Utc>> {
+        Box::pin(Store::heartbeat(self, heartbeat))
     }
 
     fn nodes(&self) -> Answer<'_, Vec<NodeRow>> {
@@ -94,17 +94,17 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::reap(self, suspects))
     }
 
-    fn taken_by(
+    fn claimed_by(
         &self,
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
     ) -> Answer<'_, Vec<(RowKey, u64)>> {
-        Box::pin(Store::taken_by(self, node, after, limit))
+        Box::pin(Store::claimed_by(self, node, after, limit))
     }
 
-    fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Answer<'_, Takings> {
-        Box::pin(Store::taken(self, node, rows))
+    fn claimed(&self, node: NodeId, rows: Vec<RowKey>) -> Answer<'_, ClaimResult> {
+        Box::pin(Store::claimed(self, node, rows))
     }
 
     fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>> {

@@ -23,7 +23,7 @@
 //!
 //! ```text
 //!             take                    finish
-//! (none) ────────────▶ Taken ────────────────▶ Closed(fate)
+//! (none) ────────────▶ ClaimedJob ────────────────▶ Closed(fate)
 //!   │                  ▲   │
 //!   │ write, take      │   │ release, reap (if it recovers)
 //!   │                  │   ▼
@@ -51,7 +51,7 @@
 //! | [`jobs`](crate::Scheduler::jobs), [`unhandled`](crate::Scheduler::unhandled), [`export`](crate::Scheduler::export) | read all of them, and are an error that names one that is down; [`Jobs::store`](crate::Jobs::store) reads one alone |
 //! | [`remove_all`](crate::Scheduler::remove_all), the verbs of [`Jobs`](crate::Jobs) | act on the jobs of all that work, and are an error then if one is down |
 //! | [`remove_store`](crate::Scheduler::remove_store) | takes leave of one; its jobs stay in it |
-//! | [events](crate::What), [`JobInfo::store`](crate::JobInfo::store) | name the store |
+//! | [events](crate::EventPayload), [`JobInfo::store`](crate::JobInfo::store) | name the store |
 //!
 //! # For those who write a store
 //!
@@ -74,39 +74,30 @@
 //! and `testing::Simulation` runs whole clusters on it, with lost answers, crashes and clocks that
 //! step (feature `testing`).
 
-mod actions;
 mod cell;
-mod change;
+mod changes;
 mod erased;
-mod error;
-mod fates;
 mod memory;
-mod record;
 #[cfg(feature = "sqlite")]
 mod sql;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
-pub(crate) use self::change::Changes;
-pub(crate) use self::erased::ErasedStore;
-pub(crate) use self::record::{is_nothing, nothing, recoveries};
+pub use self::memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use self::sql::{SqliteBuilder, SqliteStore, Synchronous};
-pub use self::{
-    actions::{Action, ActionCursor, ActionPage, LoggedAction},
-    change::StoreChange,
-    error::StoreError,
-    fates::{FateCursor, FateFilter, FatePage},
-    memory::MemoryStore,
-    record::{
-        Fate, Incarnation, NodeId, Record, RecordFilter, Row, RowKey, RowKind, RowState, RunEnd,
-        Stamp, Tokens,
-    },
+pub(crate) use self::{changes::Changes, erased::ErasedStore};
+use crate::job::JobId;
+pub use crate::ledger::{
+    Action, ActionCursor, ActionPage, ClaimRequest, ClaimResult, ClaimedJob, Cursor, Decide,
+    Decision, Fate, FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation, Keep,
+    LoggedAction, NextDue, NodeId, NodeRow, Page, Passed, Pruned, Reaped, Record, RecordChange,
+    RecordFilter, RecordStatus, Rejected, Release, Row, RowKey, RowKind, RowOutcome, RowState,
+    RunEnd, Stamp, StoreChange, StoreError, Tokens, Write, Written,
 };
-use crate::{error::Error, job::JobId};
 
 /// What keeps durable jobs. See the [module](self) for the promises, and for how to write one.
 pub trait Store: Send + Sync + 'static {
@@ -136,7 +127,7 @@ pub trait Store: Send + Sync + 'static {
     /// work may have been called, as *abandoned* (see [`Fate::called_off`]).
     ///
     /// **Ends that are remembered.** A record that says [`remember`](Record::remember) and then has
-    /// neither a `next_fire` nor an open row is over, as in [`take`](Store::take). When such a job is
+    /// neither a `next_fire` nor an open row is over, as in [`claim`](Store::claim). When such a job is
     /// over its record is kept by its id, with [`ended_at`](Record::ended_at) and a version one
     /// higher: [`get`](Store::get) answers it, a write compares and swaps it by its stamp like any
     /// record, and for all else it is gone. It is forgotten when a write removes it, and by [`prune`](Store::prune) after
@@ -176,26 +167,26 @@ pub trait Store: Send + Sync + 'static {
     fn changed(
         &self,
         known: Vec<(JobId, Incarnation, u64)>,
-    ) -> impl Future<Output = Result<Vec<Changed>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<RecordChange>, StoreError>> + Send;
 
     // Fire times.
 
     /// Takes fire times for a node.
     ///
-    /// Finds up to [`Take::limit`] jobs, or as many as bring [`Take::row_limit`] rows, those with waiting rows first, then in order of
+    /// Finds up to [`ClaimRequest::limit`] jobs, or as many as bring [`ClaimRequest::row_limit`] rows, those with waiting rows first, then in order of
     /// [`next_fire`](Record::next_fire), that
     /// - have a waiting row, or are not paused and have `next_fire ≤ horizon`; of a paused job count
     ///   only the waiting rows of [`RowKind::Requested`],
-    /// - have a task that the node knows, and are not among [`Take::except`],
+    /// - have a task that the node knows, and are not among [`ClaimRequest::except`],
     /// - and of which no other node has a taken row, be it alive or not.
     ///
-    /// For each it calls [`Take::decide`] with the record and its waiting rows that count, in order
+    /// For each it calls [`ClaimRequest::decide`] with the record and its waiting rows that count, in order
     /// of their keys, maybe more than once; then, as one, while record and rows are still the same:
     /// - the record's [`fence`](Record::fence) is its [`next_fence`](Record::next_fence), and its
     ///   `next_fire` what was decided;
     /// - each row that was decided on is put into the ledger if it has none of that key, or takes the
     ///   place of one that is waiting; where the ledger has another already, it is left out, since
-    ///   that fire time has been taken care of. A [`Taken`](RowState::Taken) row is marked with the
+    ///   that fire time has been taken care of. A [`Claimed`](RowState::Claimed) row is marked with the
     ///   node (which its [`node`](Row::node) still names when it is closed), the fence, and the number of
     ///   this take;
     /// - a record that then has neither a `next_fire` nor an open row is over and goes, with a row of
@@ -203,12 +194,12 @@ pub trait Store: Send + Sync + 'static {
     ///   end is remembered.
     ///
     /// [`Decision::Leave`] and [`Decision::Reject`] leave the job as it is, and it does not count for the
-    /// limit; what was rejected is answered in [`Takings::rejected`].
+    /// limit; what was rejected is answered in [`ClaimResult::rejected`].
     ///
     /// **Bounds.** However many jobs are left or rejected, a take is short. It looks at the jobs with
     /// waiting rows, in order of their incarnations, and at those that are due, each from
-    /// [`Take::passed`] on, until [`Take::looks`] of either were looked at in vain. How far it got is
-    /// [`Takings::passed`]: the next take that is given it goes on behind that, and
+    /// [`ClaimRequest::passed`] on, until [`ClaimRequest::looks`] of either were looked at in vain. How far it got is
+    /// [`ClaimResult::passed`]: the next take that is given it goes on behind that, and
     /// [`next_due`](Store::next_due) passes over what it passes over. So what was passed is excluded by
     /// its place, in whatever number. Jobs that can be taken may come to stand before that place, so a
     /// take looks at an eighth as many from the very beginning, and of those that are due at an eighth
@@ -221,11 +212,14 @@ pub trait Store: Send + Sync + 'static {
     /// judged in the same commit. When its lease ends does not matter: what such a node takes, and does
     /// not live to run, is seen to when it is buried.
     ///
-    /// **Idempotence.** [`Take::number`] counts a node's takes. The node's row keeps that of the last:
+    /// **Idempotence.** [`ClaimRequest::number`] counts a node's takes. The node's row keeps that of the last:
     /// asked again with the same number, the store answers with the rows that bear it and are still
     /// taken by the node; a lower number is refused, since nobody
     /// waits for the answer any more.
-    fn take(&self, take: Take) -> impl Future<Output = Result<Takings, StoreError>> + Send;
+    fn claim(
+        &self,
+        take: ClaimRequest,
+    ) -> impl Future<Output = Result<ClaimResult, StoreError>> + Send;
 
     /// Gives back rows that this node has taken: each waits for any node, if it bears the fence of its
     /// [`Release`], with the [`attempt`](Row::attempt) that the release has. Others are left alone. If
@@ -243,21 +237,21 @@ pub trait Store: Send + Sync + 'static {
     /// anew.
     ///
     /// A job that then has neither a `next_fire` nor an open row is over, as in
-    /// [`take`](Store::take), but ends as [`Finished::job_end`] says.
+    /// [`claim`](Store::claim), but ends as [`RowOutcome::job_end`] says.
     ///
     /// **Idempotence.** A row that is closed under the same fence with another fate than *abandoned*
     /// stays as it is, and counts as accepted. A row that is not there has been pruned, and is
     /// refused. Jobs that were over before are not named again: [`changed`](Store::changed) tells.
     fn finish(
         &self,
-        outcomes: Vec<Finished>,
-    ) -> impl Future<Output = Result<Finishes, StoreError>> + Send;
+        outcomes: Vec<RowOutcome>,
+    ) -> impl Future<Output = Result<FinishReport, StoreError>> + Send;
 
     // Nodes.
 
     /// Says that a node is alive for another `ttl` from now on, and answers what the store's clock says
     /// now, as [`now`](Store::now) does: nodes measure by it how far theirs is off. The node's row has
-    /// then a [count](NodeRow::beats) one higher, and its [`lease_until`](NodeRow::lease_until) set anew.
+    /// then a [count](NodeRow::heartbeats) one higher, and its [`lease_until`](NodeRow::lease_until) set anew.
     /// `first` says that this is the node's first: then its row is made if there is none. Otherwise a
     /// node without a row is told [`StoreError::lease_lost`]. A scheduler that is not answered its first
     /// goes on as another node.
@@ -266,22 +260,22 @@ pub trait Store: Send + Sync + 'static {
     /// taken is treated as by [`reap`](Store::reap).
     fn heartbeat(
         &self,
-        beat: Beat,
+        heartbeat: Heartbeat,
     ) -> impl Future<Output = Result<DateTime<Utc>, StoreError>> + Send;
 
     /// The nodes that have a row, in any order.
     ///
     /// Those that live look at it with each heartbeat, and [bury](Store::reap) a node when its
-    /// [count](NodeRow::beats) has stayed the same for its [`ttl`](NodeRow::ttl), by the elapsed time of
+    /// [count](NodeRow::heartbeats) has stayed the same for its [`ttl`](NodeRow::ttl), by the elapsed time of
     /// whoever watches. So no clock that jumps makes a node seem dead.
     fn nodes(&self) -> impl Future<Output = Result<Vec<NodeRow>, StoreError>> + Send;
 
-    /// Buries those of the `suspects` whose row still has the [count](NodeRow::beats) that is given:
+    /// Buries those of the `suspects` whose row still has the [count](NodeRow::heartbeats) that is given:
     /// their rows go. Of the rows that they, or nodes without a row, had taken, those that [recover](Row::recover) and have
     /// [recoveries](Row::recoveries) left are waiting again, with one recovery less and an
     /// [`attempt`](Row::attempt) one higher. Those that recover and have none left are closed as
     /// *abandoned: recovered too often*; the others, and those whose record is gone, as *abandoned*.
-    /// A job that then has neither a `next_fire` nor an open row is over, as in [`take`](Store::take).
+    /// A job that then has neither a `next_fire` nor an open row is over, as in [`claim`](Store::claim).
     ///
     /// A node and what it had taken is one commit, or the node's row goes first and the rest is done by
     /// whoever reaps next. At most [`Capabilities::max_batch`] rows at once.
@@ -292,7 +286,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// The keys and fences of the rows that a node has taken and not closed, in order of the keys, behind
     /// `after`, at most `limit`.
-    fn taken_by(
+    fn claimed_by(
         &self,
         node: NodeId,
         after: Option<RowKey>,
@@ -300,14 +294,14 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<(RowKey, u64)>, StoreError>> + Send;
 
     /// Of these rows those that the node has taken and not closed, with their records; those whose
-    /// record is gone are [orphans](Takings::orphans), for the node to close.
+    /// record is gone are [orphans](ClaimResult::orphans), for the node to close.
     ///
     /// No more than [`Capabilities::max_batch`] are asked for at once, in order of their keys.
-    fn taken(
+    fn claimed(
         &self,
         node: NodeId,
         rows: Vec<RowKey>,
-    ) -> impl Future<Output = Result<Takings, StoreError>> + Send;
+    ) -> impl Future<Output = Result<ClaimResult, StoreError>> + Send;
 
     /// When to take next: the earliest `next_fire` of those jobs that a take by this node would
     /// consider, or the beginning of time (`DateTime::<Utc>::MIN_UTC`) if there are waiting rows for
@@ -445,18 +439,6 @@ impl Default for Capabilities {
     }
 }
 
-/// How many of the first of these sizes one operation takes, of at most so many and so many bytes: one at
-/// least, if there are any.
-pub(crate) fn fitting(sizes: impl Iterator<Item = usize>, most: usize, bytes: usize) -> usize {
-    let mut left = bytes;
-    let fits = sizes.take(most.max(1)).enumerate().take_while(|&(before, size)| {
-        let fits = before == 0 || size <= left;
-        left = left.saturating_sub(size);
-        fits
-    });
-    fits.count()
-}
-
 /// Why an add is refused to a store that holds as many jobs as it may.
 pub(crate) fn full(most: u64) -> String {
     format!("it holds at most {most} jobs: remove some, or raise its `max_jobs`")
@@ -485,474 +467,4 @@ pub enum Durability {
     System,
     /// They survive a loss of power.
     Disk,
-}
-
-/// Where a page of [`Store::list`] ends: at an id, as the store itself has it. That may be no text,
-/// where others write into the store, so it is not a [`JobId`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor(Box<[u8]>);
-
-impl Cursor {
-    /// Behind the id of these bytes.
-    pub fn new(id: impl Into<Box<[u8]>>) -> Cursor {
-        Cursor(id.into())
-    }
-
-    /// The bytes of the id.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<&JobId> for Cursor {
-    fn from(id: &JobId) -> Cursor {
-        Cursor::new(id.as_str().as_bytes())
-    }
-}
-
-/// Some of the records of a store; see [`Store::list`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// The records.
-    pub records: Vec<Record>,
-    /// Behind what the next page begins, which may be empty; `None` if this is the last one.
-    pub next: Option<Cursor>,
-}
-
-/// One change of a record: see [`Store::write`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Write {
-    /// The record's id.
-    pub id: JobId,
-    /// What the record must be for the change to be made; `None` if there must be none.
-    pub expected: Option<Stamp>,
-    /// What it becomes; `None` removes it.
-    pub record: Option<Record>,
-    /// Closed rows, for fire times that the change passes over, and a waiting one for a run that is
-    /// asked for.
-    pub rows: Vec<Row>,
-    /// Tells this write from all others, for when it is asked again: a random number of 63 bits.
-    pub token: u64,
-    /// What goes into the action log with it, if anything.
-    pub action: Option<Action>,
-}
-
-impl Write {
-    /// Adds a record, whose id must be free.
-    pub fn add(record: Record, token: u64) -> Write {
-        Write {
-            id: record.id.clone(),
-            expected: None,
-            record: Some(record),
-            rows: Vec::new(),
-            token,
-            action: None,
-        }
-    }
-
-    /// Sets the record that bears this stamp to another, maybe of another incarnation.
-    pub fn change(expected: Stamp, record: Record, token: u64) -> Write {
-        Write { expected: Some(expected), ..Write::add(record, token) }
-    }
-
-    /// Removes the record that bears this stamp.
-    pub fn remove(id: JobId, expected: Stamp, token: u64) -> Write {
-        Write { id, expected: Some(expected), record: None, rows: Vec::new(), token, action: None }
-    }
-
-    /// The same write, with these rows.
-    #[must_use]
-    pub fn with_rows(self, rows: Vec<Row>) -> Write {
-        Write { rows, ..self }
-    }
-
-    /// The same write, with this for the action log.
-    #[must_use]
-    pub fn with_action(self, action: Option<Action>) -> Write {
-        Write { action, ..self }
-    }
-}
-
-impl Write {
-    /// About how many bytes it commits.
-    pub(crate) fn size(&self) -> usize {
-        let record = self.record.as_ref().map_or(0, |record| {
-            let texts = [&record.task, &record.args, &record.trigger, &record.options];
-            let others = [&record.name, &record.declared, &record.paused_by];
-            texts.iter().map(|text| text.len()).sum::<usize>()
-                + others.into_iter().flatten().map(String::len).sum::<usize>()
-                + record.tags.iter().map(String::len).sum::<usize>()
-                + record.extra.len()
-        });
-        ROW_SIZE + record + self.rows.len() * ROW_SIZE
-    }
-}
-
-/// About how many bytes a row is, or a record without its texts.
-pub(crate) const ROW_SIZE: usize = 512;
-
-/// What came of one [`Write`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// It was done, now or when it was asked for before.
-    Done,
-    /// Nothing was: the write expected something else than this, the record as it is.
-    Lost(Option<Box<Record>>),
-}
-
-/// A record that is not what somebody knew.
-#[derive(Clone, Debug)]
-pub struct Changed {
-    /// The incarnation that was known.
-    pub incarnation: Incarnation,
-    /// What became of it.
-    pub now: Now,
-}
-
-/// What became of an incarnation.
-#[derive(Clone, Debug)]
-pub enum Now {
-    /// It was changed.
-    Changed(Box<Record>),
-    /// It is gone, and this is why, if the ledger still has it.
-    Gone(Option<Fate>),
-}
-
-/// What [`Store::take`] is asked for.
-#[derive(Clone)]
-pub struct Take {
-    /// Who takes.
-    pub node: NodeId,
-    /// Counts the takes of this node, from 1.
-    pub number: u64,
-    /// Up to when jobs are to be due.
-    pub horizon: DateTime<Utc>,
-    /// The tasks that the node knows.
-    pub tasks: Arc<HashSet<String>>,
-    /// Jobs that it leaves out: those of which it has enough, and some thousand at most that it can't
-    /// read.
-    pub except: Arc<HashSet<Incarnation>>,
-    /// How far the node has looked in vain before.
-    pub passed: Passed,
-    /// How many jobs are looked at in vain at most; see [`Store::take`].
-    pub looks: usize,
-    /// How many jobs at most.
-    pub limit: usize,
-    /// After how many rows it is enough: the job at hand gets all that was decided on.
-    pub row_limit: usize,
-    /// Says what becomes of a job's fire times.
-    pub decide: Decide,
-}
-
-impl Take {
-    /// What a take answers in [`Takings::next_due`], if it came so far and looked at these in vain.
-    pub fn next_due(&self, passed: Passed, in_vain: &HashSet<Incarnation>) -> NextDue {
-        let except = match in_vain.is_empty() {
-            true => self.except.clone(),
-            false => Arc::new(self.except.union(in_vain).copied().collect()),
-        };
-        NextDue { node: self.node, tasks: self.tasks.clone(), except, passed }
-    }
-}
-
-/// Decides what becomes of a job's fire times by its record and its waiting rows. It takes some
-/// microseconds and changes nothing but its own count of the room there is, so it may be called inside a
-/// transaction, and again where that is tried again.
-pub type Decide = Arc<dyn Fn(&Record, &[Row]) -> Decision + Send + Sync>;
-
-/// What becomes of a job's fire times.
-#[derive(Clone, Debug)]
-pub enum Decision {
-    /// Nothing, for this node, as things are: it has no room for it.
-    Leave,
-    /// Nothing, since this node can't read the record, or not run it.
-    Reject(Error),
-    /// These rows go into the ledger: taken ones, and closed ones that run for nothing.
-    Take {
-        /// The rows; those that were waiting have their old key.
-        rows: Vec<Row>,
-        /// The first fire time that is not among them.
-        next_fire: Option<DateTime<Utc>>,
-    },
-}
-
-/// What [`Store::take`] took, or [`Store::taken`] found.
-#[derive(Clone, Debug, Default)]
-pub struct Takings {
-    /// The jobs and their rows, in the order in which they were found.
-    pub jobs: Vec<Taken>,
-    /// Rows whose record is gone since they were taken, for the node to close.
-    pub orphans: Vec<Row>,
-    /// Whether there may be more, for a take that goes on behind `passed`.
-    pub more: bool,
-    /// The jobs that were rejected.
-    pub rejected: Vec<Rejected>,
-    /// How many were left.
-    pub left: usize,
-    /// How far the take has looked in vain: at least as far as [`Take::passed`].
-    pub passed: Passed,
-    /// When to take next, if there is no more now: what [`Store::next_due`] answers to
-    /// [`Take::next_due`].
-    pub next_due: Option<DateTime<Utc>>,
-}
-
-/// How far a node has looked in vain: it passes over the jobs up to there. Nothing is passed by
-/// default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
-    /// Of the jobs with waiting rows, which come in order of their incarnations: the last.
-    pub waiting: Option<Incarnation>,
-    /// Of the jobs that are due, which come in order of their next fire times and incarnations: the
-    /// last.
-    pub due: Option<(DateTime<Utc>, Incarnation)>,
-}
-
-/// A job whose record a take could not read.
-#[derive(Clone, Debug)]
-pub struct Rejected {
-    /// Which it is.
-    pub job: JobId,
-    /// Its record as it was.
-    pub stamp: Stamp,
-    /// What is wrong with it.
-    pub error: Error,
-}
-
-/// A job of which a node has taken rows.
-#[derive(Clone, Debug)]
-pub struct Taken {
-    /// The record as it is now.
-    pub record: Record,
-    /// The rows that this take put into the ledger as was decided: those taken, and those closed.
-    pub rows: Vec<Row>,
-}
-
-/// A row that a node gives back; see [`Store::release`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Release {
-    /// Which row.
-    pub key: RowKey,
-    /// The fence under which it was taken.
-    pub fence: u64,
-    /// Which call of the work comes next, from 1: one more than the last one that was made.
-    pub attempt: u32,
-}
-
-impl Release {
-    /// Gives back a row that was taken under this fence, for this attempt to come.
-    pub fn new(key: RowKey, fence: u64, attempt: u32) -> Release {
-        Release { key, fence, attempt }
-    }
-}
-
-/// The end of a row.
-#[derive(Clone, Debug)]
-pub struct Finished {
-    /// Which row.
-    pub key: RowKey,
-    /// The fence under which it was taken.
-    pub fence: u64,
-    /// What became of it.
-    pub fate: Fate,
-    /// How often the work was called, or was to be.
-    pub attempt: u32,
-    /// When the work was called, if it was; the last time.
-    pub started_at: Option<DateTime<Utc>>,
-    /// When that was known.
-    pub ended_at: DateTime<Utc>,
-    /// The error of a run that failed, at most a kilobyte.
-    pub message: Option<String>,
-    /// How the job ended, if it is over with this: *completed*, or *cancelled* where its token was
-    /// cancelled while the run was going.
-    pub job_end: Fate,
-}
-
-impl Finished {
-    /// About how many bytes it commits.
-    pub(crate) fn size(&self) -> usize {
-        ROW_SIZE + self.message.as_ref().map_or(0, String::len)
-    }
-}
-
-/// What came of [`Store::finish`].
-#[derive(Clone, Debug, Default)]
-pub struct Finishes {
-    /// The outcomes that were refused, since their rows have been taken again, or pruned.
-    pub refused: Vec<RowKey>,
-    /// The jobs that are over with this.
-    pub over: Vec<Incarnation>,
-}
-
-/// A sign of life; see [`Store::heartbeat`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Beat {
-    /// Whose.
-    pub node: NodeId,
-    /// For people: which program on which machine.
-    pub name: Arc<str>,
-    /// Whether it is the first.
-    pub first: bool,
-    /// For how long.
-    pub ttl: Duration,
-    /// For people: the version of this crate that the node is built with.
-    pub version: Arc<str>,
-    /// For people: how far the node's wall clock is ahead of the store's, where that is known.
-    pub clock_offset: Option<TimeDelta>,
-}
-
-impl Beat {
-    /// A sign of life of a node that is built with this version of the crate.
-    pub fn new(node: NodeId, name: impl Into<Arc<str>>, first: bool, ttl: Duration) -> Beat {
-        let version = env!("CARGO_PKG_VERSION").into();
-        Beat { node, name: name.into(), first, ttl, version, clock_offset: None }
-    }
-}
-
-/// What a store knows of a node that has joined and neither left nor been buried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NodeRow {
-    /// Which one.
-    pub id: NodeId,
-    /// For people: which program on which machine.
-    pub name: Arc<str>,
-    /// How many signs of life it has given.
-    pub beats: u64,
-    /// For how long the last of them counts.
-    pub ttl: Duration,
-    /// For people: when that is over, by the store's clock.
-    pub lease_until: DateTime<Utc>,
-    /// For people: the version of this crate that it is built with; empty if it did not say.
-    pub version: Arc<str>,
-    /// For people: how far its wall clock is ahead of the store's, as far as it knows.
-    pub clock_offset: Option<TimeDelta>,
-}
-
-impl NodeRow {
-    /// The row of a node after its first sign of life, `beat`, at `now` by the store's clock.
-    pub fn new(beat: &Beat, now: DateTime<Utc>) -> NodeRow {
-        let mut row = NodeRow {
-            id: beat.node,
-            name: beat.name.clone(),
-            beats: 0,
-            ttl: Duration::ZERO,
-            lease_until: now,
-            version: beat.version.clone(),
-            clock_offset: beat.clock_offset,
-        };
-        row.beat(beat, now);
-        row
-    }
-
-    /// Takes another sign of life into account.
-    pub fn beat(&mut self, beat: &Beat, now: DateTime<Utc>) {
-        let ttl = TimeDelta::from_std(beat.ttl).unwrap_or(TimeDelta::MAX);
-        self.lease_until = now.checked_add_signed(ttl).unwrap_or(DateTime::<Utc>::MAX_UTC);
-        self.name = beat.name.clone();
-        self.ttl = beat.ttl;
-        self.version = beat.version.clone();
-        self.clock_offset = beat.clock_offset;
-        self.beats += 1;
-    }
-}
-
-/// What [`Store::reap`] did.
-#[derive(Clone, Debug, Default)]
-pub struct Reaped {
-    /// The nodes that are dead.
-    pub nodes: Vec<NodeId>,
-    /// Their rows that are waiting again.
-    pub handed_out: Vec<Row>,
-    /// Their rows that were closed.
-    pub abandoned: Vec<Row>,
-    /// The jobs that are over with this.
-    pub over: Vec<Incarnation>,
-    /// Whether there is more to do.
-    pub more: bool,
-}
-
-/// What [`Store::next_due`] is asked for; as in [`Take`].
-#[derive(Clone, Debug)]
-pub struct NextDue {
-    /// Who asks.
-    pub node: NodeId,
-    /// The tasks that the node knows.
-    pub tasks: Arc<HashSet<String>>,
-    /// Jobs that it leaves out.
-    pub except: Arc<HashSet<Incarnation>>,
-    /// How far the node has looked in vain: jobs up to there do not count.
-    pub passed: Passed,
-}
-
-/// Which closed rows are kept: those that every bound leaves. What ended only now is kept in any case, see
-/// [`Keep::at_least`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
-    /// How many of each incarnation and kind, the newest. Default: 1000.
-    pub rows: u32,
-    /// For how long after their end. Default: 30 days.
-    pub age: Duration,
-    /// For how long after the end of their job. Default: 7 days.
-    pub ended: Duration,
-    /// How many in all, the latest to end; of those beyond it only what ended in the last minute is kept.
-    /// Default: a million. A store may delete a tenth more than it must.
-    pub total: u64,
-}
-
-impl Default for Keep {
-    fn default() -> Keep {
-        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        Keep { rows: 1000, age: 30 * DAY, ended: 7 * DAY, total: 1_000_000 }
-    }
-}
-
-impl Keep {
-    /// For how long it is remembered that a job is over which may be declared again: a year. A program
-    /// that declares it begins that anew.
-    pub const ENDED: TimeDelta = TimeDelta::days(365);
-
-    /// For how long the action log is kept: 90 days.
-    pub const ACTIONS: TimeDelta = TimeDelta::days(90);
-
-    /// How many actions it keeps, the latest.
-    pub const MOST_ACTIONS: usize = 10_000;
-
-    /// How many such ends are remembered, the latest.
-    pub const MOST_ENDED: usize = 100_000;
-
-    /// Before when the rows of a kind have ended that are too old, be it by a bound of this age.
-    pub(crate) fn oldest(age: Duration, kind: RowKind, now: DateTime<Utc>) -> DateTime<Utc> {
-        let age = TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX);
-        let oldest = now.checked_sub_signed(age.max(Keep::at_least(kind)));
-        oldest.unwrap_or(DateTime::<Utc>::MIN_UTC)
-    }
-
-    /// How many of so many closed rows are to go, so that there is room for some time.
-    pub(crate) fn surplus(&self, closed: u64) -> u64 {
-        let begins = self.total - self.total / 20;
-        if closed <= begins { 0 } else { closed - (self.total - self.total / 10) }
-    }
-
-    /// For how long what has ended is kept in any case: what says how a job ended for two hours, since
-    /// nodes may ask as seldom as once an hour, and all else for a minute.
-    pub fn at_least(kind: RowKind) -> TimeDelta {
-        match kind {
-            RowKind::Ended => TimeDelta::hours(2),
-            RowKind::Scheduled | RowKind::Requested => TimeDelta::minutes(1),
-        }
-    }
-}
-
-/// What [`Store::prune`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// How many rows it deleted.
-    pub deleted: u64,
-    /// How many ends of jobs it forgot.
-    pub forgotten: u64,
-    /// Whether there is more to do.
-    pub more: bool,
 }

@@ -162,7 +162,7 @@ pub(super) fn only_blocking(executor: &Executor) -> Result<(), Error> {
         Kind::Blocking(_) => Ok(()),
         _ => Err(Error::invalid_option(format!(
             "work that blocks can't run on {}: name a blocking pool, or none for the default one",
-            executor.what()
+            executor.kind_name()
         ))),
     }
 }

@@ -235,7 +235,7 @@ impl Entry for Commanded {
             Kind::Async | Kind::Process(_) => self.check_alone(),
             Kind::Blocking(_) => Err(Error::invalid_option(format!(
                 "a command can't run on {}: name an async executor, a process pool, or none",
-                executor.what()
+                executor.kind_name()
             ))),
         }
     }

@@ -202,7 +202,7 @@ fn only_async(executor: &Executor) -> Result<(), Error> {
         )),
         _ => Err(Error::invalid_option(format!(
             "an async closure can't run on {}: name an async executor, or give that what it is for",
-            executor.what()
+            executor.kind_name()
         ))),
     }
 }

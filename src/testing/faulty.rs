@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     job::JobId,
-    store::{
-        ActionCursor, ActionPage, Beat, Capabilities, Changed, Cursor, FateCursor, FateFilter,
-        FatePage, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow, Page, Pruned,
-        Reaped, Record, RecordFilter, Release, Row, RowKey, Store, StoreChange, StoreError, Take,
-        Takings, Write, Written,
+    ledger::{
+        ActionCursor, ActionPage, ClaimRequest, ClaimResult, Cursor, FateCursor, FateFilter,
+        FatePage, FinishReport, Heartbeat, Incarnation, Keep, NextDue, NodeId, NodeRow, Page,
+        Pruned, Reaped, Record, RecordChange, RecordFilter, Release, Row, RowKey, RowOutcome,
+        StoreChange, StoreError, Write, Written,
     },
+    store::{Capabilities, Store},
 };
 
 /// A store that fails, loses its answers, dawdles or hangs when a test tells it to, in front of one
@@ -74,14 +75,14 @@ pub enum Operation {
     Get,
     List,
     Changed,
-    Take,
+    Claim,
     Release,
     Finish,
     Heartbeat,
     Nodes,
     Reap,
-    TakenBy,
-    Taken,
+    ClaimedBy,
+    Claimed,
     NextDue,
     History,
     Rows,
@@ -99,14 +100,14 @@ impl Operation {
         Operation::Get,
         Operation::List,
         Operation::Changed,
-        Operation::Take,
+        Operation::Claim,
         Operation::Release,
         Operation::Finish,
         Operation::Heartbeat,
         Operation::Nodes,
         Operation::Reap,
-        Operation::TakenBy,
-        Operation::Taken,
+        Operation::ClaimedBy,
+        Operation::Claimed,
         Operation::NextDue,
         Operation::History,
         Operation::Rows,
@@ -273,25 +274,25 @@ impl<S: Store> Store for FaultyStore<S> {
     async fn changed(
         &self,
         known: Vec<(JobId, Incarnation, u64)>,
-    ) -> Result<Vec<Changed>, StoreError> {
+    ) -> Result<Vec<RecordChange>, StoreError> {
         self.plan().known += known.len() as u64;
         self.ask(Operation::Changed, self.store.changed(known)).await
     }
 
-    async fn take(&self, take: Take) -> Result<Takings, StoreError> {
-        self.ask(Operation::Take, self.store.take(take)).await
+    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        self.ask(Operation::Claim, self.store.claim(take)).await
     }
 
     async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
         self.ask(Operation::Release, self.store.release(node, rows)).await
     }
 
-    async fn finish(&self, outcomes: Vec<Finished>) -> Result<Finishes, StoreError> {
+    async fn finish(&self, outcomes: Vec<RowOutcome>) -> Result<FinishReport, StoreError> {
         self.ask(Operation::Finish, self.store.finish(outcomes)).await
     }
 
-    async fn heartbeat(&self, beat: Beat) -> Result<DateTime<Utc>, StoreError> {
-        self.ask(Operation::Heartbeat, self.store.heartbeat(beat)).await
+    async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<DateTime<Utc>, StoreError> {
+        self.ask(Operation::Heartbeat, self.store.heartbeat(heartbeat)).await
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
@@ -302,17 +303,17 @@ impl<S: Store> Store for FaultyStore<S> {
         self.ask(Operation::Reap, self.store.reap(suspects)).await
     }
 
-    async fn taken_by(
+    async fn claimed_by(
         &self,
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
     ) -> Result<Vec<(RowKey, u64)>, StoreError> {
-        self.ask(Operation::TakenBy, self.store.taken_by(node, after, limit)).await
+        self.ask(Operation::ClaimedBy, self.store.claimed_by(node, after, limit)).await
     }
 
-    async fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Result<Takings, StoreError> {
-        self.ask(Operation::Taken, self.store.taken(node, rows)).await
+    async fn claimed(&self, node: NodeId, rows: Vec<RowKey>) -> Result<ClaimResult, StoreError> {
+        self.ask(Operation::Claimed, self.store.claimed(node, rows)).await
     }
 
     async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {

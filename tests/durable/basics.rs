@@ -58,7 +58,7 @@ async fn events_and_history_are_those_of_any_job() {
     assert_eq!(history.len(), 2);
     assert!(history.iter().all(|run| matches!(run.outcome, Outcome::Succeeded)));
     assert!(history[0].fire_time < history[1].fire_time);
-    assert_eq!(removed.next().await.unwrap().what.job(), Some(&id));
+    assert_eq!(removed.next().await.unwrap().payload.job(), Some(&id));
     // The ledger keeps it beyond the job's end.
     assert_eq!(job.history().await.unwrap().len(), 3);
     assert!(scheduler.job(&id).history().await.unwrap_err().is_unknown_job());

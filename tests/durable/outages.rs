@@ -10,7 +10,7 @@ use std::{
 
 use futures::StreamExt as _;
 use punctual::{
-    BoxError, Context, End, EventKind, Retry, SchedulerBuilder, Task, What,
+    BoxError, Context, End, EventKind, EventPayload, Retry, SchedulerBuilder, Task,
     store::{Fate, MemoryStore, RowKind, RowState, Store as _},
     testing::{Fault, FaultyStore, Operation},
     trigger::{every, now},
@@ -181,7 +181,9 @@ async fn an_outcome_that_the_store_refuses_for_good_keeps_no_scheduler_from_shut
     let mut refused = event(&scheduler, EventKind::OutcomeRefused).await;
     scheduler.add(now(), remember("once")).id("once").await.unwrap();
     picky.set(Operation::Finish, Fault::Refused);
-    let What::OutcomeRefused { job, .. } = refused.next().await.unwrap().what else { panic!() };
+    let EventPayload::OutcomeRefused { job, .. } = refused.next().await.unwrap().payload else {
+        panic!()
+    };
     assert_eq!(job.as_str(), "once");
     tokio::time::sleep(SECOND * 60).await;
     assert_eq!(notes.len(), 1, "it is not run again");

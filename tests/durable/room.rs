@@ -17,7 +17,7 @@ async fn taken(store: &MemoryStore) -> HashMap<NodeId, usize> {
     loop {
         let rows = store.rows(after, 1000).await.unwrap();
         for row in &rows {
-            if let RowState::Taken(node) = row.state {
+            if let RowState::Claimed(node) = row.state {
                 *taken.entry(node).or_default() += 1;
             }
         }

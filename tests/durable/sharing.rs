@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    Coalesce, Context, End, EventKind, Scheduler, Task, What,
+    Coalesce, Context, End, EventKind, EventPayload, Scheduler, Task,
     store::{Fate, MemoryStore, RowState, Store as _},
     testing::{Fault, FaultyStore, Operation},
     trigger::{after, every, now},
@@ -159,7 +159,9 @@ async fn a_run_that_is_in_line_to_be_run_again_is_abandoned_when_its_job_goes() 
     other.add(now(), Begin).in_memory().group("one", 1).await.unwrap();
     tokio::time::sleep(SECOND * 5).await;
     other.job("job").remove().await.unwrap();
-    let What::Abandoned(run) = abandoned.next().await.unwrap().what else { unreachable!() };
+    let EventPayload::Abandoned(run) = abandoned.next().await.unwrap().payload else {
+        unreachable!()
+    };
     assert_eq!((run.attempt, run.started_at), (2, None));
     tokio::time::sleep(SECOND).await;
     assert_eq!(fates(&rows(&store).await), [Fate::Abandoned]);
@@ -185,7 +187,7 @@ async fn a_graceful_restart_abandons_nothing_and_goes_on() {
     let second = on(&store, &notes).start().await.unwrap();
     let mut coalesced = event(&second, EventKind::Coalesced).await;
     let event = coalesced.next().await.unwrap();
-    assert!(event.to_string().contains("coalesced") || event.what.job().is_some());
+    assert!(event.to_string().contains("coalesced") || event.payload.job().is_some());
     tokio::time::sleep(SECOND * 5).await;
     let ran = notes.len() - before;
     assert!((10..=14).contains(&ran), "{ran}");
@@ -228,7 +230,7 @@ async fn the_dead_are_taken_over_within_the_lease() {
     let mut died = event(&other, EventKind::NodesDied).await;
     let mut abandoned = event(&other, EventKind::Abandoned).await;
     tokio::time::timeout(lease + lease / 3, died.next()).await.unwrap().unwrap();
-    assert_eq!(abandoned.next().await.unwrap().what.job().unwrap(), &"abandoned");
+    assert_eq!(abandoned.next().await.unwrap().payload.job().unwrap(), &"abandoned");
     tokio::time::sleep(SECOND * 2).await;
     let recovered: Vec<_> = notes.all().into_iter().filter(|note| note.attempt == 2).collect();
     assert_eq!(recovered.len(), 1, "{:?}", notes.all());
@@ -247,10 +249,10 @@ async fn what_was_abandoned_of_a_job_that_is_over_stays_so() {
     let mut skipped = event(&scheduler, EventKind::Skipped).await;
     scheduler.add(after(SECOND * 50), remember("x")).await.unwrap();
     tokio::time::sleep(SECOND).await;
-    assert!(matches!(rows(&store).await[0].state, RowState::Taken(_)));
+    assert!(matches!(rows(&store).await[0].state, RowState::Claimed(_)));
     // It learns that the job is over before it learns that it was taken for dead.
     let node = store.nodes().await.unwrap().remove(0);
-    assert_eq!(store.reap(vec![(node.id, node.beats)]).await.unwrap().abandoned.len(), 1);
+    assert_eq!(store.reap(vec![(node.id, node.heartbeats)]).await.unwrap().abandoned.len(), 1);
     tokio::time::sleep(SECOND * 100).await;
     assert_eq!(fates(&rows(&store).await), [Fate::Abandoned]);
     assert!(skipped.next().now_or_never().is_none(), "nobody removed it");
@@ -263,7 +265,7 @@ async fn what_changes_while_a_claim_is_answered_is_noticed() {
     let scheduler = on(&slow, &notes).poll_interval(SECOND * 3600).start().await.unwrap();
     let other = Scheduler::builder().store(store).start().await.unwrap();
     tokio::time::sleep(SECOND * 2).await;
-    slow.between(Operation::Take, async move {
+    slow.between(Operation::Claim, async move {
         other.job("x").pause().await.unwrap();
         // The notification arrives first.
         tokio::time::sleep(SECOND / 20).await;

@@ -8,8 +8,8 @@ use std::{
 use chrono::TimeDelta;
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    Context, End, Error, Event, EventFilter, EventKind, JobInfo, OnConflict, Scheduler,
-    SchedulerBuilder, Task, What,
+    Context, End, Error, Event, EventFilter, EventKind, EventPayload, JobInfo, OnConflict,
+    Scheduler, SchedulerBuilder, Task,
     store::{MemoryStore, RowState, Store as _},
     testing::{Fault, FaultyStore, ManualClock, Operation},
     trigger::{after, every, now},
@@ -88,8 +88,8 @@ fn ids(jobs: &[JobInfo]) -> Vec<String> {
     ids
 }
 
-async fn next(events: &mut (impl futures::Stream<Item = Event> + Unpin)) -> What {
-    events.next().await.unwrap().what
+async fn next(events: &mut (impl futures::Stream<Item = Event> + Unpin)) -> EventPayload {
+    events.next().await.unwrap().payload
 }
 
 // Which store a job is in.
@@ -341,10 +341,10 @@ async fn the_events_of_a_job_name_its_store() {
         let mut kinds = Vec::new();
         while kinds.last() != Some(&EventKind::JobRemoved) {
             let event = events.next().await.unwrap();
-            if event.what.job().is_some() {
+            if event.payload.job().is_some() {
                 assert_eq!(event.store.as_deref(), store, "{event}");
                 assert_eq!(event.to_string().contains(" b in store archive"), id == "b", "{event}");
-                kinds.push(event.what.kind());
+                kinds.push(event.payload.kind());
             }
         }
         use EventKind::{Executed, JobAdded, JobRemoved, Submitted};
@@ -369,9 +369,9 @@ async fn a_store_that_never_answers_stalls_its_own_jobs_only() {
     let stalled = ran.count("there");
     assert!(stalled <= 5, "{stalled}");
     assert_eq!((ran.count("here"), ran.count("memory")), (33, 33));
-    let What::StoreFailing { store, .. } = next(&mut failing).await else { panic!() };
+    let EventPayload::StoreFailing { store, .. } = next(&mut failing).await else { panic!() };
     assert_eq!(&*store, "archive");
-    let What::LeaseLapsed { store } = next(&mut lapsed).await else { panic!() };
+    let EventPayload::LeaseLapsed { store } = next(&mut lapsed).await else { panic!() };
     assert_eq!(&*store, "archive");
 
     // Adds, verbs and lists of the others.
@@ -398,7 +398,7 @@ async fn a_store_that_never_answers_stalls_its_own_jobs_only() {
     scheduler.job("here").resume().await.unwrap();
 
     faulty.heal();
-    let What::StoreWorking { store } = next(&mut working).await else { panic!() };
+    let EventPayload::StoreWorking { store } = next(&mut working).await else { panic!() };
     assert_eq!(&*store, "archive");
     tokio::time::sleep(SECOND * 10).await;
     assert!(ran.count("there") >= stalled + 9, "{}", ran.count("there"));
@@ -461,7 +461,7 @@ async fn a_store_that_is_added_runs_what_is_in_it() {
     let scheduler = builder(&ran).start().await.unwrap();
     let mut added = event(&scheduler, EventKind::StoreAdded).await;
     scheduler.add_store("attic", archive.clone()).await.unwrap();
-    let What::StoreAdded { store } = next(&mut added).await else { panic!() };
+    let EventPayload::StoreAdded { store } = next(&mut added).await else { panic!() };
     assert_eq!(&*store, "attic");
     scheduler.add(every(SECOND), Work(0)).id("new").store("attic").await.unwrap();
     tokio::time::sleep(SECOND * 5).await;
@@ -477,20 +477,20 @@ async fn a_store_that_is_removed_hears_how_its_runs_end_and_keeps_its_jobs() {
     let idle = scheduler.add(every(SECOND * 3600), Work(0)).id("idle").store("archive");
     let idle = idle.await.unwrap();
     scheduler.add(every(SECOND), Work(0)).id("here").await.unwrap();
-    while !matches!(next(&mut submitted).await, What::Submitted { job, .. } if job.as_str() == "slow")
+    while !matches!(next(&mut submitted).await, EventPayload::Submitted { job, .. } if job.as_str() == "slow")
     {
     }
     let begun = tokio::time::Instant::now();
     scheduler.remove_store("archive").await.unwrap();
     let took = begun.elapsed();
     assert!(took >= SECOND * 4 && took <= SECOND * 6, "{took:?}");
-    let What::StoreRemoved { store } = next(&mut removed).await else { panic!() };
+    let EventPayload::StoreRemoved { store } = next(&mut removed).await else { panic!() };
     assert_eq!(&*store, "archive");
     assert_eq!(ran.count("slow"), 1);
     // Its outcome is there, nothing is claimed, nobody is alive there, and its jobs are.
     let left = rows(&archive).await;
     assert_eq!(fates(&left).iter().filter(|fate| **fate == RAN).count(), 1, "{left:?}");
-    assert!(left.iter().all(|row| !matches!(row.state, RowState::Taken(_))), "{left:?}");
+    assert!(left.iter().all(|row| !matches!(row.state, RowState::Claimed(_))), "{left:?}");
     assert_eq!(archive.nodes().await.unwrap(), []);
     assert!(has(&archive, "slow").await && has(&archive, "idle").await);
     for job in [slow, idle] {
@@ -519,7 +519,7 @@ async fn what_was_claimed_of_a_removed_store_and_has_not_started_is_released() {
     scheduler.add(after(SECOND * 2), Work(0)).id("soon").store("archive").await.unwrap();
     tokio::time::sleep(Duration::from_millis(1700)).await;
     let claimed = rows(&archive).await;
-    assert!(claimed.iter().any(|row| matches!(row.state, RowState::Taken(_))), "{claimed:?}");
+    assert!(claimed.iter().any(|row| matches!(row.state, RowState::Claimed(_))), "{claimed:?}");
     scheduler.remove_store("archive").await.unwrap();
     let released = rows(&archive).await;
     assert!(released.iter().all(|row| row.state == RowState::Waiting), "{released:?}");
@@ -533,7 +533,7 @@ async fn what_was_claimed_of_a_removed_store_and_has_not_started_is_released() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_is_removed_while_a_heartbeat_or_a_claim_is_unanswered() {
-    for operation in [Operation::Heartbeat, Operation::Take] {
+    for operation in [Operation::Heartbeat, Operation::Claim] {
         let Two { scheduler, archive, faulty, ran, .. } = two().await;
         scheduler.add(every(SECOND), Work(2500)).id("job").store("archive").await.unwrap();
         tokio::time::sleep(SECOND * 2).await;
@@ -544,7 +544,7 @@ async fn a_store_is_removed_while_a_heartbeat_or_a_claim_is_unanswered() {
         scheduler.remove_store("archive").await.unwrap();
         faulty.heal();
         let left = rows(&archive).await;
-        assert!(left.iter().all(|row| !matches!(row.state, RowState::Taken(_))), "{left:?}");
+        assert!(left.iter().all(|row| !matches!(row.state, RowState::Claimed(_))), "{left:?}");
         assert_eq!(archive.nodes().await.unwrap(), []);
         assert!(before >= 1);
         let after = ran.count("job");

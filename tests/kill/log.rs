@@ -33,13 +33,13 @@ impl Log {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
     run: Who,
-    what: What,
+    what: EventPayload,
     /// Microseconds since 1970.
     at: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum What {
+enum EventPayload {
     /// The scheduler decided then that it may start.
     Began {
         called: i64,
@@ -77,7 +77,7 @@ impl<'a> Run<'a> {
         };
         let called = who.fire_time * 1000 + cx.late_by().as_micros() as i64;
         let run = Run { log, who, ended: false };
-        run.says(What::Began { called });
+        run.says(EventPayload::Began { called });
         run
     }
 
@@ -85,14 +85,14 @@ impl<'a> Run<'a> {
         self.ended = true;
     }
 
-    fn says(&self, what: What) {
+    fn says(&self, what: EventPayload) {
         self.log.append(&Entry { run: self.who.clone(), what, at: Utc::now().timestamp_micros() });
     }
 }
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        self.says(if self.ended { What::Ended } else { What::Dropped });
+        self.says(if self.ended { EventPayload::Ended } else { EventPayload::Dropped });
     }
 }
 
@@ -116,14 +116,14 @@ pub(crate) fn read(path: &Path) -> Vec<Execution> {
     let mut places = HashMap::new();
     for line in text.lines() {
         let Entry { run, what, at } = serde_json::from_str(line).unwrap();
-        if let What::Began { called } = what {
+        if let EventPayload::Began { called } = what {
             let before = places.insert(run.clone(), executions.len());
             assert_eq!(before, None, "{run:?} began twice");
             executions.push(Execution { who: run, called, began: at, over: None, ended: false });
         } else {
             let execution = &mut executions[places[&run]];
             execution.over = Some(at);
-            execution.ended = what == What::Ended;
+            execution.ended = what == EventPayload::Ended;
         }
     }
     executions

@@ -9,7 +9,7 @@ use punctual::trigger;
 
 use super::{
     account::{Account, Fact, Outcome, Start, Stretch},
-    trace::{Command, Op, RecordedRun, Time, Trace, Trigger, What},
+    trace::{Command, EventPayload, Op, RecordedRun, Time, Trace, Trigger},
 };
 
 /// Tells a trace in our terms.
@@ -21,7 +21,7 @@ pub(crate) fn recorded(trace: &Trace) -> Account {
         while let Some(command) = commands.next_if(|command| command.t <= event.t) {
             recording.command(command);
         }
-        recording.event(event.t, &event.what);
+        recording.event(event.t, &event.payload);
     }
     commands.for_each(|command| recording.command(command));
 
@@ -80,16 +80,18 @@ impl<'a> Recording<'a> {
         let mut unsaid: Vec<&RecordedRun> = trace.runs.iter().collect();
         let mut said = BTreeMap::new();
         for event in &trace.events {
-            let (job, fire_time, what) = match &event.what {
-                What::JobExecuted { job, scheduled, retval } => {
+            let (job, fire_time, what) = match &event.payload {
+                EventPayload::JobExecuted { job, scheduled, retval } => {
                     (job, scheduled, Said::Ran(*retval, Outcome::Succeeded))
                 }
-                What::JobError { job, scheduled, exception } => {
+                EventPayload::JobError { job, scheduled, exception } => {
                     let run = exception.trim_matches(|c: char| !c.is_ascii_digit());
                     let run = run.parse().expect("an exception says the number of its run");
                     (job, scheduled, Said::Ran(run, Outcome::Failed))
                 }
-                What::JobMissed { job, scheduled } => (job, scheduled, Said::Missed(event.t)),
+                EventPayload::JobMissed { job, scheduled } => {
+                    (job, scheduled, Said::Missed(event.t))
+                }
                 _ => continue,
             };
             if let Said::Ran(run, _) = what {
@@ -164,13 +166,13 @@ impl<'a> Recording<'a> {
         }
     }
 
-    fn event(&mut self, t: Time, what: &'a What) {
+    fn event(&mut self, t: Time, what: &'a EventPayload) {
         let (job, what) = match what {
-            What::JobSubmitted { job, scheduled } => {
+            EventPayload::JobSubmitted { job, scheduled } => {
                 self.coalesce(job, scheduled, t);
                 return self.run(job, scheduled, t);
             }
-            What::JobMaxInstances { job, scheduled } => {
+            EventPayload::JobMaxInstances { job, scheduled } => {
                 self.coalesce(job, scheduled, t);
                 return self.account.facts.push(Fact::Skipped {
                     job: job.clone(),
@@ -179,14 +181,16 @@ impl<'a> Recording<'a> {
                     reason: "max instances".into(),
                 });
             }
-            What::JobExecuted { .. } | What::JobError { .. } | What::JobMissed { .. } => return,
-            What::SchedulerStarted => (None, "started"),
-            What::SchedulerPaused => (None, "paused"),
-            What::SchedulerResumed => (None, "resumed"),
-            What::SchedulerShutdown => (None, "shut down"),
-            What::JobAdded { job } => (Some(job.clone()), "added"),
-            What::JobModified { job } => (Some(job.clone()), "modified"),
-            What::JobRemoved { job } => (Some(job.clone()), "removed"),
+            EventPayload::JobExecuted { .. }
+            | EventPayload::JobError { .. }
+            | EventPayload::JobMissed { .. } => return,
+            EventPayload::SchedulerStarted => (None, "started"),
+            EventPayload::SchedulerPaused => (None, "paused"),
+            EventPayload::SchedulerResumed => (None, "resumed"),
+            EventPayload::SchedulerShutdown => (None, "shut down"),
+            EventPayload::JobAdded { job } => (Some(job.clone()), "added"),
+            EventPayload::JobModified { job } => (Some(job.clone()), "modified"),
+            EventPayload::JobRemoved { job } => (Some(job.clone()), "removed"),
         };
         self.account.facts.push(Fact::Told { job, at: t, what });
     }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use punctual::{
-    AsyncExecutor, Coalesce, Context, End, Error, Event, EventFilter, FireTimes, JobId, OnConflict,
-    Run, Scheduler, What, testing::ManualClock,
+    AsyncExecutor, Coalesce, Context, End, Error, Event, EventFilter, EventPayload, FireTimes,
+    JobId, OnConflict, Run, Scheduler, testing::ManualClock,
 };
 use tokio::task::yield_now;
 
@@ -265,39 +265,39 @@ fn fact(trace: &Trace, event: &Event) -> Option<Fact> {
         end: Some((trace.time(run.ended_at), outcome)),
     };
     let told = |job: Option<&JobId>, what| Fact::Told { job: job.map(JobId::to_string), at, what };
-    Some(match &event.what {
-        What::Executed(run) => ran(run, Outcome::Succeeded),
-        What::Failed(run) => ran(run, Outcome::Failed),
-        What::Cancelled(run) => ran(run, Outcome::Cancelled),
-        What::Missed { job, fire_times, .. } => {
+    Some(match &event.payload {
+        EventPayload::Executed(run) => ran(run, Outcome::Succeeded),
+        EventPayload::Failed(run) => ran(run, Outcome::Failed),
+        EventPayload::Cancelled(run) => ran(run, Outcome::Cancelled),
+        EventPayload::Missed { job, fire_times, .. } => {
             Fact::Missed { job: job.to_string(), fire_times: stretch(fire_times), at }
         }
-        What::Skipped { job, fire_times, reason, .. } => Fact::Skipped {
+        EventPayload::Skipped { job, fire_times, reason, .. } => Fact::Skipped {
             job: job.to_string(),
             fire_times: stretch(fire_times),
             at,
             reason: reason.to_string(),
         },
-        What::Coalesced { job, fire_times, into } => Fact::Coalesced {
+        EventPayload::Coalesced { job, fire_times, into } => Fact::Coalesced {
             job: job.to_string(),
             fire_times: stretch(fire_times),
             at,
             into: trace.time(*into),
         },
-        What::Started => told(None, "started"),
-        What::Paused => told(None, "paused"),
-        What::Resumed => told(None, "resumed"),
-        What::ShutDown => told(None, "shut down"),
-        What::JobAdded { job, .. } => told(Some(job), "added"),
-        What::JobModified { job, .. } | What::JobPaused { job } | What::JobResumed { job, .. } => {
-            told(Some(job), "modified")
-        }
+        EventPayload::Started => told(None, "started"),
+        EventPayload::Paused => told(None, "paused"),
+        EventPayload::Resumed => told(None, "resumed"),
+        EventPayload::ShutDown => told(None, "shut down"),
+        EventPayload::JobAdded { job, .. } => told(Some(job), "added"),
+        EventPayload::JobModified { job, .. }
+        | EventPayload::JobPaused { job }
+        | EventPayload::JobResumed { job, .. } => told(Some(job), "modified"),
         // A submission tells no fate, that a job was replaced shows in that another was added, and
         // the executors are always the same.
-        What::Submitted { .. }
-        | What::ExecutorAdded { .. }
-        | What::JobRemoved { end: End::Replaced, .. } => return None,
-        What::JobRemoved { job, .. } => told(Some(job), "removed"),
+        EventPayload::Submitted { .. }
+        | EventPayload::ExecutorAdded { .. }
+        | EventPayload::JobRemoved { end: End::Replaced, .. } => return None,
+        EventPayload::JobRemoved { job, .. } => told(Some(job), "removed"),
         other => panic!("{}: nothing should cause {other:?}", trace.id),
     })
 }

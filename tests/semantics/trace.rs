@@ -134,12 +134,12 @@ pub(crate) struct RecordedRun {
 pub(crate) struct RecordedEvent {
     pub(crate) t: Time,
     #[serde(flatten)]
-    pub(crate) what: What,
+    pub(crate) what: EventPayload,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "event", rename_all = "SCREAMING_SNAKE_CASE")]
-pub(crate) enum What {
+pub(crate) enum EventPayload {
     SchedulerStarted,
     SchedulerPaused,
     SchedulerResumed,

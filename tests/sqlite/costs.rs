@@ -7,10 +7,11 @@ use std::{
 
 use chrono::TimeDelta;
 use punctual::store::{
-    Incarnation, NodeId, Passed, RowKey, RowKind, RowState, SqliteStore, Store as _, Take, Write,
+    ClaimRequest, Incarnation, NodeId, Passed, RowKey, RowKind, RowState, SqliteStore, Store as _,
+    Write,
 };
 
-use crate::fixture::{add, beat, now, record, row, take, taking};
+use crate::fixture::{add, claim, heartbeat, now, record, row, taking};
 
 /// How many: `PUNCTUAL_HELD=200000` is for measuring.
 fn size(default: u64) -> u64 {
@@ -47,13 +48,13 @@ async fn held_by_another(size: u64) -> SqliteStore {
         add(&store, numbers.iter().map(|&n| record(&n.to_string(), n, Some(due)))).await;
     }
     for node in [1, 2] {
-        beat(&store, node, Duration::from_secs(600)).await;
+        heartbeat(&store, node, Duration::from_secs(600)).await;
     }
     let (mut number, mut held) = (0, 0);
     while held < size {
         number += 1;
-        let takings = store.take(taking(1, number, 1000)).await.unwrap();
-        held += takings.jobs.len() as u64;
+        let claim_result = store.claim(taking(1, number, 1000)).await.unwrap();
+        held += claim_result.jobs.len() as u64;
     }
     store
 }
@@ -89,15 +90,15 @@ async fn ask_and_take(store: &SqliteStore, number: u64) -> Duration {
     (asked_for.key, asked_for.state) = (key, RowState::Waiting);
     let write = Write::change(current.stamp(), current, 1000 + number);
     store.write(vec![write.with_rows(vec![asked_for])]).await.unwrap();
-    let ask = Take { horizon: now(), ..taking(1, number, 100) };
+    let ask = ClaimRequest { horizon: now(), ..taking(1, number, 100) };
     let of = ask.next_due(Passed::default(), &HashSet::new());
     let only_asked: punctual::store::Decide = std::sync::Arc::new(|record, waiting| {
         let mut rows = waiting.to_vec();
-        rows.iter_mut().for_each(|row| row.state = RowState::Taken(NodeId(0)));
-        punctual::store::Decision::Take { rows, next_fire: record.next_fire }
+        rows.iter_mut().for_each(|row| row.state = RowState::Claimed(NodeId(0)));
+        punctual::store::Decision::Claim { rows, next_fire: record.next_fire }
     });
-    let takings = store.take(Take { decide: only_asked, ..ask }).await.unwrap();
-    assert_eq!(takings.jobs.len(), 1);
+    let claim_result = store.claim(ClaimRequest { decide: only_asked, ..ask }).await.unwrap();
+    assert_eq!(claim_result.jobs.len(), 1);
     store.next_due(of).await.unwrap();
     asked.elapsed()
 }
@@ -106,7 +107,7 @@ async fn ask_and_take(store: &SqliteStore, number: u64) -> Duration {
 async fn queue() -> SqliteStore {
     let store = SqliteStore::in_memory().await.unwrap();
     add(&store, [record("queue", 1, Some(now() + TimeDelta::hours(1)))]).await;
-    beat(&store, 1, Duration::from_secs(600)).await;
+    heartbeat(&store, 1, Duration::from_secs(600)).await;
     store
 }
 

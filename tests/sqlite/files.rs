@@ -3,10 +3,12 @@
 use std::{error::Error as _, fs, time::Duration};
 
 use punctual::store::{
-    Beat, Fate, Incarnation, NodeId, RecordFilter, RowState, SqliteStore, Store as _,
+    Fate, Heartbeat, Incarnation, NodeId, RecordFilter, RowState, SqliteStore, Store as _,
 };
 
-use crate::fixture::{Folder, add, adding, beat, close, connect, now, record, succeeded, take};
+use crate::fixture::{
+    Folder, add, adding, claim, close, connect, heartbeat, now, record, succeeded,
+};
 
 async fn refused(path: impl AsRef<std::path::Path>) -> String {
     let error = SqliteStore::open(path).await.unwrap_err();
@@ -49,11 +51,11 @@ async fn a_newer_schema_is_refused_and_left_alone() {
 async fn a_newer_schema_that_fits_is_used_until_it_fits_no_more() {
     let folder = Folder::new();
     let before = SqliteStore::open(folder.file()).await.unwrap();
-    beat(&before, 1, Duration::from_secs(15)).await;
+    heartbeat(&before, 1, Duration::from_secs(15)).await;
     let connection = connect(&folder.file());
     connection.execute("UPDATE punctual_meta SET version = 1000, min_version = 3", []).unwrap();
     // A program that was there before goes on, and one that is rolled back comes again.
-    beat(&before, 1, Duration::from_secs(15)).await;
+    heartbeat(&before, 1, Duration::from_secs(15)).await;
     let rolled_back = SqliteStore::open(folder.file()).await.unwrap();
     add(&rolled_back, [record("a", 7, None)]).await;
     let version: i64 =
@@ -62,8 +64,8 @@ async fn a_newer_schema_that_fits_is_used_until_it_fits_no_more() {
 
     connection.execute("UPDATE punctual_meta SET min_version = 1000", []).unwrap();
     let ttl = Duration::from_secs(15);
-    let beat = Beat::new(NodeId(1), "node", false, ttl);
-    let error = before.heartbeat(beat).await.unwrap_err();
+    let heartbeat = Heartbeat::new(NodeId(1), "node", false, ttl);
+    let error = before.heartbeat(heartbeat).await.unwrap_err();
     assert!(error.is_refused(), "{error}");
     let said = error.source().unwrap().to_string();
     assert!(said.contains("update the program"), "{said}");
@@ -225,10 +227,11 @@ async fn a_node_of_an_older_program_is_seen_to_live() {
     let add = "INSERT INTO punctual_nodes (node, name, lease_until, lease) VALUES (5, 'old', 1, 1)";
     connection.execute_batch(add).unwrap();
     let before = store.nodes().await.unwrap().remove(0);
-    let beat = "UPDATE punctual_nodes SET name = 'old', lease_until = 2, lease = 1 WHERE node = 5";
-    connection.execute_batch(beat).unwrap();
+    let heartbeat =
+        "UPDATE punctual_nodes SET name = 'old', lease_until = 2, lease = 1 WHERE node = 5";
+    connection.execute_batch(heartbeat).unwrap();
     let row = store.nodes().await.unwrap().remove(0);
-    assert_eq!((row.id, row.beats), (NodeId(5), before.beats + 1));
+    assert_eq!((row.id, row.heartbeats), (NodeId(5), before.heartbeats + 1));
 }
 
 /// Jobs 1 to 4, of which node 5 has rows of 1 and 3, and 2 and 3 have waiting ones; 4 was marked and
@@ -290,9 +293,9 @@ async fn older_files_open_with_what_is_taken_and_what_waits() {
         let store = SqliteStore::open(folder.file()).await.unwrap();
         let expected = [(Some(5), false), (None, true), (Some(5), true), (None, false)];
         assert_eq!(states(&connection), expected, "from version {version}");
-        beat(&store, 1, Duration::from_secs(15)).await;
-        let takings = take(&store, 1, 1).await.unwrap();
-        let ids: Vec<_> = takings.jobs.iter().map(|it| it.record.id.to_string()).collect();
+        heartbeat(&store, 1, Duration::from_secs(15)).await;
+        let claim_result = claim(&store, 1, 1).await.unwrap();
+        let ids: Vec<_> = claim_result.jobs.iter().map(|it| it.record.id.to_string()).collect();
         assert_eq!(ids, ["job-2", "job-4"], "from version {version}");
         let kept = store.history(Incarnation(3), 10).await.unwrap();
         assert_eq!(kept.len(), 2);
@@ -337,10 +340,10 @@ async fn a_program_that_goes_on_beside_a_newer_schema_is_seen() {
     old.execute(close, [1, 1]).unwrap();
     let expected = [(None, false), (Some(6), false), (Some(5), true), (Some(6), false)];
     assert_eq!(states(&old), expected);
-    beat(&store, 1, Duration::from_secs(15)).await;
-    let takings = take(&store, 1, 1).await.unwrap();
-    assert_eq!(takings.jobs.len(), 1);
-    assert_eq!(takings.jobs[0].record.incarnation, Incarnation(1));
+    heartbeat(&store, 1, Duration::from_secs(15)).await;
+    let claim_result = claim(&store, 1, 1).await.unwrap();
+    assert_eq!(claim_result.jobs.len(), 1);
+    assert_eq!(claim_result.jobs[0].record.incarnation, Incarnation(1));
 
     // It releases, marks as it is used to, and calls off.
     old.execute("UPDATE punctual_ledger SET node = NULL WHERE incarnation = 2", []).unwrap();
@@ -383,9 +386,9 @@ async fn texts_and_numbers_that_make_no_sense_are_read_as_well_as_can_be() {
     let store = SqliteStore::open(folder.file()).await.unwrap();
     let due = now();
     add(&store, (1..=3).map(|n| record(&n.to_string(), n, Some(due)))).await;
-    beat(&store, 1, Duration::from_secs(15)).await;
-    let takings = take(&store, 1, 1).await.unwrap();
-    store.finish(succeeded(&takings.jobs)).await.unwrap();
+    heartbeat(&store, 1, Duration::from_secs(15)).await;
+    let claim_result = claim(&store, 1, 1).await.unwrap();
+    store.finish(succeeded(&claim_result.jobs)).await.unwrap();
     let connection = connect(&folder.file());
     connection
         .execute_batch(

@@ -11,8 +11,9 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual::store::{
-    Beat, Decision, Fate, Finished, Incarnation, NodeId, Passed, Record, Row, RowKey, RowKind,
-    RowState, RunEnd, SqliteStore, Store, StoreError, Take, Taken, Takings, Write, Written,
+    ClaimRequest, ClaimResult, ClaimedJob, Decision, Fate, Heartbeat, Incarnation, NodeId, Passed,
+    Record, Row, RowKey, RowKind, RowOutcome, RowState, RunEnd, SqliteStore, Store, StoreError,
+    Write, Written,
 };
 use rusqlite::Connection;
 
@@ -84,14 +85,14 @@ pub(crate) async fn add(store: &SqliteStore, records: impl IntoIterator<Item = R
     assert!(written.iter().all(|written| *written == Written::Done), "{written:?}");
 }
 
-pub(crate) async fn beat(store: &SqliteStore, node: u64, ttl: Duration) {
-    let beat = Beat::new(NodeId(node), "test", true, ttl);
-    store.heartbeat(beat).await.unwrap();
+pub(crate) async fn heartbeat(store: &SqliteStore, node: u64, ttl: Duration) {
+    let heartbeat = Heartbeat::new(NodeId(node), "test", true, ttl);
+    store.heartbeat(heartbeat).await.unwrap();
 }
 
 /// A take of up to `limit` jobs that are due, each for its next fire time; then they fire in a minute.
-pub(crate) fn taking(node: u64, number: u64, limit: usize) -> Take {
-    Take {
+pub(crate) fn taking(node: u64, number: u64, limit: usize) -> ClaimRequest {
+    ClaimRequest {
         node: NodeId(node),
         number,
         horizon: now(),
@@ -105,20 +106,20 @@ pub(crate) fn taking(node: u64, number: u64, limit: usize) -> Take {
             let mut rows = waiting.to_vec();
             rows.extend(record.next_fire.map(|fire_time| row(record, fire_time)));
             for row in &mut rows {
-                row.state = RowState::Taken(NodeId(0));
+                row.state = RowState::Claimed(NodeId(0));
             }
             let next_fire = record.next_fire.map(|fire_time| fire_time + TimeDelta::minutes(1));
-            Decision::Take { rows, next_fire }
+            Decision::Claim { rows, next_fire }
         }),
     }
 }
 
-pub(crate) async fn take(
+pub(crate) async fn claim(
     store: &SqliteStore,
     node: u64,
     number: u64,
-) -> Result<Takings, StoreError> {
-    store.take(taking(node, number, 100)).await
+) -> Result<ClaimResult, StoreError> {
+    store.claim(taking(node, number, 100)).await
 }
 
 pub(crate) fn row(record: &Record, fire_time: DateTime<Utc>) -> Row {
@@ -130,9 +131,9 @@ pub(crate) fn row(record: &Record, fire_time: DateTime<Utc>) -> Row {
 }
 
 /// The outcomes of runs that succeeded.
-pub(crate) fn succeeded<'a>(taken: impl IntoIterator<Item = &'a Taken>) -> Vec<Finished> {
+pub(crate) fn succeeded<'a>(taken: impl IntoIterator<Item = &'a ClaimedJob>) -> Vec<RowOutcome> {
     let rows = taken.into_iter().flat_map(|taken| &taken.rows);
-    rows.map(|row| Finished {
+    rows.map(|row| RowOutcome {
         key: row.key,
         fence: row.fence,
         fate: Fate::Ran(RunEnd::Succeeded),

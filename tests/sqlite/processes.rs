@@ -14,11 +14,11 @@ use chrono::TimeDelta;
 use futures::StreamExt as _;
 use nix::sys::resource::{Resource, setrlimit};
 use punctual::store::{
-    Decision, RecordFilter, RowState, SqliteStore, Store as _, StoreChange, StoreError, Take,
-    Written,
+    ClaimRequest, Decision, RecordFilter, RowState, SqliteStore, Store as _, StoreChange,
+    StoreError, Written,
 };
 
-use crate::fixture::{Folder, add, adding, beat, connect, now, record, succeeded, taking};
+use crate::fixture::{Folder, add, adding, connect, heartbeat, now, record, succeeded, taking};
 
 /// Names the file for a test that is run as a process of its own.
 pub(crate) const FILE: &str = "PUNCTUAL_TEST_FILE";
@@ -39,27 +39,27 @@ fn file() -> PathBuf {
 async fn takes_all() {
     let store = SqliteStore::open(file()).await.unwrap();
     let node = u64::from(std::process::id());
-    beat(&store, node, Duration::from_secs(60)).await;
+    heartbeat(&store, node, Duration::from_secs(60)).await;
     for number in 1.. {
-        let takings = store.take(once(taking(node, number, 7))).await.unwrap();
-        for taken in &takings.jobs {
+        let claim_result = store.claim(once(taking(node, number, 7))).await.unwrap();
+        for taken in &claim_result.jobs {
             println!("took {}", taken.record.id);
         }
-        assert!(store.finish(succeeded(&takings.jobs)).await.unwrap().refused.is_empty());
-        if !takings.more {
+        assert!(store.finish(succeeded(&claim_result.jobs)).await.unwrap().refused.is_empty());
+        if !claim_result.more {
             break;
         }
     }
 }
 
 /// Each job fires but once.
-fn once(take: Take) -> Take {
+fn once(take: ClaimRequest) -> ClaimRequest {
     let decide = take.decide;
     let decide = move |record: &_, waiting: &[_]| match decide(record, waiting) {
-        Decision::Take { rows, .. } => Decision::Take { rows, next_fire: None },
+        Decision::Claim { rows, .. } => Decision::Claim { rows, next_fire: None },
         leave => leave,
     };
-    Take { decide: Arc::new(decide), ..take }
+    ClaimRequest { decide: Arc::new(decide), ..take }
 }
 
 #[tokio::test]
@@ -128,9 +128,9 @@ async fn openers_that_race_make_the_tables_once() {
 #[ignore = "it is run by other tests, as a process of its own"]
 async fn is_killed_while_it_takes() {
     let store = SqliteStore::open(file()).await.unwrap();
-    beat(&store, 1, Duration::from_millis(100)).await;
+    heartbeat(&store, 1, Duration::from_millis(100)).await;
     let decide = taking(1, 1, 1).decide;
-    let take = Take {
+    let take = ClaimRequest {
         decide: Arc::new(move |record, waiting| {
             if record.id == "50" {
                 println!("in the middle");
@@ -140,7 +140,7 @@ async fn is_killed_while_it_takes() {
         }),
         ..taking(1, 1, 100)
     };
-    let _ = store.take(take).await;
+    let _ = store.claim(take).await;
     unreachable!("it was killed");
 }
 
@@ -162,9 +162,9 @@ async fn a_process_killed_in_the_middle_of_a_take_has_taken_nothing() {
     assert_eq!(store.rows(None, 10).await.unwrap(), []);
     let records = store.list(RecordFilter::default(), None, 100).await.unwrap().records;
     assert!(records.iter().all(|job| job.fence == 0 && job.next_fire == Some(due)));
-    beat(&store, 2, Duration::from_secs(60)).await;
-    let takings = store.take(taking(2, 1, 100)).await.unwrap();
-    assert_eq!(takings.jobs.len(), 99);
+    heartbeat(&store, 2, Duration::from_secs(60)).await;
+    let claim_result = store.claim(taking(2, 1, 100)).await.unwrap();
+    assert_eq!(claim_result.jobs.len(), 99);
     let check: String =
         connect(&folder.file()).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");

@@ -7,13 +7,13 @@ use futures::StreamExt as _;
 use punctual::{
     JobId,
     store::{
-        Cursor, Durability, Fate, Incarnation, NodeId, Passed, RecordFilter, Release, RowKind,
-        RowState, RunEnd, SqliteStore, Store as _, StoreChange, Synchronous, Take, Write,
+        ClaimRequest, Cursor, Durability, Fate, Incarnation, NodeId, Passed, RecordFilter, Release,
+        RowKind, RowState, RunEnd, SqliteStore, Store as _, StoreChange, Synchronous, Write,
     },
 };
 
 use crate::fixture::{
-    Folder, add, adding, beat, close, connect, now, record, row, succeeded, take, taking,
+    Folder, add, adding, claim, close, connect, heartbeat, now, record, row, succeeded, taking,
 };
 
 /// A file goes by the machine's clock, as its schedulers do.
@@ -51,16 +51,16 @@ async fn a_job_is_added_taken_and_finished_and_people_can_read_it() {
     let store = SqliteStore::open(folder.file()).await.unwrap();
     let due = now() - TimeDelta::seconds(1);
     add(&store, [record("a", 7, Some(due))]).await;
-    beat(&store, 1, Duration::from_secs(15)).await;
-    let takings = take(&store, 1, 1).await.unwrap();
-    assert_eq!(takings.jobs.len(), 1);
-    assert!(!takings.more);
-    assert_eq!(takings.jobs[0].record.next_fire, Some(due + TimeDelta::minutes(1)));
-    assert!(takings.jobs[0].record.fence >= u64::try_from(due.timestamp_millis()).unwrap());
-    assert_eq!(takings.jobs[0].rows[0].fence, takings.jobs[0].record.fence);
-    let finishes = store.finish(succeeded(&takings.jobs)).await.unwrap();
-    assert!(finishes.refused.is_empty() && finishes.over.is_empty());
-    let rows = store.history(takings.jobs[0].record.incarnation, 10).await.unwrap();
+    heartbeat(&store, 1, Duration::from_secs(15)).await;
+    let claim_result = claim(&store, 1, 1).await.unwrap();
+    assert_eq!(claim_result.jobs.len(), 1);
+    assert!(!claim_result.more);
+    assert_eq!(claim_result.jobs[0].record.next_fire, Some(due + TimeDelta::minutes(1)));
+    assert!(claim_result.jobs[0].record.fence >= u64::try_from(due.timestamp_millis()).unwrap());
+    assert_eq!(claim_result.jobs[0].rows[0].fence, claim_result.jobs[0].record.fence);
+    let report = store.finish(succeeded(&claim_result.jobs)).await.unwrap();
+    assert!(report.refused.is_empty() && report.over.is_empty());
+    let rows = store.history(claim_result.jobs[0].record.incarnation, 10).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].state, RowState::Closed(Fate::Ran(RunEnd::Succeeded)));
     assert_eq!(rows[0].key.kind, RowKind::Scheduled);
@@ -121,10 +121,10 @@ async fn stores_of_two_namespaces_share_a_file_and_nothing_else() {
     add(&ours, [record("a", 7, Some(now()))]).await;
     assert_eq!(theirs.get("a".into()).await.unwrap(), None);
     add(&theirs, [record("a", 8, Some(now()))]).await;
-    beat(&theirs, 1, Duration::from_secs(15)).await;
-    let takings = take(&theirs, 1, 1).await.unwrap();
-    assert_eq!(takings.jobs[0].record.incarnation.0, 8);
-    theirs.finish(succeeded(&takings.jobs)).await.unwrap();
+    heartbeat(&theirs, 1, Duration::from_secs(15)).await;
+    let claim_result = claim(&theirs, 1, 1).await.unwrap();
+    assert_eq!(claim_result.jobs[0].record.incarnation.0, 8);
+    theirs.finish(succeeded(&claim_result.jobs)).await.unwrap();
     assert_eq!(ours.rows(None, 10).await.unwrap(), []);
     assert_eq!(theirs.list(RecordFilter::default(), None, 10).await.unwrap().records.len(), 1);
     assert!(ours.get("a".into()).await.unwrap().is_some());
@@ -166,12 +166,12 @@ async fn clones_hear_of_changes_at_once_and_not_of_takes() {
     add(&store, [record("a", 7, Some(due))]).await;
     assert_eq!(changes.next().await, Some(StoreChange::Job(Incarnation(7), 1)));
     assert_eq!(changes.next().await, Some(StoreChange::Due(due)));
-    beat(&store, 1, Duration::from_secs(15)).await;
-    let takings = take(&store, 1, 1).await.unwrap();
-    store.finish(succeeded(&takings.jobs)).await.unwrap();
+    heartbeat(&store, 1, Duration::from_secs(15)).await;
+    let claim_result = claim(&store, 1, 1).await.unwrap();
+    store.finish(succeeded(&claim_result.jobs)).await.unwrap();
     let quiet = tokio::time::timeout(Duration::from_millis(50), changes.next()).await;
     assert!(quiet.is_err(), "a take and an outcome wake nobody");
-    let rows = vec![Release::new(takings.jobs[0].rows[0].key, 1, 1)];
+    let rows = vec![Release::new(claim_result.jobs[0].rows[0].key, 1, 1)];
     store.release(NodeId(1), rows).await.unwrap();
     let quiet = tokio::time::timeout(Duration::from_millis(50), changes.next()).await;
     assert!(quiet.is_err(), "a row that is closed can't be released");
@@ -193,7 +193,7 @@ async fn another_store_on_the_file_is_heard_by_polling() {
     let heard = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
     assert_eq!(heard, Ok(Some(StoreChange::Unknown)));
     // Its own connection's commits don't count as those of others.
-    beat(&store, 1, Duration::from_secs(15)).await;
+    heartbeat(&store, 1, Duration::from_secs(15)).await;
     let next = tokio::time::timeout(Duration::from_millis(100), changes.next()).await;
     assert!(next.is_err());
 }
@@ -203,7 +203,7 @@ async fn writes_that_share_a_commit_fail_each_for_itself() {
     let folder = Folder::new();
     let builder = SqliteStore::builder(folder.file()).busy_timeout(Duration::from_secs(20));
     let store = builder.open().await.unwrap();
-    beat(&store, 1, Duration::from_secs(3600)).await;
+    heartbeat(&store, 1, Duration::from_secs(3600)).await;
     add(&store, [record("due", 1, Some(now()))]).await;
     // While the file is locked they pile up; the first of them is one that succeeds.
     let connection = connect(&folder.file());
@@ -213,14 +213,14 @@ async fn writes_that_share_a_commit_fail_each_for_itself() {
         tokio::spawn(async move { add(&store, [record(&format!("job {n}"), n, None)]).await })
     });
     let adds: Vec<_> = adds.collect();
-    let panics = Take { decide: Arc::new(|_, _| panic!("as a test")), ..taking(1, 1, 10) };
+    let panics = ClaimRequest { decide: Arc::new(|_, _| panic!("as a test")), ..taking(1, 1, 10) };
     let panicking = tokio::spawn({
         let store = store.clone();
-        async move { store.take(panics).await.map(|_| ()) }
+        async move { store.claim(panics).await.map(|_| ()) }
     });
     let unknown = tokio::spawn({
         let store = store.clone();
-        async move { take(&store, 2, 1).await.map(|_| ()) }
+        async move { claim(&store, 2, 1).await.map(|_| ()) }
     });
     tokio::time::sleep(Duration::from_millis(50)).await; // until all of them are in line
     connection.execute_batch("COMMIT").unwrap();
@@ -231,7 +231,7 @@ async fn writes_that_share_a_commit_fail_each_for_itself() {
     assert!(unknown.await.unwrap().unwrap_err().is_lease_lost());
     assert_eq!(store.list(RecordFilter::default(), None, 100).await.unwrap().records.len(), 19);
     // The take that panicked has not happened, its number included.
-    assert_eq!(take(&store, 1, 1).await.unwrap().jobs.len(), 1);
+    assert_eq!(claim(&store, 1, 1).await.unwrap().jobs.len(), 1);
 }
 
 #[tokio::test]
@@ -247,12 +247,12 @@ async fn many_jobs_of_unknown_tasks_and_held_ones_are_in_nobodys_way() {
         add(&store, records).await;
     }
     add(&store, [record("held", 1, Some(due)), record("free", 2, Some(now()))]).await;
-    beat(&store, 1, Duration::from_secs(15)).await;
-    beat(&store, 2, Duration::from_secs(15)).await;
-    let held = store.take(taking(1, 1, 1)).await.unwrap();
+    heartbeat(&store, 1, Duration::from_secs(15)).await;
+    heartbeat(&store, 2, Duration::from_secs(15)).await;
+    let held = store.claim(taking(1, 1, 1)).await.unwrap();
     assert_eq!(held.jobs[0].record.id, "held");
-    let takings = take(&store, 2, 1).await.unwrap();
-    let ids: Vec<_> = takings.jobs.iter().map(|taken| taken.record.id.clone()).collect();
+    let claim_result = claim(&store, 2, 1).await.unwrap();
+    let ids: Vec<_> = claim_result.jobs.iter().map(|taken| taken.record.id.clone()).collect();
     assert_eq!(ids, ["free"]);
 }
 
@@ -272,16 +272,16 @@ async fn the_lines_of_many_tasks_are_merged() {
         record
     });
     add(&store, records.collect::<Vec<_>>()).await;
-    beat(&store, 1, Duration::from_secs(15)).await;
+    heartbeat(&store, 1, Duration::from_secs(15)).await;
     let (tasks, mut fire_times) = (Arc::new(tasks), Vec::new());
     for number in 1.. {
-        let take = Take { tasks: tasks.clone(), ..taking(1, number, 15) };
-        let takings = store.take(take).await.unwrap();
-        fire_times.extend(takings.jobs.iter().map(|taken| taken.rows[0].fire_time));
-        if !takings.more {
+        let take = ClaimRequest { tasks: tasks.clone(), ..taking(1, number, 15) };
+        let claim_result = store.claim(take).await.unwrap();
+        fire_times.extend(claim_result.jobs.iter().map(|taken| taken.rows[0].fire_time));
+        if !claim_result.more {
             break;
         }
-        assert_eq!(takings.jobs.len(), 15);
+        assert_eq!(claim_result.jobs.len(), 15);
     }
     let expected: Vec<_> = (0..100).map(|n| due + TimeDelta::milliseconds(n)).collect();
     assert_eq!(fire_times, expected);
@@ -301,14 +301,14 @@ async fn a_take_asks_about_a_job_once() {
     write.rows.push(requested);
     store.write(vec![write]).await.unwrap();
     add(&store, [record("due", 2, Some(due))]).await;
-    beat(&store, 1, Duration::from_secs(15)).await;
-    let takings = take(&store, 1, 1).await.unwrap();
-    let ids: Vec<_> = takings.jobs.iter().map(|taken| taken.record.id.to_string()).collect();
+    heartbeat(&store, 1, Duration::from_secs(15)).await;
+    let claim_result = claim(&store, 1, 1).await.unwrap();
+    let ids: Vec<_> = claim_result.jobs.iter().map(|taken| taken.record.id.to_string()).collect();
     assert_eq!(ids, ["waits", "due"]);
-    assert_eq!(takings.jobs[0].rows.len(), 2, "what waits comes first, with what is due");
-    assert!(!takings.more);
+    assert_eq!(claim_result.jobs[0].rows.len(), 2, "what waits comes first, with what is due");
+    assert!(!claim_result.more);
     let of = taking(1, 2, 1).next_due(Passed::default(), &HashSet::new());
-    assert_eq!(takings.next_due, Some(due + TimeDelta::minutes(1)));
+    assert_eq!(claim_result.next_due, Some(due + TimeDelta::minutes(1)));
     assert_eq!(store.next_due(of).await.unwrap(), Some(due + TimeDelta::minutes(1)));
 }
 
@@ -339,9 +339,9 @@ async fn a_job_that_waits_no_more_costs_takes_nothing() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
     add(&store, [record("a", 7, Some(now()))]).await;
-    beat(&store, 1, Duration::from_secs(15)).await;
-    let takings = take(&store, 1, 1).await.unwrap();
-    let row = &takings.jobs[0].rows[0];
+    heartbeat(&store, 1, Duration::from_secs(15)).await;
+    let claim_result = claim(&store, 1, 1).await.unwrap();
+    let row = &claim_result.jobs[0].rows[0];
     store.release(NodeId(1), vec![Release::new(row.key, row.fence, 1)]).await.unwrap();
     let connection = connect(&folder.file());
     let marked = || {
@@ -350,8 +350,8 @@ async fn a_job_that_waits_no_more_costs_takes_nothing() {
     };
     assert!(marked());
     // The run had started after all.
-    store.finish(succeeded(&takings.jobs)).await.unwrap();
-    assert!(take(&store, 1, 2).await.unwrap().jobs.is_empty());
+    store.finish(succeeded(&claim_result.jobs)).await.unwrap();
+    assert!(claim(&store, 1, 2).await.unwrap().jobs.is_empty());
     assert!(!marked());
 }
 
@@ -376,10 +376,10 @@ async fn a_job_whose_open_row_somebody_deletes_is_free_for_all() {
     let store = SqliteStore::open(folder.file()).await.unwrap();
     add(&store, [record("job", 1, Some(now() - TimeDelta::hours(1)))]).await;
     for node in [1, 2] {
-        beat(&store, node, Duration::from_secs(60)).await;
+        heartbeat(&store, node, Duration::from_secs(60)).await;
     }
-    assert_eq!(take(&store, 1, 1).await.unwrap().jobs.len(), 1);
+    assert_eq!(claim(&store, 1, 1).await.unwrap().jobs.len(), 1);
     connect(&folder.file()).execute("DELETE FROM punctual_ledger", []).unwrap();
     connect(&folder.file()).execute("UPDATE punctual_jobs SET next_fire = 0", []).unwrap();
-    assert_eq!(take(&store, 2, 1).await.unwrap().jobs.len(), 1);
+    assert_eq!(claim(&store, 2, 1).await.unwrap().jobs.len(), 1);
 }

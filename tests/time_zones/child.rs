@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, Utc, Weekday};
 use punctual::{
-    EventKind, Scheduler, TimeZone, What, reload_time_zone_data,
+    EventKind, EventPayload, Scheduler, TimeZone, reload_time_zone_data,
     testing::ManualClock,
     time_zone_data,
     trigger::{IntoTrigger as _, and, cron, every, or},
@@ -153,10 +153,10 @@ async fn update(rule: &str) -> String {
     let stays = if next("interval").await == stays { "stays" } else { "moves" };
     let event = loop {
         let event = futures::StreamExt::next(&mut events).await.unwrap();
-        if let What::TimeZonesUpdated { data } = event.what {
+        if let EventPayload::TimeZonesUpdated { data } = event.payload {
             break data.version().to_owned();
         }
-        assert_ne!(event.what.kind(), EventKind::JobRemoved);
+        assert_ne!(event.payload.kind(), EventKind::JobRemoved);
     };
     clock.advance(Duration::from_secs(10 * 3600));
     let run = futures::StreamExt::next(&mut runs).await.unwrap();

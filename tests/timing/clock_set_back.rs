@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt as _;
 use punctual::{
-    EventFilter, EventKind, Runs, Scheduler, What,
+    EventFilter, EventKind, EventPayload, Runs, Scheduler,
     trigger::{IntoTrigger, Trigger, at, cron, every, or},
 };
 use tokio::time::{Instant, sleep};
@@ -47,8 +47,8 @@ async fn after_three_hours_or_less_nothing_repeats() {
     clock.step(-TimeDelta::hours(3));
     assert_eq!(next(&mut runs).await, [instant("2026-06-01T12:30:00Z"); 3]);
     assert_eq!(started.elapsed(), 3 * 3600 * SECOND + 1800 * SECOND);
-    let what = events.next().await.unwrap().what;
-    assert!(matches!(what, What::ClockStepped { corrected: false, .. }), "{what:?}");
+    let what = events.next().await.unwrap().payload;
+    assert!(matches!(what, EventPayload::ClockStepped { corrected: false, .. }), "{what:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,8 +61,8 @@ async fn a_longer_step_is_a_correction_and_jobs_go_on_from_now() {
     let date = scheduler.add(at(instant("2037-06-01T13:00:00Z")), || async {}).await.unwrap();
     next(&mut runs).await;
     clock.step(instant("2026-06-01T12:10:00Z") - clock.now());
-    let what = events.next().await.unwrap().what;
-    assert!(matches!(what, What::ClockStepped { corrected: true, .. }), "{what:?}");
+    let what = events.next().await.unwrap().payload;
+    assert!(matches!(what, EventPayload::ClockStepped { corrected: true, .. }), "{what:?}");
     assert_eq!(next(&mut runs).await, [instant("2026-06-01T12:30:00Z"); 3]);
     assert_eq!(next(&mut runs).await, [instant("2026-06-01T13:00:00Z"); 3]);
     paused.resume().await.unwrap();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use punctual::{
-    Add, End, EventFilter, EventKind, OnConflict, Scheduler, SkipReason, What,
+    Add, End, EventFilter, EventKind, EventPayload, OnConflict, Scheduler, SkipReason,
     trigger::{IntoTrigger, cron, every},
 };
 use tokio::time::{sleep, timeout};
@@ -60,8 +60,8 @@ async fn replacing_skips_it_as_replaced() {
     hourly().await.unwrap();
     sleep(61 * SECOND).await;
     hourly().on_conflict(OnConflict::Replace).await.unwrap();
-    let what = skipped.next().await.unwrap().what;
-    assert!(matches!(what, What::Skipped { reason: SkipReason::Replaced, .. }), "{what:?}");
+    let what = skipped.next().await.unwrap().payload;
+    assert!(matches!(what, EventPayload::Skipped { reason: SkipReason::Replaced, .. }), "{what:?}");
     sleep(1800 * SECOND).await;
     assert_eq!(take(&ran).len(), 0);
 }
@@ -80,7 +80,9 @@ async fn what_waits_for_its_jitter_is_skipped_when_the_job_is_paused_or_removed(
             true => job.remove().await.unwrap(),
             false => job.pause().await.unwrap(),
         }
-        let What::Skipped { fire_times, .. } = skipped.next().await.unwrap().what else { panic!() };
+        let EventPayload::Skipped { fire_times, .. } = skipped.next().await.unwrap().payload else {
+            panic!()
+        };
         assert_eq!(fire_times.first, instant("2026-06-01T12:00:00Z"));
         sleep(1800 * SECOND).await;
         assert_eq!(take(&ran).len(), 0);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Timelike as _, Utc};
 use chrono_tz::Tz;
 use punctual::{
-    EventFilter, EventKind, Scheduler, What,
+    EventFilter, EventKind, Scheduler, EventPayload,
     trigger::{IntoTrigger as _, at, cron},
 };
 
@@ -24,13 +24,13 @@ impl Peer for Punctual {
     fn listen(&mut self) {
         use EventKind::{Coalesced, Failed, Missed, Skipped};
         let filter = EventFilter::new().kinds([Coalesced, Failed, Missed, Skipped]);
-        let listening = self.scheduler.on_event(filter, |event| match event.what {
-            What::Coalesced { fire_times, .. }
-            | What::Missed { fire_times, .. }
-            | What::Skipped { fire_times, .. } => {
-                heard::note(format_args!("event {:?} of {}", event.what.kind(), fire_times.count));
+        let listening = self.scheduler.on_event(filter, |event| match event.payload {
+            EventPayload::Coalesced { fire_times, .. }
+            | EventPayload::Missed { fire_times, .. }
+            | EventPayload::Skipped { fire_times, .. } => {
+                heard::note(format_args!("event {:?} of {}", event.payload.kind(), fire_times.count));
             }
-            What::Failed(run) => heard::note(format_args!("event Failed, {}", run.outcome)),
+            EventPayload::Failed(run) => heard::note(format_args!("event Failed, {}", run.outcome)),
             _ => {}
         });
         drop(listening.expect("there is a runtime"));

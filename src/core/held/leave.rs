@@ -1,4 +1,4 @@
-//! Taking leave of one store, while the scheduler goes on: its jobs stay in it.
+//! Claiming leave of one store, while the scheduler goes on: its jobs stay in it.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     core::{Core, Payload, RunKey, StoreKey, node::Node},
-    event::What,
+    event::EventPayload,
     job::End,
 };
 
@@ -58,7 +58,7 @@ impl<P: Payload> Core<P> {
             }
             self.end_if_over(slot, now);
         }
-        self.note_of(store, now, |store| What::StoreRemoved { store });
+        self.note_of(store, now, |store| EventPayload::StoreRemoved { store });
         self.stores.remove(store);
         untold
     }

@@ -22,15 +22,17 @@ use super::{
     ahead::run_id,
     decide::Due,
     job::Job,
-    node::{Answer, Asked, Fits, Lease, News, Node, NodeOptions},
+    node::{Answer, Asked, CanRun, Lease, Node, NodeEvent, NodeOptions},
     stores::{StoreKey, StoreRoom},
 };
 use crate::{
     clock::Reading,
     error::Error,
-    event::What,
+    event::EventPayload,
     job::{JobOptions, Labels, Overlap, RunId},
-    store::{Changed, Incarnation, Now, Record, RowKey, RowKind, StoreChange, StoreError},
+    ledger::{
+        Incarnation, Record, RecordChange, RecordStatus, RowKey, RowKind, StoreChange, StoreError,
+    },
 };
 
 /// What a job in the store has, beyond one in memory.
@@ -228,9 +230,9 @@ impl<P: Payload> Core<P> {
         name: Arc<str>,
         options: NodeOptions,
         tasks: HashSet<String>,
-        fits: Fits,
+        can_run: CanRun,
     ) -> (StoreKey, Arc<Lease>) {
-        let node = Node::new(options, tasks, fits, self.reading);
+        let node = Node::new(options, tasks, can_run, self.reading);
         let lease = node.lease().clone();
         self.out.ask = true;
         (self.stores.add(name, node), lease)
@@ -311,14 +313,14 @@ impl<P: Payload> Core<P> {
         let news = node.map(|node| node.answer(asked, answer, reading)).unwrap_or_default();
         for news in news {
             match news {
-                News::Taken(takings) => {
-                    for taken in takings.jobs {
+                NodeEvent::Claimed(claim_result) => {
+                    for taken in claim_result.jobs {
                         let payload = payloads.next();
                         self.take_in(store, taken, payload, false, now);
                     }
-                    self.close_orphans(store, &takings.orphans, now);
+                    self.close_orphans(store, &claim_result.orphans, now);
                 }
-                News::Listed(rows) => {
+                NodeEvent::Listed(rows) => {
                     let is_new = |&(key, fence): &(RowKey, u64)| !self.knows(store, key, fence);
                     let new: Vec<RowKey> =
                         rows.into_iter().filter(is_new).map(|(key, _)| key).collect();
@@ -326,38 +328,42 @@ impl<P: Payload> Core<P> {
                         node.fetch(new.into_iter());
                     }
                 }
-                News::Mine(takings) => {
-                    for taken in takings.jobs {
+                NodeEvent::Mine(claim_result) => {
+                    for taken in claim_result.jobs {
                         let payload = payloads.next();
                         self.take_in(store, taken, payload, true, now);
                     }
-                    self.close_orphans(store, &takings.orphans, now);
+                    self.close_orphans(store, &claim_result.orphans, now);
                 }
-                News::Changed(changed) => {
-                    for Changed { incarnation, now: then } in changed {
-                        match then {
-                            Now::Changed(record) => {
+                NodeEvent::Changed(changed) => {
+                    for RecordChange { incarnation, status } in changed {
+                        match status {
+                            RecordStatus::Updated(record) => {
                                 self.adopt(store, &record, payloads.next(), now);
                             }
-                            Now::Gone(fate) => self.forget(store, incarnation, &end_of(fate), now),
+                            RecordStatus::Removed(fate) => {
+                                self.forget(store, incarnation, &end_of(fate), now)
+                            }
                         }
                     }
                 }
-                News::Settled { rows, over } => self.settle_rows(store, &rows, &over, now),
-                News::Reaped(reaped) => self.report_reaped(store, reaped, now),
-                News::Failing(error) => {
+                NodeEvent::Settled { rows, over } => self.settle_rows(store, &rows, &over, now),
+                NodeEvent::Reaped(reaped) => self.report_reaped(store, reaped, now),
+                NodeEvent::Failing(error) => {
                     let error = error.into();
-                    self.note_of(store, now, |store| What::StoreFailing { store, error });
+                    self.note_of(store, now, |store| EventPayload::StoreFailing { store, error });
                 }
-                News::Working => self.note_of(store, now, |store| What::StoreWorking { store }),
+                NodeEvent::Working => {
+                    self.note_of(store, now, |store| EventPayload::StoreWorking { store })
+                }
                 // What it has claimed runs when it would have if the clock was not wrong.
-                News::ClockMoved(by) if -by > self.correction => {}
-                News::ClockMoved(by) => self.shift_durable(store, -by),
-                News::GivenUp(key, error) => {
+                NodeEvent::ClockMoved(by) if -by > self.correction => {}
+                NodeEvent::ClockMoved(by) => self.shift_durable(store, -by),
+                NodeEvent::GivenUp(key, error) => {
                     if let Some(slot) = self.stores.slot(store, key.incarnation) {
                         let job = self.jobs[slot].id(self.scheduler, slot);
                         let (run, error) = (run_id(key), error.into());
-                        self.note_of(store, now, |store| What::OutcomeRefused {
+                        self.note_of(store, now, |store| EventPayload::OutcomeRefused {
                             store,
                             job,
                             run,
@@ -365,19 +371,23 @@ impl<P: Payload> Core<P> {
                         });
                     }
                 }
-                News::Corrected(records) => {
+                NodeEvent::Corrected(records) => {
                     for record in records {
                         let (job, next_fire) = (record.id.clone(), record.next_fire);
                         self.adopt(store, &record, None, now);
-                        self.note_in(store, now, What::JobModified { job, next_fire });
+                        self.note_in(store, now, EventPayload::JobModified { job, next_fire });
                         self.expect(store, next_fire.filter(|_| !record.paused));
                     }
                 }
-                News::Trusted => self.go_on_durable(store, now),
-                News::Lost => self.lose(store, now),
-                News::Unreadable(found) => {
+                NodeEvent::Trusted => self.go_on_durable(store, now),
+                NodeEvent::Lost => self.lose(store, now),
+                NodeEvent::Unreadable(found) => {
                     for (job, error) in found {
-                        self.note_of(store, now, |store| What::JobUnreadable { store, job, error });
+                        self.note_of(store, now, |store| EventPayload::JobUnreadable {
+                            store,
+                            job,
+                            error,
+                        });
                     }
                 }
             }
@@ -392,10 +402,10 @@ impl<P: Payload> Core<P> {
         &mut self,
         store: StoreKey,
         now: DateTime<Utc>,
-        what: impl FnOnce(Arc<str>) -> What,
+        payload: impl FnOnce(Arc<str>) -> EventPayload,
     ) {
         if let Some(name) = self.stores.name(Some(store)) {
-            self.note_in(store, now, what(name));
+            self.note_in(store, now, payload(name));
         }
     }
 
@@ -505,7 +515,7 @@ impl<P: Payload> Core<P> {
     /// How many of a job's runs are going here.
     pub(crate) fn running(&self, store: StoreKey, incarnation: Incarnation) -> u32 {
         let slot = self.stores.slot(store, incarnation);
-        slot.map_or(0, |slot| self.jobs[slot].semaphore.taken())
+        slot.map_or(0, |slot| self.jobs[slot].semaphore.in_use())
     }
 
     /// The first fire time of a job that its node has taken and that has not come due.

@@ -8,7 +8,7 @@ use super::{Upcoming, enough, labels_of};
 use crate::{
     core::{Core, Discarded, Payload, StoreKey, ahead::Definition, fates::shrink, job::Job},
     job::{End, SkipReason},
-    store::{Fate, Incarnation, Record, RowKey},
+    ledger::{Fate, Incarnation, Record, RowKey},
 };
 
 impl<P: Payload> Core<P> {

@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     core::{Core, Payload, StoreKey, ahead::run_id},
-    event::What,
+    event::EventPayload,
     job::{End, FireTimes, Outcome, Run},
-    store::{Fate, Reaped, Row, RowKind, RowState},
+    ledger::{Fate, Reaped, Row, RowKind, RowState},
 };
 
 impl<P: Payload> Core<P> {
@@ -20,15 +20,19 @@ impl<P: Payload> Core<P> {
         match *fate {
             Fate::Missed => {
                 self.metrics.missed += row.count;
-                self.note_in(store, now, What::Missed { job, run: None, fire_times });
+                self.note_in(store, now, EventPayload::Missed { job, run: None, fire_times });
             }
             Fate::Coalesced(into) => {
                 self.metrics.coalesced += row.count;
-                self.note_in(store, now, What::Coalesced { job, fire_times, into });
+                self.note_in(store, now, EventPayload::Coalesced { job, fire_times, into });
             }
             Fate::Skipped(reason) => {
                 self.metrics.skipped += row.count;
-                self.note_in(store, now, What::Skipped { job, run: None, fire_times, reason });
+                self.note_in(
+                    store,
+                    now,
+                    EventPayload::Skipped { job, run: None, fire_times, reason },
+                );
             }
             Fate::Abandoned => self.report_abandoned_row(store, row, now),
             _ => {}
@@ -66,14 +70,14 @@ impl<P: Payload> Core<P> {
             outcome: Outcome::Abandoned,
             output: None,
         };
-        self.note_in(store, now, What::Abandoned(run));
+        self.note_in(store, now, EventPayload::Abandoned(run));
     }
 
     pub(super) fn report_reaped(&mut self, store: StoreKey, reaped: Reaped, now: DateTime<Utc>) {
         let Reaped { nodes, handed_out, abandoned, over, .. } = reaped;
         if !nodes.is_empty() {
             let (recovered, abandoned) = (handed_out.len(), abandoned.len());
-            self.note_of(store, now, |store| What::NodesDied {
+            self.note_of(store, now, |store| EventPayload::NodesDied {
                 store,
                 nodes,
                 recovered,
@@ -90,7 +94,7 @@ impl<P: Payload> Core<P> {
             let of = abandoned.iter().find(|row| row.key.incarnation == incarnation);
             if let Some(row) = of {
                 let job = row.job.clone();
-                self.note_in(store, now, What::JobRemoved { job, end: End::Completed });
+                self.note_in(store, now, EventPayload::JobRemoved { job, end: End::Completed });
             }
             self.out.over.push((store, incarnation, End::Completed));
         }

@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 
 use super::{Held, Open, Upcoming};
 use crate::{
-    core::{Core, Finish, Payload, RunKey, ahead::run_id, decide::Due, runs::Going},
+    core::{Core, Payload, RunKey, RunResult, ahead::run_id, decide::Due, runs::Going},
     job::{FireTimes, Outcome, RunId, SkipReason},
-    store::{Fate, Finished, Release, RowKey, RowKind, RunEnd},
+    ledger::{Fate, Release, RowKey, RowKind, RowOutcome, RunEnd},
 };
 
 impl<P: Payload> Core<P> {
@@ -106,7 +106,7 @@ impl<P: Payload> Core<P> {
     pub(in crate::core) fn conclude_durable(
         &mut self,
         run: &Going,
-        finish: &Finish,
+        finish: &RunResult,
         now: DateTime<Utc>,
     ) -> bool {
         let Going { job: slot, attempt, distrusted, .. } = *run;
@@ -180,7 +180,7 @@ impl<P: Payload> Core<P> {
         let (attempt, started_at, message) = ran.unwrap_or((open.attempt, None, None));
         // Instants of the ledger are the store's.
         let there = |instant| chrono::SubsecRound::trunc_subsecs(node.there(instant), 3);
-        let outcome = Finished {
+        let outcome = RowOutcome {
             key,
             fence: open.fence,
             fate,

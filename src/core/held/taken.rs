@@ -17,9 +17,9 @@ use crate::{
         runs::Submission,
         semaphore::Semaphore,
     },
-    event::What,
+    event::EventPayload,
     job::{End, SkipReason},
-    store::{Fate, Finished, Record, Release, Row, RowKey, RowKind, RowState, Taken},
+    ledger::{ClaimedJob, Fate, Record, Release, Row, RowKey, RowKind, RowOutcome, RowState},
 };
 
 impl<P: Payload> Core<P> {
@@ -28,16 +28,16 @@ impl<P: Payload> Core<P> {
     pub(super) fn take_in(
         &mut self,
         store: StoreKey,
-        taken: Taken,
+        taken: ClaimedJob,
         payload: Option<P>,
         may_know: bool,
         now: DateTime<Utc>,
     ) {
-        let Taken { record, rows } = taken;
+        let ClaimedJob { record, rows } = taken;
         let open: Vec<Row> = rows
             .into_iter()
             .filter(|row| match row.state {
-                RowState::Taken(node) => self.is_news(store, row, node),
+                RowState::Claimed(node) => self.is_news(store, row, node),
                 _ => {
                     if !may_know {
                         self.report_closed(store, row, now);
@@ -48,7 +48,11 @@ impl<P: Payload> Core<P> {
             .collect();
         if open.is_empty() {
             if record.next_fire.is_none() && !may_know && !self.holds(store, record.incarnation) {
-                self.note_in(store, now, What::JobRemoved { job: record.id, end: End::Completed });
+                self.note_in(
+                    store,
+                    now,
+                    EventPayload::JobRemoved { job: record.id, end: End::Completed },
+                );
                 self.out.over.push((store, record.incarnation, End::Completed));
             }
             self.out.discarded.extend(payload.map(Discarded::Payload));
@@ -123,7 +127,7 @@ impl<P: Payload> Core<P> {
             let fate = Fate::called_off(SkipReason::Removed, attempt);
             let (started_at, message, job_end) = (None, None, Fate::Completed);
             let outcome =
-                Finished { key, fence, fate, attempt, started_at, ended_at, message, job_end };
+                RowOutcome { key, fence, fate, attempt, started_at, ended_at, message, job_end };
             node.finish(outcome, reading);
         }
         self.out.ask = true;
@@ -133,7 +137,7 @@ impl<P: Payload> Core<P> {
     /// is gone.
     pub(super) fn close_orphans(&mut self, store: StoreKey, orphans: &[Row], now: DateTime<Utc>) {
         for row in orphans {
-            let RowState::Taken(of) = row.state else { continue };
+            let RowState::Claimed(of) = row.state else { continue };
             if !self.is_news(store, row, of) {
                 continue;
             }
@@ -145,7 +149,7 @@ impl<P: Payload> Core<P> {
                 held.unsettled.insert((row.key, row.fence));
             }
             let Some(node) = self.stores.node_mut(store) else { return };
-            let outcome = Finished {
+            let outcome = RowOutcome {
                 key: row.key,
                 fence: row.fence,
                 fate,
@@ -161,7 +165,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Whether a row is one that the node has now, and did not know of.
-    fn is_news(&self, store: StoreKey, row: &Row, of: crate::store::NodeId) -> bool {
+    fn is_news(&self, store: StoreKey, row: &Row, of: crate::ledger::NodeId) -> bool {
         let is_own = self.stores.node(store).is_some_and(|node| of == node.id());
         is_own && !self.knows(store, row.key, row.fence)
     }

@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    core::{Core, Finish, Payload, StoreKey, decide::Due, runs::Phase},
-    event::What,
+    core::{Core, Payload, RunResult, StoreKey, decide::Due, runs::Phase},
+    event::EventPayload,
     job::{Outcome, SkipReason},
 };
 
@@ -60,7 +60,7 @@ impl<P: Payload> Core<P> {
     /// The node does not believe itself any more: runs are asked to stop that another node may start
     /// again, or beside which it may start others.
     pub(super) fn distrust(&mut self, store: StoreKey, now: DateTime<Utc>) {
-        self.note_of(store, now, |store| What::LeaseLapsed { store });
+        self.note_of(store, now, |store| EventPayload::LeaseLapsed { store });
         for slot in self.slots_of(store) {
             self.stop_distrusted(slot);
         }
@@ -84,7 +84,7 @@ impl<P: Payload> Core<P> {
     /// The store takes the node for dead: what it has taken is others' now, or abandoned. Runs that
     /// have started may still tell how they end.
     pub(super) fn lose(&mut self, store: StoreKey, now: DateTime<Utc>) {
-        self.note_of(store, now, |store| What::LeaseLost { store });
+        self.note_of(store, now, |store| EventPayload::LeaseLost { store });
         for slot in self.slots_of(store) {
             self.lose_rows(slot, now);
         }
@@ -119,7 +119,7 @@ impl<P: Payload> Core<P> {
         self.arm_durable(slot);
         for run in self.runs_of(slot) {
             if !matches!(self.runs[run].phase, Phase::Started) {
-                self.conclude(run, Finish::without_work(Outcome::Abandoned, now), now);
+                self.conclude(run, RunResult::without_work(Outcome::Abandoned, now), now);
             }
         }
         self.end_if_over(slot, now);

@@ -5,19 +5,19 @@ use std::{mem::discriminant, sync::Arc};
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
-    Answer, Asked, LOOKS_AGAIN, Lane, Looking, MAX_EXCEPT, MAX_LOST, MAX_REPORTED, News, Node,
-    PRUNE_EVERY, Request, StoreClock, Traffic, delta,
+    Answer, Asked, InFlight, LOOKS_AGAIN, Lane, Looking, MAX_EXCEPT, MAX_LOST, MAX_REPORTED, Node,
+    NodeEvent, PRUNE_EVERY, Request, StoreClock, delta,
 };
 use crate::{
     clock::Reading,
     core::correct,
     error::Error,
     job::JobId,
-    panic::shielded_or,
-    store::{
-        Incarnation, NodeId, Page, Passed, Record, Rejected, RowKey, StoreError, Takings, Write,
-        Written,
+    ledger::{
+        ClaimResult, Incarnation, NodeId, Page, Passed, Record, Rejected, RowKey, StoreError,
+        Write, Written,
     },
+    panic::shielded_or,
 };
 
 impl Node {
@@ -27,7 +27,7 @@ impl Node {
         (lane, request): Asked,
         answer: Result<Answer, StoreError>,
         now: Reading,
-    ) -> Vec<News> {
+    ) -> Vec<NodeEvent> {
         let id = self.id;
         let traffic = self.traffic(lane);
         let Some(sent) = traffic.sent.take() else { return Vec::new() };
@@ -41,7 +41,7 @@ impl Node {
                     works |= self.failing.remove(&discriminant(&Request::Correct(Vec::new())));
                 }
                 if works && self.failing.is_empty() {
-                    news.push(News::Working);
+                    news.push(NodeEvent::Working);
                 }
                 self.accept(request, answer, sent, now, &mut news);
             }
@@ -59,24 +59,24 @@ impl Node {
                 self.repeat(&request, error.is_refused(), now);
                 if error.is_refused() && self.give_up(&request, &error, now, &mut news) {
                     if self.failing.remove(&discriminant(&request)) && self.failing.is_empty() {
-                        news.push(News::Working);
+                        news.push(NodeEvent::Working);
                     }
                     return news;
                 }
                 let works = self.failing.is_empty();
                 self.failing.insert(discriminant(&request));
                 if works {
-                    news.push(News::Failing(error));
+                    news.push(NodeEvent::Failing(error));
                 }
             }
         }
         news
     }
 
-    fn traffic(&mut self, lane: Lane) -> &mut Traffic {
+    fn traffic(&mut self, lane: Lane) -> &mut InFlight {
         match lane {
             Lane::Life => &mut self.life,
-            Lane::Take => &mut self.take,
+            Lane::Claim => &mut self.take,
             Lane::Close => &mut self.close,
             Lane::Prune => &mut self.prune,
         }
@@ -97,12 +97,12 @@ impl Node {
     fn repeat(&mut self, request: &Request, refused: bool, now: Reading) {
         match request {
             // It may take effect long after the node has left, and must not bring that back.
-            Request::Beat(beat) if beat.first => self.id = NodeId(self.number()),
+            Request::Heartbeat(heartbeat) if heartbeat.first => self.id = NodeId(self.number()),
             Request::Nodes => self.ask_nodes = true,
             Request::Reap(_) => self.reap = true,
-            Request::TakenBy(..) => self.ask_mine = true,
+            Request::ClaimedBy(..) => self.ask_mine = true,
             // The next list says whether it still has them.
-            Request::Taken(..) => self.unknown.clear(),
+            Request::Claimed(..) => self.unknown.clear(),
             Request::Changed(_, Some(named)) => self.named.extend(named),
             Request::Changed(..) => self.ask_changed = true,
             Request::NextDue(_) => {
@@ -112,7 +112,7 @@ impl Node {
                 self.expected = self.expected.min(now.elapsed + wait);
             }
             // The store will not do this one, but perhaps another.
-            Request::Take(_) if refused => {
+            Request::Claim(_) if refused => {
                 self.taking = None;
                 self.ask_due = true;
             }
@@ -138,8 +138,8 @@ impl Node {
             Request::Finish(sent) => self.told_at_once = sent.len().div_ceil(2).max(1),
             Request::Release(_, sent) => self.released_at_once = sent.len().div_ceil(2).max(1),
             // What these are about is still there.
-            Request::Beat(_)
-            | Request::Take(_)
+            Request::Heartbeat(_)
+            | Request::Claim(_)
             | Request::Prune(..)
             | Request::List(..)
             | Request::Correct(_) => {}
@@ -154,7 +154,7 @@ impl Node {
         request: &Request,
         error: &StoreError,
         now: Reading,
-        news: &mut Vec<News>,
+        news: &mut Vec<NodeEvent>,
     ) -> bool {
         let row = match request {
             Request::Finish(sent) if let [outcome] = &sent[..] => (outcome.key, outcome.fence),
@@ -175,7 +175,7 @@ impl Node {
         self.untold.remove(&row);
         self.refused.remove(&row);
         self.given_up.insert(row);
-        news.push(News::GivenUp(row.0, error.clone()));
+        news.push(NodeEvent::GivenUp(row.0, error.clone()));
         self.has_settled(&[row], Vec::new(), news);
         true
     }
@@ -225,7 +225,7 @@ impl Node {
         writes: Vec<Write>,
         written: Vec<Written>,
         now: Reading,
-        news: &mut Vec<News>,
+        news: &mut Vec<NodeEvent>,
     ) {
         let asked = self.looking.as_ref().is_some_and(|looking| looking.asked);
         let (asked_for, mut corrected, mut lost) = (writes.len(), Vec::new(), Vec::new());
@@ -241,7 +241,7 @@ impl Node {
             }
         }
         if !corrected.is_empty() {
-            news.push(News::Corrected(corrected));
+            news.push(NodeEvent::Corrected(corrected));
         }
         if !asked {
             return;
@@ -267,11 +267,15 @@ impl Node {
         answer: Answer,
         sent: Reading,
         now: Reading,
-        news: &mut Vec<News>,
+        news: &mut Vec<NodeEvent>,
     ) {
         match (request, answer) {
-            (Request::Beat(beat), Answer::Beat(_)) if beat.ttl.is_zero() => self.left = true,
-            (Request::Beat(beat), Answer::Beat(said)) if beat.node == self.id => {
+            (Request::Heartbeat(heartbeat), Answer::Heartbeat(_)) if heartbeat.ttl.is_zero() => {
+                self.left = true
+            }
+            (Request::Heartbeat(heartbeat), Answer::Heartbeat(said))
+                if heartbeat.node == self.id =>
+            {
                 self.has_beaten(said, sent, now, news);
             }
             (Request::Nodes, Answer::Nodes(nodes)) => {
@@ -289,26 +293,28 @@ impl Node {
                 if !reaped.handed_out.is_empty() || !suspects.is_empty() {
                     self.expected = now.elapsed;
                 }
-                news.push(News::Reaped(reaped));
+                news.push(NodeEvent::Reaped(reaped));
             }
-            (Request::TakenBy(node, _, limit), Answer::TakenBy(taken)) if node == self.id => {
+            (Request::ClaimedBy(node, _, limit), Answer::ClaimedBy(taken)) if node == self.id => {
                 let is_full = taken.len() >= limit;
                 self.mine_after = taken.last().map(|&(key, _)| key).filter(|_| is_full);
                 self.ask_mine |= is_full;
-                news.push(News::Listed(taken));
+                news.push(NodeEvent::Listed(taken));
             }
-            (Request::Taken(node, sent), Answer::Taken(taken)) if node == self.id => {
+            (Request::Claimed(node, sent), Answer::Claimed(taken)) if node == self.id => {
                 self.unknown.drain(..sent.len().min(self.unknown.len()));
-                news.push(News::Mine(taken));
+                news.push(NodeEvent::Mine(taken));
             }
-            (Request::Take(take), Answer::Takings(takings)) => {
+            (Request::Claim(take), Answer::Claim(claim_result)) => {
                 self.taking = None;
                 if take.node == self.id {
-                    self.has_taken(takings, now, news);
+                    self.has_taken(claim_result, now, news);
                 }
             }
             (Request::NextDue(_), Answer::NextDue(due)) => self.has_been_told(due, now),
-            (Request::Changed(..), Answer::Changed(changed)) => news.push(News::Changed(changed)),
+            (Request::Changed(..), Answer::Changed(changed)) => {
+                news.push(NodeEvent::Changed(changed))
+            }
             // As fast as it comes.
             (Request::Prune(..), Answer::Pruned(pruned)) if pruned.more => {
                 self.next_prune = now.elapsed;
@@ -319,7 +325,7 @@ impl Node {
             (Request::Correct(writes), Answer::Corrected(written)) => {
                 self.has_corrected(writes, written, now, news);
             }
-            (Request::Finish(sent), Answer::Finished(finishes)) => {
+            (Request::Finish(sent), Answer::Finish(report)) => {
                 let settled = self.outcomes.drain(..sent.len().min(self.outcomes.len()));
                 let settled: Vec<_> = settled.map(|outcome| (outcome.key, outcome.fence)).collect();
                 for row in &settled {
@@ -328,7 +334,7 @@ impl Node {
                 }
                 self.told_at_once = self.told_at_once.saturating_mul(2);
                 self.flush_at = (!self.outcomes.is_empty()).then_some(now.elapsed);
-                self.has_settled(&settled, finishes.over, news);
+                self.has_settled(&settled, report.over, news);
             }
             (Request::Release(node, sent), Answer::Released) if node == self.id => {
                 self.released_at_once = self.released_at_once.saturating_mul(2);
@@ -348,10 +354,10 @@ impl Node {
         &mut self,
         settled: &[(RowKey, u64)],
         over: Vec<Incarnation>,
-        news: &mut Vec<News>,
+        news: &mut Vec<NodeEvent>,
     ) {
         self.settled.extend(settled);
-        news.push(News::Settled { rows: settled.to_vec(), over });
+        news.push(NodeEvent::Settled { rows: settled.to_vec(), over });
     }
 
     fn has_beaten(
@@ -359,7 +365,7 @@ impl Node {
         said: DateTime<Utc>,
         sent: Reading,
         now: Reading,
-        news: &mut Vec<News>,
+        news: &mut Vec<NodeEvent>,
     ) {
         if self.options.has_clock {
             self.measure(said, sent, now, news);
@@ -383,12 +389,18 @@ impl Node {
             false => sent.elapsed + self.options.beat_every(),
         };
         if self.is_trusted(now) && !std::mem::replace(&mut self.trusted, true) {
-            news.push(News::Trusted);
+            news.push(NodeEvent::Trusted);
         }
     }
 
     /// Takes into account what the store's clock said.
-    fn measure(&mut self, said: DateTime<Utc>, sent: Reading, now: Reading, news: &mut Vec<News>) {
+    fn measure(
+        &mut self,
+        said: DateTime<Utc>,
+        sent: Reading,
+        now: Reading,
+        news: &mut Vec<NodeEvent>,
+    ) {
         let (measured, before) = (StoreClock::measure(said, sent, now), self.ahead());
         let clock = self.clock.get_or_insert(measured);
         let zero = clock.zero;
@@ -403,59 +415,59 @@ impl Node {
         }
         let moved = self.ahead() - before;
         if !moved.is_zero() {
-            news.push(News::ClockMoved(moved));
+            news.push(NodeEvent::ClockMoved(moved));
         }
     }
 
-    fn has_taken(&mut self, takings: Takings, now: Reading, news: &mut Vec<News>) {
-        let found = takings.jobs.len();
-        let looked_in_vain = !takings.rejected.is_empty() || takings.left > 0;
-        self.left_some = takings.left > 0;
-        self.pass_over(&takings, now);
-        let is_empty = found == 0 && !looked_in_vain && !takings.more;
+    fn has_taken(&mut self, claim_result: ClaimResult, now: Reading, news: &mut Vec<NodeEvent>) {
+        let found = claim_result.jobs.len();
+        let looked_in_vain = !claim_result.rejected.is_empty() || claim_result.left > 0;
+        self.left_some = claim_result.left > 0;
+        self.pass_over(&claim_result, now);
+        let is_empty = found == 0 && !looked_in_vain && !claim_result.more;
         self.in_vain = if is_empty { self.in_vain.saturating_add(1) } else { 0 };
         if is_empty {
             // Another node was faster, or has what was due.
             let patience = TimeDelta::milliseconds(20) * (1 << self.in_vain.min(6));
             self.patient_until = now.elapsed + patience;
         }
-        if !takings.more {
-            self.has_been_told(takings.next_due, now);
+        if !claim_result.more {
+            self.has_been_told(claim_result.next_due, now);
         }
-        if takings.more && (found > 0 || !looked_in_vain) {
+        if claim_result.more && (found > 0 || !looked_in_vain) {
             self.expected = now.elapsed;
-        } else if takings.more || self.left_some && self.room_again {
+        } else if claim_result.more || self.left_some && self.room_again {
             self.expected = self.expected.min(now.elapsed + LOOKS_AGAIN);
         }
         // Bigger batches while there is much to do.
         let least = self.options.max_batch.min(100);
-        self.limit = match takings.more && found > 0 {
+        self.limit = match claim_result.more && found > 0 {
             true => self.limit.saturating_mul(2).min(self.options.max_batch),
             false => least,
         };
-        let unreadable = self.not_yet_reported(&takings.rejected, now);
+        let unreadable = self.not_yet_reported(&claim_result.rejected, now);
         if !unreadable.is_empty() {
-            news.push(News::Unreadable(unreadable));
+            news.push(NodeEvent::Unreadable(unreadable));
         }
-        news.push(News::Taken(takings));
+        news.push(NodeEvent::Claimed(claim_result));
     }
 
     /// Has later takes leave out what this one could not take.
-    fn pass_over(&mut self, takings: &Takings, now: Reading) {
+    fn pass_over(&mut self, claim_result: &ClaimResult, now: Reading) {
         let is_passing = self.passed != Passed::default();
-        let listed = self.except.len() + takings.rejected.len() <= MAX_EXCEPT;
-        if listed && !takings.rejected.is_empty() {
-            let rejected = takings.rejected.iter().map(|rejected| rejected.stamp.incarnation);
+        let listed = self.except.len() + claim_result.rejected.len() <= MAX_EXCEPT;
+        if listed && !claim_result.rejected.is_empty() {
+            let rejected = claim_result.rejected.iter().map(|rejected| rejected.stamp.incarnation);
             Arc::make_mut(&mut self.except).extend(rejected);
         }
         if !is_passing {
-            if listed && takings.left == 0 {
+            if listed && claim_result.left == 0 {
                 return;
             }
             self.pass_began = now.elapsed;
         }
-        self.passed = takings.passed;
-        self.next_pass = match takings.more {
+        self.passed = claim_result.passed;
+        self.next_pass = match claim_result.more {
             true => TimeDelta::MAX,
             // It takes a part of the time only, however many there are.
             false => now.elapsed + (now.elapsed - self.pass_began) * 10,
@@ -501,7 +513,7 @@ impl Node {
     }
 
     /// The store takes the node for dead: it begins another life.
-    fn lose(&mut self, news: &mut Vec<News>) {
+    fn lose(&mut self, news: &mut Vec<NodeEvent>) {
         self.id = NodeId(self.number());
         (self.joined, self.trusted) = (false, false);
         (self.takes, self.taking) = (0, None);
@@ -514,12 +526,12 @@ impl Node {
         // They are not asked for again: that this has failed is of no interest any more.
         let release = Request::Release(self.id, Vec::new());
         if self.failing.remove(&discriminant(&release)) && self.failing.is_empty() {
-            news.push(News::Working);
+            news.push(NodeEvent::Working);
         }
         self.has_settled(&released, Vec::new(), news);
         if self.leaving {
             self.left = self.outcomes.is_empty();
         }
-        news.push(News::Lost);
+        news.push(NodeEvent::Lost);
     }
 }

@@ -9,8 +9,8 @@ use std::{
 use chrono::TimeDelta;
 
 use super::{
-    Asked, LOOK_EVERY, LOOKED_AT, LOOKS, Lane, MAX_OPEN, Node, PRUNE_EVERY, PRUNED, ROWS_PER_JOB,
-    Request, Traffic, delta,
+    Asked, InFlight, LOOK_EVERY, LOOKED_AT, LOOKS, Lane, MAX_OPEN, Node, PRUNE_EVERY, PRUNED,
+    ROWS_PER_JOB, Request, delta,
 };
 use crate::{
     clock::Reading,
@@ -19,11 +19,11 @@ use crate::{
         room::Room,
     },
     job::JobId,
-    panic::shielded_or,
-    store::{
-        Beat, Decide, Decision, Finished, Incarnation, NextDue, Passed, ROW_SIZE, Take, Write,
-        fitting,
+    ledger::{
+        ClaimRequest, Decide, Decision, Heartbeat, Incarnation, NextDue, Passed, ROW_SIZE,
+        RowOutcome, Write, fitting,
     },
+    panic::shielded_or,
 };
 
 impl Node {
@@ -33,7 +33,7 @@ impl Node {
             return None;
         }
         let mut at = Vec::new();
-        let mut lane = |traffic: &Traffic, wanted: Option<TimeDelta>| {
+        let mut lane = |traffic: &InFlight, wanted: Option<TimeDelta>| {
             if traffic.sent.is_none() {
                 at.extend(wanted.map(|wanted| wanted.max(traffic.not_before)));
             }
@@ -148,7 +148,7 @@ impl Node {
             && let Some(request) = self.take_request(now, open, crowded, room, held)
         {
             self.take.sent = Some(now);
-            asked.push((Lane::Take, request));
+            asked.push((Lane::Claim, request));
         }
         if self.close.is_free(now)
             && self.close_wanted().is_some_and(|at| at <= now.elapsed)
@@ -195,9 +195,9 @@ impl Node {
         let leaves = self.may_leave();
         let ttl = if leaves { Duration::ZERO } else { self.options.lease };
         if leaves || !self.joined || now.elapsed >= self.next_beat {
-            let beat = Beat::new(self.id, self.options.name.clone(), !self.joined, ttl);
+            let heartbeat = Heartbeat::new(self.id, self.options.name.clone(), !self.joined, ttl);
             let clock_offset = self.clock.map(|_| -self.ahead());
-            return Request::Beat(Beat { clock_offset, ..beat });
+            return Request::Heartbeat(Heartbeat { clock_offset, ..heartbeat });
         }
         if std::mem::take(&mut self.ask_nodes) {
             return Request::Nodes;
@@ -208,10 +208,10 @@ impl Node {
         }
         // All at once, since rows of one job are judged together.
         if !self.unknown.is_empty() && self.mine_after.is_none() {
-            return Request::Taken(self.id, self.unknown.clone());
+            return Request::Claimed(self.id, self.unknown.clone());
         }
         self.ask_mine = false;
-        Request::TakenBy(self.id, self.mine_after, self.options.max_batch)
+        Request::ClaimedBy(self.id, self.mine_after, self.options.max_batch)
     }
 
     fn take_request(
@@ -223,7 +223,7 @@ impl Node {
         held: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
     ) -> Option<Request> {
         if let Some(take) = &self.taking {
-            return Some(Request::Take(take.clone()));
+            return Some(Request::Claim(take.clone()));
         }
         if now.elapsed >= self.changes_wanted() {
             self.next_look = now.elapsed + LOOK_EVERY;
@@ -256,7 +256,7 @@ impl Node {
         if !self.paused && self.has_room(open) && now.elapsed >= self.next_take() {
             let take = self.new_take(now, open, crowded, room());
             self.taking = Some(take.clone());
-            return Some(Request::Take(take));
+            return Some(Request::Claim(take));
         }
         if std::mem::take(&mut self.ask_due) {
             let (tasks, except) = (self.tasks.clone(), self.left_out(crowded));
@@ -280,7 +280,7 @@ impl Node {
         open: usize,
         crowded: &HashSet<Incarnation>,
         room: Room,
-    ) -> Take {
+    ) -> ClaimRequest {
         self.takes += 1;
         self.room_again = false;
         // Until it is known when to take next.
@@ -288,19 +288,19 @@ impl Node {
         let store_now = self.store_now(now);
         let ahead = delta(self.options.claim_ahead);
         let horizon = store_now.checked_add_signed(ahead).unwrap_or(store_now);
-        let (node, fits, room) = (self.id, self.fits.clone(), Mutex::new(room));
+        let (node, can_run, room) = (self.id, self.can_run.clone(), Mutex::new(room));
         // Each job that is claimed is a record and a row at least.
         let limit = self.limit.min(self.options.max_bytes / (2 * ROW_SIZE)).max(1);
         let decide: Decide = Arc::new(move |record, waiting| {
             let decided = shielded_or(|| {
                 let definition = Definition::read(record)?;
-                fits(record, &definition)?;
+                can_run(record, &definition)?;
                 let mut room = room.lock().unwrap_or_else(PoisonError::into_inner);
                 let decided =
                     ahead::decide(record, waiting, &definition, node, store_now, horizon)?;
                 // Jobs that fire again are as many as there are, and what waits was asked for, or is
                 // late already.
-                if let Decision::Take { rows, next_fire: None } = &decided
+                if let Decision::Claim { rows, next_fire: None } = &decided
                     && waiting.is_empty()
                 {
                     if room.is_full(record.incarnation, &definition.options) {
@@ -313,7 +313,7 @@ impl Node {
             });
             decided.unwrap_or_else(Decision::Reject)
         });
-        Take {
+        ClaimRequest {
             node,
             number: self.takes,
             horizon,
@@ -333,7 +333,7 @@ impl Node {
 
     fn close_request(&mut self, now: Reading) -> Option<Request> {
         let most = self.options.max_batch.min(self.told_at_once);
-        let sizes = self.outcomes.iter().map(Finished::size);
+        let sizes = self.outcomes.iter().map(RowOutcome::size);
         let count = fitting(sizes, most, self.options.max_bytes);
         let due = self.flush_at.is_some_and(|at| at <= now.elapsed) || self.leaving;
         let tells = count > 0 && (due || self.outcomes.len() >= 100.min(self.options.max_batch));

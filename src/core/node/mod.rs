@@ -25,10 +25,10 @@ use crate::{
     clock::Reading,
     error::Error,
     job::JobId,
-    store::{
-        Beat, Changed, Cursor, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow,
-        Page, Passed, Pruned, Reaped, Record, Release, RowKey, StoreChange, StoreError, Take,
-        Takings, Write, Written,
+    ledger::{
+        ClaimRequest, ClaimResult, Cursor, FinishReport, Heartbeat, Incarnation, Keep, NextDue,
+        NodeId, NodeRow, Page, Passed, Pruned, Reaped, Record, RecordChange, Release, RowKey,
+        RowOutcome, StoreChange, StoreError, Write, Written,
     },
 };
 
@@ -57,24 +57,24 @@ pub(crate) struct NodeOptions {
 }
 
 /// Says whether a job of this record can run here.
-pub(crate) type Fits = Arc<dyn Fn(&Record, &Definition) -> Result<(), Error> + Send + Sync>;
+pub(crate) type CanRun = Arc<dyn Fn(&Record, &Definition) -> Result<(), Error> + Send + Sync>;
 
 /// What a node asks its store.
 #[derive(Clone)]
 pub(crate) enum Request {
-    Beat(Beat),
+    Heartbeat(Heartbeat),
     Nodes,
     Reap(Vec<(NodeId, u64)>),
-    TakenBy(NodeId, Option<RowKey>, usize),
-    Taken(NodeId, Vec<RowKey>),
-    Take(Take),
+    ClaimedBy(NodeId, Option<RowKey>, usize),
+    Claimed(NodeId, Vec<RowKey>),
+    Claim(ClaimRequest),
     NextDue(NextDue),
     /// Of these records, and of those that handles know: of all, or of those that are named.
     Changed(Vec<(JobId, Incarnation, u64)>, Option<HashSet<Incarnation>>),
     Prune(Keep, usize),
     List(Option<Cursor>, usize),
     Correct(Vec<Write>),
-    Finish(Vec<Finished>),
+    Finish(Vec<RowOutcome>),
     Release(NodeId, Vec<Release>),
 }
 
@@ -91,11 +91,11 @@ impl Request {
     /// The life of the node that asks, if that matters.
     fn node(&self) -> Option<NodeId> {
         match self {
-            Request::Beat(beat) => Some(beat.node),
-            Request::Take(take) => Some(take.node),
-            Request::TakenBy(node, ..) | Request::Taken(node, _) | Request::Release(node, _) => {
-                Some(*node)
-            }
+            Request::Heartbeat(heartbeat) => Some(heartbeat.node),
+            Request::Claim(take) => Some(take.node),
+            Request::ClaimedBy(node, ..)
+            | Request::Claimed(node, _)
+            | Request::Release(node, _) => Some(*node),
             Request::NextDue(_)
             | Request::Nodes
             | Request::Reap(_)
@@ -111,18 +111,18 @@ impl Request {
 /// What the store answers.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Beat(DateTime<Utc>),
+    Heartbeat(DateTime<Utc>),
     Nodes(Vec<NodeRow>),
     Reaped(Reaped),
-    TakenBy(Vec<(RowKey, u64)>),
-    Taken(Takings),
-    Takings(Takings),
+    ClaimedBy(Vec<(RowKey, u64)>),
+    Claimed(ClaimResult),
+    Claim(ClaimResult),
     NextDue(Option<DateTime<Utc>>),
-    Changed(Vec<Changed>),
+    Changed(Vec<RecordChange>),
     Pruned(Pruned),
     Listed(Page),
     Corrected(Vec<Written>),
-    Finished(Finishes),
+    Finish(FinishReport),
     Released,
 }
 
@@ -135,7 +135,7 @@ pub(crate) enum Lane {
     /// Life, and those who lost it.
     Life,
     /// What to do.
-    Take,
+    Claim,
     /// What was done.
     Close,
     /// What need not be kept, and what a clock that was wrong has left.
@@ -143,14 +143,14 @@ pub(crate) enum Lane {
 }
 
 /// What of an answer concerns the jobs.
-pub(crate) enum News {
+pub(crate) enum NodeEvent {
     /// Rows were taken by this node.
-    Taken(Takings),
+    Claimed(ClaimResult),
     /// Rows that this node has, as far as the store knows.
     Listed(Vec<(RowKey, u64)>),
     /// Those of them that were asked for.
-    Mine(Takings),
-    Changed(Vec<Changed>),
+    Mine(ClaimResult),
+    Changed(Vec<RecordChange>),
     /// The store knows what became of these rows, and that these jobs are over with them.
     Settled {
         rows: Vec<(RowKey, u64)>,
@@ -191,7 +191,7 @@ pub(super) struct Node {
     /// Records that can't be read and were told of, with their versions, and since when they are noted.
     reported: HashSet<(Incarnation, u64)>,
     reported_since: TimeDelta,
-    fits: Fits,
+    can_run: CanRun,
     /// This life of it.
     id: NodeId,
     /// Whether the store knows of this life.
@@ -203,10 +203,10 @@ pub(super) struct Node {
     clock: Option<StoreClock>,
     /// What the wall clock here said when elapsed time was zero, as far as its steps were noticed.
     own_zero: DateTime<Utc>,
-    life: Traffic,
-    take: Traffic,
-    close: Traffic,
-    prune: Traffic,
+    life: InFlight,
+    take: InFlight,
+    close: InFlight,
+    prune: InFlight,
     /// Which requests the store has not answered as it should, the last time.
     failing: HashSet<Discriminant<Request>>,
     next_beat: TimeDelta,
@@ -221,7 +221,7 @@ pub(super) struct Node {
     unknown: Vec<RowKey>,
     takes: u64,
     /// A take whose answer did not come, to be asked again.
-    taking: Option<Take>,
+    taking: Option<ClaimRequest>,
     /// When to take, as far as the store has said.
     told: TimeDelta,
     /// The same, as far as the node knows better.
@@ -242,7 +242,7 @@ pub(super) struct Node {
     looking: Option<Looking>,
     /// Whether what was last asked of that lane was a look.
     looked: bool,
-    outcomes: VecDeque<Finished>,
+    outcomes: VecDeque<RowOutcome>,
     /// Rows of which the store refused, alone, the outcome or the release; and when it did first.
     refused: HashMap<(RowKey, u64), TimeDelta>,
     /// Rows of which the store refuses the outcome for good: it has them as taken by this node.
@@ -287,14 +287,14 @@ struct Looking {
 
 /// What is under way on a lane.
 #[derive(Default)]
-struct Traffic {
+struct InFlight {
     /// When the request was sent that is not answered.
     sent: Option<Reading>,
     failures: u32,
     not_before: TimeDelta,
 }
 
-impl Traffic {
+impl InFlight {
     fn is_free(&self, now: Reading) -> bool {
         self.sent.is_none() && now.elapsed >= self.not_before
     }
@@ -375,7 +375,7 @@ impl Node {
     pub(super) fn new(
         options: NodeOptions,
         tasks: HashSet<String>,
-        fits: Fits,
+        can_run: CanRun,
         now: Reading,
     ) -> Node {
         let lease = Arc::new(Lease::new(options.margin()));
@@ -393,16 +393,16 @@ impl Node {
             next_pass: TimeDelta::MIN,
             reported: HashSet::new(),
             reported_since: TimeDelta::MIN,
-            fits,
+            can_run,
             joined: false,
             lease,
             trusted: false,
             clock: None,
             own_zero: now.wall.checked_sub_signed(now.elapsed).unwrap_or(now.wall),
-            life: Traffic::default(),
-            take: Traffic::default(),
-            close: Traffic::default(),
-            prune: Traffic::default(),
+            life: InFlight::default(),
+            take: InFlight::default(),
+            close: InFlight::default(),
+            prune: InFlight::default(),
             failing: HashSet::new(),
             next_beat: TimeDelta::MIN,
             watch: Watch::default(),
@@ -577,7 +577,7 @@ impl Node {
     }
 
     /// Closes a row.
-    pub(super) fn finish(&mut self, outcome: Finished, now: Reading) {
+    pub(super) fn finish(&mut self, outcome: RowOutcome, now: Reading) {
         self.flush_at.get_or_insert(now.elapsed + LINGER);
         self.untold.insert((outcome.key, outcome.fence));
         self.outcomes.push_back(outcome);

@@ -9,13 +9,13 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Answer, Lane, News, Node, NodeOptions, Request};
+use super::{Answer, Lane, Node, NodeEvent, NodeOptions, Request};
 use crate::{
     clock::Reading,
     core::room::Room,
-    store::{
-        Beat, Cursor, Fate, Finished, Finishes, Incarnation, Keep, NodeId, NodeRow, Page, Pruned,
-        Reaped, Record, RowKey, RowKind, RunEnd, StoreError, Takings, Written,
+    ledger::{
+        ClaimResult, Cursor, Fate, FinishReport, Heartbeat, Incarnation, Keep, NodeId, NodeRow,
+        Page, Pruned, Reaped, Record, RowKey, RowKind, RowOutcome, RunEnd, StoreError, Written,
     },
     trigger::{IntoTrigger as _, cron},
 };
@@ -44,8 +44,8 @@ fn options() -> NodeOptions {
 /// A node that has joined its store, and looks at all records from now on.
 fn node() -> Node {
     let mut node = Node::new(options(), HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
-    let beat = node.poll(at(0), 0, &HashSet::new(), Room::default, |_| Vec::new()).remove(0);
-    node.answer(beat, Ok(Answer::Beat(at(0).wall)), at(0));
+    let heartbeat = node.poll(at(0), 0, &HashSet::new(), Room::default, |_| Vec::new()).remove(0);
+    node.answer(heartbeat, Ok(Answer::Heartbeat(at(0).wall)), at(0));
     node
 }
 
@@ -85,8 +85,8 @@ fn a_first_sign_of_life_is_given_once_under_a_name() {
     for second in [0, 10, 20] {
         let (lane, request) =
             node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new()).remove(0);
-        let Request::Beat(beat) = &request else { panic!("it has not joined") };
-        assert!(beat.first && names.insert(beat.node), "it may still take effect");
+        let Request::Heartbeat(heartbeat) = &request else { panic!("it has not joined") };
+        assert!(heartbeat.first && names.insert(heartbeat.node), "it may still take effect");
         node.answer((lane, request), Err(StoreError::unavailable("no answer")), at(second));
     }
 }
@@ -112,8 +112,8 @@ fn a_step_of_the_machines_clock_is_acted_on_at_once() {
 /// A node that the others see, after so many signs of life.
 fn other(beats: u64) -> NodeRow {
     let ttl = Duration::from_secs(30);
-    let beat = Beat::new(NodeId(7), "other", true, ttl);
-    NodeRow { beats, ..NodeRow::new(&beat, at(0).wall) }
+    let heartbeat = Heartbeat::new(NodeId(7), "other", true, ttl);
+    NodeRow { beats, ..NodeRow::new(&heartbeat, at(0).wall) }
 }
 
 /// Has the node live for a second, with others that look like this; says whom it reaps.
@@ -124,14 +124,14 @@ fn live_beside(node: &mut Node, second: i64, others: &[NodeRow]) -> Vec<(NodeId,
             node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new())
         {
             let said = match &request {
-                Request::Beat(_) => Answer::Beat(at(second).wall),
+                Request::Heartbeat(_) => Answer::Heartbeat(at(second).wall),
                 Request::Nodes => Answer::Nodes(others.to_vec()),
                 Request::Reap(suspects) => {
                     reaped.extend(suspects);
                     Answer::Reaped(Reaped::default())
                 }
-                Request::TakenBy(..) => Answer::TakenBy(Vec::new()),
-                Request::Taken(..) => Answer::Taken(Takings::default()),
+                Request::ClaimedBy(..) => Answer::ClaimedBy(Vec::new()),
+                Request::Claimed(..) => Answer::Claimed(ClaimResult::default()),
                 _ => continue,
             };
             node.answer((lane, request), Ok(said), at(second));
@@ -173,7 +173,7 @@ fn outcomes_are_sent_in_parts_that_the_store_can_commit() {
     for number in 0..10 {
         let key = RowKey { incarnation: Incarnation(1), kind: RowKind::Scheduled, number };
         let message = Some("x".repeat(if number == 9 { 10_000 } else { 1000 }));
-        let outcome = Finished {
+        let outcome = RowOutcome {
             key,
             fence: 1,
             fate: Fate::Ran(RunEnd::Failed),
@@ -192,7 +192,7 @@ fn outcomes_are_sent_in_parts_that_the_store_can_commit() {
         {
             if let Request::Finish(outcomes) = &request {
                 parts.push(outcomes.len());
-                let done = Ok(Answer::Finished(Finishes::default()));
+                let done = Ok(Answer::Finish(FinishReport::default()));
                 node.answer((lane, request), done, at(second));
             }
         }
@@ -263,7 +263,7 @@ fn corrections_that_the_store_refuses_are_given_up() {
                 assert_eq!(*after, Some(job()));
                 Answer::Listed(Page::default())
             }
-            Request::Prune(..) => Answer::Pruned(crate::store::Pruned::default()),
+            Request::Prune(..) => Answer::Pruned(crate::ledger::Pruned::default()),
             _ => panic!("it was given up"),
         };
         answer(&mut node, request, Ok(said), second);
@@ -292,21 +292,21 @@ fn a_look_that_fails_lets_the_ledger_be_pruned() {
 fn live(
     node: &mut Node,
     seconds: std::ops::Range<i64>,
-    refuses: impl Fn(&Finished) -> bool,
-    news: &mut Vec<News>,
-) -> Vec<Finished> {
+    refuses: impl Fn(&RowOutcome) -> bool,
+    news: &mut Vec<NodeEvent>,
+) -> Vec<RowOutcome> {
     let mut accepted = Vec::new();
     for second in seconds {
         for (lane, request) in
             node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new())
         {
             let said = match &request {
-                Request::Beat(_) => Ok(Answer::Beat(at(second).wall)),
+                Request::Heartbeat(_) => Ok(Answer::Heartbeat(at(second).wall)),
                 Request::Nodes => Ok(Answer::Nodes(Vec::new())),
                 Request::Reap(_) => Ok(Answer::Reaped(Reaped::default())),
-                Request::TakenBy(..) => Ok(Answer::TakenBy(Vec::new())),
-                Request::Taken(..) => Ok(Answer::Taken(Takings::default())),
-                Request::Take(_) => Ok(Answer::Takings(Takings::default())),
+                Request::ClaimedBy(..) => Ok(Answer::ClaimedBy(Vec::new())),
+                Request::Claimed(..) => Ok(Answer::Claimed(ClaimResult::default())),
+                Request::Claim(_) => Ok(Answer::Claim(ClaimResult::default())),
                 Request::NextDue(_) => Ok(Answer::NextDue(None)),
                 Request::Changed(..) => Ok(Answer::Changed(Vec::new())),
                 Request::Prune(..) => Ok(Answer::Pruned(Pruned::default())),
@@ -318,7 +318,7 @@ fn live(
                 }
                 Request::Finish(sent) => {
                     accepted.extend(sent.iter().cloned());
-                    Ok(Answer::Finished(Finishes::default()))
+                    Ok(Answer::Finish(FinishReport::default()))
                 }
             };
             news.extend(node.answer((lane, request), said, at(second)));
@@ -327,9 +327,9 @@ fn live(
     accepted
 }
 
-fn outcome(number: i64, message: Option<&str>) -> Finished {
+fn outcome(number: i64, message: Option<&str>) -> RowOutcome {
     let key = RowKey { incarnation: Incarnation(1), kind: RowKind::Scheduled, number };
-    Finished {
+    RowOutcome {
         key,
         fence: 1,
         fate: Fate::Ran(RunEnd::Failed),
@@ -347,13 +347,13 @@ fn an_outcome_that_the_store_refuses_is_closed_without_its_message_or_given_up()
     for (number, message) in [(1, Some("fine")), (2, Some("\u{1}")), (3, None), (4, Some("fine"))] {
         node.finish(outcome(number, message), at(1));
     }
-    let refuses = |it: &Finished| it.key.number == 3 || it.message.as_deref() == Some("\u{1}");
+    let refuses = |it: &RowOutcome| it.key.number == 3 || it.message.as_deref() == Some("\u{1}");
     let mut accepted = live(&mut node, 1..90, refuses, &mut news);
     accepted.sort_by_key(|outcome| outcome.key);
     let closed: Vec<_> = accepted.iter().map(|it| (it.key.number, it.message.as_deref())).collect();
     assert_eq!(closed, [(1, Some("fine")), (2, None), (4, Some("fine"))]);
     let key = outcome(3, None).key;
-    let given_up = |it: &News| matches!(it, News::GivenUp(row, _) if *row == key);
+    let given_up = |it: &NodeEvent| matches!(it, NodeEvent::GivenUp(row, _) if *row == key);
     assert_eq!(news.iter().filter(|it| given_up(it)).count(), 1);
     assert!(node.is_settled(key, 1), "the store has it as taken by this node");
     node.leave();
@@ -375,13 +375,13 @@ fn outcomes_that_are_not_answered_are_sent_in_smaller_batches() {
             let said = match &asked.1 {
                 Request::Finish(sent) if sent.len() <= 20 => {
                     (told, _) = (told + sent.len(), sizes.push(sent.len()));
-                    Ok(Answer::Finished(Finishes::default()))
+                    Ok(Answer::Finish(FinishReport::default()))
                 }
                 Request::Finish(sent) => {
                     sizes.push(sent.len());
                     Err(StoreError::unavailable("no answer"))
                 }
-                Request::Beat(_) => Ok(Answer::Beat(at(second).wall)),
+                Request::Heartbeat(_) => Ok(Answer::Heartbeat(at(second).wall)),
                 _ => continue,
             };
             node.answer(asked, said, at(second));

@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 
 use super::delta;
-use crate::store::{NodeId, NodeRow};
+use crate::ledger::{NodeId, NodeRow};
 
 /// The other nodes, as they were seen last.
 #[derive(Default)]
 pub(super) struct Watch(BTreeMap<NodeId, Seen>);
 
 struct Seen {
-    beats: u64,
+    heartbeats: u64,
     /// When it will be dead, in elapsed time, if it gives no other sign of life.
     dies_at: TimeDelta,
 }
@@ -25,12 +25,12 @@ impl Watch {
     pub(super) fn see(&mut self, nodes: &[NodeRow], own: NodeId, now: TimeDelta) -> bool {
         let before = std::mem::take(&mut self.0);
         for node in nodes.iter().filter(|node| node.id != own) {
-            let known = before.get(&node.id).filter(|seen| seen.beats == node.beats);
+            let known = before.get(&node.id).filter(|seen| seen.heartbeats == node.heartbeats);
             let dies_at = known.map_or_else(
                 || now.checked_add(&delta(node.ttl)).unwrap_or(TimeDelta::MAX),
                 |seen| seen.dies_at,
             );
-            self.0.insert(node.id, Seen { beats: node.beats, dies_at });
+            self.0.insert(node.id, Seen { heartbeats: node.heartbeats, dies_at });
         }
         before.keys().any(|node| !self.0.contains_key(node))
     }
@@ -38,7 +38,7 @@ impl Watch {
     /// Those that are dead, each with the count of its signs of life for which that holds.
     pub(super) fn suspects(&self, now: TimeDelta) -> Vec<(NodeId, u64)> {
         let dead = self.0.iter().filter(|(_, seen)| seen.dies_at <= now);
-        dead.map(|(node, seen)| (*node, seen.beats)).collect()
+        dead.map(|(node, seen)| (*node, seen.heartbeats)).collect()
     }
 
     /// When the first of them will be dead.
@@ -61,15 +61,15 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::store::Beat;
+    use crate::ledger::Heartbeat;
 
     const OWN: NodeId = NodeId(1);
     const OTHER: NodeId = NodeId(2);
 
-    fn row(id: NodeId, beats: u64) -> NodeRow {
+    fn row(id: NodeId, heartbeats: u64) -> NodeRow {
         let ttl = Duration::from_secs(15);
-        let beat = Beat::new(id, "node", true, ttl);
-        NodeRow { beats, ..NodeRow::new(&beat, DateTime::UNIX_EPOCH) }
+        let heartbeat = Heartbeat::new(id, "node", true, ttl);
+        NodeRow { heartbeats, ..NodeRow::new(&heartbeat, DateTime::UNIX_EPOCH) }
     }
 
     fn at(seconds: i64) -> TimeDelta {

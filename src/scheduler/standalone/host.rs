@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{Workers, waiting};
 use crate::{
-    core::Finish,
+    core::RunResult,
     driver::Shared,
     error::Error,
     job::Outcome,
@@ -109,7 +109,7 @@ impl Host {
         self.shared().with(|state, now| {
             let going: Vec<_> = state.core.going().collect();
             for run in going {
-                state.core.finish(run, Finish::without_work(Outcome::Abandoned, now), now);
+                state.core.finish(run, RunResult::without_work(Outcome::Abandoned, now), now);
             }
         });
         self.shared().with(|state, _| {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    super::{Finished, Row, RowState},
+    super::{Row, RowOutcome, RowState},
     Cell,
 };
 
@@ -22,7 +22,7 @@ pub(crate) enum Acceptance {
 
 impl Cell {
     /// Closes the row of an outcome, if it bears the fence of the outcome and is open or *abandoned*.
-    pub(crate) fn finish(&mut self, outcome: Finished, now: DateTime<Utc>) -> Acceptance {
+    pub(crate) fn finish(&mut self, outcome: RowOutcome, now: DateTime<Utc>) -> Acceptance {
         let key = outcome.key;
         let Some(row) = self.row(key).filter(|row| row.fence == outcome.fence) else {
             return Acceptance::Refused;
@@ -57,17 +57,17 @@ mod tests {
         *,
     };
 
-    fn taken(next_fire: Option<i64>) -> (Cell, Row) {
+    fn claimed(next_fire: Option<i64>) -> (Cell, Row) {
         let mut cell = cell_of(record(1, Some(60)));
         let row =
-            take(&mut cell, NODE, [scheduled(1, 60, taken_by(NODE))], next_fire).rows.remove(0);
+            take(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], next_fire).rows.remove(0);
         (cell, row)
     }
 
     #[test]
     fn an_outcome_closes_its_row() {
         let (mut cell, row) = taken(Some(120));
-        let outcome = Finished { attempt: 3, message: Some("late".into()), ..outcome(&row, 9) };
+        let outcome = RowOutcome { attempt: 3, message: Some("late".into()), ..outcome(&row, 9) };
         assert_eq!(cell.finish(outcome, at(10)), Acceptance::Closed);
         let expected = Row {
             state: succeeded(),
@@ -86,7 +86,7 @@ mod tests {
         for remember in [false, true] {
             let (mut cell, row) = taken(None);
             cell.record.as_mut().unwrap().remember = remember;
-            let outcome = Finished { job_end: Fate::Cancelled, ..outcome(&row, 9) };
+            let outcome = RowOutcome { job_end: Fate::Cancelled, ..outcome(&row, 9) };
             assert_eq!(cell.finish(outcome, at(10)), Acceptance::Over);
             assert_eq!(end_of(&cell, 1), Some(RowState::Closed(Fate::Cancelled)));
             let ended_at =
@@ -98,12 +98,12 @@ mod tests {
     #[test]
     fn another_fence_is_refused_and_a_second_outcome_changes_nothing() {
         let (mut cell, row) = taken(Some(120));
-        let stale = Finished { fence: row.fence - 1, ..outcome(&row, 9) };
+        let stale = RowOutcome { fence: row.fence - 1, ..outcome(&row, 9) };
         assert_eq!(cell.finish(stale, at(9)), Acceptance::Refused);
         assert_eq!(cell.row(row.key), Some(&row));
         cell.finish(outcome(&row, 9), at(9));
         let before = cell.clone();
-        let second = Finished { fate: Fate::Missed, ..outcome(&row, 20) };
+        let second = RowOutcome { fate: Fate::Missed, ..outcome(&row, 20) };
         assert_eq!(cell.finish(second, at(20)), Acceptance::Unchanged);
         assert_eq!(cell, before);
         assert_eq!(Cell::default().finish(outcome(&row, 9), at(9)), Acceptance::Refused);

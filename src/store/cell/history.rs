@@ -117,7 +117,7 @@ mod tests {
         let mut cell = cell_of(record(1, Some(0)));
         let mut left = Vec::new();
         for seconds in 0..times {
-            let row = scheduled(1, seconds, taken_by(NODE));
+            let row = scheduled(1, seconds, claimed_by(NODE));
             let row = take(&mut cell, NODE, [row], Some(seconds + 1)).rows.remove(0);
             cell.finish(outcome(&row, seconds), at(seconds));
             left.extend(cell.overflow());
@@ -161,7 +161,7 @@ mod tests {
         let (mut cell, left) = run(30);
         let first = left[0].clone();
         cell.recall([first.clone()]);
-        let again = scheduled(1, 0, taken_by(NODE));
+        let again = scheduled(1, 0, claimed_by(NODE));
         assert_eq!(take(&mut cell, NODE, [again], Some(40)).rows, []);
         assert_eq!(cell.row(first.key), Some(&first));
     }

@@ -8,9 +8,9 @@
 //! | operation | on a cell |
 //! |---|---|
 //! | [`Store::write`](super::Store::write) | [`answer`](Cell::answer), then [`write`](Cell::write) |
-//! | [`Store::take`](super::Store::take) | [`waiting_rows`](Cell::waiting_rows) and [`living`](Cell::living) for the decision, then [`take`](Cell::take) |
+//! | [`Store::claim`](super::Store::claim) | [`waiting_rows`](Cell::waiting_rows) and [`living`](Cell::living) for the decision, then [`claim`](Cell::take) |
 //! | the same again | [`taken_in`](Cell::taken_in) |
-//! | [`Store::taken`](super::Store::taken), [`Store::taken_by`](super::Store::taken_by) | [`taken`](Cell::taken), [`taken_of`](Cell::taken_of) |
+//! | [`Store::claimed`](super::Store::claimed), [`Store::claimed_by`](super::Store::claimed_by) | [`taken`](Cell::taken), [`taken_of`](Cell::taken_of) |
 //! | [`Store::release`](super::Store::release) | [`release`](Cell::release) |
 //! | [`Store::finish`](super::Store::finish) | [`finish`](Cell::finish) |
 //! | [`Store::reap`](super::Store::reap), and a node that leaves | [`reap`](Cell::reap) |
@@ -66,6 +66,7 @@
 //! still. Runs that are asked for and wait have no bound of their own. A fire time that does not run is
 //! part of a stretch, so that an outage is one row.
 
+mod claim;
 mod end;
 mod finish;
 mod history;
@@ -74,7 +75,6 @@ mod prune;
 mod reap;
 mod release;
 mod rows;
-mod take;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -154,7 +154,7 @@ impl Cell {
         if row.state != RowState::Waiting {
             self.waiting.remove(key);
         }
-        if !matches!(row.state, RowState::Taken(_)) {
+        if !matches!(row.state, RowState::Claimed(_)) {
             self.taken.remove(key);
         }
         if row.state.is_open() {
@@ -162,7 +162,7 @@ impl Cell {
         }
         match row.state {
             RowState::Waiting => self.waiting.put(row),
-            RowState::Taken(_) => self.taken.put(Held { row, take }),
+            RowState::Claimed(_) => self.taken.put(Held { row, take }),
             RowState::Closed(_) => self.closed.put(row),
         }
     }

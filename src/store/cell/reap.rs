@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{
     super::{Fate, NodeId, Reaped, Row},
     Cell,
-    take::holder_of,
+    claim::holder_of,
 };
 
 impl Cell {
@@ -54,7 +54,7 @@ mod tests {
         let row = |seconds, recover, recoveries| Row {
             recover,
             recoveries,
-            ..scheduled(1, seconds, taken_by(NODE))
+            ..scheduled(1, seconds, claimed_by(NODE))
         };
         let rows = [row(60, true, 2), row(61, true, 0), row(62, false, 2)];
         let rows = take(&mut cell, NODE, rows, Some(120)).rows;
@@ -73,7 +73,12 @@ mod tests {
     #[test]
     fn a_job_may_be_over_with_its_node() {
         let mut cell = cell_of(record(1, Some(60)));
-        take(&mut cell, NODE, [60, 61].map(|seconds| scheduled(1, seconds, taken_by(NODE))), None);
+        take(
+            &mut cell,
+            NODE,
+            [60, 61].map(|seconds| scheduled(1, seconds, claimed_by(NODE))),
+            None,
+        );
         let first = cell.reap(NODE, 1, at(5));
         assert_eq!((first.abandoned.len(), first.more, first.over), (1, true, vec![]));
         let second = cell.reap(NODE, 1, at(5));
@@ -85,7 +90,7 @@ mod tests {
     #[test]
     fn what_has_outlived_its_record_is_abandoned_whether_it_recovers_or_not() {
         let mut cell = cell_of(record(1, Some(60)));
-        let row = Row { recover: true, ..scheduled(1, 60, taken_by(NODE)) };
+        let row = Row { recover: true, ..scheduled(1, 60, claimed_by(NODE)) };
         take(&mut cell, NODE, [row], Some(120));
         let stamp = cell.record().unwrap().stamp();
         cell.write(Write::change(stamp, record(2, Some(60)), 2), at(1));

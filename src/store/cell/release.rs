@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{
     super::{Fate, NodeId, Release, Row, RowState},
     Cell,
-    take::holder_of,
+    claim::holder_of,
 };
 use crate::job::SkipReason;
 
@@ -37,9 +37,9 @@ mod tests {
         *,
     };
 
-    fn taken() -> (Cell, Row) {
+    fn claimed() -> (Cell, Row) {
         let mut cell = cell_of(record(1, Some(60)));
-        let row = take(&mut cell, NODE, [scheduled(1, 60, taken_by(NODE))], None).rows.remove(0);
+        let row = take(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], None).rows.remove(0);
         (cell, row)
     }
 

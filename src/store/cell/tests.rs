@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        Decision, Fate, Finished, Incarnation, Keep, NodeId, Passed, Record, Release, Row, RowKey,
-        RowKind, RowState, RunEnd, Take, Taken, Write, Written,
+        ClaimRequest, ClaimedJob, Decision, Fate, Incarnation, Keep, NodeId, Passed, Record,
+        Release, Row, RowKey, RowKind, RowOutcome, RowState, RunEnd, Write, Written,
     },
     Acceptance, Cell, Place, keys,
 };
@@ -64,16 +64,16 @@ fn row(
     Row { ended_at, ..Row::new(key, "report".into(), fire_time, state) }
 }
 
-pub(super) fn taken_by(node: NodeId) -> RowState {
-    RowState::Taken(node)
+pub(super) fn claimed_by(node: NodeId) -> RowState {
+    RowState::Claimed(node)
 }
 
 pub(super) fn succeeded() -> RowState {
     RowState::Closed(Fate::Ran(RunEnd::Succeeded))
 }
 
-pub(super) fn ask(node: NodeId, number: u64) -> Take {
-    Take {
+pub(super) fn ask(node: NodeId, number: u64) -> ClaimRequest {
+    ClaimRequest {
         node,
         number,
         horizon: DateTime::<Utc>::MAX_UTC,
@@ -88,18 +88,18 @@ pub(super) fn ask(node: NodeId, number: u64) -> Take {
 }
 
 /// Takes the rows, after which the job fires next then.
-pub(super) fn take(
+pub(super) fn claim(
     cell: &mut Cell,
     node: NodeId,
     rows: impl Into<Vec<Row>>,
     next_fire: Option<i64>,
-) -> Taken {
-    cell.take(&ask(node, 1), rows.into(), next_fire.map(at), at(0)).expect("the job is not over")
+) -> ClaimedJob {
+    cell.claim(&ask(node, 1), rows.into(), next_fire.map(at), at(0)).expect("the job is not over")
 }
 
 /// The outcome of a run that succeeded then.
-pub(super) fn outcome(row: &Row, seconds: i64) -> Finished {
-    Finished {
+pub(super) fn outcome(row: &Row, seconds: i64) -> RowOutcome {
+    RowOutcome {
         key: row.key,
         fence: row.fence,
         fate: Fate::Ran(RunEnd::Succeeded),
@@ -127,7 +127,7 @@ struct KeyValueStore {
     incarnations: u64,
     /// What was done before, to be asked for again.
     writes: Vec<Write>,
-    outcomes: Vec<Finished>,
+    outcomes: Vec<RowOutcome>,
     /// Whether a write has left a job with nothing to do.
     is_idle: bool,
 }
@@ -194,7 +194,7 @@ impl KeyValueStore {
                     self.write(write, now);
                 }
             }
-            6..=9 => self.take(node, number, &before, now),
+            6..=9 => self.claim(node, number, &before, now),
             10 => {
                 let rows: Vec<&Row> = before.values().filter(|row| row.state.is_open()).collect();
                 if let Some(row) = pick(&rows, choice) {
@@ -211,7 +211,7 @@ impl KeyValueStore {
                 }
             }
             14 => {
-                let outcomes: Vec<&Finished> = self.outcomes.iter().collect();
+                let outcomes: Vec<&RowOutcome> = self.outcomes.iter().collect();
                 if let Some(outcome) = pick(&outcomes, choice).cloned() {
                     self.finish(outcome.clone(), before.get(&outcome.key), now);
                 }
@@ -222,7 +222,7 @@ impl KeyValueStore {
                 assert!(reaped.handed_out.len() + reaped.abandoned.len() <= limit);
                 assert_eq!(
                     reaped.more,
-                    self.cell.taken.iter().any(|held| held.row.state == taken_by(node))
+                    self.cell.taken.iter().any(|held| held.row.state == claimed_by(node))
                 );
             }
             _ => {
@@ -302,7 +302,7 @@ impl KeyValueStore {
         }
     }
 
-    fn take(
+    fn claim(
         &mut self,
         node: NodeId,
         number: i64,
@@ -314,10 +314,10 @@ impl KeyValueStore {
             return;
         }
         let mut rows: Vec<Row> = self.cell.waiting_rows().cloned().collect();
-        rows.iter_mut().for_each(|row| row.state = taken_by(NodeId(0)));
+        rows.iter_mut().for_each(|row| row.state = claimed_by(NodeId(0)));
         if let Some(fire_time) = self.cell.next_fire() {
             let seconds = (fire_time - at(0)).num_seconds();
-            let state = if number % 3 == 0 { succeeded() } else { taken_by(NodeId(0)) };
+            let state = if number % 3 == 0 { succeeded() } else { claimed_by(NodeId(0)) };
             rows.push(Row {
                 recover: number % 2 == 0,
                 ..scheduled(record.incarnation.0, seconds, state)
@@ -329,19 +329,19 @@ impl KeyValueStore {
         self.takes += 1;
         let take = ask(node, self.takes);
         let keys: Vec<RowKey> = rows.iter().map(|row| row.key).collect();
-        let taken = self.change(keys, |cell| cell.take(&take, rows, next_fire, now));
-        let Taken { record: after, rows } = taken.expect("it lives");
+        let taken = self.change(keys, |cell| cell.claim(&take, rows, next_fire, now));
+        let ClaimedJob { record: after, rows } = taken.expect("it lives");
         assert!(after.fence > record.fence, "fences grow");
         for row in rows {
             let there = ledger.get(&row.key).map(|row| &row.state);
             assert!(matches!(there, None | Some(RowState::Waiting)), "{:?} again", row.key);
             if row.state.is_open() {
-                assert_eq!((row.state, row.fence), (taken_by(node), after.fence));
+                assert_eq!((row.state, row.fence), (claimed_by(node), after.fence));
             }
         }
     }
 
-    fn finish(&mut self, outcome: Finished, before: Option<&Row>, now: DateTime<Utc>) {
+    fn finish(&mut self, outcome: RowOutcome, before: Option<&Row>, now: DateTime<Utc>) {
         let key = outcome.key;
         self.outcomes.push(outcome.clone());
         let acceptance = self.change([key], |cell| cell.finish(outcome.clone(), now));
@@ -394,7 +394,7 @@ impl KeyValueStore {
         assert!(closed.iter().all(|row| !row.state.is_open()) && closed.len() <= Cell::MOST_CLOSED);
         let holders: BTreeSet<_> = taken
             .iter()
-            .map(|held| (held.row.key.incarnation, super::take::holder_of(&held.row)))
+            .map(|held| (held.row.key.incarnation, super::claim::holder_of(&held.row)))
             .collect();
         let held: BTreeSet<_> = holders.iter().map(|(incarnation, _)| incarnation).collect();
         assert_eq!(holders.len(), held.len(), "two nodes hold one incarnation");

@@ -131,14 +131,14 @@ mod tests {
         let rows = [1, 2].map(|number| requested(1, number, RowState::Waiting));
         for (reason, becomes) in [(SkipReason::Removed, None), (SkipReason::Replaced, Some(2))] {
             let mut cell = cell_with(record(1, Some(60)), rows.clone());
-            take(&mut cell, NODE, [requested(1, 1, taken_by(NODE))], Some(60));
+            take(&mut cell, NODE, [requested(1, 1, claimed_by(NODE))], Some(60));
             let write = match becomes {
                 None => removal(&cell),
                 Some(new) => Write { record: Some(record(new, Some(9))), ..removal(&cell) },
             };
             cell.write(write, at(5));
             let [taken, skipped, end] = cell.rows(Incarnation(1))[..] else { panic!("{cell:?}") };
-            assert_eq!(taken.state, taken_by(NODE));
+            assert_eq!(taken.state, claimed_by(NODE));
             assert_eq!(skipped.state, RowState::Closed(Fate::Skipped(reason)));
             assert_eq!((skipped.ended_at, end.key.kind), (Some(at(5)), RowKind::Ended));
             assert_eq!(

@@ -1,10 +1,10 @@
 //! A store in this process's memory.
 
+mod claim;
 mod history;
 mod indexes;
 mod prune;
 mod state;
-mod take;
 #[cfg(test)]
 mod tests;
 
@@ -70,7 +70,7 @@ impl MemoryStore {
 
     /// What an operation does, at what time; as one, since it holds the lock. Tells others of it.
     fn locked<T>(&self, operation: impl FnOnce(&mut State, DateTime<Utc>) -> T) -> T {
-        // The only foreign code under the lock is `Take::decide`, which runs before anything changes.
+        // The only foreign code under the lock is `ClaimRequest::decide`, which runs before anything changes.
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let done = operation(&mut state, self.0.clock.now().trunc_subsecs(3));
         let changes = state.take_changes();
@@ -127,12 +127,12 @@ impl Store for MemoryStore {
     async fn changed(
         &self,
         known: Vec<(JobId, Incarnation, u64)>,
-    ) -> Result<Vec<Changed>, StoreError> {
+    ) -> Result<Vec<RecordChange>, StoreError> {
         Ok(self.locked(|state, _| state.changed(known)))
     }
 
-    async fn take(&self, take: Take) -> Result<Takings, StoreError> {
-        self.locked(|state, now| state.take(&take, now))
+    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        self.locked(|state, now| state.claim(&take, now))
     }
 
     async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
@@ -140,12 +140,12 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn finish(&self, outcomes: Vec<Finished>) -> Result<Finishes, StoreError> {
+    async fn finish(&self, outcomes: Vec<RowOutcome>) -> Result<FinishReport, StoreError> {
         Ok(self.locked(|state, now| state.finish(outcomes, now)))
     }
 
-    async fn heartbeat(&self, beat: Beat) -> Result<DateTime<Utc>, StoreError> {
-        self.locked(|state, now| state.heartbeat(&beat, now))
+    async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<DateTime<Utc>, StoreError> {
+        self.locked(|state, now| state.heartbeat(&heartbeat, now))
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
@@ -157,17 +157,17 @@ impl Store for MemoryStore {
         Ok(self.locked(|state, now| state.reap(&suspects, limit, now)))
     }
 
-    async fn taken_by(
+    async fn claimed_by(
         &self,
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
     ) -> Result<Vec<(RowKey, u64)>, StoreError> {
-        Ok(self.locked(|state, _| state.taken_by(node, after, limit)))
+        Ok(self.locked(|state, _| state.claimed_by(node, after, limit)))
     }
 
-    async fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Result<Takings, StoreError> {
-        Ok(self.locked(|state, _| state.taken(node, &rows)))
+    async fn claimed(&self, node: NodeId, rows: Vec<RowKey>) -> Result<ClaimResult, StoreError> {
+        Ok(self.locked(|state, _| state.claimed(node, &rows)))
     }
 
     async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {

@@ -1,7 +1,7 @@
 //! What each operation of a memory store does, as one: each job's part of it is a function on its cell.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Bound,
 };
 
@@ -10,9 +10,9 @@ use super::{
         cell::{Acceptance, Cell, Place, keys},
         *,
     },
+    claim::Claiming,
     history::History,
     indexes::Indexes,
-    take::Taking,
 };
 
 #[derive(Default)]
@@ -168,17 +168,17 @@ impl State {
         waiting.flatten().filter(|row| Some(row.key) > after).take(limit).cloned().collect()
     }
 
-    pub(super) fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Vec<Changed> {
-        let now = |incarnation, version| {
+    pub(super) fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Vec<RecordChange> {
+        let status = |incarnation, version| {
             let cell = self.cell(incarnation);
             let record = cell.and_then(|cell| cell.living());
             match record.filter(|record| record.incarnation == incarnation) {
                 Some(record) if record.version == version => None,
-                Some(record) => Some(Now::Changed(Box::new(record.clone()))),
+                Some(record) => Some(RecordStatus::Updated(Box::new(record.clone()))),
                 None => {
                     let key = RowKey::end_of(incarnation);
                     let end = cell.and_then(|cell| cell.row(key)).or_else(|| self.history.get(key));
-                    Some(Now::Gone(end.and_then(|row| match &row.state {
+                    Some(RecordStatus::Removed(end.and_then(|row| match &row.state {
                         RowState::Closed(fate) => Some(fate.clone()),
                         _ => None,
                     })))
@@ -186,12 +186,16 @@ impl State {
             }
         };
         let changed = known.into_iter().filter_map(|(_, incarnation, version)| {
-            Some(Changed { incarnation, now: now(incarnation, version)? })
+            Some(RecordChange { incarnation, status: status(incarnation, version)? })
         });
         changed.collect()
     }
 
-    pub(super) fn take(&mut self, take: &Take, now: DateTime<Utc>) -> Result<Takings, StoreError> {
+    pub(super) fn claim(
+        &mut self,
+        take: &ClaimRequest,
+        now: DateTime<Utc>,
+    ) -> Result<ClaimResult, StoreError> {
         let node = self.nodes.get(&take.node);
         let last = node.map(|(_, last)| *last).ok_or_else(StoreError::lease_lost)?;
         if take.number < last {
@@ -202,24 +206,24 @@ impl State {
         }
         if take.number == last {
             let passed = take.passed;
-            return Ok(Takings { more: true, passed, ..self.taken_in(take.node, last) });
+            return Ok(ClaimResult { more: true, passed, ..self.taken_in(take.node, last) });
         }
-        let Taking { decided, in_vain, mut takings, .. } = Taking::new(self, take);
+        let Claiming { decided, in_vain, mut claim_result, .. } = Claiming::new(self, take);
         self.nodes.entry(take.node).and_modify(|(_, last)| *last = take.number);
         for (id, rows, next_fire) in decided {
             let keys: Vec<RowKey> = rows.iter().map(|row| row.key).collect();
-            let taken = self.change(&id, keys, |cell| cell.take(take, rows, next_fire, now));
+            let taken = self.change(&id, keys, |cell| cell.claim(take, rows, next_fire, now));
             if let Some(taken) = taken {
                 if self.cells.get(&id).is_none_or(|cell| cell.living().is_none()) {
                     self.changes.push(StoreChange::Gone(taken.record.incarnation));
                 }
-                takings.jobs.push(taken);
+                claim_result.jobs.push(taken);
             }
         }
-        if !takings.more {
-            takings.next_due = self.next_due(&take.next_due(takings.passed, &in_vain));
+        if !claim_result.more {
+            claim_result.next_due = self.next_due(&take.next_due(claim_result.passed, &in_vain));
         }
-        Ok(takings)
+        Ok(claim_result)
     }
 
     /// The jobs with waiting rows that a take by this node considers.
@@ -249,7 +253,7 @@ impl State {
     }
 
     /// Of the same so many, from the newest backwards.
-    pub(super) fn newest(&self, take: &Take, count: usize) -> impl Iterator<Item = &Cell> {
+    pub(super) fn newest(&self, take: &ClaimRequest, count: usize) -> impl Iterator<Item = &Cell> {
         let newest = self.indexes.newest(take.node, &take.tasks, take.horizon, count);
         let newest =
             newest.into_iter().filter(|(incarnation, _)| !take.except.contains(incarnation));
@@ -257,17 +261,17 @@ impl State {
     }
 
     /// What a node has of the take of this number.
-    fn taken_in(&self, node: NodeId, number: u64) -> Takings {
-        let mut takings = Takings::default();
+    fn taken_in(&self, node: NodeId, number: u64) -> ClaimResult {
+        let mut claim_result = ClaimResult::default();
         for (incarnation, id) in self.indexes.held(node, Incarnation(0)) {
             if let Some(cell) = self.cells.get(id) {
-                cell.taken_in(node, incarnation, number, &mut takings);
+                cell.taken_in(node, incarnation, number, &mut claim_result);
             }
         }
-        takings
+        claim_result
     }
 
-    pub(super) fn taken_by(
+    pub(super) fn claimed_by(
         &self,
         node: NodeId,
         after: Option<RowKey>,
@@ -281,14 +285,14 @@ impl State {
         rows.map(|row| (row.key, row.fence)).take(limit).collect()
     }
 
-    pub(super) fn taken(&self, node: NodeId, rows: &[RowKey]) -> Takings {
-        let mut takings = Takings::default();
+    pub(super) fn claimed(&self, node: NodeId, rows: &[RowKey]) -> ClaimResult {
+        let mut claim_result = ClaimResult::default();
         for key in rows {
             if let Some(cell) = self.cell(key.incarnation) {
-                cell.taken(node, *key, &mut takings);
+                cell.claimed(node, *key, &mut claim_result);
             }
         }
-        takings
+        claim_result
     }
 
     pub(super) fn release(&mut self, node: NodeId, rows: Vec<Release>, now: DateTime<Utc>) {
@@ -301,39 +305,39 @@ impl State {
         }
     }
 
-    pub(super) fn finish(&mut self, outcomes: Vec<Finished>, now: DateTime<Utc>) -> Finishes {
-        let mut finishes = Finishes::default();
+    pub(super) fn finish(&mut self, outcomes: Vec<RowOutcome>, now: DateTime<Utc>) -> FinishReport {
+        let mut report = FinishReport::default();
         for outcome in outcomes {
             let key = outcome.key;
             let acceptance = self.id_of(key).map_or(Acceptance::Refused, |id| {
                 self.change(&id, [key], |cell| cell.finish(outcome, now))
             });
             match acceptance {
-                Acceptance::Refused => finishes.refused.push(key),
+                Acceptance::Refused => report.refused.push(key),
                 Acceptance::Unchanged | Acceptance::Closed => {}
-                Acceptance::Over => finishes.over.push(key.incarnation),
+                Acceptance::Over => report.over.push(key.incarnation),
             }
         }
-        self.changes.extend(finishes.over.iter().map(|over| StoreChange::Gone(*over)));
-        finishes
+        self.changes.extend(report.over.iter().map(|over| StoreChange::Gone(*over)));
+        report
     }
 
     pub(super) fn heartbeat(
         &mut self,
-        beat: &Beat,
+        heartbeat: &Heartbeat,
         now: DateTime<Utc>,
     ) -> Result<DateTime<Utc>, StoreError> {
-        if beat.ttl.is_zero() {
-            self.nodes.remove(&beat.node);
-            self.bury([beat.node], usize::MAX, now);
+        if heartbeat.ttl.is_zero() {
+            self.nodes.remove(&heartbeat.node);
+            self.bury([heartbeat.node], usize::MAX, now);
             // What the node would have claimed next is for others.
             self.changes.push(StoreChange::Unknown);
             return Ok(now);
         }
-        match self.nodes.get_mut(&beat.node) {
-            Some((row, _)) => row.beat(beat, now),
-            None if beat.first => {
-                self.nodes.insert(beat.node, (NodeRow::new(beat, now), 0));
+        match self.nodes.get_mut(&heartbeat.node) {
+            Some((row, _)) => row.heartbeat(heartbeat, now),
+            None if heartbeat.first => {
+                self.nodes.insert(heartbeat.node, (NodeRow::new(heartbeat, now), 0));
             }
             None => return Err(StoreError::lease_lost()),
         }
@@ -351,7 +355,7 @@ impl State {
         now: DateTime<Utc>,
     ) -> Reaped {
         let is_dead = |state: &State, (node, beats): &(NodeId, u64)| {
-            state.nodes.get(node).is_some_and(|(row, _)| row.beats == *beats)
+            state.nodes.get(node).is_some_and(|(row, _)| row.heartbeats == *beats)
         };
         let mut nodes = Vec::new();
         for suspect in suspects {

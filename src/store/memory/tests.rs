@@ -28,21 +28,21 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
 }
 
-fn take(node: u64, number: u64, horizon: DateTime<Utc>, step: i64) -> Take {
+fn claim(node: u64, number: u64, horizon: DateTime<Utc>, step: i64) -> ClaimRequest {
     let decide: Decide = Arc::new(move |record, waiting| {
-        let taken = |row: &Row| Row { state: RowState::Taken(NodeId(0)), ..row.clone() };
+        let taken = |row: &Row| Row { state: RowState::Claimed(NodeId(0)), ..row.clone() };
         let mut rows: Vec<Row> = waiting.iter().map(taken).collect();
         let mut next_fire = record.next_fire;
         if let Some(at) = next_fire.filter(|at| *at <= horizon && !record.paused) {
             let (incarnation, kind) = (record.incarnation, RowKind::Scheduled);
             let key = RowKey { incarnation, kind, number: at.timestamp_millis() };
-            let row = Row::new(key, record.id.clone(), at, RowState::Taken(NodeId(0)));
+            let row = Row::new(key, record.id.clone(), at, RowState::Claimed(NodeId(0)));
             rows.push(Row { recover: step % 2 == 0, ..row });
             next_fire = (step % 5 != 0).then(|| at + TimeDelta::seconds(step));
         }
-        Decision::Take { rows, next_fire }
+        Decision::Claim { rows, next_fire }
     });
-    Take {
+    ClaimRequest {
         node: NodeId(node),
         number,
         horizon,
@@ -56,12 +56,12 @@ fn take(node: u64, number: u64, horizon: DateTime<Utc>, step: i64) -> Take {
     }
 }
 
-fn beat(node: u64, ttl: u64) -> Beat {
-    Beat::new(NodeId(node), "node", true, Duration::from_secs(ttl))
+fn heartbeat(node: u64, ttl: u64) -> Heartbeat {
+    Heartbeat::new(NodeId(node), "node", true, Duration::from_secs(ttl))
 }
 
-fn outcome(row: &Row, now: DateTime<Utc>) -> Finished {
-    Finished {
+fn outcome(row: &Row, now: DateTime<Utc>) -> RowOutcome {
+    RowOutcome {
         key: row.key,
         fence: row.fence,
         fate: Fate::Ran(RunEnd::Succeeded),
@@ -113,7 +113,7 @@ proptest! {
     ) {
         let mut state = State::default();
         for node in 0..3 {
-            state.heartbeat(&beat(node, 60), at(0)).unwrap();
+            state.heartbeat(&heartbeat(node, 60), at(0)).unwrap();
         }
         for (number, (what, choice, step)) in (1..).zip(steps) {
             let now = at(number * 2);
@@ -123,9 +123,9 @@ proptest! {
                     let write = write(&state, choice, step, now);
                     drop(state.write(vec![write], None, now));
                 }
-                2..=4 => drop(state.take(&take(node, number as u64, now, step), now)),
+                2..=4 => drop(state.claim(&take(node, number as u64, now, step), now)),
                 5 => {
-                    let rows = state.taken_by(NodeId(node), None, 2);
+                    let rows = state.claimed_by(NodeId(node), None, 2);
                     let release = |(key, fence)| Release::new(key, fence, 1 + choice as u32 % 2);
                     state.release(NodeId(node), rows.into_iter().map(release).collect(), now);
                 }
@@ -135,7 +135,7 @@ proptest! {
                     state.finish(open.take(3).map(|row| outcome(row, now)).collect(), now);
                 }
                 7 => {
-                    state.heartbeat(&beat(node, choice % 7 * 10), now).unwrap();
+                    state.heartbeat(&heartbeat(node, choice % 7 * 10), now).unwrap();
                     state.reap(&[(NodeId(choice % 4), 1)], 2, now);
                 }
                 _ => {

@@ -65,8 +65,8 @@ pub(super) async fn a_take_given_up_is_done_once<S: Store>(stage: Stage<S>) {
     for (number, life) in (1..).zip(LIVES) {
         let record = store.add(job(number, now)).await;
         let ask = node.ask(now);
-        give_up(store.take(ask.clone()), life).await;
-        let (_, row) = node.take_one_of(ask).await;
+        give_up(store.claim(ask.clone()), life).await;
+        let (_, row) = node.claim_one_of(ask).await;
         assert_eq!(row.key, scheduled(&record, now).key);
         assert_eq!(other.row(row.key).await, row);
         assert_eq!(node.holds().await, [row.key]);
@@ -108,12 +108,12 @@ pub(super) async fn a_release_given_up_is_done_once<S: Store>(stage: Stage<S>) {
 pub(super) async fn a_life_given_up_is_lived_once<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for (number, life) in (1..).zip(LIVES) {
-        let beat = |first, ttl| Beat::new(NodeId((1 << 62) + number), "node", first, ttl);
-        give_up(store.heartbeat(beat(true, LONG)), life).await;
+        let heartbeat = |first, ttl| Heartbeat::new(NodeId((1 << 62) + number), "node", first, ttl);
+        give_up(store.heartbeat(heartbeat(true, LONG)), life).await;
         let node = Node::join(&store, number).await;
         let record = store.add(Record { recover: true, ..job(number, now) }).await;
         let row = node.take_one(now).await;
-        give_up(store.heartbeat(beat(false, Duration::ZERO)), life).await;
+        give_up(store.heartbeat(heartbeat(false, Duration::ZERO)), life).await;
         node.leave().await;
         let left = other.row(row.key).await;
         assert_eq!((left.state, left.attempt), (RowState::Waiting, 2));
@@ -128,7 +128,7 @@ pub(super) async fn a_burial_given_up_is_done_once<S: Store>(stage: Stage<S>) {
         let node = Node::join(&store, number).await;
         let recovers = store.add(Record { recover: true, ..job(number, now) }).await;
         let lost = store.add(job(number + 1000, now)).await;
-        let taken = node.take(node.ask(now)).await;
+        let taken = node.claim(node.ask(now)).await;
         assert_eq!(taken.len(), 2);
         let suspects = store.suspects([node.id]).await;
         give_up(store.reap(suspects.clone()), life).await;

@@ -56,7 +56,7 @@ pub(super) async fn what_others_hold_is_not_due<S: Store>(stage: Stage<S>) {
     let node = Node::join(&store, 1).await;
     store.add(job(1, now)).await;
     let decide = fire(now, |at| Some(at + secs(5)));
-    let (_, row) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
+    let (_, row) = node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
     assert_eq!(store.next_due(node.due()).await.unwrap(), Some(now + secs(5)));
 
     let rival = Node::join(&other, 2).await;
@@ -66,7 +66,7 @@ pub(super) async fn what_others_hold_is_not_due<S: Store>(stage: Stage<S>) {
     assert_eq!(other.next_due(rival.due()).await.unwrap(), Some(now + secs(5)));
 
     store.add(job(2, now + secs(1000))).await;
-    node.take(node.ask(now + secs(5))).await;
+    node.claim(node.ask(now + secs(5))).await;
     node.leave().await;
     assert_eq!(other.next_due(rival.due()).await.unwrap(), Some(now + secs(1000)));
 }

@@ -232,7 +232,7 @@ pub(super) async fn open_rows_are_kept<S: Store>(stage: Stage<S>) {
     let node = Node::join(&store, 1).await;
     // It leaves the waiting row alone.
     let decide = always(vec![scheduled(&record, long_ago)], None);
-    let (_, taken) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
+    let (_, taken) = node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
     assert_eq!(other.prune_all(Keep { rows: 1, ..ALL }, 100).await, 1);
     assert_eq!(store.all_rows().await, [taken.clone(), old(2), waiting.clone()]);
     let none = Keep { rows: 0, age: Duration::ZERO, ..ALL };

@@ -1,6 +1,7 @@
 //! Every sentence of the contract of [`Store`], as tests that any store can be put to.
 
 mod cancellation;
+mod claims;
 mod due;
 mod ledger;
 mod nodes;
@@ -8,7 +9,6 @@ mod outcomes;
 mod races;
 mod reads;
 mod stage;
-mod takes;
 mod writes;
 
 use std::time::Duration;
@@ -113,7 +113,7 @@ macro_rules! __store_conformance_cases {
                 a_page_begins_behind_any_id
                 filters_are_heeded
                 what_changed_is_told;
-            takes:
+            claims:
                 what_is_due_is_taken_in_order
                 a_take_marks_record_and_row
                 the_limit_is_kept

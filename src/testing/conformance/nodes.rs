@@ -1,4 +1,4 @@
-//! Cases of [`Store::heartbeat`], [`Store::reap`], [`Store::taken_by`] and [`Store::taken`]: nodes live and die.
+//! Cases of [`Store::heartbeat`], [`Store::reap`], [`Store::claimed_by`] and [`Store::claimed`]: nodes live and die.
 
 use std::{
     collections::HashSet,
@@ -19,7 +19,7 @@ pub(super) async fn nodes_are_listed<S: Store>(stage: Stage<S>) {
     for (first, ttl) in [(true, 90), (false, 30), (false, 600)] {
         let ttl = Duration::from_secs(ttl);
         let before = store.time().await;
-        let at = node.beat(first, ttl).await.unwrap();
+        let at = node.heartbeat(first, ttl).await.unwrap();
         let after = store.time().await;
         assert!(before <= at && at <= after, "{at} is not between {before} and {after}");
         let row = other.node_row(node.id).await.unwrap();
@@ -29,10 +29,11 @@ pub(super) async fn nodes_are_listed<S: Store>(stage: Stage<S>) {
     }
     for offset in [None, Some(-90_001), Some(7)] {
         let clock_offset = offset.map(TimeDelta::milliseconds);
-        let beat = Beat { clock_offset, ..Beat::new(node.id, "renamed", false, LONG) };
-        store.heartbeat(beat.clone()).await.unwrap();
+        let heartbeat =
+            Heartbeat { clock_offset, ..Heartbeat::new(node.id, "renamed", false, LONG) };
+        store.heartbeat(heartbeat.clone()).await.unwrap();
         let row = other.node_row(node.id).await.unwrap();
-        assert_eq!((&row.name, &row.version), (&beat.name, &beat.version));
+        assert_eq!((&row.name, &row.version), (&heartbeat.name, &heartbeat.version));
         assert_eq!(row.clock_offset, clock_offset);
     }
     assert_eq!(store.nodes().await.unwrap().len(), 2);
@@ -45,16 +46,16 @@ pub(super) async fn nodes_are_listed<S: Store>(stage: Stage<S>) {
 pub(super) async fn signs_of_life_are_counted<S: Store>(stage: Stage<S>) {
     let Stage { store, other, .. } = stage;
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
-    let mut before = other.node_row(node.id).await.unwrap().beats;
+    let mut before = other.node_row(node.id).await.unwrap().heartbeats;
     for first in [false, true, false] {
-        node.beat(first, LONG).await.unwrap();
-        let beats = other.node_row(node.id).await.unwrap().beats;
+        node.heartbeat(first, LONG).await.unwrap();
+        let beats = other.node_row(node.id).await.unwrap().heartbeats;
         assert_eq!(beats, before + 1);
         before = beats;
     }
-    rival.take(rival.ask(store.time().await)).await;
-    node.take(node.ask(store.time().await)).await;
-    assert_eq!(other.node_row(node.id).await.unwrap().beats, before, "a take is none");
+    rival.claim(rival.ask(store.time().await)).await;
+    node.claim(node.ask(store.time().await)).await;
+    assert_eq!(other.node_row(node.id).await.unwrap().heartbeats, before, "a take is none");
 }
 
 /// A suspect that has given a sign of life since it was seen is not buried, nor is one that nobody
@@ -73,24 +74,24 @@ pub(super) async fn nobody_is_buried_who_lives<S: Store>(stage: Stage<S>) {
     assert_eq!(other.row(row.key).await, row);
     store.add(job(2, now)).await;
     node.take_one(now).await;
-    node.beat(false, LONG).await.unwrap();
+    node.heartbeat(false, LONG).await.unwrap();
     assert_eq!(other.bury(&node).await.nodes, [node.id]);
 }
 
 /// A node without a row that says it has lived before hears that it is dead.
 pub(super) async fn only_a_first_sign_of_life_begins_one<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
-    let beat = |first, node| Beat::new(NodeId(node), "node", first, LONG);
-    assert!(store.heartbeat(beat(false, 1)).await.unwrap_err().is_lease_lost());
+    let heartbeat = |first, node| Heartbeat::new(NodeId(node), "node", first, LONG);
+    assert!(store.heartbeat(heartbeat(false, 1)).await.unwrap_err().is_lease_lost());
     // Having asked made no row.
-    assert!(store.heartbeat(beat(false, 1)).await.unwrap_err().is_lease_lost());
-    store.heartbeat(beat(true, 1)).await.unwrap();
-    other.heartbeat(beat(false, 1)).await.unwrap();
+    assert!(store.heartbeat(heartbeat(false, 1)).await.unwrap_err().is_lease_lost());
+    store.heartbeat(heartbeat(true, 1)).await.unwrap();
+    other.heartbeat(heartbeat(false, 1)).await.unwrap();
 
     let node = Node::join(&store, 2).await;
     assert_eq!(other.bury(&node).await.nodes, [node.id]);
-    assert!(node.beat(false, LONG).await.unwrap_err().is_lease_lost());
-    assert!(store.take(node.ask(now)).await.unwrap_err().is_lease_lost());
+    assert!(node.heartbeat(false, LONG).await.unwrap_err().is_lease_lost());
+    assert!(store.claim(node.ask(now)).await.unwrap_err().is_lease_lost());
 }
 
 /// A first sign of life that is asked for again begins no other life.
@@ -98,12 +99,12 @@ pub(super) async fn a_first_sign_asked_again_changes_nothing<S: Store>(stage: St
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let earlier = node.ask(now);
-    node.take(node.ask(now)).await;
+    node.claim(node.ask(now)).await;
     store.add(job(1, now)).await;
     let row = node.take_one(now).await;
-    node.beat(true, LONG).await.unwrap();
+    node.heartbeat(true, LONG).await.unwrap();
     assert_eq!(other.row(row.key).await, row);
-    assert!(other.take(earlier).await.unwrap_err().is_refused(), "it still counts its takes");
+    assert!(other.claim(earlier).await.unwrap_err().is_refused(), "it still counts its takes");
 }
 
 /// What a node has that leaves is handed out again or closed, and it can't come back.
@@ -115,7 +116,7 @@ pub(super) async fn a_node_that_leaves_is_buried<S: Store>(stage: Stage<S>) {
     store.add(Record { recover: true, ..job(2, now) }).await;
     let kept_row = node.take_one(now).await;
     node.leave().await;
-    assert!(node.beat(false, LONG).await.unwrap_err().is_lease_lost());
+    assert!(node.heartbeat(false, LONG).await.unwrap_err().is_lease_lost());
     let row = other.row(lost_row.key).await;
     assert_eq!(row.state, RowState::Closed(Fate::Abandoned));
     assert!(row.ended_at.is_some_and(|at| at >= now));
@@ -131,7 +132,7 @@ pub(super) async fn leaving_again_is_no_error<S: Store>(Stage { store, .. }: Sta
     let node = Node::join(&store, 1).await;
     node.leave().await;
     node.leave().await;
-    let never = Beat::new(NodeId(9), "never", false, Duration::ZERO);
+    let never = Heartbeat::new(NodeId(9), "never", false, Duration::ZERO);
     store.heartbeat(never).await.unwrap();
 }
 
@@ -144,9 +145,9 @@ pub(super) async fn the_dead_are_buried<S: Store>(stage: Stage<S>) {
     let decide: Decide = Arc::new(move |record, _| {
         // The row says it, not the record.
         let row = Row { recover: !record.recover, ..scheduled(record, now) };
-        Decision::Take { rows: vec![row], next_fire: None }
+        Decision::Claim { rows: vec![row], next_fire: None }
     });
-    let taken = dead.take(Take { decide, ..dead.ask(now) }).await;
+    let taken = dead.claim(ClaimRequest { decide, ..dead.ask(now) }).await;
     let row_of = |record: &Record| {
         let mut rows = taken.iter().flat_map(|taken| &taken.rows);
         rows.find(|row| row.job == record.id).cloned().unwrap()
@@ -191,10 +192,10 @@ pub(super) async fn the_dead_do_not_hand_on_for_ever<S: Store>(stage: Stage<S>) 
             let new = Row { recover, recoveries, ..scheduled(record, now) };
             let row = waiting
                 .first()
-                .map_or(new, |row| Row { state: RowState::Taken(NodeId(0)), ..row.clone() });
-            Decision::Take { rows: vec![row], next_fire: None }
+                .map_or(new, |row| Row { state: RowState::Claimed(NodeId(0)), ..row.clone() });
+            Decision::Claim { rows: vec![row], next_fire: None }
         });
-        let (_, row) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
+        let (_, row) = node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
         assert_eq!((row.attempt, row.recoveries), (number as u32 + 1, 2 - number as u32));
         key = Some(row.key);
         let reaped = other.bury(&node).await;
@@ -231,7 +232,7 @@ pub(super) async fn a_job_outlives_a_node<S: Store>(stage: Stage<S>) {
     let node = Node::join(&store, 1).await;
     let recurring = store.add(job(1, now)).await;
     let decide = fire(now, |at| Some(at + secs(1)));
-    node.take_one_of(Take { decide, ..node.ask(now) }).await;
+    node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
     let waiting = store.add(job(2, now)).await;
     node.take_one(now).await;
     let current = store.record(&waiting.id).await;
@@ -266,7 +267,7 @@ pub(super) async fn what_is_left_of_the_dead_is_buried_later<S: Store>(stage: St
     store.done(jobs(batch + 3).skip(batch).collect()).await;
     for _ in 0..2 {
         let decide = fire(now, move |_| Some(now + secs(1)));
-        node.take(Take { limit: batch, decide, ..node.ask(now) }).await;
+        node.claim(ClaimRequest { limit: batch, decide, ..node.ask(now) }).await;
     }
     let mut buried = 0;
     for place in 0.. {
@@ -283,7 +284,7 @@ pub(super) async fn what_is_left_of_the_dead_is_buried_later<S: Store>(stage: St
                 Decision::Leave
             })
         };
-        rival.take(Take { decide, ..rival.ask(now + secs(1)) }).await;
+        rival.claim(ClaimRequest { decide, ..rival.ask(now + secs(1)) }).await;
         assert_eq!(free.lock().unwrap().len(), buried);
         if !reaped.more {
             assert!(place > 0);
@@ -306,9 +307,9 @@ pub(super) async fn what_a_node_has_is_listed<S: Store>(stage: Stage<S>) {
     let decide: Decide = Arc::new(move |record, _| {
         let missed = closed(scheduled(record, now - secs(1)), Fate::Missed, now);
         let rows = vec![missed, scheduled(record, now), requested(record, 1, now)];
-        Decision::Take { rows, next_fire: Some(now + secs(60)) }
+        Decision::Claim { rows, next_fire: Some(now + secs(60)) }
     });
-    let taken = node.take(Take { decide, ..node.ask(now) }).await;
+    let taken = node.claim(ClaimRequest { decide, ..node.ask(now) }).await;
     let (gone, removed) = (taken[0].rows[1].clone(), taken[1].record.clone());
     store.finish_one(&gone, succeeded()).await;
     other.done(vec![remove(&removed, Fate::Removed)]).await;
@@ -320,7 +321,7 @@ pub(super) async fn what_a_node_has_is_listed<S: Store>(stage: Stage<S>) {
     open.sort_by_key(|row| row.key);
     assert_eq!(open.len(), 5);
 
-    let all = other.taken_by(node.id, None, 100).await.unwrap();
+    let all = other.claimed_by(node.id, None, 100).await.unwrap();
     assert_eq!(all.len(), 7);
     assert!(all.is_sorted());
     for row in &open {
@@ -330,7 +331,7 @@ pub(super) async fn what_a_node_has_is_listed<S: Store>(stage: Stage<S>) {
         let mut pages: Vec<(RowKey, u64)> = Vec::new();
         loop {
             let after = pages.last().map(|&(key, _)| key);
-            let page = other.taken_by(node.id, after, limit).await.unwrap();
+            let page = other.claimed_by(node.id, after, limit).await.unwrap();
             assert!(page.len() <= limit);
             pages.extend(&page);
             if page.len() < limit {
@@ -339,20 +340,21 @@ pub(super) async fn what_a_node_has_is_listed<S: Store>(stage: Stage<S>) {
         }
         assert_eq!(pages, all);
     }
-    assert_eq!(other.taken_by(NodeId(7), None, 100).await.unwrap(), []);
+    assert_eq!(other.claimed_by(NodeId(7), None, 100).await.unwrap(), []);
 
     let mut asked: Vec<_> = all.iter().map(|&(key, _)| key).chain([gone.key]).collect();
     asked.sort();
-    let Takings { jobs: found, orphans, .. } = other.taken(node.id, asked.clone()).await.unwrap();
+    let ClaimResult { jobs: found, orphans, .. } =
+        other.claimed(node.id, asked.clone()).await.unwrap();
     assert!(orphans.iter().all(|row| row.job == removed.id));
     assert_eq!(orphans.len(), 2);
-    for Taken { record, rows } in &found {
+    for ClaimedJob { record, rows } in &found {
         assert_eq!(*record, store.record(&record.id).await);
         assert!(rows.iter().all(|row| row.job == record.id));
     }
     let mut rows: Vec<_> = found.into_iter().flat_map(|taken| taken.rows).collect();
     rows.sort_by_key(|row| row.key);
     assert_eq!(rows, open);
-    let foreign = other.taken(NodeId(7), asked).await.unwrap();
+    let foreign = other.claimed(NodeId(7), asked).await.unwrap();
     assert!(foreign.jobs.is_empty() && foreign.orphans.is_empty());
 }

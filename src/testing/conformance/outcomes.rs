@@ -18,7 +18,7 @@ pub(super) async fn what_is_released_waits<S: Store>(stage: Stage<S>) {
     let again = rival.take_one(now).await;
     assert!(again.fence > row.fence);
     let fence = again.fence;
-    let (state, node) = (RowState::Taken(rival.id), Some(rival.id));
+    let (state, node) = (RowState::Claimed(rival.id), Some(rival.id));
     assert_eq!(again, Row { state, node, fence, ..released });
 }
 
@@ -120,15 +120,15 @@ pub(super) async fn an_outcome_is_kept<S: Store>(stage: Stage<S>) {
     let node = Node::join(&store, 1).await;
     store.add(Record { recover: true, ..job(1, now) }).await;
     let row = node.take_one(now).await;
-    let outcome = Finished {
+    let outcome = RowOutcome {
         attempt: 3,
         started_at: Some(now + TimeDelta::milliseconds(5)),
         ended_at: now + TimeDelta::milliseconds(7),
         message: Some("no “route” to host: O'Hare\n🦀".into()),
         ..finished(&row, Fate::Ran(RunEnd::Failed), now)
     };
-    let finishes = other.finish(vec![outcome.clone()]).await.unwrap();
-    assert_eq!(finishes.refused, []);
+    let report = other.finish(vec![outcome.clone()]).await.unwrap();
+    assert_eq!(report.refused, []);
     let expected = Row {
         state: RowState::Closed(outcome.fate),
         attempt: 3,
@@ -168,7 +168,7 @@ pub(super) async fn every_fate_is_kept<S: Store>(stage: Stage<S>) {
     let record = store.add(job(1, now)).await;
     let times = fates.len() as i64;
     let rows = (0..times).map(|number| scheduled(&record, now + secs(number))).collect();
-    let taken = node.take(Take { decide: always(rows, None), ..node.ask(now) }).await;
+    let taken = node.claim(ClaimRequest { decide: always(rows, None), ..node.ask(now) }).await;
     let outcomes = taken[0].rows.iter().zip(&fates);
     let outcomes = outcomes.map(|(row, fate)| finished(row, fate.clone(), now)).collect();
     assert_eq!(other.finish(outcomes).await.unwrap().refused, []);
@@ -189,9 +189,9 @@ pub(super) async fn an_outcome_is_refused_once_taken_again<S: Store>(stage: Stag
     let own = node.take_one(now).await;
 
     let outcomes = vec![finished(&stale, succeeded(), now), finished(&own, succeeded(), now)];
-    let finishes = store.finish(outcomes).await.unwrap();
-    assert_eq!(finishes.refused, [stale.key]);
-    assert_eq!(finishes.over, [own.key.incarnation]);
+    let report = store.finish(outcomes).await.unwrap();
+    assert_eq!(report.refused, [stale.key]);
+    assert_eq!(report.over, [own.key.incarnation]);
     assert_eq!(store.row(current.key).await, current);
     assert_eq!(store.row(own.key).await.state, RowState::Closed(succeeded()));
 }
@@ -202,7 +202,7 @@ pub(super) async fn a_later_take_refuses_no_other_row<S: Store>(stage: Stage<S>)
     let node = Node::join(&store, 1).await;
     store.add(job(1, now - secs(1))).await;
     let decide = fire(now, |at| Some(at + secs(1)));
-    let (_, first) = node.take_one_of(Take { decide, ..node.ask(now) }).await;
+    let (_, first) = node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
     let second = node.take_one(now).await;
     assert!(second.fence > first.fence);
     for row in [second, first] {
@@ -219,12 +219,12 @@ pub(super) async fn a_late_outcome_replaces_abandoned<S: Store>(stage: Stage<S>)
     let row = node.take_one(now).await;
     other.bury(&node).await;
     assert_eq!(store.row(row.key).await.state, RowState::Closed(Fate::Abandoned));
-    let outcome = Finished {
+    let outcome = RowOutcome {
         message: Some("late".into()),
         ..finished(&row, Fate::Ran(RunEnd::Failed), now + secs(1))
     };
-    let finishes = store.finish(vec![outcome.clone()]).await.unwrap();
-    assert_eq!(finishes.refused, []);
+    let report = store.finish(vec![outcome.clone()]).await.unwrap();
+    assert_eq!(report.refused, []);
     let closed = other.row(row.key).await;
     assert_eq!(closed.state, RowState::Closed(outcome.fate));
     assert_eq!(closed.started_at, outcome.started_at);
@@ -239,7 +239,7 @@ pub(super) async fn an_outcome_says_how_its_job_ends<S: Store>(stage: Stage<S>) 
     let node = Node::join(&store, 1).await;
     let record = store.add(Record { remember: true, ..job(1, now) }).await;
     let row = node.take_one(now).await;
-    let outcome = Finished { job_end: Fate::Cancelled, ..finished(&row, succeeded(), now) };
+    let outcome = RowOutcome { job_end: Fate::Cancelled, ..finished(&row, succeeded(), now) };
     assert_eq!(other.finish(vec![outcome]).await.unwrap().over, [record.incarnation]);
     assert_eq!(store.end(&record).await, Some(Fate::Cancelled));
     assert_eq!(store.row(row.key).await.state, RowState::Closed(succeeded()));
@@ -253,10 +253,10 @@ pub(super) async fn a_late_outcome_closes_what_waits_again<S: Store>(stage: Stag
     let row = node.take_one(now).await;
     other.bury(&node).await;
     assert_eq!(store.row(row.key).await.state, RowState::Waiting);
-    let finishes = store.finish_one(&row, succeeded()).await;
-    assert_eq!((finishes.refused, finishes.over), (vec![], vec![record.incarnation]));
+    let report = store.finish_one(&row, succeeded()).await;
+    assert_eq!((report.refused, report.over), (vec![], vec![record.incarnation]));
     assert_eq!(store.row(row.key).await.state, RowState::Closed(succeeded()));
-    assert_eq!(ids(&rival.take(rival.ask(now)).await), [""; 0]);
+    assert_eq!(ids(&rival.claim(rival.ask(now)).await), [""; 0]);
 }
 
 /// It does not matter whether the node's lease has run out, or whether it has left.
@@ -294,12 +294,12 @@ pub(super) async fn a_finish_asked_again_does_the_rest<S: Store>(stage: Stage<S>
     for number in 1..=3 {
         store.add(job(number, now)).await;
     }
-    let taken = node.take(node.ask(now)).await;
+    let taken = node.claim(node.ask(now)).await;
     let rows = taken.iter().flat_map(|taken| &taken.rows);
     let outcomes: Vec<_> = rows.map(|row| finished(row, succeeded(), now)).collect();
     store.finish(outcomes[..1].to_vec()).await.unwrap();
-    let finishes = other.finish(outcomes.clone()).await.unwrap();
-    assert_eq!(finishes.refused, []);
+    let report = other.finish(outcomes.clone()).await.unwrap();
+    assert_eq!(report.refused, []);
     assert_eq!(other.finish(outcomes).await.unwrap().refused, []);
     for key in keys(&taken) {
         assert_eq!(store.row(key).await.state, RowState::Closed(succeeded()));
@@ -312,8 +312,8 @@ pub(super) async fn the_outcome_of_no_row_is_refused<S: Store>(stage: Stage<S>) 
     let Stage { store, now, .. } = stage;
     let record = store.add(job(1, now)).await;
     let row = Row { fence: 1, ..scheduled(&record, now) };
-    let finishes = store.finish_one(&row, succeeded()).await;
-    assert_eq!((finishes.refused, finishes.over), (vec![row.key], vec![]));
+    let report = store.finish_one(&row, succeeded()).await;
+    assert_eq!((report.refused, report.over), (vec![row.key], vec![]));
     assert_eq!(store.all_rows().await, []);
 }
 
@@ -327,9 +327,9 @@ pub(super) async fn a_finish_ends_a_job<S: Store>(stage: Stage<S>) {
     let decide: Decide = std::sync::Arc::new(move |record, _| {
         let rows = vec![scheduled(record, now), requested(record, 1, now)];
         let next_fire = (record.id == "job-0002").then(|| now + secs(60));
-        Decision::Take { rows, next_fire }
+        Decision::Claim { rows, next_fire }
     });
-    let taken = node.take(Take { decide, ..node.ask(now) }).await;
+    let taken = node.claim(ClaimRequest { decide, ..node.ask(now) }).await;
     let of = |place: usize| {
         let rows = taken.iter().flat_map(|taken| taken.rows.get(place));
         rows.map(|row| finished(row, succeeded(), now)).collect::<Vec<_>>()
@@ -358,8 +358,8 @@ pub(super) async fn the_outcome_of_a_gone_job_is_kept<S: Store>(stage: Stage<S>)
     let row = node.take_one(now).await;
     let current = other.record(&id).await;
     other.done(vec![replace(&current, reborn(&job(1, None)))]).await;
-    let finishes = store.finish_one(&row, succeeded()).await;
-    assert_eq!((finishes.refused, finishes.over), (vec![], vec![]));
+    let report = store.finish_one(&row, succeeded()).await;
+    assert_eq!((report.refused, report.over), (vec![], vec![]));
     assert_eq!(other.row(row.key).await.state, RowState::Closed(succeeded()));
     assert_eq!(other.end(&current).await, Some(Fate::Replaced));
     assert!(other.get(id).await.unwrap().is_some());

@@ -40,7 +40,7 @@ pub(super) async fn each_fire_time_is_run_once<S: Store>(stage: Stage<S>) {
                 tokio::task::yield_now().await;
                 let decide = fire(now, move |at| (at < last).then(|| at + secs(1)));
                 let limit = 5 + 3 * number;
-                let taken = node.take(Take { decide, limit, ..node.ask(now) }).await;
+                let taken = node.claim(ClaimRequest { decide, limit, ..node.ask(now) }).await;
                 let rows: Vec<_> = taken.into_iter().flat_map(|taken| taken.rows).collect();
                 // Every fifth is given back the first time it is taken.
                 let give_back = |row: &&Row| {
@@ -139,7 +139,7 @@ pub(super) async fn a_write_and_a_take_both_count<S: Store>(stage: Stage<S>) {
             while !over.load(Ordering::Relaxed) {
                 tokio::task::yield_now().await;
                 let decide = fire(now, |at| Some(at - secs(1)));
-                let taken = node.take(Take { decide, ..node.ask(now) }).await;
+                let taken = node.claim(ClaimRequest { decide, ..node.ask(now) }).await;
                 let rows: Vec<_> = taken.into_iter().flat_map(|taken| taken.rows).collect();
                 fire_times.extend(rows.iter().map(|row| row.fire_time));
                 let outcomes = rows.iter().map(|row| finished(row, succeeded(), now)).collect();
@@ -178,7 +178,7 @@ pub(super) async fn a_removal_and_a_take_leave_nothing<S: Store>(stage: Stage<S>
         let record = store.add_waiting(record.clone(), requested(&record, 1, now)).await;
         let taking = tokio::spawn({
             let (store, ask) = (store.clone(), node.ask(now));
-            async move { store.take(ask).await.unwrap().jobs }
+            async move { store.claim(ask).await.unwrap().jobs }
         });
         let removing = tokio::spawn({
             let (other, id) = (other.clone(), record.id.clone());
@@ -200,7 +200,7 @@ pub(super) async fn a_removal_and_a_take_leave_nothing<S: Store>(stage: Stage<S>
             assert!(!rows[0].state.is_open(), "{rows:?}");
         } else {
             assert_eq!(keys(&taken), rows.iter().map(|row| row.key).collect::<Vec<_>>());
-            assert!(rows.iter().all(|row| row.state == RowState::Taken(node.id)), "{rows:?}");
+            assert!(rows.iter().all(|row| row.state == RowState::Claimed(node.id)), "{rows:?}");
         }
     }
 }
@@ -220,7 +220,7 @@ pub(super) async fn a_take_and_a_burial_lose_nothing<S: Store>(stage: Stage<S>) 
             let store = store.clone();
             async move {
                 loop {
-                    match store.take(Take { limit: 1, ..dying.ask(now) }).await {
+                    match store.claim(ClaimRequest { limit: 1, ..dying.ask(now) }).await {
                         Ok(_) => tokio::task::yield_now().await,
                         Err(error) if error.is_lease_lost() => return dying,
                         Err(error) => panic!("{error:?}"),
@@ -244,7 +244,7 @@ pub(super) async fn a_take_and_a_burial_lose_nothing<S: Store>(stage: Stage<S>) 
         assert_eq!(dead.holds().await, []);
 
         let heir = Node::join(&other, 1000 + round).await;
-        for row in heir.take(heir.ask(now)).await.into_iter().flat_map(|taken| taken.rows) {
+        for row in heir.claim(heir.ask(now)).await.into_iter().flat_map(|taken| taken.rows) {
             assert_eq!(heir_of(&store, &row).await, heir.id);
             store.finish_one(&row, succeeded()).await;
         }
@@ -262,7 +262,7 @@ pub(super) async fn a_take_and_a_burial_lose_nothing<S: Store>(stage: Stage<S>) 
 
 async fn heir_of<S: Store>(store: &Client<S>, row: &Row) -> NodeId {
     match store.row(row.key).await.state {
-        RowState::Taken(node) => node,
+        RowState::Claimed(node) => node,
         state => panic!("{state:?}"),
     }
 }
@@ -277,7 +277,7 @@ pub(super) async fn a_finish_and_a_burial_keep_the_outcome<S: Store>(stage: Stag
             let recover = number % 2 == 0;
             store.add(Record { recover, ..job(round * ROWS + number, now) }).await;
         }
-        let taken = node.take(node.ask(now)).await;
+        let taken = node.claim(node.ask(now)).await;
         let suspects = store.suspects([node.id]).await;
         let (begun, begins) = tokio::sync::oneshot::channel();
         let finishing = tokio::spawn({
@@ -320,18 +320,18 @@ pub(super) async fn a_take_asked_twice_at_once_is_one<S: Store>(stage: Stage<S>)
         for number in 0..10 {
             store.add(job(round * 10 + number, now)).await;
         }
-        let ask = Take { limit: 5, ..node.ask(now) };
+        let ask = ClaimRequest { limit: 5, ..node.ask(now) };
         let takes = [&store, &other].map(|store| {
             let (store, ask) = (store.clone(), ask.clone());
-            tokio::spawn(async move { store.take(ask).await })
+            tokio::spawn(async move { store.claim(ask).await })
         });
         for take in takes {
             take.await.unwrap().unwrap();
         }
-        let taken = node.take(ask).await;
+        let taken = node.claim(ask).await;
         assert_eq!(keys(&taken), node.holds().await);
         assert_eq!(taken.len(), 5);
-        let rest = node.take(node.ask(now)).await;
+        let rest = node.claim(node.ask(now)).await;
         assert_eq!(rest.len(), 5);
         let rows = taken.iter().chain(&rest).flat_map(|taken| &taken.rows);
         let outcomes = rows.map(|row| finished(row, succeeded(), now)).collect();

@@ -127,10 +127,14 @@ pub(super) async fn what_changed_is_told<S: Store>(stage: Stage<S>) {
             .map(|known| known.incarnation)
             .chain([heir.incarnation])
             .filter(|it| *it != incarnation);
-        Take { except: std::sync::Arc::new(except.collect()), decide, ..node.ask(now + secs(2000)) }
+        ClaimRequest {
+            except: std::sync::Arc::new(except.collect()),
+            decide,
+            ..node.ask(now + secs(2000))
+        }
     };
-    node.take_one_of(only(taken, fire(now + secs(2000), |at| Some(at + secs(9))))).await;
-    node.take(only(over, always(vec![], None))).await;
+    node.claim_one_of(only(taken, fire(now + secs(2000), |at| Some(at + secs(9))))).await;
+    node.claim(only(over, always(vec![], None))).await;
 
     let mut asked: Vec<_> =
         known.iter().map(|it| (it.id.clone(), it.incarnation, it.version)).collect();
@@ -138,14 +142,14 @@ pub(super) async fn what_changed_is_told<S: Store>(stage: Stage<S>) {
     let told = store.changed(asked).await.unwrap();
     assert_eq!(told.len(), 5, "{told:#?}");
     let what = |incarnation: Incarnation| {
-        let of = told.iter().find(|it| it.incarnation == incarnation).map(|it| it.now.clone());
+        let of = told.iter().find(|it| it.incarnation == incarnation).map(|it| it.status.clone());
         of.unwrap_or_else(|| panic!("{incarnation} is not told of: {told:#?}"))
     };
     assert!(told.iter().all(|it| it.incarnation != same.incarnation));
     assert!(told.iter().all(|it| it.incarnation != taken.incarnation), "a take is no change");
-    assert!(matches!(what(changed.incarnation), Now::Changed(it) if *it == current));
-    assert!(matches!(what(removed.incarnation), Now::Gone(Some(Fate::Cancelled))));
-    assert!(matches!(what(replaced.incarnation), Now::Gone(Some(Fate::Replaced))));
-    assert!(matches!(what(over.incarnation), Now::Gone(Some(Fate::Completed))));
-    assert!(matches!(what(Incarnation(1)), Now::Gone(None)));
+    assert!(matches!(what(changed.incarnation), RecordStatus::Updated(it) if *it == current));
+    assert!(matches!(what(removed.incarnation), RecordStatus::Removed(Some(Fate::Cancelled))));
+    assert!(matches!(what(replaced.incarnation), RecordStatus::Removed(Some(Fate::Replaced))));
+    assert!(matches!(what(over.incarnation), RecordStatus::Removed(Some(Fate::Completed))));
+    assert!(matches!(what(Incarnation(1)), RecordStatus::Removed(None)));
 }

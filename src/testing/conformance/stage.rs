@@ -156,7 +156,7 @@ impl<S: Store> Client<S> {
         panic!("pruning comes to no end");
     }
 
-    pub(super) async fn finish_one(&self, row: &Row, fate: Fate) -> Finishes {
+    pub(super) async fn finish_one(&self, row: &Row, fate: Fate) -> FinishReport {
         self.finish(vec![finished(row, fate, self.time().await)]).await.unwrap()
     }
 
@@ -171,7 +171,7 @@ impl<S: Store> Client<S> {
     pub(super) async fn suspects<const N: usize>(&self, nodes: [NodeId; N]) -> Vec<(NodeId, u64)> {
         let rows = self.nodes().await.unwrap();
         let rows = rows.into_iter().filter(|row| nodes.contains(&row.id));
-        rows.map(|row| (row.id, row.beats)).collect()
+        rows.map(|row| (row.id, row.heartbeats)).collect()
     }
 
     /// Buries a node.
@@ -199,32 +199,32 @@ impl<S: Store> Node<S> {
     pub(super) async fn join(store: &Client<S>, number: u64) -> Node<S> {
         let id = NodeId((1 << 62) + number);
         let node = Node { store: store.clone(), id, takes: AtomicU64::new(0) };
-        node.beat(true, LONG).await.unwrap();
+        node.heartbeat(true, LONG).await.unwrap();
         node
     }
 
-    pub(super) async fn beat(
+    pub(super) async fn heartbeat(
         &self,
         first: bool,
         ttl: Duration,
     ) -> Result<DateTime<Utc>, StoreError> {
-        self.store.heartbeat(Beat::new(self.id, "node", first, ttl)).await
+        self.store.heartbeat(Heartbeat::new(self.id, "node", first, ttl)).await
     }
 
     /// Lets the lease run out; the node's row is still there.
     pub(super) async fn lapse(&self) {
         let ttl = TimeDelta::milliseconds(1);
-        let at = self.beat(false, ttl.to_std().unwrap()).await.unwrap();
+        let at = self.heartbeat(false, ttl.to_std().unwrap()).await.unwrap();
         self.store.wait_until(at + ttl).await;
     }
 
     pub(super) async fn leave(&self) {
-        self.beat(false, Duration::ZERO).await.unwrap();
+        self.heartbeat(false, Duration::ZERO).await.unwrap();
     }
 
     /// Asks for what is due at `horizon`, and lets each job fire for the last time.
-    pub(super) fn ask(&self, horizon: DateTime<Utc>) -> Take {
-        Take {
+    pub(super) fn ask(&self, horizon: DateTime<Utc>) -> ClaimRequest {
+        ClaimRequest {
             node: self.id,
             number: self.takes.fetch_add(1, Ordering::Relaxed) + 1,
             horizon,
@@ -238,20 +238,20 @@ impl<S: Store> Node<S> {
         }
     }
 
-    pub(super) async fn take(&self, take: Take) -> Vec<Taken> {
-        self.store.take(take).await.unwrap().jobs
+    pub(super) async fn claim(&self, take: ClaimRequest) -> Vec<ClaimedJob> {
+        self.store.claim(take).await.unwrap().jobs
     }
 
     /// Takes the one row that there is to be had.
     pub(super) async fn take_one(&self, horizon: DateTime<Utc>) -> Row {
-        self.take_one_of(self.ask(horizon)).await.1
+        self.claim_one_of(self.ask(horizon)).await.1
     }
 
     /// The same, as the take says; and the record.
-    pub(super) async fn take_one_of(&self, take: Take) -> (Record, Row) {
-        let mut taken = self.take(take).await;
+    pub(super) async fn claim_one_of(&self, take: ClaimRequest) -> (Record, Row) {
+        let mut taken = self.claim(take).await;
         assert_eq!(taken.len(), 1, "one job is to be had: {taken:#?}");
-        let Taken { record, mut rows } = taken.remove(0);
+        let ClaimedJob { record, mut rows } = taken.remove(0);
         assert_eq!(rows.len(), 1, "one row is to be had: {rows:#?}");
         (record, rows.remove(0))
     }
@@ -268,7 +268,7 @@ impl<S: Store> Node<S> {
 
     pub(super) async fn holds(&self) -> Vec<RowKey> {
         let limit = self.store.capabilities().max_batch;
-        let listed = self.store.taken_by(self.id, None, limit).await.unwrap();
+        let listed = self.store.claimed_by(self.id, None, limit).await.unwrap();
         listed.into_iter().map(|(key, _)| key).collect()
     }
 
@@ -288,20 +288,20 @@ pub(super) fn fire(
     next: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>> + Send + Sync + 'static,
 ) -> Decide {
     Arc::new(move |record, waiting| {
-        let taken = |row: &Row| Row { state: RowState::Taken(NodeId(0)), ..row.clone() };
+        let taken = |row: &Row| Row { state: RowState::Claimed(NodeId(0)), ..row.clone() };
         let mut rows: Vec<_> = waiting.iter().map(taken).collect();
         let mut next_fire = record.next_fire;
         if let Some(at) = record.next_fire.filter(|at| !record.paused && *at <= horizon) {
             rows.push(scheduled(record, at));
             next_fire = next(at);
         }
-        Decision::Take { rows, next_fire }
+        Decision::Claim { rows, next_fire }
     })
 }
 
 /// A decision that is always the same.
 pub(super) fn always(rows: Vec<Row>, next_fire: Option<DateTime<Utc>>) -> Decide {
-    Arc::new(move |_, _| Decision::Take { rows: rows.clone(), next_fire })
+    Arc::new(move |_, _| Decision::Claim { rows: rows.clone(), next_fire })
 }
 
 pub(super) fn tasks<const N: usize>(names: [&str; N]) -> Arc<HashSet<String>> {
@@ -362,7 +362,7 @@ pub(super) fn requested(record: &Record, number: i64, at: DateTime<Utc>) -> Row 
 
 fn row(record: &Record, kind: RowKind, number: i64, at: DateTime<Utc>) -> Row {
     let key = RowKey { incarnation: record.incarnation, kind, number };
-    let row = Row::new(key, record.id.clone(), at, RowState::Taken(NodeId(0)));
+    let row = Row::new(key, record.id.clone(), at, RowState::Claimed(NodeId(0)));
     Row { recover: record.recover, ..row }
 }
 
@@ -370,8 +370,8 @@ pub(super) fn closed(row: Row, fate: Fate, ended_at: DateTime<Utc>) -> Row {
     Row { state: RowState::Closed(fate), ended_at: Some(ended_at), ..row }
 }
 
-pub(super) fn finished(row: &Row, fate: Fate, ended_at: DateTime<Utc>) -> Finished {
-    Finished {
+pub(super) fn finished(row: &Row, fate: Fate, ended_at: DateTime<Utc>) -> RowOutcome {
+    RowOutcome {
         key: row.key,
         fence: row.fence,
         fate,
@@ -388,14 +388,14 @@ pub(super) fn succeeded() -> Fate {
 }
 
 /// The keys of all rows, in order.
-pub(super) fn keys(taken: &[Taken]) -> Vec<RowKey> {
+pub(super) fn keys(taken: &[ClaimedJob]) -> Vec<RowKey> {
     let mut keys: Vec<_> = taken.iter().flat_map(|taken| &taken.rows).map(|row| row.key).collect();
     keys.sort();
     keys
 }
 
 /// The ids of the jobs, as they come.
-pub(super) fn ids(taken: &[Taken]) -> Vec<String> {
+pub(super) fn ids(taken: &[ClaimedJob]) -> Vec<String> {
     taken.iter().map(|taken| taken.record.id.as_str().into_owned()).collect()
 }
 

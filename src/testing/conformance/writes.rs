@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::stage::*;
-use crate::{job::SkipReason, store::*};
+use crate::{job::SkipReason, ledger::fitting, store::*};
 
 /// A new record is of version 1, bears the token of its write, and is otherwise what was written.
 pub(super) async fn a_new_record_is_what_was_written<S: Store>(stage: Stage<S>) {
@@ -160,7 +160,7 @@ pub(super) async fn what_waits_and_was_called_is_abandoned_with_its_job<S: Store
     other.bury(&dead).await;
     let node = Node::join(&store, 2).await;
     store.add(Record { recover: true, ..job(3, now) }).await;
-    for taken in node.take(node.ask(now)).await {
+    for taken in node.claim(node.ask(now)).await {
         let of = |row: &Row| Release::new(row.key, row.fence, row.attempt);
         node.give_back(taken.rows.iter().map(of).collect()).await;
         if taken.record.id == "job-0003" {
@@ -668,9 +668,12 @@ pub(super) async fn an_end_that_is_remembered_is_read_by_its_id_alone<S: Store>(
     assert_eq!(other.list(RecordFilter::default(), None, 10).await.unwrap().records, []);
     let known = vec![(record.id.clone(), record.incarnation, record.version)];
     let changed = other.changed(known).await.unwrap();
-    assert!(matches!(&changed[..], [Changed { now: Now::Gone(Some(Fate::Completed)), .. }]));
+    assert!(matches!(
+        &changed[..],
+        [RecordChange { status: RecordStatus::Removed(Some(Fate::Completed)), .. }]
+    ));
     let node = Node::join(&other, 2).await;
-    assert_eq!(node.take(node.ask(now + secs(9))).await.len(), 0);
+    assert_eq!(node.claim(node.ask(now + secs(9))).await.len(), 0);
     // Pruning leaves it alone for long.
     other.prune_all(Keep { rows: 0, age: std::time::Duration::ZERO, ..Keep::default() }, 100).await;
     assert_eq!(other.record(&record.id).await, record);

@@ -6,7 +6,7 @@ use super::{chance::Chance, clocks::Micros, log::Log, scenario::Scenario, verbs:
 use crate::{
     core::{Answer, Asked},
     job::JobId,
-    store::{StoreChange, StoreError},
+    ledger::{StoreChange, StoreError},
 };
 
 /// One node, in one of its lives.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     job::{Coalesce, JobOptions, Overlap, SkipReason},
-    store::{Fate, Incarnation, Row, RowKey, RowKind, RowState, RunEnd, recoveries},
+    ledger::{Fate, Incarnation, Row, RowKey, RowKind, RowState, RunEnd, recoveries},
 };
 
 /// Judges all, when all is over.

@@ -16,9 +16,9 @@ use super::{
 use crate::{
     core::Definition,
     job::{JobId, JobOptions, Outcome, SkipReason},
-    store::{
-        Beat, Fate, Finished, Finishes, Incarnation, NodeId, Reaped, Record, Row, RowKey, RowKind,
-        RowState, RunEnd, Take, Takings, Write,
+    ledger::{
+        ClaimRequest, ClaimResult, Fate, FinishReport, Heartbeat, Incarnation, NodeId, Reaped,
+        Record, Row, RowKey, RowKind, RowOutcome, RowState, RunEnd, Write,
     },
     trigger::{Kind, Trigger},
 };
@@ -250,26 +250,29 @@ impl Log {
         ends.zip(aheads).map(|(end, ahead)| now.min(end) + ahead).max().unwrap_or(now)
     }
 
-    pub(super) fn has_beaten(&mut self, now: Micros, life: Life, beat: &Beat) {
-        self.nodes.insert(beat.node, life);
-        if beat.ttl.is_zero() {
-            self.gone.insert(beat.node);
-            self.leases.remove(&beat.node);
-            self.lapses.entry(beat.node).or_insert(now);
+    pub(super) fn has_beaten(&mut self, now: Micros, life: Life, heartbeat: &Heartbeat) {
+        self.nodes.insert(heartbeat.node, life);
+        if heartbeat.ttl.is_zero() {
+            self.gone.insert(heartbeat.node);
+            self.leases.remove(&heartbeat.node);
+            self.lapses.entry(heartbeat.node).or_insert(now);
             return;
         }
-        let until = now - now % 1000 + micros_of(beat.ttl);
-        if let Some(before) = self.leases.insert(beat.node, until)
+        let until = now - now % 1000 + micros_of(heartbeat.ttl);
+        if let Some(before) = self.leases.insert(heartbeat.node, until)
             && before <= now
         {
-            self.lapses.entry(beat.node).or_insert(before);
+            self.lapses.entry(heartbeat.node).or_insert(before);
         }
     }
 
     /// The store takes this node for dead.
-    pub(super) fn was_refused(&mut self, now: Micros, beat: &Beat) {
-        if self.leases.contains_key(&beat.node) && !self.gone.contains(&beat.node) {
-            self.wrong(now, format!("node {} is told that it is dead, and was not", beat.node));
+    pub(super) fn was_refused(&mut self, now: Micros, heartbeat: &Heartbeat) {
+        if self.leases.contains_key(&heartbeat.node) && !self.gone.contains(&heartbeat.node) {
+            self.wrong(
+                now,
+                format!("node {} is told that it is dead, and was not", heartbeat.node),
+            );
         }
     }
 
@@ -309,7 +312,12 @@ impl Log {
         self.lapses.get(&node).copied().or(last).filter(|&lapse| lapse < until)
     }
 
-    pub(super) fn has_taken(&mut self, now: Micros, take: &Take, takings: &Takings) {
+    pub(super) fn has_taken(
+        &mut self,
+        now: Micros,
+        take: &ClaimRequest,
+        claim_result: &ClaimResult,
+    ) {
         let last = self.last_take.get(&take.node).copied().unwrap_or_default();
         if take.number < last {
             self.wrong(now, format!("take {} was done after take {last}", take.number));
@@ -318,7 +326,7 @@ impl Log {
             self.wrong(now, format!("node {} has taken, and is none", take.node));
         }
         self.last_take.insert(take.node, take.number);
-        for taken in &takings.jobs {
+        for taken in &claim_result.jobs {
             let incarnation = taken.record.incarnation;
             if take.number == last {
                 for row in &taken.rows {
@@ -339,7 +347,7 @@ impl Log {
             for row in &taken.rows {
                 self.trace(now, || format!("      takes {}", describe(row)));
                 self.era_of.entry(row.key).or_insert(era);
-                if let RowState::Taken(node) = row.state {
+                if let RowState::Claimed(node) = row.state {
                     self.takes.insert((row.key, row.fence), (node, now));
                 }
                 self.judge_taken(now, &taken.record, row);
@@ -363,8 +371,8 @@ impl Log {
     }
 
     /// Outcomes were told: those are refused whose rows were taken again.
-    pub(super) fn has_finished(&mut self, now: Micros, told: &[Finished], finishes: &Finishes) {
-        for Finished { key, fence, fate, .. } in told {
+    pub(super) fn has_finished(&mut self, now: Micros, told: &[RowOutcome], report: &FinishReport) {
+        for RowOutcome { key, fence, fate, .. } in told {
             if fate.is_abandoned() {
                 self.abandoned.insert(*key, now);
             }
@@ -372,7 +380,7 @@ impl Log {
                 // Which of them is refused is not said.
                 continue;
             }
-            let refused = finishes.refused.contains(key);
+            let refused = report.refused.contains(key);
             if refused != self.was_taken_since(*key, *fence) {
                 let name = name(*key);
                 self.wrong(now, format!("{name} is {fate} under {fence}, refused: {refused}"));
@@ -560,7 +568,7 @@ pub(super) fn name(key: RowKey) -> String {
 pub(super) fn describe(row: &Row) -> String {
     let state = match &row.state {
         RowState::Waiting => "waiting".into(),
-        RowState::Taken(node) => format!("taken by {node}"),
+        RowState::Claimed(node) => format!("taken by {node}"),
         RowState::Closed(fate) => fate.to_string(),
     };
     let last = if row.count > 1 {

@@ -19,14 +19,15 @@ use super::{
 use crate::{
     clock::{Reading, StepWatch},
     core::{
-        Answer, Asked, Candidate, Core, Definition, Finish, Fits, Lease, NodeOptions, Payload,
-        Request, RunKey, Start, StoreKey, Verdict, mix, run_id,
+        Answer, Asked, CanRun, Candidate, Core, Definition, Lease, NodeOptions, Payload, Request,
+        RunKey, RunResult, Start, StoreKey, Verdict, mix, run_id,
     },
     error::Error,
     event::KindSet,
     job::{JobId, JobOptions, Outcome, SkipReason},
-    store::{
-        Changed, Incarnation, Keep, Now, Record, RowKey, RowKind, StoreChange, StoreError, Taken,
+    ledger::{
+        ClaimedJob, Incarnation, Keep, Record, RecordChange, RecordStatus, RowKey, RowKind,
+        StoreChange, StoreError,
     },
 };
 
@@ -169,14 +170,14 @@ impl Node {
         };
         let tasks: HashSet<String> =
             TASKS[..if knows_all { 2 } else { 1 }].iter().map(|&task| task.to_owned()).collect();
-        let fits: Fits = Arc::new(move |record: &Record, _: &Definition| {
+        let can_run: CanRun = Arc::new(move |record: &Record, _: &Definition| {
             let newer = record.tags.iter().any(|tag| tag == NEWER);
             match record.args == UNREADABLE || newer && !knows_all {
                 true => Err(Error::unreadable("it is of a later version")),
                 false => Ok(()),
             }
         });
-        let (store, lease) = core.join("default".into(), options, tasks, fits);
+        let (store, lease) = core.join("default".into(), options, tasks, can_run);
         let mut node = Node {
             core,
             store,
@@ -223,7 +224,7 @@ impl Node {
         for event in out.events.drain(..) {
             outside
                 .log
-                .trace(outside.agenda.now, || format!("{:?}    {:?}", outside.life, event.what));
+                .trace(outside.agenda.now, || format!("{:?}    {:?}", outside.life, event.payload));
         }
         out.reports.clear();
         out.retired.clear();
@@ -394,13 +395,14 @@ impl Node {
         };
         let refused = match candidate.judge() {
             Verdict::Start => return self.call(number, late_by, &options, cancelled, outside),
-            Verdict::Refuse(outcome) => Finish::without_work(outcome, reading.wall),
-            Verdict::PutBack => {
-                Finish { put_back: true, ..Finish::without_work(Outcome::Abandoned, reading.wall) }
-            }
+            Verdict::Refuse(outcome) => RunResult::without_work(outcome, reading.wall),
+            Verdict::PutBack => RunResult {
+                put_back: true,
+                ..RunResult::without_work(Outcome::Abandoned, reading.wall)
+            },
         };
         self.runs.remove(&number);
-        let finish = Finish { late_by, ..refused };
+        let finish = RunResult { late_by, ..refused };
         self.with(outside, |core, now| core.finish(run, finish, now));
     }
 
@@ -496,13 +498,13 @@ impl Node {
         let retry_in = retry
             .filter(|_| !begun.cancelled)
             .and_then(|retry| retry.delay_after(start.attempt, &outcome, seed));
-        let finish = Finish {
+        let finish = RunResult {
             started_at: Some(begun.judged_at),
             ended_at: begun.judged_at + TimeDelta::from_std(took).unwrap_or_default(),
             took,
             late_by: begun.late_by,
             retry_in,
-            ..Finish::without_work(outcome, begun.judged_at)
+            ..RunResult::without_work(outcome, begun.judged_at)
         };
         self.with(outside, |core, now| core.finish(start.run, finish, now));
     }
@@ -547,24 +549,25 @@ impl Node {
         outside: &mut Outside<'_>,
     ) -> bool {
         let Some((asked, sent)) = self.waiting.remove(&number) else { return false };
-        if let Ok(Answer::Beat(_)) = &answer
+        if let Ok(Answer::Heartbeat(_)) = &answer
             && !outside.scenario.clockless
         {
             self.measure(sent, outside);
         }
         let jobs = match &answer {
-            Ok(Answer::Takings(takings)) => &takings.jobs[..],
-            Ok(Answer::Taken(takings)) => &takings.jobs[..],
+            Ok(Answer::Claim(claim_result)) => &claim_result.jobs[..],
+            Ok(Answer::Claimed(claim_result)) => &claim_result.jobs[..],
             _ => &[],
         };
-        let work = |Taken { record, .. }: &Taken| {
+        let work = |ClaimedJob { record, .. }: &ClaimedJob| {
             let known = self.known.get(&record.incarnation).map(|known| known.work.clone());
             known.unwrap_or_else(|| Work::of(record.incarnation))
         };
         let works: Vec<Work> = jobs.iter().map(work).collect();
         if let Ok(Answer::Changed(changed)) = &answer {
-            for Changed { incarnation, now } in changed {
-                if let (Some(known), Now::Changed(record)) = (self.known.get_mut(incarnation), now)
+            for RecordChange { incarnation, status } in changed {
+                if let (Some(known), RecordStatus::Updated(record)) =
+                    (self.known.get_mut(incarnation), status)
                 {
                     known.version = record.version;
                 }
@@ -673,7 +676,7 @@ impl Node {
         let going: Vec<RunKey> = self.core.going().collect();
         for run in going {
             self.with(outside, |core, now| {
-                core.finish(run, Finish::without_work(Outcome::Abandoned, now), now);
+                core.finish(run, RunResult::without_work(Outcome::Abandoned, now), now);
             });
         }
     }

@@ -16,10 +16,11 @@ use super::verbs::{VerbAnswer, VerbRequest};
 use crate::{
     core::{Answer, Request, mix},
     job::JobId,
-    store::{
-        Beat, Finished, Finishes, Incarnation, NodeId, Reaped, Record, RecordFilter, Release, Row,
-        RowKey, RowState, Store, StoreError, Take, Takings, Write, Written,
+    ledger::{
+        ClaimRequest, ClaimResult, FinishReport, Heartbeat, Incarnation, NodeId, Reaped, Record,
+        RecordFilter, Release, Row, RowKey, RowOutcome, RowState, StoreError, Write, Written,
     },
+    store::Store,
 };
 
 /// More rows than a simulation has.
@@ -40,15 +41,15 @@ pub(super) struct Operations<S> {
 
 /// What one commit did.
 pub(super) enum Commit {
-    Beat {
-        beat: Beat,
+    Heartbeat {
+        heartbeat: Heartbeat,
         lease_lost: bool,
         /// What a node has that leaves, before and after.
         before: Vec<Row>,
         after: usize,
     },
     Reap(Reaped),
-    Take(Take, Takings),
+    Claim(ClaimRequest, ClaimResult),
     Write {
         write: Box<Write>,
         written: Written,
@@ -57,7 +58,7 @@ pub(super) enum Commit {
         /// Of the rows that it brings those that were there before, and what they are now.
         rows: Vec<(Row, Option<Row>)>,
     },
-    Finish(Vec<Finished>, Finishes),
+    Finish(Vec<RowOutcome>, FinishReport),
     /// The store refuses this one, alone.
     Refuse(RowKey, u64),
     Release {
@@ -98,14 +99,14 @@ impl<S: Store> Operations<S> {
     pub(super) async fn perform(&self, request: Request) -> Result<Answer, StoreError> {
         let store = &self.store;
         Ok(match request {
-            Request::Beat(beat) => Answer::Beat(self.heartbeat(beat).await?),
+            Request::Heartbeat(heartbeat) => Answer::Heartbeat(self.heartbeat(heartbeat).await?),
             Request::Nodes => Answer::Nodes(store.nodes().await?),
             Request::Reap(suspects) => Answer::Reaped(self.reap(suspects).await?),
-            Request::TakenBy(node, after, limit) => {
-                Answer::TakenBy(store.taken_by(node, after, limit).await?)
+            Request::ClaimedBy(node, after, limit) => {
+                Answer::ClaimedBy(store.claimed_by(node, after, limit).await?)
             }
-            Request::Taken(node, rows) => Answer::Taken(store.taken(node, rows).await?),
-            Request::Take(take) => Answer::Takings(self.take(take).await?),
+            Request::Claimed(node, rows) => Answer::Claimed(store.claimed(node, rows).await?),
+            Request::Claim(take) => Answer::Claim(self.claim(take).await?),
             Request::NextDue(of) => Answer::NextDue(store.next_due(of).await?),
             Request::Changed(known, _) => Answer::Changed(if known.is_empty() {
                 Vec::new()
@@ -125,14 +126,14 @@ impl<S: Store> Operations<S> {
                 Answer::Corrected(written)
             }
             Request::Finish(outcomes) => {
-                let mut finishes = Finishes::default();
+                let mut report = FinishReport::default();
                 for outcomes in self.split(outcomes, |outcome| outcome.key) {
-                    let Finishes { refused, over } = self.finish(outcomes).await?;
-                    finishes.refused.extend(refused);
-                    finishes.over.extend(over);
+                    let FinishReport { refused, over } = self.finish(outcomes).await?;
+                    report.refused.extend(refused);
+                    report.over.extend(over);
                     self.between().await;
                 }
-                Answer::Finished(finishes)
+                Answer::Finish(report)
             }
             Request::Release(node, rows) => {
                 for rows in self.split(rows, |row| row.key) {
@@ -183,22 +184,25 @@ impl<S: Store> Operations<S> {
         Ok(self.rows_of(key.incarnation).await?.into_iter().find(|row| row.key == key))
     }
 
-    async fn heartbeat(&self, beat: Beat) -> Result<chrono::DateTime<chrono::Utc>, StoreError> {
-        let (store, leaves) = (&self.store, beat.ttl.is_zero());
+    async fn heartbeat(
+        &self,
+        heartbeat: Heartbeat,
+    ) -> Result<chrono::DateTime<chrono::Utc>, StoreError> {
+        let (store, leaves) = (&self.store, heartbeat.ttl.is_zero());
         let (mut before, mut after) = (Vec::new(), 0);
         if leaves {
-            let keys = store.taken_by(beat.node, None, MOST).await?;
+            let keys = store.claimed_by(heartbeat.node, None, MOST).await?;
             let keys = keys.into_iter().map(|(key, _)| key).collect();
-            let Takings { jobs, orphans, .. } = store.taken(beat.node, keys).await?;
+            let ClaimResult { jobs, orphans, .. } = store.claimed(heartbeat.node, keys).await?;
             before = jobs.into_iter().flat_map(|taken| taken.rows).chain(orphans).collect();
         }
-        let said = store.heartbeat(beat.clone()).await;
+        let said = store.heartbeat(heartbeat.clone()).await;
         if leaves {
-            after = store.taken_by(beat.node, None, 10).await?.len();
+            after = store.claimed_by(heartbeat.node, None, 10).await?.len();
         }
         let lease_lost = said.as_ref().is_err_and(StoreError::is_lease_lost);
         if said.is_ok() || lease_lost {
-            self.note(Commit::Beat { beat, lease_lost, before, after });
+            self.note(Commit::Heartbeat { heartbeat, lease_lost, before, after });
         }
         said
     }
@@ -227,9 +231,9 @@ impl<S: Store> Operations<S> {
         Ok(reaped)
     }
 
-    async fn take(&self, take: Take) -> Result<Takings, StoreError> {
+    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
         if !self.several_commits {
-            return self.take_once(take).await;
+            return self.claim_once(take).await;
         }
         let (node, number) = (take.node, take.number);
         let last = lock(&self.takes).get(&node).map_or(0, |last| last.number);
@@ -237,13 +241,13 @@ impl<S: Store> Operations<S> {
             return Err(StoreError::refused(format!("take {number} comes after take {last}")));
         }
         if number == last {
-            return self.taken_again(take).await;
+            return self.claimed_again(take).await;
         }
-        let mut all = Takings { passed: take.passed, ..Takings::default() };
+        let mut all = ClaimResult { passed: take.passed, ..ClaimResult::default() };
         let mut except = take.except.clone();
         let mut rows = 0;
         for part in 0..PARTS {
-            let one = Take {
+            let one = ClaimRequest {
                 number: number * PARTS + part,
                 limit: 1,
                 row_limit: take.row_limit - rows,
@@ -251,11 +255,11 @@ impl<S: Store> Operations<S> {
                 except: except.clone(),
                 ..take.clone()
             };
-            let Takings { jobs, orphans, more, rejected, left, passed, next_due } =
-                self.take_once(one).await?;
+            let ClaimResult { jobs, orphans, more, rejected, left, passed, next_due } =
+                self.claim_once(one).await?;
             let found = jobs.iter().flat_map(|job| &job.rows);
             rows += found.clone().count();
-            let found = found.filter(|row| matches!(row.state, RowState::Taken(_)));
+            let found = found.filter(|row| matches!(row.state, RowState::Claimed(_)));
             let found: Vec<_> = found.map(|row| (row.key, row.fence)).collect();
             self.has_taken(node, number, part, found);
             let rejects = rejected.iter().map(|rejected| rejected.stamp.incarnation);
@@ -286,41 +290,41 @@ impl<S: Store> Operations<S> {
     }
 
     /// What a take that is asked for again has taken.
-    async fn taken_again(&self, take: Take) -> Result<Takings, StoreError> {
+    async fn claimed_again(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
         let (parts, taken) = {
             let takes = lock(&self.takes);
             let last = takes.get(&take.node);
             last.map(|last| (last.parts, last.taken.clone())).unwrap_or_default()
         };
-        let last = Take { number: take.number * PARTS + parts, ..take.clone() };
+        let last = ClaimRequest { number: take.number * PARTS + parts, ..take.clone() };
         // Only whether the node is one.
-        self.store.take(last).await?;
+        self.store.claim(last).await?;
         let keys = taken.iter().map(|(key, _)| *key).collect();
-        let mut again = self.store.taken(take.node, keys).await?;
+        let mut again = self.store.claimed(take.node, keys).await?;
         for job in &mut again.jobs {
             job.rows.retain(|row| taken.contains(&(row.key, row.fence)));
         }
         again.jobs.retain(|job| !job.rows.is_empty());
         again.orphans.retain(|row| taken.contains(&(row.key, row.fence)));
-        Ok(Takings { more: true, passed: take.passed, ..again })
+        Ok(ClaimResult { more: true, passed: take.passed, ..again })
     }
 
-    async fn take_once(&self, take: Take) -> Result<Takings, StoreError> {
-        let takings = self.store.take(take.clone()).await?;
-        self.note(Commit::Take(take, takings.clone()));
-        Ok(takings)
+    async fn claim_once(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        let claim_result = self.store.claim(take.clone()).await?;
+        self.note(Commit::Claim(take, claim_result.clone()));
+        Ok(claim_result)
     }
 
-    async fn finish(&self, outcomes: Vec<Finished>) -> Result<Finishes, StoreError> {
+    async fn finish(&self, outcomes: Vec<RowOutcome>) -> Result<FinishReport, StoreError> {
         if self.refuses && outcomes.iter().any(|outcome| is_poison(outcome.key)) {
             if let [outcome] = &outcomes[..] {
                 self.note(Commit::Refuse(outcome.key, outcome.fence));
             }
             return Err(StoreError::refused("there is something about one of them"));
         }
-        let finishes = self.store.finish(outcomes.clone()).await?;
-        self.note(Commit::Finish(outcomes, finishes.clone()));
-        Ok(finishes)
+        let report = self.store.finish(outcomes.clone()).await?;
+        self.note(Commit::Finish(outcomes, report.clone()));
+        Ok(report)
     }
 
     async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {

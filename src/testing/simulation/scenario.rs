@@ -76,7 +76,7 @@ pub(super) struct Faults {
 
 /// What goes wrong with a node.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Trouble {
+pub(super) enum Disturbance {
     Crash,
     Shutdown,
     Stop,
@@ -88,15 +88,15 @@ pub(super) enum Trouble {
 
 impl Faults {
     /// What may go wrong with a node.
-    pub(super) fn kinds(&self) -> Vec<Trouble> {
+    pub(super) fn kinds(&self) -> Vec<Disturbance> {
         let Faults { crashes, shutdowns, pauses, cuts, steps, .. } = *self;
         let kinds = [
-            (crashes, Trouble::Crash),
-            (shutdowns, Trouble::Shutdown),
-            (pauses, Trouble::Stop),
-            (cuts, Trouble::Cut),
-            (steps, Trouble::Step),
-            (shutdowns, Trouble::Pause),
+            (crashes, Disturbance::Crash),
+            (shutdowns, Disturbance::Shutdown),
+            (pauses, Disturbance::Stop),
+            (cuts, Disturbance::Cut),
+            (steps, Disturbance::Step),
+            (shutdowns, Disturbance::Pause),
         ];
         kinds.into_iter().filter(|(may_be, _)| *may_be).map(|(_, kind)| kind).collect()
     }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     core::{Change, change},
     job::{End, JobId, JobOptions, OnConflict},
-    store::{Fate, Incarnation, Record, StoreError, Write, Written},
+    ledger::{Fate, Incarnation, Record, StoreError, Write, Written},
     trigger::Trigger,
     zone::TimeZone,
 };

@@ -15,16 +15,17 @@ use super::{
     log::{Log, describe, name},
     node::{DEADLY, Node, TASKS, UNREADABLE},
     operation::{Commit, MOST, Operation, Operations, is_poison, step},
-    scenario::{MILLI, SECOND, Scenario, Trouble, micros_of},
+    scenario::{Disturbance, MILLI, SECOND, Scenario, micros_of},
     verbs::{New, Next, Verb, VerbAnswer, VerbRequest, Wish},
 };
 use crate::{
     core::{Answer, Asked, Request},
     job::JobId,
-    store::{
-        Finished, Incarnation, NodeId, Record, RecordFilter, Release, Row, RowKey, RowState, Store,
+    ledger::{
+        Incarnation, NodeId, Record, RecordFilter, Release, Row, RowKey, RowOutcome, RowState,
         StoreChange, StoreError, Write, Written,
     },
+    store::Store,
     testing::ManualClock,
 };
 
@@ -517,7 +518,7 @@ impl<S: Store> World<S> {
     fn observe(&mut self, life: Life, commit: Commit, verb: Option<(u64, DateTime<Utc>)>) {
         let now = self.agenda.now;
         match commit {
-            Commit::Beat { beat, lease_lost, before, after } => {
+            Commit::Heartbeat { heartbeat, lease_lost, before, after } => {
                 let node = self.hosts[life.host].node.as_ref();
                 let knows = node.is_some_and(|node| node.believes_itself(now));
                 // Those that were begun and are to be run again are handed out by that.
@@ -538,29 +539,29 @@ impl<S: Store> World<S> {
                     }
                 }
                 if lease_lost {
-                    self.log.was_refused(now, &beat);
+                    self.log.was_refused(now, &heartbeat);
                     return;
                 }
-                self.log.has_beaten(now, life, &beat);
+                self.log.has_beaten(now, life, &heartbeat);
                 if after > 0 {
-                    self.log.wrong(now, format!("node {} has left and has rows", beat.node));
+                    self.log.wrong(now, format!("node {} has left and has rows", heartbeat.node));
                 }
             }
             Commit::Reap(reaped) => {
                 self.log.has_reaped(now, &reaped);
                 self.check_over(&reaped.over);
             }
-            Commit::Take(take, takings) => self.log.has_taken(now, &take, &takings),
-            Commit::Finish(outcomes, finishes) => {
-                self.log.has_finished(now, &outcomes, &finishes);
-                self.check_over(&finishes.over);
+            Commit::Claim(take, claim_result) => self.log.has_taken(now, &take, &claim_result),
+            Commit::Finish(outcomes, report) => {
+                self.log.has_finished(now, &outcomes, &report);
+                self.check_over(&report.over);
             }
             Commit::Refuse(key, fence) => self.log.has_refused(now, key, fence),
             Commit::Release { node, rows, changes } => {
                 for (&Release { key, fence, .. }, (before, after)) in rows.iter().zip(changes) {
                     let names =
                         |row: &Row| rows.iter().any(|it| (it.key, it.fence) == (key, row.fence));
-                    let its = |row: &Row| row.state == RowState::Taken(node) && names(row);
+                    let its = |row: &Row| row.state == RowState::Claimed(node) && names(row);
                     if !before.as_ref().is_some_and(its) && before != after {
                         let (name, after) = (name(key), after.as_ref().map(describe));
                         self.log.wrong(now, format!("{name} is let go under {fence}: {after:?}"));
@@ -695,7 +696,7 @@ impl<S: Store> World<S> {
             self.chance.below(self.hosts.len() as u64) as usize
         });
         if self.chance.percent(40) {
-            // Trouble seldom comes alone.
+            // Disturbance seldom comes alone.
             let wait = self.chance.between(1..=2 * lease);
             self.agenda.after(wait, Event::Fault(Some(host)));
         }
@@ -715,13 +716,13 @@ impl<S: Store> World<S> {
         self.log.counts.faults += 1;
         let now = self.agenda.now;
         match self.chance.pick(&kinds) {
-            Trouble::Crash => self.crash(life),
-            Trouble::Shutdown => {
+            Disturbance::Crash => self.crash(life),
+            Disturbance::Shutdown => {
                 let within = self.chance.pick(&[0, 300 * MILLI, 2 * SECOND]);
                 self.log.trace(now, || format!("{life:?} shuts down"));
                 self.with_node(life, |node, outside| node.close(within, outside));
             }
-            Trouble::Stop => {
+            Disturbance::Stop => {
                 let suspended = self.chance.percent(50);
                 if suspended {
                     // A machine that sleeps right after its clock was set back looks awake by both of its
@@ -731,7 +732,7 @@ impl<S: Store> World<S> {
                 self.log.trace(now, || format!("{life:?} stops, suspended: {suspended}"));
                 self.hosts[host].stopped = Some(Stopped { since: now, until, suspended });
             }
-            Trouble::Cut => {
+            Disturbance::Cut => {
                 let all = self.chance.percent(25);
                 self.log.trace(now, || format!("{life:?} is cut off, with all: {all}"));
                 for (index, other) in self.hosts.iter_mut().enumerate() {
@@ -740,7 +741,7 @@ impl<S: Store> World<S> {
                     }
                 }
             }
-            Trouble::Step => {
+            Disturbance::Step => {
                 let by = match self.chance.percent(50) {
                     true => self.chance.between(-200 * MILLI..=200 * MILLI),
                     false => self.chance.between(-30 * SECOND..=30 * SECOND),
@@ -751,7 +752,7 @@ impl<S: Store> World<S> {
                     self.step_host(host, by);
                 }
             }
-            Trouble::Pause => {
+            Disturbance::Pause => {
                 self.log.trace(now, || format!("{life:?} is paused"));
                 self.with_node(life, |node, outside| {
                     let _ = node.with(outside, |core, now| core.pause_all(now));
@@ -884,7 +885,7 @@ impl<S: Store> World<S> {
             return;
         }
         for row in self.rows() {
-            if let RowState::Taken(node) = row.state
+            if let RowState::Claimed(node) = row.state
                 && self.log.is_node_of(node, dead)
             {
                 let row = describe(&row);
@@ -917,7 +918,7 @@ impl<S: Store> World<S> {
             }
             // Its holder may not be able to run what it has become since, and ends what it has.
             let ends = rows.iter().filter(of_it).any(|row| match row.state {
-                RowState::Taken(node) => !self.can_run(node, &record),
+                RowState::Claimed(node) => !self.can_run(node, &record),
                 _ => false,
             });
             let ends = ends && {
@@ -1014,15 +1015,17 @@ const FURTHER: u64 = 0x5eed_0fa1;
 /// A request, for people.
 fn said(request: &Request) -> String {
     match request {
-        Request::Beat(beat) => format!("lives for {:?} as {}", beat.ttl, beat.node),
+        Request::Heartbeat(heartbeat) => {
+            format!("lives for {:?} as {}", heartbeat.ttl, heartbeat.node)
+        }
         Request::Nodes => "looks for other nodes".into(),
         Request::Reap(suspects) => {
             let suspects: Vec<_> = suspects.iter().map(|(node, _)| node.to_string()).collect();
             format!("reaps {}", suspects.join(", "))
         }
-        Request::TakenBy(node, ..) => format!("asks what {node} has"),
-        Request::Taken(node, rows) => format!("asks for {} rows of {node}", rows.len()),
-        Request::Take(take) => {
+        Request::ClaimedBy(node, ..) => format!("asks what {node} has"),
+        Request::Claimed(node, rows) => format!("asks for {} rows of {node}", rows.len()),
+        Request::Claim(take) => {
             let horizon = micros(take.horizon) / MILLI;
             format!("takes as {} for the {}th time, up to {horizon} ms", take.node, take.number)
         }
@@ -1032,7 +1035,7 @@ fn said(request: &Request) -> String {
         Request::List(..) => "looks for records of which the clock was wrong".into(),
         Request::Correct(writes) => format!("corrects {} records", writes.len()),
         Request::Finish(outcomes) => {
-            let outcome = |o: &Finished| format!("{} {} fence {}", name(o.key), o.fate, o.fence);
+            let outcome = |o: &RowOutcome| format!("{} {} fence {}", name(o.key), o.fate, o.fence);
             format!("tells: {}", outcomes.iter().map(outcome).collect::<Vec<_>>().join("; "))
         }
         Request::Release(_, rows) => {

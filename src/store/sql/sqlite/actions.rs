@@ -4,8 +4,8 @@ use rusqlite::{OptionalExtension as _, Row as Columns};
 
 use super::{
     columns::{optional_text, text},
+    error::Result,
     session::Session,
-    trouble::Result,
 };
 use crate::{
     job::JobId,

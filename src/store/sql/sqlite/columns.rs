@@ -111,7 +111,7 @@ pub(super) fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
             let Ok(fate) = fate.parse::<Fate>();
             RowState::Closed(fate)
         }
-        (None, Some(node)) => RowState::Taken(NodeId(unsigned(node))),
+        (None, Some(node)) => RowState::Claimed(NodeId(unsigned(node))),
         (None, None) => RowState::Waiting,
     };
     Ok(Some(Row {
@@ -145,7 +145,7 @@ pub(super) fn bind_row(
 ) -> rusqlite::Result<()> {
     let (node, fate) = match &row.state {
         RowState::Waiting => (None, None),
-        RowState::Taken(node) => (Some(signed(node.0)), None),
+        RowState::Claimed(node) => (Some(signed(node.0)), None),
         RowState::Closed(fate) => (None, Some(fate.to_string())),
     };
     let job = row.job.as_str();

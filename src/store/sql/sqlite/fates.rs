@@ -5,8 +5,8 @@ use rusqlite::Rows;
 
 use super::{
     columns::{row, row_columns},
+    error::Result,
     session::Session,
-    trouble::Result,
 };
 use crate::store::{
     FateCursor, FateFilter, FatePage, Row, RowKind,

@@ -9,15 +9,15 @@ use rusqlite::{
 use super::{
     actions,
     columns::{bind_record, record, record_columns, text},
+    error::{Result, SqliteError},
     ledger,
     session::Session,
-    trouble::{Result, Trouble},
 };
 use crate::{
     job::{JobId, SkipReason},
     store::{
-        Changed, Cursor, Fate, Incarnation, Keep, Now, Page, Record, RecordFilter, RowState,
-        StoreChange, Tokens, Write, Written, full,
+        Cursor, Fate, Incarnation, Keep, Page, Record, RecordChange, RecordFilter, RecordStatus,
+        RowState, StoreChange, Tokens, Write, Written, full,
         sql::{millis, signed, unsigned},
     },
 };
@@ -91,7 +91,9 @@ pub(super) fn write(
     let written = writes.into_iter().map(|write| write_one(session, write)).collect();
     // What is refused is undone.
     match count()? {
-        after if after > before && after.unsigned_abs() > most => Err(Trouble::Refused(full(most))),
+        after if after > before && after.unsigned_abs() > most => {
+            Err(SqliteError::Refused(full(most)))
+        }
         _ => written,
     }
 }
@@ -243,7 +245,7 @@ pub(super) fn page(
 pub(super) fn changed(
     session: &Session,
     known: &[(JobId, Incarnation, u64)],
-) -> Result<Vec<Changed>> {
+) -> Result<Vec<RecordChange>> {
     let mut changed = Vec::new();
     let mut version_of = session.prepare(VERSION)?;
     for &(_, incarnation, version) in known {
@@ -252,11 +254,11 @@ pub(super) fn changed(
         if is == Some(version) {
             continue;
         }
-        let now = match by_incarnation(session, incarnation)? {
-            Some(record) => Now::Changed(Box::new(record)),
-            None => Now::Gone(ledger::ending(session, incarnation)?),
+        let status = match by_incarnation(session, incarnation)? {
+            Some(record) => RecordStatus::Updated(Box::new(record)),
+            None => RecordStatus::Removed(ledger::ending(session, incarnation)?),
         };
-        changed.push(Changed { incarnation, now });
+        changed.push(RecordChange { incarnation, status });
     }
     Ok(changed)
 }

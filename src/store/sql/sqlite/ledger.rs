@@ -4,14 +4,14 @@ use rusqlite::{CachedStatement, OptionalExtension as _, Row as Columns};
 
 use super::{
     columns::{bind_row, key, optional_text, row, row_columns},
+    error::Result,
     jobs,
     session::Session,
-    trouble::Result,
 };
 use crate::{
     job::SkipReason,
     store::{
-        Fate, Finished, Finishes, Incarnation, Record, Row, RowKey, RowKind,
+        Fate, FinishReport, Incarnation, Record, Row, RowKey, RowKind, RowOutcome,
         sql::{kind_number, millis, signed, unsigned},
     },
 };
@@ -178,8 +178,8 @@ pub(super) fn ending(session: &Session, incarnation: Incarnation) -> Result<Opti
     }))
 }
 
-pub(super) fn finish(session: &Session, outcomes: Vec<Finished>) -> Result<Finishes> {
-    let mut finishes = Finishes::default();
+pub(super) fn finish(session: &Session, outcomes: Vec<RowOutcome>) -> Result<FinishReport> {
+    let mut report = FinishReport::default();
     let (mut close, mut fence_of) = (session.prepare(FINISH)?, session.prepare(FENCE_OF)?);
     for outcome in outcomes {
         let (incarnation, kind, number) = key(outcome.key);
@@ -198,13 +198,13 @@ pub(super) fn finish(session: &Session, outcomes: Vec<Finished>) -> Result<Finis
             let read = |row: &Columns<'_>| row.get(0).map(unsigned);
             let fence = fence_of.query_row((incarnation, kind, number), read).optional()?;
             if fence != Some(outcome.fence) {
-                finishes.refused.push(outcome.key);
+                report.refused.push(outcome.key);
             }
         } else if jobs::end_if_over(session, outcome.key.incarnation, outcome.job_end)? {
-            finishes.over.push(outcome.key.incarnation);
+            report.over.push(outcome.key.incarnation);
         }
     }
-    Ok(finishes)
+    Ok(report)
 }
 
 pub(super) fn history(

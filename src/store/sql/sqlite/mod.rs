@@ -1,7 +1,9 @@
 //! Durable jobs in an SQLite file.
 
 mod actions;
+mod claim;
 mod columns;
+mod error;
 mod fates;
 mod file;
 mod jobs;
@@ -12,9 +14,7 @@ mod plans;
 mod prune;
 mod schema;
 mod session;
-mod take;
 mod thread;
-mod trouble;
 
 use std::{
     fmt,
@@ -34,10 +34,10 @@ use crate::{
     clock::{Clock, SystemClock, tokio_is_paused},
     job::JobId,
     store::{
-        ActionCursor, ActionPage, Beat, Capabilities, Changed, Cursor, Durability, FateCursor,
-        FateFilter, FatePage, Finished, Finishes, Incarnation, Keep, NextDue, NodeId, NodeRow,
-        Page, Pruned, Reaped, Record, RecordFilter, Release, Row, RowKey, Store, StoreChange,
-        StoreError, Take, Takings, Write, Written,
+        ActionCursor, ActionPage, Capabilities, ClaimRequest, ClaimResult, Cursor, Durability,
+        FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation, Keep, NextDue,
+        NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordChange, RecordFilter, Release, Row,
+        RowKey, RowOutcome, Store, StoreChange, StoreError, Write, Written,
     },
 };
 
@@ -326,25 +326,25 @@ impl Store for SqliteStore {
     async fn changed(
         &self,
         known: Vec<(JobId, Incarnation, u64)>,
-    ) -> Result<Vec<Changed>, StoreError> {
+    ) -> Result<Vec<RecordChange>, StoreError> {
         self.thread.read(move |session| jobs::changed(session, &known)).await
     }
 
-    async fn take(&self, take: Take) -> Result<Takings, StoreError> {
-        self.thread.write(move |session| take::take(session, &take)).await
+    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        self.thread.write(move |session| claim::claim(session, &take)).await
     }
 
     async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
-        self.thread.write(move |session| take::release(session, node, &rows)).await
+        self.thread.write(move |session| claim::release(session, node, &rows)).await
     }
 
-    async fn finish(&self, outcomes: Vec<Finished>) -> Result<Finishes, StoreError> {
+    async fn finish(&self, outcomes: Vec<RowOutcome>) -> Result<FinishReport, StoreError> {
         self.thread.write(move |session| ledger::finish(session, outcomes)).await
     }
 
-    async fn heartbeat(&self, beat: Beat) -> Result<DateTime<Utc>, StoreError> {
+    async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<DateTime<Utc>, StoreError> {
         let max_batch = self.capabilities().max_batch;
-        self.thread.write(move |session| nodes::heartbeat(session, &beat, max_batch)).await
+        self.thread.write(move |session| nodes::heartbeat(session, &heartbeat, max_batch)).await
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
@@ -356,21 +356,21 @@ impl Store for SqliteStore {
         self.thread.write(move |session| nodes::reap(session, &suspects, max_batch)).await
     }
 
-    async fn taken_by(
+    async fn claimed_by(
         &self,
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
     ) -> Result<Vec<(RowKey, u64)>, StoreError> {
-        self.thread.read(move |session| take::taken_by(session, node, after, limit)).await
+        self.thread.read(move |session| claim::claimed_by(session, node, after, limit)).await
     }
 
-    async fn taken(&self, node: NodeId, rows: Vec<RowKey>) -> Result<Takings, StoreError> {
-        self.thread.read(move |session| take::taken(session, node, &rows)).await
+    async fn claimed(&self, node: NodeId, rows: Vec<RowKey>) -> Result<ClaimResult, StoreError> {
+        self.thread.read(move |session| claim::claimed(session, node, &rows)).await
     }
 
     async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
-        self.thread.read(move |session| take::next_due(session, &of)).await
+        self.thread.read(move |session| claim::next_due(session, &of)).await
     }
 
     fn changes(&self) -> BoxStream<'static, StoreChange> {

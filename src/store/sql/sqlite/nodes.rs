@@ -7,12 +7,12 @@ use rusqlite::{OptionalExtension as _, Row as Columns};
 
 use super::{
     columns::{key, row, row_columns, text},
+    error::{Result, SqliteError},
     jobs, schema,
     session::Session,
-    trouble::{Result, Trouble},
 };
 use crate::store::{
-    Beat, Fate, NodeId, NodeRow, Reaped, Row, RowState, StoreChange,
+    Fate, Heartbeat, NodeId, NodeRow, Reaped, Row, RowState, StoreChange,
     sql::{instant, millis, signed, unsigned},
 };
 
@@ -49,10 +49,14 @@ const ABANDON: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?4, ended_
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
 
 /// Returns what time it is.
-pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Result<DateTime<Utc>> {
+pub(super) fn heartbeat(
+    session: &Session,
+    heartbeat: &Heartbeat,
+    max_batch: usize,
+) -> Result<DateTime<Utc>> {
     schema::fits(session)?;
-    let node = signed(beat.node.0);
-    if beat.ttl.is_zero() {
+    let node = signed(heartbeat.node.0);
+    if heartbeat.ttl.is_zero() {
         if session.prepare(LEAVE)?.execute([node])? > 0 {
             // What the node would have claimed next is for others.
             session.notify([StoreChange::Unknown]);
@@ -62,13 +66,13 @@ pub(super) fn heartbeat(session: &Session, beat: &Beat, max_batch: usize) -> Res
         return Ok(session.now());
     }
     // So short that its end can be told.
-    let ttl = i64::try_from(beat.ttl.as_millis()).unwrap_or(i64::MAX).clamp(1, i64::MAX / 4);
+    let ttl = i64::try_from(heartbeat.ttl.as_millis()).unwrap_or(i64::MAX).clamp(1, i64::MAX / 4);
     let now = session.now();
     let until = millis(now).saturating_add(ttl);
-    let mut statement = session.prepare(if beat.first { FIRST_BEAT } else { BEAT })?;
-    let offset = beat.clock_offset.map(|offset| offset.num_milliseconds());
-    match statement.execute((node, &*beat.name, until, ttl, &*beat.version, offset))? {
-        0 => Err(Trouble::LeaseLost),
+    let mut statement = session.prepare(if heartbeat.first { FIRST_BEAT } else { BEAT })?;
+    let offset = heartbeat.clock_offset.map(|offset| offset.num_milliseconds());
+    match statement.execute((node, &*heartbeat.name, until, ttl, &*heartbeat.version, offset))? {
+        0 => Err(SqliteError::LeaseLost),
         _ => Ok(now),
     }
 }
@@ -78,7 +82,7 @@ pub(super) fn nodes(session: &Session) -> Result<Vec<NodeRow>> {
         Ok(NodeRow {
             id: NodeId(unsigned(row.get(0)?)),
             name: text(row, 1)?.into(),
-            beats: unsigned(row.get(2)?),
+            heartbeats: unsigned(row.get(2)?),
             ttl: Duration::from_millis(u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0)),
             lease_until: instant(row.get(4)?),
             version: text(row, 5)?.into(),

@@ -13,7 +13,7 @@ fn plan(session: &Session, sql: &str) -> Vec<String> {
 }
 
 fn statements() -> impl Iterator<Item = &'static &'static str> {
-    let jobs = [jobs::STATEMENTS, take::STATEMENTS, nodes::STATEMENTS];
+    let jobs = [jobs::STATEMENTS, claim::STATEMENTS, nodes::STATEMENTS];
     let ledger = [ledger::STATEMENTS, prune::STATEMENTS, fates::STATEMENTS, actions::STATEMENTS];
     jobs.into_iter().chain(ledger).flatten()
 }
@@ -60,7 +60,7 @@ fn other_parameters_are_no_reason_to_prepare_anew() {
 #[test]
 fn a_take_seeks_the_beginning_of_its_page() {
     let session = Session::open(&SqliteBuilder::new(None)).unwrap();
-    let steps = plan(&session, take::DUE);
+    let steps = plan(&session, claim::DUE);
     let seek = "INDEX punctual_jobs_due (task=? AND holder=? AND next_fire>? AND next_fire<?)";
     assert!(steps[0].contains(seek), "{steps:?}");
 }
@@ -68,7 +68,7 @@ fn a_take_seeks_the_beginning_of_its_page() {
 #[test]
 fn the_next_fire_time_is_found_without_a_look_at_what_others_hold() {
     let session = Session::open(&SqliteBuilder::new(None)).unwrap();
-    let steps = plan(&session, take::NEXT);
+    let steps = plan(&session, claim::NEXT);
     let seek = "INDEX punctual_jobs_due (task=? AND holder=? AND next_fire>?)";
     assert!(steps[0].contains(seek), "{steps:?}");
     assert_eq!(steps.len(), 1, "{steps:?}");

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::OptionalExtension as _;
 
-use super::{actions, jobs, session::Session, trouble::Result};
+use super::{actions, error::Result, jobs, session::Session};
 use crate::store::{
     Keep, Pruned, RowKind,
     sql::{kind_number, millis},

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
+    error::{Result, SqliteError},
     session::Session,
-    trouble::{Result, Trouble},
 };
 
 /// What makes each version of the schema of the one before; the first begins with nothing. Those
@@ -104,15 +104,15 @@ fn check_names(session: &Session, migration: &str) -> Result<()> {
     Ok(())
 }
 
-fn somebody_elses(kind: &str, name: &str) -> Trouble {
-    Trouble::Refused(format!(
+fn somebody_elses(kind: &str, name: &str) -> SqliteError {
+    SqliteError::Refused(format!(
         "the file has a {kind} `{name}` that is not this store's: set another namespace, as in \
          `SqliteStore::builder(path).namespace(\"jobs_\")`, or name another file"
     ))
 }
 
-fn newer(version: usize) -> Trouble {
-    Trouble::Refused(format!(
+fn newer(version: usize) -> SqliteError {
+    SqliteError::Refused(format!(
         "the schema of version {version} is newer than {LATEST}, the latest that this program knows, \
          and does not say that it fits older programs: update the program, or give it a namespace of \
          its own"

@@ -10,9 +10,9 @@ use rusqlite::{CachedStatement, Connection, MAIN_DB, OpenFlags, config::DbConfig
 
 use super::{
     SqliteBuilder, Synchronous,
+    error::{Result, SqliteError},
     file::{self, Watched},
     schema,
-    trouble::{Result, Trouble},
 };
 use crate::{
     clock::{Clock, LONGEST_WAIT},
@@ -78,7 +78,7 @@ impl Session {
         // each value.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         if connection.is_readonly(MAIN_DB)? {
-            return Err(Trouble::Refused("the file is read-only: make it writable".into()));
+            return Err(SqliteError::Refused("the file is read-only: make it writable".into()));
         }
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         let synchronous = match options.synchronous {
@@ -107,7 +107,7 @@ impl Session {
             return Ok(());
         }
         if let Some(trouble) = self.file.as_ref().and_then(Watched::trouble) {
-            return Err(Trouble::Unavailable(format!(
+            return Err(SqliteError::Unavailable(format!(
                 "{trouble} while it was open, and what is written now would be lost: put the file back with the files beside it, or start the program anew"
             )));
         }
@@ -190,7 +190,7 @@ impl Session {
     }
 
     /// The error as it is told.
-    pub(super) fn explain(&self, trouble: Trouble) -> StoreError {
+    pub(super) fn explain(&self, trouble: SqliteError) -> StoreError {
         trouble.told(&self.path)
     }
 }

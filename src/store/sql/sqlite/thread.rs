@@ -13,7 +13,7 @@ use std::{
 use futures::stream::BoxStream;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{SqliteBuilder, session::Session, trouble::Result};
+use super::{SqliteBuilder, error::Result, session::Session};
 use crate::{
     clock::LONGEST_WAIT,
     store::{Changes, StoreChange, StoreError},

@@ -7,7 +7,7 @@ use std::{
 
 use crate::error::{BoxError, Chain};
 
-/// Why an operation of a [`Store`](super::Store) failed.
+/// Why an operation of a [`Store`](crate::store::Store) failed.
 ///
 /// | predicate | the scheduler |
 /// |---|---|

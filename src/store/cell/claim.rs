@@ -3,7 +3,10 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    super::{Fate, Incarnation, NodeId, Row, RowKey, RowKind, RowState, Take, Taken, Takings},
+    super::{
+        ClaimRequest, ClaimResult, ClaimedJob, Fate, Incarnation, NodeId, Row, RowKey, RowKind,
+        RowState,
+    },
     Cell,
 };
 
@@ -40,13 +43,13 @@ impl Cell {
 
     /// Takes what was decided: `rows`, of which those that the cell has and that do not wait are left
     /// out, and `next_fire`, the first fire time that is not among them. `None` if the job is over.
-    pub(crate) fn take(
+    pub(crate) fn claim(
         &mut self,
-        take: &Take,
+        take: &ClaimRequest,
         rows: Vec<Row>,
         next_fire: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
-    ) -> Option<Taken> {
+    ) -> Option<ClaimedJob> {
         let record = self.record.as_mut().filter(|record| record.ended_at.is_none())?;
         record.fence = record.next_fence(now);
         record.next_fire = next_fire;
@@ -56,7 +59,7 @@ impl Cell {
             if self.row(row.key).is_some_and(|there| there.state != RowState::Waiting) {
                 continue;
             }
-            if let RowState::Taken(node) = &mut row.state {
+            if let RowState::Claimed(node) = &mut row.state {
                 *node = take.node;
                 row.node = Some(take.node);
                 row.fence = record.fence;
@@ -65,7 +68,7 @@ impl Cell {
             taken.push(row);
         }
         self.end_if_over(record.incarnation, Fate::Completed, now);
-        Some(Taken { record, rows: taken })
+        Some(ClaimedJob { record, rows: taken })
     }
 
     /// The rows of one incarnation that this node has taken and not closed, in order of their keys.
@@ -78,37 +81,39 @@ impl Cell {
         rows.filter(move |row| holder_of(row) == Some(node))
     }
 
-    /// Adds to `takings` those of the same that the take of this number has taken.
+    /// Adds to `claim_result` those of the same that the take of this number has taken.
     pub(crate) fn taken_in(
         &self,
         node: NodeId,
         incarnation: Incarnation,
         number: u64,
-        takings: &mut Takings,
+        claim_result: &mut ClaimResult,
     ) {
         let taken = self.taken.of(incarnation).filter(|held| held.take == number);
         let taken = taken.map(|held| &held.row).filter(|row| holder_of(row) == Some(node));
-        taken.for_each(|row| self.name(row, takings));
+        taken.for_each(|row| self.name(row, claim_result));
     }
 
-    /// Adds to `takings` the row of this key, if this node has taken and not closed it.
-    pub(crate) fn taken(&self, node: NodeId, key: RowKey, takings: &mut Takings) {
+    /// Adds to `claim_result` the row of this key, if this node has taken and not closed it.
+    pub(crate) fn claimed(&self, node: NodeId, key: RowKey, claim_result: &mut ClaimResult) {
         let row = self.taken.get(key).map(|held| &held.row);
         if let Some(row) = row.filter(|row| holder_of(row) == Some(node)) {
-            self.name(row, takings);
+            self.name(row, claim_result);
         }
     }
 
     /// Adds a row that is taken: with the record, or as an orphan if its incarnation has ended. Rows of
     /// one incarnation come together.
-    fn name(&self, row: &Row, takings: &mut Takings) {
+    fn name(&self, row: &Row, claim_result: &mut ClaimResult) {
         let incarnation = row.key.incarnation;
         let Some(record) = self.living().filter(|record| record.incarnation == incarnation) else {
-            return takings.orphans.push(row.clone());
+            return claim_result.orphans.push(row.clone());
         };
-        match takings.jobs.last_mut() {
+        match claim_result.jobs.last_mut() {
             Some(last) if last.record.incarnation == incarnation => last.rows.push(row.clone()),
-            _ => takings.jobs.push(Taken { record: record.clone(), rows: vec![row.clone()] }),
+            _ => claim_result
+                .jobs
+                .push(ClaimedJob { record: record.clone(), rows: vec![row.clone()] }),
         }
     }
 }
@@ -116,7 +121,7 @@ impl Cell {
 /// The node that has taken a row.
 pub(super) fn holder_of(row: &Row) -> Option<NodeId> {
     match row.state {
-        RowState::Taken(node) => Some(node),
+        RowState::Claimed(node) => Some(node),
         RowState::Waiting | RowState::Closed(_) => None,
     }
 }
@@ -131,12 +136,12 @@ mod tests {
     #[test]
     fn a_take_marks_the_record_and_the_rows() {
         let mut cell = cell_of(Record { fence: 7, ..record(1, Some(60)) });
-        let decided = scheduled(1, 60, taken_by(NodeId(0)));
-        let Taken { record, rows } = take(&mut cell, NODE, [decided.clone()], Some(120));
+        let decided = scheduled(1, 60, claimed_by(NodeId(0)));
+        let ClaimedJob { record, rows } = take(&mut cell, NODE, [decided.clone()], Some(120));
         let fence = u64::try_from(at(0).timestamp_millis()).unwrap();
         assert_eq!((record.fence, record.next_fire, record.version), (fence, Some(at(120)), 1));
         let node = Some(NODE);
-        assert_eq!(rows, [Row { state: taken_by(NODE), fence, node, ..decided }]);
+        assert_eq!(rows, [Row { state: claimed_by(NODE), fence, node, ..decided }]);
         assert_eq!((cell.living(), cell.row(rows[0].key)), (Some(&record), Some(&rows[0])));
         let again = take(&mut cell, NODE, [], Some(120));
         assert_eq!(again.record.fence, fence + 1, "a clock that stands still");
@@ -147,8 +152,8 @@ mod tests {
         let closed = scheduled(1, 60, succeeded());
         let mut cell =
             cell_with(record(1, Some(60)), [closed.clone(), requested(1, 1, RowState::Waiting)]);
-        let first = take(&mut cell, NODE, [requested(1, 1, taken_by(NODE))], Some(60)).rows;
-        let rows = [scheduled(1, 60, taken_by(NODE)), requested(1, 1, taken_by(NODE))];
+        let first = take(&mut cell, NODE, [requested(1, 1, claimed_by(NODE))], Some(60)).rows;
+        let rows = [scheduled(1, 60, claimed_by(NODE)), requested(1, 1, claimed_by(NODE))];
         assert_eq!(take(&mut cell, NODE, rows, Some(120)).rows, []);
         assert_eq!(cell.rows(closed.key.incarnation), [&closed, &first[0]]);
     }
@@ -168,12 +173,12 @@ mod tests {
     fn the_holder_is_who_has_taken_rows_of_the_living_incarnation() {
         let mut cell = cell_of(record(1, Some(60)));
         assert_eq!(cell.holder(), None);
-        take(&mut cell, NODE, [scheduled(1, 60, taken_by(NODE))], Some(120));
+        take(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120));
         assert_eq!(cell.holder(), Some(NODE));
         let stamp = cell.record().unwrap().stamp();
         cell.write(super::super::super::Write::change(stamp, record(2, Some(60)), 2), at(1));
         assert_eq!(cell.holder(), None);
-        take(&mut cell, RIVAL, [scheduled(2, 60, taken_by(NODE))], Some(120));
+        take(&mut cell, RIVAL, [scheduled(2, 60, claimed_by(NODE))], Some(120));
         assert_eq!(cell.holder(), Some(RIVAL));
     }
 
@@ -183,7 +188,7 @@ mod tests {
         let taken = take(&mut cell, NODE, [scheduled(1, 60, succeeded())], None);
         assert_eq!((taken.rows.len(), cell.record()), (1, None));
         assert_eq!(end_of(&cell, 1), Some(RowState::Closed(Fate::Completed)));
-        assert!(cell.take(&ask(NODE, 2), Vec::new(), None, at(1)).is_none());
+        assert!(cell.claim(&ask(NODE, 2), Vec::new(), None, at(1)).is_none());
     }
 
     #[test]
@@ -191,13 +196,13 @@ mod tests {
         let mut cell = cell_of(record(1, Some(60)));
         let takes = [(1, 60), (2, 120), (2, 180)];
         for (number, seconds) in takes {
-            let rows = vec![scheduled(1, seconds, taken_by(NODE))];
-            cell.take(&ask(NODE, number), rows, Some(at(seconds + 60)), at(0));
+            let rows = vec![scheduled(1, seconds, claimed_by(NODE))];
+            cell.claim(&ask(NODE, number), rows, Some(at(seconds + 60)), at(0));
         }
         let of = |node, number| {
-            let mut takings = Takings::default();
-            cell.taken_in(node, Incarnation(1), number, &mut takings);
-            let rows = takings.jobs.into_iter().flat_map(|taken| taken.rows);
+            let mut claim_result = ClaimResult::default();
+            cell.taken_in(node, Incarnation(1), number, &mut claim_result);
+            let rows = claim_result.jobs.into_iter().flat_map(|taken| taken.rows);
             rows.map(|row| (row.fire_time - at(0)).num_seconds()).collect::<Vec<_>>()
         };
         assert_eq!((of(NODE, 1), of(NODE, 2), of(RIVAL, 2)), (vec![60], vec![120, 180], vec![]));
@@ -208,12 +213,12 @@ mod tests {
     fn what_outlives_its_record_is_an_orphan() {
         let mut cell = cell_of(record(1, Some(60)));
         let row =
-            take(&mut cell, NODE, [scheduled(1, 60, taken_by(NODE))], Some(120)).rows.remove(0);
+            take(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120)).rows.remove(0);
         let record = cell.record().unwrap().clone();
         let found = |cell: &Cell| {
-            let mut takings = Takings::default();
-            cell.taken(NODE, row.key, &mut takings);
-            (takings.jobs.len(), takings.orphans)
+            let mut claim_result = ClaimResult::default();
+            cell.claimed(NODE, row.key, &mut claim_result);
+            (claim_result.jobs.len(), claim_result.orphans)
         };
         assert_eq!(found(&cell), (1, vec![]));
         cell.write(super::super::super::Write::remove(record.id.clone(), record.stamp(), 2), at(1));

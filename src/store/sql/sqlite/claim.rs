@@ -10,15 +10,15 @@ use rusqlite::{CachedStatement, OptionalExtension as _};
 
 use super::{
     columns::{key, record, record_columns, row, row_columns},
+    error::{Result, SqliteError},
     jobs, ledger,
     session::Session,
-    trouble::{Result, Trouble},
 };
 use crate::{
     job::SkipReason,
     store::{
-        Decision, Fate, Incarnation, NextDue, NodeId, Record, Rejected, Release, Row, RowKey,
-        RowState, StoreChange, Take, Taken, Takings,
+        ClaimRequest, ClaimResult, ClaimedJob, Decision, Fate, Incarnation, NextDue, NodeId,
+        Record, Rejected, Release, Row, RowKey, RowState, StoreChange,
         sql::{instant, kind, millis, signed, unsigned},
     },
 };
@@ -88,7 +88,7 @@ pub(super) const NEXT: &str = "SELECT incarnation, next_fire FROM punctual_jobs 
      AND (next_fire, incarnation) > (?3, ?4) \
      ORDER BY next_fire, incarnation";
 
-pub(super) fn take(session: &Session, take: &Take) -> Result<Takings> {
+pub(super) fn claim(session: &Session, take: &ClaimRequest) -> Result<ClaimResult> {
     if is_repeated(session, take)? {
         let node = signed(take.node.0);
         let rows = session
@@ -97,28 +97,28 @@ pub(super) fn take(session: &Session, take: &Take) -> Result<Takings> {
             .filter_map(rusqlite::Result::transpose)
             .collect::<rusqlite::Result<_>>()?;
         let passed = take.passed;
-        return Ok(Takings { more: true, passed, ..with_records(session, rows)? });
+        return Ok(ClaimResult { more: true, passed, ..with_records(session, rows)? });
     }
-    let mut taking = Taking::new(session, take)?;
+    let mut taking = Claiming::new(session, take)?;
     taking.waiting()?;
     taking.due()?;
-    let Taking { mut takings, in_vain, .. } = taking;
-    if !takings.more {
-        takings.next_due = next_due(session, &take.next_due(takings.passed, &in_vain))?;
+    let Claiming { mut claim_result, in_vain, .. } = taking;
+    if !claim_result.more {
+        claim_result.next_due = next_due(session, &take.next_due(claim_result.passed, &in_vain))?;
     }
-    Ok(takings)
+    Ok(claim_result)
 }
 
 /// Sees that the node has a row, and notes the number of its take; returns whether it was the last one's
 /// too.
-fn is_repeated(session: &Session, take: &Take) -> Result<bool> {
+fn is_repeated(session: &Session, take: &ClaimRequest) -> Result<bool> {
     let node = signed(take.node.0);
     let found = session.prepare(LAST_TAKE)?.query_row([node], |row| row.get(0)).optional()?;
-    let last: Option<i64> = found.ok_or(Trouble::LeaseLost)?;
+    let last: Option<i64> = found.ok_or(SqliteError::LeaseLost)?;
     match last.map(unsigned) {
         Some(last) if take.number == last => return Ok(true),
         Some(last) if take.number < last => {
-            return Err(Trouble::Refused(format!(
+            return Err(SqliteError::Refused(format!(
                 "take {} comes after take {last} of the same node: count them up",
                 take.number
             )));
@@ -130,9 +130,9 @@ fn is_repeated(session: &Session, take: &Take) -> Result<bool> {
 }
 
 /// A take that is going on.
-struct Taking<'a> {
+struct Claiming<'a> {
     session: &'a Session,
-    take: &'a Take,
+    take: &'a ClaimRequest,
     /// In an order of their own, so that the same store gives the same answer.
     tasks: Vec<&'a str>,
     advance: CachedStatement<'a>,
@@ -145,14 +145,14 @@ struct Taking<'a> {
     saw_waiting: bool,
     /// How many rows were put.
     rows: usize,
-    takings: Takings,
+    claim_result: ClaimResult,
 }
 
-impl<'a> Taking<'a> {
-    fn new(session: &'a Session, take: &'a Take) -> Result<Taking<'a>> {
+impl<'a> Claiming<'a> {
+    fn new(session: &'a Session, take: &'a ClaimRequest) -> Result<Claiming<'a>> {
         let mut tasks: Vec<&str> = take.tasks.iter().map(String::as_str).collect();
         tasks.sort_unstable();
-        Ok(Taking {
+        Ok(Claiming {
             session,
             take,
             tasks,
@@ -162,12 +162,12 @@ impl<'a> Taking<'a> {
             in_vain: HashSet::new(),
             saw_waiting: false,
             rows: 0,
-            takings: Takings { passed: take.passed, ..Takings::default() },
+            claim_result: ClaimResult { passed: take.passed, ..ClaimResult::default() },
         })
     }
 
     fn is_full(&self) -> bool {
-        self.takings.jobs.len() >= self.take.limit || self.rows >= self.take.row_limit
+        self.claim_result.jobs.len() >= self.take.limit || self.rows >= self.take.row_limit
     }
 
     /// Takes what waits.
@@ -177,9 +177,9 @@ impl<'a> Taking<'a> {
             self.look(Order::Waiting, None, self.few())?;
         }
         if let Some((_, passed)) = self.look(Order::Waiting, from, self.take.looks)? {
-            self.takings.passed.waiting = Some(Incarnation(unsigned(passed)));
+            self.claim_result.passed.waiting = Some(Incarnation(unsigned(passed)));
         }
-        self.saw_waiting = self.takings.passed.waiting.is_none();
+        self.saw_waiting = self.claim_result.passed.waiting.is_none();
         Ok(())
     }
 
@@ -190,9 +190,9 @@ impl<'a> Taking<'a> {
             self.look(Order::Due, None, self.few())?;
         }
         if let Some((at, passed)) = self.look(Order::Due, from, self.take.looks)? {
-            self.takings.passed.due = Some((instant(at), Incarnation(unsigned(passed))));
+            self.claim_result.passed.due = Some((instant(at), Incarnation(unsigned(passed))));
         }
-        if self.takings.passed.due.is_some() && !self.is_full() {
+        if self.claim_result.passed.due.is_some() && !self.is_full() {
             self.newest()?;
         }
         Ok(())
@@ -217,7 +217,7 @@ impl<'a> Taking<'a> {
                 continue;
             }
             if self.is_full() || in_vain >= looks {
-                self.takings.more |= self.is_full() || looks == self.take.looks;
+                self.claim_result.more |= self.is_full() || looks == self.take.looks;
                 break;
             }
             if !self.decide(record, &rows)? {
@@ -241,7 +241,7 @@ impl<'a> Taking<'a> {
         newest.sort_by_key(|record| Reverse((record.next_fire, record.incarnation)));
         for record in newest.into_iter().take(looks) {
             if self.is_full() {
-                self.takings.more = true;
+                self.claim_result.more = true;
                 break;
             }
             if !self.is_left_out(record.incarnation) {
@@ -267,16 +267,16 @@ impl<'a> Taking<'a> {
         let (rows, next_fire) = match (self.take.decide)(&record, waiting) {
             Decision::Leave => {
                 self.in_vain.insert(record.incarnation);
-                self.takings.left += 1;
+                self.claim_result.left += 1;
                 return Ok(false);
             }
             Decision::Reject(error) => {
                 self.in_vain.insert(record.incarnation);
                 let (stamp, job) = (record.stamp(), record.id);
-                self.takings.rejected.push(Rejected { job, stamp, error });
+                self.claim_result.rejected.push(Rejected { job, stamp, error });
                 return Ok(false);
             }
-            Decision::Take { rows, next_fire } => (rows, next_fire),
+            Decision::Claim { rows, next_fire } => (rows, next_fire),
         };
         record.fence = record.next_fence(self.session.now());
         record.next_fire = next_fire;
@@ -293,15 +293,15 @@ impl<'a> Taking<'a> {
             jobs::end_if_over(self.session, record.incarnation, Fate::Completed)?;
         }
         self.rows += put.len();
-        self.takings.jobs.push(Taken { record, rows: put });
+        self.claim_result.jobs.push(ClaimedJob { record, rows: put });
         Ok(true)
     }
 
     /// Puts a row into the ledger; returns whether its fire time had not been taken care of.
     fn put(&mut self, row: &mut Row, fence: u64) -> Result<bool> {
-        let taken = matches!(row.state, RowState::Taken(_));
+        let taken = matches!(row.state, RowState::Claimed(_));
         if taken {
-            row.state = RowState::Taken(self.take.node);
+            row.state = RowState::Claimed(self.take.node);
             row.node = Some(self.take.node);
             row.fence = fence;
         }
@@ -350,7 +350,7 @@ impl<'a> Lines<'a> {
     fn new(
         session: &'a Session,
         order: Order,
-        take: &Take,
+        take: &ClaimRequest,
         tasks: &[&'a str],
         from: Option<Place>,
     ) -> Result<Lines<'a>> {
@@ -416,21 +416,21 @@ impl Order {
 }
 
 /// Rows in order of their incarnations, with their records.
-fn with_records(session: &Session, rows: Vec<Row>) -> Result<Takings> {
-    let mut takings = Takings::default();
+fn with_records(session: &Session, rows: Vec<Row>) -> Result<ClaimResult> {
+    let mut claim_result = ClaimResult::default();
     for row in rows {
-        match takings.jobs.last_mut() {
+        match claim_result.jobs.last_mut() {
             Some(taken) if taken.record.incarnation == row.key.incarnation => taken.rows.push(row),
             _ => match jobs::by_incarnation(session, row.key.incarnation)? {
-                Some(record) => takings.jobs.push(Taken { record, rows: vec![row] }),
-                None => takings.orphans.push(row),
+                Some(record) => claim_result.jobs.push(ClaimedJob { record, rows: vec![row] }),
+                None => claim_result.orphans.push(row),
             },
         }
     }
-    Ok(takings)
+    Ok(claim_result)
 }
 
-pub(super) fn taken_by(
+pub(super) fn claimed_by(
     session: &Session,
     node: NodeId,
     after: Option<RowKey>,
@@ -448,7 +448,7 @@ pub(super) fn taken_by(
     Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
 }
 
-pub(super) fn taken(session: &Session, node: NodeId, rows: &[RowKey]) -> Result<Takings> {
+pub(super) fn claimed(session: &Session, node: NodeId, rows: &[RowKey]) -> Result<ClaimResult> {
     let (mut statement, mut taken) = (session.prepare(TAKEN)?, Vec::new());
     for &of in rows {
         let (incarnation, kind, number) = key(of);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{NodeId, Row, RowKey, RowState};
 use crate::job::JobId;
 
-/// Which closed rows [`Store::fates`](super::Store::fates) lists: those for which all holds that is set.
+/// Which closed rows [`Store::fates`](crate::store::Store::fates) lists: those for which all holds that is set.
 /// Default: all.
 ///
 /// ```
@@ -42,7 +42,7 @@ impl FateFilter {
     }
 }
 
-/// Where a page of [`Store::fates`](super::Store::fates) ends: at a closed row. What ends later does not
+/// Where a page of [`Store::fates`](crate::store::Store::fates) ends: at a closed row. What ends later does not
 /// move it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FateCursor {
@@ -67,7 +67,7 @@ impl FateCursor {
     }
 }
 
-/// Some of the closed rows of a store; see [`Store::fates`](super::Store::fates).
+/// Some of the closed rows of a store; see [`Store::fates`](crate::store::Store::fates).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FatePage {
     /// The rows, the latest to end first.

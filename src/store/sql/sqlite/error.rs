@@ -5,7 +5,7 @@ use rusqlite::ErrorCode;
 use crate::store::StoreError;
 
 /// What went wrong, before it is known of which file.
-pub(super) enum Trouble {
+pub(super) enum SqliteError {
     Sqlite(rusqlite::Error),
     /// This will not get better by trying: what, why, and what would help.
     Refused(String),
@@ -14,15 +14,15 @@ pub(super) enum Trouble {
     LeaseLost,
 }
 
-pub(super) type Result<T> = std::result::Result<T, Trouble>;
+pub(super) type Result<T> = std::result::Result<T, SqliteError>;
 
-impl From<rusqlite::Error> for Trouble {
-    fn from(error: rusqlite::Error) -> Trouble {
-        Trouble::Sqlite(error)
+impl From<rusqlite::Error> for SqliteError {
+    fn from(error: rusqlite::Error) -> SqliteError {
+        SqliteError::Sqlite(error)
     }
 }
 
-impl Trouble {
+impl SqliteError {
     /// Whether somebody else has the lock.
     pub(super) fn is_busy(&self) -> bool {
         matches!(self.code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
@@ -30,8 +30,8 @@ impl Trouble {
 
     fn code(&self) -> Option<ErrorCode> {
         match self {
-            Trouble::Sqlite(error) => error.sqlite_error_code(),
-            Trouble::Refused(_) | Trouble::Unavailable(_) | Trouble::LeaseLost => None,
+            SqliteError::Sqlite(error) => error.sqlite_error_code(),
+            SqliteError::Refused(_) | SqliteError::Unavailable(_) | SqliteError::LeaseLost => None,
         }
     }
 
@@ -39,12 +39,12 @@ impl Trouble {
     pub(super) fn told(self, path: &str) -> StoreError {
         let code = self.code();
         let error = match self {
-            Trouble::Refused(text) => return StoreError::refused(format!("`{path}`: {text}")),
-            Trouble::Unavailable(text) => {
+            SqliteError::Refused(text) => return StoreError::refused(format!("`{path}`: {text}")),
+            SqliteError::Unavailable(text) => {
                 return StoreError::unavailable(format!("`{path}`: {text}"));
             }
-            Trouble::LeaseLost => return StoreError::lease_lost(),
-            Trouble::Sqlite(error) => error,
+            SqliteError::LeaseLost => return StoreError::lease_lost(),
+            SqliteError::Sqlite(error) => error,
         };
         if let rusqlite::Error::NulError(_) = error {
             return StoreError::refused(format!("{path:?} can't be a path: it has a zero byte"));

@@ -31,7 +31,7 @@ impl Action {
     }
 }
 
-/// One line of the action log; see [`Store::actions`](super::Store::actions).
+/// One line of the action log; see [`Store::actions`](crate::store::Store::actions).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LoggedAction {
@@ -65,7 +65,7 @@ impl LoggedAction {
     }
 }
 
-/// Where a page of [`Store::actions`](super::Store::actions) ends. What is done later does not move it.
+/// Where a page of [`Store::actions`](crate::store::Store::actions) ends. What is done later does not move it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ActionCursor {
     /// When the last action of the page was done.
