@@ -313,7 +313,7 @@ impl Floor {
     }
 
     async fn step_async(floor: &Arc<Mutex<Floor>>, batch: usize) -> usize {
-        let taken = Floor::on_a_thread(floor, move |floor| floor.take(batch)).await;
+        let taken = Floor::on_a_thread(floor, move |floor| floor.claim(batch)).await;
         let done = taken.len();
         Floor::on_a_thread(floor, move |floor| floor.finish(&taken)).await;
         done

@@ -1538,7 +1538,7 @@ async fn a_panic_among_writes_that_share_a_transaction_undoes_itself_alone() {
             }),
         };
         let taker = store.clone();
-        let taking = async move { taker.take(take).await };
+        let taking = async move { taker.claim(take).await };
         let (before, after) = (2 * round, 2 * round + 1);
         let add = |n| {
             let add = scheduler.add(every(SECOND * 3600), echo("x")).id(format!("new {n}"));
