@@ -71,7 +71,7 @@ async fn what_others_hold_costs_nothing() {
     let mut number = 0;
     let take = async |store: &SqliteStore| {
         number += 1;
-        assert!(take(store, 2, number).await.unwrap().jobs.is_empty());
+        assert!(claim(store, 2, number).await.unwrap().jobs.is_empty());
     };
     let take = at_best(take, [&full, &empty]).await;
     println!("{size} and 5 held by another: `next_due` {next_due:?}, `take` {take:?}");
