@@ -21,7 +21,7 @@ pub(crate) fn recorded(trace: &Trace) -> Account {
         while let Some(command) = commands.next_if(|command| command.t <= event.t) {
             recording.command(command);
         }
-        recording.event(event.t, &event.payload);
+        recording.event(event.t, &event.what);
     }
     commands.for_each(|command| recording.command(command));
 
@@ -80,7 +80,7 @@ impl<'a> Recording<'a> {
         let mut unsaid: Vec<&RecordedRun> = trace.runs.iter().collect();
         let mut said = BTreeMap::new();
         for event in &trace.events {
-            let (job, fire_time, what) = match &event.payload {
+            let (job, fire_time, what) = match &event.what {
                 EventPayload::JobExecuted { job, scheduled, retval } => {
                     (job, scheduled, Said::Ran(*retval, Outcome::Succeeded))
                 }
