@@ -46,7 +46,7 @@ impl Task for Say {
             0 => String::new(),
             others => format!(", and {others} fire times that passed"),
         };
-        println!("{:9} for {}{stands_for}", self.payload, cx.fire_time().format("%T%.3f"));
+        println!("{:9} for {}{stands_for}", self.what, cx.fire_time().format("%T%.3f"));
     }
 }
 
