@@ -113,7 +113,7 @@ fn a_step_of_the_machines_clock_is_acted_on_at_once() {
 fn other(beats: u64) -> NodeRow {
     let ttl = Duration::from_secs(30);
     let heartbeat = Heartbeat::new(NodeId(7), "other", true, ttl);
-    NodeRow { beats, ..NodeRow::new(&heartbeat, at(0).wall) }
+    NodeRow { heartbeats: beats, ..NodeRow::new(&heartbeat, at(0).wall) }
 }
 
 /// Has the node live for a second, with others that look like this; says whom it reaps.

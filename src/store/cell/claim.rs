@@ -137,13 +137,13 @@ mod tests {
     fn a_take_marks_the_record_and_the_rows() {
         let mut cell = cell_of(Record { fence: 7, ..record(1, Some(60)) });
         let decided = scheduled(1, 60, claimed_by(NodeId(0)));
-        let ClaimedJob { record, rows } = take(&mut cell, NODE, [decided.clone()], Some(120));
+        let ClaimedJob { record, rows } = claim(&mut cell, NODE, [decided.clone()], Some(120));
         let fence = u64::try_from(at(0).timestamp_millis()).unwrap();
         assert_eq!((record.fence, record.next_fire, record.version), (fence, Some(at(120)), 1));
         let node = Some(NODE);
         assert_eq!(rows, [Row { state: claimed_by(NODE), fence, node, ..decided }]);
         assert_eq!((cell.living(), cell.row(rows[0].key)), (Some(&record), Some(&rows[0])));
-        let again = take(&mut cell, NODE, [], Some(120));
+        let again = claim(&mut cell, NODE, [], Some(120));
         assert_eq!(again.record.fence, fence + 1, "a clock that stands still");
     }
 
@@ -152,9 +152,9 @@ mod tests {
         let closed = scheduled(1, 60, succeeded());
         let mut cell =
             cell_with(record(1, Some(60)), [closed.clone(), requested(1, 1, RowState::Waiting)]);
-        let first = take(&mut cell, NODE, [requested(1, 1, claimed_by(NODE))], Some(60)).rows;
+        let first = claim(&mut cell, NODE, [requested(1, 1, claimed_by(NODE))], Some(60)).rows;
         let rows = [scheduled(1, 60, claimed_by(NODE)), requested(1, 1, claimed_by(NODE))];
-        assert_eq!(take(&mut cell, NODE, rows, Some(120)).rows, []);
+        assert_eq!(claim(&mut cell, NODE, rows, Some(120)).rows, []);
         assert_eq!(cell.rows(closed.key.incarnation), [&closed, &first[0]]);
     }
 
@@ -173,19 +173,19 @@ mod tests {
     fn the_holder_is_who_has_taken_rows_of_the_living_incarnation() {
         let mut cell = cell_of(record(1, Some(60)));
         assert_eq!(cell.holder(), None);
-        take(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120));
+        claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120));
         assert_eq!(cell.holder(), Some(NODE));
         let stamp = cell.record().unwrap().stamp();
         cell.write(super::super::super::Write::change(stamp, record(2, Some(60)), 2), at(1));
         assert_eq!(cell.holder(), None);
-        take(&mut cell, RIVAL, [scheduled(2, 60, claimed_by(NODE))], Some(120));
+        claim(&mut cell, RIVAL, [scheduled(2, 60, claimed_by(NODE))], Some(120));
         assert_eq!(cell.holder(), Some(RIVAL));
     }
 
     #[test]
     fn a_take_that_leaves_nothing_to_come_ends_the_job() {
         let mut cell = cell_of(record(1, Some(60)));
-        let taken = take(&mut cell, NODE, [scheduled(1, 60, succeeded())], None);
+        let taken = claim(&mut cell, NODE, [scheduled(1, 60, succeeded())], None);
         assert_eq!((taken.rows.len(), cell.record()), (1, None));
         assert_eq!(end_of(&cell, 1), Some(RowState::Closed(Fate::Completed)));
         assert!(cell.claim(&ask(NODE, 2), Vec::new(), None, at(1)).is_none());
@@ -213,7 +213,7 @@ mod tests {
     fn what_outlives_its_record_is_an_orphan() {
         let mut cell = cell_of(record(1, Some(60)));
         let row =
-            take(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120)).rows.remove(0);
+            claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120)).rows.remove(0);
         let record = cell.record().unwrap().clone();
         let found = |cell: &Cell| {
             let mut claim_result = ClaimResult::default();

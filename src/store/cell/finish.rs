@@ -57,10 +57,10 @@ mod tests {
         *,
     };
 
-    fn claimed(next_fire: Option<i64>) -> (Cell, Row) {
+    fn taken(next_fire: Option<i64>) -> (Cell, Row) {
         let mut cell = cell_of(record(1, Some(60)));
         let row =
-            take(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], next_fire).rows.remove(0);
+            claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], next_fire).rows.remove(0);
         (cell, row)
     }
 

@@ -118,7 +118,7 @@ mod tests {
         let mut left = Vec::new();
         for seconds in 0..times {
             let row = scheduled(1, seconds, claimed_by(NODE));
-            let row = take(&mut cell, NODE, [row], Some(seconds + 1)).rows.remove(0);
+            let row = claim(&mut cell, NODE, [row], Some(seconds + 1)).rows.remove(0);
             cell.finish(outcome(&row, seconds), at(seconds));
             left.extend(cell.overflow());
         }
@@ -162,7 +162,7 @@ mod tests {
         let first = left[0].clone();
         cell.recall([first.clone()]);
         let again = scheduled(1, 0, claimed_by(NODE));
-        assert_eq!(take(&mut cell, NODE, [again], Some(40)).rows, []);
+        assert_eq!(claim(&mut cell, NODE, [again], Some(40)).rows, []);
         assert_eq!(cell.row(first.key), Some(&first));
     }
 
@@ -201,7 +201,7 @@ mod tests {
     fn an_end_that_is_remembered_leaves_the_numbers_as_they_are() {
         let (mut cell, _) = run(30);
         cell.record.as_mut().unwrap().remember = true;
-        take(&mut cell, NODE, [], None);
+        claim(&mut cell, NODE, [], None);
         let record = cell.record().unwrap().clone();
         assert!(record.ended_at.is_some());
         let mut ends = cell.closed.clone();

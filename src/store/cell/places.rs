@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn what_a_node_holds_is_due_for_it_alone() {
         let mut cell = cell_with(record(1, Some(60)), [requested(1, 1, RowState::Waiting)]);
-        take(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120));
+        claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120));
         let held = Place::Held { incarnation: INCARNATION, node: NODE };
         let (holder, last) = (Some(NODE), Place::Incarnation(INCARNATION));
         let places = [Place::Listed, waiting(holder), due(holder, 120), held, last];
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn what_is_left_of_a_job_has_its_entries() {
         let mut cell = cell_of(Record { remember: true, ..record(1, Some(60)) });
-        let row = take(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], None).rows.remove(0);
+        let row = claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], None).rows.remove(0);
         cell.finish(outcome(&row, 61), at(62));
         let closed = Place::Closed(row.key, at(61));
         let end = Place::Closed(RowKey::end_of(INCARNATION), at(62));
@@ -152,10 +152,10 @@ mod tests {
     #[test]
     fn rows_that_outlive_their_record_are_held_beside_the_next() {
         let mut cell = cell_of(record(1, Some(60)));
-        take(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120));
+        claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120));
         let stamp = cell.record().unwrap().stamp();
         cell.write(Write::change(stamp, record(2, Some(60)), 2), at(1));
-        take(&mut cell, RIVAL, [scheduled(2, 60, claimed_by(NODE))], None);
+        claim(&mut cell, RIVAL, [scheduled(2, 60, claimed_by(NODE))], None);
         let held = |incarnation, node| Place::Held { incarnation: Incarnation(incarnation), node };
         let places = [Place::Listed, held(1, NODE), held(2, RIVAL)];
         assert_eq!(cell.places()[..3], places);

@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn what_an_incarnation_has_left_goes_some_time_after_its_end() {
         let mut cell = cell_with(record(1, Some(0)), [ended(1, 0), ended(2, 9000)]);
-        take(&mut cell, NODE, [], None);
+        claim(&mut cell, NODE, [], None);
         let of = |seconds| {
             let keep = Keep { ended: Duration::from_secs(8000), ..ALL };
             let kinds =

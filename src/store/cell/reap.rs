@@ -57,7 +57,7 @@ mod tests {
             ..scheduled(1, seconds, claimed_by(NODE))
         };
         let rows = [row(60, true, 2), row(61, true, 0), row(62, false, 2)];
-        let rows = take(&mut cell, NODE, rows, Some(120)).rows;
+        let rows = claim(&mut cell, NODE, rows, Some(120)).rows;
         assert_eq!(cell.reap(RIVAL, 9, at(5)).abandoned, [], "they are another's");
         let reaped = cell.reap(NODE, 9, at(5));
         let again = Row { state: RowState::Waiting, attempt: 2, recoveries: 1, ..rows[0].clone() };
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_job_may_be_over_with_its_node() {
         let mut cell = cell_of(record(1, Some(60)));
-        take(
+        claim(
             &mut cell,
             NODE,
             [60, 61].map(|seconds| scheduled(1, seconds, claimed_by(NODE))),
@@ -91,7 +91,7 @@ mod tests {
     fn what_has_outlived_its_record_is_abandoned_whether_it_recovers_or_not() {
         let mut cell = cell_of(record(1, Some(60)));
         let row = Row { recover: true, ..scheduled(1, 60, claimed_by(NODE)) };
-        take(&mut cell, NODE, [row], Some(120));
+        claim(&mut cell, NODE, [row], Some(120));
         let stamp = cell.record().unwrap().stamp();
         cell.write(Write::change(stamp, record(2, Some(60)), 2), at(1));
         let reaped = cell.reap(NODE, 9, at(5));

@@ -37,9 +37,9 @@ mod tests {
         *,
     };
 
-    fn claimed() -> (Cell, Row) {
+    fn taken() -> (Cell, Row) {
         let mut cell = cell_of(record(1, Some(60)));
-        let row = take(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], None).rows.remove(0);
+        let row = claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], None).rows.remove(0);
         (cell, row)
     }
 

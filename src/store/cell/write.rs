@@ -131,7 +131,7 @@ mod tests {
         let rows = [1, 2].map(|number| requested(1, number, RowState::Waiting));
         for (reason, becomes) in [(SkipReason::Removed, None), (SkipReason::Replaced, Some(2))] {
             let mut cell = cell_with(record(1, Some(60)), rows.clone());
-            take(&mut cell, NODE, [requested(1, 1, claimed_by(NODE))], Some(60));
+            claim(&mut cell, NODE, [requested(1, 1, claimed_by(NODE))], Some(60));
             let write = match becomes {
                 None => removal(&cell),
                 Some(new) => Write { record: Some(record(new, Some(9))), ..removal(&cell) },

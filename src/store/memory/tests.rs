@@ -1,7 +1,8 @@
 //! The indexes of a memory store follow from its cells, whatever is done.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use proptest::prelude::*;
 
 use super::{
@@ -123,7 +124,7 @@ proptest! {
                     let write = write(&state, choice, step, now);
                     drop(state.write(vec![write], None, now));
                 }
-                2..=4 => drop(state.claim(&take(node, number as u64, now, step), now)),
+                2..=4 => drop(state.claim(&claim(node, number as u64, now, step), now)),
                 5 => {
                     let rows = state.claimed_by(NodeId(node), None, 2);
                     let release = |(key, fence)| Release::new(key, fence, 1 + choice as u32 % 2);

@@ -2,7 +2,7 @@
 
 use rusqlite::StatementStatus;
 
-use super::{SqliteBuilder, actions, fates, jobs, ledger, nodes, prune, session::Session, take};
+use super::{SqliteBuilder, actions, claim, fates, jobs, ledger, nodes, prune, session::Session};
 
 /// How SQLite goes about a statement.
 fn plan(session: &Session, sql: &str) -> Vec<String> {
