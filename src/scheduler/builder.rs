@@ -351,7 +351,7 @@ impl SchedulerBuilder {
 
     /// Takes the time from a clock that a test moves by hand.
     #[cfg(feature = "testing")]
-    pub fn clock(mut self, clock: crate::testing::ManualClock) -> Self {
+    pub fn clock(mut self, clock: crate::clock::ManualClock) -> Self {
         self.clock = Some(Clock::Manual(clock));
         self
     }

@@ -2,6 +2,7 @@
 
 mod add;
 mod builder;
+mod context;
 mod drained;
 mod durable;
 mod events;

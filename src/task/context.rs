@@ -16,7 +16,6 @@ use crate::{
     driver::Shared,
     error::Error,
     job::{JobId, Run, RunId},
-    scheduler::{Job, Scheduler},
 };
 
 /// What a run knows of itself: given to work that takes an argument, `|cx: Context| async move { … }`.
@@ -59,32 +58,12 @@ impl Context {
         &self.job
     }
 
-    /// The job itself, to change, pause or remove it. Once this run has ended it means whichever job has
-    /// the id.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use punctual::{Context, Error, Scheduler, trigger::every};
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), punctual::Error> {
-    /// # let scheduler = Scheduler::new();
-    /// let poll = |cx: Context| async move {
-    ///     // Nothing is left to poll: no further run.
-    ///     cx.job().remove().await
-    /// };
-    /// scheduler.add(every(Duration::from_secs(1)), poll).await?.await;
-    /// # Ok(()) }
-    /// ```
-    pub fn job(&self) -> Job {
-        Job::of_run(self.shared.clone(), self.job.clone(), self.run)
-    }
-
     /// Has this job run once more, `delay` from now, rounded up to a whole millisecond: besides what its
     /// trigger names, and also if that has named its last fire time.
     ///
     /// The job is not over before that run has ended, and may ask for another then. It has one such run
     /// ahead at most: if another is asked for, the earlier instant counts. It is like a
-    /// [`run_now`](Job::run_now) at that instant: neither coalesced nor judged by grace, with that
+    /// [`run_now`](crate::Job::run_now) at that instant: neither coalesced nor judged by grace, with that
     /// instant as its [`fire_time`](Context::fire_time) and [`on_request`](Context::on_request). If
     /// `max_instances` runs are going, it waits for one to end. While the job or the scheduler is paused
     /// it stays due. It does not move when the wall clock steps.
@@ -92,7 +71,7 @@ impl Context {
     /// # Errors
     ///
     /// That this run or its job is over, or that the scheduler has shut down; that the work is that of
-    /// [`add_once`](Scheduler::add_once), which runs once; that the job is in a store: there, add a job
+    /// [`add_once`](crate::Scheduler::add_once), which runs once; that the job is in a store: there, add a job
     /// for it, which outlives the process.
     ///
     /// ```
@@ -225,13 +204,6 @@ impl Context {
             return stop.clone();
         }
         self.shared.run_token(self.run)
-    }
-
-    /// The scheduler, to add, change or remove jobs, this one included. It does not keep the
-    /// scheduler from shutting down when its last owner drops it. In a process of a pool there is none,
-    /// and whatever it is asked it refuses.
-    pub fn scheduler(&self) -> Scheduler {
-        Scheduler::borrowed(self.shared.clone())
     }
 }
 

@@ -17,9 +17,9 @@ use chrono::SubsecRound as _;
 
 use self::state::State;
 use super::*;
-use crate::clock::{Clock, SystemClock};
 #[cfg(feature = "testing")]
-use crate::testing::ManualClock;
+use crate::clock::ManualClock;
+use crate::clock::{Clock, SystemClock};
 
 /// A store in this process's memory; clones are the same store.
 ///

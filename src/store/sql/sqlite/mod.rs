@@ -128,7 +128,7 @@ impl SqliteStore {
     #[cfg(feature = "testing")]
     #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
     pub async fn in_memory_with_clock(
-        clock: crate::testing::ManualClock,
+        clock: crate::clock::ManualClock,
     ) -> Result<SqliteStore, StoreError> {
         SqliteBuilder { clock: Some(clock), ..SqliteBuilder::new(None) }.open().await
     }
@@ -156,7 +156,7 @@ pub struct SqliteBuilder {
     poll: Duration,
     max_jobs: Option<u64>,
     #[cfg(feature = "testing")]
-    clock: Option<crate::testing::ManualClock>,
+    clock: Option<crate::clock::ManualClock>,
 }
 
 /// What a commit waits for: see [`SqliteBuilder::synchronous`].

@@ -1,5 +1,8 @@
 //! What time it is, and how a wall-clock instant becomes a timer.
 
+#[cfg(feature = "testing")]
+mod manual;
+
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -9,7 +12,7 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use tokio::{sync::watch, time::Instant};
 
 #[cfg(feature = "testing")]
-use crate::testing::ManualClock;
+pub use self::manual::ManualClock;
 
 /// No timer waits longer: `DelayQueue` panics past 2^36 ms (795 days), and a clock that is not
 /// watched is looked at once a day.
