@@ -266,7 +266,7 @@ impl Store for Wrap {
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
-    ) -> Result<Vec<(RowKey, u64)>, StoreError> {
+    ) -> Result<Vec<Claim>, StoreError> {
         self.ask("claimed_by", self.store.claimed_by(node, after, limit)).await
     }
 

@@ -217,7 +217,7 @@ impl<S: Store + Clone> Store for Moody<S> {
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
-    ) -> Result<Vec<(RowKey, u64)>, StoreError> {
+    ) -> Result<Vec<Claim>, StoreError> {
         self.ask("claimed_by", self.store.claimed_by(node, after, limit)).await
     }
 

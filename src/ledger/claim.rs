@@ -7,6 +7,15 @@ use chrono::{DateTime, Utc};
 use super::{Incarnation, NodeId, Record, Row, RowKey, Stamp};
 use crate::{error::Error, job::JobId};
 
+/// A row as one node has it: until it is claimed again, which is under another fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Claim {
+    /// Which row.
+    pub key: RowKey,
+    /// The fence under which it was claimed.
+    pub fence: u64,
+}
+
 /// What [`Store::claim`](crate::store::Store::claim) is asked for.
 #[derive(Clone)]
 pub struct ClaimRequest {
@@ -132,6 +141,11 @@ impl Release {
     /// Gives back a row that was taken under this fence, for this attempt to come.
     pub fn new(key: RowKey, fence: u64, attempt: u32) -> Release {
         Release { key, fence, attempt }
+    }
+
+    /// The claim that it gives back.
+    pub(crate) fn claim(&self) -> Claim {
+        Claim { key: self.key, fence: self.fence }
     }
 }
 

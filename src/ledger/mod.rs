@@ -18,7 +18,8 @@ pub use self::{
     actions::{Action, ActionCursor, ActionPage, LoggedAction},
     change::StoreChange,
     claim::{
-        ClaimRequest, ClaimResult, ClaimedJob, Decide, Decision, NextDue, Passed, Rejected, Release,
+        Claim, ClaimRequest, ClaimResult, ClaimedJob, Decide, Decision, NextDue, Passed, Rejected,
+        Release,
     },
     error::StoreError,
     fate::{Fate, RunEnd},

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Fate, Incarnation, ROW_SIZE, RowKey};
+use super::{Claim, Fate, Incarnation, ROW_SIZE, RowKey};
 
 /// The end of a row.
 #[derive(Clone, Debug)]
@@ -27,6 +27,11 @@ pub struct RowOutcome {
 }
 
 impl RowOutcome {
+    /// The claim that it ends.
+    pub(crate) fn claim(&self) -> Claim {
+        Claim { key: self.key, fence: self.fence }
+    }
+
     /// About how many bytes it commits.
     pub(crate) fn size(&self) -> usize {
         ROW_SIZE + self.message.as_ref().map_or(0, String::len)

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Fate, Incarnation, NodeId, Record, record::recoveries};
+use super::{Claim, Fate, Incarnation, NodeId, Record, record::recoveries};
 use crate::job::JobId;
 
 /// What tells a row of the ledger from all others.
@@ -107,6 +107,11 @@ impl Row {
             requested_by: None,
             trace_id: None,
         }
+    }
+
+    /// The claim under which a node has it, or had it last.
+    pub(crate) fn claim(&self) -> Claim {
+        Claim { key: self.key, fence: self.fence }
     }
 
     /// The row as it waits to be run again since its node died; `None` if it has no recovery left.

@@ -27,7 +27,7 @@ pub(crate) trait ErasedStore: Send + Sync {
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
-    ) -> Answer<'_, Vec<(RowKey, u64)>>;
+    ) -> Answer<'_, Vec<Claim>>;
     fn claimed(&self, node: NodeId, rows: Vec<RowKey>) -> Answer<'_, ClaimResult>;
     fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>>;
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>>;
@@ -99,7 +99,7 @@ impl<S: Store> ErasedStore for S {
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
-    ) -> Answer<'_, Vec<(RowKey, u64)>> {
+    ) -> Answer<'_, Vec<Claim>> {
         Box::pin(Store::claimed_by(self, node, after, limit))
     }
 

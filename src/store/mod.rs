@@ -92,7 +92,7 @@ pub use self::sql::{SqliteBuilder, SqliteStore, Synchronous};
 pub(crate) use self::{changes::Changes, erased::ErasedStore};
 use crate::job::JobId;
 pub use crate::ledger::{
-    Action, ActionCursor, ActionPage, ClaimRequest, ClaimResult, ClaimedJob, Cursor, Decide,
+    Action, ActionCursor, ActionPage, Claim, ClaimRequest, ClaimResult, ClaimedJob, Cursor, Decide,
     Decision, Fate, FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation, Keep,
     LoggedAction, NextDue, NodeId, NodeRow, Page, Passed, Pruned, Reaped, Record, RecordChange,
     RecordFilter, RecordStatus, Rejected, Release, Row, RowKey, RowKind, RowOutcome, RowState,
@@ -284,14 +284,14 @@ pub trait Store: Send + Sync + 'static {
         suspects: Vec<(NodeId, u64)>,
     ) -> impl Future<Output = Result<Reaped, StoreError>> + Send;
 
-    /// The keys and fences of the rows that a node has taken and not closed, in order of the keys, behind
-    /// `after`, at most `limit`.
+    /// The rows that a node has claimed and not closed, in order of their keys, behind `after`, at most
+    /// `limit`.
     fn claimed_by(
         &self,
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<(RowKey, u64)>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Claim>, StoreError>> + Send;
 
     /// Of these rows those that the node has taken and not closed, with their records; those whose
     /// record is gone are [orphans](ClaimResult::orphans), for the node to close.

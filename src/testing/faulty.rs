@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     job::JobId,
     ledger::{
-        ActionCursor, ActionPage, ClaimRequest, ClaimResult, Cursor, FateCursor, FateFilter,
+        ActionCursor, ActionPage, Claim, ClaimRequest, ClaimResult, Cursor, FateCursor, FateFilter,
         FatePage, FinishReport, Heartbeat, Incarnation, Keep, NextDue, NodeId, NodeRow, Page,
         Pruned, Reaped, Record, RecordChange, RecordFilter, Release, Row, RowKey, RowOutcome,
         StoreChange, StoreError, Write, Written,
@@ -308,7 +308,7 @@ impl<S: Store> Store for FaultyStore<S> {
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
-    ) -> Result<Vec<(RowKey, u64)>, StoreError> {
+    ) -> Result<Vec<Claim>, StoreError> {
         self.ask(Operation::ClaimedBy, self.store.claimed_by(node, after, limit)).await
     }
 

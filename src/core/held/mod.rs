@@ -31,7 +31,8 @@ use crate::{
     event::EventPayload,
     job::{JobOptions, Labels, Overlap, RunId},
     ledger::{
-        Incarnation, Record, RecordChange, RecordStatus, RowKey, RowKind, StoreChange, StoreError,
+        Claim, Incarnation, Record, RecordChange, RecordStatus, RowKey, RowKind, StoreChange,
+        StoreError,
     },
 };
 
@@ -49,7 +50,7 @@ pub(super) struct Held {
     /// Those of them that have not come due, in order.
     upcoming: VecDeque<Upcoming>,
     /// Rows that were closed or released, of which the store has not said that it knows.
-    unsettled: HashSet<(RowKey, u64)>,
+    unsettled: HashSet<Claim>,
     /// Whether the store has let go of it, since there is nothing left of it.
     over: bool,
     /// Whether it fires no more: its rows count for the room there is for such jobs.
@@ -321,9 +322,9 @@ impl<P: Payload> Core<P> {
                     self.close_orphans(store, &claim_result.orphans, now);
                 }
                 NodeEvent::Listed(rows) => {
-                    let is_new = |&(key, fence): &(RowKey, u64)| !self.knows(store, key, fence);
+                    let is_new = |claim: &Claim| !self.knows(store, *claim);
                     let new: Vec<RowKey> =
-                        rows.into_iter().filter(is_new).map(|(key, _)| key).collect();
+                        rows.into_iter().filter(is_new).map(|claim| claim.key).collect();
                     if let Some(node) = self.stores.node_mut(store) {
                         node.fetch(new.into_iter());
                     }

@@ -8,7 +8,7 @@ use super::{Upcoming, enough, labels_of};
 use crate::{
     core::{Core, Discarded, Payload, StoreKey, ahead::Definition, fates::shrink, job::Job},
     job::{End, SkipReason},
-    ledger::{Fate, Incarnation, Record, RowKey},
+    ledger::{Claim, Fate, Incarnation, Record},
 };
 
 impl<P: Payload> Core<P> {
@@ -136,7 +136,7 @@ impl<P: Payload> Core<P> {
     pub(super) fn settle_rows(
         &mut self,
         store: StoreKey,
-        rows: &[(RowKey, u64)],
+        rows: &[Claim],
         over: &[Incarnation],
         now: DateTime<Utc>,
     ) {
@@ -154,7 +154,7 @@ impl<P: Payload> Core<P> {
             }
         }
         for row in rows {
-            let slot = self.stores.slot(store, row.0.incarnation);
+            let slot = self.stores.slot(store, row.key.incarnation);
             let Some(slot) = slot else { continue };
             if let Some(held) = self.jobs[slot].held_mut() {
                 held.unsettled.remove(row);

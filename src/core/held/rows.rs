@@ -8,7 +8,7 @@ use super::{Held, Open, Upcoming};
 use crate::{
     core::{Core, Payload, RunKey, RunResult, ahead::run_id, decide::Due, runs::Going},
     job::{FireTimes, Outcome, RunId, SkipReason},
-    ledger::{Fate, Release, RowKey, RowKind, RowOutcome, RunEnd},
+    ledger::{Claim, Fate, Release, RowKey, RowKind, RowOutcome, RunEnd},
 };
 
 impl<P: Payload> Core<P> {
@@ -216,7 +216,7 @@ impl<P: Payload> Core<P> {
         if let Some(held) = self.jobs[slot].held_mut()
             && self.stores.get(held.store).is_some()
         {
-            held.unsettled.insert((key, open.fence));
+            held.unsettled.insert(Claim { key, fence: open.fence });
         }
         Some((key, open))
     }

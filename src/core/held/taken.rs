@@ -19,7 +19,9 @@ use crate::{
     },
     event::EventPayload,
     job::{End, SkipReason},
-    ledger::{ClaimedJob, Fate, Record, Release, Row, RowKey, RowKind, RowOutcome, RowState},
+    ledger::{
+        Claim, ClaimedJob, Fate, Record, Release, Row, RowKey, RowKind, RowOutcome, RowState,
+    },
 };
 
 impl<P: Payload> Core<P> {
@@ -146,7 +148,7 @@ impl<P: Payload> Core<P> {
             self.report_closed(store, &closed, now);
             let slot = self.stores.slot(store, row.key.incarnation);
             if let Some(held) = slot.and_then(|slot| self.jobs[slot].held_mut()) {
-                held.unsettled.insert((row.key, row.fence));
+                held.unsettled.insert(row.claim());
             }
             let Some(node) = self.stores.node_mut(store) else { return };
             let outcome = RowOutcome {
@@ -167,16 +169,17 @@ impl<P: Payload> Core<P> {
     /// Whether a row is one that the node has now, and did not know of.
     fn is_news(&self, store: StoreKey, row: &Row, of: crate::ledger::NodeId) -> bool {
         let is_own = self.stores.node(store).is_some_and(|node| of == node.id());
-        is_own && !self.knows(store, row.key, row.fence)
+        is_own && !self.knows(store, row.claim())
     }
 
     /// Whether the node knows of a row that it has taken under this fence, be it that it has settled it.
-    pub(super) fn knows(&self, store: StoreKey, key: RowKey, fence: u64) -> bool {
+    pub(super) fn knows(&self, store: StoreKey, claim: Claim) -> bool {
+        let Claim { key, fence } = claim;
         let slot = self.stores.slot(store, key.incarnation);
         let held = slot.and_then(|slot| self.jobs[slot].held());
         let open = held.and_then(|held| held.open.get(&(key.kind, key.number)));
         open.is_some_and(|open| open.fence == fence)
-            || self.stores.node(store).is_some_and(|node| node.is_settled(key, fence))
+            || self.stores.node(store).is_some_and(|node| node.is_settled(claim))
     }
 
     /// The slot of a durable job, made if it has none.

@@ -14,8 +14,8 @@ use crate::{
     error::Error,
     job::JobId,
     ledger::{
-        ClaimResult, Incarnation, NodeId, Page, Passed, Record, Rejected, RowKey, StoreError,
-        Write, Written,
+        Claim, ClaimResult, Incarnation, NodeId, Page, Passed, Record, Rejected, Release,
+        StoreError, Write, Written,
     },
     panic::shielded_or,
 };
@@ -157,25 +157,25 @@ impl Node {
         news: &mut Vec<NodeEvent>,
     ) -> bool {
         let row = match request {
-            Request::Finish(sent) if let [outcome] = &sent[..] => (outcome.key, outcome.fence),
-            Request::Release(_, sent) if let [row] = &sent[..] => (row.key, row.fence),
+            Request::Finish(sent) if let [outcome] = &sent[..] => outcome.claim(),
+            Request::Release(_, sent) if let [row] = &sent[..] => row.claim(),
             _ => return false,
         };
         let since = *self.refused.entry(row).or_insert(now.elapsed);
         if self.beaten_at <= since {
             return false;
         }
-        let outcome = self.outcomes.iter_mut().find(|it| (it.key, it.fence) == row);
+        let outcome = self.outcomes.iter_mut().find(|it| it.claim() == row);
         if outcome.is_some_and(|outcome| outcome.message.take().is_some()) {
             self.refused.insert(row, now.elapsed);
             return false;
         }
-        self.outcomes.retain(|it| (it.key, it.fence) != row);
-        self.releases.retain(|it| (it.key, it.fence) != row);
+        self.outcomes.retain(|it| it.claim() != row);
+        self.releases.retain(|it| it.claim() != row);
         self.untold.remove(&row);
         self.refused.remove(&row);
         self.given_up.insert(row);
-        news.push(NodeEvent::GivenUp(row.0, error.clone()));
+        news.push(NodeEvent::GivenUp(row.key, error.clone()));
         self.has_settled(&[row], Vec::new(), news);
         true
     }
@@ -297,7 +297,7 @@ impl Node {
             }
             (Request::ClaimedBy(node, _, limit), Answer::ClaimedBy(taken)) if node == self.id => {
                 let is_full = taken.len() >= limit;
-                self.mine_after = taken.last().map(|&(key, _)| key).filter(|_| is_full);
+                self.mine_after = taken.last().map(|claim| claim.key).filter(|_| is_full);
                 self.ask_mine |= is_full;
                 news.push(NodeEvent::Listed(taken));
             }
@@ -327,7 +327,7 @@ impl Node {
             }
             (Request::Finish(sent), Answer::Finish(report)) => {
                 let settled = self.outcomes.drain(..sent.len().min(self.outcomes.len()));
-                let settled: Vec<_> = settled.map(|outcome| (outcome.key, outcome.fence)).collect();
+                let settled: Vec<_> = settled.map(|outcome| outcome.claim()).collect();
                 for row in &settled {
                     self.untold.remove(row);
                     self.refused.remove(row);
@@ -340,7 +340,7 @@ impl Node {
                 self.released_at_once = self.released_at_once.saturating_mul(2);
                 let count = sent.len().min(self.releases.len());
                 let settled = self.releases.drain(..count);
-                let settled: Vec<_> = settled.map(|row| (row.key, row.fence)).collect();
+                let settled: Vec<_> = settled.map(|row| row.claim()).collect();
                 for row in &settled {
                     self.refused.remove(row);
                 }
@@ -352,7 +352,7 @@ impl Node {
 
     fn has_settled(
         &mut self,
-        settled: &[(RowKey, u64)],
+        settled: &[Claim],
         over: Vec<Incarnation>,
         news: &mut Vec<NodeEvent>,
     ) {
@@ -522,7 +522,7 @@ impl Node {
         self.given_up.clear();
         self.next_beat = TimeDelta::MIN;
         let released = std::mem::take(&mut self.releases);
-        let released: Vec<_> = released.iter().map(|row| (row.key, row.fence)).collect();
+        let released: Vec<_> = released.iter().map(Release::claim).collect();
         // They are not asked for again: that this has failed is of no interest any more.
         let release = Request::Release(self.id, Vec::new());
         if self.failing.remove(&discriminant(&release)) && self.failing.is_empty() {

@@ -26,9 +26,9 @@ use crate::{
     error::Error,
     job::JobId,
     ledger::{
-        ClaimRequest, ClaimResult, Cursor, FinishReport, Heartbeat, Incarnation, Keep, NextDue,
-        NodeId, NodeRow, Page, Passed, Pruned, Reaped, Record, RecordChange, Release, RowKey,
-        RowOutcome, StoreChange, StoreError, Write, Written,
+        Claim, ClaimRequest, ClaimResult, Cursor, FinishReport, Heartbeat, Incarnation, Keep,
+        NextDue, NodeId, NodeRow, Page, Passed, Pruned, Reaped, Record, RecordChange, Release,
+        RowKey, RowOutcome, StoreChange, StoreError, Write, Written,
     },
 };
 
@@ -114,7 +114,7 @@ pub(crate) enum Answer {
     Heartbeat(DateTime<Utc>),
     Nodes(Vec<NodeRow>),
     Reaped(Reaped),
-    ClaimedBy(Vec<(RowKey, u64)>),
+    ClaimedBy(Vec<Claim>),
     Claimed(ClaimResult),
     Claim(ClaimResult),
     NextDue(Option<DateTime<Utc>>),
@@ -147,13 +147,13 @@ pub(crate) enum NodeEvent {
     /// Rows were taken by this node.
     Claimed(ClaimResult),
     /// Rows that this node has, as far as the store knows.
-    Listed(Vec<(RowKey, u64)>),
+    Listed(Vec<Claim>),
     /// Those of them that were asked for.
     Mine(ClaimResult),
     Changed(Vec<RecordChange>),
     /// The store knows what became of these rows, and that these jobs are over with them.
     Settled {
-        rows: Vec<(RowKey, u64)>,
+        rows: Vec<Claim>,
         over: Vec<Incarnation>,
     },
     Reaped(Reaped),
@@ -244,13 +244,13 @@ pub(super) struct Node {
     looked: bool,
     outcomes: VecDeque<RowOutcome>,
     /// Rows of which the store refused, alone, the outcome or the release; and when it did first.
-    refused: HashMap<(RowKey, u64), TimeDelta>,
+    refused: HashMap<Claim, TimeDelta>,
     /// Rows of which the store refuses the outcome for good: it has them as taken by this node.
-    given_up: HashSet<(RowKey, u64)>,
+    given_up: HashSet<Claim>,
     /// When the last heartbeat was sent that the store answered.
     beaten_at: TimeDelta,
     /// Whose they are.
-    untold: HashSet<(RowKey, u64)>,
+    untold: HashSet<Claim>,
     /// How many are told at once: half as many each time that the store refuses one of them, or does not
     /// answer, since it may be too many for the time that is waited.
     told_at_once: usize,
@@ -262,7 +262,7 @@ pub(super) struct Node {
     /// When outcomes are sent, if there are any.
     flush_at: Option<TimeDelta>,
     /// Rows that were closed or released while the store was asked which there are.
-    settled: HashSet<(RowKey, u64)>,
+    settled: HashSet<Claim>,
     /// Records that were changed, or removed, while the store was asked.
     overtaken: HashMap<Incarnation, Option<Record>>,
     pub(super) paused: bool,
@@ -579,7 +579,7 @@ impl Node {
     /// Closes a row.
     pub(super) fn finish(&mut self, outcome: RowOutcome, now: Reading) {
         self.flush_at.get_or_insert(now.elapsed + LINGER);
-        self.untold.insert((outcome.key, outcome.fence));
+        self.untold.insert(outcome.claim());
         self.outcomes.push_back(outcome);
     }
 
@@ -616,11 +616,11 @@ impl Node {
     }
 
     /// Whether the store may show this row as taken although it has been settled.
-    pub(super) fn is_settled(&self, key: RowKey, fence: u64) -> bool {
-        self.settled.contains(&(key, fence))
-            || self.releases.iter().any(|row| (row.key, row.fence) == (key, fence))
-            || self.untold.contains(&(key, fence))
-            || self.given_up.contains(&(key, fence))
+    pub(super) fn is_settled(&self, claim: Claim) -> bool {
+        self.settled.contains(&claim)
+            || self.releases.iter().any(|row| row.claim() == claim)
+            || self.untold.contains(&claim)
+            || self.given_up.contains(&claim)
     }
 
     /// A record was changed to this, or removed: an answer that is on its way may not know.

@@ -14,8 +14,9 @@ use crate::{
     clock::Reading,
     core::room::Room,
     ledger::{
-        ClaimResult, Cursor, Fate, FinishReport, Heartbeat, Incarnation, Keep, NodeId, NodeRow,
-        Page, Pruned, Reaped, Record, RowKey, RowKind, RowOutcome, RunEnd, StoreError, Written,
+        Claim, ClaimResult, Cursor, Fate, FinishReport, Heartbeat, Incarnation, Keep, NodeId,
+        NodeRow, Page, Pruned, Reaped, Record, RowKey, RowKind, RowOutcome, RunEnd, StoreError,
+        Written,
     },
     trigger::{IntoTrigger as _, cron},
 };
@@ -355,7 +356,7 @@ fn an_outcome_that_the_store_refuses_is_closed_without_its_message_or_given_up()
     let key = outcome(3, None).key;
     let given_up = |it: &NodeEvent| matches!(it, NodeEvent::GivenUp(row, _) if *row == key);
     assert_eq!(news.iter().filter(|it| given_up(it)).count(), 1);
-    assert!(node.is_settled(key, 1), "the store has it as taken by this node");
+    assert!(node.is_settled(Claim { key, fence: 1 }), "the store has it as taken by this node");
     node.leave();
     live(&mut node, 90..100, |_| true, &mut news);
     assert!(node.has_left());

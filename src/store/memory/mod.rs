@@ -162,7 +162,7 @@ impl Store for MemoryStore {
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
-    ) -> Result<Vec<(RowKey, u64)>, StoreError> {
+    ) -> Result<Vec<Claim>, StoreError> {
         Ok(self.locked(|state, _| state.claimed_by(node, after, limit)))
     }
 

@@ -276,13 +276,13 @@ impl State {
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
-    ) -> Vec<(RowKey, u64)> {
+    ) -> Vec<Claim> {
         let from = after.map_or(Incarnation(0), |key| key.incarnation);
         let held = self.indexes.held(node, from);
         let rows = held
             .filter_map(|(incarnation, id)| Some(self.cells.get(id)?.taken_of(node, incarnation)));
         let rows = rows.flatten().filter(|row| Some(row.key) > after);
-        rows.map(|row| (row.key, row.fence)).take(limit).collect()
+        rows.map(Row::claim).take(limit).collect()
     }
 
     pub(super) fn claimed(&self, node: NodeId, rows: &[RowKey]) -> ClaimResult {

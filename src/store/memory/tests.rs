@@ -127,7 +127,7 @@ proptest! {
                 2..=4 => drop(state.claim(&claim(node, number as u64, now, step), now)),
                 5 => {
                     let rows = state.claimed_by(NodeId(node), None, 2);
-                    let release = |(key, fence)| Release::new(key, fence, 1 + choice as u32 % 2);
+                    let release = |Claim { key, fence }| Release::new(key, fence, 1 + choice as u32 % 2);
                     state.release(NodeId(node), rows.into_iter().map(release).collect(), now);
                 }
                 6 => {

@@ -97,7 +97,7 @@ pub(super) async fn a_release_given_up_is_done_once<S: Store>(stage: Stage<S>) {
         store.add(job(number, now)).await;
         let row = node.take_one(now).await;
         give_up(store.release(node.id, vec![Release::new(row.key, row.fence, 1)]), life).await;
-        node.release(&[(row.key, row.fence)]).await;
+        node.release(&[row.claim()]).await;
         assert_eq!(other.row(row.key).await, Row { state: RowState::Waiting, ..row.clone() });
         let again = node.take_one(now).await;
         store.finish_one(&again, succeeded()).await;

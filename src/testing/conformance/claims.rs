@@ -549,7 +549,7 @@ pub(super) async fn a_take_asked_again_gets_the_same<S: Store>(stage: Stage<S>) 
 
     let [gone, back, left] = &first[..] else { unreachable!() };
     store.finish_one(&gone.rows[0], succeeded()).await;
-    node.release(&[(back.rows[0].key, back.rows[0].fence)]).await;
+    node.release(&[back.rows[0].claim()]).await;
     let again = other.claim(ask).await.unwrap().jobs;
     assert_eq!(keys(&again), [left.rows[0].key]);
     // The next number gets what is to be had.

@@ -97,7 +97,7 @@ pub(super) async fn changes_are_told<S: Store>(stage: Stage<S>) {
     let row = node.take_one(now).await;
     // What a take has to tell, if anything, is not awaited, nor taken for what comes.
     quiet(&mut changes).await;
-    node.release(&[(row.key, row.fence)]).await;
+    node.release(&[row.claim()]).await;
     told(&mut changes, "a release", &[StoreChange::Due(beginning)]).await;
     node.take_one(now).await;
     quiet(&mut changes).await;

@@ -325,12 +325,12 @@ pub(super) async fn what_a_node_has_is_listed<S: Store>(stage: Stage<S>) {
     assert_eq!(all.len(), 7);
     assert!(all.is_sorted());
     for row in &open {
-        assert!(all.contains(&(row.key, row.fence)), "{row:?}");
+        assert!(all.contains(&row.claim()), "{row:?}");
     }
     for limit in [1, 2, 3] {
-        let mut pages: Vec<(RowKey, u64)> = Vec::new();
+        let mut pages: Vec<Claim> = Vec::new();
         loop {
-            let after = pages.last().map(|&(key, _)| key);
+            let after = pages.last().map(|claim| claim.key);
             let page = other.claimed_by(node.id, after, limit).await.unwrap();
             assert!(page.len() <= limit);
             pages.extend(&page);
@@ -342,7 +342,7 @@ pub(super) async fn what_a_node_has_is_listed<S: Store>(stage: Stage<S>) {
     }
     assert_eq!(other.claimed_by(NodeId(7), None, 100).await.unwrap(), []);
 
-    let mut asked: Vec<_> = all.iter().map(|&(key, _)| key).chain([gone.key]).collect();
+    let mut asked: Vec<_> = all.iter().map(|claim| claim.key).chain([gone.key]).collect();
     asked.sort();
     let ClaimResult { jobs: found, orphans, .. } =
         other.claimed(node.id, asked.clone()).await.unwrap();

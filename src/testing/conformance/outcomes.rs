@@ -11,7 +11,7 @@ pub(super) async fn what_is_released_waits<S: Store>(stage: Stage<S>) {
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     store.add(job(1, now)).await;
     let row = node.take_one(now).await;
-    node.release(&[(row.key, row.fence)]).await;
+    node.release(&[row.claim()]).await;
     let released = Row { state: RowState::Waiting, ..row.clone() };
     assert_eq!(other.row(row.key).await, released);
     assert_eq!(node.holds().await, []);
@@ -33,14 +33,14 @@ pub(super) async fn only_what_is_ones_own_is_released<S: Store>(stage: Stage<S>)
     }
     let [foreign, stale, finished, own] = &rows[..] else { unreachable!() };
     store.finish_one(finished, succeeded()).await;
-    rival.release(&[(foreign.key, foreign.fence)]).await;
+    rival.release(&[foreign.claim()]).await;
     let unknown = RowKey { number: 7, ..own.key };
     node.release(&[
-        (stale.key, stale.fence + 1),
-        (stale.key, stale.fence - 1),
-        (finished.key, finished.fence),
-        (unknown, 1),
-        (own.key, own.fence),
+        Claim { fence: stale.fence + 1, ..stale.claim() },
+        Claim { fence: stale.fence - 1, ..stale.claim() },
+        finished.claim(),
+        Claim { key: unknown, fence: 1 },
+        own.claim(),
     ])
     .await;
     assert_eq!(store.row(foreign.key).await, *foreign);
@@ -55,7 +55,7 @@ pub(super) async fn a_release_asked_again_leaves_alone<S: Store>(stage: Stage<S>
     let node = Node::join(&store, 1).await;
     store.add(job(1, now)).await;
     let row = node.take_one(now).await;
-    let release = [(row.key, row.fence)];
+    let release = [row.claim()];
     node.release(&release).await;
     node.release(&release).await;
     assert_eq!(other.row(row.key).await.state, RowState::Waiting);
@@ -90,7 +90,7 @@ pub(super) async fn what_is_released_of_a_gone_job_is_skipped<S: Store>(stage: S
     let id = store.add(job(1, now)).await.id;
     let row = node.take_one(now).await;
     other.done(vec![remove(&other.record(&id).await, Fate::Removed)]).await;
-    node.release(&[(row.key, row.fence)]).await;
+    node.release(&[row.claim()]).await;
     let row = other.row(row.key).await;
     assert_eq!(row.state, RowState::Closed(Fate::Skipped(SkipReason::Removed)));
     assert!(row.ended_at.is_some_and(|at| at >= now));
@@ -183,7 +183,7 @@ pub(super) async fn an_outcome_is_refused_once_taken_again<S: Store>(stage: Stag
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     store.add(job(1, now)).await;
     let stale = node.take_one(now).await;
-    node.release(&[(stale.key, stale.fence)]).await;
+    node.release(&[stale.claim()]).await;
     let current = rival.take_one(now).await;
     store.add(job(2, now)).await;
     let own = node.take_one(now).await;

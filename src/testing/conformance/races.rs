@@ -50,8 +50,7 @@ pub(super) async fn each_fire_time_is_run_once<S: Store>(stage: Stage<S>) {
                 for row in &run {
                     *runs.lock().unwrap().entry(row.key).or_default() += 1;
                 }
-                node.release(&back.iter().map(|row| (row.key, row.fence)).collect::<Vec<_>>())
-                    .await;
+                node.release(&back.iter().map(|row| row.claim()).collect::<Vec<_>>()).await;
                 let outcomes = run.iter().map(|row| finished(row, succeeded(), now)).collect();
                 assert_eq!(store.finish(outcomes).await.unwrap().refused, []);
                 let some = RecordFilter::default();

@@ -257,9 +257,11 @@ impl<S: Store> Node<S> {
     }
 
     /// Gives rows back of which the work was not called.
-    pub(super) async fn release(&self, rows: &[(RowKey, u64)]) {
-        self.give_back(rows.iter().map(|&(key, fence)| Release::new(key, fence, 1)).collect())
-            .await;
+    pub(super) async fn release(&self, rows: &[Claim]) {
+        self.give_back(
+            rows.iter().map(|&Claim { key, fence }| Release::new(key, fence, 1)).collect(),
+        )
+        .await;
     }
 
     pub(super) async fn give_back(&self, rows: Vec<Release>) {
@@ -269,7 +271,7 @@ impl<S: Store> Node<S> {
     pub(super) async fn holds(&self) -> Vec<RowKey> {
         let limit = self.store.capabilities().max_batch;
         let listed = self.store.claimed_by(self.id, None, limit).await.unwrap();
-        listed.into_iter().map(|(key, _)| key).collect()
+        listed.into_iter().map(|claim| claim.key).collect()
     }
 
     pub(super) fn due(&self) -> NextDue {

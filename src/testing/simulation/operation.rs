@@ -17,8 +17,9 @@ use crate::{
     core::{Answer, Request, mix},
     job::JobId,
     ledger::{
-        ClaimRequest, ClaimResult, FinishReport, Heartbeat, Incarnation, NodeId, Reaped, Record,
-        RecordFilter, Release, Row, RowKey, RowOutcome, RowState, StoreError, Write, Written,
+        Claim, ClaimRequest, ClaimResult, FinishReport, Heartbeat, Incarnation, NodeId, Reaped,
+        Record, RecordFilter, Release, Row, RowKey, RowOutcome, RowState, StoreError, Write,
+        Written,
     },
     store::Store,
 };
@@ -74,7 +75,7 @@ struct LastTake {
     number: u64,
     /// How many commits it has been.
     parts: u64,
-    taken: Vec<(RowKey, u64)>,
+    taken: Vec<Claim>,
 }
 
 /// More commits than a take has.
@@ -192,7 +193,7 @@ impl<S: Store> Operations<S> {
         let (mut before, mut after) = (Vec::new(), 0);
         if leaves {
             let keys = store.claimed_by(heartbeat.node, None, MOST).await?;
-            let keys = keys.into_iter().map(|(key, _)| key).collect();
+            let keys = keys.into_iter().map(|claim| claim.key).collect();
             let ClaimResult { jobs, orphans, .. } = store.claimed(heartbeat.node, keys).await?;
             before = jobs.into_iter().flat_map(|taken| taken.rows).chain(orphans).collect();
         }
@@ -260,7 +261,7 @@ impl<S: Store> Operations<S> {
             let found = jobs.iter().flat_map(|job| &job.rows);
             rows += found.clone().count();
             let found = found.filter(|row| matches!(row.state, RowState::Claimed(_)));
-            let found: Vec<_> = found.map(|row| (row.key, row.fence)).collect();
+            let found: Vec<_> = found.map(Row::claim).collect();
             self.has_taken(node, number, part, found);
             let rejects = rejected.iter().map(|rejected| rejected.stamp.incarnation);
             except = Arc::new(except.iter().copied().chain(rejects).collect());
@@ -279,7 +280,7 @@ impl<S: Store> Operations<S> {
     }
 
     /// A take has gone so far.
-    fn has_taken(&self, node: NodeId, number: u64, part: u64, found: Vec<(RowKey, u64)>) {
+    fn has_taken(&self, node: NodeId, number: u64, part: u64, found: Vec<Claim>) {
         let mut takes = lock(&self.takes);
         let last = takes.entry(node).or_default();
         if last.number != number {
@@ -299,13 +300,13 @@ impl<S: Store> Operations<S> {
         let last = ClaimRequest { number: take.number * PARTS + parts, ..take.clone() };
         // Only whether the node is one.
         self.store.claim(last).await?;
-        let keys = taken.iter().map(|(key, _)| *key).collect();
+        let keys = taken.iter().map(|claim| claim.key).collect();
         let mut again = self.store.claimed(take.node, keys).await?;
         for job in &mut again.jobs {
-            job.rows.retain(|row| taken.contains(&(row.key, row.fence)));
+            job.rows.retain(|row| taken.contains(&row.claim()));
         }
         again.jobs.retain(|job| !job.rows.is_empty());
-        again.orphans.retain(|row| taken.contains(&(row.key, row.fence)));
+        again.orphans.retain(|row| taken.contains(&row.claim()));
         Ok(ClaimResult { more: true, passed: take.passed, ..again })
     }
 

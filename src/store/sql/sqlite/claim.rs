@@ -17,7 +17,7 @@ use super::{
 use crate::{
     job::SkipReason,
     store::{
-        ClaimRequest, ClaimResult, ClaimedJob, Decision, Fate, Incarnation, NextDue, NodeId,
+        Claim, ClaimRequest, ClaimResult, ClaimedJob, Decision, Fate, Incarnation, NextDue, NodeId,
         Record, Rejected, Release, Row, RowKey, RowState, StoreChange,
         sql::{instant, kind, millis, signed, unsigned},
     },
@@ -435,7 +435,7 @@ pub(super) fn claimed_by(
     node: NodeId,
     after: Option<RowKey>,
     limit: usize,
-) -> Result<Vec<(RowKey, u64)>> {
+) -> Result<Vec<Claim>> {
     let (incarnation, of_kind, number) = after.map_or(ledger::BEGINNING, key);
     let parameters = (signed(node.0), incarnation, of_kind, number, limit as i64);
     let mut statement = session.prepare(TAKEN_BY)?;
@@ -443,7 +443,7 @@ pub(super) fn claimed_by(
         let (incarnation, number) = (Incarnation(unsigned(row.get(0)?)), row.get(2)?);
         let fence = unsigned(row.get(3)?);
         let key = kind(row.get(1)?).map(|kind| RowKey { incarnation, kind, number });
-        Ok(key.map(|key| (key, fence)))
+        Ok(key.map(|key| Claim { key, fence }))
     })?;
     Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
 }

@@ -34,10 +34,10 @@ use crate::{
     clock::{Clock, SystemClock, tokio_is_paused},
     job::JobId,
     store::{
-        ActionCursor, ActionPage, Capabilities, ClaimRequest, ClaimResult, Cursor, Durability,
-        FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation, Keep, NextDue,
-        NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordChange, RecordFilter, Release, Row,
-        RowKey, RowOutcome, Store, StoreChange, StoreError, Write, Written,
+        ActionCursor, ActionPage, Capabilities, Claim, ClaimRequest, ClaimResult, Cursor,
+        Durability, FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation, Keep,
+        NextDue, NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordChange, RecordFilter,
+        Release, Row, RowKey, RowOutcome, Store, StoreChange, StoreError, Write, Written,
     },
 };
 
@@ -361,7 +361,7 @@ impl Store for SqliteStore {
         node: NodeId,
         after: Option<RowKey>,
         limit: usize,
-    ) -> Result<Vec<(RowKey, u64)>, StoreError> {
+    ) -> Result<Vec<Claim>, StoreError> {
         self.thread.read(move |session| claim::claimed_by(session, node, after, limit)).await
     }
 
