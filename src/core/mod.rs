@@ -45,7 +45,7 @@ pub(crate) use self::{
     change::{Author, Change},
     decide::{Candidate, Verdict, mix},
     declaration::Declaration,
-    node::{Answer, Asked, CanRun, Lease, NodeOptions, Request},
+    node::{CanRun, Lease, NodeOptions, Reply, Request, claimer, closer, membership, pruner},
     outbox::{Discarded, Ended, Outbox, Start},
     runs::{Preceding, RunKey, RunResult},
     stores::StoreKey,

@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Entry, Shared};
 use crate::{
-    core::{Answer, Asked, Payload as _, Request, StoreKey},
+    core::{Payload as _, Reply, Request, StoreKey, claimer, closer, membership, pruner},
     error::Error,
     job::{End, JobId},
     ledger::{
-        ClaimResult, ClaimedJob, Incarnation, Record, RecordChange, RecordFilter, RecordStatus,
-        StoreChange, StoreError,
+        ClaimResult, Incarnation, Record, RecordChange, RecordFilter, RecordStatus, StoreChange,
+        StoreError,
     },
     store::ErasedStore,
 };
@@ -86,7 +86,7 @@ impl Drop for KnownForNow<'_> {
 pub(super) type Answering = BoxFuture<'static, Answered>;
 
 /// Which store answers what.
-pub(super) type Answered = (StoreKey, Asked, Result<Answer, StoreError>);
+pub(super) type Answered = (StoreKey, Request, Result<Reply, StoreError>);
 
 impl Durable {
     pub(crate) fn new(
@@ -257,10 +257,10 @@ impl Durable {
     }
 
     /// Carries out what the node asks, in a task of its own: the store is somebody else's code.
-    pub(super) fn carry_out(self: &Arc<Self>, asked: Asked, runtime: &Handle) -> Answering {
+    pub(super) fn carry_out(self: &Arc<Self>, request: Request, runtime: &Handle) -> Answering {
         let (durable, key) = (self.clone(), self.key);
-        let (lane, mut request) = asked;
-        if let Request::Changed(known, named) = &mut request {
+        let mut request = request;
+        if let Request::Claim(claimer::Request::Changed { known, named }) = &mut request {
             durable.add_known(known, named.as_ref());
         }
         let to_do = request.clone();
@@ -274,74 +274,110 @@ impl Durable {
             let answer = task.await.unwrap_or_else(|error| {
                 Err(StoreError::unavailable(format!("its operation panicked: {error}")))
             });
-            (key, (lane, request), answer)
+            (key, request, answer)
         })
     }
 
-    async fn perform(&self, request: Request) -> Result<Answer, StoreError> {
+    async fn perform(&self, request: Request) -> Result<Reply, StoreError> {
+        Ok(match request {
+            Request::Membership(request) => {
+                Reply::Membership(self.perform_membership(request).await?)
+            }
+            Request::Claim(request) => Reply::Claim(self.perform_claim(request).await?),
+            Request::Close(request) => Reply::Close(self.perform_close(request).await?),
+            Request::Prune(request) => Reply::Prune(self.perform_prune(request).await?),
+        })
+    }
+
+    async fn perform_membership(
+        &self,
+        request: membership::Request,
+    ) -> Result<membership::Reply, StoreError> {
+        use membership::{Reply, Request};
         let store = &self.store;
         Ok(match request {
-            Request::Heartbeat(heartbeat) => Answer::Heartbeat(store.heartbeat(heartbeat).await?),
-            Request::Nodes => Answer::Nodes(store.nodes().await?),
-            Request::Reap(suspects) => Answer::Reaped(store.reap(suspects).await?),
-            Request::ClaimedBy(node, after, limit) => {
-                Answer::ClaimedBy(store.claimed_by(node, after, limit).await?)
+            Request::Heartbeat(heartbeat) => {
+                let store_now = store.heartbeat(heartbeat.clone()).await?;
+                Reply::Heartbeat { heartbeat, store_now }
             }
-            Request::Claimed(node, rows) => {
-                let mut taken = ClaimResult::default();
+            Request::Nodes => Reply::Nodes(store.nodes().await?),
+            Request::Reap(suspects) => {
+                let reaped = store.reap(suspects.clone()).await?;
+                Reply::Reap { suspects, reaped }
+            }
+            Request::ClaimedBy { node, after, limit } => {
+                let claims = store.claimed_by(node, after, limit).await?;
+                Reply::ClaimedBy { node, limit, claims }
+            }
+            Request::Claimed { node, rows } => {
+                let (asked, mut found) = (rows.len(), ClaimResult::default());
                 for rows in rows.chunks(store.capabilities().max_batch.max(1)) {
                     let ClaimResult { jobs, orphans, .. } =
                         store.claimed(node, rows.to_vec()).await?;
-                    taken.jobs.extend(jobs);
-                    taken.orphans.extend(orphans);
+                    found.jobs.extend(jobs);
+                    found.orphans.extend(orphans);
                 }
-                Answer::Claimed(taken)
+                Reply::Claimed { node, asked, found }
             }
-            Request::Claim(take) => Answer::Claim(store.claim(take).await?),
-            Request::NextDue(of) => Answer::NextDue(store.next_due(of).await?),
-            Request::Changed(known, _) if known.is_empty() => Answer::Changed(Vec::new()),
-            Request::Changed(known, _) => {
+        })
+    }
+
+    async fn perform_claim(&self, request: claimer::Request) -> Result<claimer::Reply, StoreError> {
+        use claimer::{Reply, Request};
+        let store = &self.store;
+        Ok(match request {
+            Request::Claim(claim) => {
+                Reply::Claim { node: claim.node, result: store.claim(claim).await? }
+            }
+            Request::NextDue(of) => Reply::NextDue(store.next_due(of).await?),
+            Request::Changed { known, .. } => {
                 let mut changed = Vec::new();
                 for known in known.chunks(store.capabilities().max_batch.max(1)) {
                     changed.extend(store.changed(known.to_vec()).await?);
                 }
                 self.learn(&changed);
-                Answer::Changed(changed)
-            }
-            Request::Prune(keep, limit) => Answer::Pruned(store.prune(keep, limit).await?),
-            Request::List(after, limit) => {
-                Answer::Listed(store.list(RecordFilter::default(), after, limit).await?)
-            }
-            Request::Correct(writes) => Answer::Corrected(store.write(writes).await?),
-            Request::Finish(outcomes) => Answer::Finish(store.finish(outcomes).await?),
-            Request::Release(node, rows) => {
-                store.release(node, rows).await?;
-                Answer::Released
+                Reply::Changed(changed)
             }
         })
     }
 
-    /// The entries for the jobs of an answer, in order.
+    async fn perform_close(&self, request: closer::Request) -> Result<closer::Reply, StoreError> {
+        use closer::{Reply, Request};
+        let store = &self.store;
+        Ok(match request {
+            Request::Finish(outcomes) => {
+                Reply::Finish { count: outcomes.len(), report: store.finish(outcomes).await? }
+            }
+            Request::Release { node, rows } => {
+                let count = rows.len();
+                store.release(node, rows).await?;
+                Reply::Release { node, count }
+            }
+        })
+    }
+
+    async fn perform_prune(&self, request: pruner::Request) -> Result<pruner::Reply, StoreError> {
+        use pruner::{Reply, Request};
+        let store = &self.store;
+        Ok(match request {
+            Request::Prune { keep, limit } => Reply::Prune(store.prune(keep, limit).await?),
+            Request::List { after, limit } => {
+                Reply::List(store.list(RecordFilter::default(), after, limit).await?)
+            }
+            Request::Correct(writes) => {
+                let written = store.write(writes.clone()).await?;
+                Reply::Correct { writes, written }
+            }
+        })
+    }
+
+    /// The entries for the jobs of a reply, in order.
     pub(super) fn entries_for(
         &self,
-        answer: &Result<Answer, StoreError>,
+        reply: &Result<Reply, StoreError>,
         shared: &Arc<Shared>,
     ) -> Vec<Arc<dyn Entry>> {
-        let records: Vec<&Record> = match answer {
-            Ok(Answer::Claim(claim_result) | Answer::Claimed(claim_result)) => {
-                claim_result.jobs.iter().map(|ClaimedJob { record, .. }| record).collect()
-            }
-            Ok(Answer::Changed(changed)) => {
-                let mut records = Vec::new();
-                for changed in changed {
-                    if let RecordStatus::Updated(record) = &changed.status {
-                        records.push(&**record);
-                    }
-                }
-                records
-            }
-            _ => return Vec::new(),
-        };
+        let records = reply.as_ref().map(Reply::records).unwrap_or_default();
         records.into_iter().map(|record| self.entry(record, shared)).collect()
     }
 }

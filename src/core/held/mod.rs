@@ -22,7 +22,7 @@ use super::{
     ahead::run_id,
     decide::Due,
     job::Job,
-    node::{Answer, Asked, CanRun, Lease, Node, NodeEvent, NodeOptions},
+    node::{CanRun, Lease, Node, NodeEvent, NodeOptions, Reply, Request},
     stores::{StoreKey, StoreRoom},
 };
 use crate::{
@@ -254,7 +254,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// What the nodes ask their stores now.
-    pub(crate) fn ask(&mut self, now: DateTime<Utc>) -> Vec<(StoreKey, Asked)> {
+    pub(crate) fn ask(&mut self, now: DateTime<Utc>) -> Vec<(StoreKey, Request)> {
         let mut asked = Vec::new();
         for index in 0..self.stores.len() {
             if let Some(store) = self.stores.key_at(index) {
@@ -264,7 +264,7 @@ impl<P: Payload> Core<P> {
         asked
     }
 
-    fn ask_one(&mut self, store: StoreKey, now: DateTime<Utc>) -> Vec<Asked> {
+    fn ask_one(&mut self, store: StoreKey, now: DateTime<Utc>) -> Vec<Request> {
         let reading = self.reading;
         if self.stores.node_mut(store).is_some_and(|node| node.has_lapsed(reading)) {
             self.distrust(store, now);
@@ -302,8 +302,8 @@ impl<P: Payload> Core<P> {
     pub(crate) fn answer(
         &mut self,
         store: StoreKey,
-        asked: Asked,
-        answer: Result<Answer, StoreError>,
+        request: Request,
+        reply: Result<Reply, StoreError>,
         payloads: Vec<P>,
         now: DateTime<Utc>,
     ) {
@@ -311,7 +311,7 @@ impl<P: Payload> Core<P> {
         let mut payloads = payloads.into_iter();
         // One that was removed has nothing to say.
         let node = self.stores.node_mut(store);
-        let news = node.map(|node| node.answer(asked, answer, reading)).unwrap_or_default();
+        let news = node.map(|node| node.answer(request, reply, reading)).unwrap_or_default();
         for news in news {
             match news {
                 NodeEvent::Claimed(claim_result) => {

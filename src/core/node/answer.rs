@@ -1,12 +1,12 @@
 //! What a node makes of an answer.
 
-use std::{mem::discriminant, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
-    Answer, Asked, InFlight, LOOKS_AGAIN, Lane, Looking, MAX_EXCEPT, MAX_LOST, MAX_REPORTED, Node,
-    NodeEvent, PRUNE_EVERY, Request, StoreClock, delta,
+    InFlight, LOOKS_AGAIN, Lane, Looking, MAX_EXCEPT, MAX_LOST, MAX_REPORTED, Node, NodeEvent,
+    PRUNE_EVERY, Reply, Request, StoreClock, claimer, closer, delta, membership, pruner,
 };
 use crate::{
     clock::Reading,
@@ -24,26 +24,27 @@ impl Node {
     /// An answer, and what follows from it for the jobs.
     pub(in crate::core) fn answer(
         &mut self,
-        (lane, request): Asked,
-        answer: Result<Answer, StoreError>,
+        request: Request,
+        reply: Result<Reply, StoreError>,
         now: Reading,
     ) -> Vec<NodeEvent> {
-        let id = self.id;
+        let (id, lane) = (self.id, reply.as_ref().map_or_else(|_| request.lane(), Reply::lane));
         let traffic = self.traffic(lane);
         let Some(sent) = traffic.sent.take() else { return Vec::new() };
         let mut news = Vec::new();
-        match answer {
-            Ok(answer) => {
+        match reply {
+            Ok(reply) => {
                 traffic.failures = 0;
-                let mut works = self.failing.remove(&discriminant(&request));
+                let mut works = self.failing.remove(&request.operation());
                 if self.looking.as_ref().is_none_or(|looking| looking.corrections.is_empty()) {
                     // The corrections that failed were given up.
-                    works |= self.failing.remove(&discriminant(&Request::Correct(Vec::new())));
+                    let correct = Request::Prune(pruner::Request::Correct(Vec::new()));
+                    works |= self.failing.remove(&correct.operation());
                 }
                 if works && self.failing.is_empty() {
                     news.push(NodeEvent::Working);
                 }
-                self.accept(request, answer, sent, now, &mut news);
+                self.accept(reply, sent, now, &mut news);
             }
             // A life that was given up since has nothing to lose.
             Err(_) if request.node().is_some_and(|node| node != id) => {}
@@ -58,13 +59,13 @@ impl Node {
                 self.traffic(lane).not_before = now.elapsed + wait;
                 self.repeat(&request, error.is_refused(), now);
                 if error.is_refused() && self.give_up(&request, &error, now, &mut news) {
-                    if self.failing.remove(&discriminant(&request)) && self.failing.is_empty() {
+                    if self.failing.remove(&request.operation()) && self.failing.is_empty() {
                         news.push(NodeEvent::Working);
                     }
                     return news;
                 }
                 let works = self.failing.is_empty();
-                self.failing.insert(discriminant(&request));
+                self.failing.insert(request.operation());
                 if works {
                     news.push(NodeEvent::Failing(error));
                 }
@@ -75,7 +76,7 @@ impl Node {
 
     fn traffic(&mut self, lane: Lane) -> &mut InFlight {
         match lane {
-            Lane::Life => &mut self.life,
+            Lane::Membership => &mut self.life,
             Lane::Claim => &mut self.take,
             Lane::Close => &mut self.close,
             Lane::Prune => &mut self.prune,
@@ -96,53 +97,73 @@ impl Node {
     /// Remembers to ask again what was not answered.
     fn repeat(&mut self, request: &Request, refused: bool, now: Reading) {
         match request {
+            Request::Membership(request) => self.repeat_membership(request),
+            Request::Claim(request) => self.repeat_claim(request, refused, now),
+            Request::Close(request) => self.repeat_close(request, refused),
+            // The others go on: what can't be written must not keep them from that.
+            Request::Prune(pruner::Request::Correct(_)) if refused => {
+                if let Some(looking) = self.looking.as_mut().filter(|looking| looking.asked) {
+                    looking.corrections.clear();
+                    self.look_on();
+                }
+            }
+            // What these are about is still there.
+            Request::Prune(_) => {}
+        }
+    }
+
+    fn repeat_membership(&mut self, request: &membership::Request) {
+        match request {
             // It may take effect long after the node has left, and must not bring that back.
-            Request::Heartbeat(heartbeat) if heartbeat.first => self.id = NodeId(self.number()),
-            Request::Nodes => self.ask_nodes = true,
-            Request::Reap(_) => self.reap = true,
-            Request::ClaimedBy(..) => self.ask_mine = true,
+            membership::Request::Heartbeat(heartbeat) if heartbeat.first => {
+                self.id = NodeId(self.number());
+            }
+            membership::Request::Heartbeat(_) => {}
+            membership::Request::Nodes => self.ask_nodes = true,
+            membership::Request::Reap(_) => self.reap = true,
+            membership::Request::ClaimedBy { .. } => self.ask_mine = true,
             // The next list says whether it still has them.
-            Request::Claimed(..) => self.unknown.clear(),
-            Request::Changed(_, Some(named)) => self.named.extend(named),
-            Request::Changed(..) => self.ask_changed = true,
-            Request::NextDue(_) => {
+            membership::Request::Claimed { .. } => self.unknown.clear(),
+        }
+    }
+
+    fn repeat_claim(&mut self, request: &claimer::Request, refused: bool, now: Reading) {
+        match request {
+            claimer::Request::Changed { named: Some(named), .. } => self.named.extend(named),
+            claimer::Request::Changed { named: None, .. } => self.ask_changed = true,
+            claimer::Request::NextDue(_) => {
                 self.ask_due = true;
                 // A take finds it, too.
                 let wait = delta(self.options.lease / 6);
                 self.expected = self.expected.min(now.elapsed + wait);
             }
             // The store will not do this one, but perhaps another.
-            Request::Claim(_) if refused => {
+            claimer::Request::Claim(_) if refused => {
                 self.taking = None;
                 self.ask_due = true;
             }
+            claimer::Request::Claim(_) => {}
+        }
+    }
+
+    fn repeat_close(&mut self, request: &closer::Request, refused: bool) {
+        match request {
             // The others must not wait for the one that the store refuses.
-            Request::Finish(sent) if refused && sent.len() == 1 => {
+            closer::Request::Finish(sent) if refused && sent.len() == 1 => {
                 let count = self.outcomes.len().min(1);
                 self.outcomes.rotate_left(count);
                 self.told_at_once = 1;
             }
-            Request::Release(_, sent) if refused && sent.len() == 1 => {
+            closer::Request::Release { rows, .. } if refused && rows.len() == 1 => {
                 let count = self.releases.len().min(1);
                 self.releases.rotate_left(count);
                 self.released_at_once = 1;
             }
-            // The others go on: what can't be written must not keep them from that.
-            Request::Correct(_) if refused => {
-                if let Some(looking) = self.looking.as_mut().filter(|looking| looking.asked) {
-                    looking.corrections.clear();
-                    self.look_on();
-                }
-            }
             // One of them the store refuses, or they are more than it does in the time that is waited.
-            Request::Finish(sent) => self.told_at_once = sent.len().div_ceil(2).max(1),
-            Request::Release(_, sent) => self.released_at_once = sent.len().div_ceil(2).max(1),
-            // What these are about is still there.
-            Request::Heartbeat(_)
-            | Request::Claim(_)
-            | Request::Prune(..)
-            | Request::List(..)
-            | Request::Correct(_) => {}
+            closer::Request::Finish(sent) => self.told_at_once = sent.len().div_ceil(2).max(1),
+            closer::Request::Release { rows, .. } => {
+                self.released_at_once = rows.len().div_ceil(2).max(1);
+            }
         }
     }
 
@@ -157,8 +178,12 @@ impl Node {
         news: &mut Vec<NodeEvent>,
     ) -> bool {
         let row = match request {
-            Request::Finish(sent) if let [outcome] = &sent[..] => outcome.claim(),
-            Request::Release(_, sent) if let [row] = &sent[..] => row.claim(),
+            Request::Close(closer::Request::Finish(sent)) if let [outcome] = &sent[..] => {
+                outcome.claim()
+            }
+            Request::Close(closer::Request::Release { rows, .. }) if let [row] = &rows[..] => {
+                row.claim()
+            }
             _ => return false,
         };
         let since = *self.refused.entry(row).or_insert(now.elapsed);
@@ -261,31 +286,48 @@ impl Node {
         self.looking = self.looking.take().filter(|it| !it.ends || !it.corrections.is_empty());
     }
 
-    fn accept(
+    fn accept(&mut self, reply: Reply, sent: Reading, now: Reading, news: &mut Vec<NodeEvent>) {
+        match reply {
+            Reply::Membership(reply) => self.accept_membership(reply, sent, now, news),
+            Reply::Claim(reply) => self.accept_claim(reply, now, news),
+            Reply::Close(reply) => self.accept_close(reply, now, news),
+            Reply::Prune(pruner::Reply::Prune(pruned)) => {
+                if pruned.more {
+                    // As fast as it comes.
+                    self.next_prune = now.elapsed;
+                }
+            }
+            Reply::Prune(pruner::Reply::List(page)) => self.has_listed(page, now),
+            Reply::Prune(pruner::Reply::Correct { writes, written }) => {
+                self.has_corrected(writes, written, now, news);
+            }
+        }
+    }
+
+    fn accept_membership(
         &mut self,
-        request: Request,
-        answer: Answer,
+        reply: membership::Reply,
         sent: Reading,
         now: Reading,
         news: &mut Vec<NodeEvent>,
     ) {
-        match (request, answer) {
-            (Request::Heartbeat(heartbeat), Answer::Heartbeat(_)) if heartbeat.ttl.is_zero() => {
+        match reply {
+            membership::Reply::Heartbeat { heartbeat, .. } if heartbeat.ttl.is_zero() => {
                 self.left = true
             }
-            (Request::Heartbeat(heartbeat), Answer::Heartbeat(said))
-                if heartbeat.node == self.id =>
-            {
-                self.has_beaten(said, sent, now, news);
+            membership::Reply::Heartbeat { heartbeat, store_now } => {
+                if heartbeat.node == self.id {
+                    self.has_beaten(store_now, sent, now, news);
+                }
             }
-            (Request::Nodes, Answer::Nodes(nodes)) => {
+            membership::Reply::Nodes(nodes) => {
                 let has_lost_one = self.watch.see(&nodes, self.id, now.elapsed);
                 if has_lost_one {
                     // Others may have what it had.
                     self.expected = now.elapsed;
                 }
             }
-            (Request::Reap(suspects), Answer::Reaped(reaped)) => {
+            membership::Reply::Reap { suspects, reaped } => {
                 self.reap = reaped.more;
                 // Those that were not buried live, and are watched anew.
                 self.watch.forget(&suspects);
@@ -295,38 +337,40 @@ impl Node {
                 }
                 news.push(NodeEvent::Reaped(reaped));
             }
-            (Request::ClaimedBy(node, _, limit), Answer::ClaimedBy(taken)) if node == self.id => {
-                let is_full = taken.len() >= limit;
-                self.mine_after = taken.last().map(|claim| claim.key).filter(|_| is_full);
-                self.ask_mine |= is_full;
-                news.push(NodeEvent::Listed(taken));
-            }
-            (Request::Claimed(node, sent), Answer::Claimed(taken)) if node == self.id => {
-                self.unknown.drain(..sent.len().min(self.unknown.len()));
-                news.push(NodeEvent::Mine(taken));
-            }
-            (Request::Claim(take), Answer::Claim(claim_result)) => {
-                self.taking = None;
-                if take.node == self.id {
-                    self.has_taken(claim_result, now, news);
+            membership::Reply::ClaimedBy { node, limit, claims } => {
+                if node == self.id {
+                    let is_full = claims.len() >= limit;
+                    self.mine_after = claims.last().map(|claim| claim.key).filter(|_| is_full);
+                    self.ask_mine |= is_full;
+                    news.push(NodeEvent::Listed(claims));
                 }
             }
-            (Request::NextDue(_), Answer::NextDue(due)) => self.has_been_told(due, now),
-            (Request::Changed(..), Answer::Changed(changed)) => {
-                news.push(NodeEvent::Changed(changed))
+            membership::Reply::Claimed { node, asked, found } => {
+                if node == self.id {
+                    self.unknown.drain(..asked.min(self.unknown.len()));
+                    news.push(NodeEvent::Mine(found));
+                }
             }
-            // As fast as it comes.
-            (Request::Prune(..), Answer::Pruned(pruned)) if pruned.more => {
-                self.next_prune = now.elapsed;
+        }
+    }
+
+    fn accept_claim(&mut self, reply: claimer::Reply, now: Reading, news: &mut Vec<NodeEvent>) {
+        match reply {
+            claimer::Reply::Claim { node, result } => {
+                self.taking = None;
+                if node == self.id {
+                    self.has_taken(result, now, news);
+                }
             }
-            (Request::List(..), Answer::Listed(page)) => {
-                self.has_listed(page, now);
-            }
-            (Request::Correct(writes), Answer::Corrected(written)) => {
-                self.has_corrected(writes, written, now, news);
-            }
-            (Request::Finish(sent), Answer::Finish(report)) => {
-                let settled = self.outcomes.drain(..sent.len().min(self.outcomes.len()));
+            claimer::Reply::NextDue(due) => self.has_been_told(due, now),
+            claimer::Reply::Changed(changed) => news.push(NodeEvent::Changed(changed)),
+        }
+    }
+
+    fn accept_close(&mut self, reply: closer::Reply, now: Reading, news: &mut Vec<NodeEvent>) {
+        match reply {
+            closer::Reply::Finish { count, report } => {
+                let settled = self.outcomes.drain(..count.min(self.outcomes.len()));
                 let settled: Vec<_> = settled.map(|outcome| outcome.claim()).collect();
                 for row in &settled {
                     self.untold.remove(row);
@@ -336,9 +380,12 @@ impl Node {
                 self.flush_at = (!self.outcomes.is_empty()).then_some(now.elapsed);
                 self.has_settled(&settled, report.over, news);
             }
-            (Request::Release(node, sent), Answer::Released) if node == self.id => {
+            closer::Reply::Release { node, count } => {
+                if node != self.id {
+                    return;
+                }
                 self.released_at_once = self.released_at_once.saturating_mul(2);
-                let count = sent.len().min(self.releases.len());
+                let count = count.min(self.releases.len());
                 let settled = self.releases.drain(..count);
                 let settled: Vec<_> = settled.map(|row| row.claim()).collect();
                 for row in &settled {
@@ -346,7 +393,6 @@ impl Node {
                 }
                 self.has_settled(&settled, Vec::new(), news);
             }
-            _ => {}
         }
     }
 
@@ -524,8 +570,8 @@ impl Node {
         let released = std::mem::take(&mut self.releases);
         let released: Vec<_> = released.iter().map(Release::claim).collect();
         // They are not asked for again: that this has failed is of no interest any more.
-        let release = Request::Release(self.id, Vec::new());
-        if self.failing.remove(&discriminant(&release)) && self.failing.is_empty() {
+        let release = closer::Request::Release { node: self.id, rows: Vec::new() };
+        if self.failing.remove(&Request::Close(release).operation()) && self.failing.is_empty() {
             news.push(NodeEvent::Working);
         }
         self.has_settled(&released, Vec::new(), news);

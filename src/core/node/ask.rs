@@ -9,8 +9,8 @@ use std::{
 use chrono::TimeDelta;
 
 use super::{
-    Asked, InFlight, LOOK_EVERY, LOOKED_AT, LOOKS, Lane, MAX_OPEN, Node, PRUNE_EVERY, PRUNED,
-    ROWS_PER_JOB, Request, delta,
+    InFlight, LOOK_EVERY, LOOKED_AT, LOOKS, MAX_OPEN, Node, PRUNE_EVERY, PRUNED, ROWS_PER_JOB,
+    Request, claimer, closer, delta, membership, pruner,
 };
 use crate::{
     clock::Reading,
@@ -127,7 +127,7 @@ impl Node {
         crowded: &HashSet<Incarnation>,
         room: impl FnOnce() -> Room,
         held: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
-    ) -> Vec<Asked> {
+    ) -> Vec<Request> {
         if self.left {
             return Vec::new();
         }
@@ -140,7 +140,7 @@ impl Node {
         if self.life.is_free(now) && self.life_wanted().is_some_and(|at| at <= now.elapsed) {
             let request = self.life_request(now);
             self.life.sent = Some(now);
-            asked.push((Lane::Life, request));
+            asked.push(Request::Membership(request));
         }
         if self.take.is_free(now)
             && self.takes_now(now)
@@ -148,26 +148,26 @@ impl Node {
             && let Some(request) = self.take_request(now, open, crowded, room, held)
         {
             self.take.sent = Some(now);
-            asked.push((Lane::Claim, request));
+            asked.push(Request::Claim(request));
         }
         if self.close.is_free(now)
             && self.close_wanted().is_some_and(|at| at <= now.elapsed)
             && let Some(request) = self.close_request(now)
         {
             self.close.sent = Some(now);
-            asked.push((Lane::Close, request));
+            asked.push(Request::Close(request));
         }
         if self.prune.is_free(now)
             && self.prunes()
             && let Some(request) = self.prune_request(now)
         {
             self.prune.sent = Some(now);
-            asked.push((Lane::Prune, request));
+            asked.push(Request::Prune(request));
         }
         asked
     }
 
-    fn prune_request(&mut self, now: Reading) -> Option<Request> {
+    fn prune_request(&mut self, now: Reading) -> Option<pruner::Request> {
         let prunes = now.elapsed >= self.next_prune;
         // In turns, so that neither waits for the other if the store fails in one of them.
         self.looked = self.looking.is_some() && !(prunes && self.looked);
@@ -177,41 +177,42 @@ impl Node {
             looking.asked = true;
             let limit = LOOKED_AT.min(self.options.max_batch);
             return Some(match looking.corrections.is_empty() {
-                true => Request::List(looking.after.clone(), limit),
+                true => pruner::Request::List { after: looking.after.clone(), limit },
                 false => {
                     let sizes = looking.corrections.iter().map(Write::size);
                     let count = fitting(sizes, self.options.max_batch, self.options.max_bytes);
-                    Request::Correct(looking.corrections[..count].to_vec())
+                    pruner::Request::Correct(looking.corrections[..count].to_vec())
                 }
             });
         }
         prunes.then(|| {
             self.next_prune = now.elapsed + PRUNE_EVERY;
-            Request::Prune(self.options.keep, PRUNED)
+            pruner::Request::Prune { keep: self.options.keep, limit: PRUNED }
         })
     }
 
-    fn life_request(&mut self, now: Reading) -> Request {
+    fn life_request(&mut self, now: Reading) -> membership::Request {
         let leaves = self.may_leave();
         let ttl = if leaves { Duration::ZERO } else { self.options.lease };
         if leaves || !self.joined || now.elapsed >= self.next_beat {
             let heartbeat = Heartbeat::new(self.id, self.options.name.clone(), !self.joined, ttl);
             let clock_offset = self.clock.map(|_| -self.ahead());
-            return Request::Heartbeat(Heartbeat { clock_offset, ..heartbeat });
+            return membership::Request::Heartbeat(Heartbeat { clock_offset, ..heartbeat });
         }
         if std::mem::take(&mut self.ask_nodes) {
-            return Request::Nodes;
+            return membership::Request::Nodes;
         }
         let suspects = self.watch.suspects(now.elapsed);
         if std::mem::take(&mut self.reap) || !suspects.is_empty() {
-            return Request::Reap(suspects);
+            return membership::Request::Reap(suspects);
         }
         // All at once, since rows of one job are judged together.
         if !self.unknown.is_empty() && self.mine_after.is_none() {
-            return Request::Claimed(self.id, self.unknown.clone());
+            return membership::Request::Claimed { node: self.id, rows: self.unknown.clone() };
         }
         self.ask_mine = false;
-        Request::ClaimedBy(self.id, self.mine_after, self.options.max_batch)
+        let (node, after, limit) = (self.id, self.mine_after, self.options.max_batch);
+        membership::Request::ClaimedBy { node, after, limit }
     }
 
     fn take_request(
@@ -221,9 +222,9 @@ impl Node {
         crowded: &HashSet<Incarnation>,
         room: impl FnOnce() -> Room,
         held: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
-    ) -> Option<Request> {
+    ) -> Option<claimer::Request> {
         if let Some(take) = &self.taking {
-            return Some(Request::Claim(take.clone()));
+            return Some(claimer::Request::Claim(take.clone()));
         }
         if now.elapsed >= self.changes_wanted() {
             self.next_look = now.elapsed + LOOK_EVERY;
@@ -233,7 +234,8 @@ impl Node {
                     Arc::make_mut(&mut self.except).retain(|of| !named.contains(of));
                     self.ask_due = true;
                 }
-                return Some(Request::Changed(held(Some(&named)), Some(named)));
+                let known = held(Some(&named));
+                return Some(claimer::Request::Changed { known, named: Some(named) });
             }
             self.ask_changed = false;
             // What could not be read, or run here, may have been changed.
@@ -248,7 +250,7 @@ impl Node {
             let poll = delta(self.options.poll);
             self.next_poll = now.elapsed + poll - poll / 4000 * part;
             self.ask_due = true;
-            return Some(Request::Changed(held(None), None));
+            return Some(claimer::Request::Changed { known: held(None), named: None });
         }
         if !self.knows_tasks() {
             return None;
@@ -256,12 +258,12 @@ impl Node {
         if !self.paused && self.has_room(open) && now.elapsed >= self.next_take() {
             let take = self.new_take(now, open, crowded, room());
             self.taking = Some(take.clone());
-            return Some(Request::Claim(take));
+            return Some(claimer::Request::Claim(take));
         }
         if std::mem::take(&mut self.ask_due) {
             let (tasks, except) = (self.tasks.clone(), self.left_out(crowded));
             let (node, passed) = (self.id, self.passed);
-            return Some(Request::NextDue(NextDue { node, tasks, except, passed }));
+            return Some(claimer::Request::NextDue(NextDue { node, tasks, except, passed }));
         }
         None
     }
@@ -331,7 +333,7 @@ impl Node {
         }
     }
 
-    fn close_request(&mut self, now: Reading) -> Option<Request> {
+    fn close_request(&mut self, now: Reading) -> Option<closer::Request> {
         let most = self.options.max_batch.min(self.told_at_once);
         let sizes = self.outcomes.iter().map(RowOutcome::size);
         let count = fitting(sizes, most, self.options.max_bytes);
@@ -343,8 +345,9 @@ impl Node {
             let most = self.options.max_batch.min(self.released_at_once);
             let sizes = self.releases.iter().map(|_| ROW_SIZE);
             let count = fitting(sizes, most, self.options.max_bytes);
-            return Some(Request::Release(self.id, self.releases[..count].to_vec()));
+            let rows = self.releases[..count].to_vec();
+            return Some(closer::Request::Release { node: self.id, rows });
         }
-        tells.then(|| Request::Finish(self.outcomes.iter().take(count).cloned().collect()))
+        tells.then(|| closer::Request::Finish(self.outcomes.iter().take(count).cloned().collect()))
     }
 }

@@ -3,32 +3,38 @@
 
 mod answer;
 mod ask;
+pub(crate) mod claimer;
 mod clock;
+pub(crate) mod closer;
+mod exchange;
 mod lease;
+pub(crate) mod membership;
+pub(crate) mod pruner;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    mem::Discriminant,
     sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-pub(crate) use self::lease::{Lease, Life};
-use self::{clock::StoreClock, watch::Watch};
+use self::{clock::StoreClock, exchange::Operation, watch::Watch};
+pub(crate) use self::{
+    exchange::{Reply, Request},
+    lease::{Lease, Life},
+};
 use super::{ahead::Definition, mix};
 use crate::{
     clock::Reading,
     error::Error,
     job::JobId,
     ledger::{
-        Claim, ClaimRequest, ClaimResult, Cursor, FinishReport, Heartbeat, Incarnation, Keep,
-        NextDue, NodeId, NodeRow, Page, Passed, Pruned, Reaped, Record, RecordChange, Release,
-        RowKey, RowOutcome, StoreChange, StoreError, Write, Written,
+        Claim, ClaimRequest, ClaimResult, Cursor, Incarnation, Keep, NodeId, Passed, Reaped,
+        Record, RecordChange, Release, RowKey, RowOutcome, StoreChange, StoreError, Write,
     },
 };
 
@@ -59,81 +65,11 @@ pub(crate) struct NodeOptions {
 /// Says whether a job of this record can run here.
 pub(crate) type CanRun = Arc<dyn Fn(&Record, &Definition) -> Result<(), Error> + Send + Sync>;
 
-/// What a node asks its store.
-#[derive(Clone)]
-pub(crate) enum Request {
-    Heartbeat(Heartbeat),
-    Nodes,
-    Reap(Vec<(NodeId, u64)>),
-    ClaimedBy(NodeId, Option<RowKey>, usize),
-    Claimed(NodeId, Vec<RowKey>),
-    Claim(ClaimRequest),
-    NextDue(NextDue),
-    /// Of these records, and of those that handles know: of all, or of those that are named.
-    Changed(Vec<(JobId, Incarnation, u64)>, Option<HashSet<Incarnation>>),
-    Prune(Keep, usize),
-    List(Option<Cursor>, usize),
-    Correct(Vec<Write>),
-    Finish(Vec<RowOutcome>),
-    Release(NodeId, Vec<Release>),
-}
-
-impl Request {
-    /// Whether it is about several rows, one of which the store may refuse.
-    fn is_batch(&self) -> bool {
-        match self {
-            Request::Finish(outcomes) => outcomes.len() > 1,
-            Request::Release(_, rows) => rows.len() > 1,
-            _ => false,
-        }
-    }
-
-    /// The life of the node that asks, if that matters.
-    fn node(&self) -> Option<NodeId> {
-        match self {
-            Request::Heartbeat(heartbeat) => Some(heartbeat.node),
-            Request::Claim(take) => Some(take.node),
-            Request::ClaimedBy(node, ..)
-            | Request::Claimed(node, _)
-            | Request::Release(node, _) => Some(*node),
-            Request::NextDue(_)
-            | Request::Nodes
-            | Request::Reap(_)
-            | Request::Changed(..)
-            | Request::Prune(..)
-            | Request::List(..)
-            | Request::Correct(_)
-            | Request::Finish(_) => None,
-        }
-    }
-}
-
-/// What the store answers.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Heartbeat(DateTime<Utc>),
-    Nodes(Vec<NodeRow>),
-    Reaped(Reaped),
-    ClaimedBy(Vec<Claim>),
-    Claimed(ClaimResult),
-    Claim(ClaimResult),
-    NextDue(Option<DateTime<Utc>>),
-    Changed(Vec<RecordChange>),
-    Pruned(Pruned),
-    Listed(Page),
-    Corrected(Vec<Written>),
-    Finish(FinishReport),
-    Released,
-}
-
-/// A request, and which it is.
-pub(crate) type Asked = (Lane, Request);
-
 /// Requests of one lane go one after the other; the lanes do not wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
+enum Lane {
     /// Life, and those who lost it.
-    Life,
+    Membership,
     /// What to do.
     Claim,
     /// What was done.
@@ -208,7 +144,7 @@ pub(super) struct Node {
     close: InFlight,
     prune: InFlight,
     /// Which requests the store has not answered as it should, the last time.
-    failing: HashSet<Discriminant<Request>>,
+    failing: HashSet<Operation>,
     next_beat: TimeDelta,
     /// The other nodes.
     watch: Watch,

@@ -9,14 +9,14 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Answer, Lane, Node, NodeEvent, NodeOptions, Request};
+use super::{Node, NodeEvent, NodeOptions, Reply, Request, claimer, closer, membership, pruner};
 use crate::{
     clock::Reading,
     core::room::Room,
     ledger::{
         Claim, ClaimResult, Cursor, Fate, FinishReport, Heartbeat, Incarnation, Keep, NodeId,
         NodeRow, Page, Pruned, Reaped, Record, RowKey, RowKind, RowOutcome, RunEnd, StoreError,
-        Written,
+        Write, Written,
     },
     trigger::{IntoTrigger as _, cron},
 };
@@ -45,9 +45,60 @@ fn options() -> NodeOptions {
 /// A node that has joined its store, and looks at all records from now on.
 fn node() -> Node {
     let mut node = Node::new(options(), HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
-    let heartbeat = node.poll(at(0), 0, &HashSet::new(), Room::default, |_| Vec::new()).remove(0);
-    node.answer(heartbeat, Ok(Answer::Heartbeat(at(0).wall)), at(0));
+    let request = poll(&mut node, 0).remove(0);
+    let reply = empty_reply(&request, 0);
+    node.answer(request, Ok(reply), at(0));
     node
+}
+
+/// What the node sends at this second, with no jobs and all room.
+fn poll(node: &mut Node, second: i64) -> Vec<Request> {
+    node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new())
+}
+
+/// What a store replies that is empty and does as it is told.
+fn empty_reply(request: &Request, second: i64) -> Reply {
+    match request.clone() {
+        Request::Membership(request) => Reply::Membership(match request {
+            membership::Request::Heartbeat(heartbeat) => {
+                membership::Reply::Heartbeat { heartbeat, store_now: at(second).wall }
+            }
+            membership::Request::Nodes => membership::Reply::Nodes(Vec::new()),
+            membership::Request::Reap(suspects) => {
+                membership::Reply::Reap { suspects, reaped: Reaped::default() }
+            }
+            membership::Request::ClaimedBy { node, limit, .. } => {
+                membership::Reply::ClaimedBy { node, limit, claims: Vec::new() }
+            }
+            membership::Request::Claimed { node, rows } => {
+                let (asked, found) = (rows.len(), ClaimResult::default());
+                membership::Reply::Claimed { node, asked, found }
+            }
+        }),
+        Request::Claim(request) => Reply::Claim(match request {
+            claimer::Request::Claim(claim) => {
+                claimer::Reply::Claim { node: claim.node, result: ClaimResult::default() }
+            }
+            claimer::Request::NextDue(_) => claimer::Reply::NextDue(None),
+            claimer::Request::Changed { .. } => claimer::Reply::Changed(Vec::new()),
+        }),
+        Request::Close(request) => Reply::Close(match request {
+            closer::Request::Finish(outcomes) => {
+                closer::Reply::Finish { count: outcomes.len(), report: FinishReport::default() }
+            }
+            closer::Request::Release { node, rows } => {
+                closer::Reply::Release { node, count: rows.len() }
+            }
+        }),
+        Request::Prune(request) => Reply::Prune(match request {
+            pruner::Request::Prune { .. } => pruner::Reply::Prune(Pruned::default()),
+            pruner::Request::List { .. } => pruner::Reply::List(Page::default()),
+            pruner::Request::Correct(writes) => {
+                let written = vec![Written::Done; writes.len()];
+                pruner::Reply::Correct { writes, written }
+            }
+        }),
+    }
 }
 
 /// A job that a clock which was wrong by years has left.
@@ -69,26 +120,38 @@ fn last(records: Vec<Record>) -> Page {
     Page { records, next: None }
 }
 
-/// What the node asks next in the lane of looks.
-fn asks(node: &mut Node, second: i64) -> Option<Request> {
-    let asked = node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new());
-    asked.into_iter().find_map(|(lane, request)| (lane == Lane::Prune).then_some(request))
+/// What the node asks next in the prune lane.
+fn asks(node: &mut Node, second: i64) -> Option<pruner::Request> {
+    poll(node, second).into_iter().find_map(|request| match request {
+        Request::Prune(request) => Some(request),
+        _ => None,
+    })
 }
 
-fn answer(node: &mut Node, request: Request, answer: Result<Answer, StoreError>, second: i64) {
-    node.answer((Lane::Prune, request), answer, at(second));
+fn answer(
+    node: &mut Node,
+    request: pruner::Request,
+    reply: Result<pruner::Reply, StoreError>,
+    second: i64,
+) {
+    node.answer(Request::Prune(request), reply.map(Reply::Prune), at(second));
+}
+
+fn corrected(writes: Vec<Write>, written: Written) -> Result<pruner::Reply, StoreError> {
+    Ok(pruner::Reply::Correct { writes, written: vec![written] })
 }
 
 #[test]
-fn a_first_sign_of_life_is_given_once_under_a_name() {
+fn a_first_heartbeat_is_sent_once_under_a_name() {
     let mut node = Node::new(options(), HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
     let mut names = HashSet::new();
     for second in [0, 10, 20] {
-        let (lane, request) =
-            node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new()).remove(0);
-        let Request::Heartbeat(heartbeat) = &request else { panic!("it has not joined") };
+        let request = poll(&mut node, second).remove(0);
+        let Request::Membership(membership::Request::Heartbeat(heartbeat)) = &request else {
+            panic!("it has not joined")
+        };
         assert!(heartbeat.first && names.insert(heartbeat.node), "it may still take effect");
-        node.answer((lane, request), Err(StoreError::unavailable("no answer")), at(second));
+        node.answer(request, Err(StoreError::unavailable("no answer")), at(second));
     }
 }
 
@@ -121,21 +184,19 @@ fn other(beats: u64) -> NodeRow {
 fn live_beside(node: &mut Node, second: i64, others: &[NodeRow]) -> Vec<(NodeId, u64)> {
     let mut reaped = Vec::new();
     for _ in 0..5 {
-        for (lane, request) in
-            node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new())
-        {
-            let said = match &request {
-                Request::Heartbeat(_) => Answer::Heartbeat(at(second).wall),
-                Request::Nodes => Answer::Nodes(others.to_vec()),
-                Request::Reap(suspects) => {
-                    reaped.extend(suspects);
-                    Answer::Reaped(Reaped::default())
+        for request in poll(node, second) {
+            let Request::Membership(of) = &request else { continue };
+            let reply = match of {
+                membership::Request::Nodes => {
+                    Reply::Membership(membership::Reply::Nodes(others.to_vec()))
                 }
-                Request::ClaimedBy(..) => Answer::ClaimedBy(Vec::new()),
-                Request::Claimed(..) => Answer::Claimed(ClaimResult::default()),
-                _ => continue,
+                membership::Request::Reap(suspects) => {
+                    reaped.extend(suspects);
+                    empty_reply(&request, second)
+                }
+                _ => empty_reply(&request, second),
             };
-            node.answer((lane, request), Ok(said), at(second));
+            node.answer(request, Ok(reply), at(second));
         }
     }
     reaped
@@ -188,13 +249,11 @@ fn outcomes_are_sent_in_parts_that_the_store_can_commit() {
     }
     let mut parts = Vec::new();
     for second in 1..10 {
-        for (lane, request) in
-            node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new())
-        {
-            if let Request::Finish(outcomes) = &request {
+        for request in poll(&mut node, second) {
+            if let Request::Close(closer::Request::Finish(outcomes)) = &request {
                 parts.push(outcomes.len());
-                let done = Ok(Answer::Finish(FinishReport::default()));
-                node.answer((lane, request), done, at(second));
+                let reply = empty_reply(&request, second);
+                node.answer(request, Ok(reply), at(second));
             }
         }
     }
@@ -205,19 +264,19 @@ fn outcomes_are_sent_in_parts_that_the_store_can_commit() {
 fn a_record_that_somebody_else_changed_is_corrected_as_it_is_now() {
     let mut node = node();
     let list = asks(&mut node, 0).unwrap();
-    answer(&mut node, list, Ok(Answer::Listed(last(vec![left_behind()]))), 0);
+    answer(&mut node, list, Ok(pruner::Reply::List(last(vec![left_behind()]))), 0);
     for version in 1..100 {
-        let Some(Request::Correct(writes)) = asks(&mut node, 0) else {
+        let Some(request @ pruner::Request::Correct(_)) = asks(&mut node, 0) else {
             panic!("version {version}")
         };
+        let pruner::Request::Correct(writes) = request.clone() else { unreachable!() };
         assert_eq!(writes[0].expected.unwrap().version, version);
         let current = Some(Box::new(Record { version: version + 1, ..left_behind() }));
-        let lost = Answer::Corrected(vec![Written::Lost(current)]);
-        answer(&mut node, Request::Correct(writes), Ok(lost), 0);
+        answer(&mut node, request, corrected(writes, Written::Lost(current)), 0);
     }
-    let Some(Request::Correct(writes)) = asks(&mut node, 0) else { panic!() };
-    let lost = Answer::Corrected(vec![Written::Lost(None)]);
-    answer(&mut node, Request::Correct(writes), Ok(lost), 0);
+    let Some(request @ pruner::Request::Correct(_)) = asks(&mut node, 0) else { panic!() };
+    let pruner::Request::Correct(writes) = request.clone() else { unreachable!() };
+    answer(&mut node, request, corrected(writes, Written::Lost(None)), 0);
     assert!(asks(&mut node, 0).is_none());
 }
 
@@ -226,48 +285,41 @@ fn a_clock_that_steps_during_a_look_begins_it_anew() {
     let mut node = node();
     let list = asks(&mut node, 0).unwrap();
     node.look_for_corrections();
-    answer(
-        &mut node,
-        list,
-        Ok(Answer::Listed(Page { next: Some(job()), ..last(vec![left_behind(); 500]) })),
-        0,
-    );
-    assert!(matches!(asks(&mut node, 0), Some(Request::List(None, _))));
+    let page = Page { next: Some(job()), ..last(vec![left_behind(); 500]) };
+    answer(&mut node, list, Ok(pruner::Reply::List(page)), 0);
+    assert!(matches!(asks(&mut node, 0), Some(pruner::Request::List { after: None, .. })));
 
     let mut node = self::node();
     let list = asks(&mut node, 0).unwrap();
-    answer(&mut node, list, Ok(Answer::Listed(last(vec![left_behind()]))), 0);
-    let correct = asks(&mut node, 0).unwrap();
+    answer(&mut node, list, Ok(pruner::Reply::List(last(vec![left_behind()]))), 0);
+    let request = asks(&mut node, 0).unwrap();
+    let pruner::Request::Correct(writes) = request.clone() else { panic!() };
     node.look_for_corrections();
-    answer(&mut node, correct, Ok(Answer::Corrected(vec![Written::Done])), 0);
-    assert!(matches!(asks(&mut node, 0), Some(Request::List(None, _))));
+    answer(&mut node, request, corrected(writes, Written::Done), 0);
+    assert!(matches!(asks(&mut node, 0), Some(pruner::Request::List { after: None, .. })));
 }
 
 #[test]
 fn corrections_that_the_store_refuses_are_given_up() {
     let mut node = node();
     let list = asks(&mut node, 0).unwrap();
-    answer(
-        &mut node,
-        list,
-        Ok(Answer::Listed(Page { next: Some(job()), ..last(vec![left_behind(); 500]) })),
-        0,
-    );
+    let page = Page { next: Some(job()), ..last(vec![left_behind(); 500]) };
+    answer(&mut node, list, Ok(pruner::Reply::List(page)), 0);
     let correct = asks(&mut node, 0).unwrap();
     answer(&mut node, correct, Err(StoreError::refused("no")), 0);
     let mut seen = HashMap::new();
     for second in (10..100).step_by(10) {
         let request = asks(&mut node, second).unwrap();
         *seen.entry(std::mem::discriminant(&request)).or_insert(0) += 1;
-        let said = match &request {
-            Request::List(after, _) => {
+        let reply = match &request {
+            pruner::Request::List { after, .. } => {
                 assert_eq!(*after, Some(job()));
-                Answer::Listed(Page::default())
+                pruner::Reply::List(Page::default())
             }
-            Request::Prune(..) => Answer::Pruned(crate::ledger::Pruned::default()),
-            _ => panic!("it was given up"),
+            pruner::Request::Prune { .. } => pruner::Reply::Prune(Pruned::default()),
+            pruner::Request::Correct(_) => panic!("it was given up"),
         };
-        answer(&mut node, request, Ok(said), second);
+        answer(&mut node, request, Ok(reply), second);
         if seen.len() == 2 {
             assert!(node.failing.is_empty());
             return;
@@ -282,7 +334,7 @@ fn a_look_that_fails_lets_the_ledger_be_pruned() {
     let mut asked = Vec::new();
     for second in (0..100).step_by(10) {
         let Some(request) = asks(&mut node, second) else { continue };
-        asked.push(matches!(request, Request::Prune(..)));
+        asked.push(matches!(request, pruner::Request::Prune { .. }));
         answer(&mut node, request, Err(StoreError::refused("no")), second);
     }
     assert!(asked.windows(2).all(|two| two[0] != two[1]) && asked.len() > 4, "{asked:?}");
@@ -298,31 +350,18 @@ fn live(
 ) -> Vec<RowOutcome> {
     let mut accepted = Vec::new();
     for second in seconds {
-        for (lane, request) in
-            node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new())
-        {
-            let said = match &request {
-                Request::Heartbeat(_) => Ok(Answer::Heartbeat(at(second).wall)),
-                Request::Nodes => Ok(Answer::Nodes(Vec::new())),
-                Request::Reap(_) => Ok(Answer::Reaped(Reaped::default())),
-                Request::ClaimedBy(..) => Ok(Answer::ClaimedBy(Vec::new())),
-                Request::Claimed(..) => Ok(Answer::Claimed(ClaimResult::default())),
-                Request::Claim(_) => Ok(Answer::Claim(ClaimResult::default())),
-                Request::NextDue(_) => Ok(Answer::NextDue(None)),
-                Request::Changed(..) => Ok(Answer::Changed(Vec::new())),
-                Request::Prune(..) => Ok(Answer::Pruned(Pruned::default())),
-                Request::List(..) => Ok(Answer::Listed(Page::default())),
-                Request::Correct(_) => Ok(Answer::Corrected(Vec::new())),
-                Request::Release(..) => Ok(Answer::Released),
-                Request::Finish(sent) if sent.iter().any(&refuses) => {
+        for request in poll(node, second) {
+            let reply = match &request {
+                Request::Close(closer::Request::Finish(sent)) if sent.iter().any(&refuses) => {
                     Err(StoreError::refused("no such text"))
                 }
-                Request::Finish(sent) => {
+                Request::Close(closer::Request::Finish(sent)) => {
                     accepted.extend(sent.iter().cloned());
-                    Ok(Answer::Finish(FinishReport::default()))
+                    Ok(empty_reply(&request, second))
                 }
+                _ => Ok(empty_reply(&request, second)),
             };
-            news.extend(node.answer((lane, request), said, at(second)));
+            news.extend(node.answer(request, reply, at(second)));
         }
     }
     accepted
@@ -372,20 +411,22 @@ fn outcomes_that_are_not_answered_are_sent_in_smaller_batches() {
     let (mut second, mut sizes, mut told) = (1, Vec::new(), 0);
     while told < 100 && second < 1000 {
         second += 10;
-        for asked in node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new()) {
-            let said = match &asked.1 {
-                Request::Finish(sent) if sent.len() <= 20 => {
+        for request in poll(&mut node, second) {
+            let reply = match &request {
+                Request::Close(closer::Request::Finish(sent)) if sent.len() <= 20 => {
                     (told, _) = (told + sent.len(), sizes.push(sent.len()));
-                    Ok(Answer::Finish(FinishReport::default()))
+                    Ok(empty_reply(&request, second))
                 }
-                Request::Finish(sent) => {
+                Request::Close(closer::Request::Finish(sent)) => {
                     sizes.push(sent.len());
                     Err(StoreError::unavailable("no answer"))
                 }
-                Request::Heartbeat(_) => Ok(Answer::Heartbeat(at(second).wall)),
+                Request::Membership(membership::Request::Heartbeat(_)) => {
+                    Ok(empty_reply(&request, second))
+                }
                 _ => continue,
             };
-            node.answer(asked, said, at(second));
+            node.answer(request, reply, at(second));
         }
     }
     assert_eq!(told, 100, "{sizes:?}");
@@ -418,8 +459,8 @@ fn while_the_store_refuses_everything_no_outcome_is_given_up() {
     let (mut node, mut news) = (node(), Vec::new());
     node.finish(outcome(1, Some("fine")), at(1));
     for second in 1..60 {
-        for asked in node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new()) {
-            news.extend(node.answer(asked, Err(StoreError::refused("read-only")), at(second)));
+        for request in poll(&mut node, second) {
+            news.extend(node.answer(request, Err(StoreError::refused("read-only")), at(second)));
         }
     }
     let accepted = live(&mut node, 60..90, |_| false, &mut news);

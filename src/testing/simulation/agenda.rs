@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use super::{chance::Chance, clocks::Micros, log::Log, scenario::Scenario, verbs::VerbAnswer};
 use crate::{
-    core::{Answer, Asked},
+    core::{Reply, Request},
     job::JobId,
     ledger::{StoreChange, StoreError},
 };
@@ -59,7 +59,7 @@ pub(super) enum Happening {
     Return(u64),
     /// The work of a run is dropped, if it still goes on.
     Drop(u64),
-    Answered(u64, Result<Answer, StoreError>),
+    Answered(u64, Result<Reply, StoreError>),
     /// The next commit of an operation is done.
     Step(u64),
     /// No answer is waited for any more.
@@ -115,7 +115,7 @@ pub(super) struct Outside<'a> {
     pub(super) log: &'a mut Log,
     pub(super) scenario: &'a Scenario,
     /// What the node asks its store.
-    pub(super) asked: Vec<Asked>,
+    pub(super) asked: Vec<Request>,
 }
 
 impl Outside<'_> {

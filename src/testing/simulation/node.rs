@@ -19,15 +19,15 @@ use super::{
 use crate::{
     clock::{Reading, StepWatch},
     core::{
-        Answer, Asked, CanRun, Candidate, Core, Definition, Lease, NodeOptions, Payload, Request,
-        RunKey, RunResult, Start, StoreKey, Verdict, mix, run_id,
+        CanRun, Candidate, Core, Definition, Lease, NodeOptions, Payload, Reply, Request, RunKey,
+        RunResult, Start, StoreKey, Verdict, claimer, membership, mix, run_id,
     },
     error::Error,
     event::KindSet,
     job::{JobId, JobOptions, Outcome, SkipReason},
     ledger::{
-        ClaimedJob, Incarnation, Keep, Record, RecordChange, RecordStatus, RowKey, RowKind,
-        StoreChange, StoreError,
+        Incarnation, Keep, Record, RecordChange, RecordStatus, RowKey, RowKind, StoreChange,
+        StoreError,
     },
 };
 
@@ -121,7 +121,7 @@ pub(super) struct Node {
     runs: BTreeMap<u64, Running>,
     numbers: u64,
     /// What was asked, and what the clocks said then.
-    waiting: BTreeMap<u64, (Asked, Reading)>,
+    waiting: BTreeMap<u64, (Request, Reading)>,
     /// How far off its idea of the store's time may be, and when that was so, in elapsed time.
     uncertainty: Option<(Micros, Micros)>,
     /// Whether the machine was suspended, or the store's clock has stepped, and it need not have noticed.
@@ -521,8 +521,8 @@ impl Node {
     }
 
     /// A request is on its way. Handles ask for the changes of their jobs, too.
-    pub(super) fn sent(&mut self, number: u64, asked: &mut Asked, outside: &mut Outside<'_>) {
-        if let Request::Changed(known, named) = &mut asked.1 {
+    pub(super) fn sent(&mut self, number: u64, asked: &mut Request, outside: &mut Outside<'_>) {
+        if let Request::Claim(claimer::Request::Changed { known, named }) = asked {
             let is_named = |of: &Incarnation| named.as_ref().is_none_or(|named| named.contains(of));
             for (&incarnation, Known { id, version, .. }) in
                 self.known.iter().filter(|(of, _)| is_named(of))
@@ -545,26 +545,22 @@ impl Node {
     pub(super) fn answered(
         &mut self,
         number: u64,
-        answer: Result<Answer, StoreError>,
+        answer: Result<Reply, StoreError>,
         outside: &mut Outside<'_>,
     ) -> bool {
         let Some((asked, sent)) = self.waiting.remove(&number) else { return false };
-        if let Ok(Answer::Heartbeat(_)) = &answer
+        if let Ok(Reply::Membership(membership::Reply::Heartbeat { .. })) = &answer
             && !outside.scenario.clockless
         {
             self.measure(sent, outside);
         }
-        let jobs = match &answer {
-            Ok(Answer::Claim(claim_result)) => &claim_result.jobs[..],
-            Ok(Answer::Claimed(claim_result)) => &claim_result.jobs[..],
-            _ => &[],
-        };
-        let work = |ClaimedJob { record, .. }: &ClaimedJob| {
+        let work = |record: &Record| {
             let known = self.known.get(&record.incarnation).map(|known| known.work.clone());
             known.unwrap_or_else(|| Work::of(record.incarnation))
         };
-        let works: Vec<Work> = jobs.iter().map(work).collect();
-        if let Ok(Answer::Changed(changed)) = &answer {
+        let records = answer.as_ref().map(Reply::records).unwrap_or_default();
+        let works: Vec<Work> = records.into_iter().map(work).collect();
+        if let Ok(Reply::Claim(claimer::Reply::Changed(changed))) = &answer {
             for RecordChange { incarnation, status } in changed {
                 if let (Some(known), RecordStatus::Updated(record)) =
                     (self.known.get_mut(incarnation), status)

@@ -14,7 +14,7 @@ use std::{
 
 use super::verbs::{VerbAnswer, VerbRequest};
 use crate::{
-    core::{Answer, Request, mix},
+    core::{Reply, Request, claimer, closer, membership, mix, pruner},
     job::JobId,
     ledger::{
         Claim, ClaimRequest, ClaimResult, FinishReport, Heartbeat, Incarnation, NodeId, Reaped,
@@ -97,51 +97,96 @@ impl<S: Store> Operations<S> {
     }
 
     /// What a node asks, done as the driver does it.
-    pub(super) async fn perform(&self, request: Request) -> Result<Answer, StoreError> {
+    pub(super) async fn perform(&self, request: Request) -> Result<Reply, StoreError> {
+        Ok(match request {
+            Request::Membership(request) => {
+                Reply::Membership(self.perform_membership(request).await?)
+            }
+            Request::Claim(request) => Reply::Claim(self.perform_claim(request).await?),
+            Request::Close(request) => Reply::Close(self.perform_close(request).await?),
+            Request::Prune(request) => Reply::Prune(self.perform_prune(request).await?),
+        })
+    }
+
+    async fn perform_membership(
+        &self,
+        request: membership::Request,
+    ) -> Result<membership::Reply, StoreError> {
+        use membership::{Reply, Request};
         let store = &self.store;
         Ok(match request {
-            Request::Heartbeat(heartbeat) => Answer::Heartbeat(self.heartbeat(heartbeat).await?),
-            Request::Nodes => Answer::Nodes(store.nodes().await?),
-            Request::Reap(suspects) => Answer::Reaped(self.reap(suspects).await?),
-            Request::ClaimedBy(node, after, limit) => {
-                Answer::ClaimedBy(store.claimed_by(node, after, limit).await?)
+            Request::Heartbeat(heartbeat) => {
+                let store_now = self.heartbeat(heartbeat.clone()).await?;
+                Reply::Heartbeat { heartbeat, store_now }
             }
-            Request::Claimed(node, rows) => Answer::Claimed(store.claimed(node, rows).await?),
-            Request::Claim(take) => Answer::Claim(self.claim(take).await?),
-            Request::NextDue(of) => Answer::NextDue(store.next_due(of).await?),
-            Request::Changed(known, _) => Answer::Changed(if known.is_empty() {
-                Vec::new()
-            } else {
-                store.changed(known).await?
-            }),
-            Request::Prune(keep, limit) => Answer::Pruned(store.prune(keep, limit).await?),
-            Request::List(after, limit) => {
-                Answer::Listed(store.list(RecordFilter::default(), after, limit).await?)
+            Request::Nodes => Reply::Nodes(store.nodes().await?),
+            Request::Reap(suspects) => {
+                let reaped = self.reap(suspects.clone()).await?;
+                Reply::Reap { suspects, reaped }
             }
-            Request::Correct(writes) => {
-                let mut written = Vec::new();
-                for write in writes {
-                    written.push(self.write(write).await?);
-                    self.between().await;
-                }
-                Answer::Corrected(written)
+            Request::ClaimedBy { node, after, limit } => {
+                let claims = store.claimed_by(node, after, limit).await?;
+                Reply::ClaimedBy { node, limit, claims }
             }
+            Request::Claimed { node, rows } => {
+                let asked = rows.len();
+                Reply::Claimed { node, asked, found: store.claimed(node, rows).await? }
+            }
+        })
+    }
+
+    async fn perform_claim(&self, request: claimer::Request) -> Result<claimer::Reply, StoreError> {
+        use claimer::{Reply, Request};
+        let store = &self.store;
+        Ok(match request {
+            Request::Claim(claim) => {
+                Reply::Claim { node: claim.node, result: self.claim(claim).await? }
+            }
+            Request::NextDue(of) => Reply::NextDue(store.next_due(of).await?),
+            Request::Changed { known, .. } if known.is_empty() => Reply::Changed(Vec::new()),
+            Request::Changed { known, .. } => Reply::Changed(store.changed(known).await?),
+        })
+    }
+
+    async fn perform_close(&self, request: closer::Request) -> Result<closer::Reply, StoreError> {
+        use closer::{Reply, Request};
+        Ok(match request {
             Request::Finish(outcomes) => {
-                let mut report = FinishReport::default();
+                let (count, mut report) = (outcomes.len(), FinishReport::default());
                 for outcomes in self.split(outcomes, |outcome| outcome.key) {
                     let FinishReport { refused, over } = self.finish(outcomes).await?;
                     report.refused.extend(refused);
                     report.over.extend(over);
                     self.between().await;
                 }
-                Answer::Finish(report)
+                Reply::Finish { count, report }
             }
-            Request::Release(node, rows) => {
+            Request::Release { node, rows } => {
+                let count = rows.len();
                 for rows in self.split(rows, |row| row.key) {
                     self.release(node, rows).await?;
                     self.between().await;
                 }
-                Answer::Released
+                Reply::Release { node, count }
+            }
+        })
+    }
+
+    async fn perform_prune(&self, request: pruner::Request) -> Result<pruner::Reply, StoreError> {
+        use pruner::{Reply, Request};
+        let store = &self.store;
+        Ok(match request {
+            Request::Prune { keep, limit } => Reply::Prune(store.prune(keep, limit).await?),
+            Request::List { after, limit } => {
+                Reply::List(store.list(RecordFilter::default(), after, limit).await?)
+            }
+            Request::Correct(writes) => {
+                let mut written = Vec::new();
+                for write in writes.clone() {
+                    written.push(self.write(write).await?);
+                    self.between().await;
+                }
+                Reply::Correct { writes, written }
             }
         })
     }

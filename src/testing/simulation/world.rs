@@ -19,7 +19,7 @@ use super::{
     verbs::{New, Next, Verb, VerbAnswer, VerbRequest, Wish},
 };
 use crate::{
-    core::{Answer, Asked, Request},
+    core::{Request, claimer, closer, membership, pruner},
     job::JobId,
     ledger::{
         Incarnation, NodeId, Record, RecordFilter, Release, Row, RowKey, RowOutcome, RowState,
@@ -91,7 +91,7 @@ struct UnderWay {
 }
 
 enum Reply {
-    Node(Answer),
+    Node(crate::core::Reply),
     Verb(VerbAnswer),
 }
 
@@ -379,11 +379,11 @@ impl<S: Store> World<S> {
         }
     }
 
-    fn send(&mut self, life: Life, mut asked: Asked) {
-        let number = self.post(life, Ask::Node(asked.1.clone()));
+    fn send(&mut self, life: Life, mut asked: Request) {
+        let number = self.post(life, Ask::Node(asked.clone()));
         self.with_node(life, |node, outside| node.sent(number, &mut asked, outside));
         if let Some(Query { ask: Ask::Node(request), .. }) = self.requests.get_mut(&number) {
-            *request = asked.1;
+            *request = asked;
         }
         let patience = self.scenario.patience();
         self.agenda.after(patience, Event::Of(life, Happening::GiveUp(number)));
@@ -403,7 +403,9 @@ impl<S: Store> World<S> {
         let back = (!self.chance.percent(lost)).then_some(back);
         // It is seldom that something is given back: then more goes wrong.
         let late = match &ask {
-            Ask::Node(Request::Release(..)) => self.chance.percent(3 * late),
+            Ask::Node(Request::Close(closer::Request::Release { .. })) => {
+                self.chance.percent(3 * late)
+            }
             _ => self.chance.percent(late),
         };
         if self.chance.percent(lost) {
@@ -1015,34 +1017,48 @@ const FURTHER: u64 = 0x5eed_0fa1;
 /// A request, for people.
 fn said(request: &Request) -> String {
     match request {
-        Request::Heartbeat(heartbeat) => {
-            format!("lives for {:?} as {}", heartbeat.ttl, heartbeat.node)
+        Request::Membership(request) => said_of_membership(request),
+        Request::Claim(claimer::Request::Claim(claim)) => {
+            let horizon = micros(claim.horizon) / MILLI;
+            format!("claims as {} for the {}th time, up to {horizon} ms", claim.node, claim.number)
         }
-        Request::Nodes => "looks for other nodes".into(),
-        Request::Reap(suspects) => {
-            let suspects: Vec<_> = suspects.iter().map(|(node, _)| node.to_string()).collect();
-            format!("reaps {}", suspects.join(", "))
+        Request::Claim(claimer::Request::NextDue(_)) => "asks what is due next".into(),
+        Request::Claim(claimer::Request::Changed { known, .. }) => {
+            format!("asks what changed of {}", known.len())
         }
-        Request::ClaimedBy(node, ..) => format!("asks what {node} has"),
-        Request::Claimed(node, rows) => format!("asks for {} rows of {node}", rows.len()),
-        Request::Claim(take) => {
-            let horizon = micros(take.horizon) / MILLI;
-            format!("takes as {} for the {}th time, up to {horizon} ms", take.node, take.number)
+        Request::Prune(pruner::Request::Prune { .. }) => "prunes".into(),
+        Request::Prune(pruner::Request::List { .. }) => {
+            "looks for records of which the clock was wrong".into()
         }
-        Request::NextDue(_) => "asks what is due next".into(),
-        Request::Changed(known, _) => format!("asks what changed of {}", known.len()),
-        Request::Prune(..) => "prunes".into(),
-        Request::List(..) => "looks for records of which the clock was wrong".into(),
-        Request::Correct(writes) => format!("corrects {} records", writes.len()),
-        Request::Finish(outcomes) => {
+        Request::Prune(pruner::Request::Correct(writes)) => {
+            format!("corrects {} records", writes.len())
+        }
+        Request::Close(closer::Request::Finish(outcomes)) => {
             let outcome = |o: &RowOutcome| format!("{} {} fence {}", name(o.key), o.fate, o.fence);
-            format!("tells: {}", outcomes.iter().map(outcome).collect::<Vec<_>>().join("; "))
+            format!("finishes {}", outcomes.iter().map(outcome).collect::<Vec<_>>().join("; "))
         }
-        Request::Release(_, rows) => {
+        Request::Close(closer::Request::Release { rows, .. }) => {
             let row = |row: &Release| {
                 format!("{} fence {} attempt {}", name(row.key), row.fence, row.attempt)
             };
             format!("releases {}", rows.iter().map(row).collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
+fn said_of_membership(request: &membership::Request) -> String {
+    match request {
+        membership::Request::Heartbeat(heartbeat) => {
+            format!("lives for {:?} as {}", heartbeat.ttl, heartbeat.node)
+        }
+        membership::Request::Nodes => "looks for other nodes".into(),
+        membership::Request::Reap(suspects) => {
+            let suspects: Vec<_> = suspects.iter().map(|(node, _)| node.to_string()).collect();
+            format!("reaps {}", suspects.join(", "))
+        }
+        membership::Request::ClaimedBy { node, .. } => format!("asks what {node} has"),
+        membership::Request::Claimed { node, rows } => {
+            format!("asks for {} rows of {node}", rows.len())
         }
     }
 }
