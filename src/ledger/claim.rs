@@ -31,7 +31,7 @@ pub struct ClaimRequest {
     /// read.
     pub except: Arc<HashSet<Incarnation>>,
     /// How far the node has looked in vain before.
-    pub passed: Passed,
+    pub passed: ClaimCursor,
     /// How many jobs are looked at in vain at most; see [`Store::claim`](crate::store::Store::claim).
     pub looks: usize,
     /// How many jobs at most.
@@ -44,12 +44,12 @@ pub struct ClaimRequest {
 
 impl ClaimRequest {
     /// What a take answers in [`ClaimResult::next_due`], if it came so far and looked at these in vain.
-    pub fn next_due(&self, passed: Passed, in_vain: &HashSet<Incarnation>) -> NextDue {
+    pub fn next_due(&self, passed: ClaimCursor, in_vain: &HashSet<Incarnation>) -> NextDueRequest {
         let except = match in_vain.is_empty() {
             true => self.except.clone(),
             false => Arc::new(self.except.union(in_vain).copied().collect()),
         };
-        NextDue { node: self.node, tasks: self.tasks.clone(), except, passed }
+        NextDueRequest { node: self.node, tasks: self.tasks.clone(), except, passed }
     }
 }
 
@@ -84,11 +84,11 @@ pub struct ClaimResult {
     /// Whether there may be more, for a take that goes on behind `passed`.
     pub more: bool,
     /// The jobs that were rejected.
-    pub rejected: Vec<Rejected>,
+    pub rejected: Vec<RejectedJob>,
     /// How many were left.
     pub left: usize,
     /// How far the take has looked in vain: at least as far as [`ClaimRequest::passed`].
-    pub passed: Passed,
+    pub passed: ClaimCursor,
     /// When to take next, if there is no more now: what [`Store::next_due`](crate::store::Store::next_due) answers to
     /// [`ClaimRequest::next_due`].
     pub next_due: Option<DateTime<Utc>>,
@@ -97,7 +97,7 @@ pub struct ClaimResult {
 /// How far a node has looked in vain: it passes over the jobs up to there. Nothing is passed by
 /// default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
+pub struct ClaimCursor {
     /// Of the jobs with waiting rows, which come in order of their incarnations: the last.
     pub waiting: Option<Incarnation>,
     /// Of the jobs that are due, which come in order of their next fire times and incarnations: the
@@ -107,7 +107,7 @@ pub struct Passed {
 
 /// A job whose record a take could not read.
 #[derive(Clone, Debug)]
-pub struct Rejected {
+pub struct RejectedJob {
     /// Which it is.
     pub job: JobId,
     /// Its record as it was.
@@ -151,7 +151,7 @@ impl Release {
 
 /// What [`Store::next_due`](crate::store::Store::next_due) is asked for; as in [`ClaimRequest`].
 #[derive(Clone, Debug)]
-pub struct NextDue {
+pub struct NextDueRequest {
     /// Who asks.
     pub node: NodeId,
     /// The tasks that the node knows.
@@ -159,5 +159,5 @@ pub struct NextDue {
     /// Jobs that it leaves out.
     pub except: Arc<HashSet<Incarnation>>,
     /// How far the node has looked in vain: jobs up to there do not count.
-    pub passed: Passed,
+    pub passed: ClaimCursor,
 }

@@ -67,7 +67,7 @@ impl Keep {
 
 /// What [`Store::prune`](crate::store::Store::prune) did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
+pub struct PruneReport {
     /// How many rows it deleted.
     pub deleted: u64,
     /// How many ends of jobs it forgot.

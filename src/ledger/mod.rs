@@ -18,20 +18,27 @@ pub use self::{
     actions::{Action, ActionCursor, ActionPage, LoggedAction},
     change::StoreChange,
     claim::{
-        Claim, ClaimRequest, ClaimResult, ClaimedJob, Decide, Decision, NextDue, Passed, Rejected,
-        Release,
+        Claim, ClaimCursor, ClaimRequest, ClaimResult, ClaimedJob, Decide, Decision,
+        NextDueRequest, RejectedJob, Release,
     },
     error::StoreError,
     fate::{Fate, RunEnd},
     fates::{FateCursor, FateFilter, FatePage},
-    keep::{Keep, Pruned},
-    node::{Heartbeat, NodeId, NodeRow, Reaped},
+    keep::{Keep, PruneReport},
+    node::{Heartbeat, NodeId, NodeRow, ReapReport},
     outcome::{FinishReport, RowOutcome},
     record::{
-        Cursor, Incarnation, Page, Record, RecordChange, RecordFilter, RecordStatus, Stamp, Tokens,
+        Incarnation, Record, RecordChange, RecordCursor, RecordFilter, RecordPage, RecordStatus,
+        Stamp, Tokens,
     },
     row::{Row, RowKey, RowKind, RowState},
-    write::{Write, Written},
+    write::{Write, WriteResult},
+};
+// The names before these types were renamed; to be removed.
+#[doc(hidden)]
+pub use self::{
+    ClaimCursor as Passed, NextDueRequest as NextDue, PruneReport as Pruned, ReapReport as Reaped,
+    RecordCursor as Cursor, RecordPage as Page, RejectedJob as Rejected, WriteResult as Written,
 };
 pub(crate) use self::{
     record::{is_nothing, nothing, recoveries},

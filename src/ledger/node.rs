@@ -93,7 +93,7 @@ impl NodeRow {
 
 /// What [`Store::reap`](crate::store::Store::reap) did.
 #[derive(Clone, Debug, Default)]
-pub struct Reaped {
+pub struct ReapReport {
     /// The nodes that are dead.
     pub nodes: Vec<NodeId>,
     /// Their rows that are waiting again.

@@ -325,12 +325,12 @@ impl fmt::Display for Incarnation {
 /// Where a page of [`Store::list`](crate::store::Store::list) ends: at an id, as the store itself has it. That may be no text,
 /// where others write into the store, so it is not a [`JobId`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor(Box<[u8]>);
+pub struct RecordCursor(Box<[u8]>);
 
-impl Cursor {
+impl RecordCursor {
     /// Behind the id of these bytes.
-    pub fn new(id: impl Into<Box<[u8]>>) -> Cursor {
-        Cursor(id.into())
+    pub fn new(id: impl Into<Box<[u8]>>) -> RecordCursor {
+        RecordCursor(id.into())
     }
 
     /// The bytes of the id.
@@ -339,19 +339,19 @@ impl Cursor {
     }
 }
 
-impl From<&JobId> for Cursor {
-    fn from(id: &JobId) -> Cursor {
-        Cursor::new(id.as_str().as_bytes())
+impl From<&JobId> for RecordCursor {
+    fn from(id: &JobId) -> RecordCursor {
+        RecordCursor::new(id.as_str().as_bytes())
     }
 }
 
 /// Some of the records of a store; see [`Store::list`](crate::store::Store::list).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct RecordPage {
     /// The records.
     pub records: Vec<Record>,
     /// Behind what the next page begins, which may be empty; `None` if this is the last one.
-    pub next: Option<Cursor>,
+    pub next: Option<RecordCursor>,
 }
 
 /// A record that is not what somebody knew.

@@ -75,7 +75,7 @@ impl Write {
 
 /// What came of one [`Write`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Written {
+pub enum WriteResult {
     /// It was done, now or when it was asked for before.
     Done,
     /// Nothing was: the write expected something else than this, the record as it is.

@@ -25,7 +25,7 @@ use crate::{
     job::{self, DEFAULT_STORE, End, JobId, Labels, OnConflict},
     json,
     ledger::{
-        Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState, Write, Written,
+        Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState, Write, WriteResult,
         is_nothing, nothing, recoveries,
     },
 };
@@ -303,8 +303,8 @@ impl Scheduler {
         let mut write = Write::add(record.clone(), token).with_rows(rows);
         loop {
             match durable::write_one(durable, write.clone()).await? {
-                Written::Done => break,
-                Written::Lost(current) => {
+                WriteResult::Done => break,
+                WriteResult::Lost(current) => {
                     let there = current.as_deref();
                     let is_same = there.is_some_and(|it| it.declared == record.declared);
                     // What waits of the job belongs to its incarnation, so it is not changed in place.

@@ -12,16 +12,21 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn capabilities(&self) -> Capabilities;
     fn changes(&self) -> BoxStream<'static, StoreChange>;
     fn now(&self) -> Answer<'_, DateTime<Utc>>;
-    fn write(&self, writes: Vec<Write>) -> Answer<'_, Vec<Written>>;
+    fn write(&self, writes: Vec<Write>) -> Answer<'_, Vec<WriteResult>>;
     fn get(&self, id: JobId) -> Answer<'_, Option<Record>>;
-    fn list(&self, filter: RecordFilter, after: Option<Cursor>, limit: usize) -> Answer<'_, Page>;
+    fn list(
+        &self,
+        filter: RecordFilter,
+        after: Option<RecordCursor>,
+        limit: usize,
+    ) -> Answer<'_, RecordPage>;
     fn changed(&self, known: Vec<(JobId, Incarnation, u64)>) -> Answer<'_, Vec<RecordChange>>;
     fn claim(&self, take: ClaimRequest) -> Answer<'_, ClaimResult>;
     fn release(&self, node: NodeId, rows: Vec<Release>) -> Answer<'_, ()>;
     fn finish(&self, outcomes: Vec<RowOutcome>) -> Answer<'_, FinishReport>;
     fn heartbeat(&self, heartbeat: Heartbeat) -> Answer<'_, DateTime<Utc>>;
     fn nodes(&self) -> Answer<'_, Vec<NodeRow>>;
-    fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Answer<'_, Reaped>;
+    fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Answer<'_, ReapReport>;
     fn claimed_by(
         &self,
         node: NodeId,
@@ -29,7 +34,7 @@ pub(crate) trait ErasedStore: Send + Sync {
         limit: usize,
     ) -> Answer<'_, Vec<Claim>>;
     fn claimed(&self, node: NodeId, rows: Vec<RowKey>) -> Answer<'_, ClaimResult>;
-    fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>>;
+    fn next_due(&self, of: NextDueRequest) -> Answer<'_, Option<DateTime<Utc>>>;
     fn history(&self, incarnation: Incarnation, limit: usize) -> Answer<'_, Vec<Row>>;
     fn waiting(
         &self,
@@ -37,7 +42,7 @@ pub(crate) trait ErasedStore: Send + Sync {
         after: Option<RowKey>,
         limit: usize,
     ) -> Answer<'_, Vec<Row>>;
-    fn prune(&self, keep: Keep, limit: usize) -> Answer<'_, Pruned>;
+    fn prune(&self, keep: Keep, limit: usize) -> Answer<'_, PruneReport>;
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -54,7 +59,7 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::now(self))
     }
 
-    fn write(&self, writes: Vec<Write>) -> Answer<'_, Vec<Written>> {
+    fn write(&self, writes: Vec<Write>) -> Answer<'_, Vec<WriteResult>> {
         Box::pin(Store::write(self, writes))
     }
 
@@ -62,7 +67,12 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::get(self, id))
     }
 
-    fn list(&self, filter: RecordFilter, after: Option<Cursor>, limit: usize) -> Answer<'_, Page> {
+    fn list(
+        &self,
+        filter: RecordFilter,
+        after: Option<RecordCursor>,
+        limit: usize,
+    ) -> Answer<'_, RecordPage> {
         Box::pin(Store::list(self, filter, after, limit))
     }
 
@@ -90,7 +100,7 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::nodes(self))
     }
 
-    fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Answer<'_, Reaped> {
+    fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Answer<'_, ReapReport> {
         Box::pin(Store::reap(self, suspects))
     }
 
@@ -107,7 +117,7 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::claimed(self, node, rows))
     }
 
-    fn next_due(&self, of: NextDue) -> Answer<'_, Option<DateTime<Utc>>> {
+    fn next_due(&self, of: NextDueRequest) -> Answer<'_, Option<DateTime<Utc>>> {
         Box::pin(Store::next_due(self, of))
     }
 
@@ -124,7 +134,7 @@ impl<S: Store> ErasedStore for S {
         Box::pin(Store::waiting(self, of, after, limit))
     }
 
-    fn prune(&self, keep: Keep, limit: usize) -> Answer<'_, Pruned> {
+    fn prune(&self, keep: Keep, limit: usize) -> Answer<'_, PruneReport> {
         Box::pin(Store::prune(self, keep, limit))
     }
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -92,12 +92,15 @@ pub use self::sql::{SqliteBuilder, SqliteStore, Synchronous};
 pub(crate) use self::{changes::Changes, erased::ErasedStore};
 use crate::job::JobId;
 pub use crate::ledger::{
-    Action, ActionCursor, ActionPage, Claim, ClaimRequest, ClaimResult, ClaimedJob, Cursor, Decide,
-    Decision, Fate, FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation, Keep,
-    LoggedAction, NextDue, NodeId, NodeRow, Page, Passed, Pruned, Reaped, Record, RecordChange,
-    RecordFilter, RecordStatus, Rejected, Release, Row, RowKey, RowKind, RowOutcome, RowState,
-    RunEnd, Stamp, StoreChange, StoreError, Tokens, Write, Written,
+    Action, ActionCursor, ActionPage, Claim, ClaimCursor, ClaimRequest, ClaimResult, ClaimedJob,
+    Decide, Decision, Fate, FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation,
+    Keep, LoggedAction, NextDueRequest, NodeId, NodeRow, PruneReport, ReapReport, Record,
+    RecordChange, RecordCursor, RecordFilter, RecordPage, RecordStatus, RejectedJob, Release, Row,
+    RowKey, RowKind, RowOutcome, RowState, RunEnd, Stamp, StoreChange, StoreError, Tokens, Write,
+    WriteResult,
 };
+#[doc(hidden)]
+pub use crate::ledger::{Cursor, NextDue, Page, Passed, Pruned, Reaped, Rejected, Written};
 
 /// What keeps durable jobs. See the [module](self) for the promises, and for how to write one.
 pub trait Store: Send + Sync + 'static {
@@ -147,7 +150,7 @@ pub trait Store: Send + Sync + 'static {
     fn write(
         &self,
         writes: Vec<Write>,
-    ) -> impl Future<Output = Result<Vec<Written>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<WriteResult>, StoreError>> + Send;
 
     /// The record of this id, one of which only the end is remembered included.
     fn get(&self, id: JobId) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
@@ -158,9 +161,9 @@ pub trait Store: Send + Sync + 'static {
     fn list(
         &self,
         filter: RecordFilter,
-        after: Option<Cursor>,
+        after: Option<RecordCursor>,
         limit: usize,
-    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
+    ) -> impl Future<Output = Result<RecordPage, StoreError>> + Send;
 
     /// Of these incarnations and versions those that are no longer so: with the record as it is now,
     /// or `None` if that incarnation is gone.
@@ -282,7 +285,7 @@ pub trait Store: Send + Sync + 'static {
     fn reap(
         &self,
         suspects: Vec<(NodeId, u64)>,
-    ) -> impl Future<Output = Result<Reaped, StoreError>> + Send;
+    ) -> impl Future<Output = Result<ReapReport, StoreError>> + Send;
 
     /// The rows that a node has claimed and not closed, in order of their keys, behind `after`, at most
     /// `limit`.
@@ -308,7 +311,7 @@ pub trait Store: Send + Sync + 'static {
     /// it.
     fn next_due(
         &self,
-        of: NextDue,
+        of: NextDueRequest,
     ) -> impl Future<Output = Result<Option<DateTime<Utc>>, StoreError>> + Send;
 
     /// Notifies of what [`next_due`](Store::next_due) or [`changed`](Store::changed) would show, from here
@@ -388,7 +391,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         keep: Keep,
         limit: usize,
-    ) -> impl Future<Output = Result<Pruned, StoreError>> + Send;
+    ) -> impl Future<Output = Result<PruneReport, StoreError>> + Send;
 }
 
 /// How a store differs from others: what its users, and the tests of the contract, may expect of it.

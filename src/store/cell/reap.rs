@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    super::{Fate, NodeId, Reaped, Row},
+    super::{Fate, NodeId, ReapReport, Row},
     Cell,
     claim::holder_of,
 };
@@ -11,14 +11,14 @@ use super::{
 impl Cell {
     /// Lets up to `limit` rows that this node has taken wait for another node, or closes them as
     /// *abandoned*, in order of their keys. The node's row is gone before.
-    pub(crate) fn reap(&mut self, node: NodeId, limit: usize, now: DateTime<Utc>) -> Reaped {
+    pub(crate) fn reap(&mut self, node: NodeId, limit: usize, now: DateTime<Utc>) -> ReapReport {
         let taken = self.taken.iter().map(|held| &held.row);
         let mut rows: Vec<Row> = taken
             .filter(|row| holder_of(row) == Some(node))
             .take(limit.saturating_add(1))
             .cloned()
             .collect();
-        let mut reaped = Reaped { more: rows.len() > limit, ..Reaped::default() };
+        let mut reaped = ReapReport { more: rows.len() > limit, ..ReapReport::default() };
         rows.truncate(limit);
         for row in rows {
             let incarnation = row.key.incarnation;

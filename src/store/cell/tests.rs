@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        ClaimRequest, ClaimedJob, Decision, Fate, Incarnation, Keep, NodeId, Passed, Record,
-        Release, Row, RowKey, RowKind, RowOutcome, RowState, RunEnd, Write, Written,
+        ClaimCursor, ClaimRequest, ClaimedJob, Decision, Fate, Incarnation, Keep, NodeId, Record,
+        Release, Row, RowKey, RowKind, RowOutcome, RowState, RunEnd, Write, WriteResult,
     },
     Acceptance, Cell, Place, keys,
 };
@@ -79,7 +79,7 @@ pub(super) fn ask(node: NodeId, number: u64) -> ClaimRequest {
         horizon: DateTime::<Utc>::MAX_UTC,
         tasks: Arc::default(),
         except: Arc::default(),
-        passed: Passed::default(),
+        passed: ClaimCursor::default(),
         looks: usize::MAX,
         limit: usize::MAX,
         row_limit: usize::MAX,
@@ -290,11 +290,11 @@ impl KeyValueStore {
             answer
         });
         match answer {
-            Some(Written::Lost(current)) => {
+            Some(WriteResult::Lost(current)) => {
                 assert_ne!(current.as_ref().map(|record| record.stamp()), stamp);
                 assert_eq!(self.cell.record(), current.as_deref());
             }
-            Some(Written::Done) => assert_eq!(self.cell.record(), before.record()),
+            Some(WriteResult::Done) => assert_eq!(self.cell.record(), before.record()),
             None => {
                 assert_eq!(before.record().map(Record::stamp), stamp);
                 assert_eq!(self.cell.record().map(|record| record.incarnation), becomes);

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    super::{Fate, Incarnation, Record, RowKey, Tokens, Write, Written},
+    super::{Fate, Incarnation, Record, RowKey, Tokens, Write, WriteResult},
     Cell,
 };
 use crate::job::SkipReason;
@@ -24,15 +24,15 @@ fn adds(write: &Write) -> Option<Incarnation> {
 impl Cell {
     /// The answer to a write that changes nothing: it was done before, or it is lost. `None` if it is to
     /// be done.
-    pub(crate) fn answer(&self, write: &Write) -> Option<Written> {
+    pub(crate) fn answer(&self, write: &Write) -> Option<WriteResult> {
         let token_is_known =
             self.record.as_ref().is_some_and(|record| record.tokens.contains(write.token));
         let has_ended = adds(write).is_some_and(|it| self.row(RowKey::end_of(it)).is_some());
         if token_is_known || has_ended {
-            return Some(Written::Done);
+            return Some(WriteResult::Done);
         }
         let is_lost = self.record.as_ref().map(Record::stamp) != write.expected;
-        is_lost.then(|| Written::Lost(self.record.clone().map(Box::new)))
+        is_lost.then(|| WriteResult::Lost(self.record.clone().map(Box::new)))
     }
 
     /// Does a write which has no other [answer](Cell::answer).
@@ -85,23 +85,23 @@ mod tests {
     fn a_write_that_expects_something_else_is_lost() {
         let cell = cell_of(record(1, Some(60)));
         let current = cell.record().unwrap();
-        let lost = Some(Written::Lost(Some(Box::new(current.clone()))));
+        let lost = Some(WriteResult::Lost(Some(Box::new(current.clone()))));
         assert_eq!(cell.answer(&Write::add(record(2, None), 2)), lost);
         let stale = Stamp { version: 0, ..current.stamp() };
         assert_eq!(cell.answer(&Write::change(stale, current.clone(), 2)), lost);
         assert_eq!(cell.answer(&Write::change(current.stamp(), current.clone(), 2)), None);
         let nothing = Cell::default().answer(&Write::change(stale, current.clone(), 2));
-        assert_eq!(nothing, Some(Written::Lost(None)));
+        assert_eq!(nothing, Some(WriteResult::Lost(None)));
     }
 
     #[test]
     fn a_write_whose_token_is_known_was_done() {
         let mut cell = cell_of(record(1, Some(60)));
         let add = Write::add(record(1, Some(60)), 1);
-        assert_eq!(cell.answer(&add), Some(Written::Done));
+        assert_eq!(cell.answer(&add), Some(WriteResult::Done));
         let current = cell.record().unwrap().clone();
         cell.write(Write::change(current.stamp(), current, 2), at(1));
-        assert_eq!(cell.answer(&add), Some(Written::Done));
+        assert_eq!(cell.answer(&add), Some(WriteResult::Done));
         assert_eq!(cell.record().unwrap().version, 2);
     }
 
@@ -110,7 +110,7 @@ mod tests {
         let mut cell = cell_of(record(1, Some(60)));
         cell.write(removal(&cell), at(5));
         assert_eq!(cell.record(), None);
-        assert_eq!(cell.answer(&Write::add(record(1, Some(60)), 1)), Some(Written::Done));
+        assert_eq!(cell.answer(&Write::add(record(1, Some(60)), 1)), Some(WriteResult::Done));
         assert_eq!(cell.answer(&Write::add(record(2, Some(60)), 1)), None);
         let wanted: Vec<_> = keys(&Write::add(record(1, None), 1)).collect();
         assert_eq!(wanted, [RowKey::end_of(Incarnation(1))]);

@@ -81,7 +81,7 @@ impl<'a> Claiming<'a> {
                 Decision::Leave => self.claim_result.left += 1,
                 Decision::Reject(error) => {
                     let (stamp, job) = (record.stamp(), record.id.clone());
-                    self.claim_result.rejected.push(Rejected { job, stamp, error });
+                    self.claim_result.rejected.push(RejectedJob { job, stamp, error });
                 }
             }
             self.in_vain.insert(record.incarnation);

@@ -107,7 +107,7 @@ impl Store for MemoryStore {
         Ok(self.locked(|_, now| now))
     }
 
-    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteResult>, StoreError> {
         self.locked(|state, now| state.write(writes, self.0.max_jobs, now))
     }
 
@@ -118,9 +118,9 @@ impl Store for MemoryStore {
     async fn list(
         &self,
         filter: RecordFilter,
-        after: Option<Cursor>,
+        after: Option<RecordCursor>,
         limit: usize,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<RecordPage, StoreError> {
         Ok(self.locked(|state, _| state.list(&filter, after, limit)))
     }
 
@@ -152,7 +152,7 @@ impl Store for MemoryStore {
         Ok(self.locked(|state, _| state.nodes()))
     }
 
-    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<ReapReport, StoreError> {
         let limit = Store::capabilities(self).max_batch;
         Ok(self.locked(|state, now| state.reap(&suspects, limit, now)))
     }
@@ -170,7 +170,7 @@ impl Store for MemoryStore {
         Ok(self.locked(|state, _| state.claimed(node, &rows)))
     }
 
-    async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
+    async fn next_due(&self, of: NextDueRequest) -> Result<Option<DateTime<Utc>>, StoreError> {
         Ok(self.locked(|state, _| state.next_due(&of)))
     }
 
@@ -217,7 +217,7 @@ impl Store for MemoryStore {
         Ok(self.locked(|state, _| state.waiting_rows(of, after, limit)))
     }
 
-    async fn prune(&self, keep: Keep, limit: usize) -> Result<Pruned, StoreError> {
+    async fn prune(&self, keep: Keep, limit: usize) -> Result<PruneReport, StoreError> {
         Ok(self.locked(|state, now| state.prune(keep, limit, now)))
     }
 }

@@ -10,7 +10,7 @@ const KINDS: [RowKind; 3] = [RowKind::Scheduled, RowKind::Requested, RowKind::En
 type Gone = BTreeMap<RowKey, JobId>;
 
 impl State {
-    pub(super) fn prune(&mut self, keep: Keep, limit: usize, now: DateTime<Utc>) -> Pruned {
+    pub(super) fn prune(&mut self, keep: Keep, limit: usize, now: DateTime<Utc>) -> PruneReport {
         let forgotten = self.forget(limit, now);
         self.prune_actions(limit, now);
         let mut gone = self.outdated(&keep, limit, now);
@@ -22,7 +22,7 @@ impl State {
         }
         let deleted = by_id.values().map(|keys| keys.len() as u64).sum();
         by_id.into_iter().for_each(|(id, keys)| self.delete(&id, &keys));
-        Pruned { deleted, forgotten: forgotten as u64, more }
+        PruneReport { deleted, forgotten: forgotten as u64, more }
     }
 
     /// Forgets ends that are too old, or too many.

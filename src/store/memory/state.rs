@@ -88,7 +88,7 @@ impl State {
         writes: Vec<Write>,
         max_jobs: Option<u64>,
         now: DateTime<Utc>,
-    ) -> Result<Vec<Written>, StoreError> {
+    ) -> Result<Vec<WriteResult>, StoreError> {
         if let Some(most) = max_jobs {
             let grown: i64 = writes.iter().map(|write| self.growth(write, now)).sum();
             let after = self.indexes.count_listed().saturating_add_signed(grown);
@@ -111,7 +111,7 @@ impl State {
         i64::from(cell.living().is_some()) - before
     }
 
-    fn write_one(&mut self, write: Write, now: DateTime<Utc>) -> Written {
+    fn write_one(&mut self, write: Write, now: DateTime<Utc>) -> WriteResult {
         let (id, keys): (_, Vec<RowKey>) = (write.id.clone(), keys(&write).collect());
         let incarnation = write.record.as_ref().map(|record| record.incarnation);
         let incarnation = incarnation.or(write.expected.map(|expected| expected.incarnation));
@@ -137,21 +137,26 @@ impl State {
             self.changes.extend(StoreChange::of_write(gone, record, waits));
             self.actions.extend(action.map(|action| (action.cursor(), action)));
         }
-        answer.unwrap_or(Written::Done)
+        answer.unwrap_or(WriteResult::Done)
     }
 
     pub(super) fn get(&self, id: &JobId) -> Option<Record> {
         self.cells.get(id).and_then(|cell| cell.record()).cloned()
     }
 
-    pub(super) fn list(&self, filter: &RecordFilter, after: Option<Cursor>, limit: usize) -> Page {
+    pub(super) fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<RecordCursor>,
+        limit: usize,
+    ) -> RecordPage {
         // An id is text here; bytes that are none come behind what they can be read as.
         let after = after.map(|cursor| String::from_utf8_lossy(cursor.as_bytes()).into_owned());
         let listed = self.indexes.listed(after).filter_map(|id| self.cells.get(id)?.living());
         let mut passing = listed.filter(|record| filter.passes(record));
         let records: Vec<Record> = passing.by_ref().take(limit).cloned().collect();
-        let next = passing.next().and(records.last()).map(|record| Cursor::from(&record.id));
-        Page { records, next }
+        let next = passing.next().and(records.last()).map(|record| RecordCursor::from(&record.id));
+        RecordPage { records, next }
     }
 
     pub(super) fn waiting_rows(
@@ -353,7 +358,7 @@ impl State {
         suspects: &[(NodeId, u64)],
         limit: usize,
         now: DateTime<Utc>,
-    ) -> Reaped {
+    ) -> ReapReport {
         let is_dead = |state: &State, (node, beats): &(NodeId, u64)| {
             state.nodes.get(node).is_some_and(|(row, _)| row.heartbeats == *beats)
         };
@@ -367,7 +372,7 @@ impl State {
         self.changes.extend((!nodes.is_empty()).then_some(StoreChange::Unknown));
         let dead: Vec<NodeId> =
             self.indexes.nodes().filter(|node| !self.nodes.contains_key(node)).collect();
-        Reaped { nodes, ..self.bury(dead, limit, now) }
+        ReapReport { nodes, ..self.bury(dead, limit, now) }
     }
 
     /// Hands out or closes up to `limit` rows that nodes had taken whose rows are gone.
@@ -376,8 +381,8 @@ impl State {
         nodes: impl IntoIterator<Item = NodeId>,
         limit: usize,
         now: DateTime<Utc>,
-    ) -> Reaped {
-        let mut reaped = Reaped::default();
+    ) -> ReapReport {
+        let mut reaped = ReapReport::default();
         let mut room = limit;
         for node in nodes {
             let held = self.indexes.held(node, Incarnation(0)).map(|(_, id)| id.clone());
@@ -396,7 +401,7 @@ impl State {
         reaped
     }
 
-    pub(super) fn next_due(&self, of: &NextDue) -> Option<DateTime<Utc>> {
+    pub(super) fn next_due(&self, of: &NextDueRequest) -> Option<DateTime<Utc>> {
         if self.waiting(of.node, &of.tasks, &of.except, of.passed.waiting).next().is_some() {
             return Some(DateTime::<Utc>::MIN_UTC);
         }

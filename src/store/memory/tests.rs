@@ -49,7 +49,7 @@ fn claim(node: u64, number: u64, horizon: DateTime<Utc>, step: i64) -> ClaimRequ
         horizon,
         tasks: Arc::new(["a".to_owned(), "b".to_owned()].into()),
         except: Arc::default(),
-        passed: Passed::default(),
+        passed: ClaimCursor::default(),
         looks: usize::MAX,
         limit: 3,
         row_limit: usize::MAX,

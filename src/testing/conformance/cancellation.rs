@@ -51,7 +51,7 @@ pub(super) async fn a_write_given_up_is_done_once<S: Store>(stage: Stage<S>) {
         let removal = remove(&current, Fate::Removed);
         give_up(store.write(vec![removal.clone()]), life).await;
         let written = store.write_one(removal).await;
-        assert!(matches!(written, Written::Done | Written::Lost(None)), "{written:?}");
+        assert!(matches!(written, WriteResult::Done | WriteResult::Lost(None)), "{written:?}");
         assert!(!other.is_there(&record).await);
         assert_eq!(other.end(&record).await, Some(Fate::Removed));
     }

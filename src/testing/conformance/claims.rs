@@ -247,7 +247,7 @@ pub(super) async fn a_take_looks_at_so_many_in_vain<S: Store>(stage: Stage<S>) {
     store.add(job(60, now - secs(60) + TimeDelta::milliseconds(500))).await;
     store.add(job(61, now)).await;
     let node = Node::join(&other, 1).await;
-    let (mut passed, mut taken, mut takes) = (Passed::default(), Vec::new(), 0);
+    let (mut passed, mut taken, mut takes) = (ClaimCursor::default(), Vec::new(), 0);
     loop {
         let (seen, decide) = reject_below(60, now);
         let ask = ClaimRequest { decide, looks: 16, passed, ..node.ask(now) };
@@ -285,7 +285,7 @@ pub(super) async fn waiting_rows_are_passed_as_well<S: Store>(stage: Stage<S>) {
     let last = Record { incarnation: Incarnation(i64::MAX as u64), ..job(41, None) };
     store.add_waiting(last.clone(), requested(&last, 1, now)).await;
     let node = Node::join(&other, 1).await;
-    let (mut passed, mut taken) = (Passed::default(), Vec::new());
+    let (mut passed, mut taken) = (ClaimCursor::default(), Vec::new());
     for _ in 0..10 {
         let (_, decide) = reject_below(40, now);
         let claim_result =
@@ -297,7 +297,7 @@ pub(super) async fn waiting_rows_are_passed_as_well<S: Store>(stage: Stage<S>) {
         }
     }
     assert_eq!(taken, ["job-0040", "job-0041"]);
-    let due = NextDue { passed, ..node.due() };
+    let due = NextDueRequest { passed, ..node.due() };
     assert_eq!(store.next_due(due).await.unwrap(), None);
     assert_eq!(store.next_due(node.due()).await.unwrap(), Some(DateTime::<Utc>::MIN_UTC));
 }
@@ -313,7 +313,7 @@ pub(super) async fn what_is_passed_is_not_due<S: Store>(stage: Stage<S>) {
     let (_, decide) = reject_below(20, now);
     let claim_result = store.claim(ClaimRequest { decide, ..node.ask(now) }).await.unwrap();
     assert!(!claim_result.more);
-    let due = NextDue { passed: claim_result.passed, ..node.due() };
+    let due = NextDueRequest { passed: claim_result.passed, ..node.due() };
     assert_eq!(store.next_due(due.clone()).await.unwrap(), Some(now + secs(60)));
     store.add(job(21, now)).await;
     assert_eq!(store.next_due(due).await.unwrap(), Some(now));

@@ -18,13 +18,13 @@ pub(super) async fn the_earliest_fire_time_is_told<S: Store>(stage: Stage<S>) {
     store.add(Record { task: "unknown".into(), ..job(3, now - secs(8)) }).await;
     let unread = store.add(job(4, now - secs(7))).await;
     let except = Arc::new([unread.incarnation].into());
-    let due = NextDue { except, ..node.due() };
+    let due = NextDueRequest { except, ..node.due() };
     assert_eq!(other.next_due(due.clone()).await.unwrap(), None);
     assert_eq!(other.next_due(node.due()).await.unwrap(), Some(now - secs(7)));
     store.add(job(5, now + secs(60))).await;
     store.add(job(6, now + secs(30))).await;
     assert_eq!(other.next_due(due.clone()).await.unwrap(), Some(now + secs(30)));
-    let both = NextDue { tasks: tasks([TASK, "unknown"]), ..due };
+    let both = NextDueRequest { tasks: tasks([TASK, "unknown"]), ..due };
     assert_eq!(other.next_due(both).await.unwrap(), Some(now - secs(8)));
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn waiting_rows_are_due_at_once<S: Store>(stage: Stage<S>) {
     let beginning = Some(DateTime::<Utc>::MIN_UTC);
     assert_eq!(other.next_due(node.due()).await.unwrap(), beginning);
     let except = Arc::new([paused.incarnation].into());
-    assert_eq!(other.next_due(NextDue { except, ..node.due() }).await.unwrap(), None);
+    assert_eq!(other.next_due(NextDueRequest { except, ..node.due() }).await.unwrap(), None);
     node.take_one(now).await;
     assert_eq!(other.next_due(node.due()).await.unwrap(), None);
 }

@@ -304,7 +304,7 @@ pub(super) async fn pruning_goes_page_by_page<S: Store>(stage: Stage<S>) {
     }
     let last = other.prune(none, 2).await.unwrap();
     assert_eq!((last.deleted, last.more), (1, false));
-    assert_eq!(other.prune(none, 2).await.unwrap(), Pruned::default());
+    assert_eq!(other.prune(none, 2).await.unwrap(), PruneReport::default());
 }
 
 /// What a job has left goes when it has been over for long enough.

@@ -114,8 +114,8 @@ async fn race<S: Store>(store: &Client<S>, other: &Client<S>, rivals: Vec<Write>
     let (mut won, mut lost) = (Vec::new(), Vec::new());
     for answer in join_all(rivals).await {
         match answer.unwrap() {
-            (token, Written::Done) => won.push(token),
-            (_, Written::Lost(current)) => lost.extend(current),
+            (token, WriteResult::Done) => won.push(token),
+            (_, WriteResult::Lost(current)) => lost.extend(current),
         }
     }
     assert_eq!(won.len(), 1, "{} writers won", won.len());
@@ -151,7 +151,7 @@ pub(super) async fn a_write_and_a_take_both_count<S: Store>(stage: Stage<S>) {
     while written < WRITES {
         let current = other.record(&record.id).await;
         let change = Record { requests: current.requests + 1, ..current.clone() };
-        if let Written::Done = other.write_one(update(&current, change)).await {
+        if let WriteResult::Done = other.write_one(update(&current, change)).await {
             written += 1;
         }
         // Lets the taker have its turn, on a store that answers at once.

@@ -63,7 +63,7 @@ pub(super) async fn a_page_begins_behind_any_id<S: Store>(stage: Stage<S>) {
     }
     store.done(vec![remove(&store.record(&"job-0002".into()).await, Fate::Removed)]).await;
     let page = other
-        .list(RecordFilter::default(), Some(Cursor::from(&"job-0002".into())), 10)
+        .list(RecordFilter::default(), Some(RecordCursor::from(&"job-0002".into())), 10)
         .await
         .unwrap();
     assert_eq!(page.records, [store.record(&"job-0003".into()).await]);

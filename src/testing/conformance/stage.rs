@@ -82,18 +82,18 @@ impl<S: Store> Client<S> {
 
     pub(super) async fn done(&self, writes: Vec<Write>) {
         let count = writes.len();
-        assert_eq!(self.write(writes).await.unwrap(), vec![Written::Done; count]);
+        assert_eq!(self.write(writes).await.unwrap(), vec![WriteResult::Done; count]);
     }
 
     /// Writes what must not be written; returns what is there.
     pub(super) async fn lost(&self, write: Write) -> Option<Record> {
         match self.write_one(write).await {
-            Written::Done => panic!("it was written, although it expected something else"),
-            Written::Lost(current) => current.map(|record| *record),
+            WriteResult::Done => panic!("it was written, although it expected something else"),
+            WriteResult::Lost(current) => current.map(|record| *record),
         }
     }
 
-    pub(super) async fn write_one(&self, write: Write) -> Written {
+    pub(super) async fn write_one(&self, write: Write) -> WriteResult {
         let mut written = self.write(vec![write]).await.unwrap();
         assert_eq!(written.len(), 1, "each write is answered");
         written.remove(0)
@@ -175,7 +175,7 @@ impl<S: Store> Client<S> {
     }
 
     /// Buries a node.
-    pub(super) async fn bury<T>(&self, node: &Node<T>) -> Reaped {
+    pub(super) async fn bury<T>(&self, node: &Node<T>) -> ReapReport {
         self.reap(self.suspects([node.id]).await).await.unwrap()
     }
 
@@ -230,7 +230,7 @@ impl<S: Store> Node<S> {
             horizon,
             tasks: tasks([TASK]),
             except: Arc::default(),
-            passed: Passed::default(),
+            passed: ClaimCursor::default(),
             looks: 10_000,
             limit: 100,
             row_limit: 1000,
@@ -274,12 +274,12 @@ impl<S: Store> Node<S> {
         listed.into_iter().map(|claim| claim.key).collect()
     }
 
-    pub(super) fn due(&self) -> NextDue {
-        NextDue {
+    pub(super) fn due(&self) -> NextDueRequest {
+        NextDueRequest {
             node: self.id,
             tasks: tasks([TASK]),
             except: Arc::default(),
-            passed: Passed::default(),
+            passed: ClaimCursor::default(),
         }
     }
 }

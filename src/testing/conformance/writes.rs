@@ -203,8 +203,9 @@ pub(super) async fn each_is_written_by_itself<S: Store>(stage: Stage<S>) {
         remove(&going, Fate::Removed),
         lost,
     ];
-    let lost = Written::Lost(Some(Box::new(current.clone())));
-    let expected = [Written::Done, Written::Done, lost, Written::Done, Written::Lost(None)];
+    let lost = WriteResult::Lost(Some(Box::new(current.clone())));
+    let expected =
+        [WriteResult::Done, WriteResult::Done, lost, WriteResult::Done, WriteResult::Lost(None)];
     assert_eq!(store.write(writes).await.unwrap(), expected);
     assert!(other.record(&first.id).await.paused);
     assert_eq!(other.record(&stale.id).await, current);
