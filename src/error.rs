@@ -1,4 +1,4 @@
-//! What can go wrong, said with the value, the reason and the remedy.
+//! The errors of this crate, each with the value, the reason and the remedy.
 
 use std::{
     borrow::Cow,
@@ -11,39 +11,40 @@ use crate::{
     ledger::StoreError,
 };
 
-/// Any error of a job's work, as axum and tower box theirs.
+/// The boxed error of a job's work, the same type as in axum and tower.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The error of every fallible call in this crate.
 ///
-/// It is opaque: its text says the value, the reason and the remedy, and the predicates tell
-/// apart what a caller may want to branch on. It is one pointer wide and cheap to clone.
+/// The error is opaque: its text contains the value, the reason and the remedy, and predicates
+/// distinguish the cases that a caller may branch on. The type is one pointer wide and cheap to
+/// clone.
 ///
-/// `Debug`, which is what a `main` that returns it prints, is the text and those of its sources, in one
-/// line. Line breaks and control characters are escaped in both. A task's arguments are in neither:
-/// [`sensitive_details`](Error::sensitive_details) has them.
+/// `Debug`, which a `main` that returns the error prints, contains the error's text and the texts
+/// of its sources, in one line. `Display` and `Debug` escape line breaks and control characters.
+/// Neither contains the arguments of a task: use [`sensitive_details`](Error::sensitive_details).
 ///
 /// | predicate | when |
 /// |---|---|
-/// | [`is_invalid_trigger`](Error::is_invalid_trigger) | a cron text, period, bound or zone makes no sense |
+/// | [`is_invalid_trigger`](Error::is_invalid_trigger) | a cron text, a period, a bound or a time zone is invalid |
 /// | [`never_fires`](Error::never_fires) | the trigger has no fire time left |
-/// | [`is_search_exhausted`](Error::is_search_exhausted) | the search for a fire time ran out of its budget, so there may be one or none |
-/// | [`is_invalid_option`](Error::is_invalid_option) | an option or an id is out of its range |
-/// | [`is_invalid_task`](Error::is_invalid_task) | a task is not registered, two have one name, or arguments don't fit |
-/// | [`is_duplicate_id`](Error::is_duplicate_id) | the id is taken |
-/// | [`is_unknown_job`](Error::is_unknown_job) | there is no job of this id |
-/// | [`is_gone`](Error::is_gone) | the handle's job has ended, was removed or replaced |
-/// | [`is_overlap`](Error::is_overlap) | `run_now` found `max_instances` runs going |
-/// | [`is_unreadable`](Error::is_unreadable) | a record of the store can't be read, or its job can't run here |
-/// | [`is_store_unavailable`](Error::is_store_unavailable) | the store can't be reached, or is too busy: it may get better |
-/// | [`is_store_refused`](Error::is_store_refused) | the store will not do it |
+/// | [`is_search_exhausted`](Error::is_search_exhausted) | the search for a fire time exceeded its budget; there may be a later fire time, or none |
+/// | [`is_invalid_option`](Error::is_invalid_option) | an option or an id is out of range |
+/// | [`is_invalid_task`](Error::is_invalid_task) | a task is not registered, two tasks have the same name, or the arguments do not match |
+/// | [`is_duplicate_id`](Error::is_duplicate_id) | another job has the id |
+/// | [`is_unknown_job`](Error::is_unknown_job) | no job has this id |
+/// | [`is_gone`](Error::is_gone) | the handle's job has ended, or was removed or replaced |
+/// | [`is_overlap`](Error::is_overlap) | `run_now` was called while `max_instances` runs were active |
+/// | [`is_unreadable`](Error::is_unreadable) | a record in the store cannot be read, or its job cannot run on this scheduler |
+/// | [`is_store_unavailable`](Error::is_store_unavailable) | the store is unreachable or too busy; a retry may succeed |
+/// | [`is_store_refused`](Error::is_store_refused) | the store refused the operation; a retry will not succeed |
 /// | [`is_shut_down`](Error::is_shut_down) | the scheduler has shut down |
-/// | [`is_no_runtime`](Error::is_no_runtime) | the scheduler was made outside a Tokio runtime, or in one without timers |
-/// | [`is_missed`](Error::is_missed) | the one run came too late for its grace time |
-/// | [`is_timed_out`](Error::is_timed_out) | the one run took longer than its timeout |
-/// | [`is_cancelled`](Error::is_cancelled) | the one run was cancelled or its job removed |
-/// | [`is_panic`](Error::is_panic) | the one run panicked |
-/// | [`is_failed`](Error::is_failed) | the one run returned an error, which is the [`source`](std::error::Error::source) |
+/// | [`is_no_runtime`](Error::is_no_runtime) | the scheduler was created outside a Tokio runtime, or in one without timers |
+/// | [`is_missed`](Error::is_missed) | the job's only run was later than its misfire grace time |
+/// | [`is_timed_out`](Error::is_timed_out) | the job's only run took longer than its timeout |
+/// | [`is_cancelled`](Error::is_cancelled) | the job's only run was cancelled, or the job was removed |
+/// | [`is_panic`](Error::is_panic) | the job's only run panicked |
+/// | [`is_failed`](Error::is_failed) | the job's only run returned an error, which is the [`source`](std::error::Error::source) |
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -54,13 +55,14 @@ struct Inner {
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-/// How long what is quoted in the details of an error is, in bytes.
+/// The maximum length of a quoted value in the details of an error, in bytes.
 const LONGEST_DETAIL: usize = 256;
 
-/// What serde has to say of a JSON text, but for what it quotes from it: that may be confidential.
+/// The text of a serde error for JSON, without values from the JSON, which may be confidential.
 ///
-/// Where the text is no JSON, nothing is quoted. Else only that is kept which comes from the type: what
-/// it expects, or the name of a field. What a hand-written `Deserialize` says may have anything in it.
+/// A syntax error quotes no values and is kept. Otherwise only parts that come from the type are
+/// kept: the expected type, or the name of a field. The text of a hand-written `Deserialize` may
+/// contain any value and is left out.
 pub(crate) fn without_values(error: &serde_json::Error) -> String {
     if !error.is_data() {
         return error.to_string();
@@ -69,16 +71,16 @@ pub(crate) fn without_values(error: &serde_json::Error) -> String {
         0 => String::new(),
         line => format!(" at line {line} column {}", error.column()),
     };
-    let said = error.to_string();
-    let said = said.strip_suffix(&place).unwrap_or(&said);
-    let kept = |of: &str| said.starts_with(of);
-    let reason = if kept("missing field `") || kept("duplicate field `") {
-        said.into()
+    let error_text = error.to_string();
+    let error_text = error_text.strip_suffix(&place).unwrap_or(&error_text);
+    let starts_with = |prefix: &str| error_text.starts_with(prefix);
+    let reason = if starts_with("missing field `") || starts_with("duplicate field `") {
+        error_text.into()
     } else {
         let expecting = ["invalid type", "invalid length", "unknown field", "unknown variant"];
-        let what = expecting.into_iter().find(|what| kept(what));
-        // What is quoted comes before what is expected.
-        let expected = said.rsplit_once(", expected ").map(|(_, expected)| expected);
+        let what = expecting.into_iter().find(|what| starts_with(what));
+        // The quoted value comes before the expected type.
+        let expected = error_text.rsplit_once(", expected ").map(|(_, expected)| expected);
         match (what, expected) {
             (Some(what), Some(expected)) => format!("{what}, expected {expected}"),
             (Some(what), None) => what.to_owned(),
@@ -88,7 +90,7 @@ pub(crate) fn without_values(error: &serde_json::Error) -> String {
     reason + &place
 }
 
-/// How many sources of an error are displayed.
+/// The maximum number of displayed sources of an error.
 const LONGEST_CHAIN: usize = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -134,46 +136,48 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A cron text, a period, a bound or a zone makes no sense.
+    /// Whether a cron text, a period, a bound or a time zone is invalid.
     is_invalid_trigger, invalid_trigger => InvalidTrigger;
-    /// The trigger has no fire time, or none left.
+    /// Whether the trigger has no fire time left.
     never_fires, no_fire_time => NeverFires;
-    /// The search for a fire time ran out of its budget: there may be one further off, or none.
+    /// Whether the search for a fire time exceeded its budget; there may be a later fire time, or
+    /// none.
     ///
-    /// Only triggers that combine others, or that leave out days, can be that hard to search. EventPayload
-    /// the search found out is not that the trigger [never fires](Error::never_fires).
+    /// Only triggers that combine others, or that exclude days, can exceed the budget. This error
+    /// does not mean that the trigger [never fires](Error::never_fires).
     is_search_exhausted, search_exhausted => SearchExhausted;
-    /// An option or an id is out of its range.
+    /// Whether an option or an id is out of range.
     is_invalid_option, invalid_option => InvalidOption;
-    /// A task is not registered, two have the same name, or arguments do not fit the type.
+    /// Whether a task is not registered, two tasks have the same name, or arguments do not match
+    /// the task's type.
     is_invalid_task, invalid_task => InvalidTask;
-    /// The id belongs to another job.
+    /// Whether another job has the id.
     is_duplicate_id, duplicate_id => DuplicateId;
-    /// There is no job of this id.
+    /// Whether no job has this id.
     is_unknown_job, unknown_job => UnknownJob;
-    /// The job that the handle stands for has ended, was removed or replaced.
+    /// Whether the handle's job has ended, or was removed or replaced.
     is_gone, gone => Gone;
-    /// Several stores of the scheduler have a job of this id: [`Job::store`](crate::Job::store) says which
-    /// is meant.
+    /// Whether several stores of the scheduler have a job with this id;
+    /// [`Job::store`](crate::Job::store) selects one.
     is_ambiguous, ambiguous => Ambiguous;
-    /// `max_instances` runs of the job are going.
+    /// Whether `max_instances` runs of the job are active.
     is_overlap, overlap => Overlap;
-    /// A record of the store can't be read, or its job can't run here.
+    /// Whether a record in the store cannot be read, or its job cannot run on this scheduler.
     is_unreadable, unreadable => Unreadable;
-    /// The scheduler has shut down, or is about to.
+    /// Whether the scheduler has shut down, or is shutting down.
     is_shut_down, shut_down => ShutDown;
-    /// The scheduler was made outside a Tokio runtime, or in one without timers.
+    /// Whether the scheduler was created outside a Tokio runtime, or in one without timers.
     is_no_runtime, no_runtime => NoRuntime;
-    /// The one run of the job was later than its grace time.
+    /// Whether the job's only run was later than its misfire grace time.
     is_missed, missed => Missed;
-    /// The one run of the job took longer than its timeout.
+    /// Whether the job's only run took longer than its timeout.
     is_timed_out, timed_out => TimedOut;
-    /// The one run of the job was cancelled, or its job removed before it started.
+    /// Whether the job's only run was cancelled, or the job was removed before the run started.
     is_cancelled, cancelled => Cancelled;
-    /// The one run of the job, which is in a store, was not on this scheduler: another one that shares
-    /// the store has its value, or it was missed.
+    /// Whether the only run of a job in a store took place on another scheduler, which has its
+    /// value, or was missed there.
     is_elsewhere, elsewhere => Elsewhere;
-    /// The one run of the job panicked.
+    /// Whether the job's only run panicked.
     is_panic, panicked => Panicked;
 }
 
@@ -186,7 +190,7 @@ impl Error {
         Error(Arc::new(Inner { kind, message, details: None, source }))
     }
 
-    /// With what the text leaves out; each part is shortened.
+    /// Adds details that the text leaves out; each part is shortened.
     pub(crate) fn with_details(self, details: [&dyn fmt::Display; 2]) -> Error {
         let details = details.map(|detail| one_line(detail, LONGEST_DETAIL)).join(": ");
         let Inner { kind, ref message, ref source, .. } = *self.0;
@@ -194,10 +198,11 @@ impl Error {
         Error(Arc::new(Inner { kind, message, details: Some(details.into()), source }))
     }
 
-    /// What the text leaves out because it may be confidential: for arguments that don't fit their task,
-    /// the arguments and the reason that quotes from them, each shortened to 256 bytes.
+    /// Returns details that may be confidential, and that the error's text leaves out.
     ///
-    /// It is in no log line, no `Display` and no `Debug`. `None` for errors that leave out nothing.
+    /// If arguments do not match their task, these are the arguments and the reason, which may
+    /// quote them, each shortened to 256 bytes. No log line, `Display` or `Debug` contains them.
+    /// Returns `None` for errors without such details.
     ///
     /// ```
     /// use punctual::{Context, Scheduler, Task, named_task, trigger::now};
@@ -226,7 +231,8 @@ impl Error {
         self.0.details.as_deref()
     }
 
-    /// The one run of the job returned an error; it is this error's `source`.
+    /// Whether the job's only run returned an error, which is the
+    /// [`source`](std::error::Error::source).
     pub fn is_failed(&self) -> bool {
         self.0.kind == Kind::Failed
     }
@@ -237,27 +243,28 @@ impl Error {
 }
 
 impl Error {
-    /// The store can't be reached, or is too busy; it may get better, and nobody knows whether what was
-    /// asked for was done. What is wrong is this error's `source`.
+    /// Whether the store is unreachable or too busy.
+    ///
+    /// A retry may succeed. Whether the operation took effect is unknown. The cause is the
+    /// [`source`](std::error::Error::source).
     pub fn is_store_unavailable(&self) -> bool {
         self.0.kind == Kind::StoreUnavailable
     }
 
-    /// The store will not do what was asked for. Why is this error's `source`.
+    /// Whether the store refused the operation. A retry will not succeed. The cause is the
+    /// [`source`](std::error::Error::source).
     pub fn is_store_refused(&self) -> bool {
         self.0.kind == Kind::StoreRefused
     }
 }
 
 impl Error {
-    /// What a store of this name has failed with.
+    /// The error of the store with this name.
     pub(crate) fn of_store(name: &str, error: StoreError) -> Error {
-        let (kind, message) = match error.is_refused() {
-            true => (Kind::StoreRefused, format!("store `{name}` refused")),
-            false => (
-                Kind::StoreUnavailable,
-                format!("store `{name}` is not available: try again later"),
-            ),
+        let (kind, message) = if error.is_refused() {
+            (Kind::StoreRefused, format!("store `{name}` refused the operation"))
+        } else {
+            (Kind::StoreUnavailable, format!("store `{name}` is not available: try again later"))
         };
         Error::new(kind, message.into(), Some(error.into_source()))
     }
@@ -265,15 +272,16 @@ impl Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Error {
-        let (kind, message) = match error.is_refused() {
-            true => (Kind::StoreRefused, "the store refused"),
-            false => (Kind::StoreUnavailable, "the store is not available: try again later"),
+        let (kind, message) = if error.is_refused() {
+            (Kind::StoreRefused, "the store refused the operation")
+        } else {
+            (Kind::StoreUnavailable, "the store is not available: try again later")
         };
         Error::new(kind, message.into(), Some(error.into_source()))
     }
 }
 
-/// So that what cannot fail may stand where something may.
+/// Allows infallible conversions where a fallible one is accepted.
 impl From<std::convert::Infallible> for Error {
     fn from(never: std::convert::Infallible) -> Error {
         match never {}
@@ -292,7 +300,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// Displays an error with its sources, in one line: for `Debug`, and for log lines.
+/// Displays an error and its sources in one line, for `Debug` and for log lines.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
 
 impl fmt::Display for Chain<'_> {
@@ -300,12 +308,12 @@ impl fmt::Display for Chain<'_> {
         let mut error = self.0;
         let mut text = error.to_string();
         Escaped(&text).fmt(f)?;
-        // More are hardly a chain, but a circle.
+        // A longer chain is probably a cycle.
         for _ in 0..LONGEST_CHAIN {
             let Some(source) = error.source() else { break };
             error = source;
             let cause = source.to_string();
-            // An error may have the text of its source in its own.
+            // Some errors include the text of their source.
             if !text.contains(&*cause) {
                 write!(f, "; caused by: {}", Escaped(&cause))?;
                 text = cause;

@@ -1,4 +1,4 @@
-//! What happened: the events of a scheduler and the filter of those who listen.
+//! The events of a scheduler, and the filter of event listeners.
 
 use std::{fmt, ops::BitOr, sync::Arc, time::Duration};
 
@@ -13,24 +13,24 @@ use crate::{
     zone::TimeZoneData,
 };
 
-/// Something that happened in a scheduler.
+/// An event of a scheduler.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {
-    /// Counts the scheduler's events from 1. A filter leaves gaps.
+    /// The number of the event, counted per scheduler from 1. A filter leaves gaps.
     pub sequence: u64,
-    /// When it happened.
+    /// When the event happened.
     pub at: DateTime<Utc>,
-    /// The name of the store that the job is in to which it happened, or of the store itself; none if the
-    /// job is in memory, or if it happened to the scheduler.
+    /// The store of the event's job, or the store that the event is about; `None` for jobs in
+    /// memory and for events of the scheduler.
     pub store: Option<Arc<str>>,
-    /// What happened.
+    /// The kind of the event, with its data.
     pub payload: EventPayload,
 }
 
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident $(($inner:ty))? $({$($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)?})?,)*) => {
-        /// What happened, with its particulars.
+        /// The kind of an event, with its data.
         ///
         #[doc = "The kinds are those of [`EventKind`]; every fire time is covered by exactly one of"]
         #[doc = "[`Executed`](EventPayload::Executed), [`Failed`](EventPayload::Failed), [`TimedOut`](EventPayload::TimedOut),"]
@@ -43,7 +43,7 @@ macro_rules! events {
             $($(#[$doc])* $name $(($inner))? $({$($(#[$field_doc])* $field: $type),*})?,)*
         }
 
-        /// The kinds of events, to filter by.
+        /// The kinds of events, for filters.
         ///
         /// | about | kinds |
         /// |---|---|
@@ -52,7 +52,7 @@ macro_rules! events {
         /// | a run | [`Submitted`](EventKind::Submitted), [`Executed`](EventKind::Executed), [`Failed`](EventKind::Failed), [`TimedOut`](EventKind::TimedOut), [`Cancelled`](EventKind::Cancelled), [`Retrying`](EventKind::Retrying), [`Abandoned`](EventKind::Abandoned) |
         /// | a fire time without a run | [`Missed`](EventKind::Missed), [`Skipped`](EventKind::Skipped), [`Coalesced`](EventKind::Coalesced) |
         /// | a store | [`StoreAdded`](EventKind::StoreAdded), [`StoreRemoved`](EventKind::StoreRemoved), [`StoreFailing`](EventKind::StoreFailing), [`StoreWorking`](EventKind::StoreWorking), [`JobUnreadable`](EventKind::JobUnreadable), [`OutcomeRefused`](EventKind::OutcomeRefused) |
-        /// | schedulers that share it | [`LeaseLapsed`](EventKind::LeaseLapsed), [`LeaseLost`](EventKind::LeaseLost), [`NodesDied`](EventKind::NodesDied) |
+        /// | schedulers that share a store | [`LeaseLapsed`](EventKind::LeaseLapsed), [`LeaseLost`](EventKind::LeaseLost), [`NodesDied`](EventKind::NodesDied) |
         /// | a listener | [`Lagged`](EventKind::Lagged) |
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
@@ -61,7 +61,7 @@ macro_rules! events {
         }
 
         impl EventPayload {
-            /// The kind of event that this is.
+            /// The kind of this event.
             pub fn kind(&self) -> EventKind {
                 match self {
                     $(EventPayload::$name { .. } => EventKind::$name,)*
@@ -83,131 +83,135 @@ events! {
     Paused,
     /// The scheduler was resumed.
     Resumed,
-    /// The scheduler has shut down. It is the last event there is, but for the end of a run that
-    /// asked for it.
+    /// The scheduler has shut down. This is the last event, except for the end of a run that called
+    /// `shutdown` itself.
     ShutDown,
-    /// The wall clock was found to have stepped against elapsed time, and all timers were set anew.
+    /// The wall clock has stepped relative to elapsed time, and all timers were re-armed.
     ClockStepped {
-        /// By how much it stepped; negative if backward.
+        /// The size of the step; negative if backward.
         by: TimeDelta,
-        /// Whether that was a correction: it was set back by more than
-        /// [`clock_correction`](crate::SchedulerBuilder::clock_correction), and jobs that follow the
-        /// wall clock go on from now.
+        /// Whether the step was a correction: the clock was set back by more than
+        /// [`clock_correction`](crate::SchedulerBuilder::clock_correction), and jobs that follow
+        /// the wall clock continue from now.
         corrected: bool,
     },
-    /// The rules of time zones in use have changed, since the machine's data was updated: the next
-    /// fire times of all jobs that go by a wall clock were computed anew.
+    /// The time zone rules have changed, since the system's data was updated. The next fire times
+    /// of all jobs that follow a wall clock were recomputed.
     TimeZonesUpdated {
-        /// The data that is in use now.
+        /// The data in use now.
         data: TimeZoneData,
     },
     /// A job was added.
     JobAdded {
-        /// Its id.
+        /// The job's id.
         job: JobId,
-        /// Its first fire time.
+        /// The job's first fire time.
         next_fire: Option<DateTime<Utc>>,
     },
-    /// A job was given another trigger or other options.
+    /// A job's trigger, options, labels or work was changed.
     JobModified {
-        /// Its id.
+        /// The job's id.
         job: JobId,
-        /// Its next fire time.
+        /// The job's next fire time.
         next_fire: Option<DateTime<Utc>>,
     },
     /// A job was paused.
     JobPaused {
-        /// Its id.
+        /// The job's id.
         job: JobId,
     },
     /// A job was resumed.
     JobResumed {
-        /// Its id.
+        /// The job's id.
         job: JobId,
-        /// Its next fire time.
+        /// The job's next fire time.
         next_fire: Option<DateTime<Utc>>,
     },
-    /// A job is over: removed, cancelled, replaced, or completed.
+    /// A job has ended: completed, removed, cancelled, replaced, or its trigger failed.
     JobRemoved {
-        /// Its id.
+        /// The job's id.
         job: JobId,
-        /// Why.
+        /// How the job ended.
         end: End,
     },
     /// All jobs were removed at once.
     AllJobsRemoved {
-        /// How many there were.
+        /// How many jobs were removed.
         count: usize,
     },
     /// An executor was added.
     ExecutorAdded {
-        /// Its name.
+        /// The executor's name.
         name: Arc<str>,
     },
     /// An executor was removed.
     ExecutorRemoved {
-        /// Its name.
+        /// The executor's name.
         name: Arc<str>,
     },
-    /// A store was added, to which durable jobs go.
+    /// A store for durable jobs was added.
     StoreAdded {
         /// The store's name.
         store: Arc<str>,
     },
-    /// A store was removed: the scheduler has taken leave of it and closed it. Its jobs stay in it.
+    /// A store was removed: the scheduler has deregistered from the store and closed it. The store
+    /// keeps its jobs.
     StoreRemoved {
         /// The store's name.
         store: Arc<str>,
     },
-    /// The store does not do what it is asked: durable jobs stall until it does. It is asked again,
-    /// with backoff.
+    /// The store's operations fail, and its durable jobs stall. The scheduler retries with backoff.
     StoreFailing {
         /// The store's name.
         store: Arc<str>,
-        /// What was wrong, the first time.
+        /// The first error.
         error: Error,
     },
-    /// The store does again what it is asked.
+    /// The store's operations succeed again.
     StoreWorking {
         /// The store's name.
         store: Arc<str>,
     },
-    /// The scheduler has not been able to tell the store for so long that it lives that others may take
-    /// it for dead: until it can, it starts no durable run, and cancels those that others may start
-    /// again, or beside which they may start others.
+    /// The scheduler could not renew its lease in time, so other nodes may expire it.
+    ///
+    /// Until a heartbeat succeeds, the scheduler starts no durable runs. It cancels the active runs
+    /// that another node may start again, or that would overlap with another node's runs.
     LeaseLapsed {
         /// The store's name.
         store: Arc<str>,
     },
-    /// The store took the scheduler for dead. What durable runs it had is others' now, or abandoned; it
-    /// begins anew.
+    /// The store has expired the scheduler. Its durable runs were reclaimed by other nodes or
+    /// abandoned. The scheduler joins again as a new node.
     LeaseLost {
         /// The store's name.
         store: Arc<str>,
     },
-    /// Other schedulers that share the store have died.
+    /// Other schedulers that share the store have expired.
     NodesDied {
         /// The store's name.
         store: Arc<str>,
-        /// Which.
+        /// The ids of the nodes.
         nodes: Vec<NodeId>,
-        /// How many of their runs are to be run again.
+        /// How many of their runs will be recovered.
         recovered: usize,
-        /// How many were abandoned; each has an event of its own.
+        /// How many of their runs were abandoned; each has its own event.
         abandoned: usize,
     },
-    /// A record of the store can't be read, or its job can't run here. It is kept.
+    /// A record in the store cannot be read, or its job cannot run on this scheduler. The record is
+    /// kept.
     JobUnreadable {
         /// The store's name.
         store: Arc<str>,
         /// The job's id.
         job: JobId,
-        /// What was wrong.
+        /// The reason.
         error: Error,
     },
-    /// The store refuses, again and again, what became of a run, without its message as well: the
-    /// scheduler gives it up. Once it has shut down, the run counts as abandoned, or is run again if its
-    /// job recovers.
+    /// The store has repeatedly refused the outcome of a run, also without its error message, and
+    /// the scheduler stops sending it.
+    ///
+    /// After the scheduler has shut down, the run counts as abandoned, or is recovered if its job
+    /// recovers.
     OutcomeRefused {
         /// The store's name.
         store: Arc<str>,
@@ -215,25 +219,25 @@ events! {
         job: JobId,
         /// The run's number.
         run: RunId,
-        /// What the store says.
+        /// The store's error.
         error: Error,
     },
-    /// A job's trigger could not say when to fire next, and the job is over.
+    /// A job's trigger failed to compute the next fire time, and the job has ended.
     TriggerFailed {
         /// The job's id.
         job: JobId,
-        /// What was wrong.
+        /// The trigger's error.
         error: Error,
     },
-    /// A run was handed over to start.
+    /// A run was submitted to its executor.
     Submitted {
         /// The job's id.
         job: JobId,
         /// The run's number.
         run: RunId,
-        /// The fire time it is for.
+        /// The run's fire time.
         fire_time: DateTime<Utc>,
-        /// Whether `run_now` or `again_in` asked for it.
+        /// Whether `run_now` or `again_in` requested the run.
         on_request: bool,
     },
     /// A run ended and its work succeeded.
@@ -244,18 +248,18 @@ events! {
     TimedOut(Run),
     /// A run was cancelled and dropped before its work returned.
     Cancelled(Run),
-    /// An attempt failed, and the work will be called again: the run goes on.
+    /// An attempt failed, and the run will be retried.
     Retrying {
-        /// The run as it stood at the end of the attempt.
+        /// The run at the end of the attempt.
         run: Run,
-        /// How long until the next attempt.
+        /// The time until the next attempt.
         delay: Duration,
     },
     /// Fire times whose run could not start within the misfire grace time.
     Missed {
         /// The job's id.
         job: JobId,
-        /// The run that came too late, if it had come so far.
+        /// The run that was too late, if a run was already submitted.
         run: Option<RunId>,
         /// The fire times.
         fire_times: FireTimes,
@@ -264,34 +268,34 @@ events! {
     Skipped {
         /// The job's id.
         job: JobId,
-        /// The run that was called off, if it had come so far.
+        /// The run that was skipped, if a run was already submitted.
         run: Option<RunId>,
         /// The fire times.
         fire_times: FireTimes,
-        /// Why.
+        /// The reason.
         reason: SkipReason,
     },
-    /// Fire times that became part of another's run.
+    /// Fire times that were coalesced into the run of another fire time.
     Coalesced {
         /// The job's id.
         job: JobId,
         /// The fire times.
         fire_times: FireTimes,
-        /// The fire time whose run stands for them.
+        /// The fire time of that run.
         into: DateTime<Utc>,
     },
-    /// A run whose end nobody knows: the scheduler stopped before it ended, or its job went before it was
-    /// begun again.
+    /// A run whose result is unknown: the scheduler stopped before the run ended, or the job was
+    /// removed before the run was recovered.
     Abandoned(Run),
-    /// This listener was too slow, and the scheduler threw away its oldest events.
+    /// This listener was too slow, and its oldest events were dropped.
     Lagged {
-        /// How many it missed.
+        /// How many events were dropped.
         missed: u64,
     },
 }
 
 impl EventPayload {
-    /// The job that it happened to, if it happened to one.
+    /// Returns the id of the event's job, if the event is about a job.
     pub fn job(&self) -> Option<&JobId> {
         match self {
             EventPayload::Started
@@ -333,14 +337,15 @@ impl EventPayload {
     }
 }
 
-/// It prints as one line: what would break the line, or hide in it, is escaped.
+/// Displays the event as one line; line breaks, control characters and invisible characters are
+/// escaped.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Escaped(Line(self)))
     }
 }
 
-/// An event as it is displayed, but for what is to be escaped.
+/// The displayed line of an event before escaping.
 struct Line<'a>(&'a Event);
 
 impl fmt::Display for Line<'_> {
@@ -431,17 +436,17 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Which events a listener wants; by default all of them.
+/// A filter for the events of a listener. Default: all events.
 ///
-/// Other events cost the listener nothing and never make it lag. Wherever a filter goes, a kind, kinds
-/// joined by `|`, or a list of kinds does too.
+/// Events that do not pass cost the listener nothing and never make it lag. Every method that takes
+/// a filter also accepts a kind, kinds joined by `|`, or a list of kinds.
 ///
 /// | written | passes |
 /// |---|---|
 /// | `EventKind::Missed` | events of this kind |
 /// | `EventKind::Missed \| EventKind::Skipped` | events of either kind |
 /// | `[EventKind::Missed, EventKind::Skipped]`, a slice or a `Vec` | the same |
-/// | `(EventKind::Missed \| EventKind::Skipped).job("report")` | those of one job |
+/// | `(EventKind::Missed \| EventKind::Skipped).job("report")` | events of either kind, of one job |
 /// | `EventFilter::new()` | all events |
 ///
 /// ```
@@ -464,24 +469,24 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
-    /// All events.
+    /// A filter that passes all events.
     pub fn new() -> EventFilter {
         EventFilter::default()
     }
 
-    /// Only events of these kinds.
+    /// Passes only events of these kinds.
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = EventKind>) -> EventFilter {
         self.kinds = Some(kinds.into_iter().fold(KindSet::NONE, KindSet::with));
         self
     }
 
-    /// Only events of this job, whatever its incarnation.
+    /// Passes only events of the job with this id, in any incarnation.
     pub fn job(mut self, id: impl Into<JobId>) -> EventFilter {
         self.job = Some(id.into());
         self
     }
 
-    /// The kinds that may pass.
+    /// The kinds that the filter passes.
     pub(crate) fn kind_set(&self) -> KindSet {
         self.kinds.unwrap_or(KindSet::ALL)
     }
@@ -537,7 +542,7 @@ impl BitOr for EventKind {
     }
 }
 
-/// Events of this kind too: of the filter's job, if it has one.
+/// Also passes events of this kind, of the filter's job if it has one.
 impl BitOr<EventKind> for EventFilter {
     type Output = EventFilter;
 

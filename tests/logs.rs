@@ -263,9 +263,9 @@ async fn the_debug_of_an_error_reads_like_its_display() {
     assert_eq!(format!("{error:?}"), error.to_string());
 
     let error = Error::from(StoreError::refused("`jobs.db`: the disk is full"));
-    assert_eq!(error.to_string(), "the store refused");
+    assert_eq!(error.to_string(), "the store refused the operation");
     assert_eq!(error.source().unwrap().to_string(), "`jobs.db`: the disk is full");
-    let debug = "the store refused; caused by: `jobs.db`: the disk is full";
+    let debug = "the store refused the operation; caused by: `jobs.db`: the disk is full";
     assert_eq!(format!("{error:?}"), debug);
     assert_eq!(format!("{error:#?}"), debug);
     assert_eq!(format!("{:?}", StoreError::refused("`jobs.db`: the disk is full")), debug);

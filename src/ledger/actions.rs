@@ -6,49 +6,49 @@ use serde::{Deserialize, Serialize};
 use super::Incarnation;
 use crate::job::JobId;
 
-/// What somebody does with a [`Write`](super::Write), for people to read later.
+/// An action of a user or a program, as a [`Write`](super::Write) sends it to the action log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Action {
-    /// Who does it, in at most 255 bytes.
+    /// The user or program, in at most 255 bytes.
     pub by: String,
-    /// What it is: the name of the verb, such as `pause`.
+    /// The name of the verb, such as `pause`.
     pub what: String,
-    /// Why, in at most 255 bytes.
+    /// The reason, in at most 255 bytes.
     pub because: Option<String>,
 }
 
 impl Action {
-    /// What somebody does, without a reason.
+    /// An action without a reason.
     pub fn new(by: impl Into<String>, what: impl Into<String>) -> Action {
         Action { by: by.into(), what: what.into(), because: None }
     }
 
-    /// The same, with a reason.
+    /// The same action with a reason.
     #[must_use]
     pub fn because(self, reason: impl Into<String>) -> Action {
         Action { because: Some(reason.into()), ..self }
     }
 }
 
-/// One line of the action log; see [`Store::actions`](crate::store::Store::actions).
+/// One entry of the action log; see [`Store::actions`](crate::store::Store::actions).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LoggedAction {
-    /// When it was done, by the store's clock.
+    /// The time of the action, by the store's clock.
     pub at: DateTime<Utc>,
-    /// The token of the write that did it.
+    /// The token of the write.
     pub token: u64,
     /// The job's id.
     pub job: JobId,
-    /// The life of the job that was added or changed, or that was removed.
+    /// The incarnation that the write added, changed or removed.
     pub incarnation: Incarnation,
-    /// What was done.
+    /// The action.
     pub action: Action,
 }
 
 impl LoggedAction {
-    /// What was done to a job by the write of this token.
+    /// An entry of the action log for the write with this token.
     pub fn new(
         at: DateTime<Utc>,
         token: u64,
@@ -59,26 +59,28 @@ impl LoggedAction {
         LoggedAction { at, token, job, incarnation, action }
     }
 
-    /// Where it stands in the log.
+    /// The position of this entry in the log.
     pub fn cursor(&self) -> ActionCursor {
         ActionCursor { at: self.at, token: self.token }
     }
 }
 
-/// Where a page of [`Store::actions`](crate::store::Store::actions) ends. What is done later does not move it.
+/// The end of a page of [`Store::actions`](crate::store::Store::actions).
+///
+/// Later actions do not move it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ActionCursor {
-    /// When the last action of the page was done.
+    /// The time of the page's last action.
     pub at: DateTime<Utc>,
     /// The token of its write.
     pub token: u64,
 }
 
-/// Some of a store's action log.
+/// A page of a store's action log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ActionPage {
-    /// What was done, the latest first.
+    /// The entries, the latest first.
     pub actions: Vec<LoggedAction>,
-    /// Behind what the next page begins, which may be empty; `None` if this is the last one.
+    /// Where the next page begins; that page may be empty. `None` after the last page.
     pub next: Option<ActionCursor>,
 }

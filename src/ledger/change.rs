@@ -1,27 +1,29 @@
-//! What a store notifies of.
+//! The changes that a store reports.
 
 use chrono::{DateTime, Utc};
 
 use super::{Incarnation, Record};
 
-/// A change of a store, as [`Store::changes`](crate::store::Store::changes) notifies of it.
+/// A change in a store, as [`Store::changes`](crate::store::Store::changes) reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreChange {
-    /// There may be something to claim from this instant on that there was not: a job that fires then, or,
-    /// at the beginning of time (`DateTime::<Utc>::MIN_UTC`), a row that waits.
+    /// There may be something new to claim at this instant: a job that fires then, or a waiting row
+    /// if the instant is `DateTime::<Utc>::MIN_UTC`.
     Due(DateTime<Utc>),
-    /// The record of this incarnation has this version now, or a later one.
+    /// The record of this incarnation has this version, or a later one.
     Job(Incarnation, u64),
-    /// The record of this incarnation is gone.
+    /// The record of this incarnation was removed.
     Gone(Incarnation),
     /// Anything may have changed.
     Unknown,
 }
 
 impl StoreChange {
-    /// What there is to notify of after a write: which incarnation has gone, if one has, the record as it
-    /// is now, and whether there may be a waiting row to claim.
+    /// The changes to report after a write.
+    ///
+    /// `gone` is the incarnation that the write removed, `record` is the current record, and
+    /// `waits` says whether there may be a waiting row to claim.
     pub(crate) fn of_write(
         gone: Option<Incarnation>,
         record: Option<&Record>,

@@ -1,4 +1,4 @@
-//! What a node asks for when it claims fire times, and what it gets.
+//! The requests and results of a claim.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -7,157 +7,163 @@ use chrono::{DateTime, Utc};
 use super::{Incarnation, NodeId, Record, Row, RowKey, Stamp};
 use crate::{error::Error, job::JobId};
 
-/// A row as one node has it: until it is claimed again, which is under another fence.
+/// A row that a node has claimed, until another claim, which has another fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Claim {
-    /// Which row.
+    /// The key of the row.
     pub key: RowKey,
-    /// The fence under which it was claimed.
+    /// The fence of the claim.
     pub fence: u64,
 }
 
-/// What [`Store::claim`](crate::store::Store::claim) is asked for.
+/// The request of [`Store::claim`](crate::store::Store::claim).
 #[derive(Clone)]
 pub struct ClaimRequest {
-    /// Who takes.
+    /// The node that claims.
     pub node: NodeId,
-    /// Counts the takes of this node, from 1.
+    /// The number of this claim among the node's claims, from 1.
     pub number: u64,
-    /// Up to when jobs are to be due.
+    /// The latest `next_fire` to claim.
     pub horizon: DateTime<Utc>,
-    /// The tasks that the node knows.
+    /// The tasks that the node has registered.
     pub tasks: Arc<HashSet<String>>,
-    /// Jobs that it leaves out: those of which it has enough, and some thousand at most that it can't
-    /// read.
+    /// Jobs to exclude: those of which the node has enough rows, and up to some thousand whose
+    /// records it cannot read.
     pub except: Arc<HashSet<Incarnation>>,
-    /// How far the node has looked in vain before.
+    /// Where the scan starts: the node left or rejected the jobs before this position.
     pub passed: ClaimCursor,
-    /// How many jobs are looked at in vain at most; see [`Store::claim`](crate::store::Store::claim).
+    /// How many jobs the scan may leave or reject; see
+    /// [`Store::claim`](crate::store::Store::claim).
     pub looks: usize,
-    /// How many jobs at most.
+    /// The maximum number of jobs.
     pub limit: usize,
-    /// After how many rows it is enough: the job at hand gets all that was decided on.
+    /// The number of rows after which the claim ends. The last job gets all its decided rows.
     pub row_limit: usize,
-    /// Says what becomes of a job's fire times.
+    /// Decides which rows of a job to claim.
     pub decide: Decide,
 }
 
 impl ClaimRequest {
-    /// What a take answers in [`ClaimResult::next_due`], if it came so far and looked at these in vain.
+    /// The request whose answer is [`ClaimResult::next_due`], for a claim that scanned up to
+    /// `passed` and left or rejected `in_vain`.
     pub fn next_due(&self, passed: ClaimCursor, in_vain: &HashSet<Incarnation>) -> NextDueRequest {
-        let except = match in_vain.is_empty() {
-            true => self.except.clone(),
-            false => Arc::new(self.except.union(in_vain).copied().collect()),
+        let except = if in_vain.is_empty() {
+            self.except.clone()
+        } else {
+            Arc::new(self.except.union(in_vain).copied().collect())
         };
         NextDueRequest { node: self.node, tasks: self.tasks.clone(), except, passed }
     }
 }
 
-/// Decides what becomes of a job's fire times by its record and its waiting rows. It takes some
-/// microseconds and changes nothing but its own count of the room there is, so it may be called inside a
-/// transaction, and again where that is tried again.
+/// Decides which rows of a job to claim, given its record and its waiting rows.
+///
+/// A call takes some microseconds and has no side effect except on its own count of free capacity.
+/// A store may call it inside a transaction, and again when it retries the transaction.
 pub type Decide = Arc<dyn Fn(&Record, &[Row]) -> Decision + Send + Sync>;
 
-/// What becomes of a job's fire times.
+/// What a claim does with a job.
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// Nothing, for this node, as things are: it has no room for it.
+    /// Leave the job unchanged: the node has no capacity for it.
     Leave,
-    /// Nothing, since this node can't read the record, or not run it.
+    /// Leave the job unchanged: the node cannot read or run the record.
     Reject(Error),
-    /// These rows go into the ledger: taken ones, and closed ones that run for nothing.
+    /// Put these rows into the ledger: claimed rows, and closed rows for fire times without a run.
     Claim {
-        /// The rows; those that were waiting have their old key.
+        /// The rows. A row that was waiting keeps its key.
         rows: Vec<Row>,
-        /// The first fire time that is not among them.
+        /// The first fire time after these rows.
         next_fire: Option<DateTime<Utc>>,
     },
 }
 
-/// What [`Store::claim`](crate::store::Store::claim) took, or [`Store::claimed`](crate::store::Store::claimed) found.
+/// The result of [`Store::claim`](crate::store::Store::claim) and
+/// [`Store::claimed`](crate::store::Store::claimed).
 #[derive(Clone, Debug, Default)]
 pub struct ClaimResult {
-    /// The jobs and their rows, in the order in which they were found.
+    /// The jobs and their rows, in the order in which the store found them.
     pub jobs: Vec<ClaimedJob>,
-    /// Rows whose record is gone since they were taken, for the node to close.
+    /// Rows whose record was removed after the claim, for the node to close.
     pub orphans: Vec<Row>,
-    /// Whether there may be more, for a take that goes on behind `passed`.
+    /// Whether a claim that continues after `passed` may find more.
     pub more: bool,
-    /// The jobs that were rejected.
+    /// The jobs that the node rejected.
     pub rejected: Vec<RejectedJob>,
-    /// How many were left.
+    /// How many jobs the node left.
     pub left: usize,
-    /// How far the take has looked in vain: at least as far as [`ClaimRequest::passed`].
+    /// The position that the scan reached, at or after [`ClaimRequest::passed`].
     pub passed: ClaimCursor,
-    /// When to take next, if there is no more now: what [`Store::next_due`](crate::store::Store::next_due) answers to
-    /// [`ClaimRequest::next_due`].
+    /// The instant of the next claim, if there are no more candidates now: the result of
+    /// [`Store::next_due`](crate::store::Store::next_due) for [`ClaimRequest::next_due`].
     pub next_due: Option<DateTime<Utc>>,
 }
 
-/// How far a node has looked in vain: it passes over the jobs up to there. Nothing is passed by
-/// default.
+/// The position that a node's scan for jobs to claim has reached.
+///
+/// Later claims skip the jobs before it. Default: the start, which skips nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClaimCursor {
-    /// Of the jobs with waiting rows, which come in order of their incarnations: the last.
+    /// The last scanned job with waiting rows; these jobs are in order of their incarnations.
     pub waiting: Option<Incarnation>,
-    /// Of the jobs that are due, which come in order of their next fire times and incarnations: the
-    /// last.
+    /// The last scanned due job; these jobs are in order of their next fire times and incarnations.
     pub due: Option<(DateTime<Utc>, Incarnation)>,
 }
 
-/// A job whose record a take could not read.
+/// A job whose record a node could not read or run.
 #[derive(Clone, Debug)]
 pub struct RejectedJob {
-    /// Which it is.
+    /// The job's id.
     pub job: JobId,
-    /// Its record as it was.
+    /// The stamp of the record that was rejected.
     pub stamp: Stamp,
-    /// What is wrong with it.
+    /// Why the record was rejected.
     pub error: Error,
 }
 
-/// A job of which a node has taken rows.
+/// A job with rows that a node has claimed.
 #[derive(Clone, Debug)]
 pub struct ClaimedJob {
-    /// The record as it is now.
+    /// The current record.
     pub record: Record,
-    /// The rows that this take put into the ledger as was decided: those taken, and those closed.
+    /// The rows that this claim put into the ledger: claimed and closed ones.
     pub rows: Vec<Row>,
 }
 
-/// A row that a node gives back; see [`Store::release`](crate::store::Store::release).
+/// A claimed row for [`Store::release`](crate::store::Store::release).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Release {
-    /// Which row.
+    /// The key of the row.
     pub key: RowKey,
-    /// The fence under which it was taken.
+    /// The fence of the claim.
     pub fence: u64,
-    /// Which call of the work comes next, from 1: one more than the last one that was made.
+    /// The next attempt, from 1: one more than the attempts made so far.
     pub attempt: u32,
 }
 
 impl Release {
-    /// Gives back a row that was taken under this fence, for this attempt to come.
+    /// Releases the row that was claimed under this fence; `attempt` is the next attempt.
     pub fn new(key: RowKey, fence: u64, attempt: u32) -> Release {
         Release { key, fence, attempt }
     }
 
-    /// The claim that it gives back.
+    /// The claim that is released.
     pub(crate) fn claim(&self) -> Claim {
         Claim { key: self.key, fence: self.fence }
     }
 }
 
-/// What [`Store::next_due`](crate::store::Store::next_due) is asked for; as in [`ClaimRequest`].
+/// The request of [`Store::next_due`](crate::store::Store::next_due), with fields as in
+/// [`ClaimRequest`].
 #[derive(Clone, Debug)]
 pub struct NextDueRequest {
-    /// Who asks.
+    /// The node that will claim.
     pub node: NodeId,
-    /// The tasks that the node knows.
+    /// The tasks that the node has registered.
     pub tasks: Arc<HashSet<String>>,
-    /// Jobs that it leaves out.
+    /// Jobs to exclude.
     pub except: Arc<HashSet<Incarnation>>,
-    /// How far the node has looked in vain: jobs up to there do not count.
+    /// Where the scan starts: jobs before this position do not count.
     pub passed: ClaimCursor,
 }

@@ -1,4 +1,4 @@
-//! What a store's operations may fail with.
+//! The errors of a store's operations.
 
 use std::{
     fmt::{self, Display as _},
@@ -7,13 +7,13 @@ use std::{
 
 use crate::error::{BoxError, Chain};
 
-/// Why an operation of a [`Store`](crate::store::Store) failed.
+/// The error of an operation of a [`Store`](crate::store::Store).
 ///
 /// | predicate | the scheduler |
 /// |---|---|
-/// | [`is_unavailable`](StoreError::is_unavailable) | asks again, with backoff, for as long as it takes |
-/// | [`is_refused`](StoreError::is_refused) | says so to who asked, and asks again more seldom |
-/// | [`is_lease_lost`](StoreError::is_lease_lost) | drops what it had taken, and begins another life |
+/// | [`is_unavailable`](StoreError::is_unavailable) | retries with backoff, without a limit |
+/// | [`is_refused`](StoreError::is_refused) | returns the error to the caller, or retries background operations at a longer interval |
+/// | [`is_lease_lost`](StoreError::is_lease_lost) | drops all claims and joins again under a new node id |
 #[derive(Clone)]
 pub struct StoreError {
     kind: Kind,
@@ -28,21 +28,22 @@ enum Kind {
 }
 
 impl StoreError {
-    /// The store can't be reached or is too busy; it may get better, and nobody knows whether the
-    /// operation took effect.
+    /// An error for a store that is unreachable or too busy.
+    ///
+    /// A retry may succeed. Whether the operation took effect is unknown.
     pub fn unavailable(source: impl Into<BoxError>) -> StoreError {
         StoreError { kind: Kind::Unavailable, source: source.into().into() }
     }
 
-    /// The store will not do it: its schema is another, it may not be written to, what it holds makes
-    /// no sense.
+    /// An error for an operation that a retry will not fix, such as a different schema, a read-only
+    /// database, or unreadable data.
     pub fn refused(source: impl Into<BoxError>) -> StoreError {
         StoreError { kind: Kind::Refused, source: source.into().into() }
     }
 
-    /// The node that asks is not alive, as far as the store knows.
+    /// An error for a node that has no row in the store.
     pub fn lease_lost() -> StoreError {
-        let source = BoxError::from("the node has no row: it was taken for dead");
+        let source = BoxError::from("the node has no row: it has expired");
         StoreError { kind: Kind::LeaseLost, source: source.into() }
     }
 
@@ -50,17 +51,17 @@ impl StoreError {
         self.source
     }
 
-    /// It may get better by itself.
+    /// Whether the store is unreachable or too busy. A retry may succeed.
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable
     }
 
-    /// It will not get better by trying.
+    /// Whether the store refused the operation. A retry will not succeed.
     pub fn is_refused(&self) -> bool {
         self.kind == Kind::Refused
     }
 
-    /// The node is not alive, as far as the store knows.
+    /// Whether the node has no row in the store.
     pub fn is_lease_lost(&self) -> bool {
         self.kind == Kind::LeaseLost
     }
@@ -70,7 +71,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             Kind::Unavailable => "the store is not available",
-            Kind::Refused => "the store refused",
+            Kind::Refused => "the store refused the operation",
             Kind::LeaseLost => "the lease is lost",
         })
     }

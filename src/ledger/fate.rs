@@ -1,4 +1,4 @@
-//! How a fire time, or a job, ended, and how that is written.
+//! The fates of fire times and jobs, and their text form.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -7,46 +7,49 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::SkipReason;
 
-/// What became of a fire time; or of an incarnation, in its row of [`RowKind::Ended`](super::RowKind::Ended).
+/// How a fire time ended; or how an incarnation ended, in its row of
+/// [`RowKind::Ended`](super::RowKind::Ended).
 ///
-/// As text, which is what stores keep: `ran: succeeded`, `missed`, `skipped: paused`,
-/// `coalesced into 2026-11-20T12:00:00Z`, `abandoned`, `abandoned: recovered too often`, `completed`.
+/// Stores keep a fate as text, in the form of its `Display`: `ran: succeeded`, `missed`, `skipped:
+/// paused`, `coalesced into 2026-11-20T12:00:00Z`, `abandoned`, `abandoned: recovered too often`,
+/// `completed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fate {
-    /// Its work was called, and ended like this.
+    /// The work was called and ended like this.
     Ran(RunEnd),
-    /// Its run could not start within the misfire grace time.
+    /// The run could not start within the misfire grace time.
     Missed,
-    /// It was skipped.
+    /// The fire time was skipped.
     Skipped(SkipReason),
-    /// It became part of the run for this fire time.
+    /// The fire time became part of the run for this other fire time.
     Coalesced(DateTime<Utc>),
-    /// Its work was called, or may have been, and nobody knows how far it came: its node died, or the
-    /// job was removed before it was run again.
+    /// The work was called, or may have been, and its result is unknown: its node died, or the job
+    /// was removed before a recovery.
     Abandoned,
-    /// The same, once it had been run again as often as its job says: it may be what its nodes died of.
+    /// Like [`Abandoned`](Fate::Abandoned), after as many recoveries as the job allows: the run may
+    /// be what ended its nodes.
     RecoveredTooOften,
     /// The job has no fire time left and its last run has ended.
     Completed,
     /// The job was removed.
     Removed,
-    /// The job was cancelled, by its token.
+    /// The job's token was cancelled.
     Cancelled,
-    /// Another job took its id.
+    /// Another job replaced this one under its id.
     Replaced,
-    /// What a later version of this crate wrote.
+    /// A fate that a later version of this crate wrote.
     Unknown(Arc<str>),
 }
 
 impl Fate {
-    /// The fate of a row that waits for this attempt and is not to run any more: *skipped*, or
-    /// *abandoned* if it is not the first attempt, since its work may have been called.
+    /// The fate of a waiting row, for this attempt, that is not to run any more: *skipped*, or
+    /// *abandoned* after the first attempt, since the work may have been called.
     pub fn called_off(reason: SkipReason, attempt: u32) -> Fate {
         if attempt > 1 { Fate::Abandoned } else { Fate::Skipped(reason) }
     }
 
-    /// Whether nobody knows how far it had come: an outcome that arrives after all takes its place.
+    /// Whether the result is unknown. A late outcome replaces such a fate.
     pub fn is_abandoned(&self) -> bool {
         matches!(self, Fate::Abandoned | Fate::RecoveredTooOften)
     }
@@ -56,15 +59,15 @@ impl Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunEnd {
-    /// It returned, and not with an error.
+    /// The work returned, without an error.
     Succeeded,
-    /// It returned an error.
+    /// The work returned an error.
     Failed,
-    /// It panicked.
+    /// The work panicked.
     Panicked,
-    /// It took longer than its job's timeout.
+    /// The work took longer than the job's timeout.
     TimedOut,
-    /// It was dropped before it returned.
+    /// The work was dropped before it returned.
     Cancelled,
 }
 

@@ -1,4 +1,4 @@
-//! Which fates a store lists over all its jobs, and where a page of them ends.
+//! The filter and the pages of a store's fates.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{NodeId, Row, RowKey, RowState};
 use crate::job::JobId;
 
-/// Which closed rows [`Store::fates`](crate::store::Store::fates) lists: those for which all holds that is set.
-/// Default: all.
+/// The closed rows that [`Store::fates`](crate::store::Store::fates) returns: those that match
+/// every set field. Default: all.
 ///
 /// ```
 /// use punctual::store::FateFilter;
@@ -16,20 +16,20 @@ use crate::job::JobId;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FateFilter {
-    /// They ended at this instant or later.
+    /// The row was closed at this instant or later.
     pub from: Option<DateTime<Utc>>,
-    /// They ended before this instant.
+    /// The row was closed before this instant.
     pub until: Option<DateTime<Utc>>,
-    /// They are of a job of this id, in whichever of its lives.
+    /// The row belongs to a job with this id, in any incarnation.
     pub job: Option<JobId>,
-    /// The text of the [`Fate`](super::Fate) begins with this: `ran`, `ran: failed`, `skipped`.
+    /// The text of the [`Fate`](super::Fate) starts with this: `ran`, `ran: failed`, `skipped`.
     pub fate: Option<String>,
-    /// This node took them last.
+    /// This node claimed the row last.
     pub node: Option<NodeId>,
 }
 
 impl FateFilter {
-    /// Whether a row is one of those.
+    /// Whether a row passes the filter.
     pub fn passes(&self, row: &Row) -> bool {
         let (RowState::Closed(fate), Some(ended_at)) = (&row.state, row.ended_at) else {
             return false;
@@ -42,24 +42,25 @@ impl FateFilter {
     }
 }
 
-/// Where a page of [`Store::fates`](crate::store::Store::fates) ends: at a closed row. What ends later does not
-/// move it.
+/// The end of a page of [`Store::fates`](crate::store::Store::fates): the position of a closed row.
+///
+/// Rows that are closed later do not move it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FateCursor {
-    /// When the row ended.
+    /// When the row was closed.
     pub ended_at: DateTime<Utc>,
-    /// Which row it is.
+    /// The key of the row.
     pub key: RowKey,
 }
 
 impl FateCursor {
-    /// At this row; `None` if it is open.
+    /// The position of this row; `None` if the row is open.
     pub fn at(row: &Row) -> Option<FateCursor> {
         let ended_at = row.ended_at.filter(|_| !row.state.is_open())?;
         Some(FateCursor { ended_at, key: row.key })
     }
 
-    /// What grows along the order in which rows are listed: the latest to end come first.
+    /// A sort key in listing order: the latest end first.
     #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
     pub(crate) fn place(row: &Row) -> impl Ord + use<> {
         let RowKey { incarnation, kind, number } = row.key;
@@ -67,11 +68,11 @@ impl FateCursor {
     }
 }
 
-/// Some of the closed rows of a store; see [`Store::fates`](crate::store::Store::fates).
+/// A page of a store's closed rows; see [`Store::fates`](crate::store::Store::fates).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FatePage {
     /// The rows, the latest to end first.
     pub rows: Vec<Row>,
-    /// Behind what the next page begins, which may be empty; `None` if this is the last one.
+    /// Where the next page begins; that page may be empty. `None` after the last page.
     pub next: Option<FateCursor>,
 }

@@ -1,4 +1,4 @@
-//! How much of the ledger is kept.
+//! How long closed rows are kept.
 
 use std::time::Duration;
 
@@ -6,18 +6,21 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::RowKind;
 
-/// Which closed rows are kept: those that every bound leaves. What ended only now is kept in any case, see
-/// [`Keep::at_least`].
+/// The limits for closed rows: a row is kept while it is within every limit.
+///
+/// A row that was closed recently is kept in any case: see [`Keep::at_least`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// How many of each incarnation and kind, the newest. Default: 1000.
+    /// How many rows of each incarnation and kind, the newest first. Default: 1000.
     pub rows: u32,
-    /// For how long after their end. Default: 30 days.
+    /// How long a row is kept after it was closed. Default: 30 days.
     pub age: Duration,
-    /// For how long after the end of their job. Default: 7 days.
+    /// How long a row is kept after its job ended. Default: 7 days.
     pub ended: Duration,
-    /// How many in all, the latest to end; of those beyond it only what ended in the last minute is kept.
-    /// Default: a million. A store may delete a tenth more than it must.
+    /// How many rows in total, the latest to end first. Default: 1,000,000.
+    ///
+    /// Beyond this limit only rows that were closed within the last minute are kept. A store may
+    /// delete up to a tenth more than the limit requires.
     pub total: u64,
 }
 
@@ -29,34 +32,35 @@ impl Default for Keep {
 }
 
 impl Keep {
-    /// For how long it is remembered that a job is over which may be declared again: a year. A program
-    /// that declares it begins that anew.
+    /// How long a store remembers the end of a declared job: 365 days.
+    ///
+    /// A program that declares the job again restarts this period.
     pub const ENDED: TimeDelta = TimeDelta::days(365);
 
-    /// For how long the action log is kept: 90 days.
+    /// How long the action log is kept: 90 days.
     pub const ACTIONS: TimeDelta = TimeDelta::days(90);
 
-    /// How many actions it keeps, the latest.
+    /// The maximum number of actions in the log; the latest are kept.
     pub const MOST_ACTIONS: usize = 10_000;
 
-    /// How many such ends are remembered, the latest.
+    /// The maximum number of remembered ends; the latest are kept.
     pub const MOST_ENDED: usize = 100_000;
 
-    /// Before when the rows of a kind have ended that are too old, be it by a bound of this age.
+    /// The instant before which rows of this kind are older than `age`.
     pub(crate) fn oldest(age: Duration, kind: RowKind, now: DateTime<Utc>) -> DateTime<Utc> {
         let age = TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX);
         let oldest = now.checked_sub_signed(age.max(Keep::at_least(kind)));
         oldest.unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
-    /// How many of so many closed rows are to go, so that there is room for some time.
+    /// How many of `closed` rows to delete, so that the total limit is not reached again soon.
     pub(crate) fn surplus(&self, closed: u64) -> u64 {
         let begins = self.total - self.total / 20;
         if closed <= begins { 0 } else { closed - (self.total - self.total / 10) }
     }
 
-    /// For how long what has ended is kept in any case: what says how a job ended for two hours, since
-    /// nodes may ask as seldom as once an hour, and all else for a minute.
+    /// How long a closed row is kept in any case: two hours for the end of a job, since nodes may
+    /// poll as seldom as once an hour, and one minute for all other rows.
     pub fn at_least(kind: RowKind) -> TimeDelta {
         match kind {
             RowKind::Ended => TimeDelta::hours(2),
@@ -65,13 +69,13 @@ impl Keep {
     }
 }
 
-/// What [`Store::prune`](crate::store::Store::prune) did.
+/// The result of [`Store::prune`](crate::store::Store::prune).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PruneReport {
-    /// How many rows it deleted.
+    /// The number of deleted rows.
     pub deleted: u64,
-    /// How many ends of jobs it forgot.
+    /// The number of forgotten ends of jobs.
     pub forgotten: u64,
-    /// Whether there is more to do.
+    /// Whether there is more to delete.
     pub more: bool,
 }

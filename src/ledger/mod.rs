@@ -1,5 +1,7 @@
-//! The data of durable jobs: records, rows of the ledger, fates, and what nodes and stores say to each
-//! other about them. Nothing here acts; [`Store`](crate::store::Store) says what is done with it.
+//! The data of durable jobs: records, rows of the ledger, fates, and the requests and results of
+//! store operations.
+//!
+//! This module is data only; [`Store`](crate::store::Store) describes the operations.
 
 mod actions;
 mod change;
@@ -45,8 +47,8 @@ pub(crate) use self::{
     row::ROW_SIZE,
 };
 
-/// How many of the first of these sizes one operation takes, of at most so many and so many bytes: one at
-/// least, if there are any.
+/// How many of the first `sizes` fit into one operation of at most `most` items and `bytes` bytes:
+/// at least one item, if there is one.
 pub(crate) fn fitting(sizes: impl Iterator<Item = usize>, most: usize, bytes: usize) -> usize {
     let mut left = bytes;
     let fits = sizes.take(most.max(1)).enumerate().take_while(|&(before, size)| {

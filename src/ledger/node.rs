@@ -1,4 +1,4 @@
-//! The nodes of a store.
+//! The nodes of a store: ids, heartbeats, rows.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Incarnation, Row};
 
-/// One life of a node, from its first heartbeat on: a random number of 63 bits.
+/// The id of a node, from its first heartbeat until it deregisters or expires: a random number of
+/// 63 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId(pub u64);
 
@@ -17,54 +18,54 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// A sign of life; see [`Store::heartbeat`](crate::store::Store::heartbeat).
+/// A renewal of a node's lease; see [`Store::heartbeat`](crate::store::Store::heartbeat).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Heartbeat {
-    /// Whose.
+    /// The node.
     pub node: NodeId,
-    /// For people: which program on which machine.
+    /// For people: the program and the machine.
     pub name: Arc<str>,
-    /// Whether it is the first.
+    /// Whether this is the node's first heartbeat.
     pub first: bool,
-    /// For how long.
+    /// The length of the lease.
     pub ttl: Duration,
-    /// For people: the version of this crate that the node is built with.
+    /// For people: the version of this crate in the node's program.
     pub version: Arc<str>,
-    /// For people: how far the node's wall clock is ahead of the store's, where that is known.
+    /// For people: how far the node's wall clock is ahead of the store's, if known.
     pub clock_offset: Option<TimeDelta>,
 }
 
 impl Heartbeat {
-    /// A sign of life of a node that is built with this version of the crate.
+    /// A heartbeat of a node with this version of the crate.
     pub fn new(node: NodeId, name: impl Into<Arc<str>>, first: bool, ttl: Duration) -> Heartbeat {
         let version = env!("CARGO_PKG_VERSION").into();
         Heartbeat { node, name: name.into(), first, ttl, version, clock_offset: None }
     }
 }
 
-/// What a store knows of a node that has joined and neither left nor been buried.
+/// A store's row of a node that has joined, and has neither deregistered nor expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeRow {
-    /// Which one.
+    /// The node's id.
     pub id: NodeId,
-    /// For people: which program on which machine.
+    /// For people: the program and the machine.
     pub name: Arc<str>,
-    /// How many signs of life it has given.
+    /// The number of heartbeats.
     pub heartbeats: u64,
-    /// For how long the last of them counts.
+    /// The length of the lease in the last heartbeat.
     pub ttl: Duration,
-    /// For people: when that is over, by the store's clock.
+    /// For people: the end of the lease, by the store's clock.
     pub lease_until: DateTime<Utc>,
-    /// For people: the version of this crate that it is built with; empty if it did not say.
+    /// For people: the version of this crate in the node's program; empty if unknown.
     pub version: Arc<str>,
-    /// For people: how far its wall clock is ahead of the store's, as far as it knows.
+    /// For people: how far the node's wall clock is ahead of the store's, if known.
     pub clock_offset: Option<TimeDelta>,
 }
 
 impl NodeRow {
-    /// The row of a node after its first sign of life, `heartbeat`, at `now` by the store's clock.
+    /// The row of a node after its first heartbeat, at `now` by the store's clock.
     pub fn new(heartbeat: &Heartbeat, now: DateTime<Utc>) -> NodeRow {
         let mut row = NodeRow {
             id: heartbeat.node,
@@ -79,7 +80,7 @@ impl NodeRow {
         row
     }
 
-    /// Takes another sign of life into account.
+    /// Applies another heartbeat to the row.
     pub fn heartbeat(&mut self, heartbeat: &Heartbeat, now: DateTime<Utc>) {
         let ttl = TimeDelta::from_std(heartbeat.ttl).unwrap_or(TimeDelta::MAX);
         self.lease_until = now.checked_add_signed(ttl).unwrap_or(DateTime::<Utc>::MAX_UTC);
@@ -91,17 +92,17 @@ impl NodeRow {
     }
 }
 
-/// What [`Store::reap`](crate::store::Store::reap) did.
+/// The result of [`Store::reap`](crate::store::Store::reap).
 #[derive(Clone, Debug, Default)]
 pub struct ReapReport {
-    /// The nodes that are dead.
+    /// The nodes that have expired.
     pub nodes: Vec<NodeId>,
     /// Their rows that are waiting again.
     pub handed_out: Vec<Row>,
     /// Their rows that were closed.
     pub abandoned: Vec<Row>,
-    /// The jobs that are over with this.
+    /// The jobs that are now over.
     pub over: Vec<Incarnation>,
-    /// Whether there is more to do.
+    /// Whether there are more rows to reclaim.
     pub more: bool,
 }

@@ -1,48 +1,48 @@
-//! The end of a row, as a node reports it.
+//! The outcomes of rows.
 
 use chrono::{DateTime, Utc};
 
 use super::{Claim, Fate, Incarnation, ROW_SIZE, RowKey};
 
-/// The end of a row.
+/// The outcome of a row, for [`Store::finish`](crate::store::Store::finish).
 #[derive(Clone, Debug)]
 pub struct RowOutcome {
-    /// Which row.
+    /// The key of the row.
     pub key: RowKey,
-    /// The fence under which it was taken.
+    /// The fence of the claim.
     pub fence: u64,
-    /// What became of it.
+    /// The fate of the row.
     pub fate: Fate,
-    /// How often the work was called, or was to be.
+    /// The last attempt that was made, or was about to be made.
     pub attempt: u32,
-    /// When the work was called, if it was; the last time.
+    /// When the last attempt called the work; `None` if it was not called.
     pub started_at: Option<DateTime<Utc>>,
-    /// When that was known.
+    /// When the fate was known.
     pub ended_at: DateTime<Utc>,
-    /// The error of a run that failed, at most a kilobyte.
+    /// The error of a failed run, at most 1 kB.
     pub message: Option<String>,
-    /// How the job ended, if it is over with this: *completed*, or *cancelled* where its token was
-    /// cancelled while the run was going.
+    /// The fate of the job, if this outcome ends it: *completed*, or *cancelled* if its token was
+    /// cancelled during the run.
     pub job_end: Fate,
 }
 
 impl RowOutcome {
-    /// The claim that it ends.
+    /// The claim that this outcome ends.
     pub(crate) fn claim(&self) -> Claim {
         Claim { key: self.key, fence: self.fence }
     }
 
-    /// About how many bytes it commits.
+    /// The approximate size of the commit, in bytes.
     pub(crate) fn size(&self) -> usize {
         ROW_SIZE + self.message.as_ref().map_or(0, String::len)
     }
 }
 
-/// What came of [`Store::finish`](crate::store::Store::finish).
+/// The result of [`Store::finish`](crate::store::Store::finish).
 #[derive(Clone, Debug, Default)]
 pub struct FinishReport {
-    /// The outcomes that were refused, since their rows have been taken again, or pruned.
+    /// The outcomes that were refused, since their rows were claimed again or pruned.
     pub refused: Vec<RowKey>,
-    /// The jobs that are over with this.
+    /// The jobs that are now over.
     pub over: Vec<Incarnation>,
 }

@@ -1,4 +1,4 @@
-//! The record of a job: what a store keeps of it.
+//! The record of a durable job.
 
 use std::fmt;
 
@@ -10,82 +10,83 @@ use crate::job::JobId;
 
 /// A durable job, as a store keeps it.
 ///
-/// The store looks at ids, numbers and instants; the rest is text that it keeps as it is, and that need
-/// not make sense to it. `Debug` shows how long the arguments are, and not what they say.
+/// A store interprets only ids, numbers and instants. All other fields are text that the store
+/// keeps unchanged and need not parse. `Debug` shows the length of the arguments, and not their
+/// contents.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Record {
-    /// Its id, unique in the store.
+    /// The job's id, unique in the store.
     pub id: JobId,
-    /// Tells this life of the id from others.
+    /// Distinguishes this incarnation of the id from all others.
     pub incarnation: Incarnation,
-    /// How often the record was written; takes do not count.
+    /// How often the record was written; claims do not count.
     #[serde(default)]
     pub version: u64,
-    /// The fence of the last take: see [`Record::next_fence`].
+    /// The fence of the last claim: see [`Record::next_fence`].
     #[serde(default)]
     pub fence: u64,
-    /// How many runs were asked for.
+    /// The number of requested runs.
     #[serde(default)]
     pub requests: u64,
-    /// The tokens of the last writes.
+    /// The tokens of the latest writes.
     #[serde(default)]
     pub tokens: Tokens,
     /// The name of the task.
     pub task: String,
-    /// Its arguments, as JSON.
+    /// The task's arguments, as JSON.
     pub args: String,
-    /// Its trigger, as JSON, with everything filled in.
+    /// The trigger, as JSON, with all defaults resolved.
     pub trigger: String,
-    /// Its options, as JSON; those left out are the defaults of whoever reads it.
+    /// The options, as JSON. The reader's defaults apply to options that are left out.
     pub options: String,
-    /// Its name, if it was given one.
+    /// The job's name, if set.
     pub name: Option<String>,
-    /// Its tags.
+    /// The job's tags.
     pub tags: Vec<String>,
-    /// Its definition as it was declared in code, as JSON, to see when that changes.
+    /// The definition as declared in code, as JSON, to detect when the declaration changes.
     pub declared: Option<String>,
-    /// When it was added.
+    /// When the job was added.
     pub added_at: DateTime<Utc>,
-    /// The first fire time that nobody has taken yet; `None` if there is none left.
+    /// The first unclaimed fire time; `None` if none is left.
     pub next_fire: Option<DateTime<Utc>>,
-    /// Whether it is paused.
+    /// Whether the job is paused.
     pub paused: bool,
-    /// When it was last resumed: what passed before is skipped.
+    /// When the job was last resumed. Earlier fire times are skipped.
     pub resumed_at: Option<DateTime<Utc>>,
-    /// The last fire time that was taken by a trigger that the job had before, if it had one: up to it
-    /// the ledger may have rows already, so there are no stretches before it.
+    /// The last fire time that was claimed under a previous trigger, if any. The ledger may have
+    /// rows up to this instant, so a stretch of fire times starts after it.
     #[serde(default)]
     pub taken_to: Option<DateTime<Utc>>,
-    /// Whether a run whose node died is to be run again.
+    /// Whether a run is recovered after its node died.
     pub recover: bool,
-    /// How often at most that is done for one fire time.
+    /// The maximum number of recoveries of one fire time.
     #[serde(default = "recoveries")]
     pub recoveries: u32,
-    /// When it was last given another trigger: what was due by then still runs.
+    /// When the job was last rescheduled. Fire times that were due by then still run.
     #[serde(default)]
     pub rescheduled_at: Option<DateTime<Utc>>,
-    /// Whether the store remembers that the job is over, since it may be declared again.
+    /// Whether the store remembers the end of the job, since the job may be declared again.
     #[serde(default)]
     pub remember: bool,
-    /// When it was over, if it is only remembered. The store's to set.
+    /// When the job ended, if only its end is remembered. Set by the store.
     #[serde(default)]
     pub ended_at: Option<DateTime<Utc>>,
-    /// Who has paused it, if that was said.
+    /// Who paused the job, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_by: Option<String>,
-    /// Why it was paused, if that was said.
+    /// Why the job was paused, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_because: Option<String>,
-    /// What later versions of this crate keep of the job, as a JSON object: each change of the record
-    /// carries it along as it is.
+    /// Data of later versions of this crate, as a JSON object. Every change of the record keeps it
+    /// unchanged.
     #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
     pub extra: String,
 }
 
 impl Record {
-    /// A job of this id and task that has no fire time, no arguments (`null`), and whose options are
-    /// the defaults.
+    /// A record with this id and task, without a fire time, with `null` as arguments and default
+    /// options.
     pub fn new(
         id: impl Into<JobId>,
         incarnation: Incarnation,
@@ -122,26 +123,27 @@ impl Record {
         }
     }
 
-    /// The fence of a take at `now` by the store's clock: higher than all before. It is the time in
-    /// milliseconds, or one more than the last fence if that is higher still; so fences grow even where
-    /// the last takes were lost, since the store failed over to a copy or was restored from a backup.
+    /// The fence of a claim at `now` by the store's clock, higher than all previous fences.
+    ///
+    /// The fence is the larger of the last fence + 1 and the store's time in milliseconds. So
+    /// fences grow even if the latest claims were lost in a failover or by restoring a backup.
     pub fn next_fence(&self, now: DateTime<Utc>) -> u64 {
         let time = u64::try_from(now.timestamp_millis()).unwrap_or(0);
         self.fence.wrapping_add(1).max(time)
     }
 
-    /// What a [`Write`](super::Write) compares.
+    /// The stamp that a [`Write`](super::Write) compares.
     pub fn stamp(&self) -> Stamp {
         Stamp { incarnation: self.incarnation, version: self.version, fence: self.fence }
     }
 }
 
-/// How often a fire time is run again by default whose node died.
+/// The default number of recoveries of one fire time.
 pub(crate) fn recoveries() -> u32 {
     3
 }
 
-/// An object without entries.
+/// An empty JSON object.
 pub(crate) fn nothing() -> String {
     "{}".to_owned()
 }
@@ -152,14 +154,14 @@ pub(crate) fn is_nothing(object: &str) -> bool {
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Arguments, or what has them in it.
+        /// Text that `Debug` must not show: arguments, or a declaration that contains them.
         struct Hidden<'a>(&'a str);
         impl fmt::Debug for Hidden<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "<{} bytes>", self.0.len())
             }
         }
-        // All of them, so that a new one is not forgotten here.
+        // Destructured, so that a new field causes a compile error here.
         let Record {
             id,
             incarnation,
@@ -219,8 +221,9 @@ impl fmt::Debug for Record {
     }
 }
 
-/// The tokens of a record's last writes, the latest first: a write that is asked for again, since its
-/// answer was lost, is known by them.
+/// The tokens of a record's latest writes, the latest first.
+///
+/// A retried write, whose first response was lost, is recognized by its token.
 ///
 /// ```
 /// use punctual::store::Tokens;
@@ -237,28 +240,28 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// How many are kept.
+    /// How many tokens are kept.
     pub const KEPT: usize = 8;
 
-    /// Adds that of a write; the oldest goes if there are too many.
+    /// Adds the token of a write, and drops the oldest token beyond the limit.
     pub fn push(&mut self, token: u64) {
         self.latest_first.rotate_right(1);
         self.latest_first[0] = token;
         self.count = (self.count + 1).min(Tokens::KEPT as u8);
     }
 
-    /// Whether a write of this token is among the last.
+    /// Whether the latest writes include one with this token.
     pub fn contains(&self, token: u64) -> bool {
         self.as_slice().contains(&token)
     }
 
-    /// All that are kept, the latest first.
+    /// The kept tokens, the latest first.
     pub fn as_slice(&self) -> &[u64] {
         &self.latest_first[..usize::from(self.count)]
     }
 }
 
-/// From the earliest to the latest.
+/// In order from the earliest to the latest.
 impl FromIterator<u64> for Tokens {
     fn from_iter<I: IntoIterator<Item = u64>>(tokens: I) -> Tokens {
         let mut kept = Tokens::default();
@@ -268,7 +271,7 @@ impl FromIterator<u64> for Tokens {
 }
 
 impl From<Vec<u64>> for Tokens {
-    /// From the latest to the earliest.
+    /// In order from the latest to the earliest.
     fn from(tokens: Vec<u64>) -> Tokens {
         tokens.into_iter().take(Tokens::KEPT).rev().collect()
     }
@@ -280,35 +283,35 @@ impl From<Tokens> for Vec<u64> {
     }
 }
 
-/// What changes whenever a record does.
+/// Identifies one state of a record; every change of the record changes its stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The record's incarnation.
     pub incarnation: Incarnation,
-    /// Its version.
+    /// The record's version.
     pub version: u64,
-    /// Its fence.
+    /// The record's fence.
     pub fence: u64,
 }
 
-/// One life of an id, from add to removal or replacement: a random number of 63 bits.
+/// One life of a job id, from add to removal or replacement: a random number of 63 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 
-/// Which records [`Store::list`](crate::store::Store::list) lists: those that are as said, where something is
-/// said.
+/// The records that [`Store::list`](crate::store::Store::list) returns: those that match every set
+/// field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordFilter {
-    /// Their name.
+    /// The record has this name.
     pub name: Option<String>,
-    /// One of their tags.
+    /// The record has this tag.
     pub tag: Option<String>,
-    /// Whether they are paused.
+    /// Whether the record is paused.
     pub paused: Option<bool>,
 }
 
 impl RecordFilter {
-    /// Whether a record is as said.
+    /// Whether a record passes the filter.
     pub fn passes(&self, record: &Record) -> bool {
         self.name.as_ref().is_none_or(|name| record.name.as_ref() == Some(name))
             && self.tag.as_ref().is_none_or(|tag| record.tags.contains(tag))
@@ -322,13 +325,16 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// Where a page of [`Store::list`](crate::store::Store::list) ends: at an id, as the store itself has it. That may be no text,
-/// where others write into the store, so it is not a [`JobId`].
+/// The end of a page of [`Store::list`](crate::store::Store::list): an id, as the bytes in the
+/// store.
+///
+/// The bytes need not be valid text if other programs write into the store, so this is not a
+/// [`JobId`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordCursor(Box<[u8]>);
 
 impl RecordCursor {
-    /// Behind the id of these bytes.
+    /// The position after the id with these bytes.
     pub fn new(id: impl Into<Box<[u8]>>) -> RecordCursor {
         RecordCursor(id.into())
     }
@@ -345,29 +351,29 @@ impl From<&JobId> for RecordCursor {
     }
 }
 
-/// Some of the records of a store; see [`Store::list`](crate::store::Store::list).
+/// A page of a store's records; see [`Store::list`](crate::store::Store::list).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordPage {
     /// The records.
     pub records: Vec<Record>,
-    /// Behind what the next page begins, which may be empty; `None` if this is the last one.
+    /// Where the next page begins; that page may be empty. `None` after the last page.
     pub next: Option<RecordCursor>,
 }
 
-/// A record that is not what somebody knew.
+/// A known record that has changed.
 #[derive(Clone, Debug)]
 pub struct RecordChange {
     /// The incarnation that was known.
     pub incarnation: Incarnation,
-    /// What became of it.
+    /// How the record has changed.
     pub status: RecordStatus,
 }
 
-/// What became of an incarnation.
+/// The current status of a known incarnation.
 #[derive(Clone, Debug)]
 pub enum RecordStatus {
-    /// It was changed: the record as it is now.
+    /// The record was changed; this is the current one.
     Updated(Box<Record>),
-    /// The incarnation is gone, with how it ended, if the ledger still has that.
+    /// The incarnation is gone. Contains its fate, if the ledger still has it.
     Removed(Option<Fate>),
 }

@@ -1,4 +1,5 @@
-//! The rows of the ledger: one for each fire time, or stretch of them, with its fate.
+//! The rows of the ledger: one for each fire time, or for each stretch of fire times, with its
+//! fate.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,86 +7,86 @@ use serde::{Deserialize, Serialize};
 use super::{Claim, Fate, Incarnation, NodeId, Record, record::recoveries};
 use crate::job::JobId;
 
-/// What tells a row of the ledger from all others.
+/// The unique key of a row in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RowKey {
     /// The job's incarnation.
     pub incarnation: Incarnation,
-    /// What the number counts.
+    /// What `number` means.
     pub kind: RowKind,
-    /// A fire time in milliseconds since 1970, the first of a stretch; or a sequence.
+    /// A fire time in milliseconds since 1970 (the first of a stretch), or a sequence number.
     pub number: i64,
 }
 
 impl RowKey {
-    /// The key of the row that says how an incarnation ended.
+    /// The key of the row for the end of an incarnation.
     pub fn end_of(incarnation: Incarnation) -> RowKey {
         RowKey { incarnation, kind: RowKind::Ended, number: 0 }
     }
 }
 
-/// What a row is for.
+/// The kind of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowKind {
-    /// A fire time, or a stretch of them. Numbered by the (first) fire time.
+    /// A fire time, or a stretch of fire times. The number is the (first) fire time.
     Scheduled = 0,
-    /// A run that was asked for. Numbered from 1.
+    /// A requested run. Numbered from 1.
     Requested = 1,
-    /// The end of the incarnation. Its number is 0.
+    /// The end of the incarnation. The number is 0.
     Ended = 2,
 }
 
-/// One row of the ledger: the fate of a fire time, or of a stretch of them.
+/// A row of the ledger: a fire time, or a stretch of fire times, with its state and fate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Row {
-    /// What tells it from all others.
+    /// The unique key.
     pub key: RowKey,
     /// The job's id.
     pub job: JobId,
-    /// The fire time, or the first of the stretch, or when the run was asked for.
+    /// The fire time, or the first of the stretch, or the time of the request.
     pub fire_time: DateTime<Utc>,
     /// The last fire time of the stretch.
     pub last: DateTime<Utc>,
-    /// How many fire times there are in it; a lower bound past 10,000.
+    /// The number of fire times in the stretch; a lower bound above 10,000.
     pub count: u64,
     /// How many other fire times were coalesced into this one.
     pub coalesced: u64,
-    /// How far it has come.
+    /// The state of the row.
     pub state: RowState,
-    /// The fence under which it was last taken.
+    /// The fence of the last claim.
     pub fence: u64,
-    /// Which call of its work the node that takes it makes first, from 1. Higher than 1 where the work
-    /// was called before, or may have been.
+    /// The first attempt of the node that claims the row, from 1. Higher than 1 if the work was
+    /// called before, or may have been.
     pub attempt: u32,
-    /// Whether it is to be run again if its node dies.
+    /// Whether the row is recovered if its node dies.
     pub recover: bool,
-    /// How often that may still be done.
+    /// The number of recoveries left.
     #[serde(default = "recoveries")]
     pub recoveries: u32,
-    /// When the work was called, if it was; the last time.
+    /// When the last attempt called the work; `None` if it was not called.
     pub started_at: Option<DateTime<Utc>>,
-    /// When its fate was known.
+    /// When the fate was known.
     pub ended_at: Option<DateTime<Utc>>,
-    /// The error of a run that failed.
+    /// The error of a failed run.
     pub message: Option<String>,
-    /// The node that took it last, if one did; kept when it is closed. The store's to set.
+    /// The last node that claimed the row, if any; kept when the row is closed. Set by the store.
     #[serde(default)]
     pub node: Option<NodeId>,
-    /// When it was due, where jitter made that another instant than the fire time.
+    /// The due instant, if jitter makes it differ from the fire time.
     #[serde(default)]
     pub due: Option<DateTime<Utc>>,
-    /// Who asked for the run, if somebody did and said so.
+    /// Who requested the run, if known.
     #[serde(default)]
     pub requested_by: Option<String>,
-    /// The trace that the run belongs to, as whoever asked for it names it.
+    /// The trace id that the requester of the run gave, if any.
     #[serde(default)]
     pub trace_id: Option<String>,
 }
 
 impl Row {
-    /// The row of one fire time that was not taken before.
+    /// A row of one fire time, never claimed before.
     pub fn new(key: RowKey, job: JobId, fire_time: DateTime<Utc>, state: RowState) -> Row {
         Row {
             key,
@@ -109,19 +110,19 @@ impl Row {
         }
     }
 
-    /// The claim under which a node has it, or had it last.
+    /// The last claim of the row.
     pub(crate) fn claim(&self) -> Claim {
         Claim { key: self.key, fence: self.fence }
     }
 
-    /// The row as it waits to be run again since its node died; `None` if it has no recovery left.
+    /// The row as it waits for a recovery after its node died; `None` if no recovery is left.
     pub fn recovered(&self) -> Option<Row> {
         let recoveries = self.recoveries.checked_sub(1)?;
         let attempt = self.attempt.saturating_add(1);
         Some(Row { state: RowState::Waiting, attempt, recoveries, ..self.clone() })
     }
 
-    /// The row that says how a record's incarnation ended.
+    /// The row for the end of a record's incarnation.
     pub fn ended(record: &Record, fate: Fate, at: DateTime<Utc>) -> Row {
         let key = RowKey::end_of(record.incarnation);
         let row = Row::new(key, record.id.clone(), at, RowState::Closed(fate));
@@ -129,24 +130,24 @@ impl Row {
     }
 }
 
-/// How far a row has come.
+/// The state of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowState {
-    /// It may be taken, by any node.
+    /// Any node may claim the row.
     Waiting,
-    /// It is this node's.
+    /// This node has claimed the row.
     Claimed(NodeId),
-    /// It has met its fate.
+    /// The row has its fate.
     Closed(Fate),
 }
 
 impl RowState {
-    /// Whether it has yet to meet its fate.
+    /// Whether the row has no fate yet.
     pub fn is_open(&self) -> bool {
         !matches!(self, RowState::Closed(_))
     }
 }
 
-/// About how many bytes a row is, or a record without its texts.
+/// The approximate size of a row, or of a record without its text fields, in bytes.
 pub(crate) const ROW_SIZE: usize = 512;

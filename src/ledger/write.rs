@@ -1,29 +1,30 @@
-//! The change of a record, compared and swapped.
+//! The writes of records.
 
 use super::{Action, ROW_SIZE, Record, Row, Stamp};
 use crate::job::JobId;
 
-/// One change of a record: see [`Store::write`](crate::store::Store::write).
+/// A compare-and-swap of one record: see [`Store::write`](crate::store::Store::write).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Write {
     /// The record's id.
     pub id: JobId,
-    /// What the record must be for the change to be made; `None` if there must be none.
+    /// The stamp that the current record must have; `None` if there must be no record.
     pub expected: Option<Stamp>,
-    /// What it becomes; `None` removes it.
+    /// The new record; `None` removes the record.
     pub record: Option<Record>,
-    /// Closed rows, for fire times that the change passes over, and a waiting one for a run that is
-    /// asked for.
+    /// Closed rows for fire times that the write passes over, and a waiting row for a requested
+    /// run.
     pub rows: Vec<Row>,
-    /// Tells this write from all others, for when it is asked again: a random number of 63 bits.
+    /// Distinguishes this write from all others, so that a retry is recognized: a random number of
+    /// 63 bits.
     pub token: u64,
-    /// What goes into the action log with it, if anything.
+    /// The entry for the action log, if any.
     pub action: Option<Action>,
 }
 
 impl Write {
-    /// Adds a record, whose id must be free.
+    /// Adds a record. The write is lost if its id is in use.
     pub fn add(record: Record, token: u64) -> Write {
         Write {
             id: record.id.clone(),
@@ -35,23 +36,23 @@ impl Write {
         }
     }
 
-    /// Sets the record that bears this stamp to another, maybe of another incarnation.
+    /// Changes or replaces the record with this stamp.
     pub fn change(expected: Stamp, record: Record, token: u64) -> Write {
         Write { expected: Some(expected), ..Write::add(record, token) }
     }
 
-    /// Removes the record that bears this stamp.
+    /// Removes the record with this stamp.
     pub fn remove(id: JobId, expected: Stamp, token: u64) -> Write {
         Write { id, expected: Some(expected), record: None, rows: Vec::new(), token, action: None }
     }
 
-    /// The same write, with these rows.
+    /// The same write with these rows.
     #[must_use]
     pub fn with_rows(self, rows: Vec<Row>) -> Write {
         Write { rows, ..self }
     }
 
-    /// The same write, with this for the action log.
+    /// The same write with this action.
     #[must_use]
     pub fn with_action(self, action: Option<Action>) -> Write {
         Write { action, ..self }
@@ -59,7 +60,7 @@ impl Write {
 }
 
 impl Write {
-    /// About how many bytes it commits.
+    /// The approximate size of the commit, in bytes.
     pub(crate) fn size(&self) -> usize {
         let record = self.record.as_ref().map_or(0, |record| {
             let texts = [&record.task, &record.args, &record.trigger, &record.options];
@@ -73,11 +74,12 @@ impl Write {
     }
 }
 
-/// What came of one [`Write`].
+/// The result of one [`Write`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteResult {
-    /// It was done, now or when it was asked for before.
+    /// The write was done, now or by an earlier attempt.
     Done,
-    /// Nothing was: the write expected something else than this, the record as it is.
+    /// Nothing was changed: the current record is not the expected one. Contains the current
+    /// record, if any.
     Lost(Option<Box<Record>>),
 }

@@ -1,14 +1,15 @@
-//! The bounded channel by which stores in this process notify of changes.
+//! The bounded channel by which a store in this process sends changes to its schedulers.
 
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::ledger::StoreChange;
 
-/// How many changes a slow listener may be behind; then it gets [`StoreChange::Unknown`] instead.
+/// How many changes a slow receiver may be behind; beyond that the receiver gets
+/// [`StoreChange::Unknown`].
 const BUFFER: usize = 1024;
 
-/// Notifies all who listen.
+/// The sender of a store's changes, with any number of receivers.
 #[derive(Clone)]
 pub(crate) struct Changes(broadcast::Sender<StoreChange>);
 
@@ -24,12 +25,12 @@ impl Changes {
 
     pub(crate) fn send(&self, changes: impl IntoIterator<Item = StoreChange>) {
         for change in changes {
-            // Nobody need listen.
+            // Without a receiver the change is dropped.
             let _ = self.0.send(change);
         }
     }
 
-    /// Those from here on. It ends with the store.
+    /// A stream of all changes from now on, which ends with the store.
     pub(crate) fn stream(&self) -> BoxStream<'static, StoreChange> {
         let next = |mut receiver: broadcast::Receiver<StoreChange>| async move {
             match receiver.recv().await {

@@ -1,78 +1,80 @@
-//! The contract between a scheduler and what keeps its durable jobs.
+//! The contract between a scheduler and the database that keeps its durable jobs.
 //!
-//! A [`Store`] holds two things: one [`Record`] for each job, and the *ledger*, one [`Row`] for each
-//! fire time that was taken (or for each stretch of them that met its fate together). One store may
-//! serve many schedulers, its *nodes*; it is the only thing that they have in common. There is no
-//! leader, and nodes never talk to each other.
+//! A [`Store`] keeps one [`Record`] for each job, and the *ledger*: one [`Row`] for each claimed
+//! fire time, or for each stretch of fire times with one fate. One store may serve many schedulers,
+//! its *nodes*. The store is their only coordinator: there is no leader, and nodes do not
+//! communicate with each other.
 //!
 //! # Promises
 //!
-//! The same on every store, as far as its [`Durability`] goes:
+//! Every store keeps these promises, within the limits of its [`Durability`]:
 //!
-//! - A fire time is taken exactly once, whatever the number of nodes and whatever crashes: the
-//!   ledger has no two rows of one [`RowKey`].
-//! - It runs at most once; or at least once, if its job says
-//!   [`recover(true)`](crate::Add::recover). No fire time is lost silently either way: if its node
-//!   dies, one that runs at most once is *abandoned*, and says so.
-//! - A dead node's work is taken over within its lease and one heartbeat: of its death if another node
-//!   lives, and otherwise of the start of the next one, which has to watch for as long.
-//! - A clock that jumps, at a node or at the store, expires nobody who lives.
-//! - What was answered `Ok` is not lost, and an answer that was lost may be asked for again.
+//! - A fire time is claimed exactly once, whatever the number of nodes and whatever crashes: a
+//!   [`RowKey`] is unique in the ledger.
+//! - A fire time runs at most once by default, or at least once with
+//!   [`recover(true)`](crate::Add::recover). No fire time is lost silently: without `recover`, the
+//!   fire time of a dead node is closed as *abandoned*.
+//! - A dead node's rows are reclaimed within its lease and one heartbeat. The time counts from its
+//!   death if another node is alive, and otherwise from the start of the next node.
+//! - A clock step, at a node or at the store, never expires a live node.
+//! - An operation that returned `Ok` is not lost. An operation whose response was lost may be
+//!   retried.
 //!
 //! # Life of a fire time
 //!
 //! ```text
-//!             take                    finish
-//! (none) ────────────▶ ClaimedJob ────────────────▶ Closed(fate)
+//!             claim                   finish
+//! (none) ────────────▶ Claimed ────────────────────▶ Closed(fate)
 //!   │                  ▲   │
-//!   │ write, take      │   │ release, reap (if it recovers)
+//!   │ write, claim     │   │ release, reap (with `recover`)
 //!   │                  │   ▼
-//!   │             take └─ Waiting ─────────────▶ Closed(fate)
-//!   │                         write, take
-//!   └─────────────────────────────────────────▶ Closed(fate)
-//!           take, write (stretches that run for nothing)
+//!   │            claim └─ Waiting ─────────────────▶ Closed(fate)
+//!   │                              write, claim
+//!   └──────────────────────────────────────────────▶ Closed(fate)
+//!           claim, write (fire times without a run)
 //! ```
 //!
-//! `reap` closes what a dead node had taken as *abandoned*, unless it recovers.
+//! `reap` closes the claimed rows of a dead node as *abandoned* unless their job recovers.
 //!
 //! # Several stores
 //!
 //! A scheduler may have several stores, each under a name:
 //! [`add_store`](crate::SchedulerBuilder::add_store) on its builder, or
 //! [at run time](crate::Scheduler::add_store). The one of
-//! [`store`](crate::SchedulerBuilder::store) is `default`. The scheduler is a node of each, with a lease of
-//! its own, so one that is down stalls its own jobs only.
+//! [`store`](crate::SchedulerBuilder::store) is `default`. The scheduler is a node of each store,
+//! with one lease per store, so an outage of one store stalls only the jobs in that store.
 //!
 //! | | with several stores |
 //! |---|---|
-//! | [`Add::store`](crate::Add::store) | names the store of a job; tasks that name none go to `default`, and are in memory where there is no `default` |
-//! | an id | is in one of them, or in memory: adding it to another is an error, whatever [`OnConflict`](crate::OnConflict) says. A store that is down, or does not answer within a second, is passed over |
-//! | [`Scheduler::job`](crate::Scheduler::job) | is the job wherever it is; if two have the id, its verbs are an error ([`is_ambiguous`](crate::Error::is_ambiguous)) until [`Job::store`](crate::Job::store) says which is meant |
-//! | [`jobs`](crate::Scheduler::jobs), [`unhandled`](crate::Scheduler::unhandled), [`export`](crate::Scheduler::export) | read all of them, and are an error that names one that is down; [`Jobs::store`](crate::Jobs::store) reads one alone |
-//! | [`remove_all`](crate::Scheduler::remove_all), the verbs of [`Jobs`](crate::Jobs) | act on the jobs of all that work, and are an error then if one is down |
-//! | [`remove_store`](crate::Scheduler::remove_store) | takes leave of one; its jobs stay in it |
+//! | [`Add::store`](crate::Add::store) | names the store of a job. A task without a named store goes to `default`, or to memory if there is no `default` |
+//! | an id | is in one store, or in memory. Adding the id to another store is an error, whatever [`OnConflict`](crate::OnConflict) is set. This check skips a store that is unavailable or does not respond within a second |
+//! | [`Scheduler::job`](crate::Scheduler::job) | finds the job in any store. If two stores have the id, the verbs return an error ([`is_ambiguous`](crate::Error::is_ambiguous)) until [`Job::store`](crate::Job::store) names the store |
+//! | [`jobs`](crate::Scheduler::jobs), [`unhandled`](crate::Scheduler::unhandled), [`export`](crate::Scheduler::export) | read all stores, and return an error that names a store that is unavailable; [`Jobs::store`](crate::Jobs::store) reads one store |
+//! | [`remove_all`](crate::Scheduler::remove_all), the verbs of [`Jobs`](crate::Jobs) | act on the jobs of all available stores, then return an error if one store is unavailable |
+//! | [`remove_store`](crate::Scheduler::remove_store) | deregisters the scheduler from one store; the jobs stay in the store |
 //! | [events](crate::EventPayload), [`JobInfo::store`](crate::JobInfo::store) | name the store |
 //!
-//! # For those who write a store
+//! # Implementing a store
 //!
-//! Write the operations of [`Store`] as `async fn`s. Two abilities of the database suffice: to
-//! compare and swap a record together with the rows it brings, and a unique key. Each operation says
-//! what it does as one; where it handles several jobs or rows, each of them may be a commit of its
-//! own unless it says otherwise.
+//! Implement the operations of [`Store`] as `async fn`s. The database needs two features: a
+//! compare-and-swap of a record together with its new rows, and a unique key. The doc of each
+//! operation says what is one commit. An operation on several jobs or rows may commit each of them
+//! separately unless its doc says otherwise.
 //!
-//! - **Cancellation.** The future of an operation may be dropped at any `await`. Then the operation
-//!   took effect or did not, or will a moment later; it will be asked again.
-//! - **Idempotence.** Every operation may be asked again with the same arguments, and says how it
-//!   knows.
-//! - **Errors.** [`StoreError::unavailable`] is tried again, with backoff, for as long as it takes.
-//!   [`StoreError::refused`] is for what will not get better by trying.
-//!   [`StoreError::lease_lost`] is what a node hears whose row is gone.
-//! - **Time** is the store's own, where it has a clock: [`now`](Store::now). Instants are whole
+//! - **Cancellation.** The future of an operation may be dropped at any `await`. The operation then
+//!   takes effect, does not take effect, or takes effect a moment later. The scheduler retries the
+//!   operation.
+//! - **Idempotence.** Every operation may be retried with the same arguments. The doc of each
+//!   operation says how the store recognizes a retry.
+//! - **Errors.** The scheduler retries after [`StoreError::unavailable`], with backoff and without
+//!   a limit. [`StoreError::refused`] is for errors that a retry cannot fix.
+//!   [`StoreError::lease_lost`] is for a node whose row is gone.
+//! - **Time** is the store's own clock, if it has one: [`now`](Store::now). Instants are whole
 //!   milliseconds.
 //!
-//! `testing::store_conformance!` runs every case of the contract against a store as a test of its own,
-//! and `testing::Simulation` runs whole clusters on it, with lost answers, crashes and clocks that
-//! step (feature `testing`).
+//! `testing::store_conformance!` runs every case of the contract against a store, each as its own
+//! test. `testing::Simulation` runs whole clusters on the store, with lost responses, crashes and
+//! clock steps (feature `testing`).
 
 mod cell;
 mod changes;
@@ -102,62 +104,71 @@ pub use crate::ledger::{
 #[doc(hidden)]
 pub use crate::ledger::{Cursor, NextDue, Page, Passed, Pruned, Reaped, Rejected, Written};
 
-/// What keeps durable jobs. See the [module](self) for the promises, and for how to write one.
+/// A database that keeps durable jobs. See the [module](self) for its promises and for how to
+/// implement a store.
 pub trait Store: Send + Sync + 'static {
-    /// How this store differs from others.
+    /// Returns the properties and limits of this store.
     fn capabilities(&self) -> Capabilities;
 
-    /// What the store's clock says, or the machine's if the store has none.
+    /// Returns the time of the store's clock, or of the local clock if the store has none.
     ///
-    /// Nodes measure how far their clocks are from it, and schedule by it.
+    /// Nodes measure the offset of their own clocks against this time, and schedule by the store's
+    /// clock.
     fn now(&self) -> impl Future<Output = Result<DateTime<Utc>, StoreError>> + Send;
 
     // Jobs.
 
-    /// Adds, changes, replaces and removes records: each of `writes`, of which no two are of one id,
-    /// as one and by itself. The answers come in the order of the writes; one that is lost keeps none
-    /// of the others from being done.
+    /// Adds, changes, replaces and removes records.
     ///
-    /// Each compares and swaps: the record of [`Write::id`] must bear the stamp
-    /// [`Write::expected`], or there must be none. If so, the record is set to
-    /// [`Write::record`] with a [`version`](Record::version) one higher (1 if its incarnation is
-    /// new) and the token of the write added to its [`tokens`](Record::tokens) (the only one if its
-    /// incarnation is new), or is deleted; the rows of [`Write::rows`] go into the ledger, except where
-    /// it has one of the same key already.
+    /// Each of `writes` is one commit, independent of the others: a lost write does not undo or
+    /// prevent another. No two writes have the same id. Returns one [`WriteResult`] per write, in the
+    /// order of `writes`.
     ///
-    /// Where the record of an incarnation goes, its [`Waiting`](RowState::Waiting) rows are closed
-    /// as *skipped: removed*, or as *skipped: replaced* if another takes its place; those of which the
-    /// work may have been called, as *abandoned* (see [`Fate::called_off`]).
+    /// Each write is a compare-and-swap. The record of [`Write::id`] must have the stamp
+    /// [`Write::expected`], or must be absent if that is `None`; otherwise the write is lost and
+    /// changes nothing. In one commit, the write then
+    /// - sets the record to [`Write::record`], or deletes the record if that is `None`;
+    /// - sets [`version`](Record::version) one higher, or to 1 for a new incarnation;
+    /// - adds the write's token to the record's [`tokens`](Record::tokens), which are empty before
+    ///   for a new incarnation;
+    /// - inserts each of [`Write::rows`] into the ledger unless the ledger has a row with that key;
+    /// - appends the write's [`action`](Write::action), if any, to the action log: see
+    ///   [`actions`](Store::actions).
     ///
-    /// **Ends that are remembered.** A record that says [`remember`](Record::remember) and then has
-    /// neither a `next_fire` nor an open row is over, as in [`claim`](Store::claim). When such a job is
-    /// over its record is kept by its id, with [`ended_at`](Record::ended_at) and a version one
-    /// higher: [`get`](Store::get) answers it, a write compares and swaps it by its stamp like any
-    /// record, and for all else it is gone. It is forgotten when a write removes it, and by [`prune`](Store::prune) after
-    /// [`Keep::ENDED`].
+    /// A write that removes an incarnation also closes its [`Waiting`](RowState::Waiting) rows, as
+    /// *skipped: removed*, or as *skipped: replaced* if a new incarnation replaces the old one.
+    /// Rows whose work may have been called are closed as *abandoned* (see [`Fate::called_off`]).
     ///
-    /// A write that bears an [`action`](Write::action) and is done puts it into the action log, in the same
-    /// commit: see [`actions`](Store::actions).
+    /// **Remembered ends.** A job is over when its record has neither a `next_fire` nor an open
+    /// row: see [`claim`](Store::claim). If the record then has [`remember`](Record::remember) set,
+    /// the store keeps the record, with [`ended_at`](Record::ended_at) set and a version one
+    /// higher. [`get`](Store::get) returns a kept record, and a write compares and swaps it by its
+    /// stamp; every other operation treats the record as gone. The kept record is deleted by a
+    /// write that removes it, or by [`prune`](Store::prune) after [`Keep::ENDED`].
     ///
-    /// **Idempotence.** A write whose token is among those of the record has been done before, also if
-    /// up to seven others came after it, and so has one that adds an incarnation, be it in the place of
-    /// another, of which the ledger has a row of [`RowKind::Ended`]: it counts as done, and changes
-    /// nothing. A removal that was done is lost to nothing when it is asked again, or to what has taken
-    /// the id since.
+    /// **Idempotence.** A write whose token is among the record's tokens was done before, also if
+    /// up to seven other writes followed. A write that adds an incarnation was done before if the
+    /// ledger has a [`RowKind::Ended`] row for that incarnation. Both return [`WriteResult::Done`] and
+    /// change nothing. A retried removal returns [`WriteResult::Lost`], with the record that has the id
+    /// now, if any.
     ///
-    /// No more than [`Capabilities::max_batch`] are asked for at once. Those that would make more jobs than
-    /// [`Capabilities::max_jobs`] are refused, and then none of the writes is done.
+    /// **Errors.** If the writes would make more jobs than [`Capabilities::max_jobs`], all writes
+    /// are [refused](StoreError::refused).
+    ///
+    /// **Bounds.** At most [`Capabilities::max_batch`] writes.
     fn write(
         &self,
         writes: Vec<Write>,
     ) -> impl Future<Output = Result<Vec<WriteResult>, StoreError>> + Send;
 
-    /// The record of this id, one of which only the end is remembered included.
+    /// Returns the record with this id, including a record that is kept only as a [remembered
+    /// end](Store::write).
     fn get(&self, id: JobId) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
 
-    /// Up to `limit` records that pass the filter, in order of their ids' bytes, from the first one
-    /// behind `after` on, and where the next page begins. It need not be a snapshot: a record that is
-    /// there all along is listed once.
+    /// Returns up to `limit` records that pass the filter, and where the next page begins.
+    ///
+    /// Records are in order of the bytes of their ids, starting after `after`. A page need not be a
+    /// snapshot, but a record that exists throughout is listed exactly once.
     fn list(
         &self,
         filter: RecordFilter,
@@ -165,8 +176,10 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<RecordPage, StoreError>> + Send;
 
-    /// Of these incarnations and versions those that are no longer so: with the record as it is now,
-    /// or `None` if that incarnation is gone.
+    /// Returns the given incarnations that have changed.
+    ///
+    /// An incarnation has changed if its version is not the given one, or if it is gone.
+    /// [`RecordStatus::Updated`] has the current record.
     fn changed(
         &self,
         known: Vec<(JobId, Incarnation, u64)>,
@@ -174,77 +187,90 @@ pub trait Store: Send + Sync + 'static {
 
     // Fire times.
 
-    /// Takes fire times for a node.
+    /// Claims fire times for a node.
     ///
-    /// Finds up to [`ClaimRequest::limit`] jobs, or as many as bring [`ClaimRequest::row_limit`] rows, those with waiting rows first, then in order of
-    /// [`next_fire`](Record::next_fire), that
-    /// - have a waiting row, or are not paused and have `next_fire ≤ horizon`; of a paused job count
-    ///   only the waiting rows of [`RowKind::Requested`],
-    /// - have a task that the node knows, and are not among [`ClaimRequest::except`],
-    /// - and of which no other node has a taken row, be it alive or not.
+    /// **Candidates.** A job is a candidate if
+    /// - it has a waiting row, or is not paused and has `next_fire ≤ horizon`; for a paused job
+    ///   only waiting rows of [`RowKind::Requested`] count,
+    /// - its task is one of [`ClaimRequest::tasks`], and the job is not in
+    ///   [`ClaimRequest::except`],
+    /// - and no other node has a claimed row of the job, whether that node is alive or dead.
     ///
-    /// For each it calls [`ClaimRequest::decide`] with the record and its waiting rows that count, in order
-    /// of their keys, maybe more than once; then, as one, while record and rows are still the same:
-    /// - the record's [`fence`](Record::fence) is its [`next_fence`](Record::next_fence), and its
-    ///   `next_fire` what was decided;
-    /// - each row that was decided on is put into the ledger if it has none of that key, or takes the
-    ///   place of one that is waiting; where the ledger has another already, it is left out, since
-    ///   that fire time has been taken care of. A [`Claimed`](RowState::Claimed) row is marked with the
-    ///   node (which its [`node`](Row::node) still names when it is closed), the fence, and the number of
-    ///   this take;
-    /// - a record that then has neither a `next_fire` nor an open row is over and goes, with a row of
-    ///   [`RowKind::Ended`] that says [`Fate::Completed`]; see [`write`](Store::write) for those whose
-    ///   end is remembered.
+    /// Candidates with waiting rows come first, then the others in order of
+    /// [`next_fire`](Record::next_fire). The claim ends after [`ClaimRequest::limit`] jobs or
+    /// [`ClaimRequest::row_limit`] rows.
     ///
-    /// [`Decision::Leave`] and [`Decision::Reject`] leave the job as it is, and it does not count for the
-    /// limit; what was rejected is answered in [`ClaimResult::rejected`].
+    /// **Decision.** For each candidate the store calls [`ClaimRequest::decide`], possibly more
+    /// than once, with the record and its waiting rows that count, in order of their keys.
+    /// [`Decision::Leave`] and [`Decision::Reject`] leave the job unchanged and do not count
+    /// towards the limits. Rejected jobs are in [`ClaimResult::rejected`].
     ///
-    /// **Bounds.** However many jobs are left or rejected, a take is short. It looks at the jobs with
-    /// waiting rows, in order of their incarnations, and at those that are due, each from
-    /// [`ClaimRequest::passed`] on, until [`ClaimRequest::looks`] of either were looked at in vain. How far it got is
-    /// [`ClaimResult::passed`]: the next take that is given it goes on behind that, and
-    /// [`next_due`](Store::next_due) passes over what it passes over. So what was passed is excluded by
-    /// its place, in whatever number. Jobs that can be taken may come to stand before that place, so a
-    /// take looks at an eighth as many from the very beginning, and of those that are due at an eighth
-    /// as many from the newest backwards. Where nothing was passed, and nothing is left or rejected,
-    /// a take finds all that there is.
+    /// **Commit.** Each job is one commit, which requires that record and rows are unchanged since
+    /// the decision. The commit
+    /// - sets the record's [`fence`](Record::fence) to its [`next_fence`](Record::next_fence), and
+    ///   its `next_fire` to the decided one;
+    /// - inserts each decided row, or updates it if the ledger has a waiting row with that key; a
+    ///   decided row is left out if the ledger has any other row with that key, since another
+    ///   commit has covered that fire time. A [`Claimed`](RowState::Claimed) row gets the node
+    ///   (also as [`node`](Row::node), which stays when the row is closed), the fence, and the
+    ///   number of this claim;
+    /// - removes the record if it now has neither a `next_fire` nor an open row: the job is over.
+    ///   The ledger gets a [`RowKind::Ended`] row with [`Fate::Completed`]. [`write`](Store::write)
+    ///   describes records that are remembered.
     ///
-    /// Where there is no more, it says when to take next, as [`next_due`](Store::next_due) does.
+    /// **Idempotence.** [`ClaimRequest::number`] counts the claims of a node, and the node's row
+    /// keeps the number of the last claim. A retry with the same number returns the rows of that
+    /// claim that the node still has claimed. A lower number is [refused](StoreError::refused),
+    /// since its node no longer waits for the response.
     ///
-    /// **Lease.** A node whose row is gone is told [`StoreError::lease_lost`], and takes nothing. That is
-    /// judged in the same commit. When its lease ends does not matter: what such a node takes, and does
-    /// not live to run, is seen to when it is buried.
+    /// **Errors.** A node without a row gets [`StoreError::lease_lost`] and claims nothing; this
+    /// check is part of the commit. The end of the lease is not checked: [`reap`](Store::reap)
+    /// handles rows that an expired node claims.
     ///
-    /// **Idempotence.** [`ClaimRequest::number`] counts a node's takes. The node's row keeps that of the last:
-    /// asked again with the same number, the store answers with the rows that bear it and are still
-    /// taken by the node; a lower number is refused, since nobody
-    /// waits for the answer any more.
+    /// **Bounds.** The cost of a claim is bounded, however many candidates are left or rejected.
+    /// The claim scans the jobs with waiting rows, in order of their incarnations, and the due
+    /// jobs, each list from [`ClaimRequest::passed`] on, and stops in a list after
+    /// [`ClaimRequest::looks`] jobs that it left or rejected. [`ClaimResult::passed`] is the
+    /// position that the scan reached. The next claim continues after that position, and
+    /// [`next_due`](Store::next_due) ignores the jobs before it. Since a claimable job may appear
+    /// before the position, a claim also scans an eighth of `looks` jobs from the start of each
+    /// list, and an eighth of `looks` due jobs from the newest backwards. Without a position, and
+    /// with no job left or rejected, a claim finds all candidates.
+    ///
+    /// If no more candidates remain, [`ClaimResult::next_due`] has the instant of the next claim,
+    /// as [`next_due`](Store::next_due) returns it.
     fn claim(
         &self,
-        take: ClaimRequest,
+        request: ClaimRequest,
     ) -> impl Future<Output = Result<ClaimResult, StoreError>> + Send;
 
-    /// Gives back rows that this node has taken: each waits for any node, if it bears the fence of its
-    /// [`Release`], with the [`attempt`](Row::attempt) that the release has. Others are left alone. If
-    /// the record is gone, no node could take the row: it is closed as *skipped: removed*, or as
-    /// *abandoned* where its work may have been called (see [`Fate::called_off`]).
+    /// Releases claimed rows of this node.
+    ///
+    /// A claimed row with the fence of its [`Release`] becomes waiting, with the release's
+    /// [`attempt`](Row::attempt), and any node may claim it. Other rows are left unchanged. If the
+    /// record is gone, the row is instead closed as *skipped: removed*, or as *abandoned* if its
+    /// work may have been called (see [`Fate::called_off`]).
+    ///
+    /// **Idempotence.** A released row is not claimed any more, so a retry leaves it unchanged.
     fn release(
         &self,
         node: NodeId,
         rows: Vec<Release>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Closes rows, each if the ledger's row bears the same fence: otherwise it has been taken again
-    /// since, and the outcome is refused. It does not matter whether the node has a row,
-    /// nor whether the row was closed meanwhile as [abandoned](Fate::is_abandoned): then it is closed
-    /// anew.
+    /// Closes claimed rows with their outcomes.
     ///
-    /// A job that then has neither a `next_fire` nor an open row is over, as in
-    /// [`claim`](Store::claim), but ends as [`RowOutcome::job_end`] says.
+    /// An outcome is accepted if the ledger's row has the outcome's fence. Otherwise another claim
+    /// has taken over the row, or the row was pruned, and the outcome is in
+    /// [`FinishReport::refused`]. The node need not have a row. A row that was closed as
+    /// [abandoned](Fate::is_abandoned) in the meantime is closed again, with the outcome's fate.
     ///
-    /// **Idempotence.** A row that is closed under the same fence with another fate than *abandoned*
-    /// stays as it is, and counts as accepted. A row that is not there has been pruned, and is
-    /// refused. Jobs that were over before are not named again: [`changed`](Store::changed) tells.
+    /// A job that now has neither a `next_fire` nor an open row is over, as in
+    /// [`claim`](Store::claim), but its fate is [`RowOutcome::job_end`].
+    ///
+    /// **Idempotence.** A row that is already closed under the same fence, with a fate other than
+    /// *abandoned*, stays unchanged and counts as accepted. A retry does not list jobs in
+    /// [`FinishReport::over`] that were over before; [`changed`](Store::changed) returns them.
     fn finish(
         &self,
         outcomes: Vec<RowOutcome>,
@@ -252,43 +278,56 @@ pub trait Store: Send + Sync + 'static {
 
     // Nodes.
 
-    /// Says that a node is alive for another `ttl` from now on, and answers what the store's clock says
-    /// now, as [`now`](Store::now) does: nodes measure by it how far theirs is off. The node's row has
-    /// then a [count](NodeRow::heartbeats) one higher, and its [`lease_until`](NodeRow::lease_until) set anew.
-    /// `first` says that this is the node's first: then its row is made if there is none. Otherwise a
-    /// node without a row is told [`StoreError::lease_lost`]. A scheduler that is not answered its first
-    /// goes on as another node.
+    /// Renews the lease of a node for `ttl` from now on, and returns the store's
+    /// [`now`](Store::now).
     ///
-    /// A `ttl` of zero says that the node leaves: its row goes, if it has one, and what it still has
-    /// taken is treated as by [`reap`](Store::reap).
+    /// The node's row gets a [heartbeat count](NodeRow::heartbeats) one higher and a new
+    /// [`lease_until`](NodeRow::lease_until). With `first`, a missing row is inserted. A scheduler
+    /// whose first heartbeat gets no response retries under a new node id. Nodes measure the offset
+    /// of their clocks against the returned time.
+    ///
+    /// A `ttl` of zero deregisters the node: its row is deleted, if present, and its claimed rows
+    /// are treated as in [`reap`](Store::reap).
+    ///
+    /// **Errors.** Without `first`, a node without a row gets [`StoreError::lease_lost`].
     fn heartbeat(
         &self,
         heartbeat: Heartbeat,
     ) -> impl Future<Output = Result<DateTime<Utc>, StoreError>> + Send;
 
-    /// The nodes that have a row, in any order.
+    /// Returns the rows of all nodes, in any order.
     ///
-    /// Those that live look at it with each heartbeat, and [bury](Store::reap) a node when its
-    /// [count](NodeRow::heartbeats) has stayed the same for its [`ttl`](NodeRow::ttl), by the elapsed time of
-    /// whoever watches. So no clock that jumps makes a node seem dead.
+    /// With each heartbeat, a live node reads these rows, and [expires](Store::reap) a node whose
+    /// [heartbeat count](NodeRow::heartbeats) has not changed for the [`ttl`](NodeRow::ttl) of that
+    /// node. The live node measures this in elapsed time, so no clock step makes a node look dead.
     fn nodes(&self) -> impl Future<Output = Result<Vec<NodeRow>, StoreError>> + Send;
 
-    /// Buries those of the `suspects` whose row still has the [count](NodeRow::heartbeats) that is given:
-    /// their rows go. Of the rows that they, or nodes without a row, had taken, those that [recover](Row::recover) and have
-    /// [recoveries](Row::recoveries) left are waiting again, with one recovery less and an
-    /// [`attempt`](Row::attempt) one higher. Those that recover and have none left are closed as
-    /// *abandoned: recovered too often*; the others, and those whose record is gone, as *abandoned*.
-    /// A job that then has neither a `next_fire` nor an open row is over, as in [`claim`](Store::claim).
+    /// Expires dead nodes and reclaims their rows.
     ///
-    /// A node and what it had taken is one commit, or the node's row goes first and the rest is done by
-    /// whoever reaps next. At most [`Capabilities::max_batch`] rows at once.
+    /// A suspect is dead if its row still has the given [heartbeat count](NodeRow::heartbeats). The
+    /// row of a dead node is deleted. Each claimed row of a dead node, or of a node without a row,
+    /// is reclaimed:
+    /// - if the row [recovers](Row::recover) and has [recoveries](Row::recoveries) left, it becomes
+    ///   waiting, with one recovery less and an [`attempt`](Row::attempt) one higher;
+    /// - if the row recovers and has no recovery left, it is closed as *abandoned: recovered too
+    ///   often*;
+    /// - otherwise, or if the record is gone, the row is closed as *abandoned*.
+    ///
+    /// A job that now has neither a `next_fire` nor an open row is over, as in
+    /// [`claim`](Store::claim).
+    ///
+    /// A node and its claimed rows are one commit; alternatively the node's row is deleted first,
+    /// and later calls reclaim the rest.
+    ///
+    /// **Bounds.** At most [`Capabilities::max_batch`] rows per call; [`ReapReport::more`] says whether
+    /// rows are left.
     fn reap(
         &self,
         suspects: Vec<(NodeId, u64)>,
     ) -> impl Future<Output = Result<ReapReport, StoreError>> + Send;
 
-    /// The rows that a node has claimed and not closed, in order of their keys, behind `after`, at most
-    /// `limit`.
+    /// Returns up to `limit` rows that a node has claimed and not closed, in
+    /// order of their keys, starting after `after`.
     fn claimed_by(
         &self,
         node: NodeId,
@@ -296,55 +335,67 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Claim>, StoreError>> + Send;
 
-    /// Of these rows those that the node has taken and not closed, with their records; those whose
-    /// record is gone are [orphans](ClaimResult::orphans), for the node to close.
+    /// Returns those of the given rows that the node has claimed and not closed, with their
+    /// records.
     ///
-    /// No more than [`Capabilities::max_batch`] are asked for at once, in order of their keys.
+    /// Rows whose record is gone are [orphans](ClaimResult::orphans): the node closes them.
+    ///
+    /// **Bounds.** At most [`Capabilities::max_batch`] rows, in order of their keys.
     fn claimed(
         &self,
         node: NodeId,
         rows: Vec<RowKey>,
     ) -> impl Future<Output = Result<ClaimResult, StoreError>> + Send;
 
-    /// When to take next: the earliest `next_fire` of those jobs that a take by this node would
-    /// consider, or the beginning of time (`DateTime::<Utc>::MIN_UTC`) if there are waiting rows for
-    /// it.
+    /// Returns the instant of the next claim: the earliest `next_fire` of the jobs that are
+    /// candidates for a [`claim`](Store::claim) by this node, or `DateTime::<Utc>::MIN_UTC` if
+    /// there is a waiting row for the node.
+    ///
+    /// Returns `None` if there is no candidate. The cost does not depend on the number of jobs that
+    /// other nodes have claimed.
     fn next_due(
         &self,
         of: NextDueRequest,
     ) -> impl Future<Output = Result<Option<DateTime<Utc>>, StoreError>> + Send;
 
-    /// Notifies of what [`next_due`](Store::next_due) or [`changed`](Store::changed) would show, from here
-    /// on: nodes look at what is named, and at nothing else. What a store can't name, or what is more than a
-    /// slow listener keeps up with, is [`StoreChange::Unknown`]. Some changes may be left out, such as the
-    /// end of a job that fires once: nodes ask every few seconds besides. The stream does not end while the
-    /// store lasts; a scheduler opens an ended one again. By default nothing is notified of.
+    /// Returns a stream of the changes that [`next_due`](Store::next_due) or
+    /// [`changed`](Store::changed) would return, from now on.
+    ///
+    /// A node reads only what a change names. A change that the store cannot name, and changes that
+    /// a slow receiver missed, are [`StoreChange::Unknown`]. A store may leave out some changes,
+    /// such as the end of a job that fires once, since nodes also poll every few seconds. The
+    /// stream lasts as long as the store; a scheduler reopens a stream that ended.
+    ///
+    /// Default: a stream without items.
     fn changes(&self) -> BoxStream<'static, StoreChange> {
         stream::pending().boxed()
     }
 
     // The ledger.
 
-    /// Up to `limit` rows of one incarnation, the latest fire times first.
+    /// Returns up to `limit` rows of one incarnation, the latest fire times first.
     fn history(
         &self,
         incarnation: Incarnation,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
-    /// Up to `limit` rows of the whole ledger, in order of their keys, behind `after`.
+    /// Returns up to `limit` rows of the whole ledger, in order of their keys, starting after
+    /// `after`.
     fn rows(
         &self,
         after: Option<RowKey>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
-    /// Up to `limit` closed rows of all jobs that pass the filter, the latest to end first, from the
-    /// first one behind `after` on, and where the next page begins. It need not be a snapshot: a row that
-    /// is closed there all along is listed once.
+    /// Returns up to `limit` closed rows, of all jobs, that pass the filter, and where the next
+    /// page begins.
     ///
-    /// It costs in proportion to the page, however many rows there are: a store may look at some thousand
-    /// rows that do not pass, and then ends the page.
+    /// Rows are in order of their ends, the latest first, starting after `after`. A page need not
+    /// be a snapshot, but a row that is closed throughout is listed exactly once.
+    ///
+    /// **Bounds.** The cost depends on the page, and not on the number of rows. A store may end a
+    /// page early, after it has scanned some thousand rows that do not pass the filter.
     fn fates(
         &self,
         filter: FateFilter,
@@ -352,12 +403,14 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<FatePage, StoreError>> + Send;
 
-    /// Up to `limit` lines of the action log, of one job or of all, the latest first, from the first one
-    /// behind `after` on, and where the next page begins. A page may end early, as those of
-    /// [`fates`](Store::fates) do.
+    /// Returns up to `limit` entries of the action log, of one job or of all jobs, and where the
+    /// next page begins.
     ///
-    /// The log has what writes have put there. [`prune`](Store::prune) deletes what is older than
-    /// [`Keep::ACTIONS`] and what is beyond the latest [`Keep::MOST_ACTIONS`].
+    /// Entries are in order of time, the latest first, starting after `after`. A page may end
+    /// early, as in [`fates`](Store::fates).
+    ///
+    /// The log has the actions of [writes](Write::action). [`prune`](Store::prune) deletes entries
+    /// that are older than [`Keep::ACTIONS`], and all but the latest [`Keep::MOST_ACTIONS`].
     fn actions(
         &self,
         job: Option<JobId>,
@@ -365,10 +418,11 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<ActionPage, StoreError>> + Send;
 
-    /// Up to `limit` [`Waiting`](RowState::Waiting) rows of these incarnations, in order of their keys,
-    /// behind `after`. It costs the same however many other rows there are.
+    /// Returns up to `limit` [`Waiting`](RowState::Waiting) rows of the given incarnations, in
+    /// order of their keys, starting after `after`.
     ///
-    /// No more incarnations than [`Capabilities::max_batch`] are asked for at once.
+    /// **Bounds.** At most [`Capabilities::max_batch`] incarnations. The cost does not depend on
+    /// the number of other rows.
     fn waiting(
         &self,
         of: Vec<Incarnation>,
@@ -376,17 +430,21 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
-    /// A scheduler that had the store has shut down and needs it no more. Afterwards what was answered
-    /// `Ok` needs nothing of this process. By default nothing is done.
+    /// Finishes pending work when a scheduler that used the store has shut down.
+    ///
+    /// When the future resolves, all that the store has acknowledged survives this process.
+    /// Default: does nothing.
     fn close(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
 
-    /// Deletes up to `limit` closed rows that are not to be kept, and as many of the
-    /// [action log](Store::actions), and forgets up to `limit` ends of jobs
-    /// that are not to be [remembered](Keep::ENDED). Which rows of a job are too many need be found only
-    /// where one of its rows has ended since the last time, so that it costs by what is deleted and what
-    /// is new, and not by what is kept.
+    /// Deletes up to `limit` closed rows and up to `limit` entries of the [action
+    /// log](Store::actions) that are not to be [kept](Keep), and forgets up to `limit` ended jobs
+    /// that are no longer to be [remembered](Keep::ENDED).
+    ///
+    /// **Bounds.** A store need count the rows of a job only if one of them was closed since the
+    /// last call, so the cost depends on the number of deleted and new rows, and not on the number
+    /// of kept rows.
     fn prune(
         &self,
         keep: Keep,
@@ -394,34 +452,36 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<PruneReport, StoreError>> + Send;
 }
 
-/// How a store differs from others: what its users, and the tests of the contract, may expect of it.
+/// The properties and limits of a store, which schedulers and the conformance suite rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// To what part of a second it keeps instants. Default: a millisecond, which is the coarsest.
+    /// The precision of instants. Default: 1 ms, which is also the coarsest allowed.
     pub time_precision: Duration,
-    /// Whether [`Store::changes`] tells what other nodes changed. Default: no.
+    /// Whether [`Store::changes`] reports the changes of other nodes. Default: `false`.
     pub notifies: bool,
-    /// Whether it has a clock of its own, against which nodes measure theirs. Without one it goes by the
-    /// machine's, and each node by its own, which must agree with those of the others; a step of that is
-    /// acted on at once. Default: yes.
+    /// Whether the store has a clock of its own, against which nodes measure theirs. Default:
+    /// `true`.
+    ///
+    /// Without a store clock, each node uses its local clock. The clocks of all nodes must agree,
+    /// and a node acts on a step of its clock at once.
     pub has_clock: bool,
-    /// What survives what. Default: [`Durability::Disk`].
+    /// What committed data survives. Default: [`Durability::Disk`].
     pub durability: Durability,
     /// What a failover of the store may lose. Default: [`Failover::Absent`].
     pub failover: Failover,
-    /// How many jobs or rows one operation may be asked for. Default: 1000.
+    /// The maximum number of jobs or rows of one operation. Default: 1000.
     pub max_batch: usize,
-    /// How many bytes one operation may commit, as far as its writes, outcomes or rows tell: schedulers ask
-    /// in parts that are no larger. Default: no limit.
+    /// The maximum size of one operation's commit, in bytes, as far as its writes, outcomes or rows
+    /// determine the size. Schedulers split larger operations. Default: no limit.
     pub max_bytes: Option<usize>,
-    /// How many jobs it holds. An add beyond that is [refused](StoreError::refused), with all that it was
-    /// asked for with. Default: no limit.
+    /// The maximum number of jobs. An add beyond this limit is [refused](StoreError::refused),
+    /// together with the other writes of the same call. Default: no limit.
     pub max_jobs: Option<u64>,
-    /// How many rows its ledger holds: schedulers have it [keep](Keep::total) no more than that. Default: no
-    /// limit.
+    /// The maximum number of rows in the ledger. Schedulers [keep](Keep::total) no more rows than
+    /// this. Default: no limit.
     pub max_rows: Option<u64>,
-    /// How long a lease is at least; a scheduler whose lease is shorter does not start. Default: zero.
+    /// The minimum lease. A scheduler with a shorter lease does not start. Default: zero.
     pub min_lease: Duration,
 }
 
@@ -442,32 +502,32 @@ impl Default for Capabilities {
     }
 }
 
-/// Why an add is refused to a store that holds as many jobs as it may.
-pub(crate) fn full(most: u64) -> String {
-    format!("it holds at most {most} jobs: remove some, or raise its `max_jobs`")
+/// The error text for an add to a store that has reached [`Capabilities::max_jobs`].
+pub(crate) fn full(max_jobs: u64) -> String {
+    format!("the store holds at most {max_jobs} jobs: remove some jobs, or raise `max_jobs`")
 }
 
-/// What a store loses of its answers when it fails over to a copy of itself.
+/// What a store may lose when it fails over to a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failover {
-    /// There is no copy that it could fail over to.
+    /// The store has no replica.
     Absent,
-    /// Nothing: the copy has what was answered, before it was.
+    /// Nothing: the replica has each commit before the store acknowledges it.
     Complete,
-    /// The last of them: the copy follows a moment later. What was claimed in that moment is claimed again,
-    /// and may run twice; fences grow all the same.
+    /// The latest commits: the replica follows with a short delay. Fire times that were claimed in
+    /// that delay are claimed again and may run twice. Fences still grow.
     Lossy,
 }
 
-/// What a store's answers survive.
+/// What the committed data of a store survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// They are gone with the process.
+    /// Nothing: the data is lost when the process ends.
     Process,
-    /// They survive the process, but the last of them may be undone by a loss of power.
+    /// The end of the process. A power failure may undo the latest commits.
     System,
-    /// They survive a loss of power.
+    /// A power failure.
     Disk,
 }
