@@ -1,10 +1,10 @@
 //! An async, Tokio-native job scheduler in which no fire time has a silent fate.
 //!
-//! A [`Scheduler`] runs async closures when their [triggers](trigger) say so: at an instant, at an
-//! interval, by a cron text in a time zone. Every instant at which a job was due ends as exactly one
-//! of *ran*, *missed*, *skipped*, *coalesced* or *abandoned*, with the reason, and a program
+//! A [`Scheduler`] runs async closures when their [triggers](trigger) fire: at an instant, at an
+//! interval, or by a cron text in a time zone. Every fire time ends as exactly one of *ran*,
+//! *missed*, *skipped*, *coalesced* or *abandoned*, with the reason, which a program
 //! ([`Scheduler::events`], [`JobHandle::runs`]), a person ([`JobInfo`]'s `Display`) and a log
-//! (`tracing`) can see it.
+//! (`tracing`) can see.
 //!
 //! ```
 //! use std::time::Duration;
@@ -36,69 +36,69 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # What becomes of a fire time
+//! # The fate of a fire time
 //!
-//! | it came due | default | option |
+//! | the fire time comes due | default | options |
 //! |---|---|---|
-//! | together with others of its job | the latest runs, the others are *coalesced* into it | `coalesce`, `max_catch_up` |
-//! | while the job's runs are going | it is *skipped*; or it waits in line, or cancels the run before it | `max_instances`, `overlap` |
-//! | while its executor or its group is full | its run waits for its turn | `executor`, `group` |
-//! | and its condition says no | it is *skipped* | `when` |
+//! | together with other fire times of its job | the latest runs, the others are *coalesced* into it | `coalesce`, `max_catch_up` |
+//! | while `max_instances` runs of its job are active | it is *skipped*; or it waits, or cancels the previous run | `max_instances`, `overlap` |
+//! | while its executor or its group is full | its run waits for a free slot | `executor`, `group` |
+//! | and its condition returns `false` | it is *skipped* | `when` |
 //! | and its run would start late | it runs, however late | `misfire_grace_time` |
-//! | together with those of other jobs | in order of fire time, then of adding | `priority` |
-//! | and its run fails, panics or takes too long | it has *failed*, or *timed out*; or the work is called again | `retry`, `timeout` |
+//! | together with fire times of other jobs | in order of fire time, then of adding | `priority` |
+//! | and its run fails, panics or takes too long | it has *failed* or *timed out*; or it is retried | `retry`, `timeout` |
 //! | while the job was paused | it is *skipped*; a date stays due | |
 //! | while the scheduler was paused | it waits, and is coalesced on resume | |
 //!
 //! # Promises
 //!
-//! - A run never starts before its fire time, by the wall clock; `now` decides, never a timer.
-//! - A panic in a job, in a trigger or in an event callback is that run's, that job's or that
-//!   event's failure, and nobody else's trouble.
-//! - No more than `max_instances` runs of a job are going, nor more than its executor and its group
-//!   have room for: each holds a permit, which comes back when its future is dropped.
-//! - A step of the clock, or a suspended machine, is noticed within a second. Nothing fires twice
-//!   for it.
-//! - Nothing starts after a job was cancelled, removed or paused, or after a shutdown began.
-//! - Under Tokio's paused time the scheduler follows that: a year of cron takes seconds.
+//! - A run never starts before its fire time, by the wall clock, whatever a timer does.
+//! - A panic in a job, in a trigger or in an event callback is a failure of that run, job or event
+//!   only.
+//! - At most `max_instances` runs of a job are active, and no more than its executor and its group
+//!   allow. Each run has a permit, which is released when its future is dropped.
+//! - A clock step or a suspended machine is detected within a second. Nothing fires twice because
+//!   of it.
+//! - Nothing starts after its job was cancelled, removed or paused, or after a shutdown began.
+//! - The scheduler follows Tokio's paused time: a year of cron takes seconds.
 //!
-//! # Jobs that survive
+//! # Durable jobs
 //!
-//! A scheduler that is given a [`store`] ([`SchedulerBuilder::store`]) keeps there the jobs whose work is
-//! a [`Task`]. They outlive the process, and several schedulers may share them: each fire time is taken
-//! by one of them. Closures stay in memory. A scheduler may have several stores, each under a name. See
-//! the [module](store) for what is promised.
+//! A scheduler with a [`store`] ([`SchedulerBuilder::store`]) keeps the jobs whose work is a
+//! [`Task`] in it. They survive the process, and several schedulers may share them: each fire time
+//! is claimed by one of them. Closures stay in memory. A scheduler may have several named stores.
+//! The [module](store) describes the promises.
 //!
-//! # Where to call it from
+//! # Where to call the scheduler from
 //!
-//! From anywhere in the Tokio runtime it was made in, jobs included: a job may add, change and
-//! remove jobs, itself too, and shut the scheduler down. Work that blocks its thread would delay
-//! whatever else Tokio runs there: make it [`blocking`].
+//! From anywhere in the Tokio runtime of the scheduler, including from jobs: a job may add, change
+//! and remove jobs, itself included, and shut the scheduler down. Work that blocks its thread
+//! delays other tasks of the runtime: make such work [`blocking`].
 //!
 //! # Logs
 //!
 //! Events go to [`tracing`](https://docs.rs/tracing), target `punctual`, and each run is a span.
 //!
-//! | what | level | fields |
+//! | record | level | fields |
 //! |---|---|---|
-//! | an event of a run that failed, timed out, was missed, abandoned or is tried again, and of a store that fails | `WARN` | `sequence`, and `job` if it happened to one |
-//! | an event of the scheduler: started, paused, resumed, shut down, the clock stepped, the store works again | `INFO` | the same |
+//! | an event of a run that failed, timed out, was missed or abandoned, or will be retried, and of a failing store | `WARN` | `sequence`, and `job` if the event is about one |
+//! | an event of the scheduler: started, paused, resumed, shut down, the clock stepped, a store works again | `INFO` | the same |
 //! | any other event | `DEBUG` | the same |
 //! | the span `run` around a run's work | `DEBUG` | `job`, `run`, `fire_time`, `late_by`, `outcome` |
-//! | a line that a process of a pool prints, target `punctual::worker` | `INFO` | `pid`, `run`, `job` |
+//! | a line of output of a process in a pool, target `punctual::worker` | `INFO` | `pid`, `run`, `job` |
 //!
-//! An event is one line: line breaks, control characters, marks of direction and invisible characters of
-//! ids, names and errors are escaped, as in `\n` and `\u{1b}`, and what is longer than 8 KiB is cut off. A
-//! task's arguments are in no line: [`Error::sensitive_details`] has them where they don't fit.
+//! An event is one line: in ids, names and errors, line breaks, control characters, direction marks
+//! and invisible characters are escaped, as in `\n` and `\u{1b}`. A line is cut off after 8 KiB. No
+//! line contains the arguments of a task: [`Error::sensitive_details`] has invalid ones.
 //!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `process` | no | `ProcessPool` runs tasks in processes of their own, which can be killed, and `command` jobs run programs; for Unix |
+//! | `process` | no | `ProcessPool` runs tasks in separate processes, which can be killed, and `command` jobs run programs; Unix only |
 //! | `sqlite` | no | `store::SqliteStore` keeps durable jobs in an SQLite file |
-//! | `standalone` | no | `BlockingScheduler` and `BackgroundScheduler`, for programs that have no async `main`, and `.wait()` beside `.await` |
-//! | `testing` | no | `testing::ManualClock`, a clock that is moved by hand; `testing::assert_fires` and `testing::daylight_saving_days`; for those who write a store `testing::store_conformance!` and `testing::Simulation` |
+//! | `standalone` | no | `BlockingScheduler` and `BackgroundScheduler`, for programs without an async `main`, and `.wait()` as the counterpart of `.await` |
+//! | `testing` | no | `testing::ManualClock`, which a test advances manually; `testing::assert_fires` and `testing::daylight_saving_days`; for store implementations `testing::store_conformance!` and `testing::Simulation` |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -130,7 +130,7 @@ pub mod testing;
 pub mod trigger;
 mod zone;
 
-// What users need of these in the versions that this crate speaks.
+// The crates whose types are part of the public API.
 pub use chrono;
 pub use chrono_tz;
 pub use tokio_util::sync::CancellationToken;

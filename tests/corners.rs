@@ -661,7 +661,10 @@ async fn a_run_keeps_its_cancel_grace_in_a_shutdown() {
     sleep(1500 * Duration::from_millis(1)).await;
     job.modify(|settings| settings.cancel_grace(Duration::ZERO)).await.unwrap();
     let report = scheduler.shutdown().within(SECOND).await;
-    assert_eq!(report.to_string(), "0 finished, 1 cancelled, 0 dropped, 0 abandoned, 0 called off");
+    assert_eq!(
+        report.to_string(),
+        "0 finished, 1 cancelled, 0 dropped, 0 abandoned, 0 not started"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -629,10 +629,10 @@ mod processes {
         let process = Process::program("an_hour_of_patience");
         process.until("at work");
         process.signal("-TERM");
-        process.until("SIGTERM: runs have 3600s to end");
+        process.until("SIGTERM: active runs have 3600s to finish");
         let began = Instant::now();
         process.signal("-INT");
-        process.until("SIGINT during the shutdown: runs are cancelled");
+        process.until("SIGINT during the shutdown: active runs are cancelled");
         process.until("stopped: 0 finished, 0 cancelled, 1 dropped, 0 abandoned");
         assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
         assert!(process.end().success());

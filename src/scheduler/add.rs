@@ -24,31 +24,31 @@ use crate::{
     trigger::{Trigger, rfc3339},
 };
 
-/// A job that is added when this is awaited; made by [`Scheduler::add`](super::Scheduler::add) and
-/// its kin.
+/// A builder for a job, from [`Scheduler::add`](super::Scheduler::add) and its variants. Awaiting
+/// it adds the job.
 ///
-/// Options that are not set are the scheduler's defaults. Without a store adding never waits: it
-/// completes on its first poll, and the job is armed then. If the scheduler has a store, a
-/// [`Task`](crate::Task) goes there, and an id is looked up in all stores that it is not for, each for a
-/// second at most.
+/// Options that are not set have the scheduler's defaults. On a scheduler without stores, adding
+/// completes and arms the job on the first poll. On a scheduler with stores, a
+/// [`Task`](crate::Task) is written to a store, and an explicit id is looked up in all other
+/// stores, for up to one second each.
 ///
 /// # Cancel safety
 ///
-/// Dropped before it is ready, a job that goes to a store may have been added or not.
+/// If the future is dropped before it completes, a job for a store may or may not have been added.
 #[must_use = "a job is added when this is awaited"]
 pub struct Add<V = ()> {
     trigger: Result<Trigger, Error>,
     entry: Arc<dyn Entry>,
     once: bool,
     in_memory: bool,
-    /// The name of the store that it is to go to, if it was given one.
+    /// The name of the job's store, if set.
     store: Option<Arc<str>>,
-    /// How often a run is run again whose scheduler died, if it is.
+    /// The maximum number of recoveries of a run; `None` without recovery.
     recoveries: Option<u32>,
     id: Option<JobId>,
     on_conflict: OnConflict,
     paused: bool,
-    /// `None` as long as the defaults will do, which many jobs then share.
+    /// `None` while the job has the scheduler's defaults, which many jobs then share.
     options: Option<Box<JobOptions>>,
     labels: Option<Box<Labels>>,
     value: V,
@@ -84,26 +84,26 @@ impl<V> Add<V> {
         self.options.get_or_insert_with(|| Box::new(JobOptions::clone(defaults)))
     }
 
-    /// Sets the job's id, 1 to 255 bytes. Default: one that the scheduler makes.
+    /// Sets the job's id, 1 to 255 bytes. Default: a generated id.
     pub fn id(mut self, id: impl Into<JobId>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// Sets what happens if the id is taken. Default: [`OnConflict::Error`]; all others need an
-    /// [`id`](Add::id).
+    /// Sets what happens if the id is in use. Default: [`OnConflict::Error`]. All other variants
+    /// need an [`id`](Add::id).
     pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
         self.on_conflict = on_conflict;
         self
     }
 
-    /// Names the job, for people, in at most 255 bytes; names need not be unique.
+    /// Sets the job's name, for people, in at most 255 bytes. Names need not be unique.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.labels.get_or_insert_default().name = Some(name.into());
         self
     }
 
-    /// Tags the job, for finding it again; it may have up to 100 tags of at most 255 bytes.
+    /// Adds a tag to the job, for queries. Up to 100 tags of at most 255 bytes.
     pub fn tag(mut self, tag: impl Into<Arc<str>>) -> Self {
         self.labels.get_or_insert_default().tags.push(tag.into());
         self
@@ -115,19 +115,21 @@ impl<V> Add<V> {
         self
     }
 
-    /// Keeps the job in memory although its work is a task and the scheduler has a store. It runs on
-    /// this scheduler alone, and is gone with it.
+    /// Keeps the job in memory, although its work is a task and the scheduler has a store.
+    ///
+    /// The job runs only on this scheduler and is lost at a restart.
     pub fn in_memory(mut self) -> Self {
         self.in_memory = true;
         self
     }
 
-    /// Keeps the job in the store of this name, as [`add_store`](super::Scheduler::add_store) or its
-    /// builder gave it. Its work must be a task. Default: the store named `default`, if there is one.
+    /// Keeps the job in the store with this name, as given to
+    /// [`add_store`](super::Scheduler::add_store). Default: the store named `default`, if there is
+    /// one.
     ///
-    /// An id that is in another store, or in memory, is refused, whatever
-    /// [`on_conflict`](Add::on_conflict) says; a store that is down, or does not answer within a second, is
-    /// passed over.
+    /// The work must be a task. Adding is an error if the id is in another store or in memory,
+    /// whatever [`on_conflict`](Add::on_conflict) is set. This check skips a store that is
+    /// unavailable or does not respond within a second.
     ///
     /// ```
     /// # use punctual::{Context, Scheduler, Task, store::MemoryStore, trigger::every};
@@ -145,25 +147,25 @@ impl<V> Add<V> {
         self
     }
 
-    /// Sets whether a run whose scheduler died is to be run again, by any that shares the store: then
-    /// each fire time runs at least once, instead of at most once. Default: no.
+    /// Sets whether a run is recovered after its scheduler died, by any scheduler on the same
+    /// store: each fire time then runs at least once, instead of at most once. Default: `false`.
     ///
-    /// It may have been done already when its scheduler died: the job's id and
-    /// [`Context::fire_time`](crate::Context::fire_time) tell one fire time from all others.
-    /// [`Context::attempt`](crate::Context::attempt) is more than 1 then. Without a store there is
-    /// nobody to run it again.
+    /// The work may have completed before its scheduler died. The job's id and
+    /// [`Context::fire_time`](crate::Context::fire_time) identify the fire time, and
+    /// [`Context::attempt`](crate::Context::attempt) is more than 1 in a recovery. Has no effect in
+    /// memory.
     ///
-    /// It is run again three times at most, since it may be the run that its schedulers die of: after
-    /// that it is [*abandoned: recovered too often*](crate::store::Fate::RecoveredTooOften).
-    /// [`recoveries`](Add::recoveries) sets another number.
+    /// A run is recovered up to three times, since the run itself may be what ends its schedulers;
+    /// after that it is [*abandoned: recovered too often*](crate::store::Fate::RecoveredTooOften).
+    /// [`recoveries`](Add::recoveries) sets another limit.
     pub fn recover(mut self, recover: bool) -> Self {
         self.recoveries = recover.then(recoveries);
         self
     }
 
-    /// [Recovers](Add::recover) a run whose scheduler died, so often at most. Default: 3.
+    /// [Recovers](Add::recover) a run after its scheduler died, up to `count` times. Default: 3.
     ///
-    /// A scheduler that is shut down takes leave of its runs, which does not count.
+    /// A scheduler that shuts down releases its runs; this does not count as a recovery.
     ///
     /// ```
     /// # use punctual::{Context, Scheduler, Task, store::MemoryStore, trigger::every};
@@ -179,10 +181,11 @@ impl<V> Add<V> {
         self
     }
 
-    /// Keeps what the work returns with its runs, for those who listen to
-    /// [events](crate::EventPayload::Executed): [`Run::output`](crate::Run::output). Streams of the job's
-    /// [`runs`](Add::runs) have it without this. Of a job in a store that is so for its runs on this
-    /// scheduler, as long as it runs.
+    /// Keeps the return value of the work in its runs for [event](crate::EventPayload::Executed)
+    /// listeners: see [`Run::output`](crate::Run::output).
+    ///
+    /// Streams from [`runs`](Add::runs) have the value without this. For a job in a store, this
+    /// applies to runs on this scheduler, until it stops.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -194,7 +197,7 @@ impl<V> Add<V> {
     ///     scheduler.events_matching(EventFilter::new().kinds([EventKind::Executed]));
     /// scheduler.add(now(), || async { Ok::<u32, BoxError>(17) }).keep_output().await?;
     /// let event = executed.next().await.expect("the job runs");
-    /// let EventPayload::Executed(run) = event.payload else { panic!("no other kind was asked for") };
+    /// let EventPayload::Executed(run) = event.payload else { panic!("the filter passes one kind") };
     /// assert_eq!(run.output::<u32>(), Some(&17));
     /// # Ok(()) }
     /// ```
@@ -203,8 +206,9 @@ impl<V> Add<V> {
         self
     }
 
-    /// The runs of the job as a stream, with what the work [returned](crate::Run::output). ClaimedJob here, before the job is armed, it misses none; see
-    /// [`JobHandle::runs`].
+    /// Returns a stream of the job's runs, with the work's [return values](crate::Run::output).
+    ///
+    /// The stream starts before the job is armed, so it has all runs. See [`JobHandle::runs`].
     pub fn runs(&mut self) -> Runs {
         let (sender, receiver) = feed(self.shared().buffer);
         self.entry.state().subscribe(sender);
@@ -215,8 +219,8 @@ impl<V> Add<V> {
         &self.entry.state().shared
     }
 
-    /// Checks everything that can be checked without the scheduler's state, and makes of it what the
-    /// core takes.
+    /// Checks all that does not depend on the scheduler's state, and converts the builder for the
+    /// core.
     fn prepare(self, now: DateTime<Utc>) -> Result<(NewJob<Arc<dyn Entry>>, V), Error> {
         let Add { trigger, entry, once, id, on_conflict, paused, options, labels, value, .. } =
             self;
@@ -234,7 +238,7 @@ impl<V> Add<V> {
             && options.retry.is_some()
         {
             return Err(Error::invalid_option(
-                "work that can run only once can't be called again: use `add`, or leave `retry` out",
+                "work that can run only once can't be retried: use `add`, or leave out `retry`",
             ));
         }
         let options = own_options(options, shared, &*entry)?;
@@ -268,7 +272,7 @@ impl<V> Add<V> {
         Ok((new, value))
     }
 
-    /// The store that the job goes to; none if it is kept in memory.
+    /// The store that the job goes to; `None` for memory.
     fn home(&self) -> Result<Option<Arc<Durable>>, Error> {
         let stores = &self.shared().stores;
         match &self.store {
@@ -284,7 +288,7 @@ impl<V> Add<V> {
         }
     }
 
-    /// The same as [`prepare`](Add::prepare), for a job that goes to the store.
+    /// The counterpart of [`prepare`](Add::prepare) for a job that goes to a store.
     fn prepare_durable(self, durable: Arc<Durable>) -> Result<(durable::New, V), Error> {
         let Add {
             trigger,
@@ -309,10 +313,7 @@ impl<V> Add<V> {
         let options = own_options(options, shared, &*entry)?;
         let options = JobOptions::clone(options.as_ref().unwrap_or(&shared.defaults));
         let (given, labels) = (id, labels.map(|labels| *labels).unwrap_or_default());
-        let trigger = match once {
-            true => trigger?.once(),
-            false => trigger?,
-        };
+        let trigger = if once { trigger?.once() } else { trigger? };
         let new = durable::New {
             durable,
             given,
@@ -335,21 +336,23 @@ impl<V> Add<V> {
     }
 }
 
-/// The handle of a job that runs once yields the value of its own work: no other job's, and of a job
-/// that stays in the store none.
+/// Checks that the handle of a job that runs once can return a value.
+///
+/// The handle returns the value of the job's own work. An existing job that is kept, or that stays
+/// in a store, has no value for it.
 fn check_once(once: bool, on_conflict: OnConflict, durable: bool) -> Result<(), Error> {
     match on_conflict {
         OnConflict::Keep if once => Err(Error::invalid_option(
-            "a job that is kept has no value for this handle: use `OnConflict::Replace`, or `add`",
+            "an existing job that is kept has no value for this handle: use `OnConflict::Replace`, or `add`",
         )),
         OnConflict::Reconcile if once && durable => Err(Error::invalid_option(
-            "a job that stays in the store has no value for this handle: use `OnConflict::Replace`, or `add`",
+            "an existing job in a store has no value for this handle: use `OnConflict::Replace`, or `add`",
         )),
         _ => Ok(()),
     }
 }
 
-/// The options of a job, if they are not the scheduler's.
+/// The job's own options, or `None` if the scheduler's defaults apply.
 fn own_options(
     mut options: Option<Box<JobOptions>>,
     shared: &Shared,
@@ -370,7 +373,7 @@ fn own_options(
     }
 }
 
-/// Options with everything filled in, if the work can run by them.
+/// Resolves the default executor and checks that the work can run with these options.
 pub(super) fn checked(
     mut options: JobOptions,
     shared: &Shared,
@@ -385,16 +388,15 @@ pub(super) fn checked(
 }
 
 fn check_executor(options: &JobOptions, shared: &Shared, entry: &dyn Entry) -> Result<(), Error> {
-    // The default executors are what they must be; one of a name that there is none of is the core's
-    // to refuse.
+    // The default executors fit. The core refuses the name of an unknown executor.
     match options.executor.as_ref().and_then(|name| shared.executor(name)) {
         Some(executor) => entry.check(&executor),
         None => entry.check_alone(),
     }
 }
 
-/// Fills in what depends on now, and finds the first fire time, unless there is none because it
-/// follows another job.
+/// Resolves what depends on the current time, and finds the first fire time, which is `None` for a
+/// trigger that follows another job.
 pub(super) fn anchor(
     trigger: &Trigger,
     shared: &Shared,
@@ -415,8 +417,9 @@ pub(super) fn anchor(
     Ok((anchored, Some(first), trigger.is_elapsed_time()))
 }
 
-/// The same for a job that is added. One that is declared to be there in any case, and has no fire time
-/// left, is over: that is a fact and no error, or a service would not start once its jobs have ended.
+/// The counterpart of [`anchor`] for a declared job, for which a trigger without a fire time left
+/// is not an error: the job has ended. Otherwise a service could not start once such a job has
+/// ended.
 pub(super) fn anchor_declared(
     trigger: &Trigger,
     on_conflict: OnConflict,
@@ -433,22 +436,22 @@ pub(super) fn anchor_declared(
     }
 }
 
-/// Adds a job to the store.
+/// Adds a job to a store.
 async fn add_to_store(shared: Arc<Shared>, new: durable::New) -> Result<JobHandle, Error> {
     let batch = Batch { in_memory: Vec::new(), durable: vec![new], kinds: vec![true] };
     let handle = shared.within(add_all(&shared, batch)).await?.pop();
     handle.ok_or_else(|| Error::shut_down("the scheduler has no store"))
 }
 
-/// Jobs that are added together, each checked as far as it can be alone.
+/// Jobs that are added together, each already checked by itself.
 pub(super) struct Batch {
     in_memory: Vec<NewJob<Arc<dyn Entry>>>,
     durable: Vec<durable::New>,
-    /// Which of them are durable, in order.
+    /// For each job, in order, whether it is durable.
     kinds: Vec<bool>,
 }
 
-/// Checks the jobs.
+/// Checks each job, and that no id occurs twice.
 pub(super) fn prepare_all(
     shared: &Arc<Shared>,
     jobs: impl IntoIterator<Item = Add>,
@@ -458,7 +461,7 @@ pub(super) fn prepare_all(
     for job in jobs {
         if !Arc::ptr_eq(job.shared(), shared) {
             return Err(Error::invalid_option(
-                "a job made by another scheduler's `add` can't be added to this one",
+                "a builder from another scheduler's `add` can't be added to this one",
             ));
         }
         let home = job.home()?;
@@ -477,14 +480,14 @@ pub(super) fn prepare_all(
             && (on_conflict == OnConflict::Error || durable)
         {
             return Err(Error::duplicate_id(format!(
-                "the id `{id}` is given to two jobs of the same `add_all`: choose another"
+                "two jobs of the same `add_all` have the id `{id}`: choose another id",
             )));
         }
     }
     Ok(batch)
 }
 
-/// Adds all of them or none; those that go to stores first.
+/// Adds all jobs or none, those in stores first.
 pub(super) async fn add_all(shared: &Arc<Shared>, batch: Batch) -> Result<Vec<JobHandle>, Error> {
     let Batch { in_memory, durable, kinds } = batch;
     let (mut put, mut reserved) = (Vec::new(), Vec::new());
@@ -499,9 +502,12 @@ pub(super) async fn add_all(shared: &Arc<Shared>, batch: Batch) -> Result<Vec<Jo
     let mut in_memory = add_in_memory(shared, in_memory)?.into_iter();
     drop(reserved);
     let mut put = put.into_iter();
-    let handles = kinds.into_iter().filter_map(|is_durable| match is_durable {
-        true => put.next().map(|put| JobHandle::durable(shared.clone(), put)),
-        false => in_memory.next(),
+    let handles = kinds.into_iter().filter_map(|is_durable| {
+        if is_durable {
+            put.next().map(|put| JobHandle::durable(shared.clone(), put))
+        } else {
+            in_memory.next()
+        }
     });
     Ok(handles.collect())
 }
@@ -510,8 +516,8 @@ fn add_in_memory(
     shared: &Arc<Shared>,
     new: Vec<NewJob<Arc<dyn Entry>>>,
 ) -> Result<Vec<JobHandle>, Error> {
-    // What is refused is dropped when the lock is free, since it holds the user's closures: so the
-    // list lives out here, and nothing that passed the check is refused.
+    // Refused jobs contain user closures, which must be dropped without the lock: so the list lives
+    // outside of it, and jobs that pass the check are not refused.
     let mut rest = new.into_iter();
     let added: Result<Vec<Added<_>>, _> = shared.try_with(|state, now| {
         state.core.check_all(rest.as_slice(), now)?;
@@ -538,19 +544,19 @@ impl<T> IntoFuture for Add<Value<T>> {
     }
 }
 
-/// The adding of a job, as a future.
+/// The future that adds a job.
 #[must_use = "futures do nothing unless polled"]
 pub struct AddFuture<V>(Adding<V>);
 
 enum Adding<V> {
-    /// It is added by the first poll, unless it goes to a store.
+    /// Not polled yet. A job in memory is added by the first poll.
     New(Option<Add<V>>),
-    /// Its id must be free in the stores, too.
+    /// Checks that no store has the id.
     Checking(BoxFuture<'static, Result<Vec<Reservation>, Error>>, Option<Add<V>>),
     Stored(BoxFuture<'static, Result<JobHandle, Error>>, Option<V>),
 }
 
-// Nothing in it is ever pinned but in a box.
+// No field is pinned except inside a box.
 impl<V> Unpin for AddFuture<V> {}
 
 impl<V> AddFuture<V> {
@@ -559,7 +565,7 @@ impl<V> AddFuture<V> {
     }
 
     fn poll_added(&mut self, cx: &mut Context<'_>) -> Poll<Result<(JobHandle, V), Error>> {
-        // Polling a future after it is ready is the caller's bug, as with an async fn's.
+        // Polling a completed future is a bug of the caller, as with an async fn.
         const DONE: &str = "`Add` polled after it completed";
         loop {
             match &mut self.0 {

@@ -1,4 +1,4 @@
-//! How a scheduler is set up and started.
+//! The builder of a scheduler: its options and its start.
 
 use std::{
     collections::HashSet,
@@ -29,7 +29,7 @@ type Callback = Box<dyn FnMut(Event) + Send>;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// Sets up a scheduler. The job options set here are the defaults of its jobs.
+/// A builder for a scheduler. Job options set here are the defaults for all jobs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,9 +49,9 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 #[must_use = "a scheduler starts when `start` is awaited"]
 pub struct SchedulerBuilder {
     defaults: JobOptions,
-    /// None is the zone of the machine, looked up at the start.
+    /// `None` is the system's time zone, looked up at the start.
     zone: Option<Result<TimeZone, Error>>,
-    /// The system's, if none is given.
+    /// Default: the system clock.
     clock: Option<Clock>,
     paused: bool,
     buffer: usize,
@@ -92,16 +92,17 @@ impl SchedulerBuilder {
         &mut self.defaults
     }
 
-    /// Sets the zone of cron texts that name none: a [`TimeZone`], a [`chrono_tz::Tz`], or the IANA
-    /// name of one.
-    /// Default: UTC.
+    /// Sets the time zone of cron texts without a time zone: a [`TimeZone`], a [`chrono_tz::Tz`],
+    /// or an IANA name. Default: UTC.
     pub fn time_zone(mut self, zone: impl IntoTimeZone) -> Self {
         self.zone = Some(zone.into_time_zone());
         self
     }
 
-    /// Takes the zone of the machine for cron texts that name none: what `TZ` says, else the machine's
-    /// settings, else UTC. It is looked up when the scheduler starts, and kept with each job.
+    /// Uses the system's time zone for cron texts without a time zone.
+    ///
+    /// The time zone is the one in `TZ`, otherwise the system setting, otherwise UTC. It is looked
+    /// up when the scheduler starts, and stored with each job.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -116,17 +117,21 @@ impl SchedulerBuilder {
         self
     }
 
-    /// Sets the longest step back of the wall clock that jobs wait out. Default: 3 h; zero to a year.
+    /// Sets the maximum backward step of the wall clock that jobs wait out. Default: 3 h. Range:
+    /// zero to a year.
     ///
-    /// A cron, a calendar, a timetable, or what combines them, has fired up to where the clock was, and
-    /// after such a step fires next when the clock is there again, so that nothing happens twice. A
-    /// longer step back is a correction: the clock was wrong, and these jobs go on from now.
-    /// [`EventPayload::ClockStepped`](crate::EventPayload::ClockStepped) says which it was. In a store, where no fire
-    /// time is claimed twice, those that the ledger has already are passed over.
+    /// Jobs with a cron, calendar or timetable trigger, or a combination of them, have already
+    /// fired up to the old time. After a step within this limit they fire next when the clock has
+    /// passed the old time, so that nothing fires twice. A longer backward step is a correction:
+    /// these jobs continue from the new time.
+    /// [`EventPayload::ClockStepped`](crate::EventPayload::ClockStepped) reports which of the two
+    /// applied. A job in a store skips fire times that the ledger already has, since no fire time
+    /// is claimed twice.
     ///
-    /// An interval without a start is elapsed time: its fire times move with each step. In a store it
-    /// goes by the store's clock: when that was set back by more than a minute, it goes on within a
-    /// period from when a scheduler notices, which it does while it runs, and when it starts.
+    /// An interval without a start is elapsed time: its fire times move with each step. In a store
+    /// it follows the store's clock. If that clock was set back by more than a minute, the interval
+    /// continues within one period from when a scheduler detects this, while running or at its
+    /// start.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -148,28 +153,29 @@ impl SchedulerBuilder {
         self
     }
 
-    /// Sets how many events are kept for each listener, and runs for each stream of runs, before
-    /// the oldest are thrown away and the listener is told that it lagged. Default: 1024, at least 1.
+    /// Sets the buffer size of each event listener and of each stream of runs. Default: 1024.
+    /// Minimum: 1.
     ///
-    /// One command may cause many events (`add_all` one per job): a listener that must see all of
-    /// them wants a filter, or room for them.
+    /// When a buffer is full, the oldest items are dropped, and the listener receives a notice of
+    /// how many. One call may cause many events (`add_all` causes one per job): use a filter or a
+    /// large buffer if a listener must receive all of them.
     pub fn event_buffer(mut self, events: usize) -> Self {
         self.buffer = events;
         self
     }
 
-    /// Starts runs within a fraction of a millisecond, by a thread that waits for the next fire time
-    /// to the microsecond. Default: Tokio's timers, which are up to two milliseconds late.
+    /// Starts runs within a fraction of a millisecond, with a thread that waits for the next due
+    /// instant with microsecond precision. Default: Tokio's timers, which are up to 2 ms late.
     ///
-    /// The thread spins for up to 80 µs before each instant at which something is due: 8 % of a core
-    /// at a thousand such instants a second. It sleeps otherwise. Under paused time it is not used.
+    /// The thread spins for up to 80 µs before each due instant, which takes 8 % of a core at 1,000
+    /// instants per second, and otherwise sleeps. Not used under paused time.
     pub fn precise_timers(mut self) -> Self {
         self.precise = true;
         self
     }
 
-    /// Adds an executor, to which jobs go that [name](crate::Add::executor) it. One named `default`
-    /// or `blocking` takes the place of the one there is.
+    /// Adds an executor for the jobs that [name](crate::Add::executor) it. An executor named
+    /// `default` or `blocking` replaces the built-in one.
     ///
     /// ```
     /// # use punctual::{AsyncExecutor, BlockingPool, Scheduler};
@@ -191,24 +197,25 @@ impl SchedulerBuilder {
         self
     }
 
-    /// Gives runs something that they may ask for by its type, with
-    /// [`Context::state`](crate::Context::state). A second one of the same type takes the place of
-    /// the first.
+    /// Adds a value that runs can access by its type, with
+    /// [`Context::state`](crate::Context::state). A second value of the same type replaces the
+    /// first.
     pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
         self.states.insert(state);
         self
     }
 
-    /// Registers a task, so that jobs can be added that run it.
+    /// Registers a task, so that jobs with this task can be added and run.
     pub fn task<T: Task>(mut self) -> Self {
         self.tasks = self.tasks.and_then(|mut tasks| tasks.register::<T>().map(|()| tasks));
         self
     }
 
-    /// Keeps jobs that are [tasks](Task) in a store, which is named `default`, where they outlive the process and may be shared
-    /// with other schedulers; see [`store`](crate::store). Default: none, and all jobs are in memory.
+    /// Keeps jobs that are [tasks](Task) in a store named `default`, where they survive the process
+    /// and may be shared with other schedulers; see [`store`](crate::store). Default: no store, and
+    /// all jobs are in memory.
     ///
-    /// Closures stay in memory, as do tasks that are added with [`in_memory`](crate::Add::in_memory).
+    /// Closures stay in memory, as do tasks with [`in_memory`](crate::Add::in_memory).
     ///
     /// ```
     /// use punctual::{Context, OnConflict, Scheduler, Task, store::MemoryStore, trigger::every};
@@ -245,12 +252,12 @@ impl SchedulerBuilder {
         self.add_store(DEFAULT_STORE, store)
     }
 
-    /// Adds a store under a name, to which jobs go that [name](crate::Add::store) it;
-    /// [`store`](SchedulerBuilder::store) adds the one named `default`, to which tasks go that name none.
+    /// Adds a store for the jobs that [name](crate::Add::store) it.
     ///
-    /// The scheduler is a node of each store, with a lease of its own: one that is down stalls its own
-    /// jobs only. Ids are unique over all of them, as far as the scheduler can see. Give each store one
-    /// name: under a second one its jobs would be found twice.
+    /// [`store`](SchedulerBuilder::store) adds the store named `default`, for tasks without a named
+    /// store. The scheduler is a node of each store, with one lease per store, so an outage of one
+    /// store stalls only its own jobs. Ids are unique across all stores, as far as the scheduler
+    /// can see. Add each store only once: under a second name, its jobs would be found twice.
     ///
     /// ```
     /// # use punctual::{Context, Scheduler, Task, store::MemoryStore, trigger::every};
@@ -273,72 +280,76 @@ impl SchedulerBuilder {
         self
     }
 
-    /// Sets for how long the store takes this scheduler for alive after it last said so, which it does
-    /// three times as often. Default: 15 s; 100 ms to an hour.
+    /// Sets the lease: how long a store keeps this scheduler's claims after its last heartbeat.
+    /// Default: 15 s. Range: 100 ms to 1 h.
     ///
-    /// When a scheduler dies, others take its work over within this and a heartbeat; one that has only
-    /// started watches the others for as long first. No clock that steps has any part in that. One that can't reach the
-    /// store for four fifths of it starts no durable run any more, and cancels those that others may
-    /// start again: with less, a slow store does that sooner.
+    /// The scheduler sends three heartbeats per lease. When it dies, other schedulers reclaim its
+    /// rows within the lease and one heartbeat; a scheduler that has just started first watches the
+    /// others for their whole lease. Clock steps have no effect on this. A scheduler that cannot
+    /// reach the store for four fifths of the lease starts no durable runs, and cancels runs that
+    /// other schedulers may start again. A short lease makes this happen sooner with a slow store.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.node.lease = lease;
         self
     }
 
-    /// Sets how long before they are due fire times are taken from the store, in batches, so that
-    /// durable jobs start as exactly as those in memory. Default: 1 s, at most a minute.
+    /// Sets how long before their due instants fire times are claimed from the store, in batches,
+    /// so that durable jobs start as punctually as jobs in memory. Default: 1 s. Maximum: 60 s.
     ///
-    /// If the scheduler dies, what it has taken and not started is *abandoned*, unless its job
-    /// [recovers](crate::Add::recover): zero makes that window small, and runs later by the time that
-    /// the store takes to answer.
+    /// If the scheduler dies, its unstarted claims are *abandoned* unless their job
+    /// [recovers](crate::Add::recover). A value of zero makes this window small, and delays each
+    /// run by the store's response time.
     pub fn claim_ahead(mut self, ahead: Duration) -> Self {
         self.node.claim_ahead = ahead;
         self
     }
 
-    /// Sets how often the store is asked for changes by others that it does not tell of. Default: 5 s,
-    /// less a quarter at random; 10 ms to an hour.
+    /// Sets how often a store is polled for changes of other nodes that it does not notify of.
+    /// Default: 5 s, less up to a quarter at random. Range: 10 ms to 1 h.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.node.poll = interval;
         self
     }
 
-    /// Sets how many rows of each job's history the store keeps, and for how long. Older ones are
-    /// deleted in small batches, more often the more there is to delete. Default: 1000, 30 days.
+    /// Sets how many rows of history a store keeps for each job, and for how long. Default: 1000
+    /// rows, 30 days.
     ///
-    /// What was closed in the last minute, how a job ended in the last two hours, and what has yet to
-    /// meet its fate is kept in any case.
+    /// Older rows are deleted in small batches, more often if there is more to delete. Rows that
+    /// were closed in the last minute, the ends of jobs of the last two hours, and open rows are
+    /// kept in any case.
     pub fn keep_history(mut self, rows: u32, age: Duration) -> Self {
         self.node.keep = Keep { rows, age, ..self.node.keep };
         self
     }
 
-    /// Sets for how long the store keeps the history of a job that is over. Default: 7 days.
+    /// Sets how long a store keeps the history of a job that has ended. Default: 7 days.
     ///
-    /// How a job ended is kept for two hours in any case, unless the ledger
-    /// [grows too large](SchedulerBuilder::keep_in_all).
+    /// The end of a job is kept for two hours in any case, unless the ledger [exceeds its
+    /// limit](SchedulerBuilder::keep_in_all).
     pub fn keep_ended(mut self, age: Duration) -> Self {
         self.node.keep.ended = age;
         self
     }
 
-    /// Sets how many rows of history the store keeps of all jobs together. Default: a million, which
-    /// take some 200 MB in a file.
+    /// Sets how many rows of history a store keeps for all jobs together. Default: 1,000,000, about
+    /// 200 MB in a file.
     ///
-    /// Beyond them the oldest are deleted, even if [`keep_history`](SchedulerBuilder::keep_history) would
-    /// keep them, but for what ended in the last minute. A job that runs once leaves two rows.
+    /// Beyond this limit the oldest rows are deleted, even if
+    /// [`keep_history`](SchedulerBuilder::keep_history) would keep them, except rows that were
+    /// closed in the last minute. A job that runs once leaves two rows.
     pub fn keep_in_all(mut self, rows: u64) -> Self {
         self.node.keep.total = rows;
         self
     }
 
-    /// Names this scheduler in the store, for people, in at most 255 bytes. Default: the program's name and its process id.
+    /// Sets the name of this scheduler in its stores, for people, in at most 255 bytes. Default:
+    /// the program's name and its process id.
     pub fn node_name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.node_name = Some(name.into());
         self
     }
 
-    /// Calls `callback` with everything that passes the filter, the start included; see
+    /// Calls `callback` with each event that passes the filter, including the start; see
     /// [`Scheduler::on_event`].
     pub fn on_event(
         mut self,
@@ -349,7 +360,7 @@ impl SchedulerBuilder {
         self
     }
 
-    /// Takes the time from a clock that a test moves by hand.
+    /// Sets a clock that a test advances manually.
     #[cfg(feature = "testing")]
     pub fn clock(mut self, clock: crate::clock::ManualClock) -> Self {
         self.clock = Some(Clock::Manual(clock));
@@ -360,9 +371,9 @@ impl SchedulerBuilder {
     ///
     /// # Errors
     ///
-    /// That there is no runtime, that an option is out of range, that two stores have the same name, that the zone is unknown or the machine's has no IANA name, that two
-    /// executors or tasks have the same name, or that the default options name an executor that there
-    /// is not.
+    /// If there is no runtime, an option is out of range, two stores, executors or tasks have the
+    /// same name, the time zone is unknown or the system's has no IANA name, or the default options
+    /// name an executor that does not exist.
     pub async fn start(mut self) -> Result<Scheduler, Error> {
         self.defaults.validate()?;
         self.tasks = Ok(self.tasks?);
@@ -392,7 +403,7 @@ impl SchedulerBuilder {
         for (what, value, range) in ranges {
             if !range.contains(&value) {
                 return Err(Error::invalid_option(format!(
-                    "{what}({value:?}) is out of its range: use {:?} to {:?}",
+                    "{what}({value:?}) is out of range: use {:?} to {:?}",
                     range.start(),
                     range.end()
                 )));
@@ -402,10 +413,7 @@ impl SchedulerBuilder {
         if let Some((name, _)) = self.stores.iter().find(|(name, _)| !names.insert(name.clone())) {
             return Err(Error::invalid_option(format!(
                 "two stores are named `{name}`: give one of them another name, with `add_store(\"..\", ..)`{}",
-                match &**name == DEFAULT_STORE {
-                    true => " (`store(..)` is `default`)",
-                    false => "",
-                }
+                if &**name == DEFAULT_STORE { " (`store(..)` is `default`)" } else { "" }
             )));
         }
         let (scheduler, started) = start(self);
@@ -413,8 +421,9 @@ impl SchedulerBuilder {
     }
 }
 
-/// Starts a scheduler whose options were checked, and says what is wrong nevertheless. Without a
-/// runtime it says so when it is used, too.
+/// Starts a scheduler with checked options.
+///
+/// Returns the scheduler also on an error, and then every later call returns an error too.
 pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>) {
     let SchedulerBuilder {
         defaults,
@@ -432,7 +441,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
         callbacks,
         correction,
     } = builder;
-    // The hasher's keys are random in each process and differ with every call.
+    // The hasher's keys are random in each process and differ in each call.
     let number = RandomState::new().build_hasher().finish();
     let defaults = Arc::new(defaults);
     let zone = zone.and_then(Result::ok).unwrap_or(TimeZone::UTC);
@@ -455,7 +464,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
         shared.with(|state, now| state.core.note(now, EventPayload::Started));
         let joined =
             stores.into_iter().try_for_each(|(name, store)| stores::join(&shared, name, store));
-        // Before the first look at the store: its jobs name them.
+        // Before the stores are first read: their jobs name executors.
         let added = add_executors(&shared, executors);
         Driver::spawn(shared.clone(), runtime);
         joined.and(added)
@@ -469,7 +478,7 @@ fn default_name() -> Arc<str> {
     format!("{} {}", program.to_string_lossy(), std::process::id()).into()
 }
 
-/// Adds the executors that were given, and those that are always there.
+/// Adds the given executors, and the built-in ones that were not given.
 fn add_executors(shared: &Shared, executors: Vec<(Arc<str>, Executor)>) -> Result<(), Error> {
     for (name, executor) in executors {
         shared.add_executor(name, executor)?;

@@ -1,11 +1,11 @@
-//! Waiting until nothing is left to run.
+//! Waiting until no job is left to run.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use super::durable;
 use crate::{driver::Shared, error::Error};
 
-/// How often a store is asked whether it has jobs left.
+/// How often stores are polled for remaining jobs.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn drained(shared: &Arc<Shared>) {
@@ -19,15 +19,15 @@ pub(super) async fn drained(shared: &Arc<Shared>) {
         }
     };
     let emptied = pin!(shared.within::<()>(emptied));
-    // That the scheduler has shut down is an answer, too.
+    // A shutdown also ends the wait.
     let _ = shared.stopped.run_until_cancelled(emptied).await;
 }
 
-/// Waits until this scheduler has no job of its own and no run.
+/// Waits until this scheduler has no job in memory and no active run.
 async fn no_job_here(shared: &Shared) {
     loop {
         let mut emptied = pin!(shared.emptied.notified());
-        // What happens between the look and the wait counts.
+        // Register before the check, so that no notification in between is missed.
         emptied.as_mut().enable();
         if shared.with(|state, _| state.core.len()) == 0 {
             return;
@@ -36,7 +36,8 @@ async fn no_job_here(shared: &Shared) {
     }
 }
 
-/// Whether a store has a job that can run here. A store that does not answer may have.
+/// Whether a store has a job that can run on this scheduler. A store that does not respond counts
+/// as one that has.
 async fn has_stored(shared: &Arc<Shared>) -> bool {
     for durable in shared.stores.usable().iter() {
         let found: Result<bool, Error> = durable::any_can_run(shared, durable).await;

@@ -1,4 +1,4 @@
-//! Listening to a scheduler: the stream of events and the callback form.
+//! Listening to events: the stream and the callback form.
 
 use std::{
     fmt,
@@ -18,10 +18,10 @@ use crate::{
     panic::{line, message},
 };
 
-/// The events of a scheduler, as a [`Stream`] that ends after [`EventPayload::ShutDown`].
+/// A [`Stream`] of the events of a scheduler, which ends after [`EventPayload::ShutDown`].
 ///
-/// Its buffer is bounded (`event_buffer` on the scheduler's builder): a listener that is too slow
-/// loses the oldest events, and gets [`EventPayload::Lagged`] with their number in their place.
+/// Its buffer is bounded (`event_buffer` on the scheduler's builder). A listener that is too slow
+/// loses the oldest events, and receives [`EventPayload::Lagged`] with their number instead.
 ///
 /// # Cancel safety
 ///
@@ -42,7 +42,7 @@ use crate::{
 #[must_use = "a stream does nothing unless polled"]
 pub struct Events {
     feed: FeedReceiver<Event>,
-    /// The sequence and instant of the last event, for saying where some are missing.
+    /// The sequence number and instant of the last event, for `Lagged` events.
     last: (u64, DateTime<Utc>),
 }
 
@@ -51,13 +51,13 @@ impl Events {
         Events { feed, last: (0, DateTime::UNIX_EPOCH) }
     }
 
-    /// The next event, or `None` after [`EventPayload::ShutDown`]. It is what `StreamExt::next` is, and needs
-    /// no trait in scope.
+    /// Returns the next event, or `None` after [`EventPayload::ShutDown`]. Like `StreamExt::next`,
+    /// without a trait in scope.
     ///
     /// # Cancel safety
     ///
-    /// No event is lost if this is dropped.
-    #[allow(clippy::should_implement_trait, reason = "it is named as with every stream")]
+    /// Cancel safe: no event is lost if the future is dropped.
+    #[allow(clippy::should_implement_trait, reason = "streams have a method of this name")]
     pub fn next(&mut self) -> impl Future<Output = Option<Event>> + Send + Unpin + '_ {
         futures::StreamExt::next(self)
     }
@@ -87,7 +87,7 @@ impl fmt::Debug for Events {
     }
 }
 
-/// Calls `callback` with each event, from a task of its own.
+/// Calls `callback` with each event, in a separate task.
 pub(super) fn call(
     runtime: &Handle,
     mut events: Events,

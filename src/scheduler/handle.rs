@@ -1,4 +1,4 @@
-//! Handles: a job by its id or as it was added, its end, its value and its runs.
+//! Handles of jobs: by id, for one incarnation, for a single value, and for a stream of runs.
 
 use std::{
     fmt,
@@ -30,11 +30,11 @@ use crate::{
     trigger::IntoTrigger,
 };
 
-/// What a job can be told.
+/// A handle on a job, by its id.
 ///
-/// [`Scheduler::job`](super::Scheduler::job) makes one that means whichever job has the id at each
-/// call; a [`JobHandle`] is one that means the job it was returned for, and says so when that is
-/// gone.
+/// [`Scheduler::job`](super::Scheduler::job) returns a `Job` that looks up its id at each call. A
+/// [`JobHandle`] dereferences to a `Job` that refers to one incarnation, and whose methods return
+/// an error when that incarnation has ended ([`is_gone`](Error::is_gone)).
 #[derive(Clone)]
 pub struct Job {
     shared: Arc<Shared>,
@@ -43,12 +43,12 @@ pub struct Job {
     author: Option<Arc<Author>>,
 }
 
-/// Which incarnation of an id is meant.
+/// The incarnation that a handle refers to.
 #[derive(Clone)]
 enum Which {
-    /// The one that has it, wherever that is.
+    /// The current incarnation, in memory or in any store.
     Current,
-    /// The one that has it in the store of this name.
+    /// The current incarnation in the store with this name.
     CurrentIn(Arc<str>),
     Memory(JobKey),
     Stored(StoreKey, Incarnation),
@@ -59,7 +59,7 @@ impl Job {
         Job { shared, id, which: Which::Current, author: None }
     }
 
-    /// The job of a run: this incarnation, or whichever has the id if the run has ended.
+    /// The job of a run: its incarnation, or the current one if the run has ended.
     pub(crate) fn of_run(shared: Arc<Shared>, id: JobId, run: RunKey) -> Job {
         let own = shared.with(|state, _| state.core.job_of(run));
         let which = match own {
@@ -70,11 +70,14 @@ impl Job {
         Job { shared, id, which, author: None }
     }
 
-    /// The job of this id that is in the store of this name, for an id that several stores have: those of
-    /// one scheduler refuse an id that another of them has, but schedulers that have other stores in
-    /// common do not see that. Without this such a job's verbs are an error
-    /// ([`is_ambiguous`](Error::is_ambiguous)), and each asks all stores of the scheduler for the id, those
-    /// that are down only if no other has it; with it that store alone.
+    /// Selects the job with this id in the store with this name, for an id that several stores
+    /// have.
+    ///
+    /// A scheduler refuses an id that another of its stores has, but schedulers that share only
+    /// some of their stores cannot see all ids. Without this method, the verbs of such a job return
+    /// an error ([`is_ambiguous`](Error::is_ambiguous)), and each call looks up the id in all
+    /// available stores, and in unavailable ones only if no other store has it. With this method, a
+    /// call reads only this store.
     ///
     /// ```
     /// # use punctual::{Context, Scheduler, Task, store::MemoryStore, trigger::every};
@@ -97,11 +100,13 @@ impl Job {
         &self.id
     }
 
-    /// The same job, whose verbs are noted as this person's or program's: a store keeps who did what in its
-    /// [action log](crate::store::Store::actions), who has paused the job
-    /// ([`paused_by`](crate::store::Record::paused_by)) and who asked for a run
-    /// ([`requested_by`](crate::store::Row::requested_by)), in at most 255 bytes. Default: nobody, and nothing
-    /// is logged. Of a job in memory nothing is noted.
+    /// Returns the same job, whose verbs are recorded with the name of this person or program, in
+    /// at most 255 bytes.
+    ///
+    /// A store keeps the name in its [action log](crate::store::Store::actions), for the pause of a
+    /// job ([`paused_by`](crate::store::Record::paused_by)) and for a requested run
+    /// ([`requested_by`](crate::store::Row::requested_by)). Default: no name, and no entry in the
+    /// action log. Nothing is recorded for a job in memory.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -125,26 +130,26 @@ impl Job {
     /// assert_eq!((&*log[0].action.by, &*log[0].action.what), ("ops", "pause"));
     /// # Ok(()) }
     /// ```
-    #[must_use = "the job that is returned notes who does something, and this one does not"]
+    #[must_use = "`by` returns another handle, whose verbs are recorded, and does not change this one"]
     pub fn by(&self, who: impl Into<String>) -> Job {
         let because = self.author.as_ref().and_then(|author| author.because.clone());
         Job { author: Some(Arc::new(Author { by: who.into(), because })), ..self.clone() }
     }
 
-    /// The same job, whose verbs are noted with this reason beside [who](Job::by) does them, in at most 255
-    /// bytes.
-    #[must_use = "the job that is returned notes why something is done, and this one does not"]
+    /// Returns the same job, whose verbs are recorded with this reason beside [`by`](Job::by), in at
+    /// most 255 bytes.
+    #[must_use = "`because` returns another handle, whose verbs are recorded, and does not change this one"]
     pub fn because(&self, reason: impl Into<String>) -> Job {
         let by = self.author.as_ref().map(|author| author.by.clone()).unwrap_or_default();
         Job { author: Some(Arc::new(Author { by, because: Some(reason.into()) })), ..self.clone() }
     }
 
-    /// The job as it stands.
+    /// Returns a snapshot of the job.
     ///
     /// # Errors
     ///
-    /// Like all of these: that there is no such job, that it is gone, or that the scheduler has
-    /// shut down.
+    /// If there is no such job, it is gone, its store is not available, or the scheduler has shut
+    /// down.
     pub async fn get(&self) -> Result<JobInfo, Error> {
         match self.stored().await? {
             Some(job) => self.shared.within(job.info()).await,
@@ -152,21 +157,23 @@ impl Job {
         }
     }
 
-    /// The next fire time; `None` while the job is paused, and after the last.
+    /// Returns the next fire time; `None` while the job is paused, and after the last fire time.
     ///
     /// # Errors
     ///
-    /// As [`get`](Job::get).
+    /// The errors of [`get`](Job::get).
     pub async fn next_fire(&self) -> Result<Option<chrono::DateTime<chrono::Utc>>, Error> {
         Ok(self.get().await?.next_fire)
     }
 
-    /// Pauses the job: its next fire time is forgotten, and runs that wait are skipped. Going runs
-    /// finish, and [`run_now`](Job::run_now) still works. Pausing a paused job does nothing.
+    /// Pauses the job: its next fire time is cleared, and waiting runs are skipped.
+    ///
+    /// Active runs finish, and [`run_now`](Job::run_now) still works. Pausing a paused job does
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// As [`get`](Job::get).
+    /// The errors of [`get`](Job::get).
     pub async fn pause(&self) -> Result<(), Error> {
         match self.stored().await? {
             Some(job) => self.shared.within(job.pause()).await,
@@ -174,12 +181,14 @@ impl Job {
         }
     }
 
-    /// Resumes the job, which fires next at its first fire time from now on; what passed meanwhile
-    /// is skipped. A date that passed meanwhile is still due.
+    /// Resumes the job, which next fires at its first fire time from now on.
+    ///
+    /// Fire times that passed during the pause are skipped, but a date that passed during the pause
+    /// is still due.
     ///
     /// # Errors
     ///
-    /// As [`get`](Job::get).
+    /// The errors of [`get`](Job::get).
     pub async fn resume(&self) -> Result<(), Error> {
         match self.stored().await? {
             Some(job) => self.shared.within(job.resume()).await,
@@ -187,13 +196,15 @@ impl Job {
         }
     }
 
-    /// Gives the job another trigger. Going runs are left alone; the next fire time is the first of
-    /// the new trigger from now on. What is due by the old one still runs, unless the job or the
-    /// scheduler is paused: then it is skipped as *superseded*, or *paused*.
+    /// Changes the job's trigger.
+    ///
+    /// The next fire time is the first of the new trigger from now on. Active runs are unchanged. A
+    /// fire time of the old trigger that is due still runs, unless the job or the scheduler is
+    /// paused: then it is skipped as *superseded*, or *paused*.
     ///
     /// # Errors
     ///
-    /// What is wrong with the trigger, and as [`get`](Job::get).
+    /// If the trigger is invalid, and the errors of [`get`](Job::get).
     pub async fn reschedule(&self, trigger: impl IntoTrigger) -> Result<(), Error> {
         let trigger = trigger.into_trigger()?;
         if let Some(job) = self.stored().await? {
@@ -203,14 +214,15 @@ impl Job {
         self.with(|state, key, now| state.core.reschedule(key, trigger, first, elapsed, now))
     }
 
-    /// Changes the job's options, name and tags, and the arguments of its task; its fire times stay, and
-    /// active runs keep what they have. `change` may be called more than once, if somebody else modifies
-    /// the job too.
+    /// Changes the job's options, name and tags, and the arguments of its task.
+    ///
+    /// Fire times are unchanged, and active runs keep their settings. `change` may be called again,
+    /// if the job is modified concurrently.
     ///
     /// # Errors
     ///
-    /// That an option is out of range, that the executor is not one for this work, that the arguments
-    /// are not those of the job's task, and as [`get`](Job::get).
+    /// If an option is out of range, the executor cannot run this work, or the arguments do not
+    /// match the job's task, and the errors of [`get`](Job::get).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -231,7 +243,7 @@ impl Job {
             return self.shared.within(job.modify(change)).await;
         }
         loop {
-            // The change is the user's code: it is called without the lock, on a copy.
+            // `change` is user code: it is called without the lock, on a copy.
             let (key, settings) =
                 self.with(|state, key, _| Ok((key, state.core.settings(key)?)))?;
             let options = JobOptions::clone(&settings.options);
@@ -241,7 +253,8 @@ impl Job {
             let args = args.transpose()?;
             changed.labels.validate()?;
             let options = checked(changed.options, &self.shared, &*settings.payload)?;
-            // Shared with the core, which may refuse it: it is dropped here, when the lock is free.
+            // The core shares the options and may refuse them: they are dropped here, without the
+            // lock.
             let options = Arc::new(options);
             let done = self.shared.try_with(|state, now| {
                 let (options, args) = (options.clone(), args.as_deref());
@@ -253,11 +266,11 @@ impl Job {
         }
     }
 
-    /// The arguments that a job in memory is to have, if they are those of its task and fit it.
+    /// Checks new arguments for a job in memory against its task.
     fn new_args(&self, entry: &dyn Entry, task: NamedTask) -> Result<String, Error> {
         let Some((name, _)) = entry.task() else {
             return Err(Error::invalid_task(format!(
-                "the work of job `{}` is no task, so it has no arguments: replace the job",
+                "the work of job `{}` is not a task and has no arguments: replace the job",
                 self.id
             )));
         };
@@ -266,16 +279,18 @@ impl Job {
         Ok(args)
     }
 
-    /// Starts an extra run, with now as its fire time, or has it wait as the job's options for overlap
-    /// and its group say: neither coalesced nor judged by grace, and
-    /// also while the job or the scheduler is paused. The next fire time stays. For a job that runs
-    /// only once, this is its run.
+    /// Requests a run with the current time as its fire time, and returns its id.
+    ///
+    /// The run follows the job's overlap policy and group, but is neither coalesced nor subject to
+    /// the misfire grace time. It also runs while the job or the scheduler is paused. The next fire
+    /// time does not change. For a job that runs only once, this is its run.
     ///
     /// # Errors
     ///
-    /// That it would be skipped, since runs are going ([`is_overlap`](Error::is_overlap)), and as
-    /// [`get`](Job::get). Of a job in a store that is known only where it is held, and only of what has
-    /// begun: elsewhere such a run is skipped, and the ledger says so.
+    /// If the run would be skipped because `max_instances` runs are active
+    /// ([`is_overlap`](Error::is_overlap)), and the errors of [`get`](Job::get). For a job in a
+    /// store this check covers only active runs on the node that has claimed the job; on any other
+    /// node such a run is skipped, and the ledger has the reason.
     pub async fn run_now(&self) -> Result<RunId, Error> {
         match self.stored().await? {
             Some(job) => self.shared.within(job.run_now()).await,
@@ -283,17 +298,17 @@ impl Job {
         }
     }
 
-    /// The job's last runs, the latest last: as many as [`history`](crate::Add::history) says. Of an
-    /// error only the text is kept.
+    /// Returns the job's latest runs, the latest last, up to the number set by
+    /// [`history`](crate::Add::history). Only the text of an error is kept.
     ///
-    /// When a job in memory is over whose id was given to [`id`](crate::Add::id), they are kept for ten
-    /// minutes: those of the last 1,000 jobs, and 10,000 runs in all. Those of a job in a store are read by
-    /// its id for as long as the store remembers its end, as [`ledger`](Job::ledger) says. Those of any job
-    /// are kept by its handle; see [`JobHandle::history`].
+    /// After the end of a job in memory with an explicit [`id`](crate::Add::id), its runs are kept
+    /// for 10 minutes, for the last 1,000 jobs and up to 10,000 runs in total. The runs of a job in
+    /// a store are available while the store remembers its end: see [`ledger`](Job::ledger). The
+    /// handle of any job keeps its runs: see [`JobHandle::history`].
     ///
     /// # Errors
     ///
-    /// As [`get`](Job::get), if nothing is kept.
+    /// The errors of [`get`](Job::get), if no history is kept.
     pub async fn history(&self) -> Result<Vec<Run>, Error> {
         let current = match self.stored().await {
             Ok(Some(job)) => self.shared.within(job.history()).await,
@@ -316,18 +331,18 @@ impl Job {
         }
     }
 
-    /// The job's latest rows of the store's ledger, the latest first: the fate of each fire time, or
-    /// stretch of them, and those that have not met it. None for a job in memory.
+    /// Returns the latest `limit` rows of the job in the store's ledger, the latest first: all fire
+    /// times, or stretches of them, closed and open. Returns no rows for a job in memory.
     ///
-    /// The rows of a job outlive it for as long as the store
-    /// [keeps](super::SchedulerBuilder::keep_history) them. A [`JobHandle`] reads them after the job's end;
-    /// [`Scheduler::job`](super::Scheduler::job) does if the store remembers that end, as it does of a job
-    /// that was added with [`OnConflict::Keep`](crate::OnConflict::Keep) or
+    /// After the job's end, its rows stay for as long as the store
+    /// [keeps](super::SchedulerBuilder::keep_history) them. A [`JobHandle`] can read them.
+    /// [`Scheduler::job`](super::Scheduler::job) can read them if the store remembers the end, as
+    /// for a job that was added with [`OnConflict::Keep`](crate::OnConflict::Keep) or
     /// [`Reconcile`](crate::OnConflict::Reconcile).
     ///
     /// # Errors
     ///
-    /// As [`get`](Job::get), if no end is remembered.
+    /// The errors of [`get`](Job::get), if the end is not remembered.
     pub async fn ledger(&self, limit: usize) -> Result<Vec<Row>, Error> {
         match self.stored().await? {
             Some(job) => self.shared.within(job.ledger(limit)).await,
@@ -335,15 +350,15 @@ impl Job {
         }
     }
 
-    /// Removes the job: no further run starts, going ones finish.
+    /// Removes the job: no further run starts, and active runs finish.
     ///
-    /// By its id it also forgets the end of a job that was declared with
-    /// [`OnConflict::Keep`](crate::OnConflict::Keep) or [`Reconcile`](crate::OnConflict::Reconcile) and is
-    /// over, so that the same declaration adds it anew.
+    /// For a job that was declared with [`OnConflict::Keep`](crate::OnConflict::Keep) or
+    /// [`Reconcile`](crate::OnConflict::Reconcile) and has ended, this deletes its remembered end,
+    /// so that the same declaration adds the job again. This applies only to a `Job` by id.
     ///
     /// # Errors
     ///
-    /// As [`get`](Job::get).
+    /// The errors of [`get`](Job::get).
     pub async fn remove(&self) -> Result<(), Error> {
         let removed = match self.stored().await? {
             Some(job) => self.shared.within(job.remove(End::Removed)).await,
@@ -374,7 +389,7 @@ impl Job {
         })
     }
 
-    /// The job in a store that is meant, if it is there that one must look.
+    /// The job in a store that this handle refers to; `None` if the job is in memory.
     async fn stored(&self) -> Result<Option<Stored>, Error> {
         let check = || self.shared.try_with(|state, _| state.core.check_open());
         let (durable, incarnation) = match &self.which {
@@ -399,7 +414,7 @@ impl Job {
                 let durable = durable.filter(|durable| !durable.stopped.is_cancelled());
                 let gone = || {
                     Error::gone(
-                        "the store of the job has been removed from the scheduler: add it again, and the job is `scheduler.job(id)`",
+                        "the store of the job was removed from the scheduler: add the store again, then use `scheduler.job(id)`",
                     )
                 };
                 (Some(durable.ok_or_else(gone)?), Some(incarnation))
@@ -408,10 +423,10 @@ impl Job {
         if let Some(author) = &self.author {
             if author.by.is_empty() {
                 return Err(Error::invalid_option(
-                    "nobody is named who does it: say `.by(..)` with at least one letter",
+                    "the name in `.by(..)` is empty: use at least one character",
                 ));
             }
-            job::check_name("the name of who does it", &author.by)?;
+            job::check_name("the name in `.by(..)`", &author.by)?;
             author.because.iter().try_for_each(|why| job::check_name("the reason", why))?;
         }
         let (shared, id, author) = (self.shared.clone(), self.id.clone(), self.author.clone());
@@ -427,11 +442,11 @@ impl fmt::Debug for Job {
 
 /// The options, name and tags of a job, and the arguments of its task, for [`Job::modify`].
 #[derive(Clone, Debug)]
-#[must_use = "settings count when `modify`'s closure returns them"]
+#[must_use = "settings take effect when the closure of `modify` returns them"]
 pub struct JobSettings {
     options: JobOptions,
     labels: Labels,
-    /// The task with other arguments, if they are to change.
+    /// The task with new arguments, if they change.
     task: Option<NamedTask>,
 }
 
@@ -442,8 +457,8 @@ impl JobSettings {
         &mut self.options
     }
 
-    /// Gives the job's task other arguments, for runs that begin from here on: a [`Task`](crate::Task)
-    /// of the same name, or a [`named_task`](crate::named_task).
+    /// Changes the arguments of the job's task, for runs that start from now on: a
+    /// [`Task`](crate::Task) with the same name, or a [`named_task`](crate::named_task).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -469,7 +484,7 @@ impl JobSettings {
         self
     }
 
-    /// Names the job.
+    /// Sets the job's name.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.labels.name = Some(name.into());
         self
@@ -482,15 +497,15 @@ impl JobSettings {
     }
 }
 
-/// A job as it was added: one incarnation of its id.
+/// A handle on one incarnation of a job, as `add` returns it.
 ///
-/// It can do all that a [`Job`] can; when its job has ended or been replaced, it says that it is
-/// gone. Awaiting it waits for the job's end, which comes after that of its last run. Dropping it
-/// does nothing to the job.
+/// It dereferences to [`Job`]. After the incarnation has ended or was replaced, its methods return
+/// an error ([`is_gone`](Error::is_gone)). Awaiting the handle waits for the job's end, which comes
+/// after the end of its last run. Dropping the handle has no effect on the job.
 ///
 /// # Cancel safety
 ///
-/// Awaiting it is cancel safe, and so is awaiting `&mut` it, as often as one likes.
+/// Awaiting the handle is cancel safe. `&mut` handle can be awaited any number of times.
 pub struct JobHandle {
     job: Job,
     entry: Hold,
@@ -504,7 +519,7 @@ impl JobHandle {
         JobHandle { job, entry: Hold::new(payload), wait: EndWait::default() }
     }
 
-    /// The handle of a job in the store.
+    /// The handle of a job in a store.
     pub(super) fn durable(shared: Arc<Shared>, put: Put) -> JobHandle {
         let Put { durable, record, entry, .. } = put;
         let which = Which::Stored(durable.key, record.incarnation);
@@ -512,13 +527,13 @@ impl JobHandle {
         JobHandle { job, entry: Hold::new(entry), wait: EndWait::default() }
     }
 
-    /// The job's last runs, the latest last, also when the job is over: as many as
-    /// [`history`](crate::Add::history) says. Of an error only the text is kept.
+    /// Returns the job's latest runs, the latest last, also after the job's end, up to the number
+    /// set by [`history`](crate::Add::history). Only the text of an error is kept.
     ///
-    /// They are kept for as long as there is a handle. Of a job that
-    /// [`add_once`](super::Scheduler::add_once) made without an id nothing is kept beyond its end, since
-    /// awaiting its handle says how its run ended; and of a job in a store as much as the store
-    /// [keeps](super::SchedulerBuilder::keep_history).
+    /// The runs are kept while a handle exists. For a job from
+    /// [`add_once`](super::Scheduler::add_once) without an id, nothing is kept after its end, since
+    /// its awaited handle returns the result. For a job in a store, the runs are kept for as long
+    /// as the store [keeps](super::SchedulerBuilder::keep_history) them.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -534,24 +549,26 @@ impl JobHandle {
     ///
     /// # Errors
     ///
-    /// As [`get`](Job::get), while the job is not over.
+    /// The errors of [`get`](Job::get), while the job has not ended.
     pub async fn history(&self) -> Result<Vec<Run>, Error> {
         let past = match self.job.which {
             Which::Stored(..) => None,
             _ => self.entry.state().past(),
         };
         match past {
-            // Declared the same as one that is over, it has the history of that.
+            // The handle of an unchanged declaration of an ended job has that job's history.
             Some(none) if none.is_empty() => self.job.history().await.or(Ok(none)),
             Some(history) => Ok(history),
             None => self.job.history().await,
         }
     }
 
-    /// The token that cancels the job: no further run starts, and going ones see
-    /// [`Context::cancelled`](crate::Context::cancelled) and are dropped after their `cancel_grace`.
+    /// Returns the token that cancels the job.
     ///
-    /// It is cancelled too when the job is removed or replaced. It belongs to this incarnation.
+    /// After a cancellation no further run starts. Active runs see
+    /// [`Context::cancelled`](crate::Context::cancelled) and are dropped after their
+    /// `cancel_grace`. The token belongs to this incarnation and is also cancelled when the job is
+    /// removed or replaced.
     pub fn cancel_token(&self) -> CancellationToken {
         let (token, made) = self.entry.state().token();
         let gone = [Some(SkipReason::Removed), Some(SkipReason::Replaced)];
@@ -565,7 +582,7 @@ impl JobHandle {
         token
     }
 
-    /// Has the job end when the token is cancelled.
+    /// Ends the job when the token is cancelled.
     fn watch(&self, token: CancellationToken, until: AbortRegistration) {
         let Job { shared, id, which, .. } = &self.job;
         match *which {
@@ -581,7 +598,7 @@ impl JobHandle {
                 let cancelling = async move {
                     let cancel = async {
                         token.cancelled().await;
-                        // At once, whether the store can be reached or not.
+                        // At once, whether or not the store is available.
                         stored.shared.with(|state, _| {
                             state.core.cancel_held(stored.durable.key, incarnation)
                         });
@@ -595,11 +612,11 @@ impl JobHandle {
         }
     }
 
-    /// Every run of the job from here on, as a stream that ends with the job; runs that begin from here
-    /// on bear what the work [returned](Run::output). Of a job in a store those that run on this
-    /// scheduler.
+    /// Returns a stream of the job's runs from now on, which ends with the job.
     ///
-    /// To miss none, take it on the builder: [`Add::runs`](super::Add::runs).
+    /// Runs that start from now on contain the work's [return value](Run::output). For a job in a
+    /// store, the stream has the runs on this scheduler. To receive all runs, call
+    /// [`Add::runs`](super::Add::runs) on the builder instead.
     pub fn runs(&self) -> Runs {
         let (sender, receiver) = feed(self.job.shared.buffer);
         self.entry.state().subscribe(sender);
@@ -641,18 +658,19 @@ impl fmt::Debug for JobHandle {
     }
 }
 
-/// The handle of a job that runs once; awaiting it yields the run's value.
+/// The handle of a job that runs once. Awaiting it returns the run's value.
 ///
-/// Otherwise it is like a [`JobHandle`].
+/// It dereferences to [`JobHandle`].
 ///
 /// # Errors
 ///
-/// Why there is no value: the run failed, panicked, was missed or cancelled, the job was removed or
-/// replaced, or the scheduler shut down; of a task in a store also that its run ended on another scheduler
-/// ([`is_elsewhere`](Error::is_elsewhere)), as it does if that scheduler recovered it.
+/// If the run failed, panicked, timed out, was missed or cancelled, the job was removed or
+/// replaced, or the scheduler shut down. For a task in a store, also if the run ended on another
+/// scheduler ([`is_elsewhere`](Error::is_elsewhere)), for example after that scheduler recovered
+/// it.
 ///
-/// The error that the work returned is the [`source`](std::error::Error::source) of a failed run's error,
-/// which does not repeat it when displayed:
+/// The error that the work returned is the [`source`](std::error::Error::source) of the error,
+/// whose text does not repeat it:
 ///
 /// ```
 /// # use punctual::{Scheduler, trigger::now};
@@ -669,7 +687,8 @@ impl fmt::Debug for JobHandle {
 ///
 /// # Cancel safety
 ///
-/// Awaiting `&mut` it is cancel safe. The value is handed over once: awaiting it again is an error.
+/// Awaiting `&mut` handle is cancel safe. The value is returned once; awaiting the handle again
+/// returns an error.
 pub struct OnceHandle<T> {
     handle: JobHandle,
     value: Value<T>,
@@ -698,11 +717,11 @@ impl<T> Future for OnceHandle<T> {
             Err(match end {
                 End::Completed if matches!(self.handle.job.which, Which::Stored(..)) => {
                     Error::elsewhere(
-                        "the job's run did not end on this scheduler: another one that shares the store has its value, or it was missed; the store's ledger says which",
+                        "the job's run did not end on this scheduler: another scheduler on the same store has its value, or it was missed; see the job's ledger",
                     )
                 }
                 End::Completed => Error::missed(
-                    "the job ended without a run, or its value was taken before: await its handle once",
+                    "the job ended without a run, or its value was already returned: await the handle only once",
                 ),
                 End::ShutDown => Error::shut_down("the scheduler shut down before the job's run"),
                 End::TriggerFailed(error) => error,
@@ -720,10 +739,10 @@ impl<T> fmt::Debug for OnceHandle<T> {
     }
 }
 
-/// The runs of a job, as a [`Stream`] that ends with the job.
+/// A [`Stream`] of a job's runs, which ends with the job.
 ///
-/// Its buffer is bounded (`event_buffer` on the scheduler's builder): if its reader is too slow the
-/// oldest runs are thrown away, and [`lagged`](Runs::lagged) counts them.
+/// Its buffer is bounded (`event_buffer` on the scheduler's builder). If its reader is too slow,
+/// the oldest runs are dropped, and [`lagged`](Runs::lagged) counts them.
 ///
 /// # Cancel safety
 ///
@@ -754,18 +773,18 @@ impl Runs {
         Runs { feed, lagged: 0 }
     }
 
-    /// The next run, or `None` if the job is over. It is what `StreamExt::next` is, and needs no trait
+    /// Returns the next run, or `None` after the job's end. Like `StreamExt::next`, without a trait
     /// in scope.
     ///
     /// # Cancel safety
     ///
-    /// No run is lost if this is dropped.
-    #[allow(clippy::should_implement_trait, reason = "it is named as with every stream")]
+    /// Cancel safe: no run is lost if the future is dropped.
+    #[allow(clippy::should_implement_trait, reason = "streams have a method of this name")]
     pub fn next(&mut self) -> impl Future<Output = Option<Run>> + Send + Unpin + '_ {
         futures::StreamExt::next(self)
     }
 
-    /// How many runs were thrown away so far because this stream was not read in time.
+    /// Returns how many runs were dropped because this stream was read too slowly.
     pub fn lagged(&self) -> u64 {
         self.lagged
     }

@@ -1,4 +1,5 @@
-//! The jobs that pass a filter: listed, or all of them paused, resumed, changed, run or removed.
+//! Queries for jobs: list the jobs that pass a filter, or pause, resume, change, run or remove all
+//! of them.
 
 use std::{collections::VecDeque, fmt, future::IntoFuture, sync::Arc};
 
@@ -24,26 +25,27 @@ use crate::{
 /// How many jobs are changed under one lock.
 const BATCH: usize = 256;
 
-/// The jobs of a scheduler, in order of their next fire time, those without one last; listed when
-/// awaited.
+/// A query for the jobs of a scheduler. Awaiting it lists them in order of their next fire times,
+/// jobs without one last.
 ///
 /// [`pause`](Jobs::pause), [`resume`](Jobs::resume), [`modify`](Jobs::modify),
-/// [`run_now`](Jobs::run_now) and [`remove`](Jobs::remove) act on all of them instead.
+/// [`run_now`](Jobs::run_now) and [`remove`](Jobs::remove) act on all of the jobs instead.
 ///
-/// Those in a store that can't be read here are listed by
-/// [`Scheduler::unhandled`](super::Scheduler::unhandled). The list is read in pages, so that listing a
-/// million jobs delays none of them: it is not a snapshot of one instant.
+/// [`Scheduler::unhandled`](super::Scheduler::unhandled) lists the jobs in stores that this
+/// scheduler cannot read. The list is read in pages, so that listing a million jobs delays none of
+/// them. It is not a snapshot of one instant.
 ///
-/// With several stores all of them are read. While one of them is down this is an error, which names it;
-/// [`store`](Jobs::store) reads one that works. A verb acts on the jobs of the others before it fails.
+/// All stores are read. If a store is unavailable, the query returns an error that names the store;
+/// [`store`](Jobs::store) queries a single store. A verb acts on the jobs of all available stores
+/// before it returns that error.
 ///
 /// # Errors
 ///
-/// That the scheduler has no runtime, or that one of its stores is not available.
+/// If the scheduler has no runtime, or a store is not available.
 ///
 /// # Cancel safety
 ///
-/// A verb whose future is dropped may have acted on some of the jobs and not on others.
+/// If the future of a verb is dropped, the verb may have acted on some of the jobs.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -65,7 +67,7 @@ pub struct Jobs {
     place: Place,
 }
 
-/// Where jobs are looked for.
+/// Where to search for jobs.
 #[derive(Clone)]
 enum Place {
     Everywhere,
@@ -78,19 +80,19 @@ impl Jobs {
         Jobs { shared, filter: Filter::default(), place: Place::Everywhere }
     }
 
-    /// Only jobs of this name.
+    /// Selects jobs with this name.
     pub fn name(mut self, name: impl Into<String>) -> Jobs {
         self.filter.name = Some(name.into());
         self
     }
 
-    /// Only jobs that bear this tag.
+    /// Selects jobs with this tag.
     pub fn tag(mut self, tag: impl Into<String>) -> Jobs {
         self.filter.tag = Some(tag.into());
         self
     }
 
-    /// Only jobs in this store: no other is asked, and memory is left out.
+    /// Selects jobs in this store. Other stores and memory are not read.
     ///
     /// ```
     /// # use punctual::{Scheduler, store::MemoryStore};
@@ -107,39 +109,43 @@ impl Jobs {
         self
     }
 
-    /// Only jobs that are paused, or only those that are not.
+    /// Selects paused jobs, or with `false` jobs that are not paused.
     pub fn paused(mut self, paused: bool) -> Jobs {
         self.filter.paused = Some(paused);
         self
     }
 
-    /// Pauses each of the jobs; see [`Job::pause`](super::Job::pause). Returns how many there are, those
-    /// included that were paused before.
+    /// Pauses each of the jobs, as [`Job::pause`](super::Job::pause) does. Returns their number,
+    /// including jobs that were already paused.
     ///
-    /// It acts on each job once, those in memory first. A job that ends meanwhile is not counted, and is
-    /// no error. Jobs that are added meanwhile may be among them or not.
+    /// Acts once on each job, first on jobs in memory. A job that ends in the meantime is neither
+    /// counted nor an error. Jobs that are added in the meantime may or may not be included.
     ///
     /// # Errors
     ///
-    /// That the scheduler has shut down or has no runtime; that a store is not available, with some of
-    /// the jobs paused and others not.
+    /// If the scheduler has shut down or has no runtime, or a store is not available; some of the
+    /// jobs may be paused then.
     pub async fn pause(self) -> Result<usize, Error> {
         self.each(|state, key, now| state.core.pause(key, now), async |job| job.pause().await).await
     }
 
-    /// Resumes each of the jobs; see [`Job::resume`](super::Job::resume). Returns how many there are,
-    /// those included that were not paused. Otherwise as [`pause`](Jobs::pause).
+    /// Resumes each of the jobs, as [`Job::resume`](super::Job::resume) does. Returns their number,
+    /// including jobs that were not paused.
+    ///
+    /// Acts on jobs as [`pause`](Jobs::pause) does.
     ///
     /// # Errors
     ///
-    /// As [`pause`](Jobs::pause).
+    /// The errors of [`pause`](Jobs::pause).
     pub async fn resume(self) -> Result<usize, Error> {
         self.each(|state, key, now| state.core.resume(key, now), async |job| job.resume().await)
             .await
     }
 
-    /// Changes the options of each of the jobs; see [`Job::modify`](super::Job::modify). Returns how many
-    /// that were. Otherwise as [`pause`](Jobs::pause).
+    /// Changes the options of each of the jobs, as [`Job::modify`](super::Job::modify) does.
+    /// Returns the number of changed jobs.
+    ///
+    /// Acts on jobs as [`pause`](Jobs::pause) does.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -155,8 +161,8 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// As [`pause`](Jobs::pause), and that the settings do not fit a job, with some of the jobs changed
-    /// and others not.
+    /// The errors of [`pause`](Jobs::pause), and an error if the settings are invalid for a job;
+    /// some of the jobs may be changed then.
     pub async fn modify(self, change: impl Fn(JobSettings) -> JobSettings) -> Result<usize, Error> {
         let places = match &self.place {
             Place::Everywhere => {
@@ -169,7 +175,7 @@ impl Jobs {
         let (mut count, mut failed) = (0, None);
         for place in places {
             let jobs = Jobs { shared: self.shared.clone(), filter: self.filter.clone(), place };
-            // One that is down must not keep the others from it.
+            // An unavailable store must not prevent the change of the other jobs.
             match jobs.modify_listed(&change).await {
                 Ok(modified) => count += modified,
                 Err(error) => failed = failed.or(Some(error)),
@@ -195,13 +201,15 @@ impl Jobs {
         Ok(count)
     }
 
-    /// Starts an extra run of each of the jobs; see [`Job::run_now`](super::Job::run_now). Returns how
-    /// many runs that makes: a job whose run would be skipped is not counted, and is no error. Otherwise
-    /// as [`pause`](Jobs::pause).
+    /// Requests a run of each of the jobs, as [`Job::run_now`](super::Job::run_now) does. Returns
+    /// the number of requested runs.
+    ///
+    /// A job whose run would be skipped is neither counted nor an error. Acts on jobs as
+    /// [`pause`](Jobs::pause) does.
     ///
     /// # Errors
     ///
-    /// As [`pause`](Jobs::pause).
+    /// The errors of [`pause`](Jobs::pause).
     pub async fn run_now(self) -> Result<usize, Error> {
         self.each(
             |state, key, now| state.core.run_now(key, now).map(drop),
@@ -210,12 +218,14 @@ impl Jobs {
         .await
     }
 
-    /// Removes each of the jobs; see [`Job::remove`](super::Job::remove). Returns how many that were.
-    /// Otherwise as [`pause`](Jobs::pause).
+    /// Removes each of the jobs, as [`Job::remove`](super::Job::remove) does. Returns the number of
+    /// removed jobs.
+    ///
+    /// Acts on jobs as [`pause`](Jobs::pause) does.
     ///
     /// # Errors
     ///
-    /// As [`pause`](Jobs::pause).
+    /// The errors of [`pause`](Jobs::pause).
     pub async fn remove(self) -> Result<usize, Error> {
         let mut count =
             self.each_in_memory(|state, key, now| state.core.remove(key, End::Removed, now))?;
@@ -228,10 +238,9 @@ impl Jobs {
         Ok(count)
     }
 
-    /// The jobs as a stream, in no particular order, read in pages: however many there are, few are in
-    /// memory at once.
+    /// Returns the jobs as a stream, in no particular order, which reads one page at a time.
     ///
-    /// It ends with the first error.
+    /// The stream ends after the first error.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -272,7 +281,7 @@ impl Jobs {
             let pages = stored.front_mut()?;
             match jobs.shared.within(pages.next()).await {
                 Ok(Some(records)) => {
-                    // Those that can't be read are listed elsewhere.
+                    // `Scheduler::unhandled` lists the unreadable records.
                     let read = |it| durable::info_of(&jobs.shared, &pages.durable, it).ok();
                     let page = records.iter().filter_map(read).collect();
                     Some((Ok(page), Some((jobs, None, Ok(stored)))))
@@ -296,7 +305,7 @@ impl Jobs {
         Ok(list)
     }
 
-    /// Acts on each of the jobs. Returns how many that were.
+    /// Acts on each of the jobs. Returns the number of jobs acted on.
     async fn each(
         self,
         in_memory: impl FnMut(&mut State, JobKey, DateTime<Utc>) -> Result<(), Error>,
@@ -316,7 +325,7 @@ impl Jobs {
             }
             Ok::<usize, Error>(count)
         });
-        // All of them at once: one that is down must not keep the others from it.
+        // Concurrently: an unavailable store must not delay or prevent the verb on the others.
         let acted = self.shared.within(async { Ok(join_all(each_stored).await) }).await?;
         for acted in acted {
             count += acted?;
@@ -324,7 +333,7 @@ impl Jobs {
         Ok(count)
     }
 
-    /// The stores that are meant.
+    /// The stores to search.
     fn stores(&self) -> Result<Arc<[Arc<Durable>]>, Error> {
         match &self.place {
             Place::Everywhere => Ok(self.shared.stores.usable()),
@@ -344,7 +353,7 @@ impl Jobs {
                 self.shared.try_with(|state, _| state.core.keys(slot, &self.filter, &mut keys))?;
         }
         let mut count = 0;
-        // The newest first: a job that follows another would end with that, and not be counted.
+        // The newest first: removing a job ends its followers, which would then not be counted.
         keys.sort_unstable_by_key(|key| std::cmp::Reverse(key.incarnation()));
         for keys in keys.chunks(BATCH) {
             count += self.shared.try_with(|state, now| {
@@ -364,7 +373,8 @@ impl Jobs {
     }
 }
 
-/// Whether a job was acted on: not if it has ended meanwhile, or if its run would be skipped.
+/// Whether the verb acted on the job. It did not if the job has ended, or if its run would be
+/// skipped.
 fn acted(result: Result<(), Error>) -> Result<bool, Error> {
     match result {
         Ok(()) => Ok(true),

@@ -1,4 +1,4 @@
-//! The user's side: the scheduler and everything it is asked.
+//! The public API: the scheduler, its builder, its handles.
 
 mod add;
 mod builder;
@@ -46,12 +46,12 @@ use crate::{
     trigger::IntoTrigger,
 };
 
-/// Runs jobs when their triggers say so.
+/// Runs jobs when their triggers fire.
 ///
-/// Clones are the same scheduler. When the last one is dropped no new run starts, going ones
-/// finish, and handles resolve with [`End::ShutDown`](crate::End::ShutDown); if jobs in memory are left
-/// then, a line of the log at level WARN says how many. A closure that captures
-/// a clone keeps the scheduler open for ever: use [`Context::scheduler`](crate::Context::scheduler).
+/// Clones share one scheduler. When the last clone is dropped, no new run starts, active runs
+/// finish, and handles resolve with [`End::ShutDown`](crate::End::ShutDown); a log line at level
+/// WARN has the number of remaining jobs in memory, if any. A closure that captures a clone keeps
+/// the scheduler alive forever: use [`Context::scheduler`](crate::Context::scheduler) instead.
 ///
 /// ```
 /// use std::time::Duration;
@@ -76,22 +76,21 @@ pub struct Scheduler {
     _owner: Option<Arc<Owner>>,
 }
 
-/// Keeps a scheduler open: when the last one goes, it closes.
+/// Closes the scheduler when the last clone is dropped.
 struct Owner {
     shared: Arc<Shared>,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        let left = self.shared.with(|state, _| match state.core.is_closed() {
-            true => 0,
-            false => state.core.unfinished(),
-        });
+        let left = self
+            .shared
+            .with(|state, _| if state.core.is_closed() { 0 } else { state.core.unfinished() });
         if left > 0 {
             tracing::warn!(
                 target: "punctual",
                 jobs = left,
-                "the last `Scheduler` was dropped with {left} jobs left, which end now: keep it for as long as they are to run, or call `shutdown()` first",
+                "the last `Scheduler` was dropped while {left} jobs were left, which end now: keep the `Scheduler` while jobs are to run, or call `shutdown()` before dropping it",
             );
         }
         self.shared.close();
@@ -99,18 +98,18 @@ impl Drop for Owner {
 }
 
 impl Scheduler {
-    /// A scheduler on the current runtime, in memory, started.
+    /// Starts a scheduler on the current runtime, with its jobs in memory.
     ///
-    /// Outside a Tokio runtime, or in one without timers, every use of it is an error
-    /// ([`is_no_runtime`](Error::is_no_runtime)). Tokio says only by a panic that it has no timers; in a
-    /// program that aborts on panics, such a runtime ends it here, with Tokio's message.
+    /// Outside a Tokio runtime, or in one without timers, every call returns an error
+    /// ([`is_no_runtime`](Error::is_no_runtime)). Tokio reports missing timers only by a panic: a
+    /// program that aborts on panics aborts here, with Tokio's message.
     #[expect(clippy::new_without_default, reason = "starting a task is no default")]
     pub fn new() -> Scheduler {
-        // Nothing was asked for that could be refused, and without a runtime every use says so.
+        // Default options cannot be refused. Without a runtime, every later call returns an error.
         builder::start(SchedulerBuilder::new()).0
     }
 
-    /// A scheduler that is not started yet, to set its options.
+    /// Returns a builder for a scheduler with other options.
     pub fn builder() -> SchedulerBuilder {
         SchedulerBuilder::new()
     }
@@ -120,23 +119,23 @@ impl Scheduler {
         Scheduler { shared, _owner: Some(owner) }
     }
 
-    /// A scheduler as seen from one of its runs.
+    /// A handle on the scheduler for one of its runs, which does not keep the scheduler open.
     pub(crate) fn borrowed(shared: Arc<Shared>) -> Scheduler {
         Scheduler { shared, _owner: None }
     }
 
     /// Adds a job: `work` runs whenever `trigger` fires.
     ///
-    /// Each run calls a clone of the closure as it was given, so one that changes what it captured
-    /// starts afresh each time: wrap it in [`stateful`](crate::stateful) for it to keep its state. Work
-    /// returns `()` or a `Result`; a bare `Ok(())` must name its error: `Ok::<_, BoxError>(())`.
+    /// Each run calls a clone of the original closure, so changes to captured values are lost
+    /// between runs: use [`stateful`](crate::stateful) to keep them. Work returns `()` or a
+    /// `Result`; a bare `Ok(())` must name its error type: `Ok::<_, BoxError>(())`.
     ///
-    /// Returns a builder for the job's options; the job is added when that is awaited.
+    /// Returns a builder for the job's options. The job is added when the builder is awaited.
     ///
     /// # Errors
     ///
-    /// What is wrong with the trigger, an option or the id; that the id is taken; that the
-    /// scheduler has shut down or has no runtime.
+    /// If the trigger, an option or the id is invalid, the id is in use, or the scheduler has shut
+    /// down or has no runtime.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -181,17 +180,18 @@ impl Scheduler {
         Add::new(trigger.into_trigger(), task::entry(work, self.shared.clone()), ())
     }
 
-    /// Adds a job that runs once, at the first fire time of `trigger`, and yields a value: awaiting
-    /// its handle returns that.
+    /// Adds a job that runs once, at the first fire time of `trigger`, and returns a value through
+    /// its handle.
     ///
-    /// Whatever a closure or a future returns, the run counts as a success. A [`Task`](crate::Task)
-    /// that returns an error has failed, and its handle yields that error, or the value of `Ok`. In a
-    /// store such a job may run on another scheduler, and then the value is there
-    /// ([`is_elsewhere`](Error::is_elsewhere)).
+    /// The run of a closure or future counts as a success, whatever it returns. The run of a
+    /// [`Task`](crate::Task) that returns an error has failed, and its awaited handle returns that
+    /// error, or otherwise the value of `Ok`. A job in a store may run on another scheduler, which
+    /// then has the value ([`is_elsewhere`](Error::is_elsewhere)).
     ///
     /// # Errors
     ///
-    /// Those of [`add`](Scheduler::add). Awaiting the handle: why there is no value.
+    /// The errors of [`add`](Scheduler::add). The awaited handle returns an error if there is no
+    /// value.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -214,9 +214,11 @@ impl Scheduler {
         Add::new(trigger.into_trigger(), entry, value).once()
     }
 
-    /// As [`add_once`](Scheduler::add_once), for a closure or a future that may fail: awaiting the handle
-    /// returns the value of `Ok`, and an error whose source is that of `Err`. For a task `add_once` does
-    /// the same.
+    /// Adds a job that runs a fallible closure or future once, like
+    /// [`add_once`](Scheduler::add_once).
+    ///
+    /// The awaited handle returns the value of `Ok`, or an error whose source is the value of
+    /// `Err`. For a task, `add_once` does the same.
     pub fn try_add_once<W, M, T, E>(
         &self,
         trigger: impl IntoTrigger,
@@ -232,20 +234,20 @@ impl Scheduler {
         Add::new(trigger.into_trigger(), entry, value).once()
     }
 
-    /// Adds many jobs as one command: all of them, or none and an error.
+    /// Adds many jobs in one call: all of them, or none and an error.
     ///
-    /// Those that go to a store are written in batches as large as it takes. The ones whose ids must be
-    /// free, which is the default, come first, and are removed again if one of the ids is not: what
-    /// the others find there ([`OnConflict`](crate::OnConflict)) is changed only after that. A process
-    /// that dies on the way leaves what it has written. A thousand declarations that have not changed
-    /// are one request, and no write.
+    /// `jobs` are the builders that [`add`](Scheduler::add) of this scheduler returns, not awaited.
+    /// Jobs in memory are added under one lock, which takes about 0.1 µs per job.
     ///
-    /// The jobs are what [`add`](Scheduler::add) of this scheduler returns, not awaited. They go in
-    /// under one lock, about 0.1 µs a job.
+    /// Jobs in a store are written in batches of the store's maximum size. Jobs whose ids must be
+    /// unused (the default) are written first, and are removed again if one of the ids is in use.
+    /// Existing jobs are changed only after that, as [`OnConflict`](crate::OnConflict) specifies.
+    /// If the process crashes in between, the batches written so far remain. A thousand unchanged
+    /// declarations take one request and no write.
     ///
     /// # Errors
     ///
-    /// Those of [`add`](Scheduler::add), for the first job in error.
+    /// The errors of [`add`](Scheduler::add), for the first job with an error.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -268,30 +270,31 @@ impl Scheduler {
         self.shared.within(add::add_all(&self.shared, batch)).await
     }
 
-    /// The job that has this id whenever it is asked something.
+    /// Returns the job with this id, looked up at each call of a method.
     pub fn job(&self, id: impl Into<JobId>) -> Job {
         Job::by_id(self.shared.clone(), id.into())
     }
 
-    /// The jobs, in order of their next fire time; awaited after setting what to look for.
+    /// Returns a query for jobs, in order of their next fire times; set its filters, then await it.
     pub fn jobs(&self) -> Jobs {
         Jobs::new(self.shared.clone())
     }
 
-    /// How many jobs there are in memory, those in a store not counted.
+    /// The number of jobs in memory. Jobs in stores do not count.
     pub fn len(&self) -> usize {
         self.shared.with(|state, _| state.core.volatile())
     }
 
-    /// Whether there are none.
+    /// Whether there are no jobs in memory.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The earliest next fire time of all jobs, those in a store included; `None` if no job has one,
-    /// since each is paused or has fired for the last time. The scheduler may be paused.
+    /// Returns the earliest next fire time of all jobs, including jobs in stores.
     ///
-    /// It looks at every job: about 10 ms for a million in memory, during which they go on firing.
+    /// Returns `None` if every job is paused or has no fire time left. Ignores whether the
+    /// scheduler is paused. Scans every job in memory, about 10 ms per million; jobs continue to
+    /// fire during the scan.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -307,12 +310,12 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// That the scheduler has no runtime, or that its store is not available.
+    /// If the scheduler has no runtime, or a store is not available.
     pub async fn next_fire(&self) -> Result<Option<DateTime<Utc>>, Error> {
         self.shared.within(jobs::next_fire(&self.shared)).await
     }
 
-    /// Adds an executor, to which jobs go that [name](Add::executor) it.
+    /// Adds an executor for the jobs that [name](Add::executor) it.
     ///
     /// ```
     /// # use punctual::{BlockingPool, Scheduler};
@@ -326,7 +329,7 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// That the name is taken, or the executor has room for nothing; that the scheduler has shut down
+    /// If the name is in use, the executor has a capacity of zero, or the scheduler has shut down
     /// or has no runtime.
     pub async fn add_executor(
         &self,
@@ -337,33 +340,33 @@ impl Scheduler {
         self.shared.add_executor(name.into(), executor.into())
     }
 
-    /// Removes an executor that no job names.
+    /// Removes an executor.
     ///
     /// # Errors
     ///
-    /// That there is none of this name, that jobs in memory or runs still use it, or that it is the
-    /// default;
-    /// that the scheduler has shut down or has no runtime.
+    /// If there is no executor with this name, it is the default, jobs in memory or active runs
+    /// still use it, or the scheduler has shut down or has no runtime.
     pub async fn remove_executor(&self, name: impl Into<Arc<str>>) -> Result<(), Error> {
         self.shared.remove_executor(name.into())
     }
 
-    /// What the scheduler has counted so far, with a histogram of how late runs were.
+    /// Returns the counters of this scheduler, with a histogram of how late runs were.
     pub fn metrics(&self) -> Metrics {
         self.shared.with(|state, _| state.core.metrics().clone())
     }
 
-    /// Removes all jobs, those in stores included, whoever added them; going runs finish. Returns
-    /// how many there were.
+    /// Removes all jobs, including all jobs in stores, and returns how many.
+    ///
+    /// Active runs finish.
     ///
     /// # Errors
     ///
-    /// That the scheduler has shut down or has no runtime; that a store is not available: then those
-    /// in memory and in the others are removed nevertheless.
+    /// If the scheduler has shut down or has no runtime, or a store is not available. With a store
+    /// unavailable, the jobs in memory and in the other stores are removed nevertheless.
     pub async fn remove_all(&self) -> Result<usize, Error> {
         let mut count = self.shared.try_with(|state, now| state.core.remove_all(now))?;
         let (stores, all) = (self.shared.stores.usable(), RecordFilter::default());
-        // All at once: one that is down must not keep the others from it.
+        // Concurrently, so that an unavailable store does not delay the others.
         let removals = stores.iter().map(|it| durable::remove_all(&self.shared, it, &all));
         let removed = self.shared.within(async { Ok(join_all(removals).await) }).await?;
         count += removed.iter().flatten().sum::<usize>();
@@ -371,24 +374,27 @@ impl Scheduler {
         removed.into_iter().collect::<Result<Vec<usize>, Error>>().map(|_| count)
     }
 
-    /// Pauses the scheduler: nothing fires until it is resumed. Going runs finish, and `run_now`
-    /// still works for jobs in memory. What it has taken from a store and not started is given back:
-    /// others may run it, and what is asked for there waits for them, or for the scheduler to be
-    /// resumed.
+    /// Pauses the scheduler: nothing fires until it is resumed.
+    ///
+    /// Active runs finish, and `run_now` still works for jobs in memory. Unstarted claims are
+    /// released, so that other schedulers may run them. Runs that are requested from a store wait
+    /// for another scheduler, or for this one to be resumed.
     ///
     /// # Errors
     ///
-    /// That the scheduler has shut down or has no runtime.
+    /// If the scheduler has shut down or has no runtime.
     pub async fn pause(&self) -> Result<(), Error> {
         self.shared.try_with(|state, now| state.core.pause_all(now))
     }
 
-    /// Resumes the scheduler. What came due meanwhile is coalesced and judged by its misfire grace
-    /// time.
+    /// Resumes the scheduler.
+    ///
+    /// Fire times that came due during the pause are coalesced, and their misfire grace time
+    /// applies.
     ///
     /// # Errors
     ///
-    /// That the scheduler has shut down or has no runtime.
+    /// If the scheduler has shut down or has no runtime.
     pub async fn resume(&self) -> Result<(), Error> {
         self.shared.try_with(|state, now| state.core.resume_all(now))
     }
@@ -398,26 +404,29 @@ impl Scheduler {
         self.shared.with(|state, _| state.core.is_paused())
     }
 
-    /// Whether jobs fire: the scheduler is neither paused nor shut down, nor is a shutdown on its way,
-    /// and it was made in a runtime.
+    /// Whether jobs fire: the scheduler has a runtime, is not paused, and has not begun to shut
+    /// down.
     pub fn is_running(&self) -> bool {
         let fires = |core: &Core<_>| !core.is_paused() && !core.is_closed();
         self.shared.runtime().is_ok() && self.shared.with(|state, _| fires(&state.core))
     }
 
-    /// Everything that happens from here on, as a stream; see [`Events`].
+    /// Returns a stream of all events from now on; see [`Events`].
     pub fn events(&self) -> Events {
         self.events_matching(EventFilter::new())
     }
 
-    /// What passes the filter from here on, as a stream; see [`Events`]. A filter is an [`EventFilter`],
-    /// a kind, kinds joined by `|`, or a list of kinds.
+    /// Returns a stream of the events that pass the filter, from now on; see [`Events`].
+    ///
+    /// A filter is an [`EventFilter`], a kind, kinds joined by `|`, or a list of kinds.
     pub fn events_matching(&self, filter: impl Into<EventFilter>) -> Events {
         Events::new(self.shared.listen(filter.into()))
     }
 
-    /// Calls `callback` with everything that passes the filter, in order, from a task of its own
-    /// that ends with the scheduler. A panic in it is logged and costs that event alone.
+    /// Calls `callback` with each event that passes the filter, in order.
+    ///
+    /// The callback runs in a task of its own, which ends with the scheduler. A panic in the
+    /// callback is logged, and the task continues with the next event.
     ///
     /// ```
     /// # use punctual::{EventKind, Scheduler};
@@ -428,12 +437,12 @@ impl Scheduler {
     /// # Ok(()) }
     /// ```
     ///
-    /// The handle is that task's: awaiting it after a shutdown waits for the last event, aborting
-    /// it ends the listening, and dropping it does nothing.
+    /// Returns the handle of the task. Awaiting it after a shutdown waits for the last event,
+    /// aborting it stops the callback, and dropping it does nothing.
     ///
     /// # Errors
     ///
-    /// That the scheduler has no runtime.
+    /// If the scheduler has no runtime.
     pub fn on_event(
         &self,
         filter: impl Into<EventFilter>,
@@ -443,13 +452,15 @@ impl Scheduler {
         Ok(events::call(runtime, self.events_matching(filter), callback))
     }
 
-    /// Waits until no job is left that can still run and no run is under way, or until the scheduler has
-    /// shut down: what a program awaits that has added all of its jobs and ends with the last of them.
+    /// Waits until no job can run any more and no run is active, or until the scheduler has shut
+    /// down.
     ///
-    /// A job that has a fire time left counts, so with a job that recurs without end this waits for a
-    /// shutdown. So does a paused job, which may be resumed. Jobs in a store count if they can run on this
-    /// scheduler, whoever added them and wherever they run; once none is left in memory, the stores are
-    /// asked each second. A run that waits for this waits for its own job.
+    /// Use this in a program that adds all its jobs first and ends after the last one. A job with a
+    /// fire time left counts, and so does a paused job, which may be resumed; with an unbounded
+    /// recurring job this waits for a shutdown. Jobs in stores count if they can run on this
+    /// scheduler, whoever added them and wherever they run. When no job is left in memory, the
+    /// stores are polled every second. A run that awaits this waits for its own job, which never
+    /// ends.
     ///
     /// # Cancel safety
     ///
@@ -471,8 +482,10 @@ impl Scheduler {
         drained::drained(&self.shared).await;
     }
 
-    /// Shuts the scheduler down when awaited: no new runs; going ones may finish within a time,
-    /// are cancelled then, and dropped after their `cancel_grace`.
+    /// Shuts the scheduler down when awaited.
+    ///
+    /// No new runs start. Active runs may finish within a limit, then are cancelled, and are
+    /// dropped after their `cancel_grace`.
     pub fn shutdown(&self) -> Shutdown {
         Shutdown::new(self.shared.clone())
     }

@@ -1,4 +1,4 @@
-//! Shutting down: what is waited for, and what became of it.
+//! Shutting down, and the report of its runs.
 
 use std::{fmt, future::IntoFuture, pin::Pin, sync::Arc, time::Duration};
 
@@ -7,20 +7,20 @@ use crate::{
     job::{Outcome, Run},
 };
 
-/// A shutdown that begins when it is awaited.
+/// A shutdown of the scheduler, which begins when it is awaited.
 ///
-/// 1. No new run starts; what has come due is skipped, and says so.
-/// 2. Going runs may end by themselves, [`within`](Shutdown::within) 30 s by default.
-/// 3. The rest are cancelled, and dropped after their job's `cancel_grace`.
-/// 4. What can't be dropped, since it blocks its thread, is abandoned a second later.
+/// 1. No new run starts; due fire times are skipped, with an event each.
+/// 2. Active runs may finish by themselves, [`within`](Shutdown::within) 30 s by default.
+/// 3. The remaining runs are cancelled, and dropped after their job's `cancel_grace`.
+/// 4. Runs that cannot be dropped, since they block their thread, are abandoned one second later.
 ///
-/// A run that shuts its own scheduler down is not waited for, as long as it does so in its own task
-/// and not in one that it spawned. If several ask, the shortest time
-/// counts and all get the same report.
+/// A run that shuts down its own scheduler is not waited for, if it does so in its own task and not
+/// in a spawned one. After several calls, the shortest limit applies, and all calls return the same
+/// report.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future leaves the shutdown going.
+/// Dropping the future does not stop the shutdown.
 #[must_use = "a shutdown begins when it is awaited"]
 pub struct Shutdown {
     shared: Arc<Shared>,
@@ -32,7 +32,7 @@ impl Shutdown {
         Shutdown { shared, within: Duration::from_secs(30) }
     }
 
-    /// Sets how long going runs may take to end by themselves. Default: 30 s.
+    /// Sets how long active runs may take to finish by themselves. Default: 30 s.
     pub fn within(mut self, wait: Duration) -> Shutdown {
         self.within = wait;
         self
@@ -64,24 +64,24 @@ impl fmt::Debug for Shutdown {
     }
 }
 
-/// What became of the runs that were going when a shutdown began.
+/// The outcomes of the runs that were active or waiting when a shutdown began.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// They ended by themselves in time.
+    /// Runs that finished by themselves within the limit.
     pub finished: Vec<Run>,
-    /// They ended by themselves after they were asked to stop.
+    /// Runs that finished after they were cancelled.
     pub cancelled: Vec<Run>,
-    /// They did not, and were dropped.
+    /// Runs that did not finish after they were cancelled, and were dropped.
     pub dropped: Vec<Run>,
-    /// They could not be dropped, and may still be going.
+    /// Runs that could not be dropped and may still be active.
     pub abandoned: Vec<Run>,
-    /// They had not started, and did not.
-    pub called_off: Vec<Run>,
+    /// Runs that had not started, and were skipped.
+    pub not_started: Vec<Run>,
 }
 
 impl ShutdownReport {
-    /// Whether every run that was going ended by itself.
+    /// Whether every active run finished.
     pub fn is_clean(&self) -> bool {
         self.dropped.is_empty() && self.abandoned.is_empty()
     }
@@ -90,7 +90,7 @@ impl ShutdownReport {
         let kind = match run.outcome {
             Outcome::Cancelled => &mut self.dropped,
             Outcome::Abandoned => &mut self.abandoned,
-            Outcome::Missed | Outcome::Skipped(_) => &mut self.called_off,
+            Outcome::Missed | Outcome::Skipped(_) => &mut self.not_started,
             _ if cancelling => &mut self.cancelled,
             _ => &mut self.finished,
         };
@@ -102,12 +102,12 @@ impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} finished, {} cancelled, {} dropped, {} abandoned, {} called off",
+            "{} finished, {} cancelled, {} dropped, {} abandoned, {} not started",
             self.finished.len(),
             self.cancelled.len(),
             self.dropped.len(),
             self.abandoned.len(),
-            self.called_off.len()
+            self.not_started.len()
         )
     }
 }

@@ -1,4 +1,4 @@
-//! The stores of a scheduler: added and removed, and which of them has a job.
+//! The stores of a scheduler: adding and removing stores, and finding the store of a job.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -25,20 +25,21 @@ use crate::{
     store::{Capabilities, ErasedStore, Store},
 };
 
-/// How long the runs of a store that is removed may take to end by themselves.
-const SOFTLY: Duration = Duration::from_secs(30);
+/// How long the active runs of a removed store may take to finish.
+const SOFT_WAIT: Duration = Duration::from_secs(30);
 
-/// How long a store is waited for that is only asked whether it has a job.
-const LOOK: Duration = Duration::from_secs(1);
+/// How long to wait for a store's response when looking up an id.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many ids it is asked for at the same time.
-const AT_ONCE: usize = 32;
+/// How many lookups are sent to a store concurrently.
+const CONCURRENT_LOOKUPS: usize = 32;
 
 impl Scheduler {
-    /// Adds a store, to which jobs go that [name](super::Add::store) it; see [`store`](crate::store).
+    /// Adds a store for the jobs that [name](super::Add::store) it; see [`store`](crate::store).
     ///
-    /// What is in it runs from here on, as far as its tasks are registered. Options such as
-    /// [`lease`](super::SchedulerBuilder::lease) are those of the builder, for each store alike.
+    /// The scheduler runs the jobs in the store from now on, if their tasks are registered. Options
+    /// such as [`lease`](super::SchedulerBuilder::lease) are set on the builder and apply to all
+    /// stores.
     ///
     /// ```
     /// # use punctual::{Context, Scheduler, Task, store::MemoryStore, trigger::every};
@@ -55,8 +56,9 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// That the name is taken, or has no or more than 255 bytes; that the scheduler has shut down or has no
-    /// runtime. Whether the store works is not looked at: [`StoreFailing`](EventPayload::StoreFailing) tells.
+    /// If the name is in use, is empty or is longer than 255 bytes, or the scheduler has shut down
+    /// or has no runtime. The store itself is not checked:
+    /// [`StoreFailing`](EventPayload::StoreFailing) reports its errors.
     pub async fn add_store(
         &self,
         name: impl Into<Arc<str>>,
@@ -66,33 +68,36 @@ impl Scheduler {
         join(&self.shared, name.into(), Arc::new(store))
     }
 
-    /// Removes a store, whose jobs stay in it: other schedulers run them, and this one if it adds the
-    /// store again.
+    /// Removes a store from the scheduler. Its jobs stay in the store, where other schedulers run
+    /// them.
     ///
-    /// Nothing more of it is claimed, and what was claimed and has not started is released. Going runs
-    /// finish, as at a [shutdown](Scheduler::shutdown): after 30 s they are cancelled, and dropped after
-    /// their `cancel_grace`. When the store has heard how they ended, the scheduler takes leave of it and
-    /// closes it; a store that does not answer is given up after five seconds. The handles of its jobs
-    /// resolve with [`End::ShutDown`](crate::End::ShutDown), those of going runs when these have ended; their
-    /// other methods say that the job is [gone](Error::is_gone).
+    /// The scheduler claims nothing more from the store and releases its unstarted claims. Active
+    /// runs may finish, as in a [shutdown](Scheduler::shutdown): after 30 s they are cancelled, and
+    /// dropped after their `cancel_grace`. After the store has acknowledged their outcomes, the
+    /// scheduler deregisters from the store and closes it; it waits for a store that does not
+    /// respond for up to 5 s. The handles of the store's jobs resolve with
+    /// [`End::ShutDown`](crate::End::ShutDown), after the end of their active runs; their other
+    /// methods then return an error ([`is_gone`](Error::is_gone)).
     ///
-    /// Once `default` is removed, tasks that name no store are kept in memory. A run of one of the store's
-    /// jobs that removes the store does not wait for that.
+    /// After `default` is removed, tasks without a named store go to memory. A call from a run of
+    /// one of the store's own jobs does not wait for the removal.
     ///
     /// # Errors
     ///
-    /// That there is no store of this name; that the scheduler has shut down or has no runtime.
+    /// If there is no store with this name, or the scheduler has shut down or has no runtime.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the removal going.
+    /// Dropping the future does not stop the removal.
     pub async fn remove_store(&self, name: &str) -> Result<(), Error> {
         let shared = &self.shared;
         let runtime = shared.runtime()?;
         let caller = RunGuard::current(shared);
         let (durable, begins, is_own) = shared.with(|state, now| {
             if state.core.is_closed() {
-                return Err(Error::shut_down("the scheduler has shut down, and left its stores"));
+                return Err(Error::shut_down(
+                    "the scheduler has shut down and has deregistered from its stores",
+                ));
             }
             let begins = match shared.stores.leaving(name) {
                 Some(durable) => (durable, false),
@@ -107,7 +112,7 @@ impl Scheduler {
             Ok((begins.0, begins.1, is_own))
         })?;
         if begins {
-            runtime.spawn(remove(shared.clone(), durable.clone()));
+            runtime.spawn(finish_removal(shared.clone(), durable.clone()));
         }
         if !is_own {
             durable.stopped.cancelled().await;
@@ -116,7 +121,7 @@ impl Scheduler {
     }
 }
 
-/// Has a scheduler be a node of a store.
+/// Makes the scheduler a node of a store.
 pub(super) fn join(
     shared: &Arc<Shared>,
     name: Arc<str>,
@@ -125,16 +130,14 @@ pub(super) fn join(
     let runtime = shared.runtime()?;
     job::check_name("the name of a store", &name)?;
     if name.is_empty() {
-        return Err(Error::invalid_option(
-            "a store without a name can't be told from others: name it",
-        ));
+        return Err(Error::invalid_option("the name of a store is empty: use 1 to 255 bytes"));
     }
     let Capabilities { max_batch, max_bytes, max_rows, min_lease, has_clock, .. } =
         store.capabilities();
     let NodeOptions { lease, keep, .. } = shared.node;
     if lease < min_lease {
         return Err(Error::invalid_option(format!(
-            "lease({lease:?}) is shorter than store `{name}` can keep: use {min_lease:?} or more"
+            "lease({lease:?}) is shorter than the minimum of store `{name}`: use {min_lease:?} or more"
         )));
     }
     let options = NodeOptions {
@@ -142,50 +145,51 @@ pub(super) fn join(
         max_bytes: max_bytes.unwrap_or(usize::MAX),
         keep: Keep { total: keep.total.min(max_rows.unwrap_or(u64::MAX)), ..keep },
         has_clock,
-        // The hasher's keys are random in each process and differ with every call.
+        // The hasher's keys are random in each process and differ in each call.
         seed: RandomState::new().build_hasher().finish(),
         ..shared.node.clone()
     };
     // An operation that hangs must not cost the lease.
-    let patience = options.lease / 4;
+    let timeout = options.lease / 4;
     let this = Arc::downgrade(shared);
     let can_run: CanRun = Arc::new(move |record, definition| match this.upgrade() {
         Some(shared) => durable::can_run(&shared, record, definition),
         None => Err(Error::shut_down("the scheduler has shut down")),
     });
     let tasks = shared.tasks.names().map(str::to_owned).collect();
-    // Nothing is to change unnoticed once the node has looked.
-    let changes = listen(&*store);
-    // Once the core knows it, it asks for the store by its key.
+    // Subscribe before the node first reads the store, so that no change is missed in between.
+    let changes = open_changes(&*store);
+    // The core sends requests by the store's key as soon as it has the node, so both are added
+    // under one lock.
     let durable = shared.with(|state, now| {
         if state.core.is_closed() {
-            return Err(Error::shut_down("the scheduler has shut down: make a new one"));
+            return Err(Error::shut_down("the scheduler has shut down: create a new one"));
         }
         shared.stores.check_free(&name)?;
         let (key, _) = state.core.join(name.clone(), options, tasks, can_run);
-        let durable = Arc::new(Durable::new(key, name.clone(), store, patience));
+        let durable = Arc::new(Durable::new(key, name.clone(), store, timeout));
         shared.stores.add(durable.clone());
         state.core.note_in(key, now, EventPayload::StoreAdded { store: name });
         Ok(durable)
     })?;
-    runtime.spawn(notice(durable, changes, Arc::downgrade(shared)));
+    runtime.spawn(forward_changes(durable, changes, Arc::downgrade(shared)));
     Ok(())
 }
 
-/// The changes that a store notifies of, from here on. One that panics notifies of none.
-fn listen(store: &dyn ErasedStore) -> BoxStream<'static, StoreChange> {
+/// The stream of a store's changes from now on; empty if the store panics.
+fn open_changes(store: &dyn ErasedStore) -> BoxStream<'static, StoreChange> {
     let changes = catch_unwind(AssertUnwindSafe(|| store.changes()));
     changes.unwrap_or_else(|_| stream::empty().boxed())
 }
 
-/// Has the scheduler look at what its store notifies of.
-async fn notice(
+/// Forwards the changes that a store reports to the core.
+async fn forward_changes(
     durable: Arc<Durable>,
     changes: BoxStream<'static, StoreChange>,
     scheduler: Weak<Shared>,
 ) {
     const SHORTEST: Duration = Duration::from_millis(1);
-    let (mut changes, mut wait) = (changes.ready_chunks(TOGETHER), SHORTEST);
+    let (mut changes, mut wait) = (changes.ready_chunks(CHANGE_BATCH), SHORTEST);
     loop {
         let next = AssertUnwindSafe(changes.next()).catch_unwind();
         let Some(next) = durable.stopped.run_until_cancelled(next).await else { return };
@@ -194,14 +198,15 @@ async fn notice(
                 wait = SHORTEST;
                 next
             }
-            // It should neither end nor panic. What it has left out meanwhile is looked for.
+            // The stream should neither end nor panic. Reopen it, and treat the gap as an unknown
+            // change.
             Ok(None) | Err(_) => {
                 wait = (wait * 2).min(Duration::from_secs(5));
                 let waited = durable.stopped.run_until_cancelled(tokio::time::sleep(wait));
                 if waited.await.is_none() {
                     return;
                 }
-                changes = listen(&*durable.store).ready_chunks(TOGETHER);
+                changes = open_changes(&*durable.store).ready_chunks(CHANGE_BATCH);
                 vec![StoreChange::Unknown]
             }
         };
@@ -213,20 +218,21 @@ async fn notice(
             }
         });
         drop(shared);
-        // One that notifies all the time is not to have the runtime for itself.
+        // Limits a store that reports changes continuously.
         tokio::time::sleep(SHORTEST).await;
     }
 }
 
-/// How many changes are looked at together.
-const TOGETHER: usize = 256;
+/// How many changes are forwarded together.
+const CHANGE_BATCH: usize = 256;
 
-/// Takes leave of a store of which nothing is claimed any more. A shutdown leaves all stores by itself.
-async fn remove(shared: Arc<Shared>, durable: Arc<Durable>) {
+/// Finishes the removal of a store from which nothing is claimed any more. A shutdown deregisters
+/// from all stores itself.
+async fn finish_removal(shared: Arc<Shared>, durable: Arc<Durable>) {
     let leaving = async {
         let key = durable.key;
         let no_run = |core: &Core<Arc<dyn Entry>>| core.going_in(key).is_empty();
-        wait_until(&shared, SOFTLY, no_run).await;
+        wait_until(&shared, SOFT_WAIT, no_run).await;
         let grace = shared.with(|state, _| state.core.cancel_store(key));
         wait_until(&shared, grace.min(FOREVER) + LAST_WAIT, no_run).await;
         shared.with(|state, now| {
@@ -235,7 +241,7 @@ async fn remove(shared: Arc<Shared>, durable: Arc<Durable>) {
             }
         });
         wait_until(&shared, FAREWELL, |core| core.has_left_store(key)).await;
-        // In a task, since it is somebody else's code.
+        // In a task, since this is the store's code, which may panic.
         let closing = durable.clone();
         let closing = tokio::spawn(async move { closing.store.close().await });
         let _ = tokio::time::timeout(FAREWELL, closing).await;
@@ -243,18 +249,18 @@ async fn remove(shared: Arc<Shared>, durable: Arc<Durable>) {
     if durable.stopped.run_until_cancelled(leaving).await.is_none() {
         return;
     }
-    let untold = shared.with(|state, now| {
+    let pending = shared.with(|state, now| {
         shared.stores.end_removing(durable.key);
         state.core.drop_store(durable.key, now)
     });
-    if untold > 0 {
+    if pending > 0 {
         let store = &*durable.name;
-        tracing::warn!(target: "punctual", store, "store `{store}` does not answer: it was not told of {untold} runs that have ended");
+        tracing::warn!(target: "punctual", store, "store `{store}` does not respond: {pending} outcomes of runs were not acknowledged");
     }
     durable.stop();
 }
 
-/// Waits until this is so of the scheduler, or for so long.
+/// Waits until the condition holds, up to `longest`.
 async fn wait_until(
     shared: &Shared,
     longest: Duration,
@@ -263,7 +269,7 @@ async fn wait_until(
     let waiting = async {
         loop {
             let mut moved = pin!(shared.leaving.notified());
-            // What happens between the look and the wait counts.
+            // Register before the check, so that no notification in between is missed.
             moved.as_mut().enable();
             if shared.with(|state, _| is_so(&state.core)) {
                 return;
@@ -274,8 +280,8 @@ async fn wait_until(
     let _ = tokio::time::timeout(longest, waiting).await;
 }
 
-/// An id that is kept for a job that is being added: what is in memory and what is in the stores share
-/// one namespace.
+/// A reservation of an id for a job that is being added, since memory and all stores share one
+/// namespace.
 pub(super) struct Reservation {
     shared: Arc<Shared>,
     id: JobId,
@@ -287,7 +293,7 @@ impl Reservation {
         Ok(Reservation { shared: shared.clone(), id: id.clone() })
     }
 
-    /// The same for jobs in memory, if no store has jobs of these ids.
+    /// Reserves ids for jobs in memory, if no store has them.
     pub(super) async fn in_memory(
         shared: Arc<Shared>,
         ids: Vec<JobId>,
@@ -306,8 +312,10 @@ impl Drop for Reservation {
     }
 }
 
-/// Whether no store but this one has a job of one of these ids. A store that is down, or does not answer
-/// at once, is passed over: jobs elsewhere must not depend on it.
+/// Checks that no store except `but` has a job with one of these ids.
+///
+/// Skips a store that is unavailable or does not respond in time, so that other jobs do not depend
+/// on it.
 pub(super) async fn check_free(
     shared: &Arc<Shared>,
     ids: Vec<JobId>,
@@ -318,18 +326,18 @@ pub(super) async fn check_free(
     }
     let runtime = shared.runtime()?;
     let others = shared.stores.usable();
-    let asked = |key| but != Some(key) && !is_down(shared, key);
-    let checks = others.iter().filter(|durable| asked(durable.key)).map(|durable| {
+    let is_checked = |key| but != Some(key) && !is_down(shared, key);
+    let checks = others.iter().filter(|durable| is_checked(durable.key)).map(|durable| {
         let (durable, ids) = (durable.clone(), ids.clone());
-        // In a task, so that it does not matter who polls this.
+        // In a task, so that the lookup does not depend on who polls this future.
         let found = runtime.spawn(async move {
-            let looks = ids.into_iter().map(|id| look(durable.clone(), id));
-            let mut looks = pin!(stream::iter(looks).buffered(AT_ONCE));
-            while let Some(Ok(found)) = looks.next().await {
+            let lookups = ids.into_iter().map(|id| look_up(durable.clone(), id));
+            let mut lookups = pin!(stream::iter(lookups).buffered(CONCURRENT_LOOKUPS));
+            while let Some(Ok(found)) = lookups.next().await {
                 if let Some(record) = found.filter(|record| record.ended_at.is_none()) {
                     return Err(Error::duplicate_id(format!(
-                        "there is a job `{}` in store `{}` already: choose another id, or remove it there first",
-                        record.id, durable.name
+                        "store `{}` already has a job `{}`: choose another id, or remove that job first",
+                        durable.name, record.id
                     )));
                 }
             }
@@ -344,54 +352,53 @@ fn is_down(shared: &Shared, store: StoreKey) -> bool {
     shared.with(|state, _| state.core.is_down(store))
 }
 
-/// What a store has of an id, if it answers at once.
-async fn look(durable: Arc<Durable>, id: JobId) -> Result<Option<Record>, StoreError> {
-    let looked = tokio::time::timeout(LOOK, durable.store.get(id)).await;
-    looked.unwrap_or_else(|_| {
-        Err(StoreError::unavailable(format!("it has not answered for {LOOK:?}")))
+/// Looks up an id in a store, with a timeout.
+async fn look_up(durable: Arc<Durable>, id: JobId) -> Result<Option<Record>, StoreError> {
+    let record = tokio::time::timeout(LOOKUP_TIMEOUT, durable.store.get(id)).await;
+    record.unwrap_or_else(|_| {
+        Err(StoreError::unavailable(format!("the store has not responded for {LOOKUP_TIMEOUT:?}")))
     })
 }
 
-/// The store in which a job of this id is to be looked for: where there is one alone, that one; otherwise
-/// the one that has it.
+/// The store in which to find a job by id: the only store, or the one that has the id.
 pub(super) async fn find(shared: &Arc<Shared>, id: &JobId) -> Result<Option<Arc<Durable>>, Error> {
     let stores = shared.stores.usable();
     if stores.len() < 2 {
         return Ok(stores.first().cloned());
     }
-    let (mut there, mut over, mut silent) = (Vec::new(), Vec::new(), None);
+    let (mut current, mut ended, mut unavailable) = (Vec::new(), Vec::new(), None);
     let (down, working): (Vec<_>, Vec<_>) =
         stores.iter().partition(|durable| is_down(shared, durable.key));
     for stores in [working, down] {
-        if !there.is_empty() {
-            // Those that are down are not waited for.
+        if !current.is_empty() {
+            // Do not wait for unavailable stores.
             break;
         }
-        let looks = stores.iter().map(|&durable| look(durable.clone(), id.clone()));
-        let looks = shared.within(async { Ok(join_all(looks).await) }).await?;
-        for (durable, look) in stores.into_iter().zip(looks) {
-            match look {
-                Ok(Some(record)) if record.ended_at.is_none() => there.push(durable),
-                Ok(Some(_)) => over.push(durable),
+        let lookups = stores.iter().map(|&durable| look_up(durable.clone(), id.clone()));
+        let lookups = shared.within(async { Ok(join_all(lookups).await) }).await?;
+        for (durable, lookup) in stores.into_iter().zip(lookups) {
+            match lookup {
+                Ok(Some(record)) if record.ended_at.is_none() => current.push(durable),
+                Ok(Some(_)) => ended.push(durable),
                 Ok(None) => {}
-                Err(error) => silent = Some(durable.error(error)),
+                Err(error) => unavailable = Some(durable.error(error)),
             }
         }
     }
-    if there.is_empty()
-        && let Some(error) = silent
+    if current.is_empty()
+        && let Some(error) = unavailable
     {
         return Err(error);
     }
-    // That one is over counts where none is left.
-    let found = if there.is_empty() { over } else { there };
+    // An ended job counts only if no store has a current one.
+    let found = if current.is_empty() { ended } else { current };
     match &found[..] {
         [durable] => Ok(Some(Arc::clone(durable))),
         [] => Ok(stores.first().cloned()),
         several => {
             let names: Vec<_> = several.iter().map(|it| format!("store `{}`", it.name)).collect();
             Err(Error::ambiguous(format!(
-                "there is a job `{id}` in {}: say which, with `scheduler.job(\"{id}\").store(..)`",
+                "there is a job `{id}` in {}: name the store, with `scheduler.job(\"{id}\").store(..)`",
                 names.join(" and in ")
             )))
         }

@@ -1,4 +1,5 @@
-//! Jobs of the stores as a whole: those that nobody here can run, and all of them as JSON.
+//! Jobs of all stores as a whole: the jobs that this scheduler cannot run, and the export and
+//! import as JSON.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -30,10 +31,11 @@ use crate::{
     },
 };
 
-/// A job in the store that can't run on this scheduler; it is kept as it is.
+/// A job in a store that cannot run on this scheduler. The store keeps the job.
 ///
-/// It prints as a line, without the arguments: those are in `record.args`, and, shortened and with what
-/// is wrong with them, in [`reason.sensitive_details()`](Error::sensitive_details).
+/// `Display` prints one line, without the task's arguments. The arguments are in `record.args`; if
+/// they are invalid, [`reason.sensitive_details()`](Error::sensitive_details) has them in short
+/// form, with the reason.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), punctual::Error> {
@@ -50,12 +52,12 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Unhandled {
-    /// The name of the store that it is in.
+    /// The name of the job's store.
     pub store: Arc<str>,
-    /// What the store has.
+    /// The job's record.
     pub record: Record,
-    /// Why it can't run here: its task is not registered, its arguments do not fit, its trigger or its
-    /// options can't be read, or there is no such executor.
+    /// Why the job cannot run here: its task is not registered, its arguments do not match, its
+    /// trigger or options cannot be read, or its executor does not exist.
     pub reason: Error,
 }
 
@@ -69,7 +71,7 @@ impl fmt::Display for Unhandled {
     }
 }
 
-/// All jobs of the stores as a document.
+/// The exported jobs of all stores.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -79,15 +81,16 @@ struct Document {
 
 const FORMAT: u32 = 1;
 
-/// How many bytes of a document are many: they are not read on a thread of the runtime.
+/// The size in bytes above which a document is parsed on a blocking thread, not on a thread of the
+/// runtime.
 const LONG: usize = 1 << 20;
 
-/// A record whose JSON is not text in text.
+/// A record as part of a document, with its JSON fields as JSON instead of text.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exported {
     id: JobId,
-    /// The name of its store; `default` if there is none.
+    /// The name of the job's store; `None` is `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     store: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,7 +101,7 @@ struct Exported {
     args: Box<RawValue>,
     trigger: Box<RawValue>,
     options: Box<RawValue>,
-    /// Which of these are text that is no JSON, and so a string here.
+    /// The names of those JSON fields that are not valid JSON, and are strings in the document.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     not_json: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,7 +109,7 @@ struct Exported {
     added_at: DateTime<Utc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next_fire: Option<DateTime<Utc>>,
-    /// What is to run besides, since it was given back by whoever had taken it, or was asked for.
+    /// Waiting runs: released, recovered or requested ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     waiting: Vec<Waiting>,
     #[serde(default)]
@@ -121,12 +124,12 @@ struct Exported {
     paused_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     paused_because: Option<String>,
-    /// A JSON object, as text: it is not for this version to read.
+    /// A JSON object as text, which this version does not interpret.
     #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
     extra: String,
 }
 
-/// A row of the ledger that waits.
+/// A waiting row of the ledger.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Waiting {
@@ -139,12 +142,15 @@ struct Waiting {
 }
 
 impl Scheduler {
-    /// The jobs in the stores that can't run on this scheduler, store by store, in order of their ids. They are kept:
-    /// another scheduler may know their task, or a later version of this one.
+    /// Returns the jobs in all stores that cannot run on this scheduler, store by store, in order
+    /// of their ids.
+    ///
+    /// The stores keep these jobs: another scheduler may have registered their task, or a later
+    /// version of this one.
     ///
     /// # Errors
     ///
-    /// That a store is not available; that the scheduler has none.
+    /// If a store is not available, or the scheduler has no store.
     pub async fn unhandled(&self) -> Result<Vec<Unhandled>, Error> {
         let mut unhandled = Vec::new();
         for durable in self.stores()?.iter() {
@@ -159,9 +165,10 @@ impl Scheduler {
         Ok(unhandled)
     }
 
-    /// All jobs of the stores as a JSON document, for [`import`](Scheduler::import) into another. Jobs in
-    /// memory, what has run, and what a scheduler has taken and is about to run, are not in it: pause all
-    /// schedulers of the stores before, or shut them down.
+    /// Returns all jobs of all stores as a JSON document, for [`import`](Scheduler::import).
+    ///
+    /// The document does not contain jobs in memory, past runs, and claimed runs. Before the
+    /// export, pause or shut down all schedulers on the stores.
     ///
     /// ```
     /// # use punctual::{OnConflict, Scheduler, store::MemoryStore};
@@ -177,13 +184,15 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// That a store is not available; that the scheduler has none.
+    /// If a store is not available, or the scheduler has no store.
     pub async fn export(&self) -> Result<String, Error> {
         self.export_stream()?.try_collect().await
     }
 
-    /// The same document in pieces, for a file or a connection: few jobs are in memory at once. It is
-    /// complete when the stream ends, and not if there is an error among the pieces.
+    /// Returns the document of [`export`](Scheduler::export) as a stream of pieces, which reads one
+    /// page of jobs at a time.
+    ///
+    /// The document is complete when the stream has ended without an error.
     ///
     /// ```
     /// # use futures::TryStreamExt;
@@ -200,7 +209,7 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// That the scheduler has no store.
+    /// If the scheduler has no store.
     pub fn export_stream(
         &self,
     ) -> Result<impl Stream<Item = Result<String, Error>> + Send + use<>, Error> {
@@ -233,21 +242,21 @@ impl Scheduler {
         }))
     }
 
-    /// Adds the jobs of a document that [`export`](Scheduler::export) made, each as it was: paused or
-    /// not, and with the same next fire time, so that what has passed since is due at once. Those
-    /// whose tasks are not registered are added, too. Returns how many were added, those not counted
-    /// that were there and stay.
+    /// Adds the jobs of a document from [`export`](Scheduler::export). Returns the number of added
+    /// jobs, without existing jobs that were kept.
     ///
-    /// Each goes to the store of the name that it was in. One of `default` goes to the scheduler's only store,
-    /// if it has one alone.
+    /// Each job keeps its state: it is paused or not, and has the same next fire time, so fire
+    /// times that have passed since are due at once. Jobs whose tasks are not registered are added
+    /// too. Each job goes to the store with the name of its old store; a job of `default` goes to
+    /// the scheduler's only store, if it has just one.
     ///
-    /// They are added one by one: after an error those before it stay, and importing the rest again
-    /// with [`OnConflict::Keep`] or [`OnConflict::Reconcile`] goes on.
+    /// Jobs are added one by one. After an error the jobs before it remain; import the document
+    /// again with [`OnConflict::Keep`] or [`OnConflict::Reconcile`] to add the rest.
     ///
     /// # Errors
     ///
-    /// That the document is not one; that an id is taken, here or in another store; that a store
-    /// is not available; that the scheduler has none of the name that a job was in.
+    /// If the document is invalid, an id is in use in this or another store, a store is not
+    /// available, or the scheduler has no store with the name of a job's store.
     pub async fn import(&self, document: &str, on_conflict: OnConflict) -> Result<usize, Error> {
         self.stores()?;
         let document: Result<Document, _> = if document.len() > LONG {
@@ -260,12 +269,12 @@ impl Scheduler {
         };
         let document = document.map_err(|error| {
             let reason = without_values(&error);
-            Error::unreadable(format!("this is no document of `export`: {reason}"))
+            Error::unreadable(format!("not a document of `export`: {reason}"))
                 .with_details([&"the reason", &error])
         })?;
         if document.punctual_jobs != FORMAT {
             return Err(Error::unreadable(format!(
-                "the document is of format {}, and this version reads {FORMAT}: use a later one",
+                "the document has format {}, but this version reads {FORMAT}: use a later version",
                 document.punctual_jobs
             )));
         }
@@ -307,7 +316,8 @@ impl Scheduler {
                 WriteResult::Lost(current) => {
                     let there = current.as_deref();
                     let is_same = there.is_some_and(|it| it.declared == record.declared);
-                    // What waits of the job belongs to its incarnation, so it is not changed in place.
+                    // Waiting rows belong to the incarnation, so the existing job is not changed in
+                    // place.
                     let on_conflict = match on_conflict {
                         OnConflict::Reconcile if !is_same => OnConflict::Replace,
                         other => other,
@@ -333,7 +343,7 @@ impl Scheduler {
         Ok(true)
     }
 
-    /// The store for a job of a document. One that names none goes to the only store, if there is one alone.
+    /// The store for a job of a document.
     fn home_of(&self, name: Option<&str>) -> Result<Arc<Durable>, Error> {
         match (name, &self.stores()?[..]) {
             (None, [only]) => Ok(only.clone()),
@@ -344,17 +354,19 @@ impl Scheduler {
     fn stores(&self) -> Result<Arc<[Arc<Durable>]>, Error> {
         self.shared.runtime()?;
         let stores = self.shared.stores.usable();
-        match stores.is_empty() {
-            true => Err(Error::invalid_option("the scheduler has no store: give its builder one")),
-            false => Ok(stores),
+        if stores.is_empty() {
+            return Err(Error::invalid_option(
+                "the scheduler has no store: add one with `.store(..)` on its builder",
+            ));
         }
+        Ok(stores)
     }
 }
 
-/// How the document begins.
+/// The beginning of the document.
 const HEAD: &str = "{\n  \"punctual_jobs\": 1,\n  \"jobs\": [";
 
-/// The jobs of these records as a piece of the document; `count` is how many there were before.
+/// The given records as a piece of the document; `count` is the number of jobs before them.
 fn piece(
     store: &str,
     records: &[Record],
@@ -367,10 +379,10 @@ fn piece(
         let Some(job) = exported(store, record, rows) else { continue };
         let job = job.and_then(|job| serde_json::to_string_pretty(&job));
         let job = job.map_err(|error| {
-            Error::unreadable(format!("job `{}` can't be written: {error}", record.id))
+            Error::unreadable(format!("job `{}` can't be exported: {error}", record.id))
         })?;
         piece.push_str(if *count == 0 { HEAD } else { "," });
-        // Line breaks are between the parts of JSON, and not in them.
+        // JSON has line breaks only between its tokens.
         piece.push_str("\n    ");
         piece.push_str(&job.replace('\n', "\n    "));
         *count += 1;
@@ -378,7 +390,8 @@ fn piece(
     Ok(piece)
 }
 
-/// What has no fire time left, and none that waits, is only waiting for its last run to end.
+/// `None` for a job without a fire time left and without a waiting row, which only waits for the
+/// end of its last run.
 fn exported(
     store: &str,
     record: &Record,
@@ -400,7 +413,7 @@ fn exported(
     let Record { paused_by, paused_because, extra, .. } = record.clone();
     let Record { recover, recoveries, .. } = *record;
     let mut not_json = Vec::new();
-    // As it is, whatever its numbers.
+    // Unchanged, since parsing could change numbers.
     let mut raw = |what: &str, text: &String| match RawValue::from_string(text.clone()) {
         Ok(json) => Ok(json),
         Err(_) => {
@@ -440,15 +453,14 @@ fn exported(
     Some(exported)
 }
 
-/// A row of the ledger for what waits of a job.
+/// The ledger row of a waiting run.
 fn row(record: &mut Record, waiting: Waiting) -> Row {
     let Waiting { fire_time, requested, coalesced, attempt } = waiting;
-    let (kind, number) = match requested {
-        true => {
-            record.requests = record.requests.wrapping_add(1);
-            (RowKind::Requested, record.requests.cast_signed())
-        }
-        false => (RowKind::Scheduled, fire_time.timestamp_millis()),
+    let (kind, number) = if requested {
+        record.requests = record.requests.wrapping_add(1);
+        (RowKind::Requested, record.requests.cast_signed())
+    } else {
+        (RowKind::Scheduled, fire_time.timestamp_millis())
     };
     let key = RowKey { incarnation: record.incarnation, kind, number };
     let row = Row::new(key, record.id.clone(), fire_time, RowState::Waiting);
@@ -466,13 +478,16 @@ fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
     labels.validate()?;
     if job.next_fire.is_none() && job.waiting.is_empty() {
         return Err(Error::unreadable(format!(
-            "job `{}` of the document has neither `next_fire` nor `waiting`, and would never run: leave it out",
+            "job `{}` of the document has neither `next_fire` nor `waiting` and would never run: leave it out",
             job.id
         )));
     }
-    let text = |what: &str, raw: &RawValue| match job.not_json.iter().any(|it| it == what) {
-        true => serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
-        false => raw.get().to_owned(),
+    let text = |what: &str, raw: &RawValue| {
+        if job.not_json.iter().any(|it| it == what) {
+            serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+        } else {
+            raw.get().to_owned()
+        }
     };
     let text = |what, raw| text(what, raw).replace('\0', "\u{FFFD}");
     for (what, raw) in
@@ -480,12 +495,12 @@ fn imported(job: Exported) -> Result<(Record, Vec<Waiting>), Error> {
     {
         json::check(format_args!("the {what} of job `{}`", job.id), raw.get())?;
     }
-    let by = [("who has paused the job", &job.paused_by), ("the reason", &job.paused_because)];
+    let by = [("`paused_by`", &job.paused_by), ("`paused_because`", &job.paused_because)];
     for (what, text) in by {
         text.iter().try_for_each(|text| job::check_name(what, text))?;
     }
-    json::check(format_args!("the rest of job `{}`", job.id), &job.extra)?;
-    // What tells one store's life of a job from another's is not the job's.
+    json::check(format_args!("`extra` of job `{}`", job.id), &job.extra)?;
+    // The incarnation belongs to a store, so the import assigns a new one.
     let incarnation = Incarnation(0);
     let record = Record {
         args: text("args", &job.args),

@@ -252,7 +252,7 @@ async fn an_id_that_two_stores_have_is_ambiguous_until_one_of_them_is_named() {
         assert!(error.is_ambiguous());
         assert_eq!(
             error.to_string(),
-            "there is a job `x` in store `default` and in store `archive`: say which, with `scheduler.job(\"x\").store(..)`"
+            "there is a job `x` in store `default` and in store `archive`: name the store, with `scheduler.job(\"x\").store(..)`"
         );
     }
     scheduler.job("x").store("archive").pause().await.unwrap();

@@ -1,4 +1,4 @@
-//! The scheduler that works in the background of a synchronous program.
+//! A scheduler that works in the background of a synchronous program.
 
 use std::{fmt, future::IntoFuture, ops::Deref, time::Duration};
 
@@ -8,17 +8,16 @@ use crate::{
     scheduler::{Scheduler, SchedulerBuilder, ShutdownReport},
 };
 
-/// A [`Scheduler`] on threads of its own, for programs that have no async `main` and other things to
-/// do.
+/// A [`Scheduler`] on its own threads, for programs without an async `main` that do other work too.
 ///
-/// It can do all that a `Scheduler` can, by `Deref`, with `.wait()` where async code has `.await`; see
-/// [`Wait`](super::Wait). It leaves signals alone.
+/// It dereferences to [`Scheduler`]. Call `.wait()` where async code has `.await`; see
+/// [`Wait`](super::Wait). It does not handle signals.
 ///
-/// Dropping it shuts it down and waits for nothing: no new run starts, going ones have the 30 s of
-/// [`Scheduler::shutdown`] if the process lives that long, and then the threads end. To wait, call
-/// [`shutdown`](BackgroundScheduler::shutdown).
+/// Dropping it shuts it down without waiting: no new run starts, active runs have the 30 s of
+/// [`Scheduler::shutdown`] if the process lives that long, and then the threads end. Call
+/// [`shutdown`](BackgroundScheduler::shutdown) to wait for that.
 ///
-/// It may be made and dropped anywhere, also in async code.
+/// It can be created and dropped anywhere, including in async code.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,32 +36,31 @@ use crate::{
 ///     Ok(())
 /// }
 /// ```
-#[must_use = "dropping it shuts it down"]
+#[must_use = "dropping the scheduler shuts it down"]
 pub struct BackgroundScheduler {
     host: Host,
 }
 
 impl BackgroundScheduler {
-    /// A scheduler in memory, started, on the [default](Workers::default) workers.
+    /// Starts a scheduler with its jobs in memory, on the [default](Workers::default) workers.
     ///
     /// # Errors
     ///
-    /// That the process may open no more files, which a runtime takes a few of
+    /// If the process has no file descriptors left for a runtime
     /// ([`is_no_runtime`](Error::is_no_runtime)).
     ///
     /// # Panics
     ///
-    /// If the system refuses a thread, as Tokio's runtime does.
+    /// If the system refuses a thread, as with Tokio's runtime.
     pub fn new() -> Result<BackgroundScheduler, Error> {
         BackgroundScheduler::start(Scheduler::builder())
     }
 
-    /// Starts a scheduler that was set up by its builder, on the [default](Workers::default)
-    /// workers.
+    /// Starts a scheduler from its builder, on the [default](Workers::default) workers.
     ///
     /// # Errors
     ///
-    /// Those of [`SchedulerBuilder::start`] and of [`new`](BackgroundScheduler::new).
+    /// The errors of [`SchedulerBuilder::start`] and of [`new`](BackgroundScheduler::new).
     ///
     /// # Panics
     ///
@@ -83,11 +81,11 @@ impl BackgroundScheduler {
         BackgroundScheduler::start_on(Workers::default(), builder)
     }
 
-    /// As [`start`](BackgroundScheduler::start), on workers of your choice.
+    /// Like [`start`](BackgroundScheduler::start), with the given workers.
     ///
     /// # Errors
     ///
-    /// That their number or name is out of range, and those of
+    /// If the number or name of the workers is out of range, and the errors of
     /// [`start`](BackgroundScheduler::start).
     ///
     /// # Panics
@@ -100,22 +98,23 @@ impl BackgroundScheduler {
         Ok(BackgroundScheduler { host: Host::start(workers, builder)? })
     }
 
-    /// Waits for async code of any kind, such as several steps in one `async` block; for a single step
-    /// there is [`wait`](super::Wait::wait).
+    /// Blocks on a future, such as an `async` block of several steps. For a single call, use
+    /// [`wait`](super::Wait::wait).
     ///
-    /// What is given is polled on this thread, in the context of the scheduler's runtime. What has no
-    /// `Result` is given one: `scheduler.block_on(async { Ok(job.await) })?` waits for a job's end.
+    /// The future is polled on this thread, in the context of the scheduler's runtime. Wrap an
+    /// output that is not a `Result`: `scheduler.block_on(async { Ok(job.await) })?` waits for a
+    /// job's end.
     ///
     /// # Errors
     ///
-    /// That of what is waited for. In async code, where a thread must not be blocked, that this is so
-    /// ([`is_no_runtime`](Error::is_no_runtime)): await it there, or call this in
+    /// The error of the future. In async code, whose thread must not be blocked, an error with
+    /// [`is_no_runtime`](Error::is_no_runtime): await the future there instead, or call this in
     /// [`blocking`](crate::blocking) work or [`spawn_blocking`](tokio::task::spawn_blocking).
     ///
     /// # Panics
     ///
-    /// In a future that Tokio polls [`unconstrained`](tokio::task::unconstrained), which can't be told
-    /// from code that may block.
+    /// In a future that Tokio polls [`unconstrained`](tokio::task::unconstrained), since such a
+    /// future cannot be distinguished from code that may block.
     ///
     /// ```
     /// # use punctual::{BackgroundScheduler, End, trigger::now};
@@ -135,12 +134,12 @@ impl BackgroundScheduler {
         self.host.block_on(work)
     }
 
-    /// Shuts the scheduler down, and waits: going runs may end by themselves within 30 s, as with
+    /// Shuts the scheduler down and waits for it. Active runs may finish within 30 s, as with
     /// [`Scheduler::shutdown`].
     ///
     /// # Errors
     ///
-    /// As [`shutdown_within`](BackgroundScheduler::shutdown_within).
+    /// The errors of [`shutdown_within`](BackgroundScheduler::shutdown_within).
     ///
     /// # Panics
     ///
@@ -149,17 +148,18 @@ impl BackgroundScheduler {
         self.shutdown_within(Duration::from_secs(30))
     }
 
-    /// Shuts the scheduler down, and waits: going runs may end by themselves within this time, are
-    /// cancelled then, and dropped after their `cancel_grace`.
+    /// Shuts the scheduler down and waits for it. Active runs may finish within this time, then are
+    /// cancelled, and are dropped after their `cancel_grace`.
     ///
-    /// If async jobs block every worker, the runs that are left are abandoned 5 s later. What else runs
-    /// on the workers, such as tasks that jobs have spawned, has a second to end.
+    /// If async jobs block every worker, the remaining runs are abandoned 5 s later. Other tasks on
+    /// the workers, such as tasks that jobs have spawned, may run for another second.
     ///
     /// # Errors
     ///
-    /// Where a thread must not be blocked, as [`block_on`](BackgroundScheduler::block_on), or if the
-    /// system has no files left to wait with. The scheduler shuts down all the same, as if dropped. In
-    /// async code await its [`Scheduler::shutdown`] instead: `Scheduler::shutdown(&scheduler).await`.
+    /// If this thread must not be blocked, as in [`block_on`](BackgroundScheduler::block_on), or
+    /// the system has no file descriptors left for the wait. The scheduler is then shut down as if
+    /// dropped. In async code, await [`Scheduler::shutdown`] instead:
+    /// `Scheduler::shutdown(&scheduler).await`.
     ///
     /// # Panics
     ///

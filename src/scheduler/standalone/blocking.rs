@@ -1,4 +1,4 @@
-//! The scheduler that a synchronous program is all about: it blocks until it is told to stop.
+//! A scheduler that blocks a synchronous program until it is stopped.
 
 use std::{fmt, future::IntoFuture, ops::Deref, time::Duration};
 
@@ -10,15 +10,16 @@ use crate::{
     scheduler::{Scheduler, SchedulerBuilder, ShutdownReport},
 };
 
-/// A [`Scheduler`] on threads of its own, for programs that have no async `main` and nothing else to
-/// do: [`run`](BlockingScheduler::run) blocks until it is stopped or signalled.
+/// A [`Scheduler`] on its own threads, for programs without an async `main` that do nothing else:
+/// [`run`](BlockingScheduler::run) blocks until the scheduler is stopped or the process receives a
+/// signal.
 ///
-/// It can do all that a `Scheduler` can, by `Deref`, with `.wait()` where async code has `.await`; see
-/// [`Wait`](super::Wait). Jobs fire from when they are added, not only in `run`; with
+/// It dereferences to [`Scheduler`]. Call `.wait()` where async code has `.await`; see
+/// [`Wait`](super::Wait). Jobs fire as soon as they are added, also before `run`; with
 /// [`paused`](SchedulerBuilder::paused) they wait for [`resume`](Scheduler::resume).
 ///
-/// Dropping it without a `run` shuts it down as dropping a
-/// [`BackgroundScheduler`](super::BackgroundScheduler) does.
+/// Dropping it without calling `run` shuts it down like a
+/// [`BackgroundScheduler`](super::BackgroundScheduler).
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,7 +38,7 @@ use crate::{
 ///     Ok(())
 /// }
 /// ```
-#[must_use = "it blocks when `run` is called"]
+#[must_use = "call `run` to block until the scheduler stops"]
 pub struct BlockingScheduler {
     host: Host,
     stop: StopHandle,
@@ -45,26 +46,25 @@ pub struct BlockingScheduler {
 }
 
 impl BlockingScheduler {
-    /// A scheduler in memory, started, on the [default](Workers::default) workers.
+    /// Starts a scheduler with its jobs in memory, on the [default](Workers::default) workers.
     ///
     /// # Errors
     ///
-    /// That the process may open no more files, which a runtime takes a few of
+    /// If the process has no file descriptors left for a runtime
     /// ([`is_no_runtime`](Error::is_no_runtime)).
     ///
     /// # Panics
     ///
-    /// If the system refuses a thread, as Tokio's runtime does.
+    /// If the system refuses a thread, as with Tokio's runtime.
     pub fn new() -> Result<BlockingScheduler, Error> {
         BlockingScheduler::start(Scheduler::builder())
     }
 
-    /// Starts a scheduler that was set up by its builder, on the [default](Workers::default)
-    /// workers.
+    /// Starts a scheduler from its builder, on the [default](Workers::default) workers.
     ///
     /// # Errors
     ///
-    /// Those of [`SchedulerBuilder::start`] and of [`new`](BlockingScheduler::new).
+    /// The errors of [`SchedulerBuilder::start`] and of [`new`](BlockingScheduler::new).
     ///
     /// # Panics
     ///
@@ -73,11 +73,12 @@ impl BlockingScheduler {
         BlockingScheduler::start_on(Workers::default(), builder)
     }
 
-    /// As [`start`](BlockingScheduler::start), on workers of your choice.
+    /// Like [`start`](BlockingScheduler::start), with the given workers.
     ///
     /// # Errors
     ///
-    /// That their number or name is out of range, and those of [`start`](BlockingScheduler::start).
+    /// If the number or name of the workers is out of range, and the errors of
+    /// [`start`](BlockingScheduler::start).
     ///
     /// # Panics
     ///
@@ -93,30 +94,31 @@ impl BlockingScheduler {
         })
     }
 
-    /// Sets how long going runs may take to end by themselves at the end of
-    /// [`run`](BlockingScheduler::run). Default: 30 s.
+    /// Sets how long active runs may take to finish at the end of [`run`](BlockingScheduler::run).
+    /// Default: 30 s.
     pub fn within(mut self, wait: Duration) -> BlockingScheduler {
         self.within = wait;
         self
     }
 
-    /// What ends [`run`](BlockingScheduler::run), from another thread or from a job.
+    /// Returns a handle that stops [`run`](BlockingScheduler::run) from another thread or from a
+    /// job.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }
 
-    /// Waits for async code of any kind; see
+    /// Blocks on a future; see
     /// [`BackgroundScheduler::block_on`](super::BackgroundScheduler::block_on).
     ///
     /// # Errors
     ///
-    /// That of what is waited for, and in async code that a thread must not be blocked there
-    /// ([`is_no_runtime`](Error::is_no_runtime)).
+    /// The error of the future. In async code, whose thread must not be blocked, an error with
+    /// [`is_no_runtime`](Error::is_no_runtime).
     ///
     /// # Panics
     ///
-    /// In a future that Tokio polls [`unconstrained`](tokio::task::unconstrained), which can't be told
-    /// from code that may block.
+    /// In a future that Tokio polls [`unconstrained`](tokio::task::unconstrained), since such a
+    /// future cannot be distinguished from code that may block.
     pub fn block_on<T>(
         &self,
         work: impl IntoFuture<Output = Result<T, Error>>,
@@ -124,28 +126,28 @@ impl BlockingScheduler {
         self.host.block_on(work)
     }
 
-    /// Blocks until the scheduler is to stop, and shuts it down.
+    /// Blocks until the scheduler is stopped, then shuts it down.
     ///
-    /// | what ends it | |
+    /// | stopped by | when |
     /// |---|---|
-    /// | [`StopHandle::stop`] | at any time, also before |
-    /// | SIGINT or SIGTERM, on Windows Ctrl-C | from when this is called |
-    /// | [`Scheduler::shutdown`], of a job for example | at its end |
+    /// | [`StopHandle::stop`] | at any time, also before this call |
+    /// | SIGINT or SIGTERM, on Windows Ctrl-C | from this call on |
+    /// | [`Scheduler::shutdown`], for example in a job | when that shutdown ends |
     ///
-    /// Then going runs may end by themselves [`within`](BlockingScheduler::within) 30 s, are cancelled,
-    /// and dropped after their `cancel_grace`. A signal during that ends the patience: they are
-    /// cancelled at once. If async jobs block every worker, the runs that are left are abandoned 5 s
-    /// later. What else runs on the workers, such as tasks that jobs have spawned, has a second to end.
+    /// Active runs may then finish [`within`](BlockingScheduler::within) 30 s, are cancelled, and
+    /// are dropped after their `cancel_grace`. A signal in that time cancels them at once. If async
+    /// jobs block every worker, the remaining runs are abandoned 5 s later. Other tasks on the
+    /// workers, such as tasks that jobs have spawned, may run for another second.
     ///
-    /// The signals stay taken over when this returns, for as long as the process lives: Tokio can't
-    /// give them back. A program that handles signals by itself is better off with a
+    /// The signal handlers stay installed after this call until the process ends, since Tokio
+    /// cannot remove them. A program with its own signal handling should use a
     /// [`BackgroundScheduler`](super::BackgroundScheduler).
     ///
     /// # Errors
     ///
-    /// In async code, that a thread must not be blocked there ([`is_no_runtime`](Error::is_no_runtime)):
-    /// use a [`Scheduler`] in it. That the system refuses its signals, or has no files left to wait
-    /// with. The scheduler shuts down all the same, as if dropped.
+    /// In async code, whose thread must not be blocked ([`is_no_runtime`](Error::is_no_runtime)):
+    /// use a [`Scheduler`] there. Also if the system refuses the signal handlers, or has no file
+    /// descriptors left for the wait. The scheduler is then shut down as if dropped.
     ///
     /// # Panics
     ///
@@ -162,13 +164,13 @@ impl BlockingScheduler {
             () = self.stop.0.cancelled() => {}
             () = self.host.stopped() => {}
             signal = signals.next() => {
-                tracing::info!(target: "punctual", "{signal}: runs have {:?} to end", self.within);
+                tracing::info!(target: "punctual", "{signal}: active runs have {:?} to finish", self.within);
             }
         }
         Ok(tokio::select! {
             report = self.host.shut_down(self.within) => report,
             signal = signals.next() => {
-                tracing::warn!(target: "punctual", "{signal} during the shutdown: runs are cancelled");
+                tracing::warn!(target: "punctual", "{signal} during the shutdown: active runs are cancelled");
                 self.host.shut_down(Duration::ZERO).await
             }
         })
@@ -189,15 +191,15 @@ impl fmt::Debug for BlockingScheduler {
     }
 }
 
-/// Ends [`BlockingScheduler::run`]; clones end the same one.
+/// A handle that stops [`BlockingScheduler::run`]. Clones stop the same scheduler.
 ///
-/// It does not keep the scheduler open, and does nothing once that is gone.
+/// It does not keep the scheduler open, and has no effect after the scheduler's end.
 #[derive(Clone)]
 pub struct StopHandle(CancellationToken);
 
 impl StopHandle {
-    /// Has [`run`](BlockingScheduler::run) shut the scheduler down and return, now or as soon as it
-    /// is called. Does not wait for that, so a job may call it.
+    /// Makes [`run`](BlockingScheduler::run) shut the scheduler down and return, now or when it is
+    /// called. Does not wait, so a job may call it.
     pub fn stop(&self) {
         self.0.cancel();
     }

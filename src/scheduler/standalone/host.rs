@@ -1,4 +1,4 @@
-//! A scheduler with a runtime of its own, and how the two end.
+//! A scheduler with its own runtime, and the shutdown of both.
 
 use std::{
     future::IntoFuture,
@@ -20,16 +20,15 @@ use crate::{
     scheduler::{Scheduler, SchedulerBuilder, ShutdownReport},
 };
 
-/// How far a shutdown may be behind its own deadline before its driver is taken to have no thread to
-/// run on.
-const BEHIND: Duration = Duration::from_secs(5);
+/// How far a shutdown may be behind its deadline before its driver counts as blocked.
+const DRIVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long tasks have that outlive the scheduler.
-const MOMENT: Duration = Duration::from_secs(1);
+/// How long tasks that outlive the scheduler may still run.
+const TASKS_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct Host {
     scheduler: Scheduler,
-    /// Until it is shut down.
+    /// `None` after the shutdown.
     runtime: Option<Runtime>,
 }
 
@@ -37,7 +36,8 @@ impl Host {
     pub(super) fn start(workers: Workers, builder: SchedulerBuilder) -> Result<Host, Error> {
         let runtime = workers.start()?;
         let (sender, started) = mpsc::channel();
-        // Started over there, since Tokio does not let this thread wait if it runs async code.
+        // Started on the runtime, since Tokio does not allow this thread to block if it runs async
+        // code.
         runtime.spawn(async move { sender.send(builder.start().await) });
         match started.recv().expect("the start of a scheduler ends, and does not panic") {
             Ok(scheduler) => Ok(Host { scheduler, runtime: Some(runtime) }),
@@ -60,32 +60,33 @@ impl Host {
         self.runtime().block_on(work.into_future())
     }
 
-    /// Waits until somebody else has shut the scheduler down.
+    /// Waits until the scheduler has been shut down by another caller.
     pub(super) async fn stopped(&self) {
         self.shared().stopped.cancelled().await;
     }
 
-    /// Shuts the scheduler down, even if jobs block all workers. To be awaited on another runtime.
+    /// Shuts the scheduler down, even if jobs block all workers. Must be awaited on another
+    /// runtime.
     pub(super) async fn shut_down(&self, within: Duration) -> ShutdownReport {
         let report = tokio::select! {
             biased;
             report = self.scheduler.shutdown().within(within).into_future() => report,
             () = self.fallen_behind() => self.abandon(),
         };
-        settle(self.runtime().handle(), 0).await;
+        await_tasks(self.runtime().handle(), 0).await;
         report
     }
 
     /// Ends the runtime. The scheduler has shut down, and this thread may be blocked.
     pub(super) fn close(mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(MOMENT);
+            runtime.shutdown_timeout(TASKS_TIMEOUT);
         }
     }
 
-    /// Waits until a shutdown that has begun is well past its deadline.
+    /// Waits until a shutdown that has begun is long past its deadline.
     async fn fallen_behind(&self) {
-        // The driver moves the deadline on when it passes: then cancelled runs have their grace.
+        // When the deadline passes, the driver extends it by the grace of cancelled runs.
         let deadline = || {
             self.shared().with(|state, _| {
                 state.shutdown.as_ref().map_or_else(Instant::now, |shutdown| shutdown.deadline)
@@ -94,8 +95,8 @@ impl Host {
         let mut passed = deadline();
         loop {
             sleep_until(passed).await;
-            // Counted from here: a process that was stopped meanwhile is no reason to give up.
-            sleep(BEHIND).await;
+            // Measured from here: time in which the process was stopped does not count.
+            sleep(DRIVER_TIMEOUT).await;
             let next = deadline();
             if next <= passed {
                 return;
@@ -104,7 +105,7 @@ impl Host {
         }
     }
 
-    /// Ends a shutdown as the driver would, had it a thread to run on.
+    /// Ends a shutdown as the driver would if it had a thread to run on.
     fn abandon(&self) -> ShutdownReport {
         self.shared().with(|state, now| {
             let going: Vec<_> = state.core.going().collect();
@@ -132,25 +133,25 @@ impl Drop for Host {
         self.shared().close();
         let shutdown = self.scheduler.shutdown();
         let handle = runtime.handle().clone();
-        // Nobody can wait here, nor may a runtime be dropped where async code runs: so the runtime
-        // owns itself until it is no longer needed.
+        // Nothing can be awaited here, and a runtime must not be dropped in async code: so a task
+        // owns the runtime until it is no longer needed.
         handle.clone().spawn(async move {
             shutdown.await;
-            settle(&handle, 1).await;
+            await_tasks(&handle, 1).await;
             runtime.shutdown_background();
         });
     }
 }
 
-/// Gives tasks a moment that outlive the scheduler, but for the caller's `own`: callbacks have yet to
-/// hear of the last events, and no handle waits for them.
-async fn settle(runtime: &Handle, own: usize) {
+/// Waits a moment for tasks that outlive the scheduler, except `own` tasks of the caller: event
+/// callbacks have yet to receive the last events, and no handle waits for them.
+async fn await_tasks(runtime: &Handle, own: usize) {
     let metrics = runtime.metrics();
     let over = async {
         while metrics.num_alive_tasks() > own {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    // Whatever takes longer ends with the runtime.
-    let _ = timeout(MOMENT, over).await;
+    // Tasks that take longer end with the runtime.
+    let _ = timeout(TASKS_TIMEOUT, over).await;
 }

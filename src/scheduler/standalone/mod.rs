@@ -1,4 +1,4 @@
-//! Schedulers for programs that have no async `main`: one blocks, one works in the background.
+//! Schedulers for programs without an async `main`: one blocks, one works in the background.
 
 mod background;
 mod blocking;

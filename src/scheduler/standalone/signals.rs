@@ -17,7 +17,7 @@ pub(super) struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// Takes the signals over from here on, for as long as the process lives.
+    /// Installs the signal handlers, which stay until the process ends.
     pub(super) fn listen() -> Result<Signals, Error> {
         let listen = |kind| signal(kind).map_err(refused);
         Ok(Signals {
@@ -26,7 +26,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one, and names it.
+    /// Waits for the next signal and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
@@ -40,12 +40,12 @@ pub(super) struct Signals(CtrlC);
 
 #[cfg(windows)]
 impl Signals {
-    /// Takes Ctrl-C over from here on, for as long as the process lives.
+    /// Installs the Ctrl-C handler, which stays until the process ends.
     pub(super) fn listen() -> Result<Signals, Error> {
         Ok(Signals(ctrl_c().map_err(refused)?))
     }
 
-    /// Waits for the next one, and names it.
+    /// Waits for the next signal and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         self.0.recv().await;
         "Ctrl-C"
@@ -54,6 +54,6 @@ impl Signals {
 
 fn refused(error: io::Error) -> Error {
     Error::no_runtime(format!(
-        "the system refused to hand over its signals ({error}): use a `BackgroundScheduler`, which takes none"
+        "the system refused the signal handlers ({error}): use a `BackgroundScheduler`, which installs none"
     ))
 }

@@ -1,4 +1,4 @@
-//! `.wait()`: how a thread that runs no async code gets what async code awaits.
+//! `.wait()`: blocking on a future of this crate in a thread without async code.
 
 use std::{
     future::IntoFuture,
@@ -11,14 +11,14 @@ use std::{
 use super::waiting;
 use crate::{error::Error, job::End, scheduler::ShutdownReport};
 
-/// Waits on this thread for what async code awaits: `scheduler.add(..).wait()?` is
-/// `scheduler.add(..).await?` of a program that has no async `main`.
+/// Blocks this thread until a future of this crate completes: `scheduler.add(..).wait()?` is the
+/// counterpart of `scheduler.add(..).await?` in a program without an async `main`.
 ///
-/// Everything of this crate has it that can be awaited, and yields what it yields when awaited, with
-/// one more reason for an error: jobs as they are added, listed and changed, handles, shutdowns,
-/// [`drained`](crate::Scheduler::drained), and the `next()` of a stream. The thread is blocked
-/// meanwhile; a scheduler's own threads are not, so any [`Scheduler`](crate::Scheduler) will do whose
-/// runtime has a thread of its own, not only a [`BackgroundScheduler`](crate::BackgroundScheduler).
+/// All futures of this crate have this method: adding, listing and changing jobs, handles,
+/// shutdowns, [`drained`](crate::Scheduler::drained), and the `next()` of a stream. It returns the
+/// future's output, as a `Result`. Only this thread is blocked, not the scheduler's own threads, so
+/// it works with any [`Scheduler`](crate::Scheduler) whose runtime has its own thread, not only
+/// with a [`BackgroundScheduler`](crate::BackgroundScheduler).
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,14 +39,15 @@ use crate::{error::Error, job::End, scheduler::ShutdownReport};
 /// }
 /// ```
 pub trait Wait: IntoFuture<Output: Waited> + Sized {
-    /// Waits for the future's output, on this thread.
+    /// Blocks this thread until the future completes, and returns its output.
     ///
     /// # Errors
     ///
-    /// That of what is waited for. In async code, where a thread must not be blocked, that this is so
-    /// ([`is_no_runtime`](Error::is_no_runtime)), and nothing is done: await it there, or call this in
-    /// [`blocking`](crate::blocking) work or [`spawn_blocking`](tokio::task::spawn_blocking). Async code
-    /// that Tokio polls [`unconstrained`](tokio::task::unconstrained) can't be told from code that may
+    /// The error of the future. In async code, whose thread must not be blocked, an error with
+    /// [`is_no_runtime`](Error::is_no_runtime), and the future is not polled: await it there
+    /// instead, or call this in [`blocking`](crate::blocking) work or
+    /// [`spawn_blocking`](tokio::task::spawn_blocking). Async code that Tokio polls
+    /// [`unconstrained`](tokio::task::unconstrained) cannot be distinguished from code that may
     /// block: its thread is blocked.
     fn wait(self) -> Result<<Self::Output as Waited>::Value, Error> {
         waiting::check("wait")?;
@@ -56,16 +57,16 @@ pub trait Wait: IntoFuture<Output: Waited> + Sized {
 
 impl<F> Wait for F where F: IntoFuture<Output: Waited> {}
 
-/// What can be [waited](Wait) for: what the futures of this crate yield.
+/// An output of a future of this crate, which [`Wait`] can wait for.
 #[diagnostic::on_unimplemented(
-    message = "`wait` does not wait for a `{Self}`",
-    note = "it waits for what the futures of `punctual` yield: of others, use the `block_on` of their runtime"
+    message = "`wait` does not support a future with output `{Self}`",
+    note = "`wait` supports the futures of `punctual`: for other futures, use the `block_on` of their runtime"
 )]
 pub trait Waited {
-    /// What waiting yields.
+    /// The value that `wait` returns.
     type Value;
 
-    /// Makes a result of it.
+    /// Converts the output into a result.
     fn into_result(self) -> Result<Self::Value, Error>;
 }
 
@@ -77,7 +78,7 @@ impl<T> Waited for Result<T, Error> {
     }
 }
 
-/// Generates [`Waited`] for what is no result by itself.
+/// Implements [`Waited`] for outputs that are not results.
 macro_rules! waited {
     ($([$($parameter:ident)?] $value:ty,)*) => {$(
         impl $(<$parameter>)? Waited for $value {
@@ -97,7 +98,7 @@ waited! {
     [T] Option<T>,
 }
 
-/// Polls a future on this thread, which sleeps in between.
+/// Polls a future on this thread, and parks the thread in between.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
 

@@ -1,4 +1,4 @@
-//! How a thread that runs no async code waits for some, and where none may.
+//! Blocking a thread without async code on a future, and detecting threads with async code.
 
 use std::task::{Context, Waker};
 
@@ -10,8 +10,8 @@ use tokio::{
 use super::workers::refused;
 use crate::error::Error;
 
-/// Waits on this thread, with timers and signals of its own: a scheduler's stand still when jobs block
-/// all its workers.
+/// Blocks this thread on a future, with its own timers and signals: the scheduler's own timers stop
+/// when jobs block all its workers.
 pub(super) fn wait<T>(
     caller: &str,
     work: impl Future<Output = Result<T, Error>>,
@@ -20,7 +20,7 @@ pub(super) fn wait<T>(
     Builder::new_current_thread().enable_all().build().map_err(refused)?.block_on(work)
 }
 
-/// An error if this thread must not be blocked, where Tokio's `block_on` would panic.
+/// Returns an error if this thread must not be blocked, where Tokio's `block_on` would panic.
 pub(super) fn check(caller: &str) -> Result<(), Error> {
     if Handle::try_current().is_err() || !is_polling() {
         return Ok(());
@@ -32,13 +32,13 @@ pub(super) fn check(caller: &str) -> Result<(), Error> {
 
 /// Whether Tokio is polling a future on this thread.
 ///
-/// What it polls has a budget, and code that may block has none. Tokio has no other way to ask, but
-/// for a panic: there is a current runtime in `spawn_blocking` too.
+/// A polled future has a coop budget, and code that may block has none. Tokio has no other way to
+/// check this except by a panic: `spawn_blocking` has a current runtime too.
 fn is_polling() -> bool {
-    /// Tokio's is 128.
+    /// Tokio's budget is 128.
     const MORE_THAN_ANY_BUDGET: usize = 1024;
     let mut cx = Context::from_waker(Waker::noop());
-    // A budget that is used up makes its task yield once, which is the least of this caller's troubles.
+    // The used-up budget makes the task yield once, which is acceptable for an error.
     (0..MORE_THAN_ANY_BUDGET)
         .any(|_| poll_proceed(&mut cx).map(|unit| unit.made_progress()).is_pending())
 }
