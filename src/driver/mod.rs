@@ -25,7 +25,7 @@ use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 pub(crate) use self::{
     entry::{EndWait, Entry, EntryState, Hold},
     run::RunGuard,
-    shared::{Shared, SharedConfig, State},
+    shared::{Shared, SharedConfig},
     store::Durable,
 };
 use self::{

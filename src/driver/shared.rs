@@ -67,7 +67,7 @@ pub(crate) struct Shared {
 }
 
 /// What the lock protects. Nothing is awaited, woken or dropped under it that is the user's.
-pub(crate) struct State {
+pub(super) struct State {
     pub(crate) core: Core<Arc<dyn Entry>>,
     steps: StepWatch,
     /// Which rules of time zones the next fire times were computed by.
@@ -208,8 +208,25 @@ impl Shared {
         shared
     }
 
+    /// Runs `f` on the core under the lock, at an instant, and carries out what follows from it.
+    pub(crate) fn transact<T>(
+        &self,
+        f: impl FnOnce(&mut Core<Arc<dyn Entry>>, DateTime<Utc>) -> T,
+    ) -> T {
+        self.with(|state, now| f(&mut state.core, now))
+    }
+
+    /// The same, if the scheduler has a runtime to run in.
+    pub(crate) fn try_transact<T>(
+        &self,
+        f: impl FnOnce(&mut Core<Arc<dyn Entry>>, DateTime<Utc>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.runtime()?;
+        self.transact(f)
+    }
+
     /// Runs `f` under the lock, at an instant, and carries out what follows from it.
-    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut State, DateTime<Utc>) -> T) -> T {
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut State, DateTime<Utc>) -> T) -> T {
         // The lock is poisoned only by a bug here; a half-made decision is better than none.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.with_locked(state, f)
@@ -268,15 +285,6 @@ impl Shared {
         self.inbox().attended = attended;
     }
 
-    /// The same, if the scheduler has a runtime to run in.
-    pub(crate) fn try_with<T>(
-        &self,
-        f: impl FnOnce(&mut State, DateTime<Utc>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        self.runtime()?;
-        self.with(f)
-    }
-
     /// The runtime that the scheduler was made in.
     pub(crate) fn runtime(&self) -> Result<&Handle, Error> {
         self.runtime.as_ref().map_err(Clone::clone)
@@ -324,8 +332,8 @@ impl Shared {
     }
 
     pub(crate) fn remove_executor(&self, name: Arc<str>) -> Result<(), Error> {
-        let removed = self.try_with(|state, now| {
-            state.core.remove_executor(name.clone(), now)?;
+        let removed = self.try_transact(|core, now| {
+            core.remove_executor(name.clone(), now)?;
             Ok(self.executors().remove(&name))
         });
         removed.map(drop)
@@ -417,6 +425,27 @@ impl Shared {
             shutdown.callers.extend(caller);
         });
         self.wake.notify_one();
+    }
+
+    /// What the shutdown on its way has come to.
+    pub(crate) fn shutdown_report(&self) -> ShutdownReport {
+        self.with(|state, _| {
+            state.shutdown.as_ref().map(|shutdown| shutdown.report.clone()).unwrap_or_default()
+        })
+    }
+
+    /// Until when the shutdown on its way lets runs end by themselves.
+    pub(crate) fn shutdown_deadline(&self) -> Option<Instant> {
+        self.with(|state, _| state.shutdown.as_ref().map(|shutdown| shutdown.deadline))
+    }
+
+    /// Gives up these runs: they may go on, but nobody waits for them any more.
+    pub(crate) fn abandon(&self, runs: impl FnOnce(&Core<Arc<dyn Entry>>) -> Vec<RunKey>) {
+        self.with(|state, now| {
+            for run in runs(&state.core) {
+                state.finish(run, RunResult::without_work(Outcome::Abandoned, now), now);
+            }
+        });
     }
 
     /// All is done but for runs that wait for that themselves.

@@ -331,7 +331,7 @@ impl<V> Add<V> {
     fn commit(self) -> Result<(JobHandle, V), Error> {
         let shared = self.shared().clone();
         let (new, value) = self.prepare(shared.clock.now())?;
-        let added = shared.try_with(|state, now| state.core.add(new, now));
+        let added = shared.try_transact(|core, now| core.add(new, now));
         Ok((JobHandle::new(shared, added?), value))
     }
 }
@@ -496,7 +496,7 @@ pub(super) async fn add_all(shared: &Arc<Shared>, batch: Batch) -> Result<Vec<Jo
         reserved = Reservation::in_memory(shared.clone(), ids).await?;
     }
     if !durable.is_empty() {
-        shared.try_with(|state, now| state.core.check_all(&in_memory, now))?;
+        shared.try_transact(|core, now| core.check_all(&in_memory, now))?;
         put = durable::add_all(shared, durable).await?;
     }
     let mut in_memory = add_in_memory(shared, in_memory)?.into_iter();
@@ -519,9 +519,9 @@ fn add_in_memory(
     // Refused jobs contain user closures, which must be dropped without the lock: so the list lives
     // outside of it, and jobs that pass the check are not refused.
     let mut rest = new.into_iter();
-    let added: Result<Vec<Added<_>>, _> = shared.try_with(|state, now| {
-        state.core.check_all(rest.as_slice(), now)?;
-        rest.by_ref().map(|job| state.core.add(job, now)).collect()
+    let added: Result<Vec<Added<_>>, _> = shared.try_transact(|core, now| {
+        core.check_all(rest.as_slice(), now)?;
+        rest.by_ref().map(|job| core.add(job, now)).collect()
     });
     Ok(added?.into_iter().map(|added| JobHandle::new(shared.clone(), added)).collect())
 }

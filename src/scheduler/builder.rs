@@ -461,7 +461,7 @@ pub(super) fn start(builder: SchedulerBuilder) -> (Scheduler, Result<(), Error>)
         for (filter, callback) in callbacks {
             events::call(runtime, scheduler.events_matching(filter), callback);
         }
-        shared.with(|state, now| state.core.note(now, EventPayload::Started));
+        shared.transact(|core, now| core.note(now, EventPayload::Started));
         let joined =
             stores.into_iter().try_for_each(|(name, store)| stores::join(&shared, name, store));
         // Before the stores are first read: their jobs name executors.
@@ -489,7 +489,7 @@ fn add_executors(shared: &Shared, executors: Vec<(Arc<str>, Executor)>) -> Resul
     if shared.executor(BLOCKING_EXECUTOR).is_none() {
         shared.add_executor(BLOCKING_EXECUTOR.into(), BlockingPool::default().into())?;
     }
-    shared.with(|state, _| state.core.check_defaults())
+    shared.transact(|core, _| core.check_defaults())
 }
 
 impl fmt::Debug for SchedulerBuilder {

@@ -29,7 +29,7 @@ async fn no_job_here(shared: &Shared) {
         let mut emptied = pin!(shared.emptied.notified());
         // Register before the check, so that no notification in between is missed.
         emptied.as_mut().enable();
-        if shared.with(|state, _| state.core.len()) == 0 {
+        if shared.transact(|core, _| core.len()) == 0 {
             return;
         }
         emptied.await;

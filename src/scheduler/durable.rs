@@ -90,7 +90,7 @@ impl Stored {
         let gone = Stored { incarnation: Some(current.incarnation), ..self.clone() }.missing();
         loop {
             let now = store_now(&self.shared, &self.durable).await?;
-            let token = self.shared.with(|state, _| state.core.number(self.durable.key))?;
+            let token = self.shared.transact(|core, _| core.number(self.durable.key))?;
             let Some(Change { record, rows }) = change(&current, now)? else {
                 return Ok((current.clone(), Some(current)));
             };
@@ -134,10 +134,10 @@ impl Stored {
     /// Has what this node holds of the job follow its record, and look at its next fire time.
     fn adopt(&self, record: &Record, note: Option<EventPayload>) {
         let entry = self.durable.entry(record, &self.shared);
-        self.shared.with(|state, now| {
-            state.core.adopt(self.durable.key, record, Some(entry), now);
-            state.core.expect(self.durable.key, record.next_fire.filter(|_| !record.paused));
-            note.into_iter().for_each(|what| state.core.note_in(self.durable.key, now, what));
+        self.shared.transact(|core, now| {
+            core.adopt(self.durable.key, record, Some(entry), now);
+            core.expect(self.durable.key, record.next_fire.filter(|_| !record.paused));
+            note.into_iter().for_each(|what| core.note_in(self.durable.key, now, what));
         });
     }
 
@@ -163,7 +163,7 @@ impl Stored {
             let next_fire = next_fire_of(&record);
             self.adopt(&record, Some(EventPayload::JobResumed { job: self.id.clone(), next_fire }));
             // Rows that wait are looked at, too.
-            self.shared.with(|state, _| state.core.look(self.durable.key));
+            self.shared.transact(|core, _| core.look(self.durable.key));
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Stored {
             .await?;
         if let Some(record) = new {
             self.adopt(&record, Some(modified(&record)));
-            self.shared.with(|state, _| state.core.look(self.durable.key));
+            self.shared.transact(|core, _| core.look(self.durable.key));
         }
         Ok(())
     }
@@ -202,7 +202,7 @@ impl Stored {
                 let options = checked(options, &self.shared, &*entry)?;
                 check_options(&options)?;
                 labels.validate()?;
-                self.shared.with(|state, _| state.core.check_options(&options, Some(&old)))?;
+                self.shared.transact(|core, _| core.check_options(&options, Some(&old)))?;
                 let changed = Record {
                     args,
                     options: to_json(&options, "the options")?,
@@ -225,7 +225,7 @@ impl Stored {
             .change("run_now", |record, now| {
                 if self
                     .shared
-                    .with(|state, _| state.core.is_full(self.durable.key, record.incarnation))
+                    .transact(|core, _| core.is_full(self.durable.key, record.incarnation))
                 {
                     return Err(Error::overlap(format!(
                         "job `{}` has `max_instances` runs going: wait for one to end, or raise it",
@@ -238,10 +238,10 @@ impl Stored {
             })
             .await?;
         if let Some(record) = new {
-            self.shared.with(|state, now| {
-                state.core.adopt(self.durable.key, &record, None, now);
-                let now = state.core.store_now(self.durable.key);
-                state.core.expect(self.durable.key, Some(now));
+            self.shared.transact(|core, now| {
+                core.adopt(self.durable.key, &record, None, now);
+                let now = core.store_now(self.durable.key);
+                core.expect(self.durable.key, Some(now));
             });
         }
         run.ok_or_else(|| Error::overlap("the run was skipped"))
@@ -272,7 +272,7 @@ impl Stored {
         else {
             return Ok(false);
         };
-        let token = self.shared.with(|state, _| state.core.number(self.durable.key))?;
+        let token = self.shared.transact(|core, _| core.number(self.durable.key))?;
         let write = Write::remove(self.id.clone(), ended.stamp(), token);
         Ok(matches!(write_one(&self.durable, write).await?, Written::Done | Written::Lost(None)))
     }
@@ -387,7 +387,7 @@ pub(super) async fn add_all(shared: &Arc<Shared>, new: Vec<New>) -> Result<Vec<P
 
 /// What the store's clock says: the store itself, if no heartbeat has told yet.
 async fn store_now(shared: &Shared, durable: &Durable) -> Result<DateTime<Utc>, Error> {
-    let now = match shared.with(|state, _| state.core.known_store_now(durable.key)) {
+    let now = match shared.transact(|core, _| core.known_store_now(durable.key)) {
         Some(now) => now,
         None => patiently(durable, || durable.store.now()).await?,
     };
@@ -459,11 +459,11 @@ async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) ->
 
 /// Removes again what was added by a command that has failed. What somebody has changed since stays.
 async fn take_back(shared: &Shared, durable: &Durable, added: impl Iterator<Item = &Record>) {
-    let now = shared.with(|state, _| whole_millis(state.core.store_now(durable.key)));
+    let now = shared.transact(|core, _| whole_millis(core.store_now(durable.key)));
     let writes = added.map(|record| {
         let record = Record { version: 1, ..record.clone() };
         let rows = change::remove(&record, Fate::Removed, now).rows;
-        let token = shared.with(|state, _| state.core.number(durable.key)).ok()?;
+        let token = shared.transact(|core, _| core.number(durable.key)).ok()?;
         let expected = record.stamp();
         Some(Write::remove(record.id, expected, token).with_rows(rows))
     });
@@ -514,9 +514,9 @@ fn begin_adding(
     let Some((task, args)) = new.entry.task() else {
         return Err(Error::invalid_task("only tasks can be kept in a store: say `.in_memory()`"));
     };
-    let (incarnation, token) = shared.try_with(|state, _| {
-        state.core.check_options(&new.options, None)?;
-        let mut number = || state.core.number(durable.key);
+    let (incarnation, token) = shared.try_transact(|core, _| {
+        core.check_options(&new.options, None)?;
+        let mut number = || core.number(durable.key);
         Ok((Incarnation(number()?), number()?))
     })?;
     let (anchored, first, _) = anchor_declared(&new.trigger, new.on_conflict, shared, now)?;
@@ -590,7 +590,7 @@ pub(super) fn give_way(
     current: Option<&Record>,
     on_conflict: OnConflict,
 ) -> Result<bool, Error> {
-    let now = shared.with(|state, _| whole_millis(state.core.store_now(durable.key)));
+    let now = shared.transact(|core, _| whole_millis(core.store_now(durable.key)));
     change::give_way(new, write, current, on_conflict, now)
 }
 
@@ -601,13 +601,13 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -
     if record.ended_at.is_some() || (is_new && record.next_fire.is_none()) {
         if is_new {
             let (job, end) = (record.id.clone(), End::Completed);
-            shared.with(|state, now| {
-                state.core.note_in(
+            shared.transact(|core, now| {
+                core.note_in(
                     durable.key,
                     now,
                     EventPayload::JobAdded { job: job.clone(), next_fire: None },
                 );
-                state.core.note_in(durable.key, now, EventPayload::JobRemoved { job, end });
+                core.note_in(durable.key, now, EventPayload::JobRemoved { job, end });
             });
         }
         // It is over, and has nothing to be listened to.
@@ -624,12 +624,12 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -
     let has_changed = durable.know(&record, &new.entry);
     let next_fire = next_fire_of(&record);
     let job = record.id.clone();
-    shared.with(|state, now| {
+    shared.transact(|core, now| {
         if has_changed {
-            state.core.look(durable.key);
+            core.look(durable.key);
         }
-        state.core.note_in(durable.key, now, EventPayload::JobAdded { job, next_fire });
-        state.core.expect(durable.key, next_fire);
+        core.note_in(durable.key, now, EventPayload::JobAdded { job, next_fire });
+        core.expect(durable.key, next_fire);
     });
     Put { is_fresh, durable: durable.clone(), record, entry: new.entry }
 }
@@ -648,14 +648,14 @@ fn finish_changing(
     // Its work is the record's, and not what was given now.
     let entry = durable.entry(&record, shared);
     let modified = old.filter(|old| old.declared != record.declared).map(|_| modified(&record));
-    let held = shared.with(|state, now| {
-        state.core.adopt(durable.key, &record, Some(entry.clone()), now);
+    let held = shared.transact(|core, now| {
+        core.adopt(durable.key, &record, Some(entry.clone()), now);
         if let Some(what) = modified {
-            state.core.note_in(durable.key, now, what);
-            state.core.expect(durable.key, record.next_fire.filter(|_| !record.paused));
-            state.core.look(durable.key);
+            core.note_in(durable.key, now, what);
+            core.expect(durable.key, record.next_fire.filter(|_| !record.paused));
+            core.look(durable.key);
         }
-        state.core.payload_of(durable.key, record.incarnation)
+        core.payload_of(durable.key, record.incarnation)
     });
     let entry = held.unwrap_or(entry);
     entry.state().take_over(new.entry.state());
@@ -665,12 +665,12 @@ fn finish_changing(
 
 /// What this node holds of an incarnation goes with it.
 pub(super) fn forget(shared: &Shared, durable: &Durable, record: &Record, end: &End) {
-    shared.with(|state, now| {
-        if !state.core.holds(durable.key, record.incarnation) {
+    shared.transact(|core, now| {
+        if !core.holds(durable.key, record.incarnation) {
             let (job, end) = (record.id.clone(), end.clone());
-            state.core.note_in(durable.key, now, EventPayload::JobRemoved { job, end });
+            core.note_in(durable.key, now, EventPayload::JobRemoved { job, end });
         }
-        state.core.forget(durable.key, record.incarnation, end, now);
+        core.forget(durable.key, record.incarnation, end, now);
     });
 }
 
@@ -685,7 +685,7 @@ pub(super) async fn remove_all(
         let now = store_now(shared, durable).await?;
         let remove = |record: &Record| {
             let rows = change::remove(record, Fate::Removed, now).rows;
-            let token = shared.with(|state, _| state.core.number(durable.key))?;
+            let token = shared.transact(|core, _| core.number(durable.key))?;
             Ok(Write::remove(record.id.clone(), record.stamp(), token).with_rows(rows))
         };
         let mut left = records;
@@ -711,7 +711,7 @@ pub(super) async fn remove_all(
             left = changed;
         }
     }
-    shared.with(|state, _| state.core.look(durable.key));
+    shared.transact(|core, _| core.look(durable.key));
     Ok(count)
 }
 
@@ -820,8 +820,7 @@ pub(super) fn info_of(
 ) -> Result<JobInfo, Error> {
     let Definition { trigger, options } = Definition::read(record)?;
     let labels = labels_of(record);
-    let (running, taken) = shared.with(|state, _| {
-        let core = &state.core;
+    let (running, taken) = shared.transact(|core, _| {
         (
             core.running(durable.key, record.incarnation),
             core.next_taken(durable.key, record.incarnation),

@@ -20,8 +20,8 @@ use super::{
     stores,
 };
 use crate::{
-    core::{Added, Author, JobKey, Own, RunKey, StoreKey},
-    driver::{EndWait, Entry, Hold, Shared, State},
+    core::{Added, Author, Core, JobKey, Own, RunKey, StoreKey},
+    driver::{EndWait, Entry, Hold, Shared},
     error::Error,
     feed::{Fed, FeedReceiver, feed},
     job::{self, End, JobId, JobInfo, JobOptions, Labels, Run, RunId, SkipReason, option_setters},
@@ -61,7 +61,7 @@ impl Job {
 
     /// The job of a run: its incarnation, or the current one if the run has ended.
     pub(crate) fn of_run(shared: Arc<Shared>, id: JobId, run: RunKey) -> Job {
-        let own = shared.with(|state, _| state.core.job_of(run));
+        let own = shared.transact(|core, _| core.job_of(run));
         let which = match own {
             Some(Own::Memory(key)) => Which::Memory(key),
             Some(Own::Stored(store, incarnation)) => Which::Stored(store, incarnation),
@@ -153,7 +153,7 @@ impl Job {
     pub async fn get(&self) -> Result<JobInfo, Error> {
         match self.stored().await? {
             Some(job) => self.shared.within(job.info()).await,
-            None => self.with(|state, key, _| state.core.info(key)),
+            None => self.with(|core, key, _| core.info(key)),
         }
     }
 
@@ -177,7 +177,7 @@ impl Job {
     pub async fn pause(&self) -> Result<(), Error> {
         match self.stored().await? {
             Some(job) => self.shared.within(job.pause()).await,
-            None => self.with(|state, key, now| state.core.pause(key, now)),
+            None => self.with(|core, key, now| core.pause(key, now)),
         }
     }
 
@@ -192,7 +192,7 @@ impl Job {
     pub async fn resume(&self) -> Result<(), Error> {
         match self.stored().await? {
             Some(job) => self.shared.within(job.resume()).await,
-            None => self.with(|state, key, now| state.core.resume(key, now)),
+            None => self.with(|core, key, now| core.resume(key, now)),
         }
     }
 
@@ -211,7 +211,7 @@ impl Job {
             return self.shared.within(job.reschedule(&trigger)).await;
         }
         let (trigger, first, elapsed) = anchor(&trigger, &self.shared, self.shared.clock.now())?;
-        self.with(|state, key, now| state.core.reschedule(key, trigger, first, elapsed, now))
+        self.with(|core, key, now| core.reschedule(key, trigger, first, elapsed, now))
     }
 
     /// Changes the job's options, name and tags, and the arguments of its task.
@@ -244,8 +244,7 @@ impl Job {
         }
         loop {
             // `change` is user code: it is called without the lock, on a copy.
-            let (key, settings) =
-                self.with(|state, key, _| Ok((key, state.core.settings(key)?)))?;
+            let (key, settings) = self.with(|core, key, _| Ok((key, core.settings(key)?)))?;
             let options = JobOptions::clone(&settings.options);
             let labels = settings.labels.clone();
             let changed = change(JobSettings { options, labels, task: None });
@@ -256,9 +255,9 @@ impl Job {
             // The core shares the options and may refuse them: they are dropped here, without the
             // lock.
             let options = Arc::new(options);
-            let done = self.shared.try_with(|state, now| {
+            let done = self.shared.try_transact(|core, now| {
                 let (options, args) = (options.clone(), args.as_deref());
-                state.core.modify(key, &settings, options, changed.labels, args, now)
+                core.modify(key, &settings, options, changed.labels, args, now)
             })?;
             if done {
                 return Ok(());
@@ -294,7 +293,7 @@ impl Job {
     pub async fn run_now(&self) -> Result<RunId, Error> {
         match self.stored().await? {
             Some(job) => self.shared.within(job.run_now()).await,
-            None => self.with(|state, key, now| state.core.run_now(key, now)),
+            None => self.with(|core, key, now| core.run_now(key, now)),
         }
     }
 
@@ -312,7 +311,7 @@ impl Job {
     pub async fn history(&self) -> Result<Vec<Run>, Error> {
         let current = match self.stored().await {
             Ok(Some(job)) => self.shared.within(job.history()).await,
-            Ok(None) => self.with(|state, key, _| state.core.history(key)),
+            Ok(None) => self.with(|core, key, _| core.history(key)),
             Err(error) => Err(error),
         };
         let key = match self.which {
@@ -324,7 +323,7 @@ impl Job {
             Err(error)
                 if error.is_gone() || error.is_unknown_job() || error.is_store_unavailable() =>
             {
-                let past = self.shared.with(|state, now| state.core.past(&self.id, key, now));
+                let past = self.shared.transact(|core, now| core.past(&self.id, key, now));
                 past.map(|history| history.to_vec()).ok_or(error)
             }
             current => current,
@@ -346,7 +345,7 @@ impl Job {
     pub async fn ledger(&self, limit: usize) -> Result<Vec<Row>, Error> {
         match self.stored().await? {
             Some(job) => self.shared.within(job.ledger(limit)).await,
-            None => self.with(|state, key, _| state.core.info(key).map(|_| Vec::new())),
+            None => self.with(|core, key, _| core.info(key).map(|_| Vec::new())),
         }
     }
 
@@ -362,13 +361,13 @@ impl Job {
     pub async fn remove(&self) -> Result<(), Error> {
         let removed = match self.stored().await? {
             Some(job) => self.shared.within(job.remove(End::Removed)).await,
-            None => self.with(|state, key, now| state.core.remove(key, End::Removed, now)),
+            None => self.with(|core, key, now| core.remove(key, End::Removed, now)),
         };
         match removed {
             Err(error)
                 if error.is_unknown_job()
                     && !matches!(self.which, Which::CurrentIn(_))
-                    && self.shared.with(|state, _| state.core.forget_end(&self.id)) =>
+                    && self.shared.transact(|core, _| core.forget_end(&self.id)) =>
             {
                 Ok(())
             }
@@ -378,24 +377,28 @@ impl Job {
 
     fn with<T>(
         &self,
-        f: impl FnOnce(&mut State, JobKey, chrono::DateTime<chrono::Utc>) -> Result<T, Error>,
+        f: impl FnOnce(
+            &mut Core<Arc<dyn Entry>>,
+            JobKey,
+            chrono::DateTime<chrono::Utc>,
+        ) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.shared.try_with(|state, now| {
+        self.shared.try_transact(|core, now| {
             let key = match self.which {
                 Which::Memory(key) => key,
-                _ => state.core.find(&self.id)?.key,
+                _ => core.find(&self.id)?.key,
             };
-            f(state, key, now)
+            f(core, key, now)
         })
     }
 
     /// The job in a store that this handle refers to; `None` if the job is in memory.
     async fn stored(&self) -> Result<Option<Stored>, Error> {
-        let check = || self.shared.try_with(|state, _| state.core.check_open());
+        let check = || self.shared.try_transact(|core, _| core.check_open());
         let (durable, incarnation) = match &self.which {
             Which::Memory(_) => return Ok(None),
             Which::Current => {
-                let here = self.shared.try_with(|state, _| match state.core.find(&self.id) {
+                let here = self.shared.try_transact(|core, _| match core.find(&self.id) {
                     Err(error) if error.is_shut_down() => Err(error),
                     found => Ok(found.is_ok()),
                 })?;
@@ -599,9 +602,9 @@ impl JobHandle {
                     let cancel = async {
                         token.cancelled().await;
                         // At once, whether or not the store is available.
-                        stored.shared.with(|state, _| {
-                            state.core.cancel_held(stored.durable.key, incarnation)
-                        });
+                        stored
+                            .shared
+                            .transact(|core, _| core.cancel_held(stored.durable.key, incarnation));
                         stored.cancel().await;
                     };
                     stopped.run_until_cancelled(cancel).await;

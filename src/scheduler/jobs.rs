@@ -15,8 +15,8 @@ use super::{
     durable::{self, Pages, Stored},
 };
 use crate::{
-    core::{Filter, JobKey, PAGE},
-    driver::{Durable, Shared, State},
+    core::{Core, Filter, JobKey, PAGE},
+    driver::{Durable, Entry, Shared},
     error::Error,
     job::{End, JobInfo},
     ledger::RecordFilter,
@@ -126,7 +126,7 @@ impl Jobs {
     /// If the scheduler has shut down or has no runtime, or a store is not available; some of the
     /// jobs may be paused then.
     pub async fn pause(self) -> Result<usize, Error> {
-        self.each(|state, key, now| state.core.pause(key, now), async |job| job.pause().await).await
+        self.each(|core, key, now| core.pause(key, now), async |job| job.pause().await).await
     }
 
     /// Resumes each of the jobs, as [`Job::resume`](super::Job::resume) does. Returns their number,
@@ -138,8 +138,7 @@ impl Jobs {
     ///
     /// The errors of [`pause`](Jobs::pause).
     pub async fn resume(self) -> Result<usize, Error> {
-        self.each(|state, key, now| state.core.resume(key, now), async |job| job.resume().await)
-            .await
+        self.each(|core, key, now| core.resume(key, now), async |job| job.resume().await).await
     }
 
     /// Changes the options of each of the jobs, as [`Job::modify`](super::Job::modify) does.
@@ -212,7 +211,7 @@ impl Jobs {
     /// The errors of [`pause`](Jobs::pause).
     pub async fn run_now(self) -> Result<usize, Error> {
         self.each(
-            |state, key, now| state.core.run_now(key, now).map(drop),
+            |core, key, now| core.run_now(key, now).map(drop),
             async |job| job.run_now().await.map(drop),
         )
         .await
@@ -228,7 +227,7 @@ impl Jobs {
     /// The errors of [`pause`](Jobs::pause).
     pub async fn remove(self) -> Result<usize, Error> {
         let mut count =
-            self.each_in_memory(|state, key, now| state.core.remove(key, End::Removed, now))?;
+            self.each_in_memory(|core, key, now| core.remove(key, End::Removed, now))?;
         let (stores, filter) = (self.stores()?, self.record_filter());
         let removals = stores.iter().map(|it| durable::remove_all(&self.shared, it, &filter));
         let removed = self.shared.within(async { Ok(join_all(removals).await) }).await?;
@@ -271,9 +270,10 @@ impl Jobs {
             };
             if let Some(slot) = slot {
                 let mut page = Vec::new();
-                let list =
-                    |state: &mut State, _| Ok(state.core.list(slot, PAGE, &jobs.filter, &mut page));
-                return Some(match jobs.shared.try_with(list) {
+                let list = |core: &mut Core<Arc<dyn Entry>>, _| {
+                    Ok(core.list(slot, PAGE, &jobs.filter, &mut page))
+                };
+                return Some(match jobs.shared.try_transact(list) {
                     Ok(rest) => (Ok(page), Some((jobs, rest, Ok(stored)))),
                     Err(error) => (Err(error), None),
                 });
@@ -308,7 +308,7 @@ impl Jobs {
     /// Acts on each of the jobs. Returns the number of jobs acted on.
     async fn each(
         self,
-        in_memory: impl FnMut(&mut State, JobKey, DateTime<Utc>) -> Result<(), Error>,
+        in_memory: impl FnMut(&mut Core<Arc<dyn Entry>>, JobKey, DateTime<Utc>) -> Result<(), Error>,
         stored: impl AsyncFn(Stored) -> Result<(), Error>,
     ) -> Result<usize, Error> {
         let mut count = self.each_in_memory(in_memory)?;
@@ -344,22 +344,21 @@ impl Jobs {
 
     fn each_in_memory(
         &self,
-        mut act: impl FnMut(&mut State, JobKey, DateTime<Utc>) -> Result<(), Error>,
+        mut act: impl FnMut(&mut Core<Arc<dyn Entry>>, JobKey, DateTime<Utc>) -> Result<(), Error>,
     ) -> Result<usize, Error> {
         let (mut keys, mut page) =
             (Vec::new(), (!matches!(self.place, Place::Store(_))).then_some(0));
         while let Some(slot) = page {
-            page =
-                self.shared.try_with(|state, _| state.core.keys(slot, &self.filter, &mut keys))?;
+            page = self.shared.try_transact(|core, _| core.keys(slot, &self.filter, &mut keys))?;
         }
         let mut count = 0;
         // The newest first: removing a job ends its followers, which would then not be counted.
         keys.sort_unstable_by_key(|key| std::cmp::Reverse(key.incarnation()));
         for keys in keys.chunks(BATCH) {
-            count += self.shared.try_with(|state, now| {
+            count += self.shared.try_transact(|core, now| {
                 let mut acted_on = 0;
                 for &key in keys {
-                    acted_on += usize::from(acted(act(state, key, now))?);
+                    acted_on += usize::from(acted(act(core, key, now))?);
                 }
                 Ok(acted_on)
             })?;
@@ -387,7 +386,7 @@ fn acted(result: Result<(), Error>) -> Result<bool, Error> {
 pub(super) async fn next_fire(shared: &Arc<Shared>) -> Result<Option<DateTime<Utc>>, Error> {
     let (mut earliest, mut page) = (None, Some(0));
     while let Some(slot) = page {
-        let (next, rest) = shared.try_with(|state, _| Ok(state.core.earliest(slot)))?;
+        let (next, rest) = shared.try_transact(|core, _| Ok(core.earliest(slot)))?;
         page = rest;
         earliest = earliest.into_iter().chain(next).min();
     }

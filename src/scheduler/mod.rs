@@ -83,9 +83,8 @@ struct Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        let left = self
-            .shared
-            .with(|state, _| if state.core.is_closed() { 0 } else { state.core.unfinished() });
+        let left =
+            self.shared.transact(|core, _| if core.is_closed() { 0 } else { core.unfinished() });
         if left > 0 {
             tracing::warn!(
                 target: "punctual",
@@ -282,7 +281,7 @@ impl Scheduler {
 
     /// The number of jobs in memory. Jobs in stores do not count.
     pub fn len(&self) -> usize {
-        self.shared.with(|state, _| state.core.volatile())
+        self.shared.transact(|core, _| core.volatile())
     }
 
     /// Whether there are no jobs in memory.
@@ -352,7 +351,7 @@ impl Scheduler {
 
     /// Returns the counters of this scheduler, with a histogram of how late runs were.
     pub fn metrics(&self) -> Metrics {
-        self.shared.with(|state, _| state.core.metrics().clone())
+        self.shared.transact(|core, _| core.metrics().clone())
     }
 
     /// Removes all jobs, including all jobs in stores, and returns how many.
@@ -364,13 +363,13 @@ impl Scheduler {
     /// If the scheduler has shut down or has no runtime, or a store is not available. With a store
     /// unavailable, the jobs in memory and in the other stores are removed nevertheless.
     pub async fn remove_all(&self) -> Result<usize, Error> {
-        let mut count = self.shared.try_with(|state, now| state.core.remove_all(now))?;
+        let mut count = self.shared.try_transact(|core, now| core.remove_all(now))?;
         let (stores, all) = (self.shared.stores.usable(), RecordFilter::default());
         // Concurrently, so that an unavailable store does not delay the others.
         let removals = stores.iter().map(|it| durable::remove_all(&self.shared, it, &all));
         let removed = self.shared.within(async { Ok(join_all(removals).await) }).await?;
         count += removed.iter().flatten().sum::<usize>();
-        self.shared.with(|state, now| state.core.note(now, EventPayload::AllJobsRemoved { count }));
+        self.shared.transact(|core, now| core.note(now, EventPayload::AllJobsRemoved { count }));
         removed.into_iter().collect::<Result<Vec<usize>, Error>>().map(|_| count)
     }
 
@@ -384,7 +383,7 @@ impl Scheduler {
     ///
     /// If the scheduler has shut down or has no runtime.
     pub async fn pause(&self) -> Result<(), Error> {
-        self.shared.try_with(|state, now| state.core.pause_all(now))
+        self.shared.try_transact(|core, now| core.pause_all(now))
     }
 
     /// Resumes the scheduler.
@@ -396,19 +395,19 @@ impl Scheduler {
     ///
     /// If the scheduler has shut down or has no runtime.
     pub async fn resume(&self) -> Result<(), Error> {
-        self.shared.try_with(|state, now| state.core.resume_all(now))
+        self.shared.try_transact(|core, now| core.resume_all(now))
     }
 
     /// Whether the scheduler is paused.
     pub fn is_paused(&self) -> bool {
-        self.shared.with(|state, _| state.core.is_paused())
+        self.shared.transact(|core, _| core.is_paused())
     }
 
     /// Whether jobs fire: the scheduler has a runtime, is not paused, and has not begun to shut
     /// down.
     pub fn is_running(&self) -> bool {
         let fires = |core: &Core<_>| !core.is_paused() && !core.is_closed();
-        self.shared.runtime().is_ok() && self.shared.with(|state, _| fires(&state.core))
+        self.shared.runtime().is_ok() && self.shared.transact(|core, _| fires(core))
     }
 
     /// Returns a stream of all events from now on; see [`Events`].

@@ -51,9 +51,7 @@ impl IntoFuture for Shutdown {
             if shared.runtime().is_ok() {
                 shared.stopped.cancelled().await;
             }
-            shared.with(|state, _| {
-                state.shutdown.as_ref().map(|shutdown| shutdown.report.clone()).unwrap_or_default()
-            })
+            shared.shutdown_report()
         })
     }
 }

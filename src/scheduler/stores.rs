@@ -16,11 +16,11 @@ use futures::{
 
 use super::{Scheduler, durable};
 use crate::{
-    core::{CanRun, Core, NodeOptions, Place, RunResult, StoreKey},
+    core::{CanRun, Core, NodeOptions, Place, StoreKey},
     driver::{Durable, Entry, FAREWELL, FOREVER, LAST_WAIT, RunGuard, Shared},
     error::Error,
     event::EventPayload,
-    job::{self, JobId, Outcome},
+    job::{self, JobId},
     ledger::{Keep, Record, StoreChange, StoreError},
     store::{Capabilities, ErasedStore, Store},
 };
@@ -93,8 +93,8 @@ impl Scheduler {
         let shared = &self.shared;
         let runtime = shared.runtime()?;
         let caller = RunGuard::current(shared);
-        let (durable, begins, is_own) = shared.with(|state, now| {
-            if state.core.is_closed() {
+        let (durable, begins, is_own) = shared.transact(|core, now| {
+            if core.is_closed() {
                 return Err(Error::shut_down(
                     "the scheduler has shut down and has deregistered from its stores",
                 ));
@@ -106,9 +106,9 @@ impl Scheduler {
             let key = begins.0.key;
             if begins.1 {
                 shared.stores.begin_removing(key);
-                state.core.retire_store(key, now);
+                core.retire_store(key, now);
             }
-            let is_own = caller.is_some_and(|run| state.core.going_in(key).contains(&run));
+            let is_own = caller.is_some_and(|run| core.going_in(key).contains(&run));
             Ok((begins.0, begins.1, is_own))
         })?;
         if begins {
@@ -161,15 +161,15 @@ pub(super) fn join(
     let changes = open_changes(&*store);
     // The core sends requests by the store's key as soon as it has the node, so both are added
     // under one lock.
-    let durable = shared.with(|state, now| {
-        if state.core.is_closed() {
+    let durable = shared.transact(|core, now| {
+        if core.is_closed() {
             return Err(Error::shut_down("the scheduler has shut down: create a new one"));
         }
         shared.stores.check_free(&name)?;
-        let (key, _) = state.core.join(name.clone(), options, tasks, can_run);
+        let (key, _) = core.join(name.clone(), options, tasks, can_run);
         let durable = Arc::new(Durable::new(key, name.clone(), store, timeout));
         shared.stores.add(durable.clone());
-        state.core.note_in(key, now, EventPayload::StoreAdded { store: name });
+        core.note_in(key, now, EventPayload::StoreAdded { store: name });
         Ok(durable)
     })?;
     runtime.spawn(forward_changes(durable, changes, Arc::downgrade(shared)));
@@ -212,9 +212,9 @@ async fn forward_changes(
         };
         let next: Vec<_> = next.into_iter().map(|it| (it, durable.is_news(it))).collect();
         let Some(shared) = scheduler.upgrade() else { return };
-        shared.with(|state, _| {
+        shared.transact(|core, _| {
             for (change, is_news) in next {
-                state.core.notice(durable.key, change, is_news);
+                core.notice(durable.key, change, is_news);
             }
         });
         drop(shared);
@@ -233,13 +233,9 @@ async fn finish_removal(shared: Arc<Shared>, durable: Arc<Durable>) {
         let key = durable.key;
         let no_run = |core: &Core<Arc<dyn Entry>>| core.going_in(key).is_empty();
         wait_until(&shared, SOFT_WAIT, no_run).await;
-        let grace = shared.with(|state, _| state.core.cancel_store(key));
+        let grace = shared.transact(|core, _| core.cancel_store(key));
         wait_until(&shared, grace.min(FOREVER) + LAST_WAIT, no_run).await;
-        shared.with(|state, now| {
-            for run in state.core.going_in(key) {
-                state.finish(run, RunResult::without_work(Outcome::Abandoned, now), now);
-            }
-        });
+        shared.abandon(|core| core.going_in(key));
         wait_until(&shared, FAREWELL, |core| core.has_left_store(key)).await;
         // In a task, since this is the store's code, which may panic.
         let closing = durable.clone();
@@ -249,9 +245,9 @@ async fn finish_removal(shared: Arc<Shared>, durable: Arc<Durable>) {
     if durable.stopped.run_until_cancelled(leaving).await.is_none() {
         return;
     }
-    let pending = shared.with(|state, now| {
+    let pending = shared.transact(|core, now| {
         shared.stores.end_removing(durable.key);
-        state.core.drop_store(durable.key, now)
+        core.drop_store(durable.key, now)
     });
     if pending > 0 {
         let store = &*durable.name;
@@ -271,7 +267,7 @@ async fn wait_until(
             let mut moved = pin!(shared.leaving.notified());
             // Register before the check, so that no notification in between is missed.
             moved.as_mut().enable();
-            if shared.with(|state, _| is_so(&state.core)) {
+            if shared.transact(|core, _| is_so(core)) {
                 return;
             }
             moved.await;
@@ -289,7 +285,7 @@ pub(super) struct Reservation {
 
 impl Reservation {
     pub(super) fn of(shared: &Arc<Shared>, id: &JobId, place: Place) -> Result<Reservation, Error> {
-        shared.try_with(|state, _| state.core.reserve(id, place))?;
+        shared.try_transact(|core, _| core.reserve(id, place))?;
         Ok(Reservation { shared: shared.clone(), id: id.clone() })
     }
 
@@ -308,7 +304,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.shared.with(|state, _| state.core.unreserve(&self.id));
+        self.shared.transact(|core, _| core.unreserve(&self.id));
     }
 }
 
@@ -349,7 +345,7 @@ pub(super) async fn check_free(
 }
 
 fn is_down(shared: &Shared, store: StoreKey) -> bool {
-    shared.with(|state, _| state.core.is_down(store))
+    shared.transact(|core, _| core.is_down(store))
 }
 
 /// Looks up an id in a store, with a timeout.

@@ -298,8 +298,8 @@ impl Scheduler {
         waiting: Vec<Waiting>,
         on_conflict: OnConflict,
     ) -> Result<bool, Error> {
-        let (incarnation, token) = self.shared.try_with(|state, _| {
-            let mut number = || state.core.number(durable.key);
+        let (incarnation, token) = self.shared.try_transact(|core, _| {
+            let mut number = || core.number(durable.key);
             Ok((Incarnation(number()?), number()?))
         })?;
         let mut record = Record { incarnation, ..record };
@@ -335,10 +335,10 @@ impl Scheduler {
             durable::forget(&self.shared, durable, &replaced, &End::Replaced);
         }
         let job = record.id;
-        self.shared.with(|state, now| {
-            state.core.note_in(durable.key, now, EventPayload::JobAdded { job, next_fire });
-            state.core.expect(durable.key, next_fire);
-            state.core.look(durable.key);
+        self.shared.transact(|core, now| {
+            core.note_in(durable.key, now, EventPayload::JobAdded { job, next_fire });
+            core.expect(durable.key, next_fire);
+            core.look(durable.key);
         });
         Ok(true)
     }

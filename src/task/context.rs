@@ -95,14 +95,14 @@ impl Context {
     pub fn again_in(&self, delay: Duration) -> Result<(), Error> {
         let millis = delay.as_nanos().div_ceil(1_000_000);
         let delay = i64::try_from(millis).ok().and_then(TimeDelta::try_milliseconds);
-        self.shared.try_with(|state, now| {
+        self.shared.try_transact(|core, now| {
             let at = delay.and_then(|delay| now.trunc_subsecs(3).checked_add_signed(delay));
             let at = at.ok_or_else(|| {
                 Error::invalid_option(
                     "the delay leads past the last instant there is: use a shorter one",
                 )
             })?;
-            state.core.again(self.run, at)
+            core.again(self.run, at)
         })
     }
 

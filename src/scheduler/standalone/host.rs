@@ -13,10 +13,8 @@ use tokio::{
 
 use super::{Workers, waiting};
 use crate::{
-    core::RunResult,
     driver::Shared,
     error::Error,
-    job::Outcome,
     scheduler::{Scheduler, SchedulerBuilder, ShutdownReport},
 };
 
@@ -87,11 +85,7 @@ impl Host {
     /// Waits until a shutdown that has begun is long past its deadline.
     async fn fallen_behind(&self) {
         // When the deadline passes, the driver extends it by the grace of cancelled runs.
-        let deadline = || {
-            self.shared().with(|state, _| {
-                state.shutdown.as_ref().map_or_else(Instant::now, |shutdown| shutdown.deadline)
-            })
-        };
+        let deadline = || self.shared().shutdown_deadline().unwrap_or_else(Instant::now);
         let mut passed = deadline();
         loop {
             sleep_until(passed).await;
@@ -107,15 +101,8 @@ impl Host {
 
     /// Ends a shutdown as the driver would if it had a thread to run on.
     fn abandon(&self) -> ShutdownReport {
-        self.shared().with(|state, now| {
-            let going: Vec<_> = state.core.going().collect();
-            for run in going {
-                state.core.finish(run, RunResult::without_work(Outcome::Abandoned, now), now);
-            }
-        });
-        self.shared().with(|state, _| {
-            state.shutdown.as_ref().map(|shutdown| shutdown.report.clone()).unwrap_or_default()
-        })
+        self.shared().abandon(|core| core.going().collect());
+        self.shared().shutdown_report()
     }
 
     fn runtime(&self) -> &Runtime {
