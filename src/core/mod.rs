@@ -17,6 +17,7 @@ mod followers;
 mod held;
 mod job;
 mod limits;
+mod machine;
 mod node;
 mod outbox;
 mod past;
@@ -38,6 +39,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+pub use self::machine::ShutdownReport;
 pub(crate) use self::{
     again::Own,
     ahead::{Definition, run_id},
@@ -45,6 +47,7 @@ pub(crate) use self::{
     change::{Author, Change},
     decide::{Candidate, Verdict, mix},
     declaration::Declaration,
+    machine::{Course, FAREWELL, FOREVER, Inbox, KEPT, LAST_WAIT, Machine, Timer, Turn, Urgency},
     node::{CanRun, Lease, NodeOptions, Reply, Request, claimer, closer, membership, pruner},
     outbox::{Discarded, Ended, Outbox, Start},
     runs::{Preceding, RunKey, RunResult},

@@ -10,17 +10,14 @@ mod stores;
 mod timers;
 mod watch;
 
-use std::{
-    collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration,
-};
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
-use chrono::{DateTime, Utc};
 use futures::{
     StreamExt as _,
     future::{Abortable, JoinAll, join_all},
     stream::FuturesUnordered,
 };
-use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, task::JoinHandle};
 
 pub(crate) use self::{
     entry::{EndWait, Entry, EntryState, Hold},
@@ -30,30 +27,15 @@ pub(crate) use self::{
 };
 use self::{
     precise::Precise,
+    shared::Watch,
     store::{Answered, Answering},
     timers::{Timers, Wake},
 };
 use crate::{
-    clock::{Moves, Now, tokio_is_paused},
-    core::{JobKey, RunResult, Start},
-    job::Outcome,
+    clock::{Moves, tokio_is_paused},
+    core::{Course, FAREWELL, JobKey, Timer, Turn},
     panic::shielded,
 };
-
-/// How many jobs are fired under one lock, and between two chances for others to run.
-const BATCH: usize = 256;
-
-/// How much room lists keep for the next time: after a burst the rest is given back.
-const KEPT: usize = 256;
-
-/// How long after their grace runs are waited for that were cancelled: dropping takes a moment.
-pub(crate) const LAST_WAIT: Duration = Duration::from_secs(1);
-
-/// How long a store is given to hear what is left to tell, when all runs have ended.
-pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
-
-/// A wait that is as good as endless, and still can be added to an instant.
-pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Fires when a job is cancelled by its token.
 type Cancelled = Abortable<Pin<Box<dyn Future<Output = JobKey> + Send>>>;
@@ -62,19 +44,13 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     runtime: Handle,
     timers: Timers,
-    /// Slots that may be due, in the order in which they start.
-    due: VecDeque<u32>,
+    turn: Turn<Arc<dyn Entry>>,
     watches: FuturesUnordered<Cancelled>,
-    /// What the node asked its store.
+    /// The requests that stores have not answered.
     answers: FuturesUnordered<Answering>,
-    /// Until when the store is told what is left to tell, once all else is done.
-    farewell: Option<Instant>,
     moves: Moves,
     /// Whether somebody looks at the clock.
     watched: bool,
-    /// Kept for their capacity.
-    dirty: Vec<u32>,
-    starts: Vec<Start<Arc<dyn Entry>>>,
 }
 
 impl Driver {
@@ -85,14 +61,11 @@ impl Driver {
             shared,
             runtime: runtime.clone(),
             timers: Timers::new(precise),
-            due: VecDeque::new(),
+            turn: Turn::new(),
             watches: FuturesUnordered::new(),
             answers: FuturesUnordered::new(),
-            farewell: None,
             moves,
             watched: false,
-            dirty: Vec::new(),
-            starts: Vec::new(),
         };
         runtime.spawn(driver.drive());
     }
@@ -104,7 +77,7 @@ impl Driver {
                 let _ = tokio::time::timeout(FAREWELL, self.close_stores()).await;
                 return;
             }
-            if !self.due.is_empty() {
+            if self.turn.fires {
                 self.shared.attend(true);
                 self.fire();
                 // Jobs that are due again by now must not keep others from running.
@@ -115,106 +88,87 @@ impl Driver {
             tokio::select! {
                 () = self.shared.wake.notified() => {}
                 expired = self.timers.expired() => self.expire(expired),
-                jobs = cancelled(&mut self.watches) => self.shared.with(|state, now| {
+                jobs = cancelled(&mut self.watches) => self.shared.transact(|core, now| {
                     for job in jobs {
-                        state.core.cancel(job, now);
+                        core.cancel(job, now);
                     }
                 }),
                 answered = answered(&mut self.answers) => self.answer(answered),
-                () = self.moves.next() => self.shared.with(|state, _| state.core.rearm_all()),
+                () = self.moves.next() => self.shared.transact(|core, _| core.rearm_all()),
             }
         }
     }
 
-    /// Takes from the core what there is to do, sets timers and spawns runs. Says whether that was
-    /// the last: the scheduler is closed, and all runs have ended that can be waited for.
+    /// Takes a turn of the machine and carries it out. Says whether that was the last.
     fn catch_up(&mut self) -> bool {
-        let shared = self.shared.clone();
-        if self.due.is_empty() {
-            shared.attend(false);
-            self.due.shrink_to(KEPT);
+        if !self.turn.fires {
+            self.shared.attend(false);
         }
-        let (mut dirty, mut starts) =
-            (std::mem::take(&mut self.dirty), std::mem::take(&mut self.starts));
-        let (wakes, watches, shutdown, done, jobs, asked) = shared.with(|state, now| {
-            state.core.out.ask = false;
-            let asked = state.core.ask(now);
-            std::mem::swap(&mut dirty, &mut state.core.out.dirty);
-            std::mem::swap(&mut starts, &mut state.core.out.starts);
-            state.driver_knows = false;
-            let wakes: Vec<_> =
-                dirty.iter().map(|&slot| (slot, state.core.wake_at(slot))).collect();
-            let callers = state.shutdown.as_ref().map_or(&[][..], |shutdown| &shutdown.callers);
-            let done =
-                state.core.is_closed() && state.core.going().all(|run| callers.contains(&run));
-            // Once all is given up that can be, there is nothing more to wait for.
-            let pending = state.shutdown.as_ref().filter(|shutdown| !shutdown.given_up);
-            let deadline = pending.map(|shutdown| shutdown.deadline);
-            let node = state.core.node_wakes_in();
-            let done = (done, state.core.has_left());
-            let jobs = state.core.len();
-            (wakes, std::mem::take(&mut state.watches), deadline, done, jobs, (asked, node))
+        let (turn, elapsed) = (&mut self.turn, self.shared.elapsed());
+        let watches = self.shared.with(|machine, hooks, now| {
+            machine.turn(elapsed, now, turn);
+            std::mem::take(&mut hooks.watches)
         });
-        dirty.clear();
-        dirty.shrink_to(KEPT);
-        self.dirty = dirty;
-        self.launch(&mut starts);
-        self.starts = starts;
-        for watch in watches {
-            let cancelled = watch.token.cancelled_owned();
-            let job = watch.job;
+        self.launch();
+        self.watch(watches);
+        self.set_timers();
+        for (store, asked) in self.turn.requests.drain(..) {
+            let durable = self.shared.stores.get(store);
+            self.answers.extend(durable.map(|durable| durable.carry_out(asked, &self.runtime)));
+        }
+        self.watch_clock();
+        match &self.turn.course {
+            Course::GoesOn => false,
+            Course::HasStopped => {
+                self.shared.stopped.cancel();
+                false
+            }
+            Course::Ends(unanswered) => {
+                for (store, pending) in unanswered {
+                    let store = &**store;
+                    tracing::warn!(target: "punctual", store, "store `{store}` does not answer: it was not told of {pending} runs that have ended");
+                }
+                true
+            }
+        }
+    }
+
+    /// Waits for the tokens that cancel jobs.
+    fn watch(&mut self, watches: Vec<Watch>) {
+        for Watch { job, token, until } in watches {
+            let cancelled = token.cancelled_owned();
             let cancelled: Pin<Box<dyn Future<Output = JobKey> + Send>> = Box::pin(async move {
                 cancelled.await;
                 job
             });
-            self.watches.push(Abortable::new(cancelled, watch.until));
+            self.watches.push(Abortable::new(cancelled, until));
         }
-        let now = shared.clock.now_and_instant();
-        let removed = wakes.iter().filter(|(_, due)| due.is_none()).map(|&(slot, _)| slot);
-        let dropped = self.timers.drop_at_once(removed, jobs);
-        let mut due_now = Vec::new();
-        for (slot, due) in wakes {
-            self.arm(slot, due, now, &mut due_now);
-        }
-        self.enqueue(due_now);
-        let coarse = self.timers.is_precise() && tokio_is_paused() && self.timers.be_coarse();
-        if self.timers.give_back(jobs) || coarse || dropped {
-            self.shared.with(|state, _| state.core.rearm_all());
-        }
-        if let Some(deadline) = shutdown {
-            self.timers.set_shutdown(deadline);
-        }
-        let (asked, node) = asked;
-        for (store, asked) in asked {
-            let durable = self.shared.stores.get(store);
-            self.answers.extend(durable.map(|durable| durable.carry_out(asked, &self.runtime)));
-        }
-        let done = self.is_done(done);
-        self.set_node_timer(node);
-        self.watch_clock();
-        done
     }
 
-    /// Whether there is nothing left to do: all runs have ended, and the store knows, or does not answer.
-    fn is_done(&mut self, (runs, store): (bool, bool)) -> bool {
-        if !runs || store {
-            return runs;
+    /// Sets, moves and removes timers.
+    fn set_timers(&mut self) {
+        let clock = &self.shared.clock;
+        let (now, jobs) = (clock.now_and_instant(), self.turn.jobs);
+        let gone = self.turn.timers.iter().filter(|(_, timer)| *timer == Timer::Gone);
+        let dropped = self.timers.drop_at_once(gone.map(|&(slot, _)| slot), jobs);
+        for (slot, timer) in self.turn.timers.drain(..) {
+            let deadline = match timer {
+                Timer::At(due) => clock.deadline(due, now, slot.into()),
+                Timer::Due | Timer::Gone => None,
+            };
+            self.timers.set(slot, deadline);
         }
-        if self.shared.with(|state, _| state.core.going().next().is_some()) {
-            // Runs that asked for the shutdown can't be waited for, but the store is to hear of their
-            // end.
-            self.shared.stop_early();
-            return false;
+        let coarse = self.timers.is_precise() && tokio_is_paused() && self.timers.be_coarse();
+        if self.timers.give_back(jobs) || coarse || dropped {
+            self.shared.transact(|core, _| core.rearm_all());
         }
-        let until = *self.farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
-        let done = Instant::now() >= until;
-        if done {
-            for (store, untold) in self.shared.with(|state, _| state.core.untold()) {
-                let store = &*store;
-                tracing::warn!(target: "punctual", store, "store `{store}` does not answer: it was not told of {untold} runs that have ended");
-            }
+        if let Some(deadline) = self.turn.patient_until {
+            self.timers.set_shutdown(self.shared.instant(deadline));
         }
-        done
+        let sends = self.turn.sends_in.and_then(|wait| self.shared.clock.deadline_in(wait));
+        let farewell = self.turn.farewell.map(|until| self.shared.instant(until));
+        self.timers.set_node([sends, farewell].into_iter().flatten().min());
+        self.turn.shrink();
     }
 
     /// Has the stores see that what they have answered needs nothing of this process any more.
@@ -224,59 +178,25 @@ impl Driver {
         join_all(closing.map(|it| self.runtime.spawn(async move { it.store.close().await })))
     }
 
-    fn set_node_timer(&mut self, wait: Option<Duration>) {
-        let asks = wait.and_then(|wait| self.shared.clock.deadline_in(wait));
-        self.timers.set_node([asks, self.farewell].into_iter().flatten().min());
-    }
-
     /// A store has answered.
     fn answer(&mut self, (store, asked, answer): Answered) {
         let durable = self.shared.stores.get(store);
         let entries = durable.map(|durable| durable.entries_for(&answer, &self.shared));
         let entries = entries.unwrap_or_default();
-        self.shared.with(|state, now| state.core.answer(store, asked, answer, entries, now));
-    }
-
-    /// Sets, moves or removes the timer of a slot, unless its job is due now.
-    fn arm(&mut self, slot: u32, due: Option<DateTime<Utc>>, now: Now, due_now: &mut Vec<u32>) {
-        let deadline = match due {
-            Some(due) if due <= now.wall => {
-                due_now.push(slot);
-                None
-            }
-            Some(due) => self.shared.clock.deadline(due, now, slot.into()),
-            None => None,
-        };
-        self.timers.set(slot, deadline);
-    }
-
-    /// Puts jobs that came due together behind those that came due before.
-    fn enqueue(&mut self, mut slots: Vec<u32>) {
-        if slots.len() > 1 {
-            // The delay queue is last in, first out within a tick.
-            self.shared.with(|state, _| state.core.sort(&mut slots));
-        }
-        self.due.extend(slots);
+        self.shared.transact(|core, now| core.answer(store, asked, answer, entries, now));
     }
 
     /// Fires the next batch of those that are due.
     fn fire(&mut self) {
-        let batch: Vec<u32> = self.due.iter().take(BATCH).copied().collect();
-        let mut starts = std::mem::take(&mut self.starts);
-        let woken = self.shared.with(|state, now| {
-            let woken = state.core.wake(&batch, now);
-            std::mem::swap(&mut starts, &mut state.core.out.starts);
-            woken
-        });
-        self.due.drain(..woken);
-        self.launch(&mut starts);
-        self.starts = starts;
+        let turn = &mut self.turn;
+        self.shared.with(|machine, _, now| machine.fire(now, turn));
+        self.launch();
     }
 
-    /// Spawns runs; what is left of `starts` is its capacity.
-    fn launch(&mut self, starts: &mut Vec<Start<Arc<dyn Entry>>>) {
-        let several = starts.len() > 1;
-        for start in starts.drain(..) {
+    /// Spawns the runs that start.
+    fn launch(&mut self) {
+        let several = self.turn.starts.len() > 1;
+        for start in self.turn.starts.drain(..) {
             let entry = start.payload.clone();
             let executor = match start.options.as_ref().unwrap_or(&self.shared.defaults).executor {
                 None => None,
@@ -290,20 +210,20 @@ impl Driver {
             // be something that does nothing.
             self.runtime.spawn(async {});
         }
-        starts.shrink_to(KEPT);
     }
 
     fn expire(&mut self, expired: Vec<Wake>) {
-        let mut due_now = Vec::new();
         for wake in expired {
             match wake {
-                Wake::Job(slot) => due_now.push(slot),
-                Wake::Shutdown => self.end_patience(),
-                // The driver asks before it waits again.
+                Wake::Job(slot) => self.turn.expired.push(slot),
+                Wake::Shutdown => {
+                    let elapsed = self.shared.elapsed();
+                    self.shared.with(|machine, _, now| machine.end_patience(elapsed, now));
+                }
+                // The next turn is what it is for.
                 Wake::Node => {}
             }
         }
-        self.enqueue(due_now);
     }
 
     /// Has the clock looked at as long as it may step and there is anything to be late for.
@@ -312,28 +232,6 @@ impl Driver {
         if wanted != self.watched {
             self.watched = watch::watch(&self.shared, wanted);
         }
-    }
-
-    /// The time for runs to end by themselves is over, or that for cancelled ones to be dropped.
-    fn end_patience(&mut self) {
-        self.shared.with(|state, now| {
-            let Some(shutdown) = &mut state.shutdown else { return };
-            if Instant::now() < shutdown.deadline {
-                return;
-            }
-            if !shutdown.cancelling {
-                shutdown.cancelling = true;
-                let grace = state.core.cancel_all(&shutdown.callers);
-                shutdown.deadline = Instant::now() + grace.min(FOREVER) + LAST_WAIT;
-                return;
-            }
-            shutdown.given_up = true;
-            let callers = shutdown.callers.clone();
-            let going: Vec<_> = state.core.going().filter(|run| !callers.contains(run)).collect();
-            for run in going {
-                state.finish(run, RunResult::without_work(Outcome::Abandoned, now), now);
-            }
-        });
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::AbortRegistration;
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -21,24 +21,28 @@ use super::{
     stores::Stores,
 };
 use crate::{
-    clock::{Clock, StepWatch},
-    core::{Core, Discarded, Ended, JobKey, NodeOptions, RunKey, RunResult, StoreKey},
+    clock::Clock,
+    core::{
+        Core, Discarded, Ended, FOREVER, Inbox, JobKey, KEPT, Machine, NodeOptions, RunKey,
+        RunResult, ShutdownReport, StoreKey, Urgency,
+    },
     error::Error,
     event::{Event, EventFilter, EventKind, EventPayload, KindSet},
     executor::Executor,
     feed::{FeedReceiver, FeedSender, feed},
-    job::{End, JobOptions, Outcome, Run, SkipReason},
+    job::{End, JobOptions, Outcome, Run},
     ledger::Incarnation,
     panic::{line, shielded},
-    scheduler::ShutdownReport,
     task::{States, Tasks},
-    zone::{self, TimeZone, time_zone_data},
+    zone::TimeZone,
 };
 
 /// What a scheduler consists of, but for its driver.
 pub(crate) struct Shared {
     state: Mutex<State>,
     inbox: Mutex<Inbox>,
+    /// When it was made: the origin of elapsed time.
+    made_at: Instant,
     /// By name; the core knows their limits.
     executors: Mutex<HashMap<Arc<str>, Arc<Executor>>>,
     /// What work may ask for by its type.
@@ -67,34 +71,22 @@ pub(crate) struct Shared {
 }
 
 /// What the lock protects. Nothing is awaited, woken or dropped under it that is the user's.
-pub(super) struct State {
-    pub(crate) core: Core<Arc<dyn Entry>>,
-    steps: StepWatch,
-    /// Which rules of time zones the next fire times were computed by.
-    zones: u64,
+struct State {
+    machine: Machine<Arc<dyn Entry>>,
+    hooks: Hooks,
+    /// Kept for its capacity.
+    ended: Vec<(RunKey, RunResult)>,
+}
+
+/// What tokens and listeners outside are attached to.
+#[derive(Default)]
+pub(super) struct Hooks {
     listeners: Vec<Listener>,
     /// The cancellation tokens of runs that asked for one.
     run_tokens: HashMap<RunKey, CancellationToken>,
     /// Tokens of jobs that the driver is to watch.
     pub(super) watches: Vec<Watch>,
-    pub(crate) shutdown: Option<Shutdown>,
-    /// Whether the driver has been told that there is something to do.
-    pub(super) driver_knows: bool,
-    /// Kept for its capacity.
-    read: Vec<(RunKey, RunResult)>,
 }
-
-/// Where runs leave word of their end, for whoever holds the state next: in a burst that settles many
-/// under one lock, and the lock is not fought for.
-#[derive(Default)]
-struct Inbox {
-    ended: Vec<(RunKey, RunResult)>,
-    /// Whether the driver is going to look in a moment, so that a run need not.
-    attended: bool,
-}
-
-/// So much word is not left for the driver, which has more to do than the others in a burst.
-const MUCH: usize = 64;
 
 struct Listener {
     filter: EventFilter,
@@ -106,19 +98,6 @@ pub(super) struct Watch {
     pub(super) job: JobKey,
     pub(super) token: CancellationToken,
     pub(super) until: AbortRegistration,
-}
-
-/// A shutdown on its way.
-pub(crate) struct Shutdown {
-    /// Until when runs may end by themselves.
-    pub(crate) deadline: Instant,
-    /// Whether that has passed and the rest were asked to stop.
-    pub(super) cancelling: bool,
-    /// Whether those were given up that did not.
-    pub(super) given_up: bool,
-    /// Runs that asked for the shutdown, and so can't be waited for.
-    pub(crate) callers: Vec<RunKey>,
-    pub(crate) report: ShutdownReport,
 }
 
 /// What is done after the lock is free.
@@ -157,17 +136,12 @@ impl Shared {
         let SharedConfig { clock, zone, defaults, buffer, precise, states, tasks, node } = parts;
         Shared {
             state: Mutex::new(State {
-                core,
-                steps: StepWatch::new(clock.read()),
-                zones: zone::generation(),
-                listeners: Vec::new(),
-                run_tokens: HashMap::new(),
-                watches: Vec::new(),
-                shutdown: None,
-                driver_knows: false,
-                read: Vec::new(),
+                machine: Machine::new(core, clock.read()),
+                hooks: Hooks::default(),
+                ended: Vec::new(),
             }),
             inbox: Mutex::default(),
+            made_at: Instant::now(),
             executors: Mutex::default(),
             states,
             tasks,
@@ -213,7 +187,7 @@ impl Shared {
         &self,
         f: impl FnOnce(&mut Core<Arc<dyn Entry>>, DateTime<Utc>) -> T,
     ) -> T {
-        self.with(|state, now| f(&mut state.core, now))
+        self.with(|machine, _, now| f(&mut machine.core, now))
     }
 
     /// The same, if the scheduler has a runtime to run in.
@@ -225,8 +199,16 @@ impl Shared {
         self.transact(f)
     }
 
+    /// Has the machine see what time it is, and which runs have ended.
+    pub(super) fn catch_up(&self) {
+        self.with(|_, _, _| {});
+    }
+
     /// Runs `f` under the lock, at an instant, and carries out what follows from it.
-    pub(super) fn with<T>(&self, f: impl FnOnce(&mut State, DateTime<Utc>) -> T) -> T {
+    pub(super) fn with<T>(
+        &self,
+        f: impl FnOnce(&mut Machine<Arc<dyn Entry>>, &mut Hooks, DateTime<Utc>) -> T,
+    ) -> T {
         // The lock is poisoned only by a bug here; a half-made decision is better than none.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.with_locked(state, f)
@@ -235,25 +217,17 @@ impl Shared {
     fn with_locked<T>(
         &self,
         mut state: MutexGuard<'_, State>,
-        f: impl FnOnce(&mut State, DateTime<Utc>) -> T,
+        f: impl FnOnce(&mut Machine<Arc<dyn Entry>>, &mut Hooks, DateTime<Utc>) -> T,
     ) -> T {
-        let observed = state.observed();
-        state.core.observe(observed);
-        // Read under the lock, so that what happens later is not told an earlier time, and a
-        // step is known before anything is decided by it.
+        let State { machine, hooks, ended } = &mut *state;
+        machine.core.observe(hooks.observed());
+        // Read under the lock, so that what happens later does not get an earlier time.
         let reading = self.clock.read();
-        if let Some(by) = state.steps.step(reading) {
-            state.core.clock_stepped(by, reading.wall);
-        }
-        let zones = zone::generation();
-        if state.zones != zones {
-            state.zones = zones;
-            state.core.time_zones_updated(time_zone_data(), reading.wall);
-        }
-        state.core.read_clocks(reading);
-        let over = self.read_inbox(&mut state, reading.wall) && self.stopped.is_cancelled();
-        let result = f(&mut state, reading.wall);
-        let after = state.settle();
+        self.inbox().take(ended);
+        hooks.apply_tokens(ended);
+        let over = !ended.is_empty() && self.stopped.is_cancelled();
+        let result = machine.transact(reading, ended, |machine, now| f(machine, hooks, now));
+        let after = hooks.settle(machine);
         drop(state);
         after.carry_out(self);
         if over {
@@ -262,22 +236,19 @@ impl Shared {
         result
     }
 
-    /// Settles the runs that have ended; says whether there were any.
-    fn read_inbox(&self, state: &mut State, now: DateTime<Utc>) -> bool {
-        let mut ended = std::mem::take(&mut state.read);
-        std::mem::swap(&mut ended, &mut self.inbox().ended);
-        let any = !ended.is_empty();
-        for (run, finish) in ended.drain(..) {
-            state.finish(run, finish, now);
-        }
-        ended.shrink_to(super::KEPT);
-        state.read = ended;
-        any
-    }
-
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         // Nothing panics while it holds the lock.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long it has been there: time that also passes while a manual clock stands still.
+    pub(super) fn elapsed(&self) -> TimeDelta {
+        TimeDelta::from_std(self.made_at.elapsed()).unwrap_or(TimeDelta::MAX)
+    }
+
+    /// When so much time will have passed since it was made.
+    pub(super) fn instant(&self, elapsed: TimeDelta) -> Instant {
+        self.made_at + elapsed.to_std().unwrap_or_default().min(FOREVER)
     }
 
     /// Whether the driver is going to lock the state in a moment. It must do so after it said no.
@@ -346,27 +317,27 @@ impl Shared {
 
     /// Reports a run's end.
     pub(super) fn finish(&self, run: RunKey, finish: RunResult) {
-        let (attended, much) = {
-            let mut inbox = self.inbox();
-            inbox.ended.push((run, finish));
-            (inbox.attended, inbox.ended.len() >= MUCH)
-        };
-        if !attended {
-            self.with(|_, _| {});
-        } else if much && let Ok(state) = self.state.try_lock() {
-            // Whoever holds it now may have looked already, but the driver has not.
-            self.with_locked(state, |_, _| {});
+        let urgency = self.inbox().push(run, finish);
+        match urgency {
+            Urgency::CanWait => {}
+            Urgency::IfFree => {
+                // Whoever holds it now may have looked already, but the driver has not.
+                if let Ok(state) = self.state.try_lock() {
+                    self.with_locked(state, |_, _, _| {});
+                }
+            }
+            Urgency::Now => self.catch_up(),
         }
     }
 
     /// The token that is cancelled when the run is asked to stop.
     pub(crate) fn run_token(&self, run: RunKey) -> CancellationToken {
-        let (token, cancelled) = self.with(|state, _| {
-            let cancelled = state.core.is_cancelled(run);
+        let (token, cancelled) = self.with(|machine, hooks, _| {
+            let cancelled = machine.core.is_cancelled(run);
             let token = match cancelled {
                 // A run that is over must not leave a token behind.
-                true => state.run_tokens.get(&run).cloned().unwrap_or_default(),
-                false => state.run_tokens.entry(run).or_default().clone(),
+                true => hooks.run_tokens.get(&run).cloned().unwrap_or_default(),
+                false => hooks.run_tokens.entry(run).or_default().clone(),
             };
             (token, cancelled)
         });
@@ -377,20 +348,20 @@ impl Shared {
     }
 
     pub(crate) fn is_cancelled(&self, run: RunKey) -> bool {
-        self.with(|state, _| {
-            state.core.is_cancelled(run)
-                || state.run_tokens.get(&run).is_some_and(CancellationToken::is_cancelled)
+        self.with(|machine, hooks, _| {
+            machine.core.is_cancelled(run)
+                || hooks.run_tokens.get(&run).is_some_and(CancellationToken::is_cancelled)
         })
     }
 
     /// Listens to what passes the filter from here on.
     pub(crate) fn listen(&self, filter: EventFilter) -> FeedReceiver<Event> {
         let (sender, receiver) = feed(self.buffer);
-        self.with(|state, _| {
+        self.with(|_, hooks, _| {
             if !self.stopped.is_cancelled() {
                 // Nothing else may happen for long that would show who is gone.
-                state.listeners.retain(|listener| !listener.sender.is_closed());
-                state.listeners.push(Listener { filter, sender });
+                hooks.listeners.retain(|listener| !listener.sender.is_closed());
+                hooks.listeners.push(Listener { filter, sender });
             }
         });
         receiver
@@ -398,81 +369,43 @@ impl Shared {
 
     /// Has the driver watch the token that cancels a job.
     pub(crate) fn watch(&self, job: JobKey, token: CancellationToken, until: AbortRegistration) {
-        self.with(|state, _| state.watches.push(Watch { job, token, until }));
+        self.with(|_, hooks, _| hooks.watches.push(Watch { job, token, until }));
     }
 
     /// Starts nothing from here on.
     pub(crate) fn close(&self) {
-        self.with(|state, now| state.core.close(now));
+        self.transact(|core, now| core.close(now));
         self.wake.notify_one();
     }
 
     /// Begins a shutdown, or shortens the one that is on its way.
     pub(crate) fn begin_shutdown(&self, within: Duration, caller: Option<RunKey>) {
-        let deadline = Instant::now() + within.min(super::FOREVER);
-        self.with(|state, now| {
-            state.core.close(now);
-            let shutdown = state.shutdown.get_or_insert_with(|| Shutdown {
-                deadline,
-                cancelling: false,
-                given_up: false,
-                callers: Vec::new(),
-                report: ShutdownReport::default(),
-            });
-            if !shutdown.cancelling {
-                shutdown.deadline = shutdown.deadline.min(deadline);
-            }
-            shutdown.callers.extend(caller);
-        });
+        let elapsed = self.elapsed();
+        self.with(|machine, _, now| machine.begin_shutdown(within, caller, elapsed, now));
         self.wake.notify_one();
     }
 
     /// What the shutdown on its way has come to.
     pub(crate) fn shutdown_report(&self) -> ShutdownReport {
-        self.with(|state, _| {
-            state.shutdown.as_ref().map(|shutdown| shutdown.report.clone()).unwrap_or_default()
-        })
+        self.with(|machine, _, _| machine.shutdown_report())
     }
 
     /// Until when the shutdown on its way lets runs end by themselves.
     pub(crate) fn shutdown_deadline(&self) -> Option<Instant> {
-        self.with(|state, _| state.shutdown.as_ref().map(|shutdown| shutdown.deadline))
+        let deadline = self.with(|machine, _, _| machine.shutdown_deadline());
+        deadline.map(|deadline| self.instant(deadline))
     }
 
     /// Gives up these runs: they may go on, but nobody waits for them any more.
     pub(crate) fn abandon(&self, runs: impl FnOnce(&Core<Arc<dyn Entry>>) -> Vec<RunKey>) {
-        self.with(|state, now| {
-            for run in runs(&state.core) {
-                state.finish(run, RunResult::without_work(Outcome::Abandoned, now), now);
-            }
-        });
-    }
-
-    /// All is done but for runs that wait for that themselves.
-    pub(super) fn stop_early(&self) {
-        if !self.stopped.is_cancelled() {
-            self.with(|state, now| state.core.note(now, EventPayload::ShutDown));
-            self.stopped.cancel();
-        }
+        self.with(|machine, _, now| machine.abandon(runs(&machine.core), now));
     }
 
     /// The driver is done, or was dropped with its runtime: nothing will start any more.
     pub(super) fn stop(&self) {
         self.attend(false);
         // Dropped when the lock is free: they hold the user's work.
-        let mut after = Vec::new();
-        self.with(|state, now| {
-            state.core.close(now);
-            // What the driver had not launched yet, nobody will.
-            for start in std::mem::take(&mut state.core.out.starts) {
-                let finish = RunResult::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
-                state.core.finish(start.run, finish, now);
-                after.push(start);
-            }
-            if !self.stopped.is_cancelled() {
-                state.core.note(now, EventPayload::ShutDown);
-            }
-        });
+        let _starts = self.with(|machine, _, now| machine.stop(now));
         self.stores.all().iter().for_each(|durable| durable.stop());
         // With them go processes and threads that wait for runs.
         let executors = std::mem::take(&mut *self.executors());
@@ -483,9 +416,9 @@ impl Shared {
 
     /// Ends the streams of events, once no run is left that may have something to tell.
     fn let_listeners_go(&self) {
-        let listeners = self.with(|state, _| match state.core.going().next() {
+        let listeners = self.with(|machine, hooks, _| match machine.core.going().next() {
             Some(_) => Vec::new(),
-            None => std::mem::take(&mut state.listeners),
+            None => std::mem::take(&mut hooks.listeners),
         });
         drop(listeners);
     }
@@ -508,27 +441,38 @@ fn runtime() -> Result<Handle, Error> {
     Ok(handle)
 }
 
-impl State {
-    /// Settles a run whose work has ended.
-    pub(crate) fn finish(&mut self, run: RunKey, mut finish: RunResult, now: DateTime<Utc>) {
-        let token = self.run_tokens.get(&run);
-        if token.is_some_and(CancellationToken::is_cancelled) {
-            match finish.outcome {
-                // Work that blocks was told by its token; another attempt gets another.
-                Outcome::TimedOut => drop(self.run_tokens.remove(&run)),
-                _ => finish.retry_in = None,
+impl Hooks {
+    /// A run whose token was cancelled is not tried again.
+    fn apply_tokens(&mut self, ended: &mut [(RunKey, RunResult)]) {
+        if self.run_tokens.is_empty() {
+            return;
+        }
+        for (run, result) in ended {
+            let token = self.run_tokens.get(run);
+            if token.is_some_and(CancellationToken::is_cancelled) {
+                match result.outcome {
+                    // Work that blocks learns of it by its token; another attempt gets another.
+                    Outcome::TimedOut => drop(self.run_tokens.remove(run)),
+                    _ => result.retry_in = None,
+                }
             }
         }
-        self.core.finish(run, finish, now);
-        if !self.run_tokens.is_empty() && self.core.is_over(run) {
-            self.run_tokens.remove(&run);
+    }
+
+    /// Drops the tokens of runs that are over.
+    fn drop_tokens(&mut self, machine: &mut Machine<Arc<dyn Entry>>) {
+        if !self.run_tokens.is_empty() {
+            for &run in &machine.finished {
+                if machine.core.is_over(run) {
+                    self.run_tokens.remove(&run);
+                }
+            }
             if self.run_tokens.is_empty() {
-                self.run_tokens.shrink_to(super::KEPT);
+                self.run_tokens.shrink_to(KEPT);
             }
         }
-        if let Some(shutdown) = &mut self.shutdown {
-            shutdown.callers.retain(|caller| *caller != run);
-        }
+        machine.finished.clear();
+        machine.finished.shrink_to(KEPT);
     }
 
     /// The kinds of events that anybody wants to see.
@@ -540,9 +484,11 @@ impl State {
 
     /// Empties the core's outbox of everything but what the driver does: what must keep its order
     /// is done here, and what may run the user's code is left for when the lock is free.
-    fn settle(&mut self) -> PostUnlock {
+    fn settle(&mut self, machine: &mut Machine<Arc<dyn Entry>>) -> PostUnlock {
         let mut after = PostUnlock::default();
-        let out = &mut self.core.out;
+        after.wake_driver = machine.wakes_loop(!self.watches.is_empty());
+        self.drop_tokens(machine);
+        let out = &mut machine.core.out;
         if !out.events.is_empty() {
             after.events = std::mem::take(&mut out.events);
             for event in &after.events {
@@ -557,39 +503,25 @@ impl State {
             }
         }
         for (entry, run) in out.reports.drain(..) {
-            if let Some(shutdown) = &mut self.shutdown {
-                shutdown.report.add(&run, shutdown.cancelling);
-            }
             entry.state().report(&run, &mut after.reported);
             after.runs.push((entry, run));
         }
         let tokens = &self.run_tokens;
         after.cancelled.extend(out.cancels.drain(..).filter_map(|run| tokens.get(&run).cloned()));
-        out.reports.shrink_to(super::KEPT);
-        out.cancels.shrink_to(super::KEPT);
+        out.reports.shrink_to(KEPT);
+        out.cancels.shrink_to(KEPT);
         after.retired = std::mem::take(&mut out.retired);
         after.ended = std::mem::take(&mut out.ended);
         after.over = std::mem::take(&mut out.over);
         after.discarded = std::mem::take(&mut out.discarded);
-        let asks = out.ask;
-        let work =
-            asks || !out.dirty.is_empty() || !out.starts.is_empty() || !self.watches.is_empty();
         let gone = !after.ended.is_empty() || !after.discarded.is_empty();
         after.leaving = std::mem::take(&mut out.leaves);
-        after.left_none = gone && self.core.len() == 0;
-        // A closed scheduler's driver waits for the last run to end.
-        let last = self.core.is_closed() && !after.is_empty();
-        after.wake_driver = (work && !self.driver_knows) || last;
-        self.driver_knows |= work;
+        after.left_none = gone && machine.core.len() == 0;
         after
     }
 }
 
 impl PostUnlock {
-    fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.runs.is_empty() && self.ended.is_empty()
-    }
-
     /// Does what may run the user's code. A panic in one part of it must not cost the others.
     fn carry_out(self, shared: &Shared) {
         // A driver that is woken first starts while this goes on.

@@ -11,8 +11,8 @@ use tokio_util::time::{
     delay_queue::{Expired, Key},
 };
 
-use super::{KEPT, precise::Precise};
-use crate::clock::LONGEST_WAIT;
+use super::precise::Precise;
+use crate::{clock::LONGEST_WAIT, core::KEPT};
 
 /// What a timer is for.
 #[derive(Clone, Copy, Debug)]

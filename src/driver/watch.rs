@@ -74,7 +74,7 @@ fn look() {
         for scheduler in schedulers {
             // To look is all it takes: a step of the clock, or an update of the zones, is noticed
             // whenever the state is locked.
-            shielded(move || scheduler.with(|_, _| {}));
+            shielded(move || scheduler.catch_up());
         }
     }
 }

@@ -30,9 +30,10 @@ pub use self::{
     events::Events,
     handle::{Job, JobHandle, JobSettings, OnceHandle, Runs},
     jobs::Jobs,
-    shutdown::{Shutdown, ShutdownReport},
+    shutdown::Shutdown,
     transfer::Unhandled,
 };
+pub use crate::core::ShutdownReport;
 use crate::{
     core::Core,
     driver::Shared,

@@ -3,8 +3,8 @@
 use std::{fmt, future::IntoFuture, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
+    core::ShutdownReport,
     driver::{RunGuard, Shared},
-    job::{Outcome, Run},
 };
 
 /// A shutdown of the scheduler, which begins when it is awaited.
@@ -59,53 +59,5 @@ impl IntoFuture for Shutdown {
 impl fmt::Debug for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shutdown").field("within", &self.within).finish_non_exhaustive()
-    }
-}
-
-/// The outcomes of the runs that were active or waiting when a shutdown began.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// Runs that finished by themselves within the limit.
-    pub finished: Vec<Run>,
-    /// Runs that finished after they were cancelled.
-    pub cancelled: Vec<Run>,
-    /// Runs that did not finish after they were cancelled, and were dropped.
-    pub dropped: Vec<Run>,
-    /// Runs that could not be dropped and may still be active.
-    pub abandoned: Vec<Run>,
-    /// Runs that had not started, and were skipped.
-    pub not_started: Vec<Run>,
-}
-
-impl ShutdownReport {
-    /// Whether every active run finished.
-    pub fn is_clean(&self) -> bool {
-        self.dropped.is_empty() && self.abandoned.is_empty()
-    }
-
-    pub(crate) fn add(&mut self, run: &Run, cancelling: bool) {
-        let kind = match run.outcome {
-            Outcome::Cancelled => &mut self.dropped,
-            Outcome::Abandoned => &mut self.abandoned,
-            Outcome::Missed | Outcome::Skipped(_) => &mut self.not_started,
-            _ if cancelling => &mut self.cancelled,
-            _ => &mut self.finished,
-        };
-        kind.push(run.clone());
-    }
-}
-
-impl fmt::Display for ShutdownReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} finished, {} cancelled, {} dropped, {} abandoned, {} not started",
-            self.finished.len(),
-            self.cancelled.len(),
-            self.dropped.len(),
-            self.abandoned.len(),
-            self.not_started.len()
-        )
     }
 }

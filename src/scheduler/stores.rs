@@ -16,8 +16,8 @@ use futures::{
 
 use super::{Scheduler, durable};
 use crate::{
-    core::{CanRun, Core, NodeOptions, Place, StoreKey},
-    driver::{Durable, Entry, FAREWELL, FOREVER, LAST_WAIT, RunGuard, Shared},
+    core::{CanRun, Core, FAREWELL, FOREVER, LAST_WAIT, NodeOptions, Place, StoreKey},
+    driver::{Durable, Entry, RunGuard, Shared},
     error::Error,
     event::EventPayload,
     job::{self, JobId},
