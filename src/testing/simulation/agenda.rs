@@ -73,8 +73,6 @@ pub(super) enum Happening {
     ResumeAll,
     /// Its process dies.
     Die,
-    /// A shutdown has waited long enough.
-    Patience,
 }
 
 #[derive(Default)]

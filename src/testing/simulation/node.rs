@@ -1,8 +1,8 @@
-//! A simulated node: a core that is driven just as the driver does it, but by simulated clocks.
+//! A simulated node: a machine as the driver has it, on simulated clocks.
 
 use std::{
     cell::Cell,
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -17,10 +17,11 @@ use super::{
     scenario::{MILLI, Scenario, micros_of},
 };
 use crate::{
-    clock::{Reading, StepWatch},
+    clock::Reading,
     core::{
-        CanRun, Candidate, Core, Definition, Lease, NodeOptions, Payload, Reply, Request, RunKey,
-        RunResult, Start, StoreKey, Verdict, claimer, membership, mix, run_id,
+        CanRun, Candidate, Core, Course, Definition, Inbox, Lease, Machine, NodeOptions, Payload,
+        Reply, Request, RunKey, RunResult, Start, StoreKey, Timer, Turn, Urgency, Verdict, claimer,
+        membership, mix, run_id,
     },
     error::Error,
     event::KindSet,
@@ -97,26 +98,21 @@ struct Begun {
     cancelled: bool,
 }
 
-struct Shutdown {
-    /// In elapsed time.
-    deadline: Micros,
-    cancelling: bool,
-    farewell: Option<Micros>,
-}
-
 pub(super) struct Node {
-    pub(super) core: Core<Work>,
+    machine: Machine<Work>,
+    inbox: Inbox,
     pub(super) store: StoreKey,
     pub(super) clocks: Clocks,
-    steps: StepWatch,
     lease: Arc<Lease>,
     /// When jobs are looked at, in elapsed time.
     timers: BTreeMap<u32, Micros>,
     node_timer: Option<Micros>,
+    /// When a shutdown has waited long enough.
+    patient_until: Option<Micros>,
     /// When timers are looked at next.
     looks_at: Option<Micros>,
-    due: VecDeque<u32>,
-    /// Whether a turn of the driver is to come.
+    turn: Turn<Work>,
+    /// Whether a turn of the loop is to come.
     awake: bool,
     runs: BTreeMap<u64, Running>,
     numbers: u64,
@@ -127,7 +123,6 @@ pub(super) struct Node {
     /// Whether the machine was suspended, or the store's clock has stepped, and it need not have noticed.
     lost_time: bool,
     known: BTreeMap<Incarnation, Known>,
-    shutdown: Option<Shutdown>,
 }
 
 /// The tasks of the simulation: `common` is known to all nodes, `rare` to some.
@@ -179,15 +174,16 @@ impl Node {
         });
         let (store, lease) = core.join("default".into(), options, tasks, can_run);
         let mut node = Node {
-            core,
+            machine: Machine::new(core, reading),
+            inbox: Inbox::default(),
             store,
-            steps: StepWatch::new(reading),
             clocks,
             lease,
             timers: BTreeMap::new(),
             node_timer: None,
+            patient_until: None,
             looks_at: None,
-            due: VecDeque::new(),
+            turn: Turn::new(),
             awake: false,
             runs: BTreeMap::new(),
             numbers: 0,
@@ -195,32 +191,44 @@ impl Node {
             uncertainty: outside.scenario.clockless.then_some((AGREEMENT, 0)),
             lost_time: false,
             known: BTreeMap::new(),
-            shutdown: None,
         };
         node.wake(outside);
         outside.after(1_000 * MILLI, Happening::Watch);
         node
     }
 
-    /// Tells the core something, at an instant, and carries out what follows from it but for what the
-    /// driver does.
-    pub(super) fn with<T>(
+    /// Runs `f` on the core at an instant, and carries out what follows from it.
+    pub(super) fn transact<T>(
         &mut self,
         outside: &mut Outside<'_>,
         f: impl FnOnce(&mut Core<Work>, DateTime<Utc>) -> T,
     ) -> T {
+        self.with(outside, |machine, now| f(&mut machine.core, now))
+    }
+
+    /// Has the machine see what time it is.
+    pub(super) fn catch_up(&mut self, outside: &mut Outside<'_>) {
+        self.with(outside, |_, _| ());
+    }
+
+    fn with<T>(
+        &mut self,
+        outside: &mut Outside<'_>,
+        f: impl FnOnce(&mut Machine<Work>, DateTime<Utc>) -> T,
+    ) -> T {
         let reading = self.clocks.read(outside.now());
-        if let Some(by) = self.steps.step(reading) {
-            self.core.clock_stepped(by, reading.wall);
-        }
-        self.core.read_clocks(reading);
-        let result = f(&mut self.core, reading.wall);
+        let mut ended = Vec::new();
+        self.inbox.take(&mut ended);
+        let result = self.machine.transact(reading, &mut ended, f);
         self.settle(outside);
         result
     }
 
+    /// Carries out what is in the outbox, but for what the loop does.
     fn settle(&mut self, outside: &mut Outside<'_>) {
-        let out = &mut self.core.out;
+        let wakes = self.machine.wakes_loop(false);
+        self.machine.finished.clear();
+        let out = &mut self.machine.core.out;
         for event in out.events.drain(..) {
             outside
                 .log
@@ -233,17 +241,16 @@ impl Node {
         for (_, incarnation, _) in out.over.drain(..) {
             self.known.remove(&incarnation);
         }
-        let work = out.ask || !out.dirty.is_empty() || !out.starts.is_empty();
         let cancels = std::mem::take(&mut out.cancels);
         for run in cancels {
             self.cancel(run, outside);
         }
-        if work {
+        if wakes {
             self.wake(outside);
         }
     }
 
-    /// Has the driver take a turn soon.
+    /// Has the loop take a turn soon.
     fn wake(&mut self, outside: &mut Outside<'_>) {
         if !std::mem::replace(&mut self.awake, true) {
             let delay = moment(outside);
@@ -251,80 +258,53 @@ impl Node {
         }
     }
 
-    /// A turn of the driver. Says whether it was the last.
+    /// Turns of the loop, until it waits. Says whether the last was the last of all.
     pub(super) fn turn(&mut self, outside: &mut Outside<'_>) -> bool {
+        let mut turn = std::mem::replace(&mut self.turn, Turn::new());
+        self.awake = true;
         loop {
-            self.awake = true;
-            let over = self.catch_up(outside);
-            self.awake = false;
-            if over {
+            let elapsed = self.elapsed(outside);
+            self.with(outside, |machine, now| machine.turn(elapsed, now, &mut turn));
+            self.carry_out(&mut turn, elapsed, outside);
+            if let Course::Ends(_) = turn.course {
                 return true;
             }
-            if self.due.is_empty() {
+            if !turn.fires {
                 break;
             }
-            let batch: Vec<u32> = self.due.iter().take(256).copied().collect();
-            self.awake = true;
-            let woken = self.with(outside, |core, now| core.wake(&batch, now));
-            self.due.drain(..woken);
+            self.with(outside, |machine, now| machine.fire(now, &mut turn));
+            self.launch(&mut turn, outside);
         }
-        let out = &self.core.out;
-        if out.ask || !out.dirty.is_empty() || !out.starts.is_empty() {
+        self.awake = false;
+        self.turn = turn;
+        if self.machine.has_work() {
             self.wake(outside);
         }
         self.set_timers(outside);
         false
     }
 
-    fn catch_up(&mut self, outside: &mut Outside<'_>) -> bool {
-        let (asked, dirty, starts) = self.with(outside, |core, now| {
-            core.out.ask = false;
-            let asked = core.ask(now);
-            let dirty = std::mem::take(&mut core.out.dirty);
-            (asked, dirty, std::mem::take(&mut core.out.starts))
-        });
-        for start in starts {
-            self.launch(start, outside);
-        }
-        let reading = self.clocks.read(outside.now());
-        let elapsed = reading.elapsed.num_microseconds().unwrap_or_default();
-        let mut due_now = Vec::new();
-        for slot in dirty {
-            match self.core.wake_at(slot) {
-                Some(at) if at <= reading.wall => {
-                    due_now.push(slot);
-                    self.timers.remove(&slot);
+    fn carry_out(&mut self, turn: &mut Turn<Work>, elapsed: TimeDelta, outside: &mut Outside<'_>) {
+        self.launch(turn, outside);
+        let wall = self.clocks.read(outside.now()).wall;
+        let elapsed = micros_in(elapsed);
+        for (slot, timer) in turn.timers.drain(..) {
+            match timer {
+                Timer::At(at) => {
+                    drop(self.timers.insert(slot, elapsed + tick(micros_in(at - wall))))
                 }
-                Some(at) => {
-                    let wait = (at - reading.wall).num_microseconds().unwrap_or(i64::MAX / 4);
-                    self.timers.insert(slot, elapsed + tick(wait));
-                }
-                None => drop(self.timers.remove(&slot)),
+                Timer::Due | Timer::Gone => drop(self.timers.remove(&slot)),
             }
         }
-        self.enqueue(due_now);
-        outside.asked.extend(asked.into_iter().map(|(_, asked)| asked));
-        let runs = self.core.is_closed() && self.core.going().next().is_none();
-        let wait = self.core.node_wakes_in();
-        let farewell = self
-            .shutdown
-            .as_mut()
-            .filter(|_| runs)
-            .map(|shutdown| *shutdown.farewell.get_or_insert(elapsed + 5_000 * MILLI));
-        let asks = wait.map(|wait| elapsed + tick(micros_of(wait)));
-        self.node_timer = [asks, farewell].into_iter().flatten().min();
-        runs && (self.core.has_left() || farewell.is_some_and(|farewell| farewell <= elapsed))
-    }
-
-    fn enqueue(&mut self, mut slots: Vec<u32>) {
-        if slots.len() > 1 {
-            self.core.sort(&mut slots);
-        }
-        self.due.extend(slots);
+        outside.asked.extend(turn.requests.drain(..).map(|(_, asked)| asked));
+        let sends = turn.sends_in.map(|wait| elapsed + tick(micros_of(wait)));
+        self.node_timer = [sends, turn.farewell.map(micros_in)].into_iter().flatten().min();
+        self.patient_until = turn.patient_until.map(micros_in);
     }
 
     fn set_timers(&mut self, outside: &mut Outside<'_>) {
-        let first = self.timers.values().copied().chain(self.node_timer).min();
+        let timers = self.timers.values().copied();
+        let first = timers.chain(self.node_timer).chain(self.patient_until).min();
         let Some(at) = first.map(|first| self.clocks.reaches(first) + 1) else { return };
         let at = at.max(outside.now() + 1);
         if self.looks_at.is_none_or(|looks_at| at < looks_at) {
@@ -339,22 +319,36 @@ impl Node {
             return false;
         }
         self.looks_at = None;
-        let elapsed = self.clocks.elapsed(outside.now());
-        let due: Vec<u32> =
-            self.timers.iter().filter(|(_, at)| **at <= elapsed).map(|(&slot, _)| slot).collect();
-        self.timers.retain(|_, at| *at > elapsed);
-        let node = self.node_timer.is_some_and(|at| at <= elapsed);
-        if due.is_empty() && !node {
+        let now = self.clocks.elapsed(outside.now());
+        let expired = self.timers.iter().filter(|(_, at)| **at <= now);
+        self.turn.expired.extend(expired.map(|(&slot, _)| slot));
+        self.timers.retain(|_, at| *at > now);
+        let has_expired = |timer: Option<Micros>| timer.is_some_and(|at| at <= now);
+        let is_over = has_expired(self.patient_until);
+        if self.turn.expired.is_empty() && !has_expired(self.node_timer) && !is_over {
             self.set_timers(outside);
             return false;
         }
-        self.enqueue(due);
+        if is_over {
+            let elapsed = self.elapsed(outside);
+            self.with(outside, |machine, now| machine.end_patience(elapsed, now));
+        }
         self.turn(outside)
+    }
+
+    fn elapsed(&self, outside: &Outside<'_>) -> TimeDelta {
+        TimeDelta::microseconds(self.clocks.elapsed(outside.now()))
     }
 
     // Runs.
 
-    fn launch(&mut self, start: Start<Work>, outside: &mut Outside<'_>) {
+    fn launch(&mut self, turn: &mut Turn<Work>, outside: &mut Outside<'_>) {
+        for start in turn.starts.drain(..) {
+            self.launch_one(start, outside);
+        }
+    }
+
+    fn launch_one(&mut self, start: Start<Work>, outside: &mut Outside<'_>) {
         self.numbers += 1;
         let number = self.numbers;
         let uncertainty = self.uncertainty(self.clocks.elapsed(outside.now()));
@@ -380,7 +374,7 @@ impl Node {
         let (run, attempt, life) = (start.run, start.attempt, start.life);
         let standing = start.payload.0.standing.get();
         let on_request = start.on_request;
-        let cancelled = self.with(outside, |core, _| core.is_cancelled(run));
+        let cancelled = self.transact(outside, |core, _| core.is_cancelled(run));
         let is = self.lease.life();
         let candidate = Candidate {
             standing,
@@ -403,7 +397,7 @@ impl Node {
         };
         self.runs.remove(&number);
         let finish = RunResult { late_by, ..refused };
-        self.with(outside, |core, now| core.finish(run, finish, now));
+        self.finish(run, finish, outside);
     }
 
     /// The work of a run is called.
@@ -506,10 +500,22 @@ impl Node {
             retry_in,
             ..RunResult::without_work(outcome, begun.judged_at)
         };
-        self.with(outside, |core, now| core.finish(start.run, finish, now));
+        self.finish(start.run, finish, outside);
+    }
+
+    /// Leaves a run's result in the inbox, and empties that unless the loop does.
+    fn finish(&mut self, run: RunKey, result: RunResult, outside: &mut Outside<'_>) {
+        if self.inbox.push(run, result) != Urgency::CanWait {
+            self.catch_up(outside);
+        }
     }
 
     // The store.
+
+    /// Whether a job has as many runs as it may have.
+    pub(super) fn is_full(&self, incarnation: Incarnation) -> bool {
+        self.machine.core.is_full(self.store, incarnation)
+    }
 
     /// Whether a change is news to a handle.
     pub(super) fn is_news(&self, change: StoreChange) -> bool {
@@ -570,7 +576,7 @@ impl Node {
             }
         }
         let store = self.store;
-        self.with(outside, |core, now| core.answer(store, asked, answer, works, now));
+        self.transact(outside, |core, now| core.answer(store, asked, answer, works, now));
         self.turn(outside)
     }
 
@@ -629,7 +635,7 @@ impl Node {
     /// What the store's clock says, as far as it is known, and a number for a write.
     pub(super) fn now_and_number(&mut self, outside: &mut Outside<'_>) -> (DateTime<Utc>, u64) {
         let store = self.store;
-        self.with(outside, |core, _| {
+        self.transact(outside, |core, _| {
             (core.store_now(store).trunc_subsecs(3), core.number(store).unwrap_or_default())
         })
     }
@@ -637,45 +643,19 @@ impl Node {
     // The end.
 
     pub(super) fn is_closing(&self) -> bool {
-        self.shutdown.is_some()
+        self.machine.core.is_closed()
     }
 
     pub(super) fn close(&mut self, within: Micros, outside: &mut Outside<'_>) {
-        if self.shutdown.is_some() {
-            return;
-        }
-        let deadline = self.clocks.elapsed(outside.now()) + within;
-        self.shutdown = Some(Shutdown { deadline, cancelling: false, farewell: None });
-        self.with(outside, |core, now| core.close(now));
-        outside.after(within, Happening::Patience);
+        let (within, elapsed) =
+            (Duration::from_micros(within.unsigned_abs()), self.elapsed(outside));
+        self.with(outside, |machine, now| machine.begin_shutdown(within, None, elapsed, now));
         self.wake(outside);
     }
+}
 
-    /// The time for runs to end by themselves may be over, or that for cancelled ones to be dropped.
-    pub(super) fn end_patience(&mut self, outside: &mut Outside<'_>) {
-        let elapsed = self.clocks.elapsed(outside.now());
-        let Some(shutdown) = &mut self.shutdown else { return };
-        if elapsed < shutdown.deadline {
-            let wait = shutdown.deadline - elapsed;
-            outside.after(wait + 1, Happening::Patience);
-            return;
-        }
-        if !std::mem::replace(&mut shutdown.cancelling, true) {
-            let grace = self.with(outside, |core, _| core.cancel_all(&[]));
-            let wait = micros_of(grace) + 1_000 * MILLI;
-            if let Some(shutdown) = &mut self.shutdown {
-                shutdown.deadline = elapsed + wait;
-            }
-            outside.after(wait, Happening::Patience);
-            return;
-        }
-        let going: Vec<RunKey> = self.core.going().collect();
-        for run in going {
-            self.with(outside, |core, now| {
-                core.finish(run, RunResult::without_work(Outcome::Abandoned, now), now);
-            });
-        }
-    }
+fn micros_in(time: TimeDelta) -> Micros {
+    time.num_microseconds().unwrap_or(Micros::MAX / 4)
 }
 
 /// How long it takes until somebody's turn comes.

@@ -231,7 +231,7 @@ impl Wish {
             Verb::Modify(options) => serde_json::to_string(options)
                 .ok()
                 .map(|options| Change::to(Record { options, ..record.clone() })),
-            Verb::RunNow if node.core.is_full(node.store, record.incarnation) => None,
+            Verb::RunNow if node.is_full(record.incarnation) => None,
             Verb::RunNow => Some(change::run_now(&record, None, now).0),
             Verb::Remove => Some(change::remove(&record, Fate::Removed, now)),
         };
@@ -248,7 +248,7 @@ impl Wish {
         let VerbRequest::Write(write, _) = &self.request else { return };
         let version = self.current.as_ref().map_or(0, |current| current.version) + 1;
         let (record, store) = (write.record.clone(), node.store);
-        node.with(outside, |core, now| match (&self.verb, record, &self.current) {
+        node.transact(outside, |core, now| match (&self.verb, record, &self.current) {
             (Verb::Add(_), Some(record), Some(current))
                 if record.incarnation == current.incarnation =>
             {

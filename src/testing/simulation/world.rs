@@ -273,7 +273,10 @@ impl<S: Store> World<S> {
             Happening::Timers => self.with_node(life, |node, outside| node.expire(outside)),
             Happening::Watch => {
                 self.agenda.after(SECOND, Event::Of(life, Happening::Watch));
-                self.with_node(life, |node, outside| node.with(outside, |_, _| false))
+                self.with_node(life, |node, outside| {
+                    node.catch_up(outside);
+                    false
+                })
             }
             Happening::Begin(run) => self.with_node(life, |node, outside| {
                 node.begin(run, outside);
@@ -306,7 +309,7 @@ impl<S: Store> World<S> {
             Happening::Told(told) => self.with_node(life, |node, outside| {
                 let store = node.store;
                 let told: Vec<_> = told.into_iter().map(|it| (it, node.is_news(it))).collect();
-                node.with(outside, |core, _| {
+                node.transact(outside, |core, _| {
                     told.iter().for_each(|&(change, is_news)| core.notice(store, change, is_news));
                 });
                 false
@@ -322,17 +325,13 @@ impl<S: Store> World<S> {
                 None
             }
             Happening::ResumeAll => self.with_node(life, |node, outside| {
-                let _ = node.with(outside, |core, now| core.resume_all(now));
+                let _ = node.transact(outside, |core, now| core.resume_all(now));
                 false
             }),
             Happening::Die => {
                 self.crash(life);
                 None
             }
-            Happening::Patience => self.with_node(life, |node, outside| {
-                node.end_patience(outside);
-                false
-            }),
         };
         if over == Some(true) {
             self.leave(life);
@@ -729,7 +728,7 @@ impl<S: Store> World<S> {
                 if suspended {
                     // A machine that sleeps right after its clock was set back looks awake by both of its
                     // clocks, unless it saw the step: the kernel tells of it at once.
-                    self.with_node(life, |node, outside| node.with(outside, |_, _| ()));
+                    self.with_node(life, |node, outside| node.catch_up(outside));
                 }
                 self.log.trace(now, || format!("{life:?} stops, suspended: {suspended}"));
                 self.hosts[host].stopped = Some(Stopped { since: now, until, suspended });
@@ -757,7 +756,7 @@ impl<S: Store> World<S> {
             Disturbance::Pause => {
                 self.log.trace(now, || format!("{life:?} is paused"));
                 self.with_node(life, |node, outside| {
-                    let _ = node.with(outside, |core, now| core.pause_all(now));
+                    let _ = node.transact(outside, |core, now| core.pause_all(now));
                 });
                 self.agenda.at(until, Event::Of(life, Happening::ResumeAll));
             }
