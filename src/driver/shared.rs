@@ -27,7 +27,7 @@ use crate::{
         RunResult, ShutdownReport, StoreKey, Urgency,
     },
     error::Error,
-    event::{Event, EventFilter, EventKind, EventPayload, KindSet},
+    event::{Event, EventFilter, EventKind, KindSet},
     executor::Executor,
     feed::{FeedReceiver, FeedSender, feed},
     job::{End, JobOptions, Outcome, Run},
@@ -295,8 +295,8 @@ impl Shared {
         let (limit, executor) = (executor.limit, Arc::new(executor));
         // Once the core knows it there are runs that ask for it. What is left of it is dropped when
         // the lock is free: its threads may be the user's trouble.
-        self.with(|state, now| {
-            state.core.add_executor(name.clone(), limit, now)?;
+        self.transact(|core, now| {
+            core.add_executor(name.clone(), limit, now)?;
             self.executors().insert(name, executor.clone());
             Ok(())
         })
