@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{BATCH, FAREWELL, KEPT, Machine};
-use crate::core::{Asked, Payload, Start, StoreKey};
+use crate::core::{Payload, Request, Start, StoreKey};
 
 /// What the shell has to do. It is filled again and again, so that its lists keep their capacity.
 pub(crate) struct Turn<P> {
@@ -15,7 +15,7 @@ pub(crate) struct Turn<P> {
     pub(crate) starts: Vec<Start<P>>,
     pub(crate) timers: Vec<(u32, Timer)>,
     /// What to send to which store.
-    pub(crate) requests: Vec<(StoreKey, Asked)>,
+    pub(crate) requests: Vec<(StoreKey, Request)>,
     /// How many jobs there are.
     pub(crate) jobs: usize,
     /// Whether more jobs are due: [`Machine::fire`] is to be called.
