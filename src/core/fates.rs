@@ -56,7 +56,7 @@ impl<P: Payload> Core<P> {
 
     /// Sets the next fire time.
     pub(super) fn set_next(&mut self, slot: u32, next: Option<DateTime<Utc>>) {
-        let next = next.map(|next| self.schedule(slot).due(next));
+        let next = next.map(|next| self.planner(slot).due(next));
         self.jobs[slot].next = next;
         self.mark(slot);
     }
@@ -71,7 +71,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Goes on with the backlogs that a pause of the scheduler interrupted.
-    pub(super) fn unpark(&mut self, slot: u32, now: DateTime<Utc>) {
+    pub(super) fn resume_backlogs(&mut self, slot: u32, now: DateTime<Utc>) {
         for (permit, mut backlog) in self.jobs[slot].take_parked() {
             if let Some(due) = backlog.pop_front() {
                 self.begin(slot, permit, Submission { backlog, ..Submission::of(due) }, now);
@@ -91,13 +91,13 @@ impl<P: Payload> Core<P> {
             return 0;
         }
         if self.paused {
-            job.held = true;
-            self.held.insert(slot);
+            job.deferred = true;
+            self.deferred_jobs.insert(slot);
             self.mark(slot);
             return 0;
         }
         if job.is_durable() {
-            self.wake_taken(slot, now);
+            self.start_due_rows(slot, now);
             return 0;
         }
         if carried {
@@ -108,7 +108,7 @@ impl<P: Payload> Core<P> {
             self.end_if_over(slot, now);
             return 0;
         };
-        let (plan, after) = self.schedule(slot).plan(next, now);
+        let (plan, after) = self.planner(slot).plan(next, now);
         let job = &self.jobs[slot];
         let stretches = [plan.missed, plan.coalesced.map(|(stretch, _)| stretch)];
         let counted = match job.trigger.kind() {
@@ -221,7 +221,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Skips all fire times up to `last` that have no fate yet.
-    pub(super) fn settle(
+    pub(super) fn skip_due(
         &mut self,
         slot: u32,
         reason: SkipReason,
@@ -230,10 +230,10 @@ impl<P: Payload> Core<P> {
     ) {
         let job = &self.jobs[slot];
         if job.is_durable() {
-            self.call_off_upcoming(slot, reason, now);
+            self.skip_upcoming(slot, reason, now);
             return;
         }
-        let passed = job.next.and_then(|next| self.schedule(slot).passed(next.fire_time, last));
+        let passed = job.next.and_then(|next| self.planner(slot).passed(next.fire_time, last));
         if let Some(fire_times) = passed {
             self.skip(slot, None, fire_times, reason, now);
             let next = self.jobs[slot].trigger.next_after(fire_times.last);
@@ -243,7 +243,7 @@ impl<P: Payload> Core<P> {
 
     /// Skips the fire times of a job that wait for one of its runs to end, and its runs that wait for
     /// room. If it is not `for_good`, those go on that were asked for.
-    pub(super) fn call_off_waiting(
+    pub(super) fn skip_waiting(
         &mut self,
         slot: u32,
         reason: SkipReason,
@@ -277,7 +277,7 @@ impl<P: Payload> Core<P> {
         for submission in queue {
             self.skip_submission(slot, submission, reason, now);
         }
-        self.call_off_runs(slot, reason, for_good, now);
+        self.skip_waiting_runs(slot, reason, for_good, now);
     }
 
     pub(super) fn skip_backlog(
@@ -303,8 +303,8 @@ impl<P: Payload> Core<P> {
         };
         let job = &self.jobs[slot];
         let paused = job.paused && !job.is_durable();
-        self.settle(slot, if paused { SkipReason::Paused } else { reason }, now, now);
-        self.call_off_waiting(slot, reason, true, now);
+        self.skip_due(slot, if paused { SkipReason::Paused } else { reason }, now, now);
+        self.skip_waiting(slot, reason, true, now);
         let again = self.jobs[slot].extras.as_mut().and_then(|extras| extras.again.take());
         if let Some(at) = again.filter(|&at| at <= now) {
             self.skip(slot, None, FireTimes::one(at), reason, now);
@@ -322,7 +322,7 @@ impl<P: Payload> Core<P> {
                 EventPayload::JobRemoved { job: job.id(self.scheduler, slot), end: end.clone() }
             });
         }
-        if job.semaphore.in_use() == 0 && !job.is_unsettled() {
+        if job.semaphore.in_use() == 0 && !job.is_unacknowledged() {
             self.end(slot, end, now);
             return;
         }
@@ -352,11 +352,11 @@ impl<P: Payload> Core<P> {
 
     /// Lets go of a job, and of those that followed it and have nothing left to do.
     fn end(&mut self, slot: u32, end: End, now: DateTime<Utc>) {
-        let mut orphans = self.let_go(slot, end, now);
+        let mut orphans = self.drop_job(slot, end, now);
         // A chain of them may be long, so this is no recursion.
         while let Some(orphan) = orphans.pop() {
             if self.is_job_over(orphan) {
-                orphans.extend(self.let_go(orphan, End::Completed, now));
+                orphans.extend(self.drop_job(orphan, End::Completed, now));
             }
         }
     }
@@ -364,11 +364,11 @@ impl<P: Payload> Core<P> {
     /// Whether a job that is there has neither a fire time nor a run left.
     fn is_job_over(&self, slot: u32) -> bool {
         self.jobs.get(slot).is_some_and(|job| {
-            job.semaphore.in_use() == 0 && (job.retired || !job.waits()) && !job.is_unsettled()
+            job.semaphore.in_use() == 0 && (job.retired || !job.waits()) && !job.is_unacknowledged()
         })
     }
 
-    fn let_go(&mut self, slot: u32, end: End, now: DateTime<Utc>) -> Vec<u32> {
+    fn drop_job(&mut self, slot: u32, end: End, now: DateTime<Utc>) -> Vec<u32> {
         self.mark(slot);
         self.unfollow(slot);
         if self.jobs.get(slot).is_some_and(|job| !job.retired) {
@@ -376,13 +376,13 @@ impl<P: Payload> Core<P> {
         }
         let Some(mut job) = self.jobs.remove(slot) else { return Vec::new() };
         let id = job.id(self.scheduler, slot);
-        if !self.let_durable_go(&job) {
+        if !self.drop_claims(&job) {
             // Other nodes may hold it next.
             let Job { trigger, options, payload, .. } = job;
             options.iter().for_each(|options| self.limits.leave(options));
             self.out.discarded.push(Discarded::Trigger(trigger));
             self.out.discarded.push(Discarded::Payload(payload));
-            self.leave_stores();
+            self.deregister_idle_nodes();
             return Vec::new();
         }
         if !job.retired {
@@ -413,7 +413,7 @@ impl<P: Payload> Core<P> {
             false => self.orphans(&id),
         };
         self.out.ended.push(Ended { payload: job.payload, end, trigger: job.trigger, history });
-        self.leave_stores();
+        self.deregister_idle_nodes();
         orphans
     }
 

@@ -5,27 +5,16 @@
 //! holds the lock empties. `P` is what the shell keeps with each job (its work and its handles);
 //! the core only ever hands it back.
 
-mod again;
-mod ahead;
-mod census;
 pub(crate) mod change;
-mod correct;
-mod decide;
-mod declaration;
+mod durable;
+mod effects;
 mod fates;
-mod followers;
-mod held;
-mod job;
-mod limits;
 mod machine;
 mod node;
-mod outbox;
-mod past;
+mod registry;
 mod room;
 mod runs;
-mod semaphore;
-mod stores;
-mod table;
+mod schedule;
 #[cfg(test)]
 mod tests;
 mod verbs;
@@ -41,28 +30,26 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 pub use self::machine::ShutdownReport;
 pub(crate) use self::{
-    again::Own,
-    ahead::{Definition, run_id},
-    census::PAGE,
     change::{Author, Change},
-    decide::{Candidate, Verdict, mix},
-    declaration::Declaration,
+    durable::StoreKey,
+    effects::{Discarded, Ended, Outbox, Start},
     machine::{Course, FAREWELL, FOREVER, Inbox, KEPT, LAST_WAIT, Machine, Timer, Turn, Urgency},
     node::{CanRun, Lease, NodeOptions, Reply, Request, claimer, closer, membership, pruner},
-    outbox::{Discarded, Ended, Outbox, Start},
+    registry::{Declaration, PAGE},
     runs::{Preceding, RunKey, RunResult},
-    stores::StoreKey,
+    schedule::{Candidate, Definition, Own, Verdict, mix, run_id},
 };
 use self::{
-    decide::Schedule,
-    followers::Followers,
-    job::{Extras, Job},
-    limits::Limits,
-    outbox::Log,
-    past::Past,
-    runs::{Going, Phase, Submission},
-    stores::Stores,
-    table::Table,
+    durable::Stores,
+    effects::Log,
+    registry::{
+        ended::Past,
+        followers::Followers,
+        job::{Extras, Job},
+        table::Table,
+    },
+    runs::{ActiveRun, Phase, Submission, limits::Limits},
+    schedule::{ahead, correct, decide, decide::Planner},
 };
 use crate::{
     clock::Reading,
@@ -167,7 +154,7 @@ pub(crate) struct Filter {
 
 pub(crate) struct Core<P> {
     jobs: Table<Job<P>>,
-    runs: Table<Going>,
+    runs: Table<ActiveRun>,
     /// The options of jobs that have none of their own.
     defaults: Arc<JobOptions>,
     named: HashMap<JobId, u32>,
@@ -183,7 +170,7 @@ pub(crate) struct Core<P> {
     past: Past,
     metrics: Metrics,
     /// Jobs that came due, or whose backlog was interrupted, while the scheduler was paused.
-    held: HashSet<u32>,
+    deferred_jobs: HashSet<u32>,
     /// Tells the ids made here from those of other schedulers.
     scheduler: u32,
     incarnations: u64,
@@ -229,7 +216,7 @@ impl<P: Payload> Core<P> {
             limits: Limits::new(),
             past: Past::default(),
             metrics: Metrics::default(),
-            held: HashSet::new(),
+            deferred_jobs: HashSet::new(),
             scheduler,
             incarnations: 0,
             run_ids: 0,
@@ -297,7 +284,7 @@ impl<P: Payload> Core<P> {
         for store in self.stores.keys() {
             if let Some(node) = self.stores.node_mut(store) {
                 let moved = node.clock_stepped(by);
-                self.shift_durable(store, -moved);
+                self.shift_claims(store, -moved);
             }
         }
         self.out.ask = true;
@@ -324,8 +311,8 @@ impl<P: Payload> Core<P> {
                         job.trigger.correct_members(next.fire_time, now);
                     }
                     let first = job.trigger.go_on(left, from).ok().flatten();
-                    let schedule = Schedule::of(job, slot, &self.defaults, self.scheduler);
-                    job.next = Some(first.map_or(next, |first| schedule.due(first)));
+                    let planner = Planner::of(job, slot, &self.defaults, self.scheduler);
+                    job.next = Some(first.map_or(next, |first| planner.due(first)));
                     self.mark(slot);
                     continue;
                 }
@@ -515,7 +502,7 @@ impl<P: Payload> Core<P> {
 
     /// How many of them are in memory alone.
     pub(crate) fn volatile(&self) -> usize {
-        self.jobs.len() - self.stores.iter().map(|room| room.held.len()).sum::<usize>()
+        self.jobs.len() - self.stores.iter().map(|room| room.claims.len()).sum::<usize>()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -529,7 +516,7 @@ impl<P: Payload> Core<P> {
         if !self.paused {
             self.paused = true;
             self.note(now, EventPayload::Paused);
-            self.release_durable(now);
+            self.release_unstarted(now);
         }
         Ok(())
     }
@@ -548,13 +535,14 @@ impl<P: Payload> Core<P> {
             for limit in self.limits.waited_for() {
                 self.serve(limit);
             }
-            let mut held: Vec<u32> = std::mem::take(&mut self.held).into_iter().collect();
-            held.sort_by_key(|&slot| self.jobs.get(slot).map(|job| job.incarnation));
-            for slot in held {
+            let mut deferred: Vec<u32> =
+                std::mem::take(&mut self.deferred_jobs).into_iter().collect();
+            deferred.sort_by_key(|&slot| self.jobs.get(slot).map(|job| job.incarnation));
+            for slot in deferred {
                 if let Some(job) = self.jobs.get_mut(slot) {
-                    job.held = false;
+                    job.deferred = false;
                     self.mark(slot);
-                    self.unpark(slot, now);
+                    self.resume_backlogs(slot, now);
                     self.serve_queue(slot, now);
                     self.end_if_over(slot, now);
                 }
@@ -569,7 +557,7 @@ impl<P: Payload> Core<P> {
         if !self.closed {
             self.closed = true;
             self.retire_all(&End::ShutDown, now);
-            self.leave_stores();
+            self.deregister_idle_nodes();
         }
     }
 
@@ -578,8 +566,8 @@ impl<P: Payload> Core<P> {
         self.jobs[slot].id(self.scheduler, slot)
     }
 
-    fn schedule(&self, slot: u32) -> Schedule<'_> {
-        Schedule::of(&self.jobs[slot], slot, &self.defaults, self.scheduler)
+    fn planner(&self, slot: u32) -> Planner<'_> {
+        Planner::of(&self.jobs[slot], slot, &self.defaults, self.scheduler)
     }
 
     fn live_slots(&self) -> Vec<u32> {

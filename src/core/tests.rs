@@ -160,7 +160,7 @@ impl Shell {
             }
         }
         self.standing.insert(added.key.incarnation, None);
-        self.settle();
+        self.skip_due();
         Some(added.key)
     }
 
@@ -172,7 +172,7 @@ impl Shell {
     }
 
     /// Does what the core asks for.
-    fn settle(&mut self) {
+    fn skip_due(&mut self) {
         loop {
             for slot in std::mem::take(&mut self.core.out.dirty) {
                 match self.core.wake_at(slot) {
@@ -317,12 +317,12 @@ impl Shell {
     /// Does what is due now.
     fn poll(&mut self) {
         self.begin();
-        self.settle();
+        self.skip_due();
         while let Some(index) = self.going.iter().position(|(_, end, _)| *end <= self.now) {
             let (run, _, finish) = self.going.swap_remove(index);
             self.limited.remove(&run.id);
             self.core.finish(run, finish, self.now);
-            self.settle();
+            self.skip_due();
         }
         let mut due: Vec<u32> =
             self.wakes.iter().filter(|(_, due)| **due <= self.now).map(|(&slot, _)| slot).collect();
@@ -331,7 +331,7 @@ impl Shell {
         }
         self.core.sort(&mut due);
         self.core.wake(&due, self.now);
-        self.settle();
+        self.skip_due();
     }
 
     /// What was covered, against what the triggers named.
@@ -528,7 +528,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
                     if done.is_ok() {
                         // What the old trigger named up to now is settled by now.
                         shell.close_segment();
-                        shell.settle();
+                        shell.skip_due();
                         shell.segments.push(Segment { trigger, first, until: None });
                     }
                     done
@@ -575,7 +575,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
                 });
             }
         }
-        shell.settle();
+        shell.skip_due();
         let most = shell.core.jobs.iter().map(|(_, job)| job.semaphore.in_use()).max();
         assert!(most.unwrap_or(0) <= 3, "max_instances is at most 3 here");
         let limited = shell.limited.values();
@@ -588,7 +588,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
     }
     shell.core.close(shell.now);
     shell.close_segment();
-    shell.settle();
+    shell.skip_due();
     // The runs that are going still end.
     shell.advance(TimeDelta::hours(1));
     shell.check();
@@ -636,7 +636,7 @@ proptest! {
             latest = latest.max(shell.now);
             shell.now += ms(step);
             shell.core.clock_stepped(ms(step), shell.now);
-            shell.settle();
+            shell.skip_due();
             shell.poll();
             latest = latest.max(shell.now);
         }
@@ -648,7 +648,7 @@ proptest! {
             shell.core.close(shell.now);
         }
         let last = shell.now;
-        shell.settle();
+        shell.skip_due();
         shell.advance(TimeDelta::hours(30));
         prop_assert!(shell.covered.values().all(|&count| count == 1), "{:?}", shell.covered);
         let covered: Vec<_> = shell.covered.keys().copied().collect();
@@ -670,7 +670,7 @@ fn an_elapsed_interval_moves_with_a_step_of_the_clock() {
         let next = shell.core.info(key).unwrap().next_fire.unwrap() - shell.now;
         shell.now += step;
         shell.core.clock_stepped(step, shell.now);
-        shell.settle();
+        shell.skip_due();
         let moved = shell.core.info(key).unwrap().next_fire.unwrap() - shell.now;
         assert_eq!(moved, next, "as long until the next fire as before the step");
         shell.advance(ms(1000));
@@ -786,9 +786,9 @@ fn jitter_is_the_same_for_whoever_computes_it_and_stays_before_the_next_fire() {
     let trigger = every(ms(1000)).starting_at(epoch()).into_trigger().unwrap();
     let options = JobOptions { jitter: Duration::from_millis(5000), ..JobOptions::default() };
     let due = |seed, n: i64| {
-        let schedule = Schedule { trigger: &trigger, options: &options, seed, once: false };
+        let planner = Planner { trigger: &trigger, options: &options, seed, once: false };
         let fire_time = epoch() + ms(1000 * n);
-        (schedule.due(fire_time).at - fire_time).num_milliseconds()
+        (planner.due(fire_time).at - fire_time).num_milliseconds()
     };
     let delays: Vec<_> = (0..1000).map(|n| due(1, n)).collect();
     assert_eq!(delays, (0..1000).map(|n| due(1, n)).collect::<Vec<_>>());
@@ -818,7 +818,7 @@ fn backlogs_of_several_runs_wait_out_a_pause_together() {
     assert_eq!(shell.going.len(), 0);
     shell.core.resume_all(shell.now).unwrap();
     shell.paused = false;
-    shell.settle();
+    shell.skip_due();
     shell.advance(TimeDelta::minutes(1));
     shell.core.close(shell.now);
     shell.check();
@@ -897,7 +897,7 @@ fn what_waits_for_its_jitter_waits_for_it_however_often_the_job_is_rescheduled()
         let trigger = every_second.clone();
         shell.core.reschedule(key, trigger, Some(epoch()), false, shell.now).unwrap();
     }
-    shell.settle();
+    shell.skip_due();
     shell.poll();
     assert!(shell.events.iter().all(|event| event.payload.kind() == EventKind::JobModified));
     // The shell judges that none starts early.
@@ -924,7 +924,7 @@ fn runs_that_are_tried_again_keep_to_the_limit_of_a_group_that_their_job_has_lef
     let alone = Arc::new(JobOptions { max_instances: 3, ..JobOptions::default() });
     let labels = Labels::default();
     assert!(shell.core.modify(key, &expected, alone, labels, None, shell.now).unwrap());
-    shell.settle();
+    shell.skip_due();
     (shell.failing, shell.takes) = (false, ms(1000));
     // All three are due to be tried again.
     shell.now += ms(30_000);
@@ -976,12 +976,12 @@ fn what_runs_once_has_one_run_and_its_other_fire_times_have_fates() {
             shell.core.pause_all(shell.now).unwrap();
             shell.paused = true;
         }
-        shell.settle();
+        shell.skip_due();
         shell.now += ms(5000);
         shell.poll();
         if paused {
             shell.core.run_now(key, shell.now).unwrap();
-            shell.settle();
+            shell.skip_due();
         }
         shell.advance(ms(10_000));
         assert!(shell.core.jobs.len() == 0, "it has ended");
@@ -1010,7 +1010,7 @@ fn more_jitter_or_less_makes_no_fire_time_late() {
     let expected = shell.core.settings(key).unwrap();
     let labels = expected.labels.clone();
     shell.core.modify(key, &expected, Arc::new(options(0)), labels, None, shell.now).unwrap();
-    shell.settle();
+    shell.skip_due();
     shell.poll();
     shell.advance(ms(100));
     let fates: Vec<_> = shell.events.iter().map(|event| event.payload.kind()).collect();
@@ -1069,7 +1069,7 @@ fn what_is_due_when_a_job_is_rescheduled_runs_its_jitter_included() {
         let later = shell.now + TimeDelta::days(1);
         let other = at(later).into_trigger().unwrap();
         shell.core.reschedule(key, other, Some(later), false, shell.now).unwrap();
-        shell.settle();
+        shell.skip_due();
         shell.advance(ms(1));
         let at_once = shell.events.iter().any(|it| it.payload.kind() == EventKind::Executed);
         assert_eq!(at_once, jitter == 0);

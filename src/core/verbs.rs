@@ -6,7 +6,7 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use super::{
     Added, Core, Discarded, Extras, Filter, Job, JobKey, NewJob, Payload, Place, Settings,
-    Submission, decide::Due, followers::Batch, semaphore::Semaphore, shut_down,
+    Submission, decide::Due, registry::followers::Batch, runs::semaphore::Semaphore, shut_down,
 };
 use crate::{
     error::Error,
@@ -65,7 +65,7 @@ impl<P: Payload> Core<P> {
             once,
             follows: false,
             paused,
-            held: false,
+            deferred: false,
             dirty: false,
             armed: false,
             retired: false,
@@ -344,9 +344,9 @@ impl<P: Payload> Core<P> {
             return Ok(());
         }
         if !self.is_date(key.slot) {
-            self.settle(key.slot, SkipReason::Paused, now, now);
+            self.skip_due(key.slot, SkipReason::Paused, now, now);
         }
-        self.call_off_waiting(key.slot, SkipReason::Paused, false, now);
+        self.skip_waiting(key.slot, SkipReason::Paused, false, now);
         let job = &mut self.jobs[key.slot];
         job.paused = true;
         job.payload.set_standing(Some(SkipReason::Paused));
@@ -363,7 +363,7 @@ impl<P: Payload> Core<P> {
         // What passed while it was paused is skipped, but for a date, which is still due.
         let just_before = now.checked_sub_signed(TimeDelta::nanoseconds(1));
         if let Some(before) = just_before.filter(|_| !self.is_date(key.slot)) {
-            self.settle(key.slot, SkipReason::Paused, before, now);
+            self.skip_due(key.slot, SkipReason::Paused, before, now);
         }
         let job = &mut self.jobs[key.slot];
         job.paused = false;
@@ -406,7 +406,7 @@ impl<P: Payload> Core<P> {
             false => SkipReason::Superseded,
         };
         self.carry_due(key.slot, now);
-        self.settle(key.slot, reason, now, now);
+        self.skip_due(key.slot, reason, now, now);
         self.unfollow(key.slot);
         let job = &mut self.jobs[key.slot];
         let follow = trigger.follow().cloned();
@@ -483,13 +483,13 @@ impl<P: Payload> Core<P> {
         }
         if let Some(old) = job.next {
             // Other jitter moves when it is due, but makes it no later than it is already.
-            let new = self.schedule(slot).due(old.fire_time);
+            let new = self.planner(slot).due(old.fire_time);
             self.jobs[slot].next = Some(Due { at: new.at.max(old.at.min(now)), ..new });
         }
         self.mark(slot);
         self.note_modified(slot, now);
         // There may be more permits than before, and other limits.
-        self.wait_anew(slot);
+        self.requeue_waiting(slot);
         self.serve_queue(slot, now);
         limits.into_iter().flatten().for_each(|limit| self.serve(limit));
     }
@@ -511,7 +511,7 @@ impl<P: Payload> Core<P> {
         }
         if self.jobs[key.slot].once {
             // Its work can run only once: this is its run.
-            self.settle(key.slot, SkipReason::Superseded, now, now);
+            self.skip_due(key.slot, SkipReason::Superseded, now, now);
             self.set_next(key.slot, None);
             self.unfollow(key.slot);
         }

@@ -20,7 +20,7 @@ pub(crate) struct Declaration {
 
 impl Declaration {
     /// Whether nothing has changed. Closures can't be compared, and count as the same.
-    pub(super) fn is_same(&self, other: &Declaration) -> bool {
+    pub(in crate::core) fn is_same(&self, other: &Declaration) -> bool {
         self.trigger == other.trigger
             && self.labels == other.labels
             && self.task == other.task

@@ -8,8 +8,10 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Added, Core, Declaration, Discarded, Ended, JobKey, NewJob, Payload, fates::shrink};
-use crate::job::{End, JobId, Run};
+use crate::{
+    core::{Added, Core, Declaration, Discarded, Ended, JobKey, NewJob, Payload, fates::shrink},
+    job::{End, JobId, Run},
+};
 
 /// How many jobs are kept.
 const JOBS: usize = 1000;
@@ -22,7 +24,7 @@ const AGE: TimeDelta = TimeDelta::minutes(10);
 
 /// The jobs that ended last.
 #[derive(Default)]
-pub(super) struct Past {
+pub(in crate::core) struct Past {
     /// The latest last.
     jobs: VecDeque<Over>,
     runs: usize,
@@ -59,7 +61,7 @@ impl<P: Payload> Core<P> {
 
     /// Keeps the history of a job that ends now, and what it was declared as; forgets the oldest ones that
     /// are in its way.
-    pub(super) fn remember(
+    pub(in crate::core) fn remember(
         &mut self,
         key: JobKey,
         id: JobId,
@@ -92,7 +94,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// The job of a new one's id, if that is over and the new one is declared the same.
-    pub(super) fn stays_over(
+    pub(in crate::core) fn stays_over(
         &self,
         new: &NewJob<P>,
         now: DateTime<Utc>,
@@ -104,7 +106,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Adds nothing: the job `key` is over, which is remembered from now on as long as when it ended.
-    pub(super) fn stay_over(
+    pub(in crate::core) fn stay_over(
         &mut self,
         (key, id): (JobKey, JobId),
         new: NewJob<P>,

@@ -1,12 +1,11 @@
 //! The durable jobs that this node holds: how rows that it took become runs like any other, and how
 //! the fates of those get back to the store.
 
-mod leave;
+mod accept;
+mod lease;
 mod records;
 mod reports;
 mod rows;
-mod taken;
-mod trust;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -17,16 +16,15 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use self::records::end_of;
-use super::{
-    Core, Discarded, Payload,
-    ahead::run_id,
-    decide::Due,
-    job::Job,
-    node::{CanRun, Lease, Node, NodeEvent, NodeOptions, Reply, Request},
-    stores::{StoreKey, StoreRoom},
-};
+use super::{StoreKey, StoreRoom};
 use crate::{
     clock::Reading,
+    core::{
+        Core, Discarded, Job, Payload,
+        ahead::run_id,
+        decide::Due,
+        node::{CanRun, Lease, Node, NodeEvent, NodeOptions, Reply, Request},
+    },
     error::Error,
     event::EventPayload,
     job::{JobOptions, Labels, Overlap, RunId},
@@ -37,7 +35,7 @@ use crate::{
 };
 
 /// What a job in the store has, beyond one in memory.
-pub(super) struct Held {
+pub(in crate::core) struct DurableJob {
     store: StoreKey,
     incarnation: Incarnation,
     version: u64,
@@ -46,20 +44,20 @@ pub(super) struct Held {
     /// The name of its task.
     task: String,
     /// The rows that this node has taken and that have not met their fate.
-    open: BTreeMap<(RowKind, i64), Open>,
+    open: BTreeMap<(RowKind, i64), ClaimedRow>,
     /// Those of them that have not come due, in order.
     upcoming: VecDeque<Upcoming>,
     /// Rows that were closed or released, of which the store has not said that it knows.
-    unsettled: HashSet<Claim>,
+    unacknowledged: HashSet<Claim>,
     /// Whether the store has let go of it, since there is nothing left of it.
     over: bool,
     /// Whether it fires no more: its rows count for the room there is for such jobs.
     last: bool,
     /// How many open rows are so many that no more are taken.
-    enough: usize,
+    row_cap: usize,
 }
 
-struct Open {
+struct ClaimedRow {
     fence: u64,
     attempt: u32,
     coalesced: u64,
@@ -78,17 +76,22 @@ struct Upcoming {
 
 impl<P> Job<P> {
     /// Its store and its incarnation there, if it is in one.
-    pub(super) fn incarnation_in_store(&self) -> Option<(StoreKey, Incarnation)> {
-        self.held().map(|held| (held.store, held.incarnation))
+    pub(in crate::core) fn incarnation_in_store(&self) -> Option<(StoreKey, Incarnation)> {
+        self.durable().map(|durable| (durable.store, durable.incarnation))
     }
 
     /// Its store, if it is in one.
-    pub(super) fn store(&self) -> Option<StoreKey> {
-        self.held().map(|held| held.store)
+    pub(in crate::core) fn store(&self) -> Option<StoreKey> {
+        self.durable().map(|durable| durable.store)
     }
 }
 
-impl Held {
+impl DurableJob {
+    /// Drops the outcomes that the store has not acknowledged: the store is gone.
+    pub(super) fn forget_unacknowledged(&mut self) {
+        self.unacknowledged.clear();
+    }
+
     fn key(&self, kind: RowKind, number: i64) -> RowKey {
         RowKey { incarnation: self.incarnation, kind, number }
     }
@@ -110,28 +113,28 @@ impl Held {
 
 /// The jobs of a store of which this node has rows.
 #[derive(Default)]
-pub(super) struct HeldJobs {
+pub(in crate::core) struct Claims {
     slots: HashMap<Incarnation, u32>,
     /// How many rows that are.
     open: usize,
     /// Those that have so many that no more are taken of them: others need room, too.
-    crowded: HashSet<Incarnation>,
+    throttled: HashSet<Incarnation>,
     /// How many rows those have.
-    in_crowds: usize,
+    throttled_rows: usize,
     /// Whether one of those has room again since the node was asked what it wants.
-    has_room: bool,
+    was_unthrottled: bool,
     /// Whether there are fewer rows of some job than there were then.
-    pub(super) has_fewer: bool,
+    pub(in crate::core) rows_closed: bool,
 }
 
 /// How many rows a node has before those of crowded jobs are in the way of others, too.
-const MOST_OPEN: usize = 200_000;
+const MAX_UNCOUNTED_ROWS: usize = 200_000;
 
 /// How many rows of one job a node has, at least, before it takes no more of them.
-const CROWDED: usize = 2000;
+const MIN_ROW_CAP: usize = 2000;
 
 /// The same for a job of these options: what may go or stand in line is not in the way.
-fn enough(options: &JobOptions) -> usize {
+fn row_cap(options: &JobOptions) -> usize {
     let in_line = match options.overlap {
         Overlap::Queue(most) => most as usize,
         _ => 0,
@@ -139,89 +142,94 @@ fn enough(options: &JobOptions) -> usize {
     (options.max_instances as usize)
         .saturating_add(in_line)
         .saturating_mul(2)
-        .clamp(CROWDED, 5 * CROWDED)
+        .clamp(MIN_ROW_CAP, 5 * MIN_ROW_CAP)
 }
 
-impl HeldJobs {
-    /// A job that had so many open rows has so many now, of which so many are `enough`.
-    fn count(&mut self, incarnation: Incarnation, before: usize, now: usize, enough: usize) {
+impl Claims {
+    /// Updates the counters when the open rows of a job go from `before` to `now`. At `row_cap` rows the job
+    /// is throttled, until it has less than half as many.
+    fn count(&mut self, incarnation: Incarnation, before: usize, now: usize, row_cap: usize) {
         self.open = (self.open + now).saturating_sub(before);
-        if self.crowded.contains(&incarnation) {
-            self.in_crowds = self.in_crowds.saturating_sub(before);
+        if self.throttled.contains(&incarnation) {
+            self.throttled_rows = self.throttled_rows.saturating_sub(before);
         }
-        if now >= enough {
-            self.crowded.insert(incarnation);
-        } else if now < enough / 2 && self.crowded.remove(&incarnation) {
-            self.has_room = true;
+        if now >= row_cap {
+            self.throttled.insert(incarnation);
+        } else if now < row_cap / 2 && self.throttled.remove(&incarnation) {
+            self.was_unthrottled = true;
         }
-        if self.crowded.contains(&incarnation) {
-            self.in_crowds += now;
+        if self.throttled.contains(&incarnation) {
+            self.throttled_rows += now;
         }
     }
 
     /// How many rows are in the way of more: those of crowded jobs are only if there are very many.
-    fn in_the_way(&self) -> usize {
-        match self.open < MOST_OPEN {
-            true => self.open.saturating_sub(self.in_crowds),
+    fn counted_rows(&self) -> usize {
+        match self.open < MAX_UNCOUNTED_ROWS {
+            true => self.open.saturating_sub(self.throttled_rows),
             false => self.open,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::core) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    pub(super) fn slot(&self, incarnation: Incarnation) -> Option<u32> {
+    pub(in crate::core) fn slot(&self, incarnation: Incarnation) -> Option<u32> {
         self.slots.get(&incarnation).copied()
     }
 }
 
 impl<P> Job<P> {
-    pub(super) fn held(&self) -> Option<&Held> {
-        self.extras.as_ref()?.held.as_deref()
+    pub(in crate::core) fn durable(&self) -> Option<&DurableJob> {
+        self.extras.as_ref()?.durable.as_deref()
     }
 
-    fn held_mut(&mut self) -> Option<&mut Held> {
-        self.extras.as_mut()?.held.as_deref_mut()
+    pub(super) fn durable_mut(&mut self) -> Option<&mut DurableJob> {
+        self.extras.as_mut()?.durable.as_deref_mut()
     }
 
     /// Whether the store has yet to hear of some of its rows.
-    pub(super) fn is_unsettled(&self) -> bool {
-        self.held().is_some_and(|held| !held.unsettled.is_empty())
+    pub(in crate::core) fn is_unacknowledged(&self) -> bool {
+        self.durable().is_some_and(|durable| !durable.unacknowledged.is_empty())
     }
 
     /// Whether it is in a store.
-    pub(super) fn is_durable(&self) -> bool {
-        self.held().is_some()
+    pub(in crate::core) fn is_durable(&self) -> bool {
+        self.durable().is_some()
     }
 
     /// The run's number, if its row says so.
-    pub(super) fn durable_run(&self, due: Due) -> Option<RunId> {
-        Some(self.held()?.run_id(due))
+    pub(in crate::core) fn durable_run(&self, due: Due) -> Option<RunId> {
+        Some(self.durable()?.run_id(due))
     }
 
     /// How often the row of a run was handed out, and under which fence.
-    pub(super) fn row_of(&self, run: RunId, fire_time: DateTime<Utc>) -> Option<(u32, u64)> {
-        let held = self.held()?;
-        let open = held.open.get(&held.row_of(run, fire_time)?)?;
+    pub(in crate::core) fn row_of(
+        &self,
+        run: RunId,
+        fire_time: DateTime<Utc>,
+    ) -> Option<(u32, u64)> {
+        let durable = self.durable()?;
+        let open = durable.open.get(&durable.row_of(run, fire_time)?)?;
         Some((open.attempt, open.fence))
     }
 }
 
 impl<P: Payload> Core<P> {
     /// A job had so many open rows, and has so many now.
-    pub(super) fn count_open(&mut self, slot: u32, before: usize) {
+    pub(in crate::core) fn count_open(&mut self, slot: u32, before: usize) {
         let job = &self.jobs[slot];
-        let Some(held) = job.held() else { return };
-        let now = held.open.len();
-        if let Some(room) = self.stores.get_mut(held.store) {
-            room.held.count(held.incarnation, before, now, held.enough);
+        let Some(durable) = job.durable() else { return };
+        let now = durable.open.len();
+        if let Some(room) = self.stores.get_mut(durable.store) {
+            room.claims.count(durable.incarnation, before, now, durable.row_cap);
         }
         if now < before {
-            self.stores.have_fewer();
+            self.stores.note_rows_closed();
         }
-        let now = if held.last { now } else { 0 };
-        let of = (held.store, held.incarnation);
+        let now = if durable.last { now } else { 0 };
+        let of = (durable.store, durable.incarnation);
         self.limits.count_claimed(of, job.options(&self.defaults), now);
     }
 
@@ -246,7 +254,8 @@ impl<P: Payload> Core<P> {
 
     /// How long until the nodes must be asked again what they want.
     pub(crate) fn node_wakes_in(&self) -> Option<Duration> {
-        let wake_at = |room: &StoreRoom| room.node.wake_at(room.held.in_the_way(), self.reading);
+        let wake_at =
+            |room: &StoreRoom| room.node.wake_at(room.claims.counted_rows(), self.reading);
         let at = self.stores.iter().filter_map(wake_at).min()?;
         // It may be that it can't be asked for what it wants now, and it must not be asked all the time.
         let wait = at.checked_sub(&self.reading.elapsed).and_then(|wait| wait.to_std().ok());
@@ -267,28 +276,28 @@ impl<P: Payload> Core<P> {
     fn ask_one(&mut self, store: StoreKey, now: DateTime<Utc>) -> Vec<Request> {
         let reading = self.reading;
         if self.stores.node_mut(store).is_some_and(|node| node.has_lapsed(reading)) {
-            self.distrust(store, now);
+            self.lease_lapsed(store, now);
         }
-        let Some(StoreRoom { node, held, leaving, .. }) = self.stores.get_mut(store) else {
+        let Some(StoreRoom { node, claims, leaving, .. }) = self.stores.get_mut(store) else {
             return Vec::new();
         };
         node.paused = self.paused || self.closed || *leaving;
-        if std::mem::take(&mut held.has_room) {
+        if std::mem::take(&mut claims.was_unthrottled) {
             node.look();
         }
-        if std::mem::take(&mut held.has_fewer) {
+        if std::mem::take(&mut claims.rows_closed) {
             node.has_room_again(reading);
         }
         let limits = &mut self.limits;
-        let (jobs, held, scheduler) = (&self.jobs, &*held, self.scheduler);
+        let (jobs, claims, scheduler) = (&self.jobs, &*claims, self.scheduler);
         let room = || limits.room(store, reading.elapsed);
-        node.poll(reading, held.in_the_way(), &held.crowded, room, |named| {
+        node.poll(reading, claims.counted_rows(), &claims.throttled, room, |named| {
             let known = |&slot: &u32| {
                 let job = &jobs[slot];
-                let held = job.held()?;
-                Some((job.id(scheduler, slot), held.incarnation, held.version))
+                let durable = job.durable()?;
+                Some((job.id(scheduler, slot), durable.incarnation, durable.version))
             };
-            let slots = &held.slots;
+            let slots = &claims.slots;
             let mut known: Vec<_> = match named {
                 None => slots.values().filter_map(known).collect(),
                 Some(named) => named.iter().filter_map(|of| known(slots.get(of)?)).collect(),
@@ -317,7 +326,7 @@ impl<P: Payload> Core<P> {
                 NodeEvent::Claimed(claim_result) => {
                     for taken in claim_result.jobs {
                         let payload = payloads.next();
-                        self.take_in(store, taken, payload, false, now);
+                        self.accept_claim(store, taken, payload, false, now);
                     }
                     self.close_orphans(store, &claim_result.orphans, now);
                 }
@@ -332,7 +341,7 @@ impl<P: Payload> Core<P> {
                 NodeEvent::Mine(claim_result) => {
                     for taken in claim_result.jobs {
                         let payload = payloads.next();
-                        self.take_in(store, taken, payload, true, now);
+                        self.accept_claim(store, taken, payload, true, now);
                     }
                     self.close_orphans(store, &claim_result.orphans, now);
                 }
@@ -348,7 +357,9 @@ impl<P: Payload> Core<P> {
                         }
                     }
                 }
-                NodeEvent::Settled { rows, over } => self.settle_rows(store, &rows, &over, now),
+                NodeEvent::Settled { rows, over } => {
+                    self.acknowledge_rows(store, &rows, &over, now)
+                }
                 NodeEvent::Reaped(reaped) => self.report_reaped(store, reaped, now),
                 NodeEvent::Failing(error) => {
                     let error = error.into();
@@ -359,7 +370,7 @@ impl<P: Payload> Core<P> {
                 }
                 // What it has claimed runs when it would have if the clock was not wrong.
                 NodeEvent::ClockMoved(by) if -by > self.correction => {}
-                NodeEvent::ClockMoved(by) => self.shift_durable(store, -by),
+                NodeEvent::ClockMoved(by) => self.shift_claims(store, -by),
                 NodeEvent::GivenUp(key, error) => {
                     if let Some(slot) = self.stores.slot(store, key.incarnation) {
                         let job = self.jobs[slot].id(self.scheduler, slot);
@@ -380,8 +391,8 @@ impl<P: Payload> Core<P> {
                         self.expect(store, next_fire.filter(|_| !record.paused));
                     }
                 }
-                NodeEvent::Trusted => self.go_on_durable(store, now),
-                NodeEvent::Lost => self.lose(store, now),
+                NodeEvent::Trusted => self.lease_renewed(store, now),
+                NodeEvent::Lost => self.lease_lost(store, now),
                 NodeEvent::Unreadable(found) => {
                     for (job, error) in found {
                         self.note_of(store, now, |store| EventPayload::JobUnreadable {
@@ -393,13 +404,13 @@ impl<P: Payload> Core<P> {
                 }
             }
         }
-        self.leave_further(store);
+        self.wake_store_removal(store);
         // What was discarded is dropped when the lock is free.
         self.out.discarded.extend(payloads.map(Discarded::Payload));
     }
 
     /// Notes what is said of a store, by its name.
-    fn note_of(
+    pub(in crate::core::durable) fn note_of(
         &mut self,
         store: StoreKey,
         now: DateTime<Utc>,
@@ -433,7 +444,7 @@ impl<P: Payload> Core<P> {
     pub(crate) fn notice(&mut self, store: StoreKey, change: StoreChange, is_news: bool) {
         let version = |of| {
             let slot = self.stores.slot(store, of)?;
-            self.jobs[slot].held().map(|held| held.version)
+            self.jobs[slot].durable().map(|durable| durable.version)
         };
         let is_news = is_news
             || match change {
@@ -448,7 +459,7 @@ impl<P: Payload> Core<P> {
         self.out.ask = true;
     }
 
-    pub(super) fn look_at_all(&mut self) {
+    pub(in crate::core) fn look_at_all(&mut self) {
         self.stores.iter_mut().for_each(|room| room.node.look());
         self.out.ask = true;
     }
@@ -488,9 +499,9 @@ impl<P: Payload> Core<P> {
     }
 
     /// Takes leave of each store that is to be left, once nothing of its jobs is going.
-    pub(super) fn leave_stores(&mut self) {
+    pub(in crate::core) fn deregister_idle_nodes(&mut self) {
         for room in self.stores.iter_mut() {
-            if (self.closed || room.leaving) && room.held.slots.is_empty() {
+            if (self.closed || room.leaving) && room.claims.slots.is_empty() {
                 room.node.leave();
                 self.out.ask = true;
             }
@@ -498,7 +509,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Whether the scheduler takes leave of this store, since it shuts down or the store is removed.
-    fn leaves(&self, store: StoreKey) -> bool {
+    fn is_leaving(&self, store: StoreKey) -> bool {
         self.closed || self.stores.get(store).is_none_or(|room| room.leaving)
     }
 
@@ -525,8 +536,8 @@ impl<P: Payload> Core<P> {
         store: StoreKey,
         incarnation: Incarnation,
     ) -> Option<DateTime<Utc>> {
-        let held = self.jobs[self.stores.slot(store, incarnation)?].held()?;
-        let scheduled = held.upcoming.iter().filter(|it| it.kind == RowKind::Scheduled);
+        let durable = self.jobs[self.stores.slot(store, incarnation)?].durable()?;
+        let scheduled = durable.upcoming.iter().filter(|it| it.kind == RowKind::Scheduled);
         scheduled.map(|upcoming| upcoming.due.fire_time).min()
     }
 

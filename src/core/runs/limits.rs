@@ -9,14 +9,14 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{StoreKey, room::Room, table::Table};
 use crate::{
+    core::{StoreKey, registry::table::Table, room::Room},
     error::Error,
     job::{DEFAULT_EXECUTOR, Group, JobOptions, RunId},
     ledger::Incarnation,
 };
 
-pub(super) struct Limits {
+pub(in crate::core) struct Limits {
     all: Table<Limit>,
     executors: HashMap<Arc<str>, Executor>,
     /// How many jobs name each executor, one that there is not included: a job in a store may name one
@@ -51,7 +51,7 @@ struct Limit {
 
 /// The order of those who wait: of fire time, then priority, then the order of adding, then of the
 /// runs.
-pub(super) type Turn = (DateTime<Utc>, Reverse<i32>, u64, RunId);
+pub(in crate::core) type Turn = (DateTime<Utc>, Reverse<i32>, u64, RunId);
 
 #[derive(Clone, Copy)]
 struct Waiting {
@@ -61,10 +61,10 @@ struct Waiting {
 
 /// The limits of which a run has taken one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Slots([Option<u32>; 2]);
+pub(in crate::core) struct Slots([Option<u32>; 2]);
 
 impl Limits {
-    pub(super) fn new() -> Limits {
+    pub(in crate::core) fn new() -> Limits {
         Limits {
             all: Table::new(),
             executors: HashMap::new(),
@@ -75,7 +75,11 @@ impl Limits {
     }
 
     /// Adds an executor for so many runs at once, or any number.
-    pub(super) fn add_executor(&mut self, name: Arc<str>, max: Option<u32>) -> Result<(), Error> {
+    pub(in crate::core) fn add_executor(
+        &mut self,
+        name: Arc<str>,
+        max: Option<u32>,
+    ) -> Result<(), Error> {
         if self.executors.contains_key(&name) {
             return Err(Error::invalid_option(format!(
                 "there is an executor `{name}` already: choose another name, or remove it first"
@@ -89,7 +93,7 @@ impl Limits {
         Ok(())
     }
 
-    pub(super) fn remove_executor(&mut self, name: &str) -> Result<(), Error> {
+    pub(in crate::core) fn remove_executor(&mut self, name: &str) -> Result<(), Error> {
         let unused = match self.executors.get(name) {
             None => return Err(self.unknown(name)),
             Some(_) if name == DEFAULT_EXECUTOR => {
@@ -121,7 +125,7 @@ impl Limits {
     }
 
     /// Whether a job may have these options; `old` are those that it has now, if any.
-    pub(super) fn check(
+    pub(in crate::core) fn check(
         &self,
         options: &JobOptions,
         old: Option<&JobOptions>,
@@ -144,7 +148,7 @@ impl Limits {
     }
 
     /// Counts a job that has these options, which were checked. Says which limit may have changed.
-    pub(super) fn join(&mut self, options: &JobOptions) -> Option<u32> {
+    pub(in crate::core) fn join(&mut self, options: &JobOptions) -> Option<u32> {
         if let Some(name) = &options.executor {
             *self.named.entry(name.clone()).or_default() += 1;
         }
@@ -162,7 +166,7 @@ impl Limits {
     }
 
     /// Counts it no longer.
-    pub(super) fn leave(&mut self, options: &JobOptions) {
+    pub(in crate::core) fn leave(&mut self, options: &JobOptions) {
         if let Some(name) = &options.executor
             && let Some(jobs) = self.named.get_mut(name)
         {
@@ -192,7 +196,10 @@ impl Limits {
     }
 
     /// Takes one of everything that limits a run with these options, or says what is full.
-    pub(super) fn try_take(&mut self, options: &JobOptions) -> Result<Slots, u32> {
+    pub(in crate::core) fn try_acquire_slots(
+        &mut self,
+        options: &JobOptions,
+    ) -> Result<Slots, u32> {
         let executor = match &options.executor {
             None => self.default,
             Some(name) => self.executors.get(name).and_then(|executor| executor.limit),
@@ -214,7 +221,7 @@ impl Limits {
     }
 
     /// A job in the store that has these options has so many rows here now.
-    pub(super) fn count_claimed(
+    pub(in crate::core) fn count_claimed(
         &mut self,
         job: (StoreKey, Incarnation),
         options: &JobOptions,
@@ -236,7 +243,7 @@ impl Limits {
     }
 
     /// How much more may be claimed of jobs in this store.
-    pub(super) fn room(&mut self, store: StoreKey, now: TimeDelta) -> Room {
+    pub(in crate::core) fn room(&mut self, store: StoreKey, now: TimeDelta) -> Room {
         let mut room = Room::default();
         for (name, executor) in &self.executors {
             if let Some(limit) = executor.limit {
@@ -252,29 +259,29 @@ impl Limits {
     }
 
     /// Gives one back; then somebody else may have it.
-    pub(super) fn give_back(&mut self, limit: u32) {
+    pub(in crate::core) fn give_back(&mut self, limit: u32) {
         self.all[limit].taken -= 1;
     }
 
-    pub(super) fn wait(&mut self, limit: u32, turn: Turn, run: u32, on_request: bool) {
+    pub(in crate::core) fn wait(&mut self, limit: u32, turn: Turn, run: u32, on_request: bool) {
         self.all[limit].waiting.insert(turn, Waiting { run, on_request });
     }
 
-    pub(super) fn wait_differently(&mut self, limit: u32, old: Turn, new: Turn) {
+    pub(in crate::core) fn change_turn(&mut self, limit: u32, old: Turn, new: Turn) {
         let waiting = &mut self.all[limit].waiting;
         if let Some(run) = waiting.remove(&old) {
             waiting.insert(new, run);
         }
     }
 
-    pub(super) fn wait_no_more(&mut self, limit: u32, turn: Turn) {
+    pub(in crate::core) fn stop_waiting(&mut self, limit: u32, turn: Turn) {
         self.all[limit].waiting.remove(&turn);
         self.tidy(limit);
     }
 
     /// The run whose turn it is, if there is room: it waits no more. While the scheduler is paused
     /// only those have a turn that were asked for.
-    pub(super) fn next(&mut self, limit: u32, paused: bool) -> Option<u32> {
+    pub(in crate::core) fn next(&mut self, limit: u32, paused: bool) -> Option<u32> {
         let there = self.all.get_mut(limit)?;
         let next = match paused {
             _ if !there.has_room() => None,
@@ -292,14 +299,14 @@ impl Limits {
     }
 
     /// All limits for which somebody waits.
-    pub(super) fn waited_for(&self) -> Vec<u32> {
+    pub(in crate::core) fn waited_for(&self) -> Vec<u32> {
         let waited_for = self.all.iter().filter(|(_, limit)| !limit.waiting.is_empty());
         waited_for.map(|(limit, _)| limit).collect()
     }
 
     /// Whether nothing is taken, nobody waits, and no group is left.
     #[cfg(test)]
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::core) fn is_idle(&self) -> bool {
         self.groups.is_empty() && self.all.iter().all(|(_, limit)| !limit.is_used())
     }
 }
@@ -351,7 +358,7 @@ impl Limit {
 }
 
 impl Slots {
-    pub(super) fn iter(self) -> impl Iterator<Item = u32> {
+    pub(in crate::core) fn iter(self) -> impl Iterator<Item = u32> {
         self.0.into_iter().flatten()
     }
 }

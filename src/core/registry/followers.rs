@@ -7,10 +7,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    Core, Discarded, NewJob, Payload, Preceding, decide::Due, fates::shrink, runs::Submission,
-};
 use crate::{
+    core::{
+        Core, Discarded, NewJob, Payload, Preceding, decide::Due, fates::shrink, runs::Submission,
+    },
     error::Error,
     job::{JobId, SkipReason},
     trigger::{Follow, Trigger},
@@ -18,7 +18,7 @@ use crate::{
 
 /// The jobs that follow others.
 #[derive(Default)]
-pub(super) struct Followers {
+pub(in crate::core) struct Followers {
     /// By the ids of those, in order of adding.
     by_job: HashMap<JobId, BTreeMap<u64, u32>>,
     /// The successes that jobs which follow several have seen since their last run, one of each, by the
@@ -27,12 +27,12 @@ pub(super) struct Followers {
 }
 
 impl Followers {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::core) fn is_empty(&self) -> bool {
         self.by_job.is_empty()
     }
 
     /// Whether anybody follows the job of this id.
-    pub(super) fn has(&self, id: &JobId) -> bool {
+    pub(in crate::core) fn has(&self, id: &JobId) -> bool {
         self.by_job.contains_key(id)
     }
 
@@ -76,17 +76,17 @@ impl Followers {
 }
 
 /// Jobs that are checked together, as far as they have been.
-pub(super) struct Batch<'a> {
+pub(in crate::core) struct Batch<'a> {
     triggers: HashMap<&'a JobId, &'a Trigger>,
     followed: HashSet<&'a JobId>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new() -> Batch<'a> {
+    pub(in crate::core) fn new() -> Batch<'a> {
         Batch { triggers: HashMap::new(), followed: HashSet::new() }
     }
 
-    pub(super) fn add<P>(&mut self, job: &'a NewJob<P>) {
+    pub(in crate::core) fn add<P>(&mut self, job: &'a NewJob<P>) {
         if let Some(id) = &job.id {
             self.triggers.insert(id, &job.trigger);
         }
@@ -96,7 +96,7 @@ impl<'a> Batch<'a> {
 
 impl<P: Payload> Core<P> {
     /// Whether a job of this id may follow others: there must be such, and no circle.
-    pub(super) fn check_follow(
+    pub(in crate::core) fn check_follow(
         &self,
         id: Option<&JobId>,
         follow: &Follow,
@@ -136,7 +136,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Has a job run after the runs of others.
-    pub(super) fn follow(&mut self, slot: u32, follow: &Follow) {
+    pub(in crate::core) fn follow(&mut self, slot: u32, follow: &Follow) {
         let job = &mut self.jobs[slot];
         job.follows = true;
         let incarnation = job.incarnation;
@@ -149,7 +149,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Has it do so no longer.
-    pub(super) fn unfollow(&mut self, slot: u32) {
+    pub(in crate::core) fn unfollow(&mut self, slot: u32) {
         let job = &mut self.jobs[slot];
         if !std::mem::take(&mut job.follows) {
             return;
@@ -164,7 +164,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Has the jobs that follow a run's job run after it.
-    pub(super) fn submit_followers(&mut self, preceding: Preceding, now: DateTime<Utc>) {
+    pub(in crate::core) fn submit_followers(&mut self, preceding: Preceding, now: DateTime<Utc>) {
         let preceding = Arc::new(preceding);
         let run = &preceding.run;
         for slot in self.followers.of(&run.job) {
@@ -228,7 +228,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Those who followed a job that is gone, and end with it.
-    pub(super) fn orphans(&mut self, id: &JobId) -> Vec<u32> {
+    pub(in crate::core) fn orphans(&mut self, id: &JobId) -> Vec<u32> {
         if self.followers.is_empty() || self.slot_of(id).is_some() {
             return Vec::new();
         }

@@ -3,8 +3,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{ahead::Definition, change::declared_trigger};
+use super::ahead::Definition;
 use crate::{
+    core::change::declared_trigger,
     error::Error,
     ledger::Record,
     trigger::{Kind, Trigger},
@@ -18,7 +19,11 @@ const AHEAD: TimeDelta = TimeDelta::seconds(61);
 ///
 /// That follows from the record alone, so it does not matter which node finds it, how often, and whether
 /// one was there when the clock was set back.
-pub(super) fn corrected(record: &Record, now: DateTime<Utc>, longest: TimeDelta) -> Option<Record> {
+pub(in crate::core) fn corrected(
+    record: &Record,
+    now: DateTime<Utc>,
+    longest: TimeDelta,
+) -> Option<Record> {
     let ahead = now.checked_add_signed(AHEAD)?;
     let next = record.next_fire.filter(|&next| next > ahead)?;
     let mut trigger = Definition::read(record).ok()?.trigger;
@@ -57,7 +62,7 @@ pub(super) fn corrected(record: &Record, now: DateTime<Utc>, longest: TimeDelta)
 
 /// The record as it goes on by the rules of time zones of today, if its next fire time is none by them, or
 /// the last of so many is another.
-pub(super) fn rezoned_record(record: &Record, now: DateTime<Utc>) -> Option<Record> {
+pub(in crate::core) fn rezoned_record(record: &Record, now: DateTime<Utc>) -> Option<Record> {
     let next = record.next_fire?;
     let mut trigger = Definition::read(record).ok()?.trigger;
     let recounted = match trigger.recount() {
@@ -80,7 +85,7 @@ pub(super) fn rezoned_record(record: &Record, now: DateTime<Utc>) -> Option<Reco
 /// time zones of today.
 ///
 /// A fire time that the new rules have moved to before `now` is late, not lost.
-pub(super) fn rezoned(
+pub(in crate::core) fn rezoned(
     trigger: &Trigger,
     next: DateTime<Utc>,
     now: DateTime<Utc>,

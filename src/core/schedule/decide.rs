@@ -14,24 +14,24 @@ use crate::{
 const COUNT_LIMIT: u64 = 10_000;
 
 /// All that decides when a job is due.
-pub(super) struct Schedule<'a> {
-    pub(super) trigger: &'a Trigger,
-    pub(super) options: &'a JobOptions,
+pub(in crate::core) struct Planner<'a> {
+    pub(in crate::core) trigger: &'a Trigger,
+    pub(in crate::core) options: &'a JobOptions,
     /// Tells the jitter of this job from that of another.
-    pub(super) seed: u64,
+    pub(in crate::core) seed: u64,
     /// Whether the job can run only once.
-    pub(super) once: bool,
+    pub(in crate::core) once: bool,
 }
 
 /// A fire time, and when it was due by the trigger and the options of then.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Due {
-    pub(super) fire_time: DateTime<Utc>,
-    pub(super) at: DateTime<Utc>,
+pub(in crate::core) struct Due {
+    pub(in crate::core) fire_time: DateTime<Utc>,
+    pub(in crate::core) at: DateTime<Utc>,
 }
 
 impl Due {
-    pub(super) fn shift(&mut self, by: TimeDelta) {
+    pub(in crate::core) fn shift(&mut self, by: TimeDelta) {
         let shifted = |t: DateTime<Utc>| t.checked_add_signed(by).unwrap_or(t);
         *self = Due { fire_time: shifted(self.fire_time), at: shifted(self.at) };
     }
@@ -41,22 +41,22 @@ impl Due {
 ///
 /// Together they are `first ..= last due`, each in exactly one place.
 #[derive(Debug, PartialEq)]
-pub(super) struct Plan {
-    pub(super) missed: Option<FireTimes>,
-    pub(super) coalesced: Option<(FireTimes, DateTime<Utc>)>,
+pub(in crate::core) struct Plan {
+    pub(in crate::core) missed: Option<FireTimes>,
+    pub(in crate::core) coalesced: Option<(FireTimes, DateTime<Utc>)>,
     /// The fire time to run for, and those to run for after it.
-    pub(super) run: Option<(Due, VecDeque<Due>)>,
+    pub(in crate::core) run: Option<(Due, VecDeque<Due>)>,
     /// The last fire time of them all.
-    pub(super) last: DateTime<Utc>,
+    pub(in crate::core) last: DateTime<Utc>,
 }
 
 /// The next fire time, if there is one and the trigger could say.
 type NextFire = Result<Option<DateTime<Utc>>, Error>;
 
-impl Schedule<'_> {
+impl Planner<'_> {
     /// When a fire time is due: its jitter later, but before the next fire time, and not after the
     /// trigger's end.
-    pub(super) fn due(&self, fire_time: DateTime<Utc>) -> Due {
+    pub(in crate::core) fn due(&self, fire_time: DateTime<Utc>) -> Due {
         Due { fire_time, at: self.due_at(fire_time) }
     }
 
@@ -104,7 +104,7 @@ impl Schedule<'_> {
         self.trigger.next_after(fire_time).ok().flatten()
     }
 
-    pub(super) fn stretch(&self, first: DateTime<Utc>, last: DateTime<Utc>) -> FireTimes {
+    pub(in crate::core) fn stretch(&self, first: DateTime<Utc>, last: DateTime<Utc>) -> FireTimes {
         FireTimes { first, last, count: self.trigger.count(first, last, COUNT_LIMIT) }
     }
 
@@ -114,7 +114,11 @@ impl Schedule<'_> {
     }
 
     /// The fire times in `first ..= now`, due or not, if there are any.
-    pub(super) fn passed(&self, first: DateTime<Utc>, now: DateTime<Utc>) -> Option<FireTimes> {
+    pub(in crate::core) fn passed(
+        &self,
+        first: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Option<FireTimes> {
         (first <= now).then(|| match self.trigger.last_at_or_before(now) {
             Ok(Some(last)) if last > first => self.stretch(first, last),
             _ => FireTimes::one(first),
@@ -123,7 +127,7 @@ impl Schedule<'_> {
 
     /// Coalesces the fire times due at `now`, of which `next` is the earliest; says which fire time
     /// follows them.
-    pub(super) fn plan(&self, next: Due, now: DateTime<Utc>) -> (Plan, NextFire) {
+    pub(in crate::core) fn plan(&self, next: Due, now: DateTime<Utc>) -> (Plan, NextFire) {
         let after = self.trigger.next_after(next.fire_time);
         match after {
             Ok(Some(second)) if second <= now => {
@@ -207,9 +211,9 @@ impl Schedule<'_> {
     }
 }
 
-/// Coalesces fire times that were taken ahead and are due at `now`, as [`Schedule::plan`] does those of
+/// Coalesces fire times that were taken ahead and are due at `now`, as [`Planner::plan`] does those of
 /// a trigger.
-pub(super) fn coalesce(
+pub(in crate::core) fn coalesce(
     options: &JobOptions,
     mut due: VecDeque<Due>,
     now: DateTime<Utc>,
@@ -293,7 +297,7 @@ impl Candidate {
 }
 
 /// Why a run must not start, if it must not.
-pub(super) fn refusal(
+pub(in crate::core) fn refusal(
     standing: Option<SkipReason>,
     exempt: bool,
     late_by: Duration,

@@ -22,12 +22,12 @@ impl<P: Payload> Core<P> {
                 self.retire(slot, End::ShutDown, now);
             }
         }
-        self.leave_stores();
+        self.deregister_idle_nodes();
         self.out.ask = true;
     }
 
     /// Something has happened for which who removes this store may wait.
-    pub(in crate::core) fn leave_further(&mut self, store: StoreKey) {
+    pub(in crate::core) fn wake_store_removal(&mut self, store: StoreKey) {
         self.out.leaves |= self.stores.get(store).is_some_and(|room| room.leaving);
     }
 
@@ -53,8 +53,8 @@ impl<P: Payload> Core<P> {
         let untold = self.stores.node(store).map_or(0, Node::untold);
         for slot in self.slots_of(store) {
             // It does not answer, and is not asked again.
-            if let Some(held) = self.jobs.get_mut(slot).and_then(|job| job.held_mut()) {
-                held.unsettled.clear();
+            if let Some(durable) = self.jobs.get_mut(slot).and_then(|job| job.durable_mut()) {
+                durable.forget_unacknowledged();
             }
             self.end_if_over(slot, now);
         }

@@ -7,15 +7,15 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::{Held, Open, Upcoming, enough, labels_of};
+use super::{ClaimedRow, DurableJob, Upcoming, labels_of, row_cap};
 use crate::{
     core::{
         Core, Discarded, Payload, StoreKey,
         ahead::{Definition, run_id},
         decide::{self, Due},
-        job::{Extras, Job},
+        registry::job::{Extras, Job},
         runs::Submission,
-        semaphore::Semaphore,
+        runs::semaphore::Semaphore,
     },
     event::EventPayload,
     job::{End, SkipReason},
@@ -27,7 +27,7 @@ use crate::{
 impl<P: Payload> Core<P> {
     /// Takes in a job of which the node has taken rows; those that it `may_know` are none to the node
     /// if it has settled them meanwhile.
-    pub(super) fn take_in(
+    pub(in crate::core) fn accept_claim(
         &mut self,
         store: StoreKey,
         taken: ClaimedJob,
@@ -65,7 +65,7 @@ impl<P: Payload> Core<P> {
         if let Some(None) = removed
             && !self.holds(store, record.incarnation)
         {
-            self.close_removed(store, open);
+            self.close_rows_of_removed(store, open);
             self.out.discarded.extend(payload.map(Discarded::Payload));
             return;
         }
@@ -76,36 +76,37 @@ impl<P: Payload> Core<P> {
             if let Some(node) = self.stores.node_mut(store) {
                 node.leave_out(record.incarnation);
             }
-            self.give_back(store, releases);
+            self.release_unread(store, releases);
             self.out.discarded.extend(payload.map(Discarded::Payload));
             return;
         };
-        let Some(slot) = self.slot_for(store, &record, &definition, payload, now) else {
-            self.give_back(store, releases);
+        let Some(slot) = self.find_or_add_claimed(store, &record, &definition, payload, now) else {
+            self.release_unread(store, releases);
             return;
         };
-        if let Some(held) = self.jobs[slot].held_mut() {
-            held.last = record.next_fire.is_none();
+        if let Some(durable) = self.jobs[slot].durable_mut() {
+            durable.last = record.next_fire.is_none();
         }
         for row in open {
-            self.hold(slot, &record, &definition, row);
+            self.add_row(slot, &record, &definition, row);
         }
-        self.arm_durable(slot);
-        let held = self.jobs[slot].held();
-        if held.is_some_and(|held| held.version > record.version && held.trigger != record.trigger)
-        {
+        self.arm_claims(slot);
+        let durable = self.jobs[slot].durable();
+        if durable.is_some_and(|durable| {
+            durable.version > record.version && durable.trigger != record.trigger
+        }) {
             // They were taken by a trigger that it has no more.
             self.release_upcoming(slot);
         }
         let job = &self.jobs[slot];
         let standing = match () {
-            () if self.leaves(store) => Some(SkipReason::Shutdown),
+            () if self.is_leaving(store) => Some(SkipReason::Shutdown),
             () if job.retired => Some(SkipReason::Removed),
             () if job.paused || self.paused => Some(SkipReason::Paused),
             () => None,
         };
         if let Some(reason) = standing {
-            self.call_off_taken(slot, reason, now);
+            self.skip_claimed(slot, reason, now);
         }
         let node = self.stores.node(store);
         let newer = node.and_then(|node| node.overtaken(record.incarnation));
@@ -114,14 +115,14 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    fn give_back(&mut self, store: StoreKey, rows: Vec<Release>) {
+    fn release_unread(&mut self, store: StoreKey, rows: Vec<Release>) {
         if let Some(node) = self.stores.node_mut(store) {
             rows.into_iter().for_each(|row| node.release(row));
         }
     }
 
     /// Rows were taken of a job that has been removed since.
-    fn close_removed(&mut self, store: StoreKey, rows: Vec<Row>) {
+    fn close_rows_of_removed(&mut self, store: StoreKey, rows: Vec<Row>) {
         let reading = self.reading;
         let Some(node) = self.stores.node_mut(store) else { return };
         let ended_at = chrono::SubsecRound::trunc_subsecs(node.store_now(reading), 3);
@@ -137,7 +138,12 @@ impl<P: Payload> Core<P> {
 
     /// Closes rows that the node did not know of, since the answer to its take was lost, and whose job
     /// is gone.
-    pub(super) fn close_orphans(&mut self, store: StoreKey, orphans: &[Row], now: DateTime<Utc>) {
+    pub(in crate::core) fn close_orphans(
+        &mut self,
+        store: StoreKey,
+        orphans: &[Row],
+        now: DateTime<Utc>,
+    ) {
         for row in orphans {
             let RowState::Claimed(of) = row.state else { continue };
             if !self.is_news(store, row, of) {
@@ -147,8 +153,8 @@ impl<P: Payload> Core<P> {
             let closed = Row { state: RowState::Closed(fate.clone()), ..row.clone() };
             self.report_closed(store, &closed, now);
             let slot = self.stores.slot(store, row.key.incarnation);
-            if let Some(held) = slot.and_then(|slot| self.jobs[slot].held_mut()) {
-                held.unsettled.insert(row.claim());
+            if let Some(durable) = slot.and_then(|slot| self.jobs[slot].durable_mut()) {
+                durable.unacknowledged.insert(row.claim());
             }
             let Some(node) = self.stores.node_mut(store) else { return };
             let outcome = RowOutcome {
@@ -173,17 +179,17 @@ impl<P: Payload> Core<P> {
     }
 
     /// Whether the node knows of a row that it has taken under this fence, be it that it has settled it.
-    pub(super) fn knows(&self, store: StoreKey, claim: Claim) -> bool {
+    pub(in crate::core) fn knows(&self, store: StoreKey, claim: Claim) -> bool {
         let Claim { key, fence } = claim;
         let slot = self.stores.slot(store, key.incarnation);
-        let held = slot.and_then(|slot| self.jobs[slot].held());
-        let open = held.and_then(|held| held.open.get(&(key.kind, key.number)));
+        let durable = slot.and_then(|slot| self.jobs[slot].durable());
+        let open = durable.and_then(|durable| durable.open.get(&(key.kind, key.number)));
         open.is_some_and(|open| open.fence == fence)
             || self.stores.node(store).is_some_and(|node| node.is_settled(claim))
     }
 
     /// The slot of a durable job, made if it has none.
-    fn slot_for(
+    fn find_or_add_claimed(
         &mut self,
         store: StoreKey,
         record: &Record,
@@ -193,14 +199,14 @@ impl<P: Payload> Core<P> {
     ) -> Option<u32> {
         if let Some(slot) = self.stores.slot(store, record.incarnation) {
             self.adopt(store, record, payload, now);
-            // What it was held for may be over with that.
+            // Its last row may have closed with that.
             return self.holds(store, record.incarnation).then_some(slot);
         }
         let payload = payload?;
         self.incarnations += 1;
         let options = Arc::new(definition.options.clone());
         self.limits.join(&options);
-        let held = Held {
+        let durable = DurableJob {
             store,
             incarnation: record.incarnation,
             version: record.version,
@@ -208,15 +214,15 @@ impl<P: Payload> Core<P> {
             task: record.task.clone(),
             open: BTreeMap::new(),
             upcoming: VecDeque::new(),
-            unsettled: HashSet::new(),
+            unacknowledged: HashSet::new(),
             over: false,
             last: record.next_fire.is_none(),
-            enough: enough(&definition.options),
+            row_cap: row_cap(&definition.options),
         };
         let extras = Extras {
             id: Some(record.id.clone()),
             labels: labels_of(record),
-            held: Some(Box::new(held)),
+            durable: Some(Box::new(durable)),
             ..Extras::default()
         };
         payload.set_standing(record.paused.then_some(SkipReason::Paused));
@@ -232,7 +238,7 @@ impl<P: Payload> Core<P> {
             once: false,
             follows: false,
             paused: record.paused,
-            held: false,
+            deferred: false,
             dirty: false,
             armed: false,
             retired: false,
@@ -240,13 +246,13 @@ impl<P: Payload> Core<P> {
             payload,
         });
         if let Some(room) = self.stores.get_mut(store) {
-            room.held.slots.insert(record.incarnation, slot);
+            room.claims.slots.insert(record.incarnation, slot);
         }
         Some(slot)
     }
 
     /// Takes a row in hand.
-    fn hold(&mut self, slot: u32, record: &Record, definition: &Definition, row: Row) {
+    fn add_row(&mut self, slot: u32, record: &Record, definition: &Definition, row: Row) {
         let store = self.jobs[slot].store();
         let Some(node) = store.and_then(|store| self.stores.node(store)) else { return };
         let RowKey { kind, number, .. } = row.key;
@@ -255,51 +261,52 @@ impl<P: Payload> Core<P> {
             _ => row.fire_time,
         };
         let due = Due { fire_time: row.fire_time, at: node.here(due) };
-        let Some(held) = self.jobs[slot].held_mut() else { return };
+        let Some(durable) = self.jobs[slot].durable_mut() else { return };
         let Row { fence, attempt, coalesced, recover, .. } = row;
-        let open = Open { fence, attempt, coalesced, recover, lost: false };
-        match held.open.insert((kind, number), open) {
+        let open = ClaimedRow { fence, attempt, coalesced, recover, lost: false };
+        match durable.open.insert((kind, number), open) {
             None => {
-                let before = held.open.len() - 1;
+                let before = durable.open.len() - 1;
                 self.count_open(slot, before);
             }
-            Some(_) => held.upcoming.retain(|it| (it.kind, it.number) != (kind, number)),
+            Some(_) => durable.upcoming.retain(|it| (it.kind, it.number) != (kind, number)),
         }
-        let Some(held) = self.jobs[slot].held_mut() else { return };
-        let place = held.upcoming.partition_point(|other| other.due.at <= due.at);
-        held.upcoming.insert(place, Upcoming { due, kind, number });
+        let Some(durable) = self.jobs[slot].durable_mut() else { return };
+        let place = durable.upcoming.partition_point(|other| other.due.at <= due.at);
+        durable.upcoming.insert(place, Upcoming { due, kind, number });
     }
 
     /// Has the job look at the first of what it has taken.
-    pub(super) fn arm_durable(&mut self, slot: u32) {
+    pub(in crate::core) fn arm_claims(&mut self, slot: u32) {
         let job = &mut self.jobs[slot];
-        job.next = job.held().and_then(|held| held.upcoming.front()).map(|upcoming| upcoming.due);
+        job.next =
+            job.durable().and_then(|durable| durable.upcoming.front()).map(|upcoming| upcoming.due);
         self.mark(slot);
     }
 
     /// Begins what of a durable job has come due.
-    pub(in crate::core) fn wake_taken(&mut self, slot: u32, now: DateTime<Utc>) {
+    pub(in crate::core) fn start_due_rows(&mut self, slot: u32, now: DateTime<Utc>) {
         let is_trusted = |store| self.is_trusted(store);
         if !self.jobs[slot].store().is_some_and(is_trusted) {
             // It goes on when the node is trusted again.
-            self.jobs[slot].held = true;
+            self.jobs[slot].deferred = true;
             self.mark(slot);
             return;
         }
-        let Some(held) = self.jobs[slot].held_mut() else { return };
-        let count = held.upcoming.partition_point(|upcoming| upcoming.due.at <= now);
-        let due: Vec<Upcoming> = held.upcoming.drain(..count).collect();
-        self.arm_durable(slot);
+        let Some(durable) = self.jobs[slot].durable_mut() else { return };
+        let count = durable.upcoming.partition_point(|upcoming| upcoming.due.at <= now);
+        let due: Vec<Upcoming> = durable.upcoming.drain(..count).collect();
+        self.arm_claims(slot);
         let mut together = VecDeque::new();
         for Upcoming { due, kind, number } in due {
-            let Some(held) = self.jobs[slot].held() else { return };
-            let Some(open) = held.open.get(&(kind, number)) else { continue };
+            let Some(durable) = self.jobs[slot].durable() else { return };
+            let Some(open) = durable.open.get(&(kind, number)) else { continue };
             // What was asked for, and what may have begun on another node, is not coalesced.
             if kind == RowKind::Scheduled && open.attempt == 1 {
                 together.push_back(due);
                 continue;
             }
-            let id = Some(run_id(held.key(kind, number)));
+            let id = Some(run_id(durable.key(kind, number)));
             let on_request = kind == RowKind::Requested;
             let (coalesced, again) = (open.coalesced, open.attempt > 1);
             let submission = Submission { id, on_request, coalesced, again, ..Submission::of(due) };
@@ -316,9 +323,9 @@ impl<P: Payload> Core<P> {
 
     /// How many fire times the store coalesced into this one.
     pub(in crate::core) fn coalesced_before(&self, slot: u32, due: Due) -> u64 {
-        let held = self.jobs[slot].held();
-        let open = held.and_then(|held| {
-            held.open.get(&(RowKind::Scheduled, due.fire_time.timestamp_millis()))
+        let durable = self.jobs[slot].durable();
+        let open = durable.and_then(|durable| {
+            durable.open.get(&(RowKind::Scheduled, due.fire_time.timestamp_millis()))
         });
         open.map_or(0, |open| open.coalesced)
     }

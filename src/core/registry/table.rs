@@ -12,7 +12,7 @@ use std::{
 /// How many rows a page has.
 const ROWS: u32 = 128;
 
-pub(super) struct Table<T> {
+pub(in crate::core) struct Table<T> {
     /// Those in the middle that are empty are gone.
     pages: Vec<Option<Page<T>>>,
     /// The pages that are there and have room.
@@ -36,21 +36,21 @@ enum Row<T> {
 }
 
 impl<T> Table<T> {
-    pub(super) fn new() -> Table<T> {
+    pub(in crate::core) fn new() -> Table<T> {
         Table { pages: Vec::new(), open: BTreeSet::new(), gone: BTreeSet::new(), len: 0 }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::core) fn len(&self) -> usize {
         self.len
     }
 
     /// Past the highest slot that may be taken.
-    pub(super) fn end(&self) -> u32 {
+    pub(in crate::core) fn end(&self) -> u32 {
         self.pages.len() as u32 * ROWS
     }
 
     /// Puts what `make` makes of its slot into a free one.
-    pub(super) fn insert_with(&mut self, make: impl FnOnce(u32) -> T) -> u32 {
+    pub(in crate::core) fn insert_with(&mut self, make: impl FnOnce(u32) -> T) -> u32 {
         let number = match self.open.first() {
             Some(&number) => number,
             None => self.add_page(),
@@ -89,7 +89,7 @@ impl<T> Table<T> {
         number
     }
 
-    pub(super) fn remove(&mut self, slot: u32) -> Option<T> {
+    pub(in crate::core) fn remove(&mut self, slot: u32) -> Option<T> {
         let number = slot / ROWS;
         let page = self.pages.get_mut(number as usize)?.as_mut()?;
         let row = page.rows.get_mut((slot % ROWS) as usize)?;
@@ -126,7 +126,7 @@ impl<T> Table<T> {
         }
     }
 
-    pub(super) fn get(&self, slot: u32) -> Option<&T> {
+    pub(in crate::core) fn get(&self, slot: u32) -> Option<&T> {
         let page = self.pages.get((slot / ROWS) as usize)?.as_ref()?;
         match page.rows.get((slot % ROWS) as usize)? {
             Row::Occupied(row) => Some(row),
@@ -134,7 +134,7 @@ impl<T> Table<T> {
         }
     }
 
-    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+    pub(in crate::core) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
         let page = self.pages.get_mut((slot / ROWS) as usize)?.as_mut()?;
         match page.rows.get_mut((slot % ROWS) as usize)? {
             Row::Occupied(row) => Some(row),
@@ -143,7 +143,7 @@ impl<T> Table<T> {
     }
 
     /// All rows with their slots, in order of these.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+    pub(in crate::core) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..).zip(&self.pages).flat_map(|(number, page)| {
             let rows = page.iter().flat_map(|page| &page.rows);
             (number * ROWS..).zip(rows).filter_map(|(slot, row)| match row {

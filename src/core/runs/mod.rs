@@ -1,17 +1,18 @@
 //! How runs begin, wait, are tried again and end.
 
+pub(in crate::core) mod limits;
+pub(in crate::core) mod semaphore;
+
 use std::{cmp::Reverse, collections::VecDeque, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{
-    Core, Discarded, Payload, Start,
-    decide::Due,
+use self::{
     limits::{Slots, Turn},
-    node::Life,
     semaphore::Permit,
 };
 use crate::{
+    core::{Core, Discarded, Payload, Start, decide::Due, node::Life},
     event::{EventKind, EventPayload},
     job::{FireTimes, JobId, JobOptions, Outcome, Output, Overlap, Run, RunId, SkipReason},
 };
@@ -19,7 +20,7 @@ use crate::{
 /// One run, as long as it is going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RunKey {
-    pub(super) slot: u32,
+    pub(in crate::core) slot: u32,
     pub(crate) id: RunId,
 }
 
@@ -75,40 +76,40 @@ impl RunResult {
 }
 
 /// A run that has not ended.
-pub(super) struct Going {
-    pub(super) id: RunId,
-    pub(super) job: u32,
-    pub(super) due: Due,
-    pub(super) coalesced: u64,
-    pub(super) on_request: bool,
+pub(in crate::core) struct ActiveRun {
+    pub(in crate::core) id: RunId,
+    pub(in crate::core) job: u32,
+    pub(in crate::core) due: Due,
+    pub(in crate::core) coalesced: u64,
+    pub(in crate::core) on_request: bool,
     /// Counts the calls of the work from 1.
-    pub(super) attempt: u32,
-    pub(super) phase: Phase,
-    pub(super) cancelled: bool,
+    pub(in crate::core) attempt: u32,
+    pub(in crate::core) phase: Phase,
+    pub(in crate::core) cancelled: bool,
     /// Whether that is since the node did not believe itself.
-    pub(super) distrusted: bool,
+    pub(in crate::core) distrusted: bool,
     /// That of its row; zero if it has none.
-    pub(super) fence: u64,
+    pub(in crate::core) fence: u64,
     /// In which life of the node it began.
-    pub(super) life: Life,
-    pub(super) permit: Permit,
+    pub(in crate::core) life: Life,
+    pub(in crate::core) permit: Permit,
     /// What it has of the limits beyond its permit.
-    pub(super) taken: Slots,
+    pub(in crate::core) taken: Slots,
     /// The options that it was started with.
-    pub(super) options: Option<Arc<JobOptions>>,
+    pub(in crate::core) options: Option<Arc<JobOptions>>,
     /// Fire times that run after this one, under its permit.
-    pub(super) backlog: VecDeque<Due>,
-    pub(super) preceding: Option<Arc<Preceding>>,
+    pub(in crate::core) backlog: VecDeque<Due>,
+    pub(in crate::core) preceding: Option<Arc<Preceding>>,
     /// How the last attempt ended, if it is not the first.
-    pub(super) last: Option<Box<RunResult>>,
+    pub(in crate::core) last: Option<Box<RunResult>>,
     /// The next older and the next newer run of the same job.
-    pub(super) older: Option<u32>,
-    pub(super) newer: Option<u32>,
+    pub(in crate::core) older: Option<u32>,
+    pub(in crate::core) newer: Option<u32>,
 }
 
 /// How far a run has come.
 #[derive(Clone, Copy)]
-pub(super) enum Phase {
+pub(in crate::core) enum Phase {
     /// A limit keeps it from being started.
     Waiting {
         limit: u32,
@@ -120,20 +121,20 @@ pub(super) enum Phase {
 }
 
 /// What a run is to be for.
-pub(super) struct Submission {
+pub(in crate::core) struct Submission {
     /// Its number, if somebody was told already.
-    pub(super) id: Option<RunId>,
-    pub(super) due: Due,
-    pub(super) coalesced: u64,
-    pub(super) on_request: bool,
+    pub(in crate::core) id: Option<RunId>,
+    pub(in crate::core) due: Due,
+    pub(in crate::core) coalesced: u64,
+    pub(in crate::core) on_request: bool,
     /// Whether it may have begun before, on a node that died: then it is not skipped for others.
-    pub(super) again: bool,
-    pub(super) backlog: VecDeque<Due>,
-    pub(super) preceding: Option<Arc<Preceding>>,
+    pub(in crate::core) again: bool,
+    pub(in crate::core) backlog: VecDeque<Due>,
+    pub(in crate::core) preceding: Option<Arc<Preceding>>,
 }
 
 impl Submission {
-    pub(super) fn of(due: Due) -> Submission {
+    pub(in crate::core) fn of(due: Due) -> Submission {
         let backlog = VecDeque::new();
         Submission {
             id: None,
@@ -150,7 +151,7 @@ impl Submission {
 impl<P: Payload> Core<P> {
     /// Begins a run, or lets it wait, as the job's options for overlap say. Says which run it is, if
     /// it is not skipped.
-    pub(super) fn submit(
+    pub(in crate::core) fn submit(
         &mut self,
         slot: u32,
         submission: Submission,
@@ -198,7 +199,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Whether a run that is asked for now would be skipped.
-    pub(super) fn would_skip(&self, slot: u32) -> bool {
+    pub(in crate::core) fn would_skip(&self, slot: u32) -> bool {
         let job = &self.jobs[slot];
         let options = job.options(&self.defaults);
         let queued = job.extras.as_ref().map_or(0, |extras| extras.queue.len());
@@ -215,13 +216,13 @@ impl<P: Payload> Core<P> {
         submission.id = Some(id);
         self.jobs[slot].extras().queue.push_back(submission);
         if self.paused {
-            self.held.insert(slot);
+            self.deferred_jobs.insert(slot);
         }
         id
     }
 
     /// Begins the runs that wait in line, as far as there are permits.
-    pub(super) fn serve_queue(&mut self, slot: u32, now: DateTime<Utc>) {
+    pub(in crate::core) fn serve_queue(&mut self, slot: u32, now: DateTime<Utc>) {
         while let Some(job) = self.jobs.get_mut(slot)
             && let limit = job.options(&self.defaults).max_instances
             && let Some(extras) = &mut job.extras
@@ -233,7 +234,7 @@ impl<P: Payload> Core<P> {
                 true => extras.queue.iter().position(|submission| submission.on_request),
             };
             if self.paused {
-                self.held.insert(slot);
+                self.deferred_jobs.insert(slot);
             }
             let Some(turn) = turn else { return };
             let Some(permit) = job.semaphore.try_acquire(limit) else { return };
@@ -245,14 +246,14 @@ impl<P: Payload> Core<P> {
     }
 
     /// Gives a permit back, to who waits in line or to nobody.
-    pub(super) fn release(&mut self, slot: u32, permit: Permit, now: DateTime<Utc>) {
+    pub(in crate::core) fn release(&mut self, slot: u32, permit: Permit, now: DateTime<Utc>) {
         let job = &mut self.jobs[slot];
         job.semaphore.release(permit);
         self.serve_queue(slot, now);
     }
 
     /// Makes a run, under a permit of its job.
-    pub(super) fn begin(
+    pub(in crate::core) fn begin(
         &mut self,
         slot: u32,
         permit: Permit,
@@ -277,7 +278,7 @@ impl<P: Payload> Core<P> {
         let (attempt, fence) = job.row_of(id, due.fire_time).unwrap_or((1, 0));
         let older = job.runs;
         let life = job.store().map_or_else(Life::default, |store| self.stores.life(store));
-        let run = self.runs.insert_with(|_| Going {
+        let run = self.runs.insert_with(|_| ActiveRun {
             id,
             job: slot,
             due,
@@ -340,7 +341,7 @@ impl<P: Payload> Core<P> {
         };
         let taken = match going.taken {
             none if none == Slots::default() => {
-                self.limits.try_take(options.as_ref().unwrap_or(&self.defaults))
+                self.limits.try_acquire_slots(options.as_ref().unwrap_or(&self.defaults))
             }
             taken => Ok(taken),
         };
@@ -381,21 +382,21 @@ impl<P: Payload> Core<P> {
     }
 
     /// Lets those runs of a job start, or wait, by other options that wait for a limit.
-    pub(super) fn wait_anew(&mut self, slot: u32) {
+    pub(in crate::core) fn requeue_waiting(&mut self, slot: u32) {
         for run in self.runs_of(slot) {
             let going = &self.runs[run];
             if let Phase::Waiting { limit, priority } = going.phase
                 && (!self.paused || going.on_request || going.attempt > 1)
             {
                 let turn = turn(going, priority, self.jobs[slot].incarnation);
-                self.limits.wait_no_more(limit, turn);
+                self.limits.stop_waiting(limit, turn);
                 self.try_start(run);
             }
         }
     }
 
     /// Moves a run that waits for a limit with the clock.
-    pub(super) fn shift_waiting(&mut self, run: u32, by: TimeDelta) {
+    pub(in crate::core) fn shift_waiting(&mut self, run: u32, by: TimeDelta) {
         let going = &mut self.runs[run];
         if let Phase::Waiting { limit, priority } = going.phase
             && !going.on_request
@@ -404,12 +405,12 @@ impl<P: Payload> Core<P> {
             let old = turn(going, priority, incarnation);
             going.due.shift(by);
             let new = turn(going, priority, incarnation);
-            self.limits.wait_differently(limit, old, new);
+            self.limits.change_turn(limit, old, new);
         }
     }
 
     /// Gives back what a run took beyond its permit, to those who wait for it.
-    fn free(&mut self, taken: Slots) {
+    fn free_slots(&mut self, taken: Slots) {
         for limit in taken.iter() {
             self.limits.give_back(limit);
             self.serve(limit);
@@ -417,7 +418,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Starts those who wait for a limit, as far as there is room.
-    pub(super) fn serve(&mut self, limit: u32) {
+    pub(in crate::core) fn serve(&mut self, limit: u32) {
         while let Some(run) = self.limits.next(limit, self.paused) {
             self.try_start(run);
         }
@@ -445,7 +446,7 @@ impl<P: Payload> Core<P> {
             let given_up = RunResult::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
             self.out.discard(std::mem::replace(&mut finish, given_up));
         } else if finish.put_back {
-            self.put_back(key);
+            self.requeue_run(key);
         }
         match finish.retry_in.filter(|_| wanted) {
             Some(delay) => self.back_off(key.slot, finish, delay, now),
@@ -492,11 +493,11 @@ impl<P: Payload> Core<P> {
         let retry_at = &mut self.jobs[slot].extras().retry_at;
         *retry_at = Some(retry_at.map_or(at, |earliest| earliest.min(at)));
         self.mark(slot);
-        self.free(taken);
+        self.free_slots(taken);
     }
 
     /// Tries those runs of a job again that have waited long enough.
-    pub(super) fn retry_due(&mut self, slot: u32, now: DateTime<Utc>) {
+    pub(in crate::core) fn retry_due(&mut self, slot: u32, now: DateTime<Utc>) {
         let retry_at = self.jobs[slot].extras.as_ref().and_then(|extras| extras.retry_at);
         if retry_at.is_none_or(|at| at > now) {
             return;
@@ -515,22 +516,22 @@ impl<P: Payload> Core<P> {
     }
 
     /// The runs of a job that have not ended, the newest first.
-    pub(super) fn runs_of(&self, slot: u32) -> Vec<u32> {
+    pub(in crate::core) fn runs_of(&self, slot: u32) -> Vec<u32> {
         let newest = self.jobs[slot].runs;
         std::iter::successors(newest, |&run| self.runs[run].older).collect()
     }
 
     /// A run has ended.
-    pub(super) fn conclude(&mut self, run: u32, finish: RunResult, now: DateTime<Utc>) {
+    pub(in crate::core) fn conclude(&mut self, run: u32, finish: RunResult, now: DateTime<Utc>) {
         let Some(mut going) = self.runs.remove(run) else { return };
         self.unlink(&going);
         let slot = going.job;
         if let Some(store) = self.jobs[slot].store() {
-            self.leave_further(store);
+            self.wake_store_removal(store);
         }
         if let Phase::Waiting { limit, priority } = going.phase {
             let turn = turn(&going, priority, self.jobs[slot].incarnation);
-            self.limits.wait_no_more(limit, turn);
+            self.limits.stop_waiting(limit, turn);
         }
         // One that was to be tried again and is not ends as it did the last time.
         let put_back = finish.put_back;
@@ -561,7 +562,7 @@ impl<P: Payload> Core<P> {
             self.out.discard(finish);
         } else {
             self.metrics.count(&finish);
-            self.tell(&going, finish, now);
+            self.report_run(&going, finish, now);
         }
         self.out.discarded.extend(going.preceding.take().map(Discarded::Preceding));
         going.options.iter().for_each(|options| self.out.discard_options(options.clone()));
@@ -569,8 +570,8 @@ impl<P: Payload> Core<P> {
             Some(due) if self.paused => {
                 going.backlog.push_front(due);
                 self.jobs[slot].extras().parked.push((going.permit, going.backlog));
-                self.held.insert(slot);
-                self.free(going.taken);
+                self.deferred_jobs.insert(slot);
+                self.free_slots(going.taken);
             }
             Some(due) => {
                 let next = Submission { backlog: going.backlog, ..Submission::of(due) };
@@ -579,19 +580,19 @@ impl<P: Payload> Core<P> {
                     // A backlog is one submission: it keeps what it has taken.
                     self.begin_with(slot, going.permit, going.taken, next, now);
                 } else {
-                    self.free(going.taken);
+                    self.free_slots(going.taken);
                     self.begin(slot, going.permit, next, now);
                 }
             }
             None => {
-                self.free(going.taken);
+                self.free_slots(going.taken);
                 self.release(slot, going.permit, now);
             }
         }
     }
 
     /// Tells of a run that has ended whoever wants to know.
-    fn tell(&mut self, run: &Going, finish: RunResult, now: DateTime<Utc>) {
+    fn report_run(&mut self, run: &ActiveRun, finish: RunResult, now: DateTime<Utc>) {
         let slot = run.job;
         let job = &mut self.jobs[slot];
         let kind = kind_of(&finish.outcome);
@@ -620,7 +621,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Takes a run out of its job's list.
-    fn unlink(&mut self, run: &Going) {
+    fn unlink(&mut self, run: &ActiveRun) {
         match run.newer {
             Some(newer) => self.runs[newer].older = run.older,
             None => self.jobs[run.job].runs = run.older,
@@ -631,7 +632,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Skips what a submission is for.
-    pub(super) fn skip_submission(
+    pub(in crate::core) fn skip_submission(
         &mut self,
         slot: u32,
         submission: Submission,
@@ -648,7 +649,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Ends a run that has not started, or that waits to be tried again.
-    fn call_off(&mut self, run: u32, reason: SkipReason, now: DateTime<Utc>) {
+    fn skip_run(&mut self, run: u32, reason: SkipReason, now: DateTime<Utc>) {
         let late_by = (now - self.runs[run].due.at).to_std().unwrap_or_default();
         let finish =
             RunResult { late_by, ..RunResult::without_work(Outcome::Skipped(reason), now) };
@@ -656,7 +657,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Ends the runs of a job that wait: for room, and, if it is `for_good`, to be tried again.
-    pub(super) fn call_off_runs(
+    pub(in crate::core) fn skip_waiting_runs(
         &mut self,
         slot: u32,
         reason: SkipReason,
@@ -671,7 +672,7 @@ impl<P: Payload> Core<P> {
                 Phase::BackingOff(_) => for_good,
             };
             if waits {
-                self.call_off(run, reason, now);
+                self.skip_run(run, reason, now);
             }
         }
     }
@@ -689,12 +690,12 @@ impl<P: Payload> Core<P> {
         match self.runs[run].phase {
             Phase::Started => self.cancel_run(run),
             // What has not started, or waits to be tried again, ends at once.
-            _ => self.call_off(run, SkipReason::Superseded, now),
+            _ => self.skip_run(run, SkipReason::Superseded, now),
         }
     }
 
     /// Asks a run to stop.
-    pub(super) fn cancel_run(&mut self, run: u32) {
+    pub(in crate::core) fn cancel_run(&mut self, run: u32) {
         let going = &mut self.runs[run];
         if !std::mem::replace(&mut going.cancelled, true) {
             self.out.cancels.push(RunKey { slot: run, id: going.id });
@@ -705,7 +706,7 @@ impl<P: Payload> Core<P> {
 /// How long an attempt waits that may not begin since the node does not believe that it lives.
 const UNTRUSTED_WAIT: Duration = Duration::from_millis(100);
 
-impl Going {
+impl ActiveRun {
     /// What there is to say of the run, if it ended like this.
     fn record(&self, job: JobId, finish: &RunResult) -> Run {
         Run {
@@ -725,7 +726,7 @@ impl Going {
     }
 }
 
-fn turn(going: &Going, priority: i32, incarnation: u64) -> Turn {
+fn turn(going: &ActiveRun, priority: i32, incarnation: u64) -> Turn {
     (going.due.fire_time, Reverse(priority), incarnation, going.id)
 }
 

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{Upcoming, enough, labels_of};
+use super::{Upcoming, labels_of, row_cap};
 use crate::{
-    core::{Core, Discarded, Payload, StoreKey, ahead::Definition, fates::shrink, job::Job},
+    core::{Core, Discarded, Job, Payload, StoreKey, ahead::Definition, fates::shrink},
     job::{End, SkipReason},
     ledger::{Claim, Fate, Incarnation, Record},
 };
 
 impl<P: Payload> Core<P> {
-    /// A record was changed: what is held of it follows. `payload` has the work that it has now.
+    /// A record was changed: the job here follows. `payload` has the work that it has now.
     pub(crate) fn adopt(
         &mut self,
         store: StoreKey,
@@ -39,17 +39,18 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[slot];
         // One that is removed stays so: this may be the answer to what was asked before that.
         let stays = !job.retired;
-        let Some(held) = job.held_mut().filter(|held| stays && held.version < record.version)
+        let Some(durable) =
+            job.durable_mut().filter(|durable| stays && durable.version < record.version)
         else {
             return payload;
         };
-        let reworked = held.task != record.task;
-        held.task.clone_from(&record.task);
-        held.version = record.version;
-        held.enough = enough(&definition.options);
-        let rescheduled = held.trigger != record.trigger;
+        let reworked = durable.task != record.task;
+        durable.task.clone_from(&record.task);
+        durable.version = record.version;
+        durable.row_cap = row_cap(&definition.options);
+        let rescheduled = durable.trigger != record.trigger;
         if rescheduled {
-            held.trigger.clone_from(&record.trigger);
+            durable.trigger.clone_from(&record.trigger);
             let old = std::mem::replace(&mut job.trigger, definition.trigger);
             self.out.discarded.push(Discarded::Trigger(old));
         }
@@ -63,8 +64,8 @@ impl<P: Payload> Core<P> {
         job.payload.set_args(record.version, &record.args);
         job.extras().labels = labels_of(record);
         let options = Arc::new(definition.options);
-        let last = job.held().filter(|held| held.last);
-        let open = last.map_or(0, |held| held.open.len());
+        let last = job.durable().filter(|durable| durable.last);
+        let open = last.map_or(0, |durable| durable.open.len());
         if let Some(old) = job.options.replace(options.clone()) {
             self.limits.count_claimed((store, record.incarnation), &old, 0);
             self.limits.leave(&old);
@@ -74,7 +75,7 @@ impl<P: Payload> Core<P> {
         let was_paused = std::mem::replace(&mut self.jobs[slot].paused, record.paused);
         if record.paused && !was_paused {
             self.jobs[slot].payload.set_standing(Some(SkipReason::Paused));
-            self.call_off_durable(slot, SkipReason::Paused, now);
+            self.skip_unstarted(slot, SkipReason::Paused, now);
         } else if was_paused && !record.paused {
             self.jobs[slot].payload.set_standing(None);
         }
@@ -86,19 +87,21 @@ impl<P: Payload> Core<P> {
             return unused;
         }
         self.mark(slot);
-        self.wait_anew(slot);
+        self.requeue_waiting(slot);
         self.serve_queue(slot, now);
         limit.into_iter().for_each(|limit| self.serve(limit));
         self.end_if_over(slot, now);
         unused
     }
 
-    pub(super) fn release_upcoming(&mut self, slot: u32) {
-        let Some(held) = self.jobs.get_mut(slot).and_then(|job| job.held_mut()) else { return };
-        for Upcoming { kind, number, .. } in std::mem::take(&mut held.upcoming) {
+    pub(in crate::core) fn release_upcoming(&mut self, slot: u32) {
+        let Some(durable) = self.jobs.get_mut(slot).and_then(|job| job.durable_mut()) else {
+            return;
+        };
+        for Upcoming { kind, number, .. } in std::mem::take(&mut durable.upcoming) {
             self.release_row(slot, (kind, number));
         }
-        self.arm_durable(slot);
+        self.arm_claims(slot);
     }
 
     /// Asks the runs of a job to stop that are going here.
@@ -133,7 +136,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// The store knows what became of these rows, and that these jobs are over with them.
-    pub(super) fn settle_rows(
+    pub(in crate::core) fn acknowledge_rows(
         &mut self,
         store: StoreKey,
         rows: &[Claim],
@@ -143,12 +146,12 @@ impl<P: Payload> Core<P> {
         for &incarnation in over {
             let slot = self.stores.slot(store, incarnation);
             let job = slot.map(|slot| &mut self.jobs[slot]);
-            match job.and_then(|job| job.held().is_some().then_some(job)) {
+            match job.and_then(|job| job.durable().is_some().then_some(job)) {
                 Some(job) => {
                     if job.payload.is_cancelled() {
                         job.extras().end.get_or_insert(End::Cancelled);
                     }
-                    job.held_mut().into_iter().for_each(|held| held.over = true);
+                    job.durable_mut().into_iter().for_each(|durable| durable.over = true);
                 }
                 None => self.out.over.push((store, incarnation, End::Completed)),
             }
@@ -156,33 +159,33 @@ impl<P: Payload> Core<P> {
         for row in rows {
             let slot = self.stores.slot(store, row.key.incarnation);
             let Some(slot) = slot else { continue };
-            if let Some(held) = self.jobs[slot].held_mut() {
-                held.unsettled.remove(row);
+            if let Some(durable) = self.jobs[slot].durable_mut() {
+                durable.unacknowledged.remove(row);
             }
             self.end_if_over(slot, now);
         }
-        self.leave_stores();
+        self.deregister_idle_nodes();
     }
 
-    /// A durable job that is no longer held. Says whether it is over.
-    pub(in crate::core) fn let_durable_go(&mut self, job: &Job<P>) -> bool {
-        let Some(held) = job.held() else { return true };
-        if let Some(room) = self.stores.get_mut(held.store) {
-            room.held.slots.remove(&held.incarnation);
-            shrink(&mut room.held.slots);
-            room.held.count(held.incarnation, held.open.len(), 0, held.enough);
+    /// Drops the claims of a job that leaves this node. Returns whether the job is over.
+    pub(in crate::core) fn drop_claims(&mut self, job: &Job<P>) -> bool {
+        let Some(durable) = job.durable() else { return true };
+        if let Some(room) = self.stores.get_mut(durable.store) {
+            room.claims.slots.remove(&durable.incarnation);
+            shrink(&mut room.claims.slots);
+            room.claims.count(durable.incarnation, durable.open.len(), 0, durable.row_cap);
         }
-        if !held.open.is_empty() {
-            self.stores.have_fewer();
+        if !durable.open.is_empty() {
+            self.stores.note_rows_closed();
         }
-        let of = (held.store, held.incarnation);
+        let of = (durable.store, durable.incarnation);
         self.limits.count_claimed(of, job.options(&self.defaults), 0);
-        job.retired || held.over
+        job.retired || durable.over
     }
 }
 
 /// How an incarnation ended that is gone from the store.
-pub(super) fn end_of(fate: Option<Fate>) -> End {
+pub(in crate::core) fn end_of(fate: Option<Fate>) -> End {
     match fate {
         Some(Fate::Completed) => End::Completed,
         Some(Fate::Cancelled) => End::Cancelled,

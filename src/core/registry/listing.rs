@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Core, Filter, Job, JobKey, Payload, shut_down};
-use crate::error::Error;
+use crate::{
+    core::{Core, Filter, JobKey, Payload, registry::job::Job, shut_down},
+    error::Error,
+};
 
 /// How many slots are looked at under one lock.
 pub(crate) const PAGE: u32 = 1024;

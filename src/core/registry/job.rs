@@ -4,70 +4,70 @@ use std::{collections::VecDeque, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    Declaration, JobKey, Payload, Submission,
-    decide::{Due, Schedule},
-    held::Held,
-    semaphore::{Permit, Semaphore},
-};
 use crate::{
+    core::{
+        Declaration, JobKey, Payload, Submission,
+        decide::{Due, Planner},
+        durable::claims::DurableJob,
+        runs::semaphore::{Permit, Semaphore},
+    },
     job::{End, JobId, JobOptions, Labels, Made, Outcome, Run},
     trigger::Trigger,
 };
 
-pub(super) struct Job<P> {
-    pub(super) incarnation: u64,
-    pub(super) trigger: Trigger,
+pub(in crate::core) struct Job<P> {
+    pub(in crate::core) incarnation: u64,
+    pub(in crate::core) trigger: Trigger,
     /// The earliest fire time that has no fate yet, also while the job is paused.
-    pub(super) next: Option<Due>,
+    pub(in crate::core) next: Option<Due>,
     /// None if they are the scheduler's defaults, which many jobs then share at no cost.
-    pub(super) options: Option<Arc<JobOptions>>,
-    pub(super) semaphore: Semaphore,
+    pub(in crate::core) options: Option<Arc<JobOptions>>,
+    pub(in crate::core) semaphore: Semaphore,
     /// The newest of its runs, which are linked.
-    pub(super) runs: Option<u32>,
-    pub(super) elapsed: bool,
-    pub(super) once: bool,
+    pub(in crate::core) runs: Option<u32>,
+    pub(in crate::core) elapsed: bool,
+    pub(in crate::core) once: bool,
     /// Whether it runs after the runs of a job that there is.
-    pub(super) follows: bool,
-    pub(super) paused: bool,
-    pub(super) held: bool,
-    pub(super) dirty: bool,
+    pub(in crate::core) follows: bool,
+    pub(in crate::core) paused: bool,
+    pub(in crate::core) deferred: bool,
+    pub(in crate::core) dirty: bool,
     /// Whether the driver has a timer for it, as far as it was told.
-    pub(super) armed: bool,
+    pub(in crate::core) armed: bool,
     /// Removed, cancelled, replaced or shut down: only its going runs keep it here.
-    pub(super) retired: bool,
+    pub(in crate::core) retired: bool,
     /// In a box, since few jobs have any of it and all take the room.
-    pub(super) extras: Option<Box<Extras>>,
-    pub(super) payload: P,
+    pub(in crate::core) extras: Option<Box<Extras>>,
+    pub(in crate::core) payload: P,
 }
 
 /// What few jobs have.
 #[derive(Default)]
-pub(super) struct Extras {
+pub(in crate::core) struct Extras {
     /// The id that the user gave.
-    pub(super) id: Option<JobId>,
-    pub(super) labels: Labels,
+    pub(in crate::core) id: Option<JobId>,
+    pub(in crate::core) labels: Labels,
     /// Backlogs that wait for the scheduler to be resumed, and the permits they keep.
-    pub(super) parked: Vec<(Permit, VecDeque<Due>)>,
+    pub(in crate::core) parked: Vec<(Permit, VecDeque<Due>)>,
     /// What waits in line for a permit.
-    pub(super) queue: VecDeque<Submission>,
+    pub(in crate::core) queue: VecDeque<Submission>,
     /// When the first of its runs that failed is to be tried again.
-    pub(super) retry_at: Option<DateTime<Utc>>,
+    pub(in crate::core) retry_at: Option<DateTime<Utc>>,
     /// When it is to run once more, since one of its runs asked for that.
-    pub(super) again: Option<DateTime<Utc>>,
+    pub(in crate::core) again: Option<DateTime<Utc>>,
     /// Its last runs, the latest last.
-    pub(super) history: VecDeque<Run>,
+    pub(in crate::core) history: VecDeque<Run>,
     /// How the job will have ended when its last run ends, if not as completed.
-    pub(super) end: Option<End>,
+    pub(in crate::core) end: Option<End>,
     /// What it has beyond a job in memory, if it is in a store.
-    pub(super) held: Option<Box<Held>>,
+    pub(in crate::core) durable: Option<Box<DurableJob>>,
     /// In a box, since few jobs are saved more than once.
-    pub(super) saved: Option<Box<Saved>>,
+    pub(in crate::core) saved: Option<Box<Saved>>,
 }
 
 /// What a job has that is declared in code, or was given another trigger.
 #[derive(Default)]
-pub(super) struct Saved {
+pub(in crate::core) struct Saved {
     /// What it was declared as.
     declared: Option<Box<Declaration>>,
     /// Fire times of triggers that it had before, still to run when their jitter has passed.
@@ -82,44 +82,47 @@ impl JobKey {
 }
 
 impl<P> Job<P> {
-    pub(super) fn key(&self, slot: u32) -> JobKey {
+    pub(in crate::core) fn key(&self, slot: u32) -> JobKey {
         JobKey { slot, incarnation: self.incarnation }
     }
 
     /// The id that the user gave it.
-    pub(super) fn given_id(&self) -> Option<&JobId> {
+    pub(in crate::core) fn given_id(&self) -> Option<&JobId> {
         self.extras.as_ref()?.id.as_ref()
     }
 
     /// Its id: the user's, or one made of where the job is.
-    pub(super) fn id(&self, scheduler: u32, slot: u32) -> JobId {
+    pub(in crate::core) fn id(&self, scheduler: u32, slot: u32) -> JobId {
         let made = Made { scheduler, slot, incarnation: self.incarnation };
         self.given_id().cloned().unwrap_or_else(|| JobId::made(made))
     }
 
-    pub(super) fn options<'a>(&'a self, defaults: &'a Arc<JobOptions>) -> &'a Arc<JobOptions> {
+    pub(in crate::core) fn options<'a>(
+        &'a self,
+        defaults: &'a Arc<JobOptions>,
+    ) -> &'a Arc<JobOptions> {
         self.options.as_ref().unwrap_or(defaults)
     }
 
-    pub(super) fn labels(&self) -> Option<&Labels> {
+    pub(in crate::core) fn labels(&self) -> Option<&Labels> {
         self.extras.as_ref().map(|extras| &extras.labels)
     }
 
-    pub(super) fn extras(&mut self) -> &mut Extras {
+    pub(in crate::core) fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
     }
 
     /// What it was declared as, if it was.
-    pub(super) fn declared(&self) -> Option<&Declaration> {
+    pub(in crate::core) fn declared(&self) -> Option<&Declaration> {
         self.extras.as_ref()?.saved.as_ref()?.declared.as_deref()
     }
 
-    pub(super) fn take_declared(&mut self) -> Option<Box<Declaration>> {
+    pub(in crate::core) fn take_declared(&mut self) -> Option<Box<Declaration>> {
         self.extras.as_mut()?.saved.as_mut()?.declared.take()
     }
 
     /// Sets what it was declared as; returns what was before.
-    pub(super) fn set_declared(
+    pub(in crate::core) fn set_declared(
         &mut self,
         declared: Option<Box<Declaration>>,
     ) -> Option<Box<Declaration>> {
@@ -134,22 +137,22 @@ impl<P> Job<P> {
     }
 
     /// The fire times of earlier triggers that are still to run.
-    pub(super) fn carried(&self) -> &[Due] {
+    pub(in crate::core) fn carried(&self) -> &[Due] {
         let saved = self.extras.as_ref().and_then(|extras| extras.saved.as_ref());
         saved.map_or(&[], |saved| &saved.carried)
     }
 
-    pub(super) fn carried_mut(&mut self) -> &mut [Due] {
+    pub(in crate::core) fn carried_mut(&mut self) -> &mut [Due] {
         let saved = self.extras.as_mut().and_then(|extras| extras.saved.as_mut());
         saved.map_or(&mut [], |saved| &mut saved.carried)
     }
 
-    pub(super) fn carry(&mut self, due: Due) {
+    pub(in crate::core) fn carry(&mut self, due: Due) {
         self.extras().saved.get_or_insert_default().carried.push(due);
     }
 
     /// Takes those of them that are due by `last`, in order.
-    pub(super) fn take_carried(&mut self, last: DateTime<Utc>) -> Vec<Due> {
+    pub(in crate::core) fn take_carried(&mut self, last: DateTime<Utc>) -> Vec<Due> {
         let saved = self.extras.as_mut().and_then(|extras| extras.saved.as_mut());
         let carried =
             saved.map(|saved| saved.carried.extract_if(.., |due| due.at <= last).collect());
@@ -158,38 +161,38 @@ impl<P> Job<P> {
         carried
     }
 
-    pub(super) fn take_parked(&mut self) -> Vec<(Permit, VecDeque<Due>)> {
+    pub(in crate::core) fn take_parked(&mut self) -> Vec<(Permit, VecDeque<Due>)> {
         self.extras.as_mut().map(|extras| std::mem::take(&mut extras.parked)).unwrap_or_default()
     }
 
     /// The next fire time, as seen from outside.
-    pub(super) fn next_fire(&self) -> Option<DateTime<Utc>> {
+    pub(in crate::core) fn next_fire(&self) -> Option<DateTime<Utc>> {
         let next = self.carried().iter().copied().chain(self.awaited()).map(|next| next.fire_time);
         next.chain(self.again()).min()
     }
 
     /// The next fire time, unless it doesn't count now.
-    pub(super) fn awaited(&self) -> Option<Due> {
+    pub(in crate::core) fn awaited(&self) -> Option<Due> {
         // What a paused job in a store still has was asked for.
         self.next.filter(|_| (!self.paused || self.is_durable()) && !self.retired)
     }
 
     /// When the driver is to look at the job, if it is.
-    pub(super) fn wake_at(&self) -> Option<DateTime<Utc>> {
-        let next = self.awaited().filter(|_| !self.held).map(|next| next.at);
+    pub(in crate::core) fn wake_at(&self) -> Option<DateTime<Utc>> {
+        let next = self.awaited().filter(|_| !self.deferred).map(|next| next.at);
         let Some(extras) = &self.extras else { return next };
         let carried = self.carried().iter().map(|carried| carried.at).min();
-        let carried = carried.filter(|_| !self.held);
-        let again = self.again().filter(|_| !self.held);
+        let carried = carried.filter(|_| !self.deferred);
+        let again = self.again().filter(|_| !self.deferred);
         [next, carried, again, extras.retry_at].into_iter().flatten().min()
     }
 
-    pub(super) fn is_queue_empty(&self) -> bool {
+    pub(in crate::core) fn is_queue_empty(&self) -> bool {
         self.extras.as_ref().is_none_or(|extras| extras.queue.is_empty())
     }
 
     /// Whether anything is left for it to run for, but for its runs and their backlogs.
-    pub(super) fn waits(&self) -> bool {
+    pub(in crate::core) fn waits(&self) -> bool {
         let again = self.extras.as_ref().is_some_and(|extras| extras.again.is_some());
         self.next.is_some()
             || !self.carried().is_empty()
@@ -199,7 +202,7 @@ impl<P> Job<P> {
     }
 
     /// Keeps so many runs at most.
-    pub(super) fn trim_history(&mut self, kept: u32) {
+    pub(in crate::core) fn trim_history(&mut self, kept: u32) {
         if let Some(extras) = &mut self.extras {
             while extras.history.len() > kept as usize {
                 extras.history.pop_front();
@@ -208,13 +211,13 @@ impl<P> Job<P> {
     }
 
     /// The job's history, now that the job is over; none if nothing was kept.
-    pub(super) fn take_history(&mut self) -> Option<Arc<[Run]>> {
+    pub(in crate::core) fn take_history(&mut self) -> Option<Arc<[Run]>> {
         let history = std::mem::take(&mut self.extras.as_mut()?.history);
         (!history.is_empty()).then(|| history.into_iter().collect())
     }
 
     /// Keeps a run for the job's history.
-    pub(super) fn keep_run(
+    pub(in crate::core) fn keep_run(
         &mut self,
         run: &Run,
         said: Option<&Arc<str>>,
@@ -239,7 +242,7 @@ impl<P> Job<P> {
 impl<P: Payload> Job<P> {
     /// Whether a run that ends is kept for the job's history: if the job ends with it, only where
     /// somebody may ask for it afterwards. `more` says whether others go on under its permit.
-    pub(super) fn keeps_run(&self, more: bool, defaults: &Arc<JobOptions>) -> bool {
+    pub(in crate::core) fn keeps_run(&self, more: bool, defaults: &Arc<JobOptions>) -> bool {
         // That of a durable job is the ledger.
         if self.options(defaults).history == 0 || self.is_durable() {
             return false;
@@ -252,12 +255,12 @@ impl<P: Payload> Job<P> {
 
 impl Extras {
     /// Those that were asked for, and wait in line.
-    pub(super) fn requested(&mut self) -> impl Iterator<Item = &mut Due> {
+    pub(in crate::core) fn requested(&mut self) -> impl Iterator<Item = &mut Due> {
         self.queue.iter_mut().filter(|queued| queued.on_request).map(|queued| &mut queued.due)
     }
 
     /// All other fire times that wait.
-    pub(super) fn waiting(&mut self) -> impl Iterator<Item = &mut Due> {
+    pub(in crate::core) fn waiting(&mut self) -> impl Iterator<Item = &mut Due> {
         let carried = self.saved.iter_mut().flat_map(|saved| &mut saved.carried);
         let parked = self.parked.iter_mut().flat_map(|(_, backlog)| backlog).chain(carried);
         let queue = self.queue.iter_mut().filter(|queued| !queued.on_request);
@@ -267,14 +270,14 @@ impl Extras {
     }
 }
 
-impl<'a> Schedule<'a> {
-    pub(super) fn of<P>(
+impl<'a> Planner<'a> {
+    pub(in crate::core) fn of<P>(
         job: &'a Job<P>,
         slot: u32,
         defaults: &'a Arc<JobOptions>,
         scheduler: u32,
-    ) -> Schedule<'a> {
-        Schedule {
+    ) -> Planner<'a> {
+        Planner {
             trigger: &job.trigger,
             options: job.options(defaults),
             seed: match job.options(defaults).jitter.is_zero() {

@@ -13,7 +13,12 @@ use crate::{
 
 impl<P: Payload> Core<P> {
     /// Tells of fire times that ran for nothing.
-    pub(super) fn report_closed(&mut self, store: StoreKey, row: &Row, now: DateTime<Utc>) {
+    pub(in crate::core) fn report_closed(
+        &mut self,
+        store: StoreKey,
+        row: &Row,
+        now: DateTime<Utc>,
+    ) {
         let RowState::Closed(fate) = &row.state else { return };
         let job = row.job.clone();
         let fire_times = FireTimes { first: row.fire_time, last: row.last, count: row.count };
@@ -40,7 +45,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Tells of a row that is not run again although its work may have been called.
-    pub(super) fn report_abandoned(
+    pub(in crate::core) fn report_abandoned(
         &mut self,
         slot: u32,
         (kind, number): (RowKind, i64),
@@ -48,9 +53,11 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) {
         let job = self.jobs[slot].id(self.scheduler, slot);
-        let Some(held) = self.jobs[slot].held() else { return };
-        let (store, Some(open)) = (held.store, held.open.get(&(kind, number))) else { return };
-        let row = Row::new(held.key(kind, number), job, fire_time, RowState::Waiting);
+        let Some(durable) = self.jobs[slot].durable() else { return };
+        let (store, Some(open)) = (durable.store, durable.open.get(&(kind, number))) else {
+            return;
+        };
+        let row = Row::new(durable.key(kind, number), job, fire_time, RowState::Waiting);
         let row = Row { attempt: open.attempt, coalesced: open.coalesced, ..row };
         self.report_abandoned_row(store, &row, now);
     }
@@ -73,7 +80,12 @@ impl<P: Payload> Core<P> {
         self.note_in(store, now, EventPayload::Abandoned(run));
     }
 
-    pub(super) fn report_reaped(&mut self, store: StoreKey, reaped: Reaped, now: DateTime<Utc>) {
+    pub(in crate::core) fn report_reaped(
+        &mut self,
+        store: StoreKey,
+        reaped: Reaped,
+        now: DateTime<Utc>,
+    ) {
         let Reaped { nodes, handed_out, abandoned, over, .. } = reaped;
         if !nodes.is_empty() {
             let (recovered, abandoned) = (handed_out.len(), abandoned.len());

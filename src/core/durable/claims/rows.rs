@@ -4,9 +4,9 @@ use std::collections::{HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 
-use super::{Held, Open, Upcoming};
+use super::{ClaimedRow, DurableJob, Upcoming};
 use crate::{
-    core::{Core, Payload, RunKey, RunResult, ahead::run_id, decide::Due, runs::Going},
+    core::{Core, Payload, RunKey, RunResult, ahead::run_id, decide::Due, runs::ActiveRun},
     job::{FireTimes, Outcome, RunId, SkipReason},
     ledger::{Claim, Fate, Release, RowKey, RowKind, RowOutcome, RunEnd},
 };
@@ -28,22 +28,22 @@ impl<P: Payload> Core<P> {
     /// The open rows of a stretch. Others may lie between them, of fire times that come before or after:
     /// what is going, in line or yet to come is not among them.
     fn rows_in(&self, slot: u32, fire_times: FireTimes) -> Vec<(RowKind, i64)> {
-        let Some(held) = self.jobs[slot].held() else { return Vec::new() };
+        let Some(durable) = self.jobs[slot].durable() else { return Vec::new() };
         let (first, last) =
             (fire_times.first.timestamp_millis(), fire_times.last.timestamp_millis());
         let range = (RowKind::Scheduled, first)..=(RowKind::Scheduled, last);
-        let mut rows: Vec<_> = held.open.range(range).map(|(&row, _)| row).collect();
+        let mut rows: Vec<_> = durable.open.range(range).map(|(&row, _)| row).collect();
         if rows.len() > 1 {
-            let others = self.spoken_for(slot, held);
+            let others = self.assigned_fire_times(slot, durable);
             rows.retain(|(_, number)| !others.contains(number));
         }
         rows
     }
 
     /// The fire times of a job that something is to become of already.
-    fn spoken_for(&self, slot: u32, held: &Held) -> HashSet<i64> {
+    fn assigned_fire_times(&self, slot: u32, durable: &DurableJob) -> HashSet<i64> {
         let job = &self.jobs[slot];
-        let upcoming = held.upcoming.iter().filter(|it| it.kind == RowKind::Scheduled);
+        let upcoming = durable.upcoming.iter().filter(|it| it.kind == RowKind::Scheduled);
         let mut spoken_for: HashSet<i64> = upcoming.map(|it| it.number).collect();
         let mut add = |due: &Due| spoken_for.insert(due.fire_time.timestamp_millis());
         if let Some(extras) = &job.extras {
@@ -54,10 +54,11 @@ impl<P: Payload> Core<P> {
             extras.parked.iter().flat_map(|(_, backlog)| backlog).for_each(|due| _ = add(due));
         }
         for run in self.runs_of(slot) {
-            let Going { id, due, fence, backlog, .. } = &self.runs[run];
-            let row = held.row_of(*id, due.fire_time);
-            if row.is_some_and(|row| row.0 == RowKind::Scheduled && held.open[&row].fence == *fence)
-            {
+            let ActiveRun { id, due, fence, backlog, .. } = &self.runs[run];
+            let row = durable.row_of(*id, due.fire_time);
+            if row.is_some_and(|row| {
+                row.0 == RowKind::Scheduled && durable.open[&row].fence == *fence
+            }) {
                 add(due);
             }
             backlog.iter().for_each(|due| _ = add(due));
@@ -75,8 +76,8 @@ impl<P: Payload> Core<P> {
         reason: SkipReason,
         now: DateTime<Utc>,
     ) -> bool {
-        let Some(held) = self.jobs[slot].held() else { return true };
-        let rows = match run.and_then(|run| held.row_of(run, fire_times.first)) {
+        let Some(durable) = self.jobs[slot].durable() else { return true };
+        let rows = match run.and_then(|run| durable.row_of(run, fire_times.first)) {
             Some(row) if fire_times.count == 1 => vec![row],
             _ => self.rows_in(slot, fire_times),
         };
@@ -87,7 +88,8 @@ impl<P: Payload> Core<P> {
         }
         let mut skipped = true;
         for row in rows {
-            let Some(open) = self.jobs[slot].held().and_then(|held| held.open.get(&row)) else {
+            let Some(open) = self.jobs[slot].durable().and_then(|durable| durable.open.get(&row))
+            else {
                 continue;
             };
             let fate = Fate::called_off(reason, open.attempt);
@@ -105,35 +107,35 @@ impl<P: Payload> Core<P> {
     /// ended.
     pub(in crate::core) fn conclude_durable(
         &mut self,
-        run: &Going,
+        run: &ActiveRun,
         finish: &RunResult,
         now: DateTime<Utc>,
     ) -> bool {
-        let Going { job: slot, attempt, distrusted, .. } = *run;
-        let Some(held) = self.jobs[slot].held() else { return true };
-        let store = held.store;
-        let row = held.row_of(run.id, run.due.fire_time);
-        let Some(row) = row.filter(|row| held.open[row].fence == run.fence) else {
+        let ActiveRun { job: slot, attempt, distrusted, .. } = *run;
+        let Some(durable) = self.jobs[slot].durable() else { return true };
+        let store = durable.store;
+        let row = durable.row_of(run.id, run.due.fire_time);
+        let Some(row) = row.filter(|row| durable.open[row].fence == run.fence) else {
             // The store took the node for dead, and has given the row to another, or to this one again.
             return true;
         };
-        let recover = held.open[&row].recover;
+        let recover = durable.open[&row].recover;
         let fate = match &finish.outcome {
             Outcome::Succeeded => Fate::Ran(RunEnd::Succeeded),
             Outcome::Failed(_) => Fate::Ran(RunEnd::Failed),
             Outcome::Panicked(_) => Fate::Ran(RunEnd::Panicked),
             Outcome::TimedOut => Fate::Ran(RunEnd::TimedOut),
             // It is run again by another node.
-            Outcome::Cancelled | Outcome::Abandoned if recover && self.leaves(store) => {
+            Outcome::Cancelled | Outcome::Abandoned if recover && self.is_leaving(store) => {
                 self.release_begun(slot, row, attempt + u32::from(finish.started_at.is_some()));
                 return true;
             }
-            Outcome::Abandoned if recover && held.open[&row].lost => {
+            Outcome::Abandoned if recover && durable.open[&row].lost => {
                 // It has not been called, and others have it now.
                 self.remove_open(slot, row);
                 return true;
             }
-            Outcome::Cancelled if recover && distrusted && held.open[&row].lost => {
+            Outcome::Cancelled if recover && distrusted && durable.open[&row].lost => {
                 // It is to be run again, by whoever has it now.
                 self.remove_open(slot, row);
                 return true;
@@ -170,7 +172,7 @@ impl<P: Payload> Core<P> {
         ran: Option<(u32, Option<DateTime<Utc>>, Option<String>)>,
         ended_at: DateTime<Utc>,
     ) {
-        let Some((key, open)) = self.let_row_go(slot, row) else { return };
+        let Some((key, open)) = self.detach_row(slot, row) else { return };
         let job = &self.jobs[slot];
         let job_end = match job.payload.is_cancelled() {
             true => Fate::Cancelled,
@@ -194,8 +196,8 @@ impl<P: Payload> Core<P> {
         self.out.ask = true;
     }
 
-    pub(super) fn release_row(&mut self, slot: u32, row: (RowKind, i64)) {
-        if let Some((key, open)) = self.let_row_go(slot, row)
+    pub(in crate::core) fn release_row(&mut self, slot: u32, row: (RowKind, i64)) {
+        if let Some((key, open)) = self.detach_row(slot, row)
             && let Some(node) =
                 self.jobs[slot].store().and_then(|store| self.stores.node_mut(store))
         {
@@ -206,89 +208,99 @@ impl<P: Payload> Core<P> {
 
     /// Gives a row back whose work was called, so that the next attempt is this one.
     fn release_begun(&mut self, slot: u32, row: (RowKind, i64), attempt: u32) {
-        let open = self.jobs[slot].held_mut().and_then(|held| held.open.get_mut(&row));
+        let open = self.jobs[slot].durable_mut().and_then(|durable| durable.open.get_mut(&row));
         open.into_iter().for_each(|open| open.attempt = attempt);
         self.release_row(slot, row);
     }
 
-    fn let_row_go(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, Open)> {
+    fn detach_row(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, ClaimedRow)> {
         let (key, open) = self.remove_open(slot, row)?;
-        if let Some(held) = self.jobs[slot].held_mut()
-            && self.stores.get(held.store).is_some()
+        if let Some(durable) = self.jobs[slot].durable_mut()
+            && self.stores.get(durable.store).is_some()
         {
-            held.unsettled.insert(Claim { key, fence: open.fence });
+            durable.unacknowledged.insert(Claim { key, fence: open.fence });
         }
         Some((key, open))
     }
 
-    fn remove_open(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, Open)> {
-        let held = self.jobs[slot].held_mut()?;
-        let open = held.open.remove(&row)?;
-        let (key, before) = (held.key(row.0, row.1), held.open.len() + 1);
+    fn remove_open(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, ClaimedRow)> {
+        let durable = self.jobs[slot].durable_mut()?;
+        let open = durable.open.remove(&row)?;
+        let (key, before) = (durable.key(row.0, row.1), durable.open.len() + 1);
         self.count_open(slot, before);
         Some((key, open))
     }
 
     /// Gives a run back that was about to start while the node did not believe itself: it is begun
     /// again when the node does.
-    pub(in crate::core) fn put_back(&mut self, run: RunKey) {
+    pub(in crate::core) fn requeue_run(&mut self, run: RunKey) {
         let Some(going) = self.runs.get(run.slot).filter(|going| going.id == run.id) else {
             return;
         };
         let (slot, due) = (going.job, going.due);
-        let held = self.jobs[slot].held();
-        let row = held.and_then(|held| {
-            let row = held.row_of(run.id, due.fire_time)?;
-            (held.open[&row].fence == going.fence).then_some(row)
+        let durable = self.jobs[slot].durable();
+        let row = durable.and_then(|durable| {
+            let row = durable.row_of(run.id, due.fire_time)?;
+            (durable.open[&row].fence == going.fence).then_some(row)
         });
-        row.into_iter().for_each(|row| self.hold_again(slot, row, due));
+        row.into_iter().for_each(|row| self.requeue_row(slot, row, due));
     }
 
     /// Begins a row again that has come due, as soon as the node believes itself.
-    fn hold_again(&mut self, slot: u32, (kind, number): (RowKind, i64), due: Due) {
-        let Some(held) = self.jobs[slot].held_mut() else { return };
-        let place = held.upcoming.partition_point(|other| other.due.at <= due.at);
-        held.upcoming.insert(place, Upcoming { due, kind, number });
-        self.arm_durable(slot);
+    fn requeue_row(&mut self, slot: u32, (kind, number): (RowKind, i64), due: Due) {
+        let Some(durable) = self.jobs[slot].durable_mut() else { return };
+        let place = durable.upcoming.partition_point(|other| other.due.at <= due.at);
+        durable.upcoming.insert(place, Upcoming { due, kind, number });
+        self.arm_claims(slot);
     }
 
     /// Skips, or releases, what of a durable job has been taken and has not come due.
-    pub(in crate::core) fn call_off_upcoming(
+    pub(in crate::core) fn skip_upcoming(
         &mut self,
         slot: u32,
         reason: SkipReason,
         now: DateTime<Utc>,
     ) {
-        let Some(held) = self.jobs[slot].held_mut() else { return };
-        for Upcoming { due, kind, number } in std::mem::take(&mut held.upcoming) {
-            let run = self.jobs[slot].held().map(|held| run_id(held.key(kind, number)));
+        let Some(durable) = self.jobs[slot].durable_mut() else { return };
+        for Upcoming { due, kind, number } in std::mem::take(&mut durable.upcoming) {
+            let run = self.jobs[slot].durable().map(|durable| run_id(durable.key(kind, number)));
             self.skip(slot, run, FireTimes::one(due.fire_time), reason, now);
         }
-        self.arm_durable(slot);
+        self.arm_claims(slot);
     }
 
     /// The same, but for runs that a pause does not keep from starting: those that were asked for.
-    pub(super) fn call_off_taken(&mut self, slot: u32, reason: SkipReason, now: DateTime<Utc>) {
-        let Some(held) = self.jobs[slot].held_mut() else { return };
+    pub(in crate::core) fn skip_claimed(
+        &mut self,
+        slot: u32,
+        reason: SkipReason,
+        now: DateTime<Utc>,
+    ) {
+        let Some(durable) = self.jobs[slot].durable_mut() else { return };
         let mut spared = VecDeque::new();
         if reason == SkipReason::Paused && !self.paused {
             let goes_on = |it: &Upcoming| it.kind == RowKind::Requested;
-            let upcoming = std::mem::take(&mut held.upcoming);
-            (spared, held.upcoming) = upcoming.into_iter().partition(goes_on);
+            let upcoming = std::mem::take(&mut durable.upcoming);
+            (spared, durable.upcoming) = upcoming.into_iter().partition(goes_on);
         }
-        self.call_off_upcoming(slot, reason, now);
-        if let Some(held) = self.jobs[slot].held_mut() {
-            held.upcoming = spared;
+        self.skip_upcoming(slot, reason, now);
+        if let Some(durable) = self.jobs[slot].durable_mut() {
+            durable.upcoming = spared;
         }
-        self.arm_durable(slot);
+        self.arm_claims(slot);
         self.end_if_over(slot, now);
     }
 
     /// The same, for all that has not started.
-    pub(super) fn call_off_durable(&mut self, slot: u32, reason: SkipReason, now: DateTime<Utc>) {
-        self.call_off_taken(slot, reason, now);
+    pub(in crate::core) fn skip_unstarted(
+        &mut self,
+        slot: u32,
+        reason: SkipReason,
+        now: DateTime<Utc>,
+    ) {
+        self.skip_claimed(slot, reason, now);
         if self.jobs.get(slot).is_some() {
-            self.call_off_waiting(slot, reason, false, now);
+            self.skip_waiting(slot, reason, false, now);
             self.end_if_over(slot, now);
         }
     }

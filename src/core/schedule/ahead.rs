@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::decide::{Due, Schedule};
+use super::decide::{Due, Planner, mix};
 use crate::{
     error::Error,
     escape::one_line,
@@ -48,29 +48,29 @@ impl Definition {
         Ok(Definition { trigger, options })
     }
 
-    fn schedule(&self, record: &Record) -> Schedule<'_> {
+    fn planner(&self, record: &Record) -> Planner<'_> {
         let seed = match self.options.jitter.is_zero() {
             true => 0,
             false => record.id.stable_hash(),
         };
-        Schedule { trigger: &self.trigger, options: &self.options, seed, once: false }
+        Planner { trigger: &self.trigger, options: &self.options, seed, once: false }
     }
 
     /// When a fire time is due by the store's clock.
-    pub(super) fn due(&self, record: &Record, fire_time: DateTime<Utc>) -> DateTime<Utc> {
-        self.schedule(record).due(fire_time).at
+    pub(in crate::core) fn due(&self, record: &Record, fire_time: DateTime<Utc>) -> DateTime<Utc> {
+        self.planner(record).due(fire_time).at
     }
 }
 
 /// The number of a run: that of its row, the same on whichever node it runs.
 pub(crate) fn run_id(key: RowKey) -> RunId {
-    let row = super::mix(key.number as u64 ^ ((key.kind as u64) << 62));
+    let row = mix(key.number as u64 ^ ((key.kind as u64) << 62));
     // Numbers that a scheduler counts have the highest bit clear.
-    RunId(super::mix(key.incarnation.0 ^ row) | 1 << 63)
+    RunId(mix(key.incarnation.0 ^ row) | 1 << 63)
 }
 
 /// The row of a run that is asked for.
-pub(super) fn requested(record: &Record, number: u64, now: DateTime<Utc>) -> Row {
+pub(in crate::core) fn requested(record: &Record, number: u64, now: DateTime<Utc>) -> Row {
     let key = RowKey {
         incarnation: record.incarnation,
         kind: RowKind::Requested,
@@ -81,7 +81,7 @@ pub(super) fn requested(record: &Record, number: u64, now: DateTime<Utc>) -> Row
 
 /// The rows of what passes without a run when the record's trigger or the record itself goes: fire
 /// times up to `now` that nobody has taken.
-pub(super) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) -> Vec<Row> {
+pub(in crate::core) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) -> Vec<Row> {
     if record.next_fire.is_none_or(|next| next > now) {
         return Vec::new();
     }
@@ -96,14 +96,14 @@ pub(super) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) ->
         rows.push(closed(record, FireTimes::one(fire_time), fate.clone(), now));
         next = definition.trigger.next_after(fire_time).ok().flatten();
     }
-    let stretch = next.and_then(|next| definition.schedule(record).passed(next, now));
+    let stretch = next.and_then(|next| definition.planner(record).passed(next, now));
     rows.extend(stretch.map(|stretch| closed(record, stretch, fate, now)));
     rows
 }
 
 /// The rows of what is due, its jitter included, when the record's trigger goes: one run for fire times up
 /// to `now` that nobody has taken, or as many as the job catches up with.
-pub(super) fn still_to_run(record: &Record, now: DateTime<Utc>) -> Vec<Row> {
+pub(in crate::core) fn still_to_run(record: &Record, now: DateTime<Utc>) -> Vec<Row> {
     let mut rows = passed(record, SkipReason::Superseded, now);
     let Some(stretch) = rows.pop() else { return rows };
     let Ok(Definition { trigger, options }) = Definition::read(record) else { return rows };
@@ -141,7 +141,7 @@ pub(super) fn still_to_run(record: &Record, now: DateTime<Utc>) -> Vec<Row> {
 }
 
 /// The last fire time of the record's trigger that may have been taken.
-pub(super) fn last_taken(record: &Record) -> Option<DateTime<Utc>> {
+pub(in crate::core) fn last_taken(record: &Record) -> Option<DateTime<Utc>> {
     let trigger = Definition::read(record).ok()?.trigger;
     let before = match record.next_fire {
         Some(next) => next.checked_sub_signed(TimeDelta::milliseconds(1))?,
@@ -186,7 +186,7 @@ pub(crate) fn decide(
     horizon: DateTime<Utc>,
 ) -> Result<Decision, Error> {
     let Definition { trigger, .. } = definition;
-    let schedule = definition.schedule(record);
+    let planner = definition.planner(record);
     let is_date = matches!(trigger.kind(), Kind::Date(_));
     // What is due at that very instant is not past.
     let just_before = |at: DateTime<Utc>| at.checked_sub_signed(TimeDelta::milliseconds(1));
@@ -194,7 +194,7 @@ pub(crate) fn decide(
     let jitters = !definition.options.jitter.is_zero();
     let taken = |row: Row| {
         let jittered = jitters && row.key.kind == RowKind::Scheduled;
-        let due = jittered.then(|| schedule.due(row.fire_time).at);
+        let due = jittered.then(|| planner.due(row.fire_time).at);
         Row { state: RowState::Claimed(node), due, ..row }
     };
 
@@ -250,7 +250,7 @@ pub(crate) fn decide(
     // What passed while the job was paused.
     if let Some(first) = due(next)
         && let Some(resumed) = resumed
-        && let Some(stretch) = schedule.passed(first, resumed)
+        && let Some(stretch) = planner.passed(first, resumed)
     {
         rows.push(closed(record, stretch, Fate::Skipped(SkipReason::Paused), now));
         next = trigger.next_after(stretch.last)?;
@@ -262,10 +262,10 @@ pub(crate) fn decide(
     }
 
     // What is due by now.
-    if let Some(first) = due(next).map(|next| schedule.due(next))
+    if let Some(first) = due(next).map(|next| planner.due(next))
         && first.at <= now
     {
-        let (plan, after) = schedule.plan(first, now);
+        let (plan, after) = planner.plan(first, now);
         next = after?;
         if let Some(stretch) = plan.missed {
             rows.push(closed(record, stretch, Fate::Missed, now));

@@ -6,29 +6,29 @@
 /// `max_instances` may change while runs are going: tokio's semaphore can't shrink below what is
 /// taken.
 #[derive(Debug, Default)]
-pub(super) struct Semaphore {
+pub(in crate::core) struct Semaphore {
     in_use: u32,
 }
 
 /// The right of one run to be going. It can't be copied, only given back.
 #[derive(Debug)]
 #[must_use = "a permit that is lost never comes back"]
-pub(super) struct Permit(());
+pub(in crate::core) struct Permit(());
 
 impl Semaphore {
-    pub(super) fn try_acquire(&mut self, limit: u32) -> Option<Permit> {
+    pub(in crate::core) fn try_acquire(&mut self, limit: u32) -> Option<Permit> {
         (self.in_use < limit).then(|| {
             self.in_use += 1;
             Permit(())
         })
     }
 
-    pub(super) fn release(&mut self, permit: Permit) {
+    pub(in crate::core) fn release(&mut self, permit: Permit) {
         let Permit(()) = permit;
         self.in_use -= 1;
     }
 
-    pub(super) fn in_use(&self) -> u32 {
+    pub(in crate::core) fn in_use(&self) -> u32 {
         self.in_use
     }
 }

@@ -2,8 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Core, Job, JobKey, Payload, RunKey, StoreKey, Submission, decide::Due};
-use crate::{error::Error, ledger::Incarnation};
+use super::decide::Due;
+use crate::{
+    core::{Core, Job, JobKey, Payload, RunKey, StoreKey, Submission},
+    error::Error,
+    ledger::Incarnation,
+};
 
 /// The job of a run.
 pub(crate) enum Own {
@@ -49,12 +53,12 @@ impl<P: Payload> Core<P> {
     }
 
     /// Begins the run that was asked for, if it is due. It waits in line if it has to.
-    pub(super) fn run_again(&mut self, slot: u32, now: DateTime<Utc>) {
+    pub(in crate::core) fn run_again(&mut self, slot: u32, now: DateTime<Utc>) {
         let job = &mut self.jobs[slot];
         let Some(at) = job.again().filter(|&at| at <= now) else { return };
         if self.paused {
-            job.held = true;
-            self.held.insert(slot);
+            job.deferred = true;
+            self.deferred_jobs.insert(slot);
             return;
         }
         let extras = job.extras();
@@ -74,7 +78,7 @@ impl<P: Payload> Core<P> {
 
 impl<P> Job<P> {
     /// When it is to run once more, unless that doesn't count now.
-    pub(super) fn again(&self) -> Option<DateTime<Utc>> {
+    pub(in crate::core) fn again(&self) -> Option<DateTime<Utc>> {
         self.extras.as_ref()?.again.filter(|_| !self.paused && !self.retired)
     }
 }

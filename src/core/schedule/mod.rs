@@ -1,0 +1,12 @@
+//! When jobs are due, and what a clock that steps changes about it.
+
+mod again;
+pub(in crate::core) mod ahead;
+pub(in crate::core) mod correct;
+pub(in crate::core) mod decide;
+
+pub(crate) use self::{
+    again::Own,
+    ahead::{Definition, run_id},
+    decide::{Candidate, Verdict, mix},
+};
