@@ -1,6 +1,6 @@
-//! What must be done about what happened: the core says it, the shell does it.
+//! What the shell must do: starts, cancellations, events, reports, and what it drops.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
@@ -15,7 +15,7 @@ use crate::{
     trigger::Trigger,
 };
 
-/// What must be done about what happened, in order.
+/// What the shell must do, each kind in order.
 pub(crate) struct Outbox<P> {
     /// Jobs whose wake-up may have changed: [`Core::wake_at`] says what it is now.
     pub(crate) dirty: Vec<u32>,
@@ -82,7 +82,7 @@ pub(crate) struct Ended<P> {
 }
 
 impl<P> Outbox<P> {
-    pub(super) fn new() -> Outbox<P> {
+    fn new() -> Outbox<P> {
         Outbox {
             dirty: Vec::new(),
             starts: Vec::new(),
@@ -97,55 +97,58 @@ impl<P> Outbox<P> {
             discarded: Vec::new(),
         }
     }
-
-    pub(super) fn discard(&mut self, finish: RunResult) {
-        self.discard_outcome(finish.outcome);
-        self.discarded.extend(finish.output.map(Discarded::Output));
-    }
-
-    pub(super) fn discard_options(&mut self, options: Arc<JobOptions>) {
-        if options.hold_code() {
-            self.discarded.push(Discarded::Options(options));
-        }
-    }
-
-    pub(super) fn discard_outcome(&mut self, outcome: Outcome) {
-        if let Outcome::Failed(_) = outcome {
-            self.discarded.push(Discarded::Outcome(outcome));
-        }
-    }
 }
 
-/// The events' sequence, and which kinds anybody wants to see.
-pub(super) struct Log {
-    pub(super) sequence: u64,
-    pub(super) observed: KindSet,
+/// The room of what the shell must do: the outbox, and the numbering of events.
+pub(super) struct Effects<P> {
+    out: Outbox<P>,
+    /// The number of the last event.
+    sequence: u64,
+    /// The kinds of events that are made; others are only counted.
+    observed: KindSet,
 }
 
-impl Log {
+impl<P> Effects<P> {
+    pub(super) fn new() -> Effects<P> {
+        Effects { out: Outbox::new(), sequence: 0, observed: KindSet::NONE }
+    }
+
+    pub(super) fn outbox(&mut self) -> &mut Outbox<P> {
+        &mut self.out
+    }
+
+    pub(super) fn pending(&self) -> &Outbox<P> {
+        &self.out
+    }
+
+    // Events.
+
+    pub(super) fn observe(&mut self, kinds: KindSet) {
+        self.observed = kinds;
+    }
+
     pub(super) fn wants(&self, kind: EventKind) -> bool {
         self.observed.contains(kind)
     }
 
     /// Counts an event that nobody wants.
-    pub(super) fn skip(&mut self) {
+    pub(super) fn skip_event(&mut self) {
         self.sequence += 1;
     }
 
-    pub(super) fn emit<P>(
+    /// Counts an event, and makes it if its kind is observed.
+    pub(super) fn emit(
         &mut self,
-        out: &mut Outbox<P>,
         at: DateTime<Utc>,
         kind: EventKind,
         payload: impl FnOnce() -> EventPayload,
     ) {
-        self.emit_in(out, at, kind, || None, payload);
+        self.emit_in(at, kind, || None, payload);
     }
 
-    /// The same of a job, whose store `store` names.
-    pub(super) fn emit_in<P>(
+    /// The same for a job whose store is named by `store`.
+    pub(super) fn emit_in(
         &mut self,
-        out: &mut Outbox<P>,
         at: DateTime<Utc>,
         kind: EventKind,
         store: impl FnOnce() -> Option<Arc<str>>,
@@ -154,7 +157,92 @@ impl Log {
         self.sequence += 1;
         if self.observed.contains(kind) {
             let (sequence, store) = (self.sequence, store());
-            out.events.push(Event { sequence, at, store, payload: payload() });
+            self.out.events.push(Event { sequence, at, store, payload: payload() });
+        }
+    }
+
+    // Runs.
+
+    pub(super) fn start(&mut self, start: Start<P>) {
+        self.out.starts.push(start);
+    }
+
+    pub(super) fn start_count(&self) -> usize {
+        self.out.starts.len()
+    }
+
+    /// Sorts the starts from index `first` on: by fire time, then priority, then the order of adding.
+    ///
+    /// They may be in another order, that in which their jobs were woken.
+    pub(super) fn sort_starts(&mut self, first: usize, defaults: &Arc<JobOptions>) {
+        self.out.starts[first..].sort_by_key(|start| {
+            let options = start.options.as_ref().unwrap_or(defaults);
+            (start.fire_time, Reverse(options.priority), start.incarnation)
+        });
+    }
+
+    /// Asks a run to stop.
+    pub(super) fn cancel(&mut self, run: RunKey) {
+        self.out.cancels.push(run);
+    }
+
+    /// Reports a run that has ended to the handles of its job.
+    pub(super) fn report(&mut self, payload: P, run: Run) {
+        self.out.reports.push((payload, run));
+    }
+
+    // Jobs and stores.
+
+    /// Has the driver look up when the job in this slot wakes.
+    pub(super) fn rearm(&mut self, slot: u32) {
+        self.out.dirty.push(slot);
+    }
+
+    /// A job was removed, cancelled or replaced; some of its runs may be active.
+    pub(super) fn retire(&mut self, payload: P) {
+        self.out.retired.push(payload);
+    }
+
+    /// A job is over, and none of its runs is active.
+    pub(super) fn end(&mut self, ended: Ended<P>) {
+        self.out.ended.push(ended);
+    }
+
+    /// A durable job of which this node has no rows is over.
+    pub(super) fn job_over(&mut self, store: StoreKey, incarnation: Incarnation, end: End) {
+        self.out.over.push((store, incarnation, end));
+    }
+
+    /// Has the shell poll the nodes for requests to their stores.
+    pub(super) fn poll_stores(&mut self) {
+        self.out.ask = true;
+    }
+
+    /// Wakes whoever waits for a store to be removed.
+    pub(super) fn wake_store_removal(&mut self) {
+        self.out.leaves = true;
+    }
+
+    // What is dropped once the lock is free.
+
+    pub(super) fn discard(&mut self, discarded: Discarded<P>) {
+        self.out.discarded.push(discarded);
+    }
+
+    pub(super) fn discard_all(&mut self, discarded: impl IntoIterator<Item = Discarded<P>>) {
+        self.out.discarded.extend(discarded);
+    }
+
+    pub(super) fn discard_result(&mut self, result: RunResult) {
+        if let Outcome::Failed(_) = result.outcome {
+            self.out.discarded.push(Discarded::Outcome(result.outcome));
+        }
+        self.out.discarded.extend(result.output.map(Discarded::Output));
+    }
+
+    pub(super) fn discard_options(&mut self, options: Arc<JobOptions>) {
+        if options.hold_code() {
+            self.out.discarded.push(Discarded::Options(options));
         }
     }
 }

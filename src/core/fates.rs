@@ -1,7 +1,6 @@
 //! How fire times meet their fates: waking, skipping, and the end of jobs.
 
 use std::{
-    cmp::Reverse,
     collections::{HashMap, VecDeque},
     hash::Hash,
 };
@@ -28,7 +27,7 @@ impl<P: Payload> Core<P> {
     pub(crate) fn wake(&mut self, slots: &[u32], now: DateTime<Utc>) -> usize {
         const COUNTED: u64 = 20_000;
         let (mut woken, mut counted) = (0, 0);
-        let first_start = self.out.starts.len();
+        let first_start = self.effects.start_count();
         for &slot in slots {
             if counted > COUNTED {
                 break;
@@ -40,18 +39,8 @@ impl<P: Payload> Core<P> {
                 counted += self.wake_one(slot, now);
             }
         }
-        self.sort_starts(first_start);
+        self.effects.sort_starts(first_start, &self.defaults);
         woken
-    }
-
-    /// Puts starts in order, from this one on: they may be for fire times of another order than that in
-    /// which their jobs were looked at.
-    pub(super) fn sort_starts(&mut self, first: usize) {
-        let defaults = &self.defaults;
-        self.out.starts[first..].sort_by_key(|start| {
-            let options = start.options.as_ref().unwrap_or(defaults);
-            (start.fire_time, Reverse(options.priority), start.incarnation)
-        });
     }
 
     /// Sets the next fire time.
@@ -66,7 +55,7 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[slot];
         if !job.dirty && (job.armed || job.wake_at().is_some()) {
             job.dirty = true;
-            self.out.dirty.push(slot);
+            self.effects.rearm(slot);
         }
     }
 
@@ -179,15 +168,19 @@ impl<P: Payload> Core<P> {
         if let Some(fire_times) = missed {
             self.metrics.missed += fire_times.count;
             let store = || self.stores.name(job.store());
-            self.log.emit_in(&mut self.out, now, EventKind::Missed, store, || {
-                EventPayload::Missed { job: job.id(self.scheduler, slot), run: None, fire_times }
+            self.effects.emit_in(now, EventKind::Missed, store, || EventPayload::Missed {
+                job: job.id(self.scheduler, slot),
+                run: None,
+                fire_times,
             });
         }
         if let Some((fire_times, into)) = coalesced {
             self.metrics.coalesced += fire_times.count;
             let store = || self.stores.name(job.store());
-            self.log.emit_in(&mut self.out, now, EventKind::Coalesced, store, || {
-                EventPayload::Coalesced { job: job.id(self.scheduler, slot), fire_times, into }
+            self.effects.emit_in(now, EventKind::Coalesced, store, || EventPayload::Coalesced {
+                job: job.id(self.scheduler, slot),
+                fire_times,
+                into,
             });
         }
         if let Some((due, backlog)) = run {
@@ -212,7 +205,7 @@ impl<P: Payload> Core<P> {
         let job = &self.jobs[slot];
         self.metrics.skipped += fire_times.count;
         let store = || self.stores.name(job.store());
-        self.log.emit_in(&mut self.out, now, EventKind::Skipped, store, || EventPayload::Skipped {
+        self.effects.emit_in(now, EventKind::Skipped, store, || EventPayload::Skipped {
             job: job.id(self.scheduler, slot),
             run,
             fire_times,
@@ -316,10 +309,11 @@ impl<P: Payload> Core<P> {
         self.unname(slot);
         let job = &mut self.jobs[slot];
         if !matches!(end, End::ShutDown) {
-            self.out.retired.push(job.payload.clone());
+            self.effects.retire(job.payload.clone());
             let store = || self.stores.name(job.store());
-            self.log.emit_in(&mut self.out, now, EventKind::JobRemoved, store, || {
-                EventPayload::JobRemoved { job: job.id(self.scheduler, slot), end: end.clone() }
+            self.effects.emit_in(now, EventKind::JobRemoved, store, || EventPayload::JobRemoved {
+                job: job.id(self.scheduler, slot),
+                end: end.clone(),
             });
         }
         if job.semaphore.in_use() == 0 && !job.is_unacknowledged() {
@@ -380,15 +374,16 @@ impl<P: Payload> Core<P> {
             // Other nodes may hold it next.
             let Job { trigger, options, payload, .. } = job;
             options.iter().for_each(|options| self.limits.leave(options));
-            self.out.discarded.push(Discarded::Trigger(trigger));
-            self.out.discarded.push(Discarded::Payload(payload));
+            self.effects.discard(Discarded::Trigger(trigger));
+            self.effects.discard(Discarded::Payload(payload));
             self.deregister_idle_nodes();
             return Vec::new();
         }
         if !job.retired {
             let store = || self.stores.name(job.store());
-            self.log.emit_in(&mut self.out, now, EventKind::JobRemoved, store, || {
-                EventPayload::JobRemoved { job: id.clone(), end: end.clone() }
+            self.effects.emit_in(now, EventKind::JobRemoved, store, || EventPayload::JobRemoved {
+                job: id.clone(),
+                end: end.clone(),
             });
         }
         let history = job.take_history();
@@ -398,21 +393,21 @@ impl<P: Payload> Core<P> {
         {
             self.remember(key, id.clone(), history.clone().unwrap_or_default(), declared, now);
         } else {
-            self.out.discarded.extend(declared.map(Discarded::Declaration));
+            self.effects.discard_all(declared.map(Discarded::Declaration));
             if let Some(history) = history.as_ref().filter(|_| job.given_id().is_some()) {
                 self.remember(key, id.clone(), history.clone(), None, now);
             }
         }
         if let Some(options) = job.options {
             self.limits.leave(&options);
-            self.out.discard_options(options);
+            self.effects.discard_options(options);
         }
         // If all jobs go, each goes by itself; who takes a job's place is followed as that was.
         let orphans = match self.retiring_all || matches!(end, End::Replaced) {
             true => Vec::new(),
             false => self.orphans(&id),
         };
-        self.out.ended.push(Ended { payload: job.payload, end, trigger: job.trigger, history });
+        self.effects.end(Ended { payload: job.payload, end, trigger: job.trigger, history });
         self.deregister_idle_nodes();
         orphans
     }

@@ -41,7 +41,7 @@ pub(crate) use self::{
 };
 use self::{
     durable::Stores,
-    effects::Log,
+    effects::Effects,
     registry::{
         ended::Past,
         followers::Followers,
@@ -179,8 +179,7 @@ pub(crate) struct Core<P> {
     closed: bool,
     /// Whether all jobs are about to go.
     retiring_all: bool,
-    log: Log,
-    pub(crate) out: Outbox<P>,
+    effects: Effects<P>,
 }
 
 impl Filter {
@@ -222,24 +221,33 @@ impl<P: Payload> Core<P> {
             run_ids: 0,
             paused,
             closed: false,
-            log: Log { sequence: 0, observed: KindSet::NONE },
-            out: Outbox::new(),
+            effects: Effects::new(),
         }
     }
 
-    /// Says which kinds of events are worth making.
+    /// What the shell must do: it drains this after each call, and before it lets the lock go.
+    pub(crate) fn outbox(&mut self) -> &mut Outbox<P> {
+        self.effects.outbox()
+    }
+
+    /// What the shell has yet to do.
+    pub(crate) fn pending_effects(&self) -> &Outbox<P> {
+        self.effects.pending()
+    }
+
+    /// Sets which kinds of events are made.
     pub(crate) fn observe(&mut self, kinds: KindSet) {
-        self.log.observed = kinds;
+        self.effects.observe(kinds);
     }
 
     /// Notes what happened to a job of this store, or to the store.
     pub(crate) fn note_in(&mut self, store: StoreKey, now: DateTime<Utc>, payload: EventPayload) {
         let name = || self.stores.name(Some(store));
-        self.log.emit_in(&mut self.out, now, payload.kind(), name, || payload);
+        self.effects.emit_in(now, payload.kind(), name, || payload);
     }
 
     pub(crate) fn note(&mut self, now: DateTime<Utc>, payload: EventPayload) {
-        self.log.emit(&mut self.out, now, payload.kind(), || payload);
+        self.effects.emit(now, payload.kind(), || payload);
     }
 
     // Time.
@@ -287,7 +295,7 @@ impl<P: Payload> Core<P> {
                 self.shift_claims(store, -moved);
             }
         }
-        self.out.ask = true;
+        self.effects.poll_stores();
         let corrected = -by > self.correction;
         for slot in self.live_slots() {
             self.shift_retries(slot, by);
@@ -388,7 +396,7 @@ impl<P: Payload> Core<P> {
         }
         for room in self.stores.iter_mut() {
             room.node.look_for_corrections();
-            self.out.ask = true;
+            self.effects.poll_stores();
         }
         self.note(now, EventPayload::TimeZonesUpdated { data });
     }
@@ -440,7 +448,7 @@ impl<P: Payload> Core<P> {
             let run = &mut self.runs[key.slot];
             if !run.cancelled && !spared.contains(&key) {
                 run.cancelled = true;
-                self.out.cancels.push(key);
+                self.effects.cancel(key);
             }
             let options = run.options.as_ref().unwrap_or(&self.defaults);
             grace = grace.max(options.cancel_grace);
@@ -530,7 +538,7 @@ impl<P: Payload> Core<P> {
             self.paused = false;
             self.note(now, EventPayload::Resumed);
             self.look_at_all();
-            let first_start = self.out.starts.len();
+            let first_start = self.effects.start_count();
             // Who has waited longest for a limit comes before who has not begun to.
             for limit in self.limits.waited_for() {
                 self.serve(limit);
@@ -547,7 +555,7 @@ impl<P: Payload> Core<P> {
                     self.end_if_over(slot, now);
                 }
             }
-            self.sort_starts(first_start);
+            self.effects.sort_starts(first_start, &self.defaults);
         }
         Ok(())
     }

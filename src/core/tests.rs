@@ -174,13 +174,13 @@ impl Shell {
     /// Does what the core asks for.
     fn skip_due(&mut self) {
         loop {
-            for slot in std::mem::take(&mut self.core.out.dirty) {
+            for slot in std::mem::take(&mut self.core.outbox().dirty) {
                 match self.core.wake_at(slot) {
                     Some(due) => self.wakes.insert(slot, due),
                     None => self.wakes.remove(&slot),
                 };
             }
-            let starts = std::mem::take(&mut self.core.out.starts);
+            let starts = std::mem::take(&mut self.core.outbox().starts);
             if starts.is_empty() {
                 break;
             }
@@ -196,21 +196,21 @@ impl Shell {
             }
             self.begin();
         }
-        for run in std::mem::take(&mut self.core.out.cancels) {
+        for run in std::mem::take(&mut self.core.outbox().cancels) {
             // Cancelled work stops at once here.
             for (_, end, _) in self.going.iter_mut().filter(|(key, ..)| *key == run) {
                 *end = self.now;
             }
         }
-        let events = std::mem::take(&mut self.core.out.events);
+        let events = std::mem::take(&mut self.core.outbox().events);
         for event in &events {
             self.cover(&event.payload);
         }
         self.events.extend(events);
-        self.ended += self.core.out.ended.drain(..).count();
-        self.core.out.reports.clear();
-        self.core.out.retired.clear();
-        self.core.out.discarded.clear();
+        self.ended += self.core.outbox().ended.drain(..).count();
+        self.core.outbox().reports.clear();
+        self.core.outbox().retired.clear();
+        self.core.outbox().discarded.clear();
     }
 
     /// Begins the runs whose time it is.
@@ -692,7 +692,7 @@ fn an_outage_of_ten_years_costs_no_more_than_one_of_a_minute() {
         let started = std::time::Instant::now();
         shell.core.wake(&slots, shell.now);
         let took = started.elapsed();
-        (took, shell.core.out.events.len())
+        (took, shell.core.outbox().events.len())
     };
     for coalesce in [Coalesce::Latest, Coalesce::Earliest, Coalesce::All] {
         let (_, minute) = next_afters(TimeDelta::minutes(1), coalesce);
@@ -774,10 +774,11 @@ fn jobs_of_one_instant_start_in_order_of_fire_time_priority_and_adding() {
         shell.core.add(new, shell.now).unwrap();
     }
     shell.now += ms(3000);
-    let mut slots = std::mem::take(&mut shell.core.out.dirty);
+    let mut slots = std::mem::take(&mut shell.core.outbox().dirty);
     shell.core.sort(&mut slots);
     shell.core.wake(&slots, shell.now);
-    let order: Vec<_> = shell.core.out.starts.iter().map(|start| start.job.to_string()).collect();
+    let order: Vec<_> =
+        shell.core.outbox().starts.iter().map(|start| start.job.to_string()).collect();
     assert_eq!(order, ["second", "third", "low", "late"]);
 }
 
@@ -1034,11 +1035,12 @@ fn runs_of_an_outage_start_in_order_of_their_own_fire_times() {
     add(&mut shell, "last", every_second);
     add(&mut shell, "first", at(epoch() + ms(4000)).into_trigger().unwrap());
     shell.now += ms(10_000);
-    let mut slots = std::mem::take(&mut shell.core.out.dirty);
+    let mut slots = std::mem::take(&mut shell.core.outbox().dirty);
     slots.sort_unstable();
     shell.core.sort(&mut slots);
     shell.core.wake(&slots, shell.now);
-    let order: Vec<_> = shell.core.out.starts.iter().map(|start| start.job.to_string()).collect();
+    let order: Vec<_> =
+        shell.core.outbox().starts.iter().map(|start| start.job.to_string()).collect();
     assert_eq!(order, ["first", "second", "third", "last"]);
 }
 
@@ -1051,7 +1053,7 @@ fn many_jobs_after_a_long_outage_are_woken_in_portions() {
         let new = Shell::new_job(&n.to_string(), trigger.clone(), first);
         shell.core.add(new, shell.now).unwrap();
     }
-    let slots = std::mem::take(&mut shell.core.out.dirty);
+    let slots = std::mem::take(&mut shell.core.outbox().dirty);
     shell.now += TimeDelta::days(1);
     assert_eq!(shell.core.wake(&slots, shell.now), 3, "10,000 are counted for each");
     assert_eq!(shell.core.wake(&slots[3..], shell.now), 3);

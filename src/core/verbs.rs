@@ -18,7 +18,7 @@ use crate::{
 impl<P: Payload> Core<P> {
     pub(crate) fn add(&mut self, new: NewJob<P>, now: DateTime<Utc>) -> Result<Added<P>, Error> {
         if let Err(error) = self.check_add(&new, &Batch::new(), now) {
-            self.out.discarded.push(Discarded::Job(Box::new(new)));
+            self.effects.discard(Discarded::Job(Box::new(new)));
             return Err(error);
         }
         if let Some(over) = self.stays_over(&new, now) {
@@ -28,7 +28,7 @@ impl<P: Payload> Core<P> {
             if new.on_conflict == OnConflict::Keep {
                 let payload = self.jobs[slot].payload.clone();
                 payload.take_over(&new.payload);
-                self.out.discarded.push(Discarded::Job(Box::new(new)));
+                self.effects.discard(Discarded::Job(Box::new(new)));
                 let job = &self.jobs[slot];
                 return Ok(Added { key: job.key(slot), id: self.id(slot), payload });
             }
@@ -89,7 +89,7 @@ impl<P: Payload> Core<P> {
             added.payload.set_standing(Some(SkipReason::Paused));
         }
         let next_fire = self.jobs[slot].next_fire();
-        self.log.emit(&mut self.out, now, EventKind::JobAdded, || EventPayload::JobAdded {
+        self.effects.emit(now, EventKind::JobAdded, || EventPayload::JobAdded {
             job: added.id.clone(),
             next_fire,
         });
@@ -115,7 +115,7 @@ impl<P: Payload> Core<P> {
         let same_trigger = both.is_some_and(|(old, new)| old.trigger == new.trigger);
         let is_task = declared.as_ref().is_some_and(|declared| declared.task.is_some());
         let old = job.set_declared(declared);
-        self.out.discarded.extend(old.map(Discarded::Declaration));
+        self.effects.discard_all(old.map(Discarded::Declaration));
         let job = &mut self.jobs[slot];
         let discarded = match same && is_task {
             // Its arguments may have been modified since.
@@ -128,7 +128,7 @@ impl<P: Payload> Core<P> {
                 std::mem::replace(&mut job.payload, reworked)
             }
         };
-        self.out.discarded.push(Discarded::Payload(discarded));
+        self.effects.discard(Discarded::Payload(discarded));
         let payload = job.payload.clone();
         let labels = labels.map(|labels| *labels).unwrap_or_default();
         let old = job.options(&self.defaults);
@@ -142,7 +142,7 @@ impl<P: Payload> Core<P> {
             self.set_options(slot, options, labels, now);
         }
         if same_trigger {
-            self.out.discarded.push(Discarded::Trigger(trigger));
+            self.effects.discard(Discarded::Trigger(trigger));
         } else if self.jobs[slot].key(slot) == key {
             self.reschedule(key, trigger, first, elapsed, now)?;
         }
@@ -398,7 +398,7 @@ impl<P: Payload> Core<P> {
             ready = self.live_again(key).map(drop);
         }
         if let Err(error) = ready {
-            self.out.discarded.push(Discarded::Trigger(trigger));
+            self.effects.discard(Discarded::Trigger(trigger));
             return Err(error);
         }
         let reason = match self.jobs[key.slot].paused {
@@ -411,7 +411,7 @@ impl<P: Payload> Core<P> {
         let job = &mut self.jobs[key.slot];
         let follow = trigger.follow().cloned();
         let old = std::mem::replace(&mut job.trigger, trigger);
-        self.out.discarded.push(Discarded::Trigger(old));
+        self.effects.discard(Discarded::Trigger(old));
         job.elapsed = elapsed;
         if let Some(extras) = &mut job.extras {
             extras.end = None;
@@ -471,7 +471,7 @@ impl<P: Payload> Core<P> {
     ) {
         if let Some(old) = self.jobs[slot].options.take() {
             self.limits.leave(&old);
-            self.out.discard_options(old);
+            self.effects.discard_options(old);
         }
         let options_now = options.as_ref().unwrap_or(&self.defaults);
         let limits = options.as_ref().map(|options| self.limits.join(options));
@@ -565,7 +565,7 @@ impl<P: Payload> Core<P> {
 
     fn note_modified(&mut self, slot: u32, now: DateTime<Utc>) {
         let job = &self.jobs[slot];
-        self.log.emit(&mut self.out, now, EventKind::JobModified, || EventPayload::JobModified {
+        self.effects.emit(now, EventKind::JobModified, || EventPayload::JobModified {
             job: job.id(self.scheduler, slot),
             next_fire: job.next_fire(),
         });

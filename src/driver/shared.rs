@@ -488,7 +488,7 @@ impl Hooks {
         let mut after = PostUnlock::default();
         after.wake_driver = machine.wakes_loop(!self.watches.is_empty());
         self.drop_tokens(machine);
-        let out = &mut machine.core.out;
+        let out = machine.core.outbox();
         if !out.events.is_empty() {
             after.events = std::mem::take(&mut out.events);
             for event in &after.events {

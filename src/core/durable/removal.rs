@@ -23,12 +23,14 @@ impl<P: Payload> Core<P> {
             }
         }
         self.deregister_idle_nodes();
-        self.out.ask = true;
+        self.effects.poll_stores();
     }
 
     /// Something has happened for which who removes this store may wait.
     pub(in crate::core) fn wake_store_removal(&mut self, store: StoreKey) {
-        self.out.leaves |= self.stores.get(store).is_some_and(|room| room.leaving);
+        if self.stores.get(store).is_some_and(|room| room.leaving) {
+            self.effects.wake_store_removal();
+        }
     }
 
     /// The runs of a store's jobs that are going.

@@ -107,7 +107,7 @@ impl<P: Payload> Machine<P> {
         ended.shrink_to(KEPT);
         let result = f(self, now);
         if let Some(shutdown) = &mut self.shutdown {
-            shutdown.record(&self.core.out.reports);
+            shutdown.record(&self.core.pending_effects().reports);
         }
         result
     }
@@ -115,7 +115,7 @@ impl<P: Payload> Machine<P> {
     /// Whether the loop must be woken for what the last transaction brought, or for `other` work.
     pub(crate) fn wakes_loop(&mut self, other: bool) -> bool {
         let work = other || self.has_work();
-        let out = &self.core.out;
+        let out = self.core.pending_effects();
         let ended = !(self.finished.is_empty() && out.reports.is_empty() && out.ended.is_empty());
         // The loop of a closed scheduler waits for the last run to end.
         let wakes = work && !self.woken || self.core.is_closed() && ended;
@@ -125,7 +125,7 @@ impl<P: Payload> Machine<P> {
 
     /// Whether there is something to do for the loop.
     pub(crate) fn has_work(&self) -> bool {
-        let out = &self.core.out;
+        let out = self.core.pending_effects();
         out.ask || !out.dirty.is_empty() || !out.starts.is_empty()
     }
 

@@ -77,7 +77,7 @@ impl<P: Payload> Machine<P> {
     /// may hold something of the user's.
     pub(crate) fn stop(&mut self, now: DateTime<Utc>) -> Vec<Start<P>> {
         self.core.close(now);
-        let starts = std::mem::take(&mut self.core.out.starts);
+        let starts = std::mem::take(&mut self.core.outbox().starts);
         for start in &starts {
             let skipped = Outcome::Skipped(SkipReason::Shutdown);
             self.core.finish(start.run, RunResult::without_work(skipped, now), now);

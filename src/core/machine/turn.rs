@@ -78,9 +78,9 @@ impl<P: Payload> Machine<P> {
     pub(crate) fn turn(&mut self, elapsed: TimeDelta, now: DateTime<Utc>, turn: &mut Turn<P>) {
         self.woken = false;
         self.enqueue(&mut turn.expired);
-        self.core.out.ask = false;
+        self.core.outbox().ask = false;
         turn.requests = self.core.ask(now);
-        std::mem::swap(&mut turn.starts, &mut self.core.out.starts);
+        std::mem::swap(&mut turn.starts, &mut self.core.outbox().starts);
         self.set_timers(now, turn);
         turn.jobs = self.core.len();
         turn.sends_in = self.core.node_wakes_in();
@@ -97,7 +97,7 @@ impl<P: Payload> Machine<P> {
     /// Says what becomes of timers that may have changed, and puts jobs that are due in line.
     fn set_timers(&mut self, now: DateTime<Utc>, turn: &mut Turn<P>) {
         let mut due = std::mem::take(&mut self.batch);
-        std::mem::swap(&mut self.dirty, &mut self.core.out.dirty);
+        std::mem::swap(&mut self.dirty, &mut self.core.outbox().dirty);
         turn.timers.clear();
         for slot in self.dirty.drain(..) {
             let timer = match self.core.wake_at(slot) {
@@ -132,7 +132,7 @@ impl<P: Payload> Machine<P> {
         let fired = self.core.wake(&self.batch, now);
         self.batch.clear();
         self.due.drain(..fired);
-        std::mem::swap(&mut turn.starts, &mut self.core.out.starts);
+        std::mem::swap(&mut turn.starts, &mut self.core.outbox().starts);
         turn.fires = !self.due.is_empty();
     }
 

@@ -89,7 +89,7 @@ impl<P: Payload> Core<P> {
     pub(crate) fn forget_end(&mut self, id: &JobId) -> bool {
         let Some((_, declared)) = self.past.declared.remove(id) else { return false };
         shrink(&mut self.past.declared);
-        self.out.discarded.push(Discarded::Declaration(declared));
+        self.effects.discard(Discarded::Declaration(declared));
         true
     }
 
@@ -119,10 +119,10 @@ impl<P: Payload> Core<P> {
             jobs.push_back(Over { at: now, ..over });
         }
         let NewJob { trigger, declared, options, payload, .. } = new;
-        self.out.discarded.extend(declared.map(Discarded::Declaration));
-        options.into_iter().for_each(|options| self.out.discard_options(options));
+        self.effects.discard_all(declared.map(Discarded::Declaration));
+        options.into_iter().for_each(|options| self.effects.discard_options(options));
         let (end, history) = (End::Completed, None);
-        self.out.ended.push(Ended { payload: payload.clone(), end, trigger, history });
+        self.effects.end(Ended { payload: payload.clone(), end, trigger, history });
         Added { key, id, payload }
     }
 }

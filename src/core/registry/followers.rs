@@ -158,7 +158,7 @@ impl<P: Payload> Core<P> {
             self.followers.remove(followed, job.incarnation);
         }
         if let Some(gathered) = self.followers.gathered.remove(&slot) {
-            self.out.discarded.extend(gathered.into_iter().map(Discarded::Preceding));
+            self.effects.discard_all(gathered.into_iter().map(Discarded::Preceding));
             shrink(&mut self.followers.gathered);
         }
     }
@@ -195,7 +195,7 @@ impl<P: Payload> Core<P> {
             }
             self.end_if_over(slot, now);
         }
-        self.out.discarded.push(Discarded::Preceding(preceding));
+        self.effects.discard(Discarded::Preceding(preceding));
     }
 
     /// Keeps a success for a job that follows several, until there is one of each: so many are `wanted`.
@@ -210,7 +210,7 @@ impl<P: Payload> Core<P> {
         let earlier = gathered.iter().position(|it| it.run.job == preceding.run.job);
         if let Some(earlier) = earlier {
             // The latest counts.
-            self.out.discarded.push(Discarded::Preceding(gathered.remove(earlier)));
+            self.effects.discard(Discarded::Preceding(gathered.remove(earlier)));
         }
         if gathered.len() + 1 < wanted {
             gathered.push(preceding.clone());

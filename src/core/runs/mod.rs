@@ -304,13 +304,11 @@ impl<P: Payload> Core<P> {
         }
         self.metrics.submitted += 1;
         let store = || self.stores.name(job.store());
-        self.log.emit_in(&mut self.out, now, EventKind::Submitted, store, || {
-            EventPayload::Submitted {
-                job: job.id(self.scheduler, slot),
-                run: id,
-                fire_time: due.fire_time,
-                on_request,
-            }
+        self.effects.emit_in(now, EventKind::Submitted, store, || EventPayload::Submitted {
+            job: job.id(self.scheduler, slot),
+            run: id,
+            fire_time: due.fire_time,
+            on_request,
         });
         self.try_start(run);
         id
@@ -357,7 +355,7 @@ impl<P: Payload> Core<P> {
                 going.options = options.clone();
                 going.taken = taken;
                 going.phase = Phase::Started;
-                self.out.starts.push(Start {
+                self.effects.start(Start {
                     run: RunKey { slot: run, id: going.id },
                     job: job.id(self.scheduler, going.job),
                     fire_time: going.due.fire_time,
@@ -428,7 +426,7 @@ impl<P: Payload> Core<P> {
     /// say any more.
     pub(crate) fn finish(&mut self, key: RunKey, mut finish: RunResult, now: DateTime<Utc>) {
         let Some(going) = self.runs.get_mut(key.slot).filter(|run| run.id == key.id) else {
-            self.out.discard(finish);
+            self.effects.discard_result(finish);
             return;
         };
         let slot = going.job;
@@ -440,11 +438,11 @@ impl<P: Payload> Core<P> {
             if !(is_called_off || self.closed || job.retired) {
                 (going.cancelled, going.distrusted) = (false, false);
                 self.wait_to_retry(key.slot, now, UNTRUSTED_WAIT);
-                self.out.discard(finish);
+                self.effects.discard_result(finish);
                 return;
             }
             let given_up = RunResult::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
-            self.out.discard(std::mem::replace(&mut finish, given_up));
+            self.effects.discard_result(std::mem::replace(&mut finish, given_up));
         } else if finish.put_back {
             self.requeue_run(key);
         }
@@ -472,12 +470,13 @@ impl<P: Payload> Core<P> {
         finish.late_by = going.last.as_ref().map_or(finish.late_by, |last| last.late_by);
         let record = || going.record(job.id(self.scheduler, slot), &finish);
         let store = || self.stores.name(job.store());
-        self.log.emit_in(&mut self.out, now, EventKind::Retrying, store, || {
-            EventPayload::Retrying { run: record(), delay }
+        self.effects.emit_in(now, EventKind::Retrying, store, || EventPayload::Retrying {
+            run: record(),
+            delay,
         });
         going.attempt += 1;
         if let Some(last) = going.last.replace(Box::new(finish)) {
-            self.out.discard(*last);
+            self.effects.discard_result(*last);
         }
         self.wait_to_retry(run, now, delay);
     }
@@ -538,12 +537,12 @@ impl<P: Payload> Core<P> {
         let finish = match going.last.take() {
             Some(last) if !finish.outcome.has_run() && !put_back => {
                 going.attempt -= 1;
-                self.out.discard(finish);
+                self.effects.discard_result(finish);
                 *last
             }
             Some(last) => {
                 let late_by = last.late_by;
-                self.out.discard(*last);
+                self.effects.discard_result(*last);
                 RunResult { late_by, ..finish }
             }
             None => finish,
@@ -559,13 +558,13 @@ impl<P: Payload> Core<P> {
             _ => finish,
         };
         if put_back || !self.conclude_durable(&going, &finish, now) {
-            self.out.discard(finish);
+            self.effects.discard_result(finish);
         } else {
             self.metrics.count(&finish);
             self.report_run(&going, finish, now);
         }
-        self.out.discarded.extend(going.preceding.take().map(Discarded::Preceding));
-        going.options.iter().for_each(|options| self.out.discard_options(options.clone()));
+        self.effects.discard_all(going.preceding.take().map(Discarded::Preceding));
+        going.options.iter().for_each(|options| self.effects.discard_options(options.clone()));
         match going.backlog.pop_front() {
             Some(due) if self.paused => {
                 going.backlog.push_front(due);
@@ -598,15 +597,15 @@ impl<P: Payload> Core<P> {
         let kind = kind_of(&finish.outcome);
         let kept = job.keeps_run(!run.backlog.is_empty(), &self.defaults);
         let reported = self.closed || job.payload.wants_runs();
-        if !(self.log.wants(kind) || kept || reported || !self.followers.is_empty()) {
+        if !(self.effects.wants(kind) || kept || reported || !self.followers.is_empty()) {
             // Nearly always nobody does.
-            self.log.skip();
-            self.out.discard(finish);
+            self.effects.skip_event();
+            self.effects.discard_result(finish);
             return;
         }
         let record = run.record(job.id(self.scheduler, slot), &finish);
         let store = || self.stores.name(job.store());
-        self.log.emit_in(&mut self.out, now, kind, store, || fate_of(record.clone()));
+        self.effects.emit_in(now, kind, store, || fate_of(record.clone()));
         if kept {
             job.keep_run(&record, finish.said.as_ref(), &self.defaults);
         }
@@ -614,10 +613,10 @@ impl<P: Payload> Core<P> {
             self.submit_followers(Preceding { run: record.clone(), others: Vec::new() }, now);
         }
         if reported {
-            self.out.reports.push((self.jobs[slot].payload.clone(), record));
+            self.effects.report(self.jobs[slot].payload.clone(), record);
         }
         // That what they hold is dropped when the lock is free.
-        self.out.discard(finish);
+        self.effects.discard_result(finish);
     }
 
     /// Takes a run out of its job's list.
@@ -645,7 +644,7 @@ impl<P: Payload> Core<P> {
             count: 1 + submission.backlog.len() as u64,
         };
         self.skip(slot, submission.id, fire_times, reason, now);
-        self.out.discarded.extend(submission.preceding.map(Discarded::Preceding));
+        self.effects.discard_all(submission.preceding.map(Discarded::Preceding));
     }
 
     /// Ends a run that has not started, or that waits to be tried again.
@@ -698,7 +697,7 @@ impl<P: Payload> Core<P> {
     pub(in crate::core) fn cancel_run(&mut self, run: u32) {
         let going = &mut self.runs[run];
         if !std::mem::replace(&mut going.cancelled, true) {
-            self.out.cancels.push(RunKey { slot: run, id: going.id });
+            self.effects.cancel(RunKey { slot: run, id: going.id });
         }
     }
 }

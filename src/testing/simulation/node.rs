@@ -228,7 +228,7 @@ impl Node {
     fn settle(&mut self, outside: &mut Outside<'_>) {
         let wakes = self.machine.wakes_loop(false);
         self.machine.finished.clear();
-        let out = &mut self.machine.core.out;
+        let out = self.machine.core.outbox();
         for event in out.events.drain(..) {
             outside
                 .log
@@ -291,9 +291,11 @@ impl Node {
         for (slot, timer) in turn.timers.drain(..) {
             match timer {
                 Timer::At(at) => {
-                    drop(self.timers.insert(slot, elapsed + tick(micros_in(at - wall))))
+                    self.timers.insert(slot, elapsed + tick(micros_in(at - wall)));
                 }
-                Timer::Due | Timer::Gone => drop(self.timers.remove(&slot)),
+                Timer::Due | Timer::Gone => {
+                    self.timers.remove(&slot);
+                }
             }
         }
         outside.asked.extend(turn.requests.drain(..).map(|(_, asked)| asked));

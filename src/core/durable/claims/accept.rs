@@ -55,9 +55,9 @@ impl<P: Payload> Core<P> {
                     now,
                     EventPayload::JobRemoved { job: record.id, end: End::Completed },
                 );
-                self.out.over.push((store, record.incarnation, End::Completed));
+                self.effects.job_over(store, record.incarnation, End::Completed);
             }
-            self.out.discarded.extend(payload.map(Discarded::Payload));
+            self.effects.discard_all(payload.map(Discarded::Payload));
             return;
         }
         let node = self.stores.node(store);
@@ -66,7 +66,7 @@ impl<P: Payload> Core<P> {
             && !self.holds(store, record.incarnation)
         {
             self.close_rows_of_removed(store, open);
-            self.out.discarded.extend(payload.map(Discarded::Payload));
+            self.effects.discard_all(payload.map(Discarded::Payload));
             return;
         }
         let give_back = |row: &Row| Release::new(row.key, row.fence, row.attempt);
@@ -77,7 +77,7 @@ impl<P: Payload> Core<P> {
                 node.leave_out(record.incarnation);
             }
             self.release_unread(store, releases);
-            self.out.discarded.extend(payload.map(Discarded::Payload));
+            self.effects.discard_all(payload.map(Discarded::Payload));
             return;
         };
         let Some(slot) = self.find_or_add_claimed(store, &record, &definition, payload, now) else {
@@ -133,7 +133,7 @@ impl<P: Payload> Core<P> {
                 RowOutcome { key, fence, fate, attempt, started_at, ended_at, message, job_end };
             node.finish(outcome, reading);
         }
-        self.out.ask = true;
+        self.effects.poll_stores();
     }
 
     /// Closes rows that the node did not know of, since the answer to its take was lost, and whose job
@@ -168,7 +168,7 @@ impl<P: Payload> Core<P> {
                 job_end: Fate::Completed,
             };
             node.finish(outcome, self.reading);
-            self.out.ask = true;
+            self.effects.poll_stores();
         }
     }
 

@@ -243,7 +243,7 @@ impl<P: Payload> Core<P> {
     ) -> (StoreKey, Arc<Lease>) {
         let node = Node::new(options, tasks, can_run, self.reading);
         let lease = node.lease().clone();
-        self.out.ask = true;
+        self.effects.poll_stores();
         (self.stores.add(name, node), lease)
     }
 
@@ -406,7 +406,7 @@ impl<P: Payload> Core<P> {
         }
         self.wake_store_removal(store);
         // What was discarded is dropped when the lock is free.
-        self.out.discarded.extend(payloads.map(Discarded::Payload));
+        self.effects.discard_all(payloads.map(Discarded::Payload));
     }
 
     /// Notes what is said of a store, by its name.
@@ -430,14 +430,14 @@ impl<P: Payload> Core<P> {
     pub(crate) fn expect(&mut self, store: StoreKey, next: Option<DateTime<Utc>>) {
         if let (Some(node), Some(next)) = (self.stores.node_mut(store), next) {
             node.expect(next, self.reading);
-            self.out.ask = true;
+            self.effects.poll_stores();
         }
     }
 
     /// Something may have changed in this store.
     pub(crate) fn look(&mut self, store: StoreKey) {
         self.stores.node_mut(store).into_iter().for_each(Node::look);
-        self.out.ask = true;
+        self.effects.poll_stores();
     }
 
     /// This store notifies of a change; `is_news` says whether it is news to a handle.
@@ -456,12 +456,12 @@ impl<P: Payload> Core<P> {
         if let Some(node) = self.stores.node_mut(store) {
             node.notice(change, is_news, reading);
         }
-        self.out.ask = true;
+        self.effects.poll_stores();
     }
 
     pub(in crate::core) fn look_at_all(&mut self) {
         self.stores.iter_mut().for_each(|room| room.node.look());
-        self.out.ask = true;
+        self.effects.poll_stores();
     }
 
     /// What the store's clock says, as far as it is known.
@@ -503,7 +503,7 @@ impl<P: Payload> Core<P> {
         for room in self.stores.iter_mut() {
             if (self.closed || room.leaving) && room.claims.slots.is_empty() {
                 room.node.leave();
-                self.out.ask = true;
+                self.effects.poll_stores();
             }
         }
     }

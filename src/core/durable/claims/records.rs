@@ -21,7 +21,7 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) {
         let unused = self.follow_record(store, record, payload, now);
-        self.out.discarded.extend(unused.map(Discarded::Payload));
+        self.effects.discard_all(unused.map(Discarded::Payload));
     }
 
     fn follow_record(
@@ -52,7 +52,7 @@ impl<P: Payload> Core<P> {
         if rescheduled {
             durable.trigger.clone_from(&record.trigger);
             let old = std::mem::replace(&mut job.trigger, definition.trigger);
-            self.out.discarded.push(Discarded::Trigger(old));
+            self.effects.discard(Discarded::Trigger(old));
         }
         let job = &mut self.jobs[slot];
         let mut unused = payload;
@@ -131,7 +131,7 @@ impl<P: Payload> Core<P> {
         match self.stores.slot(store, incarnation) {
             Some(slot) if !self.jobs[slot].retired => self.retire(slot, end.clone(), now),
             Some(_) => {}
-            None => self.out.over.push((store, incarnation, end.clone())),
+            None => self.effects.job_over(store, incarnation, end.clone()),
         }
     }
 
@@ -153,7 +153,7 @@ impl<P: Payload> Core<P> {
                     }
                     job.durable_mut().into_iter().for_each(|durable| durable.over = true);
                 }
-                None => self.out.over.push((store, incarnation, End::Completed)),
+                None => self.effects.job_over(store, incarnation, End::Completed),
             }
         }
         for row in rows {

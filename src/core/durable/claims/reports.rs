@@ -108,7 +108,7 @@ impl<P: Payload> Core<P> {
                 let job = row.job.clone();
                 self.note_in(store, now, EventPayload::JobRemoved { job, end: End::Completed });
             }
-            self.out.over.push((store, incarnation, End::Completed));
+            self.effects.job_over(store, incarnation, End::Completed);
         }
     }
 }

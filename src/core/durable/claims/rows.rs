@@ -193,7 +193,7 @@ impl<P: Payload> Core<P> {
             job_end,
         };
         node.finish(outcome, self.reading);
-        self.out.ask = true;
+        self.effects.poll_stores();
     }
 
     pub(in crate::core) fn release_row(&mut self, slot: u32, row: (RowKind, i64)) {
@@ -202,7 +202,7 @@ impl<P: Payload> Core<P> {
                 self.jobs[slot].store().and_then(|store| self.stores.node_mut(store))
         {
             node.release(Release::new(key, open.fence, open.attempt));
-            self.out.ask = true;
+            self.effects.poll_stores();
         }
     }
 
