@@ -1,4 +1,4 @@
-//! A store that fails when it is told to, in front of one that works.
+//! A store whose operations fail, wait, panic or lose their answers when a test asks for it.
 
 use std::{
     collections::HashMap,
@@ -22,24 +22,61 @@ use crate::{
     store::{Capabilities, Store},
 };
 
-/// A store that fails, loses its answers, dawdles or hangs when a test tells it to, in front of one
-/// that works. Clones are the same; the store behind it may be shared by others that do not notice.
+/// A store for tests: each of its operations can fail, wait, panic or lose its answer.
+///
+/// It wraps any store and passes every operation on to that store until a test sets a [`Fault`]. Clones
+/// share the wrapped store and the faults. Other schedulers may use the wrapped store directly: the faults
+/// do not reach them, as a broken network reaches one host and not the next.
+///
+/// A test of what a service answers while its database is down:
 ///
 /// ```
+/// use std::time::Duration;
+///
 /// use punctual::{
-///     store::{MemoryStore, Store},
-///     testing::{Fault, FaultyStore, Operation},
+///     Context, Scheduler, Task,
+///     store::MemoryStore,
+///     testing::{Fault, FaultyStore},
+///     trigger::after,
 /// };
+/// use serde::{Deserialize, Serialize};
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// let store = FaultyStore::new(MemoryStore::new());
-/// store.set(Operation::Get, Fault::Unavailable);
-/// assert!(store.get("report".into()).await.is_err());
-/// assert_eq!(store.calls(Operation::Get), 1);
-/// store.heal();
-/// assert_eq!(store.get("report".into()).await.unwrap(), None);
-/// # }
+/// #[derive(Serialize, Deserialize)]
+/// struct SendInvoice {
+///     customer: u64,
+/// }
+///
+/// impl Task for SendInvoice {
+///     const NAME: &'static str = "send-invoice";
+///     type Output = ();
+///
+///     async fn run(self, _: Context) {}
+/// }
+///
+/// /// The service's own code: the HTTP status with which it answers an order.
+/// async fn order(scheduler: &Scheduler, customer: u64) -> u16 {
+///     match scheduler.add(after(Duration::from_secs(60)), SendInvoice { customer }).await {
+///         Ok(_) => 201,
+///         Err(error) if error.is_store_unavailable() => 503,
+///         Err(_) => 500,
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), punctual::Error> {
+/// let database = FaultyStore::new(MemoryStore::new());
+/// let scheduler =
+///     Scheduler::builder().store(database.clone()).task::<SendInvoice>().start().await?;
+///
+/// database.set_all(Fault::Unavailable);
+/// assert_eq!(order(&scheduler, 7).await, 503);
+///
+/// database.heal();
+/// assert_eq!(order(&scheduler, 7).await, 201);
+/// # Ok(()) }
 /// ```
+///
+/// Each operation yields to the runtime once before it is done, as one that goes over a network does.
 pub struct FaultyStore<S> {
     store: Arc<S>,
     plan: Arc<Mutex<Plan>>,
@@ -49,25 +86,35 @@ pub struct FaultyStore<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It is not done, and the error is [`StoreError::unavailable`].
+    /// The operation is not done, and fails as [`StoreError::unavailable`].
     Unavailable,
-    /// It is not done, and the error is [`StoreError::refused`].
+    /// The operation is not done, and fails as [`StoreError::refused`].
     Refused,
-    /// It is not done, and the error is [`StoreError::lease_lost`].
+    /// The operation is not done, and fails as [`StoreError::lease_lost`].
     LeaseLost,
-    /// It is done, and the error is [`StoreError::unavailable`].
+    /// The operation is done, and fails as [`StoreError::unavailable`].
     AnswerLost,
-    /// It is done so much later.
-    Late(Duration),
-    /// It is done, and answered so much later.
-    AnswerLate(Duration),
-    /// It is neither done nor answered.
+    /// The operation is done after this delay.
+    Delayed(Duration),
+    /// The operation is done, and answers after this delay.
+    AnswerDelayed(Duration),
+    /// The operation is not done, and never answers.
     Hangs,
+    /// The operation is not done, and panics.
+    Panics,
+    /// The operation is done, and the options of each [`Record`] in its answer are unreadable.
+    ///
+    /// Affects [`Operation::Get`], [`Operation::List`], [`Operation::Claim`] and [`Operation::Claimed`].
+    Garbled,
+    /// The operation is done, and answers that the store's clock stands at this instant.
+    ///
+    /// Affects [`Operation::Now`] and [`Operation::Heartbeat`].
+    ClockAt(DateTime<Utc>),
 }
 
-/// Which operation of a store; they are named as in [`Store`].
+/// An operation of a store, named like the method of [`Store`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "they are named like what they are")]
+#[allow(missing_docs, reason = "the names are those of the methods")]
 #[non_exhaustive]
 pub enum Operation {
     Now,
@@ -93,7 +140,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// All of them.
+    /// Every operation.
     pub const ALL: [Operation; 20] = [
         Operation::Now,
         Operation::Write,
@@ -118,77 +165,129 @@ impl Operation {
     ];
 }
 
+type Changes = dyn Fn() -> BoxStream<'static, StoreChange> + Send;
+
 #[derive(Default)]
 struct Plan {
-    faults: HashMap<Operation, Fault>,
-    next: HashMap<Operation, Fault>,
-    /// What happens after an operation took effect, and before it is answered.
-    between: HashMap<Operation, BoxFuture<'static, ()>>,
-    calls: HashMap<Operation, u64>,
-    /// How many records `changed` was asked for.
-    known: u64,
+    operations: HashMap<Operation, State>,
     /// Ends the streams of changes.
     changes_end: CancellationToken,
-    /// What it says that it can, if that is not what the store behind it says.
+    /// The streams of changes that are opened instead of those of the wrapped store.
+    changes: Option<Box<Changes>>,
+    /// The capabilities that are claimed instead of those of the wrapped store.
     capabilities: Option<Capabilities>,
 }
 
+/// What is to happen to one operation, and what has happened so far.
+#[derive(Default)]
+struct State {
+    fault: Option<Fault>,
+    /// Takes precedence over `fault` in the next call.
+    next_fault: Option<Fault>,
+    before: Option<BoxFuture<'static, ()>>,
+    after: Option<BoxFuture<'static, ()>>,
+    calls: u64,
+    batches: Vec<usize>,
+}
+
 impl<S> FaultyStore<S> {
-    /// In front of this store; nothing goes wrong yet.
+    /// Wraps a store. No fault is set.
     pub fn new(store: S) -> FaultyStore<S> {
         FaultyStore { store: Arc::new(store), plan: Arc::default() }
     }
 
-    /// The store behind it.
+    /// The wrapped store, whose operations have no faults.
     pub fn inner(&self) -> &S {
         &self.store
     }
 
-    /// From now on this goes wrong with each such operation.
+    /// Sets the fault of an operation, until [`heal`](FaultyStore::heal) is called or another fault is set.
     pub fn set(&self, operation: Operation, fault: Fault) {
-        self.plan().faults.insert(operation, fault);
+        self.plan().state(operation).fault = Some(fault);
     }
 
-    /// From now on this goes wrong with every operation.
+    /// Sets the fault of every operation, as [`set`](FaultyStore::set) does for one.
     pub fn set_all(&self, fault: Fault) {
-        self.plan().faults.extend(Operation::ALL.map(|operation| (operation, fault)));
+        for operation in Operation::ALL {
+            self.set(operation, fault);
+        }
     }
 
-    /// This goes wrong with the next such operation, and not with those after it.
+    /// Sets the fault of the next call of an operation alone.
     pub fn once(&self, operation: Operation, fault: Fault) {
-        self.plan().next.insert(operation, fault);
+        self.plan().state(operation).next_fault = Some(fault);
     }
 
-    /// After the next such operation took effect, and before it is answered, this is awaited.
-    pub fn between(&self, operation: Operation, hook: impl Future<Output = ()> + Send + 'static) {
-        self.plan().between.insert(operation, Box::pin(hook));
+    /// Removes every fault. Calls that already hang or wait go on doing so.
+    pub fn heal(&self) {
+        for state in self.plan().operations.values_mut() {
+            state.fault = None;
+            state.next_fault = None;
+        }
     }
 
-    /// From now on it says that this is what it can do. It does what the store behind it does.
+    /// Awaits `hook` in the next call of an operation, before the operation is done.
+    ///
+    /// A hook that waits for a signal holds the operation until the test sends that signal:
+    ///
+    /// ```
+    /// use punctual::{store::{MemoryStore, Store}, testing::{FaultyStore, Operation}};
+    /// use tokio::sync::oneshot;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let store = FaultyStore::new(MemoryStore::new());
+    /// let (signal, signaled) = oneshot::channel();
+    /// store.before(Operation::Get, async { signaled.await.unwrap() });
+    /// let get = tokio::spawn({
+    ///     let store = store.clone();
+    ///     async move { store.get("report".into()).await }
+    /// });
+    /// tokio::task::yield_now().await;
+    /// assert_eq!((store.calls(Operation::Get), get.is_finished()), (1, false));
+    /// signal.send(()).unwrap();
+    /// assert_eq!(get.await.unwrap().unwrap(), None);
+    /// # }
+    /// ```
+    pub fn before(&self, operation: Operation, hook: impl Future<Output = ()> + Send + 'static) {
+        self.plan().state(operation).before = Some(Box::pin(hook));
+    }
+
+    /// Awaits `hook` in the next call of an operation, after the operation is done and before it answers.
+    ///
+    /// Use it for what happens while an answer is on its way, such as a change by another scheduler. A call
+    /// that is not done, because of a fault, leaves the hook to the next one.
+    pub fn after(&self, operation: Operation, hook: impl Future<Output = ()> + Send + 'static) {
+        self.plan().state(operation).after = Some(Box::pin(hook));
+    }
+
+    /// The number of calls of an operation so far, those with a fault included.
+    pub fn calls(&self, operation: Operation) -> u64 {
+        self.plan().state(operation).calls
+    }
+
+    /// The number of items in each call of an operation so far: writes, outcomes, releases, or the rows,
+    /// nodes and records that are asked about. Empty for operations that take no list.
+    pub fn batches(&self, operation: Operation) -> Vec<usize> {
+        self.plan().state(operation).batches.clone()
+    }
+
+    /// Replaces the [`capabilities`](Store::capabilities). What the operations do stays the same.
     pub fn set_capabilities(&self, capabilities: Capabilities) {
         self.plan().capabilities = Some(capabilities);
     }
 
-    /// From now on nothing goes wrong.
-    pub fn heal(&self) {
-        let mut plan = self.plan();
-        plan.faults.clear();
-        plan.next.clear();
+    /// Replaces the streams of [`changes`](Store::changes) that are opened from now on. A stream that is
+    /// pending notifies of nothing, as a store without notifications does.
+    pub fn set_changes(
+        &self,
+        changes: impl Fn() -> BoxStream<'static, StoreChange> + Send + 'static,
+    ) {
+        self.plan().changes = Some(Box::new(changes));
     }
 
-    /// How many such operations were asked for.
-    pub fn calls(&self, operation: Operation) -> u64 {
-        self.plan().calls.get(&operation).copied().unwrap_or(0)
-    }
-
-    /// Ends the streams of [`changes`](Store::changes) that there are; those that are opened later go on.
+    /// Ends the open streams of [`changes`](Store::changes). A stream that is opened later is not affected.
     pub fn end_changes(&self) {
         std::mem::take(&mut self.plan().changes_end).cancel();
-    }
-
-    /// How many records [`changed`](Store::changed) was asked for, in all calls together.
-    pub fn known(&self) -> u64 {
-        self.plan().known
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
@@ -196,17 +295,43 @@ impl<S> FaultyStore<S> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Does an operation that takes no list and whose answer can't be spoiled.
     async fn ask<T>(
         &self,
         operation: Operation,
         ask: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let fault = {
+        self.ask_and_spoil(operation, ask, |_, _| {}).await
+    }
+
+    /// Does an operation that takes a list of so many items.
+    async fn ask_about<T>(
+        &self,
+        operation: Operation,
+        items: usize,
+        ask: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.plan().state(operation).batches.push(items);
+        self.ask(operation, ask).await
+    }
+
+    /// Does an operation whose answer `spoil` makes wrong in the way of a fault.
+    async fn ask_and_spoil<T>(
+        &self,
+        operation: Operation,
+        ask: impl Future<Output = Result<T, StoreError>> + Send,
+        spoil: impl FnOnce(&mut T, Fault) + Send,
+    ) -> Result<T, StoreError> {
+        let (fault, before) = {
             let mut plan = self.plan();
-            *plan.calls.entry(operation).or_default() += 1;
-            let next = plan.next.remove(&operation);
-            next.or_else(|| plan.faults.get(&operation).copied())
+            let state = plan.state(operation);
+            state.calls += 1;
+            (state.next_fault.take().or(state.fault), state.before.take())
         };
+        tokio::task::yield_now().await;
+        if let Some(hook) = before {
+            hook.await;
+        }
         match fault {
             Some(Fault::Unavailable) => {
                 return Err(StoreError::unavailable("the test makes it fail"));
@@ -214,22 +339,50 @@ impl<S> FaultyStore<S> {
             Some(Fault::Refused) => return Err(StoreError::refused("the test makes it refuse")),
             Some(Fault::LeaseLost) => return Err(StoreError::lease_lost()),
             Some(Fault::Hangs) => std::future::pending::<()>().await,
-            Some(Fault::Late(delay)) => tokio::time::sleep(delay).await,
-            Some(Fault::AnswerLost | Fault::AnswerLate(_)) | None => {}
+            Some(Fault::Panics) => panic!("the test makes it panic"),
+            Some(Fault::Delayed(delay)) => tokio::time::sleep(delay).await,
+            _ => {}
         }
-        let answer = ask.await;
-        let between = self.plan().between.remove(&operation);
-        if let Some(hook) = between {
+        let mut answer = ask.await;
+        let after = self.plan().state(operation).after.take();
+        if let Some(hook) = after {
             hook.await;
         }
-        match fault {
-            Some(Fault::AnswerLost) => Err(StoreError::unavailable("the test loses the answer")),
-            Some(Fault::AnswerLate(delay)) => {
-                tokio::time::sleep(delay).await;
-                answer
+        match (fault, &mut answer) {
+            (Some(Fault::AnswerLost), _) => {
+                return Err(StoreError::unavailable("the test loses the answer"));
             }
-            _ => answer,
+            (Some(Fault::AnswerDelayed(delay)), _) => tokio::time::sleep(delay).await,
+            (Some(fault), Ok(answer)) => spoil(answer, fault),
+            _ => {}
         }
+        answer
+    }
+}
+
+impl Plan {
+    fn state(&mut self, operation: Operation) -> &mut State {
+        self.operations.entry(operation).or_default()
+    }
+}
+
+/// Makes the options of records unreadable, if that is the fault.
+fn garble<'a>(records: impl IntoIterator<Item = &'a mut Record>, fault: Fault) {
+    if fault == Fault::Garbled {
+        for record in records {
+            record.options = "garbled by the test".into();
+        }
+    }
+}
+
+fn garble_claims(result: &mut ClaimResult, fault: Fault) {
+    garble(result.jobs.iter_mut().map(|job| &mut job.record), fault);
+}
+
+/// Replaces what a clock answered, if that is the fault.
+fn set_clock(clock: &mut DateTime<Utc>, fault: Fault) {
+    if let Fault::ClockAt(instant) = fault {
+        *clock = instant;
     }
 }
 
@@ -251,15 +404,18 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
-        self.ask(Operation::Now, self.store.now()).await
+        self.ask_and_spoil(Operation::Now, self.store.now(), set_clock).await
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
-        self.ask(Operation::Write, self.store.write(writes)).await
+        self.ask_about(Operation::Write, writes.len(), self.store.write(writes)).await
     }
 
     async fn get(&self, id: JobId) -> Result<Option<Record>, StoreError> {
-        self.ask(Operation::Get, self.store.get(id)).await
+        self.ask_and_spoil(Operation::Get, self.store.get(id), |record, fault| {
+            garble(record, fault)
+        })
+        .await
     }
 
     async fn list(
@@ -268,31 +424,32 @@ impl<S: Store> Store for FaultyStore<S> {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        self.ask(Operation::List, self.store.list(filter, after, limit)).await
+        let list = self.store.list(filter, after, limit);
+        self.ask_and_spoil(Operation::List, list, |page, fault| garble(&mut page.records, fault))
+            .await
     }
 
     async fn changed(
         &self,
         known: Vec<(JobId, Incarnation, u64)>,
     ) -> Result<Vec<RecordChange>, StoreError> {
-        self.plan().known += known.len() as u64;
-        self.ask(Operation::Changed, self.store.changed(known)).await
+        self.ask_about(Operation::Changed, known.len(), self.store.changed(known)).await
     }
 
-    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
-        self.ask(Operation::Claim, self.store.claim(take)).await
+    async fn claim(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        self.ask_and_spoil(Operation::Claim, self.store.claim(request), garble_claims).await
     }
 
     async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
-        self.ask(Operation::Release, self.store.release(node, rows)).await
+        self.ask_about(Operation::Release, rows.len(), self.store.release(node, rows)).await
     }
 
     async fn finish(&self, outcomes: Vec<RowOutcome>) -> Result<FinishReport, StoreError> {
-        self.ask(Operation::Finish, self.store.finish(outcomes)).await
+        self.ask_about(Operation::Finish, outcomes.len(), self.store.finish(outcomes)).await
     }
 
     async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<DateTime<Utc>, StoreError> {
-        self.ask(Operation::Heartbeat, self.store.heartbeat(heartbeat)).await
+        self.ask_and_spoil(Operation::Heartbeat, self.store.heartbeat(heartbeat), set_clock).await
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
@@ -300,7 +457,7 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
-        self.ask(Operation::Reap, self.store.reap(suspects)).await
+        self.ask_about(Operation::Reap, suspects.len(), self.store.reap(suspects)).await
     }
 
     async fn claimed_by(
@@ -313,7 +470,9 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     async fn claimed(&self, node: NodeId, rows: Vec<RowKey>) -> Result<ClaimResult, StoreError> {
-        self.ask(Operation::Claimed, self.store.claimed(node, rows)).await
+        self.plan().state(Operation::Claimed).batches.push(rows.len());
+        let claimed = self.store.claimed(node, rows);
+        self.ask_and_spoil(Operation::Claimed, claimed, garble_claims).await
     }
 
     async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
@@ -321,8 +480,12 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn changes(&self) -> BoxStream<'static, StoreChange> {
-        let end = self.plan().changes_end.clone();
-        self.store.changes().take_until(end.cancelled_owned()).boxed()
+        let plan = self.plan();
+        let changes = match &plan.changes {
+            Some(changes) => changes(),
+            None => self.store.changes(),
+        };
+        changes.take_until(plan.changes_end.clone().cancelled_owned()).boxed()
     }
 
     async fn history(
@@ -361,7 +524,7 @@ impl<S: Store> Store for FaultyStore<S> {
         after: Option<RowKey>,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        self.ask(Operation::Waiting, self.store.waiting(of, after, limit)).await
+        self.ask_about(Operation::Waiting, of.len(), self.store.waiting(of, after, limit)).await
     }
 
     async fn prune(&self, keep: Keep, limit: usize) -> Result<Pruned, StoreError> {

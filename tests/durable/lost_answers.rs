@@ -32,7 +32,7 @@ async fn a_run_is_asked_for_once_although_another_changes_the_job_meanwhile() {
     one.add(every(HOUR), remember("report")).id("report").await.unwrap();
     tokio::time::sleep(SECOND).await;
     faulty.once(Operation::Write, Fault::AnswerLost);
-    faulty.between(Operation::Write, async move {
+    faulty.after(Operation::Write, async move {
         for number in 0..7 {
             let job = other.job("report");
             job.modify(|job| job.max_instances(2 + number)).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_removal_leaves_alone_what_has_taken_the_id_since() {
     one.add(every(HOUR), remember("old")).id("report").await.unwrap();
     let old = store.get("report".into()).await.unwrap().unwrap();
     faulty.once(Operation::Write, Fault::AnswerLost);
-    faulty.between(Operation::Write, async move {
+    faulty.after(Operation::Write, async move {
         other.add(every(HOUR), remember("new")).id("report").await.unwrap();
     });
     one.job("report").remove().await.unwrap();
@@ -65,7 +65,7 @@ async fn a_verb_leaves_alone_what_has_replaced_the_job_meanwhile() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let (faulty, one, other) = two(&store, &notes).await;
     one.add(every(HOUR), remember("old")).id("report").await.unwrap();
-    faulty.between(Operation::Get, async move {
+    faulty.after(Operation::Get, async move {
         let new = other.add(every(HOUR), remember("new")).id("report");
         new.on_conflict(OnConflict::Replace).await.unwrap();
     });
@@ -82,7 +82,7 @@ async fn a_handle_hears_of_runs_that_begin_before_the_store_has_answered() {
     let faulty = FaultyStore::new(store.clone());
     let scheduler = on(&faulty, &notes).poll_interval(HOUR).start().await.unwrap();
     tokio::time::sleep(SECOND).await;
-    faulty.set(Operation::Write, Fault::AnswerLate(Duration::from_millis(500)));
+    faulty.set(Operation::Write, Fault::AnswerDelayed(Duration::from_millis(500)));
     let job = scheduler.add(every(Duration::from_millis(100)), remember("tick")).await.unwrap();
     assert!(notes.len() > 0, "it ran before the store has answered");
     let run = tokio::time::timeout(SECOND, job.runs().next()).await.unwrap().unwrap();

@@ -197,7 +197,7 @@ async fn a_job_that_is_cancelled_ends_so_however_late_the_store_hears_of_it() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let slow = FaultyStore::new(store.clone());
     let scheduler = on(&slow, &notes).task::<Fails>().start().await.unwrap();
-    slow.set(Operation::Get, Fault::Late(SECOND / 10));
+    slow.set(Operation::Get, Fault::Delayed(SECOND / 10));
     for wait in 0..30 {
         let retry = Retry::fixed(SECOND / 50).times(1000);
         let job = scheduler.add(now(), Fails).retry(retry).await.unwrap();

@@ -537,10 +537,10 @@ async fn a_store_is_removed_while_a_heartbeat_or_a_claim_is_unanswered() {
         let Two { scheduler, archive, faulty, ran, .. } = two().await;
         scheduler.add(every(SECOND), Work(2500)).id("job").store("archive").await.unwrap();
         tokio::time::sleep(SECOND * 2).await;
-        faulty.set(operation, Fault::AnswerLate(SECOND * 3));
+        faulty.set(operation, Fault::AnswerDelayed(SECOND * 3));
         tokio::time::sleep(SECOND * 6).await;
         let before = ran.count("job");
-        faulty.set(operation, Fault::AnswerLate(SECOND * 3));
+        faulty.set(operation, Fault::AnswerDelayed(SECOND * 3));
         scheduler.remove_store("archive").await.unwrap();
         faulty.heal();
         let left = rows(&archive).await;
