@@ -1,19 +1,27 @@
 //! The store's clock is set back: by little, and jobs wait; by much, and they go on from now.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual::{
     OnConflict,
     store::{MemoryStore, Store as _},
-    testing::ManualClock,
-    trigger::{IntoTrigger, cron, every},
+    testing::{Fault, FaultyStore, ManualClock, Operation},
+    trigger::{IntoTrigger, after, cron, every},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::tasks::{Notes, on, remember};
 
 const SECOND: Duration = Duration::from_secs(1);
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn instant(text: &str) -> DateTime<Utc> {
@@ -139,4 +147,59 @@ async fn an_interval_that_has_yet_to_fire_keeps_its_first_fire_time() {
         scheduler.shutdown().await;
     }
     assert_eq!(notes.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_clock_is_followed_at_once() {
+    let start = "2030-01-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap();
+    let clock = ManualClock::running(start);
+    let (store, notes) = (MemoryStore::with_clock(clock.clone()), Notes::default());
+    let scheduler =
+        on(&store, &notes).clock(clock.clone()).poll_interval(SECOND * 3600).start().await.unwrap();
+    scheduler.add(cron("0 2 * * *"), remember("two")).id("two").await.unwrap();
+    sleep(SECOND * 60).await;
+    // It is 00:01. Now it is 01:59.
+    clock.step(TimeDelta::minutes(118));
+    sleep(SECOND * 120).await;
+    assert_eq!(notes.len(), 1, "it is {} and the job of 02:00 has not run", clock.now());
+    drop(scheduler);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stores_clock_counts_from_the_start() {
+    let start = "2030-01-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap();
+    let (here, there) =
+        (ManualClock::running(start), ManualClock::running(start + TimeDelta::hours(1)));
+    let (store, notes) = (MemoryStore::with_clock(there), Notes::default());
+    let scheduler = on(&store, &notes).clock(here).start().await.unwrap();
+    scheduler.add(after(SECOND * 60), remember("x")).id("job").await.unwrap();
+    sleep(SECOND * 30).await;
+    assert_eq!(notes.len(), 0, "it ran half a minute early");
+    sleep(SECOND * 40).await;
+    assert_eq!(notes.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_clock_at_the_end_of_time_stops_no_closure() {
+    for clock in [DateTime::<Utc>::MAX_UTC, DateTime::<Utc>::MIN_UTC] {
+        let (store, notes) = (FaultyStore::new(MemoryStore::new()), Notes::default());
+        store.set(Operation::Heartbeat, Fault::ClockAt(clock));
+        let scheduler = on(&store, &notes).start().await.unwrap();
+        let ticks = Arc::new(AtomicUsize::new(0));
+        let count = ticks.clone();
+        let tick = move || {
+            let count = count.clone();
+            async move { _ = count.fetch_add(1, Ordering::SeqCst) }
+        };
+        scheduler.add(every(SECOND), tick).await.unwrap();
+        sleep(SECOND).await;
+        let added =
+            tokio::spawn(scheduler.add(every(SECOND), remember("x")).id("job").into_future());
+        assert!(added.await.is_ok(), "`add` panicked");
+        sleep(SECOND * 60).await;
+        assert!(ticks.load(Ordering::SeqCst) > 55, "closures stopped at {clock}");
+        store.heal();
+        let shut = timeout(SECOND * 60, scheduler.shutdown()).await;
+        assert!(shut.is_ok());
+    }
 }

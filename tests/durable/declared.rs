@@ -11,11 +11,13 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    End, EventKind, JobHandle, OnConflict, Scheduler, SkipReason,
+    Context, End, EventKind, JobHandle, OnConflict, Scheduler, SkipReason, Task,
     store::{Fate, MemoryStore, Store as _},
     testing::ManualClock,
     trigger::{IntoTrigger, after, after_success, at, cron, every},
 };
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use crate::tasks::{Notes, Remember, Slow, event, fates, on, remember, rows};
 
@@ -360,4 +362,49 @@ async fn in_memory_an_end_is_remembered_for_as_long_as_the_history() {
         assert!(matches!(handle.await, End::Completed));
     }
     assert_eq!(runs.load(Ordering::SeqCst), 3);
+}
+
+/// Its arguments are written in another order by each process.
+#[derive(Serialize, Deserialize)]
+struct Mapped(std::collections::HashMap<String, u32>);
+
+impl Task for Mapped {
+    const NAME: &'static str = "mapped";
+    type Output = ();
+
+    async fn run(self, cx: Context) {
+        cx.state::<Notes>().add(&cx, "mapped".into());
+    }
+}
+
+/// "A daily deploy does not put off a daily job for ever."
+#[tokio::test(start_paused = true)]
+async fn arguments_in_another_order_are_the_same_declaration() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    for _ in 0..10 {
+        let scheduler = on(&store, &notes).task::<Mapped>().start().await.unwrap();
+        let map = (0..10).map(|n| (format!("key {n}"), n)).collect();
+        let add = scheduler.add(every(SECOND * 86_400), Mapped(map)).id("daily");
+        add.on_conflict(OnConflict::Reconcile).await.unwrap();
+        // A deploy every twenty hours.
+        sleep(SECOND * 72_000).await;
+        scheduler.shutdown().await;
+    }
+    assert!(notes.len() >= 7, "in 8 days of deploys the daily job ran {} times", notes.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_zone_is_another_declaration() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let declare = async |zone: &'static str| {
+        let scheduler = on(&store, &notes).time_zone(zone).start().await.unwrap();
+        let add = scheduler.add(cron("0 7 * * *"), remember("morning")).id("morning");
+        add.on_conflict(OnConflict::Reconcile).await.unwrap();
+        let job = scheduler.job("morning").get().await.unwrap();
+        scheduler.shutdown().await;
+        job.trigger.to_string()
+    };
+    let before = declare("Europe/Berlin").await;
+    let then = declare("America/New_York").await;
+    assert_ne!(before, then, "the zone of the scheduler was changed, the job's was not");
 }

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use punctual::{
     OnConflict,
     store::{MemoryStore, RowKind, Store as _},
     testing::{Fault, FaultyStore, Operation},
-    trigger::{after, every},
+    trigger::every,
 };
+use tokio::time::sleep;
 
 use crate::tasks::{Notes, on, remember, rows};
 
 const SECOND: Duration = Duration::from_secs(1);
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A scheduler whose answers a test loses, and another on the same store.
@@ -77,22 +80,6 @@ async fn a_verb_leaves_alone_what_has_replaced_the_job_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handle_hears_of_runs_that_begin_before_the_store_has_answered() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let faulty = FaultyStore::new(store.clone());
-    let scheduler = on(&faulty, &notes).poll_interval(HOUR).start().await.unwrap();
-    tokio::time::sleep(SECOND).await;
-    faulty.set(Operation::Write, Fault::AnswerDelayed(Duration::from_millis(500)));
-    let job = scheduler.add(every(Duration::from_millis(100)), remember("tick")).await.unwrap();
-    assert!(notes.len() > 0, "it ran before the store has answered");
-    let run = tokio::time::timeout(SECOND, job.runs().next()).await.unwrap().unwrap();
-    assert!(run.outcome.is_success(), "{run:?}");
-
-    let once = scheduler.add(after(Duration::ZERO), remember("once")).await.unwrap();
-    tokio::time::timeout(SECOND, once).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_thousand_declarations_that_have_not_changed_are_one_write_that_changes_nothing() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let declared = |store: FaultyStore<MemoryStore>, notes: Notes| async move {
@@ -130,4 +117,21 @@ async fn of_many_jobs_none_stays_if_one_of_them_is_refused_in_a_later_batch() {
     assert!(error.is_duplicate_id(), "{error}");
     assert_eq!(store.get("other".into()).await.unwrap(), there);
     assert_eq!(scheduler.jobs().await.unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_whose_answer_was_lost_has_been_done() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let faulty = FaultyStore::new(store.clone());
+    faulty.set_changes(|| stream::pending().boxed());
+    let scheduler = on(&faulty, &notes).start().await.unwrap();
+    let job =
+        scheduler.add(every(Duration::from_millis(100)), remember("x")).id("job").await.unwrap();
+    sleep(SECOND * 3).await;
+    faulty.once(Operation::Write, Fault::AnswerLost);
+    let removed = job.remove().await;
+    let before = notes.len();
+    sleep(SECOND * 10).await;
+    let more = notes.len() - before;
+    assert!(removed.is_ok() && more == 0, "{removed:?}, and {more} runs started after it");
 }

@@ -8,16 +8,18 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use punctual::{
-    BoxError, Context, End, EventKind, EventPayload, Retry, SchedulerBuilder, Task,
-    store::{Fate, MemoryStore, RowKind, RowState, Store as _},
+    End, EventFilter, EventKind, SchedulerBuilder,
+    store::{Fate, MemoryStore, Row, RowState, RunEnd, StoreChange},
     testing::{Fault, FaultyStore, Operation},
-    trigger::{every, now},
+    trigger::every,
 };
-use serde::{Deserialize, Serialize};
+use tokio::time::{sleep, timeout};
 
-use crate::tasks::{Notes, RAN, Slow, event, fates, on, remember, rows};
+use crate::tasks::{Lasting, Notes, RAN, event, fates, on, remember, rows};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -79,7 +81,7 @@ async fn lost_answers_are_asked_for_again() {
     tokio::time::sleep(SECOND * 10).await;
     let closed = rows(&store).await;
     let taken = closed.iter().filter(|row| row.state.is_open()).count();
-    // One that was taken ahead waits for the job to be resumed.
+    // One run that was claimed ahead waits for the job to be resumed.
     assert!(taken <= 1, "{closed:?}");
     let ran = fates(&closed).into_iter().filter(|fate| *fate == RAN).count();
     assert_eq!(ran, notes.len());
@@ -113,103 +115,185 @@ async fn a_stream_of_changes_that_ends_is_opened_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_does_not_wait_for_a_store_that_is_gone() {
+async fn closures_with_ids_do_not_wait_for_a_store_that_hangs() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
-    let flaky = FaultyStore::new(store.clone());
-    let scheduler = on(&flaky, &notes).start().await.unwrap();
-    let mut started = event(&scheduler, EventKind::Submitted).await;
-    scheduler.add(every(SECOND), Slow(500)).await.unwrap();
-    started.next().await.unwrap();
-    flaky.set_all(Fault::Unavailable);
-    let report = tokio::time::timeout(SECOND * 20, async { scheduler.shutdown().await });
-    assert_eq!(report.await.unwrap().finished.len(), 1);
+    let faulty = FaultyStore::new(store.clone());
+    let scheduler = on(&faulty, &notes).start().await.unwrap();
+    faulty.set_all(Fault::Hangs);
+    let started = tokio::time::Instant::now();
+    let jobs: Vec<_> =
+        (0..100).map(|n| scheduler.add(every(SECOND), || async {}).id(format!("{n}"))).collect();
+    scheduler.add_all(jobs).await.unwrap();
+    let took = started.elapsed();
+    assert!(took <= SECOND * 2, "adding 100 closures took {took:?}");
 }
 
-/// Fails, and says so with a character that not every store can hold.
-#[derive(Serialize, Deserialize)]
-struct Fails;
+#[tokio::test(start_paused = true)]
+async fn records_that_are_garbled_in_an_answer_stop_no_other_job() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let faulty = FaultyStore::new(store.clone());
+    let scheduler = on(&faulty, &notes).start().await.unwrap();
+    scheduler.add(every(SECOND), Lasting(10_000)).id("job").await.unwrap();
+    let ticks = Arc::new(AtomicUsize::new(0));
+    let count = ticks.clone();
+    scheduler
+        .add(every(SECOND), move || {
+            let c = count.clone();
+            async move {
+                c.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+        .await
+        .unwrap();
+    sleep(SECOND * 3).await;
+    faulty.set(Operation::Claim, Fault::Garbled);
+    sleep(SECOND * 4).await;
+    faulty.heal();
+    let before = ticks.load(Ordering::SeqCst);
+    sleep(SECOND * 10).await;
+    assert!(ticks.load(Ordering::SeqCst) >= before + 9, "closures stopped, too");
+}
 
-impl Task for Fails {
-    const NAME: &'static str = "fails";
-    type Output = Result<(), BoxError>;
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_in_part_is_reported_once() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let faulty = FaultyStore::new(store.clone());
+    let scheduler = on(&faulty, &notes).start().await.unwrap();
+    let events = scheduler.events_matching(
+        EventFilter::new().kinds([EventKind::StoreFailing, EventKind::StoreWorking]),
+    );
+    scheduler.add(every(SECOND), remember("x")).await.unwrap();
+    sleep(SECOND * 3).await;
+    faulty.set(Operation::Claim, Fault::Unavailable);
+    sleep(SECOND * 600).await;
+    scheduler.shutdown().await;
+    let count = events.collect::<Vec<_>>().await.len();
+    assert!(count <= 2, "{count} events in ten minutes");
+}
 
-    async fn run(self, _: Context) -> Result<(), BoxError> {
-        Err("a\0b".into())
+/// Runs a job of every second for two minutes while one operation fails. Returns the number of runs, the
+/// greatest lateness, and the number of events of outages.
+async fn lateness_while(operation: Operation, fault: Fault) -> (usize, Duration, usize) {
+    let (store, notes) = (FaultyStore::new(MemoryStore::new()), Notes::default());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let kinds = [EventKind::StoreFailing, EventKind::StoreWorking];
+    let events = scheduler.events_matching(EventFilter::new().kinds(kinds));
+    scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
+    sleep(SECOND * 5 + SECOND / 3).await;
+    store.set(operation, fault);
+    notes.clear();
+    sleep(SECOND * 120).await;
+    let ran = notes.all();
+    store.heal();
+    scheduler.shutdown().await;
+    let worst = ran.iter().map(|ran| ran.late_by).max().unwrap_or_default();
+    (ran.len(), worst, events.count().await)
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_are_on_time_while_pruning_fails() {
+    for fault in [Fault::Refused, Fault::Unavailable, Fault::Panics, Fault::Hangs] {
+        let (ran, late, told) = lateness_while(Operation::Prune, fault).await;
+        assert!(
+            ran >= 115 && late < SECOND / 2 && told <= 2,
+            "{fault:?}: {ran} of 120 runs, up to {late:?} late, and {told} events"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_go_to_the_store_without_nul() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let scheduler = on(&store, &notes).task::<Fails>().start().await.unwrap();
-    scheduler.add(now(), Fails).await.unwrap().await;
-    let row = rows(&store).await.remove(0);
-    assert_eq!(row.message.as_deref(), Some("a\u{FFFD}b"));
-    for error in [
-        scheduler.add(every(SECOND), Fails).name("a\0b").await.unwrap_err(),
-        scheduler.add(every(SECOND), Fails).tag("a\0b").await.unwrap_err(),
-        scheduler.add(every(SECOND), Fails).tag("t".repeat(256)).await.unwrap_err(),
-        scheduler.add(every(SECOND), Fails).name("n".repeat(256)).in_memory().await.unwrap_err(),
-        on(&store, &notes).node_name("n\0").start().await.unwrap_err(),
-    ] {
-        assert!(error.is_invalid_option(), "{error}");
+async fn runs_go_on_while_changed_fails() {
+    for fault in [Fault::Refused, Fault::Unavailable, Fault::Panics] {
+        let (ran, late, told) = lateness_while(Operation::Changed, fault).await;
+        assert!(ran >= 100, "{fault:?}: {ran} of 120 runs, up to {late:?} late, and {told} events");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_waits_to_be_tried_again_is_when_its_node_believes_itself_again() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let flaky = FaultyStore::new(store.clone());
-    let scheduler = on(&flaky, &notes).task::<Fails>().start().await.unwrap();
-    let mut lapsed = event(&scheduler, EventKind::LeaseLapsed).await;
-    let mut retrying = event(&scheduler, EventKind::Retrying).await;
-    let retry = Retry::fixed(SECOND * 60).times(1);
-    let job = scheduler.add(now(), Fails).retry(retry).await.unwrap();
-    retrying.next().await.unwrap();
-    flaky.set_all(Fault::Unavailable);
-    lapsed.next().await.unwrap();
-    flaky.heal();
-    tokio::time::timeout(SECOND * 90, job).await.expect("it is tried again");
-    assert_eq!(rows(&store).await[0].attempt, 2);
+async fn runs_go_on_while_next_due_fails() {
+    for fault in [Fault::Refused, Fault::Unavailable, Fault::Panics] {
+        let (ran, late, told) = lateness_while(Operation::NextDue, fault).await;
+        assert!(ran >= 10, "{fault:?}: {ran} of 120 runs, up to {late:?} late, and {told} events");
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outcome_that_the_store_refuses_for_good_keeps_no_scheduler_from_shutting_down() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let picky = FaultyStore::new(store.clone());
-    let scheduler = on(&picky, &notes).start().await.unwrap();
-    let mut refused = event(&scheduler, EventKind::OutcomeRefused).await;
-    scheduler.add(now(), remember("once")).id("once").await.unwrap();
-    picky.set(Operation::Finish, Fault::Refused);
-    let EventPayload::OutcomeRefused { job, .. } = refused.next().await.unwrap().payload else {
-        panic!()
+async fn runs_are_on_time_while_dead_nodes_can_not_be_expired() {
+    for operation in [Operation::Reap, Operation::ClaimedBy] {
+        for fault in [Fault::Refused, Fault::Unavailable, Fault::Panics, Fault::Hangs] {
+            let (ran, late, told) = lateness_while(operation, fault).await;
+            assert!(
+                ran >= 115 && late < SECOND / 2 && told <= 2,
+                "{operation:?} {fault:?}: {ran} of 120 runs, up to {late:?} late, and {told} events"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_are_stored_while_releases_fail() {
+    for fault in [Fault::Refused, Fault::Unavailable, Fault::Panics] {
+        let (memory, notes) = (MemoryStore::new(), Notes::default());
+        let store = FaultyStore::new(memory.clone());
+        let scheduler = on(&store, &notes).start().await.unwrap();
+        scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
+        let paused = scheduler.add(every(SECOND), remember("paused")).id("paused").await.unwrap();
+        sleep(SECOND * 3 + SECOND * 3 / 4).await;
+        store.set(Operation::Release, fault);
+        // The pause makes the node release the run that it has claimed ahead.
+        paused.pause().await.unwrap();
+        sleep(SECOND * 60).await;
+        let closed = rows(&memory).await;
+        let ran = |row: &&Row| row.state == RowState::Closed(Fate::Ran(RunEnd::Succeeded));
+        let closed = closed.iter().filter(|row| row.job == "tick").filter(ran).count();
+        let ticks = notes.all().iter().filter(|ran| ran.text == "tick").count();
+        assert!(
+            closed + 3 >= ticks,
+            "{fault:?}: {ticks} runs have ended, and the ledger knows of {closed}"
+        );
+    }
+}
+
+/// A release that fails is dropped with the lease, and does not keep the outage open.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_outage_is_reported_although_the_lease_was_lost() {
+    let (memory, notes) = (MemoryStore::new(), Notes::default());
+    let store = FaultyStore::new(memory.clone());
+    let scheduler = on(&store, &notes).start().await.unwrap();
+    let other = on(&memory, &notes).start().await.unwrap();
+    let job = scheduler.add(every(MILLISECOND * 100), remember("x")).id("job").await.unwrap();
+    sleep(SECOND * 3).await;
+    let kinds = [EventKind::StoreFailing, EventKind::StoreWorking, EventKind::LeaseLost];
+    let mut events = scheduler.events_matching(EventFilter::new().kinds(kinds));
+    let mut next = async || {
+        let next = timeout(SECOND * 120, events.next()).await;
+        next.expect("nothing is told").unwrap().payload.kind()
     };
-    assert_eq!(job.as_str(), "once");
-    tokio::time::sleep(SECOND * 60).await;
-    assert_eq!(notes.len(), 1, "it is not run again");
-    assert!(scheduler.shutdown().await.is_clean());
-    let fates = fates(&rows(&store).await);
-    assert_eq!(fates, [Fate::Abandoned]);
+    store.set(Operation::Release, Fault::Unavailable);
+    job.pause().await.unwrap();
+    assert_eq!(next().await, EventKind::StoreFailing);
+    store.set(Operation::Heartbeat, Fault::Unavailable);
+    sleep(SECOND * 30).await;
+    store.heal();
+    let told = [next().await, next().await];
+    assert!(told.contains(&EventKind::LeaseLost) && told.contains(&EventKind::StoreWorking));
+    drop((job, other));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_job_that_is_cancelled_ends_so_however_late_the_store_hears_of_it() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let slow = FaultyStore::new(store.clone());
-    let scheduler = on(&slow, &notes).task::<Fails>().start().await.unwrap();
-    slow.set(Operation::Get, Fault::Delayed(SECOND / 10));
-    for wait in 0..30 {
-        let retry = Retry::fixed(SECOND / 50).times(1000);
-        let job = scheduler.add(now(), Fails).retry(retry).await.unwrap();
-        let token = job.cancel_token();
-        tokio::time::sleep(SECOND / 1000 * wait).await;
-        token.cancel();
-        let end = job.await;
-        assert!(matches!(end, End::Cancelled), "after {wait} ms: {end:?}");
-    }
-    tokio::time::sleep(SECOND).await;
-    let ends = store.rows(None, 1000).await.unwrap();
-    let ends: Vec<_> = ends.iter().filter(|row| row.key.kind == RowKind::Ended).collect();
-    assert_eq!(ends.len(), 30);
-    assert!(ends.iter().all(|row| row.state == RowState::Closed(Fate::Cancelled)), "{ends:?}");
+#[test]
+fn endless_notifications_do_not_hold_up_the_runtime() {
+    let (said, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let store = FaultyStore::new(MemoryStore::new());
+            store.set_changes(|| stream::repeat(StoreChange::Unknown).boxed());
+            let scheduler = on(&store, &Notes::default()).start().await.unwrap();
+            scheduler.add(every(SECOND), || async {}).await.unwrap();
+            sleep(MILLISECOND * 100).await;
+            said.send(()).unwrap();
+        });
+    });
+    let heard = heard.recv_timeout(SECOND * 10);
+    assert!(heard.is_ok(), "nothing else has run for ten seconds");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     Context, EventKind, OnConflict, Scheduler, Task, named_task,
     store::{Incarnation, MemoryStore, Record, Store as _, Write, Written},
@@ -63,37 +63,6 @@ async fn what_cannot_run_here_is_reported_and_kept() {
     drop(other);
 }
 
-#[tokio::test(start_paused = true)]
-async fn jobs_go_out_as_json_and_come_back() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let scheduler = on(&store, &notes).start().await.unwrap();
-    let add = |id: &str| scheduler.add(every(SECOND * 60), remember("tick")).id(id);
-    add("a").tag("x").priority(3).recover(true).await.unwrap();
-    add("b").name("paused").paused().await.unwrap();
-    let document = scheduler.export().await.unwrap();
-    assert!(document.contains("\"type\":\"interval\""), "{document}");
-    let count = |result: Result<usize, punctual::Error>| result.unwrap();
-    assert!(scheduler.import(&document, OnConflict::Error).await.unwrap_err().is_duplicate_id());
-    assert_eq!(count(scheduler.import(&document, OnConflict::Keep).await), 0);
-    assert_eq!(count(scheduler.import(&document, OnConflict::Reconcile).await), 0);
-
-    let (other_store, other_notes) = (MemoryStore::new(), Notes::default());
-    let other = on(&other_store, &other_notes).start().await.unwrap();
-    assert_eq!(count(other.import(&document, OnConflict::Error).await), 2);
-    let (from, to) = (scheduler.jobs().await.unwrap(), other.jobs().await.unwrap());
-    let lines =
-        |jobs: &[punctual::JobInfo]| jobs.iter().map(|job| job.to_string()).collect::<Vec<_>>();
-    assert_eq!(lines(&from), lines(&to));
-    assert!(other_store.get("a".into()).await.unwrap().unwrap().recover);
-    tokio::time::sleep(SECOND * 61).await;
-    assert_eq!((notes.len(), other_notes.len()), (1, 1));
-
-    for broken in ["", "[]", "{\"punctual_jobs\":2,\"jobs\":[]}", "{\"punctual_jobs\":1}"] {
-        let error = other.import(broken, OnConflict::Keep).await.unwrap_err();
-        assert!(error.is_unreadable(), "{error}");
-    }
-}
-
 /// Its argument is a document that nobody reads.
 #[derive(Serialize, Deserialize)]
 struct Raw(Box<RawValue>);
@@ -147,35 +116,4 @@ async fn arguments_that_nest_too_deep_or_are_too_long_are_errors_of_adding() {
     let unhandled = scheduler.unhandled().await.unwrap();
     assert_eq!(unhandled.len(), 1);
     assert!(unhandled[0].to_string().contains("nests 100000 levels"), "{}", unhandled[0]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn jobs_and_their_export_are_streamed_page_by_page() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let scheduler = on(&store, &notes).start().await.unwrap();
-    let empty = scheduler.export().await.unwrap();
-    assert_eq!(scheduler.import(&empty, OnConflict::Error).await.unwrap(), 0);
-    let add =
-        |n: usize| scheduler.add(every(SECOND * 3600), remember("tick")).id(format!("{n:04}"));
-    scheduler.add_all((0..1200).map(add)).await.unwrap();
-    scheduler.add(every(SECOND * 3600), || async {}).id("volatile").await.unwrap();
-    scheduler.job("0007").run_now().await.unwrap();
-    scheduler.pause().await.unwrap();
-
-    let jobs: Vec<_> = scheduler.jobs().stream().try_collect().await.unwrap();
-    let mut ids: Vec<_> = jobs.iter().map(|job| job.id.to_string()).collect();
-    ids.sort();
-    let mut listed: Vec<_> =
-        scheduler.jobs().await.unwrap().iter().map(|job| job.id.to_string()).collect();
-    listed.sort();
-    assert_eq!((ids.len(), &ids), (1201, &listed));
-
-    let pieces: Vec<String> = scheduler.export_stream().unwrap().try_collect().await.unwrap();
-    assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.matches("\"id\"").count() <= 500));
-    let document = scheduler.export().await.unwrap();
-    assert_eq!(pieces.concat(), document);
-    assert_eq!(document.matches("\n    {\n      \"id\": \"").count(), 1200);
-    let other = on(&MemoryStore::new(), &notes).start().await.unwrap();
-    assert_eq!(other.import(&document, OnConflict::Error).await.unwrap(), 1200);
-    assert_eq!(scheduler.jobs().paused(false).remove().await.unwrap(), 1201);
 }

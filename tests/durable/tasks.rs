@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, stream::BoxStream};
 use punctual::{
-    Context, Event, EventFilter, EventKind, Scheduler, SchedulerBuilder, Task,
+    BoxError, Context, Event, EventFilter, EventKind, Scheduler, SchedulerBuilder, Task,
     store::{Fate, MemoryStore, Row, RowKind, RowState, RunEnd, Store},
 };
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,10 @@ pub(crate) struct Notes(Arc<Mutex<Vec<Note>>>);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Note {
+    /// The argument of [`Remember`]; `begin` or `end` for [`Lasting`].
+    pub(crate) text: String,
     pub(crate) fire_time: DateTime<Utc>,
+    pub(crate) late_by: Duration,
     pub(crate) attempt: u32,
     pub(crate) fence: u64,
     pub(crate) on_request: bool,
@@ -34,9 +37,19 @@ impl Notes {
         self.0.lock().unwrap().len()
     }
 
-    pub(crate) fn add(&self, cx: &Context) {
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.all().into_iter().map(|note| note.text).collect()
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    pub(crate) fn add(&self, cx: &Context, text: &str) {
         self.0.lock().unwrap().push(Note {
+            text: text.into(),
             fire_time: cx.fire_time(),
+            late_by: cx.late_by(),
             attempt: cx.attempt(),
             fence: cx.fence().unwrap_or_default(),
             on_request: cx.on_request(),
@@ -53,11 +66,11 @@ impl Task for Remember {
     type Output = ();
 
     async fn run(self, cx: Context) {
-        cx.state::<Notes>().add(&cx);
+        cx.state::<Notes>().add(&cx, &self.0);
     }
 }
 
-/// Takes so long, and then notes that it ran.
+/// Takes so many milliseconds, and then notes that it ran.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Slow(pub(crate) u64);
 
@@ -67,13 +80,29 @@ impl Task for Slow {
 
     async fn run(self, cx: Context) {
         tokio::time::sleep(Duration::from_millis(self.0)).await;
-        cx.state::<Notes>().add(&cx);
+        cx.state::<Notes>().add(&cx, "slow");
+    }
+}
+
+/// Notes its begin, takes so many milliseconds, and notes its end.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Lasting(pub(crate) u64);
+
+impl Task for Lasting {
+    const NAME: &'static str = "lasting";
+    type Output = ();
+
+    async fn run(self, cx: Context) {
+        cx.state::<Notes>().add(&cx, "begin");
+        tokio::time::sleep(Duration::from_millis(self.0)).await;
+        cx.state::<Notes>().add(&cx, "end");
     }
 }
 
 /// A scheduler on this store, that knows the tasks.
 pub(crate) fn on(store: &(impl Store + Clone), notes: &Notes) -> SchedulerBuilder {
-    Scheduler::builder().store(store.clone()).state(notes.clone()).task::<Remember>().task::<Slow>()
+    let builder = Scheduler::builder().store(store.clone()).state(notes.clone());
+    builder.task::<Remember>().task::<Slow>().task::<Lasting>()
 }
 
 pub(crate) fn remember(text: &str) -> Remember {
@@ -86,8 +115,8 @@ pub(crate) async fn event(scheduler: &Scheduler, kind: EventKind) -> BoxStream<'
 }
 
 /// The rows of fire times and of runs that were asked for.
-pub(crate) async fn rows(store: &MemoryStore) -> Vec<Row> {
-    let rows = store.rows(None, 10_000).await.unwrap();
+pub(crate) async fn rows(store: &impl Store) -> Vec<Row> {
+    let rows = store.rows(None, 1_000_000).await.unwrap();
     rows.into_iter().filter(|row| row.key.kind != RowKind::Ended).collect()
 }
 
@@ -104,4 +133,17 @@ pub(crate) const RAN: Fate = Fate::Ran(RunEnd::Succeeded);
 /// How many rows the ledger has.
 pub(crate) async fn count(store: &MemoryStore) -> usize {
     store.rows(None, usize::MAX).await.unwrap().len()
+}
+
+/// Fails, and says so with a character that not every store can hold.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Fails;
+
+impl Task for Fails {
+    const NAME: &'static str = "fails";
+    type Output = Result<(), BoxError>;
+
+    async fn run(self, _: Context) -> Result<(), BoxError> {
+        Err("a\0b".into())
+    }
 }

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual::{
+    Context, Scheduler,
     store::{MemoryStore, Store as _, Write, Written},
     testing::ManualClock,
-    trigger::cron,
+    trigger::{IntoTrigger as _, cron, every},
 };
 use tokio::time::sleep;
 
 use crate::tasks::{Notes, on, remember};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn instant(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -80,4 +83,53 @@ async fn the_last_of_so_many_is_counted_by_the_new_rules() {
     scheduler.shutdown().await;
     let runs: Vec<_> = notes.all().iter().map(|note| note.fire_time).collect();
     assert_eq!(runs, ["2026-12-01T16:00:00Z", "2026-12-02T16:00:00Z"].map(instant));
+}
+
+/// Ten days around each change of the clocks, with a restart every five hours, beside a scheduler in memory
+/// that lives through them.
+#[tokio::test(start_paused = true)]
+async fn restarts_around_a_change_of_the_clocks_change_no_fire_time() {
+    for start in ["2027-03-23T00:00:00Z", "2027-10-26T00:00:00Z"] {
+        let clock = ManualClock::running(start.parse().unwrap());
+        let (store, notes) = (MemoryStore::with_clock(clock.clone()), Notes::default());
+        let triggers = || {
+            let hour = SECOND * 3600;
+            [
+                ("gap", cron("30 2 * * *").into_trigger().unwrap()),
+                ("both", cron("*/30 1-3 * * *").into_trigger().unwrap()),
+                ("three", every(hour * 3).into_trigger().unwrap()),
+                ("times", every(hour).times(50).into_trigger().unwrap()),
+            ]
+        };
+        let (zone, ran) = ("Europe/Berlin", Notes::default());
+        let oracle = Scheduler::builder().time_zone(zone).clock(clock.clone()).start();
+        let oracle = oracle.await.unwrap();
+        let builder = || {
+            let builder = on(&store, &notes).time_zone(zone).clock(clock.clone());
+            builder.lease(SECOND * 600).poll_interval(SECOND * 600)
+        };
+        let mut scheduler = builder().start().await.unwrap();
+        for (id, trigger) in triggers() {
+            scheduler.add(trigger.clone(), remember(id)).id(id).await.unwrap();
+            let ran = ran.clone();
+            let work = move |cx: Context| {
+                ran.add(&cx, id);
+                async {}
+            };
+            oracle.add(trigger, work).id(id).await.unwrap();
+        }
+        for _ in 0..48 {
+            sleep(SECOND * 18_000 - SECOND / 3).await;
+            scheduler.shutdown().await;
+            scheduler = builder().start().await.unwrap();
+        }
+        sleep(SECOND * 60).await;
+        for (id, _) in triggers() {
+            let times = |notes: &Notes| -> Vec<i64> {
+                let of = notes.all().into_iter().filter(|ran| ran.text == id);
+                of.map(|ran| ran.fire_time.timestamp()).collect()
+            };
+            assert_eq!(times(&notes), times(&ran), "{id} from {start} on");
+        }
+    }
 }

@@ -5,55 +5,15 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use punctual::{
     Coalesce, End, EventKind, JobInfo, OnConflict, Overlap, SkipReason,
-    store::{Fate, MemoryStore, Row, RowKind, Store as _, Write},
+    store::{Fate, MemoryStore, RowKind, Store as _, Write},
+    testing::{Fault, FaultyStore, Operation},
     trigger::{after, every},
 };
+use tokio::time::sleep;
 
 use crate::tasks::{Notes, RAN, Slow, event, fates, on, remember, rows};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[tokio::test(start_paused = true)]
-async fn pausing_is_exact_and_resuming_skips_what_passed() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let scheduler = on(&store, &notes).start().await.unwrap();
-    let job = scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
-    tokio::time::sleep(SECOND * 5 + SECOND / 2).await;
-    let before = notes.len();
-    assert_eq!(before, 5);
-    job.pause().await.unwrap();
-    job.pause().await.unwrap();
-    assert!(job.get().await.unwrap().paused);
-    assert_eq!(job.next_fire().await.unwrap(), None);
-    tokio::time::sleep(SECOND * 10).await;
-    assert_eq!(notes.len(), before);
-    scheduler.job("tick").resume().await.unwrap();
-    tokio::time::sleep(SECOND * 3).await;
-    assert_eq!(notes.len(), before + 3);
-    let skipped: u64 = rows(&store)
-        .await
-        .iter()
-        .filter(|row| fates(std::slice::from_ref(row)) == [Fate::Skipped(SkipReason::Paused)])
-        .map(|row| row.count)
-        .sum();
-    assert_eq!(skipped, 10);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_nobody_had_taken_when_all_was_removed_has_a_fate() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let scheduler = on(&store, &notes).start().await.unwrap();
-    for id in ["one", "other"] {
-        scheduler.add(every(SECOND), remember("tick")).id(id).await.unwrap();
-    }
-    scheduler.pause().await.unwrap();
-    tokio::time::sleep(SECOND * 10 + SECOND / 2).await;
-    assert_eq!(scheduler.remove_all().await.unwrap(), 2);
-    let rows = rows(&store).await;
-    let removed = |row: &&Row| fates(&[(*row).clone()]) == [Fate::Skipped(SkipReason::Removed)];
-    assert_eq!(rows.iter().filter(removed).map(|row| row.count).sum::<u64>(), 20, "{rows:#?}");
-    assert_eq!(scheduler.remove_all().await.unwrap(), 0);
-}
 
 #[tokio::test(start_paused = true)]
 async fn who_does_what_and_why_is_noted_if_it_is_said() {
@@ -118,38 +78,6 @@ async fn what_a_later_version_keeps_of_a_job_is_carried_along() {
     job.remove().await.unwrap();
     scheduler.import(&document, OnConflict::Error).await.unwrap();
     assert_eq!(record().await.extra, extra);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_row_keeps_when_it_was_due_and_the_node_that_ran_it() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let scheduler = on(&store, &notes).start().await.unwrap();
-    let jitter = SECOND / 2;
-    scheduler.add(every(SECOND).times(9), remember("x")).id("job").jitter(jitter).await.unwrap();
-    tokio::time::sleep(SECOND * 20).await;
-    let node = store.nodes().await.unwrap().remove(0);
-    assert_eq!(&*node.version, env!("CARGO_PKG_VERSION"));
-    assert!(node.clock_offset.is_some_and(|offset| offset.num_milliseconds() == 0), "{node:?}");
-    let rows = rows(&store).await;
-    assert_eq!(rows.len(), 9);
-    for row in rows {
-        let due = row.due.unwrap();
-        assert!((row.fire_time..=row.fire_time + jitter).contains(&due), "{row:?}");
-        assert!(row.started_at.unwrap() >= due, "{row:?}");
-        assert_eq!(row.node, Some(node.id));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_date_that_passed_while_paused_is_still_due() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let scheduler = on(&store, &notes).start().await.unwrap();
-    let job = scheduler.add(after(SECOND), remember("once")).paused().await.unwrap();
-    tokio::time::sleep(SECOND * 10).await;
-    assert_eq!(notes.len(), 0);
-    job.resume().await.unwrap();
-    assert!(matches!(job.await, End::Completed));
-    assert_eq!(notes.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,27 +150,6 @@ async fn overlap_is_judged_as_in_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn removing_ends_it_and_lets_its_run_finish() {
-    let (store, notes) = (MemoryStore::new(), Notes::default());
-    let scheduler = on(&store, &notes).start().await.unwrap();
-    let mut started = event(&scheduler, EventKind::Submitted).await;
-    let job = scheduler.add(every(SECOND), Slow(5000)).id("slow").await.unwrap();
-    started.next().await.unwrap();
-    scheduler.job("slow").remove().await.unwrap();
-    assert!(scheduler.job("slow").get().await.unwrap_err().is_unknown_job());
-    assert!(matches!(job.await, End::Removed));
-    assert_eq!(notes.len(), 1);
-    tokio::time::sleep(SECOND * 5).await;
-    assert_eq!(notes.len(), 1);
-    let rows = rows(&store).await;
-    assert!(rows.iter().all(|row| !row.state.is_open()), "{rows:?}");
-    // The id is free, and its next life collides with nothing.
-    scheduler.add(every(SECOND), remember("tick")).id("slow").await.unwrap();
-    tokio::time::sleep(SECOND * 2 + SECOND / 2).await;
-    assert_eq!(notes.len(), 3);
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_jobs_of_a_filter_are_acted_on_in_memory_and_in_the_store() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
@@ -284,5 +191,28 @@ async fn what_is_due_when_a_job_is_rescheduled_is_coalesced_as_ever() {
         let covered: u64 = rows(&store).await.iter().map(|row| row.count).sum();
         assert_eq!(covered, 5, "{coalesce:?}: each fire time has its fate");
         scheduler.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_on_its_way_brings_nothing_of_the_previous_trigger() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let faulty = FaultyStore::new(store.clone());
+    let scheduler = on(&faulty, &notes).start().await.unwrap();
+    let often = every(Duration::from_millis(100));
+    let job = scheduler.add(often, remember("x")).id("job").await.unwrap();
+    sleep(SECOND * 3).await;
+    faulty.set(Operation::Claim, Fault::AnswerDelayed(SECOND * 2 / 5));
+    faulty.set(Operation::Release, Fault::Delayed(SECOND));
+    // In the midst of a take, at one of these moments.
+    for moment in 1..20 {
+        sleep(Duration::from_millis(moment * 37)).await;
+        job.reschedule(after(SECOND * 100)).await.unwrap();
+        let before = notes.len();
+        sleep(SECOND * 5).await;
+        assert_eq!(notes.len(), before, "at moment {moment}");
+        job.reschedule(every(Duration::from_millis(100))).await.unwrap();
+        sleep(SECOND * 2).await;
+        assert!(notes.len() > before);
     }
 }

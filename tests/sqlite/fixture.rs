@@ -41,6 +41,11 @@ impl Folder {
     pub(crate) fn file(&self) -> PathBuf {
         self.0.join("jobs.db")
     }
+
+    /// Changes that file as another program does.
+    pub(crate) fn change(&self, sql: &str) {
+        connect(&self.file()).execute_batch(sql).unwrap();
+    }
 }
 
 impl Drop for Folder {

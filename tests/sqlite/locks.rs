@@ -2,9 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use punctual::store::{SqliteStore, Store as _};
+use punctual::{
+    store::{SqliteStore, Store as _},
+    trigger::every,
+};
+use tokio::time::sleep;
 
-use crate::fixture::{Folder, add, connect, record};
+use crate::{
+    fixture::{Folder, add, connect, record},
+    tasks::{Notes, on, remember},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_stall_ends_with_the_lock_and_the_runtime_goes_on_meanwhile() {
@@ -61,4 +71,39 @@ async fn an_operation_nobody_waits_for_does_no_harm() {
     connection.execute_batch("COMMIT").unwrap();
     // More were asked for than have room in line.
     add(&store, [record("last", 5000, None)]).await;
+}
+
+/// The drop does not wait for the lock, and another runtime goes on with the same store.
+#[test]
+fn a_runtime_that_is_dropped_while_the_file_is_locked() {
+    let (folder, notes) = (Folder::new(), Notes::default());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = runtime.block_on(SqliteStore::open(folder.file())).unwrap();
+    let scheduler = runtime.block_on(on(&store, &notes).start()).unwrap();
+    runtime.block_on(async {
+        scheduler
+            .add(every(MILLISECOND * 50), remember("x"))
+            .id("job")
+            .recover(true)
+            .await
+            .unwrap();
+        sleep(SECOND).await;
+    });
+    let other = rusqlite::Connection::open(folder.file()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    runtime.block_on(async { sleep(SECOND).await });
+    let began = std::time::Instant::now();
+    drop(runtime);
+    let took = began.elapsed();
+    assert!(took < SECOND, "dropping the runtime took {took:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    notes.clear();
+    let second = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    second.block_on(async {
+        let scheduler = on(&store, &notes).start().await.unwrap();
+        // Until the first node expires.
+        sleep(SECOND * 22).await;
+        assert!(notes.len() > 20, "{} runs", notes.len());
+        scheduler.shutdown().await;
+    });
 }

@@ -7,6 +7,10 @@ mod fixture;
 mod flood;
 mod locks;
 mod many;
+mod odd_numbers;
+mod options;
 #[cfg(unix)]
 mod processes;
 mod store;
+mod tasks;
+mod transactions;

@@ -10,13 +10,19 @@ use std::{
 
 use futures::TryStreamExt as _;
 use punctual::{
-    Context, OnConflict, Scheduler, Task,
+    Coalesce, Context, EventFilter, EventKind, OnConflict, Scheduler, Task,
     store::{SqliteStore, Synchronous},
-    trigger::{after, now},
+    trigger::{after, every, now},
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
-use crate::fixture::{Folder, connect};
+use crate::{
+    fixture::{Folder, connect},
+    tasks::{Notes, on, remember},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Serialize, Deserialize)]
 struct Invoice {
@@ -165,4 +171,40 @@ async fn the_ledger_stays_within_its_bound_at_a_thousand_one_shots_a_second() {
     println!("{longest} rows at most, {:?}", begun.elapsed());
     assert!(longest <= 1_000_000);
     scheduler.shutdown().await;
+}
+
+/// A hundred jobs catch up on three hours.
+#[tokio::test]
+async fn a_catch_up_does_not_cost_the_lease() {
+    let (folder, notes) = (Folder::new(), Notes::default());
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let first = on(&store, &notes).paused().start().await.unwrap();
+    let jobs = (0..100).map(|n| {
+        let add = first.add(every(SECOND), remember("x")).id(format!("{n}"));
+        add.coalesce(Coalesce::All).max_catch_up(3000).max_instances(1)
+    });
+    first.add_all(jobs.collect::<Vec<_>>()).await.unwrap();
+    first.shutdown().await;
+    // As if no node had lived for three hours.
+    folder.change("UPDATE punctual_jobs SET next_fire = next_fire - 10800000");
+    folder.change(
+        "UPDATE punctual_jobs SET trigger = json_set(trigger, '$.start', '2020-01-01T00:00:00Z')",
+    );
+    let scheduler = on(&store, &notes).lease(SECOND * 5).start().await.unwrap();
+    let kinds = [EventKind::LeaseLost, EventKind::LeaseLapsed];
+    let mut events = scheduler.events_matching(EventFilter::new().kinds(kinds));
+    let mut told = Vec::new();
+    for _ in 0..12 {
+        sleep(SECOND).await;
+        while let Some(Some(event)) = futures::FutureExt::now_or_never(events.next()) {
+            told.push(format!("{:?}", event.payload));
+        }
+    }
+    let closed = "SELECT fate, count(*) FROM punctual_ledger GROUP BY fate";
+    let connection = rusqlite::Connection::open(folder.file()).unwrap();
+    let mut statement = connection.prepare(closed).unwrap();
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Option<String>>(0)?, row.get(1)?));
+    let fates: Vec<(Option<String>, i64)> =
+        statement.query_map([], read).unwrap().map(Result::unwrap).collect();
+    assert!(told.is_empty(), "{told:?}; {} ran; {fates:?}", notes.len());
 }
