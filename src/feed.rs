@@ -1,7 +1,8 @@
-//! A bounded channel that never makes its sender wait: when full it drops the oldest and says so.
+//! A bounded channel whose sender never waits: when full, it drops the oldest item and reports how
+//! many it dropped.
 //!
 //! Events and runs go to their listeners through it. Sending happens under the scheduler's lock, so
-//! it wakes nobody: it hands the waker back, to be woken when the lock is free.
+//! it does not wake the receiver: it returns the waker, to be called without the lock.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +17,7 @@ pub(crate) struct FeedSender<T>(Arc<Mutex<Feed<T>>>);
 
 pub(crate) struct FeedReceiver<T>(Arc<Mutex<Feed<T>>>);
 
-/// What a receiver gets: an item, or how many it was too slow for.
+/// What a receiver gets: an item, or the number of dropped items.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Fed<T> {
     Item(T),
@@ -27,9 +28,9 @@ struct Feed<T> {
     queue: VecDeque<T>,
     capacity: usize,
     lost: u64,
-    /// Whether the receiver was told of a loss last: then it gets an item, lest a receiver that is
-    /// always too slow hears of nothing but its losses.
-    told: bool,
+    /// Whether the last poll returned `Lost`. The next poll then returns an item, so that a receiver
+    /// that is always too slow does not get `Lost` only.
+    lost_reported: bool,
     waker: Option<Waker>,
     sender_gone: bool,
     receiver_gone: bool,
@@ -40,7 +41,7 @@ pub(crate) fn feed<T>(capacity: usize) -> (FeedSender<T>, FeedReceiver<T>) {
         queue: VecDeque::new(),
         capacity: capacity.max(1),
         lost: 0,
-        told: false,
+        lost_reported: false,
         waker: None,
         sender_gone: false,
         receiver_gone: false,
@@ -49,12 +50,12 @@ pub(crate) fn feed<T>(capacity: usize) -> (FeedSender<T>, FeedReceiver<T>) {
 }
 
 fn lock<T>(feed: &Mutex<Feed<T>>) -> MutexGuard<'_, Feed<T>> {
-    // Nothing below panics while it holds the lock.
+    // No code below panics while it holds the lock.
     feed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T> FeedSender<T> {
-    /// Sends, and returns who is to be woken. An item that no longer fits comes back.
+    /// Sends an item. Returns the waker to call, and the item that was dropped.
     pub(crate) fn send(&self, item: T) -> (Option<Waker>, Option<T>) {
         let mut feed = lock(&self.0);
         if feed.receiver_gone {
@@ -92,15 +93,15 @@ impl<T> Stream for FeedReceiver<T> {
     type Item = Fed<T>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Fed<T>>> {
-        // Wakers are the user's, so they are cloned and dropped while the lock is free.
+        // The waker is user code, so it is cloned and dropped without the lock.
         let waker = cx.waker().clone();
         let mut feed = lock(&self.0);
-        if feed.lost > 0 && !feed.told {
-            feed.told = true;
+        if feed.lost > 0 && !feed.lost_reported {
+            feed.lost_reported = true;
             return Poll::Ready(Some(Fed::Lost(std::mem::take(&mut feed.lost))));
         }
         if let Some(item) = feed.queue.pop_front() {
-            feed.told = false;
+            feed.lost_reported = false;
             return Poll::Ready(Some(Fed::Item(item)));
         }
         if feed.sender_gone {

@@ -1,4 +1,4 @@
-//! When the work of a failed run is called again.
+//! The retry policy of failed runs.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use crate::{
     job::{Outcome, millis},
 };
 
-/// When and how often the work is called again for a run that failed, panicked or timed out.
+/// When and how often a run that failed, panicked or timed out is retried.
 ///
-/// All attempts are one run, for one fire time, with one outcome: that of the last. Between two of
-/// them the run keeps its job's permit and frees those of its executor and its group. Being late is
-/// judged before the first attempt only. A run whose job is removed, or whose scheduler shuts down,
-/// ends with the last error instead of another attempt.
+/// All attempts belong to one run, for one fire time, whose outcome is that of the last attempt.
+/// Between attempts the run keeps its job's permit, and releases the permits of its executor and
+/// its group. The misfire grace time applies only to the first attempt. If the job is removed or
+/// the scheduler shuts down, the run ends with the last error instead of a retry.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,7 +31,7 @@ use crate::{
 pub struct Retry {
     #[serde(rename = "base_ms", with = "millis")]
     base: Duration,
-    /// None if all delays are the same.
+    /// `None` if all delays are equal.
     factor: Option<f32>,
     #[serde(rename = "max_delay_ms", with = "millis")]
     max_delay: Duration,
@@ -46,7 +46,7 @@ type Condition = Arc<dyn Fn(&Outcome) -> bool + Send + Sync>;
 impl Retry {
     const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-    /// The same delay before each attempt, three times.
+    /// Retries with a fixed delay, three times by default.
     pub fn fixed(delay: Duration) -> Retry {
         Retry {
             base: delay,
@@ -58,8 +58,8 @@ impl Retry {
         }
     }
 
-    /// A delay of `base` before the second attempt, and twice as long before each further one; three
-    /// times, and at most an hour.
+    /// Retries with exponential backoff: `base` before the first retry, and twice as long before
+    /// each further one. Three times by default, with delays of at most 1 h.
     pub fn exponential(base: Duration) -> Retry {
         Retry {
             factor: Some(2.0),
@@ -68,34 +68,36 @@ impl Retry {
         }
     }
 
-    /// Sets by how much each delay is longer than the one before it, if they grow. Default: 2, at
-    /// least 1.
+    /// Sets the factor between successive delays of exponential backoff. Default: 2. Range: 1 to
+    /// 1000.
     pub fn factor(mut self, factor: f32) -> Retry {
         self.factor = Some(factor);
         self
     }
 
-    /// Sets the longest delay, for those that grow, before jitter. Default: an hour; at most a year.
+    /// Sets the maximum delay of exponential backoff, before jitter. Default: 1 h. Maximum: 366
+    /// days.
     pub fn max_delay(mut self, delay: Duration) -> Retry {
         self.max_delay = delay;
         self
     }
 
-    /// Adds to each delay a random part of it, up to as much again, so that what failed together does
-    /// not come again together.
+    /// Adds random jitter of up to 100 % to each delay, so that runs that failed together are not
+    /// retried together.
     pub fn jitter(mut self) -> Retry {
         self.jitter = true;
         self
     }
 
-    /// Sets how often the work is called again, at most. Default: 3.
+    /// Sets the maximum number of retries. Default: 3.
     pub fn times(mut self, times: u32) -> Retry {
         self.times = times;
         self
     }
 
-    /// Calls the work again only after outcomes of which `condition` says so. It sees only those that
-    /// are [failures](Outcome::is_failure). One that panics says no.
+    /// Retries only if `condition` returns `true` for the outcome.
+    ///
+    /// It is called only for [failures](Outcome::is_failure). A panic in it counts as `false`.
     pub fn only_if(
         mut self,
         condition: impl Fn(&Outcome) -> bool + Send + Sync + 'static,
@@ -111,31 +113,31 @@ impl Retry {
     pub(crate) fn validate(&self) -> Result<(), Error> {
         if let Some(factor) = self.factor.filter(|factor| !(1.0..=1000.0).contains(factor)) {
             return Err(Error::invalid_option(format!(
-                "a retry factor of {factor} makes no sense: use 1 to 1000"
+                "a retry factor of {factor} is out of range: use 1 to 1000"
             )));
         }
         if self.base > Retry::LONGEST || self.max_delay > Retry::LONGEST {
             return Err(Error::invalid_option(format!(
-                "a delay of {:?} before a retry is longer than a year: use a shorter one",
+                "a retry delay of {:?} is longer than a year: use a shorter one",
                 self.base.max(self.max_delay)
             )));
         }
         if self.max_delay < self.base {
             return Err(Error::invalid_option(format!(
-                "the longest delay before a retry, {:?}, is shorter than the first, {:?}: swap them",
+                "the maximum retry delay, {:?}, is shorter than the first, {:?}: swap them",
                 self.max_delay, self.base
             )));
         }
         Ok(())
     }
 
-    /// The same without the user's code.
+    /// The same policy without user code.
     pub(crate) fn without_code(self) -> Retry {
         Retry { only_if: None, ..self }
     }
 
-    /// How long to wait before the attempt after this one, if there is to be one. `seed` tells the
-    /// jitter of this run from that of others.
+    /// The delay before the retry after this attempt; `None` without a retry. `seed` makes the
+    /// jitter of runs differ.
     pub(crate) fn delay_after(
         &self,
         attempt: u32,
@@ -148,7 +150,7 @@ impl Retry {
         if !wanted {
             return None;
         }
-        // The delays have long stopped growing by then.
+        // At this point the delays have stopped growing.
         let nth = attempt.saturating_sub(1).min(10_000) as usize;
         let Some(factor) = self.factor else {
             let delays = ConstantBuilder::new().with_delay(self.base).without_max_times();

@@ -309,7 +309,7 @@ async fn tasks_run_with_their_arguments_and_misuse_says_so_at_add() {
         error.to_string()
     };
     let text = refused(scheduler.add(now(), named_task("add", &"five"))).await;
-    assert!(text.starts_with("the arguments do not fit task `add`: "), "{text}");
+    assert!(text.starts_with("the arguments do not match task `add`: "), "{text}");
     let text = refused(scheduler.add(now(), named_task("sub", &args))).await;
     assert!(text.starts_with("no task `sub` is registered"), "{text}");
     refused(scheduler.add(now(), Impostor)).await;

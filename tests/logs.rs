@@ -127,7 +127,7 @@ async fn a_job_of_the_store_that_cannot_run_does_not_show_its_arguments() {
     let unhandled = scheduler.unhandled().await.unwrap();
     let text = shown(&unhandled[0]);
     assert!(
-        text.contains("log-in: the arguments do not fit task `log-in`: invalid type"),
+        text.contains("log-in: the arguments do not match task `log-in`: invalid type"),
         "{text}"
     );
     assert!(!text.contains(SECRET), "{text}");

@@ -1,4 +1,4 @@
-//! A clock that tests move.
+//! A clock that a test advances manually.
 
 use std::{
     fmt,
@@ -11,10 +11,10 @@ use tokio::{sync::watch, time::Instant};
 
 use super::Reading;
 
-/// A clock that is moved by hand; clones are the same clock.
+/// A clock that a test sets manually. Clones share one clock.
 ///
-/// [`advance`](ManualClock::advance) lets time pass, [`step`](ManualClock::step) moves the wall
-/// clock alone, as an administrator, NTP or a suspended laptop does.
+/// [`advance`](ManualClock::advance) lets time elapse. [`step`](ManualClock::step) changes only the
+/// wall clock, like an administrator, NTP or a suspended laptop.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,19 +32,19 @@ use super::Reading;
 pub struct ManualClock(Arc<Inner>);
 
 struct Inner {
-    /// When Tokio's clock moves this one too.
+    /// Set if this clock also advances with Tokio's clock.
     running_since: Option<Instant>,
     hands: Mutex<Reading>,
     moved: watch::Sender<()>,
 }
 
 impl ManualClock {
-    /// A clock that stands at `now` until it is moved.
+    /// A clock that stands at `now` until it is changed.
     pub fn new(now: DateTime<Utc>) -> ManualClock {
         ManualClock::with(now, None)
     }
 
-    /// A clock that starts at `now` and runs with Tokio's; it can be moved besides.
+    /// A clock that starts at `now` and advances with Tokio's clock, and can also be changed.
     pub fn running(now: DateTime<Utc>) -> ManualClock {
         ManualClock::with(now, Some(Instant::now()))
     }
@@ -57,19 +57,19 @@ impl ManualClock {
         }))
     }
 
-    /// What the clock says.
+    /// Returns the current time of the clock.
     pub fn now(&self) -> DateTime<Utc> {
         self.read().wall
     }
 
-    /// Lets time pass. What comes due meanwhile comes due together, as after an outage.
+    /// Lets time elapse. Jobs that come due in between are due together, as after an outage.
     pub fn advance(&self, by: Duration) {
         let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
         self.turn(by, by);
         self.0.moved.send_replace(());
     }
 
-    /// Moves the wall clock alone, forward or back.
+    /// Steps the wall clock forward or back, without elapsed time.
     pub fn step(&self, by: TimeDelta) {
         self.turn(by, TimeDelta::zero());
         self.0.moved.send_replace(());

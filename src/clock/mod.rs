@@ -1,4 +1,4 @@
-//! What time it is, and how a wall-clock instant becomes a timer.
+//! The current time, and the conversion of wall-clock instants to timers.
 
 #[cfg(feature = "testing")]
 mod manual;
@@ -14,22 +14,22 @@ use tokio::{sync::watch, time::Instant};
 #[cfg(feature = "testing")]
 pub use self::manual::ManualClock;
 
-/// No timer waits longer: `DelayQueue` panics past 2^36 ms (795 days), and a clock that is not
-/// watched is looked at once a day.
+/// The maximum wait of a timer: `DelayQueue` panics past 2^36 ms (795 days), and without a step
+/// watch a timer checks the clock once a day.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How far the longest waits are spread, so that a million far jobs are not re-armed in one
-/// millisecond.
+/// The range over which the longest waits are spread, so that a million distant jobs are not
+/// re-armed in the same millisecond.
 const SPREAD_MS: u64 = 60 * 60 * 1000;
 
-/// How long reading both clocks may take, for the readings to count as simultaneous.
+/// The maximum duration of reading both clocks, for the readings to count as simultaneous.
 const TOGETHER: Duration = Duration::from_micros(200);
 
-/// How much the wall clock may differ from elapsed time before that counts as a step. Slewing (NTP)
-/// moves both clocks alike on the systems that Tokio supports.
+/// The minimum difference between the wall clock and elapsed time that counts as a step. Slewing
+/// (NTP) changes both clocks alike on the systems that Tokio supports.
 const STEP: TimeDelta = TimeDelta::milliseconds(1);
 
-/// Where the scheduler's time comes from.
+/// The source of the scheduler's time.
 #[derive(Debug)]
 pub(crate) enum Clock {
     System(SystemClock),
@@ -37,13 +37,13 @@ pub(crate) enum Clock {
     Manual(ManualClock),
 }
 
-/// The two clocks, read together.
+/// The readings of both clocks, taken together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     pub(crate) wall: DateTime<Utc>,
-    /// Time that passed, whatever the wall clock did.
+    /// Elapsed time, unaffected by steps of the wall clock.
     pub(crate) elapsed: TimeDelta,
-    /// Whether they were read close enough together to tell a step from a delay.
+    /// Whether both were read closely enough together to distinguish a step from a delay.
     pub(crate) together: bool,
 }
 
@@ -63,7 +63,8 @@ impl Clock {
         }
     }
 
-    /// The same, cheaper: that Tokio's clock was paused counts from when this clock was next read.
+    /// The cheaper form of [`now`](Clock::now): pausing Tokio's clock takes effect at the next full
+    /// reading.
     pub(crate) fn now_cached(&self) -> DateTime<Utc> {
         match self {
             Clock::System(clock) => clock.now_cached(),
@@ -80,7 +81,7 @@ impl Clock {
         }
     }
 
-    /// Whether the wall clock can step unannounced, so that somebody must look.
+    /// Whether the wall clock can step without a notification, so that it must be polled.
     pub(crate) fn must_be_watched(&self) -> bool {
         match self {
             Clock::System(_) => !tokio_is_paused(),
@@ -89,8 +90,8 @@ impl Clock {
         }
     }
 
-    /// When to look at something due at `due`: then, or a day hence if that is earlier. `spread`
-    /// tells apart what is a day or more away. `None` if the clock stands still until it is moved.
+    /// When to check something due at `due`: at that instant, or in a day if that is earlier.
+    /// `spread` distributes waits of a day or more. `None` for a manual clock that stands still.
     pub(crate) fn deadline(&self, due: DateTime<Utc>, now: Now, spread: u64) -> Option<Instant> {
         #[cfg(feature = "testing")]
         if let Clock::Manual(clock) = self
@@ -100,12 +101,13 @@ impl Clock {
         }
         let wait = (due - now.wall).to_std().unwrap_or_default();
         let longest = LONGEST_WAIT - Duration::from_millis(spread.wrapping_mul(7919) % SPREAD_MS);
-        // A wait of a day is cut short of it; an early look costs little and a late one is late.
+        // A wait over a day is cut short; an early check costs little, and a late one would make a
+        // run late.
         Some(now.instant + if wait > longest { longest } else { wait })
     }
 
-    /// When so much time has passed, or a day if that is less. `None` if the clock stands still until
-    /// it is moved.
+    /// The instant after `wait`, or after a day if that is less. `None` for a manual clock that
+    /// stands still.
     pub(crate) fn deadline_in(&self, wait: Duration) -> Option<Instant> {
         #[cfg(feature = "testing")]
         if let Clock::Manual(clock) = self
@@ -116,14 +118,14 @@ impl Clock {
         Some(Instant::now() + wait.min(LONGEST_WAIT))
     }
 
-    /// Now, for setting any number of timers.
+    /// The current time by both clocks, for any number of timers.
     pub(crate) fn now_and_instant(&self) -> Now {
-        // A delay between the two readings makes timers early, and an early look does no harm.
+        // A delay between the two readings makes timers early, and an early check does no harm.
         let instant = Instant::now();
         Now { wall: self.now(), instant }
     }
 
-    /// Tells when somebody moves the clock by hand, if that can be.
+    /// Notifications of a manual clock's changes, if this is one.
     pub(crate) fn moves(&self) -> Moves {
         match self {
             Clock::System(_) => Moves(None),
@@ -133,21 +135,21 @@ impl Clock {
     }
 }
 
-/// Whether Tokio's clock is not the system's: it is read between two readings of that, so it lies
-/// between them unless it was paused.
+/// Whether Tokio's clock differs from the system's: Tokio's is read between two readings of the
+/// system's, and lies between them unless it was paused.
 pub(crate) fn tokio_is_paused() -> bool {
     let before = std::time::Instant::now();
     let tokio = Instant::now().into_std();
     !(before..=std::time::Instant::now()).contains(&tokio)
 }
 
-/// The system's wall clock, or Tokio's where that has left real time (`start_paused`, `pause`).
+/// The system's wall clock, or Tokio's if it has left real time (`start_paused`, `pause`).
 #[derive(Debug)]
 pub(crate) struct SystemClock {
-    /// Both clocks at the start, the wall clock in whole milliseconds so that paused time, which
-    /// moves by milliseconds, meets fire times exactly.
+    /// Both clocks at the start. The wall clock is in whole milliseconds, so that paused time,
+    /// which advances by milliseconds, matches fire times exactly.
     origin: (DateTime<Utc>, Instant),
-    /// Whether Tokio's clock was ever seen to have left the system's.
+    /// Whether Tokio's clock has ever differed from the system's.
     was_paused: AtomicBool,
 }
 
@@ -171,7 +173,7 @@ impl SystemClock {
     }
 
     fn read(&self) -> Reading {
-        // A thread that is put aside between two readings sees a step that is none: try again.
+        // A thread that is preempted between two readings seems to see a step: try again.
         let mut reading = self.read_once();
         for _ in 0..7 {
             if reading.together {
@@ -193,20 +195,20 @@ impl SystemClock {
             return Reading { wall, elapsed, together: after - before < TOGETHER };
         }
         self.was_paused.store(true, Ordering::Relaxed);
-        // The wall clock is what it would be if Tokio's time were real.
+        // The wall-clock time if Tokio's time were real.
         let wall = origin.checked_add_signed(elapsed).unwrap_or(DateTime::<Utc>::MAX_UTC);
         Reading { wall, elapsed, together: true }
     }
 }
 
-/// Tells when a clock is moved by hand.
+/// Notifications of a manual clock's changes.
 #[derive(Debug)]
 pub(crate) struct Moves(Option<watch::Receiver<()>>);
 
 impl Moves {
-    /// Waits for the next move since the last call. Cancel safe.
+    /// Waits for the next change since the last call. Cancel safe.
     pub(crate) async fn next(&mut self) {
-        // Without a clock that can be moved, and after the last clone of one is gone, there is none.
+        // A system clock, and a manual clock whose last clone was dropped, never change.
         let moved = match &mut self.0 {
             Some(moves) => moves.changed().await.is_ok(),
             None => false,
@@ -217,34 +219,34 @@ impl Moves {
     }
 }
 
-/// Notices when the wall clock leaves elapsed time.
+/// Detects steps of the wall clock against elapsed time.
 #[derive(Debug)]
 pub(crate) struct StepWatch {
     offset: DateTime<Utc>,
 }
 
 impl StepWatch {
-    /// How often a clock that must be watched is looked at.
+    /// How often a clock that must be polled is read.
     pub(crate) const EVERY: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(reading: Reading) -> StepWatch {
         StepWatch { offset: offset(reading) }
     }
 
-    /// By how much the clock stepped since the last reading, in whole milliseconds, if it did.
+    /// The step since the last reading, in whole milliseconds, if any.
     pub(crate) fn step(&mut self, reading: Reading) -> Option<TimeDelta> {
         let by = offset(reading) - self.offset;
         if by.abs() < STEP || !reading.together {
             return None;
         }
-        // What is less than a millisecond is left for the next look.
+        // A remainder below a millisecond stays for the next reading.
         let by = TimeDelta::milliseconds(by.num_milliseconds());
         self.offset += by;
         Some(by)
     }
 }
 
-/// Where the wall clock would have been when elapsed time was zero.
+/// The wall-clock time at which elapsed time was zero.
 fn offset(reading: Reading) -> DateTime<Utc> {
     reading.wall.checked_sub_signed(reading.elapsed).unwrap_or(reading.wall)
 }

@@ -1,4 +1,4 @@
-//! The blocking pool: a run is a call on a named thread.
+//! The blocking pool: each run is a call on a named thread.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,15 +11,15 @@ use tokio::runtime::{self, Handle, Runtime};
 use super::{Executor, Kind, Returned, Supervisor};
 use crate::{error::Error, job::Outcome, panic::message};
 
-/// Runs work that blocks: each run is a call on one of so many threads.
+/// Runs blocking work: each run is a call on a thread of the pool.
 ///
-/// The threads are made when they are needed and go when they were not for 10 s. A run that waits for
-/// one is judged by its misfire grace time when it starts. The executor `blocking`, to which
-/// [`blocking`](crate::blocking) work goes by default, is such a pool of 32 threads.
+/// Threads are started on demand and end after 10 s without work. A run that waits for a thread is
+/// subject to its misfire grace time when it starts. The built-in executor `blocking`, the default
+/// for [`blocking`](crate::blocking) work, is a pool of 32 threads.
 ///
-/// A call can't be dropped: a run that is cancelled or takes longer than its timeout sees that in
-/// [`Context::is_cancelled`](crate::Context::is_cancelled), and ends when it returns. Under Tokio's
-/// paused time a timeout passes at once, since nothing else keeps time from moving on.
+/// A call cannot be dropped. A run that is cancelled or exceeds its timeout sees that in
+/// [`Context::is_cancelled`](crate::Context::is_cancelled), and ends when the call returns. Under
+/// Tokio's paused time a timeout elapses at once, since nothing else stops the time from advancing.
 ///
 /// ```
 /// use punctual::{BlockingPool, Scheduler, blocking, trigger::now};
@@ -40,7 +40,7 @@ pub struct BlockingPool {
 }
 
 impl BlockingPool {
-    /// A pool of at most so many threads, at least 1.
+    /// A pool of at most `max_workers` threads, at least 1.
     pub fn new(max_workers: u32) -> BlockingPool {
         BlockingPool { max_workers, thread_name: "punctual-worker".to_owned() }
     }
@@ -65,8 +65,7 @@ impl From<BlockingPool> for Executor {
     }
 }
 
-/// The threads of a pool: those that Tokio keeps for blocking calls, of a runtime that does nothing
-/// else.
+/// The threads of a pool: the blocking threads of a Tokio runtime that does nothing else.
 #[derive(Debug)]
 pub(crate) struct Threads {
     pool: BlockingPool,
@@ -77,14 +76,14 @@ impl Threads {
     pub(super) fn validate(&self) -> Result<(), Error> {
         if self.pool.thread_name.contains('\0') {
             return Err(Error::invalid_option(format!(
-                "threads can't be named {:?}: leave the zero byte out",
+                "the thread name {:?} contains a NUL, where the system would end it: remove the NUL",
                 self.pool.thread_name
             )));
         }
         Ok(())
     }
 
-    /// Calls `work` on one of the threads, within `runtime`.
+    /// Calls `work` on a thread of the pool, within `runtime`.
     pub(crate) fn spawn<S: Supervisor>(
         &self,
         supervisor: S,
@@ -93,15 +92,15 @@ impl Threads {
     ) {
         let home = runtime.clone();
         let call = move || {
-            // What the work spawns, and what time it is, is the affair of the scheduler's runtime.
+            // The work spawns tasks in the scheduler's runtime and uses its time.
             let _home = home.enter();
             execute(supervisor, &home, work);
         };
         match self.runtime() {
             Ok(threads) => drop(threads.spawn_blocking(call)),
-            // Without threads of its own the pool borrows the runtime's.
+            // If the pool cannot start threads, it uses those of the scheduler's runtime.
             Err(error) => {
-                tracing::warn!(target: "punctual", "a pool has to borrow threads: {error}");
+                tracing::warn!(target: "punctual", "a blocking pool uses the threads of the runtime: {error}");
                 drop(runtime.spawn_blocking(call));
             }
         }
@@ -115,7 +114,9 @@ impl Threads {
             .max_blocking_threads(self.pool.max_workers as usize)
             .thread_name(&self.pool.thread_name)
             .build()
-            .map_err(|error| Error::invalid_option(format!("no threads can be made: {error}")))?;
+            .map_err(|error| {
+                Error::invalid_option(format!("no threads can be started: {error}"))
+            })?;
         if let Err(spare) = self.runtime.set(made) {
             spare.shutdown_background();
         }
@@ -126,13 +127,13 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Waiting for the threads is for the scheduler's shutdown to do, within bounds.
+            // The scheduler's shutdown waits for the threads, within its limits.
             runtime.shutdown_background();
         }
     }
 }
 
-/// Runs `work` to its outcome, on this thread.
+/// Runs `work` on this thread and sends its outcome to the supervisor.
 fn execute<S: Supervisor>(mut supervisor: S, timers: &Handle, work: impl FnOnce(&S) -> Returned) {
     if !supervisor.start() {
         return;

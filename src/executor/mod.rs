@@ -1,4 +1,4 @@
-//! Where runs execute. An executor knows work and its supervisor, and nothing of jobs.
+//! Executors, which run work under a supervisor. They do not depend on jobs.
 
 pub(crate) mod blocking;
 #[cfg(feature = "process")]
@@ -18,35 +18,35 @@ use crate::{
     job::{BLOCKING_EXECUTOR, DEFAULT_EXECUTOR, Outcome, Output},
 };
 
-/// What work returned: a value, if it is wanted, or an error.
+/// The result of work: its value, if wanted, or its error.
 pub(crate) type Returned = Result<Option<Output>, BoxError>;
 
-/// Who watches over one run. If it is dropped without an outcome, the run was cancelled.
+/// Supervises one run. Dropping it without an outcome means that the run was cancelled.
 pub(crate) trait Supervisor: Send + 'static {
-    /// Whether the run may start now. If not, it is over.
+    /// Whether the run may start now. If not, it has ended.
     fn start(&mut self) -> bool;
 
-    /// Polls the work, so that what it calls knows which run it is.
+    /// Polls the work in the context of its run.
     fn poll<T>(&self, poll: impl FnOnce() -> T) -> T;
 
-    /// Cancelled when the run is asked to stop. It is asked for only by runs that take time.
+    /// A token that is cancelled with the run. Only runs that do not complete at once request it.
     fn cancelled(&self) -> CancellationToken;
 
-    /// How long the work may go on after that.
+    /// How long the work may continue after the cancellation.
     fn cancel_grace(&self) -> Duration;
 
-    /// How long the work may take at all.
+    /// The maximum duration of the work.
     fn timeout(&self) -> Option<Duration>;
 
     fn finish(self, outcome: Outcome, output: Option<Output>);
 }
 
-/// Where runs execute: an [`AsyncExecutor`], a [`BlockingPool`] or, with the feature `process`, a
-/// `ProcessPool`.
+/// Runs the work of jobs: an [`AsyncExecutor`], a [`BlockingPool`] or, with the feature `process`,
+/// a `ProcessPool`.
 #[derive(Debug)]
 pub struct Executor {
     pub(crate) kind: Kind,
-    /// How many runs execute at once.
+    /// The maximum number of concurrent runs.
     pub(crate) limit: Option<u32>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) enum Kind {
 }
 
 impl Executor {
-    /// Whether runs can execute there at all, and it can go by this name.
+    /// Checks that the executor can run anything, and can have this name.
     pub(crate) fn validate(&self, name: &str) -> Result<(), Error> {
         let wanted = match name {
             DEFAULT_EXECUTOR => matches!(self.kind, Kind::Async),
@@ -68,7 +68,7 @@ impl Executor {
         };
         if !wanted {
             return Err(Error::invalid_option(format!(
-                "the executor `{name}` can't be {}, since jobs that name none go there: choose another name",
+                "the executor `{name}` can't be {}, since it runs jobs without a named executor: choose another name",
                 self.kind_name()
             )));
         }
@@ -85,7 +85,7 @@ impl Executor {
         }
     }
 
-    /// What it is, for messages.
+    /// The kind of executor, for messages.
     pub(crate) fn kind_name(&self) -> &'static str {
         match self.kind {
             Kind::Async => "an async executor",
@@ -96,9 +96,9 @@ impl Executor {
     }
 }
 
-/// Runs async work: each run is a Tokio task, in the runtime that the scheduler was made in.
+/// Runs async work: each run is a Tokio task in the runtime of the scheduler.
 ///
-/// The executor `default` is one without a limit; it can be replaced on the scheduler's builder.
+/// The built-in executor `default` is one without a limit; the scheduler's builder can replace it.
 ///
 /// ```
 /// use punctual::{AsyncExecutor, Scheduler, trigger::now};
@@ -117,13 +117,15 @@ pub struct AsyncExecutor {
 }
 
 impl AsyncExecutor {
-    /// An executor for any number of runs at once.
+    /// An executor without a limit.
     pub fn new() -> AsyncExecutor {
         AsyncExecutor::default()
     }
 
-    /// Sets how many runs may be going at once, at least 1. Others wait, in order of fire time, then
-    /// priority; one that waits too long for its misfire grace time is missed. Default: any number.
+    /// Sets the maximum number of active runs, at least 1. Default: no limit.
+    ///
+    /// Other runs wait, in order of fire time, then priority. A wait beyond the run's misfire grace
+    /// time ends it as missed.
     pub fn max_running(mut self, runs: u32) -> AsyncExecutor {
         self.max_running = Some(runs);
         self

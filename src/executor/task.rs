@@ -1,4 +1,4 @@
-//! The async executor: a run is a Tokio task.
+//! The async executor: each run is a Tokio task.
 
 use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, task::Poll};
 
@@ -10,11 +10,8 @@ use crate::{
     panic::message,
 };
 
-/// Runs `work` to its outcome, which the supervisor learns when the work is dropped, not earlier.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an async fn keeps its arguments twice, as they came and as they are used"
-)]
+/// Runs `work` and sends its outcome to the supervisor, after the work has been dropped.
+#[expect(clippy::manual_async_fn, reason = "an async fn would store its arguments twice")]
 pub(crate) fn execute<S, F>(
     mut supervisor: S,
     work: impl FnOnce(&S) -> F,
@@ -36,17 +33,17 @@ where
     S: Supervisor,
     F: Future<Output = Returned>,
 {
-    // The closure is called inside the future, so that its panic is the run's too.
+    // The closure is called inside the future, so that its panic also ends the run.
     let body = AssertUnwindSafe(async { work(supervisor).await }).catch_unwind();
     let mut body = pin!(body);
     let mut body = poll_fn(|cx| supervisor.poll(|| body.as_mut().poll(cx)));
-    // Most runs end at their first poll: only the others need a cancellation token.
+    // Most runs complete at the first poll; only the others need a cancellation token.
     let first = poll_fn(|cx| Poll::Ready(body.poll_unpin(cx))).await;
     let returned = match first {
         Poll::Ready(returned) => returned,
         Poll::Pending => {
-            // In a box, so that runs which end at once need no room for it.
-            let mut end = Box::pin(end_of_patience(supervisor));
+            // Boxed, so that runs that complete at once do not need space for it.
+            let mut end = Box::pin(limits_reached(supervisor));
             tokio::select! {
                 biased;
                 returned = &mut body => returned,
@@ -61,8 +58,8 @@ where
     }
 }
 
-/// Waits until the work is to be dropped: it takes too long, or was asked to stop and does not.
-async fn end_of_patience(supervisor: &impl Supervisor) -> Outcome {
+/// Waits until the work must be dropped: it timed out, or did not end within its `cancel_grace`.
+async fn limits_reached(supervisor: &impl Supervisor) -> Outcome {
     let out_of_grace = async {
         supervisor.cancelled().cancelled_owned().await;
         tokio::time::sleep(supervisor.cancel_grace()).await;

@@ -1,11 +1,11 @@
-//! What a run can do with its job and its scheduler.
+//! The part of a run's context that gives access to its job and its scheduler.
 
 use super::{Job, Scheduler};
 use crate::task::Context;
 
 impl Context {
-    /// The job itself, to change, pause or remove it. Once this run has ended it means whichever job has
-    /// the id.
+    /// Returns a handle on the job of this run, to change, pause or remove it. After the end of
+    /// this run the handle refers to the current job with the id.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -24,9 +24,10 @@ impl Context {
         Job::of_run(self.shared.clone(), self.job.clone(), self.run)
     }
 
-    /// The scheduler, to add, change or remove jobs, this one included. It does not keep the
-    /// scheduler from shutting down when its last owner drops it. In a process of a pool there is none,
-    /// and whatever it is asked it refuses.
+    /// Returns the scheduler, to add, change or remove jobs, including this one.
+    ///
+    /// The returned scheduler does not keep the scheduler open. In a process of a pool, all its
+    /// methods return an error.
     pub fn scheduler(&self) -> Scheduler {
         Scheduler::borrowed(self.shared.clone())
     }

@@ -17,14 +17,14 @@ use crate::{
     job::{BLOCKING_EXECUTOR, Outcome},
 };
 
-/// Makes work of a function or closure that blocks its thread: it runs on one of a
+/// Creates work from a function or closure that blocks its thread. It runs on a
 /// [`BlockingPool`](crate::BlockingPool), by default the one named `blocking`.
 ///
-/// It takes nothing, or a [`Context`], and returns `()` or a `Result`; with
-/// [`add_once`](crate::Scheduler::add_once) any value, which the handle yields. It is cloned for each
-/// run, so one that changes what it captured starts afresh each time: write
-/// `blocking(stateful(..))` for it to keep its state ([`stateful`](crate::stateful)). It can't be
-/// dropped: one that takes long looks at [`Context::is_cancelled`] now and then.
+/// The function takes no argument or a [`Context`], and returns `()` or a `Result`; with
+/// [`add_once`](crate::Scheduler::add_once) any value, which the handle returns. It is cloned for
+/// each run, so changes to captured values are lost: use `blocking(stateful(..))` to keep them
+/// ([`stateful`](crate::stateful)). Blocking work cannot be dropped, so long work should check
+/// [`Context::is_cancelled`] regularly.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,11 +50,11 @@ pub fn blocking<F>(work: F) -> Blocking<F> {
     Blocking(work)
 }
 
-/// Work that blocks its thread; made by [`blocking`].
+/// Work that blocks its thread, created by [`blocking`].
 #[derive(Clone, Copy, Debug)]
 pub struct Blocking<F>(pub(super) F);
 
-/// Marks work that blocks; `M` tells its forms apart.
+/// Marks blocking work; `M` distinguishes its forms.
 #[derive(Debug)]
 pub struct BlockingWork<M>(std::marker::PhantomData<M>);
 
@@ -112,7 +112,7 @@ where
     }
 }
 
-/// An entry for a closure that blocks.
+/// The entry of a blocking closure.
 struct Called<W> {
     state: EntryState,
     work: Mutex<Option<W>>,
@@ -156,18 +156,18 @@ impl<W: Clone + Send + 'static> Entry for Called<W> {
     }
 }
 
-/// Work that blocks runs on threads, and nowhere else.
+/// Checks that the executor is a blocking pool: blocking work runs only on its threads.
 pub(super) fn only_blocking(executor: &Executor) -> Result<(), Error> {
     match executor.kind {
         Kind::Blocking(_) => Ok(()),
         _ => Err(Error::invalid_option(format!(
-            "work that blocks can't run on {}: name a blocking pool, or none for the default one",
+            "work that blocks can't run on {}: name a blocking pool, or no executor for the default one",
             executor.kind_name()
         ))),
     }
 }
 
-/// Calls `work` on one of the executor's threads.
+/// Calls `work` on a thread of the executor.
 pub(super) fn launch(
     run: RunGuard,
     executor: Option<Arc<Executor>>,
@@ -176,7 +176,7 @@ pub(super) fn launch(
 ) {
     match executor.as_deref().map(|executor| &executor.kind) {
         Some(Kind::Blocking(threads)) => threads.spawn(run, runtime, work),
-        // The options were checked, and an executor with jobs can't be removed.
+        // The options were checked, and an executor that a job uses cannot be removed.
         _ => {
             let error = BoxError::from("the job's executor has no threads");
             run.finish(Outcome::Failed(error.into()), None);

@@ -1,4 +1,4 @@
-//! Work that is a command: a program with its arguments, whose exit status is the outcome.
+//! Commands: work that runs a program, whose exit status is the outcome.
 
 use std::{
     ffi::OsString,
@@ -26,17 +26,17 @@ use crate::{
     },
 };
 
-/// Makes work of a program and its arguments: a run starts it, and fails unless its exit status is 0.
+/// Creates work that runs a program with arguments. A run fails unless the exit status is 0.
 ///
-/// The program is looked for as [`std::process::Command::new`] does. Its input is empty. What it
-/// prints is not shown; the last 4 KiB of it are in the error of a run that failed, a [`CommandError`],
-/// which also says why a program could not be started. No shell looks at the arguments, unless it is the
-/// program.
+/// The program is looked up as in [`std::process::Command::new`], without a shell. Its input is
+/// empty. Its output is not shown; a failed run's error, a [`CommandError`], contains the last 4
+/// KiB of output, or the reason why the program could not be started.
 ///
-/// It runs on an async executor, or on a [`ProcessPool`](crate::ProcessPool), as one of its
-/// processes. A run that is cancelled has SIGTERM sent to it, and SIGKILL after `cancel_grace`; one that
-/// takes longer than its `timeout` has SIGKILL at once. Both reach its process group, that is what it
-/// has started as well. What it leaves in the background when it exits is left alone.
+/// The command runs on an async executor, or on a [`ProcessPool`](crate::ProcessPool), where it
+/// counts as one of its processes. A cancelled run receives SIGTERM, and SIGKILL after
+/// `cancel_grace`. A run that exceeds its `timeout` receives SIGKILL at once. Both signals go to
+/// the process group, which includes the program's child processes. Background processes that
+/// remain after the program's exit are not killed.
 ///
 /// ```
 /// use punctual::{Scheduler, command, trigger::now};
@@ -49,8 +49,8 @@ use crate::{
 /// let mut runs = job.runs();
 /// job.await?;
 ///
-/// let run = runs.next().await.expect("it runs");
-/// assert_eq!(run.outcome.to_string(), "failed: `sh` ended with exit status: 3; what it printed last: full");
+/// let run = runs.next().await.expect("the job runs");
+/// assert_eq!(run.outcome.to_string(), "failed: `sh` ended with exit status: 3; last output: full");
 /// # Ok(()) }
 /// ```
 pub fn command<I, A>(program: impl Into<OsString>, args: I) -> Command
@@ -66,8 +66,10 @@ where
     }
 }
 
-/// Work that is a command; made by [`command`]. `Debug` shows the program, how many arguments it has, and
-/// the names of environment variables: the rest may be confidential.
+/// Work that runs a program, created by [`command`].
+///
+/// `Debug` shows the program, the number of arguments, and the names of environment variables. The
+/// rest may be confidential.
 #[derive(Clone)]
 pub struct Command {
     program: OsString,
@@ -77,19 +79,20 @@ pub struct Command {
 }
 
 impl Command {
-    /// Sets an environment variable, besides those of this program.
+    /// Sets an environment variable, in addition to those of this process.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Command {
         self.envs.push((name.into(), value.into()));
         self
     }
 
-    /// Sets the directory in which the program runs. Default: that of this program.
+    /// Sets the working directory of the program. Default: the working directory of this process.
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Command {
         self.current_dir = Some(directory.into());
         self
     }
 
-    /// Runs the program to its end; `stop` asks it to end. If this is dropped, it is killed.
+    /// Runs the program until its exit. Cancelling `stop` terminates the program; dropping the
+    /// future kills it.
     async fn run(&self, stop: CancellationToken) -> Result<(), CommandError> {
         let failed = |cause, output| CommandError { program: self.program.clone(), cause, output };
         let (mut group, output) = self.spawn().map_err(|error| {
@@ -130,68 +133,68 @@ impl Command {
     }
 }
 
-/// Why the system refused to start the program, and what would help: its errors don't say whether they
-/// are about the program, its interpreter or the directory.
+/// The reason why the program could not be started, with a remedy. The system's error does not say
+/// whether it concerns the program, its interpreter or the directory.
 fn why_not_started(command: &Command, error: &io::Error) -> String {
     if let Some(directory) = &command.current_dir {
         let shown = Escaped(directory.display());
         match fs::metadata(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return format!(
-                    "there is no directory `{shown}` for it to run in: make it, or name another"
+                    "its working directory `{shown}` does not exist: create it, or set another"
                 );
             }
             Ok(metadata) if !metadata.is_dir() => {
-                return format!("`{shown}`, which it is to run in, is no directory: name another");
+                return format!("its working directory `{shown}` is not a directory: set another");
             }
             _ => {}
         }
     }
     let program = Path::new(&command.program);
     let named_by_path = program.components().count() > 1 || program.is_absolute();
-    // A relative path is looked for in the directory of the program that is started.
+    // A relative path is relative to the working directory of the new process.
     let file = match (&command.current_dir, named_by_path) {
         (Some(directory), true) => directory.join(program),
         _ => program.to_owned(),
     };
     match (error.kind(), error.raw_os_error().map(Errno::from_raw_os_error)) {
         (io::ErrorKind::NotFound, _) if !named_by_path => {
-            "no directory of PATH has it: install it, name it by its path, or set PATH by `.env(\"PATH\", ..)`"
+            "it is in no directory of PATH: install it, give its path, or set PATH with `.env(\"PATH\", ..)`"
                 .into()
         }
         (io::ErrorKind::NotFound, _) if file.exists() => {
-            "its interpreter, which its first line names, or its loader is not there: install that".into()
+            "the interpreter in its first line, or its loader, does not exist: install it".into()
         }
         (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, _) => {
-            "there is no such file: name another".into()
+            "there is no such file: give another path".into()
         }
         (io::ErrorKind::PermissionDenied, _) if !named_by_path => {
-            "none that PATH leads to may be executed: see to their permissions, or name it by its path".into()
+            "no program with this name in PATH is executable: check the permissions, or give a path".into()
         }
         (io::ErrorKind::PermissionDenied, _) if file.is_dir() => {
-            "it is a directory: name a program in it".into()
+            "it is a directory: give the path of a program".into()
         }
         (io::ErrorKind::PermissionDenied, _) => match fs::metadata(&file) {
             Ok(metadata) if metadata.permissions().mode() & 0o111 == 0 => {
-                "it is not executable: `chmod +x` it, or name the program that reads it".into()
+                "it is not executable: use `chmod +x`, or name its interpreter as the program".into()
             }
-            _ => "this user may not execute it: see to its permissions, and those of the directories that lead to it"
+            _ => "this user has no permission to execute it: check the permissions of the file and of its directories"
                 .into(),
         },
         (_, Some(Errno::NOEXEC)) => {
-            "it is neither a program for this machine nor a script with a first line like `#!/bin/sh`: give it one, or name the program that reads it"
+            "it is neither a program for this machine nor a script with a first line like `#!/bin/sh`: add such a line, or name its interpreter as the program"
                 .into()
         }
         (_, Some(Errno::TOOBIG)) => {
-            "its arguments and environment are too long for the system: hand them over in a file".into()
+            "its arguments and environment are too long for the system: pass them in a file".into()
         }
         (_, Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE)) => {
-            "the system has no process, memory or file descriptor left: raise its limits, or run fewer at once".into()
+            "the system has no processes, memory or file descriptors left: raise its limits, or run fewer programs at once".into()
         }
         (io::ErrorKind::InvalidInput, _) => {
-            "its name, an argument or a variable has a zero byte: leave that out".into()
+            "its name, an argument or a variable contains a NUL byte: remove it".into()
         }
-        _ => "the system refused".into(),
+        _ => "the system refused to start it".into(),
     }
 }
 
@@ -219,7 +222,7 @@ impl Work<CommandWork> for Command {
     }
 }
 
-/// An entry for a command.
+/// The entry of a command.
 struct Commanded {
     state: EntryState,
     command: Command,
@@ -257,12 +260,12 @@ impl Entry for Commanded {
     fn drop_work(&self) {}
 }
 
-/// Why a run of a [`command`] failed.
+/// The error of a failed run of a [`command`].
 ///
 /// ```
 /// use punctual::{CommandError, Outcome};
 ///
-/// /// Whether the program found another instance of itself running, as it says by its status.
+/// /// Whether the program's exit status says that another instance of it is running.
 /// fn was_locked(outcome: &Outcome) -> bool {
 ///     let Outcome::Failed(error) = outcome else { return false };
 ///     let status = error.downcast_ref::<CommandError>().and_then(CommandError::status);
@@ -270,8 +273,8 @@ impl Entry for Commanded {
 /// }
 /// ```
 ///
-/// It prints as one line: line breaks and control characters of what the program printed are escaped
-/// there, and not in [`output`](CommandError::output).
+/// `Display` prints one line, with line breaks and control characters of the output escaped.
+/// [`output`](CommandError::output) returns the output unchanged.
 pub struct CommandError {
     program: OsString,
     cause: Cause,
@@ -284,12 +287,12 @@ enum Cause {
         why: String,
     },
     Ended(ExitStatus),
-    /// It can't be waited for.
+    /// Waiting for the process failed.
     Lost(io::Error),
 }
 
 impl CommandError {
-    /// How the program ended, unless it could not be started.
+    /// Returns the exit status, unless the program could not be started or waited for.
     pub fn status(&self) -> Option<ExitStatus> {
         match self.cause {
             Cause::Ended(status) => Some(status),
@@ -297,7 +300,7 @@ impl CommandError {
         }
     }
 
-    /// What the program printed last, up to 4 KiB.
+    /// Returns the last output of the program, up to 4 KiB.
     pub fn output(&self) -> &str {
         &self.output
     }
@@ -309,11 +312,11 @@ impl fmt::Display for CommandError {
         match &self.cause {
             Cause::NotStarted { why, .. } => write!(f, "`{program}` can't be started: {why}")?,
             Cause::Ended(status) => write!(f, "`{program}` ended with {status}")?,
-            Cause::Lost(_) => write!(f, "nobody knows how `{program}` ended")?,
+            Cause::Lost(_) => write!(f, "the exit status of `{program}` is unknown")?,
         }
         match &*self.output {
             "" => Ok(()),
-            output => write!(f, "; what it printed last: {}", Escaped(output)),
+            output => write!(f, "; last output: {}", Escaped(output)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a run knows of itself.
+//! The context of a run.
 
 use std::{
     any::{Any, TypeId},
@@ -18,7 +18,7 @@ use crate::{
     job::{JobId, Run, RunId},
 };
 
-/// What a run knows of itself: given to work that takes an argument, `|cx: Context| async move { … }`.
+/// The context of a run, which work with an argument receives: `|cx: Context| async move { … }`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,32 +47,33 @@ pub struct Context {
     pub(crate) attempt: u32,
     pub(crate) fence: u64,
     pub(crate) preceding: Option<Arc<core::Preceding>>,
-    /// Asks the run to stop, where there is no scheduler to ask: in a process of its own.
+    /// Cancels the run in a separate process, where there is no scheduler.
     #[cfg(feature = "process")]
     pub(crate) stop: Option<CancellationToken>,
 }
 
 impl Context {
-    /// The id of the job.
+    /// Returns the job's id.
     pub fn job_id(&self) -> &JobId {
         &self.job
     }
 
-    /// Has this job run once more, `delay` from now, rounded up to a whole millisecond: besides what its
-    /// trigger names, and also if that has named its last fire time.
+    /// Requests another run of this job, `delay` from now, rounded up to a whole millisecond, in
+    /// addition to the trigger's fire times.
     ///
-    /// The job is not over before that run has ended, and may ask for another then. It has one such run
-    /// ahead at most: if another is asked for, the earlier instant counts. It is like a
-    /// [`run_now`](crate::Job::run_now) at that instant: neither coalesced nor judged by grace, with that
-    /// instant as its [`fire_time`](Context::fire_time) and [`on_request`](Context::on_request). If
-    /// `max_instances` runs are going, it waits for one to end. While the job or the scheduler is paused
-    /// it stays due. It does not move when the wall clock steps.
+    /// The job does not end before that run, also if its trigger has no fire time left, and that
+    /// run may request another. A job has at most one such run ahead: of several requests, the
+    /// earliest counts. The run is like a [`run_now`](crate::Job::run_now) at that instant, which
+    /// is its [`fire_time`](Context::fire_time): it is neither coalesced nor subject to the misfire
+    /// grace time, and [`on_request`](Context::on_request) is `true`. If `max_instances` runs are
+    /// active, it waits for one to end. While the job or the scheduler is paused, it stays due. A
+    /// step of the wall clock does not move it.
     ///
     /// # Errors
     ///
-    /// That this run or its job is over, or that the scheduler has shut down; that the work is that of
-    /// [`add_once`](crate::Scheduler::add_once), which runs once; that the job is in a store: there, add a job
-    /// for it, which outlives the process.
+    /// If this run or its job has ended, the scheduler has shut down, the work runs only once
+    /// ([`add_once`](crate::Scheduler::add_once)), or the job is in a store: add another job for it
+    /// then, which survives the process.
     ///
     /// ```
     /// # use std::{time::Duration, sync::atomic::{AtomicU32, Ordering}};
@@ -83,10 +84,7 @@ impl Context {
     /// # fn is_ready() -> bool { ASKED.fetch_add(1, Ordering::SeqCst) == 3 }
     /// # let scheduler = Scheduler::new();
     /// let poll = |cx: Context| async move {
-    ///     match is_ready() {
-    ///         true => Ok(()),
-    ///         false => cx.again_in(Duration::from_secs(10)),
-    ///     }
+    ///     if is_ready() { Ok(()) } else { cx.again_in(Duration::from_secs(10)) }
     /// };
     /// scheduler.add(now(), poll).await?.await;
     /// # assert_eq!(ASKED.load(Ordering::SeqCst), 4);
@@ -99,57 +97,61 @@ impl Context {
             let at = delay.and_then(|delay| now.trunc_subsecs(3).checked_add_signed(delay));
             let at = at.ok_or_else(|| {
                 Error::invalid_option(
-                    "the delay leads past the last instant there is: use a shorter one",
+                    "the delay exceeds the last representable instant: use a shorter one",
                 )
             })?;
             core.again(self.run, at)
         })
     }
 
-    /// The number of this run.
+    /// Returns the number of this run.
     pub fn run_id(&self) -> RunId {
         self.run.id
     }
 
-    /// The instant that the trigger named, before jitter; for `run_now`, when that was called.
+    /// Returns the instant that the trigger named, before jitter; for `run_now`, the time of the
+    /// call.
     pub fn fire_time(&self) -> DateTime<Utc> {
         self.fire_time
     }
 
-    /// How much later than due the work was called: for another attempt, with the delay before it.
+    /// Returns how long after the due instant the work was called; a retry includes the delay
+    /// before it.
     pub fn late_by(&self) -> Duration {
         self.late_by
     }
 
-    /// How many other fire times this run stands for, because they came due together.
+    /// Returns how many other fire times were coalesced into this run.
     pub fn coalesced(&self) -> u64 {
         self.coalesced
     }
 
-    /// Whether `run_now` or `again_in` asked for this run.
+    /// Whether `run_now` or `again_in` requested this run.
     pub fn on_request(&self) -> bool {
         self.on_request
     }
 
-    /// How often the work has been called for this run, this time included: from 1.
+    /// Returns the number of this attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// The number that proves who took this run's fire time last, if the job is durable: it grows
-    /// each time the job is taken. Give it to what the run writes to, and let that refuse lower ones:
-    /// a node that was taken for dead, and is not, can then do no harm.
+    /// Returns the fence of a durable job's run: a number that grows with each claim of the job.
+    ///
+    /// Pass it to the systems that the run writes to, and let them reject a lower one: then a node
+    /// that has expired, but is still alive, can do no harm. Returns `None` for a job in memory.
     pub fn fence(&self) -> Option<u64> {
         (self.fence > 0).then_some(self.fence)
     }
 
-    /// The run that this one follows, if its job has [such a trigger](crate::trigger::after_success);
-    /// if it follows [several](crate::trigger::after_all), the one that ended last.
+    /// Returns the run that this run follows, if its job has a [following
+    /// trigger](crate::trigger::after_success). If it follows [several
+    /// jobs](crate::trigger::after_all), returns the run that ended last.
     pub fn preceding(&self) -> Option<Preceding<'_>> {
         self.preceding.as_deref().map(Preceding)
     }
 
-    /// The run of this job that this one follows, if it follows one of it; see
+    /// Returns the run of `job` that this run follows, if any; see
     /// [`after_all`](crate::trigger::after_all).
     pub fn preceding_of(&self, job: impl Into<JobId>) -> Option<Preceding<'_>> {
         let (last, job) = (self.preceding.as_deref()?, job.into());
@@ -157,28 +159,29 @@ impl Context {
         std::iter::once(last).chain(others).find(|it| it.run.job == job).map(Preceding)
     }
 
-    /// What was given to [`SchedulerBuilder::state`](crate::SchedulerBuilder::state), by its type; in
-    /// a process of a pool, to its `Worker`.
+    /// Returns the value of this type from
+    /// [`SchedulerBuilder::state`](crate::SchedulerBuilder::state); in a process of a pool, from
+    /// its `Worker`.
     ///
     /// # Panics
     ///
-    /// If nothing of this type was given; the panic is this run's failure.
+    /// If there is no value of this type. The run then ends as panicked.
     pub fn state<T: Send + Sync + 'static>(&self) -> &T {
         self.try_state().unwrap_or_else(|| {
             panic!(
-                "no `{}` was given to the scheduler, or to the worker of a process: say `.state(..)` or `.state_with(..)`",
+                "there is no state of type `{}`: add it with `.state(..)` on the scheduler's builder, or with `.state_with(..)` on the worker of a process",
                 std::any::type_name::<T>()
             )
         })
     }
 
-    /// The same, or nothing if none was given.
+    /// Like [`state`](Context::state), but returns `None` if there is no value of this type.
     pub fn try_state<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.shared.states.get()
     }
 
-    /// Waits until the run is asked to stop: its job was cancelled or replaced, or the scheduler
-    /// shuts down. After `cancel_grace` (5 s by default) the run is dropped.
+    /// Waits until the run is cancelled: its job was cancelled or replaced, or the scheduler is
+    /// shutting down. The run is dropped after `cancel_grace` (default: 5 s).
     ///
     /// # Cancel safety
     ///
@@ -187,7 +190,7 @@ impl Context {
         self.cancellation_token().cancelled().await;
     }
 
-    /// Whether the run has been asked to stop.
+    /// Whether the run is cancelled.
     pub fn is_cancelled(&self) -> bool {
         #[cfg(feature = "process")]
         if let Some(stop) = &self.stop {
@@ -196,8 +199,8 @@ impl Context {
         self.shared.is_cancelled(self.run)
     }
 
-    /// The token behind [`cancelled`](Context::cancelled), to hand on. Cancelling it asks this run
-    /// alone to stop.
+    /// Returns the token behind [`cancelled`](Context::cancelled). Cancelling it cancels only this
+    /// run.
     pub fn cancellation_token(&self) -> CancellationToken {
         #[cfg(feature = "process")]
         if let Some(stop) = &self.stop {
@@ -207,24 +210,24 @@ impl Context {
     }
 }
 
-/// The run that another one follows.
+/// The run that another run follows.
 #[derive(Clone, Copy, Debug)]
 pub struct Preceding<'a>(&'a core::Preceding);
 
 impl<'a> Preceding<'a> {
-    /// The run and how it ended.
+    /// Returns the run, with its outcome.
     pub fn run(self) -> &'a Run {
         &self.0.run
     }
 
-    /// What its work returned, if that was a `T`; see [`Run::output`]. Nothing is kept of a run that was
-    /// under way when its first follower was added.
+    /// Returns the return value of the run's work, if it is a `T`; see [`Run::output`]. Returns
+    /// `None` for a run that was active when its job's first follower was added.
     pub fn output<T: 'static>(self) -> Option<&'a T> {
         self.run().output()
     }
 }
 
-/// What work may ask for by its type.
+/// The state of a scheduler: one value per type.
 #[derive(Default)]
 pub(crate) struct States(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
 

@@ -1,5 +1,5 @@
-//! The work of jobs: closures and async functions, work that blocks, named tasks, and what a run knows
-//! of itself.
+//! The work of jobs: async closures and functions, blocking work, named tasks, and the context of a
+//! run.
 
 mod blocking;
 #[cfg(feature = "process")]
@@ -40,23 +40,23 @@ use crate::{
     executor::{Executor, Kind, task::execute},
 };
 
-/// What can be a job's work.
+/// The work of a job.
 ///
 /// | work | runs |
 /// |---|---|
 /// | an async function or closure without arguments, or with a [`Context`] | as a Tokio task |
 /// | [`blocking`] with a function or closure | on a thread of a [`BlockingPool`](crate::BlockingPool) |
-/// | [`stateful`] with a closure that changes what it captured | as a Tokio task; with `blocking(stateful(..))` on a thread |
-/// | a [`Task`], or a [`named_task`] | as a Tokio task, or in a process of its own |
+/// | [`stateful`] with a closure that mutates what it captured | as a Tokio task; with `blocking(stateful(..))` on a thread |
+/// | a [`Task`], or a [`named_task`] | as a Tokio task, or in a separate process |
 /// | with the feature `process`, a `command` | as a process |
 ///
-/// A closure is cloned for each run and called inside it, so `async move` closures that capture work
-/// as they are; what they capture is cloned per run (an `Arc` makes that cheap), and what a run changes
-/// in it is gone with the run, unless the closure is [`stateful`]. Work returns `()` or a `Result` whose
-/// error converts into [`BoxError`]; `|| async { .. }` whose last line is `Ok(())` names that error:
-/// `Ok::<_, BoxError>(())`.
+/// A closure is cloned for each run, and the clone is called inside the run, so capturing `async
+/// move` closures work. Captured values are cloned per run, which an `Arc` makes cheap. Changes to
+/// them are lost after the run, unless the closure is [`stateful`]. Work returns `()` or a `Result`
+/// whose error converts into [`BoxError`]. A closure `|| async { .. }` that ends with `Ok(())` must
+/// name the error type: `Ok::<_, BoxError>(())`.
 ///
-/// `M` only tells the forms apart. The trait is not for implementing.
+/// `M` is a marker that distinguishes the forms of work. This trait is not meant to be implemented.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not work for a job",
     label = "not an async function or closure of the right shape, nor a `Task`",
@@ -66,7 +66,7 @@ use crate::{
     note = "it must be `Clone + Send + 'static`, its future `Send`, and it returns `()` or a `Result`"
 )]
 pub trait Work<M>: Send + 'static {
-    /// What a run returns: a job takes only what is a [`WorkOutput`].
+    /// The return value of a run, which must be a [`WorkOutput`].
     type Output;
 
     #[doc(hidden)]
@@ -75,7 +75,7 @@ pub trait Work<M>: Send + 'static {
         Self::Output: WorkOutput;
 }
 
-/// The scheduler that work is for.
+/// The scheduler of some work.
 #[doc(hidden)]
 pub struct Home(Arc<Shared>);
 
@@ -85,7 +85,7 @@ impl std::fmt::Debug for Home {
     }
 }
 
-/// Work that is ready for its job.
+/// Work in the form that its job uses.
 #[doc(hidden)]
 pub struct NewEntry(Arc<dyn Entry>);
 
@@ -140,12 +140,12 @@ where
     }
 }
 
-/// An entry for a closure that runs many times.
+/// The entry of a closure that runs many times.
 struct Repeated<W, C> {
     state: EntryState,
-    /// Behind a lock so that work need not be `Sync`; held only while it is cloned.
+    /// In a mutex, so that work need not be `Sync`; locked only for the clone.
     work: Mutex<Option<W>>,
-    /// Takes no room: it captures nothing.
+    /// Zero-sized, since it captures nothing.
     call: C,
 }
 
@@ -175,7 +175,7 @@ where
 
     fn launch(self: Arc<Self>, run: RunGuard, _: Option<Arc<Executor>>, runtime: &Handle) {
         runtime.spawn(execute(run, move |run: &RunGuard| {
-            // A `clone` that panics poisons the lock, and the next run tries again.
+            // A panic in `clone` poisons the lock, and the next run tries again.
             let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let wanted = run.wants_output();
             match work {
@@ -192,7 +192,7 @@ where
     }
 }
 
-/// Async closures run in this process's runtime, and nowhere else.
+/// Checks that the executor is async: async closures only run in this process's runtime.
 fn only_async(executor: &Executor) -> Result<(), Error> {
     match executor.kind {
         Kind::Async => Ok(()),
@@ -201,14 +201,14 @@ fn only_async(executor: &Executor) -> Result<(), Error> {
             "a closure can't run on a process pool: make a `Task` of it, or name an async executor",
         )),
         _ => Err(Error::invalid_option(format!(
-            "an async closure can't run on {}: name an async executor, or give that what it is for",
+            "an async closure can't run on {}: name an async executor",
             executor.kind_name()
         ))),
     }
 }
 
-/// Takes what is behind a lock, unless somebody holds it: a run that was given up may be stuck in
-/// its work's `clone`. Then it is dropped with the entry.
+/// Takes the value out of a mutex, unless it is locked: an abandoned run may block in its work's
+/// `clone`. Then the value is dropped with the entry.
 fn take_if_free<W>(work: &Mutex<Option<W>>) -> Option<W> {
     match work.try_lock() {
         Ok(mut work) => work.take(),
@@ -217,7 +217,7 @@ fn take_if_free<W>(work: &Mutex<Option<W>>) -> Option<W> {
     }
 }
 
-/// The job ended between the start of a run and the call of its work.
+/// The error if the job ended between the start of a run and the call of its work.
 fn gone() -> BoxError {
     "the job ended before its work was called".into()
 }

@@ -1,4 +1,4 @@
-//! Named tasks: work that is known by a name, with arguments that can be written down.
+//! Named tasks: work with a name and serializable arguments.
 
 use std::{
     any::TypeId,
@@ -28,14 +28,14 @@ use crate::{
     executor::{Kind, process::worker},
 };
 
-/// Work that is known by a name, with arguments that can be written down.
+/// Work with a name and serializable arguments.
 ///
-/// Its value is the arguments; it is written as JSON when a job is added and read anew for each run.
-/// So it can be added by name ([`named_task`]), and run in another process. It is registered on the
-/// scheduler's builder, and finds there what it needs besides its arguments:
-/// [`Context::state`].
+/// The value of the type holds the arguments. They are serialized as JSON when a job is added, and
+/// deserialized for each run. So a task can be added by name ([`named_task`]), be kept in a store,
+/// and run in another process. Register the type on the scheduler's builder. A run gets everything
+/// besides its arguments from [`Context::state`].
 ///
-/// The arguments take at most 1 MiB as JSON, and nest at most 127 levels of lists and objects: adding a
+/// The arguments take at most 1 MiB as JSON, with at most 127 levels of lists and objects: adding a
 /// job with more is an error.
 ///
 /// ```
@@ -69,43 +69,45 @@ use crate::{
 /// let scheduler = Scheduler::builder().state(Mailer).task::<SendInvoice>().start().await?;
 /// scheduler.add(now(), SendInvoice { customer: 7 }).await?.await;
 ///
-/// // The same by name; what does not fit the type is an error here, not when it fires.
+/// // The same by name; arguments that do not match the type are an error here, not at a run.
 /// let seven = serde_json::json!({ "customer": 7 });
 /// scheduler.add(now(), named_task("send-invoice", &seven)).await?.await;
 /// let wrong = named_task("send-invoice", &"seven");
 /// assert!(scheduler.add(now(), wrong).await.unwrap_err().is_invalid_task());
 ///
-/// // Once, and the handle yields what it returned, or its error.
+/// // Once: the handle returns the value or the error.
 /// scheduler.add_once(now(), SendInvoice { customer: 7 }).await?.await?;
 /// # Ok(()) }
 /// ```
 pub trait Task: Serialize + DeserializeOwned + Send + 'static {
-    /// The name, unique within a scheduler, of at most 255 bytes. It outlives the type's: stores keep it.
+    /// The name of the task, unique within a scheduler, at most 255 bytes. Stores keep the name, so
+    /// it must not change when the type is renamed.
     const NAME: &'static str;
 
-    /// What it returns: `()`, or a `Result` whose error converts into [`BoxError`](crate::BoxError).
+    /// The return type: `()`, or a `Result` whose error converts into
+    /// [`BoxError`](crate::BoxError).
     type Output: WorkOutput + Send;
 
-    /// Runs the task; it may be written as an `async fn`.
+    /// Runs the task. May be an `async fn`.
     fn run(self, cx: Context) -> impl Future<Output = Self::Output> + Send;
 }
 
-/// Makes work of a task's name and arguments, for when its type is not at hand.
+/// Creates work from a task's name and arguments, for code without access to its type.
 pub fn named_task(name: impl Into<String>, args: &impl Serialize) -> NamedTask {
     let name = name.into();
     let args = to_json(&name, args);
     NamedTask { name, args }
 }
 
-/// A task by its name; made by [`named_task`], or of a [`Task`]. `Debug` shows the name, and not the
-/// arguments.
+/// A task by name, created by [`named_task`] or from a [`Task`]. `Debug` shows the name, and not
+/// the arguments.
 #[derive(Clone)]
 pub struct NamedTask {
     name: String,
     args: Result<String, Error>,
 }
 
-/// Marks work that is a [`Task`], by its type or by its name.
+/// Marks work that is a [`Task`], by type or by name.
 #[derive(Debug)]
 pub enum ByName {}
 
@@ -118,8 +120,8 @@ impl<T: Task> Work<ByName> for T {
     }
 }
 
-/// The handle yields the value of a run that succeeded. What the task returned as an error is the
-/// failure of its run, wherever it runs.
+/// The handle returns the value of a successful run. An error that the task returns is the run's
+/// failure, wherever it runs.
 impl<T: Task> OnceWork<ByName> for T {
     type Output = <T::Output as WorkOutput>::Value;
 
@@ -133,7 +135,7 @@ impl<T: Task> OnceWork<ByName> for T {
     }
 }
 
-/// The arguments as JSON, if the task is one that the scheduler knows.
+/// The arguments as JSON, if the scheduler has registered the task.
 fn written<T: Task>(task: &T, scheduler: &Home) -> Result<String, Error> {
     scheduler.0.tasks.check::<T>()?;
     to_json(T::NAME, task)
@@ -169,15 +171,15 @@ impl<T: Task> From<T> for NamedTask {
 }
 
 impl NamedTask {
-    /// The arguments, for a job whose task has this name.
+    /// The arguments for a job whose task has this name.
     pub(crate) fn into_args(self, job: &JobId, task: &str) -> Result<String, Error> {
-        match self.name == task {
-            true => self.args,
-            false => Err(Error::invalid_task(format!(
-                "job `{job}` is task `{task}`, which can't have the arguments of task `{}`: replace the job",
-                self.name
-            ))),
+        if self.name == task {
+            return self.args;
         }
+        Err(Error::invalid_task(format!(
+            "job `{job}` is task `{task}`, which can't have the arguments of task `{}`: replace the job",
+            self.name
+        )))
     }
 }
 
@@ -187,17 +189,18 @@ fn unwritable(name: &str, error: &serde_json::Error) -> Error {
     Error::invalid_task(text).with_details([&"the reason", error])
 }
 
-/// Reads arguments. What is wrong with them is said without them: they may be confidential, and long.
+/// Deserializes arguments. The error's text does not contain them: they may be confidential, and
+/// long.
 fn read<T: Task>(args: &str) -> Result<T, Error> {
     json::check_depth(format_args!("the arguments of task `{}`", T::NAME), args)?;
     serde_json::from_str(args).map_err(|error| {
         let reason = without_values(&error);
-        let text = format!("the arguments do not fit task `{}`: {reason}", T::NAME);
+        let text = format!("the arguments do not match task `{}`: {reason}", T::NAME);
         Error::invalid_task(text).with_details([&args, &error])
     })
 }
 
-/// The tasks that a scheduler knows.
+/// The registered tasks of a scheduler.
 #[derive(Default)]
 pub(crate) struct Tasks(HashMap<&'static str, Registered>);
 
@@ -233,12 +236,12 @@ impl Tasks {
         }
     }
 
-    /// The names of all.
+    /// The names of all tasks.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.0.keys().copied()
     }
 
-    /// Makes an entry for a task of this name; what is wrong, its runs say.
+    /// Creates an entry for the task with this name. If there is an error, its runs fail with it.
     pub(crate) fn make(&self, shared: &Arc<Shared>, name: &str, args: String) -> Arc<dyn Entry> {
         let made = shielded_or(|| Ok((self.get(name)?.make)(shared.clone(), args)));
         made.unwrap_or_else(|error| {
@@ -246,13 +249,13 @@ impl Tasks {
         })
     }
 
-    /// Whether this very task is among them.
+    /// Whether this type is registered.
     #[cfg(feature = "process")]
     pub(crate) fn has<T: Task>(&self) -> bool {
         self.0.get(T::NAME).is_some_and(|registered| registered.task == TypeId::of::<T>())
     }
 
-    /// Calls the task of this name.
+    /// Calls the task with this name.
     #[cfg(feature = "process")]
     pub(crate) async fn call(&self, name: &str, args: String, cx: Context) -> Result<(), BoxError> {
         (self.get(name)?.call)(args, cx).await
@@ -261,19 +264,19 @@ impl Tasks {
     fn get(&self, name: &str) -> Result<&Registered, Error> {
         self.0.get(name).ok_or_else(|| {
             Error::invalid_task(format!(
-                "no task `{name}` is registered: say `.task::<..>()` on the scheduler's builder"
+                "no task `{name}` is registered: add `.task::<..>()` to the scheduler's builder"
             ))
         })
     }
 
     fn check<T: Task>(&self) -> Result<(), Error> {
-        match self.get(T::NAME)?.task == TypeId::of::<T>() {
-            true => Ok(()),
-            false => Err(Error::invalid_task(format!(
-                "another type is registered as task `{}`: give one of them another name",
-                T::NAME
-            ))),
+        if self.get(T::NAME)?.task == TypeId::of::<T>() {
+            return Ok(());
         }
+        Err(Error::invalid_task(format!(
+            "another type is registered as task `{}`: rename one of them",
+            T::NAME
+        )))
     }
 }
 
@@ -283,35 +286,36 @@ impl fmt::Debug for Tasks {
     }
 }
 
-/// An entry for a named task.
+/// The entry of a named task.
 struct Named<T, O> {
     state: EntryState,
     args: Mutex<Arguments>,
-    /// What becomes of the values that it returns.
+    /// Handles the return values of runs.
     outputs: O,
     task: PhantomData<fn() -> T>,
 }
 
 struct Arguments {
-    /// The version of the job's record that they are from; 0 of a job in memory.
+    /// The version of the job's record that has these arguments; 0 for a job in memory.
     version: u64,
-    /// As JSON that fits the type, or what was wrong.
+    /// JSON that matches the type, or an error.
     json: Result<Arc<str>, Error>,
 }
 
-/// What becomes of the values that a task returns.
+/// Handles the return values of a task.
 trait Outputs<V>: Send + Sync + 'static {
-    /// Whether a handle waits for one, so that there must be one.
+    /// Whether a handle waits for a value, so that there must be one.
     const WANTED: bool;
 
-    /// Takes the value of a run; `kept` says whether the run is to keep it.
+    /// Handles the value of a run; `kept` says whether the run keeps the value.
     fn take(&self, output: impl WorkOutput<Value = V>, kept: bool) -> Returned;
 
-    /// Learns how a run ended; `is_final` says whether it can't go on elsewhere.
+    /// Handles the outcome of a run; `is_final` says whether no other scheduler can recover the
+    /// run.
     fn conclude(&self, outcome: &Outcome, is_final: bool);
 }
 
-/// They are the runs', where somebody asked for them.
+/// Keeps values in their runs, on request.
 struct Kept;
 
 impl<V> Outputs<V> for Kept {
@@ -339,7 +343,7 @@ impl<V: Send + 'static, R: Send + 'static> Outputs<V> for Taker<V, R> {
     }
 }
 
-/// The value of a run of this task.
+/// The value type of the task.
 type ValueOf<T> = <<T as Task>::Output as WorkOutput>::Value;
 
 impl<T: Task, O: Outputs<ValueOf<T>>> Named<T, O> {
@@ -359,7 +363,7 @@ impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
         match executor.kind {
             #[cfg(feature = "process")]
             Kind::Process(_) if O::WANTED => Err(Error::invalid_option(
-                "a process pool does not hand over what a task returns: use `add`, or name an async executor",
+                "a process pool does not return the value of a task: use `add`, or name an async executor",
             )),
             #[cfg(feature = "process")]
             Kind::Process(_) => worker::knows::<T>(),
@@ -380,7 +384,7 @@ impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
         if version >= current.version {
             current.version = version;
             if current.json.as_deref().ok() != Some(args) {
-                // Whether they fit is seen when the task is called.
+                // The next call of the task checks whether they match.
                 current.json = Ok(args.into());
             }
         }
@@ -394,7 +398,7 @@ impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
                 let args = self.args()?;
                 #[cfg(feature = "process")]
                 if let Some(Kind::Process(processes)) = executor.as_deref().map(|e| &e.kind) {
-                    // In a box, so that runs without a process need no room for it.
+                    // Boxed, so that runs without a process do not need space for it.
                     return Box::pin(processes.run(T::NAME, &args, &cx)).await;
                 }
                 let output = call::<T>(&args, cx).await?;
@@ -408,7 +412,7 @@ impl<T: Task, O: Outputs<ValueOf<T>>> Entry for Named<T, O> {
     }
 
     fn conclude(&self, outcome: &Outcome) {
-        // What ended like this may be run again by another scheduler that shares the store.
+        // Another scheduler on the store may recover such a run.
         let is_lost = matches!(outcome, Outcome::Cancelled | Outcome::Abandoned);
         self.outputs.conclude(outcome, !is_lost || self.state.shared.stores.is_empty());
     }
@@ -422,7 +426,7 @@ impl<T, O> Named<T, O> {
     }
 
     fn lock_args(&self) -> MutexGuard<'_, Arguments> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.args.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -431,7 +435,7 @@ async fn call<T: Task>(args: &str, cx: Context) -> Result<T::Output, Error> {
     Ok(read::<T>(args)?.run(cx).await)
 }
 
-/// Stands for the type of a task that there is not.
+/// The type of an unregistered task.
 #[derive(Serialize, serde::Deserialize)]
 enum Never {}
 

@@ -1,4 +1,4 @@
-//! Work that runs once and yields a value.
+//! Work that runs once and returns a value.
 
 use std::{
     future::ready,
@@ -18,11 +18,11 @@ use crate::{
     job::{BLOCKING_EXECUTOR, Outcome},
 };
 
-/// Work for a job that runs once and yields a value: a future, a closure that need not be `Clone`,
+/// Work for a job that runs once and returns a value: a future, a closure that need not be `Clone`,
 /// [`blocking`](crate::blocking) work, or a [`Task`](crate::Task); for
 /// [`add_once`](crate::Scheduler::add_once).
 ///
-/// `M` only tells the forms apart. The trait is not for implementing.
+/// `M` is a marker that distinguishes the forms of work. This trait is not meant to be implemented.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not work for a job that runs once",
     label = "not a future, an async function or closure of the right shape, nor a `Task`",
@@ -30,7 +30,7 @@ use crate::{
     note = "it must be `Send + 'static`, and so must be its future and what that returns"
 )]
 pub trait OnceWork<M>: Send + 'static {
-    /// What awaiting the job's handle yields.
+    /// The value that the job's awaited handle returns.
     type Output: Send + 'static;
 
     #[doc(hidden)]
@@ -41,7 +41,7 @@ pub trait OnceWork<M>: Send + 'static {
     ) -> NewEntry;
 }
 
-/// Marks work that is a future already.
+/// Marks work that is a future.
 #[derive(Debug)]
 pub enum Ready {}
 
@@ -80,7 +80,7 @@ where
     }
 }
 
-/// Work whose every value is a success.
+/// Converts work whose every value is a success.
 pub(crate) fn once<M, W: OnceWork<M>>(
     work: W,
     scheduler: Arc<Shared>,
@@ -88,7 +88,7 @@ pub(crate) fn once<M, W: OnceWork<M>>(
     once_with(work, scheduler, Ok)
 }
 
-/// Work that may fail.
+/// Converts work that returns a result.
 pub(crate) fn try_once<M, T, E>(
     work: impl OnceWork<M, Output = Result<T, E>>,
     scheduler: Arc<Shared>,
@@ -110,24 +110,25 @@ fn once_with<M, W: OnceWork<M>, R: Send + 'static>(
     (work.into_once(Home(scheduler), taker).0, value)
 }
 
-/// What becomes of the value of work that runs once: read when its job is over.
+/// The value of work that runs once, shared between its job and its handle.
 #[doc(hidden)]
 pub struct Value<R>(Arc<Mutex<Option<Result<R, Error>>>>);
 
 impl<R> Value<R> {
-    /// The value, or why there is none, if either is known; handed over once.
+    /// Takes the value, or the error of a run without a value; `None` if the run has not ended, or
+    /// after the first call.
     pub(crate) fn take(&self) -> Option<Result<R, Error>> {
         self.lock().take()
     }
 
     fn set(&self, value: Result<R, Error>) {
-        // Dropped when the lock is free: it may be the user's.
+        // Dropped without the lock, since the value may be of the user's type.
         let replaced = self.lock().replace(value);
         drop(replaced);
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Result<R, Error>>> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,10 +145,10 @@ impl<R> Clone for Value<R> {
     }
 }
 
-/// Takes the value of work that runs once, for the job's handle.
+/// Receives the return value of work that runs once, for the job's handle.
 #[doc(hidden)]
 pub struct Taker<T, R> {
-    /// Makes of what the work returned what the handle yields, or the error of a failed run.
+    /// Converts the work's return value into the handle's value, or the error of a failed run.
     finish: fn(T) -> Result<R, BoxError>,
     value: Value<R>,
 }
@@ -158,7 +159,7 @@ impl<T, R> Taker<T, R> {
         Ok(())
     }
 
-    /// Notes why there is no value, if the run has ended without one.
+    /// Sets the handle's error, if the run has ended without a value.
     pub(super) fn conclude(&self, outcome: &Outcome) {
         let error = match outcome {
             Outcome::Succeeded => return,
@@ -167,10 +168,10 @@ impl<T, R> Taker<T, R> {
                 Error::panicked(format!("the job's run panicked: {message}"))
             }
             Outcome::TimedOut => {
-                Error::timed_out("the job's run took longer than its timeout: raise that if it may")
+                Error::timed_out("the job's run took longer than its timeout: raise the timeout")
             }
             Outcome::Missed => Error::missed(
-                "the job's run could not start within its misfire grace time: raise that if it should run late",
+                "the job's run could not start within its misfire grace time: raise it if the run may start late",
             ),
             Outcome::Cancelled | Outcome::Skipped(_) | Outcome::Abandoned => {
                 Error::cancelled(format!("the job's run did not return a value: {outcome}"))
@@ -180,7 +181,7 @@ impl<T, R> Taker<T, R> {
     }
 }
 
-/// An entry for async work that runs once.
+/// The entry of async work that runs once.
 struct Once<W, C, T, R> {
     state: EntryState,
     work: Mutex<Option<W>>,
@@ -249,7 +250,7 @@ where
     }
 }
 
-/// An entry for work that blocks and runs once.
+/// The entry of blocking work that runs once.
 struct OnceCalled<W, T, R> {
     state: EntryState,
     work: Mutex<Option<W>>,

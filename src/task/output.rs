@@ -1,12 +1,12 @@
-//! What a job's work may return: `()`, or a `Result`.
+//! The return types of work: `()`, or a `Result`.
 
 use std::{any::TypeId, sync::Arc};
 
 use crate::{error::BoxError, executor::Returned};
 
-/// What a job's work may return: `()`, or a `Result` whose error is a [`WorkError`].
+/// A return type of a job's work: `()`, or a `Result` whose error is a [`WorkError`].
 ///
-/// The value of `Ok` is kept only where somebody asked for it; see [`Run::output`](crate::Run::output).
+/// The value of `Ok` is kept only on request; see [`Run::output`](crate::Run::output).
 #[diagnostic::on_unimplemented(
     message = "a job's work can't return `{Self}`",
     label = "this work returns `{Self}`, and not `()` or a `Result`",
@@ -14,10 +14,10 @@ use crate::{error::BoxError, executor::Returned};
     note = "if the value is needed, return `Ok::<_, BoxError>(value)`: `Run::output` has it; or run the work once, with `add_once`, which yields any value"
 )]
 pub trait WorkOutput {
-    /// The value of a run that succeeded.
+    /// The value of a successful run.
     type Value: Send + Sync + 'static;
 
-    /// The value of a run that succeeded, or the error of one that failed.
+    /// The value of a successful run, or the error of a failed one.
     #[doc(hidden)]
     fn into_result(self) -> Result<Self::Value, BoxError>;
 }
@@ -38,11 +38,11 @@ impl<T: Send + Sync + 'static, E: WorkError> WorkOutput for Result<T, E> {
     }
 }
 
-/// An error that a job's work may return: whatever converts into [`BoxError`], which is any
+/// An error type of a job's work: any type that converts into [`BoxError`], which is every
 /// [`Error`](std::error::Error) that is `Send + Sync`, and text.
 ///
-/// A bare `Ok(())` does not say which error type is meant: write `Ok::<_, BoxError>(())`, or let the
-/// work be an `async fn`, which names its return type.
+/// A bare `Ok(())` does not determine the error type: write `Ok::<_, BoxError>(())`, or use an
+/// `async fn`, which names its return type.
 ///
 /// ```
 /// use punctual::{BoxError, Scheduler, trigger::now};
@@ -69,7 +69,7 @@ pub trait WorkError {
     fn into_box(self) -> BoxError;
 }
 
-// So that the compiler names the trait above, with its notes, and not the conversion.
+// Makes the compiler report the trait above, with its notes, and not the conversion.
 #[diagnostic::do_not_recommend]
 impl<E: Into<BoxError>> WorkError for E {
     fn into_box(self) -> BoxError {
@@ -77,10 +77,10 @@ impl<E: Into<BoxError>> WorkError for E {
     }
 }
 
-/// What a run reports: success, with its value if that is `wanted`, or its error.
+/// The result of a run: its value, if `wanted`, or its error.
 pub(super) fn returned<O: WorkOutput>(output: O, wanted: bool) -> Returned {
     let value = output.into_result()?;
-    // Of work that returns nothing there is nothing to keep.
+    // A value of type `()` is never kept.
     let wanted = wanted && TypeId::of::<O::Value>() != TypeId::of::<()>();
     Ok(wanted.then(|| Arc::new(value) as _))
 }

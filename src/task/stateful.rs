@@ -1,4 +1,4 @@
-//! Closures that keep state from run to run.
+//! Closures that keep state between runs.
 
 use std::{
     fmt,
@@ -10,22 +10,21 @@ use super::{
     blocking::called, output::returned, repeated,
 };
 
-/// Makes work of a closure that changes what it captured: there is one closure for all runs, and each
-/// run calls it again.
+/// Creates work from a closure that mutates what it captured: all runs call the same closure.
 ///
-/// Without it each run calls a clone of the closure as it was given to `add`, so a counter in it
-/// starts afresh each time. The closure need not be `Clone`. It takes nothing, or a [`Context`], and
-/// returns a future; for work that blocks write `blocking(stateful(..))`.
+/// Without `stateful`, each run calls a clone of the original closure, so a counter in it starts
+/// again in each run. The closure need not be `Clone`. It takes no argument or a [`Context`], and
+/// returns a future; for blocking work, use `blocking(stateful(..))`.
 ///
-/// It is a plain closure that returns an `async move` block, as in
-/// `stateful(move |cx: Context| { n += 1; async move { .. } })`: what changes does so before the block,
-/// which takes copies or clones of what it needs. In `stateful(async move |cx: Context| ..)` the future
-/// would borrow the closure from one run to the next, which the compiler refuses.
+/// Use a plain closure that returns an `async move` block, as in `stateful(move |cx: Context| { n
+/// += 1; async move { .. } })`: mutate the state before the block, and move copies or clones into
+/// the block. With an async closure, as in `stateful(async move |cx: Context| ..)`, the future
+/// would borrow the closure, which the compiler rejects.
 ///
-/// Calls are made one after the other. The futures that they return overlap if the job has more than
-/// one of [`max_instances`](crate::Add::max_instances); a call that blocks never overlaps another one,
-/// and occupies its thread while it waits for that. A closure that panics keeps its state as it was
-/// then; the next run, or the next attempt of a [`Retry`](crate::Retry), calls it again.
+/// Calls happen one after the other. Their futures overlap if
+/// [`max_instances`](crate::Add::max_instances) is more than one. Blocking calls never overlap; a
+/// call occupies its thread while it waits for the previous one. After a panic the closure keeps
+/// its state at that point, and the next run or [`Retry`](crate::Retry) calls it again.
 ///
 /// ```
 /// use std::time::Duration;
@@ -58,15 +57,15 @@ pub fn stateful<F>(work: F) -> Stateful<F> {
     Stateful(Arc::new(Mutex::new(work)))
 }
 
-/// A closure that keeps state from run to run; made by [`stateful`].
+/// A closure that keeps state between runs, created by [`stateful`].
 ///
 /// Clones share the state.
 pub struct Stateful<F>(Arc<Mutex<F>>);
 
 impl<F> Stateful<F> {
-    /// Calls the closure, after the calls that are under way.
+    /// Calls the closure, after calls in progress.
     fn call<T>(&self, call: impl FnOnce(&mut F) -> T) -> T {
-        // A closure that panicked is called again.
+        // A closure that has panicked is called again.
         call(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -83,7 +82,7 @@ impl<F> fmt::Debug for Stateful<F> {
     }
 }
 
-/// Marks work that is a [`Stateful`] closure; `M` tells its forms apart.
+/// Marks work that is a [`Stateful`] closure; `M` distinguishes its forms.
 #[derive(Debug)]
 pub struct StatefulWork<M>(std::marker::PhantomData<M>);
 

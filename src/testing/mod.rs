@@ -1,7 +1,6 @@
-//! For tests of code that schedules: a clock that is moved by hand, and assertions on triggers; and of
-//! stores: every case of their contract.
+//! Tools for tests: a manual clock, assertions on triggers, and the conformance suite for stores.
 //!
-//! Most tests need none of this: under `#[tokio::test(start_paused = true)]` the scheduler follows
+//! Most tests need none of these: under `#[tokio::test(start_paused = true)]` the scheduler follows
 //! Tokio's paused time, and a year of cron takes seconds.
 
 mod conformance;

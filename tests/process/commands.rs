@@ -45,10 +45,7 @@ async fn a_command_fails_with_the_end_of_its_output() {
     let work = sh("yes | head -c 10000; echo one; echo two >&2; exit 3");
     let outcome = outcome(scheduler.add(now(), work)).await;
     let text = failed(&outcome);
-    assert!(
-        text.starts_with("`sh` ended with exit status: 3; what it printed last: y\\ny"),
-        "{text}"
-    );
+    assert!(text.starts_with("`sh` ended with exit status: 3; last output: y\\ny"), "{text}");
     assert!(text.ends_with("y\\none\\ntwo"), "{text}");
     let Outcome::Failed(error) = outcome else { panic!("it failed") };
     let error = error.downcast_ref::<CommandError>().unwrap();
@@ -82,18 +79,18 @@ async fn a_command_that_cannot_be_started_says_why() {
     let none = [""; 0];
     let plain = file("plain", "echo", 0o644);
     for (command, why) in [
-        (command("punctual-has-no-such-program", none), "no directory of PATH has it"),
+        (command("punctual-has-no-such-program", none), "it is in no directory of PATH"),
         (command(folder.join("nowhere"), none), "there is no such file"),
         (command(plain.join("below"), none), "there is no such file"),
         (command("./nowhere", none).current_dir(&folder), "there is no such file"),
-        (command(&plain, none), "it is not executable: `chmod +x` it"),
-        (command("./plain", none).current_dir(&folder), "it is not executable: `chmod +x` it"),
+        (command(&plain, none), "it is not executable: use `chmod +x`"),
+        (command("./plain", none).current_dir(&folder), "it is not executable: use `chmod +x`"),
         (command(&folder, none), "it is a directory"),
         (command(file("headless", "echo", 0o755), none), "a first line like `#!/bin/sh`"),
         (command(file("orphan", "#!/no/interpreter\n", 0o755), none), "its interpreter"),
-        (command("true", none).current_dir(folder.join("gone")), "there is no directory `"),
-        (command("true", none).current_dir(&plain), "which it is to run in, is no directory"),
-        (command("true", ["a\0b"]), "a zero byte"),
+        (command("true", none).current_dir(folder.join("gone")), "its working directory `"),
+        (command("true", none).current_dir(&plain), "is not a directory"),
+        (command("true", ["a\0b"]), "a NUL byte"),
         (command("true", ["x".repeat(4 << 20)]), "too long for the system"),
     ] {
         let outcome = outcome(scheduler.add(now(), command)).await;

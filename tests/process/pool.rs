@@ -115,7 +115,7 @@ async fn a_process_that_crashes_says_how() {
     let fixture = Fixture::new(1).await;
     let text = failed(&fixture.outcome(Then::Abort).await);
     assert!(text.contains("(signal: 6 (SIGABRT)"), "{text}");
-    assert!(text.ends_with("; what it printed last: about to abort"), "{text}");
+    assert!(text.ends_with("; last output: about to abort"), "{text}");
     let text = failed(&fixture.outcome(Then::Exit(3)).await);
     assert!(text.ends_with("ended before its run did (exit status: 3)"), "{text}");
     gone(&fixture.pids()).await;
@@ -340,10 +340,10 @@ async fn a_process_must_come_to_the_worker() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("failed: process "), "{text}");
     assert!(
-        text.contains("before it came to `punctual::worker`, which must be the first"),
+        text.contains("before it reached `punctual::worker`, which must be the first"),
         "{text}"
     );
-    assert!(text.contains("(exit status: 7); what it printed last: too early"), "{text}");
+    assert!(text.contains("(exit status: 7); last output: too early"), "{text}");
 }
 
 async fn what_is_printed_is_traced() {
@@ -377,7 +377,7 @@ async fn what_is_printed_is_traced() {
         assert!(text().contains(&line), "{}", text());
     }
     let crash = failed(&fixture.outcome(Then::Abort).await);
-    assert!(crash.ends_with("(SIGABRT)); what it printed last: about to abort"), "{crash}");
+    assert!(crash.ends_with("(SIGABRT)); last output: about to abort"), "{crash}");
 }
 
 /// A program whose processes print, without a subscriber or with one that wants warnings alone.
@@ -463,8 +463,8 @@ async fn misuse_says_so() {
     refused(add, "work that blocks can't run on a process pool").await;
     let once = scheduler.add_once(now(), fixture.act(Then::Return)).executor("pool").await;
     let once = once.unwrap_err().to_string();
-    assert!(once.contains("does not hand over what a task returns: use `add`"), "{once}");
-    let unknown = "no process knows task `stranger`: say `.task::<..>()` in `punctual::worker`";
+    assert!(once.contains("does not return the value of a task: use `add`"), "{once}");
+    let unknown = "task `stranger` is not registered for processes: add `.task::<..>()` in `punctual::worker`";
     refused(scheduler.add(now(), Stranger).executor("pool"), unknown).await;
     refused(scheduler.add(now(), named_task("stranger", &Stranger)).executor("pool"), unknown)
         .await;

@@ -1,5 +1,5 @@
-//! The pool's side of one of its processes: it is started, given one run after the other, and killed
-//! when this is dropped.
+//! The pool's side of a process: starts it, sends it one run after another, and kills it when
+//! dropped.
 
 use std::{
     convert::Infallible,
@@ -20,7 +20,7 @@ use super::{
     group::Group,
     io::watched,
     output::Output,
-    protocol::{Answer, Ask, Ending, VERSION, encode, receive},
+    protocol::{Ending, FromProcess, ToProcess, VERSION, encode, receive},
     worker::MARK,
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     escape::{LOG_LINE, one_line},
 };
 
-/// How long a process may take to say that it is ready.
+/// How long a process may take to report that it is ready.
 const STARTUP: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
@@ -41,8 +41,8 @@ pub(super) struct Child {
 impl Child {
     pub(super) async fn start() -> Result<Child, BoxError> {
         let child = Child::spawn()
-            .map_err(|error| format!("no process can be started for the run: {error}"))?;
-        child.greeted().await
+            .map_err(|error| format!("no process could be started for the run: {error}"))?;
+        child.await_ready().await
     }
 
     fn spawn() -> io::Result<Child> {
@@ -62,39 +62,39 @@ impl Child {
             if tracing::enabled!(target: "punctual::worker", tracing::Level::INFO) {
                 tracing::info!(target: "punctual::worker", pid, run, job = job.map(display), "{line}");
             } else {
-                // Both streams are read as one, and a program's standard output may be data. If
-                // nobody reads the other, there is nobody to tell.
+                // Both streams are read as one, and a program's standard output may be data. A
+                // write error means that standard error has no reader.
                 let _ = writeln!(io::stderr().lock(), "{line}");
             }
         })?;
         Ok(Child { group, socket: watched(|| UnixStream::from_std(ours))?, output })
     }
 
-    /// Waits until it is ready for runs.
-    async fn greeted(mut self) -> Result<Child, BoxError> {
+    /// Waits until the process is ready for runs.
+    async fn await_ready(mut self) -> Result<Child, BoxError> {
         match timeout(STARTUP, receive(&mut self.socket)).await {
-            Ok(Ok(Answer::Ready { version: VERSION })) => Ok(self),
-            Ok(Ok(_)) => Err("this program was replaced by another version: start it anew".into()),
+            Ok(Ok(FromProcess::Ready { version: VERSION })) => Ok(self),
+            Ok(Ok(_)) => Err("this program was replaced by another version: restart it".into()),
             Ok(Err(error)) => {
-                let when = "before it came to `punctual::worker`, which must be the first line of `main`";
+                let when = "before it reached `punctual::worker`, which must be the first line of `main`";
                 Err(self.lost(when, error).await)
             }
             Err(_) => Err(format!(
-                "the process did not come to `punctual::worker` in {STARTUP:?}: make that the first line of `main`"
+                "the process did not reach `punctual::worker` within {STARTUP:?}: call it in the first line of `main`"
             )
             .into()),
         }
     }
 
-    /// Whether it can be given a run.
+    /// Whether the process can execute a run.
     pub(super) fn is_ready(&self) -> bool {
-        // Between runs it has nothing to say: what there is to read is its end.
+        // Between runs the process sends nothing, so readable data means its end.
         let read = self.socket.try_read(&mut [0]);
         let silent = read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         silent && !self.group.has_ended()
     }
 
-    /// Has it carry out a run that was encoded. If that is an error, the process is of no more use.
+    /// Executes an encoded run. After an error the process cannot be used again.
     pub(super) async fn run(
         &mut self,
         request: &[u8],
@@ -104,8 +104,8 @@ impl Child {
         to.write_all(request).await?;
         let stopping = async {
             stop.cancelled().await;
-            if let Ok(stop) = encode(&Ask::Stop) {
-                // If it is gone, that shows when its answer is awaited.
+            if let Ok(stop) = encode(&ToProcess::Stop) {
+                // If the process has exited, the response below shows it.
                 let _ = to.write_all(&stop).await;
             }
             std::future::pending::<Infallible>().await
@@ -115,36 +115,35 @@ impl Child {
             never = stopping => match never {},
         };
         match answer {
-            Answer::Ended(ending) => Ok(ending),
-            Answer::Ready { .. } => Err(io::Error::other("it forgot its run")),
+            FromProcess::Ended(ending) => Ok(ending),
+            FromProcess::Ready { .. } => Err(io::Error::other("the process has restarted")),
         }
     }
 
-    /// Makes sure that it ends, and says how it did.
+    /// Kills the process if it still runs, and returns an error with its exit status and last
+    /// output.
     pub(super) async fn lost(mut self, when: &str, error: io::Error) -> BoxError {
         let pid = self.group.number();
-        // With the socket closed it has ended or is about to: how can't be changed any more.
+        // The socket is closed, so the process has exited or is about to; the signal cannot change
+        // its status.
         self.group.kill();
         let status = match self.group.wait().await {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        let mut said = format!("process {pid} ended {when} ({status})");
+        let mut text = format!("process {pid} ended {when} ({status})");
         if error.kind() != io::ErrorKind::UnexpectedEof {
-            said += &format!(", as it could not be understood: {error}");
+            text += &format!(", after an invalid message: {error}");
         }
         let tail = self.output.tail().await;
         if !tail.is_empty() {
-            said += &format!("; what it printed last: {tail}");
+            text += &format!("; last output: {tail}");
         }
-        said.into()
+        text.into()
     }
 }
 
-/// The program that is running, even if its file was replaced meanwhile.
+/// The running program, even if its file has been replaced since.
 fn this_program() -> io::Result<PathBuf> {
-    match cfg!(target_os = "linux") {
-        true => Ok("/proc/self/exe".into()),
-        false => std::env::current_exe(),
-    }
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }

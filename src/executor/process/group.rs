@@ -1,4 +1,4 @@
-//! A process that takes its descendants along when it is killed, and is always reaped.
+//! A process whose descendants are killed with it, and which is always reaped.
 
 use std::{io, os::unix::process::CommandExt as _, process::ExitStatus, thread};
 
@@ -7,11 +7,11 @@ use tokio::process::Child;
 
 use super::io::watched;
 
-/// A process that leads a group of its own: signals reach its descendants with it, and what a
-/// terminal sends to this program's group does not reach it. Dropped, the group is killed.
+/// The leader of its own process group. Signals to the group also reach its descendants. Signals
+/// from a terminal to this program's group do not reach it. Dropping it kills the group.
 #[derive(Debug)]
 pub(crate) struct Group {
-    /// Gone only while this is being dropped.
+    /// `None` only during the drop.
     leader: Option<Child>,
 }
 
@@ -22,24 +22,24 @@ impl Group {
         Ok(Group { leader: Some(leader) })
     }
 
-    /// The process, as long as it was not waited for to its end: until then its number is not
-    /// given to another.
+    /// The process id, until the process has been waited for: until then the system does not reuse
+    /// the id.
     fn pid(&self) -> Option<Pid> {
         Pid::from_raw(self.leader.as_ref()?.id()?.try_into().ok()?)
     }
 
-    /// The same for people, 0 if it was.
+    /// The process id for messages; 0 after the process has been waited for.
     pub(crate) fn number(&self) -> i32 {
         self.pid().map_or(0, Pid::as_raw_pid)
     }
 
-    /// Whether the process has ended. It stays to be reaped, so that its group can be killed.
+    /// Whether the process has ended. It is not reaped, so that its group can still be killed.
     pub(crate) fn has_ended(&self) -> bool {
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        self.pid().is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), look), Ok(None)))
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.pid().is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
     }
 
-    /// Waits for the end of the process; descendants may go on.
+    /// Waits for the end of the process; descendants may continue.
     ///
     /// # Cancel safety
     ///
@@ -51,7 +51,7 @@ impl Group {
         }
     }
 
-    /// Asks the group to end.
+    /// Sends SIGTERM to the group.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
@@ -62,7 +62,7 @@ impl Group {
 
     fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid() {
-            // It fails if they are gone, which is what the signal is for.
+            // An error means that the group has already ended.
             let _ = kill_process_group(pid, signal);
         }
     }
@@ -73,12 +73,12 @@ impl Drop for Group {
         let Some(pid) = self.pid() else { return };
         self.kill();
         let leader = self.leader.take();
-        // Dying takes a moment, which must not be this thread's, and the runtime that could wait may
-        // be what is being dropped. Without a thread, Tokio reaps it when it gets round to it.
+        // The end of the process takes a moment, which must not block this thread, and the runtime
+        // that could wait may be shutting down. Without a thread, Tokio reaps the process later.
         let _ = thread::Builder::new().name("punctual-reaper".to_owned()).spawn(move || {
             let end = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), end) {}
-            // Reaps what has ended.
+            // Reaps the ended process.
             drop(leader);
         });
     }

@@ -1,8 +1,8 @@
-//! The runtime that watches processes and their pipes, for schedulers in runtimes that may not.
+//! The runtime that watches processes and their pipes, for schedulers in runtimes without I/O.
 //!
-//! What a Tokio runtime can't do shows only by a panic when it is wanted. So this is not asked of the
-//! scheduler's runtime: there is one for the whole program, which waits on a thread of its own and does
-//! nothing but wake those that wait.
+//! A Tokio runtime reports missing I/O only by a panic. So the scheduler's runtime is not used: one
+//! runtime for the whole program watches them on its own thread, and does nothing except wake
+//! tasks.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Calls what registers something to be watched.
+/// Calls a function that registers something to watch.
 pub(super) fn watched<T>(register: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let runtime = runtime()?;
     let _within = runtime.enter();
@@ -20,7 +20,7 @@ pub(super) fn watched<T>(register: impl FnOnce() -> io::Result<T>) -> io::Result
 
 fn runtime() -> io::Result<Handle> {
     static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
-    // Nothing panics while it holds the lock.
+    // No code panics while it holds the lock.
     let mut runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(runtime) = &*runtime {
         return Ok(runtime.handle().clone());

@@ -1,4 +1,4 @@
-//! The process pool: a run is a call in a process of its own.
+//! The process pool: each run is a call in a separate process.
 
 mod child;
 pub(crate) mod group;
@@ -14,38 +14,38 @@ use std::{
 
 use self::{
     child::Child,
-    protocol::{Ask, Ending, Request, encode},
+    protocol::{Ending, Request, ToProcess, encode},
 };
 use super::{Executor, Kind, Returned};
 use crate::{error::Error, task::Context};
 
-/// Runs [tasks](crate::Task) in processes of their own: work that has to be isolated, or that must
-/// be killed if it does not stop.
+/// Runs [tasks](crate::Task) in separate processes: for work that must be isolated, or killed if it
+/// does not stop.
 ///
-/// The processes are this program, started again: so its `main` begins with
-/// [`worker`](crate::worker()), which says what they can run. They are started when they are needed,
-/// used for one run after the other, and killed with the pool. A run that waits for one is judged by its
-/// misfire grace time when it starts.
+/// The processes are new instances of this program, so its `main` must begin with
+/// [`worker`](crate::worker()), which registers their tasks. Processes are started on demand,
+/// reused for one run after another, and killed with the pool. A run that waits for a process is
+/// subject to its misfire grace time when it starts.
 ///
-/// | what happens | outcome | the process |
+/// | event | outcome | process |
 /// |---|---|---|
-/// | the task returns, or panics | that of the task | stays |
-/// | it takes longer than its `timeout` | timed out | is killed at once |
-/// | the run is cancelled, and the task ends | that of the task | stays |
-/// | it does not end within `cancel_grace` | cancelled | is killed |
-/// | the process crashes or is killed | failed, with how, and what it printed last | is replaced |
-/// | the pool or the scheduler goes | | is killed |
-/// | the program is killed | | ends by itself |
+/// | the task returns or panics | as the task ended | is reused |
+/// | the run exceeds its `timeout` | timed out | is killed at once |
+/// | the run is cancelled, and the task ends | as the task ended | is reused |
+/// | the run is cancelled, and the task does not end within `cancel_grace` | cancelled | is killed |
+/// | the process crashes or is killed | failed, with the exit status and the last output | is replaced |
+/// | the pool or the scheduler is dropped | | is killed |
+/// | the program is killed | | exits |
 ///
-/// Killed means SIGKILL for the process and what it has started in its process group. Arguments and
-/// errors cross over as JSON of up to 16 MiB: of an error that is its text and those of its sources. A task
-/// finds no scheduler there and no run that it follows, and what it returns is not handed to
-/// followers. What it prints, on whichever stream, goes line by line to `tracing`, target
-/// `punctual::worker`, level INFO, with the fields `pid`, `run` and `job`; and to the standard error of this program where no subscriber is
-/// interested in that.
+/// A process is killed with SIGKILL, together with its process group. Arguments and errors are sent
+/// as JSON of up to 16 MiB; an error is sent as its text and the texts of its sources. In a
+/// process, a task has no scheduler and no preceding run, and its return value is not passed to
+/// followers. Each line of its output, on either stream, goes to `tracing`, target
+/// `punctual::worker`, level INFO, with the fields `pid`, `run` and `job`, or to the standard error
+/// of this program if no subscriber is enabled for it.
 ///
-/// A thread of its own watches all processes of the program, so any runtime with timers will do.
-/// Timeouts are real time: under Tokio's paused time a process would have none to do anything in.
+/// One separate thread watches all processes of the program, so any runtime with timers works.
+/// Timeouts are real time: under Tokio's paused time a process would time out at once.
 ///
 /// ```standalone_crate
 /// use punctual::{Context, ProcessPool, Scheduler, Task, trigger::now};
@@ -86,7 +86,7 @@ pub struct ProcessPool {
 }
 
 impl ProcessPool {
-    /// A pool of at most so many processes, at least 1.
+    /// A pool of at most `max_workers` processes, at least 1.
     pub fn new(max_workers: u32) -> ProcessPool {
         ProcessPool { max_workers }
     }
@@ -98,22 +98,22 @@ impl From<ProcessPool> for Executor {
     }
 }
 
-/// The processes of a pool that wait for a run; going runs own theirs. There are never more than the
-/// pool may have, since no more runs are started.
+/// The idle processes of a pool; active runs own theirs. The limit on active runs also limits the
+/// processes.
 #[derive(Debug, Default)]
 pub(crate) struct Processes {
     idle: Mutex<Vec<Child>>,
 }
 
 impl Processes {
-    /// Whether there can be processes in this program.
+    /// Checks that this program can start worker processes.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        worker::called().map(drop)
+        worker::process_tasks().map(drop)
     }
 
-    /// Carries out a run of the task in a process. If this is dropped, the process is killed.
+    /// Runs the task in a process. Dropping the future kills the process.
     pub(crate) async fn run(&self, task: &str, args: &str, cx: &Context) -> Returned {
-        let request = encode(&Ask::Run(Request {
+        let request = encode(&ToProcess::Run(Request {
             task: task.to_owned(),
             args: args.to_owned(),
             job: cx.job.as_str().into_owned(),
@@ -137,12 +137,12 @@ impl Processes {
         match ending {
             Ending::Succeeded => Ok(None),
             Ending::Failed(error) => Err(error.into()),
-            // Its own process has reported it.
+            // The process has already reported the panic.
             Ending::Panicked(message) => resume_unwind(Box::new(message)),
         }
     }
 
-    /// The process that was used last, of those that are still there.
+    /// The most recently used idle process that is still alive.
     fn take(&self) -> Option<Child> {
         let mut idle = self.idle();
         idle.retain(Child::is_ready);
@@ -150,7 +150,7 @@ impl Processes {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Child>> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What a process prints: handed on line by line, and its end kept for an error.
+//! The output of a process: passed on line by line, with its end kept for an error.
 
 use std::{
     collections::VecDeque,
@@ -12,20 +12,20 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::io::watched;
 use crate::{job::JobId, panic::shielded};
 
-/// How much of what was printed last is kept, in bytes.
+/// How much of the last output is kept, in bytes.
 const TAIL: usize = 4 * 1024;
 
-/// How long a line may be, in bytes, before it is handed on in parts.
+/// The maximum length of a line, in bytes; a longer line is passed on in parts.
 const LINE: usize = 8 * 1024;
 
-/// How long is read on after the process has ended: what it printed last may still be on its way, but
-/// descendants may hold the pipe for ever.
+/// How long to keep reading after the process has ended: its last output may still be in the pipe,
+/// but descendants may keep the pipe open forever.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// What a line begins with that says which run the next ones belong to.
+/// The prefix of a line that names the run of the following lines.
 const MARK: &str = "\u{1e}punctual run ";
 
-/// What a process prints before a run: the end of a line, and which run of which job it is.
+/// The mark that a process prints before a run: the end of a line, then the run and its job.
 pub(super) fn mark(run: u64, job: &JobId) -> String {
     format!("\n{MARK}{run} of {job}\n")
 }
@@ -35,41 +35,41 @@ fn marked(line: &str) -> Option<(u64, &str)> {
     Some((run.parse().ok()?, job))
 }
 
-/// The output of a process. Whoever writes waits if it is not read, so a task of its own does that.
+/// The output of a process. A separate task reads it, since a process blocks on a full pipe.
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// Becomes the end of what was printed.
+    /// Returns the end of the output.
     reading: JoinHandle<Tail>,
-    /// Says that the process has ended.
+    /// Cancelled on drop, when the process has ended.
     ended: DropGuard,
 }
 
 impl Output {
-    /// What comes out of a pipe. `heard` is called with each line, after the run and the job that it belongs
-    /// to, as far as that was marked.
+    /// Reads the output from a pipe. Calls `on_line` with the run and the job of each line, as far
+    /// as they are marked, and the line.
     pub(crate) fn new(
         reader: PipeReader,
-        heard: impl FnMut(u64, Option<&str>, &str) + Send + 'static,
+        on_line: impl FnMut(u64, Option<&str>, &str) + Send + 'static,
     ) -> io::Result<Output> {
         let mut reader = watched(|| pipe::Receiver::from_owned_fd(reader.into()))?;
         let ended = CancellationToken::new();
         let over = ended.clone();
         let reading = tokio::spawn(async move {
             let mut lines =
-                Lines { part: Vec::new(), run: 0, job: None, tail: Tail::default(), heard };
+                Lines { part: Vec::new(), run: 0, job: None, tail: Tail::default(), on_line };
             let read = async {
                 let mut buffer = [0; 2048];
                 while let Ok(read @ 1..) = reader.read(&mut buffer).await {
                     lines.take(&buffer[..read]);
                 }
             };
-            let patience = async {
+            let linger = async {
                 over.cancelled().await;
                 tokio::time::sleep(LINGER).await;
             };
             tokio::select! {
                 () = read => {}
-                () = patience => {}
+                () = linger => {}
             }
             lines.finish();
             lines.tail
@@ -77,16 +77,16 @@ impl Output {
         Ok(Output { reading, ended: ended.drop_guard() })
     }
 
-    /// What the run printed last, by a process that has ended.
+    /// The last output of the run, after its process has ended.
     pub(crate) async fn tail(self) -> String {
         drop(self.ended);
-        // It can't fail but with its runtime, and then nobody asks.
+        // The task only fails with its runtime, and then the output is not needed.
         let Tail(tail) = self.reading.await.unwrap_or_default();
         String::from_utf8_lossy(&Vec::from(tail)).trim().to_owned()
     }
 }
 
-/// The last of so many bytes.
+/// The last [`TAIL`] bytes of output.
 #[derive(Debug, Default)]
 struct Tail(VecDeque<u8>);
 
@@ -97,14 +97,14 @@ impl Tail {
     }
 }
 
-/// Makes lines of what is read in pieces.
+/// Splits the output into lines.
 struct Lines<F> {
     part: Vec<u8>,
     run: u64,
     job: Option<String>,
-    /// Of this run.
+    /// The tail of the current run.
     tail: Tail,
-    heard: F,
+    on_line: F,
 }
 
 impl<F: FnMut(u64, Option<&str>, &str)> Lines<F> {
@@ -126,8 +126,8 @@ impl<F: FnMut(u64, Option<&str>, &str)> Lines<F> {
             self.tail = Tail::default();
         } else if !line.is_empty() {
             self.tail.keep(line);
-            // A subscriber that panics must not end the reading, which the process needs.
-            shielded(|| (self.heard)(self.run, self.job.as_deref(), line));
+            // A subscriber that panics must not end the reading, which the process depends on.
+            shielded(|| (self.on_line)(self.run, self.job.as_deref(), line));
         }
         self.part.clear();
     }
@@ -137,16 +137,16 @@ impl<F: FnMut(u64, Option<&str>, &str)> Lines<F> {
 mod tests {
     use super::{LINE, Lines, TAIL, Tail, mark};
 
-    /// What is heard of these pieces, and what is kept.
-    fn heard(pieces: &[&[u8]]) -> (Vec<(u64, Option<String>, String)>, String) {
-        let mut heard = Vec::new();
+    /// The lines of these pieces, and the tail.
+    fn read_lines(pieces: &[&[u8]]) -> (Vec<(u64, Option<String>, String)>, String) {
+        let mut received = Vec::new();
         let mut lines = Lines {
             part: Vec::new(),
             run: 0,
             job: None,
             tail: Tail::default(),
-            heard: |run, job: Option<&str>, line: &str| {
-                heard.push((run, job.map(str::to_owned), line.to_owned()));
+            on_line: |run, job: Option<&str>, line: &str| {
+                received.push((run, job.map(str::to_owned), line.to_owned()));
             },
         };
         for piece in pieces {
@@ -154,11 +154,11 @@ mod tests {
         }
         lines.finish();
         let tail = String::from_utf8(lines.tail.0.into()).unwrap();
-        (heard, tail)
+        (received, tail)
     }
 
     fn lines(pieces: &[&[u8]]) -> Vec<String> {
-        heard(pieces).0.into_iter().map(|(_, _, line)| line).collect()
+        read_lines(pieces).0.into_iter().map(|(_, _, line)| line).collect()
     }
 
     #[test]
@@ -170,15 +170,16 @@ mod tests {
     #[test]
     fn a_line_without_an_end_is_handed_on_in_parts() {
         let piece = [b'x'; 1000];
-        let heard = lines(&[&piece[..]; 20]);
-        assert!(heard.len() > 1 && heard.iter().all(|line| line.len() < LINE + piece.len()));
-        assert_eq!(heard.concat().len(), 20_000);
+        let received = lines(&[&piece[..]; 20]);
+        assert!(received.len() > 1 && received.iter().all(|line| line.len() < LINE + piece.len()));
+        assert_eq!(received.concat().len(), 20_000);
     }
 
     #[test]
     fn lines_belong_to_the_run_that_was_marked() {
         let (one, other) = (mark(7, &"one".into()), mark(8, &"a\nb of c".into()));
-        let (heard, tail) = heard(&[b"early", one.as_bytes(), b"a\nb", other.as_bytes(), b"c"]);
+        let (received, tail) =
+            read_lines(&[b"early", one.as_bytes(), b"a\nb", other.as_bytes(), b"c"]);
         let expected = [
             (0, None, "early"),
             (7, Some("one"), "a"),
@@ -187,14 +188,14 @@ mod tests {
         ];
         let expected =
             expected.map(|(run, job, line)| (run, job.map(str::to_owned), line.to_owned()));
-        assert_eq!(heard, expected);
+        assert_eq!(received, expected);
         assert_eq!(tail, "c\n");
     }
 
     #[test]
     fn the_tail_is_the_end_of_it() {
         let printed = "0123456789\n".repeat(1000);
-        let (_, tail) = heard(&[printed.as_bytes()]);
+        let (_, tail) = read_lines(&[printed.as_bytes()]);
         assert_eq!(tail, printed[printed.len() - TAIL..]);
     }
 }

@@ -1,4 +1,4 @@
-//! What a pool and its processes say to each other: JSON, each message after its length.
+//! The protocol between a pool and its processes: JSON messages with a length prefix.
 
 use std::{
     fmt::{self, Display as _},
@@ -15,35 +15,35 @@ use crate::{
     panic::text,
 };
 
-/// Counts the changes of what is said here. A program that was replaced while it runs may start a
-/// process that speaks differently.
+/// The version of the protocol. A program that is replaced while it runs may start a process with
+/// another version.
 pub(super) const VERSION: u32 = 2;
 
-/// The longest message, in bytes.
+/// The maximum length of a message, in bytes.
 const LONGEST: usize = 16 * 1024 * 1024;
 
-/// How many errors a chain may have.
+/// The maximum number of errors in a chain.
 const LONGEST_CHAIN: usize = 16;
 
-/// What the pool says.
+/// A message from the pool.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Ask {
-    /// Begin this run; there is no other.
+pub(super) enum ToProcess {
+    /// Start this run; no other run is active.
     Run(Request),
-    /// The run is asked to stop, if it has not ended yet.
+    /// Cancel the run, if it has not ended.
     Stop,
 }
 
-/// What the process says.
+/// A message from the process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Answer {
-    /// It waits for runs. This comes first, once.
+pub(super) enum FromProcess {
+    /// The process is ready for runs. The first message, sent once.
     Ready { version: u32 },
     /// The run ended.
     Ended(Ending),
 }
 
-/// A run, as its process needs to know it.
+/// A run, with the data for its process.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) task: String,
@@ -61,49 +61,49 @@ pub(super) struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Ending {
     Succeeded,
-    Failed(Said),
+    Failed(ErrorText),
     Panicked(String),
 }
 
-/// An error of which only the texts crossed over: its own, and those of its sources.
+/// The texts of an error and of its sources.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Said {
+pub(super) struct ErrorText {
     text: String,
-    source: Option<Box<Said>>,
+    source: Option<Box<ErrorText>>,
 }
 
-impl From<BoxError> for Said {
-    fn from(error: BoxError) -> Said {
-        fn said(error: &dyn std::error::Error, room: usize) -> Said {
+impl From<BoxError> for ErrorText {
+    fn from(error: BoxError) -> ErrorText {
+        fn chain(error: &dyn std::error::Error, room: usize) -> ErrorText {
             let source = error.source().filter(|_| room > 1);
-            Said {
+            ErrorText {
                 text: text(&error),
-                source: source.map(|source| Box::new(said(source, room - 1))),
+                source: source.map(|source| Box::new(chain(source, room - 1))),
             }
         }
-        said(&*error, LONGEST_CHAIN)
+        chain(&*error, LONGEST_CHAIN)
     }
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for ErrorText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl fmt::Debug for Said {
+impl fmt::Debug for ErrorText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Chain(self).fmt(f)
     }
 }
 
-impl std::error::Error for Said {
+impl std::error::Error for ErrorText {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
     }
 }
 
-/// A message as it is sent.
+/// Encodes a message.
 pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 4];
     serde_json::to_writer(&mut bytes, message)?;
@@ -117,7 +117,7 @@ pub(super) fn write(mut to: impl Write, message: &impl Serialize) -> io::Result<
     to.write_all(&encode(message)?)
 }
 
-/// Waits for a message to a process.
+/// Receives a message in a process.
 pub(super) fn read<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
@@ -127,7 +127,7 @@ pub(super) fn read<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-/// Waits for a message to the pool.
+/// Receives a message in the pool.
 pub(super) async fn receive<T: DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<T> {
@@ -151,34 +151,37 @@ fn checked(length: usize) -> io::Result<u32> {
 mod tests {
     use std::error::Error as _;
 
-    use super::{Answer, Ending, LONGEST, Said, encode, read, receive};
+    use super::{Ending, ErrorText, FromProcess, LONGEST, encode, read, receive};
     use crate::{BoxError, Error};
 
     #[tokio::test]
     async fn both_sides_read_what_is_written() {
-        let bytes = encode(&Answer::Ready { version: 7 }).unwrap();
-        assert!(matches!(read(&bytes[..]).unwrap(), Answer::Ready { version: 7 }));
-        assert!(matches!(receive(&mut &bytes[..]).await.unwrap(), Answer::Ready { version: 7 }));
-        assert!(read::<Answer>(&bytes[..9]).is_err());
+        let bytes = encode(&FromProcess::Ready { version: 7 }).unwrap();
+        assert!(matches!(read(&bytes[..]).unwrap(), FromProcess::Ready { version: 7 }));
+        assert!(matches!(
+            receive(&mut &bytes[..]).await.unwrap(),
+            FromProcess::Ready { version: 7 }
+        ));
+        assert!(read::<FromProcess>(&bytes[..9]).is_err());
     }
 
     #[tokio::test]
     async fn a_long_message_is_refused_by_all() {
         assert!(encode(&"x".repeat(LONGEST - 2)).is_ok());
         assert!(encode(&"x".repeat(LONGEST)).unwrap_err().to_string().contains("too long"));
-        assert!(read::<Answer>(&[0xff; 64][..]).unwrap_err().to_string().contains("too long"));
-        let received = receive::<Answer>(&mut &[0xff; 64][..]).await;
+        assert!(read::<FromProcess>(&[0xff; 64][..]).unwrap_err().to_string().contains("too long"));
+        let received = receive::<FromProcess>(&mut &[0xff; 64][..]).await;
         assert!(received.unwrap_err().to_string().contains("too long"));
     }
 
     #[test]
     fn errors_keep_their_sources() {
         let inner = BoxError::from("the disk is full");
-        let said = Said::from(BoxError::from(Error::failed(inner.into())));
-        let sent = encode(&Ending::Failed(said)).unwrap();
-        let Ending::Failed(said) = read(&sent[..]).unwrap() else { panic!("it failed") };
-        assert_eq!(said.to_string(), "the job's run returned an error");
-        assert_eq!(said.source().unwrap().to_string(), "the disk is full");
-        assert!(said.source().unwrap().source().is_none());
+        let error_text = ErrorText::from(BoxError::from(Error::failed(inner.into())));
+        let sent = encode(&Ending::Failed(error_text)).unwrap();
+        let Ending::Failed(error_text) = read(&sent[..]).unwrap() else { panic!("it failed") };
+        assert_eq!(error_text.to_string(), "the job's run returned an error");
+        assert_eq!(error_text.source().unwrap().to_string(), "the disk is full");
+        assert!(error_text.source().unwrap().source().is_none());
     }
 }

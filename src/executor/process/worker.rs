@@ -1,5 +1,5 @@
-//! The process's side: `worker`, which makes a program one that can run its tasks in processes of its
-//! own.
+//! The process's side of a pool: `worker`, which makes a program able to run its tasks in separate
+//! processes.
 
 use std::{
     convert::Infallible,
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     output::mark,
-    protocol::{Answer, Ask, Ending, Request, VERSION, read, write},
+    protocol::{Ending, FromProcess, Request, ToProcess, VERSION, read, write},
 };
 use crate::{
     core::RunKey,
@@ -30,21 +30,21 @@ use crate::{
     task::{Context, States, Task, Tasks},
 };
 
-/// The name that a pool's process is started by. Unlike an environment variable, it is not handed
-/// down to the programs that the process starts.
+/// The name (`argv[0]`) of a pool's process. Unlike an environment variable, it is not inherited by
+/// programs that the process starts.
 pub(super) const MARK: &str = "punctual: worker";
 
-/// What the process pools of this program know. It is there once [`worker`] was called.
-static KNOWN: OnceLock<Result<Tasks, Error>> = OnceLock::new();
+/// The tasks that the process pools of this program can run, set by [`worker`].
+static PROCESS_TASKS: OnceLock<Result<Tasks, Error>> = OnceLock::new();
 
-/// Makes this program one that a [`ProcessPool`](crate::ProcessPool) can start again, for runs in a
-/// process of their own. It must be the first line of `main`.
+/// Makes this program able to run tasks in the separate processes of a
+/// [`ProcessPool`](crate::ProcessPool). Must be the first line of `main`.
 ///
-/// `setup` says which tasks may run there, and what they find in [`Context::state`]. In the
-/// program itself, that is noted and the call returns; in a process of a pool it does not return: it
-/// waits for runs, and the process ends with the pool, or with the program.
+/// `setup` registers the tasks for these processes and their [`Context::state`]. In the program
+/// itself, the call stores them and returns. In a process of a pool, the call does not return: it
+/// executes runs, and the process exits with the pool or the program.
 ///
-/// Only the first call in a program counts. `#[tokio::main]` on `main` is fine.
+/// Only the first call in a program has an effect. `#[tokio::main]` on `main` is allowed.
 ///
 /// ```no_run
 /// use punctual::{Context, Task};
@@ -65,31 +65,32 @@ static KNOWN: OnceLock<Result<Tasks, Error>> = OnceLock::new();
 pub fn worker(setup: impl FnOnce(Worker) -> Worker) {
     let worker = setup(Worker { tasks: Ok(Tasks::default()), states: Vec::new() });
     match pool() {
-        None => drop(KNOWN.set(worker.tasks)),
+        None => drop(PROCESS_TASKS.set(worker.tasks)),
         Some(pool) => worker.serve(pool),
     }
 }
 
-/// What a process of a pool is set up with; see [`worker`].
-#[must_use = "the worker is what the closure returns"]
+/// The setup of a pool's processes; see [`worker`].
+#[must_use = "return the worker from the closure"]
 pub struct Worker {
     tasks: Result<Tasks, Error>,
     states: Vec<MakeState>,
 }
 
-/// Makes something that work may ask for by its type.
+/// Creates a value that runs can access by its type.
 type MakeState = Box<dyn FnOnce(&mut States) + Send>;
 
 impl Worker {
-    /// Registers a task that may run in a process of its own.
+    /// Registers a task for separate processes.
     pub fn task<T: Task>(mut self) -> Self {
         self.tasks = self.tasks.and_then(|mut tasks| tasks.register::<T>().map(|()| tasks));
         self
     }
 
-    /// Gives runs something that they may ask for by its type, with [`Context::state`]. It is made
-    /// in each process of a pool, before its first run and within its Tokio runtime, and not in the
-    /// program itself.
+    /// Adds a value that runs can access by its type, with [`Context::state`].
+    ///
+    /// `make` is called in each process of a pool, before its first run and within its Tokio
+    /// runtime, and not in the program itself.
     pub fn state_with<T: Send + Sync + 'static>(
         mut self,
         make: impl FnOnce() -> T + Send + 'static,
@@ -98,14 +99,15 @@ impl Worker {
         self
     }
 
-    /// Serves the pool to its end, and ends this process.
+    /// Executes runs until the pool closes, then exits this process.
     fn serve(self, pool: UnixStream) -> ! {
-        // `main` may be within a runtime, which must not be blocked, and in which there can be no other.
+        // `main` may run in a runtime, which must not be blocked, and in which no other runtime can
+        // be started.
         let serving = thread::Builder::new().spawn(move || self.answer(&pool));
         let served = serving.map(|thread| thread.join());
         match served {
             Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                // The pool is gone: so is what the runs have started.
+                // The pool has closed: kill everything that the runs have started.
                 if getpgrp() == getpid() {
                     let _ = kill_current_process_group(Signal::KILL);
                 }
@@ -115,16 +117,16 @@ impl Worker {
                 eprintln!("{error}");
                 exit(1)
             }
-            // The panic has been reported where it happened.
+            // The panic hook has already reported the panic.
             Ok(Err(_)) => exit(101),
         }
     }
 
-    /// Carries out runs until there is an error: that the pool is gone, if it is no other.
+    /// Executes runs until there is an error, which is normally that the pool has closed.
     fn answer(self, pool: &UnixStream) -> io::Result<Infallible> {
         let tasks = Arc::new(self.tasks.map_err(io::Error::other)?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            // One for the run, and one for what it spawns.
+            // One thread for the run, and one for the tasks that it spawns.
             .worker_threads(2)
             .enable_all()
             .build()?;
@@ -137,16 +139,16 @@ impl Worker {
             Arc::new(Shared::detached(
                 states,
                 Error::no_runtime(
-                    "a run in a process of its own has no scheduler: add and change jobs from async work",
+                    "a run in a separate process has no scheduler: add and change jobs from async work",
                 ),
             ))
         };
-        write(pool, &Answer::Ready { version: VERSION })?;
+        write(pool, &FromProcess::Ready { version: VERSION })?;
         let mut stop = CancellationToken::new();
         loop {
             match read(pool)? {
-                Ask::Stop => stop.cancel(),
-                Ask::Run(request) => {
+                ToProcess::Stop => stop.cancel(),
+                ToProcess::Run(request) => {
                     stop = CancellationToken::new();
                     spawn(&runtime, &tasks, &shared, request, stop.clone(), pool.try_clone()?);
                 }
@@ -155,7 +157,7 @@ impl Worker {
     }
 }
 
-/// Carries out a run, and says how it ended.
+/// Executes a run and sends its outcome.
 fn spawn(
     runtime: &Runtime,
     tasks: &Arc<Tasks>,
@@ -187,36 +189,36 @@ fn spawn(
             Ok(Err(error)) => Ending::Failed(error.into()),
             Err(panic) => Ending::Panicked(text(&message(panic))),
         };
-        // What the run has printed belongs before the next mark.
+        // Ends the output of the run before the next mark.
         print(b"");
-        if write(pool, &Answer::Ended(ending)).is_err() {
-            // Without an answer the pool would wait for ever.
+        if write(pool, &FromProcess::Ended(ending)).is_err() {
+            // Without a response the pool would wait forever.
             exit(1);
         }
     });
 }
 
-/// Prints, as nobody need be there to read it.
+/// Prints; ignores errors, since standard output may have no reader.
 fn print(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }
 
-/// The pool that started this process, if one did. From then on standard input is empty.
+/// The socket to the pool that started this process, if any. Standard input is empty afterwards.
 fn pool() -> Option<UnixStream> {
     if env::args_os().next()? != MARK {
         return None;
     }
     let pool = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
-    // Fails for what is no socket: then somebody has named a program so.
+    // Fails unless standard input is a socket: the program may have this name for another reason.
     pool.local_addr().ok()?;
     rustix::stdio::dup2_stdin(File::open("/dev/null").ok()?).ok()?;
     Some(pool)
 }
 
-/// Whether processes of this program can run tasks at all.
-pub(super) fn called() -> Result<&'static Tasks, Error> {
-    match KNOWN.get() {
+/// The tasks for separate processes, or an error if this program cannot run any.
+pub(super) fn process_tasks() -> Result<&'static Tasks, Error> {
+    match PROCESS_TASKS.get() {
         Some(tasks) => tasks.as_ref().map_err(Clone::clone),
         None => Err(Error::invalid_option(
             "a process pool starts this program again: call `punctual::worker` in the first line of `main`",
@@ -224,15 +226,15 @@ pub(super) fn called() -> Result<&'static Tasks, Error> {
     }
 }
 
-/// Whether processes of this program can run the task.
+/// Checks that processes of this program can run the task.
 pub(crate) fn knows<T: Task>() -> Result<(), Error> {
-    match called()?.has::<T>() {
-        true => Ok(()),
-        false => Err(Error::invalid_task(format!(
-            "no process knows task `{}`: say `.task::<..>()` in `punctual::worker`, too",
-            T::NAME
-        ))),
+    if process_tasks()?.has::<T>() {
+        return Ok(());
     }
+    Err(Error::invalid_task(format!(
+        "task `{}` is not registered for processes: add `.task::<..>()` in `punctual::worker`, too",
+        T::NAME
+    )))
 }
 
 impl fmt::Debug for Worker {
