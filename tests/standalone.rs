@@ -155,7 +155,7 @@ mod background {
         for (workers, parts) in [
             (Workers::new(0), &["Workers::new(0)", "1..=1024", "cores"][..]),
             (Workers::new(1025), &["Workers::new(1025)"]),
-            (Workers::new(2).thread_name("a\0b"), &["a\\0b", "NUL", "leave it out"]),
+            (Workers::new(2).thread_name("a\0b"), &["a\\0b", "NUL", "remove the NUL"]),
         ] {
             let error = BackgroundScheduler::start_on(workers.clone(), Scheduler::builder());
             let error = error.unwrap_err();

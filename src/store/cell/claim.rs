@@ -1,4 +1,4 @@
-//! Who may take fire times of a job, which, and what a take leaves behind.
+//! Claiming fire times of a job.
 
 use chrono::{DateTime, Utc};
 
@@ -11,20 +11,21 @@ use super::{
 };
 
 impl Cell {
-    /// The node that has taken rows of the living incarnation: nobody else takes more of them.
+    /// The node that has claimed rows of the current incarnation: no other node may claim more of
+    /// them.
     pub(crate) fn holder(&self) -> Option<NodeId> {
         let living = self.living()?.incarnation;
-        let first = self.taken.of(living).next()?;
+        let first = self.claimed.of(living).next()?;
         holder_of(&first.row)
     }
 
-    /// The rows of one incarnation that wait, in order of their keys.
+    /// The waiting rows of one incarnation, in order of their keys.
     pub(crate) fn waiting_of(&self, incarnation: Incarnation) -> impl Iterator<Item = &Row> {
         self.waiting.of(incarnation)
     }
 
-    /// The waiting rows that count for a take, in order of their keys: of a paused job those that were
-    /// asked for.
+    /// The waiting rows that a claim considers, in order of their keys; of a paused job only
+    /// requested runs.
     pub(crate) fn waiting_rows(&self) -> impl Iterator<Item = &Row> {
         let rows = self.living().map(|record| {
             if record.paused {
@@ -36,16 +37,17 @@ impl Cell {
         rows.into_iter().flatten()
     }
 
-    /// The first fire time that a take may take, of a job that is not paused.
+    /// The first fire time that a claim considers, of a job that is not paused.
     pub(crate) fn next_fire(&self) -> Option<DateTime<Utc>> {
         self.living().filter(|record| !record.paused).and_then(|record| record.next_fire)
     }
 
-    /// Takes what was decided: `rows`, of which those that the cell has and that do not wait are left
-    /// out, and `next_fire`, the first fire time that is not among them. `None` if the job is over.
+    /// Claims as decided: `rows`, without those that the cell already has in a state other than
+    /// waiting, and `next_fire`, the first fire time after them. Returns `None` if the job has
+    /// ended.
     pub(crate) fn claim(
         &mut self,
-        take: &ClaimRequest,
+        request: &ClaimRequest,
         rows: Vec<Row>,
         next_fire: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
@@ -54,57 +56,61 @@ impl Cell {
         record.fence = record.next_fence(now);
         record.next_fire = next_fire;
         let record = record.clone();
-        let mut taken = Vec::with_capacity(rows.len());
+        let mut claimed = Vec::with_capacity(rows.len());
         for mut row in rows {
             if self.row(row.key).is_some_and(|there| there.state != RowState::Waiting) {
                 continue;
             }
             if let RowState::Claimed(node) = &mut row.state {
-                *node = take.node;
-                row.node = Some(take.node);
+                *node = request.node;
+                row.node = Some(request.node);
                 row.fence = record.fence;
             }
-            self.put(row.clone(), take.number);
-            taken.push(row);
+            self.put(row.clone(), request.number);
+            claimed.push(row);
         }
         self.end_if_over(record.incarnation, Fate::Completed, now);
-        Some(ClaimedJob { record, rows: taken })
+        Some(ClaimedJob { record, rows: claimed })
     }
 
-    /// The rows of one incarnation that this node has taken and not closed, in order of their keys.
-    pub(crate) fn taken_of(
+    /// The claimed rows of this node and incarnation, in order of their keys.
+    pub(crate) fn claimed_of(
         &self,
         node: NodeId,
         incarnation: Incarnation,
     ) -> impl Iterator<Item = &Row> {
-        let rows = self.taken.of(incarnation).map(|held| &held.row);
+        let rows = self.claimed.of(incarnation).map(|claimed| &claimed.row);
         rows.filter(move |row| holder_of(row) == Some(node))
     }
 
-    /// Adds to `claim_result` those of the same that the take of this number has taken.
-    pub(crate) fn taken_in(
+    /// Adds those of the node's claimed rows to `claim_result` that the claim with this number has
+    /// claimed.
+    pub(crate) fn claimed_in(
         &self,
         node: NodeId,
         incarnation: Incarnation,
         number: u64,
         claim_result: &mut ClaimResult,
     ) {
-        let taken = self.taken.of(incarnation).filter(|held| held.take == number);
-        let taken = taken.map(|held| &held.row).filter(|row| holder_of(row) == Some(node));
-        taken.for_each(|row| self.name(row, claim_result));
-    }
-
-    /// Adds to `claim_result` the row of this key, if this node has taken and not closed it.
-    pub(crate) fn claimed(&self, node: NodeId, key: RowKey, claim_result: &mut ClaimResult) {
-        let row = self.taken.get(key).map(|held| &held.row);
-        if let Some(row) = row.filter(|row| holder_of(row) == Some(node)) {
-            self.name(row, claim_result);
+        let claimed = self.claimed.of(incarnation).filter(|claimed| claimed.number == number);
+        let claimed =
+            claimed.map(|claimed| &claimed.row).filter(|row| holder_of(row) == Some(node));
+        for row in claimed {
+            self.add_row(row, claim_result);
         }
     }
 
-    /// Adds a row that is taken: with the record, or as an orphan if its incarnation has ended. Rows of
-    /// one incarnation come together.
-    fn name(&self, row: &Row, claim_result: &mut ClaimResult) {
+    /// Adds the row with this key to `claim_result`, if this node has claimed it.
+    pub(crate) fn add_claimed(&self, node: NodeId, key: RowKey, claim_result: &mut ClaimResult) {
+        let row = self.claimed.get(key).map(|claimed| &claimed.row);
+        if let Some(row) = row.filter(|row| holder_of(row) == Some(node)) {
+            self.add_row(row, claim_result);
+        }
+    }
+
+    /// Adds a claimed row, with its record, or as an orphan if its incarnation has ended. Rows of
+    /// one incarnation must follow each other.
+    fn add_row(&self, row: &Row, claim_result: &mut ClaimResult) {
         let incarnation = row.key.incarnation;
         let Some(record) = self.living().filter(|record| record.incarnation == incarnation) else {
             return claim_result.orphans.push(row.clone());
@@ -118,7 +124,7 @@ impl Cell {
     }
 }
 
-/// The node that has taken a row.
+/// The node that has claimed a row.
 pub(super) fn holder_of(row: &Row) -> Option<NodeId> {
     match row.state {
         RowState::Claimed(node) => Some(node),
@@ -185,8 +191,8 @@ mod tests {
     #[test]
     fn a_take_that_leaves_nothing_to_come_ends_the_job() {
         let mut cell = cell_of(record(1, Some(60)));
-        let taken = claim(&mut cell, NODE, [scheduled(1, 60, succeeded())], None);
-        assert_eq!((taken.rows.len(), cell.record()), (1, None));
+        let claimed = claim(&mut cell, NODE, [scheduled(1, 60, succeeded())], None);
+        assert_eq!((claimed.rows.len(), cell.record()), (1, None));
         assert_eq!(end_of(&cell, 1), Some(RowState::Closed(Fate::Completed)));
         assert!(cell.claim(&ask(NODE, 2), Vec::new(), None, at(1)).is_none());
     }
@@ -201,12 +207,12 @@ mod tests {
         }
         let of = |node, number| {
             let mut claim_result = ClaimResult::default();
-            cell.taken_in(node, Incarnation(1), number, &mut claim_result);
-            let rows = claim_result.jobs.into_iter().flat_map(|taken| taken.rows);
+            cell.claimed_in(node, Incarnation(1), number, &mut claim_result);
+            let rows = claim_result.jobs.into_iter().flat_map(|claimed| claimed.rows);
             rows.map(|row| (row.fire_time - at(0)).num_seconds()).collect::<Vec<_>>()
         };
         assert_eq!((of(NODE, 1), of(NODE, 2), of(RIVAL, 2)), (vec![60], vec![120, 180], vec![]));
-        assert_eq!(cell.taken_of(NODE, Incarnation(1)).count(), 3);
+        assert_eq!(cell.claimed_of(NODE, Incarnation(1)).count(), 3);
     }
 
     #[test]
@@ -217,7 +223,7 @@ mod tests {
         let record = cell.record().unwrap().clone();
         let found = |cell: &Cell| {
             let mut claim_result = ClaimResult::default();
-            cell.claimed(NODE, row.key, &mut claim_result);
+            cell.add_claimed(NODE, row.key, &mut claim_result);
             (claim_result.jobs.len(), claim_result.orphans)
         };
         assert_eq!(found(&cell), (1, vec![]));

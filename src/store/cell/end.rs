@@ -1,4 +1,4 @@
-//! When a job is over, and what its incarnation leaves behind.
+//! The end of a job, and the rows that its incarnation leaves.
 
 use chrono::{DateTime, Utc};
 
@@ -9,8 +9,10 @@ use super::{
 use crate::job::SkipReason;
 
 impl Cell {
-    /// Ends the living incarnation if it is this one and has neither a fire time nor an open row left.
-    /// Returns whether.
+    /// Ends the given incarnation if it is the current one, and has neither a fire time nor an open
+    /// row left.
+    ///
+    /// Returns whether the job has ended.
     pub(super) fn end_if_over(
         &mut self,
         incarnation: Incarnation,
@@ -20,7 +22,7 @@ impl Cell {
         let is_over = self.is_living(incarnation)
             && self.living().is_some_and(|record| record.next_fire.is_none())
             && self.waiting.of(incarnation).len() == 0
-            && self.taken.of(incarnation).len() == 0;
+            && self.claimed.of(incarnation).len() == 0;
         let Some(record) = self.record.take_if(|_| is_over) else {
             return false;
         };
@@ -37,7 +39,7 @@ impl Cell {
         true
     }
 
-    /// Takes the record out, of a job that is removed or replaced; closes the rows that wait.
+    /// Removes the record of a removed or replaced job, and closes its waiting rows.
     pub(super) fn take_out(&mut self, reason: SkipReason, now: DateTime<Utc>) {
         let Some(record) = self.record.take() else {
             return;
@@ -50,7 +52,7 @@ impl Cell {
         self.archived.forget_record();
     }
 
-    /// Closes a row; returns it as it is then.
+    /// Closes a row and returns it.
     pub(super) fn close(&mut self, row: Row, fate: Fate, now: DateTime<Utc>) -> Row {
         let row = Row { state: RowState::Closed(fate), ended_at: Some(now), ..row };
         self.put(row.clone(), 0);

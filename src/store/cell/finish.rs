@@ -1,4 +1,4 @@
-//! Whether the outcome of a row is accepted, and whether its job is over with it.
+//! Accepting the outcome of a row.
 
 use chrono::{DateTime, Utc};
 
@@ -10,18 +10,18 @@ use super::{
 /// Whether an outcome was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acceptance {
-    /// The row has been taken again since, or is not there.
+    /// The row was claimed again, or does not exist.
     Refused,
-    /// The row was closed before, and stays as it is.
+    /// The row was already closed, and is unchanged.
     Unchanged,
-    /// The row is closed.
+    /// The row was closed.
     Closed,
-    /// The row is closed, and the job is over.
+    /// The row was closed, and the job has ended.
     Over,
 }
 
 impl Cell {
-    /// Closes the row of an outcome, if it bears the fence of the outcome and is open or *abandoned*.
+    /// Closes the row of an outcome, if the row has the outcome's fence and is open or *abandoned*.
     pub(crate) fn finish(&mut self, outcome: RowOutcome, now: DateTime<Utc>) -> Acceptance {
         let key = outcome.key;
         let Some(row) = self.row(key).filter(|row| row.fence == outcome.fence) else {
@@ -57,7 +57,7 @@ mod tests {
         *,
     };
 
-    fn taken(next_fire: Option<i64>) -> (Cell, Row) {
+    fn claimed(next_fire: Option<i64>) -> (Cell, Row) {
         let mut cell = cell_of(record(1, Some(60)));
         let row =
             claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], next_fire).rows.remove(0);
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn an_outcome_closes_its_row() {
-        let (mut cell, row) = taken(Some(120));
+        let (mut cell, row) = claimed(Some(120));
         let outcome = RowOutcome { attempt: 3, message: Some("late".into()), ..outcome(&row, 9) };
         assert_eq!(cell.finish(outcome, at(10)), Acceptance::Closed);
         let expected = Row {
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn the_last_outcome_ends_the_job_as_it_says() {
         for remember in [false, true] {
-            let (mut cell, row) = taken(None);
+            let (mut cell, row) = claimed(None);
             cell.record.as_mut().unwrap().remember = remember;
             let outcome = RowOutcome { job_end: Fate::Cancelled, ..outcome(&row, 9) };
             assert_eq!(cell.finish(outcome, at(10)), Acceptance::Over);
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn another_fence_is_refused_and_a_second_outcome_changes_nothing() {
-        let (mut cell, row) = taken(Some(120));
+        let (mut cell, row) = claimed(Some(120));
         let stale = RowOutcome { fence: row.fence - 1, ..outcome(&row, 9) };
         assert_eq!(cell.finish(stale, at(9)), Acceptance::Refused);
         assert_eq!(cell.row(row.key), Some(&row));
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_late_outcome_takes_the_place_of_abandoned() {
-        let (mut cell, row) = taken(None);
+        let (mut cell, row) = claimed(None);
         cell.reap(NODE, 1, at(5));
         assert_eq!(cell.row(row.key).unwrap().state, RowState::Closed(Fate::Abandoned));
         assert_eq!(cell.finish(outcome(&row, 9), at(9)), Acceptance::Closed);

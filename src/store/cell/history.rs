@@ -1,4 +1,4 @@
-//! Which closed rows leave a cell, and which keys have to be looked for among those that have left.
+//! The move of closed rows from a cell to the history, and their lookup there.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,20 +8,20 @@ use super::{
     Cell,
 };
 
-/// What has left a cell for the history of its id.
+/// Which rows have left a cell for the history of its id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Archived {
-    /// The highest number among the rows for fire times of the incarnation that the record is of.
+    /// The highest number among the archived fire times of the record's incarnation.
     scheduled: Option<i64>,
-    /// The highest number among its rows for runs that were asked for.
+    /// The highest number among the archived requested runs of the record's incarnation.
     requested: Option<i64>,
-    /// Whether there are rows of other incarnations.
+    /// Whether rows of other incarnations are archived.
     others: bool,
 }
 
 impl Archived {
-    /// Counts a row of this key in, of a cell with this record.
+    /// Adds the key of an archived row, for a cell with this record.
     fn add(&mut self, record: Option<&Record>, key: RowKey) {
         match self.highest(record, key) {
             Some(highest) => *highest = (*highest).max(Some(key.number)),
@@ -34,7 +34,8 @@ impl Archived {
         self.highest(record, key).map_or(others, |highest| Some(key.number) <= *highest)
     }
 
-    /// The highest number of the kind, if the key is one of those that are numbered.
+    /// The highest archived number of the key's kind, if the key is a numbered one of the record's
+    /// incarnation.
     fn highest(&mut self, record: Option<&Record>, key: RowKey) -> Option<&mut Option<i64>> {
         let is_of_record = record.is_some_and(|record| record.incarnation == key.incarnation);
         match key.kind {
@@ -44,7 +45,8 @@ impl Archived {
         }
     }
 
-    /// The record goes: all rows are of others.
+    /// Updates the summary after the record was removed: all archived rows belong to other
+    /// incarnations.
     pub(super) fn forget_record(&mut self) {
         let others = *self != Archived::default();
         *self = Archived { others, ..Archived::default() };
@@ -52,11 +54,12 @@ impl Archived {
 }
 
 impl Cell {
-    /// How many closed rows stay in a cell that had too many.
+    /// How many closed rows remain in a cell after an overflow.
     const KEPT_CLOSED: usize = Cell::MOST_CLOSED / 2;
 
-    /// Those of the keys that the cell does not have and that may be in the history: only their rows need
-    /// be [recalled](Cell::recall) for an operation that puts or closes rows of these keys.
+    /// Those of the keys that the cell does not have and that may be in the history. Before an
+    /// operation that inserts or closes rows with these keys, only these rows must be
+    /// [recalled](Cell::recall).
     pub(crate) fn archived<'a>(
         &'a self,
         keys: impl IntoIterator<Item = RowKey> + 'a,
@@ -66,7 +69,7 @@ impl Cell {
         keys.into_iter().filter(may_be).filter(|key| self.row(*key).is_none())
     }
 
-    /// Puts rows of the history back.
+    /// Puts rows from the history back into the cell.
     pub(crate) fn recall(&mut self, rows: impl IntoIterator<Item = Row>) {
         for row in rows {
             if self.row(row.key).is_none() {
@@ -75,14 +78,14 @@ impl Cell {
         }
     }
 
-    /// The rows that leave a cell which has more than [`Cell::MOST_CLOSED`] closed ones: those that ended
-    /// first. The history has to have them before the cell is without them; where it has rows of their
-    /// keys already, these take their place.
+    /// Removes and returns the rows that leave a cell with more than [`Cell::MOST_CLOSED`] closed
+    /// rows: those that ended first. The history must have them before the cell is swapped; they
+    /// replace rows with the same keys there.
     pub(crate) fn overflow(&mut self) -> Vec<Row> {
         if self.closed.len() <= Cell::MOST_CLOSED {
             return Vec::new();
         }
-        // The end of a job that is remembered stays: the job may live again.
+        // The row of a remembered end stays in the cell, since the job may be added again.
         let end = self.record.as_ref().map(|record| RowKey::end_of(record.incarnation));
         let leaves = |row: &&Row| Some(row.key) != end;
         let mut ends: Vec<(Option<DateTime<Utc>>, RowKey)> =
@@ -95,7 +98,7 @@ impl Cell {
         ends.into_iter().filter_map(|(_, key)| self.closed.remove(key)).collect()
     }
 
-    /// Nothing is left in the history of this id.
+    /// Records that the history of this id has no rows left.
     pub(crate) fn history_is_gone(&mut self) {
         self.archived = Archived::default();
     }

@@ -1,4 +1,4 @@
-//! Which rows of an id are no longer to be kept.
+//! Finding and deleting outdated rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +10,9 @@ use super::{
 };
 
 impl Cell {
-    /// The keys of those closed rows of this id, in the cell and in `history`, that are too old, too many
-    /// of one incarnation and kind, or left by a job that has been over for too long. The bound on all
-    /// rows of a store is not judged.
+    /// The keys of the closed rows of this id, in the cell and in `history`, that exceed a limit on
+    /// age, on the number per incarnation and kind, or on the time since their job's end. The limit
+    /// on the total number of rows is not checked here.
     pub(crate) fn outdated<'a>(
         &'a self,
         history: impl IntoIterator<Item = &'a Row>,
@@ -45,7 +45,7 @@ impl Cell {
         outdated
     }
 
-    /// Whether the cell has a closed row that has not ended before.
+    /// Whether the cell has a closed row that ended at or after `instant`.
     pub(crate) fn has_ended_since(&self, instant: DateTime<Utc>) -> bool {
         self.closed.iter().any(|row| row.ended_at >= Some(instant))
     }
@@ -55,7 +55,7 @@ impl Cell {
         self.closed.remove(key).is_some()
     }
 
-    /// Forgets an end that is remembered. Returns whether there was one.
+    /// Deletes a remembered end. Returns whether there was one.
     pub(crate) fn forget(&mut self) -> bool {
         let is_forgotten = self.record.take_if(|record| record.ended_at.is_some()).is_some();
         if is_forgotten {

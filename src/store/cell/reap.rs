@@ -1,4 +1,4 @@
-//! What becomes of the rows that a dead node had taken.
+//! Reclaiming the rows of a dead node.
 
 use chrono::{DateTime, Utc};
 
@@ -9,11 +9,11 @@ use super::{
 };
 
 impl Cell {
-    /// Lets up to `limit` rows that this node has taken wait for another node, or closes them as
-    /// *abandoned*, in order of their keys. The node's row is gone before.
+    /// Reclaims up to `limit` rows of this node, in order of their keys: makes them waiting, or
+    /// closes them as *abandoned*. The node's row was deleted before.
     pub(crate) fn reap(&mut self, node: NodeId, limit: usize, now: DateTime<Utc>) -> ReapReport {
-        let taken = self.taken.iter().map(|held| &held.row);
-        let mut rows: Vec<Row> = taken
+        let claimed = self.claimed.iter().map(|claimed| &claimed.row);
+        let mut rows: Vec<Row> = claimed
             .filter(|row| holder_of(row) == Some(node))
             .take(limit.saturating_add(1))
             .cloned()

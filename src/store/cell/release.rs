@@ -1,4 +1,4 @@
-//! What becomes of a row that its node gives back.
+//! Releasing a claimed row.
 
 use chrono::{DateTime, Utc};
 
@@ -10,11 +10,12 @@ use super::{
 use crate::job::SkipReason;
 
 impl Cell {
-    /// Lets the row wait for the attempt of the release, if this node has taken it under the fence of the
-    /// release; closes it if its incarnation has ended. Returns whether.
+    /// Makes a row waiting, with the attempt of the release, if this node has claimed it under the
+    /// release's fence. Closes the row instead if its incarnation has ended. Returns whether the
+    /// row was released or closed.
     pub(crate) fn release(&mut self, node: NodeId, release: Release, now: DateTime<Utc>) -> bool {
         let Release { key, fence, attempt } = release;
-        let row = self.taken.get(key).map(|held| &held.row);
+        let row = self.claimed.get(key).map(|claimed| &claimed.row);
         let Some(row) = row.filter(|row| holder_of(row) == Some(node) && row.fence == fence) else {
             return false;
         };
@@ -37,7 +38,7 @@ mod tests {
         *,
     };
 
-    fn taken() -> (Cell, Row) {
+    fn claimed() -> (Cell, Row) {
         let mut cell = cell_of(record(1, Some(60)));
         let row = claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], None).rows.remove(0);
         (cell, row)
@@ -46,7 +47,7 @@ mod tests {
     #[test]
     fn a_row_that_is_given_back_waits_for_its_next_attempt() {
         for (next, attempt) in [(1, 1), (3, 3)] {
-            let (mut cell, row) = taken();
+            let (mut cell, row) = claimed();
             let release = Release::new(row.key, row.fence, next);
             assert!(cell.release(NODE, release, at(1)));
             let waits = Row { state: RowState::Waiting, attempt, ..row.clone() };
@@ -57,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_row_of_another_node_or_fence_is_left_alone() {
-        let (before, row) = taken();
+        let (before, row) = claimed();
         let mut cell = before.clone();
         assert!(!cell.release(RIVAL, Release::new(row.key, row.fence, 1), at(1)));
         assert!(!cell.release(NODE, Release::new(row.key, row.fence + 1, 1), at(1)));
@@ -68,7 +69,7 @@ mod tests {
     fn a_row_that_has_outlived_its_record_is_closed() {
         let skipped = Fate::Skipped(SkipReason::Removed);
         for (next, fate) in [(1, skipped), (2, Fate::Abandoned)] {
-            let (mut cell, row) = taken();
+            let (mut cell, row) = claimed();
             let stamp = cell.record().unwrap().stamp();
             cell.write(Write::remove(row.job.clone(), stamp, 2), at(1));
             assert!(cell.release(NODE, Release::new(row.key, row.fence, next), at(2)));

@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{Incarnation, Row, RowKey, RowKind};
 
-/// Rows in order of their keys, of which there are a few, or thousands that come at one end and go at the
-/// other.
+/// Rows in order of their keys: usually a few, at most thousands, which are inserted at the end and
+/// removed from the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Rows<T = Row>(VecDeque<T>);
 
-/// A row that is taken.
+/// A claimed row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Held {
+pub(super) struct ClaimedRow {
     /// The row.
     #[serde(flatten)]
     pub(super) row: Row,
-    /// The number of the take that took it.
-    pub(super) take: u64,
+    /// The number of the claim.
+    pub(super) number: u64,
 }
 
-/// What has the key of a row.
+/// An item with the key of a row.
 pub(super) trait Keyed {
     fn key(&self) -> RowKey;
 }
@@ -36,7 +36,7 @@ impl Keyed for Row {
     }
 }
 
-impl Keyed for Held {
+impl Keyed for ClaimedRow {
     fn key(&self) -> RowKey {
         self.row.key
     }
@@ -61,12 +61,12 @@ impl<T: Keyed> Rows<T> {
         self.find(key).ok().map(|place| &self.0[place])
     }
 
-    /// Those of one incarnation.
+    /// The rows of one incarnation.
     pub(super) fn of(&self, incarnation: Incarnation) -> vec_deque::Iter<'_, T> {
         self.between(|key| key.incarnation < incarnation, |key| key.incarnation <= incarnation)
     }
 
-    /// Those of one incarnation and kind.
+    /// The rows of one incarnation and kind.
     pub(super) fn of_kind(
         &self,
         incarnation: Incarnation,
@@ -86,7 +86,7 @@ impl<T: Keyed> Rows<T> {
             let first = self.0.get(next)?;
             let incarnation = first.key().incarnation;
             next = match self.0.get(next + 1) {
-                // Nearly all rows of a cell are of one incarnation, and most cells have one row.
+                // Nearly all rows of a cell belong to one incarnation, and most cells have one row.
                 Some(_) => self.0.partition_point(|row| row.key().incarnation <= incarnation),
                 None => self.0.len(),
             };
@@ -94,7 +94,7 @@ impl<T: Keyed> Rows<T> {
         })
     }
 
-    /// Puts a row in, or in the place of the one of its key.
+    /// Inserts or replaces a row.
     pub(super) fn put(&mut self, row: T) {
         match self.find(row.key()) {
             Ok(place) => self.0[place] = row,
@@ -117,7 +117,7 @@ impl<T: Keyed> Rows<T> {
     }
 
     fn find(&self, key: RowKey) -> Result<usize, usize> {
-        // New rows come last.
+        // New rows usually come last.
         match self.0.back() {
             Some(last) if last.key() < key => Err(self.0.len()),
             _ => self.0.binary_search_by_key(&key, T::key),

@@ -13,7 +13,7 @@ use super::{
         ClaimCursor, ClaimRequest, ClaimedJob, Decision, Fate, Incarnation, Keep, NodeId, Record,
         Release, Row, RowKey, RowKind, RowOutcome, RowState, RunEnd, Write, WriteResult,
     },
-    Acceptance, Cell, Place, keys,
+    Acceptance, Cell, IndexEntry, keys,
 };
 
 pub(super) const NODE: NodeId = NodeId(1);
@@ -120,7 +120,7 @@ pub(super) fn end_of(cell: &Cell, incarnation: u64) -> Option<RowState> {
 struct KeyValueStore {
     cell: Cell,
     history: BTreeMap<RowKey, Row>,
-    places: BTreeSet<Place>,
+    entries: BTreeSet<IndexEntry>,
     now: i64,
     takes: u64,
     tokens: u64,
@@ -142,17 +142,17 @@ impl KeyValueStore {
         keys: impl IntoIterator<Item = RowKey>,
         change: impl FnOnce(&mut Cell) -> T,
     ) -> T {
-        let before = self.cell.places();
+        let before = self.cell.index_entries();
         let keys: Vec<RowKey> = self.cell.archived(keys).collect();
         self.cell.recall(keys.iter().filter_map(|key| self.history.get(key)).cloned());
         let done = change(&mut self.cell);
         self.history.extend(self.cell.overflow().into_iter().map(|row| (row.key, row)));
-        let (go, come) = Place::changes(before, self.cell.places());
+        let (removed, inserted) = IndexEntry::changes(before, self.cell.index_entries());
         for place in &go {
-            assert!(self.places.remove(place), "{place:?} was not there");
+            assert!(self.entries.remove(place), "{place:?} was not there");
         }
         for place in come {
-            assert!(self.places.insert(place), "it was there before");
+            assert!(self.entries.insert(place), "it was there before");
         }
         done
     }
@@ -162,10 +162,10 @@ impl KeyValueStore {
         let mut rows = self.history.clone();
         let incarnations: BTreeSet<Incarnation> = self
             .cell
-            .places()
+            .index_entries()
             .into_iter()
             .filter_map(|place| match place {
-                Place::Incarnation(incarnation) => Some(incarnation),
+                IndexEntry::Incarnation(incarnation) => Some(incarnation),
                 _ => None,
             })
             .collect();
@@ -222,7 +222,7 @@ impl KeyValueStore {
                 assert!(reaped.handed_out.len() + reaped.abandoned.len() <= limit);
                 assert_eq!(
                     reaped.more,
-                    self.cell.taken.iter().any(|held| held.row.state == claimed_by(node))
+                    self.cell.claimed.iter().any(|claimed| claimed.row.state == claimed_by(node))
                 );
             }
             _ => {
@@ -327,10 +327,10 @@ impl KeyValueStore {
         let next_fire =
             record.next_fire.map(|at| at + TimeDelta::seconds(number)).filter(|_| number % 5 != 0);
         self.takes += 1;
-        let take = ask(node, self.takes);
+        let request = ask(node, self.takes);
         let keys: Vec<RowKey> = rows.iter().map(|row| row.key).collect();
-        let taken = self.change(keys, |cell| cell.claim(&take, rows, next_fire, now));
-        let ClaimedJob { record: after, rows } = taken.expect("it lives");
+        let claimed = self.change(keys, |cell| cell.claim(&request, rows, next_fire, now));
+        let ClaimedJob { record: after, rows } = claimed.expect("it lives");
         assert!(after.fence > record.fence, "fences grow");
         for row in rows {
             let there = ledger.get(&row.key).map(|row| &row.state);
@@ -374,7 +374,7 @@ impl KeyValueStore {
 
     /// What holds after each step but pruning.
     fn check(&mut self, before: &BTreeMap<RowKey, Row>, is_write: bool) {
-        let Cell { waiting, taken, closed, .. } = &self.cell;
+        let Cell { waiting, claimed, closed, .. } = &self.cell;
         let ledger = self.ledger();
         for (key, row) in before {
             let after = &ledger[key];
@@ -384,7 +384,7 @@ impl KeyValueStore {
         }
         let mut keys: Vec<RowKey> =
             waiting.iter().chain(closed.iter()).map(|row| row.key).collect();
-        keys.extend(taken.iter().map(|held| held.row.key));
+        keys.extend(claimed.iter().map(|claimed| claimed.row.key));
         let count = keys.len();
         keys.sort_unstable();
         keys.dedup();
@@ -392,20 +392,20 @@ impl KeyValueStore {
         assert!(waiting.iter().all(|row| row.state == RowState::Waiting));
         assert!(waiting.iter().all(|row| self.cell.is_living(row.key.incarnation)));
         assert!(closed.iter().all(|row| !row.state.is_open()) && closed.len() <= Cell::MOST_CLOSED);
-        let holders: BTreeSet<_> = taken
+        let holders: BTreeSet<_> = claimed
             .iter()
-            .map(|held| (held.row.key.incarnation, super::claim::holder_of(&held.row)))
+            .map(|claimed| (claimed.row.key.incarnation, super::claim::holder_of(&claimed.row)))
             .collect();
-        let held: BTreeSet<_> = holders.iter().map(|(incarnation, _)| incarnation).collect();
-        assert_eq!(holders.len(), held.len(), "two nodes hold one incarnation");
-        let is_open = |it| waiting.of(it).len() + taken.of(it).len() > 0;
+        let claimed: BTreeSet<_> = holders.iter().map(|(incarnation, _)| incarnation).collect();
+        assert_eq!(holders.len(), claimed.len(), "two nodes hold one incarnation");
+        let is_open = |it| waiting.of(it).len() + claimed.of(it).len() > 0;
         let idle =
             self.cell.living().filter(|it| it.next_fire.is_none() && !is_open(it.incarnation));
         assert!(idle.is_none_or(|it| !it.remember && (is_write || self.is_idle)), "it is over");
         self.is_idle = idle.is_some();
-        let places = self.cell.places();
-        assert!(places.is_sorted());
-        assert_eq!(places.into_iter().collect::<BTreeSet<_>>(), self.places);
+        let entries = self.cell.index_entries();
+        assert!(entries.is_sorted());
+        assert_eq!(entries.into_iter().collect::<BTreeSet<_>>(), self.entries);
         let json = serde_json::to_string(&self.cell).unwrap();
         assert_eq!(serde_json::from_str::<Cell>(&json).unwrap(), self.cell);
     }

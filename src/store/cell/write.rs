@@ -1,4 +1,4 @@
-//! Whether a write is done or lost, and what it changes.
+//! Writing a record.
 
 use chrono::{DateTime, Utc};
 
@@ -8,13 +8,14 @@ use super::{
 };
 use crate::job::SkipReason;
 
-/// The keys of the rows that a write puts, and of the one by which it is known to have been done before.
+/// The keys of the rows that a write inserts, and the key of the row that shows that the write was
+/// done before.
 pub(crate) fn keys(write: &Write) -> impl Iterator<Item = RowKey> + '_ {
     let end = adds(write).map(RowKey::end_of);
     write.rows.iter().map(|row| row.key).chain(end)
 }
 
-/// The incarnation that a write begins.
+/// The incarnation that a write adds.
 fn adds(write: &Write) -> Option<Incarnation> {
     let before = write.expected.map(|expected| expected.incarnation);
     let after = write.record.as_ref().map(|record| record.incarnation);
@@ -22,8 +23,8 @@ fn adds(write: &Write) -> Option<Incarnation> {
 }
 
 impl Cell {
-    /// The answer to a write that changes nothing: it was done before, or it is lost. `None` if it is to
-    /// be done.
+    /// The result of a write that changes nothing, since it was done before or is lost. `None` for
+    /// a write to do.
     pub(crate) fn answer(&self, write: &Write) -> Option<WriteResult> {
         let token_is_known =
             self.record.as_ref().is_some_and(|record| record.tokens.contains(write.token));
@@ -35,7 +36,7 @@ impl Cell {
         is_lost.then(|| WriteResult::Lost(self.record.clone().map(Box::new)))
     }
 
-    /// Does a write which has no other [answer](Cell::answer).
+    /// Does a write for which [`answer`](Cell::answer) returned `None`.
     pub(crate) fn write(&mut self, write: Write, now: DateTime<Utc>) {
         let Write { record, rows, token, .. } = write;
         for row in rows {
@@ -137,8 +138,8 @@ mod tests {
                 Some(new) => Write { record: Some(record(new, Some(9))), ..removal(&cell) },
             };
             cell.write(write, at(5));
-            let [taken, skipped, end] = cell.rows(Incarnation(1))[..] else { panic!("{cell:?}") };
-            assert_eq!(taken.state, claimed_by(NODE));
+            let [claimed, skipped, end] = cell.rows(Incarnation(1))[..] else { panic!("{cell:?}") };
+            assert_eq!(claimed.state, claimed_by(NODE));
             assert_eq!(skipped.state, RowState::Closed(Fate::Skipped(reason)));
             assert_eq!((skipped.ended_at, end.key.kind), (Some(at(5)), RowKind::Ended));
             assert_eq!(

@@ -1,4 +1,4 @@
-//! What a take of a memory store looks at, and what is decided about that before anything is done.
+//! The scan of a claim: selects and decides before any change.
 
 use std::collections::HashSet;
 
@@ -7,72 +7,72 @@ use super::{
     state::State,
 };
 
-/// What is decided in a take.
+/// The state of a claim's scan.
 pub(super) struct Claiming<'a> {
     state: &'a State,
-    take: &'a ClaimRequest,
-    /// The jobs, the rows that they are to have, and their next fire times.
+    request: &'a ClaimRequest,
+    /// The decided jobs, with their rows and next fire times.
     pub(super) decided: Vec<(JobId, Vec<Row>, Option<DateTime<Utc>>)>,
-    /// How many rows that are.
+    /// The number of decided rows.
     rows: usize,
-    /// Jobs that were decided on: each is asked for once.
+    /// The scanned jobs: each is decided once.
     seen: HashSet<Incarnation>,
-    /// Those of them that are not taken.
+    /// The scanned jobs that were left or rejected.
     pub(super) in_vain: HashSet<Incarnation>,
     pub(super) claim_result: ClaimResult,
 }
 
 impl<'a> Claiming<'a> {
-    pub(super) fn new(state: &'a State, take: &'a ClaimRequest) -> Claiming<'a> {
-        let claim_result = ClaimResult { passed: take.passed, ..ClaimResult::default() };
+    pub(super) fn new(state: &'a State, request: &'a ClaimRequest) -> Claiming<'a> {
+        let claim_result = ClaimResult { passed: request.passed, ..ClaimResult::default() };
         let (seen, in_vain) = (HashSet::new(), HashSet::new());
-        let mut taking =
-            Claiming { state, take, decided: Vec::new(), rows: 0, seen, in_vain, claim_result };
-        taking.look_at_all();
-        taking
+        let mut claiming =
+            Claiming { state, request, decided: Vec::new(), rows: 0, seen, in_vain, claim_result };
+        claiming.scan_all();
+        claiming
     }
 
-    fn look_at_all(&mut self) {
-        let Claiming { state, take, .. } = *self;
-        let few = take.looks.div_ceil(8);
-        let waiting = |passed| state.waiting(take.node, &take.tasks, &take.except, passed);
-        if take.passed.waiting.is_some() {
-            self.look(waiting(None), few);
+    fn scan_all(&mut self) {
+        let Claiming { state, request, .. } = *self;
+        let few = request.looks.div_ceil(8);
+        let waiting = |passed| state.waiting(request.node, &request.tasks, &request.except, passed);
+        if request.passed.waiting.is_some() {
+            self.scan(waiting(None), few);
         }
-        if let Some(last) = self.look(waiting(take.passed.waiting), take.looks) {
+        if let Some(last) = self.scan(waiting(request.passed.waiting), request.looks) {
             self.claim_result.passed.waiting = Some(last.incarnation);
         }
         let due = |passed| {
-            let due = state.due(take.node, &take.tasks, &take.except, passed);
-            due.take_while(|(at, _)| *at <= take.horizon).map(|(_, cell)| cell)
+            let due = state.due(request.node, &request.tasks, &request.except, passed);
+            due.take_while(|(at, _)| *at <= request.horizon).map(|(_, cell)| cell)
         };
-        if take.passed.due.is_some() {
-            self.look(due(None), few);
+        if request.passed.due.is_some() {
+            self.scan(due(None), few);
         }
-        if let Some(last) = self.look(due(take.passed.due), take.looks) {
+        if let Some(last) = self.scan(due(request.passed.due), request.looks) {
             self.claim_result.passed.due = last.next_fire.map(|at| (at, last.incarnation));
         }
         if self.claim_result.passed.due.is_some() {
-            self.look(state.newest(take, few), few);
+            self.scan(state.newest(request, few), few);
         }
     }
 
-    /// Decides on these until `looks` were looked at in vain. Returns the last of those, if there are
-    /// any.
-    fn look(&mut self, cells: impl Iterator<Item = &'a Cell>, looks: usize) -> Option<&'a Record> {
+    /// Decides jobs until `looks` of them were left or rejected. Returns the last of those, if any.
+    fn scan(&mut self, cells: impl Iterator<Item = &'a Cell>, looks: usize) -> Option<&'a Record> {
         let (mut in_vain, mut last) = (0, None);
         for (cell, record) in cells.filter_map(|cell| Some((cell, cell.living()?))) {
             if self.seen.contains(&record.incarnation) {
                 continue;
             }
-            let is_full = self.decided.len() >= self.take.limit || self.rows >= self.take.row_limit;
+            let is_full =
+                self.decided.len() >= self.request.limit || self.rows >= self.request.row_limit;
             if is_full || in_vain >= looks {
-                self.claim_result.more |= is_full || looks == self.take.looks;
+                self.claim_result.more |= is_full || looks == self.request.looks;
                 break;
             }
             self.seen.insert(record.incarnation);
             let rows: Vec<_> = cell.waiting_rows().cloned().collect();
-            match (self.take.decide)(record, &rows) {
+            match (self.request.decide)(record, &rows) {
                 Decision::Claim { rows, next_fire } => {
                     self.rows += rows.len();
                     self.decided.push((record.id.clone(), rows, next_fire));

@@ -8,7 +8,7 @@ use crate::job::JobId;
 #[derive(Default)]
 pub(super) struct History {
     rows: BTreeMap<RowKey, (JobId, Row)>,
-    /// Of each id, how many rows there are of its incarnations.
+    /// The number of rows of each id and incarnation.
     counts: HashMap<JobId, BTreeMap<Incarnation, usize>>,
 }
 
@@ -17,29 +17,29 @@ impl History {
         self.rows.get(&key).map(|(_, row)| row)
     }
 
-    /// Whose row it is.
+    /// The id of the row's job.
     pub(super) fn id(&self, key: RowKey) -> Option<&JobId> {
         self.rows.get(&key).map(|(id, _)| id)
     }
 
-    /// Those from a key on, in order.
+    /// The rows from a key on, in order.
     pub(super) fn from(&self, key: RowKey) -> impl Iterator<Item = &Row> {
         self.rows.range(key..).map(|(_, (_, row))| row)
     }
 
-    /// Those of one incarnation, in order of their keys.
+    /// The rows of one incarnation, in order of their keys.
     pub(super) fn of(&self, incarnation: Incarnation) -> impl Iterator<Item = &Row> {
         let first = RowKey { incarnation, kind: RowKind::Scheduled, number: i64::MIN };
         self.from(first).take_while(move |row| row.key.incarnation == incarnation)
     }
 
-    /// Those of all incarnations of an id.
+    /// The rows of all incarnations of an id.
     pub(super) fn of_id(&self, id: &JobId) -> impl Iterator<Item = &Row> {
         let incarnations = self.counts.get(id).into_iter().flat_map(BTreeMap::keys);
         incarnations.flat_map(|incarnation| self.of(*incarnation))
     }
 
-    /// How many rows there are of an id.
+    /// The number of rows of an id.
     pub(super) fn count(&self, id: &JobId) -> usize {
         self.counts.get(id).map_or(0, |counts| counts.values().sum())
     }

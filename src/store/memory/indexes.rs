@@ -1,4 +1,4 @@
-//! Where the cells of a memory store stand: an entry for each of their places.
+//! The indexes of a memory store, with the entries of its cells.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, btree_map},
@@ -7,20 +7,20 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::super::{FateCursor, Incarnation, NodeId, RowKey, RowKind, cell::Place};
+use super::super::{FateCursor, Incarnation, NodeId, RowKey, RowKind, cell::IndexEntry};
 use crate::job::JobId;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Indexes {
-    /// By the text of the id, whose order is that of its bytes.
+    /// Keyed by the id as text, whose order is the order of its bytes.
     listed: BTreeMap<String, JobId>,
     remembered: BTreeSet<(DateTime<Utc>, JobId)>,
-    /// What takes consider, by who holds it and by task: what others hold, and tasks that a node does not
-    /// know, are then in nobody's way.
+    /// The candidates of claims, by holder and by task, so that a claim does not scan jobs that
+    /// other nodes hold or tasks that the node has not registered.
     queues: BTreeMap<Option<NodeId>, BTreeMap<String, Queue>>,
-    held: BTreeMap<NodeId, BTreeMap<Incarnation, JobId>>,
+    claimed: BTreeMap<NodeId, BTreeMap<Incarnation, JobId>>,
     incarnations: BTreeMap<Incarnation, JobId>,
-    /// The closed rows, also those of the history, by when they ended.
+    /// The closed rows, including the history, in order of their ends.
     closed: BTreeMap<Ended, JobId>,
 }
 
@@ -30,23 +30,23 @@ struct Queue {
     due: BTreeMap<(DateTime<Utc>, Incarnation), JobId>,
 }
 
-/// When a row ended, by its kind.
+/// The position of a closed row: its kind and its end.
 type Ended = (RowKind, DateTime<Utc>, RowKey);
 
 impl Indexes {
-    /// In order of the ids' bytes, those behind `after`.
+    /// The jobs after `after`, in order of the bytes of their ids.
     pub(super) fn listed(&self, after: Option<String>) -> impl Iterator<Item = &JobId> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.listed.range((from, Bound::Unbounded)).map(|(_, id)| id)
     }
 
-    /// How many jobs there are.
+    /// The number of jobs.
     pub(super) fn count_listed(&self) -> u64 {
         self.listed.len() as u64
     }
 
-    /// The jobs of these tasks that have waiting rows for a node, in order of their incarnations, those
-    /// behind `passed`.
+    /// The jobs of these tasks with waiting rows that this node may claim, in order of their
+    /// incarnations, after `passed`.
     pub(super) fn waiting<'a>(
         &'a self,
         node: NodeId,
@@ -58,7 +58,8 @@ impl Indexes {
         merged(queues.map(|queue| queue.waiting.range((from, Bound::Unbounded))).collect())
     }
 
-    /// The jobs of these tasks that fire for a node, in order of that, those behind `passed`.
+    /// The jobs of these tasks with fire times that this node may claim, in order of the fire
+    /// times, after `passed`.
     pub(super) fn due<'a>(
         &'a self,
         node: NodeId,
@@ -70,7 +71,7 @@ impl Indexes {
         merged(queues.map(|queue| queue.due.range((from, Bound::Unbounded))).collect())
     }
 
-    /// Of the same, up to `horizon`, so many, from the newest backwards.
+    /// The newest `count` of these jobs up to `horizon`, in reverse order.
     pub(super) fn newest(
         &self,
         node: NodeId,
@@ -92,27 +93,27 @@ impl Indexes {
         by_task.flat_map(|queues| tasks.iter().filter_map(|task| queues.get(task)))
     }
 
-    /// The nodes that have taken rows.
+    /// The nodes that have claimed rows.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.held.keys().copied()
+        self.claimed.keys().copied()
     }
 
-    /// The incarnations of which a node has taken rows, in order, from one on.
-    pub(super) fn held(
+    /// The incarnations of which a node has claimed rows, in order, starting with `from`.
+    pub(super) fn claimed(
         &self,
         node: NodeId,
         from: Incarnation,
     ) -> impl Iterator<Item = (Incarnation, &JobId)> {
-        let held = self.held.get(&node).map(|held| held.range(from..));
-        held.into_iter().flatten().map(|(incarnation, id)| (*incarnation, id))
+        let claimed = self.claimed.get(&node).map(|claimed| claimed.range(from..));
+        claimed.into_iter().flatten().map(|(incarnation, id)| (*incarnation, id))
     }
 
-    /// Whose incarnation it is.
+    /// The id of an incarnation's job.
     pub(super) fn id(&self, incarnation: Incarnation) -> Option<&JobId> {
         self.incarnations.get(&incarnation)
     }
 
-    /// The incarnations from one on, in order.
+    /// The incarnations in order, starting with `from`.
     pub(super) fn incarnations(
         &self,
         from: Incarnation,
@@ -120,17 +121,17 @@ impl Indexes {
         self.incarnations.range(from..).map(|(incarnation, id)| (*incarnation, id))
     }
 
-    /// The ends that are remembered, the earliest first, and how many there are.
+    /// The remembered ends, the earliest first.
     pub(super) fn remembered(&self) -> impl ExactSizeIterator<Item = &(DateTime<Utc>, JobId)> {
         self.remembered.iter()
     }
 
-    /// How many rows are closed.
+    /// The number of closed rows.
     pub(super) fn count_closed(&self) -> u64 {
         self.closed.len() as u64
     }
 
-    /// Those of a kind that ended before, the earliest first.
+    /// The closed rows of a kind that ended before `instant`, the earliest first.
     pub(super) fn closed_before(
         &self,
         kind: RowKind,
@@ -139,7 +140,7 @@ impl Indexes {
         self.closed.range(first_ended(kind, DateTime::<Utc>::MIN_UTC)..first_ended(kind, instant))
     }
 
-    /// Closed rows behind a place, the latest to end first; those that ended before `until`.
+    /// The closed rows that ended before `until`, the latest end first, starting after `after`.
     pub(super) fn latest_closed(
         &self,
         until: Option<DateTime<Utc>>,
@@ -151,7 +152,7 @@ impl Indexes {
             .map(|kind| {
                 let end = match after {
                     Some(after) if after.key.kind == kind => (kind, after.ended_at, after.key),
-                    // Of one instant the later kinds come first.
+                    // At the same instant, later kinds come first.
                     Some(after) if after.key.kind > kind => {
                         let last =
                             RowKey { number: i64::MAX, ..RowKey::end_of(Incarnation(u64::MAX)) };
@@ -172,46 +173,46 @@ impl Indexes {
         })
     }
 
-    pub(super) fn insert(&mut self, place: Place, id: JobId) {
-        match place {
-            Place::Listed => drop(self.listed.insert(id.as_str().into_owned(), id)),
-            Place::Remembered(at) => drop(self.remembered.insert((at, id))),
-            Place::Waiting { holder, task, incarnation } => {
+    pub(super) fn insert(&mut self, entry: IndexEntry, id: JobId) {
+        match entry {
+            IndexEntry::Listed => drop(self.listed.insert(id.as_str().into_owned(), id)),
+            IndexEntry::Remembered(at) => drop(self.remembered.insert((at, id))),
+            IndexEntry::Waiting { holder, task, incarnation } => {
                 let queues = self.queues.entry(holder).or_default();
                 queues.entry(task).or_default().waiting.insert(incarnation, id);
             }
-            Place::Due { holder, task, at, incarnation } => {
+            IndexEntry::Due { holder, task, at, incarnation } => {
                 let queues = self.queues.entry(holder).or_default();
                 queues.entry(task).or_default().due.insert((at, incarnation), id);
             }
-            Place::Held { incarnation, node } => {
-                self.held.entry(node).or_default().insert(incarnation, id);
+            IndexEntry::Claimed { incarnation, node } => {
+                self.claimed.entry(node).or_default().insert(incarnation, id);
             }
-            Place::Incarnation(incarnation) => drop(self.incarnations.insert(incarnation, id)),
-            Place::Closed(key, at) => drop(self.closed.insert((key.kind, at, key), id)),
+            IndexEntry::Incarnation(incarnation) => drop(self.incarnations.insert(incarnation, id)),
+            IndexEntry::Closed(key, at) => drop(self.closed.insert((key.kind, at, key), id)),
         }
     }
 
-    pub(super) fn remove(&mut self, place: Place, id: &JobId) {
-        match place {
-            Place::Listed => drop(self.listed.remove(&*id.as_str())),
-            Place::Remembered(at) => drop(self.remembered.remove(&(at, id.clone()))),
-            Place::Waiting { holder, task, incarnation } => {
+    pub(super) fn remove(&mut self, entry: IndexEntry, id: &JobId) {
+        match entry {
+            IndexEntry::Listed => drop(self.listed.remove(&*id.as_str())),
+            IndexEntry::Remembered(at) => drop(self.remembered.remove(&(at, id.clone()))),
+            IndexEntry::Waiting { holder, task, incarnation } => {
                 self.remove_from(holder, &task, |queue| drop(queue.waiting.remove(&incarnation)));
             }
-            Place::Due { holder, task, at, incarnation } => {
+            IndexEntry::Due { holder, task, at, incarnation } => {
                 self.remove_from(holder, &task, |queue| drop(queue.due.remove(&(at, incarnation))));
             }
-            Place::Held { incarnation, node } => {
-                if let btree_map::Entry::Occupied(mut held) = self.held.entry(node) {
-                    held.get_mut().remove(&incarnation);
-                    if held.get().is_empty() {
-                        held.remove();
+            IndexEntry::Claimed { incarnation, node } => {
+                if let btree_map::Entry::Occupied(mut claimed) = self.claimed.entry(node) {
+                    claimed.get_mut().remove(&incarnation);
+                    if claimed.get().is_empty() {
+                        claimed.remove();
                     }
                 }
             }
-            Place::Incarnation(incarnation) => drop(self.incarnations.remove(&incarnation)),
-            Place::Closed(key, at) => drop(self.closed.remove(&(key.kind, at, key))),
+            IndexEntry::Incarnation(incarnation) => drop(self.incarnations.remove(&incarnation)),
+            IndexEntry::Closed(key, at) => drop(self.closed.remove(&(key.kind, at, key))),
         }
     }
 
@@ -228,13 +229,13 @@ impl Indexes {
     }
 }
 
-/// What comes before all rows of a kind that end at an instant.
+/// The position before all rows of a kind that end at `instant`.
 fn first_ended(kind: RowKind, instant: DateTime<Utc>) -> Ended {
     let first = RowKey { incarnation: Incarnation(0), kind: RowKind::Scheduled, number: i64::MIN };
     (kind, instant, first)
 }
 
-/// The entries of several ranges, in order.
+/// Merges several ranges in order.
 fn merged<K: Copy + Ord>(
     ranges: Vec<btree_map::Range<'_, K, JobId>>,
 ) -> impl Iterator<Item = (K, &JobId)> {

@@ -1,4 +1,4 @@
-//! A store in this process's memory.
+//! A store in memory.
 
 mod claim;
 mod history;
@@ -21,11 +21,11 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::clock::{Clock, SystemClock};
 
-/// A store in this process's memory; clones are the same store.
+/// A store in the memory of this process. Clones share one store.
 ///
-/// Several schedulers of one process can share it, and it ends with them: what it is for is tests of
-/// durable jobs, and trying them out. Every operation is ready at once. It takes its time from the
-/// system, or from Tokio's clock where that is paused.
+/// Several schedulers of one process can share it. Its contents are lost when the process ends: use
+/// it in tests of durable jobs, and for trying them out. Every operation completes at once. Its
+/// time is the system's, or Tokio's if that is paused.
 ///
 /// ```
 /// use punctual::store::{MemoryStore, Store};
@@ -51,12 +51,12 @@ impl MemoryStore {
         MemoryStore::with(Clock::System(SystemClock::new()), None)
     }
 
-    /// An empty store that holds at most so many jobs: an add beyond that is refused.
+    /// An empty store for at most `max_jobs` jobs: an add beyond that is refused.
     pub fn with_max_jobs(max_jobs: u64) -> MemoryStore {
         MemoryStore::with(Clock::System(SystemClock::new()), Some(max_jobs))
     }
 
-    /// An empty store that takes its time from a clock that is moved by hand.
+    /// An empty store with a clock that a test advances manually.
     #[cfg(feature = "testing")]
     #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
     pub fn with_clock(clock: ManualClock) -> MemoryStore {
@@ -68,9 +68,10 @@ impl MemoryStore {
         MemoryStore(Arc::new(Inner { clock, state: Mutex::default(), changes, max_jobs }))
     }
 
-    /// What an operation does, at what time; as one, since it holds the lock. Tells others of it.
+    /// Runs an operation under the lock, as one commit, then sends its changes.
     fn locked<T>(&self, operation: impl FnOnce(&mut State, DateTime<Utc>) -> T) -> T {
-        // The only foreign code under the lock is `ClaimRequest::decide`, which runs before anything changes.
+        // The only foreign code under the lock is `ClaimRequest::decide`, which runs before any
+        // change.
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let done = operation(&mut state, self.0.clock.now().trunc_subsecs(3));
         let changes = state.take_changes();
@@ -131,8 +132,8 @@ impl Store for MemoryStore {
         Ok(self.locked(|state, _| state.changed(known)))
     }
 
-    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
-        self.locked(|state, now| state.claim(&take, now))
+    async fn claim(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        self.locked(|state, now| state.claim(&request, now))
     }
 
     async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {

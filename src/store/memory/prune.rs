@@ -1,4 +1,4 @@
-//! What a memory store forgets.
+//! Pruning a memory store.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,7 +6,7 @@ use super::{super::*, state::State};
 
 const KINDS: [RowKind; 3] = [RowKind::Scheduled, RowKind::Requested, RowKind::Ended];
 
-/// Rows that are to go, and whose they are.
+/// The rows to delete, with the ids of their jobs.
 type Gone = BTreeMap<RowKey, JobId>;
 
 impl State {
@@ -25,7 +25,7 @@ impl State {
         PruneReport { deleted, forgotten: forgotten as u64, more }
     }
 
-    /// Forgets ends that are too old, or too many.
+    /// Deletes remembered ends beyond the limits on age and number.
     fn forget(&mut self, limit: usize, now: DateTime<Utc>) -> usize {
         let oldest = now.checked_sub_signed(Keep::ENDED).unwrap_or(DateTime::<Utc>::MIN_UTC);
         let ends = self.indexes.remembered();
@@ -49,7 +49,7 @@ impl State {
         }
     }
 
-    /// Rows that a bound on those of their job does not leave: at least `limit`, if there are so many.
+    /// Rows that exceed a limit of their job: at least `limit` rows, if there are so many.
     fn outdated(&mut self, keep: &Keep, limit: usize, now: DateTime<Utc>) -> Gone {
         let mut gone = Gone::new();
         let recent = now - Keep::at_least(RowKind::Scheduled);
@@ -80,7 +80,7 @@ impl State {
                 judged.push((id.clone(), gone.len() > count));
             }
         }
-        // Of those beyond the limit it is open which of their rows go now.
+        // Beyond `limit`, the rows to delete are not determined yet.
         let is_all = gone.len() <= limit;
         for (id, _) in judged.into_iter().filter(|(_, has_outdated)| is_all || !has_outdated) {
             self.grown.remove(&id);
@@ -88,7 +88,7 @@ impl State {
         gone
     }
 
-    /// Whether the job has closed rows that are to be judged later.
+    /// Whether the job has closed rows that must be checked again later.
     fn has_ended_since(&self, id: &JobId, instant: DateTime<Utc>) -> bool {
         self.cells.get(id).is_some_and(|cell| cell.has_ended_since(instant))
             || self.history.of_id(id).any(|row| row.ended_at >= Some(instant))
@@ -101,7 +101,7 @@ impl State {
         }
     }
 
-    /// Of all rows the earliest to end, if there are too many.
+    /// Adds the earliest rows beyond the limit on the total number.
     fn add_surplus(&self, gone: &mut Gone, keep: &Keep, limit: usize, now: DateTime<Utc>) {
         let surplus = keep.surplus(self.indexes.count_closed()).saturating_sub(gone.len() as u64);
         let surplus = usize::try_from(surplus).unwrap_or(usize::MAX);

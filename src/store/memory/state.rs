@@ -1,4 +1,5 @@
-//! What each operation of a memory store does, as one: each job's part of it is a function on its cell.
+//! The operations of a memory store: each is one commit, and its part for each job is a function on
+//! the job's cell.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -7,7 +8,7 @@ use std::{
 
 use super::{
     super::{
-        cell::{Acceptance, Cell, Place, keys},
+        cell::{Acceptance, Cell, IndexEntry, keys},
         *,
     },
     claim::Claiming,
@@ -17,29 +18,29 @@ use super::{
 
 #[derive(Default)]
 pub(super) struct State {
-    /// In boxes, since cells are large and a table has room to spare.
+    /// Boxed, since cells are large and a hash table has unused capacity.
     pub(super) cells: HashMap<JobId, Box<Cell>>,
     pub(super) indexes: Indexes,
     pub(super) history: History,
-    /// The jobs of which rows have ended since it was looked for too many of them.
+    /// The jobs with rows that were closed since the last check of their number.
     pub(super) grown: HashSet<JobId>,
-    /// Those that have a row, and the numbers of their last takes.
+    /// The rows of the nodes, with the numbers of their last claims.
     nodes: BTreeMap<NodeId, (NodeRow, u64)>,
     pub(super) actions: BTreeMap<ActionCursor, LoggedAction>,
-    /// What the operation has changed that others may wait for.
+    /// The changes of the operation, to be sent to receivers.
     changes: Vec<StoreChange>,
 }
 
-/// How many rows that do not pass a page of fates looks at.
-const LOOKED_AT: usize = 1000;
+/// How many rows that do not pass the filter one page of fates scans.
+const MAX_SCANNED: usize = 1000;
 
 impl State {
-    /// What others are to be notified of that the operation has done.
+    /// Takes the changes of the operation, to be sent to receivers.
     pub(super) fn take_changes(&mut self) -> Vec<StoreChange> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Changes the cell of an id, which has the rows of these keys that are in its history.
+    /// Changes the cell of an id, after recalling the rows with these keys from its history.
     pub(super) fn change<T>(
         &mut self,
         id: &JobId,
@@ -48,22 +49,26 @@ impl State {
     ) -> T {
         let State { cells, indexes, history, grown, .. } = self;
         let cell = cells.entry(id.clone()).or_default();
-        let before = cell.places();
+        let before = cell.index_entries();
         let keys: Vec<RowKey> = cell.archived(keys).collect();
-        cell.recall(keys.into_iter().filter_map(|key| forget(history, indexes, key)));
+        cell.recall(keys.into_iter().filter_map(|key| take_archived(history, indexes, key)));
         let done = change(cell);
         let overflow = cell.overflow();
-        let (go, come) = Place::changes(before, cell.places());
+        let (removed, inserted) = IndexEntry::changes(before, cell.index_entries());
         if cell.is_empty() {
             cells.remove(id);
         }
-        go.into_iter().for_each(|place| indexes.remove(place, id));
-        if come.iter().any(|place| matches!(place, Place::Closed(..))) && !grown.contains(id) {
+        removed.into_iter().for_each(|entry| indexes.remove(entry, id));
+        if inserted.iter().any(|entry| matches!(entry, IndexEntry::Closed(..)))
+            && !grown.contains(id)
+        {
             grown.insert(id.clone());
         }
-        come.into_iter().for_each(|place| indexes.insert(place, id.clone()));
+        inserted.into_iter().for_each(|entry| indexes.insert(entry, id.clone()));
         for row in overflow {
-            ended(&row).into_iter().for_each(|place| indexes.insert(place, id.clone()));
+            if let Some(entry) = closed_entry(&row) {
+                indexes.insert(entry, id.clone());
+            }
             history.put(id, row);
         }
         done
@@ -71,14 +76,14 @@ impl State {
 
     /// Removes a row from the history.
     pub(super) fn forget_history(&mut self, key: RowKey) {
-        forget(&mut self.history, &mut self.indexes, key);
+        take_archived(&mut self.history, &mut self.indexes, key);
     }
 
     fn cell(&self, incarnation: Incarnation) -> Option<&Cell> {
         self.cells.get(self.indexes.id(incarnation)?).map(|cell| &**cell)
     }
 
-    /// The id whose cell has the row of this key, or had it.
+    /// The id whose cell or history has the row with this key.
     fn id_of(&self, key: RowKey) -> Option<JobId> {
         self.indexes.id(key.incarnation).or_else(|| self.history.id(key)).cloned()
     }
@@ -99,7 +104,7 @@ impl State {
         Ok(writes.into_iter().map(|write| self.write_one(write, now)).collect())
     }
 
-    /// How many jobs more there are with this write.
+    /// The increase in the number of jobs by this write.
     fn growth(&self, write: &Write, now: DateTime<Utc>) -> i64 {
         let mut cell = self.cells.get(&write.id).map(|cell| (**cell).clone()).unwrap_or_default();
         let archived: Vec<RowKey> = cell.archived(keys(write)).collect();
@@ -130,9 +135,9 @@ impl State {
         });
         if answer.is_none() {
             let record = self.cells.get(&id).and_then(|cell| cell.living());
-            let is = record.map(|record| record.incarnation);
-            let gone = expected.filter(|gone| is != Some(*gone));
-            // Of one that is resumed all rows that wait count again.
+            let current = record.map(|record| record.incarnation);
+            let gone = expected.filter(|gone| current != Some(*gone));
+            // All waiting rows of a resumed job count again.
             let waits = waits || was_paused && record.is_some_and(|record| !record.paused);
             self.changes.extend(StoreChange::of_write(gone, record, waits));
             self.actions.extend(action.map(|action| (action.cursor(), action)));
@@ -150,7 +155,7 @@ impl State {
         after: Option<RecordCursor>,
         limit: usize,
     ) -> RecordPage {
-        // An id is text here; bytes that are none come behind what they can be read as.
+        // Ids are text here; invalid bytes sort after the text that replaces them.
         let after = after.map(|cursor| String::from_utf8_lossy(cursor.as_bytes()).into_owned());
         let listed = self.indexes.listed(after).filter_map(|id| self.cells.get(id)?.living());
         let mut passing = listed.filter(|record| filter.passes(record));
@@ -198,40 +203,40 @@ impl State {
 
     pub(super) fn claim(
         &mut self,
-        take: &ClaimRequest,
+        request: &ClaimRequest,
         now: DateTime<Utc>,
     ) -> Result<ClaimResult, StoreError> {
-        let node = self.nodes.get(&take.node);
+        let node = self.nodes.get(&request.node);
         let last = node.map(|(_, last)| *last).ok_or_else(StoreError::lease_lost)?;
-        if take.number < last {
-            let number = take.number;
+        if request.number < last {
+            let number = request.number;
             return Err(StoreError::refused(format!(
-                "take {number} comes after take {last} of the same node: count them up"
+                "claim {number} follows claim {last} of the same node: the numbers must ascend"
             )));
         }
-        if take.number == last {
-            let passed = take.passed;
-            return Ok(ClaimResult { more: true, passed, ..self.taken_in(take.node, last) });
+        if request.number == last {
+            let passed = request.passed;
+            return Ok(ClaimResult { more: true, passed, ..self.claimed_in(request.node, last) });
         }
-        let Claiming { decided, in_vain, mut claim_result, .. } = Claiming::new(self, take);
-        self.nodes.entry(take.node).and_modify(|(_, last)| *last = take.number);
+        let Claiming { decided, in_vain, mut claim_result, .. } = Claiming::new(self, request);
+        self.nodes.entry(request.node).and_modify(|(_, last)| *last = request.number);
         for (id, rows, next_fire) in decided {
             let keys: Vec<RowKey> = rows.iter().map(|row| row.key).collect();
-            let taken = self.change(&id, keys, |cell| cell.claim(take, rows, next_fire, now));
-            if let Some(taken) = taken {
+            let claimed = self.change(&id, keys, |cell| cell.claim(request, rows, next_fire, now));
+            if let Some(claimed) = claimed {
                 if self.cells.get(&id).is_none_or(|cell| cell.living().is_none()) {
-                    self.changes.push(StoreChange::Gone(taken.record.incarnation));
+                    self.changes.push(StoreChange::Gone(claimed.record.incarnation));
                 }
-                claim_result.jobs.push(taken);
+                claim_result.jobs.push(claimed);
             }
         }
         if !claim_result.more {
-            claim_result.next_due = self.next_due(&take.next_due(claim_result.passed, &in_vain));
+            claim_result.next_due = self.next_due(&request.next_due(claim_result.passed, &in_vain));
         }
         Ok(claim_result)
     }
 
-    /// The jobs with waiting rows that a take by this node considers.
+    /// The jobs with waiting rows that are candidates for a claim by this node.
     pub(super) fn waiting(
         &self,
         node: NodeId,
@@ -244,7 +249,7 @@ impl State {
         waiting.filter_map(|(_, id)| self.cells.get(id).map(|cell| &**cell))
     }
 
-    /// The jobs with a next fire time that a take by this node considers, in order of that.
+    /// The jobs with a next fire time that are candidates for a claim by this node, in order of it.
     pub(super) fn due(
         &self,
         node: NodeId,
@@ -257,20 +262,24 @@ impl State {
         due.filter_map(|((at, _), id)| Some((at, &**self.cells.get(id)?)))
     }
 
-    /// Of the same so many, from the newest backwards.
-    pub(super) fn newest(&self, take: &ClaimRequest, count: usize) -> impl Iterator<Item = &Cell> {
-        let newest = self.indexes.newest(take.node, &take.tasks, take.horizon, count);
+    /// The newest `count` of these jobs, in reverse order.
+    pub(super) fn newest(
+        &self,
+        request: &ClaimRequest,
+        count: usize,
+    ) -> impl Iterator<Item = &Cell> {
+        let newest = self.indexes.newest(request.node, &request.tasks, request.horizon, count);
         let newest =
-            newest.into_iter().filter(|(incarnation, _)| !take.except.contains(incarnation));
+            newest.into_iter().filter(|(incarnation, _)| !request.except.contains(incarnation));
         newest.filter_map(|(_, id)| self.cells.get(id).map(|cell| &**cell))
     }
 
-    /// What a node has of the take of this number.
-    fn taken_in(&self, node: NodeId, number: u64) -> ClaimResult {
+    /// The rows of the node's claim with this number.
+    fn claimed_in(&self, node: NodeId, number: u64) -> ClaimResult {
         let mut claim_result = ClaimResult::default();
-        for (incarnation, id) in self.indexes.held(node, Incarnation(0)) {
+        for (incarnation, id) in self.indexes.claimed(node, Incarnation(0)) {
             if let Some(cell) = self.cells.get(id) {
-                cell.taken_in(node, incarnation, number, &mut claim_result);
+                cell.claimed_in(node, incarnation, number, &mut claim_result);
             }
         }
         claim_result
@@ -283,9 +292,10 @@ impl State {
         limit: usize,
     ) -> Vec<Claim> {
         let from = after.map_or(Incarnation(0), |key| key.incarnation);
-        let held = self.indexes.held(node, from);
-        let rows = held
-            .filter_map(|(incarnation, id)| Some(self.cells.get(id)?.taken_of(node, incarnation)));
+        let claimed = self.indexes.claimed(node, from);
+        let rows = claimed.filter_map(|(incarnation, id)| {
+            Some(self.cells.get(id)?.claimed_of(node, incarnation))
+        });
         let rows = rows.flatten().filter(|row| Some(row.key) > after);
         rows.map(Row::claim).take(limit).collect()
     }
@@ -294,7 +304,7 @@ impl State {
         let mut claim_result = ClaimResult::default();
         for key in rows {
             if let Some(cell) = self.cell(key.incarnation) {
-                cell.claimed(node, *key, &mut claim_result);
+                cell.add_claimed(node, *key, &mut claim_result);
             }
         }
         claim_result
@@ -334,8 +344,8 @@ impl State {
     ) -> Result<DateTime<Utc>, StoreError> {
         if heartbeat.ttl.is_zero() {
             self.nodes.remove(&heartbeat.node);
-            self.bury([heartbeat.node], usize::MAX, now);
-            // What the node would have claimed next is for others.
+            self.reclaim([heartbeat.node], usize::MAX, now);
+            // Other nodes may claim what this node had claimed exclusively.
             self.changes.push(StoreChange::Unknown);
             return Ok(now);
         }
@@ -359,8 +369,8 @@ impl State {
         limit: usize,
         now: DateTime<Utc>,
     ) -> ReapReport {
-        let is_dead = |state: &State, (node, beats): &(NodeId, u64)| {
-            state.nodes.get(node).is_some_and(|(row, _)| row.heartbeats == *beats)
+        let is_dead = |state: &State, (node, heartbeats): &(NodeId, u64)| {
+            state.nodes.get(node).is_some_and(|(row, _)| row.heartbeats == *heartbeats)
         };
         let mut nodes = Vec::new();
         for suspect in suspects {
@@ -372,11 +382,11 @@ impl State {
         self.changes.extend((!nodes.is_empty()).then_some(StoreChange::Unknown));
         let dead: Vec<NodeId> =
             self.indexes.nodes().filter(|node| !self.nodes.contains_key(node)).collect();
-        ReapReport { nodes, ..self.bury(dead, limit, now) }
+        ReapReport { nodes, ..self.reclaim(dead, limit, now) }
     }
 
-    /// Hands out or closes up to `limit` rows that nodes had taken whose rows are gone.
-    fn bury(
+    /// Reclaims up to `limit` rows of nodes without a row.
+    fn reclaim(
         &mut self,
         nodes: impl IntoIterator<Item = NodeId>,
         limit: usize,
@@ -385,10 +395,11 @@ impl State {
         let mut reaped = ReapReport::default();
         let mut room = limit;
         for node in nodes {
-            let held = self.indexes.held(node, Incarnation(0)).map(|(_, id)| id.clone());
-            // Each has a row; one more says that there is more.
-            let held: Vec<JobId> = held.take(room.saturating_add(1)).collect();
-            for id in held {
+            let claimed = self.indexes.claimed(node, Incarnation(0)).map(|(_, id)| id.clone());
+            // Each of these jobs has at least one row, so one job more shows that there are more
+            // rows.
+            let claimed: Vec<JobId> = claimed.number(room.saturating_add(1)).collect();
+            for id in claimed {
                 let part = self.change(&id, [], |cell| cell.reap(node, room, now));
                 room -= part.handed_out.len() + part.abandoned.len();
                 reaped.handed_out.extend(part.handed_out);
@@ -416,7 +427,7 @@ impl State {
         rows.into_iter().take(limit).cloned().collect()
     }
 
-    /// The order of all rows is a matter of this store alone.
+    /// All rows in order of their keys, from the cells and the history.
     pub(super) fn rows(&self, after: Option<RowKey>, limit: usize) -> Vec<Row> {
         let first =
             RowKey { incarnation: Incarnation(0), kind: RowKind::Scheduled, number: i64::MIN };
@@ -443,16 +454,16 @@ impl State {
         let rows = self.indexes.latest_closed(filter.until, after);
         let rows = rows
             .filter_map(|(key, id)| self.cells.get(id)?.row(key).or_else(|| self.history.get(key)));
-        let (mut page, mut looked_at) = (FatePage::default(), 0);
+        let (mut page, mut scanned) = (FatePage::default(), 0);
         for row in rows {
             if filter.from.is_some_and(|from| row.ended_at < Some(from)) {
                 break;
             }
-            looked_at += 1;
+            scanned += 1;
             if filter.passes(row) {
                 page.rows.push(row.clone());
             }
-            if page.rows.len() >= limit || looked_at == LOOKED_AT {
+            if page.rows.len() >= limit || scanned == MAX_SCANNED {
                 page.next = FateCursor::at(row);
                 break;
             }
@@ -475,14 +486,16 @@ impl State {
     }
 }
 
-fn forget(history: &mut History, indexes: &mut Indexes, key: RowKey) -> Option<Row> {
+fn take_archived(history: &mut History, indexes: &mut Indexes, key: RowKey) -> Option<Row> {
     let id = history.id(key)?.clone();
     let row = history.remove(key)?;
-    ended(&row).into_iter().for_each(|place| indexes.remove(place, &id));
+    if let Some(entry) = closed_entry(&row) {
+        indexes.remove(entry, &id);
+    }
     Some(row)
 }
 
-/// The entry of a row of the history.
-fn ended(row: &Row) -> Option<Place> {
-    Some(Place::Closed(row.key, row.ended_at?))
+/// The index entry of a row in the history.
+fn closed_entry(row: &Row) -> Option<IndexEntry> {
+    Some(IndexEntry::Closed(row.key, row.ended_at?))
 }

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use proptest::prelude::*;
 
 use super::{
-    super::{cell::Place, *},
+    super::{cell::IndexEntry, *},
     indexes::Indexes,
     state::State,
 };
@@ -16,10 +16,10 @@ fn derived(state: &State) -> Indexes {
     let mut indexes = Indexes::default();
     for (id, cell) in &state.cells {
         assert!(!cell.is_empty(), "an empty cell is kept");
-        cell.places().into_iter().for_each(|place| indexes.insert(place, id.clone()));
+        cell.index_entries().into_iter().for_each(|entry| indexes.insert(entry, id.clone()));
         for row in state.history.of_id(id) {
             let at = row.ended_at.unwrap();
-            indexes.insert(Place::Closed(row.key, at), id.clone());
+            indexes.insert(IndexEntry::Closed(row.key, at), id.clone());
         }
     }
     indexes
@@ -31,8 +31,8 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 fn claim(node: u64, number: u64, horizon: DateTime<Utc>, step: i64) -> ClaimRequest {
     let decide: Decide = Arc::new(move |record, waiting| {
-        let taken = |row: &Row| Row { state: RowState::Claimed(NodeId(0)), ..row.clone() };
-        let mut rows: Vec<Row> = waiting.iter().map(taken).collect();
+        let claimed = |row: &Row| Row { state: RowState::Claimed(NodeId(0)), ..row.clone() };
+        let mut rows: Vec<Row> = waiting.iter().map(claimed).collect();
         let mut next_fire = record.next_fire;
         if let Some(at) = next_fire.filter(|at| *at <= horizon && !record.paused) {
             let (incarnation, kind) = (record.incarnation, RowKind::Scheduled);
