@@ -53,11 +53,11 @@ const MUTANTS: &[Mutant] = &[
             "ON CONFLICT (incarnation, kind, number) DO UPDATE SET node = excluded.node, fate = excluded.fate, fence = excluded.fence",
         )],
     },
-    // A node believes itself when others have buried it. (How long before that it stops, by its margin, is
-    // seen by `core::node::tests`: since the dead are found by watching, there is more room than that.)
+    // A node trusts its lease when others have expired it. (How long before that it stops, by its margin, is
+    // seen by `membership::tests`: since the dead are found by watching, there is more room than that.)
     Mutant {
         name: "trust beyond the lease",
-        file: "src/core/node/mod.rs",
+        file: "src/core/node/options.rs",
         edits: &[("delta(self.lease / 5)", "-delta(self.lease)")],
     },
     // A node claims fire times of a job of which another has some.
@@ -97,7 +97,7 @@ const MUTANTS: &[Mutant] = &[
     // What a notification tells is not looked at (6).
     Mutant {
         name: "notifications move nothing",
-        file: "src/core/node/mod.rs",
+        file: "src/core/node/claimer/mod.rs",
         edits: &[(
             "StoreChange::Due(at) => self.expect(at, now),",
             "StoreChange::Due(_) => _ = now,",
@@ -106,10 +106,10 @@ const MUTANTS: &[Mutant] = &[
     // An outcome that the store refuses for good is told for ever (13).
     Mutant {
         name: "refused outcomes are not given up",
-        file: "src/core/node/answer.rs",
+        file: "src/core/node/closer/mod.rs",
         edits: &[(
-            "if self.beaten_at <= since {",
-            "if self.beaten_at >= since || self.beaten_at < since {",
+            "if last_heartbeat <= since {",
+            "if last_heartbeat >= since || last_heartbeat < since {",
         )],
     },
     // A write is known again only until the next one (15).
@@ -130,9 +130,9 @@ const MUTANTS: &[Mutant] = &[
     // A batch of outcomes is asked for again as it was, though the store needs longer than is waited.
     Mutant {
         name: "batches stay as they are",
-        file: "src/core/node/answer.rs",
+        file: "src/core/node/closer/mod.rs",
         edits: &[(
-            "Request::Finish(sent) => self.told_at_once = sent.len().div_ceil(2).max(1)",
+            "Request::Finish(sent) => self.finish_batch = sent.len().div_ceil(2).max(1)",
             "Request::Finish(_) => {}",
         )],
     },

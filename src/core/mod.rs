@@ -395,7 +395,7 @@ impl<P: Payload> Core<P> {
             }
         }
         for room in self.stores.iter_mut() {
-            room.node.look_for_corrections();
+            room.node.search_for_corrections();
             self.effects.poll_stores();
         }
         self.note(now, EventPayload::TimeZonesUpdated { data });

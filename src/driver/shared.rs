@@ -485,8 +485,8 @@ impl Hooks {
     /// Empties the core's outbox of everything but what the driver does: what must keep its order
     /// is done here, and what may run the user's code is left for when the lock is free.
     fn settle(&mut self, machine: &mut Machine<Arc<dyn Entry>>) -> PostUnlock {
-        let mut after = PostUnlock::default();
-        after.wake_driver = machine.wakes_loop(!self.watches.is_empty());
+        let wake_driver = machine.wakes_loop(!self.watches.is_empty());
+        let mut after = PostUnlock { wake_driver, ..PostUnlock::default() };
         self.drop_tokens(machine);
         let out = machine.core.outbox();
         if !out.events.is_empty() {

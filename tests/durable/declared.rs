@@ -373,7 +373,7 @@ impl Task for Mapped {
     type Output = ();
 
     async fn run(self, cx: Context) {
-        cx.state::<Notes>().add(&cx, "mapped".into());
+        cx.state::<Notes>().add(&cx, "mapped");
     }
 }
 

@@ -52,7 +52,7 @@ impl<P: Payload> Core<P> {
 
     /// Knows a store no longer. Says how many outcomes of runs it has not been told.
     pub(crate) fn drop_store(&mut self, store: StoreKey, now: DateTime<Utc>) -> usize {
-        let untold = self.stores.node(store).map_or(0, Node::untold);
+        let untold = self.stores.node(store).map_or(0, Node::pending_outcomes);
         for slot in self.slots_of(store) {
             // It does not answer, and is not asked again.
             if let Some(durable) = self.jobs.get_mut(slot).and_then(|job| job.durable_mut()) {

@@ -1,9 +1,17 @@
-//! What a node sends to its store, and what the store replies, lane by lane.
+//! What a node sends to its store and what the store replies, lane by lane; and how a lane waits.
 
-use std::mem::{Discriminant, discriminant};
+use std::{
+    collections::HashSet,
+    mem::{Discriminant, discriminant},
+};
 
-use super::{Lane, claimer, closer, membership, pruner};
-use crate::ledger::{NodeId, Record, RecordStatus};
+use chrono::TimeDelta;
+
+use super::{NodeOptions, Numbers, claimer, closer, membership, pruner};
+use crate::{
+    clock::Reading,
+    ledger::{NodeId, Record, RecordStatus},
+};
 
 /// What a node sends to its store. Requests of one lane go one after the other; the lanes do not wait for
 /// each other.
@@ -15,7 +23,19 @@ pub(crate) enum Request {
     Prune(pruner::Request),
 }
 
-/// What the store replies.
+impl Request {
+    /// The life of the node that sends it, if it counts for that life alone.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        match self {
+            Request::Membership(request) => request.node(),
+            Request::Claim(request) => request.node(),
+            Request::Close(request) => request.node(),
+            Request::Prune(_) => None,
+        }
+    }
+}
+
+/// What the store replies. Each reply bears what of its request it is read by.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Membership(membership::Reply),
@@ -44,57 +64,187 @@ impl Reply {
     }
 }
 
-/// Which operation of the store a request is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Operation {
-    Membership(Discriminant<membership::Request>),
-    Claim(Discriminant<claimer::Request>),
-    Close(Discriminant<closer::Request>),
-    Prune(Discriminant<pruner::Request>),
+/// The request of a lane that awaits its reply, and how long the lane waits after errors.
+pub(super) struct InFlight<R> {
+    /// When the request was sent, and which operation of the store it is.
+    sent: Option<(Reading, Discriminant<R>)>,
+    /// How many replies in a row were errors.
+    failures: u32,
+    not_before: TimeDelta,
+    /// The operations whose last reply was an error.
+    failing: HashSet<Discriminant<R>>,
 }
 
-impl Request {
-    pub(super) fn lane(&self) -> Lane {
-        match self {
-            Request::Membership(_) => Lane::Membership,
-            Request::Claim(_) => Lane::Claim,
-            Request::Close(_) => Lane::Close,
-            Request::Prune(_) => Lane::Prune,
-        }
-    }
-
-    pub(super) fn operation(&self) -> Operation {
-        match self {
-            Request::Membership(request) => Operation::Membership(discriminant(request)),
-            Request::Claim(request) => Operation::Claim(discriminant(request)),
-            Request::Close(request) => Operation::Close(discriminant(request)),
-            Request::Prune(request) => Operation::Prune(discriminant(request)),
-        }
-    }
-
-    /// The life of the node that sends it, if it counts for that life alone.
-    pub(super) fn node(&self) -> Option<NodeId> {
-        match self {
-            Request::Membership(request) => request.node(),
-            Request::Claim(request) => request.node(),
-            Request::Close(request) => request.node(),
-            Request::Prune(_) => None,
-        }
-    }
-
-    /// Whether it is about several rows, one of which the store may refuse.
-    pub(super) fn is_batch(&self) -> bool {
-        matches!(self, Request::Close(request) if request.is_batch())
+impl<R> Default for InFlight<R> {
+    fn default() -> InFlight<R> {
+        InFlight { sent: None, failures: 0, not_before: TimeDelta::zero(), failing: HashSet::new() }
     }
 }
 
-impl Reply {
-    pub(super) fn lane(&self) -> Lane {
-        match self {
-            Reply::Membership(_) => Lane::Membership,
-            Reply::Claim(_) => Lane::Claim,
-            Reply::Close(_) => Lane::Close,
-            Reply::Prune(_) => Lane::Prune,
+impl<R> InFlight<R> {
+    /// Whether a reply is awaited.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.sent.is_some()
+    }
+
+    /// Whether a request may be sent now that is wanted at `wanted`.
+    pub(super) fn is_due(&self, wanted: Option<TimeDelta>, now: Reading) -> bool {
+        self.wake_at(wanted).is_some_and(|at| at <= now.elapsed)
+    }
+
+    /// When a request may be sent that is wanted at `wanted`. Returns `None` while a reply is awaited.
+    pub(super) fn wake_at(&self, wanted: Option<TimeDelta>) -> Option<TimeDelta> {
+        wanted.filter(|_| self.sent.is_none()).map(|wanted| wanted.max(self.not_before))
+    }
+
+    /// Notes that a request is sent, and returns it.
+    pub(super) fn send(&mut self, request: R, now: Reading) -> R {
+        self.sent = Some((now, discriminant(&request)));
+        request
+    }
+
+    /// Forgets the request. Returns when it was sent, or `None` if no reply is awaited.
+    pub(super) fn cancel(&mut self) -> Option<Reading> {
+        self.sent.take().map(|(at, _)| at)
+    }
+
+    /// Notes a reply that is none of an error. Returns when its request was sent, or `None` if no reply is
+    /// awaited.
+    pub(super) fn succeed(&mut self) -> Option<Reading> {
+        let (at, operation) = self.sent.take()?;
+        self.failures = 0;
+        self.failing.remove(&operation);
+        Some(at)
+    }
+
+    /// Notes an error. The lane waits twice as long after each error, from 40 ms up to a sixth of the
+    /// lease; as long as that at once if the store has `refused` the request.
+    pub(super) fn fail(
+        &mut self,
+        refused: bool,
+        options: &NodeOptions,
+        now: Reading,
+        numbers: &mut Numbers,
+    ) {
+        self.fail_at_once(now);
+        let longest = options.longest_wait();
+        let base = if refused { longest } else { TimeDelta::milliseconds(20) };
+        let wait = (base * (1 << self.failures.min(10))).min(longest);
+        // Up to half of it is left to chance, so that nodes do not come together.
+        self.not_before = now.elapsed + (wait - wait / 2000 * numbers.per_mille());
+    }
+
+    /// Notes an error after which the lane need not wait.
+    pub(super) fn fail_at_once(&mut self, now: Reading) {
+        if let Some((_, operation)) = self.sent.take() {
+            self.failing.insert(operation);
         }
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now.elapsed;
+    }
+
+    /// Whether the last reply was an error.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Whether the last reply to some operation was an error.
+    pub(super) fn is_failing(&self) -> bool {
+        !self.failing.is_empty()
+    }
+
+    /// Forgets that the last reply to this operation was an error: it is not sent again.
+    pub(super) fn forgive(&mut self, request: &R) {
+        self.failing.remove(&discriminant(request));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{at, at_ms, options},
+        *,
+    };
+
+    #[derive(Clone, Copy)]
+    enum Ask {
+        One,
+        Other,
+    }
+
+    /// How long a lane waits after each of ten errors in a row, in milliseconds.
+    fn waits(refused: bool) -> Vec<i64> {
+        let (mut lane, mut numbers) = (InFlight::default(), Numbers::new(1));
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            lane.send(Ask::One, at(0));
+            lane.fail(refused, &options(), at(0), &mut numbers);
+            waits.push(lane.not_before.num_milliseconds());
+        }
+        waits
+    }
+
+    #[test]
+    fn a_lane_waits_twice_as_long_after_each_error_up_to_a_sixth_of_the_lease() {
+        let longest = [40, 80, 160, 320, 640, 1280, 2560, 5000, 5000, 5000];
+        for (wait, longest) in waits(false).into_iter().zip(longest) {
+            // Up to half of it is left to chance.
+            assert!((longest / 2..=longest).contains(&wait), "{wait} of {longest}");
+        }
+    }
+
+    #[test]
+    fn a_lane_waits_long_at_once_after_a_refusal() {
+        assert!(waits(true).iter().all(|wait| (2500..=5000).contains(wait)));
+    }
+
+    #[test]
+    fn nodes_do_not_wait_alike() {
+        let wait = |seed| {
+            let (mut lane, mut numbers) = (InFlight::default(), Numbers::new(seed));
+            lane.send(Ask::One, at(0));
+            lane.fail(true, &options(), at(0), &mut numbers);
+            lane.not_before
+        };
+        let waits: HashSet<TimeDelta> = (0..20).map(wait).collect();
+        assert!(waits.len() > 15, "{waits:?}");
+    }
+
+    #[test]
+    fn a_success_ends_the_waiting() {
+        let (mut lane, mut numbers) = (InFlight::default(), Numbers::new(1));
+        for _ in 0..8 {
+            lane.send(Ask::One, at(0));
+            lane.fail(false, &options(), at(0), &mut numbers);
+        }
+        lane.send(Ask::One, at(10));
+        assert!(lane.has_failed() && lane.is_failing());
+        assert_eq!(lane.succeed().map(|sent| sent.elapsed), Some(at(10).elapsed));
+        assert!(!lane.has_failed() && !lane.is_failing());
+        lane.send(Ask::One, at(11));
+        lane.fail(false, &options(), at(11), &mut numbers);
+        assert!(lane.is_due(Some(TimeDelta::MIN), at_ms(11_040)), "it begins anew");
+    }
+
+    #[test]
+    fn an_operation_is_failing_until_it_succeeds_itself() {
+        let (mut lane, mut numbers) = (InFlight::default(), Numbers::new(1));
+        lane.send(Ask::One, at(0));
+        lane.fail(false, &options(), at(0), &mut numbers);
+        lane.send(Ask::Other, at(1));
+        lane.succeed();
+        assert!(lane.is_failing() && !lane.has_failed());
+        lane.forgive(&Ask::One);
+        assert!(!lane.is_failing());
+    }
+
+    #[test]
+    fn a_lane_sends_nothing_while_a_reply_is_awaited() {
+        let mut lane = InFlight::default();
+        lane.send(Ask::One, at(0));
+        assert!(lane.is_waiting() && lane.wake_at(Some(TimeDelta::MIN)).is_none());
+        assert!(!lane.is_due(Some(TimeDelta::MIN), at(100)));
+        assert!(lane.cancel().is_some() && lane.cancel().is_none() && lane.succeed().is_none());
+        assert!(lane.is_due(Some(TimeDelta::MIN), at(100)) && !lane.is_due(None, at(100)));
     }
 }

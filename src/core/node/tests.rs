@@ -1,33 +1,43 @@
-//! How a node joins, watches others, looks at all records, and what it does with outcomes that are
-//! refused, on a store that answers as each test says.
+//! What concerns several lanes of a node, on a store that replies as each test says; and what the tests of
+//! the lanes share.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Node, NodeEvent, NodeOptions, Reply, Request, claimer, closer, membership, pruner};
+use super::{
+    Node, NodeEvent, NodeOptions, Now, Reply, Request, claimer, closer, membership, pruner,
+};
 use crate::{
     clock::Reading,
     core::room::Room,
     ledger::{
-        Claim, ClaimResult, Cursor, Fate, FinishReport, Heartbeat, Incarnation, Keep, NodeId,
-        NodeRow, Page, Pruned, Reaped, Record, RowKey, RowKind, RowOutcome, RunEnd, StoreError,
-        Write, Written,
+        Claim, ClaimResult, Fate, FinishReport, Incarnation, Keep, Page, Pruned, Reaped, Release,
+        RowKey, RowKind, RowOutcome, RunEnd, StoreError, Written,
     },
-    trigger::{IntoTrigger as _, cron},
 };
 
-fn at(second: i64) -> Reading {
+/// What the clocks here show this many milliseconds after the start.
+pub(super) fn at_ms(millis: i64) -> Reading {
     let start: DateTime<Utc> = "2026-06-01T12:10:00Z".parse().unwrap();
-    let elapsed = TimeDelta::seconds(second);
+    let elapsed = TimeDelta::milliseconds(millis);
     Reading { wall: start + elapsed, elapsed, together: true }
 }
 
-fn options() -> NodeOptions {
+pub(super) fn at(second: i64) -> Reading {
+    at_ms(1000 * second)
+}
+
+/// The same, with a store that goes by the same clock.
+pub(super) fn now_ms(millis: i64) -> Now {
+    Now { local: at_ms(millis), store: at_ms(millis).wall }
+}
+
+pub(super) fn now(second: i64) -> Now {
+    now_ms(1000 * second)
+}
+
+pub(super) fn options() -> NodeOptions {
     NodeOptions {
         name: "node".into(),
         lease: Duration::from_secs(30),
@@ -42,21 +52,26 @@ fn options() -> NodeOptions {
     }
 }
 
-/// A node that has joined its store, and looks at all records from now on.
+fn node_with(options: NodeOptions) -> Node {
+    let tasks = HashSet::from(["task".to_owned()]);
+    Node::new(options, tasks, Arc::new(|_, _| Ok(())), at(0))
+}
+
+/// A node that has joined its store.
 fn node() -> Node {
-    let mut node = Node::new(options(), HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
+    let mut node = node_with(options());
     let request = poll(&mut node, 0).remove(0);
     let reply = empty_reply(&request, 0);
     node.answer(request, Ok(reply), at(0));
     node
 }
 
-/// What the node sends at this second, with no jobs and all room.
+/// The requests of this second, of a node with no jobs and all room.
 fn poll(node: &mut Node, second: i64) -> Vec<Request> {
     node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new())
 }
 
-/// What a store replies that is empty and does as it is told.
+/// What a store replies that has nothing and refuses nothing.
 fn empty_reply(request: &Request, second: i64) -> Reply {
     match request.clone() {
         Request::Membership(request) => Reply::Membership(match request {
@@ -101,252 +116,13 @@ fn empty_reply(request: &Request, second: i64) -> Reply {
     }
 }
 
-/// A job that a clock which was wrong by years has left.
-fn left_behind() -> Record {
-    let trigger = cron("*/30 * * * *").into_trigger().unwrap();
-    Record {
-        version: 1,
-        trigger: serde_json::to_string(&trigger).unwrap(),
-        next_fire: Some("2037-06-01T12:30:00Z".parse().unwrap()),
-        ..Record::new("job", Incarnation(1), "task", at(0).wall)
-    }
-}
-
-fn job() -> Cursor {
-    Cursor::from(&"job".into())
-}
-
-fn last(records: Vec<Record>) -> Page {
-    Page { records, next: None }
-}
-
-/// What the node asks next in the prune lane.
-fn asks(node: &mut Node, second: i64) -> Option<pruner::Request> {
-    poll(node, second).into_iter().find_map(|request| match request {
-        Request::Prune(request) => Some(request),
-        _ => None,
-    })
-}
-
-fn answer(
-    node: &mut Node,
-    request: pruner::Request,
-    reply: Result<pruner::Reply, StoreError>,
-    second: i64,
-) {
-    node.answer(Request::Prune(request), reply.map(Reply::Prune), at(second));
-}
-
-fn corrected(writes: Vec<Write>, written: Written) -> Result<pruner::Reply, StoreError> {
-    Ok(pruner::Reply::Correct { writes, written: vec![written] })
-}
-
-#[test]
-fn a_first_heartbeat_is_sent_once_under_a_name() {
-    let mut node = Node::new(options(), HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
-    let mut names = HashSet::new();
-    for second in [0, 10, 20] {
-        let request = poll(&mut node, second).remove(0);
-        let Request::Membership(membership::Request::Heartbeat(heartbeat)) = &request else {
-            panic!("it has not joined")
-        };
-        assert!(heartbeat.first && names.insert(heartbeat.node), "it may still take effect");
-        node.answer(request, Err(StoreError::unavailable("no answer")), at(second));
-    }
-}
-
-/// A store without a clock goes by the one here.
-#[test]
-fn a_step_of_the_machines_clock_is_acted_on_at_once() {
-    let options = NodeOptions { has_clock: false, ..options() };
-    let mut node = Node::new(options, HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
-    assert!(node.knows_clock());
-    for second in 1..=2 {
-        // What the store says is of no interest.
-        live_beside(&mut node, second, &[]);
-    }
-    for (by, sooner) in [(-90, 0), (90, 0), (-4 * 3600, 4 * 3600)] {
-        let now = Reading { wall: at(3).wall + TimeDelta::seconds(by), ..at(3) };
-        let moved = node.clock_stepped(TimeDelta::seconds(by));
-        assert_eq!((moved, node.store_now(now)), (TimeDelta::seconds(sooner), now.wall));
-        assert_eq!(node.next_take(), TimeDelta::MIN, "what is due now is claimed");
-    }
-}
-
-/// A node that the others see, after so many signs of life.
-fn other(beats: u64) -> NodeRow {
-    let ttl = Duration::from_secs(30);
-    let heartbeat = Heartbeat::new(NodeId(7), "other", true, ttl);
-    NodeRow { heartbeats: beats, ..NodeRow::new(&heartbeat, at(0).wall) }
-}
-
-/// Has the node live for a second, with others that look like this; says whom it reaps.
-fn live_beside(node: &mut Node, second: i64, others: &[NodeRow]) -> Vec<(NodeId, u64)> {
-    let mut reaped = Vec::new();
-    for _ in 0..5 {
-        for request in poll(node, second) {
-            let Request::Membership(of) = &request else { continue };
-            let reply = match of {
-                membership::Request::Nodes => {
-                    Reply::Membership(membership::Reply::Nodes(others.to_vec()))
-                }
-                membership::Request::Reap(suspects) => {
-                    reaped.extend(suspects);
-                    empty_reply(&request, second)
-                }
-                _ => empty_reply(&request, second),
-            };
-            node.answer(request, Ok(reply), at(second));
-        }
-    }
-    reaped
-}
-
-#[test]
-fn a_node_believes_itself_for_a_fifth_of_its_lease_less_than_others_do() {
-    let mut node = node();
-    live_beside(&mut node, 5, &[]);
-    // Its last sign of life was sent when it joined, and counts for thirty seconds.
-    assert!(node.is_trusted(at(23)));
-    assert!(!node.is_trusted(at(24)));
-}
-
-#[test]
-fn a_node_is_reaped_once_it_has_given_no_sign_of_life_for_its_lease() {
-    let mut node = node();
-    for second in 1..=30 {
-        assert_eq!(live_beside(&mut node, second, &[other(1)]), [], "second {second}");
-    }
-    assert_eq!(node.wake_at(0, at(30)), Some(TimeDelta::seconds(31)), "and not a heartbeat later");
-    assert_eq!(live_beside(&mut node, 31, &[other(1)]), [(NodeId(7), 1)]);
-    // If the store has not buried it, it has lived: it is watched anew, and again when it lives on.
-    for second in 32..=79 {
-        let beats = if second < 45 { 2 } else { 3 };
-        assert_eq!(live_beside(&mut node, second, &[other(beats)]), [], "second {second}");
-    }
-    assert_eq!(live_beside(&mut node, 80, &[other(3)]), [(NodeId(7), 3)]);
-}
-
-#[test]
-fn outcomes_are_sent_in_parts_that_the_store_can_commit() {
-    let options = NodeOptions { max_bytes: 5000, ..options() };
-    let mut node = Node::new(options, HashSet::new(), Arc::new(|_, _| Ok(())), at(0));
-    live_beside(&mut node, 0, &[]);
-    for number in 0..10 {
-        let key = RowKey { incarnation: Incarnation(1), kind: RowKind::Scheduled, number };
-        let message = Some("x".repeat(if number == 9 { 10_000 } else { 1000 }));
-        let outcome = RowOutcome {
-            key,
-            fence: 1,
-            fate: Fate::Ran(RunEnd::Failed),
-            attempt: 1,
-            started_at: None,
-            ended_at: at(0).wall,
-            message,
-            job_end: Fate::Completed,
-        };
-        node.finish(outcome, at(0));
-    }
-    let mut parts = Vec::new();
-    for second in 1..10 {
-        for request in poll(&mut node, second) {
-            if let Request::Close(closer::Request::Finish(outcomes)) = &request {
-                parts.push(outcomes.len());
-                let reply = empty_reply(&request, second);
-                node.answer(request, Ok(reply), at(second));
-            }
-        }
-    }
-    assert_eq!(parts, [3, 3, 3, 1]);
-}
-
-#[test]
-fn a_record_that_somebody_else_changed_is_corrected_as_it_is_now() {
-    let mut node = node();
-    let list = asks(&mut node, 0).unwrap();
-    answer(&mut node, list, Ok(pruner::Reply::List(last(vec![left_behind()]))), 0);
-    for version in 1..100 {
-        let Some(request @ pruner::Request::Correct(_)) = asks(&mut node, 0) else {
-            panic!("version {version}")
-        };
-        let pruner::Request::Correct(writes) = request.clone() else { unreachable!() };
-        assert_eq!(writes[0].expected.unwrap().version, version);
-        let current = Some(Box::new(Record { version: version + 1, ..left_behind() }));
-        answer(&mut node, request, corrected(writes, Written::Lost(current)), 0);
-    }
-    let Some(request @ pruner::Request::Correct(_)) = asks(&mut node, 0) else { panic!() };
-    let pruner::Request::Correct(writes) = request.clone() else { unreachable!() };
-    answer(&mut node, request, corrected(writes, Written::Lost(None)), 0);
-    assert!(asks(&mut node, 0).is_none());
-}
-
-#[test]
-fn a_clock_that_steps_during_a_look_begins_it_anew() {
-    let mut node = node();
-    let list = asks(&mut node, 0).unwrap();
-    node.look_for_corrections();
-    let page = Page { next: Some(job()), ..last(vec![left_behind(); 500]) };
-    answer(&mut node, list, Ok(pruner::Reply::List(page)), 0);
-    assert!(matches!(asks(&mut node, 0), Some(pruner::Request::List { after: None, .. })));
-
-    let mut node = self::node();
-    let list = asks(&mut node, 0).unwrap();
-    answer(&mut node, list, Ok(pruner::Reply::List(last(vec![left_behind()]))), 0);
-    let request = asks(&mut node, 0).unwrap();
-    let pruner::Request::Correct(writes) = request.clone() else { panic!() };
-    node.look_for_corrections();
-    answer(&mut node, request, corrected(writes, Written::Done), 0);
-    assert!(matches!(asks(&mut node, 0), Some(pruner::Request::List { after: None, .. })));
-}
-
-#[test]
-fn corrections_that_the_store_refuses_are_given_up() {
-    let mut node = node();
-    let list = asks(&mut node, 0).unwrap();
-    let page = Page { next: Some(job()), ..last(vec![left_behind(); 500]) };
-    answer(&mut node, list, Ok(pruner::Reply::List(page)), 0);
-    let correct = asks(&mut node, 0).unwrap();
-    answer(&mut node, correct, Err(StoreError::refused("no")), 0);
-    let mut seen = HashMap::new();
-    for second in (10..100).step_by(10) {
-        let request = asks(&mut node, second).unwrap();
-        *seen.entry(std::mem::discriminant(&request)).or_insert(0) += 1;
-        let reply = match &request {
-            pruner::Request::List { after, .. } => {
-                assert_eq!(*after, Some(job()));
-                pruner::Reply::List(Page::default())
-            }
-            pruner::Request::Prune { .. } => pruner::Reply::Prune(Pruned::default()),
-            pruner::Request::Correct(_) => panic!("it was given up"),
-        };
-        answer(&mut node, request, Ok(reply), second);
-        if seen.len() == 2 {
-            assert!(node.failing.is_empty());
-            return;
-        }
-    }
-    panic!("{}", seen.len());
-}
-
-#[test]
-fn a_look_that_fails_lets_the_ledger_be_pruned() {
-    let mut node = node();
-    let mut asked = Vec::new();
-    for second in (0..100).step_by(10) {
-        let Some(request) = asks(&mut node, second) else { continue };
-        asked.push(matches!(request, pruner::Request::Prune { .. }));
-        answer(&mut node, request, Err(StoreError::refused("no")), second);
-    }
-    assert!(asked.windows(2).all(|two| two[0] != two[1]) && asked.len() > 4, "{asked:?}");
-}
-
-/// Answers what the node asks for so many seconds, as a store that refuses some outcomes. Returns those
-/// that it accepted.
+/// Replies to what the node sends in these seconds, as a store that refuses some outcomes. Returns those
+/// that it accepts.
 fn live(
     node: &mut Node,
     seconds: std::ops::Range<i64>,
     refuses: impl Fn(&RowOutcome) -> bool,
-    news: &mut Vec<NodeEvent>,
+    events: &mut Vec<NodeEvent>,
 ) -> Vec<RowOutcome> {
     let mut accepted = Vec::new();
     for second in seconds {
@@ -361,16 +137,19 @@ fn live(
                 }
                 _ => Ok(empty_reply(&request, second)),
             };
-            news.extend(node.answer(request, reply, at(second)));
+            events.extend(node.answer(request, reply, at(second)));
         }
     }
     accepted
 }
 
+fn key(number: i64) -> RowKey {
+    RowKey { incarnation: Incarnation(1), kind: RowKind::Scheduled, number }
+}
+
 fn outcome(number: i64, message: Option<&str>) -> RowOutcome {
-    let key = RowKey { incarnation: Incarnation(1), kind: RowKind::Scheduled, number };
     RowOutcome {
-        key,
+        key: key(number),
         fence: 1,
         fate: Fate::Ran(RunEnd::Failed),
         attempt: 1,
@@ -381,74 +160,179 @@ fn outcome(number: i64, message: Option<&str>) -> RowOutcome {
     }
 }
 
+fn is_claim(request: &Request) -> bool {
+    matches!(request, Request::Claim(claimer::Request::Claim(_)))
+}
+
+#[test]
+fn a_node_that_has_not_joined_sends_nothing_but_its_heartbeat() {
+    let mut node = node_with(options());
+    node.release(Release::new(key(1), 1, 1));
+    let requests = poll(&mut node, 0);
+    let heartbeat = |request: &&Request| matches!(request, Request::Membership(_));
+    assert_eq!(requests.iter().filter(heartbeat).count(), 1);
+    assert!(!requests.iter().any(|it| matches!(it, Request::Claim(_) | Request::Prune(_))));
+    assert_eq!(requests.len(), 2, "what it has is closed all the same");
+}
+
+#[test]
+fn the_lanes_do_not_wait_for_each_other() {
+    let mut node = node();
+    node.finish(outcome(1, None), at(0));
+    let requests = poll(&mut node, 1);
+    assert_eq!(requests.len(), 4, "one request of each lane");
+    assert!(
+        poll(&mut node, 2).is_empty() && node.wake_at(0, at(2)) == Some(TimeDelta::seconds(24))
+    );
+    let close = requests.into_iter().find(|it| matches!(it, Request::Close(_))).unwrap();
+    let reply = empty_reply(&close, 2);
+    node.answer(close, Ok(reply), at(2));
+    node.release(Release::new(key(2), 1, 1));
+    assert_eq!(poll(&mut node, 2).len(), 1);
+}
+
+#[test]
+fn nothing_is_claimed_without_trust() {
+    let mut node = node();
+    assert!(!node.lapse(at(23)));
+    assert!(node.lapse(at(24)));
+    let requests = poll(&mut node, 24);
+    assert!(!requests.iter().any(|it| matches!(it, Request::Claim(_))));
+    let mut events = Vec::new();
+    for request in requests {
+        let reply = empty_reply(&request, 24);
+        events.extend(node.answer(request, Ok(reply), at(24)));
+    }
+    assert!(events.iter().any(|it| matches!(it, NodeEvent::Trusted)), "{events:?}");
+    assert!(poll(&mut node, 24).iter().any(|it| matches!(it, Request::Claim(_))));
+}
+
+#[test]
+fn an_expired_node_begins_another_life_on_all_lanes() {
+    let (mut node, mut events) = (node(), Vec::new());
+    let id = node.id();
+    node.release(Release::new(key(1), 1, 1));
+    node.finish(outcome(2, None), at(0));
+    let requests = poll(&mut node, 1);
+    for (index, request) in requests.into_iter().enumerate() {
+        // The first has it lose its life; the others come too late.
+        let error = if index == 0 { StoreError::lease_lost() } else { StoreError::refused("late") };
+        events.extend(node.answer(request, Err(error), at(1)));
+    }
+    let lost = |event: &&NodeEvent| matches!(event, NodeEvent::Lost);
+    assert_eq!(events.iter().filter(lost).count(), 1, "{events:?}");
+    let [NodeEvent::Acknowledged { claims, .. }, NodeEvent::Lost, ..] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(claims[..], [Claim { key: key(1), fence: 1 }], "what it would release is others'");
+    assert!(node.id() != id && node.pending_outcomes() == 1);
+    let first = poll(&mut node, 10).remove(0);
+    let Request::Membership(membership::Request::Heartbeat(heartbeat)) = first else { panic!() };
+    assert!(heartbeat.first && heartbeat.node == node.id());
+}
+
+#[test]
+fn a_store_is_reported_as_failing_once_and_as_working_once() {
+    let (mut node, mut events) = (node(), Vec::new());
+    for second in (1..20).step_by(5) {
+        for request in poll(&mut node, second) {
+            events.extend(node.answer(request, Err(StoreError::unavailable("down")), at(second)));
+        }
+    }
+    assert!(matches!(events[..], [NodeEvent::Failing(_)]) && node.is_down(), "{events:?}");
+    events.clear();
+    live(&mut node, 25..60, |_| false, &mut events);
+    let works = |event: &&NodeEvent| matches!(event, NodeEvent::Working | NodeEvent::Failing(_));
+    assert_eq!(events.iter().filter(works).count(), 1, "{events:?}");
+    assert!(!node.is_down());
+}
+
+#[test]
+fn a_node_leaves_once_its_claims_are_known_and_its_outcomes_acknowledged() {
+    let (mut node, mut events) = (node(), Vec::new());
+    live(&mut node, 0..1, |_| false, &mut events);
+    node.claimer.expect_at(TimeDelta::zero());
+    let mut claim = None;
+    for request in poll(&mut node, 1) {
+        if is_claim(&request) {
+            claim = Some(request);
+            continue;
+        }
+        let reply = empty_reply(&request, 1);
+        node.answer(request, Ok(reply), at(1));
+    }
+    let claim = claim.expect("something may be due");
+    node.finish(outcome(1, None), at(1));
+    node.leave();
+    live(&mut node, 2..5, |_| false, &mut events);
+    assert!(node.pending_outcomes() == 0 && !node.has_left(), "what it claims it must release");
+    let reply = empty_reply(&claim, 5);
+    node.answer(claim, Ok(reply), at(5));
+    live(&mut node, 5..7, |_| false, &mut events);
+    assert!(node.has_left() && node.wake_at(0, at(7)).is_none());
+}
+
+#[test]
+fn what_others_change_while_a_reply_is_awaited_is_kept_until_requests_show_it() {
+    let mut node = node();
+    let requests = poll(&mut node, 0);
+    node.overtake(Incarnation(1), None);
+    assert!(matches!(node.overtaken(Incarnation(1)), Some(None)));
+    poll(&mut node, 1);
+    assert!(node.overtaken(Incarnation(1)).is_some());
+    for request in requests {
+        let reply = empty_reply(&request, 1);
+        node.answer(request, Ok(reply), at(1));
+    }
+    poll(&mut node, 1);
+    assert!(node.overtaken(Incarnation(1)).is_none());
+}
+
+/// A store without a clock goes by the one here.
+#[test]
+fn a_step_of_the_machines_clock_is_acted_on_at_once() {
+    let mut node = node_with(NodeOptions { has_clock: false, ..options() });
+    assert!(node.knows_clock());
+    live(&mut node, 0..3, |_| false, &mut Vec::new());
+    for (by, sooner) in [(-90, 0), (90, 0), (-4 * 3600, 4 * 3600)] {
+        let now = Reading { wall: at(3).wall + TimeDelta::seconds(by), ..at(3) };
+        let moved = node.clock_stepped(TimeDelta::seconds(by));
+        assert_eq!((moved, node.store_now(now)), (TimeDelta::seconds(sooner), now.wall));
+        assert_eq!(node.claimer.next_claim(), TimeDelta::MIN, "what is due now is claimed");
+    }
+}
+
 #[test]
 fn an_outcome_that_the_store_refuses_is_closed_without_its_message_or_given_up() {
-    let (mut node, mut news) = (node(), Vec::new());
+    let (mut node, mut events) = (node(), Vec::new());
     for (number, message) in [(1, Some("fine")), (2, Some("\u{1}")), (3, None), (4, Some("fine"))] {
         node.finish(outcome(number, message), at(1));
     }
     let refuses = |it: &RowOutcome| it.key.number == 3 || it.message.as_deref() == Some("\u{1}");
-    let mut accepted = live(&mut node, 1..90, refuses, &mut news);
+    let mut accepted = live(&mut node, 1..90, refuses, &mut events);
     accepted.sort_by_key(|outcome| outcome.key);
     let closed: Vec<_> = accepted.iter().map(|it| (it.key.number, it.message.as_deref())).collect();
     assert_eq!(closed, [(1, Some("fine")), (2, None), (4, Some("fine"))]);
-    let key = outcome(3, None).key;
-    let given_up = |it: &NodeEvent| matches!(it, NodeEvent::GivenUp(row, _) if *row == key);
-    assert_eq!(news.iter().filter(|it| given_up(it)).count(), 1);
-    assert!(node.is_settled(Claim { key, fence: 1 }), "the store has it as taken by this node");
+    let given_up = |it: &&NodeEvent| matches!(it, NodeEvent::GivenUp(row, _) if *row == key(3));
+    assert_eq!(events.iter().filter(given_up).count(), 1);
+    let claim = Claim { key: key(3), fence: 1 };
+    assert!(node.has_closed(claim), "the store shows it as claimed by this node");
     node.leave();
-    live(&mut node, 90..100, |_| true, &mut news);
+    live(&mut node, 90..100, |_| true, &mut events);
     assert!(node.has_left());
 }
 
-/// A store whose operations are a commit for each row may be at it for longer than is waited.
 #[test]
-fn outcomes_that_are_not_answered_are_sent_in_smaller_batches() {
-    let mut node = node();
-    for number in 0..100 {
-        node.finish(outcome(number, None), at(1));
-    }
-    let (mut second, mut sizes, mut told) = (1, Vec::new(), 0);
-    while told < 100 && second < 1000 {
-        second += 10;
-        for request in poll(&mut node, second) {
-            let reply = match &request {
-                Request::Close(closer::Request::Finish(sent)) if sent.len() <= 20 => {
-                    (told, _) = (told + sent.len(), sizes.push(sent.len()));
-                    Ok(empty_reply(&request, second))
-                }
-                Request::Close(closer::Request::Finish(sent)) => {
-                    sizes.push(sent.len());
-                    Err(StoreError::unavailable("no answer"))
-                }
-                Request::Membership(membership::Request::Heartbeat(_)) => {
-                    Ok(empty_reply(&request, second))
-                }
-                _ => continue,
-            };
-            node.answer(request, reply, at(second));
-        }
-    }
-    assert_eq!(told, 100, "{sizes:?}");
-    assert_eq!(sizes[..5], [100, 50, 25, 13, 26]);
-}
-
-#[test]
-fn outcomes_beside_some_that_are_refused_are_told_all_the_same() {
-    let (mut node, mut news) = (node(), Vec::new());
+fn outcomes_beside_some_that_are_refused_are_acknowledged_all_the_same() {
+    let (mut node, mut events) = (node(), Vec::new());
     for number in 0..200 {
         node.finish(outcome(number, None), at(1));
     }
-    // Each second one request: to find one of them takes some, and then a moment until it is asked again.
-    let mut accepted = Vec::new();
-    let mut second = 1;
+    // Each second one request: to find one of them takes some, and then a moment until it is sent again.
+    let (mut accepted, mut second) = (Vec::new(), 1);
     while accepted.len() < 195 && second < 1000 {
-        accepted.extend(live(
-            &mut node,
-            second..second + 1,
-            |it| it.key.number % 40 == 7,
-            &mut news,
-        ));
+        let refuses = |it: &RowOutcome| it.key.number % 40 == 7;
+        accepted.extend(live(&mut node, second..second + 1, refuses, &mut events));
         second += 1;
     }
     assert!(accepted.len() == 195 && second < 120, "{} in {second} s", accepted.len());
@@ -456,14 +340,15 @@ fn outcomes_beside_some_that_are_refused_are_told_all_the_same() {
 
 #[test]
 fn while_the_store_refuses_everything_no_outcome_is_given_up() {
-    let (mut node, mut news) = (node(), Vec::new());
+    let (mut node, mut events) = (node(), Vec::new());
     node.finish(outcome(1, Some("fine")), at(1));
     for second in 1..60 {
         for request in poll(&mut node, second) {
-            news.extend(node.answer(request, Err(StoreError::refused("read-only")), at(second)));
+            let error = StoreError::refused("read-only");
+            events.extend(node.answer(request, Err(error), at(second)));
         }
     }
-    let accepted = live(&mut node, 60..90, |_| false, &mut news);
+    let accepted = live(&mut node, 60..90, |_| false, &mut events);
     assert_eq!(accepted.len(), 1);
     assert_eq!(accepted[0].message.as_deref(), Some("fine"));
 }

@@ -148,10 +148,10 @@ impl KeyValueStore {
         let done = change(&mut self.cell);
         self.history.extend(self.cell.overflow().into_iter().map(|row| (row.key, row)));
         let (removed, inserted) = IndexEntry::changes(before, self.cell.index_entries());
-        for place in &go {
+        for place in &removed {
             assert!(self.entries.remove(place), "{place:?} was not there");
         }
-        for place in come {
+        for place in inserted {
             assert!(self.entries.insert(place), "it was there before");
         }
         done
@@ -396,8 +396,9 @@ impl KeyValueStore {
             .iter()
             .map(|claimed| (claimed.row.key.incarnation, super::claim::holder_of(&claimed.row)))
             .collect();
-        let claimed: BTreeSet<_> = holders.iter().map(|(incarnation, _)| incarnation).collect();
-        assert_eq!(holders.len(), claimed.len(), "two nodes hold one incarnation");
+        let incarnations: BTreeSet<_> =
+            holders.iter().map(|(incarnation, _)| incarnation).collect();
+        assert_eq!(holders.len(), incarnations.len(), "two nodes hold one incarnation");
         let is_open = |it| waiting.of(it).len() + claimed.of(it).len() > 0;
         let idle =
             self.cell.living().filter(|it| it.next_fire.is_none() && !is_open(it.incarnation));

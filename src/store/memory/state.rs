@@ -398,7 +398,7 @@ impl State {
             let claimed = self.indexes.claimed(node, Incarnation(0)).map(|(_, id)| id.clone());
             // Each of these jobs has at least one row, so one job more shows that there are more
             // rows.
-            let claimed: Vec<JobId> = claimed.number(room.saturating_add(1)).collect();
+            let claimed: Vec<JobId> = claimed.take(room.saturating_add(1)).collect();
             for id in claimed {
                 let part = self.change(&id, [], |cell| cell.reap(node, room, now));
                 room -= part.handed_out.len() + part.abandoned.len();

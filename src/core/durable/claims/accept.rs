@@ -74,7 +74,7 @@ impl<P: Payload> Core<P> {
         let Ok(definition) = Definition::read(&record) else {
             // Nobody can have decided to take it.
             if let Some(node) = self.stores.node_mut(store) {
-                node.leave_out(record.incarnation);
+                node.exclude(record.incarnation);
             }
             self.release_unread(store, releases);
             self.effects.discard_all(payload.map(Discarded::Payload));
@@ -185,7 +185,7 @@ impl<P: Payload> Core<P> {
         let durable = slot.and_then(|slot| self.jobs[slot].durable());
         let open = durable.and_then(|durable| durable.open.get(&(key.kind, key.number)));
         open.is_some_and(|open| open.fence == fence)
-            || self.stores.node(store).is_some_and(|node| node.is_settled(claim))
+            || self.stores.node(store).is_some_and(|node| node.has_closed(claim))
     }
 
     /// The slot of a durable job, made if it has none.
@@ -260,7 +260,7 @@ impl<P: Payload> Core<P> {
             RowKind::Scheduled => definition.due(record, row.fire_time),
             _ => row.fire_time,
         };
-        let due = Due { fire_time: row.fire_time, at: node.here(due) };
+        let due = Due { fire_time: row.fire_time, at: node.to_local(due) };
         let Some(durable) = self.jobs[slot].durable_mut() else { return };
         let Row { fence, attempt, coalesced, recover, .. } = row;
         let open = ClaimedRow { fence, attempt, coalesced, recover, lost: false };

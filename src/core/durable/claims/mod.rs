@@ -275,13 +275,13 @@ impl<P: Payload> Core<P> {
 
     fn ask_one(&mut self, store: StoreKey, now: DateTime<Utc>) -> Vec<Request> {
         let reading = self.reading;
-        if self.stores.node_mut(store).is_some_and(|node| node.has_lapsed(reading)) {
+        if self.stores.node_mut(store).is_some_and(|node| node.lapse(reading)) {
             self.lease_lapsed(store, now);
         }
         let Some(StoreRoom { node, claims, leaving, .. }) = self.stores.get_mut(store) else {
             return Vec::new();
         };
-        node.paused = self.paused || self.closed || *leaving;
+        node.set_paused(self.paused || self.closed || *leaving);
         if std::mem::take(&mut claims.was_unthrottled) {
             node.look();
         }
@@ -338,7 +338,7 @@ impl<P: Payload> Core<P> {
                         node.fetch(new.into_iter());
                     }
                 }
-                NodeEvent::Mine(claim_result) => {
+                NodeEvent::Fetched(claim_result) => {
                     for taken in claim_result.jobs {
                         let payload = payloads.next();
                         self.accept_claim(store, taken, payload, true, now);
@@ -357,8 +357,8 @@ impl<P: Payload> Core<P> {
                         }
                     }
                 }
-                NodeEvent::Settled { rows, over } => {
-                    self.acknowledge_rows(store, &rows, &over, now)
+                NodeEvent::Acknowledged { claims, over } => {
+                    self.acknowledge_rows(store, &claims, &over, now)
                 }
                 NodeEvent::Reaped(reaped) => self.report_reaped(store, reaped, now),
                 NodeEvent::Failing(error) => {
@@ -495,7 +495,7 @@ impl<P: Payload> Core<P> {
     /// The stores that have not been told everything, and how many outcomes of runs each.
     pub(crate) fn untold(&self) -> Vec<(Arc<str>, usize)> {
         let left = self.stores.iter().filter(|room| !room.node.has_left());
-        left.map(|room| (room.name.clone(), room.node.untold())).collect()
+        left.map(|room| (room.name.clone(), room.node.pending_outcomes())).collect()
     }
 
     /// Takes leave of each store that is to be left, once nothing of its jobs is going.

@@ -181,14 +181,14 @@ impl<P: Payload> Core<P> {
         let Some(node) = job.store().and_then(|store| self.stores.node_mut(store)) else { return };
         let (attempt, started_at, message) = ran.unwrap_or((open.attempt, None, None));
         // Instants of the ledger are the store's.
-        let there = |instant| chrono::SubsecRound::trunc_subsecs(node.there(instant), 3);
+        let to_store = |instant| chrono::SubsecRound::trunc_subsecs(node.to_store(instant), 3);
         let outcome = RowOutcome {
             key,
             fence: open.fence,
             fate,
             attempt,
-            started_at: started_at.map(there),
-            ended_at: there(ended_at),
+            started_at: started_at.map(to_store),
+            ended_at: to_store(ended_at),
             message,
             job_end,
         };

@@ -1,13 +1,13 @@
-//! Which other nodes are dead: those whose signs of life have not changed for as long as one counts.
+//! Which other nodes are dead: those whose count of heartbeats has not changed for as long as one counts.
 //!
-//! That is judged by elapsed time here alone. A sign of life was sent before it was seen, so a node that
-//! is found dead does not believe itself any more, whatever clocks say.
+//! That is judged by elapsed time here alone. A heartbeat was sent before it was seen, so a node that is
+//! found dead does not trust its lease any more, whatever clocks show.
 
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 
-use super::delta;
+use super::super::options::delta;
 use crate::ledger::{NodeId, NodeRow};
 
 /// The other nodes, as they were seen last.
@@ -16,13 +16,13 @@ pub(super) struct Watch(BTreeMap<NodeId, Seen>);
 
 struct Seen {
     heartbeats: u64,
-    /// When it will be dead, in elapsed time, if it gives no other sign of life.
+    /// When it counts as dead, in elapsed time, if its count does not change.
     dies_at: TimeDelta,
 }
 
 impl Watch {
-    /// Takes in who there is; says whether somebody is gone who was there.
-    pub(super) fn see(&mut self, nodes: &[NodeRow], own: NodeId, now: TimeDelta) -> bool {
+    /// Takes in the rows of all nodes. Returns whether one is gone that was there.
+    pub(super) fn update(&mut self, nodes: &[NodeRow], own: NodeId, now: TimeDelta) -> bool {
         let before = std::mem::take(&mut self.0);
         for node in nodes.iter().filter(|node| node.id != own) {
             let known = before.get(&node.id).filter(|seen| seen.heartbeats == node.heartbeats);
@@ -35,18 +35,18 @@ impl Watch {
         before.keys().any(|node| !self.0.contains_key(node))
     }
 
-    /// Those that are dead, each with the count of its signs of life for which that holds.
+    /// The dead nodes, each with the count of heartbeats for which that holds.
     pub(super) fn suspects(&self, now: TimeDelta) -> Vec<(NodeId, u64)> {
         let dead = self.0.iter().filter(|(_, seen)| seen.dies_at <= now);
         dead.map(|(node, seen)| (*node, seen.heartbeats)).collect()
     }
 
-    /// When the first of them will be dead.
+    /// When the first of them counts as dead.
     pub(super) fn next_death(&self) -> Option<TimeDelta> {
         self.0.values().map(|seen| seen.dies_at).min()
     }
 
-    /// They are seen anew if they are there.
+    /// Forgets nodes. Those that are still there are watched anew.
     pub(super) fn forget(&mut self, suspects: &[(NodeId, u64)]) {
         for (node, _) in suspects {
             self.0.remove(node);
@@ -79,8 +79,8 @@ mod tests {
     #[test]
     fn a_node_is_dead_whose_count_has_stayed_the_same_for_its_ttl() {
         let mut watch = Watch::default();
-        watch.see(&[row(OWN, 7), row(OTHER, 3)], OWN, at(0));
-        watch.see(&[row(OWN, 8), row(OTHER, 3)], OWN, at(10));
+        watch.update(&[row(OWN, 7), row(OTHER, 3)], OWN, at(0));
+        watch.update(&[row(OWN, 8), row(OTHER, 3)], OWN, at(10));
         assert_eq!((watch.suspects(at(14)), watch.next_death()), (vec![], Some(at(15))));
         assert_eq!(watch.suspects(at(15)), [(OTHER, 3)]);
         watch.forget(&[(OTHER, 3)]);
@@ -88,19 +88,19 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_of_life_begins_the_watch_anew() {
+    fn a_heartbeat_begins_the_watch_anew() {
         let mut watch = Watch::default();
-        watch.see(&[row(OTHER, 3)], OWN, at(0));
-        watch.see(&[row(OTHER, 4)], OWN, at(14));
+        watch.update(&[row(OTHER, 3)], OWN, at(0));
+        watch.update(&[row(OTHER, 4)], OWN, at(14));
         assert_eq!((watch.suspects(at(28)), watch.suspects(at(29))), (vec![], vec![(OTHER, 4)]));
     }
 
     #[test]
-    fn a_node_that_others_have_buried_is_gone() {
+    fn a_node_that_others_have_expired_is_gone() {
         let mut watch = Watch::default();
-        assert!(!watch.see(&[row(OTHER, 3)], OWN, at(0)));
-        assert!(!watch.see(&[row(OTHER, 4)], OWN, at(5)));
-        assert!(watch.see(&[], OWN, at(10)));
-        assert!(!watch.see(&[], OWN, at(15)));
+        assert!(!watch.update(&[row(OTHER, 3)], OWN, at(0)));
+        assert!(!watch.update(&[row(OTHER, 4)], OWN, at(5)));
+        assert!(watch.update(&[], OWN, at(10)));
+        assert!(!watch.update(&[], OWN, at(15)));
     }
 }

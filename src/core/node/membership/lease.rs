@@ -1,4 +1,4 @@
-//! How long the word of a node counts.
+//! How long a node may trust that the store takes it for alive.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
@@ -9,27 +9,29 @@ use chrono::TimeDelta;
 
 use crate::clock::Reading;
 
-/// How long the node's own word counts; for whoever is about to start a run.
+/// How long the node may trust that the store takes it for alive; read by each run that is about to start.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// In milliseconds since 1970, and of elapsed time.
+    /// Its end by the wall clock, in milliseconds since 1970.
     wall: AtomicI64,
+    /// Its end in milliseconds of elapsed time.
     elapsed: AtomicI64,
-    /// Whether it was seen to have run out: a clock that is set back does not bring it back.
+    /// Whether it was seen to have run out: a clock that is set back does not renew it.
     lapsed: AtomicBool,
-    /// How often the store took the node for dead, and how often the node did.
+    /// How often the store has expired the node.
     deaths: AtomicU32,
+    /// How often the lease has lapsed.
     lapses: AtomicU32,
-    /// How much sooner than the store the node takes itself for dead.
+    /// How much sooner the node stops trusting the lease than others expire it.
     margin: TimeDelta,
 }
 
-/// One of the lives of a node, up to when it does not believe itself.
+/// One stretch of a life of a node in which it trusted its lease.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Life {
-    /// Counts how often the store took the node for dead.
+    /// Counts how often the store has expired the node.
     pub(crate) deaths: u32,
-    /// Counts how often it did so itself.
+    /// Counts how often the lease has lapsed.
     pub(crate) lapses: u32,
 }
 
@@ -46,7 +48,7 @@ impl Lease {
         }
     }
 
-    pub(super) fn set(&self, wall: i64, elapsed: i64) {
+    pub(super) fn renew(&self, wall: i64, elapsed: i64) {
         self.wall.store(wall, Ordering::SeqCst);
         self.elapsed.store(elapsed, Ordering::SeqCst);
         self.lapsed.store(false, Ordering::SeqCst);
@@ -57,21 +59,21 @@ impl Lease {
         self.lapses.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The wall clock stepped by so much. Set forward it may have slept as well, which counts; set back
-    /// it must not make the lease longer.
+    /// Accounts for a step of the wall clock. A step forward may be a suspend as well, which counts; a step
+    /// back must not make the lease longer.
     pub(super) fn stepped(&self, by: TimeDelta) {
         let by = by.num_milliseconds().min(0);
         let wall = self.wall.load(Ordering::SeqCst);
         self.wall.store(wall.saturating_add(by), Ordering::SeqCst);
     }
 
-    /// The store takes the node for dead, which begins another life.
+    /// Ends the lease, since the store has expired the node.
     pub(super) fn lose(&self) {
-        self.set(i64::MIN, i64::MIN);
+        self.renew(i64::MIN, i64::MIN);
         self.deaths.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// How much longer: the clock that gets there first counts.
+    /// How much longer it counts: by the clock that reaches its end first.
     pub(crate) fn left(&self, now: Reading) -> TimeDelta {
         let wall = self.wall.load(Ordering::SeqCst).saturating_sub(now.wall.timestamp_millis());
         let elapsed =
@@ -83,13 +85,13 @@ impl Lease {
         !self.lapsed.load(Ordering::SeqCst) && self.left(now) > TimeDelta::zero()
     }
 
-    /// In which of its lives the node is.
+    /// The life that the node is in.
     pub(crate) fn life(&self) -> Life {
         let count = |count: &AtomicU32| count.load(Ordering::SeqCst);
         Life { deaths: count(&self.deaths), lapses: count(&self.lapses) }
     }
 
-    /// How long a run that is asked to stop may go on: until a moment before the lease runs out.
+    /// How long a run that is asked to stop may go on: until a moment before others may expire the node.
     pub(crate) fn grace(&self, now: Reading) -> Duration {
         let left = self.left(now) + self.margin * 3 / 4;
         left.to_std().unwrap_or_default()

@@ -1,0 +1,141 @@
+//! The jobs that a node's claims leave out, since it can't read or run them.
+
+use std::{collections::HashSet, sync::Arc};
+
+use chrono::TimeDelta;
+
+use super::Now;
+use crate::{
+    error::Error,
+    job::JobId,
+    ledger::{ClaimResult, Incarnation, Passed, Rejected},
+};
+
+/// How many jobs are left out by name. Where there are more, claims pass over all that comes before the
+/// place up to which they have looked.
+const MAX_LISTED: usize = 1000;
+
+/// How many records that can't be read are reported in an hour.
+const MAX_REPORTED: usize = 10_000;
+
+/// The jobs that claims leave out.
+pub(super) struct Excluded {
+    listed: Arc<HashSet<Incarnation>>,
+    /// How far claims have looked in vain, where that is too much to list.
+    passed: Passed,
+    /// When they began to pass over jobs.
+    began: TimeDelta,
+    /// When they are to begin anew.
+    restarts_at: TimeDelta,
+}
+
+impl Excluded {
+    pub(super) fn new() -> Excluded {
+        Excluded {
+            listed: Arc::default(),
+            passed: Passed::default(),
+            began: TimeDelta::MIN,
+            restarts_at: TimeDelta::MIN,
+        }
+    }
+
+    pub(super) fn passed(&self) -> Passed {
+        self.passed
+    }
+
+    pub(super) fn is_passing(&self) -> bool {
+        self.passed != Passed::default()
+    }
+
+    /// Those that are listed, and these.
+    pub(super) fn with(&self, others: &HashSet<Incarnation>) -> Arc<HashSet<Incarnation>> {
+        match others.is_empty() {
+            true => self.listed.clone(),
+            false => Arc::new(self.listed.union(others).copied().collect()),
+        }
+    }
+
+    pub(super) fn insert(&mut self, incarnation: Incarnation) {
+        if self.listed.len() < MAX_LISTED {
+            Arc::make_mut(&mut self.listed).insert(incarnation);
+        }
+    }
+
+    /// Leaves a job in again that may have changed. Returns whether it was left out.
+    pub(super) fn remove(&mut self, changed: Incarnation) -> bool {
+        self.listed.contains(&changed) && Arc::make_mut(&mut self.listed).remove(&changed)
+    }
+
+    /// Leaves jobs in again that may have changed. Returns whether one was left out.
+    pub(super) fn remove_all(&mut self, changed: &HashSet<Incarnation>) -> bool {
+        let has_some = !self.listed.is_disjoint(changed);
+        if has_some {
+            Arc::make_mut(&mut self.listed).retain(|of| !changed.contains(of));
+        }
+        has_some
+    }
+
+    /// Leaves all in again, since any may have changed; those that were passed over only from time to time.
+    pub(super) fn clear(&mut self, now: Now) {
+        if !self.listed.is_empty() {
+            self.listed = Arc::default();
+        }
+        if now.elapsed() >= self.restarts_at {
+            self.passed = Passed::default();
+        }
+    }
+
+    /// Leaves out of later claims what this one could not claim.
+    pub(super) fn pass_over(&mut self, result: &ClaimResult, now: Now) {
+        let was_passing = self.is_passing();
+        let fits = self.listed.len() + result.rejected.len() <= MAX_LISTED;
+        if fits && !result.rejected.is_empty() {
+            let rejected = result.rejected.iter().map(|rejected| rejected.stamp.incarnation);
+            Arc::make_mut(&mut self.listed).extend(rejected);
+        }
+        if !was_passing {
+            if fits && result.left == 0 {
+                return;
+            }
+            self.began = now.elapsed();
+        }
+        self.passed = result.passed;
+        self.restarts_at = match result.more {
+            true => TimeDelta::MAX,
+            // Looking takes a part of the time only, however many there are.
+            false => now.elapsed() + (now.elapsed() - self.began) * 10,
+        };
+    }
+}
+
+/// The records that can't be read and were reported, with their versions.
+pub(super) struct Reported {
+    records: HashSet<(Incarnation, u64)>,
+    since: TimeDelta,
+}
+
+impl Reported {
+    pub(super) fn new() -> Reported {
+        Reported { records: HashSet::new(), since: TimeDelta::MIN }
+    }
+
+    /// Those that have not been reported before.
+    pub(super) fn add(&mut self, rejected: &[Rejected], now: Now) -> Vec<(JobId, Error)> {
+        let mut new = Vec::new();
+        for Rejected { job, stamp, error } in rejected {
+            if self.records.len() >= MAX_REPORTED {
+                if now.elapsed() < self.since + TimeDelta::hours(1) {
+                    break;
+                }
+                self.records.clear();
+            }
+            if self.records.is_empty() {
+                self.since = now.elapsed();
+            }
+            if self.records.insert((stamp.incarnation, stamp.version)) {
+                new.push((job.clone(), error.clone()));
+            }
+        }
+        new
+    }
+}

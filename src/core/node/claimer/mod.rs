@@ -1,0 +1,455 @@
+//! What a node claims, and how it learns of changes and of what is due next.
+
+mod changes;
+mod due;
+mod excluded;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use self::{
+    changes::Changes,
+    due::{LOOKS_AGAIN, NextClaim},
+    excluded::{Excluded, Reported},
+};
+use super::{NodeEvent, NodeOptions, Now, Numbers, exchange::InFlight, options::delta};
+use crate::{
+    core::{
+        ahead::{self, Definition},
+        room::Room,
+    },
+    error::Error,
+    job::JobId,
+    ledger::{
+        ClaimRequest, ClaimResult, Decide, Decision, Incarnation, NextDue, NodeId, ROW_SIZE,
+        Record, RecordChange, StoreChange, StoreError,
+    },
+    panic::shielded_or,
+};
+
+/// What the claim lane sends to the store.
+#[derive(Clone)]
+pub(crate) enum Request {
+    Claim(ClaimRequest),
+    NextDue(NextDue),
+    /// Asks which of these records have changed; `named` are those that the store has notified of, if
+    /// only those are asked after.
+    Changed {
+        known: Vec<(JobId, Incarnation, u64)>,
+        named: Option<HashSet<Incarnation>>,
+    },
+}
+
+/// What the store replies, with what of the request the reply is read by.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Claim { node: NodeId, result: ClaimResult },
+    NextDue(Option<DateTime<Utc>>),
+    Changed(Vec<RecordChange>),
+}
+
+impl Request {
+    /// The life of the node that sends it, if it counts for that life alone.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        match self {
+            Request::Claim(claim) => Some(claim.node),
+            Request::NextDue(_) | Request::Changed { .. } => None,
+        }
+    }
+}
+
+/// Returns an error if a job of this record can't run here.
+pub(crate) type CanRun = Arc<dyn Fn(&Record, &Definition) -> Result<(), Error> + Send + Sync>;
+
+/// What bounds the node's claims.
+#[derive(Clone, Copy)]
+pub(super) struct Load<'a> {
+    /// How many rows the node has claimed and not closed.
+    pub(super) open_rows: usize,
+    /// How many rows it has closed that the store has not acknowledged.
+    pub(super) unacknowledged: usize,
+    /// The jobs of which it has so many rows that it claims no more of them.
+    pub(super) throttled: &'a HashSet<Incarnation>,
+}
+
+/// How many rows a node has at most, claimed and not acknowledged.
+const MAX_OPEN: usize = 20_000;
+
+/// How many rows a claim brings for each job that it may bring: what is due often, or catches up, has
+/// many, and other operations of the store wait for the claim.
+const ROWS_PER_JOB: usize = 10;
+
+/// How many jobs a claim looks at in vain: some milliseconds' worth.
+const LOOKS: usize = 250;
+
+/// One node's claims.
+pub(super) struct Claimer {
+    options: Arc<NodeOptions>,
+    /// The tasks that the node knows.
+    tasks: Arc<HashSet<String>>,
+    can_run: CanRun,
+    in_flight: InFlight<Request>,
+    next_claim: NextClaim,
+    changes: Changes,
+    excluded: Excluded,
+    reported: Reported,
+    /// Whether to ask what is due next.
+    asks_next_due: bool,
+    /// How many claims there have been in this life of the node: each bears its number.
+    claims: u64,
+    /// A claim that the store has not replied to, to be repeated with its number.
+    pending: Option<ClaimRequest>,
+    /// How many jobs the next claim brings at most.
+    batch: usize,
+    /// Whether the last claim left jobs for which there was no room.
+    left_some: bool,
+    /// Whether there has been more room since the last claim was sent.
+    has_more_room: bool,
+    /// Whether nothing new is claimed.
+    paused: bool,
+}
+
+impl Claimer {
+    pub(super) fn new(
+        options: Arc<NodeOptions>,
+        tasks: HashSet<String>,
+        can_run: CanRun,
+    ) -> Claimer {
+        Claimer {
+            tasks: Arc::new(tasks),
+            can_run,
+            in_flight: InFlight::default(),
+            next_claim: NextClaim::new(delta(options.claim_ahead)),
+            changes: Changes::new(),
+            excluded: Excluded::new(),
+            reported: Reported::new(),
+            asks_next_due: false,
+            claims: 0,
+            pending: None,
+            batch: options.max_batch.min(100),
+            left_some: false,
+            has_more_room: false,
+            paused: false,
+            options,
+        }
+    }
+
+    pub(super) fn in_flight(&mut self) -> &mut InFlight<Request> {
+        &mut self.in_flight
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.in_flight.is_failing()
+    }
+
+    /// Whether a claim has been sent whose result is unknown: it is repeated.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Whether a reply is awaited, or a claim is to be repeated, that may bring records.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.in_flight.is_waiting() || self.is_pending()
+    }
+
+    /// Claims nothing new while `paused`.
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Claims and polls at once, since the node has joined.
+    pub(super) fn start(&mut self, now: TimeDelta) {
+        self.next_claim.expect_at(now);
+        self.changes.poll_at(now);
+    }
+
+    /// Begins another life of the node: its claims are numbered anew.
+    pub(super) fn restart(&mut self) {
+        (self.claims, self.pending) = (0, None);
+    }
+
+    /// Claims at `at`, whatever was expected before.
+    pub(super) fn expect_at(&mut self, at: TimeDelta) {
+        self.next_claim.expect_at(at);
+    }
+
+    /// Claims in time for something that comes due at `instant` by the store's clock.
+    pub(super) fn expect(&mut self, instant: DateTime<Utc>, now: Now) {
+        self.next_claim.expect(instant, now);
+    }
+
+    /// Claims what was left, since there is room for more than there was.
+    pub(super) fn has_room_again(&mut self, now: TimeDelta) {
+        self.has_more_room = true;
+        if std::mem::take(&mut self.left_some) {
+            self.next_claim.no_later_than(now + LOOKS_AGAIN);
+        }
+    }
+
+    /// Claims nothing of a job that the node can't read, for a while.
+    pub(super) fn exclude(&mut self, incarnation: Incarnation) {
+        self.excluded.insert(incarnation);
+    }
+
+    /// Asks after all records, and for what is due next: anything may have changed.
+    pub(super) fn look(&mut self) {
+        self.changes.ask_all();
+        self.asks_next_due = true;
+    }
+
+    /// Takes in a notification of the store. `is_news` says whether the record that it is about may be
+    /// known here by another version.
+    pub(super) fn notice(&mut self, change: StoreChange, is_news: bool, now: Now) {
+        match change {
+            StoreChange::Due(at) => self.expect(at, now),
+            StoreChange::Job(of, _) | StoreChange::Gone(of) => {
+                if is_news && !self.changes.asks_all() {
+                    self.changes.ask([of]);
+                }
+                // What could not be read, or run here, may have been changed.
+                self.asks_next_due |= self.excluded.remove(of);
+                if self.changes.are_many() || self.excluded.is_passing() {
+                    self.look();
+                }
+            }
+            StoreChange::Unknown => self.look(),
+        }
+    }
+
+    /// When to claim next, unless the lane waits.
+    #[cfg(test)]
+    pub(super) fn next_claim(&self) -> TimeDelta {
+        self.next_claim.at()
+    }
+
+    /// When the lane must be polled again.
+    pub(super) fn wake_at(&self, load: Load<'_>) -> Option<TimeDelta> {
+        self.in_flight.wake_at(Some(self.wanted_at(load)))
+    }
+
+    fn wanted_at(&self, load: Load<'_>) -> TimeDelta {
+        if self.pending.is_some() || self.asks_next_due && self.knows_tasks() {
+            return TimeDelta::MIN;
+        }
+        let changes = self.changes.at();
+        if self.may_claim(load) { self.next_claim.at().min(changes) } else { changes }
+    }
+
+    /// Whether there is anything that it could claim.
+    fn knows_tasks(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    /// Whether more may be claimed: not while the store has not acknowledged what was.
+    fn may_claim(&self, load: Load<'_>) -> bool {
+        let has_room = load.open_rows + load.unacknowledged < MAX_OPEN;
+        !self.paused && self.knows_tasks() && has_room
+    }
+
+    /// The request to send now, if there is one. `room` is what there is room for, `known` returns the
+    /// records that the node knows: all, or those of the named ones.
+    pub(super) fn poll(
+        &mut self,
+        node: NodeId,
+        load: Load<'_>,
+        room: impl FnOnce() -> Room,
+        known: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
+        numbers: &mut Numbers,
+        now: Now,
+    ) -> Option<Request> {
+        if !self.in_flight.is_due(Some(self.wanted_at(load)), now.local) {
+            return None;
+        }
+        let request = self.next_request(node, load, room, known, numbers, now)?;
+        Some(self.in_flight.send(request, now.local))
+    }
+
+    fn next_request(
+        &mut self,
+        node: NodeId,
+        load: Load<'_>,
+        room: impl FnOnce() -> Room,
+        known: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
+        numbers: &mut Numbers,
+        now: Now,
+    ) -> Option<Request> {
+        if let Some(claim) = &self.pending {
+            return Some(Request::Claim(claim.clone()));
+        }
+        if now.elapsed() >= self.changes.at() {
+            let named = self.look_for_changes(numbers, now);
+            return Some(Request::Changed { known: known(named.as_ref()), named });
+        }
+        if self.may_claim(load) && now.elapsed() >= self.next_claim.at() {
+            let claim = self.new_claim(node, load, room(), now);
+            self.pending = Some(claim.clone());
+            return Some(Request::Claim(claim));
+        }
+        if self.knows_tasks() && std::mem::take(&mut self.asks_next_due) {
+            let (tasks, except) = (self.tasks.clone(), self.excluded.with(load.throttled));
+            let passed = self.excluded.passed();
+            return Some(Request::NextDue(NextDue { node, tasks, except, passed }));
+        }
+        None
+    }
+
+    /// The records to ask after by name, or `None` if all are. What could not be read, or run here, may have
+    /// been changed.
+    fn look_for_changes(
+        &mut self,
+        numbers: &mut Numbers,
+        now: Now,
+    ) -> Option<HashSet<Incarnation>> {
+        let named = self.changes.take(now);
+        match &named {
+            Some(named) => self.asks_next_due |= self.excluded.remove_all(named),
+            None => {
+                self.excluded.clear(now);
+                // Up to a quarter sooner, so that nodes that poll do not do it together.
+                let poll = delta(self.options.poll);
+                self.changes.poll_at(now.elapsed() + poll - poll / 4000 * numbers.per_mille());
+                self.asks_next_due = true;
+            }
+        }
+        named
+    }
+
+    fn new_claim(&mut self, node: NodeId, load: Load<'_>, room: Room, now: Now) -> ClaimRequest {
+        self.claims += 1;
+        self.has_more_room = false;
+        self.next_claim.forget();
+        let ahead = delta(self.options.claim_ahead);
+        let horizon = now.store.checked_add_signed(ahead).unwrap_or(now.store);
+        // Each job that is claimed is a record and a row at least.
+        let limit = self.batch.min(self.options.max_bytes / (2 * ROW_SIZE)).max(1);
+        ClaimRequest {
+            node,
+            number: self.claims,
+            horizon,
+            tasks: self.tasks.clone(),
+            except: self.excluded.with(load.throttled),
+            passed: self.excluded.passed(),
+            looks: LOOKS,
+            limit,
+            row_limit: limit
+                .saturating_mul(ROWS_PER_JOB)
+                .min(MAX_OPEN.saturating_sub(load.open_rows))
+                .min(self.options.max_bytes / ROW_SIZE)
+                .max(1),
+            decide: decide(self.can_run.clone(), node, room, now.store, horizon),
+        }
+    }
+
+    /// Takes in a reply. A claim of an earlier life of the node changes nothing.
+    pub(super) fn accept(
+        &mut self,
+        reply: Reply,
+        node: NodeId,
+        now: Now,
+        events: &mut Vec<NodeEvent>,
+    ) {
+        if self.in_flight.succeed().is_none() {
+            return;
+        }
+        match reply {
+            Reply::Claim { node: of, result } => {
+                self.pending = None;
+                if of == node {
+                    self.has_claimed(result, now, events);
+                }
+            }
+            Reply::NextDue(due) => self.next_claim.set(due, now),
+            Reply::Changed(changes) => events.push(NodeEvent::Changed(changes)),
+        }
+    }
+
+    fn has_claimed(&mut self, result: ClaimResult, now: Now, events: &mut Vec<NodeEvent>) {
+        let has_found = !result.jobs.is_empty();
+        let looked_in_vain = !result.rejected.is_empty() || result.left > 0;
+        self.left_some = result.left > 0;
+        self.excluded.pass_over(&result, now);
+        self.next_claim.count(!has_found && !looked_in_vain && !result.more, now);
+        if !result.more {
+            self.next_claim.set(result.next_due, now);
+        }
+        if result.more && (has_found || !looked_in_vain) {
+            self.next_claim.expect_at(now.elapsed());
+        } else if result.more || self.left_some && self.has_more_room {
+            self.next_claim.no_later_than(now.elapsed() + LOOKS_AGAIN);
+        }
+        // Bigger batches while there is much to do.
+        self.batch = match result.more && has_found {
+            true => self.batch.saturating_mul(2).min(self.options.max_batch),
+            false => self.options.max_batch.min(100),
+        };
+        let unreadable = self.reported.add(&result.rejected, now);
+        if !unreadable.is_empty() {
+            events.push(NodeEvent::Unreadable(unreadable));
+        }
+        events.push(NodeEvent::Claimed(result));
+    }
+
+    /// Takes in that the store has failed to do a request, to send it again.
+    pub(super) fn fail(
+        &mut self,
+        request: Request,
+        error: &StoreError,
+        now: Now,
+        numbers: &mut Numbers,
+    ) {
+        self.in_flight.fail(error.is_refused(), &self.options, now.local, numbers);
+        match request {
+            Request::Changed { named: Some(named), .. } => self.changes.ask(named),
+            Request::Changed { named: None, .. } => self.changes.ask_all(),
+            Request::NextDue(_) => {
+                self.asks_next_due = true;
+                // A claim finds it, too.
+                self.next_claim.no_later_than(now.elapsed() + self.options.longest_wait());
+            }
+            // The store will not do this one, but perhaps another.
+            Request::Claim(_) if error.is_refused() => {
+                self.pending = None;
+                self.asks_next_due = true;
+            }
+            Request::Claim(_) => {}
+        }
+    }
+}
+
+/// Decides what is claimed of a job, up to `horizon` and as far as there is room.
+fn decide(
+    can_run: CanRun,
+    node: NodeId,
+    room: Room,
+    store_now: DateTime<Utc>,
+    horizon: DateTime<Utc>,
+) -> Decide {
+    let room = Mutex::new(room);
+    Arc::new(move |record, waiting| {
+        let decided = shielded_or(|| {
+            let definition = Definition::read(record)?;
+            can_run(record, &definition)?;
+            let mut room = room.lock().unwrap_or_else(PoisonError::into_inner);
+            let decided = ahead::decide(record, waiting, &definition, node, store_now, horizon)?;
+            // Jobs that fire again are as many as there are, and what waits was asked for, or is late
+            // already.
+            if let Decision::Claim { rows, next_fire: None } = &decided
+                && waiting.is_empty()
+            {
+                if room.is_full(record.incarnation, &definition.options) {
+                    return Ok(Decision::Leave);
+                }
+                let claimed = rows.iter().filter(|row| row.state.is_open());
+                room.claim(&definition.options, claimed.count());
+            }
+            Ok(decided)
+        });
+        decided.unwrap_or_else(Decision::Reject)
+    })
+}

@@ -1,0 +1,429 @@
+//! How a node joins its store, renews its lease, and expires others that no longer renew theirs.
+
+mod clock;
+mod lease;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+pub(super) use self::clock::Now;
+pub(crate) use self::lease::{Lease, Life};
+use self::{
+    clock::{Clocks, have_parted},
+    watch::Watch,
+};
+use super::{NodeEvent, NodeOptions, Numbers, exchange::InFlight, options::delta};
+use crate::{
+    clock::Reading,
+    ledger::{Claim, ClaimResult, Heartbeat, NodeId, NodeRow, Reaped, RowKey, StoreError},
+};
+
+/// What the membership lane sends to the store.
+#[derive(Clone)]
+pub(crate) enum Request {
+    Heartbeat(Heartbeat),
+    Nodes,
+    Reap(Vec<(NodeId, u64)>),
+    ClaimedBy { node: NodeId, after: Option<RowKey>, limit: usize },
+    Claimed { node: NodeId, rows: Vec<RowKey> },
+}
+
+/// What the store replies, with what of the request the reply is read by.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Heartbeat { heartbeat: Heartbeat, store_now: DateTime<Utc> },
+    Nodes(Vec<NodeRow>),
+    Reap { suspects: Vec<(NodeId, u64)>, reaped: Reaped },
+    ClaimedBy { node: NodeId, limit: usize, claims: Vec<Claim> },
+    Claimed { node: NodeId, asked: usize, found: ClaimResult },
+}
+
+impl Request {
+    /// The life of the node that sends it, if it counts for that life alone.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        match self {
+            Request::Heartbeat(heartbeat) => Some(heartbeat.node),
+            Request::ClaimedBy { node, .. } | Request::Claimed { node, .. } => Some(*node),
+            Request::Nodes | Request::Reap(_) => None,
+        }
+    }
+}
+
+/// One node's membership in its store.
+pub(super) struct Membership {
+    options: Arc<NodeOptions>,
+    /// The present life of the node.
+    id: NodeId,
+    phase: Phase,
+    lease: Arc<Lease>,
+    clocks: Clocks,
+    in_flight: InFlight<Request>,
+    next_heartbeat: TimeDelta,
+    /// When the last heartbeat was sent that the store has confirmed.
+    last_heartbeat: TimeDelta,
+    /// The other nodes.
+    watch: Watch,
+    /// Whether the nodes are to be listed.
+    list_nodes: bool,
+    /// Whether the dead, and nodes without a row, are to be reaped.
+    reap: bool,
+    /// Whether the claims of this node are to be listed, and behind which row.
+    list_claims: bool,
+    list_after: Option<RowKey>,
+    /// Claims of this node, as the store lists them, that are to be fetched.
+    unknown: Vec<RowKey>,
+}
+
+/// Where a node is between joining its store and leaving it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Member(Standing),
+    /// It deregisters once the store has acknowledged all that it has; until then it renews its lease.
+    Leaving(Standing),
+    Left,
+}
+
+/// How far the store and the node take the node for alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// The store has not confirmed the first heartbeat of this life.
+    Joining,
+    /// The store has, and the node has trusted its lease since.
+    Live,
+    /// The node's trust in its lease has lapsed until the next heartbeat is confirmed.
+    Lapsed,
+}
+
+/// What a reply means to the other lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Findings {
+    /// The node has joined the store.
+    pub(super) joined: bool,
+    /// Something may be due at another time than expected.
+    pub(super) due_changed: bool,
+    /// The store's clock was set back: records may bear fire times that a wrong clock has set.
+    pub(super) clock_set_back: bool,
+}
+
+impl Membership {
+    pub(super) fn new(
+        options: Arc<NodeOptions>,
+        numbers: &mut Numbers,
+        now: Reading,
+    ) -> Membership {
+        Membership {
+            id: NodeId(numbers.draw()),
+            phase: Phase::Member(Standing::Joining),
+            lease: Arc::new(Lease::new(options.margin())),
+            clocks: Clocks::new(now),
+            in_flight: InFlight::default(),
+            next_heartbeat: TimeDelta::MIN,
+            last_heartbeat: TimeDelta::MIN,
+            watch: Watch::default(),
+            list_nodes: false,
+            reap: false,
+            list_claims: false,
+            list_after: None,
+            unknown: Vec::new(),
+            options,
+        }
+    }
+
+    /// The present life of the node.
+    pub(super) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    pub(super) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
+    /// What the clocks here and the store's show now.
+    pub(super) fn read(&self, now: Reading) -> Now {
+        self.clocks.read(now)
+    }
+
+    /// Converts an instant of the store's clock to the wall clock here.
+    pub(super) fn to_local(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
+        self.clocks.to_local(instant)
+    }
+
+    /// Converts an instant of the wall clock here to the store's.
+    pub(super) fn to_store(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
+        self.clocks.to_store(instant)
+    }
+
+    /// Whether what the store's clock shows is known.
+    pub(super) fn knows_clock(&self) -> bool {
+        self.clocks.is_measured() || !self.options.has_clock
+    }
+
+    /// When the last heartbeat was sent that the store has confirmed.
+    pub(super) fn last_heartbeat(&self) -> TimeDelta {
+        self.last_heartbeat
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        match self.phase {
+            Phase::Member(standing) | Phase::Leaving(standing) => Some(standing),
+            Phase::Left => None,
+        }
+    }
+
+    fn set_standing(&mut self, new: Standing) {
+        match &mut self.phase {
+            Phase::Member(standing) | Phase::Leaving(standing) => *standing = new,
+            Phase::Left => {}
+        }
+    }
+
+    /// Whether the store has confirmed a heartbeat of this life.
+    pub(super) fn has_joined(&self) -> bool {
+        matches!(self.standing(), Some(Standing::Live | Standing::Lapsed))
+    }
+
+    /// Whether the node has joined and is not leaving.
+    pub(super) fn stays(&self) -> bool {
+        matches!(self.phase, Phase::Member(Standing::Live | Standing::Lapsed))
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Leaving(_))
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.phase == Phase::Left
+    }
+
+    /// Whether the last heartbeat, or another request of this lane, has failed.
+    pub(super) fn is_down(&self) -> bool {
+        self.in_flight.has_failed()
+    }
+
+    pub(super) fn in_flight(&mut self) -> &mut InFlight<Request> {
+        &mut self.in_flight
+    }
+
+    /// Whether a reply is awaited that may bring claims of this node.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.in_flight.is_waiting()
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.in_flight.is_failing()
+    }
+
+    /// Whether the node trusts that the store takes it for alive.
+    pub(super) fn is_trusted(&self, now: Reading) -> bool {
+        self.lease.is_trusted(now)
+    }
+
+    /// Ends the node's trust in its lease if it has run out. Returns whether it has, for the first time
+    /// since the last heartbeat was confirmed.
+    pub(super) fn lapse(&mut self, now: Reading) -> bool {
+        let has_lapsed = self.standing() == Some(Standing::Live) && !self.is_trusted(now);
+        if has_lapsed {
+            self.set_standing(Standing::Lapsed);
+            self.lease.lapse();
+        }
+        has_lapsed
+    }
+
+    /// Deregisters once the store has acknowledged all that the node has.
+    pub(super) fn leave(&mut self) {
+        if let Phase::Member(standing) = self.phase {
+            self.phase = Phase::Leaving(standing);
+        }
+    }
+
+    /// Begins another life, since the store has expired this one. A node that leaves and has nothing to
+    /// report has left with that.
+    pub(super) fn lose(&mut self, has_outcomes: bool, numbers: &mut Numbers) {
+        self.id = NodeId(numbers.draw());
+        self.set_standing(Standing::Joining);
+        (self.list_after, self.unknown) = (None, Vec::new());
+        self.lease.lose();
+        self.next_heartbeat = TimeDelta::MIN;
+        if self.is_leaving() && !has_outcomes {
+            self.phase = Phase::Left;
+        }
+    }
+
+    /// Accounts for a step of the wall clock here. Returns how much further ahead of it the store's clock
+    /// is.
+    pub(super) fn wall_stepped(&mut self, by: TimeDelta) -> TimeDelta {
+        self.lease.stepped(by);
+        self.next_heartbeat = TimeDelta::MIN;
+        self.clocks.wall_stepped(by)
+    }
+
+    /// Fetches claims of this node that it does not know.
+    pub(super) fn fetch(&mut self, rows: impl Iterator<Item = RowKey>) {
+        self.unknown.extend(rows);
+    }
+
+    /// When the node must be polled again. `is_done` says whether the other lanes have nothing left.
+    pub(super) fn wake_at(&self, is_done: bool, now: Reading) -> Option<TimeDelta> {
+        let request = self.in_flight.wake_at(self.wanted_at(is_done));
+        let is_live = self.standing() == Some(Standing::Live);
+        let lapse = is_live.then(|| now.elapsed + self.lease.left(now).max(TimeDelta::zero()));
+        [request, lapse].into_iter().flatten().min()
+    }
+
+    fn wanted_at(&self, is_done: bool) -> Option<TimeDelta> {
+        match self.phase {
+            Phase::Leaving(_) if is_done => Some(TimeDelta::MIN),
+            Phase::Leaving(Standing::Joining) | Phase::Left => None,
+            // Its lease must not run out while it waits.
+            Phase::Leaving(_) | Phase::Member(Standing::Joining) => Some(self.next_heartbeat),
+            Phase::Member(_) if self.has_inquiries() => Some(TimeDelta::MIN),
+            Phase::Member(_) => {
+                let death = self.watch.next_death();
+                Some(death.map_or(self.next_heartbeat, |death| death.min(self.next_heartbeat)))
+            }
+        }
+    }
+
+    fn has_inquiries(&self) -> bool {
+        self.list_nodes || self.reap || self.list_claims || !self.unknown.is_empty()
+    }
+
+    /// The request to send now, if there is one. `is_done` says whether the other lanes have nothing left.
+    pub(super) fn poll(&mut self, is_done: bool, now: Reading) -> Option<Request> {
+        if !self.in_flight.is_due(self.wanted_at(is_done), now) {
+            return None;
+        }
+        let request = self.next_request(is_done, now);
+        Some(self.in_flight.send(request, now))
+    }
+
+    fn next_request(&mut self, is_done: bool, now: Reading) -> Request {
+        let leaves = self.is_leaving() && is_done;
+        if leaves || !self.has_joined() || now.elapsed >= self.next_heartbeat {
+            let ttl = if leaves { Duration::ZERO } else { self.options.lease };
+            let (name, first) = (self.options.name.clone(), !self.has_joined());
+            let clock_offset = self.clocks.is_measured().then(|| -self.clocks.ahead());
+            let heartbeat = Heartbeat::new(self.id, name, first, ttl);
+            return Request::Heartbeat(Heartbeat { clock_offset, ..heartbeat });
+        }
+        if std::mem::take(&mut self.list_nodes) {
+            return Request::Nodes;
+        }
+        let suspects = self.watch.suspects(now.elapsed);
+        if std::mem::take(&mut self.reap) || !suspects.is_empty() {
+            return Request::Reap(suspects);
+        }
+        // All at once, since rows of one job are judged together.
+        if !self.unknown.is_empty() && self.list_after.is_none() {
+            return Request::Claimed { node: self.id, rows: self.unknown.clone() };
+        }
+        self.list_claims = false;
+        let (after, limit) = (self.list_after, self.options.max_batch);
+        Request::ClaimedBy { node: self.id, after, limit }
+    }
+
+    /// Takes in a reply. A reply to an earlier life of the node changes nothing.
+    pub(super) fn accept(
+        &mut self,
+        reply: Reply,
+        now: Reading,
+        events: &mut Vec<NodeEvent>,
+    ) -> Findings {
+        let mut findings = Findings::default();
+        let Some(sent) = self.in_flight.succeed() else { return findings };
+        match reply {
+            Reply::Heartbeat { heartbeat, .. } if heartbeat.ttl.is_zero() => {
+                self.phase = Phase::Left;
+            }
+            Reply::Heartbeat { heartbeat, store_now } if heartbeat.node == self.id => {
+                findings = self.renew(store_now, sent, now, events);
+            }
+            Reply::Nodes(nodes) => {
+                // Others may have what a node had that is gone.
+                findings.due_changed = self.watch.update(&nodes, self.id, now.elapsed);
+            }
+            Reply::Reap { suspects, reaped } => {
+                self.reap = reaped.more;
+                // Those that the store has not expired live, and are watched anew.
+                self.watch.forget(&suspects);
+                self.list_nodes |= !suspects.is_empty();
+                findings.due_changed = !reaped.handed_out.is_empty() || !suspects.is_empty();
+                events.push(NodeEvent::Reaped(reaped));
+            }
+            Reply::ClaimedBy { node, limit, claims } if node == self.id => {
+                let is_full = claims.len() >= limit;
+                self.list_after = claims.last().map(|claim| claim.key).filter(|_| is_full);
+                self.list_claims |= is_full;
+                events.push(NodeEvent::Listed(claims));
+            }
+            Reply::Claimed { node, asked, found } if node == self.id => {
+                self.unknown.drain(..asked.min(self.unknown.len()));
+                events.push(NodeEvent::Fetched(found));
+            }
+            Reply::Heartbeat { .. } | Reply::ClaimedBy { .. } | Reply::Claimed { .. } => {}
+        }
+        findings
+    }
+
+    /// Takes in that the store has confirmed a heartbeat of this life.
+    fn renew(
+        &mut self,
+        store_now: DateTime<Utc>,
+        sent: Reading,
+        now: Reading,
+        events: &mut Vec<NodeEvent>,
+    ) -> Findings {
+        let mut findings = Findings { joined: !self.has_joined(), ..Findings::default() };
+        if self.options.has_clock {
+            let change = self.clocks.measure(store_now, sent, now);
+            findings.due_changed = change.is_other;
+            findings.clock_set_back = change.stepped_back;
+            if !change.moved.is_zero() {
+                events.push(NodeEvent::ClockMoved(change.moved));
+            }
+        }
+        let until = delta(self.options.lease) - self.options.margin();
+        self.lease.renew(
+            sent.wall.timestamp_millis() + until.num_milliseconds(),
+            (sent.elapsed + until).num_milliseconds(),
+        );
+        (self.list_nodes, self.reap, self.list_claims) = (true, true, true);
+        self.last_heartbeat = sent.elapsed;
+        self.next_heartbeat = match have_parted(sent, now) {
+            true => TimeDelta::MIN,
+            false => sent.elapsed + self.options.heartbeat_every(),
+        };
+        let was_live = self.standing() == Some(Standing::Live);
+        let is_trusted = self.is_trusted(now);
+        self.set_standing(if was_live || is_trusted { Standing::Live } else { Standing::Lapsed });
+        if is_trusted && !was_live {
+            events.push(NodeEvent::Trusted);
+        }
+        findings
+    }
+
+    /// Takes in that the store has failed to do a request, to send it again.
+    pub(super) fn fail(
+        &mut self,
+        request: &Request,
+        error: &StoreError,
+        now: Reading,
+        numbers: &mut Numbers,
+    ) {
+        self.in_flight.fail(error.is_refused(), &self.options, now, numbers);
+        match request {
+            // It may take effect long after the node has left, and must not bring that back.
+            Request::Heartbeat(heartbeat) if heartbeat.first => self.id = NodeId(numbers.draw()),
+            Request::Heartbeat(_) => {}
+            Request::Nodes => self.list_nodes = true,
+            Request::Reap(_) => self.reap = true,
+            Request::ClaimedBy { .. } => self.list_claims = true,
+            // The next list shows whether the node still has them.
+            Request::Claimed { .. } => self.unknown.clear(),
+        }
+    }
+}

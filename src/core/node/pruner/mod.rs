@@ -1,0 +1,276 @@
+//! How a node has the ledger pruned, and corrects records that a wrong clock has left.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+
+use super::{NodeEvent, NodeOptions, Now, Numbers, exchange::InFlight};
+use crate::{
+    core::correct,
+    ledger::{Cursor, Keep, Page, Pruned, Record, StoreError, Write, Written, fitting},
+    panic::shielded_or,
+};
+
+/// What the prune lane sends to the store.
+#[derive(Clone)]
+pub(crate) enum Request {
+    Prune {
+        keep: Keep,
+        limit: usize,
+    },
+    List {
+        after: Option<Cursor>,
+        limit: usize,
+    },
+    /// Writes records anew whose next fire time a wrong clock has set.
+    Correct(Vec<Write>),
+}
+
+/// What the store replies, with the corrections that were sent.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Prune(Pruned),
+    List(Page),
+    Correct { writes: Vec<Write>, written: Vec<Written> },
+}
+
+/// How often the ledger is pruned, unless there is more to delete at once.
+const PRUNE_EVERY: TimeDelta = TimeDelta::seconds(5);
+
+/// How many rows are deleted at once: others wait meanwhile.
+const PRUNED: usize = 500;
+
+/// How many records are listed together to find those that need a correction.
+const LISTED: usize = 500;
+
+/// How many corrections of a page are computed anew since other writes came first.
+const MAX_LOST: usize = 2 * LISTED;
+
+/// One node's pruning, and its search for records that need a correction.
+pub(super) struct Pruner {
+    options: Arc<NodeOptions>,
+    in_flight: InFlight<Request>,
+    next_prune: TimeDelta,
+    /// How far it has searched, if it does.
+    search: Option<Search>,
+    /// Whether the last request was one of a search.
+    searched_last: bool,
+}
+
+/// A search of all records for those that need a correction.
+#[derive(Default)]
+struct Search {
+    /// The records behind this one are still to be listed.
+    after: Option<Cursor>,
+    /// The corrections of the last page that are not written.
+    corrections: Vec<Write>,
+    /// How many of them have lost to other writes.
+    lost: usize,
+    /// Whether the last page was listed.
+    ends: bool,
+    /// Whether the request that awaits its reply is one of this search, and not of an earlier one.
+    is_sent: bool,
+}
+
+impl Pruner {
+    pub(super) fn new(options: Arc<NodeOptions>) -> Pruner {
+        Pruner {
+            options,
+            in_flight: InFlight::default(),
+            next_prune: TimeDelta::MIN,
+            search: None,
+            searched_last: false,
+        }
+    }
+
+    pub(super) fn in_flight(&mut self) -> &mut InFlight<Request> {
+        &mut self.in_flight
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.in_flight.is_failing()
+    }
+
+    /// Begins pruning, since the node has joined.
+    pub(super) fn start(&mut self, now: TimeDelta) {
+        self.next_prune = now + PRUNE_EVERY;
+    }
+
+    /// Searches all records for those that need a correction, since the store's clock was set back or the
+    /// rules of time zones have changed.
+    pub(super) fn search(&mut self) {
+        self.search = Some(Search::default());
+    }
+
+    /// When the lane must be polled again.
+    pub(super) fn wake_at(&self) -> Option<TimeDelta> {
+        self.in_flight.wake_at(Some(self.wanted_at()))
+    }
+
+    fn wanted_at(&self) -> TimeDelta {
+        if self.search.is_some() { TimeDelta::MIN } else { self.next_prune }
+    }
+
+    /// The request to send now, if there is one.
+    pub(super) fn poll(&mut self, now: Now) -> Option<Request> {
+        if !self.in_flight.is_due(Some(self.wanted_at()), now.local) {
+            return None;
+        }
+        let request = self.next_request(now);
+        Some(self.in_flight.send(request, now.local))
+    }
+
+    fn next_request(&mut self, now: Now) -> Request {
+        let prunes = now.elapsed() >= self.next_prune;
+        // In turns, so that neither waits for the other if the store fails in one of them.
+        self.searched_last = self.search.is_some() && !(prunes && self.searched_last);
+        if self.searched_last
+            && let Some(search) = &mut self.search
+        {
+            search.is_sent = true;
+            let limit = LISTED.min(self.options.max_batch);
+            if search.corrections.is_empty() {
+                return Request::List { after: search.after.clone(), limit };
+            }
+            let sizes = search.corrections.iter().map(Write::size);
+            let count = fitting(sizes, self.options.max_batch, self.options.max_bytes);
+            return Request::Correct(search.corrections[..count].to_vec());
+        }
+        self.next_prune = now.elapsed() + PRUNE_EVERY;
+        Request::Prune { keep: self.options.keep, limit: PRUNED }
+    }
+
+    /// Takes in a reply.
+    pub(super) fn accept(
+        &mut self,
+        reply: Reply,
+        now: Now,
+        numbers: &mut Numbers,
+        events: &mut Vec<NodeEvent>,
+    ) {
+        if self.in_flight.succeed().is_none() {
+            return;
+        }
+        match reply {
+            Reply::Prune(pruned) => {
+                if pruned.more {
+                    // As fast as it comes.
+                    self.next_prune = now.elapsed();
+                }
+            }
+            Reply::List(page) => self.has_listed(page, now, numbers),
+            Reply::Correct { writes, written } => {
+                self.has_corrected(writes, written, now, numbers, events);
+            }
+        }
+    }
+
+    /// The present search, if the reply is to a request of it: an earlier one went by another clock.
+    fn sent_search(&mut self) -> Option<&mut Search> {
+        self.search.as_mut().filter(|search| search.is_sent)
+    }
+
+    fn has_listed(&mut self, page: Page, now: Now, numbers: &mut Numbers) {
+        let options = self.options.clone();
+        let Some(search) = self.sent_search() else { return };
+        let corrections =
+            page.records.iter().filter_map(|record| correction(record, &options, now, numbers));
+        search.corrections = corrections.collect();
+        search.lost = 0;
+        search.ends = page.next.is_none();
+        search.after = page.next;
+        self.end_if_done();
+    }
+
+    fn has_corrected(
+        &mut self,
+        writes: Vec<Write>,
+        written: Vec<Written>,
+        now: Now,
+        numbers: &mut Numbers,
+        events: &mut Vec<NodeEvent>,
+    ) {
+        let (sent, mut corrected, mut lost) = (writes.len(), Vec::new(), Vec::new());
+        for (write, written) in writes.into_iter().zip(written) {
+            match (written, write.expected, write.record) {
+                (Written::Done, Some(expected), Some(record)) => {
+                    let version = expected.version.wrapping_add(1);
+                    corrected.push(Record { version, ..record });
+                }
+                // Another write came first: perhaps the record needs a correction all the same.
+                (Written::Lost(Some(current)), ..) => lost.push(current),
+                _ => {}
+            }
+        }
+        if !corrected.is_empty() {
+            events.push(NodeEvent::Corrected(corrected));
+        }
+        let options = self.options.clone();
+        let Some(search) = self.sent_search() else { return };
+        let room = MAX_LOST.saturating_sub(search.lost);
+        let again = lost.iter().take(room);
+        let again = again.filter_map(|current| correction(current, &options, now, numbers));
+        let again: Vec<Write> = again.collect();
+        search.lost += lost.len();
+        let done = sent.min(search.corrections.len());
+        search.corrections.splice(..done, again);
+        self.end_if_done();
+    }
+
+    fn end_if_done(&mut self) {
+        self.search.take_if(|search| search.ends && search.corrections.is_empty());
+    }
+
+    /// Takes in that the store has failed to do a request, to send it again or to go on without it.
+    pub(super) fn fail(
+        &mut self,
+        request: &Request,
+        error: &StoreError,
+        now: Now,
+        numbers: &mut Numbers,
+    ) {
+        self.in_flight.fail(error.is_refused(), &self.options, now.local, numbers);
+        // The other records go on: what can't be written must not keep them from that.
+        if let Request::Correct(_) = request
+            && error.is_refused()
+            && let Some(search) = self.sent_search()
+        {
+            search.corrections.clear();
+            self.end_if_done();
+        }
+    }
+
+    /// Forgets an error of corrections that were given up.
+    pub(super) fn forgive_corrections(&mut self) {
+        if self.search.as_ref().is_none_or(|search| search.corrections.is_empty()) {
+            self.in_flight.forgive(&Request::Correct(Vec::new()));
+        }
+    }
+}
+
+/// The write that corrects a record, if it needs a correction.
+fn correction(
+    record: &Record,
+    options: &NodeOptions,
+    now: Now,
+    numbers: &mut Numbers,
+) -> Option<Write> {
+    let store_now: DateTime<Utc> = now.store.trunc_subsecs(3);
+    let corrected = shielded_or(|| {
+        let corrected = correct::corrected(record, store_now, options.correction);
+        Ok(corrected.or_else(|| correct::rezoned_record(record, store_now)))
+    });
+    // What can't be read, a claim reports.
+    let corrected = corrected.ok()??;
+    Some(Write {
+        id: record.id.clone(),
+        expected: Some(record.stamp()),
+        record: Some(corrected),
+        rows: Vec::new(),
+        token: numbers.draw(),
+        action: None,
+    })
+}
