@@ -6,10 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    escape::{Escaped, one_line},
-    ledger::StoreError,
-};
+use crate::escape::{Escaped, one_line};
 
 /// The boxed error of a job's work, the same type as in axum and tower.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -259,25 +256,14 @@ impl Error {
 }
 
 impl Error {
-    /// The error of the store with this name.
-    pub(crate) fn of_store(name: &str, error: StoreError) -> Error {
-        let (kind, message) = if error.is_refused() {
-            (Kind::StoreRefused, format!("store `{name}` refused the operation"))
-        } else {
-            (Kind::StoreUnavailable, format!("store `{name}` is not available: try again later"))
-        };
-        Error::new(kind, message.into(), Some(error.into_source()))
-    }
-}
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Error {
-        let (kind, message) = if error.is_refused() {
-            (Kind::StoreRefused, "the store refused the operation")
-        } else {
-            (Kind::StoreUnavailable, "the store is not available: try again later")
-        };
-        Error::new(kind, message.into(), Some(error.into_source()))
+    /// The error of a store: one that refused, or one that is not available.
+    pub(crate) fn of_store(
+        is_refused: bool,
+        message: impl Into<Cow<'static, str>>,
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    ) -> Error {
+        let kind = if is_refused { Kind::StoreRefused } else { Kind::StoreUnavailable };
+        Error::new(kind, message.into(), Some(source))
     }
 }
 

@@ -151,6 +151,47 @@ fn string_end(bytes: &[u8], begin: usize) -> usize {
     bytes.len()
 }
 
+/// A duration as whole milliseconds, rounded up, so that only zero becomes zero.
+pub(crate) mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        let millis = duration.as_nanos().div_ceil(1_000_000);
+        to.serialize_u64(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+/// The same for a duration that may be absent.
+pub(crate) mod optional_millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::millis;
+
+    #[derive(Serialize, Deserialize)]
+    struct Millis(#[serde(with = "millis")] Duration);
+
+    pub(crate) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration.map(Millis).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Millis>::deserialize(from)?.map(|millis| millis.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

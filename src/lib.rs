@@ -115,10 +115,12 @@ mod escape;
 mod event;
 mod executor;
 mod feed;
+mod id;
 mod job;
 mod json;
 mod ledger;
 mod metrics;
+mod outcome;
 mod panic;
 pub mod prelude;
 mod retry;
@@ -143,11 +145,10 @@ pub use self::{
     error::{BoxError, Error},
     event::{Event, EventFilter, EventKind, EventPayload},
     executor::{AsyncExecutor, BlockingPool, Executor},
-    job::{
-        Coalesce, End, FireTimes, JobId, JobInfo, OnConflict, Outcome, Overlap, Run, RunId,
-        SkipReason,
-    },
+    id::{JobId, RunId},
+    job::{Coalesce, JobInfo, OnConflict, Overlap},
     metrics::{Lateness, Metrics},
+    outcome::{End, FireTimes, Outcome, Run, SkipReason},
     retry::Retry,
     scheduler::{
         Add, AddFuture, Events, Job, JobHandle, JobSettings, Jobs, OnceHandle, Runs, Scheduler,

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use crate::{core::RunResult, job::Outcome};
+use crate::outcome::Outcome;
 
 /// What a scheduler has counted since it was made; see
 /// [`Scheduler::metrics`](crate::Scheduler::metrics).
@@ -43,9 +43,9 @@ pub struct Metrics {
 pub struct Lateness(Option<Box<Histogram<u64>>>);
 
 impl Metrics {
-    /// Counts a run that has ended.
-    pub(crate) fn count(&mut self, finish: &RunResult) {
-        let count = match finish.outcome {
+    /// Counts a run that has ended; `late_by` is how late it started, if it did.
+    pub(crate) fn count(&mut self, outcome: &Outcome, late_by: Option<Duration>) {
+        let count = match outcome {
             Outcome::Succeeded => &mut self.succeeded,
             Outcome::Failed(_) => &mut self.failed,
             Outcome::Panicked(_) => &mut self.panicked,
@@ -56,8 +56,8 @@ impl Metrics {
             Outcome::Skipped(_) => &mut self.skipped,
         };
         *count += 1;
-        if finish.started_at.is_some() {
-            self.lateness.record(finish.late_by);
+        if let Some(late_by) = late_by {
+            self.lateness.record(late_by);
         }
     }
 }

@@ -5,10 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use backon::{BackoffBuilder as _, ConstantBuilder, ExponentialBuilder};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::Error,
-    job::{Outcome, millis},
-};
+use crate::{error::Error, json::millis, outcome::Outcome};
 
 /// When and how often a run that failed, panicked or timed out is retried.
 ///

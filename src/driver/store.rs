@@ -101,7 +101,7 @@ impl Durable {
 
     /// What the store has failed with, by its name.
     pub(crate) fn error(&self, error: StoreError) -> Error {
-        Error::of_store(&self.name, error)
+        error.of(&self.name)
     }
 
     /// Finds the entry again when the job is taken, for as long as somebody holds on to it. Says whether

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Incarnation;
-use crate::job::JobId;
+use crate::id::JobId;
 
 /// An action of a user or a program, as a [`Write`](super::Write) sends it to the action log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

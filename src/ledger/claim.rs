@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use chrono::{DateTime, Utc};
 
 use super::{Incarnation, NodeId, Record, Row, RowKey, Stamp};
-use crate::{error::Error, job::JobId};
+use crate::{error::Error, id::JobId};
 
 /// A row that a node has claimed, until another claim, which has another fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

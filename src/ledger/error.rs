@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::error::{BoxError, Chain};
+use crate::error::{BoxError, Chain, Error};
 
 /// The error of an operation of a [`Store`](crate::store::Store).
 ///
@@ -64,6 +64,31 @@ impl StoreError {
     /// Whether the node has no row in the store.
     pub fn is_lease_lost(&self) -> bool {
         self.kind == Kind::LeaseLost
+    }
+}
+
+impl StoreError {
+    /// The error of the store with this name.
+    pub(crate) fn of(self, store: &str) -> Error {
+        let is_refused = self.is_refused();
+        let message = if is_refused {
+            format!("store `{store}` refused the operation")
+        } else {
+            format!("store `{store}` is not available: try again later")
+        };
+        Error::of_store(is_refused, message, self.into_source())
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Error {
+        let is_refused = error.is_refused();
+        let message = if is_refused {
+            "the store refused the operation"
+        } else {
+            "the store is not available: try again later"
+        };
+        Error::of_store(is_refused, message, error.into_source())
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::job::SkipReason;
+use crate::outcome::SkipReason;
 
 /// How a fire time ended; or how an incarnation ended, in its row of
 /// [`RowKind::Ended`](super::RowKind::Ended).

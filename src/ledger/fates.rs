@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{NodeId, Row, RowKey, RowState};
-use crate::job::JobId;
+use crate::id::JobId;
 
 /// The closed rows that [`Store::fates`](crate::store::Store::fates) returns: those that match
 /// every set field. Default: all.

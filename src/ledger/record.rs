@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Fate;
-use crate::job::JobId;
+use crate::id::JobId;
 
 /// A durable job, as a store keeps it.
 ///

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Claim, Fate, Incarnation, NodeId, Record, record::recoveries};
-use crate::job::JobId;
+use crate::id::JobId;
 
 /// The unique key of a row in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

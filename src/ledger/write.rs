@@ -1,7 +1,7 @@
 //! The writes of records.
 
 use super::{Action, ROW_SIZE, Record, Row, Stamp};
-use crate::job::JobId;
+use crate::id::JobId;
 
 /// A compare-and-swap of one record: see [`Store::write`](crate::store::Store::write).
 #[derive(Clone, Debug)]

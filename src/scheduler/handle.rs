@@ -812,3 +812,9 @@ impl fmt::Debug for Runs {
         f.debug_struct("Runs").field("lagged", &self.lagged).finish_non_exhaustive()
     }
 }
+
+impl From<&JobHandle> for JobId {
+    fn from(job: &JobHandle) -> JobId {
+        job.id().clone()
+    }
+}

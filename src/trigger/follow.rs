@@ -5,10 +5,7 @@ use std::{collections::HashSet, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Kind, cron::one_line};
-use crate::{
-    error::Error,
-    job::{JobId, Outcome},
-};
+use crate::{error::Error, id::JobId, outcome::Outcome};
 
 /// Runs a job after each run of another one that succeeded.
 ///

@@ -560,7 +560,8 @@ impl<P: Payload> Core<P> {
         if put_back || !self.conclude_durable(&going, &finish, now) {
             self.effects.discard_result(finish);
         } else {
-            self.metrics.count(&finish);
+            let late_by = finish.started_at.map(|_| finish.late_by);
+            self.metrics.count(&finish.outcome, late_by);
             self.report_run(&going, finish, now);
         }
         self.effects.discard_all(going.preceding.take().map(Discarded::Preceding));
