@@ -33,7 +33,10 @@ pub(crate) use self::{
     change::{Author, Change},
     durable::StoreKey,
     effects::{Discarded, Ended, Outbox, Start},
-    machine::{Course, FAREWELL, FOREVER, Inbox, KEPT, LAST_WAIT, Machine, Timer, Turn, Urgency},
+    machine::{
+        Attempt, Course, Ending, FAREWELL, FOREVER, Inbox, KEPT, LAST_WAIT, Machine, Timer, Turn,
+        Urgency,
+    },
     node::{CanRun, Lease, NodeOptions, Reply, Request, claimer, closer, membership, pruner},
     registry::{Declaration, PAGE},
     runs::{Preceding, RunKey, RunResult},

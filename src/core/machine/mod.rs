@@ -2,6 +2,7 @@
 //! the loop, and the shutdown. The driver and the simulation carry out what it puts out, and decide
 //! nothing.
 
+mod attempt;
 mod inbox;
 mod shutdown;
 mod turn;
@@ -13,6 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use self::shutdown::Shutdown;
 pub use self::shutdown::ShutdownReport;
 pub(crate) use self::{
+    attempt::{Attempt, Ending},
     inbox::{Inbox, Urgency},
     turn::{Course, Timer, Turn},
 };

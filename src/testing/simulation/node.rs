@@ -19,9 +19,9 @@ use super::{
 use crate::{
     clock::Reading,
     core::{
-        CanRun, Candidate, Core, Course, Definition, Inbox, Lease, Machine, NodeOptions, Payload,
-        Reply, Request, RunKey, RunResult, Start, StoreKey, Timer, Turn, Urgency, Verdict, claimer,
-        membership, mix, run_id,
+        Attempt, CanRun, Core, Course, Definition, Ending, Inbox, Lease, Machine, NodeOptions,
+        Payload, Reply, Request, RunKey, RunResult, Start, StoreKey, Timer, Turn, Urgency, claimer,
+        membership, run_id,
     },
     error::Error,
     event::KindSet,
@@ -81,7 +81,7 @@ struct Known {
 /// A run that was handed over, or goes on.
 struct Running {
     number: u64,
-    start: Start<Work>,
+    attempt: Attempt<Work>,
     /// How far off the node's idea of the store's time may have been when it was handed over.
     uncertainty: Micros,
     begun: Option<Begun>,
@@ -89,8 +89,6 @@ struct Running {
 
 /// A run whose work was called.
 struct Begun {
-    judged_at: DateTime<Utc>,
-    late_by: Duration,
     /// What elapsed time was.
     called_at: Micros,
     outcome: Outcome,
@@ -354,7 +352,10 @@ impl Node {
         self.numbers += 1;
         let number = self.numbers;
         let uncertainty = self.uncertainty(self.clocks.elapsed(outside.now()));
-        self.runs.insert(number, Running { number, start, uncertainty, begun: None });
+        self.runs.insert(
+            number,
+            Running { number, attempt: Attempt::new(start), uncertainty, begun: None },
+        );
         // In the end all troubles end.
         let crowd = match outside.now() < outside.scenario.busy {
             true => outside.scenario.crowd,
@@ -370,50 +371,44 @@ impl Node {
     /// A run would start now.
     pub(super) fn begin(&mut self, number: u64, outside: &mut Outside<'_>) {
         let reading = self.clocks.read(outside.now());
-        let Some(Running { start, .. }) = self.runs.get(&number) else { return };
-        let options = start.options.clone().unwrap_or_default();
-        let late_by = (reading.wall - start.due).to_std().unwrap_or_default();
-        let (run, attempt, life) = (start.run, start.attempt, start.life);
-        let standing = start.payload.0.standing.get();
-        let on_request = start.on_request;
-        let cancelled = self.transact(outside, |core, _| core.is_cancelled(run));
-        let is = self.lease.life();
-        let candidate = Candidate {
-            standing,
-            on_request,
-            attempt,
-            cancelled,
-            late_by,
-            grace: options.grace(),
-            trusted: self.lease.is_trusted(reading),
-            distrusted: is.lapses != life.lapses,
-            lost: is.deaths != life.deaths,
-        };
-        let refused = match candidate.judge() {
-            Verdict::Start => return self.call(number, late_by, &options, cancelled, outside),
-            Verdict::Refuse(outcome) => RunResult::without_work(outcome, reading.wall),
-            Verdict::PutBack => RunResult {
-                put_back: true,
-                ..RunResult::without_work(Outcome::Abandoned, reading.wall)
-            },
-        };
-        self.runs.remove(&number);
-        let finish = RunResult { late_by, ..refused };
-        self.finish(run, finish, outside);
+        let Some(Running { attempt, .. }) = self.runs.get(&number) else { return };
+        let run = attempt.start.run;
+        let is_cancelled = self.transact(outside, |core, _| core.is_cancelled(run));
+        let Some(Running { attempt, .. }) = self.runs.get_mut(&number) else { return };
+        let grace = attempt.options(&JobOptions::default()).grace();
+        let standing = attempt.start.payload.0.standing.get();
+        let now = reading.wall;
+        let verdict = attempt.judge(now, standing, grace, || is_cancelled, || reading);
+        match attempt.judged(now, verdict) {
+            None => self.call(number, is_cancelled, outside),
+            Some(outcome) => self.conclude(number, outcome, None, outside),
+        }
+    }
+
+    /// A run has ended; `took` is how long its work took, if it was called.
+    fn conclude(
+        &mut self,
+        number: u64,
+        outcome: Outcome,
+        took: Option<Duration>,
+        outside: &mut Outside<'_>,
+    ) {
+        let Some(Running { attempt, .. }) = self.runs.remove(&number) else { return };
+        let defaults = JobOptions::default();
+        let options = attempt.options(&defaults);
+        let retry_in = attempt.retry_in(options, &outcome);
+        let ending = Ending { outcome, output: None, took, retry_in };
+        let wall = self.clocks.read(outside.now()).wall;
+        let result = attempt.result(ending, options, || wall);
+        self.finish(attempt.start.run, result, outside);
     }
 
     /// The work of a run is called.
-    fn call(
-        &mut self,
-        number: u64,
-        late_by: Duration,
-        options: &JobOptions,
-        cancelled: bool,
-        outside: &mut Outside<'_>,
-    ) {
-        let reading = self.clocks.read(outside.now());
+    fn call(&mut self, number: u64, cancelled: bool, outside: &mut Outside<'_>) {
         let called_at = self.clocks.elapsed(outside.now());
         let uncertainty = self.uncertainty(called_at);
+        let Some(running) = self.runs.get_mut(&number) else { return };
+        let timeout = running.attempt.options(&JobOptions::default()).timeout;
         let chance = &mut *outside.chance;
         let takes = match chance.below(9) {
             _ if chance.percent(outside.scenario.lengthy) => chance.between(700_000..=2_500_000),
@@ -427,26 +422,18 @@ impl Node {
             _ => Outcome::Succeeded,
         };
         let obeys = chance.percent(outside.scenario.obedience);
-        let timeout = options.timeout.map(micros_of).filter(|&timeout| timeout <= takes);
+        let timeout = timeout.map(micros_of).filter(|&timeout| timeout <= takes);
         let (takes, outcome) = match timeout {
             Some(timeout) => (timeout, Outcome::TimedOut),
             None => (takes, outcome),
         };
-        let Some(running) = self.runs.get_mut(&number) else { return };
-        let start = &running.start;
+        let start = &running.attempt.start;
         let run = start.run;
         let row = (key_of(start), start.fence, start.attempt);
         let uncertainty = uncertainty.max(running.uncertainty);
         outside.log.began(outside.agenda.now, (outside.life, number), row, uncertainty);
-        running.begun = Some(Begun {
-            judged_at: reading.wall,
-            late_by,
-            called_at,
-            outcome,
-            obeys,
-            cancelled: false,
-        });
-        if running.start.job.as_str().starts_with(DEADLY) {
+        running.begun = Some(Begun { called_at, outcome, obeys, cancelled: false });
+        if start.job.as_str().starts_with(DEADLY) {
             let wait = outside.chance.between(0..=takes.min(20 * MILLI));
             outside.after(wait, Happening::Die);
         }
@@ -459,8 +446,8 @@ impl Node {
     /// A run is asked to stop.
     fn cancel(&mut self, run: RunKey, outside: &mut Outside<'_>) {
         let reading = self.clocks.read(outside.now());
-        let lease = &self.lease;
-        for running in self.runs.values_mut().filter(|running| running.start.run == run) {
+        let defaults = JobOptions::default();
+        for running in self.runs.values_mut().filter(|it| it.attempt.start.run == run) {
             let Some(begun) = running.begun.as_mut().filter(|begun| !begun.cancelled) else {
                 continue;
             };
@@ -469,12 +456,8 @@ impl Node {
                 let wait = outside.chance.between(0..=20_000);
                 outside.after(wait, Happening::Return(running.number));
             }
-            let options = running.start.options.as_deref();
-            let patience = options.map_or(Duration::ZERO, |options| options.cancel_grace);
-            let grace = match running.start.fence {
-                0 => patience,
-                _ => patience.min(lease.grace(reading)),
-            };
+            let options = running.attempt.options(&defaults);
+            let grace = running.attempt.cancel_grace(options, || reading);
             // What is dropped goes on until it next yields.
             let yields = outside.chance.between(0..=micros_of(outside.scenario.lease) / 30);
             outside.after(tick(micros_of(grace)) + yields, Happening::Drop(running.number));
@@ -483,26 +466,13 @@ impl Node {
 
     /// The work of a run returns, or is dropped.
     pub(super) fn end(&mut self, number: u64, dropped: bool, outside: &mut Outside<'_>) {
-        let Some(Running { start, begun, .. }) = self.runs.remove(&number) else { return };
-        let Some(begun) = begun else { return };
+        let Some(running) = self.runs.get_mut(&number) else { return };
+        let Some(begun) = running.begun.take() else { return };
         let outcome = if dropped { Outcome::Cancelled } else { begun.outcome };
         outside.log.ended(outside.agenda.now, outside.life, number, How::of(&outcome));
         let elapsed = self.clocks.elapsed(outside.now());
         let took = Duration::from_micros((elapsed - begun.called_at).unsigned_abs());
-        let seed = mix(start.job.stable_hash()).wrapping_add(start.run.id.0);
-        let retry = start.options.as_ref().and_then(|options| options.retry.as_ref());
-        let retry_in = retry
-            .filter(|_| !begun.cancelled)
-            .and_then(|retry| retry.delay_after(start.attempt, &outcome, seed));
-        let finish = RunResult {
-            started_at: Some(begun.judged_at),
-            ended_at: begun.judged_at + TimeDelta::from_std(took).unwrap_or_default(),
-            took,
-            late_by: begun.late_by,
-            retry_in,
-            ..RunResult::without_work(outcome, begun.judged_at)
-        };
-        self.finish(start.run, finish, outside);
+        self.conclude(number, outcome, Some(took), outside);
     }
 
     /// Leaves a run's result in the inbox, and empties that unless the loop does.
