@@ -34,8 +34,8 @@ pub(crate) use self::{
     durable::StoreKey,
     effects::{Discarded, Ended, Outbox, Start},
     machine::{
-        Attempt, Course, Ending, FAREWELL, FOREVER, Inbox, KEPT, LAST_WAIT, Machine, Timer, Turn,
-        Urgency,
+        Attempt, Course, Ending, FAREWELL, FOREVER, Handles, Inbox, KEPT, Known, LAST_WAIT,
+        Machine, Timer, Turn, Urgency,
     },
     node::{CanRun, Lease, NodeOptions, Reply, Request, claimer, closer, membership, pruner},
     registry::{Declaration, PAGE},

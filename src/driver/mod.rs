@@ -3,6 +3,7 @@
 
 mod entry;
 mod precise;
+mod request;
 mod run;
 mod shared;
 mod store;
@@ -21,6 +22,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 pub(crate) use self::{
     entry::{EndWait, Entry, EntryState, Hold},
+    request::perform,
     run::RunGuard,
     shared::{Shared, SharedConfig},
     store::Durable,

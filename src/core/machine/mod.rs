@@ -4,6 +4,7 @@
 
 mod attempt;
 mod inbox;
+mod known;
 mod shutdown;
 mod turn;
 
@@ -16,6 +17,7 @@ pub use self::shutdown::ShutdownReport;
 pub(crate) use self::{
     attempt::{Attempt, Ending},
     inbox::{Inbox, Urgency},
+    known::{Handles, Known},
     turn::{Course, Timer, Turn},
 };
 use super::{Core, Payload, RunKey, RunResult};

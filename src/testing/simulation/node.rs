@@ -19,17 +19,14 @@ use super::{
 use crate::{
     clock::Reading,
     core::{
-        Attempt, CanRun, Core, Course, Definition, Ending, Inbox, Lease, Machine, NodeOptions,
-        Payload, Reply, Request, RunKey, RunResult, Start, StoreKey, Timer, Turn, Urgency, claimer,
-        membership, run_id,
+        Attempt, CanRun, Core, Course, Definition, Ending, Handles, Inbox, Known, Lease, Machine,
+        NodeOptions, Payload, Reply, Request, RunKey, RunResult, Start, StoreKey, Timer, Turn,
+        Urgency, membership, run_id,
     },
     error::Error,
     event::KindSet,
     job::{JobId, JobOptions, Outcome, SkipReason},
-    ledger::{
-        Incarnation, Keep, Record, RecordChange, RecordStatus, RowKey, RowKind, StoreChange,
-        StoreError,
-    },
+    ledger::{Incarnation, Keep, Record, RowKey, RowKind, StoreChange, StoreError},
 };
 
 /// What the node keeps with a job.
@@ -71,11 +68,11 @@ impl Payload for Work {
     }
 }
 
-/// A job to whose handle somebody holds on.
-struct Known {
-    id: JobId,
-    version: u64,
-    work: Work,
+/// Whoever was told of a job holds on to it to its end.
+impl Handles for Work {
+    fn is_wanted(&self) -> bool {
+        true
+    }
 }
 
 /// A run that was handed over, or goes on.
@@ -120,7 +117,7 @@ pub(super) struct Node {
     uncertainty: Option<(Micros, Micros)>,
     /// Whether the machine was suspended, or the store's clock has stepped, and it need not have noticed.
     lost_time: bool,
-    known: BTreeMap<Incarnation, Known>,
+    known: Known<Work>,
 }
 
 /// The tasks of the simulation: `common` is known to all nodes, `rare` to some.
@@ -188,7 +185,7 @@ impl Node {
             waiting: BTreeMap::new(),
             uncertainty: outside.scenario.clockless.then_some((AGREEMENT, 0)),
             lost_time: false,
-            known: BTreeMap::new(),
+            known: Known::default(),
         };
         node.wake(outside);
         outside.after(1_000 * MILLI, Happening::Watch);
@@ -237,7 +234,7 @@ impl Node {
         out.ended.clear();
         out.discarded.clear();
         for (_, incarnation, _) in out.over.drain(..) {
-            self.known.remove(&incarnation);
+            self.known.remove(incarnation);
         }
         let cancels = std::mem::take(&mut out.cancels);
         for run in cancels {
@@ -489,27 +486,19 @@ impl Node {
         self.machine.core.is_full(self.store, incarnation)
     }
 
-    /// Whether a change is news to a handle.
-    pub(super) fn is_news(&self, change: StoreChange) -> bool {
-        match change {
-            StoreChange::Job(of, is) => self.known.get(&of).is_some_and(|it| it.version < is),
-            StoreChange::Gone(of) => self.known.contains_key(&of),
-            _ => false,
-        }
+    /// The store notifies of changes.
+    pub(super) fn notice(&mut self, changes: Vec<StoreChange>, outside: &mut Outside<'_>) {
+        let store = self.store;
+        let changes: Vec<_> =
+            changes.into_iter().map(|change| (change, self.known.is_news(change))).collect();
+        self.transact(outside, |core, _| {
+            changes.iter().for_each(|&(change, is_news)| core.notice(store, change, is_news));
+        });
     }
 
     /// A request is on its way. Handles ask for the changes of their jobs, too.
     pub(super) fn sent(&mut self, number: u64, asked: &mut Request, outside: &mut Outside<'_>) {
-        if let Request::Claim(claimer::Request::Changed { known, named }) = asked {
-            let is_named = |of: &Incarnation| named.as_ref().is_none_or(|named| named.contains(of));
-            for (&incarnation, Known { id, version, .. }) in
-                self.known.iter().filter(|(of, _)| is_named(of))
-            {
-                if *version > 0 && !known.iter().any(|&(_, asked, _)| asked == incarnation) {
-                    known.push((id.clone(), incarnation, *version));
-                }
-            }
-        }
+        self.known.add_to(asked);
         let sent = self.clocks.read(outside.now());
         self.waiting.insert(number, (asked.clone(), sent));
     }
@@ -532,35 +521,30 @@ impl Node {
         {
             self.measure(sent, outside);
         }
-        let work = |record: &Record| {
-            let known = self.known.get(&record.incarnation).map(|known| known.work.clone());
-            known.unwrap_or_else(|| Work::of(record.incarnation))
-        };
-        let records = answer.as_ref().map(Reply::records).unwrap_or_default();
-        let works: Vec<Work> = records.into_iter().map(work).collect();
-        if let Ok(Reply::Claim(claimer::Reply::Changed(changed))) = &answer {
-            for RecordChange { incarnation, status } in changed {
-                if let (Some(known), RecordStatus::Updated(record)) =
-                    (self.known.get_mut(incarnation), status)
-                {
-                    known.version = record.version;
-                }
-            }
-        }
+        let works = answer.as_ref().map(|reply| self.works_for(reply)).unwrap_or_default();
         let store = self.store;
         self.transact(outside, |core, now| core.answer(store, asked, answer, works, now));
         self.turn(outside)
     }
 
-    /// Somebody holds on to a job.
-    pub(super) fn know(&mut self, record: &Record) {
-        let work = Work::of(record.incarnation);
-        let known = Known { id: record.id.clone(), version: record.version, work };
-        self.known.insert(record.incarnation, known);
+    /// The work of each job of a reply, in order.
+    fn works_for(&mut self, reply: &Reply) -> Vec<Work> {
+        self.known.learn(reply);
+        let work = |record: &Record| {
+            let known = self.known.get(record.incarnation).cloned();
+            known.unwrap_or_else(|| Work::of(record.incarnation))
+        };
+        reply.records().into_iter().map(work).collect()
     }
 
+    /// Somebody holds on to a job. Returns whether that has changed, or has gone, meanwhile.
+    pub(super) fn know(&mut self, record: &Record) -> bool {
+        self.known.insert(record, Work::of(record.incarnation)).0
+    }
+
+    /// A job was not added.
     pub(super) fn unknow(&mut self, incarnation: Incarnation) {
-        self.known.remove(&incarnation);
+        self.known.remove_unadded(incarnation);
     }
 
     /// The store's clock was measured.

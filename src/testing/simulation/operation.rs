@@ -12,16 +12,19 @@ use std::{
     thread::{self, Thread},
 };
 
+use chrono::{DateTime, Utc};
+
 use super::verbs::{VerbAnswer, VerbRequest};
 use crate::{
-    core::{Reply, Request, claimer, closer, membership, mix, pruner},
+    core::mix,
     job::JobId,
     ledger::{
-        Claim, ClaimRequest, ClaimResult, FinishReport, Heartbeat, Incarnation, NodeId, Reaped,
-        Record, RecordFilter, Release, Row, RowKey, RowOutcome, RowState, StoreError, Write,
-        Written,
+        ActionCursor, ActionPage, Claim, ClaimRequest, ClaimResult, Cursor, FateCursor, FateFilter,
+        FatePage, FinishReport, Heartbeat, Incarnation, Keep, NextDue, NodeId, NodeRow, Page,
+        Pruned, Reaped, Record, RecordChange, RecordFilter, Release, Row, RowKey, RowOutcome,
+        RowState, StoreError, Write, Written,
     },
-    store::Store,
+    store::{Capabilities, Store},
 };
 
 /// More rows than a simulation has.
@@ -96,109 +99,14 @@ impl<S: Store> Operations<S> {
         lock(&self.commits).push(commit);
     }
 
-    /// What a node asks, done as the driver does it.
-    pub(super) async fn perform(&self, request: Request) -> Result<Reply, StoreError> {
-        Ok(match request {
-            Request::Membership(request) => {
-                Reply::Membership(self.perform_membership(request).await?)
-            }
-            Request::Claim(request) => Reply::Claim(self.perform_claim(request).await?),
-            Request::Close(request) => Reply::Close(self.perform_close(request).await?),
-            Request::Prune(request) => Reply::Prune(self.perform_prune(request).await?),
-        })
-    }
-
-    async fn perform_membership(
-        &self,
-        request: membership::Request,
-    ) -> Result<membership::Reply, StoreError> {
-        use membership::{Reply, Request};
-        let store = &self.store;
-        Ok(match request {
-            Request::Heartbeat(heartbeat) => {
-                let store_now = self.heartbeat(heartbeat.clone()).await?;
-                Reply::Heartbeat { heartbeat, store_now }
-            }
-            Request::Nodes => Reply::Nodes(store.nodes().await?),
-            Request::Reap(suspects) => {
-                let reaped = self.reap(suspects.clone()).await?;
-                Reply::Reap { suspects, reaped }
-            }
-            Request::ClaimedBy { node, after, limit } => {
-                let claims = store.claimed_by(node, after, limit).await?;
-                Reply::ClaimedBy { node, limit, claims }
-            }
-            Request::Claimed { node, rows } => {
-                let asked = rows.len();
-                Reply::Claimed { node, asked, found: store.claimed(node, rows).await? }
-            }
-        })
-    }
-
-    async fn perform_claim(&self, request: claimer::Request) -> Result<claimer::Reply, StoreError> {
-        use claimer::{Reply, Request};
-        let store = &self.store;
-        Ok(match request {
-            Request::Claim(claim) => {
-                Reply::Claim { node: claim.node, result: self.claim(claim).await? }
-            }
-            Request::NextDue(of) => Reply::NextDue(store.next_due(of).await?),
-            Request::Changed { known, .. } if known.is_empty() => Reply::Changed(Vec::new()),
-            Request::Changed { known, .. } => Reply::Changed(store.changed(known).await?),
-        })
-    }
-
-    async fn perform_close(&self, request: closer::Request) -> Result<closer::Reply, StoreError> {
-        use closer::{Reply, Request};
-        Ok(match request {
-            Request::Finish(outcomes) => {
-                let (count, mut report) = (outcomes.len(), FinishReport::default());
-                for outcomes in self.split(outcomes, |outcome| outcome.key) {
-                    let FinishReport { refused, over } = self.finish(outcomes).await?;
-                    report.refused.extend(refused);
-                    report.over.extend(over);
-                    self.between().await;
-                }
-                Reply::Finish { count, report }
-            }
-            Request::Release { node, rows } => {
-                let count = rows.len();
-                for rows in self.split(rows, |row| row.key) {
-                    self.release(node, rows).await?;
-                    self.between().await;
-                }
-                Reply::Release { node, count }
-            }
-        })
-    }
-
-    async fn perform_prune(&self, request: pruner::Request) -> Result<pruner::Reply, StoreError> {
-        use pruner::{Reply, Request};
-        let store = &self.store;
-        Ok(match request {
-            Request::Prune { keep, limit } => Reply::Prune(store.prune(keep, limit).await?),
-            Request::List { after, limit } => {
-                Reply::List(store.list(RecordFilter::default(), after, limit).await?)
-            }
-            Request::Correct(writes) => {
-                let mut written = Vec::new();
-                for write in writes.clone() {
-                    written.push(self.write(write).await?);
-                    self.between().await;
-                }
-                Reply::Correct { writes, written }
-            }
-        })
-    }
-
     /// What somebody asks who carries out a verb.
     pub(super) async fn perform_verb(
         &self,
         request: VerbRequest,
     ) -> Result<VerbAnswer, StoreError> {
         Ok(match request {
-            VerbRequest::Get(id) => VerbAnswer::Got(self.get(id).await?),
-            VerbRequest::Write(write, _) => VerbAnswer::Written(self.write(*write).await?),
+            VerbRequest::Get(id) => VerbAnswer::Got(self.boxed(id).await?),
+            VerbRequest::Write(write, _) => VerbAnswer::Written(self.write_one(*write).await?),
         })
     }
 
@@ -218,7 +126,7 @@ impl<S: Store> Operations<S> {
         }
     }
 
-    async fn get(&self, id: JobId) -> Result<Option<Box<Record>>, StoreError> {
+    async fn boxed(&self, id: JobId) -> Result<Option<Box<Record>>, StoreError> {
         Ok(self.store.get(id).await?.map(Box::new))
     }
 
@@ -230,10 +138,7 @@ impl<S: Store> Operations<S> {
         Ok(self.rows_of(key.incarnation).await?.into_iter().find(|row| row.key == key))
     }
 
-    async fn heartbeat(
-        &self,
-        heartbeat: Heartbeat,
-    ) -> Result<chrono::DateTime<chrono::Utc>, StoreError> {
+    async fn heartbeat_once(&self, heartbeat: Heartbeat) -> Result<DateTime<Utc>, StoreError> {
         let (store, leaves) = (&self.store, heartbeat.ttl.is_zero());
         let (mut before, mut after) = (Vec::new(), 0);
         if leaves {
@@ -253,7 +158,7 @@ impl<S: Store> Operations<S> {
         said
     }
 
-    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+    async fn reap_each(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
         if !self.several_commits || suspects.is_empty() {
             return self.reap_once(suspects).await;
         }
@@ -277,7 +182,7 @@ impl<S: Store> Operations<S> {
         Ok(reaped)
     }
 
-    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
+    async fn claim_each(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
         if !self.several_commits {
             return self.claim_once(take).await;
         }
@@ -361,7 +266,7 @@ impl<S: Store> Operations<S> {
         Ok(claim_result)
     }
 
-    async fn finish(&self, outcomes: Vec<RowOutcome>) -> Result<FinishReport, StoreError> {
+    async fn finish_once(&self, outcomes: Vec<RowOutcome>) -> Result<FinishReport, StoreError> {
         if self.refuses && outcomes.iter().any(|outcome| is_poison(outcome.key)) {
             if let [outcome] = &outcomes[..] {
                 self.note(Commit::Refuse(outcome.key, outcome.fence));
@@ -373,7 +278,7 @@ impl<S: Store> Operations<S> {
         Ok(report)
     }
 
-    async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
+    async fn release_once(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
         let mut before = Vec::new();
         for Release { key, .. } in &rows {
             before.push(self.row(*key).await?);
@@ -387,8 +292,8 @@ impl<S: Store> Operations<S> {
         Ok(())
     }
 
-    pub(super) async fn write(&self, write: Write) -> Result<Written, StoreError> {
-        let before = self.get(write.id.clone()).await?;
+    async fn write_one(&self, write: Write) -> Result<Written, StoreError> {
+        let before = self.boxed(write.id.clone()).await?;
         let mut there = Vec::new();
         for row in &write.rows {
             there.extend(self.row(row.key).await?);
@@ -397,7 +302,7 @@ impl<S: Store> Operations<S> {
         let Some(written) = written.pop() else {
             return Err(StoreError::refused("it has not answered"));
         };
-        let after = self.get(write.id.clone()).await?;
+        let after = self.boxed(write.id.clone()).await?;
         let mut rows = Vec::new();
         for row in there {
             let now = self.row(row.key).await?;
@@ -406,6 +311,137 @@ impl<S: Store> Operations<S> {
         let (write, answer) = (Box::new(write), written.clone());
         self.note(Commit::Write { write, written: answer, before, after, rows });
         Ok(written)
+    }
+}
+
+/// The store as nodes have it: what concerns several jobs may be several commits.
+impl<S: Store> Store for Operations<S> {
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        self.store.now().await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
+        let mut written = Vec::new();
+        for write in writes {
+            written.push(self.write_one(write).await?);
+            self.between().await;
+        }
+        Ok(written)
+    }
+
+    async fn get(&self, id: JobId) -> Result<Option<Record>, StoreError> {
+        self.store.get(id).await
+    }
+
+    async fn list(
+        &self,
+        filter: RecordFilter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.store.list(filter, after, limit).await
+    }
+
+    async fn changed(
+        &self,
+        known: Vec<(JobId, Incarnation, u64)>,
+    ) -> Result<Vec<RecordChange>, StoreError> {
+        self.store.changed(known).await
+    }
+
+    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        self.claim_each(take).await
+    }
+
+    async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
+        for rows in self.split(rows, |row| row.key) {
+            self.release_once(node, rows).await?;
+            self.between().await;
+        }
+        Ok(())
+    }
+
+    async fn finish(&self, outcomes: Vec<RowOutcome>) -> Result<FinishReport, StoreError> {
+        let mut report = FinishReport::default();
+        for outcomes in self.split(outcomes, |outcome| outcome.key) {
+            let FinishReport { refused, over } = self.finish_once(outcomes).await?;
+            report.refused.extend(refused);
+            report.over.extend(over);
+            self.between().await;
+        }
+        Ok(report)
+    }
+
+    async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<DateTime<Utc>, StoreError> {
+        self.heartbeat_once(heartbeat).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        self.store.nodes().await
+    }
+
+    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+        self.reap_each(suspects).await
+    }
+
+    async fn claimed_by(
+        &self,
+        node: NodeId,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<Claim>, StoreError> {
+        self.store.claimed_by(node, after, limit).await
+    }
+
+    async fn claimed(&self, node: NodeId, rows: Vec<RowKey>) -> Result<ClaimResult, StoreError> {
+        self.store.claimed(node, rows).await
+    }
+
+    async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.store.next_due(of).await
+    }
+
+    async fn history(&self, of: Incarnation, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.store.history(of, limit).await
+    }
+
+    async fn rows(&self, after: Option<RowKey>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.store.rows(after, limit).await
+    }
+
+    async fn fates(
+        &self,
+        filter: FateFilter,
+        after: Option<FateCursor>,
+        limit: usize,
+    ) -> Result<FatePage, StoreError> {
+        self.store.fates(filter, after, limit).await
+    }
+
+    async fn actions(
+        &self,
+        job: Option<JobId>,
+        after: Option<ActionCursor>,
+        limit: usize,
+    ) -> Result<ActionPage, StoreError> {
+        self.store.actions(job, after, limit).await
+    }
+
+    async fn waiting(
+        &self,
+        of: Vec<Incarnation>,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.store.waiting(of, after, limit).await
+    }
+
+    async fn prune(&self, keep: Keep, limit: usize) -> Result<Pruned, StoreError> {
+        self.store.prune(keep, limit).await
     }
 }
 

@@ -284,7 +284,10 @@ impl Wish {
             (&self.verb, &self.request)
             && let Some(record) = &write.record
         {
-            node.know(&Record { version: 1, ..record.clone() });
+            let has_changed = node.know(&Record { version: 1, ..record.clone() });
+            if has_changed {
+                node.transact(outside, |core, _| core.look(store));
+            }
         }
         let (now, life) = (outside.now(), self.life);
         outside.log.trace(now, || format!("{life:?} answers: {} {}", self.id, self.kind()));

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     core::{Request, claimer, closer, membership, pruner},
+    driver::perform,
     job::JobId,
     ledger::{
         Incarnation, NodeId, Record, RecordFilter, Release, Row, RowKey, RowOutcome, RowState,
@@ -307,11 +308,7 @@ impl<S: Store> World<S> {
             }
             Happening::Told(_) if cut => None,
             Happening::Told(told) => self.with_node(life, |node, outside| {
-                let store = node.store;
-                let told: Vec<_> = told.into_iter().map(|it| (it, node.is_news(it))).collect();
-                node.transact(outside, |core, _| {
-                    told.iter().for_each(|&(change, is_news)| core.notice(store, change, is_news));
-                });
+                node.notice(told, outside);
                 false
             }),
             Happening::VerbAnswered(_, _, Ok(_)) if cut => None,
@@ -430,7 +427,7 @@ impl<S: Store> World<S> {
         let (verb, operation): (_, Operation<_>) = match ask {
             Ask::Node(request) => {
                 self.log.trace(now, || format!("      {life:?}: {}", said(&request)));
-                let answer = async move { store.perform(request).await.map(Reply::Node) };
+                let answer = async move { perform(&*store, request).await.map(Reply::Node) };
                 (None, Box::pin(answer))
             }
             Ask::Verb(wish, request) => {

@@ -1,0 +1,129 @@
+//! The jobs of a store that handles in this process are for: up to which version they are known here, and
+//! which changes are news.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{
+    core::{Reply, Request, claimer},
+    job::JobId,
+    ledger::{Incarnation, Record, RecordChange, RecordStatus, StoreChange},
+};
+
+/// What the shell keeps of a job for its handles.
+pub(crate) trait Handles {
+    /// Whether there are any left.
+    fn is_wanted(&self) -> bool;
+}
+
+/// The jobs of one store that were added here, or found here, and that somebody may hold on to.
+pub(crate) struct Known<H> {
+    jobs: HashMap<Incarnation, KnownJob<H>>,
+}
+
+struct KnownJob<H> {
+    id: JobId,
+    /// 0 while the job is being added: the store may not have it yet.
+    version: u64,
+    /// The highest version that was notified of while the job is being added.
+    noticed: u64,
+    handles: H,
+}
+
+/// With fewer jobs it is not worth looking for those that nobody wants any more.
+const FEW: usize = 64;
+
+impl<H> Default for Known<H> {
+    fn default() -> Known<H> {
+        Known { jobs: HashMap::new() }
+    }
+}
+
+impl<H: Handles> Known<H> {
+    /// Has the job of a record known at its version; at version 0 while it is being added. Returns whether
+    /// the job was changed, or has gone, before its version was known, and what was kept of it before.
+    pub(crate) fn insert(&mut self, record: &Record, handles: H) -> (bool, Option<H>) {
+        if self.jobs.len() >= FEW && self.jobs.len() == self.jobs.capacity() {
+            self.jobs.retain(|_, known| known.handles.is_wanted());
+        }
+        let noticed = self.jobs.get(&record.incarnation).map_or(0, |known| known.noticed);
+        let (id, version) = (record.id.clone(), record.version);
+        let known = KnownJob { id, version, noticed, handles };
+        let before = self.jobs.insert(record.incarnation, known);
+        (noticed > version, before.map(|known| known.handles))
+    }
+
+    pub(crate) fn get(&self, incarnation: Incarnation) -> Option<&H> {
+        self.jobs.get(&incarnation).map(|known| &known.handles)
+    }
+
+    pub(crate) fn get_mut(&mut self, incarnation: Incarnation) -> Option<&mut H> {
+        self.jobs.get_mut(&incarnation).map(|known| &mut known.handles)
+    }
+
+    pub(crate) fn remove(&mut self, incarnation: Incarnation) -> Option<H> {
+        self.jobs.remove(&incarnation).map(|known| known.handles)
+    }
+
+    /// Removes a job whose addition has not succeeded.
+    pub(crate) fn remove_unadded(&mut self, incarnation: Incarnation) -> Option<H> {
+        let is_added = self.jobs.get(&incarnation).is_none_or(|known| known.version > 0);
+        if is_added { None } else { self.remove(incarnation) }
+    }
+
+    /// Removes all jobs.
+    pub(crate) fn drain(&mut self) -> Vec<H> {
+        let jobs = std::mem::take(&mut self.jobs);
+        jobs.into_values().map(|known| known.handles).collect()
+    }
+
+    /// Whether a change is news to handles of the job.
+    pub(crate) fn is_news(&mut self, change: StoreChange) -> bool {
+        let (of, version) = match change {
+            StoreChange::Job(of, version) => (of, version),
+            StoreChange::Gone(of) => (of, u64::MAX),
+            _ => return false,
+        };
+        let Some(known) = self.jobs.get_mut(&of) else { return false };
+        if known.version == 0 {
+            known.noticed = known.noticed.max(version);
+            return false;
+        }
+        known.version < version && known.handles.is_wanted()
+    }
+
+    /// Adds to a request for changes the jobs that are known here: all of them, or those that it names.
+    pub(crate) fn add_to(&mut self, request: &mut Request) {
+        let Request::Claim(claimer::Request::Changed { known, named }) = request else { return };
+        let claimed: HashSet<Incarnation> = known.iter().map(|&(_, of, _)| of).collect();
+        let before = known.len();
+        let mut add = |of: Incarnation, job: &KnownJob<H>| {
+            if job.version > 0 && !claimed.contains(&of) {
+                known.push((job.id.clone(), of, job.version));
+            }
+        };
+        match named {
+            None => {
+                self.jobs.retain(|_, job| job.handles.is_wanted());
+                self.jobs.iter().for_each(|(of, job)| add(*of, job));
+            }
+            Some(named) => {
+                let jobs = named.iter().filter_map(|of| Some((*of, self.jobs.get(of)?)));
+                jobs.for_each(|(of, job)| add(of, job));
+            }
+        }
+        // That a simulation is the same whatever the order of a map.
+        known[before..].sort_unstable();
+    }
+
+    /// Learns the versions that a reply brings.
+    pub(crate) fn learn(&mut self, reply: &Reply) {
+        let Reply::Claim(claimer::Reply::Changed(changes)) = reply else { return };
+        for RecordChange { incarnation, status } in changes {
+            if let RecordStatus::Updated(record) = status
+                && let Some(known) = self.jobs.get_mut(incarnation)
+            {
+                known.version = record.version;
+            }
+        }
+    }
+}
