@@ -34,8 +34,9 @@ pub(crate) use self::{
     durable::StoreKey,
     effects::{Discarded, Ended, Outbox, Start},
     machine::{
-        Attempt, Course, Ending, FAREWELL, FOREVER, Handles, Inbox, KEPT, Known, LAST_WAIT,
-        Machine, Timer, Turn, Urgency,
+        Addition, Attempt, Course, Ending, FAREWELL, FIRST_RETRY, FOREVER, Handles, Inbox, KEPT,
+        Known, LAST_WAIT, LONGEST_RETRY, Machine, RETRIES, Step, Timer, Turn, Update, Updated,
+        Urgency, modified, next_fire_of,
     },
     node::{CanRun, Lease, NodeOptions, Reply, Request, claimer, closer, membership, pruner},
     registry::{Declaration, PAGE},

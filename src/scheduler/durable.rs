@@ -11,7 +11,10 @@ use super::{
     stores::{self, Reservation},
 };
 use crate::{
-    core::{self, Author, Change, Definition, Place, change},
+    core::{
+        self, Addition, Author, Change, Definition, FIRST_RETRY, LONGEST_RETRY, Place, RETRIES,
+        Step, Update, Updated, change, modified, next_fire_of,
+    },
     driver::{Durable, Entry, Shared},
     error::Error,
     event::EventPayload,
@@ -67,78 +70,49 @@ impl Stored {
     }
 
     fn missing(&self) -> Error {
-        match self.incarnation {
-            Some(_) => Error::gone(
-                "the job is gone: it has ended, was removed or replaced; if its id was added again, `scheduler.job(id)` is the job that has it now",
-            ),
-            None => Error::unknown_job(format!(
-                "there is no job `{}`: `jobs()` lists those there are",
-                self.id
-            )),
-        }
+        missing(&self.id, self.incarnation)
     }
 
     /// Changes the record, as often as it takes until nobody changes it at the same time. `change` says
-    /// what becomes of it, at an instant of the store's clock, or that there is nothing to do. What has
-    /// taken the id meanwhile is another job, and left alone.
+    /// what becomes of it, at an instant of the store's clock, or that there is nothing to do.
     async fn change(
         &self,
         what: &str,
         mut change: impl FnMut(&Record, DateTime<Utc>) -> Result<Option<Change>, Error>,
-    ) -> Result<(Record, Option<Record>), Error> {
-        let mut current = self.record().await?;
-        let gone = Stored { incarnation: Some(current.incarnation), ..self.clone() }.missing();
+    ) -> Result<Updated, Error> {
+        let action = self.author.as_ref().map(|author| {
+            let action = Action::new(&*author.by, what);
+            Action { because: author.because.clone(), ..action }
+        });
+        let (shared, durable) = (&self.shared, &self.durable);
+        let mut update = Update::new(self.id.clone(), self.incarnation, action);
+        let mut step = Step::Read;
         loop {
-            let now = store_now(&self.shared, &self.durable).await?;
-            let token = self.shared.transact(|core, _| core.number(self.durable.key))?;
-            let Some(Change { record, rows }) = change(&current, now)? else {
-                return Ok((current.clone(), Some(current)));
-            };
-            let ended = rows.iter().find_map(|row| match &row.state {
-                RowState::Closed(fate) if row.key.kind == RowKind::Ended => Some(fate.clone()),
-                _ => None,
-            });
-            let (id, expected) = (self.id.clone(), Some(current.stamp()));
-            let action = self.author.as_ref().map(|author| {
-                let action = Action::new(&*author.by, what);
-                Action { because: author.because.clone(), ..action }
-            });
-            let write = Write { id, expected, record: record.clone(), rows, token, action };
-            match write_one(&self.durable, write).await? {
-                Written::Done => {
-                    let record = record.map(|record| Record {
-                        version: current.version.wrapping_add(1),
-                        ..record
-                    });
-                    return Ok((current, record));
+            step = match step {
+                Step::Read => {
+                    let get = || durable.store.get(self.id.clone());
+                    update.found(patiently(durable, get).await?)
                 }
-                // Time is short if it is taken often.
-                Written::Lost(Some(now)) if change::is_same_job(&current, &now) => current = *now,
-                Written::Lost(_) if record.is_none() => {
-                    // If the answer was lost, it was this removal.
-                    let known = (self.id.clone(), current.incarnation, current.version);
-                    let asked = || self.durable.store.changed(vec![known.clone()]);
-                    let changed = patiently(&self.durable, asked).await?;
-                    let fate = changed.into_iter().find_map(|it| match it.status {
-                        RecordStatus::Removed(fate) => fate,
-                        RecordStatus::Updated(_) => None,
-                    });
-                    let ours = ended.is_some() && fate == ended;
-                    return if ours { Ok((current, None)) } else { Err(gone) };
+                Step::Change(record) => {
+                    let now = store_now(shared, durable).await?;
+                    let token = shared.transact(|core, _| core.number(durable.key))?;
+                    update.changed(change(&record, now)?, token)
                 }
-                Written::Lost(_) => return Err(gone),
+                Step::Write(write) => update.written(write_one(durable, *write).await?),
+                Step::ReadEnd(id, incarnation, version) => {
+                    let ended = || durable.store.changed(vec![(id.clone(), incarnation, version)]);
+                    update.ended(patiently(durable, ended).await?)
+                }
+                Step::Done(updated) => return Ok(*updated),
+                Step::Missing(incarnation) => return Err(missing(&self.id, incarnation)),
             }
         }
     }
 
-    /// Has what this node holds of the job follow its record, and look at its next fire time.
+    /// Has what this node claimed of the job follow its record, and look at its next fire time.
     fn adopt(&self, record: &Record, note: Option<EventPayload>) {
-        let entry = self.durable.entry(record, &self.shared);
-        self.shared.transact(|core, now| {
-            core.adopt(self.durable.key, record, Some(entry), now);
-            core.expect(self.durable.key, record.next_fire.filter(|_| !record.paused));
-            note.into_iter().for_each(|what| core.note_in(self.durable.key, now, what));
-        });
+        let (key, entry) = (self.durable.key, self.durable.entry(record, &self.shared));
+        self.shared.transact(|core, now| core.follow(key, record, Some(entry), note, now));
     }
 
     pub(super) async fn info(&self) -> Result<JobInfo, Error> {
@@ -147,7 +121,7 @@ impl Stored {
     }
 
     pub(super) async fn pause(&self) -> Result<(), Error> {
-        let (old, new) = self
+        let Updated { old, new } = self
             .change("pause", |record, _| Ok(change::pause(record, self.author.as_deref())))
             .await?;
         if let Some(record) = new.filter(|_| !old.paused) {
@@ -157,7 +131,7 @@ impl Stored {
     }
 
     pub(super) async fn resume(&self) -> Result<(), Error> {
-        let (old, new) =
+        let Updated { old, new } =
             self.change("resume", |record, now| Ok(change::resume(record, now))).await?;
         if let Some(record) = new.filter(|_| old.paused) {
             let next_fire = next_fire_of(&record);
@@ -170,7 +144,7 @@ impl Stored {
 
     pub(super) async fn reschedule(&self, trigger: &Trigger) -> Result<(), Error> {
         check_trigger(trigger)?;
-        let (_, new) = self
+        let Updated { new, .. } = self
             .change("reschedule", |record, now| {
                 let (anchored, first, _) = anchor(trigger, &self.shared, now)?;
                 let trigger = to_json(&anchored, "the trigger")?;
@@ -189,7 +163,7 @@ impl Stored {
         &self,
         change: impl Fn(JobOptions, Labels) -> (JobOptions, Labels, Option<NamedTask>),
     ) -> Result<(), Error> {
-        let (_, new) = self
+        let Updated { new, .. } = self
             .change("modify", |record, _| {
                 let old = Definition::read(record)?.options;
                 let (options, labels, task) = change(old.clone(), labels_of(record));
@@ -221,7 +195,7 @@ impl Stored {
 
     pub(super) async fn run_now(&self) -> Result<RunId, Error> {
         let mut run = None;
-        let (_, new) = self
+        let Updated { new, .. } = self
             .change("run_now", |record, now| {
                 if self
                     .shared
@@ -238,11 +212,8 @@ impl Stored {
             })
             .await?;
         if let Some(record) = new {
-            self.shared.transact(|core, now| {
-                core.adopt(self.durable.key, &record, None, now);
-                let now = core.store_now(self.durable.key);
-                core.expect(self.durable.key, Some(now));
-            });
+            let key = self.durable.key;
+            self.shared.transact(|core, now| core.follow_request(key, &record, now));
         }
         run.ok_or_else(|| Error::overlap("the run was skipped"))
     }
@@ -256,7 +227,7 @@ impl Stored {
         let remove = |record: &Record, now| Ok(Some(change::remove(record, fate.clone(), now)));
         let removed = self.change(what, remove).await;
         match removed {
-            Ok((old, _)) => forget(&self.shared, &self.durable, &old, &end),
+            Ok(Updated { old, .. }) => forget(&self.shared, &self.durable, &old, &end),
             Err(error) if error.is_unknown_job() && self.forget_end().await? => {}
             Err(error) => return Err(error),
         }
@@ -394,19 +365,11 @@ async fn store_now(shared: &Shared, durable: &Durable) -> Result<DateTime<Utc>, 
     Ok(whole_millis(now))
 }
 
-/// One that is being added: kept as it is, or to be written.
+/// A job that is being added, and the id that is kept for it.
 struct Adding {
     _reserved: Reservation,
     new: New,
-    /// What it is declared to be.
-    declared: Record,
-    /// What there is in the end.
-    record: Record,
-    write: Option<Write>,
-    /// The one that it changes, or takes the place of.
-    current: Option<Record>,
-    /// Whether it has been written.
-    is_added: bool,
+    addition: Addition,
 }
 
 async fn add_batch(
@@ -422,13 +385,13 @@ async fn add_batch(
     let given = adding.iter().filter_map(|adding| adding.new.given.clone()).collect();
     stores::check_free(shared, given, Some(durable.key)).await?;
     // Before they are written: they may be taken at once.
-    let known = adding.iter().map(|adding| (&adding.declared, &adding.new.entry));
+    let known = adding.iter().map(|adding| (&adding.addition.declared, &adding.new.entry));
     let _known = durable.know_for_now(known);
     let written = write_all(shared, durable, &mut adding).await;
     if let Err(error) = written {
         let is_fresh = |adding: &&Adding| adding.new.on_conflict == OnConflict::Error;
-        let added = adding.iter().filter(|adding| adding.is_added).filter(is_fresh);
-        take_back(shared, durable, added.map(|adding| &adding.declared)).await;
+        let added = adding.iter().filter(|adding| adding.addition.is_written).filter(is_fresh);
+        take_back(shared, durable, added.map(|adding| &adding.addition.declared)).await;
         return Err(error);
     }
     let put = adding.into_iter().map(|adding| finish_adding(shared, durable, adding));
@@ -438,20 +401,16 @@ async fn add_batch(
 /// Writes what is to be added, until each is there or has found what it gives way to.
 async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) -> Result<(), Error> {
     loop {
-        let mut open: Vec<&mut Adding> =
-            adding.iter_mut().filter(|it| !it.is_added && it.write.is_some()).collect();
+        let additions = adding.iter_mut().map(|adding| &mut adding.addition);
+        let mut open: Vec<&mut Addition> =
+            additions.filter(|addition| addition.open_write().is_some()).collect();
         if open.is_empty() {
             return Ok(());
         }
-        let writes: Vec<Write> = open.iter().filter_map(|it| it.write.clone()).collect();
+        let writes: Vec<Write> = open.iter().filter_map(|it| it.open_write().cloned()).collect();
         let (written, mut failed) = write_parts(durable, &writes).await;
-        for (adding, written) in open.iter_mut().zip(written) {
-            match written {
-                Written::Done => adding.is_added = true,
-                Written::Lost(current) => {
-                    failed = failed.and(settle(shared, durable, adding, current))
-                }
-            }
+        for (addition, written) in open.iter_mut().zip(written) {
+            failed = failed.and(addition.written(written, || now_in(shared, durable)));
         }
         failed?;
     }
@@ -459,7 +418,7 @@ async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) ->
 
 /// Removes again what was added by a command that has failed. What somebody has changed since stays.
 async fn take_back(shared: &Shared, durable: &Durable, added: impl Iterator<Item = &Record>) {
-    let now = shared.transact(|core, _| whole_millis(core.store_now(durable.key)));
+    let now = now_in(shared, durable);
     let writes = added.map(|record| {
         let record = Record { version: 1, ..record.clone() };
         let rows = change::remove(&record, Fate::Removed, now).rows;
@@ -554,30 +513,8 @@ fn begin_adding(
         remember: matches!(new.on_conflict, OnConflict::Keep | OnConflict::Reconcile),
         ..Record::new(id, incarnation, task, now)
     };
-    let write = Write::add(record.clone(), token);
-    let (declared, write) = (record.clone(), Some(write));
-    Ok(Adding { _reserved: reserved, new, declared, record, write, current: None, is_added: false })
-}
-
-/// The id of a job that is being added is another's.
-fn settle(
-    shared: &Shared,
-    durable: &Durable,
-    adding: &mut Adding,
-    current: Option<Box<Record>>,
-) -> Result<(), Error> {
-    let Some(write) = &mut adding.write else { return Ok(()) };
-    let (new, on_conflict) = (&adding.declared, adding.new.on_conflict);
-    let there = current.as_deref();
-    if give_way(shared, durable, new, write, there, on_conflict)? {
-        if let Some(record) = &write.record {
-            adding.record.clone_from(record);
-        }
-        adding.current = current.map(|current| *current);
-    } else if let Some(current) = current {
-        (adding.record, adding.write) = (*current, None);
-    }
-    Ok(())
+    let addition = Addition::new(record, token, new.on_conflict);
+    Ok(Adding { _reserved: reserved, new, addition })
 }
 
 /// What becomes of a write that adds the job `new`, whose id is another's, `current`, or was: says
@@ -590,13 +527,18 @@ pub(super) fn give_way(
     current: Option<&Record>,
     on_conflict: OnConflict,
 ) -> Result<bool, Error> {
-    let now = shared.transact(|core, _| whole_millis(core.store_now(durable.key)));
-    change::give_way(new, write, current, on_conflict, now)
+    change::give_way(new, write, current, on_conflict, now_in(shared, durable))
+}
+
+/// What the store's clock says, as far as this node knows.
+fn now_in(shared: &Shared, durable: &Durable) -> DateTime<Utc> {
+    shared.transact(|core, _| whole_millis(core.store_now(durable.key)))
 }
 
 fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -> Put {
-    let Adding { new, declared, mut record, write, current, .. } = adding;
-    let is_new = record.incarnation == declared.incarnation;
+    let Adding { new, addition, .. } = adding;
+    let is_new = addition.is_new();
+    let Addition { mut record, write, current, .. } = addition;
     let is_fresh = new.on_conflict == OnConflict::Error;
     if record.ended_at.is_some() || (is_new && record.next_fire.is_none()) {
         if is_new {
@@ -617,20 +559,10 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -
     if !is_new {
         return finish_changing(shared, durable, &new, record, write.and(current));
     }
-    if let Some(replaced) = current.filter(|current| current.ended_at.is_none()) {
-        forget(shared, durable, &replaced, &End::Replaced);
-    }
     record.version = 1;
+    let (key, replaced) = (durable.key, current.as_ref());
     let has_changed = durable.know(&record, &new.entry);
-    let next_fire = next_fire_of(&record);
-    let job = record.id.clone();
-    shared.transact(|core, now| {
-        if has_changed {
-            core.look(durable.key);
-        }
-        core.note_in(durable.key, now, EventPayload::JobAdded { job, next_fire });
-        core.expect(durable.key, next_fire);
-    });
+    shared.transact(|core, now| core.added_to_store(key, &record, replaced, has_changed, now));
     Put { is_fresh, durable: durable.clone(), record, entry: new.entry }
 }
 
@@ -647,15 +579,10 @@ fn finish_changing(
     }
     // Its work is the record's, and not what was given now.
     let entry = durable.entry(&record, shared);
-    let modified = old.filter(|old| old.declared != record.declared).map(|_| modified(&record));
+    let (key, old) = (durable.key, old.as_ref());
     let held = shared.transact(|core, now| {
-        core.adopt(durable.key, &record, Some(entry.clone()), now);
-        if let Some(what) = modified {
-            core.note_in(durable.key, now, what);
-            core.expect(durable.key, record.next_fire.filter(|_| !record.paused));
-            core.look(durable.key);
-        }
-        core.payload_of(durable.key, record.incarnation)
+        core.kept_in_store(key, &record, old, Some(entry.clone()), now);
+        core.payload_of(key, record.incarnation)
     });
     let entry = held.unwrap_or(entry);
     entry.state().take_over(new.entry.state());
@@ -665,13 +592,7 @@ fn finish_changing(
 
 /// What this node holds of an incarnation goes with it.
 pub(super) fn forget(shared: &Shared, durable: &Durable, record: &Record, end: &End) {
-    shared.transact(|core, now| {
-        if !core.holds(durable.key, record.incarnation) {
-            let (job, end) = (record.id.clone(), end.clone());
-            core.note_in(durable.key, now, EventPayload::JobRemoved { job, end });
-        }
-        core.forget(durable.key, record.incarnation, end, now);
-    });
+    shared.transact(|core, now| core.removed_from_store(durable.key, record, end, now));
 }
 
 /// Removes the jobs of the store that pass the filter. Returns how many.
@@ -804,9 +725,9 @@ where
     F: Future<Output = Result<T, StoreError>>,
 {
     let delays = ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(20))
-        .with_max_delay(Duration::from_millis(500))
-        .with_max_times(5)
+        .with_min_delay(FIRST_RETRY)
+        .with_max_delay(LONGEST_RETRY)
+        .with_max_times(RETRIES as usize)
         .with_jitter();
     let asked = ask.retry(delays).sleep(tokio::time::sleep).when(StoreError::is_unavailable);
     asked.await.map_err(|error| durable.error(error))
@@ -908,21 +829,15 @@ fn labels_of(record: &Record) -> Labels {
     }
 }
 
-fn next_fire_of(record: &Record) -> Option<DateTime<Utc>> {
-    let next = record.next_fire.filter(|_| !record.paused)?;
-    // What passed while it was paused is skipped, once a scheduler looks at it.
-    let Some(resumed) = record.resumed_at.filter(|&resumed| next < resumed) else {
-        return Some(next);
-    };
-    let trigger = Definition::read(record).ok()?.trigger;
-    match trigger.kind() {
-        Kind::Date(_) => Some(next),
-        _ => trigger.next_after(resumed - TimeDelta::milliseconds(1)).ok().flatten(),
+fn missing(id: &JobId, incarnation: Option<Incarnation>) -> Error {
+    match incarnation {
+        Some(_) => Error::gone(
+            "the job is gone: it has ended, was removed or replaced; if its id was added again, `scheduler.job(id)` is the job that has it now",
+        ),
+        None => {
+            Error::unknown_job(format!("there is no job `{id}`: `jobs()` lists those there are"))
+        }
     }
-}
-
-fn modified(record: &Record) -> EventPayload {
-    EventPayload::JobModified { job: record.id.clone(), next_fire: next_fire_of(record) }
 }
 
 /// A run, if the row is of one that has ended.

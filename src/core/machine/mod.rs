@@ -7,6 +7,7 @@ mod inbox;
 mod known;
 mod shutdown;
 mod turn;
+mod verb;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -19,6 +20,10 @@ pub(crate) use self::{
     inbox::{Inbox, Urgency},
     known::{Handles, Known},
     turn::{Course, Timer, Turn},
+    verb::{
+        Addition, FIRST_RETRY, LONGEST_RETRY, RETRIES, Step, Update, Updated, modified,
+        next_fire_of,
+    },
 };
 use super::{Core, Payload, RunKey, RunResult};
 use crate::{

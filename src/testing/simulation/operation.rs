@@ -106,6 +106,9 @@ impl<S: Store> Operations<S> {
     ) -> Result<VerbAnswer, StoreError> {
         Ok(match request {
             VerbRequest::Get(id) => VerbAnswer::Got(self.boxed(id).await?),
+            VerbRequest::Changed(id, incarnation, version) => {
+                VerbAnswer::Changed(self.store.changed(vec![(id, incarnation, version)]).await?)
+            }
             VerbRequest::Write(write, _) => VerbAnswer::Written(self.write_one(*write).await?),
         })
     }

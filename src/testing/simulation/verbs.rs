@@ -1,20 +1,19 @@
-//! What users ask of nodes: the same compare and swap as that of the scheduler's verbs, in steps that the
-//! world can come between.
+//! What users ask of nodes: the scheduler's verbs, in steps that the world can come between.
 
 use chrono::{DateTime, Utc};
 
 use super::{
     agenda::{Life, Outside},
     chance::Chance,
-    clocks::Micros,
+    clocks::{self, Micros},
     log::Told,
     node::{NEWER, Node, TASKS},
-    scenario::{self, MILLI},
+    scenario::{self, micros_of},
 };
 use crate::{
-    core::{Change, change},
+    core::{Addition, Change, FIRST_RETRY, LONGEST_RETRY, RETRIES, Step, Update, Updated, change},
     job::{End, JobId, JobOptions, OnConflict},
-    ledger::{Fate, Incarnation, Record, StoreError, Write, Written},
+    ledger::{Fate, Incarnation, Record, RecordChange, StoreError, Write, Written},
     trigger::Trigger,
     zone::TimeZone,
 };
@@ -65,11 +64,13 @@ pub(super) enum VerbRequest {
     Get(JobId),
     /// And what the time is, by the clock of who writes.
     Write(Box<Write>, DateTime<Utc>),
+    Changed(JobId, Incarnation, u64),
 }
 
 pub(super) enum VerbAnswer {
     Got(Option<Box<Record>>),
     Written(Written),
+    Changed(Vec<RecordChange>),
 }
 
 /// A verb on its way.
@@ -81,9 +82,12 @@ pub(super) struct Wish {
     /// The number of the request that is not answered.
     pub(super) asking: u64,
     pub(super) request: VerbRequest,
-    current: Option<Record>,
-    /// The job that is to be added.
-    added: Option<Record>,
+    course: Course,
+}
+
+enum Course {
+    Addition(Box<Addition>),
+    Update(Box<Update>),
 }
 
 /// What is to be done next about a verb.
@@ -145,23 +149,25 @@ impl Wish {
     ) -> Option<Wish> {
         let life = outside.life;
         outside.log.trace(outside.agenda.now, || format!("{life:?} is asked: {id} {verb:?}"));
-        let mut added = None;
-        let request = match &verb {
+        let (request, course) = match &verb {
             Verb::Add(new) => {
                 let (now, token) = node.now_and_number(outside);
                 let (_, incarnation) = node.now_and_number(outside);
                 let record = record(&id, new, Incarnation(incarnation), now)?;
                 if new.held {
-                    // Before it is written: it may be taken at once.
+                    // Before it is written: it may be claimed at once.
                     node.know(&record);
                 }
-                added = Some(record.clone());
-                let write = Write::add(record, token);
-                VerbRequest::Write(Box::new(write), now)
+                let addition = Addition::new(record, token, new.on_conflict);
+                let write = addition.open_write()?.clone();
+                (VerbRequest::Write(Box::new(write), now), Course::Addition(Box::new(addition)))
             }
-            _ => VerbRequest::Get(id.clone()),
+            _ => {
+                let update = Update::new(id.clone(), None, None);
+                (VerbRequest::Get(id.clone()), Course::Update(Box::new(update)))
+            }
         };
-        Some(Wish { life, id, verb, tries: 0, asking: 0, request, current: None, added })
+        Some(Wish { life, id, verb, tries: 0, asking: 0, request, course })
     }
 
     pub(super) fn answered(
@@ -172,139 +178,160 @@ impl Wish {
     ) -> Next {
         let answer = match answer {
             Ok(answer) => answer,
-            Err(_) if self.tries >= 5 => return Next::Done,
+            Err(error) if self.tries >= RETRIES || !error.is_unavailable() => return Next::Done,
             Err(_) => {
+                let wait = (FIRST_RETRY * 2_u32.pow(self.tries)).min(LONGEST_RETRY);
                 self.tries += 1;
-                let wait = ((20 * MILLI) << self.tries.min(5)).min(500 * MILLI);
+                let wait = micros_of(wait);
                 return Next::AskAfter(wait + outside.chance.between(0..=wait));
             }
         };
         self.tries = 0;
-        let VerbRequest::Write(write, now) = &mut self.request else {
-            return match answer {
-                VerbAnswer::Got(Some(record)) if record.ended_at.is_none() => {
-                    self.change(*record, node, outside)
-                }
-                _ => Next::Done,
-            };
-        };
-        match answer {
-            VerbAnswer::Written(Written::Done) => {
-                self.done(node, outside);
-                Next::Done
+        let step = match (&mut self.course, answer) {
+            (Course::Addition(_), VerbAnswer::Written(written)) => {
+                return self.add_on(written, node, outside);
             }
-            VerbAnswer::Written(Written::Lost(current)) => match &self.verb {
-                Verb::Add(new) => {
-                    *now = node.now_and_number(outside).0;
-                    let on_conflict = new.on_conflict;
-                    let Some(added) = &self.added else { return Next::Done };
-                    match change::give_way(added, write, current.as_deref(), on_conflict, *now) {
-                        Ok(true) => {
-                            self.current = current.map(|current| *current);
-                            Next::Ask
-                        }
-                        _ => {
-                            node.unknow(added.incarnation);
-                            Next::Done
-                        }
-                    }
+            (Course::Update(update), VerbAnswer::Got(record)) => {
+                update.found(record.map(|record| *record))
+            }
+            (Course::Update(update), VerbAnswer::Written(written)) => update.written(written),
+            (Course::Update(update), VerbAnswer::Changed(changes)) => update.ended(changes),
+            (Course::Addition(_), _) => return Next::Done,
+        };
+        self.go_on(step, node, outside)
+    }
+
+    /// Goes on with an addition.
+    fn add_on(&mut self, written: Written, node: &mut Node, outside: &mut Outside<'_>) -> Next {
+        let (now, _) = node.now_and_number(outside);
+        let Course::Addition(addition) = &mut self.course else { return Next::Done };
+        if addition.written(written, || now).is_err() {
+            node.unknow(addition.declared.incarnation);
+            return Next::Done;
+        }
+        if let Some(write) = addition.open_write() {
+            self.request = VerbRequest::Write(Box::new(write.clone()), now);
+            return Next::Ask;
+        }
+        let addition = (**addition).clone();
+        self.added(&addition, node, outside);
+        Next::Done
+    }
+
+    /// Goes on with an update.
+    fn go_on(&mut self, mut step: Step, node: &mut Node, outside: &mut Outside<'_>) -> Next {
+        let mut at = clocks::instant(outside.now());
+        loop {
+            match step {
+                Step::Read => self.request = VerbRequest::Get(self.id.clone()),
+                Step::Change(record) => {
+                    let (now, token) = node.now_and_number(outside);
+                    let Ok(change) = self.change(&record, node, now) else { return Next::Done };
+                    let Course::Update(update) = &mut self.course else { return Next::Done };
+                    at = now;
+                    step = update.changed(change, token);
+                    continue;
                 }
-                _ => match (current, &self.current) {
-                    (Some(now), Some(found)) if change::is_same_job(found, &now) => {
-                        self.change(*now, node, outside)
-                    }
-                    _ => Next::Done,
-                },
-            },
-            VerbAnswer::Got(_) => Next::Done,
+                Step::Write(write) => self.request = VerbRequest::Write(write, at),
+                Step::ReadEnd(id, incarnation, version) => {
+                    self.request = VerbRequest::Changed(id, incarnation, version);
+                }
+                Step::Done(updated) => {
+                    self.updated(&updated, node, outside);
+                    return Next::Done;
+                }
+                Step::Missing(_) => return Next::Done,
+            }
+            return Next::Ask;
         }
     }
 
-    fn change(&mut self, record: Record, node: &mut Node, outside: &mut Outside<'_>) -> Next {
-        let (now, token) = node.now_and_number(outside);
-        let change = match &self.verb {
+    /// What becomes of the record, if there is anything to do; an error if it can't be done.
+    fn change(
+        &self,
+        record: &Record,
+        node: &Node,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Change>, ()> {
+        Ok(match &self.verb {
             Verb::Add(_) => None,
-            Verb::Pause => change::pause(&record, None),
-            Verb::Resume => change::resume(&record, now),
-            Verb::Reschedule(trigger) => anchored(trigger, now)
-                .map(|(trigger, first)| change::reschedule(&record, trigger, Some(first), now)),
-            Verb::Modify(options) => serde_json::to_string(options)
-                .ok()
-                .map(|options| Change::to(Record { options, ..record.clone() })),
-            Verb::RunNow if node.is_full(record.incarnation) => None,
-            Verb::RunNow => Some(change::run_now(&record, None, now).0),
-            Verb::Remove => Some(change::remove(&record, Fate::Removed, now)),
-        };
-        let Some(Change { record: changed, rows }) = change else { return Next::Done };
-        let (id, expected) = (self.id.clone(), Some(record.stamp()));
-        self.current = Some(record);
-        let write = Write { id, expected, record: changed, rows, token, action: None };
-        self.request = VerbRequest::Write(Box::new(write), now);
-        Next::Ask
+            Verb::Pause => change::pause(record, None),
+            Verb::Resume => change::resume(record, now),
+            Verb::Reschedule(trigger) => {
+                let (trigger, first) = anchored(trigger, now).ok_or(())?;
+                Some(change::reschedule(record, trigger, Some(first), now))
+            }
+            Verb::Modify(options) => {
+                let options = serde_json::to_string(options).map_err(drop)?;
+                Some(Change::to(Record { options, ..record.clone() }))
+            }
+            Verb::RunNow if node.is_full(record.incarnation) => return Err(()),
+            Verb::RunNow => Some(change::run_now(record, None, now).0),
+            Verb::Remove => Some(change::remove(record, Fate::Removed, now)),
+        })
     }
 
-    /// It was done, and whoever wished for it is told so.
-    fn done(&self, node: &mut Node, outside: &mut Outside<'_>) {
-        let VerbRequest::Write(write, _) = &self.request else { return };
-        let version = self.current.as_ref().map_or(0, |current| current.version) + 1;
-        let (record, store) = (write.record.clone(), node.store);
-        node.transact(outside, |core, now| match (&self.verb, record, &self.current) {
-            (Verb::Add(_), Some(record), Some(current))
-                if record.incarnation == current.incarnation =>
-            {
-                let record = Record { version, ..record };
-                core.adopt(store, &record, None, now);
-                core.expect(store, record.next_fire.filter(|_| !record.paused));
-                core.look(store);
+    /// A job was added, or one that was there stays, changed or not; whoever asked for it learns of it.
+    fn added(&self, addition: &Addition, node: &mut Node, outside: &mut Outside<'_>) {
+        let Verb::Add(New { held, .. }) = self.verb else { return };
+        let (store, declared) = (node.store, &addition.declared);
+        let (mut record, current) = (addition.record.clone(), addition.current.as_ref());
+        if !addition.is_new() {
+            node.unknow(declared.incarnation);
+            if record.ended_at.is_some() {
+                return;
             }
-            (Verb::Add(_), Some(record), replaced) => {
-                // One that was over was not replaced.
-                if let Some(replaced) = replaced.as_ref().filter(|it| it.ended_at.is_none()) {
-                    core.forget(store, replaced.incarnation, &End::Replaced, now);
-                }
-                core.expect(store, record.next_fire.filter(|_| !record.paused));
-            }
-            (verb, Some(record), _) => {
-                let record = Record { version, ..record };
-                core.adopt(store, &record, None, now);
-                core.expect(store, record.next_fire.filter(|_| !record.paused));
-                match verb {
-                    Verb::Resume | Verb::Reschedule(_) => core.look(store),
-                    Verb::RunNow => {
-                        let now = core.store_now(store);
-                        core.expect(store, Some(now));
-                    }
-                    _ => {}
-                }
-            }
-            (_, None, Some(removed)) => core.forget(store, removed.incarnation, &End::Removed, now),
-            _ => {}
-        });
-        if let (Verb::Add(New { held: true, .. }), VerbRequest::Write(write, _)) =
-            (&self.verb, &self.request)
-            && let Some(record) = &write.record
-        {
-            let has_changed = node.know(&Record { version: 1, ..record.clone() });
-            if has_changed {
-                node.transact(outside, |core, _| core.look(store));
-            }
+            let old = current.filter(|_| addition.is_written);
+            record.version = old.map_or(record.version, |old| old.version + 1);
+            node.transact(outside, |core, now| {
+                core.kept_in_store(store, &record, old, None, now);
+            });
+        } else {
+            record.version = 1;
+            let has_changed = held && node.know(&record);
+            node.transact(outside, |core, now| {
+                core.added_to_store(store, &record, current, has_changed, now);
+            });
         }
+        self.answer(outside);
+        if let Some(replaced) = current.filter(|_| addition.is_new()) {
+            self.tell(replaced.incarnation, true, outside);
+        }
+    }
+
+    /// A job was changed, and whoever asked for it learns of it.
+    fn updated(&self, updated: &Updated, node: &mut Node, outside: &mut Outside<'_>) {
+        let Updated { old, new } = updated;
+        let store = node.store;
+        if new.as_ref().is_some_and(|new| new.version == old.version) {
+            // There was nothing to do.
+            return;
+        }
+        node.transact(outside, |core, now| match (&self.verb, new) {
+            (Verb::RunNow, Some(new)) => core.follow_request(store, new, now),
+            (_, Some(new)) => {
+                core.follow(store, new, None, None, now);
+                if matches!(self.verb, Verb::Resume | Verb::Reschedule(_)) {
+                    core.look(store);
+                }
+            }
+            (_, None) => core.removed_from_store(store, old, &End::Removed, now),
+        });
+        self.answer(outside);
+        if matches!(self.verb, Verb::Pause | Verb::Remove) {
+            self.tell(old.incarnation, matches!(self.verb, Verb::Remove), outside);
+        }
+    }
+
+    fn answer(&self, outside: &mut Outside<'_>) {
         let (now, life) = (outside.now(), self.life);
         outside.log.trace(now, || format!("{life:?} answers: {} {}", self.id, self.kind()));
-        // One that was changed in place goes on.
-        let stays = |current: &&Record| {
-            let VerbRequest::Write(write, _) = &self.request else { return false };
-            let record = write.record.as_ref();
-            record.is_some_and(|record| record.incarnation == current.incarnation)
-        };
-        let is_add = matches!(self.verb, Verb::Add(_));
-        if let Some(current) = self.current.as_ref().filter(|it| !is_add || !stays(it))
-            && matches!(self.verb, Verb::Pause | Verb::Remove | Verb::Add(_))
-        {
-            let removed = !matches!(self.verb, Verb::Pause);
-            let told = Told { life, incarnation: current.incarnation, at: now, removed };
-            outside.log.told.push(told);
-        }
+    }
+
+    /// Notes that somebody knows a job to be paused, or removed.
+    fn tell(&self, incarnation: Incarnation, removed: bool, outside: &mut Outside<'_>) {
+        let told = Told { life: self.life, incarnation, at: outside.now(), removed };
+        outside.log.told.push(told);
     }
 
     /// Whether it adds a job.

@@ -433,7 +433,7 @@ impl<S: Store> World<S> {
             Ask::Verb(wish, request) => {
                 let at = match &request {
                     VerbRequest::Write(_, at) => *at,
-                    VerbRequest::Get(_) => instant(now),
+                    VerbRequest::Get(_) | VerbRequest::Changed(..) => instant(now),
                 };
                 let answer = async move { store.perform_verb(request).await.map(Reply::Verb) };
                 (Some((wish, at)), Box::pin(answer))

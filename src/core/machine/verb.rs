@@ -1,0 +1,306 @@
+//! The verbs on durable jobs, without I/O: compare and swap, as often as it takes until nobody else
+//! changes the record at the same time.
+//!
+//! A lost answer is no reason to act twice: a write that is repeated bears the same token, and the
+//! incarnation is pinned once it is known. What has taken the id meanwhile is another job, and left alone.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::{
+    core::{
+        Core, Definition, Payload, StoreKey,
+        change::{self, Change},
+    },
+    error::Error,
+    event::EventPayload,
+    job::{End, JobId, OnConflict},
+    ledger::{
+        Action, Fate, Incarnation, Record, RecordChange, RecordStatus, RowKind, RowState, Write,
+        Written,
+    },
+    trigger::Kind,
+};
+
+/// How long before an operation that was not available is repeated for the first time; twice as long each
+/// time after that, up to [`LONGEST_RETRY`].
+pub(crate) const FIRST_RETRY: Duration = Duration::from_millis(20);
+
+/// The longest wait between two tries of an operation.
+pub(crate) const LONGEST_RETRY: Duration = Duration::from_millis(500);
+
+/// How often an operation is repeated.
+pub(crate) const RETRIES: u32 = 5;
+
+/// A change of a durable job on its way.
+pub(crate) struct Update {
+    id: JobId,
+    /// The job that is meant; any that has the id until one was found.
+    incarnation: Option<Incarnation>,
+    action: Option<Action>,
+    /// The record as it was read last.
+    current: Option<Record>,
+    /// What was written.
+    written: Option<Record>,
+    /// How the job ends by what was written.
+    fate: Option<Fate>,
+}
+
+/// What is to be done next about an [`Update`].
+pub(crate) enum Step {
+    /// Read the record of the id, for [`Update::found`].
+    Read,
+    /// Change this record, for [`Update::changed`].
+    Change(Box<Record>),
+    /// Write this, for [`Update::written`].
+    Write(Box<Write>),
+    /// Read what became of this version, for [`Update::ended`].
+    ReadEnd(JobId, Incarnation, u64),
+    Done(Box<Updated>),
+    /// There is no such job. If an incarnation was meant, or found, it is gone.
+    Missing(Option<Incarnation>),
+}
+
+/// What an update found, and what it has made of it; `None` if the record is gone.
+pub(crate) struct Updated {
+    pub(crate) old: Record,
+    pub(crate) new: Option<Record>,
+}
+
+impl Update {
+    /// Begins with [`Step::Read`]. `action` is noted with the write.
+    pub(crate) fn new(
+        id: JobId,
+        incarnation: Option<Incarnation>,
+        action: Option<Action>,
+    ) -> Update {
+        Update { id, incarnation, action, current: None, written: None, fate: None }
+    }
+
+    pub(crate) fn found(&mut self, record: Option<Record>) -> Step {
+        let is_meant = |record: &Record| {
+            record.ended_at.is_none() && self.incarnation.is_none_or(|it| it == record.incarnation)
+        };
+        match record.filter(is_meant) {
+            Some(record) => {
+                self.incarnation = Some(record.incarnation);
+                self.go_on(record)
+            }
+            None => Step::Missing(self.incarnation),
+        }
+    }
+
+    fn go_on(&mut self, record: Record) -> Step {
+        let step = Step::Change(Box::new(record.clone()));
+        self.current = Some(record);
+        step
+    }
+
+    /// What becomes of the record that is to be changed, if there is anything to do. `token` tells this
+    /// write from others.
+    pub(crate) fn changed(&mut self, change: Option<Change>, token: u64) -> Step {
+        let Some(current) = &self.current else { return Step::Read };
+        let Some(Change { record, rows }) = change else {
+            let (old, new) = (current.clone(), Some(current.clone()));
+            return Step::Done(Box::new(Updated { old, new }));
+        };
+        self.fate = rows.iter().find_map(|row| match &row.state {
+            RowState::Closed(fate) if row.key.kind == RowKind::Ended => Some(fate.clone()),
+            _ => None,
+        });
+        let version = current.version.wrapping_add(1);
+        self.written = record.clone().map(|record| Record { version, ..record });
+        let (id, expected) = (self.id.clone(), Some(current.stamp()));
+        let action = self.action.clone();
+        Step::Write(Box::new(Write { id, expected, record, rows, token, action }))
+    }
+
+    pub(crate) fn written(&mut self, written: Written) -> Step {
+        let Some(current) = &self.current else { return Step::Read };
+        match written {
+            Written::Done => self.done(),
+            Written::Lost(Some(now)) if change::is_same_job(current, &now) => self.go_on(*now),
+            // If the answer was lost, it may have been this removal.
+            Written::Lost(_) if self.written.is_none() => {
+                Step::ReadEnd(self.id.clone(), current.incarnation, current.version)
+            }
+            Written::Lost(_) => Step::Missing(self.incarnation),
+        }
+    }
+
+    pub(crate) fn ended(&self, changes: Vec<RecordChange>) -> Step {
+        let fate = changes.into_iter().find_map(|change| match change.status {
+            RecordStatus::Removed(fate) => fate,
+            RecordStatus::Updated(_) => None,
+        });
+        match self.fate.is_some() && fate == self.fate {
+            true => self.done(),
+            false => Step::Missing(self.incarnation),
+        }
+    }
+
+    fn done(&self) -> Step {
+        let new = self.written.clone();
+        let updated = self.current.clone().map(|old| Box::new(Updated { old, new }));
+        updated.map_or(Step::Read, Step::Done)
+    }
+}
+
+/// A job that is being added to a store.
+#[derive(Clone)]
+pub(crate) struct Addition {
+    /// What it is declared to be.
+    pub(crate) declared: Record,
+    /// What there is in the end.
+    pub(crate) record: Record,
+    /// The write that adds or changes it; `None` if a job that is there stays as it is.
+    pub(crate) write: Option<Write>,
+    /// The job that it changes, or takes the place of.
+    pub(crate) current: Option<Record>,
+    pub(crate) on_conflict: OnConflict,
+    /// Whether it has been written.
+    pub(crate) is_written: bool,
+}
+
+impl Addition {
+    pub(crate) fn new(record: Record, token: u64, on_conflict: OnConflict) -> Addition {
+        let (declared, write) = (record.clone(), Some(Write::add(record.clone(), token)));
+        Addition { declared, record, write, current: None, on_conflict, is_written: false }
+    }
+
+    /// The write that is still to be done.
+    pub(crate) fn open_write(&self) -> Option<&Write> {
+        self.write.as_ref().filter(|_| !self.is_written)
+    }
+
+    /// The store's answer to the write. `now` is the time of the store's clock, at which a job that has the
+    /// id is changed or replaced.
+    pub(crate) fn written(
+        &mut self,
+        written: Written,
+        now: impl FnOnce() -> DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let current = match written {
+            Written::Done => {
+                self.is_written = true;
+                return Ok(());
+            }
+            Written::Lost(current) => current,
+        };
+        let Some(write) = &mut self.write else { return Ok(()) };
+        let there = current.as_deref();
+        if change::give_way(&self.declared, write, there, self.on_conflict, now())? {
+            if let Some(record) = &write.record {
+                self.record.clone_from(record);
+            }
+            self.current = current.map(|current| *current);
+        } else if let Some(current) = current {
+            (self.record, self.write) = (*current, None);
+        }
+        Ok(())
+    }
+
+    /// Whether it became a job of its own, and not a change of one that was there.
+    pub(crate) fn is_new(&self) -> bool {
+        self.record.incarnation == self.declared.incarnation
+    }
+}
+
+impl<P: Payload> Core<P> {
+    /// Has what this node claimed of a job follow its record, and the node claim its next fire time.
+    pub(crate) fn follow(
+        &mut self,
+        store: StoreKey,
+        record: &Record,
+        payload: Option<P>,
+        note: Option<EventPayload>,
+        now: DateTime<Utc>,
+    ) {
+        self.adopt(store, record, payload, now);
+        self.expect(store, record.next_fire.filter(|_| !record.paused));
+        if let Some(note) = note {
+            self.note_in(store, now, note);
+        }
+    }
+
+    /// The same after a run was requested, which is due at once.
+    pub(crate) fn follow_request(&mut self, store: StoreKey, record: &Record, now: DateTime<Utc>) {
+        self.adopt(store, record, None, now);
+        let due = self.store_now(store);
+        self.expect(store, Some(due));
+    }
+
+    /// A job was added to a store, in the place of `replaced` if there was one. `has_changed` says that
+    /// somebody has changed it since.
+    pub(crate) fn added_to_store(
+        &mut self,
+        store: StoreKey,
+        record: &Record,
+        replaced: Option<&Record>,
+        has_changed: bool,
+        now: DateTime<Utc>,
+    ) {
+        // One that was over was not replaced.
+        if let Some(replaced) = replaced.filter(|replaced| replaced.ended_at.is_none()) {
+            self.removed_from_store(store, replaced, &End::Replaced, now);
+        }
+        if has_changed {
+            self.look(store);
+        }
+        let (job, next_fire) = (record.id.clone(), next_fire_of(record));
+        self.note_in(store, now, EventPayload::JobAdded { job, next_fire });
+        self.expect(store, next_fire);
+    }
+
+    /// A job that was to be added is there already, and stays: unchanged, or changed from `old`.
+    pub(crate) fn kept_in_store(
+        &mut self,
+        store: StoreKey,
+        record: &Record,
+        old: Option<&Record>,
+        payload: Option<P>,
+        now: DateTime<Utc>,
+    ) {
+        self.adopt(store, record, payload, now);
+        if old.is_some_and(|old| old.declared != record.declared) {
+            self.note_in(store, now, modified(record));
+            self.expect(store, record.next_fire.filter(|_| !record.paused));
+            self.look(store);
+        }
+    }
+
+    /// A job was removed from a store, or replaced: what this node claimed of it goes, too.
+    pub(crate) fn removed_from_store(
+        &mut self,
+        store: StoreKey,
+        record: &Record,
+        end: &End,
+        now: DateTime<Utc>,
+    ) {
+        if !self.holds(store, record.incarnation) {
+            let (job, end) = (record.id.clone(), end.clone());
+            self.note_in(store, now, EventPayload::JobRemoved { job, end });
+        }
+        self.forget(store, record.incarnation, end, now);
+    }
+}
+
+/// The event of a job in a store that was modified.
+pub(crate) fn modified(record: &Record) -> EventPayload {
+    EventPayload::JobModified { job: record.id.clone(), next_fire: next_fire_of(record) }
+}
+
+/// The next fire time of a job in a store, if it is not paused.
+pub(crate) fn next_fire_of(record: &Record) -> Option<DateTime<Utc>> {
+    let next = record.next_fire.filter(|_| !record.paused)?;
+    // What passed while it was paused is skipped, once a scheduler looks at it.
+    let Some(resumed) = record.resumed_at.filter(|&resumed| next < resumed) else {
+        return Some(next);
+    };
+    let trigger = Definition::read(record).ok()?.trigger;
+    match trigger.kind() {
+        Kind::Date(_) => Some(next),
+        _ => trigger.next_after(resumed - TimeDelta::milliseconds(1)).ok().flatten(),
+    }
+}
