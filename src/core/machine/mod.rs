@@ -6,6 +6,8 @@ mod attempt;
 mod inbox;
 mod known;
 mod shutdown;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod verb;
 
