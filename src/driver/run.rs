@@ -50,7 +50,7 @@ impl RunGuard {
     }
 
     pub(crate) fn context(&self) -> Context {
-        let start = self.start();
+        let start = self.run();
         Context {
             shared: self.shared().clone(),
             run: start.run,
@@ -69,15 +69,15 @@ impl RunGuard {
 
     /// Whether anybody wants what the work returns.
     pub(crate) fn wants_output(&self) -> bool {
-        self.start().payload.state().wants_output()
+        self.run().payload.state().wants_output()
     }
 
-    fn start(&self) -> &Start<Arc<dyn Entry>> {
+    fn run(&self) -> &Start<Arc<dyn Entry>> {
         &self.attempt.start
     }
 
     fn shared(&self) -> &Arc<Shared> {
-        &self.start().payload.state().shared
+        &self.run().payload.state().shared
     }
 
     fn options(&self) -> &JobOptions {
@@ -86,7 +86,7 @@ impl RunGuard {
 
     /// How a run that could start ends instead, by the user's own condition.
     fn unwanted(&self) -> Option<Outcome> {
-        let condition = self.options().condition.as_ref().filter(|_| !self.start().on_request)?;
+        let condition = self.options().condition.as_ref().filter(|_| !self.run().on_request)?;
         let holds = || self.poll(|| condition.holds());
         match catch_unwind(AssertUnwindSafe(holds)) {
             Ok(true) => None,
@@ -97,13 +97,13 @@ impl RunGuard {
 
     /// How long until the work is to be called again, if it is.
     fn retry_in(&self, outcome: &Outcome) -> Option<Duration> {
-        if self.options().retry.is_none() || !self.start().payload.is_repeatable() {
+        if self.options().retry.is_none() || !self.run().payload.is_repeatable() {
             return None;
         }
         // Whether it is worth it may be the user's to say.
         let delay = || self.attempt.retry_in(self.options(), outcome);
         catch_unwind(AssertUnwindSafe(delay)).unwrap_or_else(|panic| {
-            let (job, run) = (display(&self.start().job), display(self.start().run.id));
+            let (job, run) = (display(&self.run().job), display(self.run().run.id));
             let message = line(&message(panic));
             tracing::error!(target: "punctual", job, run, "a retry's condition panicked: {message}");
             None
@@ -119,8 +119,8 @@ impl RunGuard {
 
 impl Supervisor for RunGuard {
     fn start(&mut self) -> bool {
-        let (shared, run) = (self.shared(), self.start().run);
-        let standing = self.start().payload.state().standing();
+        let (shared, run) = (self.shared(), self.run().run);
+        let standing = self.run().payload.state().standing();
         let (now, grace) = (shared.clock.now_cached(), self.options().grace());
         let is_cancelled = || shared.is_cancelled(run);
         let verdict =
@@ -133,9 +133,9 @@ impl Supervisor for RunGuard {
         let span = tracing::debug_span!(
             target: "punctual",
             "run",
-            job = %self.start().job,
-            run = %self.start().run.id,
-            fire_time = %rfc3339(self.start().fire_time),
+            job = %self.run().job,
+            run = %self.run().run.id,
+            fire_time = %rfc3339(self.run().fire_time),
             late_by = ?self.attempt.late_by(),
             outcome = tracing::field::Empty,
         );
@@ -150,7 +150,7 @@ impl Supervisor for RunGuard {
                 CURRENT.set(self.0);
             }
         }
-        let current = (Arc::as_ptr(self.shared()), self.start().run);
+        let current = (Arc::as_ptr(self.shared()), self.run().run);
         let _restore = Restore(CURRENT.replace(Some(current)));
         match &self.span {
             Some(span) => span.in_scope(poll),
@@ -159,7 +159,7 @@ impl Supervisor for RunGuard {
     }
 
     fn cancelled(&self) -> CancellationToken {
-        self.shared().run_token(self.start().run)
+        self.shared().run_token(self.run().run)
     }
 
     fn cancel_grace(&self) -> Duration {
@@ -198,6 +198,6 @@ impl Drop for RunGuard {
         };
         let shared = self.shared();
         let result = self.attempt.result(ending, self.options(), || shared.clock.now());
-        shared.finish(self.start().run, result);
+        shared.finish(self.run().run, result);
     }
 }
