@@ -127,7 +127,7 @@ impl Node {
         self.membership.lease()
     }
 
-    /// Whether the node trusts that the store takes it for alive.
+    /// Whether the node trusts its lease.
     pub(super) fn is_trusted(&self, now: Reading) -> bool {
         self.membership.is_trusted(now)
     }
@@ -218,7 +218,7 @@ impl Node {
         self.claimer.exclude(incarnation);
     }
 
-    /// Asks after all records, and for what is due next: anything may have changed.
+    /// Checks all records and queries what is due next: anything may have changed.
     pub(super) fn look(&mut self) {
         self.claimer.look();
     }

@@ -1,4 +1,4 @@
-//! When a node asks its store which records have changed, and after which it asks.
+//! When a node checks which records have changed, and which it checks.
 
 use std::collections::HashSet;
 
@@ -7,20 +7,20 @@ use chrono::TimeDelta;
 use super::Now;
 use crate::ledger::Incarnation;
 
-/// How long after the store was asked for changes it is not asked again because it notified of some: the
-/// request grows with the jobs that are known, and a busy store notifies all the time.
+/// How long after a check a notification leads to no other one: the request grows with the jobs that are
+/// known, and a busy store notifies all the time.
 pub(super) const LOOK_EVERY: TimeDelta = TimeDelta::milliseconds(100);
 
-/// How many records are asked after by name; if there are more, all are.
+/// How many records are checked by name; if there are more, all are.
 const MAX_NAMED: usize = 1000;
 
-/// The changes that are still to be asked for.
+/// The records to check.
 pub(super) struct Changes {
-    /// Whether all records are to be asked after.
+    /// Whether to check all records.
     all: bool,
-    /// Records that have changed, as the store notifies, if not all are to be asked after.
+    /// The records that the store has notified of, unless all are checked.
     named: HashSet<Incarnation>,
-    /// When to ask again at the earliest because the store notified.
+    /// When a notification may lead to a check again.
     next_look: TimeDelta,
     next_poll: TimeDelta,
 }
@@ -35,7 +35,7 @@ impl Changes {
         }
     }
 
-    /// When to ask next.
+    /// When to check next.
     pub(super) fn at(&self) -> TimeDelta {
         let looks = self.all || !self.named.is_empty();
         if looks { self.next_look.min(self.next_poll) } else { self.next_poll }
@@ -45,25 +45,25 @@ impl Changes {
         self.next_poll = at;
     }
 
-    pub(super) fn ask_all(&mut self) {
+    pub(super) fn check_all(&mut self) {
         self.all = true;
     }
 
-    /// Asks after records by name, as far as they are not asked after anyway.
-    pub(super) fn ask(&mut self, named: impl IntoIterator<Item = Incarnation>) {
+    /// Checks records by name, unless all are checked.
+    pub(super) fn check(&mut self, named: impl IntoIterator<Item = Incarnation>) {
         self.named.extend(named);
     }
 
-    pub(super) fn asks_all(&self) -> bool {
+    pub(super) fn checks_all(&self) -> bool {
         self.all
     }
 
-    /// Whether that are more than are asked after by name.
+    /// Whether there are more than are checked by name.
     pub(super) fn are_many(&self) -> bool {
         self.named.len() > MAX_NAMED
     }
 
-    /// The names to ask after now. Returns `None` if all records are to be asked after.
+    /// Begins a check. Returns the records to check, or `None` if all are.
     pub(super) fn take(&mut self, now: Now) -> Option<HashSet<Incarnation>> {
         self.next_look = now.elapsed() + LOOK_EVERY;
         let named = std::mem::take(&mut self.named);

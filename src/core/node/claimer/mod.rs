@@ -38,8 +38,8 @@ use crate::{
 pub(crate) enum Request {
     Claim(ClaimRequest),
     NextDue(NextDue),
-    /// Asks which of these records have changed; `named` are those that the store has notified of, if
-    /// only those are asked after.
+    /// Checks which of these records have changed; `named` are those that the store has notified of, if
+    /// only those are checked.
     Changed {
         known: Vec<(JobId, Incarnation, u64)>,
         named: Option<HashSet<Incarnation>>,
@@ -99,8 +99,8 @@ pub(super) struct Claimer {
     changes: Changes,
     excluded: Excluded,
     reported: Reported,
-    /// Whether to ask what is due next.
-    asks_next_due: bool,
+    /// Whether to query what is due next.
+    queries_next_due: bool,
     /// How many claims there have been in this life of the node: each bears its number.
     claims: u64,
     /// A claim that the store has not replied to, to be repeated with its number.
@@ -129,7 +129,7 @@ impl Claimer {
             changes: Changes::new(),
             excluded: Excluded::new(),
             reported: Reported::new(),
-            asks_next_due: false,
+            queries_next_due: false,
             claims: 0,
             pending: None,
             batch: options.max_batch.min(100),
@@ -197,10 +197,10 @@ impl Claimer {
         self.excluded.insert(incarnation);
     }
 
-    /// Asks after all records, and for what is due next: anything may have changed.
+    /// Checks all records and queries what is due next: anything may have changed.
     pub(super) fn look(&mut self) {
-        self.changes.ask_all();
-        self.asks_next_due = true;
+        self.changes.check_all();
+        self.queries_next_due = true;
     }
 
     /// Takes in a notification of the store. `is_news` says whether the record that it is about may be
@@ -209,11 +209,11 @@ impl Claimer {
         match change {
             StoreChange::Due(at) => self.expect(at, now),
             StoreChange::Job(of, _) | StoreChange::Gone(of) => {
-                if is_news && !self.changes.asks_all() {
-                    self.changes.ask([of]);
+                if is_news && !self.changes.checks_all() {
+                    self.changes.check([of]);
                 }
                 // What could not be read, or run here, may have been changed.
-                self.asks_next_due |= self.excluded.remove(of);
+                self.queries_next_due |= self.excluded.remove(of);
                 if self.changes.are_many() || self.excluded.is_passing() {
                     self.look();
                 }
@@ -234,7 +234,7 @@ impl Claimer {
     }
 
     fn wanted_at(&self, load: Load<'_>) -> TimeDelta {
-        if self.pending.is_some() || self.asks_next_due && self.knows_tasks() {
+        if self.pending.is_some() || self.queries_next_due && self.knows_tasks() {
             return TimeDelta::MIN;
         }
         let changes = self.changes.at();
@@ -291,7 +291,7 @@ impl Claimer {
             self.pending = Some(claim.clone());
             return Some(Request::Claim(claim));
         }
-        if self.knows_tasks() && std::mem::take(&mut self.asks_next_due) {
+        if self.knows_tasks() && std::mem::take(&mut self.queries_next_due) {
             let (tasks, except) = (self.tasks.clone(), self.excluded.with(load.throttled));
             let passed = self.excluded.passed();
             return Some(Request::NextDue(NextDue { node, tasks, except, passed }));
@@ -299,8 +299,8 @@ impl Claimer {
         None
     }
 
-    /// The records to ask after by name, or `None` if all are. What could not be read, or run here, may have
-    /// been changed.
+    /// Begins a check. Returns the records to check, or `None` if all are. What could not be read, or run
+    /// here, may have been changed.
     fn look_for_changes(
         &mut self,
         numbers: &mut Numbers,
@@ -308,13 +308,13 @@ impl Claimer {
     ) -> Option<HashSet<Incarnation>> {
         let named = self.changes.take(now);
         match &named {
-            Some(named) => self.asks_next_due |= self.excluded.remove_all(named),
+            Some(named) => self.queries_next_due |= self.excluded.remove_all(named),
             None => {
                 self.excluded.clear(now);
                 // Up to a quarter sooner, so that nodes that poll do not do it together.
                 let poll = delta(self.options.poll);
                 self.changes.poll_at(now.elapsed() + poll - poll / 4000 * numbers.per_mille());
-                self.asks_next_due = true;
+                self.queries_next_due = true;
             }
         }
         named
@@ -405,17 +405,17 @@ impl Claimer {
     ) {
         self.in_flight.fail(error.is_refused(), &self.options, now.local, numbers);
         match request {
-            Request::Changed { named: Some(named), .. } => self.changes.ask(named),
-            Request::Changed { named: None, .. } => self.changes.ask_all(),
+            Request::Changed { named: Some(named), .. } => self.changes.check(named),
+            Request::Changed { named: None, .. } => self.changes.check_all(),
             Request::NextDue(_) => {
-                self.asks_next_due = true;
+                self.queries_next_due = true;
                 // A claim finds it, too.
                 self.next_claim.no_later_than(now.elapsed() + self.options.longest_wait());
             }
             // The store will not do this one, but perhaps another.
             Request::Claim(_) if error.is_refused() => {
                 self.pending = None;
-                self.asks_next_due = true;
+                self.queries_next_due = true;
             }
             Request::Claim(_) => {}
         }
@@ -437,7 +437,7 @@ fn decide(
             can_run(record, &definition)?;
             let mut room = room.lock().unwrap_or_else(PoisonError::into_inner);
             let decided = ahead::decide(record, waiting, &definition, node, store_now, horizon)?;
-            // Jobs that fire again are as many as there are, and what waits was asked for, or is late
+            // Jobs that fire again are as many as there are, and what waits was requested, or is late
             // already.
             if let Decision::Claim { rows, next_fire: None } = &decided
                 && waiting.is_empty()

@@ -36,7 +36,7 @@ fn idle() -> Stage {
     stage.look(0);
     stage.claims(0);
     stage.claimed(ClaimResult::default(), 0);
-    assert!(stage.asks_next_due(0));
+    assert!(stage.queries_next_due(0));
     stage.accept(Reply::NextDue(None), 0);
     stage.events.clear();
     stage
@@ -65,7 +65,7 @@ impl Stage {
         }
     }
 
-    /// Sends a request for changes. Returns the names, unless it is about all records.
+    /// Sends a check. Returns the records that it names, unless it is about all.
     fn changes_at(&mut self, now: Now) -> Option<HashSet<Incarnation>> {
         match self.poll_at(now) {
             Some(Request::Changed { named, .. }) => named,
@@ -73,13 +73,13 @@ impl Stage {
         }
     }
 
-    /// Asks after all records, and finds no changes.
+    /// Checks all records, and finds no changes.
     fn look(&mut self, second: i64) {
         assert_eq!(self.changes_at(now(second)), None);
         self.accept(Reply::Changed(Vec::new()), second);
     }
 
-    fn asks_next_due(&mut self, second: i64) -> bool {
+    fn queries_next_due(&mut self, second: i64) -> bool {
         matches!(self.poll(second), Some(Request::NextDue(_)))
     }
 
@@ -155,7 +155,7 @@ fn a_refused_claim_is_not_repeated() {
     let claim = stage.claims(0);
     stage.fail(Request::Claim(claim), &StoreError::refused("too many"), 0);
     assert!(!stage.claimer.is_pending() && stage.poll(2).is_none());
-    assert!(stage.asks_next_due(5));
+    assert!(stage.queries_next_due(5));
     stage.accept(Reply::NextDue(Some(now(0).store)), 5);
     assert_eq!(stage.claims(5).number, 2);
 }
@@ -211,7 +211,7 @@ fn claims_that_find_nothing_although_something_is_due_wait_longer_each_time() {
         stage.claimer.accept(reply, NODE, now_ms(at), &mut Vec::new());
         waits.push(stage.next_claim().num_milliseconds() - at);
         at = stage.next_claim().num_milliseconds();
-        stage.claimer.asks_next_due = false;
+        stage.claimer.queries_next_due = false;
     }
     assert_eq!(waits, [40, 80, 160, 320, 640, 1280, 1280, 1280]);
 }
@@ -225,7 +225,7 @@ fn batches_grow_while_there_is_more() {
         limits.push(stage.claims(0).limit);
         stage.claimed(ClaimResult { jobs: vec![job(1)], more, ..ClaimResult::default() }, 0);
         stage.claimer.expect_at(TimeDelta::zero());
-        stage.claimer.asks_next_due = false;
+        stage.claimer.queries_next_due = false;
     }
     assert_eq!(limits, [100, 200, 400, 800, 1000, 1000, 100]);
 }
@@ -244,7 +244,7 @@ fn nodes_spread_their_polls_over_a_quarter_of_the_time() {
 }
 
 #[test]
-fn records_that_the_store_notifies_of_are_asked_after_by_name_and_not_all_the_time() {
+fn records_that_the_store_notifies_of_are_checked_by_name_and_not_all_the_time() {
     let mut stage = idle();
     let change = |number| StoreChange::Job(Incarnation(number), 7);
     stage.claimer.notice(change(1), true, now(1));
@@ -254,7 +254,7 @@ fn records_that_the_store_notifies_of_are_asked_after_by_name_and_not_all_the_ti
     stage.claimer.notice(change(3), true, now(1));
     assert!(stage.poll_at(now_ms(1099)).is_none());
     assert_eq!(stage.changes_at(now_ms(1100)), Some(HashSet::from([Incarnation(3)])));
-    // What is lost is asked for again.
+    // A lost check is repeated.
     let named = Some(HashSet::from([Incarnation(3)]));
     stage.fail(Request::Changed { known: Vec::new(), named: named.clone() }, &no_reply(), 2);
     assert_eq!(stage.changes_at(now(3)), named);
@@ -274,7 +274,7 @@ fn a_change_that_the_store_can_not_name_has_all_looked_at() {
     let mut stage = idle();
     stage.claimer.notice(StoreChange::Unknown, true, now(1));
     stage.look(1);
-    assert!(stage.asks_next_due(1));
+    assert!(stage.queries_next_due(1));
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn a_record_that_can_not_be_read_is_left_out_until_it_changes() {
     stage.claimer.expect_at(TimeDelta::zero());
     assert_eq!(*stage.claims(0).except, HashSet::from([Incarnation(1), Incarnation(2)]));
     stage.claimed(ClaimResult::default(), 0);
-    assert!(stage.asks_next_due(0));
+    assert!(stage.queries_next_due(0));
     stage.accept(Reply::NextDue(None), 0);
     stage.claimer.notice(StoreChange::Job(Incarnation(1), 2), false, now(1));
     let Some(Request::NextDue(due)) = stage.poll(1) else { panic!("it may be due") };
@@ -312,7 +312,7 @@ fn a_record_that_can_not_be_read_is_reported_once_for_each_version() {
         let reports = |event: &&NodeEvent| matches!(event, NodeEvent::Unreadable(_));
         assert_eq!(stage.events.iter().filter(reports).count(), reported, "version {version}");
         assert!(matches!(stage.events.last(), Some(NodeEvent::Claimed(_))));
-        stage.claimer.asks_next_due = false;
+        stage.claimer.queries_next_due = false;
     }
 }
 
@@ -350,7 +350,7 @@ fn jobs_that_were_left_are_claimed_once_there_is_room_again() {
     stage.claimer.has_room_again(TimeDelta::seconds(3));
     assert_eq!(stage.next_claim(), TimeDelta::milliseconds(3005));
     // Room that comes while the claim is in flight counts, too.
-    stage.claimer.asks_next_due = false;
+    stage.claimer.queries_next_due = false;
     stage.claims(4);
     stage.claimer.has_room_again(TimeDelta::seconds(4));
     stage.claimed(ClaimResult { left: 1, ..ClaimResult::default() }, 4);
@@ -362,7 +362,7 @@ fn a_paused_node_claims_nothing_and_follows_changes() {
     let mut stage = stage();
     stage.claimer.set_paused(true);
     stage.look(0);
-    assert!(stage.asks_next_due(0));
+    assert!(stage.queries_next_due(0));
     stage.accept(Reply::NextDue(Some(now(0).store)), 0);
     assert!(stage.poll(1).is_none());
     stage.look(60);
@@ -389,7 +389,7 @@ fn a_node_claims_no_more_than_it_can_hold_and_nothing_of_throttled_jobs() {
     assert_eq!(*claim.except, HashSet::from([Incarnation(3)]));
     stage.claimed(ClaimResult { more: true, ..ClaimResult::default() }, 0);
     stage.open_rows = MAX_OPEN;
-    assert!(stage.asks_next_due(0));
+    assert!(stage.queries_next_due(0));
     stage.accept(Reply::NextDue(None), 0);
     assert!(stage.poll(0).is_none());
 }
@@ -397,9 +397,9 @@ fn a_node_claims_no_more_than_it_can_hold_and_nothing_of_throttled_jobs() {
 #[test]
 fn a_claim_is_made_soon_if_what_is_due_next_can_not_be_found_out() {
     let mut stage = idle();
-    stage.claimer.asks_next_due = true;
+    stage.claimer.queries_next_due = true;
     let request = stage.poll(1).unwrap();
     stage.fail(request, &no_reply(), 1);
     assert_eq!(stage.next_claim(), TimeDelta::seconds(6));
-    assert!(stage.asks_next_due(2));
+    assert!(stage.queries_next_due(2));
 }

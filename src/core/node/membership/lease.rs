@@ -1,4 +1,4 @@
-//! How long a node may trust that the store takes it for alive.
+//! The lease of a node, and how long the node may trust it.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 
 use crate::clock::Reading;
 
-/// How long the node may trust that the store takes it for alive; read by each run that is about to start.
+/// How long the node may trust that the store counts it as alive; read by each run that is about to start.
 #[derive(Debug)]
 pub(crate) struct Lease {
     /// Its end by the wall clock, in milliseconds since 1970.

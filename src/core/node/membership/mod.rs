@@ -87,7 +87,7 @@ enum Phase {
     Left,
 }
 
-/// How far the store and the node take the node for alive.
+/// Whether the store and the node itself count the node as alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// The store has not confirmed the first heartbeat of this life.
@@ -217,7 +217,7 @@ impl Membership {
         self.in_flight.is_failing()
     }
 
-    /// Whether the node trusts that the store takes it for alive.
+    /// Whether the node trusts its lease.
     pub(super) fn is_trusted(&self, now: Reading) -> bool {
         self.lease.is_trusted(now)
     }

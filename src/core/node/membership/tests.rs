@@ -97,7 +97,7 @@ fn a_lost_later_heartbeat_is_sent_again_under_its_id() {
 }
 
 #[test]
-fn joining_is_told_to_the_other_lanes_once() {
+fn joining_is_reported_to_the_other_lanes_once() {
     let (mut node, _) = joining();
     let mut findings = Vec::new();
     for second in [0, 10] {
@@ -277,7 +277,7 @@ fn reaping_goes_on_while_there_is_more() {
     assert!(matches!(node.poll(false, at(0)), Some(Request::ClaimedBy { .. })));
 }
 
-/// Has a node that has just joined come to what it asks of its own claims.
+/// A node that is about to list its own claims.
 fn listing() -> (Membership, Numbers) {
     let (mut node, numbers) = live();
     node.poll(false, at(0));
