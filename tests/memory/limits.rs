@@ -1,19 +1,25 @@
 //! What limits runs and who waits: overlap, groups, executors; and what misuse says.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
+use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    AsyncExecutor, BlockingPool, Context, EventFilter, EventKind, EventPayload, Outcome, Overlap,
-    Scheduler, SkipReason, blocking,
+    AsyncExecutor, BlockingPool, Context, End, EventFilter, EventKind, EventPayload, OnConflict,
+    Outcome, Overlap, Run, Scheduler, SkipReason, blocking,
     chrono::{TimeDelta, Utc},
-    trigger::{after, at, every, now},
+    trigger::{after, after_success, at, every, now},
 };
 use tokio::time::sleep;
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::SECOND;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// When which job began and ended, in seconds since the start.
 #[derive(Clone, Default)]
@@ -328,4 +334,210 @@ async fn a_run_that_waits_goes_by_the_options_that_its_job_is_given_meanwhile() 
     going.await;
     let began = said(&[("going", "began", 1), ("waits", "began", 2)]);
     assert_eq!(log.take()[..2], began);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_longer_than_its_interval_skips_and_says_so() {
+    let scheduler = Scheduler::new();
+    let skipped = scheduler.events_matching(EventFilter::new().kinds([EventKind::Skipped]));
+    let mut add = scheduler.add(every(SECOND).times(10), || sleep(Duration::from_millis(2500)));
+    let runs = add.runs();
+    add.await.unwrap().await;
+    let runs: Vec<Run> = runs.collect().await;
+    let grid: Vec<_> = runs.windows(2).map(|w| w[1].fire_time - w[0].fire_time).collect();
+    assert_eq!(grid, [TimeDelta::seconds(3); 3], "it runs at every third fire time");
+    scheduler.shutdown().await;
+    let reasons: Vec<_> = skipped
+        .map(|event| match event.payload {
+            EventPayload::Skipped { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+        .await;
+    assert_eq!(reasons, [SkipReason::MaxInstances; 6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn run_now_starts_while_the_scheduler_is_paused_although_a_fire_time_waits() {
+    let scheduler = Scheduler::new();
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = calls.clone();
+    let job = scheduler
+        .add(every(SECOND).times(2), move || async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            sleep(5 * SECOND).await;
+        })
+        .overlap(Overlap::Queue(5))
+        .await
+        .unwrap();
+    sleep(3 * SECOND).await; // one runs, one waits
+    scheduler.pause().await.unwrap();
+    job.run_now().await.unwrap();
+    sleep(60 * SECOND).await;
+    assert_eq!(calls.load(Ordering::SeqCst), 2, "`run_now` still works while paused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_instances_given_while_paused_count_on_resume() {
+    let scheduler = Scheduler::new();
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = calls.clone();
+    let job = scheduler
+        .add(every(SECOND).times(2), move || async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            sleep(3600 * SECOND).await;
+        })
+        .overlap(Overlap::Queue(5))
+        .await
+        .unwrap();
+    sleep(3 * SECOND).await; // one runs, one waits
+    scheduler.pause().await.unwrap();
+    job.modify(|settings| settings.max_instances(2)).await.unwrap();
+    scheduler.resume().await.unwrap();
+    sleep(60 * SECOND).await;
+    assert_eq!(calls.load(Ordering::SeqCst), 2, "there is a permit, and somebody waits for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancel_previous_after_a_change_of_overlap_cancels_the_previous() {
+    let scheduler = Scheduler::new();
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = calls.clone();
+    let job = scheduler
+        .add(every(SECOND).times(4), move |cx: Context| async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            cx.cancelled().await;
+        })
+        .overlap(Overlap::Queue(5))
+        .await
+        .unwrap();
+    sleep(2500 * MILLISECOND).await; // one runs, one waits
+    job.modify(|settings| settings.overlap(Overlap::CancelPrevious)).await.unwrap();
+    sleep(60 * SECOND).await;
+    assert!(calls.load(Ordering::SeqCst) > 1, "nobody was cancelled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancel_previous_holds_after_a_pause_of_the_scheduler() {
+    let scheduler = Scheduler::new();
+    let a = scheduler.add(every(3600 * SECOND), || async {}).await.unwrap();
+    let b = scheduler
+        .add(after_success(&a), |cx: Context| async move { cx.cancelled().await })
+        .overlap(Overlap::CancelPrevious)
+        .await
+        .unwrap();
+    a.run_now().await.unwrap();
+    sleep(SECOND).await;
+    scheduler.pause().await.unwrap();
+    a.run_now().await.unwrap();
+    sleep(SECOND).await;
+    scheduler.resume().await.unwrap();
+    sleep(SECOND).await;
+    a.run_now().await.unwrap();
+    sleep(60 * SECOND).await;
+    let history = b.history().await.unwrap();
+    assert!(!history.is_empty(), "the run of b was never cancelled");
+    let _ = matches!(End::Completed, End::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_resume_in_order_of_adding() {
+    let scheduler = Scheduler::new();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for n in 0..30_u64 {
+        let order = order.clone();
+        let job = scheduler
+            .add(after(100 * SECOND), move |cx: Context| async move {
+                if cx.on_request() {
+                    sleep(150 * SECOND).await;
+                } else {
+                    order.lock().unwrap().push(n);
+                }
+            })
+            .overlap(Overlap::Queue(5))
+            .await
+            .unwrap();
+        job.run_now().await.unwrap();
+    }
+    sleep(120 * SECOND).await; // due at 100: all wait
+    scheduler.pause().await.unwrap();
+    sleep(60 * SECOND).await; // those asked for end at 150
+    scheduler.resume().await.unwrap();
+    sleep(SECOND).await;
+    let order = order.lock().unwrap();
+    assert_eq!(order.len(), 30);
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_one_instant_start_by_priority_then_order_of_adding() {
+    let scheduler = Scheduler::new();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let jobs: Vec<_> = (0..1000)
+        .map(|n| {
+            let order = order.clone();
+            scheduler
+                .add(after(SECOND), move || {
+                    order.lock().unwrap().push(n);
+                    std::future::ready(())
+                })
+                .priority(if n == 999 { 10 } else { 0 })
+        })
+        .collect();
+    scheduler.add_all(jobs).await.unwrap();
+    sleep(2 * SECOND).await;
+    let order = order.lock().unwrap();
+    assert_eq!(order.len(), 1000);
+    let first = order.iter().position(|&n| n == 999);
+    assert!(first == Some(0), "the one of priority 10 came at {first:?}; {:?} ..", &order[..5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_a_group_can_be_changed_by_its_only_job() {
+    let scheduler = Scheduler::new();
+    let job = scheduler.add(every(SECOND), || async {}).group("db", 4).id("x").await.unwrap();
+    let replaced = scheduler
+        .add(every(SECOND), || async {})
+        .group("db", 8)
+        .id("x")
+        .on_conflict(OnConflict::Replace)
+        .await;
+    let modified = job.modify(|settings| settings.group("db", 8)).await;
+    assert!(replaced.is_ok(), "{replaced:?}; {modified:?}");
+}
+
+// Waits for a group while its job's options name another by now.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_for_a_group_its_job_has_left() {
+    let scheduler = Scheduler::new();
+    scheduler.add(now(), || sleep(3600 * SECOND)).group("g", 1).await.unwrap();
+    sleep(SECOND).await;
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = calls.clone();
+    let job = scheduler
+        .add(every(SECOND), move || async move {
+            count.fetch_add(1, Ordering::SeqCst);
+        })
+        .group("g", 1)
+        .await
+        .unwrap();
+    sleep(5 * SECOND).await;
+    job.modify(|settings| settings.group("h", 8)).await.unwrap();
+    sleep(100 * SECOND).await;
+    assert!(calls.load(Ordering::SeqCst) > 90, "{calls:?} runs in 100 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifty_thousand_instances_of_a_job_end_in_time() {
+    let scheduler = Scheduler::new();
+    let job =
+        scheduler.add(every(3600 * SECOND), || sleep(SECOND)).max_instances(50_000).await.unwrap();
+    for _ in 0..50_000 {
+        job.run_now().await.unwrap();
+    }
+    let begun = std::time::Instant::now();
+    sleep(2 * SECOND).await;
+    assert_eq!(job.get().await.unwrap().running, 0);
+    // Quadratic work took minutes; this takes a fraction of a second.
+    assert!(begun.elapsed() < 10 * SECOND, "{:?}", begun.elapsed());
 }

@@ -1,9 +1,6 @@
 //! Events: who sees what, in which order, and what happens to those who are slow.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use punctual::{
@@ -12,7 +9,7 @@ use punctual::{
 };
 use tokio::time::sleep;
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::SECOND;
 
 #[tokio::test(start_paused = true)]
 async fn a_life_in_events() {
@@ -183,7 +180,7 @@ async fn kinds_lists_of_kinds_and_filters_go_wherever_a_filter_goes() {
 
 #[test]
 fn the_table_of_kinds_lists_each_of_them() {
-    let source = include_str!("../src/event.rs");
+    let source = include_str!("../../src/event.rs");
     for kind in EventKind::ALL {
         let entry = format!("[`{kind:?}`](EventKind::{kind:?})");
         assert_eq!(source.matches(&entry).count(), 1, "{entry}");

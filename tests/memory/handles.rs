@@ -11,29 +11,30 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    Coalesce, Context, End, EventFilter, EventKind, EventPayload, OnConflict, Run, Scheduler,
-    SkipReason,
+    Coalesce, Context, End, EventFilter, EventKind, EventPayload, OnConflict, Retry, Run,
+    Scheduler, SkipReason,
     testing::ManualClock,
     trigger::{after, at, cron, every, now},
 };
 use tokio::time::{Instant, sleep, timeout};
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::{SECOND, counter, get};
+
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// Records when it was called, in seconds after `start`, and for which fire time.
 #[derive(Clone)]
-struct Log {
+pub(crate) struct Log {
     start: Instant,
     runs: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Log {
-    fn new() -> Log {
+    pub(crate) fn new() -> Log {
         Log { start: Instant::now(), runs: Arc::default() }
     }
 
-    fn work(&self) -> impl FnOnce() -> std::future::Ready<()> + Clone + Send + 'static {
+    pub(crate) fn work(&self) -> impl FnOnce() -> std::future::Ready<()> + Clone + Send + 'static {
         let log = self.clone();
         move || {
             log.runs.lock().unwrap().push(log.start.elapsed().as_secs());
@@ -41,12 +42,12 @@ impl Log {
         }
     }
 
-    fn take(&self) -> Vec<u64> {
+    pub(crate) fn take(&self) -> Vec<u64> {
         std::mem::take(&mut self.runs.lock().unwrap())
     }
 }
 
-fn half() -> tokio::time::Sleep {
+pub(crate) fn half() -> tokio::time::Sleep {
     sleep(SECOND / 2)
 }
 
@@ -238,34 +239,6 @@ async fn a_handle_resolves_after_the_last_run_and_its_events() {
         seen,
         [EventKind::JobAdded, EventKind::Submitted, EventKind::JobRemoved, EventKind::Executed]
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn cancelling_is_seen_by_the_run_which_is_dropped_after_its_grace() {
-    let scheduler = Scheduler::new();
-    let polite = scheduler
-        .add(now(), |cx: Context| async move {
-            assert!(!cx.is_cancelled());
-            cx.cancelled().await;
-            assert!(cx.is_cancelled());
-        })
-        .await
-        .unwrap();
-    let mut add = scheduler.add(now(), std::future::pending::<()>).cancel_grace(2 * SECOND);
-    let stubborn_runs = add.runs();
-    let stubborn = add.await.unwrap();
-    sleep(SECOND).await;
-    let started = Instant::now();
-    polite.cancel_token().cancel();
-    stubborn.cancel_token().cancel();
-    let polite = timeout(HOUR, polite).await.expect("the run sees that it is cancelled");
-    assert!(matches!(polite, End::Cancelled));
-    assert_eq!(started.elapsed(), Duration::ZERO);
-    let stubborn = timeout(HOUR, stubborn).await.expect("what does not is dropped");
-    assert!(matches!(stubborn, End::Cancelled));
-    assert_eq!(started.elapsed(), 2 * SECOND);
-    let runs: Vec<Run> = stubborn_runs.collect().await;
-    assert_eq!(runs[0].outcome.to_string(), "cancelled");
 }
 
 #[tokio::test(start_paused = true)]
@@ -604,217 +577,102 @@ async fn a_scheduler_is_drained_when_no_job_is_left_and_no_run_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_has_the_handle_of_its_own_job_and_not_of_the_one_that_took_its_place() {
+async fn unknown_ids_say_so() {
     let scheduler = Scheduler::new();
-    let limited = |cx: Context| async move {
-        if cx.run_id().to_string() == "3" {
-            cx.job().remove().await.unwrap();
-        }
-    };
-    let job = scheduler.add(every(SECOND), limited).await.unwrap();
-    assert!(matches!(job.await, End::Removed));
-
-    let (sender, removed) = tokio::sync::oneshot::channel();
-    let replaced = scheduler.add_once(now(), |cx: Context| async move {
-        cx.cancelled().await;
-        sender.send(cx.job().remove().await.unwrap_err()).unwrap();
-    });
-    replaced.id("job").await.unwrap();
-    half().await;
-    let next = scheduler.add(every(SECOND), || async {}).id("job");
-    let next = next.on_conflict(OnConflict::Replace).await.unwrap();
-    assert!(removed.await.unwrap().is_gone());
-    assert!(next.get().await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_runs_once_more_when_its_run_asks_for_that() {
-    let scheduler = Scheduler::new();
-    let log = Log::new();
-    let note = log.work();
-    // It keeps a job alive whose trigger has nothing left.
-    let thrice = {
-        let note = note.clone();
-        move |cx: Context| {
-            let note = note.clone();
-            async move {
-                note().await;
-                assert_eq!(cx.on_request(), cx.run_id().to_string() != "1");
-                if cx.run_id().to_string() != "3" {
-                    cx.again_in(10 * SECOND).unwrap();
-                }
-            }
-        }
-    };
-    let job = scheduler.add(after(SECOND), thrice).await.unwrap();
-    sleep(2 * SECOND).await;
-    let next = job.next_fire().await.unwrap().unwrap();
-    assert_eq!(scheduler.next_fire().await.unwrap(), Some(next));
-    assert!(matches!(job.await, End::Completed));
-    assert_eq!(log.take(), [1, 11, 21]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_run_that_was_asked_for_again_leaves_the_fire_times_alone_and_waits_for_its_turn() {
-    let scheduler = Scheduler::new();
-    let runs = Arc::new(Mutex::new(Vec::new()));
-    let start = Instant::now();
-    let log = runs.clone();
-    let work = move |cx: Context| {
-        let log = log.clone();
-        async move {
-            log.lock().unwrap().push((start.elapsed().as_secs(), cx.on_request()));
-            if !cx.on_request() {
-                // The earlier one counts, and it waits for this run to end.
-                cx.again_in(4 * SECOND).unwrap();
-                cx.again_in(Duration::ZERO).unwrap();
-                cx.again_in(8 * SECOND).unwrap();
-                sleep(3 * SECOND).await;
-            }
-        }
-    };
-    let job = scheduler.add(every(10 * SECOND), work).await.unwrap();
-    sleep(25 * SECOND).await;
-    let expected = [(10, false), (13, true), (20, false), (23, true)];
-    assert_eq!(*runs.lock().unwrap(), expected);
-    job.remove().await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_run_that_asks_to_run_again_over_and_over_has_one_more_run() {
-    let scheduler = Scheduler::new();
-    let log = Log::new();
-    let note = log.work();
-    let work = move |cx: Context| {
-        let note = note.clone();
-        async move {
-            note().await;
-            for _ in 0..500 {
-                if !cx.on_request() {
-                    cx.again_in(SECOND / 1000).unwrap();
-                }
-                sleep(SECOND / 100).await;
-            }
-        }
-    };
-    let job = scheduler.add(after(SECOND), work).await.unwrap();
-    assert!(matches!(job.await, End::Completed));
-    assert_eq!(log.take(), [1, 6]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_run_asked_for_again_stays_due_while_paused_and_goes_with_its_job() {
-    let scheduler = Scheduler::new();
-    let log = Log::new();
-    let again = {
-        let note = log.work();
-        move |cx: Context| {
-            let note = note.clone();
-            async move {
-                note().await;
-                if !cx.on_request() {
-                    cx.again_in(2 * SECOND).unwrap();
-                }
-            }
-        }
-    };
-    let job = scheduler.add(after(SECOND), again.clone()).await.unwrap();
-    half().await;
-    sleep(SECOND).await;
-    job.pause().await.unwrap();
-    sleep(4 * SECOND).await;
-    assert_eq!(log.take(), [1]);
-    job.resume().await.unwrap();
-    assert!(matches!(job.await, End::Completed));
-    assert_eq!(log.take(), [5]);
-
-    let start = Instant::now();
-    let job = scheduler.add(after(SECOND), again.clone()).await.unwrap();
-    sleep(SECOND + SECOND / 2).await;
-    scheduler.pause().await.unwrap();
-    sleep(4 * SECOND).await;
-    scheduler.resume().await.unwrap();
-    job.await;
-    assert_eq!(start.elapsed().as_secs(), 5);
-    log.take();
-
-    let mut skipped = scheduler.events_matching(EventKind::Skipped);
-    let job = scheduler.add(after(SECOND), again).await.unwrap();
-    sleep(SECOND + SECOND / 2).await;
-    scheduler.pause().await.unwrap();
-    sleep(4 * SECOND).await;
-    job.remove().await.unwrap();
-    // It was due and had not begun.
-    let EventPayload::Skipped { reason: SkipReason::Removed, fire_times, .. } =
-        skipped.next().await.unwrap().payload
-    else {
-        panic!("another fate")
-    };
-    assert_eq!(fire_times.count, 1);
-    assert_eq!(log.take().len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_can_not_run_again_is_told_why() {
-    let scheduler = Scheduler::new();
-    let once = scheduler.add_once(now(), |cx: Context| async move { cx.again_in(SECOND) });
-    let error = once.await.unwrap().await.unwrap().unwrap_err();
-    assert!(error.is_invalid_option() && error.to_string().contains("use `add`"), "{error}");
-
-    let (sender, contexts) = std::sync::mpsc::channel();
-    let job = scheduler.add(now(), move |cx: Context| {
-        let sender = sender.clone();
-        async move { sender.send(cx).unwrap() }
-    });
-    job.await.unwrap().await;
-    let over = contexts.recv().unwrap();
-    assert!(over.again_in(SECOND).unwrap_err().is_gone());
-    assert!(over.again_in(Duration::MAX).unwrap_err().is_invalid_option());
-    scheduler.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_history_of_a_job_that_is_over_can_be_read_by_its_handle_and_for_a_while_by_its_id() {
-    let scheduler = Scheduler::new();
-    let fails = || async { Err::<(), _>("out of paper") };
-    let mut job = scheduler.add(every(SECOND).times(6), fails).id("print").await.unwrap();
-    (&mut job).await;
-    let clone = job.clone();
-    let texts = |history: Vec<Run>| -> Vec<String> {
-        history.iter().map(|run| format!("{} {}", run.id, run.outcome)).collect()
-    };
-    let expected = ["3", "4", "5", "6"].map(|run| format!("{run} failed: out of paper"));
-    assert_eq!(texts(job.history().await.unwrap()), expected);
-    assert_eq!(texts(clone.history().await.unwrap()), expected);
-    let by_id = scheduler.job("print");
-    assert_eq!(texts(by_id.history().await.unwrap()), expected);
-    assert!(by_id.get().await.unwrap_err().is_unknown_job());
-    // The next job of this id has its own.
-    let next = scheduler.add(every(HOUR), || async {}).id("print").await.unwrap();
-    assert!(by_id.history().await.unwrap().is_empty());
-    next.remove().await.unwrap();
-    sleep(11 * 60 * SECOND).await;
-    assert!(by_id.history().await.unwrap_err().is_unknown_job());
-    assert_eq!(job.history().await.unwrap().len(), 4);
-
-    // Without an id by its handle alone, and only where a history is kept.
-    let mut unnamed = scheduler.add(after(SECOND), || async {}).await.unwrap();
-    (&mut unnamed).await;
-    assert_eq!(unnamed.history().await.unwrap().len(), 1);
-    assert!(scheduler.job(unnamed.id()).history().await.unwrap_err().is_unknown_job());
-    let mut none = scheduler.add(after(SECOND), || async {}).history(0).id("none").await.unwrap();
-    (&mut none).await;
-    assert!(none.history().await.unwrap().is_empty());
-    assert!(scheduler.job("none").history().await.unwrap_err().is_unknown_job());
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_histories_of_the_last_thousand_jobs_are_kept() {
-    let scheduler = Scheduler::new();
-    for n in 0..1001 {
-        let once = scheduler.add(now(), || async {}).id(format!("job-{n}"));
-        once.await.unwrap().await;
+    let job = scheduler.job("nobody");
+    for error in [
+        job.remove().await.unwrap_err(),
+        job.pause().await.unwrap_err(),
+        job.resume().await.unwrap_err(),
+        job.run_now().await.unwrap_err(),
+        job.get().await.unwrap_err(),
+        job.reschedule("* * * * *").await.unwrap_err(),
+        job.modify(|settings| settings).await.unwrap_err(),
+    ] {
+        assert!(error.is_unknown_job(), "{error}");
+        assert!(error.to_string().contains("`nobody`"), "{error}");
     }
-    let kept = async |n: u32| scheduler.job(format!("job-{n}")).history().await.is_ok();
-    assert!(!kept(0).await && kept(1).await && kept(1000).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_run_is_seen_by_runs_taken_on_the_builder() {
+    let scheduler = Scheduler::new();
+    let mut add = scheduler.add(every(SECOND).immediately(), || async {});
+    let mut runs = add.runs();
+    let added = Utc::now();
+    add.await.unwrap();
+    sleep(3 * SECOND).await;
+    let first = runs.next().await.unwrap();
+    assert!((first.fire_time - added).abs() < TimeDelta::seconds(1));
+    assert_eq!(runs.next().await.unwrap().fire_time - first.fire_time, TimeDelta::seconds(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn handles_of_a_replaced_job_say_that_it_is_gone() {
+    let scheduler = Scheduler::new();
+    let old = scheduler.add(every(SECOND), || async {}).id("job").await.unwrap();
+    let token = old.cancel_token();
+    let (count, work) = counter();
+    let new = scheduler
+        .add(every(2 * SECOND), work)
+        .id("job")
+        .on_conflict(OnConflict::Replace)
+        .await
+        .unwrap();
+    assert!(token.is_cancelled());
+    assert!(old.pause().await.unwrap_err().is_gone());
+    assert!(old.run_now().await.unwrap_err().is_gone());
+    assert!(old.remove().await.unwrap_err().is_gone());
+    assert!(matches!(old.clone().await, End::Replaced));
+    // A token that is asked for late is cancelled as well, and cancels nobody else.
+    old.cancel_token().cancel();
+    sleep(3 * SECOND).await;
+    assert_eq!(get(&count), 1);
+    assert_eq!(scheduler.job("job").get().await.unwrap().id, *new.id());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_then_remove_leaves_nothing_behind() {
+    let scheduler = Scheduler::new();
+    let (count, work) = counter();
+    let jobs = (0..10_000).map(|_| scheduler.add(every(SECOND), work.clone()));
+    let handles = scheduler.add_all(jobs).await.unwrap();
+    for handle in &handles {
+        handle.remove().await.unwrap();
+    }
+    assert!(scheduler.is_empty());
+    sleep(5 * SECOND).await;
+    assert_eq!(get(&count), 0);
+    for handle in handles {
+        assert!(matches!(handle.await, End::Removed));
+    }
+}
+
+struct Calls(Scheduler);
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        let _ = self.0.len();
+    }
+}
+
+#[test]
+fn a_retry_condition_may_own_what_calls_the_scheduler_when_it_is_dropped() {
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(
+            async {
+                let scheduler = Scheduler::new();
+                let calls = Calls(scheduler.clone());
+                let retry = Retry::fixed(SECOND).only_if(move |_| {
+                    let _ = &calls;
+                    true
+                });
+                let job = scheduler.add(every(SECOND), || async {}).retry(retry).await.unwrap();
+                job.remove().await.unwrap();
+            },
+        );
+        done.send(()).unwrap();
+    });
+    wait.recv_timeout(5 * SECOND).expect("deadlock");
 }

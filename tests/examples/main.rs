@@ -3,6 +3,8 @@
 //! They run as processes and in real time, since they show what really happens on a real clock;
 //! all at once, so that together they take as long as the longest.
 
+mod next_fires;
+
 use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,

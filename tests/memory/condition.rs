@@ -18,7 +18,7 @@ use punctual::{
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::SECOND;
 
 /// Holds every other time it is asked, from the first on.
 fn alternating() -> impl Fn() -> bool + Send + Sync + 'static {

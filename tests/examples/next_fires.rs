@@ -14,7 +14,7 @@ static EXAMPLE: LazyLock<PathBuf> = LazyLock::new(|| {
     let name = format!("next_fires{}", std::env::consts::EXE_SUFFIX);
     let example = target.join("examples").join(name);
     if !example.exists() {
-        // `cargo test --test next_fires` builds no examples.
+        // `cargo test --test examples` builds no examples.
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--example", "next_fires", "--manifest-path"]);
         build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));

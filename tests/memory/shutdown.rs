@@ -10,12 +10,14 @@ use std::{
 
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    Context, End, EventFilter, EventKind, EventPayload, Outcome, Scheduler, SkipReason,
+    Context, End, EventFilter, EventKind, EventPayload, Scheduler, SkipReason,
     trigger::{after, every, now},
 };
 use tokio::time::{Instant, sleep};
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::SECOND;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 #[tokio::test(start_paused = true)]
 async fn the_report_says_which_was_which() {
@@ -132,38 +134,6 @@ async fn dropping_the_last_scheduler_lets_going_runs_finish() {
 }
 
 #[test]
-fn a_runtime_that_goes_away_resolves_every_handle() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_time()
-        .build()
-        .unwrap();
-    let (scheduler, going, waiting, runs) = runtime.block_on(async {
-        let scheduler = Scheduler::new();
-        let mut add = scheduler.add(now(), std::future::pending::<()>);
-        let runs = add.runs();
-        let mut submitted =
-            scheduler.events_matching(EventFilter::new().kinds([EventKind::Submitted]));
-        let going = add.await.unwrap();
-        let waiting = scheduler.add(after(SECOND), || async {}).await.unwrap();
-        submitted.next().await.unwrap();
-        (scheduler, going, waiting, runs)
-    });
-    drop(runtime);
-    assert!(matches!(waiting.now_or_never(), Some(End::ShutDown)));
-    // Its one run may have been dropped before the driver was.
-    assert!(matches!(going.now_or_never(), Some(End::ShutDown | End::Completed)));
-    let runs = runs.collect::<Vec<_>>().now_or_never().unwrap();
-    assert!(matches!(runs[0].outcome, Outcome::Cancelled | Outcome::Skipped(_)), "{runs:?}");
-    // Another runtime can wait for the shutdown, which is over.
-    let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    other.block_on(async {
-        assert!(scheduler.add(now(), || async {}).await.unwrap_err().is_shut_down());
-        scheduler.shutdown().await;
-    });
-}
-
-#[test]
 fn a_run_that_blocks_its_thread_is_abandoned_and_counted_once() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -273,4 +243,51 @@ async fn a_hundred_thousand_jobs_are_shut_down_or_removed_at_once() {
     // The driver answers to what comes due when it has removed the timers.
     scheduler.add(now(), || async {}).await.unwrap().await;
     assert!(started.elapsed() < 3 * SECOND, "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_shuts_the_scheduler_down_is_not_waited_for() {
+    let scheduler = Scheduler::new();
+    let other = scheduler.add(now(), || sleep(3 * SECOND)).await.unwrap();
+    let report = scheduler
+        .add_once(after(SECOND), |cx: Context| async move { cx.scheduler().shutdown().await })
+        .await
+        .unwrap();
+    let report = report.await.unwrap();
+    assert_eq!(report.finished.len(), 1, "{report}");
+    assert!(matches!(other.await, End::ShutDown | End::Completed));
+    assert!(scheduler.add(now(), || async {}).await.unwrap_err().is_shut_down());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_shuts_down_its_scheduler_has_its_fate_in_an_event() {
+    let scheduler = Scheduler::new();
+    let events = scheduler.events();
+    let job = scheduler
+        .add_once(after(SECOND), |cx: Context| async move {
+            cx.scheduler().shutdown().await;
+            sleep(SECOND).await;
+        })
+        .await
+        .unwrap();
+    job.await.unwrap();
+    let kinds: Vec<_> = events.map(|event| event.payload.kind()).collect().await;
+    assert!(kinds.ends_with(&[EventKind::ShutDown, EventKind::Executed]), "{kinds:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_keeps_its_cancel_grace_in_a_shutdown() {
+    let scheduler = Scheduler::new();
+    let job = scheduler
+        .add(every(SECOND), |cx: Context| async move {
+            cx.cancelled().await;
+            sleep(5 * SECOND).await;
+        })
+        .cancel_grace(10 * SECOND)
+        .await
+        .unwrap();
+    sleep(1500 * MILLISECOND).await;
+    job.modify(|settings| settings.cancel_grace(Duration::ZERO)).await.unwrap();
+    let report = scheduler.shutdown().within(SECOND).await;
+    assert_eq!(report.to_string(), "0 finished, 1 cancelled, 0 dropped, 0 abandoned, 0 not started");
 }

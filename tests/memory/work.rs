@@ -23,7 +23,7 @@ use punctual::{
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::SECOND;
 
 type Log<T> = Arc<Mutex<Vec<T>>>;
 
@@ -151,34 +151,6 @@ async fn a_stateful_closure_that_panicked_goes_on_from_where_it_was() {
     assert_eq!(runs, [(1, true), (2, true), (2, true), (1, true)]);
 }
 
-#[tokio::test]
-async fn blocking_work_that_runs_once_yields_its_value() {
-    let scheduler = Scheduler::new();
-    let soon = || after(Duration::from_millis(1));
-    let sum: u64 =
-        scheduler.add_once(soon(), blocking(|| (1..=9).sum())).await.unwrap().await.unwrap();
-    assert_eq!(sum, 45);
-
-    struct NoClone(String);
-    let no_clone = NoClone("moved".into());
-    let work = blocking(move |cx: Context| (cx.attempt(), no_clone.0));
-    let value = scheduler.add_once(soon(), work).await.unwrap().await.unwrap();
-    assert_eq!(value, (1, "moved".to_owned()));
-
-    let port = |text: &'static str| blocking(move || text.parse::<u16>());
-    let good = scheduler.try_add_once(soon(), port("8080")).await.unwrap().await;
-    assert_eq!(good.unwrap(), 8080);
-    let bad = scheduler.try_add_once(soon(), port("http")).await.unwrap().await.unwrap_err();
-    assert!(bad.is_failed() && bad.source().unwrap().is::<std::num::ParseIntError>(), "{bad:?}");
-
-    let fails = blocking(|| -> u32 { panic!("no sum") });
-    let error = scheduler.add_once(soon(), fails).await.unwrap().await.unwrap_err();
-    assert!(error.is_panic() && error.to_string().contains("no sum"), "{error}");
-
-    let wrong = scheduler.add_once(soon(), blocking(|| 1)).executor("default").await;
-    assert!(wrong.unwrap_err().is_invalid_option());
-}
-
 /// Divides a hundred.
 #[derive(Serialize, Deserialize)]
 struct Divide {
@@ -278,16 +250,6 @@ async fn outputs_are_kept_for_streams_of_runs_and_on_request_for_events() {
         seen.push(run.output::<u32>().copied());
     }
     assert_eq!(seen, [None, Some(7), Some(7)]);
-}
-
-#[tokio::test]
-async fn outputs_of_blocking_work_are_kept_as_well() {
-    let scheduler = Scheduler::new();
-    let work = blocking(|| Ok::<_, BoxError>(String::from("line")));
-    let mut job = scheduler.add(now(), work);
-    let mut runs = job.runs();
-    job.await.unwrap();
-    assert_eq!(runs.next().await.unwrap().output::<String>().unwrap(), "line");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,13 +1,6 @@
 //! Random operations of all kinds, on several jobs that follow each other and share limits: each run has
 //! one fate, all permits come back, and nothing hangs.
 
-use punctual::{
-    AsyncExecutor, BoxError, Coalesce, Context, EventFilter, EventKind, EventPayload, OnConflict,
-    Overlap, Retry, Scheduler,
-    chrono::TimeDelta,
-    testing::ManualClock,
-    trigger::{IntoTrigger, Trigger, after, after_any, after_failure, after_success, every, now},
-};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -16,9 +9,17 @@ use std::{
     },
     time::Duration,
 };
+
+use punctual::{
+    AsyncExecutor, BoxError, Coalesce, Context, EventFilter, EventKind, EventPayload, OnConflict,
+    Overlap, Retry, Scheduler,
+    chrono::TimeDelta,
+    testing::ManualClock,
+    trigger::{IntoTrigger, Trigger, after, after_any, after_failure, after_success, every, now},
+};
 use tokio::time::{sleep, timeout};
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::SECOND;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -31,7 +32,7 @@ impl Rng {
     }
 }
 
-async fn chaos(seed: u64) -> Result<(), String> {
+async fn random_verbs(seed: u64) -> Result<(), String> {
     let mut rng = Rng(seed);
     let clock = ManualClock::running("2026-03-29T00:30:00Z".parse().unwrap());
     let scheduler = Scheduler::builder()
@@ -248,7 +249,7 @@ async fn fates(mut events: punctual::Events) -> Result<(), String> {
 }
 
 #[test]
-fn chaos_leaves_nothing() {
+fn random_verbs_leave_nothing_behind() {
     let seeds = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(300_u64);
     let mut bad = 0;
     for seed in 0..seeds {
@@ -258,7 +259,7 @@ fn chaos_leaves_nothing() {
             .build()
             .unwrap();
         let outcome = std::panic::catch_unwind(|| {
-            runtime.block_on(async { timeout(100_000 * SECOND, chaos(seed)).await })
+            runtime.block_on(async { timeout(100_000 * SECOND, random_verbs(seed)).await })
         });
         match outcome {
             Ok(Ok(Ok(()))) => {}

@@ -9,7 +9,7 @@ use punctual::{
     trigger::{CustomTrigger, IntoTrigger, after, and, at, cron, custom, every, now},
 };
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::SECOND;
 
 async fn refused(trigger: impl IntoTrigger) -> Error {
     let scheduler = Scheduler::new();
