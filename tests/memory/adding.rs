@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _, future::join_all};
+use futures::future::join_all;
 use punctual::{
     End, OnConflict, Scheduler,
     trigger::{after, every, now},

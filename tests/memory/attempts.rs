@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     BoxError, Context, EventFilter, EventKind, EventPayload, Outcome, Retry, Scheduler, Task,
     named_task,

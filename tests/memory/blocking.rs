@@ -2,7 +2,6 @@
 
 use std::{
     error::Error as _,
-    future::IntoFuture as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -10,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     BlockingPool, BoxError, Context, EventFilter, EventKind, Scheduler, blocking,
     chrono::TimeDelta,

@@ -3,7 +3,6 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use chrono::TimeDelta;
-use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     Overlap, Scheduler,
     testing::ManualClock,

@@ -8,17 +8,16 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     BoxError, Context, End, EventFilter, EventKind, EventPayload, OnConflict, Retry, Scheduler,
     SkipReason,
     chrono::{TimeDelta, Utc},
     stateful,
-    trigger::{Trigger, after, after_all, after_any, after_failure, after_success, and, at, every},
+    trigger::{Trigger, after, after_all, after_any, after_failure, after_success, and, every},
 };
 use tokio::time::{sleep, timeout};
 
-use crate::{SECOND, counter};
+use crate::SECOND;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 

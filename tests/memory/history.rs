@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     BoxError, Coalesce, Context, Run, Scheduler,
     testing::ManualClock,

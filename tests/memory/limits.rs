@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use punctual::{
     AsyncExecutor, BlockingPool, Context, End, EventFilter, EventKind, EventPayload, OnConflict,
     Outcome, Overlap, Run, Scheduler, SkipReason, blocking,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use punctual::{
     Context, End, EventFilter, EventKind, EventPayload, Scheduler, SkipReason,
     trigger::{after, every, now},

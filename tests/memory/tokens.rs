@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use punctual::{
     Context, End, EventFilter, EventKind, Run, Scheduler,
     trigger::{after, now},

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     Context, End, EventKind, EventPayload, OnConflict, Scheduler, SkipReason,
     trigger::{after, every, now},
