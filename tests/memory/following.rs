@@ -13,7 +13,10 @@ use punctual::{
     SkipReason,
     chrono::{TimeDelta, Utc},
     stateful,
-    trigger::{Trigger, after, after_all, after_any, after_failure, after_success, and, every},
+    trigger::{
+        IntoTrigger as _, Trigger, after, after_all, after_any, after_failure, after_success, and,
+        every,
+    },
 };
 use tokio::time::{sleep, timeout};
 

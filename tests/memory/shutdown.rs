@@ -289,5 +289,8 @@ async fn a_run_keeps_its_cancel_grace_in_a_shutdown() {
     sleep(1500 * MILLISECOND).await;
     job.modify(|settings| settings.cancel_grace(Duration::ZERO)).await.unwrap();
     let report = scheduler.shutdown().within(SECOND).await;
-    assert_eq!(report.to_string(), "0 finished, 1 cancelled, 0 dropped, 0 abandoned, 0 not started");
+    assert_eq!(
+        report.to_string(),
+        "0 finished, 1 cancelled, 0 dropped, 0 abandoned, 0 not started"
+    );
 }
