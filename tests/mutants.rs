@@ -71,7 +71,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no overlap at start",
-        file: "src/core/runs/mod.rs",
+        file: "src/core/runs/submit.rs",
         edits: &[(
             "            && let Some(permit) = job.semaphore.try_acquire(limit)\n        {\n            return Some(self.begin(",
             "            && let Some(permit) = job.semaphore.try_acquire(limit.max(1000))\n        {\n            return Some(self.begin(",

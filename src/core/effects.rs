@@ -17,7 +17,7 @@ use crate::{
 
 /// What the shell must do, each kind in order.
 pub(crate) struct Outbox<P> {
-    /// Jobs whose wake-up may have changed: [`Core::wake_at`] says what it is now.
+    /// Jobs whose wake-up may have changed: [`Core::wake_at`](super::Core::wake_at) returns what it is now.
     pub(crate) dirty: Vec<u32>,
     pub(crate) starts: Vec<Start<P>>,
     /// Whether the nodes may have something to ask.

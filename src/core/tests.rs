@@ -4,16 +4,20 @@ use std::{
     cell::Cell,
     collections::{BTreeMap, HashMap, HashSet},
     rc::Rc,
+    time::Duration,
 };
 
 use chrono_tz::Tz;
 use proptest::prelude::*;
 
-use super::{decide::refusal, *};
+use super::{
+    schedule::decide::{Planner, refusal},
+    *,
+};
 use crate::{
     clock::Reading,
-    event::{Event, EventKind},
-    job::{Coalesce, FireTimes, Group, Outcome, Overlap, RunId},
+    event::{Event, EventKind, EventPayload, KindSet},
+    job::{Coalesce, End, FireTimes, Group, Outcome, Overlap, RunId},
     retry::Retry,
     trigger::{CustomTrigger, IntoTrigger, at, cron, custom, every},
 };
@@ -576,7 +580,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
             }
         }
         shell.skip_due();
-        let most = shell.core.jobs.iter().map(|(_, job)| job.semaphore.in_use()).max();
+        let most = shell.core.registry.iter().map(|(_, job)| job.runs.active()).max();
         assert!(most.unwrap_or(0) <= 3, "max_instances is at most 3 here");
         let limited = shell.limited.values();
         let (group, executor): (Vec<_>, Vec<_>) = limited.copied().unzip();
@@ -596,9 +600,9 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
         shell.handed.is_empty() && shell.going.is_empty() && shell.core.runs.len() == 0,
         "every run ends"
     );
-    assert!(shell.core.jobs.len() == 0, "nothing is left of the jobs");
-    assert!(shell.core.named.is_empty(), "nor of their ids");
-    assert!(shell.core.limits.is_idle(), "and the limits have all that was taken");
+    assert!(shell.core.registry.len() == 0, "nothing is left of the jobs");
+    assert!(shell.core.registry.named_count() == 0, "nor of their ids");
+    assert!(shell.core.runs.limits().is_idle(), "and the limits have all that was taken");
 }
 
 /// 3,000 cases, or as many as `PROPTEST_CASES` says.
@@ -664,7 +668,7 @@ fn an_elapsed_interval_moves_with_a_step_of_the_clock() {
     let mut shell = Shell::new();
     let trigger = every(ms(1000)).into_trigger().unwrap();
     let key = shell.add(&trigger, JobOptions::default(), OnConflict::Error).unwrap();
-    shell.core.jobs[key.slot].elapsed = true;
+    shell.core.registry[key.slot].timing.set_elapsed(true);
     shell.advance(ms(2500));
     for step in [TimeDelta::hours(1), TimeDelta::hours(-2)] {
         let next = shell.core.info(key).unwrap().next_fire.unwrap() - shell.now;
@@ -823,7 +827,7 @@ fn backlogs_of_several_runs_wait_out_a_pause_together() {
     shell.advance(TimeDelta::minutes(1));
     shell.core.close(shell.now);
     shell.check();
-    assert!(shell.core.jobs.len() == 0);
+    assert!(shell.core.registry.len() == 0);
 }
 
 #[test]
@@ -837,17 +841,17 @@ fn a_step_moves_what_waits_of_an_elapsed_interval_and_rolls_no_other_jitter() {
     };
     let key =
         shell.add(&every(ms(1000)).into_trigger().unwrap(), options, OnConflict::Error).unwrap();
-    shell.core.jobs[key.slot].elapsed = true;
+    shell.core.registry[key.slot].timing.set_elapsed(true);
     shell.takes = ms(1000);
     shell.now += ms(3990);
     shell.poll();
-    let next = shell.core.jobs[key.slot].next.unwrap();
+    let next = shell.core.registry[key.slot].timing.next().unwrap();
     let step = TimeDelta::hours(1);
     shell.now += step;
     // The run that is going takes no longer for it.
     shell.going[0].1 += step;
     shell.core.clock_stepped(step, shell.now);
-    let moved = shell.core.jobs[key.slot].next.unwrap();
+    let moved = shell.core.registry[key.slot].timing.next().unwrap();
     assert_eq!((moved.fire_time, moved.at), (next.fire_time + step, next.at + step));
     shell.events.clear();
     shell
@@ -936,7 +940,7 @@ fn runs_that_are_tried_again_keep_to_the_limit_of_a_group_that_their_job_has_lef
     assert_eq!(in_group(&shell), 1);
     shell.core.close(shell.now);
     shell.advance(ms(5000));
-    assert!(shell.core.limits.is_idle());
+    assert!(shell.core.runs.limits().is_idle());
 }
 
 #[test]
@@ -985,7 +989,7 @@ fn what_runs_once_has_one_run_and_its_other_fire_times_have_fates() {
             shell.skip_due();
         }
         shell.advance(ms(10_000));
-        assert!(shell.core.jobs.len() == 0, "it has ended");
+        assert!(shell.core.registry.len() == 0, "it has ended");
         let runs =
             shell.events.iter().filter(|e| matches!(e.payload, EventPayload::Executed(_))).count();
         (runs, shell.covered.len())

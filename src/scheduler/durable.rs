@@ -21,8 +21,8 @@ use crate::{
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     json,
     ledger::{
-        Action, Cursor, Fate, Incarnation, Record, RecordFilter, RecordStatus, Row, RowKey,
-        RowKind, RowState, RunEnd, StoreError, Write, Written, fitting, recoveries,
+        Action, Cursor, Fate, Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState,
+        RunEnd, StoreError, Write, Written, fitting, recoveries,
     },
     store::Capabilities,
     task::NamedTask,

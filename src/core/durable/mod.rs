@@ -1,13 +1,15 @@
-//! The stores of a scheduler: for each its node, and the jobs that this node holds.
+//! The stores of a scheduler: for each its node and its claims.
 
 pub(in crate::core) mod claims;
 mod removal;
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
+
 use self::claims::Claims;
 use crate::{
-    core::node::{Life, Node},
+    core::node::{Lease, Life, Node},
     ledger::Incarnation,
 };
 
@@ -16,32 +18,33 @@ use crate::{
 pub(crate) struct StoreKey(u32);
 
 /// What the scheduler is to one of its stores.
-pub(in crate::core) struct StoreRoom {
-    pub(in crate::core) key: StoreKey,
-    pub(in crate::core) name: Arc<str>,
-    pub(in crate::core) node: Node,
-    pub(in crate::core) claims: Claims,
+struct StoreRoom {
+    key: StoreKey,
+    name: Arc<str>,
+    node: Node,
+    claims: Claims,
     /// Whether the store is being removed: nothing more of it is taken.
-    pub(in crate::core) leaving: bool,
+    leaving: bool,
 }
 
+/// The room of the stores: for each its node and its claims.
 #[derive(Default)]
-pub(in crate::core) struct Stores {
+pub(in crate::core) struct Durable {
     /// In order of their keys. Nearly always there is one, or none.
     rooms: Vec<StoreRoom>,
     /// How many there have been: a key is not used again, since answers may be on their way.
     added: u32,
 }
 
-impl Stores {
-    pub(in crate::core) fn add(&mut self, name: Arc<str>, node: Node) -> StoreKey {
+impl Durable {
+    fn add(&mut self, name: Arc<str>, node: Node) -> StoreKey {
         let key = StoreKey(self.added);
         self.added += 1;
         self.rooms.push(StoreRoom { key, name, node, claims: Claims::default(), leaving: false });
         key
     }
 
-    pub(in crate::core) fn remove(&mut self, key: StoreKey) {
+    fn remove(&mut self, key: StoreKey) {
         self.rooms.retain(|room| room.key != key);
     }
 
@@ -49,32 +52,32 @@ impl Stores {
         self.rooms.is_empty()
     }
 
-    pub(in crate::core) fn get(&self, key: StoreKey) -> Option<&StoreRoom> {
+    fn get(&self, key: StoreKey) -> Option<&StoreRoom> {
         self.rooms.iter().find(|room| room.key == key)
     }
 
-    pub(in crate::core) fn get_mut(&mut self, key: StoreKey) -> Option<&mut StoreRoom> {
+    fn get_mut(&mut self, key: StoreKey) -> Option<&mut StoreRoom> {
         self.rooms.iter_mut().find(|room| room.key == key)
     }
 
-    pub(in crate::core) fn node(&self, key: StoreKey) -> Option<&Node> {
+    fn node(&self, key: StoreKey) -> Option<&Node> {
         self.get(key).map(|room| &room.node)
     }
 
-    pub(in crate::core) fn node_mut(&mut self, key: StoreKey) -> Option<&mut Node> {
+    fn node_mut(&mut self, key: StoreKey) -> Option<&mut Node> {
         self.get_mut(key).map(|room| &mut room.node)
     }
 
-    pub(in crate::core) fn iter(&self) -> impl Iterator<Item = &StoreRoom> {
+    fn iter(&self) -> impl Iterator<Item = &StoreRoom> {
         self.rooms.iter()
     }
 
-    pub(in crate::core) fn iter_mut(&mut self) -> impl Iterator<Item = &mut StoreRoom> {
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut StoreRoom> {
         self.rooms.iter_mut()
     }
 
-    /// Fewer rows are open, so there may be room for jobs of any store: limits are those of all alike.
-    pub(in crate::core) fn note_rows_closed(&mut self) {
+    /// Notes that rows were closed: there may be room for jobs of any store, since stores share the limits.
+    fn note_rows_closed(&mut self) {
         self.rooms.iter_mut().for_each(|room| room.claims.rows_closed = true);
     }
 
@@ -83,11 +86,11 @@ impl Stores {
         self.get(key?).map(|room| room.name.clone())
     }
 
-    pub(in crate::core) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.rooms.len()
     }
 
-    pub(in crate::core) fn key_at(&self, index: usize) -> Option<StoreKey> {
+    fn key_at(&self, index: usize) -> Option<StoreKey> {
         self.rooms.get(index).map(|room| room.key)
     }
 
@@ -96,12 +99,38 @@ impl Stores {
     }
 
     /// The slot of a job that the node of this store holds.
-    pub(in crate::core) fn slot(&self, key: StoreKey, incarnation: Incarnation) -> Option<u32> {
+    fn slot(&self, key: StoreKey, incarnation: Incarnation) -> Option<u32> {
         self.get(key)?.claims.slot(incarnation)
     }
 
     /// In which of its lives the node of this store is.
     pub(in crate::core) fn life(&self, key: StoreKey) -> Life {
         self.node(key).map_or_else(Life::default, |node| node.lease().life())
+    }
+
+    /// What the node of this store goes by.
+    pub(in crate::core) fn lease(&self, key: StoreKey) -> Option<Arc<Lease>> {
+        self.node(key).map(|node| node.lease().clone())
+    }
+
+    /// How many jobs the nodes have rows of.
+    pub(in crate::core) fn claimed_jobs(&self) -> usize {
+        self.rooms.iter().map(|room| room.claims.len()).sum()
+    }
+
+    /// Moves the clock of a node with the wall clock. Returns by how much its store's clock moved against it.
+    pub(in crate::core) fn clock_stepped(
+        &mut self,
+        key: StoreKey,
+        by: TimeDelta,
+    ) -> Option<TimeDelta> {
+        self.node_mut(key).map(|node| node.clock_stepped(by))
+    }
+
+    /// Has each node look for records that the new rules of time zones correct. Returns whether there is a
+    /// node.
+    pub(in crate::core) fn search_for_corrections(&mut self) -> bool {
+        self.rooms.iter_mut().for_each(|room| room.node.search_for_corrections());
+        !self.rooms.is_empty()
     }
 }

@@ -73,7 +73,7 @@ fn a_request_for_changes_names_each_known_job_once() {
 #[test]
 fn a_result_waits_for_the_loop_only_while_that_looks_soon() {
     let mut inbox = Inbox::default();
-    let mut push = |inbox: &mut Inbox| {
+    let push = |inbox: &mut Inbox| {
         let result = RunResult::without_work(Outcome::Succeeded, at(0));
         inbox.push(RunKey { slot: 0, id: RunId(1) }, result)
     };

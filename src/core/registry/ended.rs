@@ -8,8 +8,11 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::Registry;
 use crate::{
-    core::{Added, Core, Declaration, Discarded, Ended, JobKey, NewJob, Payload, fates::shrink},
+    core::{
+        Added, Declaration, Discarded, Ended, JobKey, NewJob, Payload, effects::Effects, shrink,
+    },
     job::{End, JobId, Run},
 };
 
@@ -24,7 +27,7 @@ const AGE: TimeDelta = TimeDelta::minutes(10);
 
 /// The jobs that ended last.
 #[derive(Default)]
-pub(in crate::core) struct Past {
+pub(super) struct EndedJobs {
     /// The latest last.
     jobs: VecDeque<Over>,
     runs: usize,
@@ -45,17 +48,17 @@ impl Over {
     }
 }
 
-impl<P: Payload> Core<P> {
+impl<P: Payload> Registry<P> {
     /// The last runs of a job of this id that is over: of this incarnation, or of the latest that is
     /// kept.
-    pub(crate) fn past(
+    pub(in crate::core) fn past(
         &self,
         id: &JobId,
         key: Option<JobKey>,
         now: DateTime<Utc>,
     ) -> Option<Arc<[Run]>> {
         let is_meant = |it: &&Over| it.id == *id && key.is_none_or(|key| key == it.key);
-        let over = self.past.jobs.iter().rev().find(is_meant)?;
+        let over = self.ended.jobs.iter().rev().find(is_meant)?;
         (!over.is_old(now)).then(|| over.history.clone())
     }
 
@@ -68,28 +71,29 @@ impl<P: Payload> Core<P> {
         history: Arc<[Run]>,
         declared: Option<Box<Declaration>>,
         now: DateTime<Utc>,
+        effects: &mut Effects<P>,
     ) {
         if let Some(declared) = declared {
-            self.past.declared.insert(id.clone(), (key, declared));
+            self.ended.declared.insert(id.clone(), (key, declared));
         }
-        self.past.runs += history.len();
-        self.past.jobs.push_back(Over { key, id, at: now, history });
-        while let Some(oldest) = self.past.jobs.front()
-            && (self.past.jobs.len() > JOBS || self.past.runs > RUNS || oldest.is_old(now))
-            && let Some(oldest) = self.past.jobs.pop_front()
+        self.ended.runs += history.len();
+        self.ended.jobs.push_back(Over { key, id, at: now, history });
+        while let Some(oldest) = self.ended.jobs.front()
+            && (self.ended.jobs.len() > JOBS || self.ended.runs > RUNS || oldest.is_old(now))
+            && let Some(oldest) = self.ended.jobs.pop_front()
         {
-            self.past.runs -= oldest.history.len();
-            if self.past.declared.get(&oldest.id).is_some_and(|(key, _)| *key == oldest.key) {
-                self.forget_end(&oldest.id);
+            self.ended.runs -= oldest.history.len();
+            if self.ended.declared.get(&oldest.id).is_some_and(|(key, _)| *key == oldest.key) {
+                self.forget_end(&oldest.id, effects);
             }
         }
     }
 
     /// Forgets that a job of this id is over: it can be declared anew. Says whether that was remembered.
-    pub(crate) fn forget_end(&mut self, id: &JobId) -> bool {
-        let Some((_, declared)) = self.past.declared.remove(id) else { return false };
-        shrink(&mut self.past.declared);
-        self.effects.discard(Discarded::Declaration(declared));
+    pub(in crate::core) fn forget_end(&mut self, id: &JobId, effects: &mut Effects<P>) -> bool {
+        let Some((_, declared)) = self.ended.declared.remove(id) else { return false };
+        shrink(&mut self.ended.declared);
+        effects.discard(Discarded::Declaration(declared));
         true
     }
 
@@ -100,8 +104,8 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) -> Option<(JobKey, JobId)> {
         let (id, declaration) = (new.id.as_ref()?, new.declared.as_ref()?);
-        let (key, declared) = self.past.declared.get(id)?;
-        let over = self.past.jobs.iter().rfind(|over| over.key == *key)?;
+        let (key, declared) = self.ended.declared.get(id)?;
+        let over = self.ended.jobs.iter().rfind(|over| over.key == *key)?;
         (!over.is_old(now) && declared.is_same(declaration)).then(|| (*key, id.clone()))
     }
 
@@ -111,18 +115,19 @@ impl<P: Payload> Core<P> {
         (key, id): (JobKey, JobId),
         new: NewJob<P>,
         now: DateTime<Utc>,
+        effects: &mut Effects<P>,
     ) -> Added<P> {
-        let jobs = &mut self.past.jobs;
+        let jobs = &mut self.ended.jobs;
         if let Some(index) = jobs.iter().rposition(|over| over.key == key)
             && let Some(over) = jobs.remove(index)
         {
             jobs.push_back(Over { at: now, ..over });
         }
         let NewJob { trigger, declared, options, payload, .. } = new;
-        self.effects.discard_all(declared.map(Discarded::Declaration));
-        options.into_iter().for_each(|options| self.effects.discard_options(options));
+        effects.discard_all(declared.map(Discarded::Declaration));
+        options.into_iter().for_each(|options| effects.discard_options(options));
         let (end, history) = (End::Completed, None);
-        self.effects.end(Ended { payload: payload.clone(), end, trigger, history });
+        effects.end(Ended { payload: payload.clone(), end, trigger, history });
         Added { key, id, payload }
     }
 }

@@ -5,20 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use chrono::{DateTime, Utc};
-
+use super::Registry;
 use crate::{
-    core::{
-        Core, Discarded, NewJob, Payload, Preceding, decide::Due, fates::shrink, runs::Submission,
-    },
+    core::{Discarded, NewJob, Payload, Preceding, effects::Effects, shrink},
     error::Error,
-    job::{JobId, SkipReason},
+    job::JobId,
     trigger::{Follow, Trigger},
 };
 
 /// The jobs that follow others.
 #[derive(Default)]
-pub(in crate::core) struct Followers {
+pub(super) struct Followers {
     /// By the ids of those, in order of adding.
     by_job: HashMap<JobId, BTreeMap<u64, u32>>,
     /// The successes that jobs which follow several have seen since their last run, one of each, by the
@@ -27,12 +24,8 @@ pub(in crate::core) struct Followers {
 }
 
 impl Followers {
-    pub(in crate::core) fn is_empty(&self) -> bool {
-        self.by_job.is_empty()
-    }
-
     /// Whether anybody follows the job of this id.
-    pub(in crate::core) fn has(&self, id: &JobId) -> bool {
+    fn has(&self, id: &JobId) -> bool {
         self.by_job.contains_key(id)
     }
 
@@ -94,8 +87,23 @@ impl<'a> Batch<'a> {
     }
 }
 
-impl<P: Payload> Core<P> {
-    /// Whether a job of this id may follow others: there must be such, and no circle.
+impl<P: Payload> Registry<P> {
+    /// Whether any job follows another.
+    pub(in crate::core) fn has_followers(&self) -> bool {
+        !self.followers.by_job.is_empty()
+    }
+
+    /// Whether any job follows that of this id.
+    pub(in crate::core) fn is_followed(&self, id: &JobId) -> bool {
+        self.has_followers() && self.followers.has(id)
+    }
+
+    /// The jobs that follow that of this id, in order of adding.
+    pub(in crate::core) fn followers_of(&self, id: &JobId) -> Vec<u32> {
+        self.followers.of(id)
+    }
+
+    /// Checks whether a job of this id may follow others: they must exist, and must not follow it.
     pub(in crate::core) fn check_follow(
         &self,
         id: Option<&JobId>,
@@ -104,14 +112,14 @@ impl<P: Payload> Core<P> {
     ) -> Result<(), Error> {
         let trigger = |id: &JobId| {
             let new = batch.triggers.get(id).copied();
-            new.or_else(|| Some(&self.jobs[self.slot_of(id)?].trigger))
+            new.or_else(|| Some(&self[self.slot_of(id)?].trigger))
         };
         if let Some(unknown) = follow.jobs().iter().find(|id| trigger(id).is_none()) {
             return Err(Error::unknown_job(format!(
                 "there is no job `{unknown}` to follow: add it first"
             )));
         }
-        // Whom nobody follows closes no circle.
+        // A job that nobody follows closes no circle.
         let Some(id) = id.filter(|id| {
             follow.jobs().contains(id) || self.followers.has(id) || batch.followed.contains(id)
         }) else {
@@ -137,19 +145,19 @@ impl<P: Payload> Core<P> {
 
     /// Has a job run after the runs of others.
     pub(in crate::core) fn follow(&mut self, slot: u32, follow: &Follow) {
-        let job = &mut self.jobs[slot];
+        let job = &mut self[slot];
         job.follows = true;
         let incarnation = job.incarnation;
         for followed in follow.jobs() {
             if let Some(followed) = self.slot_of(followed) {
-                self.jobs[followed].payload.want_output();
+                self[followed].payload.want_output();
             }
             self.followers.insert(followed.clone(), incarnation, slot);
         }
     }
 
-    /// Has it do so no longer.
-    pub(in crate::core) fn unfollow(&mut self, slot: u32) {
+    /// Ends that.
+    pub(in crate::core) fn unfollow(&mut self, slot: u32, effects: &mut Effects<P>) {
         let job = &mut self.jobs[slot];
         if !std::mem::take(&mut job.follows) {
             return;
@@ -158,59 +166,25 @@ impl<P: Payload> Core<P> {
             self.followers.remove(followed, job.incarnation);
         }
         if let Some(gathered) = self.followers.gathered.remove(&slot) {
-            self.effects.discard_all(gathered.into_iter().map(Discarded::Preceding));
+            effects.discard_all(gathered.into_iter().map(Discarded::Preceding));
             shrink(&mut self.followers.gathered);
         }
     }
 
-    /// Has the jobs that follow a run's job run after it.
-    pub(in crate::core) fn submit_followers(&mut self, preceding: Preceding, now: DateTime<Utc>) {
-        let preceding = Arc::new(preceding);
-        let run = &preceding.run;
-        for slot in self.followers.of(&run.job) {
-            let Some(job) = self.jobs.get(slot).filter(|job| !job.retired) else { continue };
-            let Some(follow) = job.trigger.follow().filter(|follow| follow.wants(&run.outcome))
-            else {
-                continue;
-            };
-            let preceding = match follow.jobs().len() {
-                1 => Some(preceding.clone()),
-                wanted => self.gather(slot, wanted, &preceding),
-            };
-            if preceding.is_none() {
-                continue;
-            }
-            let job = &self.jobs[slot];
-            let (paused, once) = (job.paused, job.once);
-            let due = Due { fire_time: run.fire_time, at: now };
-            let submission = Submission { preceding, ..Submission::of(due) };
-            if paused {
-                self.skip_submission(slot, submission, SkipReason::Paused, now);
-            } else {
-                if once {
-                    // This is its run.
-                    self.unfollow(slot);
-                }
-                self.submit(slot, submission, now);
-            }
-            self.end_if_over(slot, now);
-        }
-        self.effects.discard(Discarded::Preceding(preceding));
-    }
-
-    /// Keeps a success for a job that follows several, until there is one of each: so many are `wanted`.
-    /// Then that is what its run follows.
-    fn gather(
+    /// Keeps a success for a job that follows `wanted` others, until there is one of each. Then returns what
+    /// its run follows.
+    pub(in crate::core) fn gather(
         &mut self,
         slot: u32,
         wanted: usize,
         preceding: &Arc<Preceding>,
+        effects: &mut Effects<P>,
     ) -> Option<Arc<Preceding>> {
         let gathered = self.followers.gathered.entry(slot).or_default();
         let earlier = gathered.iter().position(|it| it.run.job == preceding.run.job);
         if let Some(earlier) = earlier {
             // The latest counts.
-            self.effects.discard(Discarded::Preceding(gathered.remove(earlier)));
+            effects.discard(Discarded::Preceding(gathered.remove(earlier)));
         }
         if gathered.len() + 1 < wanted {
             gathered.push(preceding.clone());
@@ -218,26 +192,26 @@ impl<P: Payload> Core<P> {
         }
         let others = self.followers.gathered.remove(&slot).unwrap_or_default();
         shrink(&mut self.followers.gathered);
-        let job = &self.jobs[slot];
+        let job = &self[slot];
         let follow = job.trigger.follow()?;
         if !follow.jobs().iter().all(|id| self.followers.follows(job.incarnation, id)) {
             // One of them has ended, so there will never be a success of each again.
-            self.unfollow(slot);
+            self.unfollow(slot, effects);
         }
         Some(Arc::new(Preceding { run: preceding.run.clone(), others }))
     }
 
-    /// Those who followed a job that is gone, and end with it.
-    pub(in crate::core) fn orphans(&mut self, id: &JobId) -> Vec<u32> {
-        if self.followers.is_empty() || self.slot_of(id).is_some() {
+    /// Returns the jobs that followed a job that is gone, and ends their following.
+    pub(in crate::core) fn orphans(&mut self, id: &JobId, effects: &mut Effects<P>) -> Vec<u32> {
+        if !self.has_followers() || self.slot_of(id).is_some() {
             return Vec::new();
         }
         let mut orphans = self.followers.remove_all(id);
-        // Its success may be all that is wanted of it.
+        // A success of that job may be all that they wait for.
         orphans.retain(|&orphan| !self.followers.has_gathered(orphan, id));
         for &orphan in &orphans {
-            if self.jobs.get(orphan).is_some() {
-                self.unfollow(orphan);
+            if self.get(orphan).is_some() {
+                self.unfollow(orphan, effects);
             }
         }
         orphans

@@ -1,39 +1,35 @@
 //! A job as the core keeps it.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use super::Common;
 use crate::{
     core::{
-        Declaration, JobKey, Payload, Submission,
+        Declaration, JobKey,
         decide::{Due, Planner},
         durable::claims::DurableJob,
-        runs::semaphore::{Permit, Semaphore},
+        runs::{JobRuns, WaitingRuns},
+        schedule::Timing,
     },
-    job::{End, JobId, JobOptions, Labels, Made, Outcome, Run},
+    job::{End, JobId, JobOptions, Labels, Made},
     trigger::Trigger,
 };
 
 pub(in crate::core) struct Job<P> {
     pub(in crate::core) incarnation: u64,
     pub(in crate::core) trigger: Trigger,
-    /// The earliest fire time that has no fate yet, also while the job is paused.
-    pub(in crate::core) next: Option<Due>,
+    /// When it is due; private to the schedule.
+    pub(in crate::core) timing: Timing,
     /// None if they are the scheduler's defaults, which many jobs then share at no cost.
     pub(in crate::core) options: Option<Arc<JobOptions>>,
-    pub(in crate::core) semaphore: Semaphore,
-    /// The newest of its runs, which are linked.
-    pub(in crate::core) runs: Option<u32>,
-    pub(in crate::core) elapsed: bool,
+    /// Its permits and its active runs; private to the runs.
+    pub(in crate::core) runs: JobRuns,
     pub(in crate::core) once: bool,
     /// Whether it runs after the runs of a job that there is.
     pub(in crate::core) follows: bool,
     pub(in crate::core) paused: bool,
-    pub(in crate::core) deferred: bool,
-    pub(in crate::core) dirty: bool,
-    /// Whether the driver has a timer for it, as far as it was told.
-    pub(in crate::core) armed: bool,
     /// Removed, cancelled, replaced or shut down: only its going runs keep it here.
     pub(in crate::core) retired: bool,
     /// In a box, since few jobs have any of it and all take the room.
@@ -47,16 +43,10 @@ pub(in crate::core) struct Extras {
     /// The id that the user gave.
     pub(in crate::core) id: Option<JobId>,
     pub(in crate::core) labels: Labels,
-    /// Backlogs that wait for the scheduler to be resumed, and the permits they keep.
-    pub(in crate::core) parked: Vec<(Permit, VecDeque<Due>)>,
-    /// What waits in line for a permit.
-    pub(in crate::core) queue: VecDeque<Submission>,
-    /// When the first of its runs that failed is to be tried again.
-    pub(in crate::core) retry_at: Option<DateTime<Utc>>,
+    /// What waits to run, and what has run; private to the runs.
+    pub(in crate::core) runs: WaitingRuns,
     /// When it is to run once more, since one of its runs asked for that.
     pub(in crate::core) again: Option<DateTime<Utc>>,
-    /// Its last runs, the latest last.
-    pub(in crate::core) history: VecDeque<Run>,
     /// How the job will have ended when its last run ends, if not as completed.
     pub(in crate::core) end: Option<End>,
     /// What it has beyond a job in memory, if it is in a store.
@@ -92,16 +82,13 @@ impl<P> Job<P> {
     }
 
     /// Its id: the user's, or one made of where the job is.
-    pub(in crate::core) fn id(&self, scheduler: u32, slot: u32) -> JobId {
-        let made = Made { scheduler, slot, incarnation: self.incarnation };
+    pub(in crate::core) fn id(&self, common: Common<'_>, slot: u32) -> JobId {
+        let made = Made { scheduler: common.scheduler, slot, incarnation: self.incarnation };
         self.given_id().cloned().unwrap_or_else(|| JobId::made(made))
     }
 
-    pub(in crate::core) fn options<'a>(
-        &'a self,
-        defaults: &'a Arc<JobOptions>,
-    ) -> &'a Arc<JobOptions> {
-        self.options.as_ref().unwrap_or(defaults)
+    pub(in crate::core) fn options<'a>(&'a self, common: Common<'a>) -> &'a Arc<JobOptions> {
+        self.options.as_ref().unwrap_or(common.defaults)
     }
 
     pub(in crate::core) fn labels(&self) -> Option<&Labels> {
@@ -160,129 +147,24 @@ impl<P> Job<P> {
         carried.sort_by_key(|due| (due.fire_time, due.at));
         carried
     }
-
-    pub(in crate::core) fn take_parked(&mut self) -> Vec<(Permit, VecDeque<Due>)> {
-        self.extras.as_mut().map(|extras| std::mem::take(&mut extras.parked)).unwrap_or_default()
-    }
-
-    /// The next fire time, as seen from outside.
-    pub(in crate::core) fn next_fire(&self) -> Option<DateTime<Utc>> {
-        let next = self.carried().iter().copied().chain(self.awaited()).map(|next| next.fire_time);
-        next.chain(self.again()).min()
-    }
-
-    /// The next fire time, unless it doesn't count now.
-    pub(in crate::core) fn awaited(&self) -> Option<Due> {
-        // What a paused job in a store still has was asked for.
-        self.next.filter(|_| (!self.paused || self.is_durable()) && !self.retired)
-    }
-
-    /// When the driver is to look at the job, if it is.
-    pub(in crate::core) fn wake_at(&self) -> Option<DateTime<Utc>> {
-        let next = self.awaited().filter(|_| !self.deferred).map(|next| next.at);
-        let Some(extras) = &self.extras else { return next };
-        let carried = self.carried().iter().map(|carried| carried.at).min();
-        let carried = carried.filter(|_| !self.deferred);
-        let again = self.again().filter(|_| !self.deferred);
-        [next, carried, again, extras.retry_at].into_iter().flatten().min()
-    }
-
-    pub(in crate::core) fn is_queue_empty(&self) -> bool {
-        self.extras.as_ref().is_none_or(|extras| extras.queue.is_empty())
-    }
-
-    /// Whether anything is left for it to run for, but for its runs and their backlogs.
-    pub(in crate::core) fn waits(&self) -> bool {
-        let again = self.extras.as_ref().is_some_and(|extras| extras.again.is_some());
-        self.next.is_some()
-            || !self.carried().is_empty()
-            || self.follows
-            || again
-            || !self.is_queue_empty()
-    }
-
-    /// Keeps so many runs at most.
-    pub(in crate::core) fn trim_history(&mut self, kept: u32) {
-        if let Some(extras) = &mut self.extras {
-            while extras.history.len() > kept as usize {
-                extras.history.pop_front();
-            }
-        }
-    }
-
-    /// The job's history, now that the job is over; none if nothing was kept.
-    pub(in crate::core) fn take_history(&mut self) -> Option<Arc<[Run]>> {
-        let history = std::mem::take(&mut self.extras.as_mut()?.history);
-        (!history.is_empty()).then(|| history.into_iter().collect())
-    }
-
-    /// Keeps a run for the job's history.
-    pub(in crate::core) fn keep_run(
-        &mut self,
-        run: &Run,
-        said: Option<&Arc<str>>,
-        defaults: &Arc<JobOptions>,
-    ) {
-        let kept = self.options(defaults).history;
-        self.trim_history(kept.saturating_sub(1));
-        let outcome = match (&run.outcome, said) {
-            // Not the error itself: that may be large, and dropping it is the user's code.
-            (Outcome::Failed(_), said) => Outcome::said(said.map_or("", |said| said)),
-            (outcome, _) => outcome.clone(),
-        };
-        let history = &mut self.extras().history;
-        if history.is_empty() {
-            // It may be the only one.
-            history.reserve_exact(1);
-        }
-        history.push_back(Run { outcome, output: None, ..run.clone() });
-    }
-}
-
-impl<P: Payload> Job<P> {
-    /// Whether a run that ends is kept for the job's history: if the job ends with it, only where
-    /// somebody may ask for it afterwards. `more` says whether others go on under its permit.
-    pub(in crate::core) fn keeps_run(&self, more: bool, defaults: &Arc<JobOptions>) -> bool {
-        // That of a durable job is the ledger.
-        if self.options(defaults).history == 0 || self.is_durable() {
-            return false;
-        }
-        let is_last = !self.waits() && self.semaphore.in_use() == 1 && !more;
-        // Work that runs once hands its outcome to its handle.
-        !is_last || self.given_id().is_some() || (!self.once && self.payload.has_handle())
-    }
 }
 
 impl Extras {
-    /// Those that were asked for, and wait in line.
-    pub(in crate::core) fn requested(&mut self) -> impl Iterator<Item = &mut Due> {
-        self.queue.iter_mut().filter(|queued| queued.on_request).map(|queued| &mut queued.due)
-    }
-
-    /// All other fire times that wait.
+    /// All fire times that wait, but for those that were asked for.
     pub(in crate::core) fn waiting(&mut self) -> impl Iterator<Item = &mut Due> {
         let carried = self.saved.iter_mut().flat_map(|saved| &mut saved.carried);
-        let parked = self.parked.iter_mut().flat_map(|(_, backlog)| backlog).chain(carried);
-        let queue = self.queue.iter_mut().filter(|queued| !queued.on_request);
-        parked.chain(
-            queue.flat_map(|queued| std::iter::once(&mut queued.due).chain(&mut queued.backlog)),
-        )
+        self.runs.waiting().chain(carried)
     }
 }
 
 impl<'a> Planner<'a> {
-    pub(in crate::core) fn of<P>(
-        job: &'a Job<P>,
-        slot: u32,
-        defaults: &'a Arc<JobOptions>,
-        scheduler: u32,
-    ) -> Planner<'a> {
+    pub(in crate::core) fn of<P>(job: &'a Job<P>, slot: u32, common: Common<'a>) -> Planner<'a> {
         Planner {
             trigger: &job.trigger,
-            options: job.options(defaults),
-            seed: match job.options(defaults).jitter.is_zero() {
+            options: job.options(common),
+            seed: match job.options(common).jitter.is_zero() {
                 true => 0,
-                false => job.id(scheduler, slot).stable_hash(),
+                false => job.id(common, slot).stable_hash(),
             },
             once: job.once,
         }

@@ -18,8 +18,8 @@ pub(crate) enum Own {
 impl<P: Payload> Core<P> {
     /// The job of a run that has not ended.
     pub(crate) fn job_of(&self, run: RunKey) -> Option<Own> {
-        let slot = self.runs.get(run.slot).filter(|going| going.id == run.id)?.job;
-        let job = &self.jobs[slot];
+        let slot = self.runs.job_of(run)?;
+        let job = &self.registry[slot];
         Some(match job.incarnation_in_store() {
             Some((store, incarnation)) => Own::Stored(store, incarnation),
             None => Own::Memory(job.key(slot)),
@@ -46,7 +46,7 @@ impl<P: Payload> Core<P> {
                 "a job of `add_once` runs once, and not again: use `add`",
             ));
         }
-        let again = &mut self.jobs[key.slot].extras().again;
+        let again = &mut self.registry[key.slot].extras().again;
         *again = Some(again.map_or(at, |asked| asked.min(at)));
         self.mark(key.slot);
         Ok(())
@@ -54,17 +54,17 @@ impl<P: Payload> Core<P> {
 
     /// Begins the run that was asked for, if it is due. It waits in line if it has to.
     pub(in crate::core) fn run_again(&mut self, slot: u32, now: DateTime<Utc>) {
-        let job = &mut self.jobs[slot];
+        let job = &mut self.registry[slot];
         let Some(at) = job.again().filter(|&at| at <= now) else { return };
         if self.paused {
-            job.deferred = true;
+            job.timing.defer();
             self.deferred_jobs.insert(slot);
             return;
         }
         let extras = job.extras();
         extras.again = None;
         // The one that is in line already is for this request, too.
-        if extras.queue.iter().any(|submission| submission.again) {
+        if extras.runs.has_again() {
             return;
         }
         let submission = Submission {

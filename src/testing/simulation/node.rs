@@ -25,7 +25,7 @@ use crate::{
     },
     error::Error,
     event::KindSet,
-    job::{JobId, JobOptions, Outcome, SkipReason},
+    job::{JobOptions, Outcome, SkipReason},
     ledger::{Incarnation, Keep, Record, RowKey, RowKind, StoreChange, StoreError},
 };
 

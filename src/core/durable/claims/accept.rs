@@ -1,4 +1,4 @@
-//! What was taken: rows of the store become runs like any other.
+//! Claimed rows come in, and become runs like any other when they are due.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -10,12 +10,12 @@ use chrono::{DateTime, Utc};
 use super::{ClaimedRow, DurableJob, Upcoming, labels_of, row_cap};
 use crate::{
     core::{
-        Core, Discarded, Payload, StoreKey,
+        Core, Discarded, JobKey, Payload, StoreKey,
         ahead::{Definition, run_id},
         decide::{self, Due},
         registry::job::{Extras, Job},
-        runs::Submission,
-        runs::semaphore::Semaphore,
+        runs::{JobRuns, Submission},
+        schedule::Timing,
     },
     event::EventPayload,
     job::{End, SkipReason},
@@ -25,8 +25,8 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// Takes in a job of which the node has taken rows; those that it `may_know` are none to the node
-    /// if it has settled them meanwhile.
+    /// Accepts the claimed rows of a job. Rows that the node `may_know` are passed over if they are known, or
+    /// have been acknowledged meanwhile.
     pub(in crate::core) fn accept_claim(
         &mut self,
         store: StoreKey,
@@ -60,7 +60,7 @@ impl<P: Payload> Core<P> {
             self.effects.discard_all(payload.map(Discarded::Payload));
             return;
         }
-        let node = self.stores.node(store);
+        let node = self.durable.node(store);
         let removed = node.and_then(|node| node.overtaken(record.incarnation));
         if let Some(None) = removed
             && !self.holds(store, record.incarnation)
@@ -73,7 +73,7 @@ impl<P: Payload> Core<P> {
         let releases: Vec<Release> = open.iter().map(give_back).collect();
         let Ok(definition) = Definition::read(&record) else {
             // Nobody can have decided to take it.
-            if let Some(node) = self.stores.node_mut(store) {
+            if let Some(node) = self.durable.node_mut(store) {
                 node.exclude(record.incarnation);
             }
             self.release_unread(store, releases);
@@ -84,21 +84,21 @@ impl<P: Payload> Core<P> {
             self.release_unread(store, releases);
             return;
         };
-        if let Some(durable) = self.jobs[slot].durable_mut() {
+        if let Some(durable) = self.registry[slot].durable_mut() {
             durable.last = record.next_fire.is_none();
         }
         for row in open {
             self.add_row(slot, &record, &definition, row);
         }
         self.arm_claims(slot);
-        let durable = self.jobs[slot].durable();
+        let durable = self.registry[slot].durable();
         if durable.is_some_and(|durable| {
             durable.version > record.version && durable.trigger != record.trigger
         }) {
             // They were taken by a trigger that it has no more.
             self.release_upcoming(slot);
         }
-        let job = &self.jobs[slot];
+        let job = &self.registry[slot];
         let standing = match () {
             () if self.is_leaving(store) => Some(SkipReason::Shutdown),
             () if job.retired => Some(SkipReason::Removed),
@@ -108,7 +108,7 @@ impl<P: Payload> Core<P> {
         if let Some(reason) = standing {
             self.skip_claimed(slot, reason, now);
         }
-        let node = self.stores.node(store);
+        let node = self.durable.node(store);
         let newer = node.and_then(|node| node.overtaken(record.incarnation));
         if let Some(Some(newer)) = newer.cloned() {
             self.adopt(store, &newer, None, now);
@@ -116,15 +116,15 @@ impl<P: Payload> Core<P> {
     }
 
     fn release_unread(&mut self, store: StoreKey, rows: Vec<Release>) {
-        if let Some(node) = self.stores.node_mut(store) {
+        if let Some(node) = self.durable.node_mut(store) {
             rows.into_iter().for_each(|row| node.release(row));
         }
     }
 
-    /// Rows were taken of a job that has been removed since.
+    /// Closes rows that were claimed of a job that has been removed since.
     fn close_rows_of_removed(&mut self, store: StoreKey, rows: Vec<Row>) {
         let reading = self.reading;
-        let Some(node) = self.stores.node_mut(store) else { return };
+        let Some(node) = self.durable.node_mut(store) else { return };
         let ended_at = chrono::SubsecRound::trunc_subsecs(node.store_now(reading), 3);
         for Row { key, fence, attempt, .. } in rows {
             let fate = Fate::called_off(SkipReason::Removed, attempt);
@@ -152,11 +152,11 @@ impl<P: Payload> Core<P> {
             let fate = Fate::called_off(SkipReason::Removed, row.attempt);
             let closed = Row { state: RowState::Closed(fate.clone()), ..row.clone() };
             self.report_closed(store, &closed, now);
-            let slot = self.stores.slot(store, row.key.incarnation);
-            if let Some(durable) = slot.and_then(|slot| self.jobs[slot].durable_mut()) {
+            let slot = self.durable.slot(store, row.key.incarnation);
+            if let Some(durable) = slot.and_then(|slot| self.registry[slot].durable_mut()) {
                 durable.unacknowledged.insert(row.claim());
             }
-            let Some(node) = self.stores.node_mut(store) else { return };
+            let Some(node) = self.durable.node_mut(store) else { return };
             let outcome = RowOutcome {
                 key: row.key,
                 fence: row.fence,
@@ -174,18 +174,18 @@ impl<P: Payload> Core<P> {
 
     /// Whether a row is one that the node has now, and did not know of.
     fn is_news(&self, store: StoreKey, row: &Row, of: crate::ledger::NodeId) -> bool {
-        let is_own = self.stores.node(store).is_some_and(|node| of == node.id());
+        let is_own = self.durable.node(store).is_some_and(|node| of == node.id());
         is_own && !self.knows(store, row.claim())
     }
 
-    /// Whether the node knows of a row that it has taken under this fence, be it that it has settled it.
+    /// Whether the node knows this claim: the row is open here, or its outcome is on its way.
     pub(in crate::core) fn knows(&self, store: StoreKey, claim: Claim) -> bool {
         let Claim { key, fence } = claim;
-        let slot = self.stores.slot(store, key.incarnation);
-        let durable = slot.and_then(|slot| self.jobs[slot].durable());
+        let slot = self.durable.slot(store, key.incarnation);
+        let durable = slot.and_then(|slot| self.registry[slot].durable());
         let open = durable.and_then(|durable| durable.open.get(&(key.kind, key.number)));
         open.is_some_and(|open| open.fence == fence)
-            || self.stores.node(store).is_some_and(|node| node.has_closed(claim))
+            || self.durable.node(store).is_some_and(|node| node.has_closed(claim))
     }
 
     /// The slot of a durable job, made if it has none.
@@ -197,15 +197,14 @@ impl<P: Payload> Core<P> {
         payload: Option<P>,
         now: DateTime<Utc>,
     ) -> Option<u32> {
-        if let Some(slot) = self.stores.slot(store, record.incarnation) {
+        if let Some(slot) = self.durable.slot(store, record.incarnation) {
             self.adopt(store, record, payload, now);
             // Its last row may have closed with that.
             return self.holds(store, record.incarnation).then_some(slot);
         }
         let payload = payload?;
-        self.incarnations += 1;
         let options = Arc::new(definition.options.clone());
-        self.limits.join(&options);
+        self.runs.limits_mut().join(&options);
         let durable = DurableJob {
             store,
             incarnation: record.incarnation,
@@ -226,42 +225,36 @@ impl<P: Payload> Core<P> {
             ..Extras::default()
         };
         payload.set_standing(record.paused.then_some(SkipReason::Paused));
-        let incarnation = self.incarnations;
-        let slot = self.jobs.insert_with(|_| Job {
+        let JobKey { slot, .. } = self.registry.insert(|incarnation| Job {
             incarnation,
             trigger: definition.trigger.clone(),
-            next: None,
+            timing: Timing::new(false),
             options: Some(options),
-            semaphore: Semaphore::default(),
-            runs: None,
-            elapsed: false,
+            runs: JobRuns::default(),
             once: false,
             follows: false,
             paused: record.paused,
-            deferred: false,
-            dirty: false,
-            armed: false,
             retired: false,
             extras: Some(Box::new(extras)),
             payload,
         });
-        if let Some(room) = self.stores.get_mut(store) {
+        if let Some(room) = self.durable.get_mut(store) {
             room.claims.slots.insert(record.incarnation, slot);
         }
         Some(slot)
     }
 
-    /// Takes a row in hand.
+    /// Adds a row to what the job has to run, in the order of due instants.
     fn add_row(&mut self, slot: u32, record: &Record, definition: &Definition, row: Row) {
-        let store = self.jobs[slot].store();
-        let Some(node) = store.and_then(|store| self.stores.node(store)) else { return };
+        let store = self.registry[slot].store();
+        let Some(node) = store.and_then(|store| self.durable.node(store)) else { return };
         let RowKey { kind, number, .. } = row.key;
         let due = match kind {
             RowKind::Scheduled => definition.due(record, row.fire_time),
             _ => row.fire_time,
         };
         let due = Due { fire_time: row.fire_time, at: node.to_local(due) };
-        let Some(durable) = self.jobs[slot].durable_mut() else { return };
+        let Some(durable) = self.registry[slot].durable_mut() else { return };
         let Row { fence, attempt, coalesced, recover, .. } = row;
         let open = ClaimedRow { fence, attempt, coalesced, recover, lost: false };
         match durable.open.insert((kind, number), open) {
@@ -271,35 +264,36 @@ impl<P: Payload> Core<P> {
             }
             Some(_) => durable.upcoming.retain(|it| (it.kind, it.number) != (kind, number)),
         }
-        let Some(durable) = self.jobs[slot].durable_mut() else { return };
+        let Some(durable) = self.registry[slot].durable_mut() else { return };
         let place = durable.upcoming.partition_point(|other| other.due.at <= due.at);
         durable.upcoming.insert(place, Upcoming { due, kind, number });
     }
 
-    /// Has the job look at the first of what it has taken.
+    /// Has the job wake for the first of its claimed rows.
     pub(in crate::core) fn arm_claims(&mut self, slot: u32) {
-        let job = &mut self.jobs[slot];
-        job.next =
+        let job = &mut self.registry[slot];
+        let next =
             job.durable().and_then(|durable| durable.upcoming.front()).map(|upcoming| upcoming.due);
+        job.timing.set_next(next);
         self.mark(slot);
     }
 
-    /// Begins what of a durable job has come due.
+    /// Starts runs for the rows of a durable job that are due.
     pub(in crate::core) fn start_due_rows(&mut self, slot: u32, now: DateTime<Utc>) {
         let is_trusted = |store| self.is_trusted(store);
-        if !self.jobs[slot].store().is_some_and(is_trusted) {
+        if !self.registry[slot].store().is_some_and(is_trusted) {
             // It goes on when the node is trusted again.
-            self.jobs[slot].deferred = true;
+            self.registry[slot].timing.defer();
             self.mark(slot);
             return;
         }
-        let Some(durable) = self.jobs[slot].durable_mut() else { return };
+        let Some(durable) = self.registry[slot].durable_mut() else { return };
         let count = durable.upcoming.partition_point(|upcoming| upcoming.due.at <= now);
         let due: Vec<Upcoming> = durable.upcoming.drain(..count).collect();
         self.arm_claims(slot);
         let mut together = VecDeque::new();
         for Upcoming { due, kind, number } in due {
-            let Some(durable) = self.jobs[slot].durable() else { return };
+            let Some(durable) = self.registry[slot].durable() else { return };
             let Some(open) = durable.open.get(&(kind, number)) else { continue };
             // What was asked for, and what may have begun on another node, is not coalesced.
             if kind == RowKind::Scheduled && open.attempt == 1 {
@@ -314,7 +308,7 @@ impl<P: Payload> Core<P> {
         }
         // Those of an older trigger may be due in another order.
         together.make_contiguous().sort_by_key(|due| due.fire_time);
-        let options = self.jobs[slot].options(&self.defaults);
+        let options = self.registry.options(slot);
         if let Some(plan) = decide::coalesce(options, together, now) {
             self.carry_out(slot, plan, now);
         }
@@ -323,7 +317,7 @@ impl<P: Payload> Core<P> {
 
     /// How many fire times the store coalesced into this one.
     pub(in crate::core) fn coalesced_before(&self, slot: u32, due: Due) -> u64 {
-        let durable = self.jobs[slot].durable();
+        let durable = self.registry[slot].durable();
         let open = durable.and_then(|durable| {
             durable.open.get(&(RowKind::Scheduled, due.fire_time.timestamp_millis()))
         });

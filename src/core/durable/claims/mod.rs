@@ -1,11 +1,13 @@
-//! The durable jobs that this node holds: how rows that it took become runs like any other, and how
-//! the fates of those get back to the store.
+//! The claims of a node: how claimed rows become runs like any other, and how their outcomes get back to
+//! the store.
 
 mod accept;
 mod lease;
 mod records;
 mod reports;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -34,7 +36,7 @@ use crate::{
     },
 };
 
-/// What a job in the store has, beyond one in memory.
+/// What a durable job has beyond one in memory.
 pub(in crate::core) struct DurableJob {
     store: StoreKey,
     incarnation: Incarnation,
@@ -43,17 +45,17 @@ pub(in crate::core) struct DurableJob {
     trigger: String,
     /// The name of its task.
     task: String,
-    /// The rows that this node has taken and that have not met their fate.
+    /// The rows that this node has claimed and that have no outcome yet.
     open: BTreeMap<(RowKind, i64), ClaimedRow>,
     /// Those of them that have not come due, in order.
     upcoming: VecDeque<Upcoming>,
-    /// Rows that were closed or released, of which the store has not said that it knows.
+    /// Rows that were closed or released, which the store has not acknowledged.
     unacknowledged: HashSet<Claim>,
-    /// Whether the store has let go of it, since there is nothing left of it.
+    /// Whether the store has ended the job, since nothing is left of it.
     over: bool,
-    /// Whether it fires no more: its rows count for the room there is for such jobs.
+    /// Whether it has no further fire time: then its rows count against the limits of its options.
     last: bool,
-    /// How many open rows are so many that no more are taken.
+    /// The number of open rows at which no more are claimed.
     row_cap: usize,
 }
 
@@ -61,9 +63,9 @@ struct ClaimedRow {
     fence: u64,
     attempt: u32,
     coalesced: u64,
-    /// Whether it is to be run again if its node dies.
+    /// Whether the row is run again if its node expires.
     recover: bool,
-    /// Whether the store took the node for dead since: it may be another's by now.
+    /// Whether the node has expired since: the row may be another node's by now.
     lost: bool,
 }
 
@@ -111,29 +113,29 @@ impl DurableJob {
     }
 }
 
-/// The jobs of a store of which this node has rows.
+/// The jobs of a store of which this node has claimed rows, and how many rows these are.
 #[derive(Default)]
 pub(in crate::core) struct Claims {
     slots: HashMap<Incarnation, u32>,
-    /// How many rows that are.
+    /// The number of open rows.
     open: usize,
-    /// Those that have so many that no more are taken of them: others need room, too.
+    /// Jobs that have reached their row cap: no more of their rows are claimed, so that others get room.
     throttled: HashSet<Incarnation>,
-    /// How many rows those have.
+    /// The number of open rows of throttled jobs.
     throttled_rows: usize,
-    /// Whether one of those has room again since the node was asked what it wants.
+    /// Whether a job is no longer throttled since the node was last polled.
     was_unthrottled: bool,
-    /// Whether there are fewer rows of some job than there were then.
+    /// Whether rows were closed since then.
     pub(in crate::core) rows_closed: bool,
 }
 
-/// How many rows a node has before those of crowded jobs are in the way of others, too.
+/// The number of open rows from which on those of throttled jobs count, too.
 const MAX_UNCOUNTED_ROWS: usize = 200_000;
 
-/// How many rows of one job a node has, at least, before it takes no more of them.
+/// The lowest row cap of a job.
 const MIN_ROW_CAP: usize = 2000;
 
-/// The same for a job of these options: what may go or stand in line is not in the way.
+/// The row cap of a job of these options: twice what may be active or wait in line, within bounds.
 fn row_cap(options: &JobOptions) -> usize {
     let in_line = match options.overlap {
         Overlap::Queue(most) => most as usize,
@@ -163,7 +165,8 @@ impl Claims {
         }
     }
 
-    /// How many rows are in the way of more: those of crowded jobs are only if there are very many.
+    /// The number of open rows that count against what a node may claim. Rows of throttled jobs count only if
+    /// there are very many rows.
     fn counted_rows(&self) -> usize {
         match self.open < MAX_UNCOUNTED_ROWS {
             true => self.open.saturating_sub(self.throttled_rows),
@@ -189,7 +192,7 @@ impl<P> Job<P> {
         self.extras.as_mut()?.durable.as_deref_mut()
     }
 
-    /// Whether the store has yet to hear of some of its rows.
+    /// Whether the store has not acknowledged the outcomes of some of its rows.
     pub(in crate::core) fn is_unacknowledged(&self) -> bool {
         self.durable().is_some_and(|durable| !durable.unacknowledged.is_empty())
     }
@@ -199,12 +202,12 @@ impl<P> Job<P> {
         self.durable().is_some()
     }
 
-    /// The run's number, if its row says so.
+    /// The number of a run for this fire time, which its row determines.
     pub(in crate::core) fn durable_run(&self, due: Due) -> Option<RunId> {
         Some(self.durable()?.run_id(due))
     }
 
-    /// How often the row of a run was handed out, and under which fence.
+    /// The attempt that the row of a run stands for, and the fence under which it was claimed.
     pub(in crate::core) fn row_of(
         &self,
         run: RunId,
@@ -217,20 +220,20 @@ impl<P> Job<P> {
 }
 
 impl<P: Payload> Core<P> {
-    /// A job had so many open rows, and has so many now.
+    /// Updates the counters when a job had `before` open rows.
     pub(in crate::core) fn count_open(&mut self, slot: u32, before: usize) {
-        let job = &self.jobs[slot];
+        let job = &self.registry[slot];
         let Some(durable) = job.durable() else { return };
         let now = durable.open.len();
-        if let Some(room) = self.stores.get_mut(durable.store) {
+        if let Some(room) = self.durable.get_mut(durable.store) {
             room.claims.count(durable.incarnation, before, now, durable.row_cap);
         }
         if now < before {
-            self.stores.note_rows_closed();
+            self.durable.note_rows_closed();
         }
         let now = if durable.last { now } else { 0 };
         let of = (durable.store, durable.incarnation);
-        self.limits.count_claimed(of, job.options(&self.defaults), now);
+        self.runs.limits_mut().count_claimed(of, job.options(self.registry.common()), now);
     }
 
     /// Has this scheduler be a node of a store of this name.
@@ -244,7 +247,7 @@ impl<P: Payload> Core<P> {
         let node = Node::new(options, tasks, can_run, self.reading);
         let lease = node.lease().clone();
         self.effects.poll_stores();
-        (self.stores.add(name, node), lease)
+        (self.durable.add(name, node), lease)
     }
 
     /// What both clocks say, before anything is told.
@@ -256,7 +259,7 @@ impl<P: Payload> Core<P> {
     pub(crate) fn node_wakes_in(&self) -> Option<Duration> {
         let wake_at =
             |room: &StoreRoom| room.node.wake_at(room.claims.counted_rows(), self.reading);
-        let at = self.stores.iter().filter_map(wake_at).min()?;
+        let at = self.durable.iter().filter_map(wake_at).min()?;
         // It may be that it can't be asked for what it wants now, and it must not be asked all the time.
         let wait = at.checked_sub(&self.reading.elapsed).and_then(|wait| wait.to_std().ok());
         Some(wait.unwrap_or_default().max(Duration::from_millis(1)))
@@ -265,8 +268,8 @@ impl<P: Payload> Core<P> {
     /// What the nodes ask their stores now.
     pub(crate) fn ask(&mut self, now: DateTime<Utc>) -> Vec<(StoreKey, Request)> {
         let mut asked = Vec::new();
-        for index in 0..self.stores.len() {
-            if let Some(store) = self.stores.key_at(index) {
+        for index in 0..self.durable.len() {
+            if let Some(store) = self.durable.key_at(index) {
                 asked.extend(self.ask_one(store, now).into_iter().map(|asked| (store, asked)));
             }
         }
@@ -275,10 +278,10 @@ impl<P: Payload> Core<P> {
 
     fn ask_one(&mut self, store: StoreKey, now: DateTime<Utc>) -> Vec<Request> {
         let reading = self.reading;
-        if self.stores.node_mut(store).is_some_and(|node| node.lapse(reading)) {
+        if self.durable.node_mut(store).is_some_and(|node| node.lapse(reading)) {
             self.lease_lapsed(store, now);
         }
-        let Some(StoreRoom { node, claims, leaving, .. }) = self.stores.get_mut(store) else {
+        let Some(StoreRoom { node, claims, leaving, .. }) = self.durable.get_mut(store) else {
             return Vec::new();
         };
         node.set_paused(self.paused || self.closed || *leaving);
@@ -288,14 +291,14 @@ impl<P: Payload> Core<P> {
         if std::mem::take(&mut claims.rows_closed) {
             node.has_room_again(reading);
         }
-        let limits = &mut self.limits;
-        let (jobs, claims, scheduler) = (&self.jobs, &*claims, self.scheduler);
+        let limits = self.runs.limits_mut();
+        let (registry, claims) = (&self.registry, &*claims);
         let room = || limits.room(store, reading.elapsed);
         node.poll(reading, claims.counted_rows(), &claims.throttled, room, |named| {
             let known = |&slot: &u32| {
-                let job = &jobs[slot];
+                let job = &registry[slot];
                 let durable = job.durable()?;
-                Some((job.id(scheduler, slot), durable.incarnation, durable.version))
+                Some((registry.id(slot), durable.incarnation, durable.version))
             };
             let slots = &claims.slots;
             let mut known: Vec<_> = match named {
@@ -319,7 +322,7 @@ impl<P: Payload> Core<P> {
         let reading = self.reading;
         let mut payloads = payloads.into_iter();
         // One that was removed has nothing to say.
-        let node = self.stores.node_mut(store);
+        let node = self.durable.node_mut(store);
         let news = node.map(|node| node.answer(request, reply, reading)).unwrap_or_default();
         for news in news {
             match news {
@@ -334,7 +337,7 @@ impl<P: Payload> Core<P> {
                     let is_new = |claim: &Claim| !self.knows(store, *claim);
                     let new: Vec<RowKey> =
                         rows.into_iter().filter(is_new).map(|claim| claim.key).collect();
-                    if let Some(node) = self.stores.node_mut(store) {
+                    if let Some(node) = self.durable.node_mut(store) {
                         node.fetch(new.into_iter());
                     }
                 }
@@ -372,8 +375,8 @@ impl<P: Payload> Core<P> {
                 NodeEvent::ClockMoved(by) if -by > self.correction => {}
                 NodeEvent::ClockMoved(by) => self.shift_claims(store, -by),
                 NodeEvent::GivenUp(key, error) => {
-                    if let Some(slot) = self.stores.slot(store, key.incarnation) {
-                        let job = self.jobs[slot].id(self.scheduler, slot);
+                    if let Some(slot) = self.durable.slot(store, key.incarnation) {
+                        let job = self.registry.id(slot);
                         let (run, error) = (run_id(key), error.into());
                         self.note_of(store, now, |store| EventPayload::OutcomeRefused {
                             store,
@@ -409,26 +412,26 @@ impl<P: Payload> Core<P> {
         self.effects.discard_all(payloads.map(Discarded::Payload));
     }
 
-    /// Notes what is said of a store, by its name.
+    /// Emits an event about a store, if the store is still there.
     pub(in crate::core::durable) fn note_of(
         &mut self,
         store: StoreKey,
         now: DateTime<Utc>,
         payload: impl FnOnce(Arc<str>) -> EventPayload,
     ) {
-        if let Some(name) = self.stores.name(Some(store)) {
+        if let Some(name) = self.durable.name(Some(store)) {
             self.note_in(store, now, payload(name));
         }
     }
 
-    /// Whether runs of this store's jobs may start.
+    /// Whether runs of this store's jobs may start: its node trusts its lease.
     fn is_trusted(&self, store: StoreKey) -> bool {
-        self.stores.node(store).is_some_and(|node| node.is_trusted(self.reading))
+        self.durable.node(store).is_some_and(|node| node.is_trusted(self.reading))
     }
 
     /// A job of this store fires at `next`, if it is left as it is.
     pub(crate) fn expect(&mut self, store: StoreKey, next: Option<DateTime<Utc>>) {
-        if let (Some(node), Some(next)) = (self.stores.node_mut(store), next) {
+        if let (Some(node), Some(next)) = (self.durable.node_mut(store), next) {
             node.expect(next, self.reading);
             self.effects.poll_stores();
         }
@@ -436,15 +439,15 @@ impl<P: Payload> Core<P> {
 
     /// Something may have changed in this store.
     pub(crate) fn look(&mut self, store: StoreKey) {
-        self.stores.node_mut(store).into_iter().for_each(Node::look);
+        self.durable.node_mut(store).into_iter().for_each(Node::look);
         self.effects.poll_stores();
     }
 
     /// This store notifies of a change; `is_news` says whether it is news to a handle.
     pub(crate) fn notice(&mut self, store: StoreKey, change: StoreChange, is_news: bool) {
         let version = |of| {
-            let slot = self.stores.slot(store, of)?;
-            self.jobs[slot].durable().map(|durable| durable.version)
+            let slot = self.durable.slot(store, of)?;
+            self.registry[slot].durable().map(|durable| durable.version)
         };
         let is_news = is_news
             || match change {
@@ -453,54 +456,54 @@ impl<P: Payload> Core<P> {
                 _ => false,
             };
         let reading = self.reading;
-        if let Some(node) = self.stores.node_mut(store) {
+        if let Some(node) = self.durable.node_mut(store) {
             node.notice(change, is_news, reading);
         }
         self.effects.poll_stores();
     }
 
     pub(in crate::core) fn look_at_all(&mut self) {
-        self.stores.iter_mut().for_each(|room| room.node.look());
+        self.durable.iter_mut().for_each(|room| room.node.look());
         self.effects.poll_stores();
     }
 
     /// What the store's clock says, as far as it is known.
     pub(crate) fn store_now(&self, store: StoreKey) -> DateTime<Utc> {
-        let node = self.stores.node(store);
+        let node = self.durable.node(store);
         node.map_or(self.reading.wall, |node| node.store_now(self.reading))
     }
 
     /// The same, if it is known.
     pub(crate) fn known_store_now(&self, store: StoreKey) -> Option<DateTime<Utc>> {
-        let node = self.stores.node(store).filter(|node| node.knows_clock())?;
+        let node = self.durable.node(store).filter(|node| node.knows_clock())?;
         Some(node.store_now(self.reading))
     }
 
     /// Whether the store is known to be down.
     pub(crate) fn is_down(&self, store: StoreKey) -> bool {
-        self.stores.node(store).is_some_and(Node::is_down)
+        self.durable.node(store).is_some_and(Node::is_down)
     }
 
     /// A number of 63 bits that no other node has.
     pub(crate) fn number(&mut self, store: StoreKey) -> Result<u64, Error> {
-        let node = self.stores.node_mut(store);
+        let node = self.durable.node_mut(store);
         node.map(Node::number).ok_or_else(|| Error::gone("the store of the job has been removed"))
     }
 
     /// Whether the stores have been told everything, and that the nodes leave.
     pub(crate) fn has_left(&self) -> bool {
-        self.stores.iter().all(|room| room.node.has_left())
+        self.durable.iter().all(|room| room.node.has_left())
     }
 
     /// The stores that have not been told everything, and how many outcomes of runs each.
     pub(crate) fn untold(&self) -> Vec<(Arc<str>, usize)> {
-        let left = self.stores.iter().filter(|room| !room.node.has_left());
+        let left = self.durable.iter().filter(|room| !room.node.has_left());
         left.map(|room| (room.name.clone(), room.node.pending_outcomes())).collect()
     }
 
     /// Takes leave of each store that is to be left, once nothing of its jobs is going.
     pub(in crate::core) fn deregister_idle_nodes(&mut self) {
-        for room in self.stores.iter_mut() {
+        for room in self.durable.iter_mut() {
             if (self.closed || room.leaving) && room.claims.slots.is_empty() {
                 room.node.leave();
                 self.effects.poll_stores();
@@ -510,24 +513,24 @@ impl<P: Payload> Core<P> {
 
     /// Whether the scheduler takes leave of this store, since it shuts down or the store is removed.
     fn is_leaving(&self, store: StoreKey) -> bool {
-        self.closed || self.stores.get(store).is_none_or(|room| room.leaving)
+        self.closed || self.durable.get(store).is_none_or(|room| room.leaving)
     }
 
     /// What the shell keeps with a job that the node of this store holds.
     pub(crate) fn payload_of(&self, store: StoreKey, incarnation: Incarnation) -> Option<P> {
-        let slot = self.stores.slot(store, incarnation)?;
-        Some(self.jobs[slot].payload.clone())
+        let slot = self.durable.slot(store, incarnation)?;
+        Some(self.registry[slot].payload.clone())
     }
 
     /// Whether the node of this store holds the job.
     pub(crate) fn holds(&self, store: StoreKey, incarnation: Incarnation) -> bool {
-        self.stores.slot(store, incarnation).is_some()
+        self.durable.slot(store, incarnation).is_some()
     }
 
     /// How many of a job's runs are going here.
     pub(crate) fn running(&self, store: StoreKey, incarnation: Incarnation) -> u32 {
-        let slot = self.stores.slot(store, incarnation);
-        slot.map_or(0, |slot| self.jobs[slot].semaphore.in_use())
+        let slot = self.durable.slot(store, incarnation);
+        slot.map_or(0, |slot| self.registry[slot].runs.active())
     }
 
     /// The first fire time of a job that its node has taken and that has not come due.
@@ -536,14 +539,14 @@ impl<P: Payload> Core<P> {
         store: StoreKey,
         incarnation: Incarnation,
     ) -> Option<DateTime<Utc>> {
-        let durable = self.jobs[self.stores.slot(store, incarnation)?].durable()?;
+        let durable = self.registry[self.durable.slot(store, incarnation)?].durable()?;
         let scheduled = durable.upcoming.iter().filter(|it| it.kind == RowKind::Scheduled);
         scheduled.map(|upcoming| upcoming.due.fire_time).min()
     }
 
     /// Whether another run of the job would be skipped, as far as its node knows.
     pub(crate) fn is_full(&self, store: StoreKey, incarnation: Incarnation) -> bool {
-        self.stores.slot(store, incarnation).is_some_and(|slot| self.would_skip(slot))
+        self.durable.slot(store, incarnation).is_some_and(|slot| self.would_skip(slot))
     }
 }
 

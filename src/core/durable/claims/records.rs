@@ -1,4 +1,4 @@
-//! Records that were changed, or are gone: what is held of them follows.
+//! Records that were changed, or are gone: the jobs here follow.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Upcoming, labels_of, row_cap};
 use crate::{
-    core::{Core, Discarded, Job, Payload, StoreKey, ahead::Definition, fates::shrink},
+    core::{Core, Discarded, Job, Payload, StoreKey, ahead::Definition, shrink},
     job::{End, SkipReason},
     ledger::{Claim, Fate, Incarnation, Record},
 };
@@ -31,12 +31,12 @@ impl<P: Payload> Core<P> {
         payload: Option<P>,
         now: DateTime<Utc>,
     ) -> Option<P> {
-        if let Some(node) = self.stores.node_mut(store) {
+        if let Some(node) = self.durable.node_mut(store) {
             node.overtake(record.incarnation, Some(record));
         }
-        let Some(slot) = self.stores.slot(store, record.incarnation) else { return payload };
+        let Some(slot) = self.durable.slot(store, record.incarnation) else { return payload };
         let Ok(definition) = Definition::read(record) else { return payload };
-        let job = &mut self.jobs[slot];
+        let job = &mut self.registry[slot];
         // One that is removed stays so: this may be the answer to what was asked before that.
         let stays = !job.retired;
         let Some(durable) =
@@ -54,36 +54,36 @@ impl<P: Payload> Core<P> {
             let old = std::mem::replace(&mut job.trigger, definition.trigger);
             self.effects.discard(Discarded::Trigger(old));
         }
-        let job = &mut self.jobs[slot];
+        let job = &mut self.registry[slot];
         let mut unused = payload;
         if reworked && let Some(payload) = unused.take() {
             let payload = job.payload.rework(payload);
             unused = Some(std::mem::replace(&mut job.payload, payload));
         }
-        let job = &mut self.jobs[slot];
+        let job = &mut self.registry[slot];
         job.payload.set_args(record.version, &record.args);
         job.extras().labels = labels_of(record);
         let options = Arc::new(definition.options);
         let last = job.durable().filter(|durable| durable.last);
         let open = last.map_or(0, |durable| durable.open.len());
         if let Some(old) = job.options.replace(options.clone()) {
-            self.limits.count_claimed((store, record.incarnation), &old, 0);
-            self.limits.leave(&old);
+            self.runs.limits_mut().count_claimed((store, record.incarnation), &old, 0);
+            self.runs.limits_mut().leave(&old);
         }
-        let limit = self.limits.join(&options);
-        self.limits.count_claimed((store, record.incarnation), &options, open);
-        let was_paused = std::mem::replace(&mut self.jobs[slot].paused, record.paused);
+        let limit = self.runs.limits_mut().join(&options);
+        self.runs.limits_mut().count_claimed((store, record.incarnation), &options, open);
+        let was_paused = std::mem::replace(&mut self.registry[slot].paused, record.paused);
         if record.paused && !was_paused {
-            self.jobs[slot].payload.set_standing(Some(SkipReason::Paused));
+            self.registry[slot].payload.set_standing(Some(SkipReason::Paused));
             self.skip_unstarted(slot, SkipReason::Paused, now);
         } else if was_paused && !record.paused {
-            self.jobs[slot].payload.set_standing(None);
+            self.registry[slot].payload.set_standing(None);
         }
         if rescheduled {
             // Whether they are still to be run is for the new trigger to say.
             self.release_upcoming(slot);
         }
-        if self.jobs.get(slot).is_none() {
+        if self.registry.get(slot).is_none() {
             return unused;
         }
         self.mark(slot);
@@ -95,7 +95,7 @@ impl<P: Payload> Core<P> {
     }
 
     pub(in crate::core) fn release_upcoming(&mut self, slot: u32) {
-        let Some(durable) = self.jobs.get_mut(slot).and_then(|job| job.durable_mut()) else {
+        let Some(durable) = self.registry.get_mut(slot).and_then(|job| job.durable_mut()) else {
             return;
         };
         for Upcoming { kind, number, .. } in std::mem::take(&mut durable.upcoming) {
@@ -106,7 +106,7 @@ impl<P: Payload> Core<P> {
 
     /// Asks the runs of a job to stop that are going here.
     pub(crate) fn cancel_held(&mut self, store: StoreKey, incarnation: Incarnation) {
-        if let Some(slot) = self.stores.slot(store, incarnation) {
+        if let Some(slot) = self.durable.slot(store, incarnation) {
             self.cancel_runs(slot);
         }
     }
@@ -119,23 +119,23 @@ impl<P: Payload> Core<P> {
         end: &End,
         now: DateTime<Utc>,
     ) {
-        if let Some(node) = self.stores.node_mut(store) {
+        if let Some(node) = self.durable.node_mut(store) {
             node.overtake(incarnation, None);
         }
         // It is over since none of its rows is open: those that are here were closed by others.
         if matches!(end, End::Completed)
-            && let Some(slot) = self.stores.slot(store, incarnation)
+            && let Some(slot) = self.durable.slot(store, incarnation)
         {
             self.lose_rows(slot, now);
         }
-        match self.stores.slot(store, incarnation) {
-            Some(slot) if !self.jobs[slot].retired => self.retire(slot, end.clone(), now),
+        match self.durable.slot(store, incarnation) {
+            Some(slot) if !self.registry[slot].retired => self.retire(slot, end.clone(), now),
             Some(_) => {}
             None => self.effects.job_over(store, incarnation, end.clone()),
         }
     }
 
-    /// The store knows what became of these rows, and that these jobs are over with them.
+    /// The store has acknowledged the outcomes of these rows; the jobs in `over` have ended with them.
     pub(in crate::core) fn acknowledge_rows(
         &mut self,
         store: StoreKey,
@@ -144,8 +144,8 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) {
         for &incarnation in over {
-            let slot = self.stores.slot(store, incarnation);
-            let job = slot.map(|slot| &mut self.jobs[slot]);
+            let slot = self.durable.slot(store, incarnation);
+            let job = slot.map(|slot| &mut self.registry[slot]);
             match job.and_then(|job| job.durable().is_some().then_some(job)) {
                 Some(job) => {
                     if job.payload.is_cancelled() {
@@ -157,9 +157,9 @@ impl<P: Payload> Core<P> {
             }
         }
         for row in rows {
-            let slot = self.stores.slot(store, row.key.incarnation);
+            let slot = self.durable.slot(store, row.key.incarnation);
             let Some(slot) = slot else { continue };
-            if let Some(durable) = self.jobs[slot].durable_mut() {
+            if let Some(durable) = self.registry[slot].durable_mut() {
                 durable.unacknowledged.remove(row);
             }
             self.end_if_over(slot, now);
@@ -170,16 +170,16 @@ impl<P: Payload> Core<P> {
     /// Drops the claims of a job that leaves this node. Returns whether the job is over.
     pub(in crate::core) fn drop_claims(&mut self, job: &Job<P>) -> bool {
         let Some(durable) = job.durable() else { return true };
-        if let Some(room) = self.stores.get_mut(durable.store) {
+        if let Some(room) = self.durable.get_mut(durable.store) {
             room.claims.slots.remove(&durable.incarnation);
             shrink(&mut room.claims.slots);
             room.claims.count(durable.incarnation, durable.open.len(), 0, durable.row_cap);
         }
         if !durable.open.is_empty() {
-            self.stores.note_rows_closed();
+            self.durable.note_rows_closed();
         }
         let of = (durable.store, durable.incarnation);
-        self.limits.count_claimed(of, job.options(&self.defaults), 0);
+        self.runs.limits_mut().count_claimed(of, job.options(self.registry.common()), 0);
         job.retired || durable.over
     }
 }

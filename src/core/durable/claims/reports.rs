@@ -1,4 +1,4 @@
-//! What is told of rows that no run here is to run for.
+//! Events about rows that no run here runs for.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// Tells of fire times that ran for nothing.
+    /// Emits the events of a row that was closed without a run.
     pub(in crate::core) fn report_closed(
         &mut self,
         store: StoreKey,
@@ -24,15 +24,15 @@ impl<P: Payload> Core<P> {
         let fire_times = FireTimes { first: row.fire_time, last: row.last, count: row.count };
         match *fate {
             Fate::Missed => {
-                self.metrics.missed += row.count;
+                self.runs.count_missed(row.count);
                 self.note_in(store, now, EventPayload::Missed { job, run: None, fire_times });
             }
             Fate::Coalesced(into) => {
-                self.metrics.coalesced += row.count;
+                self.runs.count_coalesced(row.count);
                 self.note_in(store, now, EventPayload::Coalesced { job, fire_times, into });
             }
             Fate::Skipped(reason) => {
-                self.metrics.skipped += row.count;
+                self.runs.count_skipped(row.count);
                 self.note_in(
                     store,
                     now,
@@ -44,7 +44,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Tells of a row that is not run again although its work may have been called.
+    /// Emits the event of a row that is not run again although its work may have been called.
     pub(in crate::core) fn report_abandoned(
         &mut self,
         slot: u32,
@@ -52,8 +52,8 @@ impl<P: Payload> Core<P> {
         fire_time: DateTime<Utc>,
         now: DateTime<Utc>,
     ) {
-        let job = self.jobs[slot].id(self.scheduler, slot);
-        let Some(durable) = self.jobs[slot].durable() else { return };
+        let job = self.registry.id(slot);
+        let Some(durable) = self.registry[slot].durable() else { return };
         let (store, Some(open)) = (durable.store, durable.open.get(&(kind, number))) else {
             return;
         };

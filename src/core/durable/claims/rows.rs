@@ -1,4 +1,4 @@
-//! What becomes of rows that this node has taken: closed, or released.
+//! The outcomes of claimed rows: closed, or released.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{ClaimedRow, DurableJob, Upcoming};
 use crate::{
-    core::{Core, Payload, RunKey, RunResult, ahead::run_id, decide::Due, runs::ActiveRun},
+    core::{Core, Payload, RunKey, RunResult, ahead::run_id, decide::Due, runs::RunRow},
     job::{FireTimes, Outcome, RunId, SkipReason},
     ledger::{Claim, Fate, Release, RowKey, RowKind, RowOutcome, RunEnd},
 };
@@ -28,7 +28,7 @@ impl<P: Payload> Core<P> {
     /// The open rows of a stretch. Others may lie between them, of fire times that come before or after:
     /// what is going, in line or yet to come is not among them.
     fn rows_in(&self, slot: u32, fire_times: FireTimes) -> Vec<(RowKind, i64)> {
-        let Some(durable) = self.jobs[slot].durable() else { return Vec::new() };
+        let Some(durable) = self.registry[slot].durable() else { return Vec::new() };
         let (first, last) =
             (fire_times.first.timestamp_millis(), fire_times.last.timestamp_millis());
         let range = (RowKind::Scheduled, first)..=(RowKind::Scheduled, last);
@@ -40,34 +40,30 @@ impl<P: Payload> Core<P> {
         rows
     }
 
-    /// The fire times of a job that something is to become of already.
+    /// The fire times of a job that a run, a line or a backlog has already.
     fn assigned_fire_times(&self, slot: u32, durable: &DurableJob) -> HashSet<i64> {
-        let job = &self.jobs[slot];
+        let job = &self.registry[slot];
         let upcoming = durable.upcoming.iter().filter(|it| it.kind == RowKind::Scheduled);
         let mut spoken_for: HashSet<i64> = upcoming.map(|it| it.number).collect();
         let mut add = |due: &Due| spoken_for.insert(due.fire_time.timestamp_millis());
         if let Some(extras) = &job.extras {
-            for submission in extras.queue.iter().filter(|it| !it.on_request) {
-                add(&submission.due);
-                submission.backlog.iter().for_each(|due| _ = add(due));
-            }
-            extras.parked.iter().flat_map(|(_, backlog)| backlog).for_each(|due| _ = add(due));
+            extras.runs.scheduled().for_each(|due| _ = add(due));
         }
         for run in self.runs_of(slot) {
-            let ActiveRun { id, due, fence, backlog, .. } = &self.runs[run];
-            let row = durable.row_of(*id, due.fire_time);
-            if row.is_some_and(|row| {
-                row.0 == RowKind::Scheduled && durable.open[&row].fence == *fence
-            }) {
-                add(due);
+            let (RunRow { id, due, fence, .. }, backlog) = self.runs.with_backlog(run);
+            let row = durable.row_of(id, due.fire_time);
+            if row
+                .is_some_and(|row| row.0 == RowKind::Scheduled && durable.open[&row].fence == fence)
+            {
+                add(&due);
             }
             backlog.iter().for_each(|due| _ = add(due));
         }
         spoken_for
     }
 
-    /// Tells the store of fire times that are skipped, unless others may run for them: then they are
-    /// released. Says whether they are skipped.
+    /// Closes the rows of fire times that are skipped, or releases them if other nodes may run for them.
+    /// Returns whether they are skipped.
     pub(in crate::core) fn skip_durable(
         &mut self,
         slot: u32,
@@ -76,7 +72,7 @@ impl<P: Payload> Core<P> {
         reason: SkipReason,
         now: DateTime<Utc>,
     ) -> bool {
-        let Some(durable) = self.jobs[slot].durable() else { return true };
+        let Some(durable) = self.registry[slot].durable() else { return true };
         let rows = match run.and_then(|run| durable.row_of(run, fire_times.first)) {
             Some(row) if fire_times.count == 1 => vec![row],
             _ => self.rows_in(slot, fire_times),
@@ -88,7 +84,8 @@ impl<P: Payload> Core<P> {
         }
         let mut skipped = true;
         for row in rows {
-            let Some(open) = self.jobs[slot].durable().and_then(|durable| durable.open.get(&row))
+            let Some(open) =
+                self.registry[slot].durable().and_then(|durable| durable.open.get(&row))
             else {
                 continue;
             };
@@ -103,16 +100,16 @@ impl<P: Payload> Core<P> {
         skipped
     }
 
-    /// Tells the store how a run ended, unless another node is to run it again. Says whether it has
-    /// ended.
+    /// Closes the row of a run that has ended, or releases it if another node runs it again. Returns whether
+    /// the run has ended.
     pub(in crate::core) fn conclude_durable(
         &mut self,
-        run: &ActiveRun,
+        run: RunRow,
         finish: &RunResult,
         now: DateTime<Utc>,
     ) -> bool {
-        let ActiveRun { job: slot, attempt, distrusted, .. } = *run;
-        let Some(durable) = self.jobs[slot].durable() else { return true };
+        let RunRow { job: slot, attempt, distrusted, .. } = run;
+        let Some(durable) = self.registry[slot].durable() else { return true };
         let store = durable.store;
         let row = durable.row_of(run.id, run.due.fire_time);
         let Some(row) = row.filter(|row| durable.open[row].fence == run.fence) else {
@@ -141,7 +138,7 @@ impl<P: Payload> Core<P> {
                 return true;
             }
             // By whichever node lives, once the store knows of this attempt.
-            Outcome::Cancelled if recover && distrusted && !self.jobs[slot].retired => {
+            Outcome::Cancelled if recover && distrusted && !self.registry[slot].retired => {
                 self.release_begun(slot, row, attempt + 1);
                 return true;
             }
@@ -173,12 +170,12 @@ impl<P: Payload> Core<P> {
         ended_at: DateTime<Utc>,
     ) {
         let Some((key, open)) = self.detach_row(slot, row) else { return };
-        let job = &self.jobs[slot];
+        let job = &self.registry[slot];
         let job_end = match job.payload.is_cancelled() {
             true => Fate::Cancelled,
             false => Fate::Completed,
         };
-        let Some(node) = job.store().and_then(|store| self.stores.node_mut(store)) else { return };
+        let Some(node) = job.store().and_then(|store| self.durable.node_mut(store)) else { return };
         let (attempt, started_at, message) = ran.unwrap_or((open.attempt, None, None));
         // Instants of the ledger are the store's.
         let to_store = |instant| chrono::SubsecRound::trunc_subsecs(node.to_store(instant), 3);
@@ -199,24 +196,24 @@ impl<P: Payload> Core<P> {
     pub(in crate::core) fn release_row(&mut self, slot: u32, row: (RowKind, i64)) {
         if let Some((key, open)) = self.detach_row(slot, row)
             && let Some(node) =
-                self.jobs[slot].store().and_then(|store| self.stores.node_mut(store))
+                self.registry[slot].store().and_then(|store| self.durable.node_mut(store))
         {
             node.release(Release::new(key, open.fence, open.attempt));
             self.effects.poll_stores();
         }
     }
 
-    /// Gives a row back whose work was called, so that the next attempt is this one.
+    /// Releases a row whose work was called; the next attempt is `attempt`.
     fn release_begun(&mut self, slot: u32, row: (RowKind, i64), attempt: u32) {
-        let open = self.jobs[slot].durable_mut().and_then(|durable| durable.open.get_mut(&row));
+        let open = self.registry[slot].durable_mut().and_then(|durable| durable.open.get_mut(&row));
         open.into_iter().for_each(|open| open.attempt = attempt);
         self.release_row(slot, row);
     }
 
     fn detach_row(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, ClaimedRow)> {
         let (key, open) = self.remove_open(slot, row)?;
-        if let Some(durable) = self.jobs[slot].durable_mut()
-            && self.stores.get(durable.store).is_some()
+        if let Some(durable) = self.registry[slot].durable_mut()
+            && self.durable.get(durable.store).is_some()
         {
             durable.unacknowledged.insert(Claim { key, fence: open.fence });
         }
@@ -224,31 +221,28 @@ impl<P: Payload> Core<P> {
     }
 
     fn remove_open(&mut self, slot: u32, row: (RowKind, i64)) -> Option<(RowKey, ClaimedRow)> {
-        let durable = self.jobs[slot].durable_mut()?;
+        let durable = self.registry[slot].durable_mut()?;
         let open = durable.open.remove(&row)?;
         let (key, before) = (durable.key(row.0, row.1), durable.open.len() + 1);
         self.count_open(slot, before);
         Some((key, open))
     }
 
-    /// Gives a run back that was about to start while the node did not believe itself: it is begun
-    /// again when the node does.
+    /// Puts a run back among the upcoming rows that was about to start while the lease had lapsed: it
+    /// starts when the lease is renewed.
     pub(in crate::core) fn requeue_run(&mut self, run: RunKey) {
-        let Some(going) = self.runs.get(run.slot).filter(|going| going.id == run.id) else {
-            return;
-        };
-        let (slot, due) = (going.job, going.due);
-        let durable = self.jobs[slot].durable();
+        let Some(RunRow { job: slot, due, fence, .. }) = self.runs.row(run) else { return };
+        let durable = self.registry[slot].durable();
         let row = durable.and_then(|durable| {
             let row = durable.row_of(run.id, due.fire_time)?;
-            (durable.open[&row].fence == going.fence).then_some(row)
+            (durable.open[&row].fence == fence).then_some(row)
         });
         row.into_iter().for_each(|row| self.requeue_row(slot, row, due));
     }
 
-    /// Begins a row again that has come due, as soon as the node believes itself.
+    /// Puts a row back among the upcoming ones.
     fn requeue_row(&mut self, slot: u32, (kind, number): (RowKind, i64), due: Due) {
-        let Some(durable) = self.jobs[slot].durable_mut() else { return };
+        let Some(durable) = self.registry[slot].durable_mut() else { return };
         let place = durable.upcoming.partition_point(|other| other.due.at <= due.at);
         durable.upcoming.insert(place, Upcoming { due, kind, number });
         self.arm_claims(slot);
@@ -261,9 +255,10 @@ impl<P: Payload> Core<P> {
         reason: SkipReason,
         now: DateTime<Utc>,
     ) {
-        let Some(durable) = self.jobs[slot].durable_mut() else { return };
+        let Some(durable) = self.registry[slot].durable_mut() else { return };
         for Upcoming { due, kind, number } in std::mem::take(&mut durable.upcoming) {
-            let run = self.jobs[slot].durable().map(|durable| run_id(durable.key(kind, number)));
+            let run =
+                self.registry[slot].durable().map(|durable| run_id(durable.key(kind, number)));
             self.skip(slot, run, FireTimes::one(due.fire_time), reason, now);
         }
         self.arm_claims(slot);
@@ -276,7 +271,7 @@ impl<P: Payload> Core<P> {
         reason: SkipReason,
         now: DateTime<Utc>,
     ) {
-        let Some(durable) = self.jobs[slot].durable_mut() else { return };
+        let Some(durable) = self.registry[slot].durable_mut() else { return };
         let mut spared = VecDeque::new();
         if reason == SkipReason::Paused && !self.paused {
             let goes_on = |it: &Upcoming| it.kind == RowKind::Requested;
@@ -284,7 +279,7 @@ impl<P: Payload> Core<P> {
             (spared, durable.upcoming) = upcoming.into_iter().partition(goes_on);
         }
         self.skip_upcoming(slot, reason, now);
-        if let Some(durable) = self.jobs[slot].durable_mut() {
+        if let Some(durable) = self.registry[slot].durable_mut() {
             durable.upcoming = spared;
         }
         self.arm_claims(slot);
@@ -299,7 +294,7 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) {
         self.skip_claimed(slot, reason, now);
-        if self.jobs.get(slot).is_some() {
+        if self.registry.get(slot).is_some() {
             self.skip_waiting(slot, reason, false, now);
             self.end_if_over(slot, now);
         }

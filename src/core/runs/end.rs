@@ -1,0 +1,245 @@
+//! How a run ends: its outcome, who learns of it, and what its permit goes to.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use super::{ActiveRun, Phase, Preceding, RunKey, RunResult, Submission, start::turn};
+use crate::{
+    core::{Core, Discarded, Payload, decide::Due},
+    event::{EventKind, EventPayload},
+    job::{FireTimes, JobId, Outcome, Run, SkipReason},
+};
+
+/// How long an attempt waits that may not begin since the node does not believe that it lives.
+const UNTRUSTED_WAIT: Duration = Duration::from_millis(100);
+
+impl<P: Payload> Core<P> {
+    /// The work of a run has ended, or was not called. Whoever was declared abandoned has nothing to
+    /// say any more.
+    pub(crate) fn finish(&mut self, key: RunKey, mut finish: RunResult, now: DateTime<Utc>) {
+        let Some(going) = self.runs.active.get_mut(key.slot).filter(|run| run.id == key.id) else {
+            self.effects.discard_result(finish);
+            return;
+        };
+        let slot = going.job;
+        let job = &self.registry[slot];
+        let wanted = !going.cancelled && !self.closed && !job.retired;
+        if finish.put_back && going.last.is_some() {
+            // It has run before, and ends as it did then if there will be no other attempt.
+            let is_called_off = going.cancelled && !going.distrusted;
+            if !(is_called_off || self.closed || job.retired) {
+                (going.cancelled, going.distrusted) = (false, false);
+                self.wait_to_retry(key.slot, now, UNTRUSTED_WAIT);
+                self.effects.discard_result(finish);
+                return;
+            }
+            let given_up = RunResult::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
+            self.effects.discard_result(std::mem::replace(&mut finish, given_up));
+        } else if finish.put_back {
+            self.requeue_run(key);
+        }
+        match finish.retry_in.filter(|_| wanted) {
+            Some(delay) => self.back_off(key.slot, finish, delay, now),
+            None => {
+                self.conclude(key.slot, finish, now);
+                self.end_if_over(slot, now);
+            }
+        }
+    }
+
+    /// A run has ended.
+    pub(in crate::core) fn conclude(&mut self, run: u32, finish: RunResult, now: DateTime<Utc>) {
+        let Some(mut going) = self.runs.active.remove(run) else { return };
+        self.unlink(&going);
+        let slot = going.job;
+        if let Some(store) = self.registry[slot].store() {
+            self.wake_store_removal(store);
+        }
+        if let Phase::Waiting { limit, priority } = going.phase {
+            let turn = turn(&going, priority, self.registry[slot].incarnation);
+            self.runs.limits.stop_waiting(limit, turn);
+        }
+        // One that was to be tried again and is not ends as it did the last time.
+        let put_back = finish.put_back;
+        let finish = match going.last.take() {
+            Some(last) if !finish.outcome.has_run() && !put_back => {
+                going.attempt -= 1;
+                self.effects.discard_result(finish);
+                *last
+            }
+            Some(last) => {
+                let late_by = last.late_by;
+                self.effects.discard_result(*last);
+                RunResult { late_by, ..finish }
+            }
+            None => finish,
+        };
+        let finish = match finish.outcome {
+            // Its work may have been called before, on another node.
+            Outcome::Skipped(reason)
+                if going.attempt > 1
+                    && !matches!(reason, SkipReason::Paused | SkipReason::Shutdown) =>
+            {
+                RunResult { outcome: Outcome::Abandoned, ..finish }
+            }
+            _ => finish,
+        };
+        if put_back || !self.conclude_durable(going.row(), &finish, now) {
+            self.effects.discard_result(finish);
+        } else {
+            let late_by = finish.started_at.map(|_| finish.late_by);
+            self.runs.metrics.count(&finish.outcome, late_by);
+            self.report_run(&going, finish, now);
+        }
+        self.effects.discard_all(going.preceding.take().map(Discarded::Preceding));
+        going.options.iter().for_each(|options| self.effects.discard_options(options.clone()));
+        match going.backlog.pop_front() {
+            Some(due) if self.paused => {
+                going.backlog.push_front(due);
+                self.registry[slot].extras().runs.parked.push((going.permit, going.backlog));
+                self.deferred_jobs.insert(slot);
+                self.free_slots(going.taken);
+            }
+            Some(due) => {
+                let next = Submission { backlog: going.backlog, ..Submission::of(due) };
+                let options = &self.registry[slot].options;
+                if options.as_ref().map(Arc::as_ptr) == going.options.as_ref().map(Arc::as_ptr) {
+                    // A backlog is one submission: it keeps what it has taken.
+                    self.begin_with(slot, going.permit, going.taken, next, now);
+                } else {
+                    self.free_slots(going.taken);
+                    self.begin(slot, going.permit, next, now);
+                }
+            }
+            None => {
+                self.free_slots(going.taken);
+                self.release(slot, going.permit, now);
+            }
+        }
+    }
+
+    /// Tells of a run that has ended whoever wants to know.
+    fn report_run(&mut self, run: &ActiveRun, finish: RunResult, now: DateTime<Utc>) {
+        let slot = run.job;
+        let followed = self.registry.has_followers();
+        let (job, common) = self.registry.job_mut(slot);
+        let kind = kind_of(&finish.outcome);
+        let kept = job.keeps_run(!run.backlog.is_empty(), common);
+        let reported = self.closed || job.payload.wants_runs();
+        if !(self.effects.wants(kind) || kept || reported || followed) {
+            // Nearly always nobody does.
+            self.effects.skip_event();
+            self.effects.discard_result(finish);
+            return;
+        }
+        let record = run.record(job.id(common, slot), &finish);
+        let store = || self.durable.name(job.store());
+        self.effects.emit_in(now, kind, store, || fate_of(record.clone()));
+        if kept {
+            job.keep_run(&record, finish.said.as_ref(), common);
+        }
+        if record.outcome.has_run() && self.registry.is_followed(&record.job) {
+            self.submit_followers(Preceding { run: record.clone(), others: Vec::new() }, now);
+        }
+        if reported {
+            self.effects.report(self.registry[slot].payload.clone(), record);
+        }
+        // That what they hold is dropped when the lock is free.
+        self.effects.discard_result(finish);
+    }
+
+    /// Has the jobs that follow a run's job run after it.
+    fn submit_followers(&mut self, preceding: Preceding, now: DateTime<Utc>) {
+        let preceding = Arc::new(preceding);
+        let run = &preceding.run;
+        for slot in self.registry.followers_of(&run.job) {
+            let Some(job) = self.registry.get(slot).filter(|job| !job.retired) else { continue };
+            let Some(follow) = job.trigger.follow().filter(|follow| follow.wants(&run.outcome))
+            else {
+                continue;
+            };
+            let preceding = match follow.jobs().len() {
+                1 => Some(preceding.clone()),
+                wanted => self.registry.gather(slot, wanted, &preceding, &mut self.effects),
+            };
+            if preceding.is_none() {
+                continue;
+            }
+            let job = &self.registry[slot];
+            let (paused, once) = (job.paused, job.once);
+            let due = Due { fire_time: run.fire_time, at: now };
+            let submission = Submission { preceding, ..Submission::of(due) };
+            if paused {
+                self.skip_submission(slot, submission, SkipReason::Paused, now);
+            } else {
+                if once {
+                    // This is its run.
+                    self.registry.unfollow(slot, &mut self.effects);
+                }
+                self.submit(slot, submission, now);
+            }
+            self.end_if_over(slot, now);
+        }
+        self.effects.discard(Discarded::Preceding(preceding));
+    }
+
+    /// Takes a run out of its job's list.
+    fn unlink(&mut self, run: &ActiveRun) {
+        match run.newer {
+            Some(newer) => self.runs.active[newer].older = run.older,
+            None => self.registry[run.job].runs.newest = run.older,
+        }
+        if let Some(older) = run.older {
+            self.runs.active[older].newer = run.newer;
+        }
+    }
+}
+
+impl ActiveRun {
+    /// What there is to say of the run, if it ended like this.
+    pub(super) fn record(&self, job: JobId, finish: &RunResult) -> Run {
+        Run {
+            job,
+            id: self.id,
+            fire_time: self.due.fire_time,
+            late_by: finish.late_by,
+            coalesced: self.coalesced,
+            on_request: self.on_request,
+            attempt: self.attempt,
+            started_at: finish.started_at,
+            took: finish.took,
+            ended_at: finish.ended_at,
+            outcome: finish.outcome.clone(),
+            output: finish.output.clone(),
+        }
+    }
+}
+
+fn kind_of(outcome: &Outcome) -> EventKind {
+    match outcome {
+        Outcome::Succeeded => EventKind::Executed,
+        Outcome::Failed(_) | Outcome::Panicked(_) => EventKind::Failed,
+        Outcome::TimedOut => EventKind::TimedOut,
+        Outcome::Cancelled => EventKind::Cancelled,
+        Outcome::Missed => EventKind::Missed,
+        Outcome::Skipped(_) => EventKind::Skipped,
+        Outcome::Abandoned => EventKind::Abandoned,
+    }
+}
+
+/// The event of a run's end.
+fn fate_of(run: Run) -> EventPayload {
+    let fire_times = FireTimes::one(run.fire_time);
+    match run.outcome {
+        Outcome::Succeeded => EventPayload::Executed(run),
+        Outcome::Failed(_) | Outcome::Panicked(_) => EventPayload::Failed(run),
+        Outcome::TimedOut => EventPayload::TimedOut(run),
+        Outcome::Cancelled => EventPayload::Cancelled(run),
+        Outcome::Abandoned => EventPayload::Abandoned(run),
+        Outcome::Missed => EventPayload::Missed { job: run.job, run: Some(run.id), fire_times },
+        Outcome::Skipped(reason) => {
+            EventPayload::Skipped { job: run.job, run: Some(run.id), fire_times, reason }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Attempts: a failed run backs off, and its work is called again.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Phase, RunResult};
+use crate::{
+    core::{Core, Payload},
+    event::{EventKind, EventPayload},
+};
+
+impl<P: Payload> Core<P> {
+    /// An attempt failed, and there will be another.
+    pub(super) fn back_off(
+        &mut self,
+        run: u32,
+        mut finish: RunResult,
+        delay: Duration,
+        now: DateTime<Utc>,
+    ) {
+        let going = &mut self.runs.active[run];
+        let slot = going.job;
+        let job = &self.registry[slot];
+        self.runs.metrics.retried += 1;
+        // Late is the first attempt alone.
+        finish.late_by = going.last.as_ref().map_or(finish.late_by, |last| last.late_by);
+        let record = || going.record(job.id(self.registry.common(), slot), &finish);
+        let store = || self.durable.name(job.store());
+        self.effects.emit_in(now, EventKind::Retrying, store, || EventPayload::Retrying {
+            run: record(),
+            delay,
+        });
+        going.attempt += 1;
+        if let Some(last) = going.last.replace(Box::new(finish)) {
+            self.effects.discard_result(*last);
+        }
+        self.wait_to_retry(run, now, delay);
+    }
+
+    /// A run waits for its next attempt, and lets go of what it has taken of executor and group.
+    pub(super) fn wait_to_retry(&mut self, run: u32, now: DateTime<Utc>, delay: Duration) {
+        let delay = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
+        let at = now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let going = &mut self.runs.active[run];
+        let slot = going.job;
+        going.phase = Phase::BackingOff(at);
+        let taken = std::mem::take(&mut going.taken);
+        let retry_at = &mut self.registry[slot].extras().runs.retry_at;
+        *retry_at = Some(retry_at.map_or(at, |earliest| earliest.min(at)));
+        self.mark(slot);
+        self.free_slots(taken);
+    }
+
+    /// Tries those runs of a job again that have waited long enough.
+    pub(in crate::core) fn retry_due(&mut self, slot: u32, now: DateTime<Utc>) {
+        let retry_at = self.registry[slot].extras.as_ref().and_then(|extras| extras.runs.retry_at);
+        if retry_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let mut earliest: Option<DateTime<Utc>> = None;
+        for run in self.runs_of(slot) {
+            match self.runs.active[run].phase {
+                Phase::BackingOff(at) if at <= now => self.try_start(run),
+                Phase::BackingOff(at) => {
+                    earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
+                }
+                _ => {}
+            }
+        }
+        self.registry[slot].extras().runs.retry_at = earliest;
+    }
+
+    /// Moves what counts elapsed time with the clock: when runs are tried again, and when one was asked for.
+    pub(in crate::core) fn shift_retries(&mut self, slot: u32, by: TimeDelta) {
+        let Some(extras) = &mut self.registry[slot].extras else { return };
+        if let Some(again) = &mut extras.again {
+            *again = again.checked_add_signed(by).unwrap_or(*again);
+        }
+        let Some(retry_at) = &mut extras.runs.retry_at else { return };
+        *retry_at = retry_at.checked_add_signed(by).unwrap_or(*retry_at);
+        for run in self.runs_of(slot) {
+            if let Phase::BackingOff(at) = &mut self.runs.active[run].phase {
+                *at = at.checked_add_signed(by).unwrap_or(*at);
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! How a run that has a permit starts, or waits for its executor and its group.
+
+use std::cmp::Reverse;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    ActiveRun, Phase, RunKey, Submission,
+    limits::{Slots, Turn},
+    semaphore::Permit,
+};
+use crate::{
+    core::{Core, Payload, Start, decide::Due, node::Life},
+    event::{EventKind, EventPayload},
+    job::RunId,
+};
+
+impl<P: Payload> Core<P> {
+    /// Makes a run, under a permit of its job.
+    pub(in crate::core) fn begin(
+        &mut self,
+        slot: u32,
+        permit: Permit,
+        submission: Submission,
+        now: DateTime<Utc>,
+    ) -> RunId {
+        self.begin_with(slot, permit, Slots::default(), submission, now)
+    }
+
+    /// The same, if it has taken something of the limits already.
+    pub(super) fn begin_with(
+        &mut self,
+        slot: u32,
+        permit: Permit,
+        taken: Slots,
+        submission: Submission,
+        now: DateTime<Utc>,
+    ) -> RunId {
+        let Submission { id, due, coalesced, on_request, backlog, preceding, .. } = submission;
+        let id = id.unwrap_or_else(|| self.run_id(slot, due));
+        let (job, common) = self.registry.job_mut(slot);
+        let (attempt, fence) = job.row_of(id, due.fire_time).unwrap_or((1, 0));
+        let older = job.runs.newest;
+        let life = job.store().map_or_else(Life::default, |store| self.durable.life(store));
+        let run = self.runs.active.insert_with(|_| ActiveRun {
+            id,
+            job: slot,
+            due,
+            coalesced,
+            on_request,
+            attempt,
+            phase: Phase::Started,
+            cancelled: false,
+            distrusted: false,
+            fence,
+            life,
+            permit,
+            taken,
+            options: None,
+            backlog,
+            preceding,
+            last: None,
+            older,
+            newer: None,
+        });
+        if let Some(older) = job.runs.newest.replace(run) {
+            self.runs.active[older].newer = Some(run);
+        }
+        self.runs.metrics.submitted += 1;
+        let store = || self.durable.name(job.store());
+        self.effects.emit_in(now, EventKind::Submitted, store, || EventPayload::Submitted {
+            job: job.id(common, slot),
+            run: id,
+            fire_time: due.fire_time,
+            on_request,
+        });
+        self.try_start(run);
+        id
+    }
+
+    /// The number of a run for this fire time.
+    pub(super) fn run_id(&mut self, slot: u32, due: Due) -> RunId {
+        self.registry[slot].durable_run(due).unwrap_or_else(|| {
+            self.runs.last_id += 1;
+            RunId(self.runs.last_id)
+        })
+    }
+
+    /// Starts a run, or lets it wait until no limit keeps it from that.
+    pub(super) fn try_start(&mut self, run: u32) {
+        let going = &mut self.runs.active[run];
+        let job = &self.registry[going.job];
+        if going.last.is_some()
+            && let Some(store) = job.store()
+        {
+            // Its node may not have believed itself while it waited, and does again.
+            going.life.lapses = self.durable.life(store).lapses;
+        }
+        // A run keeps its options from its first start on.
+        let options = match going.last {
+            None => &job.options,
+            Some(_) => &going.options,
+        };
+        let taken = match going.taken {
+            none if none == Slots::default() => self
+                .runs
+                .limits
+                .try_acquire_slots(options.as_ref().unwrap_or(self.registry.defaults())),
+            taken => Ok(taken),
+        };
+        match taken {
+            Err(limit) => {
+                let priority = options.as_ref().unwrap_or(self.registry.defaults()).priority;
+                going.phase = Phase::Waiting { limit, priority };
+                let turn = turn(going, priority, job.incarnation);
+                self.runs.limits.wait(limit, turn, run, going.on_request || going.attempt > 1);
+            }
+            Ok(taken) => {
+                let options = options.clone();
+                going.options = options.clone();
+                going.taken = taken;
+                going.phase = Phase::Started;
+                self.effects.start(Start {
+                    run: RunKey { slot: run, id: going.id },
+                    job: job.id(self.registry.common(), going.job),
+                    fire_time: going.due.fire_time,
+                    due: going.due.at,
+                    coalesced: going.coalesced,
+                    on_request: going.on_request,
+                    attempt: going.attempt,
+                    incarnation: job.incarnation,
+                    fence: going.fence,
+                    lease: job
+                        .store()
+                        .filter(|_| going.fence > 0)
+                        .and_then(|store| self.durable.lease(store)),
+                    life: going.life,
+                    preceding: going.preceding.clone(),
+                    options,
+                    payload: job.payload.clone(),
+                });
+            }
+        }
+    }
+
+    /// Lets those runs of a job start, or wait, by other options that wait for a limit.
+    pub(in crate::core) fn requeue_waiting(&mut self, slot: u32) {
+        for run in self.runs_of(slot) {
+            let going = &self.runs.active[run];
+            if let Phase::Waiting { limit, priority } = going.phase
+                && (!self.paused || going.on_request || going.attempt > 1)
+            {
+                let turn = turn(going, priority, self.registry[slot].incarnation);
+                self.runs.limits.stop_waiting(limit, turn);
+                self.try_start(run);
+            }
+        }
+    }
+
+    /// Gives back what a run took beyond its permit, to those who wait for it.
+    pub(super) fn free_slots(&mut self, taken: Slots) {
+        for limit in taken.iter() {
+            self.runs.limits.give_back(limit);
+            self.serve(limit);
+        }
+    }
+
+    /// Starts those who wait for a limit, as far as there is room.
+    pub(in crate::core) fn serve(&mut self, limit: u32) {
+        while let Some(run) = self.runs.limits.next(limit, self.paused) {
+            self.try_start(run);
+        }
+    }
+}
+
+/// When it is a run's turn among those that wait for a limit.
+pub(super) fn turn(run: &ActiveRun, priority: i32, incarnation: u64) -> Turn {
+    (run.due.fire_time, Reverse(priority), incarnation, run.id)
+}
