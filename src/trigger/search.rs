@@ -1,8 +1,7 @@
 //! Searches that are bounded: a budget, the leapfrog among schedules, and grids by arithmetic.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
-use super::{add_millis, floor_millis};
 use crate::error::Error;
 
 /// What a search may still spend. A unit is some 25 ns of work.
@@ -81,16 +80,6 @@ pub(super) fn leapfrog(
         }
     }
     Ok(None)
-}
-
-/// The first whole millisecond strictly later than `t`.
-pub(super) fn just_after(t: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    add_millis(floor_millis(t), 1)
-}
-
-/// The whole millisecond before a whole millisecond.
-pub(super) fn before(t: DateTime<Utc>) -> DateTime<Utc> {
-    t.checked_sub_signed(TimeDelta::milliseconds(1)).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 /// The instants `first + k × period`, in milliseconds since 1970, for all `k` that are not negative.

@@ -2,7 +2,7 @@
 
 use chrono::NaiveTime;
 
-use super::{cron::one_line, pasted};
+use super::{pasted, quote::one_line};
 use crate::error::Error;
 
 /// What is a time of day: a [`chrono::NaiveTime`], or a text such as `"10:30"`, `"10:30:15"`, `"6pm"`,
@@ -58,10 +58,10 @@ pub(super) fn read(text: &str) -> Result<NaiveTime, String> {
     let mut words = text.split_whitespace();
     let (clock, half) = (words.next().unwrap_or_default(), words.next());
     let (time, took_half) = from_words(clock, half)?;
-    match half.is_some() && !took_half || words.next().is_some() {
-        true => Err("nothing may follow the time but `am` or `pm`".into()),
-        false => Ok(time),
+    if half.is_some() && !took_half || words.next().is_some() {
+        return Err("nothing may follow the time but `am` or `pm`".into());
     }
+    Ok(time)
 }
 
 pub(super) const HOURS_AND_MINUTES: &str =

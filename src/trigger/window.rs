@@ -6,10 +6,11 @@ use chrono::{DateTime, NaiveTime, SubsecRound as _, TimeDelta, Timelike as _, Ut
 use serde::{Deserialize, Serialize};
 
 use super::{
-    IntoTimeOfDay,
+    instant::before,
     moment::Daily,
-    search::{Budget, Grid, before},
-    zone::{self, Fold, Gap, Readings, ZoneRules},
+    search::{Budget, Grid},
+    time_of_day::IntoTimeOfDay,
+    wall_clock::{self, Fold, Gap, Readings, ZoneRules},
 };
 use crate::{
     error::Error,
@@ -77,10 +78,8 @@ impl Window {
         let (inside, end) = (self.inside(), Daily::at(self.to));
         let rules = shown(zone);
         let found = rules.apply(&inside, false).last_at_or_before(second);
-        let found = found.map(|found| match found == second {
-            true => t,
-            false => found + TimeDelta::milliseconds(999),
-        });
+        let found = found
+            .map(|found| if found == second { t } else { found + TimeDelta::milliseconds(999) });
         let last = rules.apply(&end, false).last_at_or_before(second);
         let found = found.into_iter().chain(last).max();
         budget.spend_on_calendar(t, found, 2)?;
@@ -96,7 +95,7 @@ impl Window {
             inside.at_or_after(second) == Some(second)
                 || millis == 1000 * i64::from(self.to.num_seconds_from_midnight())
         };
-        zone::offsets_from(zone, grid.first.div_euclid(1000))
+        wall_clock::offsets_from(zone, grid.first.div_euclid(1000))
             .into_iter()
             .all(|offset| !grid.hits(1000 * DAY, offset * 1000, is_in))
     }
@@ -122,17 +121,19 @@ struct Inside {
 impl Readings for Inside {
     fn at_or_after(&self, reading: i64) -> Option<i64> {
         let past = (reading - self.from).rem_euclid(DAY);
-        match past < self.length {
-            true => Some(reading),
-            false => (self.length > 0).then_some(reading + DAY - past),
+        if past < self.length {
+            Some(reading)
+        } else {
+            (self.length > 0).then_some(reading + DAY - past)
         }
     }
 
     fn at_or_before(&self, reading: i64) -> Option<i64> {
         let past = (reading - self.from).rem_euclid(DAY);
-        match past < self.length {
-            true => Some(reading),
-            false => (self.length > 0).then_some(reading - past + self.length - 1),
+        if past < self.length {
+            Some(reading)
+        } else {
+            (self.length > 0).then_some(reading - past + self.length - 1)
         }
     }
 }
