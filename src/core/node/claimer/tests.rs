@@ -165,6 +165,7 @@ fn another_life_numbers_its_claims_anew_and_ignores_those_of_the_last() {
     let mut stage = stage();
     stage.look(0);
     stage.claims(0);
+    stage.events.clear();
     stage.claimer.restart();
     assert!(!stage.claimer.is_pending());
     let result = ClaimResult { jobs: vec![job(1)], ..ClaimResult::default() };
