@@ -231,13 +231,8 @@ fn adding_works_outside_the_runtime() {
         let notes = Notes::default();
         let scheduler = runtime.block_on(async {
             let builder = Scheduler::builder().state(notes.clone()).task::<Remember>();
-            match with_store {
-                true => builder.store(MemoryStore::new()),
-                false => builder,
-            }
-            .start()
-            .await
-            .unwrap()
+            let builder = if with_store { builder.store(MemoryStore::new()) } else { builder };
+            builder.start().await.unwrap()
         });
         let added = std::thread::spawn(move || {
             futures::executor::block_on(

@@ -65,8 +65,6 @@ async fn the_next_fire_time_after_resuming_is_not_past() {
             add = add.in_memory();
         }
         let job = add.await.unwrap();
-        let resumed_at = job.get().await.map(|_| ()).map(|_| ()).is_ok();
-        assert!(resumed_at);
         sleep(SECOND * 3600).await;
         job.resume().await.unwrap();
         let event = events.next().await.unwrap();

@@ -264,7 +264,6 @@ async fn a_run_whose_token_is_cancelled_is_not_tried_again() {
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
-// Cancel of the handle of a run that backs off.
 #[tokio::test(start_paused = true)]
 async fn a_run_whose_token_is_cancelled_while_it_backs_off_is_not_tried_again() {
     let scheduler = Scheduler::new();

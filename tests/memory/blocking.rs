@@ -141,7 +141,6 @@ async fn real_time_that_passed_under_paused_time_makes_no_blocking_run_late() {
     assert!(run.outcome.is_success(), "{} {:?}", run.outcome, run.late_by);
 }
 
-// Runtime dropped with blocking runs going.
 #[test]
 fn a_runtime_that_is_dropped_lets_blocking_runs_finish() {
     for multi in [false, true] {

@@ -36,12 +36,11 @@ async fn what_waits_for_its_jitter_runs_once_although_the_trigger_changes() {
             let job = hourly.await.unwrap();
             sleep(61 * SECOND).await;
             assert_eq!(take(&ran).len(), 0, "it waits for its jitter");
-            match reconciled {
-                true => {
-                    let again = declare(&scheduler, cron(other), "two", &ran).jitter(1700 * SECOND);
-                    again.await.unwrap();
-                }
-                false => job.reschedule(cron(other)).await.unwrap(),
+            if reconciled {
+                let again = declare(&scheduler, cron(other), "two", &ran).jitter(1700 * SECOND);
+                again.await.unwrap();
+            } else {
+                job.reschedule(cron(other)).await.unwrap();
             }
             assert_eq!(job.next_fire().await.unwrap(), Some(instant("2026-06-01T12:00:00Z")));
             sleep(1800 * SECOND).await;
@@ -76,9 +75,10 @@ async fn what_waits_for_its_jitter_is_skipped_when_the_job_is_paused_or_removed(
         let job = hourly.await.unwrap();
         sleep(61 * SECOND).await;
         job.reschedule(cron("30 3 * * *")).await.unwrap();
-        match removed {
-            true => job.remove().await.unwrap(),
-            false => job.pause().await.unwrap(),
+        if removed {
+            job.remove().await.unwrap();
+        } else {
+            job.pause().await.unwrap();
         }
         let EventPayload::Skipped { fire_times, .. } = skipped.next().await.unwrap().payload else {
             panic!()
