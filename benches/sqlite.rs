@@ -301,7 +301,7 @@ impl Floor {
             "DROP INDEX punctual_jobs_due; \
              CREATE INDEX punctual_jobs_due ON punctual_jobs (task, next_fire) \
              WHERE paused = 0 AND next_fire IS NOT NULL; \
-             DROP INDEX IF EXISTS punctual_jobs_waiting; \
+             DROP INDEX IF EXISTS punctual_jobs_ready; \
              DROP INDEX IF EXISTS punctual_ledger_closed;",
         )
     }

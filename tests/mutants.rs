@@ -42,15 +42,18 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no unique key in take",
-        file: "src/store/sql/sqlite/ledger.rs",
-        edits: &[("     WHERE node IS NULL AND fate IS NULL\"", "     WHERE 1\"")],
+        file: "src/store/sql/sqlite/claim.rs",
+        edits: &[(
+            "put_new: session.prepare(ledger::PUT_NEW)?,",
+            "put_new: session.prepare(&ledger::PUT_NEW.replace(\"NOTHING\", \"UPDATE SET node = excluded.node, fate = excluded.fate, fence = excluded.fence, take = excluded.take\"))?,",
+        )],
     },
     Mutant {
         name: "no unique key in write",
-        file: "src/store/sql/sqlite/ledger.rs",
+        file: "src/store/sql/sqlite/jobs.rs",
         edits: &[(
-            "ON CONFLICT (incarnation, kind, number) DO NOTHING",
-            "ON CONFLICT (incarnation, kind, number) DO UPDATE SET node = excluded.node, fate = excluded.fate, fence = excluded.fence",
+            "session.prepare(ledger::PUT_NEW)?;",
+            "session.prepare(&ledger::PUT_NEW.replace(\"NOTHING\", \"UPDATE SET node = excluded.node, fate = excluded.fate, fence = excluded.fence\"))?;",
         )],
     },
     // A node trusts its lease when others have expired it. (How long before that it stops, by its margin, is

@@ -11,7 +11,7 @@ use punctual::store::{
     Write,
 };
 
-use crate::fixture::{add, claim, heartbeat, now, record, row, taking};
+use crate::fixture::{add, adding, claim, heartbeat, now, record, row, taking};
 
 /// How many: `PUNCTUAL_HELD=200000` is for measuring.
 fn size(default: u64) -> u64 {
@@ -78,6 +78,58 @@ async fn what_others_hold_costs_nothing() {
     for [full, empty] in [next_due, take] {
         assert!(full < empty * NOISE, "{full:?} beside {size}, {empty:?} beside 5");
     }
+}
+
+/// A store with so many paused jobs that have a fire time waiting, and a node.
+async fn paused(size: u64) -> SqliteStore {
+    let store = SqliteStore::in_memory().await.unwrap();
+    for numbers in (1..=size).collect::<Vec<_>>().chunks(1000) {
+        let writes = numbers.iter().map(|&number| {
+            let mut record = record(&number.to_string(), number, None);
+            record.paused = true;
+            let mut waits = row(&record, now());
+            waits.state = RowState::Waiting;
+            adding(record).with_rows(vec![waits])
+        });
+        store.write(writes.collect()).await.unwrap();
+    }
+    heartbeat(&store, 1, Duration::from_secs(600)).await;
+    store
+}
+
+#[tokio::test]
+async fn paused_jobs_with_waiting_fire_times_cost_nothing() {
+    let size = size(1000);
+    let (full, empty) = (paused(size).await, paused(1).await);
+    let of = taking(1, 1, 100).next_due(Passed::default(), &HashSet::new());
+    let next_due = async |store: &SqliteStore| {
+        assert_eq!(store.next_due(of.clone()).await.unwrap(), None);
+    };
+    let next_due = at_best(next_due, [&full, &empty]).await;
+    let mut number = 0;
+    let take = async |store: &SqliteStore| {
+        number += 1;
+        assert!(claim(store, 1, number).await.unwrap().jobs.is_empty());
+    };
+    let take = at_best(take, [&full, &empty]).await;
+    println!("{size} and 1 paused: `next_due` {next_due:?}, `take` {take:?}");
+    for [full, empty] in [next_due, take] {
+        assert!(full < empty * NOISE, "{full:?} beside {size}, {empty:?} beside 1");
+    }
+    // One that is resumed, or of which a run is asked for, is claimed.
+    let mut resumed = full.get("7".into()).await.unwrap().unwrap();
+    let stamp = resumed.stamp();
+    resumed.paused = false;
+    full.write(vec![Write::change(stamp, resumed, 5000)]).await.unwrap();
+    let current = full.get("8".into()).await.unwrap().unwrap();
+    let mut asked_for = row(&current, now());
+    asked_for.key.kind = RowKind::Requested;
+    asked_for.state = RowState::Waiting;
+    let write = Write::change(current.stamp(), current, 5001).with_rows(vec![asked_for]);
+    full.write(vec![write]).await.unwrap();
+    let claim_result = claim(&full, 1, number + 1).await.unwrap();
+    let claimed: HashSet<_> = claim_result.jobs.iter().map(|it| it.record.id.to_string()).collect();
+    assert_eq!(claimed, HashSet::from(["7".to_owned(), "8".to_owned()]));
 }
 
 /// Asks for a run of the only job and takes it: how long that took.

@@ -29,9 +29,9 @@ use crate::{
 const WAITING: &str = concat!(
     "SELECT ",
     record_columns!(),
-    " FROM punctual_jobs INDEXED BY punctual_jobs_waiting \
-     WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND ?3 > ?4 AND incarnation > ?5 \
-     ORDER BY incarnation LIMIT ?6"
+    " FROM punctual_jobs INDEXED BY punctual_jobs_ready \
+     WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND (paused = 0 OR asked = 1) \
+     AND ?3 > ?4 AND incarnation > ?5 ORDER BY incarnation LIMIT ?6"
 );
 
 pub(super) const DUE: &str = concat!(
@@ -52,7 +52,8 @@ pub(super) const NEWEST: &str = concat!(
      ORDER BY next_fire DESC, incarnation DESC LIMIT ?4"
 );
 
-const ADVANCE: &str = "UPDATE punctual_jobs SET fence = ?2, next_fire = ?3 WHERE incarnation = ?1";
+const ADVANCE: &str = "UPDATE punctual_jobs \
+     SET fence = ?2, next_fire = ?3, holder = coalesce(?4, holder) WHERE incarnation = ?1";
 
 const LAST_TAKE: &str = "SELECT take FROM punctual_nodes WHERE node = ?1";
 
@@ -61,12 +62,13 @@ const COUNT: &str = "UPDATE punctual_nodes SET take = ?2 WHERE node = ?1";
 const OF_THE_LAST_TAKE: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM punctual_ledger INDEXED BY punctual_ledger_taken WHERE node = ?1 AND take = ?2 ORDER BY incarnation, kind, number"
+    " FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
+     WHERE fate IS NULL AND node = ?1 AND take = ?2 ORDER BY incarnation, kind, number"
 );
 
 const TAKEN_BY: &str = "SELECT incarnation, kind, number, fence \
-     FROM punctual_ledger INDEXED BY punctual_ledger_taken \
-     WHERE node = ?1 AND (incarnation, kind, number) > (?2, ?3, ?4) \
+     FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
+     WHERE fate IS NULL AND node = ?1 AND (incarnation, kind, number) > (?2, ?3, ?4) \
      ORDER BY incarnation, kind, number LIMIT ?5";
 
 const TAKEN: &str = concat!(
@@ -78,10 +80,8 @@ const TAKEN: &str = concat!(
 const RELEASE: &str = "UPDATE punctual_ledger SET node = NULL, attempt = max(attempt, ?6) \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND node = ?4 AND fence = ?5";
 
-const WAITS: &str = "SELECT incarnation FROM punctual_jobs AS j INDEXED BY punctual_jobs_waiting \
-     WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND incarnation > ?3 AND (paused = 0 \
-        OR EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open \
-            WHERE l.incarnation = j.incarnation AND l.fate IS NULL AND l.node IS NULL AND l.kind = 1))";
+const WAITS: &str = "SELECT incarnation FROM punctual_jobs INDEXED BY punctual_jobs_ready \
+     WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND (paused = 0 OR asked = 1) AND incarnation > ?3";
 
 pub(super) const NEXT: &str = "SELECT incarnation, next_fire FROM punctual_jobs INDEXED BY punctual_jobs_due \
      WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire IS NOT NULL \
@@ -136,7 +136,8 @@ struct Claiming<'a> {
     /// In an order of their own, so that the same store gives the same answer.
     tasks: Vec<&'a str>,
     advance: CachedStatement<'a>,
-    put: CachedStatement<'a>,
+    put_new: CachedStatement<'a>,
+    put_over_waiting: CachedStatement<'a>,
     /// Jobs that were decided on: each is asked for once.
     seen: HashSet<Incarnation>,
     /// Those of them that were not taken.
@@ -157,7 +158,8 @@ impl<'a> Claiming<'a> {
             take,
             tasks,
             advance: session.prepare(ADVANCE)?,
-            put: session.prepare(ledger::PUT_OVER_WAITING)?,
+            put_new: session.prepare(ledger::PUT_NEW)?,
+            put_over_waiting: session.prepare(ledger::PUT_OVER_WAITING)?,
             seen: HashSet::new(),
             in_vain: HashSet::new(),
             saw_waiting: false,
@@ -213,7 +215,8 @@ impl<'a> Claiming<'a> {
                 _ => ledger::waiting(self.session, record.incarnation, record.paused)?,
             };
             if order == Order::Waiting && rows.is_empty() {
-                // Those of a paused job may count later.
+                // The record says so, and is wrong: somebody has edited it.
+                jobs::recount(self.session, record.incarnation)?;
                 continue;
             }
             if self.is_full() || in_vain >= looks {
@@ -282,13 +285,18 @@ impl<'a> Claiming<'a> {
         record.next_fire = next_fire;
         let mut put = Vec::with_capacity(rows.len());
         for mut row in rows {
-            if self.put(&mut row, record.fence)? {
+            if self.put(&mut row, record.fence, !waiting.is_empty())? {
                 put.push(row);
             }
         }
         let incarnation = signed(record.incarnation.0);
         let next_fire = record.next_fire.map(millis);
-        self.advance.execute((incarnation, signed(record.fence), next_fire))?;
+        let has_claimed = put.iter().any(|row| matches!(row.state, RowState::Claimed(_)));
+        let holder = has_claimed.then_some(signed(self.take.node.0));
+        self.advance.execute((incarnation, signed(record.fence), next_fire, holder))?;
+        if !waiting.is_empty() {
+            jobs::recount(self.session, record.incarnation)?;
+        }
         if record.next_fire.is_none() {
             jobs::end_if_over(self.session, record.incarnation, Fate::Completed)?;
         }
@@ -298,14 +306,15 @@ impl<'a> Claiming<'a> {
     }
 
     /// Puts a row into the ledger; returns whether its fire time had not been taken care of.
-    fn put(&mut self, row: &mut Row, fence: u64) -> Result<bool> {
+    fn put(&mut self, row: &mut Row, fence: u64, over_waiting: bool) -> Result<bool> {
         let taken = matches!(row.state, RowState::Claimed(_));
         if taken {
             row.state = RowState::Claimed(self.take.node);
             row.node = Some(self.take.node);
             row.fence = fence;
         }
-        ledger::put(&mut self.put, row, taken.then_some(self.take.number))
+        let put = if over_waiting { &mut self.put_over_waiting } else { &mut self.put_new };
+        ledger::put(put, row, taken.then_some(self.take.number))
     }
 }
 

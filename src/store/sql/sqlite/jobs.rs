@@ -56,6 +56,15 @@ const OVER: &str = concat!(
      WHERE incarnation = ?1 AND next_fire IS NULL AND holder IS NULL AND waiting = 0"
 );
 
+/// Notes that nobody holds a job any more, if none of its rows is open and it fires again.
+pub(super) const FREE: &str = "UPDATE punctual_jobs SET holder = NULL \
+     WHERE incarnation = ?1 AND holder IS NOT NULL AND waiting = 0 AND next_fire IS NOT NULL \
+     AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_by_node \
+        WHERE l.fate IS NULL AND l.node = punctual_jobs.holder \
+        AND l.incarnation = punctual_jobs.incarnation)";
+
+const RECOUNT: &str = "INSERT INTO punctual_recount VALUES (?1, NULL)";
+
 const DELETE: &str = "DELETE FROM punctual_jobs WHERE incarnation = ?1";
 
 const COUNT: &str = "SELECT count(*) FROM punctual_jobs";
@@ -263,6 +272,12 @@ pub(super) fn changed(
     Ok(changed)
 }
 
+/// Brings what a record says of its open rows up to date.
+pub(super) fn recount(session: &Session, incarnation: Incarnation) -> Result<()> {
+    session.prepare(RECOUNT)?.execute([signed(incarnation.0)])?;
+    Ok(())
+}
+
 /// Ends a job like this that has neither a next fire time nor an open row; returns whether it did.
 pub(super) fn end_if_over(session: &Session, incarnation: Incarnation, fate: Fate) -> Result<bool> {
     let over = session.prepare(OVER)?.query_row([signed(incarnation.0)], record).optional()?;
@@ -291,6 +306,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     INSERT,
     UPDATE,
     OVER,
+    FREE,
     DELETE,
     VERSION,
     ENDED,

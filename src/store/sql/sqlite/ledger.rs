@@ -16,9 +16,10 @@ use crate::{
     },
 };
 
-/// Puts a row in if there is none of its key.
+/// Puts a row in if there is none of its key. `OR FAIL` has SQLite keep no copy of each page that the
+/// statement and its triggers change: a transaction is undone as a whole in any case.
 pub(super) const PUT_NEW: &str = concat!(
-    "INSERT INTO punctual_ledger (",
+    "INSERT OR FAIL INTO punctual_ledger (",
     row_columns!(),
     ", take) VALUES \
      (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
@@ -44,7 +45,7 @@ pub(super) const PUT_OVER_WAITING: &str = concat!(
 const WAITING: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM punctual_ledger INDEXED BY punctual_ledger_open \
+    " FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
      WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL AND (?2 OR kind = 1) \
      ORDER BY kind, number"
 );
@@ -53,20 +54,22 @@ const WAITING: &str = concat!(
 const WAITING_BEHIND: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM punctual_ledger INDEXED BY punctual_ledger_open \
+    " FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
      WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL AND (kind, number) > (?2, ?3) \
      ORDER BY kind, number LIMIT ?4"
 );
 
-const CALL_OFF: &str = "UPDATE punctual_ledger INDEXED BY punctual_ledger_open \
+const CALL_OFF: &str = "UPDATE punctual_ledger INDEXED BY punctual_ledger_by_node \
      SET fate = CASE WHEN attempt > 1 THEN 'abandoned' ELSE ?2 END, ended_at = ?3 \
      WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL";
 
 const ENDING: &str =
     "SELECT fate FROM punctual_ledger WHERE incarnation = ?1 AND kind = ?2 AND number = 0";
 
-/// An outcome is news to an open row, and to one of which only its node's death was known.
-const FINISH: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?5, attempt = ?6, \
+/// An outcome is news to an open row, and to one of which only its node's death was known. For `OR FAIL`,
+/// see [`PUT_NEW`].
+const FINISH: &str = "UPDATE OR FAIL punctual_ledger \
+     SET node = NULL, take = NULL, fate = ?5, attempt = ?6, \
         started_at = ?7, ended_at = ?8, message = ?9 \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND fence = ?4 \
      AND (fate IS NULL OR fate IN ('abandoned', 'abandoned: recovered too often'))";
@@ -181,6 +184,7 @@ pub(super) fn ending(session: &Session, incarnation: Incarnation) -> Result<Opti
 pub(super) fn finish(session: &Session, outcomes: Vec<RowOutcome>) -> Result<FinishReport> {
     let mut report = FinishReport::default();
     let (mut close, mut fence_of) = (session.prepare(FINISH)?, session.prepare(FENCE_OF)?);
+    let mut free = session.prepare(jobs::FREE)?;
     for outcome in outcomes {
         let (incarnation, kind, number) = key(outcome.key);
         let closed = close.execute((
@@ -200,8 +204,12 @@ pub(super) fn finish(session: &Session, outcomes: Vec<RowOutcome>) -> Result<Fin
             if fence != Some(outcome.fence) {
                 report.refused.push(outcome.key);
             }
-        } else if jobs::end_if_over(session, outcome.key.incarnation, outcome.job_end)? {
-            report.over.push(outcome.key.incarnation);
+        } else if free.execute([incarnation])? == 0 {
+            let of = outcome.key.incarnation;
+            jobs::recount(session, of)?;
+            if jobs::end_if_over(session, of, outcome.job_end)? {
+                report.over.push(of);
+            }
         }
     }
     Ok(report)

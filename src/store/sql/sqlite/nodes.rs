@@ -31,15 +31,18 @@ const NODES: &str = "SELECT node, name, beats, lease, lease_until, version, cloc
 
 const BURY: &str = "DELETE FROM punctual_nodes WHERE node = ?1 AND beats = ?2";
 
-/// Hops from node to node along the index of taken rows, instead of looking at each row.
-const FIRST_HOLDER: &str = "SELECT min(node) FROM punctual_ledger WHERE node IS NOT NULL";
-const NEXT_HOLDER: &str = "SELECT min(node) FROM punctual_ledger WHERE node > ?1";
+/// Hops from node to node along the index of open rows, instead of looking at each row.
+const FIRST_HOLDER: &str = "SELECT min(node) FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
+     WHERE fate IS NULL AND node >= ?1";
+const NEXT_HOLDER: &str = "SELECT min(node) FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
+     WHERE fate IS NULL AND node > ?1";
 const IS_NODE: &str = "SELECT 1 FROM punctual_nodes WHERE node = ?1";
 
 const TAKEN_BY: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM punctual_ledger INDEXED BY punctual_ledger_taken WHERE node = ?1 LIMIT ?2"
+    " FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
+     WHERE fate IS NULL AND node = ?1 LIMIT ?2"
 );
 
 const HAND_OUT: &str = "UPDATE punctual_ledger SET node = NULL, attempt = ?4, recoveries = ?5 \
@@ -106,7 +109,8 @@ pub(super) fn reap(
     }
     let mut is_node = session.prepare(IS_NODE)?;
     let mut next_holder = session.prepare(NEXT_HOLDER)?;
-    let mut holder: Option<i64> = session.prepare(FIRST_HOLDER)?.query_row([], |row| row.get(0))?;
+    let mut holder: Option<i64> =
+        session.prepare(FIRST_HOLDER)?.query_row([i64::MIN], |row| row.get(0))?;
     while let Some(node) = holder {
         if !is_node.exists([node])? {
             let done = reaped.handed_out.len() + reaped.abandoned.len();

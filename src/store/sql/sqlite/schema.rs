@@ -12,6 +12,10 @@ use super::{
 const MIGRATIONS: [&str; 3] =
     [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
+/// What only programs of older versions look for, which have never had a new file open.
+const ONLY_FOR_OLDER: &str = "DROP INDEX punctual_ledger_open; DROP INDEX punctual_ledger_taken; \
+     DROP INDEX punctual_jobs_waiting;";
+
 /// The version of the schema that this crate speaks.
 const LATEST: usize = MIGRATIONS.len();
 
@@ -34,6 +38,9 @@ pub(super) fn migrate(session: &Session) -> Result<()> {
         for migration in migrations {
             check_names(session, migration)?;
             session.connection().execute_batch(&session.named(migration))?;
+        }
+        if from == 0 {
+            session.connection().execute_batch(&session.named(ONLY_FOR_OLDER))?;
         }
         let set = session.named("UPDATE punctual_meta SET version = ?1, min_version = ?2");
         session.connection().execute(&set, [LATEST as i64, OLDEST_FIT as i64])?;

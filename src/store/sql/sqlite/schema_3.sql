@@ -28,82 +28,80 @@ CREATE TABLE punctual_pruned (
     number      INTEGER NOT NULL
 ) STRICT;
 
--- The node that has taken rows of the job: others pass over it without a look at the ledger. Triggers
--- keep it, and `waiting`, so that they are right also where a program writes that knows nothing of it.
+-- The node that has taken a row last, when it was due, who asked for it, and its trace.
+ALTER TABLE punctual_ledger ADD COLUMN last_node INTEGER;
+ALTER TABLE punctual_ledger ADD COLUMN due INTEGER;
+ALTER TABLE punctual_ledger ADD COLUMN requested_by TEXT;
+ALTER TABLE punctual_ledger ADD COLUMN trace_id TEXT;
+
+-- The node that holds the job, that of its claimed rows: others pass over it without a look at the ledger.
 ALTER TABLE punctual_jobs ADD COLUMN holder INTEGER;
+-- Whether some of its waiting rows are of runs that were asked for: those count while it is paused, too.
+ALTER TABLE punctual_jobs ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
 
 UPDATE punctual_jobs SET
     holder = (SELECT max(node) FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
         WHERE l.incarnation = punctual_jobs.incarnation AND l.fate IS NULL),
     waiting = EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
-        WHERE l.incarnation = punctual_jobs.incarnation AND l.fate IS NULL AND l.node IS NULL);
+        WHERE l.incarnation = punctual_jobs.incarnation AND l.fate IS NULL AND l.node IS NULL),
+    asked = EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
+        WHERE l.incarnation = punctual_jobs.incarnation AND l.fate IS NULL AND l.node IS NULL AND l.kind = 1);
 
--- Older programs name these indexes, and still find in them what they look for.
+-- Older programs name this index, and still find in it what they look for.
 DROP INDEX punctual_jobs_due;
 CREATE INDEX punctual_jobs_due ON punctual_jobs (task, holder, next_fire)
     WHERE paused = 0 AND next_fire IS NOT NULL;
-DROP INDEX punctual_jobs_waiting;
-CREATE INDEX punctual_jobs_waiting ON punctual_jobs (task, holder) WHERE waiting = 1;
 
-CREATE TRIGGER punctual_row_is_put_taken AFTER INSERT ON punctual_ledger
-WHEN NEW.node IS NOT NULL BEGIN
-    UPDATE punctual_jobs SET holder = NEW.node
-        WHERE incarnation = NEW.incarnation AND holder IS NOT NEW.node;
+-- Jobs with waiting rows that count.
+CREATE INDEX punctual_jobs_ready ON punctual_jobs (task, holder)
+    WHERE waiting = 1 AND (paused = 0 OR asked = 1);
+
+-- The open rows of each node, and those that wait. Older programs have punctual_ledger_open and
+-- punctual_ledger_taken for that, which a file that they have never opened is without.
+CREATE INDEX punctual_ledger_by_node ON punctual_ledger (node, incarnation, kind, number)
+    WHERE fate IS NULL;
+
+-- Brings the columns of a job up to date with its open rows, of which `node` has just claimed one, unless it
+-- is NULL. The triggers below insert here, not into the job: a trigger takes as long to start as it has
+-- columns to write, whether it has anything to do or not.
+CREATE VIEW punctual_recount AS SELECT incarnation, holder AS node FROM punctual_jobs;
+CREATE TRIGGER punctual_job_is_recounted INSTEAD OF INSERT ON punctual_recount BEGIN
+    UPDATE punctual_jobs SET
+        holder = coalesce(NEW.node, (SELECT l.node
+            FROM punctual_ledger AS l INDEXED BY punctual_ledger_by_node
+            WHERE l.fate IS NULL AND l.node = punctual_jobs.holder AND l.incarnation = NEW.incarnation
+            LIMIT 1)),
+        waiting = EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_by_node
+            WHERE l.fate IS NULL AND l.node IS NULL AND l.incarnation = NEW.incarnation),
+        asked = EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_by_node
+            WHERE l.fate IS NULL AND l.node IS NULL AND l.incarnation = NEW.incarnation AND l.kind = 1)
+        WHERE incarnation = NEW.incarnation;
 END;
 
-CREATE TRIGGER punctual_row_is_put_waiting AFTER INSERT ON punctual_ledger
-WHEN NEW.node IS NULL AND NEW.fate IS NULL BEGIN
-    UPDATE punctual_jobs SET waiting = 1 WHERE incarnation = NEW.incarnation AND waiting = 0;
+-- Whoever writes a row need not know of those columns: neither older programs nor people who repair
+-- something do. Where this program claims a row anew, or closes a claimed one, it sets them by itself, and
+-- says so: the row has its last node, which older programs know nothing of, or is without its take.
+CREATE TRIGGER punctual_open_row_is_put AFTER INSERT ON punctual_ledger
+WHEN NEW.fate IS NULL AND (NEW.node IS NULL OR NEW.node IS NOT NEW.last_node) BEGIN
+    INSERT INTO punctual_recount VALUES (NEW.incarnation, NEW.node);
 END;
 
-CREATE TRIGGER punctual_row_is_taken AFTER UPDATE OF node ON punctual_ledger
-WHEN NEW.node IS NOT NULL AND NEW.node IS NOT OLD.node BEGIN
-    UPDATE punctual_jobs SET holder = NEW.node
-        WHERE incarnation = NEW.incarnation AND holder IS NOT NEW.node;
-END;
-
-CREATE TRIGGER punctual_row_is_taken_no_more AFTER UPDATE OF node ON punctual_ledger
-WHEN OLD.node IS NOT NULL AND NEW.node IS NULL BEGIN
-    UPDATE punctual_jobs SET holder = NULL
-        WHERE incarnation = NEW.incarnation AND holder = OLD.node
-        AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
-            WHERE l.incarnation = NEW.incarnation AND l.fate IS NULL AND l.node = OLD.node);
+CREATE TRIGGER punctual_open_row_is_changed AFTER UPDATE OF node, fate ON punctual_ledger
+WHEN (NEW.node IS NOT OLD.node OR (NEW.fate IS NULL) <> (OLD.fate IS NULL))
+    AND (NEW.take IS NOT NULL OR OLD.take IS NULL) BEGIN
+    INSERT INTO punctual_recount VALUES (NEW.incarnation, NEW.node);
 END;
 
 -- Nobody here deletes open rows, but for people who repair something.
 CREATE TRIGGER punctual_open_row_is_deleted AFTER DELETE ON punctual_ledger
 WHEN OLD.fate IS NULL BEGIN
-    UPDATE punctual_jobs SET
-        holder = (SELECT max(l.node) FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
-            WHERE l.incarnation = OLD.incarnation AND l.fate IS NULL),
-        waiting = EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
-            WHERE l.incarnation = OLD.incarnation AND l.fate IS NULL AND l.node IS NULL)
-        WHERE incarnation = OLD.incarnation;
-END;
-
-CREATE TRIGGER punctual_row_waits AFTER UPDATE OF node, fate ON punctual_ledger
-WHEN NEW.node IS NULL AND NEW.fate IS NULL BEGIN
-    UPDATE punctual_jobs SET waiting = 1 WHERE incarnation = NEW.incarnation AND waiting = 0;
-END;
-
-CREATE TRIGGER punctual_row_waits_no_more AFTER UPDATE OF node, fate ON punctual_ledger
-WHEN OLD.node IS NULL AND OLD.fate IS NULL AND (NEW.node IS NOT NULL OR NEW.fate IS NOT NULL) BEGIN
-    UPDATE punctual_jobs SET waiting = 0
-        WHERE incarnation = NEW.incarnation AND waiting = 1
-        AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
-            WHERE l.incarnation = NEW.incarnation AND l.fate IS NULL AND l.node IS NULL);
+    INSERT INTO punctual_recount VALUES (OLD.incarnation, NULL);
 END;
 
 -- What later versions keep of a job, and who has paused it.
 ALTER TABLE punctual_jobs ADD COLUMN paused_by TEXT;
 ALTER TABLE punctual_jobs ADD COLUMN paused_because TEXT;
 ALTER TABLE punctual_jobs ADD COLUMN extra TEXT NOT NULL DEFAULT '{}';
-
--- The node that has taken a row last, when it was due, who asked for it, and its trace.
-ALTER TABLE punctual_ledger ADD COLUMN last_node INTEGER;
-ALTER TABLE punctual_ledger ADD COLUMN due INTEGER;
-ALTER TABLE punctual_ledger ADD COLUMN requested_by TEXT;
-ALTER TABLE punctual_ledger ADD COLUMN trace_id TEXT;
 
 ALTER TABLE punctual_nodes ADD COLUMN version TEXT NOT NULL DEFAULT '';
 ALTER TABLE punctual_nodes ADD COLUMN clock_offset INTEGER; -- in milliseconds
@@ -125,8 +123,8 @@ CREATE VIEW punctual_jobs_view AS
 SELECT id, task, args, trigger, options, name, tags,
     strftime('%Y-%m-%dT%H:%M:%fZ', next_fire / 1000.0, 'unixepoch') AS next_fire,
     paused, paused_by, paused_because, recover,
-    (SELECT count(*) FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
-        WHERE l.incarnation = j.incarnation AND l.fate IS NULL AND l.node IS NOT NULL) AS taken,
+    (SELECT count(*) FROM punctual_ledger AS l INDEXED BY punctual_ledger_by_node
+        WHERE l.fate IS NULL AND l.node = j.holder AND l.incarnation = j.incarnation) AS taken,
     strftime('%Y-%m-%dT%H:%M:%fZ', added_at / 1000.0, 'unixepoch') AS added_at,
     version, fence, format('%016x', incarnation) AS incarnation
 FROM punctual_jobs AS j;
