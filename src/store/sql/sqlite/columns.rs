@@ -202,7 +202,11 @@ pub(super) fn optional_text(
     index: usize,
 ) -> rusqlite::Result<Option<String>> {
     Ok(match row.get_ref(index)? {
-        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        // Nearly all are UTF-8, and this finds that out faster than what mends the others.
+        ValueRef::Text(bytes) => Some(match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+        }),
         _ => None,
     })
 }

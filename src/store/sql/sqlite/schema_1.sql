@@ -33,7 +33,7 @@ CREATE INDEX punctual_jobs_waiting ON punctual_jobs (task) WHERE waiting = 1;
 
 CREATE TABLE punctual_ledger (
     incarnation INTEGER NOT NULL,
-    kind        INTEGER NOT NULL CHECK (kind IN (0, 1, 2)), -- scheduled, requested, ended
+    kind        INTEGER NOT NULL CHECK (kind BETWEEN 0 AND 2), -- scheduled, requested, ended
     number      INTEGER NOT NULL,
     job         TEXT    NOT NULL,
     fire_time   INTEGER NOT NULL,
