@@ -36,8 +36,24 @@ pub(crate) enum IndexEntry {
 
 impl Cell {
     /// All index entries of the cell, in order.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "a store need not make those that stay as they are")
+    )]
     pub(crate) fn index_entries(&self) -> Vec<IndexEntry> {
-        let mut entries = Vec::with_capacity(6 + self.closed.len());
+        let mut entries = self.open_entries();
+        entries.extend(self.closed_ends().into_iter().map(|(key, at)| IndexEntry::Closed(key, at)));
+        entries
+    }
+
+    /// The keys of the closed rows, in order, and when they ended: each has an [`IndexEntry::Closed`].
+    pub(crate) fn closed_ends(&self) -> Vec<(RowKey, DateTime<Utc>)> {
+        self.closed.iter().filter_map(|row| Some((row.key, row.ended_at?))).collect()
+    }
+
+    /// The index entries of the cell but for those of its closed rows, in order.
+    pub(crate) fn open_entries(&self) -> Vec<IndexEntry> {
+        let mut entries = Vec::with_capacity(6);
         match (&self.record, self.living()) {
             (_, Some(record)) => {
                 entries.push(IndexEntry::Listed);
@@ -70,19 +86,14 @@ impl Cell {
         incarnations.sort_unstable();
         incarnations.dedup();
         entries.extend(incarnations.into_iter().map(IndexEntry::Incarnation));
-        entries.extend(
-            self.closed.iter().filter_map(|row| Some(IndexEntry::Closed(row.key, row.ended_at?))),
-        );
         entries
     }
 }
 
 impl IndexEntry {
-    /// The entries to remove and to insert after a change, given the entries before and after it.
-    pub(crate) fn changes(
-        before: Vec<IndexEntry>,
-        after: Vec<IndexEntry>,
-    ) -> (Vec<IndexEntry>, Vec<IndexEntry>) {
+    /// The entries to remove and to insert after a change, given the entries before and after it, in
+    /// order; or what stands for entries.
+    pub(crate) fn changes<T: Ord>(before: Vec<T>, after: Vec<T>) -> (Vec<T>, Vec<T>) {
         let (mut removed, mut inserted) = (Vec::new(), Vec::new());
         let (mut before, mut after) = (before.into_iter().peekable(), after.into_iter().peekable());
         loop {

@@ -49,22 +49,24 @@ impl State {
     ) -> T {
         let State { cells, indexes, history, grown, .. } = self;
         let cell = cells.entry(id.clone()).or_default();
-        let before = cell.index_entries();
+        let (before, closed_before) = (cell.open_entries(), cell.closed_ends());
         let keys: Vec<RowKey> = cell.archived(keys).collect();
         cell.recall(keys.into_iter().filter_map(|key| take_archived(history, indexes, key)));
         let done = change(cell);
         let overflow = cell.overflow();
-        let (removed, inserted) = IndexEntry::changes(before, cell.index_entries());
+        let (removed, inserted) = IndexEntry::changes(before, cell.open_entries());
+        let (reopened, closed) = IndexEntry::changes(closed_before, cell.closed_ends());
         if cell.is_empty() {
             cells.remove(id);
         }
-        removed.into_iter().for_each(|entry| indexes.remove(entry, id));
-        if inserted.iter().any(|entry| matches!(entry, IndexEntry::Closed(..)))
-            && !grown.contains(id)
-        {
+        if !closed.is_empty() && !grown.contains(id) {
             grown.insert(id.clone());
         }
-        inserted.into_iter().for_each(|entry| indexes.insert(entry, id.clone()));
+        let entry = |(key, at)| IndexEntry::Closed(key, at);
+        let removed = removed.into_iter().chain(reopened.into_iter().map(entry));
+        removed.for_each(|entry| indexes.remove(entry, id));
+        let inserted = inserted.into_iter().chain(closed.into_iter().map(entry));
+        inserted.for_each(|entry| indexes.insert(entry, id.clone()));
         for row in overflow {
             if let Some(entry) = closed_entry(&row) {
                 indexes.insert(entry, id.clone());
@@ -451,6 +453,9 @@ impl State {
         after: Option<FateCursor>,
         limit: usize,
     ) -> FatePage {
+        if limit == 0 {
+            return FatePage::default();
+        }
         let rows = self.indexes.latest_closed(filter.until, after);
         let rows = rows
             .filter_map(|(key, id)| self.cells.get(id)?.row(key).or_else(|| self.history.get(key)));
