@@ -7,8 +7,9 @@ use futures::StreamExt as _;
 use punctual::{
     JobId,
     store::{
-        ClaimRequest, Cursor, Durability, Fate, Incarnation, NodeId, Passed, RecordFilter, Release,
-        RowKind, RowState, RunEnd, SqliteStore, Store as _, StoreChange, Synchronous, Write,
+        Action, ActionCursor, ActionPage, ClaimRequest, Cursor, Durability, Fate, FateCursor,
+        FateFilter, FatePage, Incarnation, NodeId, Passed, RecordFilter, Release, RowKind,
+        RowState, RunEnd, SqliteStore, Store as _, StoreChange, Synchronous, Write,
     },
 };
 
@@ -382,4 +383,52 @@ async fn a_job_whose_open_row_somebody_deletes_is_free_for_all() {
     connect(&folder.file()).execute("DELETE FROM punctual_ledger", []).unwrap();
     connect(&folder.file()).execute("UPDATE punctual_jobs SET next_fire = 0", []).unwrap();
     assert_eq!(claim(&store, 2, 1).await.unwrap().jobs.len(), 1);
+}
+
+/// Every page up to the last, of which there are at most a few.
+async fn actions(store: &SqliteStore, mut after: Option<ActionCursor>) -> usize {
+    let mut count = 0;
+    for _ in 0..10 {
+        let page = store.actions(None, after, 1).await.unwrap();
+        count += page.actions.len();
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return count,
+        }
+    }
+    panic!("the pages do not end");
+}
+
+#[tokio::test]
+async fn pages_of_fates_and_actions_end_whatever_the_limit_and_the_cursor() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let due = now() - TimeDelta::hours(1);
+    let adding = adding(record("job", 1, Some(due))).with_action(Some(Action::new("ann", "add")));
+    store.write(vec![adding]).await.unwrap();
+    heartbeat(&store, 1, Duration::from_secs(60)).await;
+    let claim_result = claim(&store, 1, 1).await.unwrap();
+    store.finish(succeeded(&claim_result.jobs)).await.unwrap();
+    let key = claim_result.jobs[0].rows[0].key;
+
+    let all = FateFilter::default;
+    let [first, last] = [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC];
+    assert_eq!(store.fates(all(), None, 1).await.unwrap().rows.len(), 1);
+    assert_eq!(store.fates(all(), None, 0).await.unwrap(), FatePage::default());
+    assert_eq!(store.actions(None, None, 0).await.unwrap(), ActionPage::default());
+    let behind_all = Some(FateCursor { ended_at: first, key });
+    assert_eq!(store.fates(all(), behind_all, 10).await.unwrap(), FatePage::default());
+    let before_all = Some(FateCursor { ended_at: last, key });
+    assert_eq!(store.fates(all(), before_all, 10).await.unwrap().rows.len(), 1);
+    let behind_all = Some(ActionCursor { at: first, token: 0 });
+    assert_eq!(store.actions(None, behind_all, 10).await.unwrap(), ActionPage::default());
+    assert_eq!(actions(&store, Some(ActionCursor { at: last, token: u64::MAX })).await, 1);
+
+    // What was done at no instant that can be told is in no page, and ends none.
+    let connection = connect(&folder.file());
+    for at in [i64::MIN, i64::MAX] {
+        let edit = "INSERT INTO punctual_actions VALUES (?1, 7, 'job', 1, 'add', 'ann', NULL)";
+        connection.execute(edit, [at]).unwrap();
+    }
+    assert_eq!(actions(&store, None).await, 1);
 }

@@ -105,6 +105,30 @@ fn write(state: &State, choice: u64, step: i64, now: DateTime<Utc>) -> Write {
     }
 }
 
+#[test]
+fn pages_of_fates_and_actions_end_whatever_the_limit_and_the_cursor() {
+    let mut state = State::default();
+    let mut new = Record::new("job", Incarnation(1), "a", at(0));
+    new.next_fire = Some(at(1));
+    let adding = Write::add(new, 1).with_action(Some(Action::new("ann", "add")));
+    state.write(vec![adding], None, at(0)).unwrap();
+    state.heartbeat(&heartbeat(1, 60), at(0)).unwrap();
+    let taken = state.claim(&claim(1, 1, at(2), 1), at(2)).unwrap();
+    let row = &taken.jobs[0].rows[0];
+    state.finish(vec![outcome(row, at(3))], at(3));
+    let all = FateFilter::default();
+    assert_eq!(state.fates(&all, None, 1).rows.len(), 1);
+    assert_eq!(state.fates(&all, None, 0), FatePage::default());
+    assert_eq!(state.actions(None, None, 0), ActionPage::default());
+    let ends = [(DateTime::<Utc>::MIN_UTC, 0), (DateTime::<Utc>::MAX_UTC, 1)];
+    for (at, count) in ends {
+        let after = Some(FateCursor { ended_at: at, key: row.key });
+        assert_eq!(state.fates(&all, after, 10).rows.len(), count);
+        let after = Some(ActionCursor { at, token: u64::MAX });
+        assert_eq!(state.actions(None, after, 10).actions.len(), count);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 

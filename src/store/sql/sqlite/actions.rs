@@ -1,5 +1,6 @@
 //! The action log: written with what it is about, read and pruned.
 
+use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, Row as Columns};
 
 use super::{
@@ -22,7 +23,7 @@ const PUT: &str = "INSERT OR IGNORE INTO punctual_actions \
      (at, token, job, incarnation, what, by, because) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 const LATEST: &str = "SELECT at, token, job, incarnation, what, by, because FROM punctual_actions \
-     WHERE (at, token) < (?1, ?2) ORDER BY at DESC, token DESC LIMIT ?3";
+     WHERE (at, token) < (?1, ?2) AND at >= ?3 ORDER BY at DESC, token DESC LIMIT ?4";
 
 /// The latest that is one too many.
 const LATEST_TOO_MANY: &str = "SELECT at, token FROM punctual_actions \
@@ -51,10 +52,15 @@ pub(super) fn page(
     after: Option<ActionCursor>,
     limit: usize,
 ) -> Result<ActionPage> {
-    let (at, token) =
-        after.map_or((i64::MAX, i64::MAX), |after| (millis(after.at), signed(after.token)));
+    if limit == 0 {
+        return Ok(ActionPage::default());
+    }
+    // What was done at no instant that can be told is in no page.
+    let end = (millis(DateTime::<Utc>::MAX_UTC) + 1, i64::MIN);
+    let (at, token) = after.map_or(end, |after| (millis(after.at), signed(after.token)));
+    let first = millis(DateTime::<Utc>::MIN_UTC);
     let mut statement = session.prepare(LATEST)?;
-    let mut rows = statement.query((at, token, LOOKED_AT as i64))?;
+    let mut rows = statement.query((at, token, first, LOOKED_AT as i64))?;
     let (mut page, mut looked_at) = (ActionPage::default(), 0);
     while let Some(row) = rows.next()? {
         let action = action(row)?;

@@ -32,6 +32,9 @@ pub(super) fn page(
     after: Option<FateCursor>,
     limit: usize,
 ) -> Result<FatePage> {
+    if limit == 0 {
+        return Ok(FatePage::default());
+    }
     // Each kind is in order in the index: the three are merged.
     let kinds = [RowKind::Scheduled, RowKind::Requested, RowKind::Ended];
     let mut statements =
