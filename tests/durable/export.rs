@@ -96,12 +96,12 @@ async fn an_imported_job_without_fire_times_left_ends() {
 #[tokio::test(start_paused = true)]
 async fn arguments_survive_export_and_import() {
     let (store, other, notes) = (MemoryStore::new(), MemoryStore::new(), Notes::default());
-    let scheduler = on(&store, &notes).start().await.unwrap();
+    let scheduler = on(&store, &notes).task::<Big>().start().await.unwrap();
     scheduler.add(every(SECOND), Big(u128::MAX)).id("big").await.unwrap();
     let before = store.get("big".into()).await.unwrap().unwrap();
     let jobs = scheduler.export().await.unwrap();
     scheduler.shutdown().await;
-    let second = on(&other, &notes).start().await.unwrap();
+    let second = on(&other, &notes).task::<Big>().start().await.unwrap();
     second.import(&jobs, OnConflict::Error).await.unwrap();
     let after = other.get("big".into()).await.unwrap().unwrap();
     assert_eq!(before.args, after.args);

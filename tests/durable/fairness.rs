@@ -39,7 +39,7 @@ async fn watch_lateness(scheduler: &Scheduler) -> Arc<Mutex<Duration>> {
 #[tokio::test(start_paused = true)]
 async fn arguments_that_panic_hold_up_no_other_job() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
-    let scheduler = on(&store, &notes).start().await.unwrap();
+    let scheduler = on(&store, &notes).task::<Poison>().start().await.unwrap();
     scheduler.add(every(SECOND), remember("fine")).id("fine").await.unwrap();
     drop(scheduler.add(every(SECOND), Poison { n: 1 }).id("poison").await);
     sleep(SECOND * 60).await;

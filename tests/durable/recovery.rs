@@ -126,12 +126,12 @@ async fn what_was_abandoned_of_a_job_that_is_over_stays_so() {
 async fn a_run_that_shuts_its_scheduler_down_is_not_run_again() {
     for recover in [false, true] {
         let (store, notes) = (MemoryStore::new(), Notes::default());
-        let scheduler = on(&store, &notes).start().await.unwrap();
+        let scheduler = on(&store, &notes).task::<ShutDownFromRun>().start().await.unwrap();
         scheduler.add(after(SECOND), ShutDownFromRun).id("job").recover(recover).await.unwrap();
         sleep(SECOND * 30).await;
         assert_eq!(notes.texts(), ["begin", "end"]);
         let state = rows(&store).await[0].state.clone();
-        let second = on(&store, &notes).start().await.unwrap();
+        let second = on(&store, &notes).task::<ShutDownFromRun>().start().await.unwrap();
         sleep(SECOND * 60).await;
         let then = rows(&store).await[0].state.clone();
         assert_eq!(notes.len(), 2, "recover {recover}: it ran again: {:?}", notes.all());
