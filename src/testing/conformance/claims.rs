@@ -1,4 +1,4 @@
-//! Cases of [`Store::claim`]: which jobs it finds, and what becomes of them.
+//! Cases of [`Store::claim`]: the candidates and their decisions.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::stage::*;
 use crate::{error::Error, job::SkipReason, store::*};
 
-/// Jobs are taken in order of their next fire times, up to the horizon and including it.
-pub(super) async fn what_is_due_is_taken_in_order<S: Store>(stage: Stage<S>) {
+/// Jobs are claimed in order of their next fire times, up to and including the horizon.
+pub(super) async fn due_jobs_are_claimed_in_order<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let after = now + TimeDelta::milliseconds(1);
     for (number, at) in [(1, now), (2, now - secs(3)), (3, after), (4, now - secs(9))] {
@@ -16,20 +16,20 @@ pub(super) async fn what_is_due_is_taken_in_order<S: Store>(stage: Stage<S>) {
     }
     store.add(job(5, None)).await;
     let node = Node::join(&other, 1).await;
-    let taken = node.claim(node.ask(now)).await;
-    assert_eq!(ids(&taken), ["job-0004", "job-0002", "job-0001"]);
-    assert_eq!(ids(&node.claim(node.ask(after)).await), ["job-0003"]);
-    assert_eq!(ids(&node.claim(node.ask(after)).await), [""; 0]);
+    let claimed = node.claim(node.request(now)).await;
+    assert_eq!(ids(&claimed), ["job-0004", "job-0002", "job-0001"]);
+    assert_eq!(ids(&node.claim(node.request(after)).await), ["job-0003"]);
+    assert_eq!(ids(&node.claim(node.request(after)).await), [""; 0]);
 }
 
-/// A take answers with the record as it is now and the rows that it put into the ledger.
-pub(super) async fn a_take_marks_record_and_row<S: Store>(stage: Stage<S>) {
+/// A claim returns the current record and the rows that it put into the ledger.
+pub(super) async fn a_claim_marks_record_and_row<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let before = store.add(Record { recover: true, ..job(1, now) }).await;
     let node = Node::join(&other, 1).await;
     let next = now + secs(60);
     let decide = fire(now, move |_| Some(next));
-    let (record, row) = node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
+    let (record, row) = node.claim_one_of(ClaimRequest { decide, ..node.request(now) }).await;
     let fence = record.fence;
     assert_eq!(record, Record { fence, next_fire: Some(next), ..before.clone() });
     let (state, by) = (RowState::Claimed(node.id), Some(node.id));
@@ -39,26 +39,26 @@ pub(super) async fn a_take_marks_record_and_row<S: Store>(stage: Stage<S>) {
     assert_eq!(store.row(row.key).await, row);
 }
 
-/// No more jobs are taken than asked for, and whether there may be more is said.
-pub(super) async fn the_limit_is_kept<S: Store>(stage: Stage<S>) {
+/// A claim returns no more jobs than its limit, and says whether there may be more.
+pub(super) async fn a_claim_keeps_to_its_limit<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for number in 0..10 {
         store.add(job(number, now - secs(10 - number as i64))).await;
     }
     let node = Node::join(&other, 1).await;
-    let first = store.claim(ClaimRequest { limit: 4, ..node.ask(now) }).await.unwrap();
+    let first = store.claim(ClaimRequest { limit: 4, ..node.request(now) }).await.unwrap();
     assert_eq!(ids(&first.jobs), ["job-0000", "job-0001", "job-0002", "job-0003"]);
     assert!(first.more);
-    let second = store.claim(ClaimRequest { limit: 4, ..node.ask(now) }).await.unwrap();
+    let second = store.claim(ClaimRequest { limit: 4, ..node.request(now) }).await.unwrap();
     assert_eq!(ids(&second.jobs), ["job-0004", "job-0005", "job-0006", "job-0007"]);
     assert!(second.more);
-    let third = store.claim(ClaimRequest { limit: 4, ..node.ask(now) }).await.unwrap();
+    let third = store.claim(ClaimRequest { limit: 4, ..node.request(now) }).await.unwrap();
     assert_eq!(ids(&third.jobs), ["job-0008", "job-0009"]);
     assert!(!third.more);
 }
 
-/// No further job is taken once there are as many rows as were asked for.
-pub(super) async fn the_limit_of_rows_is_kept<S: Store>(stage: Stage<S>) {
+/// A claim selects no further job once it has reached its row limit.
+pub(super) async fn a_claim_keeps_to_its_row_limit<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for number in 0..6 {
         store.add(job(number, now - secs(10 - number as i64))).await;
@@ -66,10 +66,10 @@ pub(super) async fn the_limit_of_rows_is_kept<S: Store>(stage: Stage<S>) {
     let asked = Record { paused: true, ..job(7, None) };
     store.add_waiting(asked.clone(), requested(&asked, 1, now)).await;
     let node = Node::join(&other, 1).await;
-    let first = store.claim(ClaimRequest { row_limit: 2, ..node.ask(now) }).await.unwrap();
+    let first = store.claim(ClaimRequest { row_limit: 2, ..node.request(now) }).await.unwrap();
     assert_eq!(ids(&first.jobs), ["job-0007", "job-0000"]);
     assert!(first.more);
-    // All that was decided for the job at hand is taken.
+    // All decided rows of the last job are claimed.
     let decide = fire(now, |_| None);
     let three: Decide = Arc::new(move |record, waiting| match decide(record, waiting) {
         Decision::Claim { rows, next_fire } => {
@@ -84,17 +84,17 @@ pub(super) async fn the_limit_of_rows_is_kept<S: Store>(stage: Stage<S>) {
         }
         leave => leave,
     });
-    let ask = || ClaimRequest { row_limit: 4, decide: three.clone(), ..node.ask(now) };
-    let second = store.claim(ask()).await.unwrap();
+    let request = || ClaimRequest { row_limit: 4, decide: three.clone(), ..node.request(now) };
+    let second = store.claim(request()).await.unwrap();
     assert_eq!(ids(&second.jobs), ["job-0001", "job-0002"]);
-    assert!(second.more && second.jobs.iter().all(|taken| taken.rows.len() == 3));
-    let third = store.claim(ClaimRequest { row_limit: 1000, ..ask() }).await.unwrap();
+    assert!(second.more && second.jobs.iter().all(|claimed| claimed.rows.len() == 3));
+    let third = store.claim(ClaimRequest { row_limit: 1000, ..request() }).await.unwrap();
     assert_eq!(third.jobs.len(), 3);
     assert!(!third.more);
 }
 
-/// A node takes only jobs whose task it knows, however many others are due before.
-pub(super) async fn unknown_tasks_are_left_alone<S: Store>(stage: Stage<S>) {
+/// A node claims only jobs whose task it has registered, however many others are due before.
+pub(super) async fn unregistered_tasks_are_not_claimed<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let early = now - secs(60);
     for number in 0..8 {
@@ -106,15 +106,15 @@ pub(super) async fn unknown_tasks_are_left_alone<S: Store>(stage: Stage<S>) {
     store.add(Record { task: "mail".into(), ..job(9, now) }).await;
     store.add(job(10, now - secs(1))).await;
     let node = Node::join(&other, 1).await;
-    let ask = |names| ClaimRequest { tasks: names, limit: 2, ..node.ask(now) };
-    assert_eq!(ids(&node.claim(ask(tasks([]))).await), [""; 0]);
-    assert_eq!(ids(&node.claim(ask(tasks([TASK, "mail"]))).await), ["job-0010", "job-0009"]);
+    let request = |names| ClaimRequest { tasks: names, limit: 2, ..node.request(now) };
+    assert_eq!(ids(&node.claim(request(tasks([]))).await), [""; 0]);
+    assert_eq!(ids(&node.claim(request(tasks([TASK, "mail"]))).await), ["job-0010", "job-0009"]);
     assert_eq!(store.row(waiting.key).await.state, RowState::Waiting);
-    assert_eq!(ids(&node.claim(ask(tasks(["later"]))).await), ["job-0008"]);
+    assert_eq!(ids(&node.claim(request(tasks(["later"]))).await), ["job-0008"]);
 }
 
-/// The incarnations that a node can't read are left to others.
-pub(super) async fn exceptions_are_left_alone<S: Store>(stage: Stage<S>) {
+/// The incarnations that a node excludes are left to other nodes.
+pub(super) async fn excluded_jobs_are_not_claimed<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let unread = store.add(job(1, now)).await;
     let waiting = job(2, None);
@@ -122,12 +122,12 @@ pub(super) async fn exceptions_are_left_alone<S: Store>(stage: Stage<S>) {
     store.add(job(3, now)).await;
     let node = Node::join(&other, 1).await;
     let except = Arc::new([unread.incarnation, waiting.incarnation].into());
-    assert_eq!(ids(&node.claim(ClaimRequest { except, ..node.ask(now) }).await), ["job-0003"]);
-    assert_eq!(ids(&node.claim(node.ask(now)).await), ["job-0002", "job-0001"]);
+    assert_eq!(ids(&node.claim(ClaimRequest { except, ..node.request(now) }).await), ["job-0003"]);
+    assert_eq!(ids(&node.claim(node.request(now)).await), ["job-0002", "job-0001"]);
 }
 
-/// Paused jobs do not fire, but runs of them that were asked for are taken.
-pub(super) async fn of_paused_jobs_only_requests_are_taken<S: Store>(stage: Stage<S>) {
+/// Paused jobs do not fire, but their requested runs are claimed.
+pub(super) async fn of_paused_jobs_only_requested_runs_are_claimed<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let paused = |number| Record { paused: true, ..job(number, now) };
     store.add(paused(1)).await;
@@ -139,47 +139,48 @@ pub(super) async fn of_paused_jobs_only_requests_are_taken<S: Store>(stage: Stag
     store.add_waiting(paused(3), scheduled(&paused(3), now)).await;
 
     let node = Node::join(&other, 1).await;
-    let (record, row) = node.claim_one_of(node.ask(now)).await;
+    let (record, row) = node.claim_one_of(node.request(now)).await;
     assert_eq!(row.key, asked.key);
     assert_eq!(record.next_fire, Some(now));
     assert_eq!(store.row(handed_out.key).await, handed_out);
 
     other.change(&paused(2).id, |record| record.paused = false).await;
-    let resumed =
-        node.claim(ClaimRequest { decide: fire(now, |_| None), ..node.ask(now - secs(1)) }).await;
+    let resumed = node
+        .claim(ClaimRequest { decide: fire(now, |_| None), ..node.request(now - secs(1)) })
+        .await;
     assert_eq!(keys(&resumed), [handed_out.key]);
 }
 
 /// Jobs with waiting rows come first, whether they are due or not.
-pub(super) async fn what_waits_comes_first<S: Store>(stage: Stage<S>) {
+pub(super) async fn jobs_with_waiting_rows_come_first<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     store.add(job(1, now - secs(60))).await;
     let waiting = job(2, now + secs(60));
     store.add_waiting(waiting.clone(), requested(&waiting, 1, now)).await;
     let node = Node::join(&other, 1).await;
-    let ask = || ClaimRequest { limit: 1, ..node.ask(now) };
-    let (record, _) = node.claim_one_of(ask()).await;
+    let request = || ClaimRequest { limit: 1, ..node.request(now) };
+    let (record, _) = node.claim_one_of(request()).await;
     assert_eq!(record.id, waiting.id);
     assert_eq!(record.next_fire, Some(now + secs(60)));
-    assert_eq!(ids(&node.claim(ask()).await), ["job-0001"]);
+    assert_eq!(ids(&node.claim(request()).await), ["job-0001"]);
 }
 
-/// A job that waits and is due is one job, and its rows are decided on together.
-pub(super) async fn a_job_is_decided_on_once<S: Store>(stage: Stage<S>) {
+/// A job with waiting rows that is also due is one job, and its rows are decided together.
+pub(super) async fn a_job_is_decided_once<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, now);
     store.add_waiting(record.clone(), requested(&record, 1, now)).await;
     let node = Node::join(&other, 1).await;
-    // Its next fire time is due, too: that is for the next take.
+    // Its next fire time is also due, for the next claim.
     let decide = fire(now, Some);
-    let taken = node.claim(ClaimRequest { decide, ..node.ask(now) }).await;
-    assert_eq!(ids(&taken), ["job-0001"]);
-    assert_eq!(keys(&taken), [scheduled(&record, now).key, requested(&record, 1, now).key]);
-    assert_eq!(store.record(&record.id).await.fence, taken[0].record.fence);
+    let claimed = node.claim(ClaimRequest { decide, ..node.request(now) }).await;
+    assert_eq!(ids(&claimed), ["job-0001"]);
+    assert_eq!(keys(&claimed), [scheduled(&record, now).key, requested(&record, 1, now).key]);
+    assert_eq!(store.record(&record.id).await.fence, claimed[0].record.fence);
 }
 
-/// A decision is about the record and its waiting rows that count, in order of their keys.
-pub(super) async fn decisions_see_record_and_waiting_rows<S: Store>(stage: Stage<S>) {
+/// A decision gets the record and its waiting rows that count, in order of their keys.
+pub(super) async fn decisions_get_record_and_waiting_rows<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, None);
     let early = DateTime::UNIX_EPOCH - secs(5);
@@ -206,21 +207,21 @@ pub(super) async fn decisions_see_record_and_waiting_rows<S: Store>(stage: Stage
         })
     };
     let node = Node::join(&other, 1).await;
-    let taken = node.claim(ClaimRequest { decide, ..node.ask(now) }).await;
+    let claimed = node.claim(ClaimRequest { decide, ..node.request(now) }).await;
     assert_eq!(seen.lock().unwrap().take(), Some((before, rows.clone())));
-    assert_eq!(keys(&taken), rows.iter().map(|row| row.key).collect::<Vec<_>>());
+    assert_eq!(keys(&claimed), rows.iter().map(|row| row.key).collect::<Vec<_>>());
 }
 
-/// A job whose record can't be read is answered with the error, and stays as it is.
-pub(super) async fn what_is_rejected_is_named<S: Store>(stage: Stage<S>) {
+/// A rejected job is returned with the error, and is unchanged.
+pub(super) async fn rejected_jobs_are_returned<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let due = store.add(job(1, now)).await;
     let waiting = job(2, None);
     let row = Row { state: RowState::Waiting, ..requested(&waiting, 1, now) };
     let waiting = store.add_waiting(waiting, row.clone()).await;
     let node = Node::join(&other, 1).await;
-    let ask = ClaimRequest { decide: reject_below(u64::MAX, now).1, ..node.ask(now) };
-    let claim_result = other.claim(ask).await.unwrap();
+    let request = ClaimRequest { decide: reject_below(u64::MAX, now).1, ..node.request(now) };
+    let claim_result = other.claim(request).await.unwrap();
     assert!(claim_result.jobs.is_empty() && !claim_result.more && claim_result.next_due.is_none());
     let mut rejected: Vec<_> = claim_result
         .rejected
@@ -232,14 +233,14 @@ pub(super) async fn what_is_rejected_is_named<S: Store>(stage: Stage<S>) {
     assert_eq!(rejected, named);
     assert_eq!((store.record(&due.id).await, store.record(&waiting.id).await), (due, waiting));
     assert_eq!(store.row(row.key).await, row);
-    // Others may be able to.
+    // Other nodes may claim it.
     let rival = Node::join(&store, 2).await;
-    assert_eq!(ids(&rival.claim(rival.ask(now)).await), ["job-0002", "job-0001"]);
+    assert_eq!(ids(&rival.claim(rival.request(now)).await), ["job-0002", "job-0001"]);
 }
 
-/// However many jobs can't be taken, a take looks at a few of them, and the next goes on behind those;
-/// what is due just now is found at once.
-pub(super) async fn a_take_looks_at_so_many_in_vain<S: Store>(stage: Stage<S>) {
+/// However many jobs are rejected, a claim scans a few of them, and the next continues after them;
+/// a job that has just come due is found at once.
+pub(super) async fn the_scan_of_a_claim_is_bounded<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for number in 0..60 {
         store.add(job(number, now - secs(100 - number as i64))).await;
@@ -247,63 +248,67 @@ pub(super) async fn a_take_looks_at_so_many_in_vain<S: Store>(stage: Stage<S>) {
     store.add(job(60, now - secs(60) + TimeDelta::milliseconds(500))).await;
     store.add(job(61, now)).await;
     let node = Node::join(&other, 1).await;
-    let (mut passed, mut taken, mut takes) = (ClaimCursor::default(), Vec::new(), 0);
+    let (mut passed, mut claimed, mut claims) = (ClaimCursor::default(), Vec::new(), 0);
     loop {
         let (seen, decide) = reject_below(60, now);
-        let ask = ClaimRequest { decide, looks: 16, passed, ..node.ask(now) };
-        let claim_result = store.claim(ask).await.unwrap();
+        let request = ClaimRequest { decide, looks: 16, passed, ..node.request(now) };
+        let claim_result = store.claim(request).await.unwrap();
         let in_vain = seen.lock().unwrap().len() - claim_result.jobs.len();
         assert!(in_vain <= 16 + 2 + 2, "{in_vain} jobs were looked at in vain");
-        if takes == 0 {
-            assert_eq!(ids(&claim_result.jobs), ["job-0061"], "what is due just now");
+        if claims == 0 {
+            assert_eq!(ids(&claim_result.jobs), ["job-0061"], "a job that has just come due");
         }
-        assert!(claim_result.passed.due >= passed.due, "it goes backwards");
-        taken.extend(ids(&claim_result.jobs));
-        (passed, takes) = (claim_result.passed, takes + 1);
+        assert!(claim_result.passed.due >= passed.due, "the position goes backwards");
+        claimed.extend(ids(&claim_result.jobs));
+        (passed, claims) = (claim_result.passed, claims + 1);
         if !claim_result.more {
             break;
         }
-        assert!(takes < 10, "it does not come to an end");
+        assert!(claims < 10, "the scan does not end");
     }
-    assert_eq!(taken, ["job-0061", "job-0060"]);
-    // What comes before the place that was reached is found all the same, if it is among the first.
+    assert_eq!(claimed, ["job-0061", "job-0060"]);
+    // A candidate before the position is still found, if it is among the first.
     store.add(job(62, now - secs(200))).await;
-    let claim_result =
-        store.claim(ClaimRequest { looks: 16, passed, ..node.ask(now - secs(200)) }).await.unwrap();
+    let claim_result = store
+        .claim(ClaimRequest { looks: 16, passed, ..node.request(now - secs(200)) })
+        .await
+        .unwrap();
     assert_eq!(ids(&claim_result.jobs), ["job-0062"]);
 }
 
-/// The same of those that have waiting rows, and none of them hides what is due.
-pub(super) async fn waiting_rows_are_passed_as_well<S: Store>(stage: Stage<S>) {
+/// The scan of jobs with waiting rows is bounded too, and hides no due job.
+pub(super) async fn the_scan_of_waiting_rows_is_bounded<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for number in 1..40 {
         let waiting = job(number, None);
         store.add_waiting(waiting.clone(), requested(&waiting, 1, now)).await;
     }
     store.add(job(40, now)).await;
-    // Those of higher numbers have lower incarnations.
+    // Jobs with higher numbers have lower incarnations.
     let last = Record { incarnation: Incarnation(i64::MAX as u64), ..job(41, None) };
     store.add_waiting(last.clone(), requested(&last, 1, now)).await;
     let node = Node::join(&other, 1).await;
-    let (mut passed, mut taken) = (ClaimCursor::default(), Vec::new());
+    let (mut passed, mut claimed) = (ClaimCursor::default(), Vec::new());
     for _ in 0..10 {
         let (_, decide) = reject_below(40, now);
-        let claim_result =
-            store.claim(ClaimRequest { decide, looks: 8, passed, ..node.ask(now) }).await.unwrap();
-        taken.extend(ids(&claim_result.jobs));
+        let claim_result = store
+            .claim(ClaimRequest { decide, looks: 8, passed, ..node.request(now) })
+            .await
+            .unwrap();
+        claimed.extend(ids(&claim_result.jobs));
         passed = claim_result.passed;
         if !claim_result.more {
             break;
         }
     }
-    assert_eq!(taken, ["job-0040", "job-0041"]);
+    assert_eq!(claimed, ["job-0040", "job-0041"]);
     let due = NextDueRequest { passed, ..node.due() };
     assert_eq!(store.next_due(due).await.unwrap(), None);
     assert_eq!(store.next_due(node.due()).await.unwrap(), Some(DateTime::<Utc>::MIN_UTC));
 }
 
-/// What a node has passed is not for it to take next.
-pub(super) async fn what_is_passed_is_not_due<S: Store>(stage: Stage<S>) {
+/// A job before the node's scan position does not count for its next claim.
+pub(super) async fn passed_jobs_are_not_due<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for number in 0..20 {
         store.add(job(number, now - secs(9))).await;
@@ -311,7 +316,7 @@ pub(super) async fn what_is_passed_is_not_due<S: Store>(stage: Stage<S>) {
     store.add(job(20, now + secs(60))).await;
     let node = Node::join(&other, 1).await;
     let (_, decide) = reject_below(20, now);
-    let claim_result = store.claim(ClaimRequest { decide, ..node.ask(now) }).await.unwrap();
+    let claim_result = store.claim(ClaimRequest { decide, ..node.request(now) }).await.unwrap();
     assert!(!claim_result.more);
     let due = NextDueRequest { passed: claim_result.passed, ..node.due() };
     assert_eq!(store.next_due(due.clone()).await.unwrap(), Some(now + secs(60)));
@@ -320,42 +325,43 @@ pub(super) async fn what_is_passed_is_not_due<S: Store>(stage: Stage<S>) {
     assert_eq!(store.next_due(node.due()).await.unwrap(), Some(now - secs(9)));
 }
 
-/// A take that leaves no more answers when to take next.
-pub(super) async fn a_take_says_when_to_take_next<S: Store>(stage: Stage<S>) {
+/// A claim with no more candidates returns the instant of the next claim.
+pub(super) async fn a_claim_returns_the_next_due_instant<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&other, 1).await;
-    let next = async |ask: ClaimRequest| store.claim(ask).await.unwrap().next_due;
-    assert_eq!(next(node.ask(now)).await, None);
+    let next = async |request: ClaimRequest| store.claim(request).await.unwrap().next_due;
+    assert_eq!(next(node.request(now)).await, None);
     store.add(job(1, now)).await;
     store.add(job(2, now + secs(30))).await;
     let (_, decide) = reject_below(1, now);
-    assert_eq!(next(ClaimRequest { decide, ..node.ask(now) }).await, Some(now + secs(30)));
+    assert_eq!(next(ClaimRequest { decide, ..node.request(now) }).await, Some(now + secs(30)));
     store.add(job(3, now - secs(1))).await;
-    let rejecting = ClaimRequest { decide: reject_below(u64::MAX, now).1, ..node.ask(now) };
-    assert_eq!(next(rejecting).await, Some(now + secs(30)), "what was looked at in vain");
+    let rejecting = ClaimRequest { decide: reject_below(u64::MAX, now).1, ..node.request(now) };
+    assert_eq!(next(rejecting).await, Some(now + secs(30)), "rejected jobs do not count");
     let decide = fire(now, |at| Some(at + secs(5)));
-    assert_eq!(next(ClaimRequest { decide, ..node.ask(now) }).await, Some(now + secs(4)));
+    assert_eq!(next(ClaimRequest { decide, ..node.request(now) }).await, Some(now + secs(4)));
     let except = Arc::new([job(3, now).incarnation].into());
-    assert_eq!(next(ClaimRequest { except, ..node.ask(now) }).await, Some(now + secs(30)));
+    assert_eq!(next(ClaimRequest { except, ..node.request(now) }).await, Some(now + secs(30)));
 }
 
-/// A decision that rejects the jobs of lower numbers, and what it was asked about.
+/// A decision that rejects jobs with lower numbers, and the incarnations it was called for.
 fn reject_below(number: u64, horizon: DateTime<Utc>) -> (Arc<Mutex<Vec<Incarnation>>>, Decide) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (noted, fire) = (seen.clone(), fire(horizon, |_| None));
     let decide: Decide = Arc::new(move |record, waiting| {
         noted.lock().unwrap().push(record.incarnation);
         let of: u64 = record.id.as_str()["job-".len()..].parse().unwrap();
-        match of < number {
-            true => Decision::Reject(Error::unreadable(format!("no {}", record.id))),
-            false => fire(record, waiting),
+        if of < number {
+            Decision::Reject(Error::unreadable(format!("no {}", record.id)))
+        } else {
+            fire(record, waiting)
         }
     });
     (seen, decide)
 }
 
-/// A job that is left is as it was, and does not count for the limit.
-pub(super) async fn what_is_left_is_as_it_was<S: Store>(stage: Stage<S>) {
+/// A job that is left is unchanged, and does not count towards the limit.
+pub(super) async fn a_left_job_is_unchanged<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let mut left = Vec::new();
     for number in 0..5 {
@@ -370,23 +376,24 @@ pub(super) async fn what_is_left_is_as_it_was<S: Store>(stage: Stage<S>) {
         "job-0006" => fire(now, |_| None)(record, waiting),
         _ => Decision::Leave,
     });
-    let taken = node.claim(ClaimRequest { decide, limit: 1, ..node.ask(now) }).await;
-    assert_eq!(ids(&taken), ["job-0006"]);
+    let claimed = node.claim(ClaimRequest { decide, limit: 1, ..node.request(now) }).await;
+    assert_eq!(ids(&claimed), ["job-0006"]);
     for record in left {
         assert_eq!(store.record(&record.id).await, record);
     }
     assert_eq!(store.row(row.key).await, row);
 }
 
-/// Of a job of which one node has a taken row, no other takes any, be that one alive or not.
-pub(super) async fn only_the_holder_takes_more<S: Store>(stage: Stage<S>) {
+/// While a node has a claimed row of a job, no other node claims rows of it, whether the node is
+/// alive or dead.
+pub(super) async fn only_the_claiming_node_claims_more<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let holder = Node::join(&store, 1).await;
     let rival = Node::join(&other, 2).await;
     let record = store.add(job(1, now - secs(2))).await;
     let every = |node: &Node<S>| ClaimRequest {
         decide: fire(now, |at| Some(at + secs(1))),
-        ..node.ask(now)
+        ..node.request(now)
     };
     let (_, first) = holder.claim_one_of(every(&holder)).await;
     assert_eq!(ids(&rival.claim(every(&rival)).await), [""; 0]);
@@ -397,19 +404,19 @@ pub(super) async fn only_the_holder_takes_more<S: Store>(stage: Stage<S>) {
     store.done(vec![write]).await;
     assert_eq!(ids(&rival.claim(every(&rival)).await), [""; 0]);
     let more = holder.claim(every(&holder)).await;
-    assert_eq!(more.iter().map(|taken| taken.rows.len()).sum::<usize>(), 2);
+    assert_eq!(more.iter().map(|claimed| claimed.rows.len()).sum::<usize>(), 2);
 
     store.finish_one(&first, succeeded()).await;
     holder.lapse().await;
     assert_eq!(ids(&rival.claim(every(&rival)).await), [""; 0]);
-    for row in more.iter().flat_map(|taken| &taken.rows) {
+    for row in more.iter().flat_map(|claimed| &claimed.rows) {
         store.finish_one(row, succeeded()).await;
     }
     assert_eq!(rival.claim_one_of(every(&rival)).await.1.fire_time, now);
 }
 
-/// A fire time that the ledger has already is left out, and the next fire time moves on all the same.
-pub(super) async fn what_the_ledger_has_is_left_out<S: Store>(stage: Stage<S>) {
+/// A fire time that the ledger already has is left out, and the next fire time still advances.
+pub(super) async fn fire_times_in_the_ledger_are_left_out<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, now);
     let there = closed(scheduled(&record, now), succeeded(), now);
@@ -417,23 +424,23 @@ pub(super) async fn what_the_ledger_has_is_left_out<S: Store>(stage: Stage<S>) {
     let node = Node::join(&other, 1).await;
     let next = now + secs(60);
     let decide = fire(now, move |_| Some(next));
-    let taken = node.claim(ClaimRequest { decide, ..node.ask(now) }).await;
-    assert_eq!(keys(&taken), []);
+    let claimed = node.claim(ClaimRequest { decide, ..node.request(now) }).await;
+    assert_eq!(keys(&claimed), []);
     assert_eq!(store.row(there.key).await, there);
     assert_eq!(store.record(&record.id).await.next_fire, Some(next));
 
-    // The same for a row that the node itself has taken, beside one that is new.
-    let (_, first) = node.claim_one_of(node.ask(next)).await;
+    // Also for a row that the node itself has claimed, beside a new one.
+    let (_, first) = node.claim_one_of(node.request(next)).await;
     store.change(&record.id, |record| record.next_fire = Some(next)).await;
     let rows = vec![scheduled(&record, next), requested(&record, 1, next)];
     let decide = always(rows.clone(), None);
-    let taken = node.claim(ClaimRequest { decide, ..node.ask(next) }).await;
-    assert_eq!(keys(&taken), [rows[1].key]);
+    let claimed = node.claim(ClaimRequest { decide, ..node.request(next) }).await;
+    assert_eq!(keys(&claimed), [rows[1].key]);
     assert_eq!(store.row(first.key).await, first);
 }
 
-/// Rows that run for nothing are put into the ledger as they are, and are part of the answer.
-pub(super) async fn closed_rows_are_put_too<S: Store>(stage: Stage<S>) {
+/// Closed rows for fire times without a run are inserted unchanged, and returned.
+pub(super) async fn closed_rows_are_inserted<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let first = now - secs(30);
     let record = store.add(job(1, first)).await;
@@ -442,9 +449,9 @@ pub(super) async fn closed_rows_are_put_too<S: Store>(stage: Stage<S>) {
     let run = Row { coalesced: 29, ..scheduled(&record, now) };
     let node = Node::join(&other, 1).await;
     let decide = always(vec![stretch.clone(), run.clone()], Some(now + secs(1)));
-    let mut taken = node.claim(ClaimRequest { decide, ..node.ask(now) }).await;
-    assert_eq!(ids(&taken), ["job-0001"]);
-    let ClaimedJob { record, mut rows } = taken.remove(0);
+    let mut claimed = node.claim(ClaimRequest { decide, ..node.request(now) }).await;
+    assert_eq!(ids(&claimed), ["job-0001"]);
+    let ClaimedJob { record, mut rows } = claimed.remove(0);
     let (state, by) = (RowState::Claimed(node.id), Some(node.id));
     let run = Row { state, node: by, fence: record.fence, ..run };
     rows.sort_by_key(|row| row.key);
@@ -452,8 +459,8 @@ pub(super) async fn closed_rows_are_put_too<S: Store>(stage: Stage<S>) {
     assert_eq!(store.all_rows().await, [stretch, run]);
 }
 
-/// A row that waited is taken, or closed, or goes on waiting, as decided; it is the same row.
-pub(super) async fn waiting_rows_become_what_is_decided<S: Store>(stage: Stage<S>) {
+/// A waiting row is claimed, closed or stays waiting as decided, under the same key.
+pub(super) async fn waiting_rows_change_as_decided<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, None);
     let rows: Vec<_> = (1..=3)
@@ -474,123 +481,124 @@ pub(super) async fn waiting_rows_become_what_is_decided<S: Store>(stage: Stage<S
         None,
     );
     let node = Node::join(&other, 1).await;
-    let fence = node.claim(ClaimRequest { decide, ..node.ask(now) }).await[0].record.fence;
+    let fence = node.claim(ClaimRequest { decide, ..node.request(now) }).await[0].record.fence;
     let expected = [
         Row { state: RowState::Claimed(node.id), node: Some(node.id), fence, ..rows[0].clone() },
         closed(rows[1].clone(), skipped, now),
         rows[2].clone(),
     ];
     assert_eq!(store.all_rows().await, expected);
-    assert_eq!(node.take_one(now).await.key, rows[2].key);
+    assert_eq!(node.claim_one(now).await.key, rows[2].key);
 }
 
-/// The fence grows with each take of the job, whoever takes, and is at least the time; the version
-/// stays.
-pub(super) async fn fences_grow_with_takes_and_time<S: Store>(stage: Stage<S>) {
+/// The fence grows with each claim of the job, by any node, and is at least the time; the version
+/// is unchanged.
+pub(super) async fn fences_grow_with_claims_and_time<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
-    // Another incarnation of the id has no fence of before to count from.
+    // Another incarnation of the id starts without a fence.
     let first = store.add(job(1, now)).await;
-    other.done(vec![replace(&first, reborn(&first))]).await;
+    other.done(vec![replace(&first, next_incarnation(&first))]).await;
     let record = store.record(&first.id).await;
     let nodes = [Node::join(&store, 1).await, Node::join(&other, 2).await];
     let mut last = u64::try_from(now.timestamp_millis()).unwrap() - 1;
     for number in 0..6 {
         let node = &nodes[number % 2];
         let decide = fire(now, |at| Some(at - secs(1)));
-        let (taken, row) = node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
-        assert!(taken.fence > last, "{} after {last}", taken.fence);
-        assert_eq!((row.fence, taken.version), (taken.fence, record.version));
-        last = taken.fence;
+        let (claimed, row) = node.claim_one_of(ClaimRequest { decide, ..node.request(now) }).await;
+        assert!(claimed.fence > last, "{} after {last}", claimed.fence);
+        assert_eq!((row.fence, claimed.version), (claimed.fence, record.version));
+        last = claimed.fence;
         store.finish_one(&row, succeeded()).await;
     }
-    // A clock that is behind, as after a failover, does not make fences repeat.
+    // A clock that is behind, as after a failover, does not repeat fences.
     let current = store.record(&record.id).await;
     let ahead = current.fence + 1_000_000_000;
     store.done(vec![update(&current, Record { fence: ahead, ..current.clone() })]).await;
-    let (taken, _) = nodes[0].claim_one_of(nodes[0].ask(now)).await;
-    assert_eq!(taken.fence, ahead + 1);
+    let (claimed, _) = nodes[0].claim_one_of(nodes[0].request(now)).await;
+    assert_eq!(claimed.fence, ahead + 1);
 }
 
-/// A node that the store does not know, or that was buried, or has left, takes nothing.
-pub(super) async fn without_a_row_nothing_is_taken<S: Store>(stage: Stage<S>) {
+/// A node that is unknown, has expired or has deregistered claims nothing.
+pub(super) async fn a_node_without_a_row_claims_nothing<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = store.add(job(1, now)).await;
     let node = Node::join(&other, 1).await;
-    let stranger = ClaimRequest { node: NodeId(7), ..node.ask(now) };
+    let stranger = ClaimRequest { node: NodeId(7), ..node.request(now) };
     assert!(store.claim(stranger).await.unwrap_err().is_lease_lost());
-    other.bury(&node).await;
-    assert!(store.claim(node.ask(now)).await.unwrap_err().is_lease_lost());
+    other.expire(&node).await;
+    assert!(store.claim(node.request(now)).await.unwrap_err().is_lease_lost());
     node.heartbeat(true, LONG).await.unwrap();
-    node.leave().await;
-    assert!(store.claim(node.ask(now)).await.unwrap_err().is_lease_lost());
+    node.deregister().await;
+    assert!(store.claim(node.request(now)).await.unwrap_err().is_lease_lost());
     assert_eq!(store.record(&record.id).await, record);
     assert_eq!(store.all_rows().await, []);
 }
 
-/// A take of the same number gets what the first one took and the node still has, and no more.
-pub(super) async fn a_take_asked_again_gets_the_same<S: Store>(stage: Stage<S>) {
+/// A claim with the same number returns the rows of the first that the node still has claimed, and
+/// no more.
+pub(super) async fn a_retried_claim_returns_the_same_rows<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for number in 1..=5 {
         store.add(job(number, now - secs(number as i64))).await;
     }
     let node = Node::join(&store, 1).await;
-    let earlier = node.claim(ClaimRequest { limit: 1, ..node.ask(now) }).await;
-    let ask = ClaimRequest { limit: 3, ..node.ask(now) };
-    let first = node.claim(ask.clone()).await;
+    let earlier = node.claim(ClaimRequest { limit: 1, ..node.request(now) }).await;
+    let request = ClaimRequest { limit: 3, ..node.request(now) };
+    let first = node.claim(request.clone()).await;
     assert_eq!(first.len(), 3);
 
-    let again = other.claim(ask.clone()).await.unwrap().jobs;
+    let again = other.claim(request.clone()).await.unwrap().jobs;
     assert_eq!(keys(&again), keys(&first));
-    for taken in &again {
-        assert_eq!(taken.record, store.record(&taken.record.id).await);
-        assert_eq!(taken.rows, [store.row(taken.rows[0].key).await]);
+    for claimed in &again {
+        assert_eq!(claimed.record, store.record(&claimed.record.id).await);
+        assert_eq!(claimed.rows, [store.row(claimed.rows[0].key).await]);
     }
-    assert!(node.holds().await.len() == 4 && earlier.len() == 1, "the fifth is not taken");
+    assert!(node.claimed_keys().await.len() == 4 && earlier.len() == 1, "the fifth is not claimed");
 
     let [gone, back, left] = &first[..] else { unreachable!() };
     store.finish_one(&gone.rows[0], succeeded()).await;
     node.release(&[back.rows[0].claim()]).await;
-    let again = other.claim(ask).await.unwrap().jobs;
+    let again = other.claim(request).await.unwrap().jobs;
     assert_eq!(keys(&again), [left.rows[0].key]);
-    // The next number gets what is to be had.
-    assert_eq!(node.claim(node.ask(now)).await.len(), 2);
+    // The next number claims the remaining candidates.
+    assert_eq!(node.claim(node.request(now)).await.len(), 2);
 }
 
-/// A take that found nothing finds nothing when it is asked again, either.
-pub(super) async fn a_take_of_nothing_asked_again_is_that<S: Store>(stage: Stage<S>) {
+/// A claim that found nothing finds nothing when it is retried.
+pub(super) async fn a_retried_empty_claim_is_empty<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
-    let ask = node.ask(now);
-    assert_eq!(ids(&node.claim(ask.clone()).await), [""; 0]);
+    let request = node.request(now);
+    assert_eq!(ids(&node.claim(request.clone()).await), [""; 0]);
     other.add(job(1, now)).await;
-    assert_eq!(ids(&node.claim(ask).await), [""; 0]);
-    node.take_one(now).await;
+    assert_eq!(ids(&node.claim(request).await), [""; 0]);
+    node.claim_one(now).await;
 }
 
-/// Nobody waits for the answer to an earlier take any more: it is refused.
-pub(super) async fn an_earlier_take_is_refused<S: Store>(stage: Stage<S>) {
+/// A claim with a lower number is refused, since its node no longer waits for the response.
+pub(super) async fn an_earlier_claim_is_refused<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
-    let earlier = node.ask(now);
-    node.claim(node.ask(now)).await;
+    let earlier = node.request(now);
+    node.claim(node.request(now)).await;
     let record = store.add(job(1, now)).await;
     assert!(other.claim(earlier).await.unwrap_err().is_refused());
     assert_eq!(store.record(&record.id).await, record);
 }
 
-/// Takes are counted by each node for itself.
-pub(super) async fn nodes_count_for_themselves<S: Store>(stage: Stage<S>) {
+/// Each node counts its own claims.
+pub(super) async fn each_node_counts_its_claims<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let first = Node::join(&store, 1).await;
     let second = Node::join(&other, 2).await;
-    first.claim(first.ask(now)).await;
-    first.claim(first.ask(now)).await;
+    first.claim(first.request(now)).await;
+    first.claim(first.request(now)).await;
     store.add(job(1, now)).await;
-    second.take_one(now).await;
+    second.claim_one(now).await;
 }
 
-/// A job with nothing to come and nothing open is over with the take that leaves it so.
-pub(super) async fn a_take_ends_a_job<S: Store>(stage: Stage<S>) {
+/// A job without a fire time left and without an open row ends with the claim that leaves it so.
+pub(super) async fn a_claim_ends_a_job<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let missed = store.add(job(1, now)).await;
     let nothing = store.add(job(2, now)).await;
@@ -609,8 +617,8 @@ pub(super) async fn a_take_ends_a_job<S: Store>(stage: Stage<S>) {
             _ => over(vec![]),
         }
     });
-    let taken = node.claim(ClaimRequest { decide, ..node.ask(now) }).await;
-    assert_eq!(taken.len(), 5);
+    let claimed = node.claim(ClaimRequest { decide, ..node.request(now) }).await;
+    assert_eq!(claimed.len(), 5);
     for record in [&missed, &nothing] {
         assert!(!store.is_there(record).await, "{}", record.id);
         assert_eq!(store.end(record).await, Some(Fate::Completed));
@@ -619,14 +627,14 @@ pub(super) async fn a_take_ends_a_job<S: Store>(stage: Stage<S>) {
         assert!(store.is_there(record).await, "{}", record.id);
         assert_eq!(store.end(record).await, None);
     }
-    let answered = taken.iter().find(|taken| taken.record.id == missed.id).unwrap();
+    let answered = claimed.iter().find(|claimed| claimed.record.id == missed.id).unwrap();
     let fence = answered.record.fence;
     assert_eq!(answered.record, Record { fence, next_fire: None, ..missed });
     assert_eq!(keys(std::slice::from_ref(answered)), [scheduled(&answered.record, now).key]);
 }
 
-/// Instants far from now are ordered like others.
-pub(super) async fn far_fire_times_are_taken_in_order<S: Store>(stage: Stage<S>) {
+/// Distant instants are ordered like others.
+pub(super) async fn far_fire_times_are_claimed_in_order<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let at = |text: &str| -> DateTime<Utc> { text.parse().unwrap() };
     store.add(job(1, at("9999-12-31T23:59:59.999Z"))).await;
@@ -634,7 +642,7 @@ pub(super) async fn far_fire_times_are_taken_in_order<S: Store>(stage: Stage<S>)
     store.add(job(3, at("0001-01-01T00:00:00Z"))).await;
     store.add(job(4, at("1970-01-01T00:00:00Z"))).await;
     let node = Node::join(&other, 1).await;
-    assert_eq!(ids(&node.claim(node.ask(now)).await), ["job-0003", "job-0002", "job-0004"]);
-    let row = node.take_one(at("9999-12-31T23:59:59.999Z")).await;
+    assert_eq!(ids(&node.claim(node.request(now)).await), ["job-0003", "job-0002", "job-0004"]);
+    let row = node.claim_one(at("9999-12-31T23:59:59.999Z")).await;
     assert_eq!(row.key.number, 253_402_300_799_999);
 }

@@ -1,4 +1,4 @@
-//! Cases of [`Store::next_due`] and [`Store::changes`]: when a node is to look.
+//! Cases of [`Store::next_due`] and [`Store::changes`]: when a node claims next.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,8 +8,8 @@ use futures::{StreamExt as _, stream::BoxStream};
 use super::stage::*;
 use crate::store::*;
 
-/// The earliest fire time is told of those jobs that the node could take.
-pub(super) async fn the_earliest_fire_time_is_told<S: Store>(stage: Stage<S>) {
+/// The earliest fire time is that of the jobs that the node may claim.
+pub(super) async fn next_due_is_the_earliest_fire_time<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&other, 1).await;
     assert_eq!(other.next_due(node.due()).await.unwrap(), None);
@@ -28,7 +28,7 @@ pub(super) async fn the_earliest_fire_time_is_told<S: Store>(stage: Stage<S>) {
     assert_eq!(other.next_due(both).await.unwrap(), Some(now - secs(8)));
 }
 
-/// Waiting rows are due since the beginning of time, if they count for the node.
+/// Waiting rows that the node may claim are due at the beginning of time.
 pub(super) async fn waiting_rows_are_due_at_once<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&other, 1).await;
@@ -46,17 +46,17 @@ pub(super) async fn waiting_rows_are_due_at_once<S: Store>(stage: Stage<S>) {
     assert_eq!(other.next_due(node.due()).await.unwrap(), beginning);
     let except = Arc::new([paused.incarnation].into());
     assert_eq!(other.next_due(NextDueRequest { except, ..node.due() }).await.unwrap(), None);
-    node.take_one(now).await;
+    node.claim_one(now).await;
     assert_eq!(other.next_due(node.due()).await.unwrap(), None);
 }
 
-/// What another node holds is not for this one, until it is given back or its outcome is known.
-pub(super) async fn what_others_hold_is_not_due<S: Store>(stage: Stage<S>) {
+/// A job that another node has claimed is not due for this one, until it is released or closed.
+pub(super) async fn jobs_of_other_nodes_are_not_due<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     store.add(job(1, now)).await;
     let decide = fire(now, |at| Some(at + secs(5)));
-    let (_, row) = node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
+    let (_, row) = node.claim_one_of(ClaimRequest { decide, ..node.request(now) }).await;
     assert_eq!(store.next_due(node.due()).await.unwrap(), Some(now + secs(5)));
 
     let rival = Node::join(&other, 2).await;
@@ -66,14 +66,14 @@ pub(super) async fn what_others_hold_is_not_due<S: Store>(stage: Stage<S>) {
     assert_eq!(other.next_due(rival.due()).await.unwrap(), Some(now + secs(5)));
 
     store.add(job(2, now + secs(1000))).await;
-    node.claim(node.ask(now + secs(5))).await;
-    node.leave().await;
+    node.claim(node.request(now + secs(5))).await;
+    node.deregister().await;
     assert_eq!(other.next_due(rival.due()).await.unwrap(), Some(now + secs(1000)));
 }
 
-/// A store that notifies names what another node changed, or says that anything may have changed; one that
-/// does not may stay silent.
-pub(super) async fn changes_are_told<S: Store>(stage: Stage<S>) {
+/// A store that notifies names the changes of another node, or reports an unknown change; a store
+/// that does not may stay silent.
+pub(super) async fn changes_are_notified<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let mut changes = other.changes();
@@ -83,35 +83,35 @@ pub(super) async fn changes_are_told<S: Store>(stage: Stage<S>) {
     let beginning = DateTime::<Utc>::MIN_UTC;
     let record = store.add(Record { recover: true, ..job(1, now) }).await;
     let of = record.incarnation;
-    told(&mut changes, "an add", &[StoreChange::Due(now)]).await;
+    receive_changes(&mut changes, "an add", &[StoreChange::Due(now)]).await;
     store.change(&record.id, |record| record.paused = true).await;
-    told(&mut changes, "a change", &[StoreChange::Job(of, 2)]).await;
+    receive_changes(&mut changes, "a change", &[StoreChange::Job(of, 2)]).await;
     let current = store.change(&record.id, |record| record.paused = false).await;
     let changed = StoreChange::Job(of, 3);
-    told(
+    receive_changes(
         &mut changes,
-        "what waits of a job that is resumed",
+        "a waiting row of a resumed job",
         &[changed, StoreChange::Due(beginning)],
     )
     .await;
-    let row = node.take_one(now).await;
-    // What a take has to tell, if anything, is not awaited, nor taken for what comes.
-    quiet(&mut changes).await;
+    let row = node.claim_one(now).await;
+    // The changes of a claim, if any, are not awaited, and not mistaken for later ones.
+    drain_changes(&mut changes).await;
     node.release(&[row.claim()]).await;
-    told(&mut changes, "a release", &[StoreChange::Due(beginning)]).await;
-    node.take_one(now).await;
-    quiet(&mut changes).await;
-    store.bury(&node).await;
-    told(&mut changes, "what was a dead node's", &[StoreChange::Due(beginning)]).await;
+    receive_changes(&mut changes, "a release", &[StoreChange::Due(beginning)]).await;
+    node.claim_one(now).await;
+    drain_changes(&mut changes).await;
+    store.expire(&node).await;
+    receive_changes(&mut changes, "a row of a dead node", &[StoreChange::Due(beginning)]).await;
     store.done(vec![remove(&store.record(&current.id).await, Fate::Removed)]).await;
-    told(&mut changes, "a removal", &[StoreChange::Gone(of)]).await;
+    receive_changes(&mut changes, "a removal", &[StoreChange::Gone(of)]).await;
     let asked = job(2, None);
     store.add_waiting(asked.clone(), requested(&asked, 1, now)).await;
-    told(&mut changes, "a run that is asked for", &[StoreChange::Due(beginning)]).await;
+    receive_changes(&mut changes, "a requested run", &[StoreChange::Due(beginning)]).await;
 }
 
-/// More changes than a listener keeps up with are not kept for it: it hears that there were some.
-pub(super) async fn who_is_slow_hears_of_changes_all_the_same<S: Store>(stage: Stage<S>) {
+/// Changes that a slow receiver misses are reported as one unknown change.
+pub(super) async fn a_slow_receiver_gets_an_unknown_change<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let mut changes = other.changes();
     if !store.capabilities().notifies {
@@ -123,25 +123,29 @@ pub(super) async fn who_is_slow_hears_of_changes_all_the_same<S: Store>(stage: S
         store.done(numbers.map(|number| insert(&job(number, now))).collect()).await;
     }
     let last = job(2999, now).incarnation;
-    told(&mut changes, "the last of many", &[StoreChange::Job(last, 1)]).await;
+    receive_changes(&mut changes, "the last of many", &[StoreChange::Job(last, 1)]).await;
 }
 
-/// Waits until each of these is told, or that anything may have changed.
-async fn told(changes: &mut BoxStream<'static, StoreChange>, what: &str, all: &[StoreChange]) {
+/// Waits until each of these changes, or an unknown change, is received.
+async fn receive_changes(
+    changes: &mut BoxStream<'static, StoreChange>,
+    what: &str,
+    all: &[StoreChange],
+) {
     let mut left = all.to_vec();
     while !left.is_empty() {
         let next = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
         match next {
             Ok(Some(StoreChange::Unknown)) => break,
             Ok(Some(change)) => left.retain(|expected| *expected != change),
-            _ => panic!("{what} is not told: {left:?}"),
+            _ => panic!("{what} was not received: {left:?}"),
         }
     }
-    quiet(changes).await;
+    drain_changes(changes).await;
 }
 
-/// Waits until nothing has been told for a while: what is told belongs to what was done before.
-async fn quiet(changes: &mut BoxStream<'static, StoreChange>) {
+/// Waits until no change has been received for a while, so that earlier changes are consumed.
+async fn drain_changes(changes: &mut BoxStream<'static, StoreChange>) {
     let a_while = Duration::from_millis(50);
     while let Ok(Some(_)) = tokio::time::timeout(a_while, changes.next()).await {}
 }

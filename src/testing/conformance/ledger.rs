@@ -1,4 +1,4 @@
-//! Cases of [`Store::history`], [`Store::rows`], [`Store::waiting`] and [`Store::prune`]: what the ledger says and forgets.
+//! Cases of [`Store::history`], [`Store::rows`], [`Store::waiting`] and [`Store::prune`].
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use chrono::{DateTime, Utc};
 use super::stage::*;
 use crate::store::*;
 
-/// Keeps all rows for as long as there is time.
+/// Keeps all rows.
 const ALL: Keep = Keep { rows: u32::MAX, age: CENTURY, ended: CENTURY, total: u64::MAX };
 
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// The history of one incarnation begins with the latest fire times, and ends at the limit.
+/// The history of one incarnation starts with the latest fire times, and ends at the limit.
 pub(super) async fn history_begins_with_the_latest<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, now);
@@ -23,7 +23,7 @@ pub(super) async fn history_begins_with_the_latest<S: Store>(stage: Stage<S>) {
     let mut rows: Vec<_> = [20, 10, 30].map(|seconds| row_of(&record, seconds)).into();
     rows.extend([asked.clone(), ancient.clone()]);
     store.done(vec![Write { rows, ..insert(&record) }]).await;
-    // Neighbours, by number.
+    // Neighbours in the order of keys.
     for number in [0, 2] {
         let neighbour = job(number, now);
         let rows = vec![row_of(&neighbour, 15)];
@@ -36,7 +36,7 @@ pub(super) async fn history_begins_with_the_latest<S: Store>(stage: Stage<S>) {
     assert_eq!(other.history(Incarnation(1), 100).await.unwrap(), []);
 }
 
-/// Rows that ended at several instants, of several jobs and kinds: two of each at one.
+/// Closed rows of several jobs and kinds, two of each at each of several instants.
 async fn ended<S: Store>(store: &Client<S>, now: DateTime<Utc>) -> Vec<Row> {
     let mut all = Vec::new();
     for number in 1..=3 {
@@ -66,10 +66,10 @@ async fn all_fates<S: Store>(store: &Client<S>, filter: &FateFilter, limit: usiz
             None => return rows,
         }
     }
-    panic!("the pages come to no end");
+    panic!("the pages do not end");
 }
 
-/// The fates of all jobs come once, page by page, the latest to end first; what ends later moves no page.
+/// Pages list the fates of all jobs once, the latest end first, and later ends do not move them.
 pub(super) async fn fates_are_listed_latest_first<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let filter = FateFilter::default();
@@ -94,7 +94,7 @@ pub(super) async fn fates_are_listed_latest_first<S: Store>(stage: Stage<S>) {
     assert_eq!(other.fates(filter, None, 1).await.unwrap().rows, [late]);
 }
 
-/// Fates are listed by when they ended, by job, by fate and by node.
+/// Fates are filtered by their end, job, fate and node.
 pub(super) async fn fates_are_filtered<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let all = ended(&store, now).await;
@@ -126,7 +126,7 @@ pub(super) async fn fates_are_filtered<S: Store>(stage: Stage<S>) {
     }
 }
 
-/// All rows of the ledger come once, page by page, in order of their keys.
+/// Pages list all rows of the ledger once, in order of their keys.
 pub(super) async fn pages_cover_the_ledger<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let mut expected = Vec::new();
@@ -161,22 +161,22 @@ pub(super) async fn pages_cover_the_ledger<S: Store>(stage: Stage<S>) {
                 break;
             }
             rows.extend(page);
-            assert!(rows.len() <= expected.len(), "pages of {limit} come to no end");
+            assert!(rows.len() <= expected.len(), "pages of {limit} do not end");
         }
         assert_eq!(rows, expected, "in pages of {limit}");
     }
-    // Behind a row that is not there.
+    // After a missing row.
     let after = RowKey { number: expected[3].key.number - 1, ..expected[3].key };
     assert_eq!(other.rows(Some(after), 2).await.unwrap(), expected[3..5]);
 }
 
-/// Of each incarnation and kind the newest are kept, wherever a page begins.
+/// The newest rows of each incarnation and kind are kept, wherever a page begins.
 pub(super) async fn the_newest_are_kept<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let long_ago = now - secs(3600);
     for limit in [1, 3, 1000] {
         let number = limit as u64;
-        // Later than what was pruned before.
+        // Later than the rows pruned before.
         let long_ago = long_ago + secs(limit as i64);
         let mut kept = Vec::new();
         for record in [job(number, now), job(number + 5000, now)] {
@@ -207,7 +207,7 @@ pub(super) async fn the_newest_are_kept<S: Store>(stage: Stage<S>) {
     }
 }
 
-/// What ended too long ago is deleted, even if it is among the newest.
+/// Rows beyond the age limit are deleted, even if they are among the newest.
 pub(super) async fn the_old_are_deleted<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, now);
@@ -220,7 +220,7 @@ pub(super) async fn the_old_are_deleted<S: Store>(stage: Stage<S>) {
     assert_eq!(store.all_rows().await, [rows[0].clone(), rows[2].clone()]);
 }
 
-/// Open rows are not deleted, and do not count among those that are kept.
+/// Open rows are not deleted, and do not count towards the limits.
 pub(super) async fn open_rows_are_kept<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let long_ago = now - secs(100_000);
@@ -230,24 +230,24 @@ pub(super) async fn open_rows_are_kept<S: Store>(stage: Stage<S>) {
     let rows = vec![old(1), old(2), waiting.clone()];
     store.done(vec![Write { rows: rows.clone(), ..insert(&record) }]).await;
     let node = Node::join(&store, 1).await;
-    // It leaves the waiting row alone.
+    // The waiting row is unchanged.
     let decide = always(vec![scheduled(&record, long_ago)], None);
-    let (_, taken) = node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
+    let (_, claimed) = node.claim_one_of(ClaimRequest { decide, ..node.request(now) }).await;
     assert_eq!(other.prune_all(Keep { rows: 1, ..ALL }, 100).await, 1);
-    assert_eq!(store.all_rows().await, [taken.clone(), old(2), waiting.clone()]);
+    assert_eq!(store.all_rows().await, [claimed.clone(), old(2), waiting.clone()]);
     let none = Keep { rows: 0, age: Duration::ZERO, ..ALL };
     assert_eq!(other.prune_all(none, 100).await, 1);
-    assert_eq!(store.all_rows().await, [taken, waiting]);
+    assert_eq!(store.all_rows().await, [claimed, waiting]);
 }
 
-/// What ended in the last minute, by the store's clock, is kept in any case.
+/// Rows that were closed in the last minute, by the store's clock, are kept in any case.
 pub(super) async fn the_last_minute_is_kept<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, now);
     let ended = |number, at: DateTime<Utc>| {
         closed(requested(&record, number, DateTime::UNIX_EPOCH), succeeded(), at)
     };
-    // Nobody is so slow that half a minute passes; what ends later than now has not ended yet.
+    // No machine is so slow that half a minute passes; a row may not end in the future.
     let rows = vec![
         ended(1, now - secs(61)),
         ended(2, now - secs(30)),
@@ -263,10 +263,10 @@ pub(super) async fn the_last_minute_is_kept<S: Store>(stage: Stage<S>) {
 /// The end of an incarnation is a closed row like others.
 pub(super) async fn ends_are_deleted_too<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
-    // Its row says that it ended when it was added.
+    // Its end has the instant at which it was added.
     let record = store.add(Record { added_at: now - secs(10_000), ..job(1, now) }).await;
     store.done(vec![remove(&record, Fate::Removed)]).await;
-    // Nodes may not have asked for it yet.
+    // Nodes may not have read it yet.
     let late = store.add(Record { added_at: now - secs(5000), ..job(2, now) }).await;
     store.done(vec![remove(&late, Fate::Removed)]).await;
     assert_eq!(other.prune_all(Keep { rows: 1, ..ALL }, 100).await, 0);
@@ -277,20 +277,20 @@ pub(super) async fn ends_are_deleted_too<S: Store>(stage: Stage<S>) {
     assert_eq!(store.end(&late).await, Some(Fate::Removed));
 }
 
-/// The outcome of a row that has been pruned is refused.
+/// The outcome of a pruned row is refused.
 pub(super) async fn a_pruned_row_has_no_outcome<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     store.add(job(1, now)).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     let outcome = finished(&row, succeeded(), now - secs(5000));
     store.finish(vec![outcome.clone()]).await.unwrap();
     other.prune_all(Keep { rows: 0, ..ALL }, 100).await;
     assert_eq!(store.finish(vec![outcome]).await.unwrap().refused, [row.key]);
 }
 
-/// No more rows are deleted at once than asked for.
-pub(super) async fn pruning_goes_page_by_page<S: Store>(stage: Stage<S>) {
+/// A call deletes no more rows than its limit.
+pub(super) async fn pruning_keeps_to_its_limit<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, now);
     let row = |number| closed(requested(&record, number, now), succeeded(), now - secs(5000));
@@ -307,8 +307,8 @@ pub(super) async fn pruning_goes_page_by_page<S: Store>(stage: Stage<S>) {
     assert_eq!(other.prune(none, 2).await.unwrap(), PruneReport::default());
 }
 
-/// What a job has left goes when it has been over for long enough.
-pub(super) async fn what_the_ended_have_left_is_deleted<S: Store>(stage: Stage<S>) {
+/// The rows of a job are deleted some time after its end.
+pub(super) async fn rows_of_ended_jobs_are_deleted<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let mut kept = Vec::new();
     for (number, ended_for) in [(1, 90_000), (2, 80_000), (3, 100_000)] {
@@ -336,8 +336,8 @@ pub(super) async fn what_the_ended_have_left_is_deleted<S: Store>(stage: Stage<S
     assert_eq!(store.all_rows().await, kept);
 }
 
-/// Of too many rows in all those go that ended first, of whatever job and kind, and even if they say how
-/// a job ended; what ended in the last minute stays.
+/// Beyond the limit on all rows, the earliest ends are deleted, of any job and kind, except for the
+/// last minute.
 pub(super) async fn the_ledger_is_bounded<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, now);
@@ -358,7 +358,7 @@ pub(super) async fn the_ledger_is_bounded<S: Store>(stage: Stage<S>) {
     assert_eq!(store.all_rows().await, kept);
 }
 
-/// The rows that wait are read by job, page by page, in order of their keys, and no others.
+/// Pages list the waiting rows of the given jobs, in order of their keys, and no others.
 pub(super) async fn waiting_rows_are_read_by_job<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let mut expected = Vec::new();

@@ -1,4 +1,4 @@
-//! Cases of [`Store::heartbeat`], [`Store::reap`], [`Store::claimed_by`] and [`Store::claimed`]: nodes live and die.
+//! Cases of [`Store::heartbeat`], [`Store::reap`], [`Store::claimed_by`] and [`Store::claimed`].
 
 use std::{
     collections::HashSet,
@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use super::stage::*;
 use crate::store::*;
 
-/// The nodes are listed: each with its name, and how long its last sign of life counts.
+/// The nodes are listed with their names and the lengths of their leases.
 pub(super) async fn nodes_are_listed<S: Store>(stage: Stage<S>) {
     let Stage { store, other, .. } = stage;
     assert_eq!(store.nodes().await.unwrap(), []);
@@ -37,13 +37,13 @@ pub(super) async fn nodes_are_listed<S: Store>(stage: Stage<S>) {
         assert_eq!(row.clock_offset, clock_offset);
     }
     assert_eq!(store.nodes().await.unwrap().len(), 2);
-    leaving.leave().await;
-    store.bury(&node).await;
+    leaving.deregister().await;
+    store.expire(&node).await;
     assert_eq!(other.nodes().await.unwrap(), []);
 }
 
-/// A node's row counts its signs of life, the first and those that are given again included.
-pub(super) async fn signs_of_life_are_counted<S: Store>(stage: Stage<S>) {
+/// A node's row counts its heartbeats, including the first and retried ones.
+pub(super) async fn heartbeats_are_counted<S: Store>(stage: Stage<S>) {
     let Stage { store, other, .. } = stage;
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     let mut before = other.node_row(node.id).await.unwrap().heartbeats;
@@ -53,18 +53,22 @@ pub(super) async fn signs_of_life_are_counted<S: Store>(stage: Stage<S>) {
         assert_eq!(beats, before + 1);
         before = beats;
     }
-    rival.claim(rival.ask(store.time().await)).await;
-    node.claim(node.ask(store.time().await)).await;
-    assert_eq!(other.node_row(node.id).await.unwrap().heartbeats, before, "a take is none");
+    rival.claim(rival.request(store.time().await)).await;
+    node.claim(node.request(store.time().await)).await;
+    assert_eq!(
+        other.node_row(node.id).await.unwrap().heartbeats,
+        before,
+        "a claim is no heartbeat"
+    );
 }
 
-/// A suspect that has given a sign of life since it was seen is not buried, nor is one that nobody
-/// suspects, however long ago its lease ended.
-pub(super) async fn nobody_is_buried_who_lives<S: Store>(stage: Stage<S>) {
+/// A suspect with a heartbeat since it was read does not expire, nor does a node that is no
+/// suspect, whatever its lease.
+pub(super) async fn a_live_node_does_not_expire<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     store.add(job(1, now)).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     let suspects = other.suspects([node.id]).await;
     node.lapse().await;
     for suspects in [Vec::new(), suspects, vec![(NodeId(7), 1)]] {
@@ -73,89 +77,93 @@ pub(super) async fn nobody_is_buried_who_lives<S: Store>(stage: Stage<S>) {
     }
     assert_eq!(other.row(row.key).await, row);
     store.add(job(2, now)).await;
-    node.take_one(now).await;
+    node.claim_one(now).await;
     node.heartbeat(false, LONG).await.unwrap();
-    assert_eq!(other.bury(&node).await.nodes, [node.id]);
+    assert_eq!(other.expire(&node).await.nodes, [node.id]);
 }
 
-/// A node without a row that says it has lived before hears that it is dead.
-pub(super) async fn only_a_first_sign_of_life_begins_one<S: Store>(stage: Stage<S>) {
+/// A node without a row whose heartbeat is not its first gets `lease_lost`.
+pub(super) async fn only_a_first_heartbeat_inserts_a_row<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let heartbeat = |first, node| Heartbeat::new(NodeId(node), "node", first, LONG);
     assert!(store.heartbeat(heartbeat(false, 1)).await.unwrap_err().is_lease_lost());
-    // Having asked made no row.
+    // The heartbeat inserted no row.
     assert!(store.heartbeat(heartbeat(false, 1)).await.unwrap_err().is_lease_lost());
     store.heartbeat(heartbeat(true, 1)).await.unwrap();
     other.heartbeat(heartbeat(false, 1)).await.unwrap();
 
     let node = Node::join(&store, 2).await;
-    assert_eq!(other.bury(&node).await.nodes, [node.id]);
+    assert_eq!(other.expire(&node).await.nodes, [node.id]);
     assert!(node.heartbeat(false, LONG).await.unwrap_err().is_lease_lost());
-    assert!(store.claim(node.ask(now)).await.unwrap_err().is_lease_lost());
+    assert!(store.claim(node.request(now)).await.unwrap_err().is_lease_lost());
 }
 
-/// A first sign of life that is asked for again begins no other life.
-pub(super) async fn a_first_sign_asked_again_changes_nothing<S: Store>(stage: Stage<S>) {
+/// A retried first heartbeat keeps the node's row.
+pub(super) async fn a_retried_first_heartbeat_changes_nothing<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
-    let earlier = node.ask(now);
-    node.claim(node.ask(now)).await;
+    let earlier = node.request(now);
+    node.claim(node.request(now)).await;
     store.add(job(1, now)).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     node.heartbeat(true, LONG).await.unwrap();
     assert_eq!(other.row(row.key).await, row);
-    assert!(other.claim(earlier).await.unwrap_err().is_refused(), "it still counts its takes");
+    assert!(
+        other.claim(earlier).await.unwrap_err().is_refused(),
+        "the node still has its claim number"
+    );
 }
 
-/// What a node has that leaves is handed out again or closed, and it can't come back.
-pub(super) async fn a_node_that_leaves_is_buried<S: Store>(stage: Stage<S>) {
+/// The claimed rows of a node that deregisters are reclaimed, and the node can't renew its lease.
+pub(super) async fn a_deregistered_node_is_reclaimed<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     let lost = store.add(job(1, now)).await;
-    let lost_row = node.take_one(now).await;
+    let lost_row = node.claim_one(now).await;
     store.add(Record { recover: true, ..job(2, now) }).await;
-    let kept_row = node.take_one(now).await;
-    node.leave().await;
+    let kept_row = node.claim_one(now).await;
+    node.deregister().await;
     assert!(node.heartbeat(false, LONG).await.unwrap_err().is_lease_lost());
     let row = other.row(lost_row.key).await;
     assert_eq!(row.state, RowState::Closed(Fate::Abandoned));
     assert!(row.ended_at.is_some_and(|at| at >= now));
     assert_eq!(other.end(&lost).await, Some(Fate::Completed));
-    let row = rival.take_one(now).await;
+    let row = rival.claim_one(now).await;
     assert_eq!((row.key, row.attempt), (kept_row.key, 2));
-    let reaped = other.bury(&node).await;
+    let reaped = other.expire(&node).await;
     assert_eq!((reaped.nodes, reaped.abandoned), (vec![], vec![]));
 }
 
-/// Leaving may be asked for again, and by a node that never came.
-pub(super) async fn leaving_again_is_no_error<S: Store>(Stage { store, .. }: Stage<S>) {
+/// A node may deregister again, or without having joined.
+pub(super) async fn deregistering_again_is_no_error<S: Store>(Stage { store, .. }: Stage<S>) {
     let node = Node::join(&store, 1).await;
-    node.leave().await;
-    node.leave().await;
+    node.deregister().await;
+    node.deregister().await;
     let never = Heartbeat::new(NodeId(9), "never", false, Duration::ZERO);
     store.heartbeat(never).await.unwrap();
 }
 
-/// Of what a dead node had, what recovers waits again, one attempt further, and the rest is abandoned.
-pub(super) async fn the_dead_are_buried<S: Store>(stage: Stage<S>) {
+/// Of a dead node's rows, those that recover wait again, with the next attempt, and the others are
+/// abandoned.
+pub(super) async fn a_dead_node_is_reclaimed<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let (dead, living) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     let lost = store.add(Record { recover: true, ..job(1, now) }).await;
     let recovers = store.add(job(2, now)).await;
     let decide: Decide = Arc::new(move |record, _| {
-        // The row says it, not the record.
+        // The row decides, not the record.
         let row = Row { recover: !record.recover, ..scheduled(record, now) };
         Decision::Claim { rows: vec![row], next_fire: None }
     });
-    let taken = dead.claim(ClaimRequest { decide, ..dead.ask(now) }).await;
+    let claimed = dead.claim(ClaimRequest { decide, ..dead.request(now) }).await;
     let row_of = |record: &Record| {
-        let mut rows = taken.iter().flat_map(|taken| &taken.rows);
+        let mut rows = claimed.iter().flat_map(|claimed| &claimed.rows);
         rows.find(|row| row.job == record.id).cloned().unwrap()
     };
     store.add(job(3, now)).await;
-    let unharmed = living.take_one(now).await;
+    let unharmed = living.claim_one(now).await;
 
-    let reaped = other.bury(&dead).await;
+    let reaped = other.expire(&dead).await;
     assert_eq!(reaped.nodes, [dead.id]);
     assert!(!reaped.more);
     assert_eq!(reaped.over, [lost.incarnation]);
@@ -176,12 +184,12 @@ pub(super) async fn the_dead_are_buried<S: Store>(stage: Stage<S>) {
     assert_eq!(store.end(&lost).await, Some(Fate::Completed));
 
     assert_eq!(store.row(unharmed.key).await, unharmed);
-    let again = living.take_one(now).await;
-    assert!(again.attempt == 2 && again.fence > taken[0].record.fence, "{again:?}");
+    let again = living.claim_one(now).await;
+    assert!(again.attempt == 2 && again.fence > claimed[0].record.fence, "{again:?}");
 }
 
-/// A run that takes one node after the other with it is abandoned in the end.
-pub(super) async fn the_dead_do_not_hand_on_for_ever<S: Store>(stage: Stage<S>) {
+/// A run that ends one node after another is abandoned after its last recovery.
+pub(super) async fn recoveries_are_bounded<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = store.add(Record { recover: true, recoveries: 2, ..job(1, now) }).await;
     let mut key = None;
@@ -195,26 +203,26 @@ pub(super) async fn the_dead_do_not_hand_on_for_ever<S: Store>(stage: Stage<S>) 
                 .map_or(new, |row| Row { state: RowState::Claimed(NodeId(0)), ..row.clone() });
             Decision::Claim { rows: vec![row], next_fire: None }
         });
-        let (_, row) = node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
+        let (_, row) = node.claim_one_of(ClaimRequest { decide, ..node.request(now) }).await;
         assert_eq!((row.attempt, row.recoveries), (number as u32 + 1, 2 - number as u32));
         key = Some(row.key);
-        let reaped = other.bury(&node).await;
+        let reaped = other.expire(&node).await;
         assert_eq!(reaped.handed_out.len(), usize::from(number < 2));
     }
     let row = other.row(key.unwrap()).await;
     assert_eq!(row.state, RowState::Closed(Fate::RecoveredTooOften));
     assert_eq!(other.end(&record).await, Some(Fate::Completed));
-    // It may have been done after all.
+    // The run may have succeeded after all.
     assert_eq!(store.finish_one(&row, succeeded()).await.refused, []);
     assert_eq!(other.row(row.key).await.state, RowState::Closed(succeeded()));
 }
 
-/// Burying again finds nothing, also of nodes that had nothing.
-pub(super) async fn the_dead_are_buried_once<S: Store>(stage: Stage<S>) {
+/// Reaping again finds nothing, also for nodes without claimed rows.
+pub(super) async fn a_dead_node_is_reclaimed_once<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let (idle, busy) = (Node::join(&store, 1).await, Node::join(&store, 2).await);
     store.add(Record { recover: true, ..job(1, now) }).await;
-    busy.take_one(now).await;
+    busy.claim_one(now).await;
     let suspects = store.suspects([idle.id, busy.id]).await;
     let mut nodes = other.reap(suspects.clone()).await.unwrap().nodes;
     nodes.sort();
@@ -226,39 +234,39 @@ pub(super) async fn the_dead_are_buried_once<S: Store>(stage: Stage<S>) {
     assert_eq!(store.all_rows().await, before);
 }
 
-/// A job that has fire times left, or rows open, outlives a node.
+/// A job with fire times left or open rows outlives a dead node.
 pub(super) async fn a_job_outlives_a_node<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let recurring = store.add(job(1, now)).await;
     let decide = fire(now, |at| Some(at + secs(1)));
-    node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
+    node.claim_one_of(ClaimRequest { decide, ..node.request(now) }).await;
     let waiting = store.add(job(2, now)).await;
-    node.take_one(now).await;
+    node.claim_one(now).await;
     let current = store.record(&waiting.id).await;
     let mut write = update(&current, current.clone());
     write.rows = vec![Row { state: RowState::Waiting, ..requested(&waiting, 1, now) }];
     store.done(vec![write]).await;
-    let reaped = other.bury(&node).await;
+    let reaped = other.expire(&node).await;
     assert_eq!((reaped.abandoned.len(), reaped.over), (2, vec![]));
     assert!(store.is_there(&recurring).await && store.is_there(&waiting).await);
 }
 
-/// What a dead node had of a job that is gone can't be taken again: it is abandoned.
-pub(super) async fn what_the_dead_had_of_a_gone_job_is_abandoned<S: Store>(stage: Stage<S>) {
+/// A dead node's row of a removed job cannot be claimed again: it is abandoned.
+pub(super) async fn a_dead_nodes_row_of_a_removed_job_is_abandoned<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let id = store.add(Record { recover: true, ..job(1, now) }).await.id;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     other.done(vec![remove(&other.record(&id).await, Fate::Removed)]).await;
-    let reaped = other.bury(&node).await;
+    let reaped = other.expire(&node).await;
     assert_eq!((reaped.handed_out, reaped.over), (vec![], vec![]));
     assert_eq!(store.row(row.key).await.state, RowState::Closed(Fate::Abandoned));
 }
 
-/// Of a node that had more than a batch, some is left for the next time, when its row is gone already;
-/// until then no other node takes more of those jobs.
-pub(super) async fn what_is_left_of_the_dead_is_buried_later<S: Store>(stage: Stage<S>) {
+/// If a dead node had more rows than a batch, later calls reclaim the rest, although its row is
+/// gone; until then no other node claims those jobs.
+pub(super) async fn reaping_continues_after_a_full_batch<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     let batch = store.capabilities().max_batch;
@@ -267,11 +275,11 @@ pub(super) async fn what_is_left_of_the_dead_is_buried_later<S: Store>(stage: St
     store.done(jobs(batch + 3).skip(batch).collect()).await;
     for _ in 0..2 {
         let decide = fire(now, move |_| Some(now + secs(1)));
-        node.claim(ClaimRequest { limit: batch, decide, ..node.ask(now) }).await;
+        node.claim(ClaimRequest { limit: batch, decide, ..node.request(now) }).await;
     }
     let mut buried = 0;
     for place in 0.. {
-        let reaped = other.bury(&node).await;
+        let reaped = other.expire(&node).await;
         assert!(reaped.abandoned.len() <= batch);
         assert_eq!(reaped.nodes.len(), usize::from(place == 0));
         buried += reaped.abandoned.len();
@@ -284,7 +292,7 @@ pub(super) async fn what_is_left_of_the_dead_is_buried_later<S: Store>(stage: St
                 Decision::Leave
             })
         };
-        rival.claim(ClaimRequest { decide, ..rival.ask(now + secs(1)) }).await;
+        rival.claim(ClaimRequest { decide, ..rival.request(now + secs(1)) }).await;
         assert_eq!(free.lock().unwrap().len(), buried);
         if !reaped.more {
             assert!(place > 0);
@@ -295,12 +303,12 @@ pub(super) async fn what_is_left_of_the_dead_is_buried_later<S: Store>(stage: St
     assert!(store.all_rows().await.iter().all(|row| !row.state.is_open()));
 }
 
-/// What a node has taken and not closed is listed with its records, up to the limit.
-pub(super) async fn what_a_node_has_is_listed<S: Store>(stage: Stage<S>) {
+/// The claimed rows of a node are listed, with their records, up to the limit.
+pub(super) async fn claimed_rows_are_listed<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     store.add(job(9, now)).await;
-    rival.take_one(now).await;
+    rival.claim_one(now).await;
     for number in 1..=4 {
         store.add(job(number, now)).await;
     }
@@ -309,13 +317,13 @@ pub(super) async fn what_a_node_has_is_listed<S: Store>(stage: Stage<S>) {
         let rows = vec![missed, scheduled(record, now), requested(record, 1, now)];
         Decision::Claim { rows, next_fire: Some(now + secs(60)) }
     });
-    let taken = node.claim(ClaimRequest { decide, ..node.ask(now) }).await;
-    let (gone, removed) = (taken[0].rows[1].clone(), taken[1].record.clone());
+    let claimed = node.claim(ClaimRequest { decide, ..node.request(now) }).await;
+    let (gone, removed) = (claimed[0].rows[1].clone(), claimed[1].record.clone());
     store.finish_one(&gone, succeeded()).await;
     other.done(vec![remove(&removed, Fate::Removed)]).await;
-    let open = taken
+    let open = claimed
         .iter()
-        .flat_map(|taken| &taken.rows)
+        .flat_map(|claimed| &claimed.rows)
         .filter(|row| row.state.is_open() && row.key != gone.key && row.job != removed.id);
     let mut open: Vec<_> = open.cloned().collect();
     open.sort_by_key(|row| row.key);
@@ -352,7 +360,7 @@ pub(super) async fn what_a_node_has_is_listed<S: Store>(stage: Stage<S>) {
         assert_eq!(*record, store.record(&record.id).await);
         assert!(rows.iter().all(|row| row.job == record.id));
     }
-    let mut rows: Vec<_> = found.into_iter().flat_map(|taken| taken.rows).collect();
+    let mut rows: Vec<_> = found.into_iter().flat_map(|claimed| claimed.rows).collect();
     rows.sort_by_key(|row| row.key);
     assert_eq!(rows, open);
     let foreign = other.claimed(NodeId(7), asked).await.unwrap();

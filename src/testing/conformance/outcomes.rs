@@ -1,35 +1,36 @@
-//! Cases of [`Store::release`] and [`Store::finish`]: what becomes of what was taken.
+//! Cases of [`Store::release`] and [`Store::finish`].
 
 use chrono::TimeDelta;
 
 use super::stage::*;
 use crate::{job::SkipReason, store::*};
 
-/// What is released waits for any node, and is taken under another fence.
-pub(super) async fn what_is_released_waits<S: Store>(stage: Stage<S>) {
+/// A released row waits for any node, and is claimed under another fence.
+pub(super) async fn a_released_row_waits<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     store.add(job(1, now)).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     node.release(&[row.claim()]).await;
     let released = Row { state: RowState::Waiting, ..row.clone() };
     assert_eq!(other.row(row.key).await, released);
-    assert_eq!(node.holds().await, []);
-    let again = rival.take_one(now).await;
+    assert_eq!(node.claimed_keys().await, []);
+    let again = rival.claim_one(now).await;
     assert!(again.fence > row.fence);
     let fence = again.fence;
     let (state, node) = (RowState::Claimed(rival.id), Some(rival.id));
     assert_eq!(again, Row { state, node, fence, ..released });
 }
 
-/// Rows of another node, under another fence, closed or unknown are left alone; the others are not.
-pub(super) async fn only_what_is_ones_own_is_released<S: Store>(stage: Stage<S>) {
+/// Rows of another node, under another fence, closed or unknown are unchanged by a release of them
+/// and others.
+pub(super) async fn only_own_claims_are_released<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     let mut rows = Vec::new();
     for number in 1..=4 {
         store.add(job(number, now)).await;
-        rows.push(node.take_one(now).await);
+        rows.push(node.claim_one(now).await);
     }
     let [foreign, stale, finished, own] = &rows[..] else { unreachable!() };
     store.finish_one(finished, succeeded()).await;
@@ -49,46 +50,46 @@ pub(super) async fn only_what_is_ones_own_is_released<S: Store>(stage: Stage<S>)
     assert_eq!(store.row(own.key).await.state, RowState::Waiting);
 }
 
-/// A release that is asked for again leaves alone what has been taken again since.
-pub(super) async fn a_release_asked_again_leaves_alone<S: Store>(stage: Stage<S>) {
+/// A retried release leaves rows alone that were claimed again since.
+pub(super) async fn a_retried_release_leaves_new_claims_alone<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     store.add(job(1, now)).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     let release = [row.claim()];
     node.release(&release).await;
     node.release(&release).await;
     assert_eq!(other.row(row.key).await.state, RowState::Waiting);
-    // By the same node even, which is then about to run it.
-    let again = node.take_one(now).await;
+    // Even by the same node, which is then about to run it.
+    let again = node.claim_one(now).await;
     node.release(&release).await;
     assert_eq!(other.row(row.key).await, again);
 }
 
-/// A row that is released says which attempt comes next, and never an earlier one.
-pub(super) async fn what_is_released_counts_its_attempts<S: Store>(stage: Stage<S>) {
+/// A released row has the next attempt, and never an earlier one.
+pub(super) async fn a_release_sets_the_attempt<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     store.add(Record { recover: true, ..job(1, now) }).await;
-    let row = node.take_one(now).await;
-    node.give_back(vec![Release::new(row.key, row.fence, 4)]).await;
+    let row = node.claim_one(now).await;
+    node.release_rows(vec![Release::new(row.key, row.fence, 4)]).await;
     let released = Row { state: RowState::Waiting, attempt: 4, ..row };
     assert_eq!(other.row(row.key).await, released);
-    let again = rival.take_one(now).await;
+    let again = rival.claim_one(now).await;
     assert_eq!((again.attempt, again.recoveries), (4, released.recoveries));
-    rival.give_back(vec![Release::new(again.key, again.fence, 1)]).await;
+    rival.release_rows(vec![Release::new(again.key, again.fence, 1)]).await;
     assert_eq!(other.row(row.key).await.attempt, 4);
-    node.take_one(now).await;
-    other.bury(&node).await;
+    node.claim_one(now).await;
+    other.expire(&node).await;
     assert_eq!(store.row(row.key).await.attempt, 5);
 }
 
-/// What is released when its job is gone can't be taken any more: it is skipped.
-pub(super) async fn what_is_released_of_a_gone_job_is_skipped<S: Store>(stage: Stage<S>) {
+/// A released row of a removed job cannot be claimed any more: it is closed as skipped.
+pub(super) async fn a_released_row_of_a_removed_job_is_skipped<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let id = store.add(job(1, now)).await.id;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     other.done(vec![remove(&other.record(&id).await, Fate::Removed)]).await;
     node.release(&[row.claim()]).await;
     let row = other.row(row.key).await;
@@ -96,17 +97,17 @@ pub(super) async fn what_is_released_of_a_gone_job_is_skipped<S: Store>(stage: S
     assert!(row.ended_at.is_some_and(|at| at >= now));
 }
 
-/// The same of which the work was called: nobody knows how far it came, and what its node says of it
-/// later counts.
-pub(super) async fn what_is_released_of_a_gone_job_and_was_called_is_abandoned<S: Store>(
+/// A released row of a removed job whose work was called is closed as abandoned, and a later
+/// outcome of its node counts.
+pub(super) async fn a_released_row_of_a_removed_job_whose_work_was_called_is_abandoned<S: Store>(
     stage: Stage<S>,
 ) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let id = store.add(Record { recover: true, ..job(1, now) }).await.id;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     other.done(vec![remove(&other.record(&id).await, Fate::Removed)]).await;
-    node.give_back(vec![Release::new(row.key, row.fence, 2)]).await;
+    node.release_rows(vec![Release::new(row.key, row.fence, 2)]).await;
     let closed = other.row(row.key).await;
     assert_eq!((closed.state, closed.attempt), (RowState::Closed(Fate::Abandoned), 2));
     assert!(closed.ended_at.is_some_and(|at| at >= now));
@@ -114,12 +115,12 @@ pub(super) async fn what_is_released_of_a_gone_job_and_was_called_is_abandoned<S
     assert_eq!(other.row(row.key).await.state, RowState::Closed(succeeded()));
 }
 
-/// An outcome closes its row with all that it says.
-pub(super) async fn an_outcome_is_kept<S: Store>(stage: Stage<S>) {
+/// An outcome closes its row with all its fields.
+pub(super) async fn an_outcome_is_stored<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     store.add(Record { recover: true, ..job(1, now) }).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     let outcome = RowOutcome {
         attempt: 3,
         started_at: Some(now + TimeDelta::milliseconds(5)),
@@ -138,11 +139,11 @@ pub(super) async fn an_outcome_is_kept<S: Store>(stage: Stage<S>) {
         ..row
     };
     assert_eq!(store.row(expected.key).await, expected);
-    assert_eq!(expected.node, Some(node.id), "who ran it is known");
+    assert_eq!(expected.node, Some(node.id), "the row keeps its node");
 }
 
-/// Every fate can be kept, those that a later version knows included.
-pub(super) async fn every_fate_is_kept<S: Store>(stage: Stage<S>) {
+/// Every fate is stored, including those of later versions.
+pub(super) async fn every_fate_is_stored<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let ends =
@@ -168,25 +169,26 @@ pub(super) async fn every_fate_is_kept<S: Store>(stage: Stage<S>) {
     let record = store.add(job(1, now)).await;
     let times = fates.len() as i64;
     let rows = (0..times).map(|number| scheduled(&record, now + secs(number))).collect();
-    let taken = node.claim(ClaimRequest { decide: always(rows, None), ..node.ask(now) }).await;
-    let outcomes = taken[0].rows.iter().zip(&fates);
+    let claimed =
+        node.claim(ClaimRequest { decide: always(rows, None), ..node.request(now) }).await;
+    let outcomes = claimed[0].rows.iter().zip(&fates);
     let outcomes = outcomes.map(|(row, fate)| finished(row, fate.clone(), now)).collect();
     assert_eq!(other.finish(outcomes).await.unwrap().refused, []);
-    for (row, fate) in taken[0].rows.iter().zip(fates) {
+    for (row, fate) in claimed[0].rows.iter().zip(fates) {
         assert_eq!(store.row(row.key).await.state, RowState::Closed(fate));
     }
 }
 
-/// The outcome of a row that has been taken again since is refused, and those beside it are not.
-pub(super) async fn an_outcome_is_refused_once_taken_again<S: Store>(stage: Stage<S>) {
+/// The outcome of a row that was claimed again is refused, and the others of the call are not.
+pub(super) async fn an_outcome_is_refused_after_another_claim<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     store.add(job(1, now)).await;
-    let stale = node.take_one(now).await;
+    let stale = node.claim_one(now).await;
     node.release(&[stale.claim()]).await;
-    let current = rival.take_one(now).await;
+    let current = rival.claim_one(now).await;
     store.add(job(2, now)).await;
-    let own = node.take_one(now).await;
+    let own = node.claim_one(now).await;
 
     let outcomes = vec![finished(&stale, succeeded(), now), finished(&own, succeeded(), now)];
     let report = store.finish(outcomes).await.unwrap();
@@ -196,14 +198,14 @@ pub(super) async fn an_outcome_is_refused_once_taken_again<S: Store>(stage: Stag
     assert_eq!(store.row(own.key).await.state, RowState::Closed(succeeded()));
 }
 
-/// Fences of different rows are not compared: a later take of the job refuses no earlier row.
-pub(super) async fn a_later_take_refuses_no_other_row<S: Store>(stage: Stage<S>) {
+/// Fences of different rows are not compared: a later claim of the job refuses no earlier row.
+pub(super) async fn a_later_claim_refuses_no_other_row<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     store.add(job(1, now - secs(1))).await;
     let decide = fire(now, |at| Some(at + secs(1)));
-    let (_, first) = node.claim_one_of(ClaimRequest { decide, ..node.ask(now) }).await;
-    let second = node.take_one(now).await;
+    let (_, first) = node.claim_one_of(ClaimRequest { decide, ..node.request(now) }).await;
+    let second = node.claim_one(now).await;
     assert!(second.fence > first.fence);
     for row in [second, first] {
         assert_eq!(other.finish_one(&row, succeeded()).await.refused, []);
@@ -211,13 +213,13 @@ pub(super) async fn a_later_take_refuses_no_other_row<S: Store>(stage: Stage<S>)
     }
 }
 
-/// The outcome of a row that was closed as abandoned meanwhile takes the place of that.
+/// The outcome of a row that was closed as abandoned replaces that fate.
 pub(super) async fn a_late_outcome_replaces_abandoned<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let record = store.add(job(1, now)).await;
-    let row = node.take_one(now).await;
-    other.bury(&node).await;
+    let row = node.claim_one(now).await;
+    other.expire(&node).await;
     assert_eq!(store.row(row.key).await.state, RowState::Closed(Fate::Abandoned));
     let outcome = RowOutcome {
         message: Some("late".into()),
@@ -233,51 +235,51 @@ pub(super) async fn a_late_outcome_replaces_abandoned<S: Store>(stage: Stage<S>)
     assert_eq!(other.end(&record).await, Some(Fate::Completed));
 }
 
-/// A job that is over with an outcome ends as the outcome says.
-pub(super) async fn an_outcome_says_how_its_job_ends<S: Store>(stage: Stage<S>) {
+/// A job that ends with an outcome has the fate that the outcome names.
+pub(super) async fn an_outcome_has_the_fate_of_its_job<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let record = store.add(Record { remember: true, ..job(1, now) }).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     let outcome = RowOutcome { job_end: Fate::Cancelled, ..finished(&row, succeeded(), now) };
     assert_eq!(other.finish(vec![outcome]).await.unwrap().over, [record.incarnation]);
     assert_eq!(store.end(&record).await, Some(Fate::Cancelled));
     assert_eq!(store.row(row.key).await.state, RowState::Closed(succeeded()));
 }
 
-/// The outcome of a row that was handed out again and that nobody has taken since is accepted.
-pub(super) async fn a_late_outcome_closes_what_waits_again<S: Store>(stage: Stage<S>) {
+/// The outcome of a row that waits for a recovery is accepted.
+pub(super) async fn a_late_outcome_closes_a_waiting_row<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
     let record = store.add(Record { recover: true, ..job(1, now) }).await;
-    let row = node.take_one(now).await;
-    other.bury(&node).await;
+    let row = node.claim_one(now).await;
+    other.expire(&node).await;
     assert_eq!(store.row(row.key).await.state, RowState::Waiting);
     let report = store.finish_one(&row, succeeded()).await;
     assert_eq!((report.refused, report.over), (vec![], vec![record.incarnation]));
     assert_eq!(store.row(row.key).await.state, RowState::Closed(succeeded()));
-    assert_eq!(ids(&rival.claim(rival.ask(now)).await), [""; 0]);
+    assert_eq!(ids(&rival.claim(rival.request(now)).await), [""; 0]);
 }
 
-/// It does not matter whether the node's lease has run out, or whether it has left.
+/// An outcome is accepted after the node's lease has ended, or the node has deregistered.
 pub(super) async fn an_outcome_needs_no_lease<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     store.add(job(1, now)).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     node.lapse().await;
     assert_eq!(other.finish_one(&row, succeeded()).await.refused, []);
     assert_eq!(other.row(row.key).await.state, RowState::Closed(succeeded()));
-    assert_eq!(other.bury(&node).await.abandoned, []);
+    assert_eq!(other.expire(&node).await.abandoned, []);
     assert_eq!(other.row(row.key).await.state, RowState::Closed(succeeded()));
 }
 
-/// A row that is closed stays as it is, and another outcome of it counts as accepted.
+/// A closed row is unchanged by another outcome, which counts as accepted.
 pub(super) async fn the_first_outcome_stays<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     store.add(job(1, now)).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     store.finish_one(&row, succeeded()).await;
     let first = store.row(row.key).await;
     for fate in [succeeded(), Fate::Ran(RunEnd::Failed), Fate::Abandoned] {
@@ -287,28 +289,28 @@ pub(super) async fn the_first_outcome_stays<S: Store>(stage: Stage<S>) {
     }
 }
 
-/// Outcomes are asked for again, some of which were kept the first time.
-pub(super) async fn a_finish_asked_again_does_the_rest<S: Store>(stage: Stage<S>) {
+/// A retried call stores the outcomes that the first one did not.
+pub(super) async fn a_retried_finish_does_the_rest<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     for number in 1..=3 {
         store.add(job(number, now)).await;
     }
-    let taken = node.claim(node.ask(now)).await;
-    let rows = taken.iter().flat_map(|taken| &taken.rows);
+    let claimed = node.claim(node.request(now)).await;
+    let rows = claimed.iter().flat_map(|claimed| &claimed.rows);
     let outcomes: Vec<_> = rows.map(|row| finished(row, succeeded(), now)).collect();
     store.finish(outcomes[..1].to_vec()).await.unwrap();
     let report = other.finish(outcomes.clone()).await.unwrap();
     assert_eq!(report.refused, []);
     assert_eq!(other.finish(outcomes).await.unwrap().refused, []);
-    for key in keys(&taken) {
+    for key in keys(&claimed) {
         assert_eq!(store.row(key).await.state, RowState::Closed(succeeded()));
     }
-    assert_eq!(store.all_rows().await.len(), 6, "three ran, three jobs are over");
+    assert_eq!(store.all_rows().await.len(), 6, "three runs and three ends of jobs");
 }
 
-/// The outcome of a row that is not there is refused.
-pub(super) async fn the_outcome_of_no_row_is_refused<S: Store>(stage: Stage<S>) {
+/// The outcome of a missing row is refused.
+pub(super) async fn the_outcome_of_a_missing_row_is_refused<S: Store>(stage: Stage<S>) {
     let Stage { store, now, .. } = stage;
     let record = store.add(job(1, now)).await;
     let row = Row { fence: 1, ..scheduled(&record, now) };
@@ -317,7 +319,7 @@ pub(super) async fn the_outcome_of_no_row_is_refused<S: Store>(stage: Stage<S>) 
     assert_eq!(store.all_rows().await, []);
 }
 
-/// A job is over with the last of its rows, if it has no fire time left.
+/// A job without a fire time left ends with the last of its rows.
 pub(super) async fn a_finish_ends_a_job<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
@@ -329,9 +331,9 @@ pub(super) async fn a_finish_ends_a_job<S: Store>(stage: Stage<S>) {
         let next_fire = (record.id == "job-0002").then(|| now + secs(60));
         Decision::Claim { rows, next_fire }
     });
-    let taken = node.claim(ClaimRequest { decide, ..node.ask(now) }).await;
+    let claimed = node.claim(ClaimRequest { decide, ..node.request(now) }).await;
     let of = |place: usize| {
-        let rows = taken.iter().flat_map(|taken| taken.rows.get(place));
+        let rows = claimed.iter().flat_map(|claimed| claimed.rows.get(place));
         rows.map(|row| finished(row, succeeded(), now)).collect::<Vec<_>>()
     };
     let waits = Row { state: RowState::Waiting, ..requested(&paused, 2, now) };
@@ -350,14 +352,14 @@ pub(super) async fn a_finish_ends_a_job<S: Store>(stage: Stage<S>) {
     }
 }
 
-/// The outcome of a run whose job was removed meanwhile is kept, and ends nothing.
-pub(super) async fn the_outcome_of_a_gone_job_is_kept<S: Store>(stage: Stage<S>) {
+/// The outcome of a run whose job was removed since is stored, and ends nothing.
+pub(super) async fn the_outcome_of_a_removed_job_is_stored<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let id = store.add(job(1, now)).await.id;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     let current = other.record(&id).await;
-    other.done(vec![replace(&current, reborn(&job(1, None)))]).await;
+    other.done(vec![replace(&current, next_incarnation(&job(1, None)))]).await;
     let report = store.finish_one(&row, succeeded()).await;
     assert_eq!((report.refused, report.over), (vec![], vec![]));
     assert_eq!(other.row(row.key).await.state, RowState::Closed(succeeded()));

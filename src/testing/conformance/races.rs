@@ -1,4 +1,4 @@
-//! Cases of several nodes at once, on threads of their own: who wins, and that nothing is lost.
+//! Cases of concurrent nodes, on separate threads: one wins, and nothing is lost.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +16,7 @@ use tokio::sync::Barrier;
 use super::stage::*;
 use crate::store::*;
 
-/// Eight nodes that take, finish and give back run each fire time of 200 jobs once and forget none.
+/// Eight nodes that claim, finish and release run each fire time of 200 jobs once, and lose none.
 pub(super) async fn each_fire_time_is_run_once<S: Store>(stage: Stage<S>) {
     const JOBS: u64 = 200;
     const FIRES: i64 = 3;
@@ -36,17 +36,17 @@ pub(super) async fn each_fire_time_is_run_once<S: Store>(stage: Stage<S>) {
             let node = Node::join(&store, number as u64).await;
             barrier.wait().await;
             loop {
-                // So that the case can end, should this never, on a store that answers at once.
+                // Lets the case time out on a store whose futures are always ready.
                 tokio::task::yield_now().await;
                 let decide = fire(now, move |at| (at < last).then(|| at + secs(1)));
                 let limit = 5 + 3 * number;
-                let taken = node.claim(ClaimRequest { decide, limit, ..node.ask(now) }).await;
-                let rows: Vec<_> = taken.into_iter().flat_map(|taken| taken.rows).collect();
-                // Every fifth is given back the first time it is taken.
-                let give_back = |row: &&Row| {
+                let claimed = node.claim(ClaimRequest { decide, limit, ..node.request(now) }).await;
+                let rows: Vec<_> = claimed.into_iter().flat_map(|claimed| claimed.rows).collect();
+                // Every fifth row is released after its first claim.
+                let is_released = |row: &&Row| {
                     row.key.incarnation.0.is_multiple_of(5) && given.lock().unwrap().insert(row.key)
                 };
-                let (back, run): (Vec<_>, Vec<_>) = rows.iter().partition(give_back);
+                let (back, run): (Vec<_>, Vec<_>) = rows.iter().partition(is_released);
                 for row in &run {
                     *runs.lock().unwrap().entry(row.key).or_default() += 1;
                 }
@@ -67,7 +67,7 @@ pub(super) async fn each_fire_time_is_run_once<S: Store>(stage: Stage<S>) {
     assert_eq!(runs.len() as u64, JOBS * FIRES as u64);
     assert!(runs.values().all(|times| *times == 1), "{runs:?}");
     let rows = store.all_rows().await;
-    assert_eq!(rows.len() as u64, JOBS * (FIRES as u64 + 1), "fire times and ends");
+    assert_eq!(rows.len() as u64, JOBS * (FIRES as u64 + 1), "fire times and ends of jobs");
     for row in rows {
         let expected = match row.key.kind {
             RowKind::Ended => Fate::Completed,
@@ -77,7 +77,7 @@ pub(super) async fn each_fire_time_is_run_once<S: Store>(stage: Stage<S>) {
     }
 }
 
-/// Of eight that add one id, or change one version, one wins; the others hear who.
+/// Of eight writes that add one id, or change one version, one is done; the others get its record.
 pub(super) async fn one_of_several_writers_wins<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for round in 0..20 {
@@ -100,7 +100,7 @@ pub(super) async fn one_of_several_writers_wins<S: Store>(stage: Stage<S>) {
     }
 }
 
-/// Writes all of them at once; returns the token of the one that won.
+/// Sends all writes concurrently; returns the token of the one that was done.
 async fn race<S: Store>(store: &Client<S>, other: &Client<S>, rivals: Vec<Write>) -> u64 {
     let barrier = Arc::new(Barrier::new(rivals.len()));
     let rivals = rivals.into_iter().enumerate().map(|(place, write)| {
@@ -124,8 +124,8 @@ async fn race<S: Store>(store: &Client<S>, other: &Client<S>, rivals: Vec<Write>
     won[0]
 }
 
-/// A job that is changed while it is taken loses neither a change nor a fire time.
-pub(super) async fn a_write_and_a_take_both_count<S: Store>(stage: Stage<S>) {
+/// A job that is changed during claims loses neither a change nor a fire time.
+pub(super) async fn a_write_and_a_claim_lose_nothing<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     const WRITES: u64 = 30;
     let record = store.add(job(1, now)).await;
@@ -138,8 +138,8 @@ pub(super) async fn a_write_and_a_take_both_count<S: Store>(stage: Stage<S>) {
             while !over.load(Ordering::Relaxed) {
                 tokio::task::yield_now().await;
                 let decide = fire(now, |at| Some(at - secs(1)));
-                let taken = node.claim(ClaimRequest { decide, ..node.ask(now) }).await;
-                let rows: Vec<_> = taken.into_iter().flat_map(|taken| taken.rows).collect();
+                let claimed = node.claim(ClaimRequest { decide, ..node.request(now) }).await;
+                let rows: Vec<_> = claimed.into_iter().flat_map(|claimed| claimed.rows).collect();
                 fire_times.extend(rows.iter().map(|row| row.fire_time));
                 let outcomes = rows.iter().map(|row| finished(row, succeeded(), now)).collect();
                 store.finish(outcomes).await.unwrap();
@@ -154,7 +154,7 @@ pub(super) async fn a_write_and_a_take_both_count<S: Store>(stage: Stage<S>) {
         if let WriteResult::Done = other.write_one(update(&current, change)).await {
             written += 1;
         }
-        // Lets the taker have its turn, on a store that answers at once.
+        // Lets the claiming task run, on a store whose futures are always ready.
         tokio::time::sleep(Duration::from_micros(200)).await;
     }
     over.store(true, Ordering::Relaxed);
@@ -168,44 +168,44 @@ pub(super) async fn a_write_and_a_take_both_count<S: Store>(stage: Stage<S>) {
     assert_eq!(store.all_rows().await.len(), fire_times.len());
 }
 
-/// Jobs that are removed while they are taken leave nothing behind that waits, and nothing twice.
-pub(super) async fn a_removal_and_a_take_leave_nothing<S: Store>(stage: Stage<S>) {
+/// Jobs that are removed during claims leave no waiting row, and no duplicate.
+pub(super) async fn a_removal_and_a_claim_leave_nothing<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     for round in 0..15 {
         let record = job(round, now);
         let record = store.add_waiting(record.clone(), requested(&record, 1, now)).await;
         let taking = tokio::spawn({
-            let (store, ask) = (store.clone(), node.ask(now));
-            async move { store.claim(ask).await.unwrap().jobs }
+            let (store, request) = (store.clone(), node.request(now));
+            async move { store.claim(request).await.unwrap().jobs }
         });
         let removing = tokio::spawn({
             let (other, id) = (other.clone(), record.id.clone());
             async move {
-                // A removal that lost against the take is asked for once more.
+                // A removal that lost against the claim is retried.
                 while let Some(current) = other.get(id.clone()).await.unwrap() {
                     other.write(vec![remove(&current, Fate::Removed)]).await.unwrap();
                 }
             }
         });
-        let taken = taking.await.unwrap();
+        let claimed = taking.await.unwrap();
         removing.await.unwrap();
         assert_eq!(store.end(&record).await, Some(Fate::Removed));
         let mut rows = store.history(record.incarnation, 10).await.unwrap();
         rows.retain(|row| row.key.kind != RowKind::Ended);
         rows.sort_by_key(|row| row.key);
-        if taken.is_empty() {
+        if claimed.is_empty() {
             assert_eq!(rows.len(), 1);
             assert!(!rows[0].state.is_open(), "{rows:?}");
         } else {
-            assert_eq!(keys(&taken), rows.iter().map(|row| row.key).collect::<Vec<_>>());
+            assert_eq!(keys(&claimed), rows.iter().map(|row| row.key).collect::<Vec<_>>());
             assert!(rows.iter().all(|row| row.state == RowState::Claimed(node.id)), "{rows:?}");
         }
     }
 }
 
-/// A node that takes while it is buried keeps nothing that it was answered, nor is anything lost.
-pub(super) async fn a_take_and_a_burial_lose_nothing<S: Store>(stage: Stage<S>) {
+/// A node that claims while it expires keeps none of its claims, and nothing is lost.
+pub(super) async fn a_claim_and_a_reap_lose_nothing<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let rounds = 15;
     for round in 0..rounds {
@@ -219,7 +219,7 @@ pub(super) async fn a_take_and_a_burial_lose_nothing<S: Store>(stage: Stage<S>) 
             let store = store.clone();
             async move {
                 loop {
-                    match store.claim(ClaimRequest { limit: 1, ..dying.ask(now) }).await {
+                    match store.claim(ClaimRequest { limit: 1, ..dying.request(now) }).await {
                         Ok(_) => tokio::task::yield_now().await,
                         Err(error) if error.is_lease_lost() => return dying,
                         Err(error) => panic!("{error:?}"),
@@ -238,16 +238,17 @@ pub(super) async fn a_take_and_a_burial_lose_nothing<S: Store>(stage: Stage<S>) 
         });
         let dead = taking.await.unwrap();
         burying.await.unwrap();
-        // What it took until it heard of its death, if that came before its burial.
+        // The claims until it got `lease_lost`, if that came before the reap.
         store.reap(Vec::new()).await.unwrap();
-        assert_eq!(dead.holds().await, []);
+        assert_eq!(dead.claimed_keys().await, []);
 
         let heir = Node::join(&other, 1000 + round).await;
-        for row in heir.claim(heir.ask(now)).await.into_iter().flat_map(|taken| taken.rows) {
+        for row in heir.claim(heir.request(now)).await.into_iter().flat_map(|claimed| claimed.rows)
+        {
             assert_eq!(heir_of(&store, &row).await, heir.id);
             store.finish_one(&row, succeeded()).await;
         }
-        heir.leave().await;
+        heir.deregister().await;
     }
     let rows = store.all_rows().await;
     let fires: Vec<_> = rows.iter().filter(|row| row.key.kind == RowKind::Scheduled).collect();
@@ -266,8 +267,8 @@ async fn heir_of<S: Store>(store: &Client<S>, row: &Row) -> NodeId {
     }
 }
 
-/// The outcomes of runs whose node is buried meanwhile are kept, whichever comes first.
-pub(super) async fn a_finish_and_a_burial_keep_the_outcome<S: Store>(stage: Stage<S>) {
+/// The outcomes of runs whose node expires meanwhile are kept, in either order.
+pub(super) async fn a_finish_and_a_reap_keep_the_outcome<S: Store>(stage: Stage<S>) {
     const ROWS: u64 = 30;
     let Stage { store, other, now } = stage;
     for round in 0..10 {
@@ -276,15 +277,15 @@ pub(super) async fn a_finish_and_a_burial_keep_the_outcome<S: Store>(stage: Stag
             let recover = number % 2 == 0;
             store.add(Record { recover, ..job(round * ROWS + number, now) }).await;
         }
-        let taken = node.claim(node.ask(now)).await;
+        let claimed = node.claim(node.request(now)).await;
         let suspects = store.suspects([node.id]).await;
         let (begun, begins) = tokio::sync::oneshot::channel();
         let finishing = tokio::spawn({
-            let (store, taken) = (store.clone(), taken.clone());
+            let (store, claimed) = (store.clone(), claimed.clone());
             async move {
                 let mut begun = Some(begun);
-                for (place, row) in (0..).zip(taken.iter().flat_map(|taken| &taken.rows)) {
-                    // The burial begins after one more of them in each round.
+                for (place, row) in (0..).zip(claimed.iter().flat_map(|claimed| &claimed.rows)) {
+                    // The reap starts one outcome later in each round.
                     if place == round
                         && let Some(begun) = begun.take()
                     {
@@ -304,42 +305,42 @@ pub(super) async fn a_finish_and_a_burial_keep_the_outcome<S: Store>(stage: Stag
         });
         finishing.await.unwrap();
         burying.await.unwrap();
-        for key in keys(&taken) {
+        for key in keys(&claimed) {
             assert_eq!(store.row(key).await.state, RowState::Closed(succeeded()));
         }
         assert_eq!(store.list(RecordFilter::default(), None, 1).await.unwrap().records, []);
     }
 }
 
-/// A node that asks twice at once for the same take gets no fire time twice.
-pub(super) async fn a_take_asked_twice_at_once_is_one<S: Store>(stage: Stage<S>) {
+/// A node that sends the same claim twice at once gets no fire time twice.
+pub(super) async fn concurrent_retries_of_a_claim_are_one<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     for round in 0..15 {
         for number in 0..10 {
             store.add(job(round * 10 + number, now)).await;
         }
-        let ask = ClaimRequest { limit: 5, ..node.ask(now) };
-        let takes = [&store, &other].map(|store| {
-            let (store, ask) = (store.clone(), ask.clone());
-            tokio::spawn(async move { store.claim(ask).await })
+        let request = ClaimRequest { limit: 5, ..node.request(now) };
+        let claims = [&store, &other].map(|store| {
+            let (store, request) = (store.clone(), request.clone());
+            tokio::spawn(async move { store.claim(request).await })
         });
-        for take in takes {
-            take.await.unwrap().unwrap();
+        for claim in claims {
+            claim.await.unwrap().unwrap();
         }
-        let taken = node.claim(ask).await;
-        assert_eq!(keys(&taken), node.holds().await);
-        assert_eq!(taken.len(), 5);
-        let rest = node.claim(node.ask(now)).await;
+        let claimed = node.claim(request).await;
+        assert_eq!(keys(&claimed), node.claimed_keys().await);
+        assert_eq!(claimed.len(), 5);
+        let rest = node.claim(node.request(now)).await;
         assert_eq!(rest.len(), 5);
-        let rows = taken.iter().chain(&rest).flat_map(|taken| &taken.rows);
+        let rows = claimed.iter().chain(&rest).flat_map(|claimed| &claimed.rows);
         let outcomes = rows.map(|row| finished(row, succeeded(), now)).collect();
         store.finish(outcomes).await.unwrap();
     }
 }
 
-/// While others write and take, a list names each record once that is there all along.
-pub(super) async fn a_list_misses_nothing_meanwhile<S: Store>(stage: Stage<S>) {
+/// During concurrent writes and claims, a list returns each record once that exists throughout.
+pub(super) async fn a_list_during_changes_misses_nothing<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for number in 0..40 {
         store.add(job(number * 2, now + secs(1000))).await;
@@ -366,7 +367,7 @@ pub(super) async fn a_list_misses_nothing_meanwhile<S: Store>(stage: Stage<S>) {
         loop {
             let page = other.list(RecordFilter::default(), after, 3).await.unwrap();
             listed.extend(page.records);
-            assert!(listed.len() <= 80, "the pages come to no end");
+            assert!(listed.len() <= 80, "the pages do not end");
             after = page.next;
             if after.is_none() {
                 break;

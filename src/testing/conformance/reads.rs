@@ -7,30 +7,30 @@ use chrono::SubsecRound as _;
 use super::stage::*;
 use crate::store::*;
 
-/// The store's clock goes, is the same for all, and counts whole milliseconds.
-pub(super) async fn the_clock_goes<S: Store>(stage: Stage<S>) {
+/// The store's clock advances, is the same for all clients, and has whole milliseconds.
+pub(super) async fn the_clock_advances<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     store.wait_until(now + secs(0)).await;
-    let here = store.now().await.unwrap();
-    let there = other.now().await.unwrap();
-    assert!(here > now);
-    assert!(there >= here, "the clock went back, from {here} to {there}");
-    assert_eq!(here.trunc_subsecs(3), here);
+    let first = store.now().await.unwrap();
+    let second = other.now().await.unwrap();
+    assert!(first > now);
+    assert!(second >= first, "the clock went back, from {first} to {second}");
+    assert_eq!(first.trunc_subsecs(3), first);
 }
 
-/// What a store says of itself is what the contract allows.
+/// The capabilities of the store are within the bounds of the contract.
 pub(super) async fn capabilities_are_within_bounds<S: Store>(Stage { store, .. }: Stage<S>) {
     let capabilities = store.capabilities();
     assert!(capabilities.time_precision <= Duration::from_millis(1));
     assert!(capabilities.max_batch >= 1);
-    // Else a scheduler of default options does not start, or has no room for a job of some size.
+    // Otherwise a scheduler with default options does not start, or cannot add a large job.
     assert!(capabilities.min_lease <= Duration::from_secs(15));
     assert!(capabilities.max_bytes.is_none_or(|most| most >= 64 * 1024));
     assert!(capabilities.max_jobs != Some(0) && capabilities.max_rows != Some(0));
 }
 
-/// All records are listed once, page by page, in order of their ids' bytes.
-pub(super) async fn pages_cover_all_in_order<S: Store>(stage: Stage<S>) {
+/// Pages list all records once, in order of the bytes of their ids.
+pub(super) async fn pages_list_all_records_in_order<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let mut expected = super::writes::odd_ids();
     expected.truncate(23);
@@ -44,7 +44,7 @@ pub(super) async fn pages_cover_all_in_order<S: Store>(stage: Stage<S>) {
             let page = other.list(RecordFilter::default(), after, limit).await.unwrap();
             assert!(page.records.len() <= limit);
             listed.extend(page.records);
-            assert!(listed.len() <= expected.len(), "pages of {limit} come to no end");
+            assert!(listed.len() <= expected.len(), "pages of {limit} do not end");
             after = page.next;
             if after.is_none() {
                 break;
@@ -55,8 +55,8 @@ pub(super) async fn pages_cover_all_in_order<S: Store>(stage: Stage<S>) {
     }
 }
 
-/// A page begins behind an id, whether there is a record of it or not.
-pub(super) async fn a_page_begins_behind_any_id<S: Store>(stage: Stage<S>) {
+/// A page starts after an id, whether there is a record of it or not.
+pub(super) async fn a_page_starts_after_any_id<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for number in [1, 2, 3] {
         store.add(job(number, now)).await;
@@ -69,8 +69,8 @@ pub(super) async fn a_page_begins_behind_any_id<S: Store>(stage: Stage<S>) {
     assert_eq!(page.records, [store.record(&"job-0003".into()).await]);
 }
 
-/// Records are listed that are as the filter says, and pages are filled with such.
-pub(super) async fn filters_are_heeded<S: Store>(stage: Stage<S>) {
+/// Only records that pass the filter are listed, and pages are filled with them.
+pub(super) async fn records_are_filtered<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for number in 0..12 {
         let name = (number % 2 == 0).then(|| "even".to_owned());
@@ -107,17 +107,18 @@ pub(super) async fn filters_are_heeded<S: Store>(stage: Stage<S>) {
     }
 }
 
-/// What is no longer as it was known is told: changed, or gone, and why. The rest is not.
-pub(super) async fn what_changed_is_told<S: Store>(stage: Stage<S>) {
+/// Changed and removed records are returned, the latter with their fates, and unchanged ones are
+/// not.
+pub(super) async fn changed_records_are_returned<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let mut known = Vec::new();
     for number in 1..=6 {
         known.push(store.add(job(number, Some(now + secs(1000)))).await);
     }
-    let [same, changed, removed, replaced, taken, over] = &known[..] else { unreachable!() };
+    let [same, changed, removed, replaced, claimed, over] = &known[..] else { unreachable!() };
     let current = other.change(&changed.id, |record| record.paused = true).await;
     other.done(vec![remove(removed, Fate::Cancelled)]).await;
-    other.done(vec![replace(replaced, reborn(replaced))]).await;
+    other.done(vec![replace(replaced, next_incarnation(replaced))]).await;
     let heir = other.record(&replaced.id).await;
     let node = Node::join(&other, 1).await;
     let only = |record: &Record, decide| {
@@ -130,26 +131,27 @@ pub(super) async fn what_changed_is_told<S: Store>(stage: Stage<S>) {
         ClaimRequest {
             except: std::sync::Arc::new(except.collect()),
             decide,
-            ..node.ask(now + secs(2000))
+            ..node.request(now + secs(2000))
         }
     };
-    node.claim_one_of(only(taken, fire(now + secs(2000), |at| Some(at + secs(9))))).await;
+    node.claim_one_of(only(claimed, fire(now + secs(2000), |at| Some(at + secs(9))))).await;
     node.claim(only(over, always(vec![], None))).await;
 
     let mut asked: Vec<_> =
         known.iter().map(|it| (it.id.clone(), it.incarnation, it.version)).collect();
     asked.push(("nobody".into(), Incarnation(1), 1));
-    let told = store.changed(asked).await.unwrap();
-    assert_eq!(told.len(), 5, "{told:#?}");
-    let what = |incarnation: Incarnation| {
-        let of = told.iter().find(|it| it.incarnation == incarnation).map(|it| it.status.clone());
-        of.unwrap_or_else(|| panic!("{incarnation} is not told of: {told:#?}"))
+    let changes = store.changed(asked).await.unwrap();
+    assert_eq!(changes.len(), 5, "{changes:#?}");
+    let status = |incarnation: Incarnation| {
+        let change = changes.iter().find(|it| it.incarnation == incarnation);
+        let status = change.map(|it| it.status.clone());
+        status.unwrap_or_else(|| panic!("no change of {incarnation}: {changes:#?}"))
     };
-    assert!(told.iter().all(|it| it.incarnation != same.incarnation));
-    assert!(told.iter().all(|it| it.incarnation != taken.incarnation), "a take is no change");
-    assert!(matches!(what(changed.incarnation), RecordStatus::Updated(it) if *it == current));
-    assert!(matches!(what(removed.incarnation), RecordStatus::Removed(Some(Fate::Cancelled))));
-    assert!(matches!(what(replaced.incarnation), RecordStatus::Removed(Some(Fate::Replaced))));
-    assert!(matches!(what(over.incarnation), RecordStatus::Removed(Some(Fate::Completed))));
-    assert!(matches!(what(Incarnation(1)), RecordStatus::Removed(None)));
+    assert!(changes.iter().all(|it| it.incarnation != same.incarnation));
+    assert!(changes.iter().all(|it| it.incarnation != claimed.incarnation), "a claim is no change");
+    assert!(matches!(status(changed.incarnation), RecordStatus::Updated(it) if *it == current));
+    assert!(matches!(status(removed.incarnation), RecordStatus::Removed(Some(Fate::Cancelled))));
+    assert!(matches!(status(replaced.incarnation), RecordStatus::Removed(Some(Fate::Replaced))));
+    assert!(matches!(status(over.incarnation), RecordStatus::Removed(Some(Fate::Completed))));
+    assert!(matches!(status(Incarnation(1)), RecordStatus::Removed(None)));
 }

@@ -1,4 +1,4 @@
-//! What the cases have in common: two openings of one store, nodes on it, and jobs to put there.
+//! The common parts of the cases: two clients of one store, nodes, and jobs.
 
 use std::{
     collections::HashSet,
@@ -14,17 +14,17 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 use crate::{job::JobId, store::*};
 
-/// The task of all jobs that are not about tasks.
+/// The task of all jobs, except in cases about tasks.
 pub(super) const TASK: &str = "send-invoice";
 
 /// Longer than any case takes.
 pub(super) const LONG: Duration = Duration::from_secs(600);
 
-/// A store that is opened twice, as by two nodes, and was empty before.
+/// A store, empty at the start, with two clients.
 pub(super) struct Stage<S> {
     pub(super) store: Client<S>,
     pub(super) other: Client<S>,
-    /// What the store's clock said at the beginning.
+    /// The time of the store's clock at the start.
     pub(super) now: DateTime<Utc>,
 }
 
@@ -36,7 +36,7 @@ impl<S: Store> Stage<S> {
     }
 }
 
-/// One opening of the store.
+/// A client of the store.
 pub(super) struct Client<S>(Arc<S>);
 
 impl<S> Clone for Client<S> {
@@ -58,20 +58,20 @@ impl<S: Store> Client<S> {
         self.now().await.unwrap().trunc_subsecs(3)
     }
 
-    /// Adds a job, and returns its record.
+    /// Adds a job and returns its record.
     pub(super) async fn add(&self, record: Record) -> Record {
         self.done(vec![insert(&record)]).await;
         self.record(&record.id).await
     }
 
-    /// Adds a job with a row that waits for any node.
+    /// Adds a job with a waiting row.
     pub(super) async fn add_waiting(&self, record: Record, row: Row) -> Record {
         let row = Row { state: RowState::Waiting, ..row };
         self.done(vec![Write { rows: vec![row], ..insert(&record) }]).await;
         self.record(&record.id).await
     }
 
-    /// Changes a record as it is now.
+    /// Changes the current record.
     pub(super) async fn change(&self, id: &JobId, change: impl FnOnce(&mut Record)) -> Record {
         let current = self.record(id).await;
         let mut record = current.clone();
@@ -85,17 +85,19 @@ impl<S: Store> Client<S> {
         assert_eq!(self.write(writes).await.unwrap(), vec![WriteResult::Done; count]);
     }
 
-    /// Writes what must not be written; returns what is there.
+    /// Asserts that a write is lost, and returns the current record.
     pub(super) async fn lost(&self, write: Write) -> Option<Record> {
         match self.write_one(write).await {
-            WriteResult::Done => panic!("it was written, although it expected something else"),
+            WriteResult::Done => {
+                panic!("the write was done, although the current record is another one")
+            }
             WriteResult::Lost(current) => current.map(|record| *record),
         }
     }
 
     pub(super) async fn write_one(&self, write: Write) -> WriteResult {
         let mut written = self.write(vec![write]).await.unwrap();
-        assert_eq!(written.len(), 1, "each write is answered");
+        assert_eq!(written.len(), 1, "there is one result per write");
         written.remove(0)
     }
 
@@ -115,7 +117,7 @@ impl<S: Store> Client<S> {
         row.unwrap_or_else(|| panic!("there is no row {key:?}"))
     }
 
-    /// What the ledger says about the end of an incarnation.
+    /// The fate of an incarnation, from the ledger.
     pub(super) async fn end(&self, record: &Record) -> Option<Fate> {
         let rows = self.all_rows().await;
         let row = rows.into_iter().find(|row| row.key == RowKey::end_of(record.incarnation))?;
@@ -126,7 +128,7 @@ impl<S: Store> Client<S> {
         }
     }
 
-    /// The whole ledger.
+    /// All rows of the ledger.
     pub(super) async fn all_rows(&self) -> Vec<Row> {
         let limit = self.capabilities().max_batch;
         let mut rows: Vec<Row> = Vec::new();
@@ -134,7 +136,7 @@ impl<S: Store> Client<S> {
             let page = self.rows(rows.last().map(|row| row.key), limit).await.unwrap();
             let is_last = page.len() < limit;
             let ordered = rows.last().zip(page.first()).is_none_or(|(a, b)| a.key < b.key);
-            assert!(ordered, "a page of rows does not begin behind the one before it");
+            assert!(ordered, "a page of rows does not start after the previous one");
             rows.extend(page);
             if is_last {
                 return rows;
@@ -142,7 +144,7 @@ impl<S: Store> Client<S> {
         }
     }
 
-    /// Prunes the whole ledger, `limit` rows at a time. Returns how many rows went.
+    /// Prunes the whole ledger, `limit` rows at a time. Returns the number of deleted rows.
     pub(super) async fn prune_all(&self, keep: Keep, limit: usize) -> u64 {
         let mut deleted = 0;
         for _ in 0..1000 {
@@ -153,52 +155,52 @@ impl<S: Store> Client<S> {
                 return deleted;
             }
         }
-        panic!("pruning comes to no end");
+        panic!("pruning does not end");
     }
 
     pub(super) async fn finish_one(&self, row: &Row, fate: Fate) -> FinishReport {
         self.finish(vec![finished(row, fate, self.time().await)]).await.unwrap()
     }
 
-    /// The row of a node, if it has one.
+    /// The row of a node, if any.
     pub(super) async fn node_row(&self, node: NodeId) -> Option<NodeRow> {
         let rows = self.nodes().await.unwrap();
         assert!(rows.iter().filter(|row| row.id == node).count() <= 1, "{rows:#?}");
         rows.into_iter().find(|row| row.id == node)
     }
 
-    /// What somebody asks for who has seen no sign of life of these nodes for long enough.
+    /// The suspects for `reap` after no heartbeats of these nodes for long enough.
     pub(super) async fn suspects<const N: usize>(&self, nodes: [NodeId; N]) -> Vec<(NodeId, u64)> {
         let rows = self.nodes().await.unwrap();
         let rows = rows.into_iter().filter(|row| nodes.contains(&row.id));
         rows.map(|row| (row.id, row.heartbeats)).collect()
     }
 
-    /// Buries a node.
-    pub(super) async fn bury<T>(&self, node: &Node<T>) -> ReapReport {
+    /// Expires a node and reclaims its rows.
+    pub(super) async fn expire<T>(&self, node: &Node<T>) -> ReapReport {
         self.reap(self.suspects([node.id]).await).await.unwrap()
     }
 
-    /// Lets time pass, by the store's clock.
+    /// Waits until this instant, by the store's clock.
     pub(super) async fn wait_until(&self, instant: DateTime<Utc>) {
         while self.time().await <= instant {
-            // The store's clock is its own: nothing but looking tells how far it has come.
+            // Polled, since only the store knows its clock.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }
 
-/// A node that is alive until it is buried.
+/// A node that stays alive until it expires.
 pub(super) struct Node<S> {
     store: Client<S>,
     pub(super) id: NodeId,
-    takes: AtomicU64,
+    claims: AtomicU64,
 }
 
 impl<S: Store> Node<S> {
     pub(super) async fn join(store: &Client<S>, number: u64) -> Node<S> {
         let id = NodeId((1 << 62) + number);
-        let node = Node { store: store.clone(), id, takes: AtomicU64::new(0) };
+        let node = Node { store: store.clone(), id, claims: AtomicU64::new(0) };
         node.heartbeat(true, LONG).await.unwrap();
         node
     }
@@ -211,22 +213,22 @@ impl<S: Store> Node<S> {
         self.store.heartbeat(Heartbeat::new(self.id, "node", first, ttl)).await
     }
 
-    /// Lets the lease run out; the node's row is still there.
+    /// Lets the lease end; the node keeps its row.
     pub(super) async fn lapse(&self) {
         let ttl = TimeDelta::milliseconds(1);
         let at = self.heartbeat(false, ttl.to_std().unwrap()).await.unwrap();
         self.store.wait_until(at + ttl).await;
     }
 
-    pub(super) async fn leave(&self) {
+    pub(super) async fn deregister(&self) {
         self.heartbeat(false, Duration::ZERO).await.unwrap();
     }
 
-    /// Asks for what is due at `horizon`, and lets each job fire for the last time.
-    pub(super) fn ask(&self, horizon: DateTime<Utc>) -> ClaimRequest {
+    /// A request for the jobs that are due at `horizon`, each of which fires for the last time.
+    pub(super) fn request(&self, horizon: DateTime<Utc>) -> ClaimRequest {
         ClaimRequest {
             node: self.id,
-            number: self.takes.fetch_add(1, Ordering::Relaxed) + 1,
+            number: self.claims.fetch_add(1, Ordering::Relaxed) + 1,
             horizon,
             tasks: tasks([TASK]),
             except: Arc::default(),
@@ -238,37 +240,37 @@ impl<S: Store> Node<S> {
         }
     }
 
-    pub(super) async fn claim(&self, take: ClaimRequest) -> Vec<ClaimedJob> {
-        self.store.claim(take).await.unwrap().jobs
+    pub(super) async fn claim(&self, request: ClaimRequest) -> Vec<ClaimedJob> {
+        self.store.claim(request).await.unwrap().jobs
     }
 
-    /// Takes the one row that there is to be had.
-    pub(super) async fn take_one(&self, horizon: DateTime<Utc>) -> Row {
-        self.claim_one_of(self.ask(horizon)).await.1
+    /// Claims the only candidate row.
+    pub(super) async fn claim_one(&self, horizon: DateTime<Utc>) -> Row {
+        self.claim_one_of(self.request(horizon)).await.1
     }
 
-    /// The same, as the take says; and the record.
-    pub(super) async fn claim_one_of(&self, take: ClaimRequest) -> (Record, Row) {
-        let mut taken = self.claim(take).await;
-        assert_eq!(taken.len(), 1, "one job is to be had: {taken:#?}");
-        let ClaimedJob { record, mut rows } = taken.remove(0);
-        assert_eq!(rows.len(), 1, "one row is to be had: {rows:#?}");
+    /// Claims the only candidate row with this request; returns the record too.
+    pub(super) async fn claim_one_of(&self, request: ClaimRequest) -> (Record, Row) {
+        let mut claimed = self.claim(request).await;
+        assert_eq!(claimed.len(), 1, "there is one candidate: {claimed:#?}");
+        let ClaimedJob { record, mut rows } = claimed.remove(0);
+        assert_eq!(rows.len(), 1, "there is one row: {rows:#?}");
         (record, rows.remove(0))
     }
 
-    /// Gives rows back of which the work was not called.
+    /// Releases claims whose work was not called.
     pub(super) async fn release(&self, rows: &[Claim]) {
-        self.give_back(
+        self.release_rows(
             rows.iter().map(|&Claim { key, fence }| Release::new(key, fence, 1)).collect(),
         )
         .await;
     }
 
-    pub(super) async fn give_back(&self, rows: Vec<Release>) {
+    pub(super) async fn release_rows(&self, rows: Vec<Release>) {
         self.store.release(self.id, rows).await.unwrap();
     }
 
-    pub(super) async fn holds(&self) -> Vec<RowKey> {
+    pub(super) async fn claimed_keys(&self) -> Vec<RowKey> {
         let limit = self.store.capabilities().max_batch;
         let listed = self.store.claimed_by(self.id, None, limit).await.unwrap();
         listed.into_iter().map(|claim| claim.key).collect()
@@ -284,14 +286,14 @@ impl<S: Store> Node<S> {
     }
 }
 
-/// A decision that takes the waiting rows and the fire time that is due; `next` says what follows it.
+/// A decision that claims the waiting rows and the due fire time; `next` is the fire time after it.
 pub(super) fn fire(
     horizon: DateTime<Utc>,
     next: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>> + Send + Sync + 'static,
 ) -> Decide {
     Arc::new(move |record, waiting| {
-        let taken = |row: &Row| Row { state: RowState::Claimed(NodeId(0)), ..row.clone() };
-        let mut rows: Vec<_> = waiting.iter().map(taken).collect();
+        let claimed = |row: &Row| Row { state: RowState::Claimed(NodeId(0)), ..row.clone() };
+        let mut rows: Vec<_> = waiting.iter().map(claimed).collect();
         let mut next_fire = record.next_fire;
         if let Some(at) = record.next_fire.filter(|at| !record.paused && *at <= horizon) {
             rows.push(scheduled(record, at));
@@ -301,7 +303,7 @@ pub(super) fn fire(
     })
 }
 
-/// A decision that is always the same.
+/// A constant decision.
 pub(super) fn always(rows: Vec<Row>, next_fire: Option<DateTime<Utc>>) -> Decide {
     Arc::new(move |_, _| Decision::Claim { rows: rows.clone(), next_fire })
 }
@@ -310,9 +312,9 @@ pub(super) fn tasks<const N: usize>(names: [&str; N]) -> Arc<HashSet<String>> {
     Arc::new(names.map(String::from).into())
 }
 
-/// A job; those of other numbers have other ids.
+/// A job, with an id for this number.
 pub(super) fn job(number: u64, next_fire: impl Into<Option<DateTime<Utc>>>) -> Record {
-    // The highest ones there are, so that a store which can't hold 63 bits is found out.
+    // The highest values, to detect a store without 63 bits.
     let incarnation = Incarnation(i64::MAX as u64 - number);
     Record {
         args: r#"{"customer":7}"#.to_owned(),
@@ -322,8 +324,8 @@ pub(super) fn job(number: u64, next_fire: impl Into<Option<DateTime<Utc>>>) -> R
     }
 }
 
-/// Another life of a job's id.
-pub(super) fn reborn(record: &Record) -> Record {
+/// Another incarnation of a job's id.
+pub(super) fn next_incarnation(record: &Record) -> Record {
     let incarnation = Incarnation(record.incarnation.0 - (1 << 40));
     Record { incarnation, version: 0, fence: 0, tokens: Tokens::default(), ..record.clone() }
 }
@@ -352,12 +354,12 @@ fn change(expected: Option<Stamp>, record: Option<Record>, id: &JobId) -> Write 
     Write { id: id.clone(), expected, record, rows: Vec::new(), token, action: None }
 }
 
-/// A row for a fire time, as a decision has it.
+/// The claimed row of a fire time, as in a decision.
 pub(super) fn scheduled(record: &Record, at: DateTime<Utc>) -> Row {
     row(record, RowKind::Scheduled, at.timestamp_millis(), at)
 }
 
-/// A row for a run that was asked for, as a decision has it.
+/// The claimed row of a requested run, as in a decision.
 pub(super) fn requested(record: &Record, number: i64, at: DateTime<Utc>) -> Row {
     row(record, RowKind::Requested, number, at)
 }
@@ -390,15 +392,16 @@ pub(super) fn succeeded() -> Fate {
 }
 
 /// The keys of all rows, in order.
-pub(super) fn keys(taken: &[ClaimedJob]) -> Vec<RowKey> {
-    let mut keys: Vec<_> = taken.iter().flat_map(|taken| &taken.rows).map(|row| row.key).collect();
+pub(super) fn keys(claimed: &[ClaimedJob]) -> Vec<RowKey> {
+    let mut keys: Vec<_> =
+        claimed.iter().flat_map(|claimed| &claimed.rows).map(|row| row.key).collect();
     keys.sort();
     keys
 }
 
-/// The ids of the jobs, as they come.
-pub(super) fn ids(taken: &[ClaimedJob]) -> Vec<String> {
-    taken.iter().map(|taken| taken.record.id.as_str().into_owned()).collect()
+/// The ids of the jobs, in their order.
+pub(super) fn ids(claimed: &[ClaimedJob]) -> Vec<String> {
+    claimed.iter().map(|claimed| claimed.record.id.as_str().into_owned()).collect()
 }
 
 pub(super) fn secs(seconds: i64) -> TimeDelta {

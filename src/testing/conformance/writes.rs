@@ -1,12 +1,12 @@
-//! Cases of [`Store::write`] and [`Store::get`]: records are compared and swapped.
+//! Cases of [`Store::write`] and [`Store::get`].
 
 use chrono::{DateTime, Utc};
 
 use super::stage::*;
 use crate::{job::SkipReason, ledger::fitting, store::*};
 
-/// A new record is of version 1, bears the token of its write, and is otherwise what was written.
-pub(super) async fn a_new_record_is_what_was_written<S: Store>(stage: Stage<S>) {
+/// A new record has version 1 and the token of its write, and otherwise the written fields.
+pub(super) async fn a_new_record_has_the_written_fields<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, now);
     let write = insert(&record);
@@ -15,24 +15,24 @@ pub(super) async fn a_new_record_is_what_was_written<S: Store>(stage: Stage<S>) 
     assert_eq!(other.record(&expected.id).await, expected);
 }
 
-/// An id that nobody uses has no record.
+/// An unknown id has no record.
 pub(super) async fn an_unknown_id_has_no_record<S: Store>(Stage { store, .. }: Stage<S>) {
     assert_eq!(store.get("nobody".into()).await.unwrap(), None);
 }
 
-/// Adding under an id that is in use is lost, and says what uses it.
+/// A write that adds an id in use is lost, and returns the current record.
 pub(super) async fn adding_an_id_in_use_is_lost<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let there = store.add(job(1, now)).await;
-    let mut write = insert(&reborn(&there));
-    write.rows = vec![closed(scheduled(&reborn(&there), now), Fate::Missed, now)];
+    let mut write = insert(&next_incarnation(&there));
+    write.rows = vec![closed(scheduled(&next_incarnation(&there), now), Fate::Missed, now)];
     assert_eq!(other.lost(write).await, Some(there.clone()));
     assert_eq!(store.record(&there.id).await, there);
     assert_eq!(store.all_rows().await, []);
 }
 
-/// A change of the version that was read is made, and counts the version up.
-pub(super) async fn a_change_counts_the_version_up<S: Store>(stage: Stage<S>) {
+/// A change of the version that was read is done, and increments the version.
+pub(super) async fn a_change_increments_the_version<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let before = store.add(job(1, now)).await;
     let changed = Record {
@@ -60,7 +60,7 @@ pub(super) async fn a_change_counts_the_version_up<S: Store>(stage: Stage<S>) {
     assert_eq!(store.record(&before.id).await, expected);
 }
 
-/// Changing or removing a version that is no longer there is lost, and says what is there.
+/// A change or removal of an old version is lost, and returns the current record.
 pub(super) async fn a_stale_version_is_lost<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let stale = store.add(job(1, now)).await;
@@ -73,28 +73,28 @@ pub(super) async fn a_stale_version_is_lost<S: Store>(stage: Stage<S>) {
     assert_eq!(store.end(&stale).await, None);
 }
 
-/// A take makes a record another than the one that was read.
+/// A change of a record that was claimed since it was read is lost.
 pub(super) async fn a_stale_fence_is_lost<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let stale = store.add(job(1, now)).await;
     let node = Node::join(&other, 1).await;
-    node.take_one(now).await;
+    node.claim_one(now).await;
     let current = store.record(&stale.id).await;
     assert_eq!(store.lost(update(&stale, stale.clone())).await, Some(current));
 }
 
-/// Changing an incarnation whose id has another by now is lost.
+/// A change of an incarnation that was replaced is lost.
 pub(super) async fn a_stale_incarnation_is_lost<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let stale = store.add(job(1, now)).await;
-    other.done(vec![replace(&stale, reborn(&stale))]).await;
+    other.done(vec![replace(&stale, next_incarnation(&stale))]).await;
     let current = store.record(&stale.id).await;
-    assert_eq!(current.version, stale.version, "only the incarnation tells them apart");
+    assert_eq!(current.version, stale.version, "only the incarnations differ");
     assert_eq!(store.lost(update(&stale, stale.clone())).await, Some(current));
 }
 
-/// Changing or removing what is not there is lost, and says that nothing is.
-pub(super) async fn changing_nothing_is_lost<S: Store>(stage: Stage<S>) {
+/// A change or removal of a missing record is lost, and returns no record.
+pub(super) async fn changing_a_missing_record_is_lost<S: Store>(stage: Stage<S>) {
     let Stage { store, now, .. } = stage;
     let record = job(1, now);
     assert_eq!(store.lost(update(&record, record.clone())).await, None);
@@ -103,14 +103,14 @@ pub(super) async fn changing_nothing_is_lost<S: Store>(stage: Stage<S>) {
     assert_eq!(store.end(&record).await, None);
 }
 
-/// A record of another incarnation is a new one, and the waiting rows of the old one are closed.
-pub(super) async fn replacing_begins_another_incarnation<S: Store>(stage: Stage<S>) {
+/// A record of another incarnation replaces the old one, whose waiting rows are closed.
+pub(super) async fn replacing_starts_another_incarnation<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let old = job(1, now);
     let waiting = requested(&old, 1, now);
     store.add_waiting(old, waiting.clone()).await;
     let old = store.change(&"job-0001".into(), |record| record.requests = 1).await;
-    let new = reborn(&old);
+    let new = next_incarnation(&old);
     let write = replace(&old, new.clone());
     other.done(vec![write.clone()]).await;
     let expected = Record { version: 1, tokens: tokens([write.token]), ..new };
@@ -121,12 +121,13 @@ pub(super) async fn replacing_begins_another_incarnation<S: Store>(stage: Stage<
     assert!(row.ended_at.is_some_and(|at| at >= now));
 }
 
-/// Removing a record closes its waiting rows and no others, and leaves to their node those taken.
-pub(super) async fn removing_closes_what_waits<S: Store>(stage: Stage<S>) {
+/// A removal closes the waiting rows of its job and no others, and leaves claimed rows to their
+/// node.
+pub(super) async fn removing_closes_waiting_rows<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let taken_from = store.add(job(1, now)).await;
-    let taken = node.take_one(now).await;
+    let claimed = node.claim_one(now).await;
     let bystander = job(2, None);
     let bystanding = requested(&bystander, 1, now);
     store.add_waiting(bystander, bystanding.clone()).await;
@@ -143,34 +144,36 @@ pub(super) async fn removing_closes_what_waits<S: Store>(stage: Stage<S>) {
     let row = store.row(waiting.key).await;
     assert_eq!(row.state, RowState::Closed(Fate::Skipped(SkipReason::Removed)));
     assert!(row.ended_at.is_some_and(|at| at >= now));
-    assert_eq!(store.row(taken.key).await, taken);
+    assert_eq!(store.row(claimed.key).await, claimed);
     assert_eq!(store.row(bystanding.key).await.state, RowState::Waiting);
 }
 
-/// What waits to be run again, since its node died or has given it back, was called or may have been:
-/// it is not skipped when its job goes, but abandoned.
-pub(super) async fn what_waits_and_was_called_is_abandoned_with_its_job<S: Store>(stage: Stage<S>) {
+/// A waiting row that was recovered or released after a call of its work is closed as abandoned,
+/// and not as skipped, when its job is removed.
+pub(super) async fn a_waiting_row_whose_work_was_called_is_abandoned_with_its_job<S: Store>(
+    stage: Stage<S>,
+) {
     let Stage { store, other, now } = stage;
     let dead = Node::join(&store, 1).await;
     let mut keys = Vec::new();
     for number in 1..=2 {
         store.add(Record { recover: true, ..job(number, now) }).await;
-        keys.push(dead.take_one(now).await.key);
+        keys.push(dead.claim_one(now).await.key);
     }
-    other.bury(&dead).await;
+    other.expire(&dead).await;
     let node = Node::join(&store, 2).await;
     store.add(Record { recover: true, ..job(3, now) }).await;
-    for taken in node.claim(node.ask(now)).await {
+    for claimed in node.claim(node.request(now)).await {
         let of = |row: &Row| Release::new(row.key, row.fence, row.attempt);
-        node.give_back(taken.rows.iter().map(of).collect()).await;
-        if taken.record.id == "job-0003" {
-            keys.push(taken.rows[0].key);
+        node.release_rows(claimed.rows.iter().map(of).collect()).await;
+        if claimed.record.id == "job-0003" {
+            keys.push(claimed.rows[0].key);
         }
     }
     let current = store.record(&"job-0001".into()).await;
     other.done(vec![remove(&current, Fate::Removed)]).await;
     let current = store.record(&"job-0002".into()).await;
-    other.done(vec![replace(&current, reborn(&job(2, None)))]).await;
+    other.done(vec![replace(&current, next_incarnation(&job(2, None)))]).await;
     let current = store.record(&"job-0003".into()).await;
     other.done(vec![remove(&current, Fate::Removed)]).await;
     let fates = [Fate::Abandoned, Fate::Abandoned, Fate::Skipped(SkipReason::Removed)];
@@ -181,8 +184,9 @@ pub(super) async fn what_waits_and_was_called_is_abandoned_with_its_job<S: Store
     }
 }
 
-/// Each write is done or lost by itself, with its record and its rows, and answered in its place.
-pub(super) async fn each_is_written_by_itself<S: Store>(stage: Stage<S>) {
+/// Each write is done or lost independently, with its record and its rows, and its result is at its
+/// index.
+pub(super) async fn each_write_is_independent<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let first = store.add(job(1, now)).await;
     let stale = store.add(job(2, now)).await;
@@ -216,7 +220,7 @@ pub(super) async fn each_is_written_by_itself<S: Store>(stage: Stage<S>) {
     assert!(keys.contains(&missed.key) && !keys.contains(&not_written.key), "{keys:?}");
 }
 
-/// As many as [`Capabilities::max_batch`] are written at once.
+/// [`Capabilities::max_batch`] writes are done in one call.
 pub(super) async fn a_full_batch_is_written<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let batch = store.capabilities().max_batch;
@@ -229,8 +233,8 @@ pub(super) async fn a_full_batch_is_written<S: Store>(stage: Stage<S>) {
     assert_eq!(other.all_rows().await.len(), batch);
 }
 
-/// Writes that are asked for again, since their answer was lost, count as done and change nothing.
-pub(super) async fn a_write_asked_again_is_done<S: Store>(stage: Stage<S>) {
+/// Retried writes, whose response was lost, count as done and change nothing.
+pub(super) async fn a_retried_write_is_done<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = job(1, now);
     let added = vec![insert(&record), insert(&job(2, now))];
@@ -244,21 +248,21 @@ pub(super) async fn a_write_asked_again_is_done<S: Store>(stage: Stage<S>) {
     store.done(vec![change.clone()]).await;
     let changed = store.record(&record.id).await;
     assert_eq!(changed.version, 2);
-    // What the first asking brought has been pruned since, or would be another by now.
+    // The rows of the first call have been pruned since, or would differ by now.
     change.rows = vec![closed(scheduled(&current, now + secs(1)), Fate::Missed, now)];
     other.done(vec![change]).await;
     assert_eq!(store.record(&record.id).await, changed);
     assert_eq!(store.all_rows().await.len(), 1);
 
-    let replacing = replace(&changed, reborn(&changed));
+    let replacing = replace(&changed, next_incarnation(&changed));
     store.done(vec![replacing.clone()]).await;
     let replaced = store.record(&record.id).await;
     other.done(vec![replacing]).await;
     assert_eq!(store.record(&record.id).await, replaced);
 }
 
-/// A write that is asked for again after others came is done, as long as they are not too many.
-pub(super) async fn a_write_asked_again_after_others_is_done<S: Store>(stage: Stage<S>) {
+/// A write that is retried after a few others counts as done.
+pub(super) async fn a_write_retried_after_others_is_done<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = store.add(job(1, now)).await;
     let mut asked = update(&record, Record { requests: 1, ..record.clone() });
@@ -272,27 +276,27 @@ pub(super) async fn a_write_asked_again_after_others_is_done<S: Store>(stage: St
         assert_eq!(other.record(&record.id).await, current);
     }
     assert_eq!(other.all_rows().await, [row]);
-    // Another incarnation has tokens of its own.
+    // Another incarnation has its own tokens.
     let current = other.record(&record.id).await;
-    other.done(vec![replace(&current, reborn(&current))]).await;
+    other.done(vec![replace(&current, next_incarnation(&current))]).await;
     let there = other.record(&record.id).await;
     assert_eq!(there.tokens.as_slice().len(), 1);
     assert_eq!(store.lost(asked).await, Some(there));
 }
 
-/// A take between a write and its being asked again does not make it another.
-pub(super) async fn a_write_asked_again_after_a_take_is_done<S: Store>(stage: Stage<S>) {
+/// A write that is retried after a claim counts as done.
+pub(super) async fn a_write_retried_after_a_claim_is_done<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let write = insert(&job(1, now));
     store.done(vec![write.clone()]).await;
-    Node::join(&other, 1).await.take_one(now).await;
+    Node::join(&other, 1).await.claim_one(now).await;
     let current = store.record(&write.id).await;
     store.done(vec![write]).await;
     assert_eq!(store.record(&current.id).await, current);
 }
 
-/// A job that was added, and removed by somebody else, does not come back when the add is asked again.
-pub(super) async fn an_add_asked_again_does_not_bring_back<S: Store>(stage: Stage<S>) {
+/// A retried add does not restore a job that was removed since.
+pub(super) async fn a_retried_add_does_not_restore_a_removed_job<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let write = insert(&job(1, now));
     store.done(vec![write.clone()]).await;
@@ -301,34 +305,34 @@ pub(super) async fn an_add_asked_again_does_not_bring_back<S: Store>(stage: Stag
     store.done(vec![write.clone()]).await;
     assert!(!store.is_there(&current).await);
 
-    // Nor does it displace what has taken the id since.
-    let heir = other.add(reborn(&current)).await;
+    // Nor does it replace a job that has the id since.
+    let heir = other.add(next_incarnation(&current)).await;
     store.done(vec![write]).await;
     assert_eq!(store.record(&heir.id).await, heir);
 }
 
-/// A job that was added and is over does not come back when the add is asked again.
-pub(super) async fn an_add_asked_again_does_not_restart<S: Store>(stage: Stage<S>) {
+/// A retried add does not restart a job that has ended since.
+pub(super) async fn a_retried_add_does_not_restart_an_ended_job<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let write = insert(&job(1, now));
     store.done(vec![write.clone()]).await;
-    let row = Node::join(&other, 1).await.take_one(now).await;
+    let row = Node::join(&other, 1).await.claim_one(now).await;
     other.finish_one(&row, succeeded()).await;
     store.done(vec![write.clone()]).await;
     assert_eq!(store.get(write.id).await.unwrap(), None);
 }
 
-/// An id that is removed and added again is another incarnation, whose fire times collide with none
-/// of the first.
-pub(super) async fn an_id_used_again_collides_with_nothing<S: Store>(stage: Stage<S>) {
+/// A removed and added id is another incarnation, whose fire times do not conflict with those of
+/// the first.
+pub(super) async fn a_reused_id_has_no_row_conflicts<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let first = store.add(job(1, now)).await;
-    let early = node.take_one(now).await;
+    let early = node.claim_one(now).await;
     let current = store.record(&first.id).await;
     other.done(vec![remove(&current, Fate::Removed)]).await;
-    let second = other.add(reborn(&first)).await;
-    let late = node.take_one(now).await;
+    let second = other.add(next_incarnation(&first)).await;
+    let late = node.claim_one(now).await;
     assert_eq!((late.key.kind, late.key.number), (early.key.kind, early.key.number));
     assert_eq!(late.key.incarnation, second.incarnation);
     assert!(late.fence > 0);
@@ -339,12 +343,12 @@ pub(super) async fn an_id_used_again_collides_with_nothing<S: Store>(stage: Stag
     assert_eq!(store.history(second.incarnation, 10).await.unwrap(), [late]);
 }
 
-/// The rows that a write brings go into the ledger, but leave alone what is there.
-pub(super) async fn rows_leave_alone_what_is_there<S: Store>(stage: Stage<S>) {
+/// The rows of a write are inserted into the ledger, but do not replace existing rows.
+pub(super) async fn written_rows_do_not_replace_rows<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let record = store.add(job(1, now)).await;
-    let taken = node.take_one(now).await;
+    let claimed = node.claim_one(now).await;
     let current = store.record(&record.id).await;
     let stretch = Row { count: 12, last: now + secs(9), ..scheduled(&record, now - secs(3)) };
     let missed = closed(stretch, Fate::Missed, now);
@@ -353,7 +357,7 @@ pub(super) async fn rows_leave_alone_what_is_there<S: Store>(stage: Stage<S>) {
     let over_taken = closed(scheduled(&record, now), Fate::Missed, now);
     write.rows = vec![missed.clone(), over_taken, asked.clone()];
     other.done(vec![write]).await;
-    assert_eq!(store.all_rows().await, [missed.clone(), taken.clone(), asked.clone()]);
+    assert_eq!(store.all_rows().await, [missed.clone(), claimed.clone(), asked.clone()]);
 
     let current = store.record(&record.id).await;
     let mut write = update(&current, current.clone());
@@ -362,11 +366,11 @@ pub(super) async fn rows_leave_alone_what_is_there<S: Store>(stage: Stage<S>) {
         closed(asked.clone(), Fate::Missed, now),
     ];
     other.done(vec![write]).await;
-    assert_eq!(store.all_rows().await, [missed, taken, asked]);
+    assert_eq!(store.all_rows().await, [missed, claimed, asked]);
 }
 
-/// Ids are told apart by their bytes, and may be all that fits into 255 of them.
-pub(super) async fn ids_are_told_apart_by_their_bytes<S: Store>(stage: Stage<S>) {
+/// Ids are compared by their bytes, and may have any 255 of them.
+pub(super) async fn ids_are_compared_by_bytes<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let ids = odd_ids();
     for (number, id) in ids.iter().enumerate() {
@@ -384,11 +388,11 @@ pub(super) async fn ids_are_told_apart_by_their_bytes<S: Store>(stage: Stage<S>)
     assert_eq!(listed, sorted);
 }
 
-/// Texts come back as they were written, whatever they say.
-pub(super) async fn texts_come_back_as_they_were<S: Store>(stage: Stage<S>) {
+/// Texts are stored unchanged, whatever they contain.
+pub(super) async fn texts_are_stored_unchanged<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for (number, text) in odd_texts().into_iter().enumerate() {
-        // Tasks, names, tags and messages are short, what is JSON need not be.
+        // Tasks, names, tags and messages are short; JSON may be long.
         let short = if text.len() < 1000 { text.clone() } else { "short".to_owned() };
         let record = Record {
             task: short.clone(),
@@ -415,8 +419,8 @@ pub(super) async fn texts_come_back_as_they_were<S: Store>(stage: Stage<S>) {
     }
 }
 
-/// Instants come back to the millisecond, before 1970 and far in the future, and so do numbers.
-pub(super) async fn instants_and_numbers_come_back<S: Store>(stage: Stage<S>) {
+/// Instants are stored to the millisecond, before 1970 and in the far future, and numbers exactly.
+pub(super) async fn instants_and_numbers_are_stored_exactly<S: Store>(stage: Stage<S>) {
     let Stage { store, other, .. } = stage;
     let instants = [
         "0001-01-01T00:00:00Z",
@@ -456,11 +460,11 @@ pub(super) async fn instants_and_numbers_come_back<S: Store>(stage: Stage<S>) {
     }
 }
 
-/// A store that holds so many jobs refuses one more, and nothing of what it is asked for with is done.
+/// A store with the maximum number of jobs refuses an add, with all other writes of the call.
 pub(super) async fn a_full_store_refuses_an_add<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let Capabilities { max_jobs, max_batch, .. } = store.capabilities();
-    // More can't be seen in a test.
+    // A higher limit is not tested.
     let Some(most) = max_jobs.filter(|most| *most <= 100_000) else { return };
     let all: Vec<u64> = (0..most).collect();
     for numbers in all.chunks(max_batch) {
@@ -475,22 +479,22 @@ pub(super) async fn a_full_store_refuses_an_add<S: Store>(stage: Stage<S>) {
     }
     assert!(other.write(vec![insert(&job(most, now))]).await.unwrap_err().is_refused());
     assert_eq!(other.record(&first.id).await, first);
-    // What adds none is done.
+    // A write that adds no job is done.
     store.done(vec![change]).await;
     let current = store.record(&first.id).await;
-    store.done(vec![replace(&current, reborn(&current))]).await;
+    store.done(vec![replace(&current, next_incarnation(&current))]).await;
     let current = store.record(&first.id).await;
     other.done(vec![remove(&current, Fate::Removed)]).await;
     store.done(vec![insert(&job(most, now))]).await;
-    // One takes the place of another, of another id.
+    // One job replaces another one, with another id.
     let last = store.record(&job(most, now).id).await;
     if max_batch >= 2 {
         store.done(vec![remove(&last, Fate::Removed), insert(&job(most + 1, now))]).await;
     }
 }
 
-/// Writes that are together no larger than what the store commits at once are done.
-pub(super) async fn what_fits_in_a_commit_is_written<S: Store>(stage: Stage<S>) {
+/// Writes within the maximum size of a commit are done.
+pub(super) async fn writes_within_max_bytes_are_done<S: Store>(stage: Stage<S>) {
     let Stage { store, now, .. } = stage;
     let Capabilities { max_bytes, max_batch, .. } = store.capabilities();
     let Some(most) = max_bytes else { return };
@@ -500,8 +504,8 @@ pub(super) async fn what_fits_in_a_commit_is_written<S: Store>(stage: Stage<S>) 
     store.done((0..count as u64).map(write).collect()).await;
 }
 
-/// A write that is done puts its action into the log, once however often it is asked for.
-pub(super) async fn what_is_done_is_logged<S: Store>(stage: Stage<S>) {
+/// A write that is done logs its action once, however often it is retried.
+pub(super) async fn actions_are_logged_once<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     assert_eq!(store.actions(None, None, 10).await.unwrap(), ActionPage::default());
     let logged = |write: Write, by: &str, what: &str| {
@@ -522,7 +526,7 @@ pub(super) async fn what_is_done_is_logged<S: Store>(stage: Stage<S>) {
 
     let all = other.actions(None, None, 10).await.unwrap();
     assert_eq!(all.next, None);
-    // What is done within a millisecond comes in any order.
+    // Actions within one millisecond are in any order.
     let mut done: Vec<_> = all.actions.iter().map(|it| (it.token, it.incarnation)).collect();
     let mut expected = vec![
         (removal.token, second.incarnation),
@@ -554,7 +558,7 @@ pub(super) async fn what_is_done_is_logged<S: Store>(stage: Stage<S>) {
     assert_eq!(tokens, [add.token, pause.token]);
 }
 
-/// The log keeps the latest [`Keep::MOST_ACTIONS`].
+/// The log keeps the latest [`Keep::MOST_ACTIONS`] actions.
 pub(super) async fn the_action_log_is_bounded<S: Store>(stage: Stage<S>) {
     let Stage { store, now, .. } = stage;
     let batch = store.capabilities().max_batch.min(1000) as u64;
@@ -568,7 +572,7 @@ pub(super) async fn the_action_log_is_bounded<S: Store>(stage: Stage<S>) {
         last = writes.last().map(|write| write.token);
         let at = store.time().await;
         store.done(writes).await;
-        // So that the batches are told apart.
+        // So that the batches differ in time.
         store.wait_until(at).await;
     }
     store.prune_all(Keep::default(), 1000).await;
@@ -590,7 +594,7 @@ fn tokens<const N: usize>(tokens: [u64; N]) -> Tokens {
     tokens.into_iter().collect()
 }
 
-/// Ids that case folding, trimming, normalizing or quoting would change or confuse.
+/// Ids that case folding, trimming, normalizing or quoting would change or make equal.
 pub(super) fn odd_ids() -> Vec<String> {
     let mut ids = [
         "a",
@@ -649,18 +653,18 @@ fn odd_texts() -> Vec<String> {
     texts
 }
 
-/// A job whose end is remembered, after its last run.
+/// A job with a remembered end, after its last run.
 async fn ended<S: Store>(store: &Client<S>, now: DateTime<Utc>) -> Record {
     let node = Node::join(store, 1).await;
     let record = Record { remember: true, declared: Some("[1]".into()), ..job(1, now) };
     let added = store.add(record).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     assert_eq!(store.finish_one(&row, succeeded()).await.over, [added.incarnation]);
     store.record(&added.id).await
 }
 
-/// The end of a job that may be declared again is found by its id, and is in nobody's way.
-pub(super) async fn an_end_that_is_remembered_is_read_by_its_id_alone<S: Store>(stage: Stage<S>) {
+/// The remembered end of a job is read by its id, and by no other operation.
+pub(super) async fn a_remembered_end_is_read_only_by_its_id<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = ended(&store, now).await;
     assert!(record.ended_at.is_some_and(|at| at >= now));
@@ -674,14 +678,14 @@ pub(super) async fn an_end_that_is_remembered_is_read_by_its_id_alone<S: Store>(
         [RecordChange { status: RecordStatus::Removed(Some(Fate::Completed)), .. }]
     ));
     let node = Node::join(&other, 2).await;
-    assert_eq!(node.claim(node.ask(now + secs(9))).await.len(), 0);
-    // Pruning leaves it alone for long.
+    assert_eq!(node.claim(node.request(now + secs(9))).await.len(), 0);
+    // Pruning keeps it for long.
     other.prune_all(Keep { rows: 0, age: std::time::Duration::ZERO, ..Keep::default() }, 100).await;
     assert_eq!(other.record(&record.id).await, record);
 }
 
-/// A job that has nothing left when it is added, or changed, is over at once.
-pub(super) async fn a_job_that_is_over_when_it_is_written_is_remembered<S: Store>(stage: Stage<S>) {
+/// A job that is added or changed without any fire time left has ended at once.
+pub(super) async fn a_job_written_without_fire_times_is_remembered<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     for (number, next_fire) in [(1, None), (2, Some(now))] {
         let record = Record { remember: true, ..job(number, next_fire) };
@@ -694,23 +698,23 @@ pub(super) async fn a_job_that_is_over_when_it_is_written_is_remembered<S: Store
         assert!(other.record(&record.id).await.ended_at.is_some_and(|at| at >= now));
         assert_eq!(other.end(&record).await, Some(Fate::Completed));
     }
-    // What has an open row is not over.
+    // A job with an open row has not ended.
     let node = Node::join(&store, 1).await;
     let record = store.add(Record { remember: true, ..job(3, now) }).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     store.change(&record.id, |record| record.name = Some("last".into())).await;
     assert_eq!(store.record(&record.id).await.ended_at, None);
     store.finish_one(&row, succeeded()).await;
     assert_eq!(other.record(&record.id).await.name.as_deref(), Some("last"));
 }
 
-/// A remembered end is lost to whoever expects none, replaced by its stamp, remembered anew, and
-/// forgotten when it is removed.
+/// A remembered end is compared and swapped by its stamp, remembered again, and deleted by a
+/// removal.
 pub(super) async fn a_remembered_end_is_compared_and_swapped<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let record = ended(&store, now).await;
-    assert_eq!(other.lost(insert(&reborn(&record))).await, Some(record.clone()));
-    // So is a change to whoever knew it before it was over.
+    assert_eq!(other.lost(insert(&next_incarnation(&record))).await, Some(record.clone()));
+    // A change with the stamp before its end is lost too.
     let before = Record { version: record.version - 1, ended_at: None, ..record.clone() };
     let change = update(&before, Record { paused: true, ..before.clone() });
     assert_eq!(other.lost(change).await, Some(record.clone()));
@@ -719,13 +723,13 @@ pub(super) async fn a_remembered_end_is_compared_and_swapped<S: Store>(stage: St
     let anew = store.record(&record.id).await;
     assert!(anew.ended_at >= record.ended_at);
     assert!(anew.incarnation == record.incarnation && anew.version > record.version);
-    let new = Record { next_fire: Some(now), remember: false, ..reborn(&record) };
+    let new = Record { next_fire: Some(now), remember: false, ..next_incarnation(&record) };
     other.done(vec![update(&anew, new.clone())]).await;
     let there = store.record(&record.id).await;
     assert_eq!((there.incarnation, there.ended_at), (new.incarnation, None));
     other.done(vec![remove(&there, Fate::Removed)]).await;
 
-    let again = Record { remember: true, ..reborn(&reborn(&record)) };
+    let again = Record { remember: true, ..next_incarnation(&next_incarnation(&record)) };
     store.done(vec![insert(&again)]).await;
     let again = store.record(&record.id).await;
     assert!(again.ended_at.is_some());
@@ -733,12 +737,12 @@ pub(super) async fn a_remembered_end_is_compared_and_swapped<S: Store>(stage: St
     assert_eq!(store.get(record.id.clone()).await.unwrap(), None);
 }
 
-/// A job that does not say so is gone when it is over.
+/// A job without `remember` is gone after its end.
 pub(super) async fn other_ends_are_not_remembered<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
     let node = Node::join(&store, 1).await;
     let record = store.add(job(1, now)).await;
-    let row = node.take_one(now).await;
+    let row = node.claim_one(now).await;
     store.finish_one(&row, succeeded()).await;
     assert_eq!(other.get(record.id).await.unwrap(), None);
 }
