@@ -1,7 +1,7 @@
-//! Jobs in a file, which outlive the process: kill it as hard as you like and start it again.
+//! Jobs in a file, which survive the process: kill the process in any way and start it again.
 //!
-//! Runs until Ctrl-C, or for `--seconds`. What it prints of the time it was away is from the ledger:
-//! no fire time is without its fate.
+//! Runs until Ctrl-C, or for `--seconds`. After a restart it prints the ledger of the time in
+//! between: every fire time has a fate.
 //!
 //! ```text
 //! cargo run --example durable
@@ -23,15 +23,15 @@ use tokio::time::sleep;
 
 #[derive(Parser)]
 struct Args {
-    /// The file of the jobs. Default: punctual-durable.db in the system's folder for such things.
+    /// The file of the jobs. Default: punctual-durable.db in the system's temporary directory.
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Ends after so many seconds.
+    /// Ends after this number of seconds.
     #[arg(long)]
     seconds: Option<u64>,
 }
 
-/// Work that is known by its name and its arguments, which is what the file keeps of it.
+/// A task: work with a name and arguments, which the file keeps.
 #[derive(Serialize, Deserialize)]
 struct Say {
     what: String,
@@ -63,8 +63,8 @@ impl Task for Export {
     async fn run(self, cx: Context) -> Result<(), BoxError> {
         let job = cx.job_id();
         if cx.attempt() > 1 {
-            // The job and its fire time tell this export from all others: what it writes to can see
-            // whether it was done.
+            // The job and its fire time identify this export: the system that it writes to can
+            // check whether it was done.
             println!("{job:9} for {} is recovered: its process died", cx.fire_time().format("%T"));
         }
         println!("{job:9} begins, under fence {}", cx.fence().unwrap_or_default());
@@ -82,7 +82,7 @@ async fn main() -> Result<(), BoxError> {
     let file = args.file.unwrap_or_else(|| env::temp_dir().join("punctual-durable.db"));
     println!("process {}, jobs in {}", std::process::id(), file.display());
 
-    // What befell fire times that did not run.
+    // Fire times without a run.
     let fates = [
         EventKind::Coalesced,
         EventKind::Missed,
@@ -94,13 +94,14 @@ async fn main() -> Result<(), BoxError> {
         .store(SqliteStore::open(&file).await?)
         .task::<Say>()
         .task::<Export>()
-        // Short, so that a killed process is soon known to be dead. Others wait 15 s.
+        // A short lease, so that a killed process expires soon. Default: 15 s.
         .lease(Duration::from_secs(3))
         .on_event(EventFilter::new().kinds(fates), |event| println!("          {event}"))
         .start()
         .await?;
 
-    // Declared at each start: added the first time, left alone while they are declared the same.
+    // Declared at each start: added the first time, and unchanged while the declaration is
+    // unchanged.
     let say = |what: &str| Say { what: what.to_owned() };
     let seconds = |n| every(Duration::from_secs(n));
     let jobs = [
@@ -125,7 +126,7 @@ async fn main() -> Result<(), BoxError> {
         Some(seconds) => sleep(Duration::from_secs(seconds)).await,
         None => tokio::signal::ctrl_c().await?,
     }
-    // What has not started is given back, so that whoever comes next can run it.
+    // Unstarted claims are released, so that the next process can run them.
     println!("stopped: {}", scheduler.shutdown().await);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Ways to hear of what happens: `tracing`, a callback, a stream with a filter; and what a listener is
-//! told that is too slow.
+//! Ways to receive events: `tracing`, a callback, and a stream with a filter; and what happens to a
+//! listener that is too slow.
 //!
 //! ```text
 //! cargo run --example events
@@ -27,27 +27,27 @@ use tracing_subscriber::{
 async fn main() -> Result<(), BoxError> {
     log();
 
-    // A callback, set before the start so that it misses nothing. It counts the fates of fire times
-    // and hands the counts over at the last event.
+    // A callback, set before the start, so that it receives all events. It counts the fates of fire
+    // times and sends the counts at the last event.
     let kinds = [EventKind::Executed, EventKind::Failed, EventKind::Skipped, EventKind::ShutDown];
     let (sender, counted) = oneshot::channel();
     let mut sender = Some(sender);
     let mut counts = BTreeMap::new();
     let scheduler = Scheduler::builder()
-        // How many events are kept for each listener: few, so that one falls behind.
+        // The buffer of each listener: small, so that one of them falls behind.
         .event_buffer(16)
         .on_event(EventFilter::new().kinds(kinds), move |event| {
             if event.payload.kind() != EventKind::ShutDown {
                 *counts.entry(format!("{:?}", event.payload.kind())).or_insert(0) += 1;
             } else if let Some(sender) = sender.take() {
-                // If main failed, nobody waits for it.
+                // If main failed, there is no receiver.
                 let _ = sender.send(std::mem::take(&mut counts));
             }
         })
         .start()
         .await?;
 
-    // A stream with a filter. What does not pass costs nothing, and never makes the stream lag.
+    // A stream with a filter. Other events cost nothing, and never make the stream lag.
     let trouble = EventFilter::new().kinds([EventKind::Failed, EventKind::Skipped]);
     let mut trouble = scheduler.events_matching(trouble);
     let alerts = tokio::spawn(async move {
@@ -59,8 +59,8 @@ async fn main() -> Result<(), BoxError> {
         alerts
     });
 
-    // A listener that takes its time. The scheduler waits for none: the oldest events make room for
-    // the newest, and `Lagged` says how many are gone.
+    // A slow listener. The scheduler never waits: the oldest events are dropped, and `Lagged` has
+    // their number.
     let mut everything = scheduler.events();
     let slow = tokio::spawn(async move {
         let mut lost = 0;
@@ -75,8 +75,7 @@ async fn main() -> Result<(), BoxError> {
         lost
     });
 
-    // Work that succeeds, then fails, then panics. A panic is the failure of its run, and nobody
-    // else's trouble.
+    // Work that succeeds, then fails, then panics. A panic is only the failure of its run.
     static INVOICES: AtomicU32 = AtomicU32::new(1);
     scheduler
         .add(every(Duration::from_millis(200)).times(3), || async {
@@ -90,13 +89,13 @@ async fn main() -> Result<(), BoxError> {
         })
         .id("invoices")
         .await?;
-    // Work that is longer than its period.
+    // Work that takes longer than its period.
     scheduler
         .add(every(Duration::from_millis(250)).times(3), || sleep(Duration::from_millis(300)))
         .id("backup")
         .await?;
 
-    // More events at once than are kept.
+    // More events at once than the buffer holds.
     let reminders =
         (1..=100).map(|n| scheduler.add(after(Duration::from_secs(3600 * n)), || async {}));
     scheduler.add_all(reminders).await?;
@@ -110,9 +109,9 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Each run is a span, at level debug, closed with its outcome; what its work logs is inside. Each
-/// event is logged too: failed and missed runs as warnings, what happens to the scheduler at info,
-/// the rest at debug.
+/// Each run is a span, at level debug, closed with its outcome; the log lines of its work are
+/// inside. Each event is logged too: failed and missed runs as warnings, events of the scheduler at
+/// info, all others at debug.
 fn log() {
     let layer = tracing_subscriber::fmt::layer()
         .with_span_events(FmtSpan::CLOSE)

@@ -1,4 +1,4 @@
-//! Prints when a crontab text fires next.
+//! Prints the next fire times of a crontab text.
 //!
 //! ```text
 //! cargo run --example next_fires -- "0 9 * * MON-FRI" --tz Europe/Berlin --count 5
@@ -18,16 +18,16 @@ use punctual::{
 struct Args {
     /// A crontab text of 5 fields, 6 with seconds first, or 7 with years last.
     expression: String,
-    /// The IANA name of the zone whose wall clock counts; UTC unless the text names one.
+    /// The IANA name of the time zone. Default: UTC, or the time zone in the text.
     #[arg(long)]
     tz: Option<String>,
     /// How many fire times to print.
     #[arg(long, default_value_t = 5)]
     count: usize,
-    /// Print fire times later than this instant, as in 2026-03-07T17:00:00Z; now if not given.
+    /// Print fire times after this instant, such as 2026-03-07T17:00:00Z. Default: now.
     #[arg(long, value_name = "INSTANT")]
     after: Option<String>,
-    /// Print one UTC instant a line and nothing else.
+    /// Print only one UTC instant per line.
     #[arg(long)]
     utc: bool,
 }
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     match report(&args) {
         Ok(report) => match std::io::stdout().lock().write_all(report.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
-            // Whoever reads has read enough, as `head` does.
+            // The reader has closed the pipe, as `head` does.
             Err(_) => ExitCode::FAILURE,
         },
         Err(error) => {

@@ -1,6 +1,7 @@
-//! A shop: an order that is not paid in time is cancelled, a paid one calls its deadline off.
+//! A shop: an order that is not paid in time is cancelled, and a payment cancels the order's
+//! deadline.
 //!
-//! One order of each kind, then ten thousand at once. Paying at the very deadline is a race: the
+//! One order of each kind, then ten thousand at once. A payment at the deadline is a race: the
 //! order itself decides it, once, and not the scheduler.
 //!
 //! ```text
@@ -43,7 +44,7 @@ enum Ending {
     TimedOut,
 }
 
-/// Paying came too late.
+/// The payment was too late.
 #[derive(Debug)]
 struct TooLate;
 
@@ -55,7 +56,7 @@ impl fmt::Display for TooLate {
 
 impl std::error::Error for TooLate {}
 
-/// An order. It ends when its ending is set, which succeeds once, whoever comes first.
+/// An order. It has ended when its ending is set, which succeeds only once.
 #[derive(Default)]
 struct Order {
     ending: OnceLock<Ending>,
@@ -67,8 +68,8 @@ impl Order {
         self.ending.set(Ending::TimedOut).is_ok()
     }
 
-    /// Takes the payment, or refuses it. Cancelling the job is a courtesy: without it the job would
-    /// wake up, find the order paid, and go.
+    /// Accepts or refuses a payment. Cancelling the job is optional: otherwise the job would fire,
+    /// find the order paid, and return.
     fn pay(&self, deadline: &CancellationToken) -> Result<(), TooLate> {
         self.ending.set(Ending::Paid).map_err(|_| TooLate)?;
         deadline.cancel();
@@ -105,7 +106,7 @@ async fn two_orders(scheduler: &Scheduler) -> Result<(), BoxError> {
 struct Shop {
     orders: Vec<Order>,
     timed_out: AtomicU64,
-    /// Deadlines that came after the payment, but before it could call them off.
+    /// Deadlines that fired after the payment, before it cancelled them.
     found_paid: AtomicU64,
     latest_micros: AtomicU64,
 }
@@ -124,7 +125,7 @@ async fn many_orders(scheduler: &Scheduler) -> Result<(), BoxError> {
     let orders = (0..ORDERS).map(|_| Order::default()).collect();
     let shop = Arc::new(Shop { orders, ..Shop::default() });
 
-    // One command for all of them: each has its deadline when it answers, or none has.
+    // One call for all of them: when it returns, all orders have a deadline, or none.
     let (placed_at, placed) = (Utc::now(), Instant::now());
     let jobs = (0..ORDERS).map(|n| {
         let shop = shop.clone();
@@ -155,11 +156,11 @@ async fn many_orders(scheduler: &Scheduler) -> Result<(), BoxError> {
         let end = job.await;
         let ending = shop.orders[n as usize].ending.get();
         match (ending, &end) {
-            // Paid; the deadline was called off, or came a moment later and found it paid.
+            // Paid; the deadline was cancelled, or fired a moment later and found the order paid.
             (Some(Ending::Paid), End::Cancelled | End::Completed) => {
                 assert!(pays_after(n).is_some(), "order {n} was paid by nobody");
             }
-            // Not paid: the deadline was met, and nobody called it off.
+            // Not paid: the deadline fired.
             (Some(Ending::TimedOut), End::Completed) => {}
             _ => panic!("order {n} ended as {ending:?}, its job was {end}"),
         }
@@ -182,14 +183,14 @@ fn deadline(n: u64) -> Duration {
     Duration::from_millis(1000 + hash(n) % 2000)
 }
 
-/// When the customer pays, if ever.
+/// When the customer pays, if at all.
 fn pays_after(n: u64) -> Option<Duration> {
     let (deadline, dice) = (deadline(n), hash(n ^ ORDERS));
     let part = Duration::from_millis(dice >> 32 & 0x3ff);
     match dice % 100 {
-        // In good time: most of them.
+        // In time: most of them.
         0..75 => Some(deadline - part.min(deadline)),
-        // At the very deadline, give or take the moment in which it is met.
+        // At about the deadline.
         75..85 => Some(deadline + Duration::from_millis(dice >> 32 & 3)),
         // A little too late.
         85..90 => Some(deadline + part / 10),
@@ -197,7 +198,7 @@ fn pays_after(n: u64) -> Option<Duration> {
     }
 }
 
-/// SplitMix64: looks like chance, and is the same in every run.
+/// SplitMix64: pseudo-random numbers that are the same in every run.
 fn hash(n: u64) -> u64 {
     let z = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,5 +1,5 @@
-//! A nightly import in miniature: retries, jobs that follow jobs, a limit shared by jobs, work that
-//! blocks, a named task, and what is known of it all afterwards. Takes about two seconds.
+//! A nightly import in miniature: retries, jobs that follow jobs, a limit shared by jobs, blocking
+//! work, a named task, and the history afterwards. Takes about two seconds.
 //!
 //! ```text
 //! cargo run --example pipeline
@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// What tasks share.
+/// The shared state of the tasks.
 struct Mailer;
 
-/// Work with a name and arguments that can be written down.
+/// A task: work with a name and serializable arguments.
 #[derive(Serialize, Deserialize)]
 struct Tell {
     whom: String,
@@ -44,8 +44,8 @@ async fn main() -> Result<(), BoxError> {
         .start()
         .await?;
 
-    // The source fails twice before it answers, and hangs now and then: a run is one fire time,
-    // whatever it takes.
+    // The source fails twice before it responds, and hangs now and then: all attempts are one run,
+    // for one fire time.
     let fetch = scheduler
         .add(after(TICK), |cx: Context| async move {
             match cx.attempt() {
@@ -59,7 +59,7 @@ async fn main() -> Result<(), BoxError> {
         .retry(Retry::exponential(TICK).max_delay(10 * TICK).jitter().times(4))
         .await?;
 
-    // It goes on with what the run before it returned, on a thread that may block.
+    // A blocking step, with the return value of the run that it follows.
     let sort = blocking(|cx: Context| {
         let preceding = cx.preceding().ok_or("this job follows another")?;
         let mut rows = preceding.output::<Vec<u64>>().ok_or("nothing was fetched")?.clone();
@@ -71,7 +71,7 @@ async fn main() -> Result<(), BoxError> {
     let done = scheduler.add(after_success(&sort), Tell { whom: "everyone".into() }).await?;
     let failed = scheduler.add(after_failure(&fetch), Tell { whom: "the operator".into() }).await?;
 
-    // Two jobs that would be too much for the database together.
+    // Two jobs that together would overload the database.
     for table in ["orders", "invoices"] {
         scheduler
             .add(every(3 * TICK).times(2), async move |_: Context| {

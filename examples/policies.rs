@@ -1,4 +1,4 @@
-//! What becomes of each fire time under the policies: grace, coalescing, overlap, jitter, priority.
+//! The fate of each fire time under the policies: grace, coalescing, overlap, jitter, priority.
 //!
 //! Times are seconds since the start of each act. Takes about three seconds.
 //!
@@ -17,7 +17,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 const PERIOD: Duration = Duration::from_millis(200);
 
-// On one thread runs begin in the order in which they are started, which the last act shows.
+// On one thread, runs begin in the order in which they are started, which the last act shows.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
     outage().await?;
@@ -33,23 +33,23 @@ async fn outage() -> Result<(), BoxError> {
     let ticks = every(PERIOD).starting_at(act.start).times(7);
 
     let scheduler = &act.scheduler;
-    // One run, for the last of them.
+    // One run, for the latest fire time.
     scheduler.add(ticks.clone(), || async {}).id("latest").coalesce(Coalesce::Latest).await?;
-    // One run, for the first that is not too late; those before it are missed.
+    // One run, for the first fire time within grace; earlier ones are missed.
     scheduler
         .add(ticks.clone(), || async {})
         .id("earliest")
         .coalesce(Coalesce::Earliest)
         .misfire_grace_time(Duration::from_millis(600))
         .await?;
-    // A run for each, but only for the newest three.
+    // One run each, for the newest three.
     scheduler
         .add(ticks.clone(), || async {})
         .id("all")
         .coalesce(Coalesce::All)
         .max_catch_up(3)
         .await?;
-    // One run for the last of them, but that is 0.1 s late, and 0.05 s is all it may be.
+    // One run for the latest fire time, but it is 0.1 s late, and the grace time is 0.05 s.
     scheduler
         .add(ticks, || async {})
         .id("strict")
@@ -63,7 +63,7 @@ async fn outage() -> Result<(), BoxError> {
     act.end().await
 }
 
-/// Bodies longer than their period.
+/// Work that takes longer than its period.
 async fn overlap() -> Result<(), BoxError> {
     let act = Act::begin("every 0.2 s, and each run takes 0.3 s").await?;
     let ticks = || every(PERIOD).starting_at(act.start).times(4);
@@ -74,7 +74,7 @@ async fn overlap() -> Result<(), BoxError> {
     act.end().await
 }
 
-/// Starts are spread; fire times stay where they are.
+/// Starts are spread; fire times are unchanged.
 async fn jitter() -> Result<(), BoxError> {
     let act = Act::begin("every 0.2 s, with up to 0.15 s of jitter").await?;
     let ticks = every(PERIOD).starting_at(act.start).times(4);
@@ -91,7 +91,7 @@ async fn priority() -> Result<(), BoxError> {
     act.end().await
 }
 
-/// One scheduler and what it says.
+/// A scheduler and its events.
 struct Act {
     scheduler: Scheduler,
     start: DateTime<Utc>,
@@ -102,7 +102,7 @@ impl Act {
     async fn begin(title: &str) -> Result<Act, BoxError> {
         println!("\n{title}");
         let scheduler = Scheduler::new();
-        // A moment from now, so that all jobs are there when it comes.
+        // A moment from now, so that all jobs are added before.
         let start = (Utc::now() + TimeDelta::milliseconds(50))
             .duration_trunc(TimeDelta::milliseconds(10))?;
         let mut events = scheduler.events();
@@ -116,13 +116,13 @@ impl Act {
         Ok(Act { scheduler, start, listener })
     }
 
-    /// Waits until so many milliseconds after the start.
+    /// Waits until this number of milliseconds after the start.
     async fn reach(&self, millis: i64) {
         let wait = self.start + TimeDelta::milliseconds(millis) - Utc::now();
         sleep(wait.to_std().unwrap_or_default()).await;
     }
 
-    /// Waits for all jobs to end, and for the listener to have said so.
+    /// Waits for the end of all jobs, and for the listener's last event.
     async fn end(self) -> Result<(), BoxError> {
         while !self.scheduler.is_empty() {
             sleep(Duration::from_millis(20)).await;
@@ -133,7 +133,7 @@ impl Act {
     }
 }
 
-/// The line for an event, if it tells the fate of a fire time.
+/// The line for an event with the fate of a fire time.
 fn describe(event: &Event, start: DateTime<Utc>) -> Option<String> {
     let seconds = |t: DateTime<Utc>| (t - start).as_seconds_f64();
     let stretch = |times: &FireTimes| match times.count {

@@ -1,4 +1,4 @@
-//! Runs in processes of their own, one of which crashes and one of which hangs, and commands.
+//! Runs in separate processes, one of which crashes and one of which hangs, and commands.
 //!
 //! Ends by itself, after three seconds.
 //!
@@ -16,7 +16,7 @@ use {
 #[cfg(unix)]
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // The pool starts this program again, and there this call does not return.
+    // The pool starts this program again; in that process this call does not return.
     punctual::worker(|worker| worker.task::<Decode>().state_with(|| Codec { name: "a C library" }));
 
     tracing_subscriber::fmt().init();
@@ -38,7 +38,7 @@ async fn main() -> Result<(), BoxError> {
         job.await?;
     }
 
-    // A command is a process in any case. Its exit status is the outcome.
+    // A command is always a process. Its exit status is the outcome.
     for (id, text) in [("backup", "echo 12 files"), ("upload", "echo no route >&2; exit 3")] {
         let mut job = scheduler.add(now(), command("sh", ["-c", text])).id(id);
         ends.push(job.runs());
@@ -54,7 +54,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Work that can't be trusted: it may crash, or never end.
+/// Unreliable work: it may crash, or never end.
 #[cfg(unix)]
 #[derive(Serialize, Deserialize)]
 struct Decode {
@@ -72,7 +72,7 @@ impl Task for Decode {
     type Output = ();
 
     async fn run(self, cx: Context) {
-        // What is printed here goes to `tracing`, over there.
+        // The output of a process goes to `tracing` in the main program.
         println!("{} decodes {}", cx.state::<Codec>().name, self.picture);
         match &*self.picture {
             "broken.png" => process::abort(),

@@ -1,4 +1,4 @@
-//! Jobs of every sort on one scheduler: what runs and when, how late, and a clean stop.
+//! Jobs of every kind on one scheduler: what runs when, how late, and a clean shutdown.
 //!
 //! Ends after six seconds, or at Ctrl-C.
 //!
@@ -23,7 +23,7 @@ async fn main() -> Result<(), BoxError> {
     // An interval, and an async fn as its work.
     scheduler.add(every(Duration::from_secs(1)).immediately(), heartbeat).id("heartbeat").await?;
 
-    // Cron, every other second, against the wall clock of a zone.
+    // Cron, every other second, by the wall clock of a time zone.
     scheduler
         .add(cron("*/2 * * * * *").in_tz(Berlin), |cx: Context| async move {
             let local = cx.fire_time().with_timezone(&Berlin);
@@ -32,10 +32,10 @@ async fn main() -> Result<(), BoxError> {
         .id("chimes")
         .await?;
 
-    // A text is cron as well. The default zone is UTC. This one is here to be listed.
+    // A text is cron, too, in UTC by default. This job is only listed.
     scheduler.add("30 8 * * MON-FRI", report).id("report").name("daily report").await?;
 
-    // Work that takes a while: its last run is going when the scheduler shuts down.
+    // Work that takes a while: its last run is active when the scheduler shuts down.
     scheduler
         .add(every(Duration::from_millis(1400)), |cx: Context| async move {
             say(&cx, "uploading");
@@ -44,7 +44,7 @@ async fn main() -> Result<(), BoxError> {
         .id("upload")
         .await?;
 
-    // Polls until somebody cancels it.
+    // Polls until its job is cancelled.
     let poll = scheduler
         .add(every(Duration::from_millis(800)), |cx: Context| async move {
             say(&cx, "anything new?");
@@ -52,7 +52,7 @@ async fn main() -> Result<(), BoxError> {
         .id("poll")
         .await?;
 
-    // Runs once, and its value comes back through the handle.
+    // Runs once, and returns its value through the handle.
     let warm_up =
         scheduler.add_once(after(Duration::from_millis(2500)), load_cache).id("warm-up").await?;
 

@@ -1,7 +1,7 @@
-//! A program that has no async `main`: a scheduler in its background, then one that it is all about.
+//! A program without an async `main`: first a scheduler in the background, then one that blocks.
 //!
-//! The second blocks until it is stopped: by Ctrl-C, by SIGTERM, or by a job of its own after a while.
-//! It takes punctual's feature `standalone`.
+//! The second one blocks until it is stopped: by Ctrl-C, by SIGTERM, or by one of its jobs. Needs
+//! the feature `standalone` of punctual.
 //!
 //! ```text
 //! cargo run --example standalone
@@ -20,7 +20,7 @@ fn main() -> Result<(), Error> {
     until_stopped()
 }
 
-/// The program has other things to do, and asks now and then.
+/// The program does other work, and uses the scheduler now and then.
 fn in_the_background() -> Result<(), Error> {
     let scheduler = BackgroundScheduler::new()?;
 
@@ -29,7 +29,7 @@ fn in_the_background() -> Result<(), Error> {
 
     let cache = scheduler.add_once(after(Duration::from_millis(500)), async { 4096 }).wait()?;
 
-    // What the program is really about.
+    // The program's own work.
     thread::sleep(Duration::from_secs(1));
 
     println!("background: the cache holds {} entries", cache.wait()?);
@@ -38,14 +38,14 @@ fn in_the_background() -> Result<(), Error> {
     Ok(())
 }
 
-/// The jobs are all there is to do.
+/// The program does nothing except run its jobs.
 fn until_stopped() -> Result<(), Error> {
     let workers = Workers::new(2).thread_name("jobs");
     let defaults = Scheduler::builder().cancel_grace(Duration::from_millis(100));
     let scheduler = BlockingScheduler::start_on(workers, defaults)?.within(Duration::from_secs(20));
 
     scheduler.block_on(async {
-        // Its last run is going when the scheduler is stopped, and has time to end.
+        // Its last run is active when the scheduler is stopped, and may finish.
         let upload = || async {
             println!("blocking: uploading");
             sleep(Duration::from_secs(2)).await;
@@ -53,7 +53,7 @@ fn until_stopped() -> Result<(), Error> {
         };
         scheduler.add(every(Duration::from_millis(2200)).immediately(), upload).await?;
 
-        // Work that blocks has threads of its own.
+        // Blocking work runs on separate threads.
         let checksum = blocking(|| {
             let sum: u64 = (1..=10_000_000).sum();
             println!("blocking: the checksum is {sum}");

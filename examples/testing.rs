@@ -1,7 +1,7 @@
-//! How to test code that schedules: a year of cron in moments, and a clock moved by hand.
+//! How to test code that schedules: a year of cron in moments, and a manual clock.
 //!
 //! In a test, `#[tokio::test(start_paused = true)]` does what the attribute of `main` does here.
-//! `ManualClock` takes punctual's feature `testing`: enable it in `[dev-dependencies]`.
+//! `ManualClock` needs the feature `testing` of punctual: enable it in `[dev-dependencies]`.
 //!
 //! ```text
 //! cargo run --example testing
@@ -29,22 +29,22 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() -> Result<(), BoxError> {
-    // Tokio's clock stands still, so this says how long it really takes.
+    // Tokio's clock stands still, so this measures real time.
     let real = std::time::Instant::now();
     a_year_of_reports().await?;
-    a_reminder_that_is_called_off().await?;
+    a_reminder_that_is_cancelled().await?;
     the_night_the_clocks_go_forward().await?;
     a_wall_clock_that_is_set_back().await?;
     println!("all as expected, in {:.2?}", real.elapsed());
     Ok(())
 }
 
-/// Under paused time, a sleep returns as soon as all that was due before it is done, and time jumps.
+/// Under paused time, a sleep returns once everything due before it is done, and time jumps.
 async fn a_year_of_reports() -> Result<(), BoxError> {
     let scheduler = Scheduler::new();
     let start = Utc::now();
     let mut report = scheduler.add(cron("30 8 * * MON-FRI").in_tz(Berlin), || async {});
-    // ClaimedJob before the job is armed, the stream misses no run.
+    // Created before the job is armed, the stream receives all runs.
     let runs = report.runs();
     let report = report.await?;
 
@@ -60,7 +60,7 @@ async fn a_year_of_reports() -> Result<(), BoxError> {
         assert_eq!(run.late_by, Duration::ZERO);
     }
     for pair in runs.windows(2) {
-        // The next weekday, with a clock change or without.
+        // The next weekday, across clock changes.
         let dates =
             [&pair[0], &pair[1]].map(|run| run.fire_time.with_timezone(&Berlin).date_naive());
         let step = if dates[0].weekday() == Weekday::Fri { 3 } else { 1 };
@@ -75,8 +75,8 @@ async fn a_year_of_reports() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The usual test: nothing before its time, nothing after it was cancelled.
-async fn a_reminder_that_is_called_off() -> Result<(), BoxError> {
+/// The usual test: nothing before its time, nothing after its cancellation.
+async fn a_reminder_that_is_cancelled() -> Result<(), BoxError> {
     let scheduler = Scheduler::new();
     let sent: [Arc<AtomicBool>; 2] = Default::default();
     let [first, second] = sent.clone();
@@ -87,7 +87,7 @@ async fn a_reminder_that_is_called_off() -> Result<(), BoxError> {
     sleep(24 * HOUR - Duration::from_millis(1)).await;
     assert!(!sent[0].load(SeqCst), "not a millisecond early");
     handle.cancel_token().cancel();
-    // A millisecond more than is needed: who is first of those due at one instant is not said.
+    // One millisecond more than necessary, since the order at one instant is not specified.
     sleep(Duration::from_millis(2)).await;
     assert!(sent[0].load(SeqCst), "on the dot");
     assert!(!sent[1].load(SeqCst), "cancelled");
@@ -106,7 +106,7 @@ async fn the_night_the_clocks_go_forward() -> Result<(), BoxError> {
 
     for _ in 0..3 * 24 * 2 {
         clock.advance(HOUR / 2);
-        // Let the scheduler see it: what comes due in one `advance` comes due together.
+        // Lets the scheduler run: everything that comes due in one `advance` comes due together.
         sleep(Duration::from_millis(1)).await;
     }
     assert!(matches!(backup.await, End::Completed));

@@ -77,9 +77,10 @@ impl ManualClock {
 
     fn turn(&self, wall: TimeDelta, elapsed: TimeDelta) {
         let mut hands = self.0.hands.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = match wall < TimeDelta::zero() {
-            true => DateTime::<Utc>::MIN_UTC,
-            false => DateTime::<Utc>::MAX_UTC,
+        let end = if wall < TimeDelta::zero() {
+            DateTime::<Utc>::MIN_UTC
+        } else {
+            DateTime::<Utc>::MAX_UTC
         };
         hands.wall = hands.wall.checked_add_signed(wall).unwrap_or(end);
         hands.elapsed = hands.elapsed.checked_add(&elapsed).unwrap_or(TimeDelta::MAX);

@@ -166,10 +166,7 @@ impl SystemClock {
     }
 
     fn now_cached(&self) -> DateTime<Utc> {
-        match self.was_paused.load(Ordering::Relaxed) {
-            true => self.now(),
-            false => Utc::now(),
-        }
+        if self.was_paused.load(Ordering::Relaxed) { self.now() } else { Utc::now() }
     }
 
     fn read(&self) -> Reading {

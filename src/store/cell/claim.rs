@@ -140,7 +140,7 @@ mod tests {
     };
 
     #[test]
-    fn a_take_marks_the_record_and_the_rows() {
+    fn a_claim_marks_the_record_and_the_rows() {
         let mut cell = cell_of(Record { fence: 7, ..record(1, Some(60)) });
         let decided = scheduled(1, 60, claimed_by(NodeId(0)));
         let ClaimedJob { record, rows } = claim(&mut cell, NODE, [decided.clone()], Some(120));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_paused_job_what_was_asked_for_counts() {
+    fn only_requested_runs_of_a_paused_job_count() {
         let rows = [scheduled(1, 0, RowState::Waiting), requested(1, 1, RowState::Waiting)];
         let cell = cell_with(record(1, Some(60)), rows.clone());
         assert_eq!(cell.waiting_rows().collect::<Vec<_>>(), [&rows[0], &rows[1]]);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_holder_is_who_has_taken_rows_of_the_living_incarnation() {
+    fn the_holder_has_claimed_rows_of_the_current_incarnation() {
         let mut cell = cell_of(record(1, Some(60)));
         assert_eq!(cell.holder(), None);
         claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_take_that_leaves_nothing_to_come_ends_the_job() {
+    fn a_claim_of_the_last_fire_time_ends_the_job() {
         let mut cell = cell_of(record(1, Some(60)));
         let claimed = claim(&mut cell, NODE, [scheduled(1, 60, succeeded())], None);
         assert_eq!((claimed.rows.len(), cell.record()), (1, None));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_take_took_is_known_by_its_number() {
+    fn the_rows_of_a_claim_are_found_by_its_number() {
         let mut cell = cell_of(record(1, Some(60)));
         let takes = [(1, 60), (2, 120), (2, 180)];
         for (number, seconds) in takes {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_outlives_its_record_is_an_orphan() {
+    fn a_claimed_row_without_a_record_is_an_orphan() {
         let mut cell = cell_of(record(1, Some(60)));
         let row =
             claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120)).rows.remove(0);

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_outcome_takes_the_place_of_abandoned() {
+    fn a_late_outcome_replaces_abandoned() {
         let (mut cell, row) = claimed(None);
         cell.reap(NODE, 1, at(5));
         assert_eq!(cell.row(row.key).unwrap().state, RowState::Closed(Fate::Abandoned));

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_first_leaves_a_cell_that_has_too_many() {
+    fn the_earliest_ends_leave_a_full_cell() {
         let most = Cell::MOST_CLOSED as i64;
         assert_eq!(run(most).1, []);
         let (cell, left) = run(most + 1);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_history_is_asked_for_keys_that_it_may_have() {
+    fn only_keys_that_may_be_in_the_history_are_looked_up() {
         let (cell, left) = run(30);
         let last = left.last().unwrap().key;
         assert_eq!(archived(&cell, [key(1, 30), key(1, 29)]), [], "above all, and in the cell");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fire_time_of_the_history_is_not_taken_again() {
+    fn a_fire_time_in_the_history_is_not_claimed_again() {
         let (mut cell, left) = run(30);
         let first = left[0].clone();
         cell.recall([first.clone()]);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_of_the_history_is_judged_as_in_the_cell() {
+    fn an_outcome_in_the_history_is_checked_as_in_the_cell() {
         let (mut cell, left) = run(30);
         let abandoned = Row { state: RowState::Closed(Fate::Abandoned), ..left[0].clone() };
         assert_eq!(cell.finish(outcome(&abandoned, 50), at(50)), Acceptance::Refused, "pruned");

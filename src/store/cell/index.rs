@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_holds_is_due_for_it_alone() {
+    fn a_claimed_job_is_due_only_for_its_holder() {
         let mut cell = cell_with(record(1, Some(60)), [requested(1, 1, RowState::Waiting)]);
         claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120));
         let claimed = IndexEntry::Claimed { incarnation: INCARNATION, node: NODE };
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_job_has_its_entries() {
+    fn an_ended_job_has_entries() {
         let mut cell = cell_of(Record { remember: true, ..record(1, Some(60)) });
         let row = claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], None).rows.remove(0);
         cell.finish(outcome(&row, 61), at(62));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_outlive_their_record_are_held_beside_the_next() {
+    fn claimed_rows_of_an_ended_incarnation_stay_beside_the_next() {
         let mut cell = cell_of(record(1, Some(60)));
         claim(&mut cell, NODE, [scheduled(1, 60, claimed_by(NODE))], Some(120));
         let stamp = cell.record().unwrap().stamp();

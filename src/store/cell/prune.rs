@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_go_and_what_ended_in_the_last_minute_stays() {
+    fn old_rows_are_outdated_except_the_last_minute() {
         let cell = cell_with(record(1, Some(0)), [ended(1, 0), ended(2, 100), ended(3, 990)]);
         let of = |age| {
             let keep = Keep { age: Duration::from_secs(age), ..ALL };
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_incarnation_has_left_goes_some_time_after_its_end() {
+    fn rows_of_an_ended_incarnation_become_outdated() {
         let mut cell = cell_with(record(1, Some(0)), [ended(1, 0), ended(2, 9000)]);
         claim(&mut cell, NODE, [], None);
         let of = |seconds| {

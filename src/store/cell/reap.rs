@@ -49,7 +49,7 @@ mod tests {
     };
 
     #[test]
-    fn what_recovers_waits_and_the_rest_is_abandoned() {
+    fn recovering_rows_wait_and_others_are_abandoned() {
         let mut cell = cell_of(record(1, Some(60)));
         let row = |seconds, recover, recoveries| Row {
             recover,
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_outlived_its_record_is_abandoned_whether_it_recovers_or_not() {
+    fn rows_without_a_record_are_abandoned() {
         let mut cell = cell_of(record(1, Some(60)));
         let row = Row { recover: true, ..scheduled(1, 60, claimed_by(NODE)) };
         claim(&mut cell, NODE, [row], Some(120));

@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_given_back_waits_for_its_next_attempt() {
+    fn a_released_row_waits_for_its_next_attempt() {
         for (next, attempt) in [(1, 1), (3, 3)] {
             let (mut cell, row) = claimed();
             let release = Release::new(row.key, row.fence, next);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_has_outlived_its_record_is_closed() {
+    fn a_released_row_without_a_record_is_closed() {
         let skipped = Fate::Skipped(SkipReason::Removed);
         for (next, fate) in [(1, skipped), (2, Fate::Abandoned)] {
             let (mut cell, row) = claimed();

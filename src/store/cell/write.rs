@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_add_of_an_incarnation_that_has_ended_was_done() {
+    fn a_retried_add_of_an_ended_incarnation_is_done() {
         let mut cell = cell_of(record(1, Some(60)));
         cell.write(removal(&cell), at(5));
         assert_eq!(cell.record(), None);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_leave_alone_what_is_there() {
+    fn written_rows_do_not_replace_rows() {
         let there = requested(1, 1, succeeded());
         let mut cell = cell_with(record(1, Some(60)), [there.clone()]);
         let rows = vec![requested(1, 1, RowState::Waiting), requested(1, 2, RowState::Waiting)];
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_goes_with_its_record_and_what_is_taken_stays() {
+    fn a_removal_closes_waiting_rows_and_keeps_claimed_ones() {
         let rows = [1, 2].map(|number| requested(1, number, RowState::Waiting));
         for (reason, becomes) in [(SkipReason::Removed, None), (SkipReason::Replaced, Some(2))] {
             let mut cell = cell_with(record(1, Some(60)), rows.clone());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_over_when_it_is_written_is_remembered_if_it_says_so() {
+    fn a_job_written_without_fire_times_may_be_remembered() {
         let cell = cell_of(Record { remember: true, ..record(1, None) });
         let (version, ended_at) = cell.record().map(|it| (it.version, it.ended_at)).unwrap();
         assert_eq!((version, ended_at, cell.living()), (2, Some(at(0)), None));

@@ -1,8 +1,8 @@
-//! What stores in SQL databases share: how instants, numbers and lists become columns.
+//! The common part of SQL stores: the conversion of instants, numbers and lists to columns.
 //!
-//! Instants are milliseconds since 1970, JSON is text, and a row of the ledger says how far it has
-//! come in two columns: `node` is who has taken it, `fate` what became of it, and a row that has
-//! neither is waiting.
+//! Instants are milliseconds since 1970, and JSON is text. Two columns have the state of a ledger
+//! row: `node` is the node that has claimed it, and `fate` is its fate. A row with neither is
+//! waiting.
 
 mod sqlite;
 
@@ -16,18 +16,18 @@ fn millis(instant: DateTime<Utc>) -> i64 {
     instant.timestamp_millis()
 }
 
-/// An instant of a column; the nearest one if it is beyond what can be told.
+/// An instant from a column; out of range, the nearest one.
 fn instant(millis: i64) -> DateTime<Utc> {
     let end = if millis < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
     DateTime::from_timestamp_millis(millis).unwrap_or(end)
 }
 
-/// A number as a column: SQL has no unsigned ones, so the upper half becomes negative.
+/// A number as a column: SQL has no unsigned numbers, so the upper half becomes negative.
 fn signed(number: u64) -> i64 {
     number.cast_signed()
 }
 
-/// A number of a column.
+/// A number from a column.
 fn unsigned(column: i64) -> u64 {
     column.cast_unsigned()
 }
@@ -37,7 +37,7 @@ fn kind_number(kind: RowKind) -> i64 {
     kind as i64
 }
 
-/// A kind of a column, if it is one.
+/// A kind from a column, if it is known.
 fn kind(number: i64) -> Option<RowKind> {
     [RowKind::Scheduled, RowKind::Requested, RowKind::Ended]
         .into_iter()
@@ -49,7 +49,7 @@ fn tags_text(tags: &[String]) -> String {
     serde_json::Value::from(tags).to_string()
 }
 
-/// Tags of a column; none if somebody has written there what is not a list of texts.
+/// Tags from a column; none if another program has written something that is not a list of texts.
 fn tags(text: &str) -> Vec<String> {
     match text {
         "[]" => Vec::new(),
@@ -57,14 +57,14 @@ fn tags(text: &str) -> Vec<String> {
     }
 }
 
-/// Tokens as columns: the latest is a number, the earlier ones are a text.
+/// Tokens as columns: the latest as a number, the earlier ones as a text.
 fn tokens_columns(tokens: Tokens) -> (u64, String) {
     let (latest, earlier) = tokens.as_slice().split_first().unwrap_or((&0, &[]));
     let earlier: Vec<String> = earlier.iter().map(|token| format!("{token:x}")).collect();
     (*latest, earlier.join(" "))
 }
 
-/// Tokens of columns; what makes no sense is left out.
+/// Tokens from columns; invalid ones are left out.
 fn tokens(latest: i64, earlier: &str) -> Tokens {
     let earlier = earlier.split(' ').filter_map(|token| u64::from_str_radix(token, 16).ok());
     std::iter::once(unsigned(latest)).chain(earlier).collect::<Vec<_>>().into()

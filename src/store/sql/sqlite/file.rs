@@ -1,4 +1,4 @@
-//! How the file comes to be, readable by its owner alone, and whether it is still there.
+//! Creating the file, readable only by its owner, and checking that it still exists.
 
 use std::{
     cell::Cell,
@@ -12,20 +12,20 @@ use std::{
 
 use rusqlite::OpenFlags;
 
-/// What SQLite may do with a file that is not there: nothing, since it would make one that everybody may
-/// read. [`make`] makes it, and what goes wrong there, SQLite says when it finds no file.
+/// SQLite must not create a missing file, which it would make readable for everybody. [`make`]
+/// creates it; if that fails, SQLite reports that there is no file.
 #[cfg(unix)]
 pub(super) const CREATE: OpenFlags = OpenFlags::empty();
 
-/// The files of other systems have no such permissions.
+/// Files of other systems have no such permissions.
 #[cfg(not(unix))]
 pub(super) const CREATE: OpenFlags = OpenFlags::SQLITE_OPEN_CREATE;
 
-/// Makes an empty file that only its owner may read and write, if there is none; SQLite gives the files
-/// beside it the same permissions.
+/// Creates an empty file that only its owner may read and write, if there is none. SQLite gives the
+/// files beside it the same permissions.
 #[cfg(unix)]
 pub(super) fn make(path: &Path) {
-    // A link to nothing is made good where it leads to.
+    // For a dangling link, the file is created at its target.
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         let Ok(target) = fs::read_link(&path) else { break };
@@ -37,7 +37,7 @@ pub(super) fn make(path: &Path) {
 #[cfg(not(unix))]
 pub(super) fn make(_: &Path) {}
 
-/// How many links may lead to a file, as on Linux.
+/// The maximum number of links to follow, as on Linux.
 #[cfg(unix)]
 const MAX_LINKS: usize = 40;
 
@@ -45,8 +45,8 @@ const MAX_LINKS: usize = 40;
 fn make_at(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
 
-    // Whoever closes a file takes from its whole process the locks that SQLite has on it: no other store
-    // opens this one before it is closed here.
+    // Closing a file releases all locks that SQLite has on it in this process: no other store may
+    // open the file before it is closed here.
     static MAKING: Mutex<()> = Mutex::new(());
     let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if !path.try_exists()? {
@@ -55,8 +55,8 @@ fn make_at(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The file, and the log beside it, as they were when they were opened. SQLite goes on with a file that
-/// was deleted or replaced, and what it writes then nobody else sees.
+/// The file and its log, as they were when they were opened. SQLite continues with a file that was
+/// deleted or replaced, and no other process sees what it writes then.
 #[derive(Debug)]
 pub(super) struct Watched {
     path: PathBuf,
@@ -64,7 +64,7 @@ pub(super) struct Watched {
     log: Cell<Option<Identity>>,
 }
 
-/// Device and number.
+/// Device and inode number.
 #[cfg(unix)]
 type Identity = (u64, u64);
 #[cfg(not(unix))]
@@ -72,17 +72,17 @@ type Identity = ();
 
 impl Watched {
     pub(super) fn new(path: &Path) -> Watched {
-        // The program may go to another directory.
+        // The program may change its working directory.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Watched { path, file: Cell::default(), log: Cell::default() }
     }
 
-    /// What has become of the file, if it is no longer the one that was opened.
+    /// How the file has changed, if it is no longer the opened one.
     pub(super) fn trouble(&self) -> Option<&'static str> {
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
         let of_file = changed(&self.path, &self.file);
-        // SQLite makes it when it first writes, and keeps it while the file is open.
+        // SQLite creates the log at its first write, and keeps it while the file is open.
         of_file.or_else(|| self.log_trouble(Path::new(&log)))
     }
 
@@ -94,7 +94,7 @@ impl Watched {
     }
 }
 
-/// What has become of a file since it was first looked at.
+/// How a file has changed since it was first read.
 #[cfg(unix)]
 fn changed(path: &Path, was: &Cell<Option<Identity>>) -> Option<&'static str> {
     use std::os::unix::fs::MetadataExt as _;
@@ -109,7 +109,7 @@ fn changed(path: &Path, was: &Cell<Option<Identity>>) -> Option<&'static str> {
     None
 }
 
-/// Other systems don't let go of a file that is open.
+/// Other systems do not allow deleting or replacing an open file.
 #[cfg(not(unix))]
 fn changed(_: &Path, _: &Cell<Option<Identity>>) -> Option<&'static str> {
     None

@@ -43,34 +43,32 @@ use crate::{
 
 /// A [`Store`] in an SQLite file, for the processes of one machine.
 ///
-/// Clones are the same store. A thread of its own owns the connection, so nothing blocks the runtime;
-/// the thread ends when the last clone is dropped. Several processes may open one file: they see each
-/// other's changes within the [`poll`](SqliteBuilder::poll) interval. The file must be on a disk of
-/// the machine, not on a network.
+/// Clones share one store. A separate thread owns the connection, so nothing blocks the runtime;
+/// the thread ends when the last clone is dropped. Several processes may open one file: they see
+/// each other's changes within the [`poll`](SqliteBuilder::poll) interval. The file must be on a
+/// local disk, not on a network.
 ///
 /// # The file
 ///
-/// It may be the application's own: the tables have a prefix, see
-/// [`namespace`](SqliteBuilder::namespace). They are made, and brought up to date, when the store is
-/// opened. A file that is not there is made readable by its owner alone, and so are those that SQLite
-/// keeps beside it; one that is there keeps its permissions. The views
-/// `punctual_jobs_view`, `punctual_ledger_view`, `punctual_nodes_view` and `punctual_actions_view` show them to
-/// people:
+/// The file may be the application's own database: the store's tables have a prefix, see
+/// [`namespace`](SqliteBuilder::namespace). The tables are created and migrated when the store is
+/// opened. A new file, and the files that SQLite creates beside it, are readable only by their
+/// owner; an existing file keeps its permissions. The views `punctual_jobs_view`,
+/// `punctual_ledger_view`, `punctual_nodes_view` and `punctual_actions_view` are for people:
 ///
 /// ```sh
 /// sqlite3 jobs.db 'SELECT id, next_fire FROM punctual_jobs_view'
 /// ```
 ///
-/// Tables take no text for a number. A text in them that is not UTF-8 or not JSON where it should be,
-/// or an instant beyond year 262,000, is read as the nearest that makes sense, so nothing keeps the
-/// rest from being read.
+/// The tables are strict about types. A text that is not UTF-8, invalid JSON, or an instant beyond
+/// the year 262,000 is read as the nearest valid value, so it does not prevent reading the rest.
 ///
 /// # Errors
 ///
-/// | what | error |
+/// | cause | error |
 /// |---|---|
-/// | the file is locked for longer than [`busy_timeout`](SqliteBuilder::busy_timeout), the disk is full or can't be read | [`unavailable`](StoreError::is_unavailable): the scheduler asks again |
-/// | the file or its directory is read-only or not there, the file is corrupt or no database, it has a table of somebody else's by the name of one of ours, its schema is newer than this crate | [`refused`](StoreError::is_refused) |
+/// | the file is locked for longer than [`busy_timeout`](SqliteBuilder::busy_timeout), or the disk is full or cannot be read | [`unavailable`](StoreError::is_unavailable): the scheduler retries |
+/// | the file or its directory is read-only or does not exist, the file is corrupt or not a database, it has another program's table with the name of a table of this store, or its schema is newer than this crate | [`refused`](StoreError::is_refused) |
 ///
 /// # Examples
 ///
@@ -92,39 +90,40 @@ use crate::{
 pub struct SqliteStore {
     thread: Thread,
     durability: Durability,
-    /// Whether it was given a clock.
+    /// Whether the store has a manual clock.
     has_clock: bool,
     max_jobs: Option<u64>,
-    /// One for each clone.
+    /// One per clone of the store.
     clones: Arc<()>,
 }
 
 impl SqliteStore {
-    /// Opens a file, which is made if it is not there.
+    /// Opens a file, and creates it if it does not exist.
     ///
     /// # Errors
     ///
-    /// As in the [table](SqliteStore#errors).
+    /// See the [table](SqliteStore#errors).
     pub async fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         SqliteStore::builder(path).open().await
     }
 
-    /// A store in memory, which ends with the last of its clones: for tests in real time. Where Tokio's
-    /// clock is paused it runs ahead of the thread that SQLite is on: there
-    /// [`MemoryStore`](crate::store::MemoryStore) is what fits.
+    /// A store in memory, which ends with the last of its clones: for tests in real time.
+    ///
+    /// Under Tokio's paused time the clock runs ahead of SQLite's thread: use
+    /// [`MemoryStore`](crate::store::MemoryStore) there.
     ///
     /// # Errors
     ///
-    /// Only if the system has no memory or thread left.
+    /// Only if the system has no memory or threads left.
     pub async fn in_memory() -> Result<SqliteStore, StoreError> {
         SqliteBuilder::new(None).open().await
     }
 
-    /// The same, which takes its time from a clock that is moved by hand.
+    /// A store in memory with a clock that a test advances manually.
     ///
     /// # Errors
     ///
-    /// As above.
+    /// See [`in_memory`](SqliteStore::in_memory).
     #[cfg(feature = "testing")]
     #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
     pub async fn in_memory_with_clock(
@@ -133,7 +132,7 @@ impl SqliteStore {
         SqliteBuilder { clock: Some(clock), ..SqliteBuilder::new(None) }.open().await
     }
 
-    /// What is to be opened, to say how.
+    /// Returns a builder with the options for opening a file.
     pub fn builder(path: impl AsRef<Path>) -> SqliteBuilder {
         SqliteBuilder::new(Some(path.as_ref().to_owned()))
     }
@@ -145,7 +144,7 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-/// How to open a [`SqliteStore`].
+/// The options for opening a [`SqliteStore`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is opened before `.open().await`"]
 pub struct SqliteBuilder {
@@ -159,12 +158,12 @@ pub struct SqliteBuilder {
     clock: Option<crate::clock::ManualClock>,
 }
 
-/// What a commit waits for: see [`SqliteBuilder::synchronous`].
+/// What a commit waits for; see [`SqliteBuilder::synchronous`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synchronous {
-    /// Until it is on the disk: it survives a loss of power.
+    /// The disk: a commit survives a power failure.
     Full,
-    /// Not for the disk: a loss of power may undo the last commits, so what ran then runs again. A
+    /// Not the disk: a power failure may undo the latest commits, whose runs then run again. A
     /// crash of the process undoes nothing.
     Normal,
 }
@@ -189,37 +188,38 @@ impl SqliteBuilder {
         self
     }
 
-    /// Sets how long an operation waits for those who write over other connections. Default: 3 s.
+    /// Sets how long an operation waits for writes on other connections. Default: 3 s.
     ///
-    /// It should stay well below the nodes' lease: a heartbeat may have to wait, too.
+    /// Keep it well below the nodes' lease, since heartbeats wait, too.
     pub fn busy_timeout(mut self, timeout: Duration) -> SqliteBuilder {
         self.busy_timeout = timeout;
         self
     }
 
-    /// Sets how often to look for changes by other processes, while a scheduler listens. Default:
-    /// 1 s.
+    /// Sets how often to poll for changes by other processes, while a scheduler receives changes.
+    /// Default: 1 s.
     ///
-    /// A look reads a counter and takes some microseconds; it is taken once a millisecond at most.
-    /// Changes by clones of this store are told
-    /// at once.
+    /// A poll reads a counter, which takes some microseconds; there is at most one poll per
+    /// millisecond. Changes by clones of this store are reported at once.
     pub fn poll(mut self, interval: Duration) -> SqliteBuilder {
         self.poll = interval;
         self
     }
 
-    /// Sets how many jobs the file holds at most: an add beyond that is refused. Default: no limit.
+    /// Sets the maximum number of jobs in the file: an add beyond that is refused. Default: no
+    /// limit.
     ///
-    /// It binds those who open the file with it. Each add then counts the jobs.
+    /// Applies to writes through this store and its clones, not to other processes. Each add then
+    /// counts the jobs.
     pub fn max_jobs(mut self, most: u64) -> SqliteBuilder {
         self.max_jobs = Some(most);
         self
     }
 
-    /// Sets what the names of all tables, indexes and views begin with. Default: `punctual_`.
+    /// Sets the prefix of the names of all tables, indexes and views. Default: `punctual_`.
     ///
-    /// Stores of different namespaces share a file and nothing else. It consists of letters, digits
-    /// and `_`, and does not begin with a digit; SQLite does not tell `A` from `a` in it.
+    /// Stores with different namespaces share only the file. A namespace consists of letters,
+    /// digits and `_`, and does not start with a digit. SQLite ignores its case.
     pub fn namespace(mut self, namespace: impl Into<String>) -> SqliteBuilder {
         self.namespace = namespace.into();
         self
@@ -233,11 +233,11 @@ impl SqliteBuilder {
         Clock::System(SystemClock::new())
     }
 
-    /// Opens the file, which is made if it is not there.
+    /// Opens the file, and creates it if it does not exist.
     ///
     /// # Errors
     ///
-    /// As in the [table](SqliteStore#errors), and if the namespace is not one.
+    /// See the [table](SqliteStore#errors). Also if the namespace is invalid.
     pub async fn open(self) -> Result<SqliteStore, StoreError> {
         self.validate()?;
         let durability = match (&self.path, self.synchronous) {
