@@ -41,9 +41,10 @@ const COLUMNS: [Column; 5] = [
 fn main() {
     let DurableArgs { args, seconds } = DurableArgs::parse();
     let ms = Duration::from_millis;
-    let (periods, window) = match args.test() {
-        true => ([ms(200), ms(100)], ms(400)),
-        false => ([ms(1000), ms(100)], Duration::from_secs(seconds)),
+    let (periods, window) = if args.test() {
+        ([ms(200), ms(100)], ms(400))
+    } else {
+        ([ms(1000), ms(100)], Duration::from_secs(seconds))
     };
     let rounds = args.rounds(3);
     let runtime = common::runtime();
@@ -51,9 +52,10 @@ fn main() {
     println!("{:>8}  {:<24}{}", "fires/s", "", COLUMNS.map(|(name, _)| cell(name)).concat());
     for per_second in args.sizes(&[1_000]) {
         for period in periods.into_iter().chain([window]) {
-            match period == window {
-                true => println!("{:>8}  once", grouped(per_second)),
-                false => println!("{:>8}  every {period:?}", grouped(per_second)),
+            if period == window {
+                println!("{:>8}  once", grouped(per_second))
+            } else {
+                println!("{:>8}  every {period:?}", grouped(per_second))
             }
             let stream = Stream { per_second, period, window };
             for (name, flows) in durable::turns(&runtime, stream, rounds, |name| args.wants(name)) {

@@ -86,9 +86,10 @@ fn check() -> Result<(), String> {
         }
     }
     if !grown.is_empty() {
-        let compilers = match saved.rustc == now.rustc {
-            true => String::new(),
-            false => format!(" (saved with {}, this is {})", saved.rustc, now.rustc),
+        let compilers = if saved.rustc == now.rustc {
+            String::new()
+        } else {
+            format!(" (saved with {}, this is {})", saved.rustc, now.rustc)
         };
         let grown = grown.join(", ");
         return Err(format!("{grown}{compilers}: if that is to stay, run `{SAVE}`"));

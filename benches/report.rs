@@ -68,13 +68,15 @@ type Column = (&'static str, &'static str, fn(&Flow) -> f64);
 impl Bench {
     fn new(args: Args) -> Bench {
         let (ms, s) = (Duration::from_millis, Duration::from_secs);
-        let sizes = match args.test() {
-            true => vec![5, 10, 20],
-            false => vec![100, 1_000, 10_000, 100_000, 1_000_000],
+        let sizes = if args.test() {
+            vec![5, 10, 20]
+        } else {
+            vec![100, 1_000, 10_000, 100_000, 1_000_000]
         };
-        let (stream, idle, calls) = match args.test() {
-            true => (Stream { per_second: 10, period: ms(500), window: s(1) }, ms(50), 20),
-            false => (Stream { per_second: 10_000, period: s(1), window: s(10) }, s(20), 20_000),
+        let (stream, idle, calls) = if args.test() {
+            (Stream { per_second: 10, period: ms(500), window: s(1) }, ms(50), 20)
+        } else {
+            (Stream { per_second: 10_000, period: s(1), window: s(10) }, s(20), 20_000)
         };
         let [.., many, most] = sizes[..] else { unreachable!("there are several sizes") };
         Bench { args, runtime: common::runtime(), sizes, many, most, stream, idle, calls }

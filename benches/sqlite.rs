@@ -17,7 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use common::{Args, Usage, figures};
 use futures::future::join_all;
 use punctual::store::{
-    ClaimRequest, Decision, Fate, Heartbeat, Incarnation, NodeId, Passed, Record, Row, RowKey,
+    ClaimCursor, ClaimRequest, Decision, Fate, Heartbeat, Incarnation, NodeId, Record, Row, RowKey,
     RowKind, RowOutcome, RowState, RunEnd, SqliteStore, Store, Synchronous, Write,
 };
 use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
@@ -221,7 +221,7 @@ impl Node {
             horizon: instant(4 * FIRST),
             tasks: Arc::new([TASK.to_owned()].into()),
             except: Arc::default(),
-            passed: Passed::default(),
+            passed: ClaimCursor::default(),
             looks: usize::MAX,
             limit: 0,
             row_limit: usize::MAX,

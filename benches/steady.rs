@@ -38,9 +38,10 @@ const COLUMNS: [Column; 6] = [
 
 fn main() {
     let SteadyArgs { args, seconds } = SteadyArgs::parse();
-    let (period, window) = match args.test() {
-        true => (Duration::from_millis(500), Duration::from_secs(1)),
-        false => (Duration::from_secs(1), Duration::from_secs(seconds)),
+    let (period, window) = if args.test() {
+        (Duration::from_millis(500), Duration::from_secs(1))
+    } else {
+        (Duration::from_secs(1), Duration::from_secs(seconds))
     };
     let rounds = args.rounds(3);
     let runtime = common::runtime();

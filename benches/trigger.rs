@@ -146,9 +146,8 @@ fn adversaries(calls: u32) {
             let trigger = trigger.anchored(instants[2], zone).expect("a cron can be anchored");
             for t in instants {
                 for forward in [true, false] {
-                    let ask = || match forward {
-                        true => trigger.next_after(t),
-                        false => trigger.last_at_or_before(t),
+                    let ask = || {
+                        if forward { trigger.next_after(t) } else { trigger.last_at_or_before(t) }
                     };
                     // The best of three: what is asked here is not what else the machine does.
                     let took = [(); 3].map(|()| {

@@ -11,8 +11,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     store::{
-        ClaimRequest, ClaimResult, Decide, Decision, Heartbeat, Incarnation, MemoryStore, NodeId,
-        Passed, Record, Store, Write,
+        ClaimCursor, ClaimRequest, ClaimResult, Decide, Decision, Heartbeat, Incarnation,
+        MemoryStore, NodeId, Record, Store, Write,
     },
     testing::{ManualClock, store_conformance},
 };
@@ -122,7 +122,7 @@ fn ask(number: u64, horizon: DateTime<Utc>) -> ClaimRequest {
         horizon,
         tasks: Arc::new(["task".to_owned()].into()),
         except: Arc::default(),
-        passed: Passed::default(),
+        passed: ClaimCursor::default(),
         looks: usize::MAX,
         limit: 100,
         row_limit: usize::MAX,

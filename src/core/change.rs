@@ -65,9 +65,10 @@ pub(crate) fn reschedule(
     first: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Change {
-    let rows = match record.paused {
-        true => passed(record, SkipReason::Paused, now),
-        false => still_to_run(record, now),
+    let rows = if record.paused {
+        passed(record, SkipReason::Paused, now)
+    } else {
+        still_to_run(record, now)
     };
     let passed = rows.iter().map(|row| row.last).max();
     let taken_to = record.taken_to.max(last_taken(record)).max(passed);
@@ -168,9 +169,10 @@ pub(crate) fn give_way(
         // What is over stays so until it is declared differently.
         return match on_conflict {
             OnConflict::Keep | OnConflict::Reconcile if same => {
-                match now - ended_at > REMEMBERED_ANEW {
-                    true => write(Some(current), current.clone(), Vec::new()),
-                    false => Ok(false),
+                if now - ended_at > REMEMBERED_ANEW {
+                    write(Some(current), current.clone(), Vec::new())
+                } else {
+                    Ok(false)
                 }
             }
             _ => write(Some(current), new.clone(), Vec::new()),

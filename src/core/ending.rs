@@ -132,9 +132,10 @@ impl<P: Payload> Core<P> {
             self.effects.discard_options(options);
         }
         // If all jobs go, each goes by itself; who takes a job's place is followed as that was.
-        let orphans = match self.retiring_all || matches!(end, End::Replaced) {
-            true => Vec::new(),
-            false => self.registry.orphans(&id, &mut self.effects),
+        let orphans = if self.retiring_all || matches!(end, End::Replaced) {
+            Vec::new()
+        } else {
+            self.registry.orphans(&id, &mut self.effects)
         };
         self.effects.end(Ended { payload: job.payload, end, trigger: job.trigger, history });
         self.deregister_idle_nodes();

@@ -573,9 +573,10 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
             let standing = shell.standing.get_mut(&key.incarnation).unwrap();
             // A job that completed leaves no run behind that would ask.
             if !matches!(standing, Some(SkipReason::Removed | SkipReason::Replaced)) {
-                *standing = Some(match shell.core.is_closed() {
-                    true => SkipReason::Shutdown,
-                    false => SkipReason::Removed,
+                *standing = Some(if shell.core.is_closed() {
+                    SkipReason::Shutdown
+                } else {
+                    SkipReason::Removed
                 });
             }
         }

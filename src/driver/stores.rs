@@ -109,9 +109,10 @@ impl Stores {
 impl Lists {
     fn unknown(&self, name: &str) -> Error {
         let names: Vec<_> = self.usable.iter().map(|it| format!("`{}`", it.name)).collect();
-        let there = match names.is_empty() {
-            true => "and no other".to_owned(),
-            false => format!("but {}", names.join(", ")),
+        let there = if names.is_empty() {
+            "and no other".to_owned()
+        } else {
+            format!("but {}", names.join(", "))
         };
         Error::invalid_option(format!(
             "there is no store `{name}`, {there}: add it first, with `scheduler.add_store(\"{name}\", ..)`"

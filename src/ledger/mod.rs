@@ -36,12 +36,6 @@ pub use self::{
     row::{Row, RowKey, RowKind, RowState},
     write::{Write, WriteResult},
 };
-// The names before these types were renamed; to be removed.
-#[doc(hidden)]
-pub use self::{
-    ClaimCursor as Passed, NextDueRequest as NextDue, PruneReport as Pruned, ReapReport as Reaped,
-    RecordCursor as Cursor, RecordPage as Page, RejectedJob as Rejected, WriteResult as Written,
-};
 pub(crate) use self::{
     record::{is_nothing, nothing, recoveries},
     row::ROW_SIZE,

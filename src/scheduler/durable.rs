@@ -21,8 +21,8 @@ use crate::{
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     json,
     ledger::{
-        Action, Cursor, Fate, Incarnation, Record, RecordFilter, Row, RowKey, RowKind, RowState,
-        RunEnd, StoreError, Write, Written, fitting, recoveries,
+        Action, Fate, Incarnation, Record, RecordCursor, RecordFilter, Row, RowKey, RowKind,
+        RowState, RunEnd, StoreError, Write, WriteResult, fitting, recoveries,
     },
     store::Capabilities,
     task::NamedTask,
@@ -245,7 +245,10 @@ impl Stored {
         };
         let token = self.shared.transact(|core, _| core.number(self.durable.key))?;
         let write = Write::remove(self.id.clone(), ended.stamp(), token);
-        Ok(matches!(write_one(&self.durable, write).await?, Written::Done | Written::Lost(None)))
+        Ok(matches!(
+            write_one(&self.durable, write).await?,
+            WriteResult::Done | WriteResult::Lost(None)
+        ))
     }
 
     /// The same, as soon as the store does it.
@@ -433,7 +436,7 @@ async fn take_back(shared: &Shared, durable: &Durable, added: impl Iterator<Item
 
 /// Has writes done, as many at once as the store takes. Returns what came of the first of them, up to those
 /// that failed, and how these did.
-async fn write_parts(durable: &Durable, writes: &[Write]) -> (Vec<Written>, Result<(), Error>) {
+async fn write_parts(durable: &Durable, writes: &[Write]) -> (Vec<WriteResult>, Result<(), Error>) {
     let Capabilities { max_batch, max_bytes, .. } = durable.store.capabilities();
     let bytes = max_bytes.unwrap_or(usize::MAX);
     let (mut written, mut left) = (Vec::with_capacity(writes.len()), writes);
@@ -616,16 +619,16 @@ pub(super) async fn remove_all(
             let mut changed = Vec::new();
             for (record, written) in left.into_iter().zip(written) {
                 match written {
-                    Written::Done => {
+                    WriteResult::Done => {
                         count += 1;
                         forget(shared, durable, &record, &End::Removed);
                     }
-                    Written::Lost(Some(current))
+                    WriteResult::Lost(Some(current))
                         if current.ended_at.is_none() && filter.passes(&current) =>
                     {
                         changed.push(*current);
                     }
-                    Written::Lost(_) => {}
+                    WriteResult::Lost(_) => {}
                 }
             }
             done?;
@@ -637,7 +640,7 @@ pub(super) async fn remove_all(
 }
 
 /// One write, and what came of it.
-pub(super) async fn write_one(durable: &Durable, write: Write) -> Result<Written, Error> {
+pub(super) async fn write_one(durable: &Durable, write: Write) -> Result<WriteResult, Error> {
     let (mut written, done) = write_parts(durable, &[write]).await;
     done?;
     written.pop().ok_or_else(|| answers_missing(durable, 1, 0))
@@ -661,7 +664,7 @@ pub(super) struct Pages {
     pub(super) durable: Arc<Durable>,
     filter: RecordFilter,
     /// Where the next page begins; `None` behind the last.
-    next: Option<Option<Cursor>>,
+    next: Option<Option<RecordCursor>>,
 }
 
 impl Pages {

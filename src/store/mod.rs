@@ -101,8 +101,6 @@ pub use crate::ledger::{
     RowKey, RowKind, RowOutcome, RowState, RunEnd, Stamp, StoreChange, StoreError, Tokens, Write,
     WriteResult,
 };
-#[doc(hidden)]
-pub use crate::ledger::{Cursor, NextDue, Page, Passed, Pruned, Reaped, Rejected, Written};
 
 /// A database that keeps durable jobs. See the [module](self) for its promises and for how to
 /// implement a store.

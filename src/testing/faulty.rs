@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     job::JobId,
     ledger::{
-        ActionCursor, ActionPage, Claim, ClaimRequest, ClaimResult, Cursor, FateCursor, FateFilter,
-        FatePage, FinishReport, Heartbeat, Incarnation, Keep, NextDue, NodeId, NodeRow, Page,
-        Pruned, Reaped, Record, RecordChange, RecordFilter, Release, Row, RowKey, RowOutcome,
-        StoreChange, StoreError, Write, Written,
+        ActionCursor, ActionPage, Claim, ClaimRequest, ClaimResult, FateCursor, FateFilter,
+        FatePage, FinishReport, Heartbeat, Incarnation, Keep, NextDueRequest, NodeId, NodeRow,
+        PruneReport, ReapReport, Record, RecordChange, RecordCursor, RecordFilter, RecordPage,
+        Release, Row, RowKey, RowOutcome, StoreChange, StoreError, Write, WriteResult,
     },
     store::{Capabilities, Store},
 };
@@ -407,7 +407,7 @@ impl<S: Store> Store for FaultyStore<S> {
         self.ask_and_spoil(Operation::Now, self.store.now(), set_clock).await
     }
 
-    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteResult>, StoreError> {
         self.ask_about(Operation::Write, writes.len(), self.store.write(writes)).await
     }
 
@@ -421,9 +421,9 @@ impl<S: Store> Store for FaultyStore<S> {
     async fn list(
         &self,
         filter: RecordFilter,
-        after: Option<Cursor>,
+        after: Option<RecordCursor>,
         limit: usize,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<RecordPage, StoreError> {
         let list = self.store.list(filter, after, limit);
         self.ask_and_spoil(Operation::List, list, |page, fault| garble(&mut page.records, fault))
             .await
@@ -456,7 +456,7 @@ impl<S: Store> Store for FaultyStore<S> {
         self.ask(Operation::Nodes, self.store.nodes()).await
     }
 
-    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<ReapReport, StoreError> {
         self.ask_about(Operation::Reap, suspects.len(), self.store.reap(suspects)).await
     }
 
@@ -475,7 +475,7 @@ impl<S: Store> Store for FaultyStore<S> {
         self.ask_and_spoil(Operation::Claimed, claimed, garble_claims).await
     }
 
-    async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
+    async fn next_due(&self, of: NextDueRequest) -> Result<Option<DateTime<Utc>>, StoreError> {
         self.ask(Operation::NextDue, self.store.next_due(of)).await
     }
 
@@ -527,7 +527,7 @@ impl<S: Store> Store for FaultyStore<S> {
         self.ask_about(Operation::Waiting, of.len(), self.store.waiting(of, after, limit)).await
     }
 
-    async fn prune(&self, keep: Keep, limit: usize) -> Result<Pruned, StoreError> {
+    async fn prune(&self, keep: Keep, limit: usize) -> Result<PruneReport, StoreError> {
         self.ask(Operation::Prune, self.store.prune(keep, limit)).await
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
     Context, EventKind, OnConflict, Scheduler, Task, named_task,
-    store::{Incarnation, MemoryStore, Record, Store as _, Write, Written},
+    store::{Incarnation, MemoryStore, Record, Store as _, Write, WriteResult},
     trigger::every,
 };
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn put(store: &MemoryStore, record: Record) {
     let token = record.incarnation.0;
     let written = store.write(vec![Write::add(record, token)]).await.unwrap();
-    assert_eq!(written, [Written::Done]);
+    assert_eq!(written, [WriteResult::Done]);
 }
 
 #[tokio::test(start_paused = true)]

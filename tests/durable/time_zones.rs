@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual::{
     Context, Scheduler,
-    store::{MemoryStore, Store as _, Write, Written},
+    store::{MemoryStore, Store as _, Write, WriteResult},
     testing::ManualClock,
     trigger::{IntoTrigger as _, cron, every},
 };
@@ -33,7 +33,7 @@ async fn runs_from(now: &str, next_fire: &str) -> (Option<DateTime<Utc>>, Vec<Da
     let expected = record.stamp();
     record.next_fire = Some(instant(next_fire));
     let written = store.write(vec![Write::change(expected, record, 7)]).await.unwrap();
-    assert_eq!(written, [Written::Done]);
+    assert_eq!(written, [WriteResult::Done]);
 
     clock.step(instant(now) - clock.now());
     let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
@@ -76,7 +76,7 @@ async fn the_last_of_so_many_is_counted_by_the_new_rules() {
     old.trigger = record.trigger.replace("2026-12-02T16:00:00Z", last);
     assert!(old.trigger.contains(last), "{}", old.trigger);
     let written = store.write(vec![Write::change(record.stamp(), old, 7)]).await.unwrap();
-    assert_eq!(written, [Written::Done]);
+    assert_eq!(written, [WriteResult::Done]);
 
     let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
     sleep(Duration::from_secs(50 * 60 * 60)).await;

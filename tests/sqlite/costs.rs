@@ -7,8 +7,8 @@ use std::{
 
 use chrono::TimeDelta;
 use punctual::store::{
-    ClaimRequest, Incarnation, NodeId, Passed, RowKey, RowKind, RowState, SqliteStore, Store as _,
-    Write,
+    ClaimCursor, ClaimRequest, Incarnation, NodeId, RowKey, RowKind, RowState, SqliteStore,
+    Store as _, Write,
 };
 
 use crate::fixture::{add, adding, claim, heartbeat, now, record, row, taking};
@@ -63,7 +63,7 @@ async fn held_by_another(size: u64) -> SqliteStore {
 async fn what_others_hold_costs_nothing() {
     let size = size(5000);
     let (full, empty) = (held_by_another(size).await, held_by_another(5).await);
-    let of = taking(2, 1, 100).next_due(Passed::default(), &HashSet::new());
+    let of = taking(2, 1, 100).next_due(ClaimCursor::default(), &HashSet::new());
     let next_due = async |store: &SqliteStore| {
         assert_eq!(store.next_due(of.clone()).await.unwrap(), None);
     };
@@ -101,7 +101,7 @@ async fn paused(size: u64) -> SqliteStore {
 async fn paused_jobs_with_waiting_fire_times_cost_nothing() {
     let size = size(1000);
     let (full, empty) = (paused(size).await, paused(1).await);
-    let of = taking(1, 1, 100).next_due(Passed::default(), &HashSet::new());
+    let of = taking(1, 1, 100).next_due(ClaimCursor::default(), &HashSet::new());
     let next_due = async |store: &SqliteStore| {
         assert_eq!(store.next_due(of.clone()).await.unwrap(), None);
     };
@@ -143,7 +143,7 @@ async fn ask_and_take(store: &SqliteStore, number: u64) -> Duration {
     let write = Write::change(current.stamp(), current, 1000 + number);
     store.write(vec![write.with_rows(vec![asked_for])]).await.unwrap();
     let ask = ClaimRequest { horizon: now(), ..taking(1, number, 100) };
-    let of = ask.next_due(Passed::default(), &HashSet::new());
+    let of = ask.next_due(ClaimCursor::default(), &HashSet::new());
     let only_asked: punctual::store::Decide = std::sync::Arc::new(|record, waiting| {
         let mut rows = waiting.to_vec();
         rows.iter_mut().for_each(|row| row.state = RowState::Claimed(NodeId(0)));

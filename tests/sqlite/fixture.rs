@@ -11,9 +11,9 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual::store::{
-    ClaimRequest, ClaimResult, ClaimedJob, Decision, Fate, Heartbeat, Incarnation, NodeId, Passed,
-    Record, Row, RowKey, RowKind, RowOutcome, RowState, RunEnd, SqliteStore, Store, StoreError,
-    Write, Written,
+    ClaimCursor, ClaimRequest, ClaimResult, ClaimedJob, Decision, Fate, Heartbeat, Incarnation,
+    NodeId, Record, Row, RowKey, RowKind, RowOutcome, RowState, RunEnd, SqliteStore, Store,
+    StoreError, Write, WriteResult,
 };
 use rusqlite::Connection;
 
@@ -87,7 +87,7 @@ pub(crate) fn adding(record: Record) -> Write {
 pub(crate) async fn add(store: &SqliteStore, records: impl IntoIterator<Item = Record>) {
     let writes = records.into_iter().map(adding).collect();
     let written = store.write(writes).await.unwrap();
-    assert!(written.iter().all(|written| *written == Written::Done), "{written:?}");
+    assert!(written.iter().all(|written| *written == WriteResult::Done), "{written:?}");
 }
 
 pub(crate) async fn heartbeat(store: &SqliteStore, node: u64, ttl: Duration) {
@@ -103,7 +103,7 @@ pub(crate) fn taking(node: u64, number: u64, limit: usize) -> ClaimRequest {
         horizon: now(),
         tasks: Arc::new(["greet".to_owned()].into()),
         except: Arc::default(),
-        passed: Passed::default(),
+        passed: ClaimCursor::default(),
         looks: usize::MAX,
         limit,
         row_limit: usize::MAX,

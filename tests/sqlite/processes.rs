@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use nix::sys::resource::{Resource, setrlimit};
 use punctual::store::{
     ClaimRequest, Decision, RecordFilter, RowState, SqliteStore, Store as _, StoreChange,
-    StoreError, Written,
+    StoreError, WriteResult,
 };
 
 use crate::fixture::{Folder, add, adding, connect, heartbeat, now, record, succeeded, taking};
@@ -176,7 +176,7 @@ async fn fill(store: &SqliteStore, from: u64) -> (u64, StoreError) {
         let mut job = record(&format!("{n:06}"), n, None);
         job.args = "x".repeat(2000);
         match store.write(vec![adding(job)]).await {
-            Ok(written) => assert_eq!(written, [Written::Done]),
+            Ok(written) => assert_eq!(written, [WriteResult::Done]),
             Err(error) => return (n - from, error),
         }
     }

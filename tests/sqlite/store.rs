@@ -7,8 +7,8 @@ use futures::StreamExt as _;
 use punctual::{
     JobId,
     store::{
-        Action, ActionCursor, ActionPage, ClaimRequest, Cursor, Durability, Fate, FateCursor,
-        FateFilter, FatePage, Incarnation, NodeId, Passed, RecordFilter, Release, RowKind,
+        Action, ActionCursor, ActionPage, ClaimCursor, ClaimRequest, Durability, Fate, FateCursor,
+        FateFilter, FatePage, Incarnation, NodeId, RecordCursor, RecordFilter, Release, RowKind,
         RowState, RunEnd, SqliteStore, Store as _, StoreChange, Synchronous, Write,
     },
 };
@@ -308,7 +308,7 @@ async fn a_take_asks_about_a_job_once() {
     assert_eq!(ids, ["waits", "due"]);
     assert_eq!(claim_result.jobs[0].rows.len(), 2, "what waits comes first, with what is due");
     assert!(!claim_result.more);
-    let of = taking(1, 2, 1).next_due(Passed::default(), &HashSet::new());
+    let of = taking(1, 2, 1).next_due(ClaimCursor::default(), &HashSet::new());
     assert_eq!(claim_result.next_due, Some(due + TimeDelta::minutes(1)));
     assert_eq!(store.next_due(of).await.unwrap(), Some(due + TimeDelta::minutes(1)));
 }
@@ -328,7 +328,7 @@ async fn thousands_of_jobs_are_listed_in_pages() {
     let found = store.list(filter, None, 10).await.unwrap().records;
     assert_eq!(found.iter().map(|record| record.id.clone()).collect::<Vec<_>>(), ["02500"]);
     let page = store
-        .list(RecordFilter::default(), Some(Cursor::from(&"00998".into())), 1002)
+        .list(RecordFilter::default(), Some(RecordCursor::from(&"00998".into())), 1002)
         .await
         .unwrap()
         .records;

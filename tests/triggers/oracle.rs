@@ -436,9 +436,10 @@ impl Fields {
             return (text, set);
         }
         let is_all = default == "*" || self.given[index..].contains(&true);
-        match is_all {
-            true => ("*".into(), values.collect()),
-            false => (default.into(), BTreeSet::from([default.parse().unwrap()])),
+        if is_all {
+            ("*".into(), values.collect())
+        } else {
+            (default.into(), BTreeSet::from([default.parse().unwrap()]))
         }
     }
 

@@ -6,7 +6,9 @@ use super::*;
 use crate::{
     core::{Reply, Request, change, claimer},
     job::{OnConflict, RunId},
-    ledger::{Fate, Incarnation, Record, RecordChange, RecordStatus, StoreChange, Write, Written},
+    ledger::{
+        Fate, Incarnation, Record, RecordChange, RecordStatus, StoreChange, Write, WriteResult,
+    },
 };
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -92,9 +94,10 @@ fn a_result_waits_for_the_loop_only_while_that_looks_soon() {
 fn written(removes: bool) -> (Update, Write) {
     let mut update = Update::new("job".into(), None, None);
     let Step::Change(found) = update.found(Some(record(1, 1))) else { panic!("not found") };
-    let change = match removes {
-        true => change::remove(&found, Fate::Removed, at(1)),
-        false => change::pause(&found, None).unwrap(),
+    let change = if removes {
+        change::remove(&found, Fate::Removed, at(1))
+    } else {
+        change::pause(&found, None).unwrap()
     };
     let Step::Write(write) = update.changed(Some(change), 7) else { panic!("not written") };
     (update, *write)
@@ -104,7 +107,7 @@ fn written(removes: bool) -> (Update, Write) {
 fn an_update_is_written_over_the_version_that_it_found() {
     let (mut update, write) = written(false);
     assert_eq!((write.expected, write.token), (Some(record(1, 1).stamp()), 7));
-    let Step::Done(updated) = update.written(Written::Done) else { panic!("not done") };
+    let Step::Done(updated) = update.written(WriteResult::Done) else { panic!("not done") };
     let new = updated.new.unwrap();
     assert!(new.paused && !updated.old.paused);
     assert_eq!((updated.old.version, new.version), (1, 2));
@@ -114,9 +117,11 @@ fn an_update_is_written_over_the_version_that_it_found() {
 fn an_update_that_lost_goes_on_with_the_same_job_alone() {
     let (mut update, _) = written(false);
     let now = Box::new(record(1, 5));
-    let Step::Change(found) = update.written(Written::Lost(Some(now))) else { panic!("it ends") };
+    let Step::Change(found) = update.written(WriteResult::Lost(Some(now))) else {
+        panic!("it ends")
+    };
     assert_eq!(found.version, 5);
-    let Step::Missing(Some(gone)) = update.written(Written::Lost(Some(Box::new(record(2, 1)))))
+    let Step::Missing(Some(gone)) = update.written(WriteResult::Lost(Some(Box::new(record(2, 1)))))
     else {
         panic!("it goes on with another job");
     };
@@ -127,7 +132,7 @@ fn an_update_that_lost_goes_on_with_the_same_job_alone() {
 fn a_removal_whose_answer_was_lost_is_told_from_one_by_others() {
     for (fate, ours) in [(Fate::Removed, true), (Fate::Replaced, false)] {
         let (mut update, _) = written(true);
-        let Step::ReadEnd(_, incarnation, 1) = update.written(Written::Lost(None)) else {
+        let Step::ReadEnd(_, incarnation, 1) = update.written(WriteResult::Lost(None)) else {
             panic!()
         };
         let status = RecordStatus::Removed(Some(fate));
@@ -149,20 +154,20 @@ fn nothing_is_written_where_there_is_nothing_to_do() {
 fn an_addition_gives_way_or_takes_the_place_of_what_is_there() {
     let mut keeps = Addition::new(record(2, 0), 7, OnConflict::Keep);
     let there = || Some(Box::new(record(1, 3)));
-    keeps.written(Written::Lost(there()), || at(1)).unwrap();
+    keeps.written(WriteResult::Lost(there()), || at(1)).unwrap();
     // That its end is to be remembered is written.
     let kept = keeps.open_write().map(|write| write.record.clone().unwrap().incarnation);
     assert!(kept.is_none_or(|incarnation| incarnation == Incarnation(1)));
     assert!(!keeps.is_new());
 
     let mut replaces = Addition::new(record(2, 0), 7, OnConflict::Replace);
-    replaces.written(Written::Lost(there()), || at(1)).unwrap();
+    replaces.written(WriteResult::Lost(there()), || at(1)).unwrap();
     let write = replaces.open_write().unwrap();
     assert_eq!((write.expected, write.token), (Some(record(1, 3).stamp()), 7));
-    replaces.written(Written::Done, || at(1)).unwrap();
+    replaces.written(WriteResult::Done, || at(1)).unwrap();
     assert!(replaces.is_new() && replaces.is_written && replaces.open_write().is_none());
     assert_eq!(replaces.current.unwrap().incarnation, Incarnation(1));
 
     let mut fails = Addition::new(record(2, 0), 7, OnConflict::Error);
-    assert!(fails.written(Written::Lost(there()), || at(1)).is_err());
+    assert!(fails.written(WriteResult::Lost(there()), || at(1)).is_err());
 }

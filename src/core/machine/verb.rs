@@ -18,7 +18,7 @@ use crate::{
     job::{End, JobId, OnConflict},
     ledger::{
         Action, Fate, Incarnation, Record, RecordChange, RecordStatus, RowKind, RowState, Write,
-        Written,
+        WriteResult,
     },
     trigger::Kind,
 };
@@ -116,16 +116,16 @@ impl Update {
         Step::Write(Box::new(Write { id, expected, record, rows, token, action }))
     }
 
-    pub(crate) fn written(&mut self, written: Written) -> Step {
+    pub(crate) fn written(&mut self, written: WriteResult) -> Step {
         let Some(current) = &self.current else { return Step::Read };
         match written {
-            Written::Done => self.done(),
-            Written::Lost(Some(now)) if change::is_same_job(current, &now) => self.go_on(*now),
+            WriteResult::Done => self.done(),
+            WriteResult::Lost(Some(now)) if change::is_same_job(current, &now) => self.go_on(*now),
             // If the answer was lost, it may have been this removal.
-            Written::Lost(_) if self.written.is_none() => {
+            WriteResult::Lost(_) if self.written.is_none() => {
                 Step::ReadEnd(self.id.clone(), current.incarnation, current.version)
             }
-            Written::Lost(_) => Step::Missing(self.incarnation),
+            WriteResult::Lost(_) => Step::Missing(self.incarnation),
         }
     }
 
@@ -134,9 +134,10 @@ impl Update {
             RecordStatus::Removed(fate) => fate,
             RecordStatus::Updated(_) => None,
         });
-        match self.fate.is_some() && fate == self.fate {
-            true => self.done(),
-            false => Step::Missing(self.incarnation),
+        if self.fate.is_some() && fate == self.fate {
+            self.done()
+        } else {
+            Step::Missing(self.incarnation)
         }
     }
 
@@ -178,15 +179,15 @@ impl Addition {
     /// id is changed or replaced.
     pub(crate) fn written(
         &mut self,
-        written: Written,
+        written: WriteResult,
         now: impl FnOnce() -> DateTime<Utc>,
     ) -> Result<(), Error> {
         let current = match written {
-            Written::Done => {
+            WriteResult::Done => {
                 self.is_written = true;
                 return Ok(());
             }
-            Written::Lost(current) => current,
+            WriteResult::Lost(current) => current,
         };
         let Some(write) = &mut self.write else { return Ok(()) };
         let there = current.as_deref();

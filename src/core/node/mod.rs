@@ -37,7 +37,7 @@ use crate::{
     error::Error,
     job::JobId,
     ledger::{
-        Claim, ClaimResult, Incarnation, NodeId, Reaped, Record, RecordChange, Release, RowKey,
+        Claim, ClaimResult, Incarnation, NodeId, ReapReport, Record, RecordChange, Release, RowKey,
         RowOutcome, StoreChange, StoreError,
     },
 };
@@ -56,7 +56,7 @@ pub(crate) enum NodeEvent {
     /// The store has acknowledged the outcomes or releases of these claims; these jobs are over with them.
     Acknowledged { claims: Vec<Claim>, over: Vec<Incarnation> },
     /// Other nodes were expired.
-    Reaped(Reaped),
+    Reaped(ReapReport),
     /// The store fails, after it worked.
     Failing(StoreError),
     /// The store works again.

@@ -12,8 +12,8 @@ use crate::{
     clock::Reading,
     core::room::Room,
     ledger::{
-        Claim, ClaimResult, Fate, FinishReport, Incarnation, Keep, Page, Pruned, Reaped, Release,
-        RowKey, RowKind, RowOutcome, RunEnd, StoreError, Written,
+        Claim, ClaimResult, Fate, FinishReport, Incarnation, Keep, PruneReport, ReapReport,
+        RecordPage, Release, RowKey, RowKind, RowOutcome, RunEnd, StoreError, WriteResult,
     },
 };
 
@@ -80,7 +80,7 @@ fn empty_reply(request: &Request, second: i64) -> Reply {
             }
             membership::Request::Nodes => membership::Reply::Nodes(Vec::new()),
             membership::Request::Reap(suspects) => {
-                membership::Reply::Reap { suspects, reaped: Reaped::default() }
+                membership::Reply::Reap { suspects, reaped: ReapReport::default() }
             }
             membership::Request::ClaimedBy { node, limit, .. } => {
                 membership::Reply::ClaimedBy { node, limit, claims: Vec::new() }
@@ -106,10 +106,10 @@ fn empty_reply(request: &Request, second: i64) -> Reply {
             }
         }),
         Request::Prune(request) => Reply::Prune(match request {
-            pruner::Request::Prune { .. } => pruner::Reply::Prune(Pruned::default()),
-            pruner::Request::List { .. } => pruner::Reply::List(Page::default()),
+            pruner::Request::Prune { .. } => pruner::Reply::Prune(PruneReport::default()),
+            pruner::Request::List { .. } => pruner::Reply::List(RecordPage::default()),
             pruner::Request::Correct(writes) => {
-                let written = vec![Written::Done; writes.len()];
+                let written = vec![WriteResult::Done; writes.len()];
                 pruner::Reply::Correct { writes, written }
             }
         }),

@@ -162,9 +162,10 @@ impl<'a> Planner<'a> {
         Planner {
             trigger: &job.trigger,
             options: job.options(common),
-            seed: match job.options(common).jitter.is_zero() {
-                true => 0,
-                false => job.id(common, slot).stable_hash(),
+            seed: if job.options(common).jitter.is_zero() {
+                0
+            } else {
+                job.id(common, slot).stable_hash()
             },
             once: job.once,
         }

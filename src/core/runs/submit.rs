@@ -22,11 +22,10 @@ impl<P: Payload> Core<P> {
         let (limit, overlap) = (options.max_instances, options.overlap);
         let queued = job.extras.as_ref().map_or(0, |extras| extras.runs.queue.len());
         // While the scheduler is paused what comes takes no permit, but may wait for one.
-        let free = match self.paused && !submission.on_request {
-            true => {
-                (limit.saturating_sub(job.runs.semaphore.in_use()) as usize).saturating_sub(queued)
-            }
-            false => 0,
+        let free = if self.paused && !submission.on_request {
+            (limit.saturating_sub(job.runs.semaphore.in_use()) as usize).saturating_sub(queued)
+        } else {
+            0
         };
         if free > 0 {
             return Some(self.queue(slot, submission));
@@ -91,9 +90,10 @@ impl<P: Payload> Core<P> {
             && !extras.runs.queue.is_empty()
         {
             // While the scheduler is paused only those have a turn that were asked for.
-            let turn = match self.paused {
-                false => Some(0),
-                true => extras.runs.queue.iter().position(|submission| submission.on_request),
+            let turn = if self.paused {
+                extras.runs.queue.iter().position(|submission| submission.on_request)
+            } else {
+                Some(0)
             };
             if self.paused {
                 self.deferred_jobs.insert(slot);

@@ -49,10 +49,7 @@ impl Definition {
     }
 
     fn planner(&self, record: &Record) -> Planner<'_> {
-        let seed = match self.options.jitter.is_zero() {
-            true => 0,
-            false => record.id.stable_hash(),
-        };
+        let seed = if self.options.jitter.is_zero() { 0 } else { record.id.stable_hash() };
         Planner { trigger: &self.trigger, options: &self.options, seed, once: false }
     }
 
@@ -236,9 +233,10 @@ pub(crate) fn decide(
         if !again.clone().any(|row| row.fire_time == fire_time) {
             let one = FireTimes::one(fire_time);
             let passed = resumed.is_some_and(|resumed| fire_time <= resumed);
-            rows.push(match passed {
-                true => closed(record, one, Fate::Skipped(SkipReason::Paused), now),
-                false => taken(row(record, one, RowState::Waiting)),
+            rows.push(if passed {
+                closed(record, one, Fate::Skipped(SkipReason::Paused), now)
+            } else {
+                taken(row(record, one, RowState::Waiting))
             });
         }
         next = trigger.next_after(fire_time)?;

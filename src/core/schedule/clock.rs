@@ -39,10 +39,7 @@ impl<P: Payload> Core<P> {
                     // Some of its members moved and some did not. Nothing may fire twice, so after
                     // a step back it goes on where it was, unless that was a correction. What a step
                     // forward has passed is due.
-                    let from = match corrected {
-                        true => now,
-                        false => before.max(next.fire_time.min(now)),
-                    };
+                    let from = if corrected { now } else { before.max(next.fire_time.min(now)) };
                     if corrected {
                         job.trigger.correct_members(next.fire_time, now);
                     }

@@ -65,9 +65,10 @@ pub(in crate::core) fn corrected(
 pub(in crate::core) fn rezoned_record(record: &Record, now: DateTime<Utc>) -> Option<Record> {
     let next = record.next_fire?;
     let mut trigger = Definition::read(record).ok()?.trigger;
-    let recounted = match trigger.recount() {
-        true => Some(Record { trigger: serde_json::to_string(&trigger).ok()?, ..record.clone() }),
-        false => None,
+    let recounted = if trigger.recount() {
+        Some(Record { trigger: serde_json::to_string(&trigger).ok()?, ..record.clone() })
+    } else {
+        None
     };
     let is_ahead = next > now + AHEAD;
     match is_ahead.then(|| rezoned(&trigger, next, now).ok().flatten().flatten()).flatten() {

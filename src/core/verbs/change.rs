@@ -103,9 +103,10 @@ impl<P: Payload> Core<P> {
             self.effects.discard(Discarded::Trigger(trigger));
             return Err(error);
         }
-        let reason = match self.registry[key.slot].paused {
-            true => SkipReason::Paused,
-            false => SkipReason::Superseded,
+        let reason = if self.registry[key.slot].paused {
+            SkipReason::Paused
+        } else {
+            SkipReason::Superseded
         };
         self.carry_due(key.slot, now);
         self.skip_due(key.slot, reason, now, now);

@@ -17,7 +17,7 @@ use crate::{
     core::Definition,
     job::{JobId, JobOptions, Outcome, SkipReason},
     ledger::{
-        ClaimRequest, ClaimResult, Fate, FinishReport, Heartbeat, Incarnation, NodeId, Reaped,
+        ClaimRequest, ClaimResult, Fate, FinishReport, Heartbeat, Incarnation, NodeId, ReapReport,
         Record, Row, RowKey, RowKind, RowOutcome, RowState, RunEnd, Write,
     },
     trigger::{Kind, Trigger},
@@ -276,7 +276,7 @@ impl Log {
         }
     }
 
-    pub(super) fn has_reaped(&mut self, now: Micros, reaped: &Reaped) {
+    pub(super) fn has_reaped(&mut self, now: Micros, reaped: &ReapReport) {
         self.gone.extend(&reaped.nodes);
         self.abandoned.extend(reaped.abandoned.iter().map(|row| (row.key, now)));
         for node in &reaped.nodes {
@@ -457,9 +457,10 @@ impl Log {
         if before.is_some_and(|before| before.paused) && same && !after.paused {
             self.resumed.insert(after.incarnation, written_at);
         }
-        match after.paused {
-            true => self.paused.entry(after.incarnation).or_default().push(now),
-            false => self.unpaused.push((after.incarnation, now)),
+        if after.paused {
+            self.paused.entry(after.incarnation).or_default().push(now)
+        } else {
+            self.unpaused.push((after.incarnation, now))
         }
         let Ok(definition) = Definition::read(after) else { return };
         if !same && self.lives.contains_key(&after.incarnation) {

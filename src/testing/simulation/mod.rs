@@ -102,10 +102,7 @@ impl Simulation {
             faults: counts.faults,
             trace: log.take_trace(),
         };
-        match wrong.is_empty() {
-            true => Ok(report),
-            false => Err(Broken { report, wrong }),
-        }
+        if wrong.is_empty() { Ok(report) } else { Err(Broken { report, wrong }) }
     }
 }
 

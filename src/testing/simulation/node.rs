@@ -162,9 +162,10 @@ impl Node {
             TASKS[..if knows_all { 2 } else { 1 }].iter().map(|&task| task.to_owned()).collect();
         let can_run: CanRun = Arc::new(move |record: &Record, _: &Definition| {
             let newer = record.tags.iter().any(|tag| tag == NEWER);
-            match record.args == UNREADABLE || newer && !knows_all {
-                true => Err(Error::unreadable("it is of a later version")),
-                false => Ok(()),
+            if record.args == UNREADABLE || newer && !knows_all {
+                Err(Error::unreadable("it is of a later version"))
+            } else {
+                Ok(())
             }
         });
         let (store, lease) = core.join("default".into(), options, tasks, can_run);
@@ -354,13 +355,11 @@ impl Node {
             Running { number, attempt: Attempt::new(start), uncertainty, begun: None },
         );
         // In the end all troubles end.
-        let crowd = match outside.now() < outside.scenario.busy {
-            true => outside.scenario.crowd,
-            false => 0,
-        };
-        let delay = match crowd > 0 && outside.chance.percent(15) {
-            true => outside.chance.between(0..=crowd),
-            false => moment(outside),
+        let crowd = if outside.now() < outside.scenario.busy { outside.scenario.crowd } else { 0 };
+        let delay = if crowd > 0 && outside.chance.percent(15) {
+            outside.chance.between(0..=crowd)
+        } else {
+            moment(outside)
         };
         outside.after(delay, Happening::Begin(number));
     }
@@ -637,8 +636,9 @@ fn key_of(start: &Start<Work>) -> RowKey {
     };
     let requested =
         (1..10_000).map(|number| RowKey { incarnation, kind: RowKind::Requested, number });
-    match start.on_request {
-        false => scheduled,
-        true => requested.into_iter().find(|&key| run_id(key) == start.run.id).unwrap_or(scheduled),
+    if start.on_request {
+        requested.into_iter().find(|&key| run_id(key) == start.run.id).unwrap_or(scheduled)
+    } else {
+        scheduled
     }
 }

@@ -19,10 +19,10 @@ use crate::{
     core::mix,
     job::JobId,
     ledger::{
-        ActionCursor, ActionPage, Claim, ClaimRequest, ClaimResult, Cursor, FateCursor, FateFilter,
-        FatePage, FinishReport, Heartbeat, Incarnation, Keep, NextDue, NodeId, NodeRow, Page,
-        Pruned, Reaped, Record, RecordChange, RecordFilter, Release, Row, RowKey, RowOutcome,
-        RowState, StoreError, Write, Written,
+        ActionCursor, ActionPage, Claim, ClaimRequest, ClaimResult, FateCursor, FateFilter,
+        FatePage, FinishReport, Heartbeat, Incarnation, Keep, NextDueRequest, NodeId, NodeRow,
+        PruneReport, ReapReport, Record, RecordChange, RecordCursor, RecordFilter, RecordPage,
+        Release, Row, RowKey, RowOutcome, RowState, StoreError, Write, WriteResult,
     },
     store::{Capabilities, Store},
 };
@@ -52,11 +52,11 @@ pub(super) enum Commit {
         before: Vec<Row>,
         after: usize,
     },
-    Reap(Reaped),
+    Reap(ReapReport),
     Claim(ClaimRequest, ClaimResult),
     Write {
         write: Box<Write>,
-        written: Written,
+        written: WriteResult,
         before: Option<Box<Record>>,
         after: Option<Box<Record>>,
         /// Of the rows that it brings those that were there before, and what they are now.
@@ -161,13 +161,13 @@ impl<S: Store> Operations<S> {
         said
     }
 
-    async fn reap_each(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+    async fn reap_each(&self, suspects: Vec<(NodeId, u64)>) -> Result<ReapReport, StoreError> {
         if !self.several_commits || suspects.is_empty() {
             return self.reap_once(suspects).await;
         }
-        let mut all = Reaped::default();
+        let mut all = ReapReport::default();
         for suspect in suspects {
-            let Reaped { nodes, handed_out, abandoned, over, more } =
+            let ReapReport { nodes, handed_out, abandoned, over, more } =
                 self.reap_once(vec![suspect]).await?;
             all.nodes.extend(nodes);
             all.handed_out.extend(handed_out);
@@ -179,7 +179,7 @@ impl<S: Store> Operations<S> {
         Ok(all)
     }
 
-    async fn reap_once(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+    async fn reap_once(&self, suspects: Vec<(NodeId, u64)>) -> Result<ReapReport, StoreError> {
         let reaped = self.store.reap(suspects).await?;
         self.note(Commit::Reap(reaped.clone()));
         Ok(reaped)
@@ -295,7 +295,7 @@ impl<S: Store> Operations<S> {
         Ok(())
     }
 
-    async fn write_one(&self, write: Write) -> Result<Written, StoreError> {
+    async fn write_one(&self, write: Write) -> Result<WriteResult, StoreError> {
         let before = self.boxed(write.id.clone()).await?;
         let mut there = Vec::new();
         for row in &write.rows {
@@ -327,7 +327,7 @@ impl<S: Store> Store for Operations<S> {
         self.store.now().await
     }
 
-    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteResult>, StoreError> {
         let mut written = Vec::new();
         for write in writes {
             written.push(self.write_one(write).await?);
@@ -343,9 +343,9 @@ impl<S: Store> Store for Operations<S> {
     async fn list(
         &self,
         filter: RecordFilter,
-        after: Option<Cursor>,
+        after: Option<RecordCursor>,
         limit: usize,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<RecordPage, StoreError> {
         self.store.list(filter, after, limit).await
     }
 
@@ -387,7 +387,7 @@ impl<S: Store> Store for Operations<S> {
         self.store.nodes().await
     }
 
-    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<ReapReport, StoreError> {
         self.reap_each(suspects).await
     }
 
@@ -404,7 +404,7 @@ impl<S: Store> Store for Operations<S> {
         self.store.claimed(node, rows).await
     }
 
-    async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
+    async fn next_due(&self, of: NextDueRequest) -> Result<Option<DateTime<Utc>>, StoreError> {
         self.store.next_due(of).await
     }
 
@@ -443,7 +443,7 @@ impl<S: Store> Store for Operations<S> {
         self.store.waiting(of, after, limit).await
     }
 
-    async fn prune(&self, keep: Keep, limit: usize) -> Result<Pruned, StoreError> {
+    async fn prune(&self, keep: Keep, limit: usize) -> Result<PruneReport, StoreError> {
         self.store.prune(keep, limit).await
     }
 }

@@ -144,16 +144,14 @@ impl Scenario {
             ids: chance.pick(&[1, 2, 4, 6]),
             busy: chance.between(6 * SECOND..=14 * SECOND),
             pace: chance.pick(&[300 * MILLI, 800 * MILLI, 2 * SECOND]),
-            crowd: match faults.is_reliable() {
-                true => 0,
-                false => chance.pick(&[0, 0, micros_of(lease)]),
-            },
+            crowd: if faults.is_reliable() { 0 } else { chance.pick(&[0, 0, micros_of(lease)]) },
             obedience: chance.pick(&[90, 60, 20]),
             lengthy: chance.pick(&[10, 10, 50]),
             alike: chance.pick(&[10, 30, 95]),
-            latency: match faults.is_reliable() {
-                true => 2 * MILLI,
-                false => chance.pick(&[2, 2, 2, 20, 60]) * MILLI,
+            latency: if faults.is_reliable() {
+                2 * MILLI
+            } else {
+                chance.pick(&[2, 2, 2, 20, 60]) * MILLI
             },
             clockless: false,
             mixed: false,
@@ -173,10 +171,7 @@ impl Scenario {
 
     /// How long a poison run may take its nodes down, one life after the other.
     pub(super) fn deaths(&self) -> Micros {
-        match self.faults.deadly {
-            true => 5 * (micros_of(self.lease) * 5 / 3 + SECOND),
-            false => 0,
-        }
+        if self.faults.deadly { 5 * (micros_of(self.lease) * 5 / 3 + SECOND) } else { 0 }
     }
 
     /// How long an answer is waited for.
@@ -207,10 +202,7 @@ pub(super) fn trigger(chance: &mut Chance, alike: u64, now: Micros) -> Trigger {
         let period = chance.pick(&[50, 90, 200, 350, 700, 1000, 1000, 2500, 4000]);
         let start = now + ms(chance.between(-900..=1500));
         let build = every(ms(period));
-        match chance.percent(60) {
-            true => build.starting_at(start),
-            false => build,
-        }
+        if chance.percent(60) { build.starting_at(start) } else { build }
     };
     let made = match chance.below(12) {
         0..=3 => interval(chance).into_trigger(),

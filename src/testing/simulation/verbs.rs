@@ -13,7 +13,7 @@ use super::{
 use crate::{
     core::{Addition, Change, FIRST_RETRY, LONGEST_RETRY, RETRIES, Step, Update, Updated, change},
     job::{End, JobId, JobOptions, OnConflict},
-    ledger::{Fate, Incarnation, Record, RecordChange, StoreError, Write, Written},
+    ledger::{Fate, Incarnation, Record, RecordChange, StoreError, Write, WriteResult},
     trigger::Trigger,
     zone::TimeZone,
 };
@@ -69,7 +69,7 @@ pub(super) enum VerbRequest {
 
 pub(super) enum VerbAnswer {
     Got(Option<Box<Record>>),
-    Written(Written),
+    Written(WriteResult),
     Changed(Vec<RecordChange>),
 }
 
@@ -202,7 +202,7 @@ impl Wish {
     }
 
     /// Goes on with an addition.
-    fn add_on(&mut self, written: Written, node: &mut Node, outside: &mut Outside<'_>) -> Next {
+    fn add_on(&mut self, written: WriteResult, node: &mut Node, outside: &mut Outside<'_>) -> Next {
         let (now, _) = node.now_and_number(outside);
         let Course::Addition(addition) = &mut self.course else { return Next::Done };
         if addition.written(written, || now).is_err() {

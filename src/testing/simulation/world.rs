@@ -24,7 +24,7 @@ use crate::{
     job::JobId,
     ledger::{
         Incarnation, NodeId, Record, RecordFilter, Release, Row, RowKey, RowOutcome, RowState,
-        StoreChange, StoreError, Write, Written,
+        StoreChange, StoreError, Write, WriteResult,
     },
     store::Store,
     testing::ManualClock,
@@ -390,9 +390,10 @@ impl<S: Store> World<S> {
         self.count += 1;
         self.log.counts.requests += 1;
         let number = self.count;
-        let (lost, late) = match self.healed {
-            true => (0, 0),
-            false => (self.scenario.faults.lost, self.scenario.faults.late),
+        let (lost, late) = if self.healed {
+            (0, 0)
+        } else {
+            (self.scenario.faults.lost, self.scenario.faults.late)
         };
         let there = self.latency();
         let back = self.latency();
@@ -407,10 +408,8 @@ impl<S: Store> World<S> {
         if self.chance.percent(lost) {
             return number;
         }
-        let there = match late {
-            true => self.chance.between(there..=5 * self.scenario.patience()),
-            false => there,
-        };
+        let there =
+            if late { self.chance.between(there..=5 * self.scenario.patience()) } else { there };
         self.requests.insert(number, Query { life, ask, late, back });
         self.agenda.after(there, Event::Effect(number));
         number
@@ -574,7 +573,7 @@ impl<S: Store> World<S> {
                         self.log.wrong(now, format!("a write changes {}", describe(&row)));
                     }
                 }
-                let lost = matches!(written, Written::Lost(_));
+                let lost = matches!(written, WriteResult::Lost(_));
                 if lost && before.is_some_and(|before| before.tokens.contains(write.token)) {
                     self.log.wrong(now, format!("a write of {} was done, and is lost", write.id));
                 }
@@ -700,9 +699,10 @@ impl<S: Store> World<S> {
         }
         let faults = &self.scenario.faults;
         // As long as a lease and longer, or any time.
-        let time = match self.chance.percent(50) {
-            true => self.chance.between(lease * 3 / 4..=lease * 2),
-            false => self.chance.between(1..=3 * lease),
+        let time = if self.chance.percent(50) {
+            self.chance.between(lease * 3 / 4..=lease * 2)
+        } else {
+            self.chance.between(1..=3 * lease)
         };
         let until = (self.agenda.now + time).min(self.scenario.busy).max(self.agenda.now + 1);
         let kinds = faults.kinds();
@@ -740,9 +740,10 @@ impl<S: Store> World<S> {
                 }
             }
             Disturbance::Step => {
-                let by = match self.chance.percent(50) {
-                    true => self.chance.between(-200 * MILLI..=200 * MILLI),
-                    false => self.chance.between(-30 * SECOND..=30 * SECOND),
+                let by = if self.chance.percent(50) {
+                    self.chance.between(-200 * MILLI..=200 * MILLI)
+                } else {
+                    self.chance.between(-30 * SECOND..=30 * SECOND)
                 };
                 if self.scenario.clockless {
                     self.step_all(by);

@@ -35,10 +35,7 @@ struct Broken(DateTime<Utc>, TimeDelta);
 
 impl CustomTrigger for Broken {
     fn next_after(&self, asked: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        match asked < self.0 {
-            true => Some(asked + hours(1)),
-            false => Some(asked + self.1),
-        }
+        if asked < self.0 { Some(asked + hours(1)) } else { Some(asked + self.1) }
     }
 }
 

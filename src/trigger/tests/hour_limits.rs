@@ -9,9 +9,10 @@ fn looked_up(zone: TimeZone, from: DateTime<Utc>, window: [&str; 2]) -> Vec<Date
         .map(|minute| from + TimeDelta::minutes(minute))
         .filter(|t| {
             let time = t.with_timezone(&zone).time();
-            match first <= last {
-                true => (first..=last).contains(&time),
-                false => time >= first || time <= last,
+            if first <= last {
+                (first..=last).contains(&time)
+            } else {
+                time >= first || time <= last
             }
         })
         .collect()

@@ -168,9 +168,10 @@ impl Claims {
     /// The number of open rows that count against what a node may claim. Rows of throttled jobs count only if
     /// there are very many rows.
     fn counted_rows(&self) -> usize {
-        match self.open < MAX_UNCOUNTED_ROWS {
-            true => self.open.saturating_sub(self.throttled_rows),
-            false => self.open,
+        if self.open < MAX_UNCOUNTED_ROWS {
+            self.open.saturating_sub(self.throttled_rows)
+        } else {
+            self.open
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     core::{Core, Payload, StoreKey, ahead::run_id},
     event::EventPayload,
     job::{End, FireTimes, Outcome, Run},
-    ledger::{Fate, Reaped, Row, RowKind, RowState},
+    ledger::{Fate, ReapReport, Row, RowKind, RowState},
 };
 
 impl<P: Payload> Core<P> {
@@ -83,10 +83,10 @@ impl<P: Payload> Core<P> {
     pub(in crate::core) fn report_reaped(
         &mut self,
         store: StoreKey,
-        reaped: Reaped,
+        reaped: ReapReport,
         now: DateTime<Utc>,
     ) {
-        let Reaped { nodes, handed_out, abandoned, over, .. } = reaped;
+        let ReapReport { nodes, handed_out, abandoned, over, .. } = reaped;
         if !nodes.is_empty() {
             let (recovered, abandoned) = (handed_out.len(), abandoned.len());
             self.note_of(store, now, |store| EventPayload::NodesDied {

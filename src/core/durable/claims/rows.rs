@@ -171,10 +171,7 @@ impl<P: Payload> Core<P> {
     ) {
         let Some((key, open)) = self.detach_row(slot, row) else { return };
         let job = &self.registry[slot];
-        let job_end = match job.payload.is_cancelled() {
-            true => Fate::Cancelled,
-            false => Fate::Completed,
-        };
+        let job_end = if job.payload.is_cancelled() { Fate::Cancelled } else { Fate::Completed };
         let Some(node) = job.store().and_then(|store| self.durable.node_mut(store)) else { return };
         let (attempt, started_at, message) = ran.unwrap_or((open.attempt, None, None));
         // Instants of the ledger are the store's.

@@ -14,9 +14,9 @@ use crate::{
     event::{EventKind, EventPayload, KindSet},
     job::{End, Outcome, SkipReason},
     ledger::{
-        ClaimRequest, ClaimResult, ClaimedJob, Fate, FinishReport, Incarnation, Keep, NodeId, Page,
-        Pruned, Reaped, Record, Release, Row, RowKey, RowKind, RowOutcome, RowState, RunEnd,
-        StoreError, Written,
+        ClaimRequest, ClaimResult, ClaimedJob, Fate, FinishReport, Incarnation, Keep, NodeId,
+        PruneReport, ReapReport, Record, RecordPage, Release, Row, RowKey, RowKind, RowOutcome,
+        RowState, RunEnd, StoreError, WriteResult,
     },
     trigger::{IntoTrigger as _, every},
 };
@@ -150,7 +150,7 @@ impl Stage {
                 }
                 membership::Request::Nodes => membership::Reply::Nodes(Vec::new()),
                 membership::Request::Reap(suspects) => {
-                    membership::Reply::Reap { suspects, reaped: Reaped::default() }
+                    membership::Reply::Reap { suspects, reaped: ReapReport::default() }
                 }
                 membership::Request::ClaimedBy { node, limit, .. } => {
                     membership::Reply::ClaimedBy { node, limit, claims: Vec::new() }
@@ -167,10 +167,10 @@ impl Stage {
                 Reply::Claim(claimer::Reply::Changed(Vec::new()))
             }
             Request::Prune(request) => Reply::Prune(match request {
-                pruner::Request::Prune { .. } => pruner::Reply::Prune(Pruned::default()),
-                pruner::Request::List { .. } => pruner::Reply::List(Page::default()),
+                pruner::Request::Prune { .. } => pruner::Reply::Prune(PruneReport::default()),
+                pruner::Request::List { .. } => pruner::Reply::List(RecordPage::default()),
                 pruner::Request::Correct(writes) => {
-                    let written = vec![Written::Done; writes.len()];
+                    let written = vec![WriteResult::Done; writes.len()];
                     pruner::Reply::Correct { writes, written }
                 }
             }),

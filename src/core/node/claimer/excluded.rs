@@ -8,7 +8,7 @@ use super::Now;
 use crate::{
     error::Error,
     job::JobId,
-    ledger::{ClaimResult, Incarnation, Passed, Rejected},
+    ledger::{ClaimCursor, ClaimResult, Incarnation, RejectedJob},
 };
 
 /// How many jobs are left out by name. Where there are more, claims pass over all that comes before the
@@ -22,7 +22,7 @@ const MAX_REPORTED: usize = 10_000;
 pub(super) struct Excluded {
     listed: Arc<HashSet<Incarnation>>,
     /// How far claims have looked in vain, where that is too much to list.
-    passed: Passed,
+    passed: ClaimCursor,
     /// When they began to pass over jobs.
     began: TimeDelta,
     /// When they are to begin anew.
@@ -33,25 +33,26 @@ impl Excluded {
     pub(super) fn new() -> Excluded {
         Excluded {
             listed: Arc::default(),
-            passed: Passed::default(),
+            passed: ClaimCursor::default(),
             began: TimeDelta::MIN,
             restarts_at: TimeDelta::MIN,
         }
     }
 
-    pub(super) fn passed(&self) -> Passed {
+    pub(super) fn passed(&self) -> ClaimCursor {
         self.passed
     }
 
     pub(super) fn is_passing(&self) -> bool {
-        self.passed != Passed::default()
+        self.passed != ClaimCursor::default()
     }
 
     /// Those that are listed, and these.
     pub(super) fn with(&self, others: &HashSet<Incarnation>) -> Arc<HashSet<Incarnation>> {
-        match others.is_empty() {
-            true => self.listed.clone(),
-            false => Arc::new(self.listed.union(others).copied().collect()),
+        if others.is_empty() {
+            self.listed.clone()
+        } else {
+            Arc::new(self.listed.union(others).copied().collect())
         }
     }
 
@@ -81,7 +82,7 @@ impl Excluded {
             self.listed = Arc::default();
         }
         if now.elapsed() >= self.restarts_at {
-            self.passed = Passed::default();
+            self.passed = ClaimCursor::default();
         }
     }
 
@@ -120,9 +121,9 @@ impl Reported {
     }
 
     /// Those that have not been reported before.
-    pub(super) fn add(&mut self, rejected: &[Rejected], now: Now) -> Vec<(JobId, Error)> {
+    pub(super) fn add(&mut self, rejected: &[RejectedJob], now: Now) -> Vec<(JobId, Error)> {
         let mut new = Vec::new();
-        for Rejected { job, stamp, error } in rejected {
+        for RejectedJob { job, stamp, error } in rejected {
             if self.records.len() >= MAX_REPORTED {
                 if now.elapsed() < self.since + TimeDelta::hours(1) {
                     break;

@@ -27,7 +27,7 @@ use crate::{
     error::Error,
     job::JobId,
     ledger::{
-        ClaimRequest, ClaimResult, Decide, Decision, Incarnation, NextDue, NodeId, ROW_SIZE,
+        ClaimRequest, ClaimResult, Decide, Decision, Incarnation, NextDueRequest, NodeId, ROW_SIZE,
         Record, RecordChange, StoreChange, StoreError,
     },
     panic::shielded_or,
@@ -37,7 +37,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) enum Request {
     Claim(ClaimRequest),
-    NextDue(NextDue),
+    NextDue(NextDueRequest),
     /// Checks which of these records have changed; `named` are those that the store has notified of, if
     /// only those are checked.
     Changed {
@@ -294,7 +294,7 @@ impl Claimer {
         if self.knows_tasks() && std::mem::take(&mut self.queries_next_due) {
             let (tasks, except) = (self.tasks.clone(), self.excluded.with(load.throttled));
             let passed = self.excluded.passed();
-            return Some(Request::NextDue(NextDue { node, tasks, except, passed }));
+            return Some(Request::NextDue(NextDueRequest { node, tasks, except, passed }));
         }
         None
     }
@@ -384,9 +384,10 @@ impl Claimer {
             self.next_claim.no_later_than(now.elapsed() + LOOKS_AGAIN);
         }
         // Bigger batches while there is much to do.
-        self.batch = match result.more && has_found {
-            true => self.batch.saturating_mul(2).min(self.options.max_batch),
-            false => self.options.max_batch.min(100),
+        self.batch = if result.more && has_found {
+            self.batch.saturating_mul(2).min(self.options.max_batch)
+        } else {
+            self.options.max_batch.min(100)
         };
         let unreadable = self.reported.add(&result.rejected, now);
         if !unreadable.is_empty() {

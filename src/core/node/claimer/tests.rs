@@ -4,7 +4,7 @@ use super::{
     super::tests::{now, now_ms, options},
     *,
 };
-use crate::ledger::{ClaimedJob, Passed, Record, Rejected};
+use crate::ledger::{ClaimCursor, ClaimedJob, Record, RejectedJob};
 
 const NODE: NodeId = NodeId(1);
 
@@ -110,9 +110,9 @@ fn job(number: u64) -> ClaimedJob {
     ClaimedJob { record, rows: Vec::new() }
 }
 
-fn rejected(number: u64) -> Rejected {
+fn rejected(number: u64) -> RejectedJob {
     let record = Record::new("job", Incarnation(number), "task", now(0).store);
-    Rejected {
+    RejectedJob {
         job: record.id.clone(),
         stamp: record.stamp(),
         error: Error::invalid_option("no such trigger"),
@@ -323,7 +323,7 @@ fn more_than_a_thousand_that_can_not_be_read_are_passed_over_and_tried_again_in_
     stage.look(0);
     stage.claims(0);
     let due = Some((now(0).store, Incarnation(1001)));
-    let passed = Passed { due, ..Passed::default() };
+    let passed = ClaimCursor { due, ..ClaimCursor::default() };
     stage.claimed(ClaimResult { more: true, passed, ..rejecting(0..1001) }, 0);
     assert_eq!(stage.next_claim(), TimeDelta::milliseconds(5), "others have a turn meanwhile");
     let claim = stage.claims(1);
@@ -338,7 +338,7 @@ fn more_than_a_thousand_that_can_not_be_read_are_passed_over_and_tried_again_in_
     stage.claimer.look();
     stage.look(200);
     stage.claimer.expect_at(TimeDelta::zero());
-    assert_eq!(stage.claims(200).passed, Passed::default());
+    assert_eq!(stage.claims(200).passed, ClaimCursor::default());
 }
 
 #[test]

@@ -156,9 +156,10 @@ fn batches_without_a_reply_halve_and_grow_again() {
         let Some(request) = stage.poll(at(second)) else { break };
         let Request::Finish(sent) = &request else { panic!() };
         sizes.push(sent.len());
-        match sent.len() <= 20 {
-            true => stage.acknowledge(&request, at(second)),
-            false => stage.fail(&request, &StoreError::unavailable("no reply"), at(second)),
+        if sent.len() <= 20 {
+            stage.acknowledge(&request, at(second))
+        } else {
+            stage.fail(&request, &StoreError::unavailable("no reply"), at(second))
         }
     }
     assert_eq!(sizes[..5], [100, 50, 25, 13, 26]);

@@ -19,7 +19,7 @@ use self::{
 use super::{NodeEvent, NodeOptions, Numbers, exchange::InFlight, options::delta};
 use crate::{
     clock::Reading,
-    ledger::{Claim, ClaimResult, Heartbeat, NodeId, NodeRow, Reaped, RowKey, StoreError},
+    ledger::{Claim, ClaimResult, Heartbeat, NodeId, NodeRow, ReapReport, RowKey, StoreError},
 };
 
 /// What the membership lane sends to the store.
@@ -37,7 +37,7 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     Heartbeat { heartbeat: Heartbeat, store_now: DateTime<Utc> },
     Nodes(Vec<NodeRow>),
-    Reap { suspects: Vec<(NodeId, u64)>, reaped: Reaped },
+    Reap { suspects: Vec<(NodeId, u64)>, reaped: ReapReport },
     ClaimedBy { node: NodeId, limit: usize, claims: Vec<Claim> },
     Claimed { node: NodeId, asked: usize, found: ClaimResult },
 }
@@ -393,9 +393,10 @@ impl Membership {
         );
         (self.list_nodes, self.reap, self.list_claims) = (true, true, true);
         self.last_heartbeat = sent.elapsed;
-        self.next_heartbeat = match have_parted(sent, now) {
-            true => TimeDelta::MIN,
-            false => sent.elapsed + self.options.heartbeat_every(),
+        self.next_heartbeat = if have_parted(sent, now) {
+            TimeDelta::MIN
+        } else {
+            sent.elapsed + self.options.heartbeat_every()
         };
         let was_live = self.standing() == Some(Standing::Live);
         let is_trusted = self.is_trusted(now);

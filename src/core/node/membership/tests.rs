@@ -53,7 +53,7 @@ fn live_beside(node: &mut Membership, second: i64, others: &[NodeRow]) -> Vec<(N
             Request::Nodes => Reply::Nodes(others.to_vec()),
             Request::Reap(suspects) => {
                 reaped.extend(&suspects);
-                Reply::Reap { suspects, reaped: Reaped::default() }
+                Reply::Reap { suspects, reaped: ReapReport::default() }
             }
             Request::ClaimedBy { node, limit, .. } => {
                 Reply::ClaimedBy { node, limit, claims: Vec::new() }
@@ -181,7 +181,7 @@ fn replies_to_an_earlier_life_change_nothing() {
     while let Some(request) = node.poll(false, at(0)) {
         let reply = match request {
             Request::Nodes => Reply::Nodes(Vec::new()),
-            Request::Reap(suspects) => Reply::Reap { suspects, reaped: Reaped::default() },
+            Request::Reap(suspects) => Reply::Reap { suspects, reaped: ReapReport::default() },
             Request::ClaimedBy { node, .. } => {
                 of = Some(node);
                 break;
@@ -271,7 +271,7 @@ fn reaping_goes_on_while_there_is_more() {
     node.accept(Reply::Nodes(Vec::new()), at(0), &mut Vec::new());
     for more in [true, true, false] {
         let Some(Request::Reap(suspects)) = node.poll(false, at(0)) else { panic!() };
-        let reaped = Reaped { more, ..Reaped::default() };
+        let reaped = ReapReport { more, ..ReapReport::default() };
         node.accept(Reply::Reap { suspects, reaped }, at(0), &mut Vec::new());
     }
     assert!(matches!(node.poll(false, at(0)), Some(Request::ClaimedBy { .. })));
@@ -283,7 +283,7 @@ fn listing() -> (Membership, Numbers) {
     node.poll(false, at(0));
     node.accept(Reply::Nodes(Vec::new()), at(0), &mut Vec::new());
     node.poll(false, at(0));
-    let reply = Reply::Reap { suspects: Vec::new(), reaped: Reaped::default() };
+    let reply = Reply::Reap { suspects: Vec::new(), reaped: ReapReport::default() };
     node.accept(reply, at(0), &mut Vec::new());
     (node, numbers)
 }

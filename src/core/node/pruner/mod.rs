@@ -10,7 +10,10 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use super::{NodeEvent, NodeOptions, Now, Numbers, exchange::InFlight};
 use crate::{
     core::correct,
-    ledger::{Cursor, Keep, Page, Pruned, Record, StoreError, Write, Written, fitting},
+    ledger::{
+        Keep, PruneReport, Record, RecordCursor, RecordPage, StoreError, Write, WriteResult,
+        fitting,
+    },
     panic::shielded_or,
 };
 
@@ -22,7 +25,7 @@ pub(crate) enum Request {
         limit: usize,
     },
     List {
-        after: Option<Cursor>,
+        after: Option<RecordCursor>,
         limit: usize,
     },
     /// Writes records anew whose next fire time a wrong clock has set.
@@ -32,9 +35,9 @@ pub(crate) enum Request {
 /// What the store replies, with the corrections that were sent.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    Prune(Pruned),
-    List(Page),
-    Correct { writes: Vec<Write>, written: Vec<Written> },
+    Prune(PruneReport),
+    List(RecordPage),
+    Correct { writes: Vec<Write>, written: Vec<WriteResult> },
 }
 
 /// How often the ledger is pruned, unless there is more to delete at once.
@@ -64,7 +67,7 @@ pub(super) struct Pruner {
 #[derive(Default)]
 struct Search {
     /// The records behind this one are still to be listed.
-    after: Option<Cursor>,
+    after: Option<RecordCursor>,
     /// The corrections of the last page that are not written.
     corrections: Vec<Write>,
     /// How many of them have lost to other writes.
@@ -173,7 +176,7 @@ impl Pruner {
         self.search.as_mut().filter(|search| search.is_sent)
     }
 
-    fn has_listed(&mut self, page: Page, now: Now, numbers: &mut Numbers) {
+    fn has_listed(&mut self, page: RecordPage, now: Now, numbers: &mut Numbers) {
         let options = self.options.clone();
         let Some(search) = self.sent_search() else { return };
         let corrections =
@@ -188,7 +191,7 @@ impl Pruner {
     fn has_corrected(
         &mut self,
         writes: Vec<Write>,
-        written: Vec<Written>,
+        written: Vec<WriteResult>,
         now: Now,
         numbers: &mut Numbers,
         events: &mut Vec<NodeEvent>,
@@ -196,12 +199,12 @@ impl Pruner {
         let (sent, mut corrected, mut lost) = (writes.len(), Vec::new(), Vec::new());
         for (write, written) in writes.into_iter().zip(written) {
             match (written, write.expected, write.record) {
-                (Written::Done, Some(expected), Some(record)) => {
+                (WriteResult::Done, Some(expected), Some(record)) => {
                     let version = expected.version.wrapping_add(1);
                     corrected.push(Record { version, ..record });
                 }
                 // Another write came first: perhaps the record needs a correction all the same.
-                (Written::Lost(Some(current)), ..) => lost.push(current),
+                (WriteResult::Lost(Some(current)), ..) => lost.push(current),
                 _ => {}
             }
         }

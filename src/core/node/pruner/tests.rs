@@ -45,7 +45,7 @@ impl Stage {
     }
 
     /// Sends a request for a page of records. Returns behind which it is.
-    fn lists(&mut self, second: i64) -> Option<Cursor> {
+    fn lists(&mut self, second: i64) -> Option<RecordCursor> {
         match self.poll(second) {
             Some(Request::List { after, .. }) => after,
             _ => panic!("no list at {second} s"),
@@ -73,11 +73,11 @@ fn left_behind(version: u64) -> Record {
 }
 
 fn last(records: Vec<Record>) -> Reply {
-    Reply::List(Page { records, next: None })
+    Reply::List(RecordPage { records, next: None })
 }
 
-fn behind() -> Cursor {
-    Cursor::from(&"job".into())
+fn behind() -> RecordCursor {
+    RecordCursor::from(&"job".into())
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn the_ledger_is_pruned_every_five_seconds() {
     assert_eq!(stage.pruner.wake_at(), Some(TimeDelta::seconds(5)));
     for second in [5, 10, 15] {
         assert!(matches!(stage.poll(second), Some(Request::Prune { limit: PRUNED, .. })));
-        stage.accept(Reply::Prune(Pruned::default()), second);
+        stage.accept(Reply::Prune(PruneReport::default()), second);
         assert!(stage.poll(second + 4).is_none());
     }
 }
@@ -97,7 +97,7 @@ fn pruning_goes_on_at_once_while_there_is_more() {
     let mut stage = stage();
     for more in [true, true, false] {
         assert!(matches!(stage.poll(5), Some(Request::Prune { .. })));
-        stage.accept(Reply::Prune(Pruned { more, ..Pruned::default() }), 5);
+        stage.accept(Reply::Prune(PruneReport { more, ..PruneReport::default() }), 5);
     }
     assert!(stage.poll(5).is_none());
 }
@@ -109,7 +109,7 @@ fn a_prune_that_fails_is_sent_again_in_its_time() {
     stage.refuse(&request, 5);
     assert!(stage.pruner.is_failing() && stage.poll(9).is_none());
     assert!(matches!(stage.poll(10), Some(Request::Prune { .. })));
-    stage.accept(Reply::Prune(Pruned::default()), 10);
+    stage.accept(Reply::Prune(PruneReport::default()), 10);
     assert!(!stage.pruner.is_failing());
 }
 
@@ -117,7 +117,7 @@ fn a_prune_that_fails_is_sent_again_in_its_time() {
 fn a_search_lists_all_records_page_by_page() {
     let mut stage = searching();
     assert_eq!(stage.lists(0), None);
-    stage.accept(Reply::List(Page { records: Vec::new(), next: Some(behind()) }), 0);
+    stage.accept(Reply::List(RecordPage { records: Vec::new(), next: Some(behind()) }), 0);
     assert_eq!(stage.lists(0), Some(behind()));
     stage.accept(last(Vec::new()), 0);
     assert_eq!(stage.pruner.wake_at(), Some(TimeDelta::seconds(5)), "it has ended");
@@ -141,7 +141,7 @@ fn a_record_that_a_wrong_clock_has_left_goes_on_from_now() {
     let writes = stage.corrects(0);
     let record = writes[0].record.clone().unwrap();
     assert_eq!(record.next_fire, Some("2026-06-01T12:30:00Z".parse().unwrap()));
-    stage.accept(Reply::Correct { writes, written: vec![Written::Done] }, 0);
+    stage.accept(Reply::Correct { writes, written: vec![WriteResult::Done] }, 0);
     let [NodeEvent::Corrected(corrected)] = &stage.events[..] else { panic!() };
     assert_eq!(corrected[..], [Record { version: 4, ..record }]);
     assert!(stage.poll(0).is_none());
@@ -156,10 +156,10 @@ fn a_record_that_somebody_else_changed_is_corrected_as_it_is_now() {
         let writes = stage.corrects(0);
         assert_eq!(writes[0].expected.unwrap().version, version);
         let current = Some(Box::new(left_behind(version + 1)));
-        stage.accept(Reply::Correct { writes, written: vec![Written::Lost(current)] }, 0);
+        stage.accept(Reply::Correct { writes, written: vec![WriteResult::Lost(current)] }, 0);
     }
     let writes = stage.corrects(0);
-    stage.accept(Reply::Correct { writes, written: vec![Written::Lost(None)] }, 0);
+    stage.accept(Reply::Correct { writes, written: vec![WriteResult::Lost(None)] }, 0);
     assert!(stage.poll(0).is_none() && stage.events.is_empty());
 }
 
@@ -172,7 +172,7 @@ fn a_record_that_others_change_all_the_time_is_not_followed_for_ever() {
     while let Some(Request::Correct(writes)) = stage.poll(0) {
         times += 1;
         let current = Some(Box::new(left_behind(times + 1)));
-        stage.accept(Reply::Correct { writes, written: vec![Written::Lost(current)] }, 0);
+        stage.accept(Reply::Correct { writes, written: vec![WriteResult::Lost(current)] }, 0);
     }
     assert_eq!(times, MAX_LOST as u64 + 1);
 }
@@ -182,13 +182,14 @@ fn a_clock_that_is_set_back_during_a_search_begins_it_anew() {
     let mut stage = searching();
     stage.lists(0);
     stage.pruner.search();
-    stage.accept(Reply::List(Page { records: vec![left_behind(1)], next: Some(behind()) }), 0);
+    stage
+        .accept(Reply::List(RecordPage { records: vec![left_behind(1)], next: Some(behind()) }), 0);
     assert_eq!(stage.lists(0), None, "the page was judged by another clock");
 
     stage.accept(last(vec![left_behind(1)]), 0);
     let writes = stage.corrects(0);
     stage.pruner.search();
-    stage.accept(Reply::Correct { writes, written: vec![Written::Done] }, 0);
+    stage.accept(Reply::Correct { writes, written: vec![WriteResult::Done] }, 0);
     assert!(matches!(stage.events[..], [NodeEvent::Corrected(_)]), "that was done all the same");
     assert_eq!(stage.lists(0), None);
 }
@@ -197,7 +198,7 @@ fn a_clock_that_is_set_back_during_a_search_begins_it_anew() {
 fn corrections_that_the_store_refuses_are_given_up_and_the_search_goes_on() {
     let mut stage = searching();
     stage.lists(0);
-    let page = Page { records: vec![left_behind(1); 500], next: Some(behind()) };
+    let page = RecordPage { records: vec![left_behind(1); 500], next: Some(behind()) };
     stage.accept(Reply::List(page), 0);
     let request = stage.poll(0).unwrap();
     assert!(matches!(&request, Request::Correct(writes) if writes.len() == 500));
@@ -207,7 +208,7 @@ fn corrections_that_the_store_refuses_are_given_up_and_the_search_goes_on() {
     stage.pruner.forgive_corrections();
     assert!(!stage.pruner.is_failing());
     assert!(matches!(stage.poll(5), Some(Request::Prune { .. })));
-    stage.accept(Reply::Prune(Pruned::default()), 5);
+    stage.accept(Reply::Prune(PruneReport::default()), 5);
     assert_eq!(stage.lists(5), Some(behind()));
 }
 

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     job::SkipReason,
     store::{
-        Claim, ClaimRequest, ClaimResult, ClaimedJob, Decision, Fate, Incarnation, NextDue, NodeId,
-        Record, Rejected, Release, Row, RowKey, RowState, StoreChange,
+        Claim, ClaimRequest, ClaimResult, ClaimedJob, Decision, Fate, Incarnation, NextDueRequest,
+        NodeId, Record, RejectedJob, Release, Row, RowKey, RowState, StoreChange,
         sql::{instant, kind, millis, signed, unsigned},
     },
 };
@@ -276,7 +276,7 @@ impl<'a> Claiming<'a> {
             Decision::Reject(error) => {
                 self.in_vain.insert(record.incarnation);
                 let (stamp, job) = (record.stamp(), record.id);
-                self.claim_result.rejected.push(Rejected { job, stamp, error });
+                self.claim_result.rejected.push(RejectedJob { job, stamp, error });
                 return Ok(false);
             }
             Decision::Claim { rows, next_fire } => (rows, next_fire),
@@ -484,7 +484,7 @@ pub(super) fn release(session: &Session, node: NodeId, rows: &[Release]) -> Resu
     Ok(())
 }
 
-pub(super) fn next_due(session: &Session, of: &NextDue) -> Result<Option<DateTime<Utc>>> {
+pub(super) fn next_due(session: &Session, of: &NextDueRequest) -> Result<Option<DateTime<Utc>>> {
     let mut earliest: Option<i64> = None;
     let is_known = |incarnation| !of.except.contains(&Incarnation(unsigned(incarnation)));
     let (mut waits, mut next) = (session.prepare(WAITS)?, session.prepare(NEXT)?);

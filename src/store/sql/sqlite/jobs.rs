@@ -16,8 +16,8 @@ use super::{
 use crate::{
     job::{JobId, SkipReason},
     store::{
-        Cursor, Fate, Incarnation, Keep, Page, Record, RecordChange, RecordFilter, RecordStatus,
-        RowState, StoreChange, Tokens, Write, Written, full,
+        Fate, Incarnation, Keep, Record, RecordChange, RecordCursor, RecordFilter, RecordPage,
+        RecordStatus, RowState, StoreChange, Tokens, Write, WriteResult, full,
         sql::{millis, signed, unsigned},
     },
 };
@@ -91,7 +91,7 @@ pub(super) fn write(
     session: &Session,
     writes: Vec<Write>,
     max_jobs: Option<u64>,
-) -> Result<Vec<Written>> {
+) -> Result<Vec<WriteResult>> {
     let Some(most) = max_jobs else {
         return writes.into_iter().map(|write| write_one(session, write)).collect();
     };
@@ -107,7 +107,7 @@ pub(super) fn write(
     }
 }
 
-fn write_one(session: &Session, write: Write) -> Result<Written> {
+fn write_one(session: &Session, write: Write) -> Result<WriteResult> {
     let current = match (get(session, &write.id)?, write.expected) {
         // An id that is not UTF-8 is not found by the text that it is read as.
         (None, Some(stamp)) => {
@@ -116,17 +116,17 @@ fn write_one(session: &Session, write: Write) -> Result<Written> {
         (current, _) => current,
     };
     if current.as_ref().is_some_and(|current| current.tokens.contains(write.token)) {
-        return Ok(Written::Done);
+        return Ok(WriteResult::Done);
     }
     let expected = write.expected.map(|stamp| stamp.incarnation);
     if let Some(new) = write.record.as_ref().map(|record| record.incarnation)
         && Some(new) != expected
         && ledger::ending(session, new)?.is_some()
     {
-        return Ok(Written::Done);
+        return Ok(WriteResult::Done);
     }
     if current.as_ref().map(Record::stamp) != write.expected {
-        return Ok(Written::Lost(current.map(Box::new)));
+        return Ok(WriteResult::Lost(current.map(Box::new)));
     }
     let same = |current: &&Record| {
         write.record.as_ref().is_some_and(|record| record.incarnation == current.incarnation)
@@ -176,7 +176,7 @@ fn write_one(session: &Session, write: Write) -> Result<Written> {
         end_if_over(session, record.incarnation, Fate::Completed)?;
     }
     session.notify(changes);
-    Ok(Written::Done)
+    Ok(WriteResult::Done)
 }
 
 /// Removes a record, and calls off what waits for it.
@@ -229,14 +229,14 @@ pub(super) fn by_incarnation(
 pub(super) fn page(
     session: &Session,
     filter: &RecordFilter,
-    after: &Cursor,
+    after: &RecordCursor,
     limit: usize,
-) -> Result<Page> {
+) -> Result<RecordPage> {
     let mut statement = session.prepare(PAGE_BEHIND)?;
     // As the column has it: others may write there what is not UTF-8.
     let after = ToSqlOutput::Borrowed(ValueRef::Text(after.as_bytes()));
     let mut rows = statement.query((after, LOOKED_AT as i64))?;
-    let (mut page, mut looked_at) = (Page::default(), 0);
+    let (mut page, mut looked_at) = (RecordPage::default(), 0);
     while let Some(row) = rows.next()? {
         let record = record(row)?;
         looked_at += 1;
@@ -244,7 +244,7 @@ pub(super) fn page(
             page.records.push(record);
         }
         if page.records.len() == limit || looked_at == LOOKED_AT {
-            page.next = Some(Cursor::new(row.get_ref(1)?.as_bytes().unwrap_or_default()));
+            page.next = Some(RecordCursor::new(row.get_ref(1)?.as_bytes().unwrap_or_default()));
             break;
         }
     }

@@ -34,10 +34,11 @@ use crate::{
     clock::{Clock, SystemClock, tokio_is_paused},
     job::JobId,
     store::{
-        ActionCursor, ActionPage, Capabilities, Claim, ClaimRequest, ClaimResult, Cursor,
-        Durability, FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation, Keep,
-        NextDue, NodeId, NodeRow, Page, Pruned, Reaped, Record, RecordChange, RecordFilter,
-        Release, Row, RowKey, RowOutcome, Store, StoreChange, StoreError, Write, Written,
+        ActionCursor, ActionPage, Capabilities, Claim, ClaimRequest, ClaimResult, Durability,
+        FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation, Keep,
+        NextDueRequest, NodeId, NodeRow, PruneReport, ReapReport, Record, RecordChange,
+        RecordCursor, RecordFilter, RecordPage, Release, Row, RowKey, RowOutcome, Store,
+        StoreChange, StoreError, Write, WriteResult,
     },
 };
 
@@ -294,7 +295,7 @@ impl Store for SqliteStore {
         self.thread.read(|session| Ok(session.now())).await
     }
 
-    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Written>, StoreError> {
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteResult>, StoreError> {
         let max_jobs = self.max_jobs;
         self.thread.write(move |session| jobs::write(session, writes, max_jobs)).await
     }
@@ -306,10 +307,10 @@ impl Store for SqliteStore {
     async fn list(
         &self,
         filter: RecordFilter,
-        after: Option<Cursor>,
+        after: Option<RecordCursor>,
         limit: usize,
-    ) -> Result<Page, StoreError> {
-        let mut next = Some(after.unwrap_or_else(|| Cursor::new([])));
+    ) -> Result<RecordPage, StoreError> {
+        let mut next = Some(after.unwrap_or_else(|| RecordCursor::new([])));
         let mut records = Vec::new();
         while records.len() < limit
             && let Some(after) = next.take()
@@ -320,7 +321,7 @@ impl Store for SqliteStore {
             records.extend(page.records);
             next = page.next;
         }
-        Ok(Page { records, next })
+        Ok(RecordPage { records, next })
     }
 
     async fn changed(
@@ -351,7 +352,7 @@ impl Store for SqliteStore {
         self.thread.read(nodes::nodes).await
     }
 
-    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<Reaped, StoreError> {
+    async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> Result<ReapReport, StoreError> {
         let max_batch = self.capabilities().max_batch;
         self.thread.write(move |session| nodes::reap(session, &suspects, max_batch)).await
     }
@@ -369,7 +370,7 @@ impl Store for SqliteStore {
         self.thread.read(move |session| claim::claimed(session, node, &rows)).await
     }
 
-    async fn next_due(&self, of: NextDue) -> Result<Option<DateTime<Utc>>, StoreError> {
+    async fn next_due(&self, of: NextDueRequest) -> Result<Option<DateTime<Utc>>, StoreError> {
         self.thread.read(move |session| claim::next_due(session, &of)).await
     }
 
@@ -425,7 +426,7 @@ impl Store for SqliteStore {
         self.thread.read(move |session| ledger::waiting_of(session, &of, after, limit)).await
     }
 
-    async fn prune(&self, keep: Keep, limit: usize) -> Result<Pruned, StoreError> {
+    async fn prune(&self, keep: Keep, limit: usize) -> Result<PruneReport, StoreError> {
         self.thread.write(move |session| prune::prune(session, keep, limit)).await
     }
 }

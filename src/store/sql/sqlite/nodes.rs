@@ -12,7 +12,7 @@ use super::{
     session::Session,
 };
 use crate::store::{
-    Fate, Heartbeat, NodeId, NodeRow, Reaped, Row, RowState, StoreChange,
+    Fate, Heartbeat, NodeId, NodeRow, ReapReport, Row, RowState, StoreChange,
     sql::{instant, millis, signed, unsigned},
 };
 
@@ -64,7 +64,7 @@ pub(super) fn heartbeat(
             // What the node would have claimed next is for others.
             session.notify([StoreChange::Unknown]);
         }
-        let mut reaped = Reaped::default();
+        let mut reaped = ReapReport::default();
         bury(session, node, max_batch, &mut reaped)?;
         return Ok(session.now());
     }
@@ -100,8 +100,8 @@ pub(super) fn reap(
     session: &Session,
     suspects: &[(NodeId, u64)],
     max_batch: usize,
-) -> Result<Reaped> {
-    let mut reaped = Reaped::default();
+) -> Result<ReapReport> {
+    let mut reaped = ReapReport::default();
     for &(node, beats) in suspects {
         if session.prepare(BURY)?.execute([signed(node.0), signed(beats)])? > 0 {
             reaped.nodes.push(node);
@@ -128,7 +128,7 @@ pub(super) fn reap(
 }
 
 /// Sees to what a dead node had taken, up to `limit` rows of it.
-fn bury(session: &Session, node: i64, limit: usize, reaped: &mut Reaped) -> Result<()> {
+fn bury(session: &Session, node: i64, limit: usize, reaped: &mut ReapReport) -> Result<()> {
     let mut rows: Vec<Row> = session
         .prepare(TAKEN_BY)?
         .query_map((node, limit.saturating_add(1) as i64), row)?

@@ -7,7 +7,7 @@ use rusqlite::OptionalExtension as _;
 
 use super::{actions, error::Result, jobs, session::Session};
 use crate::store::{
-    Keep, Pruned, RowKind,
+    Keep, PruneReport, RowKind,
     sql::{kind_number, millis},
 };
 
@@ -49,7 +49,7 @@ const BEGINNING: Place = (i64::MIN, i64::MIN, i64::MIN);
 /// How often the rows are counted.
 const COUNT_EVERY: TimeDelta = TimeDelta::seconds(10);
 
-pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<Pruned> {
+pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<PruneReport> {
     let now = session.now();
     let recent = now - Keep::at_least(RowKind::Scheduled);
     let mut pruning = Pruning { session, room: limit, deleted: 0, recent };
@@ -75,7 +75,7 @@ pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<Prune
     }
     pruning.delete_surplus(keep)?;
     more |= pruning.room == 0 || forgotten == limit;
-    Ok(Pruned { deleted: pruning.deleted, forgotten: forgotten as u64, more })
+    Ok(PruneReport { deleted: pruning.deleted, forgotten: forgotten as u64, more })
 }
 
 struct Pruning<'a> {

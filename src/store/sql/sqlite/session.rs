@@ -138,9 +138,10 @@ impl Session {
 
     /// A statement, prepared once.
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>> {
-        Ok(match self.namespace == NAMESPACE {
-            true => self.connection.prepare_cached(sql)?,
-            false => self.connection.prepare_cached(&self.named(sql))?,
+        Ok(if self.namespace == NAMESPACE {
+            self.connection.prepare_cached(sql)?
+        } else {
+            self.connection.prepare_cached(&self.named(sql))?
         })
     }
 

@@ -191,9 +191,8 @@ fn each_of(field: &Field, item: &str, add: impl FnMut(u32)) -> Result<(), String
             Some(name) if is_name(first_text) => name.to_ascii_lowercase(),
             _ => number.to_string(),
         };
-        let range = |first, last| match first == last {
-            true => named(first),
-            false => format!("{}-{}", named(first), named(last)),
+        let range = |first, last| {
+            if first == last { named(first) } else { format!("{}-{}", named(first), named(last)) }
         };
         return Err(format!(
             "{name} `{item}` ends before it begins: write `{},{}`",
