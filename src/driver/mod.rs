@@ -2,6 +2,8 @@
 //! and runs.
 
 mod entry;
+mod listeners;
+mod post_unlock;
 mod precise;
 mod request;
 mod run;

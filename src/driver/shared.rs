@@ -14,30 +14,25 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::AbortRegistration;
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{field::display, level_filters::LevelFilter};
 
-use super::{
-    entry::{Entry, Reported},
-    stores::Stores,
-};
+use super::{entry::Entry, listeners::Listeners, post_unlock::PostUnlock, stores::Stores};
 use crate::{
     clock::Clock,
     core::{
-        Core, Discarded, Ended, FOREVER, Inbox, JobKey, KEPT, Machine, NodeOptions, RunKey,
-        RunResult, ShutdownReport, StoreKey, Urgency,
+        Core, FOREVER, Inbox, JobKey, KEPT, Machine, NodeOptions, RunKey, RunResult,
+        ShutdownReport, Urgency,
     },
     error::Error,
-    event::{Event, EventFilter, EventKind, KindSet},
+    event::{Event, EventFilter},
     executor::Executor,
-    feed::{FeedReceiver, FeedSender, feed},
-    job::{End, JobOptions, Outcome, Run},
-    ledger::Incarnation,
-    panic::{line, shielded},
+    feed::{FeedReceiver, feed},
+    job::{JobOptions, Outcome},
     task::{States, Tasks},
     zone::TimeZone,
 };
 
-/// What a scheduler consists of, but for its driver.
+/// What a scheduler consists of, but for its driver. Its fields are many, since each part that handles use
+/// has a lock, or none, of its own.
 pub(crate) struct Shared {
     state: Mutex<State>,
     inbox: Mutex<Inbox>,
@@ -81,16 +76,11 @@ struct State {
 /// What tokens and listeners outside are attached to.
 #[derive(Default)]
 pub(super) struct Hooks {
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     /// The cancellation tokens of runs that asked for one.
     run_tokens: HashMap<RunKey, CancellationToken>,
     /// Tokens of jobs that the driver is to watch.
     pub(super) watches: Vec<Watch>,
-}
-
-struct Listener {
-    filter: EventFilter,
-    sender: FeedSender<Event>,
 }
 
 /// A token that cancels a job, to be watched until the job is over.
@@ -98,25 +88,6 @@ pub(super) struct Watch {
     pub(super) job: JobKey,
     pub(super) token: CancellationToken,
     pub(super) until: AbortRegistration,
-}
-
-/// What is done after the lock is free.
-#[derive(Default)]
-struct PostUnlock {
-    events: Vec<Event>,
-    dropped_events: Vec<Event>,
-    reported: Reported,
-    cancelled: Vec<CancellationToken>,
-    runs: Vec<(Arc<dyn Entry>, Run)>,
-    retired: Vec<Arc<dyn Entry>>,
-    ended: Vec<Ended<Arc<dyn Entry>>>,
-    over: Vec<(StoreKey, Incarnation, End)>,
-    discarded: Vec<Discarded<Arc<dyn Entry>>>,
-    /// Whether no job is left here.
-    left_none: bool,
-    /// Whether the scheduler has come further in taking leave of a store.
-    leaving: bool,
-    wake_driver: bool,
 }
 
 /// What a scheduler is made of, besides its core.
@@ -220,14 +191,14 @@ impl Shared {
         f: impl FnOnce(&mut Machine<Arc<dyn Entry>>, &mut Hooks, DateTime<Utc>) -> T,
     ) -> T {
         let State { machine, hooks, ended } = &mut *state;
-        machine.core.observe(hooks.observed());
+        machine.core.observe(hooks.listeners.observed());
         // Read under the lock, so that what happens later does not get an earlier time.
         let reading = self.clock.read();
         self.inbox().take(ended);
         hooks.apply_tokens(ended);
         let over = !ended.is_empty() && self.stopped.is_cancelled();
         let result = machine.transact(reading, ended, |machine, now| f(machine, hooks, now));
-        let after = hooks.settle(machine);
+        let after = hooks.drain_outbox(machine);
         drop(state);
         after.carry_out(self);
         if over {
@@ -356,15 +327,13 @@ impl Shared {
 
     /// Listens to what passes the filter from here on.
     pub(crate) fn listen(&self, filter: EventFilter) -> FeedReceiver<Event> {
-        let (sender, receiver) = feed(self.buffer);
         self.with(|_, hooks, _| {
-            if !self.stopped.is_cancelled() {
-                // Nothing else may happen for long that would show who is gone.
-                hooks.listeners.retain(|listener| !listener.sender.is_closed());
-                hooks.listeners.push(Listener { filter, sender });
+            if self.stopped.is_cancelled() {
+                // A stream that has ended.
+                return feed(self.buffer).1;
             }
-        });
-        receiver
+            hooks.listeners.add(filter, self.buffer)
+        })
     }
 
     /// Has the driver watch the token that cancels a job.
@@ -417,7 +386,7 @@ impl Shared {
     /// Ends the streams of events, once no run is left that may have something to tell.
     fn let_listeners_go(&self) {
         let listeners = self.with(|machine, hooks, _| match machine.core.going().next() {
-            Some(_) => Vec::new(),
+            Some(_) => Listeners::default(),
             None => std::mem::take(&mut hooks.listeners),
         });
         drop(listeners);
@@ -475,33 +444,15 @@ impl Hooks {
         machine.finished.shrink_to(KEPT);
     }
 
-    /// The kinds of events that anybody wants to see.
-    fn observed(&self) -> KindSet {
-        self.listeners
-            .iter()
-            .fold(traced(), |kinds, listener| kinds.union(listener.filter.kind_set()))
-    }
-
     /// Empties the core's outbox of everything but what the driver does: what must keep its order
     /// is done here, and what may run the user's code is left for when the lock is free.
-    fn settle(&mut self, machine: &mut Machine<Arc<dyn Entry>>) -> PostUnlock {
+    fn drain_outbox(&mut self, machine: &mut Machine<Arc<dyn Entry>>) -> PostUnlock {
         let wake_driver = machine.wakes_loop(!self.watches.is_empty());
         let mut after = PostUnlock { wake_driver, ..PostUnlock::default() };
         self.drop_tokens(machine);
         let out = machine.core.outbox();
-        if !out.events.is_empty() {
-            after.events = std::mem::take(&mut out.events);
-            for event in &after.events {
-                self.listeners.retain(|listener| {
-                    if listener.filter.passes(&event.payload) {
-                        let (waker, dropped) = listener.sender.send(event.clone());
-                        after.reported.wakers.extend(waker);
-                        after.dropped_events.extend(dropped);
-                    }
-                    !listener.sender.is_closed()
-                });
-            }
-        }
+        after.events = std::mem::take(&mut out.events);
+        self.listeners.send(&after.events, &mut after.reported.wakers, &mut after.dropped_events);
         for (entry, run) in out.reports.drain(..) {
             entry.state().report(&run, &mut after.reported);
             after.runs.push((entry, run));
@@ -518,109 +469,5 @@ impl Hooks {
         after.leaving = std::mem::take(&mut out.leaves);
         after.left_none = gone && machine.core.len() == 0;
         after
-    }
-}
-
-impl PostUnlock {
-    /// Does what may run the user's code. A panic in one part of it must not cost the others.
-    fn carry_out(self, shared: &Shared) {
-        // A driver that is woken first starts while this goes on.
-        if self.wake_driver {
-            shared.wake.notify_one();
-        }
-        for token in self.cancelled {
-            shielded(|| token.cancel());
-        }
-        for entry in self.retired {
-            shielded(|| entry.state().cancel_token());
-        }
-        for waker in self.reported.wakers {
-            shielded(|| waker.wake());
-        }
-        for event in &self.events {
-            shielded(|| trace(event));
-        }
-        for (entry, run) in &self.runs {
-            entry.conclude(&run.outcome);
-        }
-        for Ended { payload, end, trigger, history } in self.ended {
-            shielded(|| payload.drop_work());
-            shielded(|| drop(trigger));
-            if let Some(history) = history {
-                payload.state().keep(history);
-            }
-            shielded(|| payload.state().end(end));
-        }
-        for (store, incarnation, end) in self.over {
-            if let Some(durable) = shared.stores.get(store) {
-                shielded(|| durable.end(incarnation, end));
-            }
-        }
-        for run in self.runs {
-            shielded(|| drop(run));
-        }
-        for discarded in self.discarded {
-            shielded(|| drop(discarded));
-        }
-        // What events and runs hold of the user's are the errors of their runs.
-        shielded(|| drop((self.events, self.dropped_events, self.reported.dropped)));
-        if self.leaving {
-            shielded(|| shared.leaving.notify_waiters());
-        }
-        if self.left_none {
-            shielded(|| shared.emptied.notify_waiters());
-        }
-    }
-}
-
-const WARNED: KindSet = KindSet::NONE
-    .with(EventKind::Failed)
-    .with(EventKind::TimedOut)
-    .with(EventKind::Retrying)
-    .with(EventKind::Missed)
-    .with(EventKind::Abandoned)
-    .with(EventKind::TriggerFailed)
-    .with(EventKind::StoreFailing)
-    .with(EventKind::LeaseLapsed)
-    .with(EventKind::LeaseLost)
-    .with(EventKind::NodesDied)
-    .with(EventKind::JobUnreadable)
-    .with(EventKind::OutcomeRefused);
-
-const INFORMED: KindSet = KindSet::NONE
-    .with(EventKind::Started)
-    .with(EventKind::ShutDown)
-    .with(EventKind::Paused)
-    .with(EventKind::Resumed)
-    .with(EventKind::ClockStepped)
-    .with(EventKind::TimeZonesUpdated)
-    .with(EventKind::StoreAdded)
-    .with(EventKind::StoreRemoved)
-    .with(EventKind::StoreWorking);
-
-/// The kinds of events that some subscriber of `tracing` may want.
-fn traced() -> KindSet {
-    match LevelFilter::current() {
-        LevelFilter::OFF | LevelFilter::ERROR => KindSet::NONE,
-        LevelFilter::WARN => WARNED,
-        LevelFilter::INFO => WARNED.union(INFORMED),
-        _ => KindSet::ALL,
-    }
-}
-
-/// Hands an event to `tracing`: its text, with its number and its job, if it has one, as fields.
-fn trace(event: &Event) {
-    let kind = event.payload.kind();
-    if !traced().contains(kind) {
-        return;
-    }
-    let (sequence, job) = (event.sequence, event.payload.job().map(display));
-    let line = line(event);
-    if WARNED.contains(kind) {
-        tracing::warn!(target: "punctual", sequence, job, "{line}");
-    } else if INFORMED.contains(kind) {
-        tracing::info!(target: "punctual", sequence, job, "{line}");
-    } else {
-        tracing::debug!(target: "punctual", sequence, job, "{line}");
     }
 }

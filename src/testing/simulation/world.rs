@@ -693,7 +693,7 @@ impl<S: Store> World<S> {
             self.chance.below(self.hosts.len() as u64) as usize
         });
         if self.chance.percent(40) {
-            // Disturbance seldom comes alone.
+            // A disturbance seldom comes alone.
             let wait = self.chance.between(1..=2 * lease);
             self.agenda.after(wait, Event::Fault(Some(host)));
         }
