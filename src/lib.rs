@@ -98,7 +98,7 @@
 //! | `process` | no | `ProcessPool` runs tasks in separate processes, which can be killed, and `command` jobs run programs; Unix only |
 //! | `sqlite` | no | `store::SqliteStore` keeps durable jobs in an SQLite file |
 //! | `standalone` | no | `BlockingScheduler` and `BackgroundScheduler`, for programs without an async `main`, and `.wait()` as the counterpart of `.await` |
-//! | `testing` | no | `testing::ManualClock`, which a test advances manually; `testing::assert_fires` and `testing::daylight_saving_days`; for store implementations `testing::store_conformance!` and `testing::Simulation` |
+//! | `testing` | no | `testing::ManualClock`, which a test advances manually; `testing::assert_fires` and `testing::daylight_saving_days`; `testing::FaultyStore`, whose operations fail when a test asks for it; for store implementations `testing::store_conformance!` and `testing::Simulation` |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

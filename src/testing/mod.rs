@@ -1,4 +1,5 @@
-//! Tools for tests: a manual clock, assertions on triggers, and the conformance suite for stores.
+//! Tools for tests: a manual clock, assertions on triggers, a store that fails on request, and the
+//! conformance suite for stores.
 //!
 //! Most tests need none of these: under `#[tokio::test(start_paused = true)]` the scheduler follows
 //! Tokio's paused time, and a year of cron takes seconds.
