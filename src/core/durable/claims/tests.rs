@@ -62,6 +62,8 @@ struct Stage {
     store: StoreKey,
     node: NodeId,
     second: i64,
+    /// How far into that second it is.
+    part: TimeDelta,
     /// Requests that the store has not replied to.
     sent: Vec<Request>,
     /// What was to be done, in order.
@@ -92,31 +94,38 @@ impl Stage {
         let (store, _) = core.join("default".into(), options, tasks, Arc::new(|_, _| Ok(())));
         let (sent, starts, events) = (Vec::new(), Vec::new(), Vec::new());
         let node = NodeId(0);
-        let mut stage = Stage { core, store, node, second: 0, sent, starts, cancels: 0, events };
+        let part = TimeDelta::zero();
+        let mut stage =
+            Stage { core, store, node, second: 0, part, sent, starts, cancels: 0, events };
         stage.go_on();
         stage.events.clear();
         stage
     }
 
+    fn now(&self) -> DateTime<Utc> {
+        at(self.second) + self.part
+    }
+
     fn reading(&self) -> Reading {
-        let elapsed = TimeDelta::seconds(self.second);
-        Reading { wall: at(self.second), elapsed, together: true }
+        let elapsed = self.now() - start();
+        Reading { wall: self.now(), elapsed, together: true }
     }
 
     /// Collects what is to be done.
     fn collect(&mut self) {
+        let now = self.now();
         self.core.read_clocks(self.reading());
-        let asked = self.core.ask(at(self.second));
+        let asked = self.core.ask(now);
         self.sent.extend(asked.into_iter().map(|(_, request)| request));
         let out = self.core.outbox();
         self.starts.append(&mut out.starts);
         self.cancels += out.cancels.drain(..).count();
         self.events.extend(out.events.drain(..).map(|event| event.payload));
         let mut slots = std::mem::take(&mut out.dirty);
-        slots.retain(|&slot| self.core.wake_at(slot).is_some_and(|due| due <= at(self.second)));
+        slots.retain(|&slot| self.core.wake_at(slot).is_some_and(|due| due <= now));
         if !slots.is_empty() {
             self.core.sort(&mut slots);
-            self.core.wake(&slots, at(self.second));
+            self.core.wake(&slots, now);
             self.collect();
         }
     }
@@ -124,7 +133,8 @@ impl Stage {
     fn reply(&mut self, request: Request, reply: Result<Reply, StoreError>) {
         let records = reply.as_ref().map_or(0, |reply| reply.records().len());
         let payloads = vec![Nothing; records];
-        self.core.answer(self.store, request, reply, payloads, at(self.second));
+        let now = self.now();
+        self.core.answer(self.store, request, reply, payloads, now);
         self.collect();
     }
 
@@ -146,7 +156,7 @@ impl Stage {
             Request::Membership(request) => Reply::Membership(match request {
                 membership::Request::Heartbeat(heartbeat) => {
                     self.node = heartbeat.node;
-                    membership::Reply::Heartbeat { heartbeat, store_now: at(self.second) }
+                    membership::Reply::Heartbeat { heartbeat, store_now: self.now() }
                 }
                 membership::Request::Nodes => membership::Reply::Nodes(Vec::new()),
                 membership::Request::Reap(suspects) => {
@@ -187,7 +197,7 @@ impl Stage {
 
     /// The claim that the node asks for.
     fn claim_request(&mut self) -> ClaimRequest {
-        self.core.look(self.store);
+        self.core.expect(self.store, Some(self.now()));
         self.go_on();
         let is_claim = |it: &Request| matches!(it, Request::Claim(claimer::Request::Claim(_)));
         match self.take(is_claim) {
@@ -211,21 +221,21 @@ impl Stage {
     }
 
     fn advance_to(&mut self, second: i64) {
-        self.second = second;
+        (self.second, self.part) = (second, TimeDelta::zero());
         self.core.rearm_all();
         self.go_on();
     }
 
     /// The heartbeats are lost until then.
     fn advance_unheard(&mut self, second: i64) {
-        self.second = second;
+        (self.second, self.part) = (second, TimeDelta::zero());
         self.core.rearm_all();
         self.collect();
     }
 
     /// A run ends like this.
     fn finish(&mut self, start: &Start<Nothing>, outcome: Outcome) {
-        let now = at(self.second);
+        let now = self.now();
         let result = RunResult::without_work(outcome, now);
         self.core.finish(start.run, RunResult { started_at: Some(now), ..result }, now);
         self.collect();
@@ -233,6 +243,8 @@ impl Stage {
 
     /// What the store is sent of the ends of rows; it acknowledges that, and these jobs are over with it.
     fn finished(&mut self, over: &[Incarnation]) -> Vec<RowOutcome> {
+        // Outcomes are gathered for a while before they are sent.
+        self.part += TimeDelta::milliseconds(20);
         self.collect();
         let is_finish = |it: &Request| matches!(it, Request::Close(closer::Request::Finish(_)));
         let Some(request) = self.take(is_finish) else { return Vec::new() };
