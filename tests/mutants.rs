@@ -60,7 +60,7 @@ const MUTANTS: &[Mutant] = &[
     // seen by `membership::tests`: since the dead are found by watching, there is more room than that.)
     Mutant {
         name: "trust beyond the lease",
-        file: "src/core/node/options.rs",
+        file: "src/core/durable/node/options.rs",
         edits: &[("delta(self.lease / 5)", "-delta(self.lease)")],
     },
     // A node claims fire times of a job of which another has some.
@@ -100,7 +100,7 @@ const MUTANTS: &[Mutant] = &[
     // What a notification tells is not looked at (6).
     Mutant {
         name: "notifications move nothing",
-        file: "src/core/node/claimer/mod.rs",
+        file: "src/core/durable/node/claimer/mod.rs",
         edits: &[(
             "StoreChange::Due(at) => self.expect(at, now),",
             "StoreChange::Due(_) => _ = now,",
@@ -109,7 +109,7 @@ const MUTANTS: &[Mutant] = &[
     // An outcome that the store refuses for good is told for ever (13).
     Mutant {
         name: "refused outcomes are not given up",
-        file: "src/core/node/closer/mod.rs",
+        file: "src/core/durable/node/closer/mod.rs",
         edits: &[(
             "if last_heartbeat <= since {",
             "if last_heartbeat >= since || last_heartbeat < since {",
@@ -133,7 +133,7 @@ const MUTANTS: &[Mutant] = &[
     // A batch of outcomes is asked for again as it was, though the store needs longer than is waited.
     Mutant {
         name: "batches stay as they are",
-        file: "src/core/node/closer/mod.rs",
+        file: "src/core/durable/node/closer/mod.rs",
         edits: &[(
             "Request::Finish(sent) => self.finish_batch = sent.len().div_ceil(2).max(1)",
             "Request::Finish(_) => {}",

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Declaration, NewJob, Preceding, RunKey, RunResult, StoreKey,
-    node::{Lease, Life},
+    durable::node::{Lease, Life},
 };
 use crate::{
     event::{Event, EventKind, EventPayload, KindSet},

@@ -26,7 +26,6 @@ mod durable;
 mod effects;
 mod ending;
 mod machine;
-mod node;
 mod registry;
 mod room;
 mod runs;
@@ -47,13 +46,15 @@ pub use self::machine::ShutdownReport;
 pub(crate) use self::{
     change::{Author, Change},
     durable::StoreKey,
+    durable::node::{
+        CanRun, Lease, NodeOptions, Reply, Request, claimer, closer, membership, pruner,
+    },
     effects::{Discarded, Ended, Outbox, Start},
     machine::{
         Addition, Attempt, Course, Ending, FAREWELL, FIRST_RETRY, FOREVER, Handles, Inbox, KEPT,
         Known, LAST_WAIT, LONGEST_RETRY, Machine, RETRIES, Step, Timer, Turn, Update, Updated,
         Urgency, modified, next_fire_of,
     },
-    node::{CanRun, Lease, NodeOptions, Reply, Request, claimer, closer, membership, pruner},
     registry::{Declaration, PAGE},
     runs::{Preceding, RunKey, RunResult},
     schedule::{Candidate, Definition, Own, Verdict, mix, run_id},

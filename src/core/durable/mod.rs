@@ -1,6 +1,7 @@
 //! The stores of a scheduler: for each its node and its claims.
 
 pub(in crate::core) mod claims;
+pub(in crate::core) mod node;
 mod removal;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use chrono::TimeDelta;
 
 use self::claims::Claims;
 use crate::{
-    core::node::{Lease, Life, Node},
+    core::durable::node::{Lease, Life, Node},
     ledger::Incarnation,
 };
 

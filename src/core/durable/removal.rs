@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    core::{Core, Payload, RunKey, StoreKey, node::Node},
+    core::{Core, Payload, RunKey, StoreKey, durable::node::Node},
     event::EventPayload,
     job::End,
 };

@@ -21,7 +21,7 @@ use self::{
     start::turn,
 };
 use crate::{
-    core::{decide::Due, effects::Effects, node::Life, registry::table::Table},
+    core::{decide::Due, durable::node::Life, effects::Effects, registry::table::Table},
     job::{JobOptions, Outcome, Output, Run, RunId},
     metrics::Metrics,
 };

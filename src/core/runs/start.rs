@@ -10,7 +10,7 @@ use super::{
     semaphore::Permit,
 };
 use crate::{
-    core::{Core, Payload, Start, decide::Due, node::Life},
+    core::{Core, Payload, Start, decide::Due, durable::node::Life},
     event::{EventKind, EventPayload},
     job::RunId,
 };

@@ -25,7 +25,7 @@ use crate::{
         Core, Discarded, Job, Payload,
         ahead::run_id,
         decide::Due,
-        node::{CanRun, Lease, Node, NodeEvent, NodeOptions, Reply, Request},
+        durable::node::{CanRun, Lease, Node, NodeEvent, NodeOptions, Reply, Request},
     },
     error::Error,
     event::EventPayload,

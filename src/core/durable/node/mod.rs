@@ -31,9 +31,9 @@ use self::{
     options::Numbers,
     pruner::Pruner,
 };
-use super::room::Room;
 use crate::{
     clock::Reading,
+    core::room::Room,
     error::Error,
     job::JobId,
     ledger::{
