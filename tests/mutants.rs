@@ -76,8 +76,8 @@ const MUTANTS: &[Mutant] = &[
         name: "no overlap at start",
         file: "src/core/runs/submit.rs",
         edits: &[(
-            "            && let Some(permit) = job.semaphore.try_acquire(limit)\n        {\n            return Some(self.begin(",
-            "            && let Some(permit) = job.semaphore.try_acquire(limit.max(1000))\n        {\n            return Some(self.begin(",
+            "            && let Some(permit) = job.runs.semaphore.try_acquire(limit)\n        {\n            return Some(self.begin(",
+            "            && let Some(permit) = job.runs.semaphore.try_acquire(limit.max(1000))\n        {\n            return Some(self.begin(",
         )],
     },
     // Who is dead is judged by the clock of the store, and not by observation (3).

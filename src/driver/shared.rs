@@ -360,6 +360,7 @@ impl Shared {
     }
 
     /// Until when the shutdown on its way lets runs end by themselves.
+    #[cfg(feature = "standalone")]
     pub(crate) fn shutdown_deadline(&self) -> Option<Instant> {
         let deadline = self.with(|machine, _, _| machine.shutdown_deadline());
         deadline.map(|deadline| self.instant(deadline))

@@ -87,6 +87,7 @@ impl<P: Payload> Machine<P> {
     }
 
     /// Until when the shutdown that is on its way lets runs end by themselves, in elapsed time.
+    #[cfg(feature = "standalone")]
     pub(crate) fn shutdown_deadline(&self) -> Option<TimeDelta> {
         self.shutdown.as_ref().map(|shutdown| shutdown.deadline)
     }
