@@ -12,7 +12,7 @@ use crate::id::JobId;
 ///
 /// A store interprets only ids, numbers and instants. All other fields are text that the store
 /// keeps unchanged and need not parse. `Debug` shows the length of the arguments, and not their
-/// contents.
+/// contents. Its fields are the columns that a store has.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Record {

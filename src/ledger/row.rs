@@ -37,7 +37,8 @@ pub enum RowKind {
     Ended = 2,
 }
 
-/// A row of the ledger: a fire time, or a stretch of fire times, with its state and fate.
+/// A row of the ledger: a fire time, or a stretch of fire times, with its state and fate. Its fields are the
+/// columns that a store has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Row {

@@ -85,7 +85,8 @@ const FORMAT: u32 = 1;
 /// runtime.
 const LONG: usize = 1 << 20;
 
-/// A record as part of a document, with its JSON fields as JSON instead of text.
+/// A record as part of a document, with its JSON fields as JSON instead of text: as many fields as a
+/// [`Record`](crate::store::Record) has that outlive a store.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exported {

@@ -125,6 +125,7 @@ pub use crate::zone::IntoTimeZone;
 /// Made by the functions of this [module](self). Bounds are inclusive. What depends on when a job
 /// is added (where an interval's grid starts, what `after` counts from, the default zone) is filled
 /// in by [`anchored`](Trigger::anchored), which `add` calls.
+// More than forty methods: each question about a trigger is one, in the file of that question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "TriggerRepr")]
 pub struct Trigger {

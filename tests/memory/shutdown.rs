@@ -204,7 +204,9 @@ async fn dropping_the_last_scheduler_with_jobs_left_is_logged_once() {
     }
     let line = take();
     assert_eq!(line.lines().count(), 1, "{line}");
-    for part in ["WARN punctual", "2 jobs were left", "keep the `Scheduler`", "`shutdown()`", "jobs=2"] {
+    for part in
+        ["WARN punctual", "2 jobs were left", "keep the `Scheduler`", "`shutdown()`", "jobs=2"]
+    {
         assert!(line.contains(part), "{line} does not say {part}");
     }
     // Jobs that are over, and an orderly shutdown, leave nothing behind.

@@ -339,7 +339,10 @@ async fn arguments_of_a_task_change_for_runs_that_begin_later() {
 
         let closure = scheduler.add(every(SECOND), || async {}).await.unwrap();
         let no_task = closure.modify(|settings| settings.arguments(say("no"))).await.unwrap_err();
-        assert!(no_task.is_invalid_task() && no_task.to_string().contains("is not a task"), "{no_task}");
+        assert!(
+            no_task.is_invalid_task() && no_task.to_string().contains("is not a task"),
+            "{no_task}"
+        );
         scheduler.shutdown().await;
     }
 }

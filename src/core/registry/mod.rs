@@ -21,6 +21,9 @@ use super::{JobKey, decide::Planner, registry::table::Table, shrink};
 use crate::job::{JobId, JobOptions};
 
 /// The room of the jobs: only it adds and removes them, and knows their ids.
+///
+/// It has a few methods more than forty: a job is found by its slot, its key, its id, its place in a page, or
+/// whom it follows, and each has its own.
 pub(in crate::core) struct Registry<P> {
     jobs: Table<Job<P>>,
     /// The options of jobs that have none of their own.

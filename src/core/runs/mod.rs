@@ -85,6 +85,9 @@ impl RunResult {
 }
 
 /// A run that has not ended.
+///
+/// It has more than fifteen fields, all of them this run's alone: a record of its own for some of them would
+/// cost each run an allocation or a hop.
 pub(in crate::core) struct ActiveRun {
     id: RunId,
     job: u32,

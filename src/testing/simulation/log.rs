@@ -23,6 +23,7 @@ use crate::{
     trigger::{Kind, Trigger},
 };
 
+/// What has happened, as the judge needs it: a field for each kind of fact.
 #[derive(Default)]
 pub(super) struct Log {
     trace: Option<String>,

@@ -93,6 +93,7 @@ struct Begun {
     cancelled: bool,
 }
 
+/// A program on a machine: the machine of the scheduler, and a field for each thing that the driver has.
 pub(super) struct Node {
     machine: Machine<Work>,
     inbox: Inbox,

@@ -17,6 +17,7 @@ use crate::{
 pub(super) const MILLI: Micros = 1_000;
 pub(super) const SECOND: Micros = 1_000_000;
 
+/// What a seed stands for: a field for each thing that may differ between two simulations.
 #[derive(Debug)]
 pub(super) struct Scenario {
     pub(super) nodes: usize,
