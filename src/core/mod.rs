@@ -27,7 +27,6 @@ mod effects;
 mod ending;
 mod machine;
 mod registry;
-mod room;
 mod runs;
 mod schedule;
 #[cfg(test)]

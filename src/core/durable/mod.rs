@@ -1,5 +1,6 @@
 //! The stores of a scheduler: for each its node and its claims.
 
+pub(in crate::core) mod allowance;
 pub(in crate::core) mod claims;
 pub(in crate::core) mod node;
 mod removal;

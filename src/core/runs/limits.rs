@@ -10,7 +10,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    core::{StoreKey, registry::table::Table, room::Room},
+    core::{StoreKey, durable::allowance::Allowance, registry::table::Table},
     error::Error,
     job::{DEFAULT_EXECUTOR, Group, JobOptions, RunId},
     ledger::Incarnation,
@@ -243,8 +243,8 @@ impl Limits {
     }
 
     /// How much more may be claimed of jobs in this store.
-    pub(in crate::core) fn room(&mut self, store: StoreKey, now: TimeDelta) -> Room {
-        let mut room = Room::default();
+    pub(in crate::core) fn room(&mut self, store: StoreKey, now: TimeDelta) -> Allowance {
+        let mut room = Allowance::default();
         for (name, executor) in &self.executors {
             if let Some(limit) = executor.limit {
                 room.executors.insert(name.clone(), self.all[limit].room(now));

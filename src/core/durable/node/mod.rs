@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     clock::Reading,
-    core::room::Room,
+    core::durable::allowance::Allowance,
     error::Error,
     job::JobId,
     ledger::{
@@ -308,7 +308,7 @@ impl Node {
         now: Reading,
         open_rows: usize,
         throttled: &HashSet<Incarnation>,
-        room: impl FnOnce() -> Room,
+        room: impl FnOnce() -> Allowance,
         known: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
     ) -> Vec<Request> {
         if self.has_left() {

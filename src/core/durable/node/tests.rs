@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::Reading,
-    core::room::Room,
+    core::durable::allowance::Allowance,
     ledger::{
         Claim, ClaimResult, Fate, FinishReport, Incarnation, Keep, PruneReport, ReapReport,
         RecordPage, Release, RowKey, RowKind, RowOutcome, RunEnd, StoreError, WriteResult,
@@ -68,7 +68,7 @@ fn node() -> Node {
 
 /// The requests of this second, of a node with no jobs and all room.
 fn poll(node: &mut Node, second: i64) -> Vec<Request> {
-    node.poll(at(second), 0, &HashSet::new(), Room::default, |_| Vec::new())
+    node.poll(at(second), 0, &HashSet::new(), Allowance::default, |_| Vec::new())
 }
 
 /// What a store replies that has nothing and refuses nothing.

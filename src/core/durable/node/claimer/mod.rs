@@ -22,7 +22,7 @@ use super::{NodeEvent, NodeOptions, Now, Numbers, exchange::InFlight, options::d
 use crate::{
     core::{
         ahead::{self, Definition},
-        room::Room,
+        durable::allowance::Allowance,
     },
     error::Error,
     job::JobId,
@@ -258,7 +258,7 @@ impl Claimer {
         &mut self,
         node: NodeId,
         load: Load<'_>,
-        room: impl FnOnce() -> Room,
+        room: impl FnOnce() -> Allowance,
         known: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
         numbers: &mut Numbers,
         now: Now,
@@ -274,7 +274,7 @@ impl Claimer {
         &mut self,
         node: NodeId,
         load: Load<'_>,
-        room: impl FnOnce() -> Room,
+        room: impl FnOnce() -> Allowance,
         known: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
         numbers: &mut Numbers,
         now: Now,
@@ -320,7 +320,13 @@ impl Claimer {
         named
     }
 
-    fn new_claim(&mut self, node: NodeId, load: Load<'_>, room: Room, now: Now) -> ClaimRequest {
+    fn new_claim(
+        &mut self,
+        node: NodeId,
+        load: Load<'_>,
+        room: Allowance,
+        now: Now,
+    ) -> ClaimRequest {
         self.claims += 1;
         self.has_more_room = false;
         self.next_claim.forget();
@@ -427,7 +433,7 @@ impl Claimer {
 fn decide(
     can_run: CanRun,
     node: NodeId,
-    room: Room,
+    room: Allowance,
     store_now: DateTime<Utc>,
     horizon: DateTime<Utc>,
 ) -> Decide {

@@ -50,7 +50,7 @@ impl Stage {
     fn poll_at(&mut self, now: Now) -> Option<Request> {
         let Stage { claimer, numbers, open_rows, throttled, .. } = self;
         let load = Load { open_rows: *open_rows, unacknowledged: 0, throttled };
-        claimer.poll(NODE, load, Room::default, |_| Vec::new(), numbers, now)
+        claimer.poll(NODE, load, Allowance::default, |_| Vec::new(), numbers, now)
     }
 
     fn poll(&mut self, second: i64) -> Option<Request> {

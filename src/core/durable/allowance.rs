@@ -11,18 +11,18 @@ use crate::{
     ledger::Incarnation,
 };
 
-/// Room under each limit, as far as there is one.
+/// The room under each limit, as far as there is one.
 #[derive(Debug, Default)]
-pub(super) struct Room {
-    pub(super) executors: HashMap<Arc<str>, usize>,
-    pub(super) groups: HashMap<Arc<str>, usize>,
+pub(in crate::core) struct Allowance {
+    pub(in crate::core) executors: HashMap<Arc<str>, usize>,
+    pub(in crate::core) groups: HashMap<Arc<str>, usize>,
     /// Jobs under some limit of which this node has rows: nobody else may claim more of those.
-    pub(super) held: HashSet<Incarnation>,
+    pub(in crate::core) held: HashSet<Incarnation>,
 }
 
-impl Room {
+impl Allowance {
     /// Whether others are to have a job that has these options, since there is no room for it here.
-    pub(super) fn is_full(&self, incarnation: Incarnation, options: &JobOptions) -> bool {
+    pub(in crate::core) fn is_full(&self, incarnation: Incarnation, options: &JobOptions) -> bool {
         if self.held.contains(&incarnation) {
             return false;
         }
@@ -32,7 +32,7 @@ impl Room {
     }
 
     /// Counts rows that are claimed of such a job.
-    pub(super) fn claim(&mut self, options: &JobOptions, rows: usize) {
+    pub(in crate::core) fn claim(&mut self, options: &JobOptions, rows: usize) {
         let executor = options.executor.as_deref().unwrap_or(DEFAULT_EXECUTOR);
         if let Some(room) = self.executors.get_mut(executor) {
             *room = room.saturating_sub(rows);
