@@ -234,6 +234,7 @@ fn simulate(copy: &Path) -> Vec<Found> {
 
 /// Copies what is needed to build, but for what is there already.
 fn copy_sources(copy: &Path) {
+    fs::create_dir_all(copy).unwrap();
     for name in ["Cargo.toml", "Cargo.lock", "README.md", "src", "tests", "benches", "examples"] {
         copy_new(&sources().join(name), &copy.join(name));
     }

@@ -87,7 +87,10 @@ async fn a_command_that_cannot_be_started_says_why() {
         (command("./plain", none).current_dir(&folder), "it is not executable: use `chmod +x`"),
         (command(&folder, none), "it is a directory"),
         (command(file("headless", "echo", 0o755), none), "a first line like `#!/bin/sh`"),
-        (command(file("orphan", "#!/no/interpreter\n", 0o755), none), "the interpreter in its first line"),
+        (
+            command(file("orphan", "#!/no/interpreter\n", 0o755), none),
+            "the interpreter in its first line",
+        ),
         (command("true", none).current_dir(folder.join("gone")), "its working directory `"),
         (command("true", none).current_dir(&plain), "is not a directory"),
         (command("true", ["a\0b"]), "a NUL byte"),
