@@ -15,7 +15,9 @@ async fn a_job_in_memory_runs() {
     job.await;
     let answer: u32 = scheduler.add_once(after(millis), async { 42 }).await.unwrap().await.unwrap();
     assert_eq!(answer, 42);
-    assert_eq!(scheduler.metrics().succeeded, 4);
+    // On a busy machine fire times may come due together.
+    let metrics = scheduler.metrics();
+    assert_eq!(metrics.succeeded + metrics.coalesced, 4);
     scheduler.shutdown().await;
 }
 
