@@ -34,7 +34,7 @@ impl FireTimes {
 pub enum SkipReason {
     /// `max_instances` runs of the job were active.
     MaxInstances,
-    /// The job already had as many waiting fire times as [`Overlap::Queue`] allows.
+    /// The job already had as many waiting fire times as [`Overlap::Queue`](crate::Overlap::Queue) allows.
     QueueFull,
     /// A newer fire time superseded this one, or the job was rescheduled.
     Superseded,
@@ -44,7 +44,7 @@ pub enum SkipReason {
     Paused,
     /// The job was removed or cancelled.
     Removed,
-    /// Another job replaced this one, as with [`OnConflict::Replace`].
+    /// Another job replaced this one, as with [`OnConflict::Replace`](crate::OnConflict::Replace).
     Replaced,
     /// The scheduler was shutting down.
     Shutdown,
@@ -138,7 +138,7 @@ pub struct Run {
     /// How long after the due instant the run started, or was missed or skipped. Retries do not
     /// count.
     pub late_by: Duration,
-    /// How many earlier fire times were coalesced into this run; with [`Coalesce::Earliest`], how
+    /// How many earlier fire times were coalesced into this run; with [`Coalesce::Earliest`](crate::Coalesce::Earliest), how
     /// many later ones.
     pub coalesced: u64,
     /// Whether `run_now` or `again_in` requested the run.
