@@ -13,11 +13,17 @@ use crate::{
 };
 
 /// Calls a destructor or a waker of the user's.
+#[inline]
 pub(crate) fn shielded(call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        let message = one_line(message(panic), LOG_LINE);
-        tracing::error!(target: "punctual", "a destructor or waker panicked: {message}");
+        log_panic(panic);
     }
+}
+
+#[cold]
+fn log_panic(panic: Box<dyn Any + Send>) {
+    let message = one_line(message(panic), LOG_LINE);
+    tracing::error!(target: "punctual", "a destructor or waker panicked: {message}");
 }
 
 /// Calls what the user's code is part of, and makes an error of its panic.

@@ -78,7 +78,10 @@ impl PostUnlock {
             shielded(|| drop(discarded));
         }
         // What events and runs hold of the user's are the errors of their runs.
-        shielded(|| drop((self.events, self.dropped_events, self.reported.dropped)));
+        let reported = self.reported.dropped;
+        if !(self.events.is_empty() && self.dropped_events.is_empty() && reported.is_empty()) {
+            shielded(|| drop((self.events, self.dropped_events, reported)));
+        }
         if self.leaving {
             shielded(|| shared.leaving.notify_waiters());
         }
