@@ -431,6 +431,9 @@ impl Hooks {
 
     /// Drops the tokens of runs that are over.
     fn drop_tokens(&mut self, machine: &mut Machine<Arc<dyn Entry>>) {
+        if machine.finished.is_empty() {
+            return;
+        }
         if !self.run_tokens.is_empty() {
             for &run in &machine.finished {
                 if machine.core.is_over(run) {

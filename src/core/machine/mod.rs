@@ -112,10 +112,13 @@ impl<P: Payload> Machine<P> {
             self.core.time_zones_updated(time_zone_data(), now);
         }
         self.core.read_clocks(reading);
-        for (run, result) in ended.drain(..) {
-            self.finish(run, result, now);
+        // Nearly always there are none.
+        if !ended.is_empty() {
+            for (run, result) in ended.drain(..) {
+                self.finish(run, result, now);
+            }
+            ended.shrink_to(KEPT);
         }
-        ended.shrink_to(KEPT);
         let result = f(self, now);
         if let Some(shutdown) = &mut self.shutdown {
             shutdown.record(&self.core.pending_effects().reports);
