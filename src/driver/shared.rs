@@ -457,14 +457,18 @@ impl Hooks {
         let out = machine.core.outbox();
         after.events = std::mem::take(&mut out.events);
         self.listeners.send(&after.events, &mut after.reported.wakers, &mut after.dropped_events);
-        for (entry, run) in out.reports.drain(..) {
-            entry.state().report(&run, &mut after.reported);
-            after.runs.push((entry, run));
+        if !out.reports.is_empty() {
+            for (entry, run) in out.reports.drain(..) {
+                entry.state().report(&run, &mut after.reported);
+                after.runs.push((entry, run));
+            }
+            out.reports.shrink_to(KEPT);
         }
-        let tokens = &self.run_tokens;
-        after.cancelled.extend(out.cancels.drain(..).filter_map(|run| tokens.get(&run).cloned()));
-        out.reports.shrink_to(KEPT);
-        out.cancels.shrink_to(KEPT);
+        if !out.cancels.is_empty() {
+            let token = |run| self.run_tokens.get(&run).cloned();
+            after.cancelled.extend(out.cancels.drain(..).filter_map(token));
+            out.cancels.shrink_to(KEPT);
+        }
         after.retired = std::mem::take(&mut out.retired);
         after.ended = std::mem::take(&mut out.ended);
         after.over = std::mem::take(&mut out.over);
