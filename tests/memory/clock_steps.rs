@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use punctual::{
     Overlap, Scheduler,
     testing::ManualClock,
-    trigger::{after, at, cron, every, now},
+    trigger::{after, after_any, at, cron, every, now},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -159,4 +159,22 @@ async fn a_clock_step_does_not_make_a_run_late_that_waits_for_its_job() {
     runs.next().await.unwrap();
     let run = runs.next().await.unwrap();
     assert!(run.outcome.is_success(), "{} {:?}", run.outcome, run.late_by);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_a_step_ends_takes_its_followers_along_and_no_other_job() {
+    let (clock, scheduler) = scheduler_at("2026-06-01T12:00:00Z").await;
+    let end = instant("2026-06-01T12:30:00Z");
+    let leader = scheduler.add(every(600 * SECOND).until(end), || async {}).id("leader");
+    let leader = leader.await.unwrap();
+    let follower = scheduler.add(after_any("leader"), || async {}).await.unwrap();
+    let other = scheduler.add(at(instant("2026-06-01T14:00:00Z")), || async {});
+    let mut other = other.await.unwrap();
+    clock.step(TimeDelta::hours(1));
+    let started = Instant::now();
+    timeout(5 * SECOND, leader).await.unwrap();
+    timeout(5 * SECOND, follower).await.unwrap();
+    timeout(3601 * SECOND, &mut other).await.unwrap();
+    assert_eq!(started.elapsed().as_secs(), 3600);
+    assert!(other.history().await.unwrap()[0].late_by.is_zero());
 }

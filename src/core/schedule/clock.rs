@@ -26,9 +26,12 @@ impl<P: Payload> Core<P> {
         self.effects.poll_stores();
         let corrected = -by > self.correction;
         for slot in self.registry.live_slots() {
+            // A job that ended has taken its followers along.
+            if self.registry.get(slot).is_none() {
+                continue;
+            }
             self.shift_retries(slot, by);
-            // One that ended may have taken its followers along.
-            let Some(job) = self.registry.get_mut(slot) else { continue };
+            let job = &mut self.registry[slot];
             if job.timing.elapsed {
                 let next = job.timing.next.filter(|_| !job.trigger.moves_as_a_whole());
                 let left = next.and_then(|next| job.trigger.left(next.fire_time));
