@@ -24,6 +24,8 @@ pub(crate) struct Outbox<P> {
     pub(crate) ask: bool,
     /// Whether a store that is being left was told more, or has fewer runs.
     pub(crate) leaves: bool,
+    /// Runs that are over, with all their attempts.
+    pub(crate) concluded: Vec<RunKey>,
     /// Runs that were asked to stop.
     pub(crate) cancels: Vec<RunKey>,
     pub(crate) events: Vec<Event>,
@@ -88,6 +90,7 @@ impl<P> Outbox<P> {
             starts: Vec::new(),
             ask: false,
             leaves: false,
+            concluded: Vec::new(),
             cancels: Vec::new(),
             events: Vec::new(),
             reports: Vec::new(),
@@ -179,6 +182,11 @@ impl<P> Effects<P> {
             let options = start.options.as_ref().unwrap_or(defaults);
             (start.fire_time, Reverse(options.priority), start.incarnation)
         });
+    }
+
+    /// Notes that a run is over.
+    pub(super) fn conclude(&mut self, run: RunKey) {
+        self.out.concluded.push(run);
     }
 
     /// Asks a run to stop.

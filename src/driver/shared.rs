@@ -318,6 +318,12 @@ impl Shared {
         token
     }
 
+    /// The number of runs that have a token.
+    #[cfg(test)]
+    pub(crate) fn count_run_tokens(&self) -> usize {
+        self.with(|_, hooks, _| hooks.run_tokens.len())
+    }
+
     pub(crate) fn is_cancelled(&self, run: RunKey) -> bool {
         self.with(|machine, hooks, _| {
             machine.core.is_cancelled(run)
@@ -430,22 +436,20 @@ impl Hooks {
     }
 
     /// Drops the tokens of runs that are over.
-    fn drop_tokens(&mut self, machine: &mut Machine<Arc<dyn Entry>>) {
-        if machine.finished.is_empty() {
+    fn drop_tokens(&mut self, concluded: &mut Vec<RunKey>) {
+        if concluded.is_empty() {
             return;
         }
         if !self.run_tokens.is_empty() {
-            for &run in &machine.finished {
-                if machine.core.is_over(run) {
-                    self.run_tokens.remove(&run);
-                }
+            for run in concluded.iter() {
+                self.run_tokens.remove(run);
             }
             if self.run_tokens.is_empty() {
                 self.run_tokens.shrink_to(KEPT);
             }
         }
-        machine.finished.clear();
-        machine.finished.shrink_to(KEPT);
+        concluded.clear();
+        concluded.shrink_to(KEPT);
     }
 
     /// Empties the core's outbox of everything but what the driver does: what must keep its order
@@ -453,7 +457,6 @@ impl Hooks {
     fn drain_outbox(&mut self, machine: &mut Machine<Arc<dyn Entry>>) -> PostUnlock {
         let wake_driver = machine.wakes_loop(!self.watches.is_empty());
         let mut after = PostUnlock { wake_driver, ..PostUnlock::default() };
-        self.drop_tokens(machine);
         let out = machine.core.outbox();
         after.events = std::mem::take(&mut out.events);
         self.listeners.send(&after.events, &mut after.reported.wakers, &mut after.dropped_events);
@@ -469,6 +472,7 @@ impl Hooks {
             after.cancelled.extend(out.cancels.drain(..).filter_map(token));
             out.cancels.shrink_to(KEPT);
         }
+        self.drop_tokens(&mut out.concluded);
         after.retired = std::mem::take(&mut out.retired);
         after.ended = std::mem::take(&mut out.ended);
         after.over = std::mem::take(&mut out.over);

@@ -8,6 +8,7 @@ mod durable;
 mod events;
 mod handle;
 mod jobs;
+mod prepared;
 mod shutdown;
 #[cfg(feature = "standalone")]
 mod standalone;
@@ -30,6 +31,7 @@ pub use self::{
     events::Events,
     handle::{Job, JobHandle, JobSettings, OnceHandle, Runs},
     jobs::Jobs,
+    prepared::PreparedAdd,
     shutdown::Shutdown,
     transfer::Unhandled,
 };
@@ -494,5 +496,29 @@ impl Scheduler {
 impl fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scheduler").field("jobs", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Overlap, Retry, trigger::every};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_is_over_leaves_no_cancel_token_behind() {
+        let scheduler = Scheduler::new();
+        // Each run fails, and is superseded while it waits to be tried again.
+        let fails = || async {
+            tokio::task::yield_now().await;
+            Err::<(), _>("it fails")
+        };
+        let job = scheduler
+            .add(every(Duration::from_secs(1)).times(100), fails)
+            .overlap(Overlap::CancelPrevious)
+            .retry(Retry::fixed(Duration::from_secs(60)).times(1));
+        job.await.unwrap().await;
+        assert_eq!(scheduler.shared.count_run_tokens(), 0);
     }
 }

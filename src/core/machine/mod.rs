@@ -73,8 +73,6 @@ pub(crate) struct Machine<P> {
     farewell: Option<TimeDelta>,
     /// Whether the end of the scheduler was noted.
     stopped: bool,
-    /// The runs that were finished since the shell last looked.
-    pub(crate) finished: Vec<RunKey>,
 }
 
 impl<P: Payload> Machine<P> {
@@ -90,7 +88,6 @@ impl<P: Payload> Machine<P> {
             shutdown: None,
             farewell: None,
             stopped: false,
-            finished: Vec::new(),
         }
     }
 
@@ -130,7 +127,7 @@ impl<P: Payload> Machine<P> {
     pub(crate) fn wakes_loop(&mut self, other: bool) -> bool {
         let work = other || self.has_work();
         let out = self.core.pending_effects();
-        let ended = !(self.finished.is_empty() && out.reports.is_empty() && out.ended.is_empty());
+        let ended = !(out.concluded.is_empty() && out.reports.is_empty() && out.ended.is_empty());
         // The loop of a closed scheduler waits for the last run to end.
         let wakes = work && !self.woken || self.core.is_closed() && ended;
         self.woken |= work;
@@ -152,7 +149,6 @@ impl<P: Payload> Machine<P> {
 
     fn finish(&mut self, run: RunKey, result: RunResult, now: DateTime<Utc>) {
         self.core.finish(run, result, now);
-        self.finished.push(run);
         if let Some(shutdown) = &mut self.shutdown {
             shutdown.callers.retain(|caller| *caller != run);
         }

@@ -51,6 +51,7 @@ impl<P: Payload> Core<P> {
     /// A run has ended.
     pub(in crate::core) fn conclude(&mut self, run: u32, finish: RunResult, now: DateTime<Utc>) {
         let Some(mut going) = self.runs.active.remove(run) else { return };
+        self.effects.conclude(RunKey { slot: run, id: going.id });
         self.unlink(&going);
         let slot = going.job;
         if let Some(store) = self.registry[slot].store() {

@@ -230,11 +230,6 @@ impl Runs {
         self.active.iter().map(|(slot, run)| RunKey { slot, id: run.id })
     }
 
-    /// Whether a run has ended, all its attempts included.
-    pub(in crate::core) fn is_over(&self, key: RunKey) -> bool {
-        self.get(key).is_none()
-    }
-
     /// Whether a run was asked to stop, or has ended.
     pub(in crate::core) fn is_cancelled(&self, key: RunKey) -> bool {
         self.get(key).is_none_or(|run| run.cancelled)

@@ -38,11 +38,6 @@ impl<P: Payload> Core<P> {
         self.effects.emit(now, payload.kind(), || payload);
     }
 
-    /// Whether a run has ended, all its attempts included.
-    pub(crate) fn is_over(&self, key: RunKey) -> bool {
-        self.runs.is_over(key)
-    }
-
     /// Whether a run has been asked to stop; one that is over has.
     pub(crate) fn is_cancelled(&self, key: RunKey) -> bool {
         self.runs.is_cancelled(key)

@@ -224,13 +224,13 @@ impl Node {
     /// Carries out what is in the outbox, but for what the loop does.
     fn settle(&mut self, outside: &mut Outside<'_>) {
         let wakes = self.machine.wakes_loop(false);
-        self.machine.finished.clear();
         let out = self.machine.core.outbox();
         for event in out.events.drain(..) {
             outside
                 .log
                 .trace(outside.agenda.now, || format!("{:?}    {:?}", outside.life, event.payload));
         }
+        out.concluded.clear();
         out.reports.clear();
         out.retired.clear();
         out.ended.clear();
