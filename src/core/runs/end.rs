@@ -36,8 +36,11 @@ impl<P: Payload> Core<P> {
             }
             let given_up = RunResult::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
             self.effects.discard_result(std::mem::replace(&mut finish, given_up));
-        } else if finish.put_back {
-            self.requeue_run(key);
+        } else if finish.put_back
+            && let Some(outcome) = self.requeue_run(key)
+        {
+            let ended = RunResult::without_work(outcome, now);
+            self.effects.discard_result(std::mem::replace(&mut finish, ended));
         }
         match finish.retry_in.filter(|_| wanted) {
             Some(delay) => self.back_off(key.slot, finish, delay, now),

@@ -225,16 +225,28 @@ impl<P: Payload> Core<P> {
         Some((key, open))
     }
 
-    /// Puts a run back among the upcoming rows that was about to start while the lease had lapsed: it
-    /// starts when the lease is renewed.
-    pub(in crate::core) fn requeue_run(&mut self, run: RunKey) {
-        let Some(RunRow { job: slot, due, fence, .. }) = self.runs.row(run) else { return };
-        let durable = self.registry[slot].durable();
-        let row = durable.and_then(|durable| {
-            let row = durable.row_of(run.id, due.fire_time)?;
-            (durable.open[&row].fence == fence).then_some(row)
-        });
-        row.into_iter().for_each(|row| self.requeue_row(slot, row, due));
+    /// Requeues the row of a run that was about to start while the lease had lapsed: it starts when the
+    /// lease is renewed.
+    ///
+    /// Returns how the run ends instead, if the row is not this node's to start any more.
+    pub(in crate::core) fn requeue_run(&mut self, run: RunKey) -> Option<Outcome> {
+        let RunRow { job: slot, due, fence, .. } = self.runs.row(run)?;
+        let job = &self.registry[slot];
+        let durable = job.durable()?;
+        let row = durable.row_of(run.id, due.fire_time)?;
+        let open = &durable.open[&row];
+        if open.fence != fence {
+            return None;
+        }
+        if open.lost {
+            return Some(Outcome::Abandoned);
+        }
+        if self.closed || job.retired {
+            // Nothing starts here any more, so the row is released.
+            return Some(Outcome::Skipped(SkipReason::Shutdown));
+        }
+        self.requeue_row(slot, row, due);
+        None
     }
 
     /// Puts a row back among the upcoming ones.

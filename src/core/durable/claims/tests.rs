@@ -241,6 +241,23 @@ impl Stage {
         self.collect();
     }
 
+    /// An attempt of a run was not made, since the lease had lapsed.
+    fn put_back(&mut self, start: &Start<Nothing>) {
+        let now = self.now();
+        let result = RunResult::without_work(Outcome::Skipped(SkipReason::Shutdown), now);
+        self.core.finish(start.run, RunResult { put_back: true, ..result }, now);
+        self.collect();
+    }
+
+    /// The store replies to the next heartbeat that the node has expired.
+    fn lose_lease(&mut self) {
+        let is_heartbeat =
+            |it: &Request| matches!(it, Request::Membership(membership::Request::Heartbeat(_)));
+        let heartbeat = self.take(is_heartbeat).expect("the node renews its lease");
+        self.reply(heartbeat, Err(StoreError::lease_lost()));
+        assert!(self.kinds().contains(&EventKind::LeaseLost));
+    }
+
     /// What the store is sent of the ends of rows; it acknowledges that, and these jobs are over with it.
     fn finished(&mut self, over: &[Incarnation]) -> Vec<RowOutcome> {
         // Outcomes are gathered for a while before they are sent.
@@ -494,11 +511,7 @@ fn a_late_outcome_replaces_abandoned() {
     stage.claim(record(r#"{"max_instances":2}"#), rows);
     stage.advance_to(1);
     stage.advance_unheard(40);
-    let is_heartbeat =
-        |it: &Request| matches!(it, Request::Membership(membership::Request::Heartbeat(_)));
-    let heartbeat = stage.take(is_heartbeat).expect("the node renews its lease");
-    stage.reply(heartbeat, Err(StoreError::lease_lost()));
-    assert!(stage.kinds().contains(&EventKind::LeaseLost));
+    stage.lose_lease();
     // What had not started is another's; the run that has may still tell how it ended.
     let start = stage.starts.remove(0);
     stage.finish(&start, Outcome::Succeeded);
@@ -523,4 +536,59 @@ fn a_row_that_was_claimed_again_does_not_get_the_outcome_of_before() {
     assert_eq!(start.fence, 4);
     stage.finish(&start, Outcome::Succeeded);
     assert!(stage.finished(&[]).is_empty());
+}
+
+#[test]
+fn a_run_that_was_put_back_starts_when_the_lease_is_renewed() {
+    let mut stage = Stage::new();
+    let rows = vec![stage.row(1, 4)];
+    stage.claim(record(r#"{"max_instances":2}"#), rows);
+    stage.advance_to(1);
+    stage.advance_unheard(40);
+    let start = stage.starts.remove(0);
+    stage.put_back(&start);
+    assert_eq!(stage.started(), [0_i64; 0]);
+    stage.go_on();
+    assert_eq!(stage.started(), [1]);
+}
+
+#[test]
+fn a_run_that_was_put_back_does_not_start_once_others_have_its_row() {
+    for recover in [false, true] {
+        let mut stage = Stage::new();
+        let rows = vec![Row { recover, ..stage.row(1, 4) }];
+        stage.claim(record(r#"{"max_instances":2}"#), rows);
+        stage.advance_to(1);
+        stage.advance_unheard(40);
+        let start = stage.starts.remove(0);
+        stage.lose_lease();
+        stage.put_back(&start);
+        stage.go_on();
+        stage.advance_to(45);
+        assert_eq!(stage.started(), [0_i64; 0]);
+        let fates: Vec<_> = stage.finished(&[]).into_iter().map(|outcome| outcome.fate).collect();
+        assert_eq!(fates, if recover { vec![] } else { vec![Fate::Abandoned] });
+    }
+}
+
+#[test]
+fn a_run_that_was_put_back_is_released_once_nothing_starts_any_more() {
+    for removed in [false, true] {
+        let mut stage = Stage::new();
+        let rows = vec![Row { recover: true, ..stage.row(1, 4) }];
+        stage.claim(record(r#"{"max_instances":2}"#), rows);
+        stage.advance_to(1);
+        stage.advance_unheard(40);
+        let start = stage.starts.remove(0);
+        if removed {
+            stage.core.removed_from_store(stage.store, &record("{}"), &End::Removed, at(40));
+        } else {
+            stage.core.close(at(40));
+        }
+        stage.put_back(&start);
+        let released = stage.released();
+        assert_eq!(seconds(released.iter().map(|row| row.key)), [1]);
+        assert_eq!(released[0].attempt, 1, "it has not begun");
+        assert_eq!((stage.started(), stage.core.len()), (vec![], 0));
+    }
 }
