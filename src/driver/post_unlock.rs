@@ -56,7 +56,7 @@ impl PostUnlock {
             shielded(|| trace(event));
         }
         for (entry, run) in &self.runs {
-            entry.conclude(&run.outcome);
+            shielded(|| entry.conclude(&run.outcome));
         }
         for Ended { payload, end, trigger, history } in self.ended {
             shielded(|| payload.drop_work());

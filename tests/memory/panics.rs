@@ -6,12 +6,13 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context as Cx, Wake, Waker},
+    time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{FutureExt as _, StreamExt as _};
 use punctual::{
-    BoxError, End, Outcome, Retry, Run, Scheduler,
+    BoxError, End, Outcome, Retry, Run, Scheduler, blocking,
     trigger::{CustomTrigger, after, custom, every, now},
 };
 use tokio::time::{sleep, timeout};
@@ -234,4 +235,30 @@ async fn a_waker_that_panics_on_a_handle_affects_no_other_job() {
     let other = scheduler.add(every(SECOND).times(5), || async {}).await.unwrap();
     let end = timeout(60 * SECOND, other).await.unwrap();
     assert!(matches!(end, End::Completed), "{end}");
+}
+
+/// Work that blocks cannot be stopped, so it may return its value after its timeout.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_comes_too_late_and_panics_when_dropped_costs_no_other_job() {
+    struct Grenade;
+    impl Drop for Grenade {
+        fn drop(&mut self) {
+            panic!("while dropped");
+        }
+    }
+
+    let scheduler = Scheduler::new();
+    let late = blocking(|| {
+        std::thread::sleep(Duration::from_millis(60));
+        Grenade
+    });
+    let late = scheduler.add_once(now(), late).timeout(Duration::from_millis(20));
+    let late = late.await.unwrap();
+    let ended = timeout(10 * SECOND, late).await.expect("its handle resolves");
+    assert!(ended.is_err(), "it took too long");
+    // The scheduler goes on.
+    let other = scheduler.add(after(Duration::from_millis(1)), || async {}).await.unwrap();
+    assert!(matches!(timeout(10 * SECOND, other).await.unwrap(), End::Completed));
+    let report = timeout(10 * SECOND, scheduler.shutdown()).await.unwrap();
+    assert!(report.is_clean());
 }
