@@ -13,7 +13,12 @@ mod stores;
 mod timers;
 mod watch;
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
+use std::{
+    future::{poll_fn, ready},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use futures::{
     StreamExt as _,
@@ -27,7 +32,7 @@ pub(crate) use self::{
     request::perform,
     run::RunGuard,
     shared::{Shared, SharedConfig},
-    store::Durable,
+    store::{Durable, KnownForNow},
 };
 use self::{
     precise::Precise,
@@ -81,15 +86,18 @@ impl Driver {
                 let _ = tokio::time::timeout(FAREWELL, self.close_stores()).await;
                 return;
             }
-            if self.turn.fires {
+            let fires = self.turn.fires;
+            if fires {
                 self.shared.attend(true);
                 self.fire();
                 // Jobs that are due again by now must not keep others from running.
                 step_aside().await;
-                continue;
             }
             // Every branch is cancel safe: what one of them takes, it hands over in the same poll.
             tokio::select! {
+                // While jobs are due nothing is waited for, and replies of stores, tokens and timers are
+                // still received: `select!` polls its branches in random order.
+                () = ready(()), if fires => {}
                 () = self.shared.wake.notified() => {}
                 expired = self.timers.expired() => self.expire(expired),
                 jobs = cancelled(&mut self.watches) => self.shared.transact(|core, now| {

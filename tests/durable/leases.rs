@@ -135,3 +135,21 @@ async fn the_rows_of_a_dead_node_are_reclaimed_although_the_clock_was_set_back()
     sleep(SECOND * 600).await;
     assert!(notes.len() > 500, "in ten minutes it ran {} times", notes.len());
 }
+
+/// A second of real time, since paused time would wait until nothing is due.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheduler_that_is_always_behind_keeps_its_lease() {
+    let (store, notes) = (MemoryStore::new(), Notes::default());
+    let scheduler = on(&store, &notes).lease(SECOND).start().await.unwrap();
+    let mut lapsed = event(&scheduler, EventKind::LeaseLapsed).await;
+    for _ in 0..4000 {
+        scheduler.add(every(SECOND / 1000), || async {}).in_memory().await.unwrap();
+    }
+    let stopped = scheduler.add(every(SECOND), remember("x")).await.unwrap();
+    sleep(SECOND * 2).await;
+    stopped.cancel_token().cancel();
+    tokio::time::timeout(SECOND * 5, stopped).await.expect("a token is noticed");
+    let lapsed = futures::FutureExt::now_or_never(lapsed.next()).flatten();
+    assert!(lapsed.is_none(), "{lapsed:?}");
+    scheduler.shutdown().await;
+}
