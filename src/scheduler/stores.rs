@@ -167,7 +167,7 @@ pub(super) fn join(
         }
         shared.stores.check_free(&name)?;
         let (key, _) = core.join(name.clone(), options, tasks, can_run);
-        let durable = Arc::new(Durable::new(key, name.clone(), store, timeout));
+        let durable = Arc::new(Durable::new(key, name.clone(), store.clone(), timeout));
         shared.stores.add(durable.clone());
         core.note_in(key, now, EventPayload::StoreAdded { store: name });
         Ok(durable)

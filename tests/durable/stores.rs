@@ -759,3 +759,28 @@ async fn a_job_that_is_over_is_not_taken_for_one_in_a_store_that_does_not_answer
     assert!(error.is_store_unavailable(), "{error}");
     assert!(other.job("x").get().await.is_ok());
 }
+
+/// A store that is refused is the caller's again, whose code its `Drop` may run.
+#[tokio::test]
+async fn a_refused_store_is_dropped_without_the_scheduler_being_locked() {
+    struct LooksAtJobs(Scheduler, std::sync::mpsc::Sender<usize>);
+    impl Drop for LooksAtJobs {
+        fn drop(&mut self) {
+            let _ = self.1.send(self.0.len());
+        }
+    }
+
+    let scheduler = Scheduler::builder().store(MemoryStore::new()).start().await.unwrap();
+    let (sends, receives) = std::sync::mpsc::channel();
+    let refused = FaultyStore::new(MemoryStore::new());
+    let looks = LooksAtJobs(scheduler.clone(), sends);
+    refused.before(Operation::Now, async move { drop(looks) });
+    let runtime = tokio::runtime::Handle::current();
+    let adds = scheduler.clone();
+    std::thread::spawn(move || {
+        let added = runtime.block_on(async { adds.add_store("default", refused).await });
+        assert!(added.is_err());
+    });
+    let looked = tokio::task::spawn_blocking(move || receives.recv_timeout(10 * SECOND));
+    assert_eq!(looked.await.unwrap(), Ok(0));
+}
