@@ -178,7 +178,7 @@ async fn lateness_while(operation: Operation, fault: Fault) -> (usize, Duration,
     let scheduler = on(&store, &notes).start().await.unwrap();
     let kinds = [EventKind::StoreFailing, EventKind::StoreWorking];
     let events = scheduler.events_matching(EventFilter::new().kinds(kinds));
-    scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
+    let _tick = scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
     sleep(SECOND * 5 + SECOND / 3).await;
     store.set(operation, fault);
     notes.clear();
@@ -203,7 +203,7 @@ async fn runs_are_on_time_while_pruning_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn runs_go_on_while_changed_fails() {
-    for fault in [Fault::Refused, Fault::Unavailable, Fault::Panics] {
+    for fault in [Fault::Refused, Fault::Unavailable, Fault::Panics, Fault::Hangs] {
         let (ran, late, told) = lateness_while(Operation::Changed, fault).await;
         assert!(ran >= 100, "{fault:?}: {ran} of 120 runs, up to {late:?} late, and {told} events");
     }

@@ -117,8 +117,7 @@ impl<R> InFlight<R> {
         Some(at)
     }
 
-    /// Notes an error. The lane waits twice as long after each error, from 40 ms up to a sixth of the
-    /// lease; as long as that at once if the store has `refused` the request.
+    /// Notes an error. The lane waits for the [`backoff`].
     pub(super) fn fail(
         &mut self,
         refused: bool,
@@ -127,20 +126,19 @@ impl<R> InFlight<R> {
         numbers: &mut Numbers,
     ) {
         self.fail_at_once(now);
-        let longest = options.longest_wait();
-        let base = if refused { longest } else { TimeDelta::milliseconds(20) };
-        let wait = (base * (1 << self.failures.min(10))).min(longest);
-        // Up to half of it is left to chance, so that nodes do not come together.
-        self.not_before = now.elapsed + (wait - wait / 2000 * numbers.per_mille());
+        self.not_before = now.elapsed + backoff(self.failures, refused, options, numbers);
     }
 
-    /// Notes an error after which the lane need not wait.
-    pub(super) fn fail_at_once(&mut self, now: Reading) {
-        if let Some((_, operation)) = self.sent.take() {
+    /// Notes an error after which the lane need not wait. Returns how long the request took.
+    pub(super) fn fail_at_once(&mut self, now: Reading) -> TimeDelta {
+        let mut took = TimeDelta::zero();
+        if let Some((at, operation)) = self.sent.take() {
             self.failing.insert(operation);
+            took = now.elapsed - at.elapsed;
         }
         self.failures = self.failures.saturating_add(1);
         self.not_before = now.elapsed;
+        took
     }
 
     /// Whether the last reply was an error.
@@ -157,6 +155,21 @@ impl<R> InFlight<R> {
     pub(super) fn forgive(&mut self, request: &R) {
         self.failing.remove(&discriminant(request));
     }
+}
+
+/// How long to wait after this number of errors in a row: twice as long after each error, from 40 ms up to
+/// a sixth of the lease, and as long as that at once if the store has `refused` the request.
+pub(super) fn backoff(
+    failures: u32,
+    refused: bool,
+    options: &NodeOptions,
+    numbers: &mut Numbers,
+) -> TimeDelta {
+    let longest = options.longest_wait();
+    let base = if refused { longest } else { TimeDelta::milliseconds(20) };
+    let wait = (base * (1 << failures.min(10))).min(longest);
+    // Up to half of it is random, so that nodes do not retry together.
+    wait - wait / 2000 * numbers.per_mille()
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use chrono::TimeDelta;
 
-use super::Now;
+use super::{
+    super::{NodeOptions, Numbers, exchange::backoff},
+    Now,
+};
 use crate::ledger::Incarnation;
 
 /// How long after a check a notification leads to no other one: the request grows with the jobs that are
@@ -23,6 +26,9 @@ pub(super) struct Changes {
     /// When a notification may lead to a check again.
     next_look: TimeDelta,
     next_poll: TimeDelta,
+    /// How many checks in a row have failed, and when the next one may be made.
+    failures: u32,
+    not_before: TimeDelta,
 }
 
 impl Changes {
@@ -32,13 +38,36 @@ impl Changes {
             named: HashSet::new(),
             next_look: TimeDelta::MIN,
             next_poll: TimeDelta::MIN,
+            failures: 0,
+            not_before: TimeDelta::MIN,
         }
     }
 
     /// When to check next.
     pub(super) fn at(&self) -> TimeDelta {
         let looks = self.all || !self.named.is_empty();
-        if looks { self.next_look.min(self.next_poll) } else { self.next_poll }
+        let at = if looks { self.next_look.min(self.next_poll) } else { self.next_poll };
+        at.max(self.not_before)
+    }
+
+    /// Notes that a check has succeeded.
+    pub(super) fn succeed(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Notes that a check has failed, which took this long: claims go on meanwhile, so checks take a
+    /// fifth of the lane's time at most.
+    pub(super) fn fail(
+        &mut self,
+        took: TimeDelta,
+        refused: bool,
+        options: &NodeOptions,
+        now: Now,
+        numbers: &mut Numbers,
+    ) {
+        self.failures = self.failures.saturating_add(1);
+        let wait = backoff(self.failures, refused, options, numbers);
+        self.not_before = now.elapsed() + wait.max(took * 4);
     }
 
     pub(super) fn poll_at(&mut self, at: TimeDelta) {

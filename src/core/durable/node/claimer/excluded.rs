@@ -25,7 +25,7 @@ pub(super) struct Excluded {
     passed: ClaimCursor,
     /// When they began to pass over jobs.
     began: TimeDelta,
-    /// When they are to begin anew.
+    /// When they are to begin anew; `TimeDelta::MAX` until they have come to the end.
     restarts_at: TimeDelta,
 }
 
@@ -98,14 +98,13 @@ impl Excluded {
             if fits && result.left == 0 {
                 return;
             }
-            self.began = now.elapsed();
+            (self.began, self.restarts_at) = (now.elapsed(), TimeDelta::MAX);
         }
         self.passed = result.passed;
-        self.restarts_at = match result.more {
-            true => TimeDelta::MAX,
+        if !result.more && self.restarts_at == TimeDelta::MAX {
             // Looking takes a part of the time only, however many there are.
-            false => now.elapsed() + (now.elapsed() - self.began) * 10,
-        };
+            self.restarts_at = now.elapsed() + (now.elapsed() - self.began) * 10;
+        }
     }
 }
 

@@ -371,7 +371,10 @@ impl Claimer {
                 }
             }
             Reply::NextDue(due) => self.next_claim.set(due, now),
-            Reply::Changed(changes) => events.push(NodeEvent::Changed(changes)),
+            Reply::Changed(changes) => {
+                self.changes.succeed();
+                events.push(NodeEvent::Changed(changes));
+            }
         }
     }
 
@@ -410,21 +413,30 @@ impl Claimer {
         now: Now,
         numbers: &mut Numbers,
     ) {
-        self.in_flight.fail(error.is_refused(), &self.options, now.local, numbers);
+        let refused = error.is_refused();
+        if let Request::Changed { named, .. } = request {
+            // Claims need not wait: if the store is unavailable, they fail and wait by themselves.
+            let took = self.in_flight.fail_at_once(now.local);
+            self.changes.fail(took, refused, &self.options, now, numbers);
+            match named {
+                Some(named) => self.changes.check(named),
+                None => self.changes.check_all(),
+            }
+            return;
+        }
+        self.in_flight.fail(refused, &self.options, now.local, numbers);
         match request {
-            Request::Changed { named: Some(named), .. } => self.changes.check(named),
-            Request::Changed { named: None, .. } => self.changes.check_all(),
             Request::NextDue(_) => {
                 self.queries_next_due = true;
                 // A claim finds it, too.
                 self.next_claim.no_later_than(now.elapsed() + self.options.longest_wait());
             }
             // The store will not do this one, but perhaps another.
-            Request::Claim(_) if error.is_refused() => {
+            Request::Claim(_) if refused => {
                 self.pending = None;
                 self.queries_next_due = true;
             }
-            Request::Claim(_) => {}
+            Request::Claim(_) | Request::Changed { .. } => {}
         }
     }
 }

@@ -255,10 +255,11 @@ fn records_that_the_store_notifies_of_are_checked_by_name_and_not_all_the_time()
     stage.claimer.notice(change(3), true, now(1));
     assert!(stage.poll_at(now_ms(1099)).is_none());
     assert_eq!(stage.changes_at(now_ms(1100)), Some(HashSet::from([Incarnation(3)])));
-    // A lost check is repeated.
+    // A lost check is repeated. It took 0.9 s, so that takes four times as long.
     let named = Some(HashSet::from([Incarnation(3)]));
     stage.fail(Request::Changed { known: Vec::new(), named: named.clone() }, &no_reply(), 2);
-    assert_eq!(stage.changes_at(now(3)), named);
+    assert!(stage.poll(5).is_none());
+    assert_eq!(stage.changes_at(now(6)), named);
 }
 
 #[test]
@@ -328,17 +329,46 @@ fn more_than_a_thousand_that_can_not_be_read_are_passed_over_and_tried_again_in_
     assert_eq!(stage.next_claim(), TimeDelta::milliseconds(5), "others have a turn meanwhile");
     let claim = stage.claims(1);
     assert!(claim.except.is_empty() && claim.passed == passed);
-    // It took a second to get there, so it is tried again after ten.
+    // It took a second to get there, so it is tried again after ten, however often the node claims.
     stage.claimed(ClaimResult { passed, ..rejecting(0..0) }, 1);
-    stage.claimer.look();
-    stage.look(10);
-    stage.claimer.expect_at(TimeDelta::zero());
-    assert_eq!(stage.claims(10).passed, passed);
-    stage.claimed(ClaimResult { passed, ..ClaimResult::default() }, 10);
-    stage.claimer.look();
-    stage.look(200);
-    stage.claimer.expect_at(TimeDelta::zero());
-    assert_eq!(stage.claims(200).passed, ClaimCursor::default());
+    for second in 2..=12 {
+        stage.claimer.look();
+        stage.look(second);
+        stage.claimer.expect_at(TimeDelta::zero());
+        let expected = if second < 11 { passed } else { ClaimCursor::default() };
+        assert_eq!(stage.claims(second).passed, expected, "at {second} s");
+        stage.claimed(ClaimResult { passed: expected, ..ClaimResult::default() }, second);
+    }
+}
+
+#[test]
+fn claims_go_on_while_checks_fail() {
+    for (error, took) in [(StoreError::refused("no"), 0), (no_reply(), 4)] {
+        let mut stage = stage();
+        stage.look(0);
+        stage.claims(0);
+        stage.claimed(ClaimResult::default(), 0);
+        let (mut checks, mut claims, mut second) = (0, 0, 1);
+        while second < 100 {
+            stage.claimer.look();
+            stage.claimer.expect_at(TimeDelta::seconds(second));
+            match stage.poll(second) {
+                Some(Request::Claim(_)) => {
+                    claims += 1;
+                    stage.claimed(ClaimResult::default(), second);
+                }
+                Some(Request::NextDue(_)) => stage.accept(Reply::NextDue(None), second),
+                Some(check) => {
+                    checks += 1;
+                    second += took;
+                    stage.fail(check, &error, second);
+                }
+                None => {}
+            }
+            second += 1;
+        }
+        assert!(checks >= 3 && claims >= 30, "{checks} checks and {claims} claims");
+    }
 }
 
 #[test]

@@ -259,7 +259,9 @@ impl Closer {
         let only = request.only_claim();
         match only {
             // Which of them the store refuses is found out at once.
-            None if error.is_refused() => self.in_flight.fail_at_once(now),
+            None if error.is_refused() => {
+                self.in_flight.fail_at_once(now);
+            }
             _ => self.in_flight.fail(error.is_refused(), &self.options, now, numbers),
         }
         match request {
