@@ -344,7 +344,8 @@ impl Membership {
             }
             Reply::Nodes(nodes) => {
                 // Others may have what a node had that is gone.
-                findings.due_changed = self.watch.update(&nodes, self.id, now.elapsed);
+                findings.due_changed =
+                    self.watch.update(&nodes, self.id, self.options.heartbeat_every(), now.elapsed);
             }
             Reply::Reap { suspects, reaped } => {
                 self.reap = reaped.more;

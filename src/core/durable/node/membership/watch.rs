@@ -12,7 +12,11 @@ use crate::ledger::{NodeId, NodeRow};
 
 /// The other nodes, as they were seen last.
 #[derive(Default)]
-pub(super) struct Watch(BTreeMap<NodeId, Seen>);
+pub(super) struct Watch {
+    nodes: BTreeMap<NodeId, Seen>,
+    /// When they were seen last.
+    updated_at: Option<TimeDelta>,
+}
 
 struct Seen {
     heartbeats: u64,
@@ -21,35 +25,48 @@ struct Seen {
 }
 
 impl Watch {
-    /// Takes in the rows of all nodes. Returns whether one is gone that was there.
-    pub(super) fn update(&mut self, nodes: &[NodeRow], own: NodeId, now: TimeDelta) -> bool {
-        let before = std::mem::take(&mut self.0);
+    /// Takes in the rows of all nodes, which are read `every` so often. Returns whether a node is gone that
+    /// was there.
+    ///
+    /// While the store was unavailable nobody could renew a lease, so that time is no evidence of death: it
+    /// does not count.
+    pub(super) fn update(
+        &mut self,
+        nodes: &[NodeRow],
+        own: NodeId,
+        every: TimeDelta,
+        now: TimeDelta,
+    ) -> bool {
+        let unseen = self.updated_at.map_or(TimeDelta::zero(), |at| now - at);
+        let outage = if unseen > every * 2 { unseen - every } else { TimeDelta::zero() };
+        self.updated_at = Some(now);
+        let before = std::mem::take(&mut self.nodes);
         for node in nodes.iter().filter(|node| node.id != own) {
             let known = before.get(&node.id).filter(|seen| seen.heartbeats == node.heartbeats);
             let dies_at = known.map_or_else(
                 || now.checked_add(&delta(node.ttl)).unwrap_or(TimeDelta::MAX),
-                |seen| seen.dies_at,
+                |seen| seen.dies_at.checked_add(&outage).unwrap_or(TimeDelta::MAX),
             );
-            self.0.insert(node.id, Seen { heartbeats: node.heartbeats, dies_at });
+            self.nodes.insert(node.id, Seen { heartbeats: node.heartbeats, dies_at });
         }
-        before.keys().any(|node| !self.0.contains_key(node))
+        before.keys().any(|node| !self.nodes.contains_key(node))
     }
 
     /// The dead nodes, each with the count of heartbeats for which that holds.
     pub(super) fn suspects(&self, now: TimeDelta) -> Vec<(NodeId, u64)> {
-        let dead = self.0.iter().filter(|(_, seen)| seen.dies_at <= now);
+        let dead = self.nodes.iter().filter(|(_, seen)| seen.dies_at <= now);
         dead.map(|(node, seen)| (*node, seen.heartbeats)).collect()
     }
 
     /// When the first of them counts as dead.
     pub(super) fn next_death(&self) -> Option<TimeDelta> {
-        self.0.values().map(|seen| seen.dies_at).min()
+        self.nodes.values().map(|seen| seen.dies_at).min()
     }
 
     /// Forgets nodes. Those that are still there are watched anew.
     pub(super) fn forget(&mut self, suspects: &[(NodeId, u64)]) {
         for (node, _) in suspects {
-            self.0.remove(node);
+            self.nodes.remove(node);
         }
     }
 }
@@ -65,6 +82,7 @@ mod tests {
 
     const OWN: NodeId = NodeId(1);
     const OTHER: NodeId = NodeId(2);
+    const EVERY: TimeDelta = TimeDelta::seconds(5);
 
     fn row(id: NodeId, heartbeats: u64) -> NodeRow {
         let ttl = Duration::from_secs(15);
@@ -79,8 +97,8 @@ mod tests {
     #[test]
     fn a_node_is_dead_whose_count_has_stayed_the_same_for_its_ttl() {
         let mut watch = Watch::default();
-        watch.update(&[row(OWN, 7), row(OTHER, 3)], OWN, at(0));
-        watch.update(&[row(OWN, 8), row(OTHER, 3)], OWN, at(10));
+        watch.update(&[row(OWN, 7), row(OTHER, 3)], OWN, EVERY, at(0));
+        watch.update(&[row(OWN, 8), row(OTHER, 3)], OWN, EVERY, at(10));
         assert_eq!((watch.suspects(at(14)), watch.next_death()), (vec![], Some(at(15))));
         assert_eq!(watch.suspects(at(15)), [(OTHER, 3)]);
         watch.forget(&[(OTHER, 3)]);
@@ -90,17 +108,31 @@ mod tests {
     #[test]
     fn a_heartbeat_begins_the_watch_anew() {
         let mut watch = Watch::default();
-        watch.update(&[row(OTHER, 3)], OWN, at(0));
-        watch.update(&[row(OTHER, 4)], OWN, at(14));
+        watch.update(&[row(OTHER, 3)], OWN, EVERY, at(0));
+        watch.update(&[row(OTHER, 4)], OWN, EVERY, at(14));
         assert_eq!((watch.suspects(at(28)), watch.suspects(at(29))), (vec![], vec![(OTHER, 4)]));
     }
 
     #[test]
     fn a_node_that_others_have_expired_is_gone() {
         let mut watch = Watch::default();
-        assert!(!watch.update(&[row(OTHER, 3)], OWN, at(0)));
-        assert!(!watch.update(&[row(OTHER, 4)], OWN, at(5)));
-        assert!(watch.update(&[], OWN, at(10)));
-        assert!(!watch.update(&[], OWN, at(15)));
+        assert!(!watch.update(&[row(OTHER, 3)], OWN, EVERY, at(0)));
+        assert!(!watch.update(&[row(OTHER, 4)], OWN, EVERY, at(5)));
+        assert!(watch.update(&[], OWN, EVERY, at(10)));
+        assert!(!watch.update(&[], OWN, EVERY, at(15)));
+    }
+
+    #[test]
+    fn the_time_of_an_outage_is_no_evidence_of_death() {
+        let mut watch = Watch::default();
+        watch.update(&[row(OTHER, 3)], OWN, EVERY, at(0));
+        // The store was unavailable for 30 s: 5 s of them count.
+        watch.update(&[row(OTHER, 3)], OWN, EVERY, at(30));
+        assert_eq!((watch.suspects(at(39)), watch.suspects(at(40))), (vec![], vec![(OTHER, 3)]));
+        // A slow reply is no outage.
+        let mut watch = Watch::default();
+        watch.update(&[row(OTHER, 3)], OWN, EVERY, at(0));
+        watch.update(&[row(OTHER, 3)], OWN, EVERY, at(9));
+        assert_eq!(watch.suspects(at(15)), [(OTHER, 3)]);
     }
 }
