@@ -151,8 +151,8 @@ pub use self::{
     outcome::{End, FireTimes, Outcome, Run, SkipReason},
     retry::Retry,
     scheduler::{
-        Add, AddFuture, Events, Job, JobHandle, JobSettings, Jobs, OnceHandle, Runs, Scheduler,
-        SchedulerBuilder, Shutdown, ShutdownReport, Unhandled,
+        Add, AddFuture, Events, Job, JobHandle, JobSettings, Jobs, OnceHandle, PreparedAdd, Runs,
+        Scheduler, SchedulerBuilder, Shutdown, ShutdownReport, Unhandled,
     },
     task::{
         Blocking, BlockingWork, ByName, Context, NamedTask, OnceWork, Plain, Preceding, Ready,

@@ -55,12 +55,12 @@ impl Handles for KnownEntry {
 }
 
 /// Jobs that are being added; see [`Durable::know_for_now`].
-pub(crate) struct KnownForNow<'a> {
-    durable: &'a Durable,
+pub(crate) struct KnownForNow {
+    durable: Arc<Durable>,
     incarnations: Vec<Incarnation>,
 }
 
-impl Drop for KnownForNow<'_> {
+impl Drop for KnownForNow {
     fn drop(&mut self) {
         let mut entries = self.durable.entries();
         let mut gone = Vec::new();
@@ -122,15 +122,15 @@ impl Durable {
     /// Jobs that are being added: those that have not come to be when this is dropped are known no
     /// longer.
     pub(crate) fn know_for_now<'a>(
-        &self,
+        self: &Arc<Durable>,
         jobs: impl IntoIterator<Item = (&'a Record, &'a Arc<dyn Entry>)>,
-    ) -> KnownForNow<'_> {
+    ) -> KnownForNow {
         let mut incarnations = Vec::new();
         for (record, entry) in jobs {
             self.know(record, entry);
             incarnations.push(record.incarnation);
         }
-        KnownForNow { durable: self, incarnations }
+        KnownForNow { durable: self.clone(), incarnations }
     }
 
     /// Keeps the entry until the job is over: something hangs on it that outlives the handles.

@@ -14,6 +14,7 @@ mod node;
 mod outcome;
 mod record;
 mod row;
+mod statement;
 mod write;
 
 pub use self::{
@@ -34,6 +35,7 @@ pub use self::{
         Stamp, Tokens,
     },
     row::{Row, RowKey, RowKind, RowState},
+    statement::InsertStatement,
     write::{Write, WriteResult},
 };
 pub(crate) use self::{

@@ -11,7 +11,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
-use super::{JobHandle, OnceHandle, Runs, durable, stores::Reservation};
+use super::{JobHandle, OnceHandle, Runs, durable, prepared, stores::Reservation};
 use crate::{
     core::{Added, Declaration, NewJob},
     driver::{Durable, Entry, Shared},
@@ -221,7 +221,7 @@ impl<V> Add<V> {
 
     /// Checks all that does not depend on the scheduler's state, and converts the builder for the
     /// core.
-    fn prepare(self, now: DateTime<Utc>) -> Result<(NewJob<Arc<dyn Entry>>, V), Error> {
+    fn new_job(self, now: DateTime<Utc>) -> Result<(NewJob<Arc<dyn Entry>>, V), Error> {
         let Add { trigger, entry, once, id, on_conflict, paused, options, labels, value, .. } =
             self;
         if let Some(id) = &id {
@@ -288,8 +288,8 @@ impl<V> Add<V> {
         }
     }
 
-    /// The counterpart of [`prepare`](Add::prepare) for a job that goes to a store.
-    fn prepare_durable(self, durable: Arc<Durable>) -> Result<(durable::New, V), Error> {
+    /// The counterpart of [`new_job`](Add::new_job) for a job that goes to a store.
+    fn durable_job(self, durable: Arc<Durable>) -> Result<(durable::New, V), Error> {
         let Add {
             trigger,
             entry,
@@ -330,10 +330,24 @@ impl<V> Add<V> {
 
     fn commit(self) -> Result<(JobHandle, V), Error> {
         let shared = self.shared().clone();
-        let (new, value) = self.prepare(shared.clock.now())?;
+        let (new, value) = self.new_job(shared.clock.now())?;
         let added = shared.try_transact(|core, now| core.add(new, now));
         Ok((JobHandle::new(shared, added?), value))
     }
+}
+
+/// A job whose statement the application executes: see [`Add::prepare`].
+pub(super) fn for_a_statement(add: Add) -> Result<(Arc<Shared>, durable::New), Error> {
+    let shared = add.shared().clone();
+    prepared::check_on_conflict(add.on_conflict)?;
+    let Some(durable) = add.home()? else {
+        return Err(Error::invalid_task(
+            "only a task in a store can be added by a statement: make the work a `Task`, give the \
+             scheduler a store, and leave out `.in_memory()`",
+        ));
+    };
+    let (new, ()) = add.durable_job(durable)?;
+    Ok((shared, new))
 }
 
 /// Checks that the handle of a job that runs once can return a value.
@@ -467,8 +481,8 @@ pub(super) fn prepare_all(
         let home = job.home()?;
         batch.kinds.push(home.is_some());
         match home {
-            Some(durable) => batch.durable.push(job.prepare_durable(durable)?.0),
-            None => batch.in_memory.push(job.prepare(now)?.0),
+            Some(durable) => batch.durable.push(job.durable_job(durable)?.0),
+            None => batch.in_memory.push(job.new_job(now)?.0),
         }
     }
     let mut ids = std::collections::HashSet::new();
@@ -574,7 +588,7 @@ impl<V> AddFuture<V> {
                     let shared = add.shared().clone();
                     match add.home()? {
                         Some(durable) => {
-                            let (new, value) = add.prepare_durable(durable)?;
+                            let (new, value) = add.durable_job(durable)?;
                             self.0 =
                                 Adding::Stored(Box::pin(add_to_store(shared, new)), Some(value));
                         }

@@ -15,14 +15,14 @@ use crate::{
         self, Addition, Author, Change, Definition, FIRST_RETRY, LONGEST_RETRY, Place, RETRIES,
         Step, Update, Updated, change, modified, next_fire_of,
     },
-    driver::{Durable, Entry, Shared},
+    driver::{Durable, Entry, KnownForNow, Shared},
     error::Error,
     event::EventPayload,
     job::{End, JobId, JobInfo, JobOptions, Labels, OnConflict, Outcome, Run, RunId},
     json,
     ledger::{
-        Action, Fate, Incarnation, Record, RecordCursor, RecordFilter, Row, RowKey, RowKind,
-        RowState, RunEnd, StoreError, Write, WriteResult, fitting, recoveries,
+        Action, Fate, Incarnation, InsertStatement, Record, RecordCursor, RecordFilter, Row,
+        RowKey, RowKind, RowState, RunEnd, StoreError, Write, WriteResult, fitting, recoveries,
     },
     store::Capabilities,
     task::NamedTask,
@@ -369,10 +369,51 @@ async fn store_now(shared: &Shared, durable: &Durable) -> Result<DateTime<Utc>, 
 }
 
 /// A job that is being added, and the id that is kept for it.
-struct Adding {
+pub(super) struct Adding {
     _reserved: Reservation,
     new: New,
     addition: Addition,
+}
+
+impl Adding {
+    pub(super) fn job(&self) -> &JobId {
+        &self.addition.declared.id
+    }
+
+    /// The job that the application has added with the statement of [`prepare`].
+    pub(super) fn written_elsewhere(mut self, shared: &Arc<Shared>) -> Put {
+        self.addition.is_written = true;
+        let durable = self.new.durable.clone();
+        finish_adding(shared, &durable, self)
+    }
+}
+
+/// Prepares the statement with which an application adds a job in a transaction of its own.
+///
+/// The job's entry is known until the returned guard is dropped, so that its runs reach the handle
+/// even if they start before the handle exists.
+pub(super) async fn prepare(
+    shared: &Arc<Shared>,
+    new: New,
+) -> Result<(InsertStatement, Adding, KnownForNow), Error> {
+    let durable = new.durable.clone();
+    let now = store_now(shared, &durable).await?;
+    let adding = begin_adding(shared, &durable, new, now)?;
+    let given = adding.new.given.iter().cloned().collect();
+    stores::check_free(shared, given, Some(durable.key)).await?;
+    let Some(write) = adding.addition.open_write() else {
+        return Err(Error::invalid_option("there is no job to prepare"));
+    };
+    let tokens = [write.token].into_iter().collect();
+    let record = Record { version: 1, tokens, ..adding.addition.declared.clone() };
+    let statement = durable.store.insert_statement(&record).ok_or_else(|| {
+        Error::invalid_option(format!(
+            "store `{}` has no SQL that another connection can execute: await `add(..)` instead of `prepare()`, or keep the job in a file or on a database server",
+            durable.name
+        ))
+    })?;
+    let known = durable.know_for_now([(&record, &adding.new.entry)]);
+    Ok((statement, adding, known))
 }
 
 async fn add_batch(

@@ -13,6 +13,7 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn changes(&self) -> BoxStream<'static, StoreChange>;
     fn now(&self) -> StoreFuture<'_, DateTime<Utc>>;
     fn write(&self, writes: Vec<Write>) -> StoreFuture<'_, Vec<WriteResult>>;
+    fn insert_statement(&self, record: &Record) -> Option<InsertStatement>;
     fn get(&self, id: JobId) -> StoreFuture<'_, Option<Record>>;
     fn list(
         &self,
@@ -61,6 +62,10 @@ impl<S: Store> ErasedStore for S {
 
     fn write(&self, writes: Vec<Write>) -> StoreFuture<'_, Vec<WriteResult>> {
         Box::pin(Store::write(self, writes))
+    }
+
+    fn insert_statement(&self, record: &Record) -> Option<InsertStatement> {
+        Store::insert_statement(self, record)
     }
 
     fn get(&self, id: JobId) -> StoreFuture<'_, Option<Record>> {

@@ -96,10 +96,10 @@ use crate::job::JobId;
 pub use crate::ledger::{
     Action, ActionCursor, ActionPage, Claim, ClaimCursor, ClaimRequest, ClaimResult, ClaimedJob,
     Decide, Decision, Fate, FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation,
-    Keep, LoggedAction, NextDueRequest, NodeId, NodeRow, PruneReport, ReapReport, Record,
-    RecordChange, RecordCursor, RecordFilter, RecordPage, RecordStatus, RejectedJob, Release, Row,
-    RowKey, RowKind, RowOutcome, RowState, RunEnd, Stamp, StoreChange, StoreError, Tokens, Write,
-    WriteResult,
+    InsertStatement, Keep, LoggedAction, NextDueRequest, NodeId, NodeRow, PruneReport, ReapReport,
+    Record, RecordChange, RecordCursor, RecordFilter, RecordPage, RecordStatus, RejectedJob,
+    Release, Row, RowKey, RowKind, RowOutcome, RowState, RunEnd, Stamp, StoreChange, StoreError,
+    Tokens, Write, WriteResult,
 };
 
 /// A database that keeps durable jobs. See the [module](self) for its promises and for how to
@@ -158,6 +158,17 @@ pub trait Store: Send + Sync + 'static {
         &self,
         writes: Vec<Write>,
     ) -> impl Future<Output = Result<Vec<WriteResult>, StoreError>> + Send;
+
+    /// Returns the statement with which an application adds this record in a transaction of its own:
+    /// see [`Add::prepare`](crate::Add::prepare).
+    ///
+    /// The statement has the effect of a [`write`](Store::write) that adds the record, whose
+    /// [`version`](Record::version) and [`tokens`](Record::tokens) are those after the write. If the
+    /// id is in use, the statement fails. Default: `None`, for a store without SQL.
+    fn insert_statement(&self, record: &Record) -> Option<InsertStatement> {
+        let _ = record;
+        None
+    }
 
     /// Returns the record with this id, including a record that is kept only as a [remembered
     /// end](Store::write).

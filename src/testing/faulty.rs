@@ -15,9 +15,9 @@ use crate::{
     job::JobId,
     ledger::{
         ActionCursor, ActionPage, Claim, ClaimRequest, ClaimResult, FateCursor, FateFilter,
-        FatePage, FinishReport, Heartbeat, Incarnation, Keep, NextDueRequest, NodeId, NodeRow,
-        PruneReport, ReapReport, Record, RecordChange, RecordCursor, RecordFilter, RecordPage,
-        Release, Row, RowKey, RowOutcome, StoreChange, StoreError, Write, WriteResult,
+        FatePage, FinishReport, Heartbeat, Incarnation, InsertStatement, Keep, NextDueRequest,
+        NodeId, NodeRow, PruneReport, ReapReport, Record, RecordChange, RecordCursor, RecordFilter,
+        RecordPage, Release, Row, RowKey, RowOutcome, StoreChange, StoreError, Write, WriteResult,
     },
     store::{Capabilities, Store},
 };
@@ -409,6 +409,10 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteResult>, StoreError> {
         self.ask_about(Operation::Write, writes.len(), self.store.write(writes)).await
+    }
+
+    fn insert_statement(&self, record: &Record) -> Option<InsertStatement> {
+        self.store.insert_statement(record)
     }
 
     async fn get(&self, id: JobId) -> Result<Option<Record>, StoreError> {

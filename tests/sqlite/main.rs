@@ -9,6 +9,7 @@ mod locks;
 mod many;
 mod odd_numbers;
 mod options;
+mod prepared;
 #[cfg(unix)]
 mod processes;
 mod store;

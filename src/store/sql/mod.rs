@@ -9,7 +9,7 @@ mod sqlite;
 use chrono::{DateTime, Utc};
 
 pub use self::sqlite::{SqliteBuilder, SqliteStore, Synchronous};
-use super::{RowKind, Tokens};
+use super::{Record, RowKind, Tokens};
 
 /// An instant as a column.
 fn millis(instant: DateTime<Utc>) -> i64 {
@@ -62,6 +62,70 @@ fn tokens_columns(tokens: Tokens) -> (u64, String) {
     let (latest, earlier) = tokens.as_slice().split_first().unwrap_or((&0, &[]));
     let earlier: Vec<String> = earlier.iter().map(|token| format!("{token:x}")).collect();
     (*latest, earlier.join(" "))
+}
+
+/// The columns of a record as a JSON document, from which the statement of
+/// [`insert_statement`](super::Store::insert_statement) reads them. An absent key is a `NULL`.
+fn document(record: &Record) -> String {
+    // Destructured, so that a new field causes a compile error here.
+    let Record {
+        id,
+        incarnation,
+        version,
+        fence,
+        requests,
+        tokens,
+        task,
+        args,
+        trigger,
+        options,
+        name,
+        tags,
+        declared,
+        added_at,
+        next_fire,
+        paused,
+        resumed_at,
+        taken_to,
+        recover,
+        recoveries,
+        rescheduled_at,
+        remember,
+        ended_at: _,
+        paused_by,
+        paused_because,
+        extra,
+    } = record;
+    let (token, earlier_tokens) = tokens_columns(*tokens);
+    let document = serde_json::json!({
+        "incarnation": signed(incarnation.0),
+        "id": id,
+        "version": signed(*version),
+        "fence": signed(*fence),
+        "requests": signed(*requests),
+        "token": signed(token),
+        "task": task,
+        "args": args,
+        "trigger": trigger,
+        "options": options,
+        "name": name,
+        "tags": tags_text(tags),
+        "declared": declared,
+        "added_at": millis(*added_at),
+        "next_fire": next_fire.map(millis),
+        "paused": i64::from(*paused),
+        "resumed_at": resumed_at.map(millis),
+        "taken_to": taken_to.map(millis),
+        "recover": i64::from(*recover),
+        "rescheduled_at": rescheduled_at.map(millis),
+        "remember": i64::from(*remember),
+        "earlier_tokens": earlier_tokens,
+        "recoveries": recoveries,
+        "paused_by": paused_by,
+        "paused_because": paused_because,
+        "extra": extra,
+    });
+    document.to_string()
 }
 
 /// Tokens from columns; invalid ones are left out.

@@ -11,7 +11,7 @@ use super::{
     columns::{bind_record, record, record_columns, text},
     error::{Result, SqliteError},
     ledger,
-    session::Session,
+    session::{NAMESPACE, Session},
 };
 use crate::{
     job::{JobId, SkipReason},
@@ -47,6 +47,15 @@ const UPDATE: &str = concat!(
      ?20, ?21, ?22, ?23, ?24, ?25, ?26) ",
     "WHERE incarnation = ?1"
 );
+
+/// The statement for a transaction of the application's, whose one parameter is a
+/// [document](crate::store::sql::document).
+pub(super) fn insert_statement() -> String {
+    let columns = record_columns!();
+    let values = columns.split(", ").map(|column| format!("json_extract(document, '$.{column}')"));
+    let values = values.collect::<Vec<_>>().join(", ");
+    format!("INSERT INTO {NAMESPACE}jobs ({columns}) SELECT {values} FROM (SELECT ?1 AS document)")
+}
 
 /// The record of a job that is over: it has neither a next fire time nor an open row.
 const OVER: &str = concat!(

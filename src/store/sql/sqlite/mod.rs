@@ -35,10 +35,10 @@ use crate::{
     job::JobId,
     store::{
         ActionCursor, ActionPage, Capabilities, Claim, ClaimRequest, ClaimResult, Durability,
-        FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation, Keep,
-        NextDueRequest, NodeId, NodeRow, PruneReport, ReapReport, Record, RecordChange,
+        FateCursor, FateFilter, FatePage, FinishReport, Heartbeat, Incarnation, InsertStatement,
+        Keep, NextDueRequest, NodeId, NodeRow, PruneReport, ReapReport, Record, RecordChange,
         RecordCursor, RecordFilter, RecordPage, Release, Row, RowKey, RowOutcome, Store,
-        StoreChange, StoreError, Write, WriteResult,
+        StoreChange, StoreError, Write, WriteResult, sql::document,
     },
 };
 
@@ -94,6 +94,9 @@ pub struct SqliteStore {
     /// Whether the store has a manual clock.
     has_clock: bool,
     max_jobs: Option<u64>,
+    /// The statement of [`Store::insert_statement`]; none for a store in memory, which no other
+    /// connection can open.
+    insert: Option<Arc<str>>,
     /// One per clone of the store.
     clones: Arc<()>,
 }
@@ -248,8 +251,10 @@ impl SqliteBuilder {
         };
         let has_clock = !matches!(self.make_clock(), Clock::System(_));
         let max_jobs = self.max_jobs;
+        let insert = || jobs::insert_statement().replace(NAMESPACE, &self.namespace).into();
+        let insert = self.path.is_some().then(insert);
         let thread = thread::start(self).await?;
-        Ok(SqliteStore { thread, durability, has_clock, max_jobs, clones: Arc::default() })
+        Ok(SqliteStore { thread, durability, has_clock, max_jobs, insert, clones: Arc::default() })
     }
 
     fn validate(&self) -> Result<(), StoreError> {
@@ -298,6 +303,11 @@ impl Store for SqliteStore {
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteResult>, StoreError> {
         let max_jobs = self.max_jobs;
         self.thread.write(move |session| jobs::write(session, writes, max_jobs)).await
+    }
+
+    fn insert_statement(&self, record: &Record) -> Option<InsertStatement> {
+        let sql = self.insert.as_deref()?;
+        Some(InsertStatement::new(sql, document(record)))
     }
 
     async fn get(&self, id: JobId) -> Result<Option<Record>, StoreError> {
