@@ -52,7 +52,7 @@ impl<P: Payload> Core<P> {
 
     /// Knows a store no longer. Says how many outcomes of runs it has not been told.
     pub(crate) fn drop_store(&mut self, store: StoreKey, now: DateTime<Utc>) -> usize {
-        let untold = self.durable.node(store).map_or(0, Node::pending_outcomes);
+        let pending_outcomes = self.durable.node(store).map_or(0, Node::pending_outcomes);
         for slot in self.slots_of(store) {
             // It does not answer, and is not asked again.
             if let Some(durable) = self.registry.get_mut(slot).and_then(|job| job.durable_mut()) {
@@ -62,6 +62,6 @@ impl<P: Payload> Core<P> {
         }
         self.note_of(store, now, |store| EventPayload::StoreRemoved { store });
         self.durable.remove(store);
-        untold
+        pending_outcomes
     }
 }

@@ -154,6 +154,6 @@ impl<P: Payload> Machine<P> {
         }
         let farewell = TimeDelta::from_std(FAREWELL).unwrap_or_default();
         let until = *self.farewell.get_or_insert(elapsed + farewell);
-        if elapsed < until { Course::GoesOn } else { Course::Ends(self.core.untold()) }
+        if elapsed < until { Course::GoesOn } else { Course::Ends(self.core.pending_outcomes()) }
     }
 }

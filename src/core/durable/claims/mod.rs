@@ -497,7 +497,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// The stores that have not been told everything, and how many outcomes of runs each.
-    pub(crate) fn untold(&self) -> Vec<(Arc<str>, usize)> {
+    pub(crate) fn pending_outcomes(&self) -> Vec<(Arc<str>, usize)> {
         let left = self.durable.iter().filter(|room| !room.node.has_left());
         left.map(|room| (room.name.clone(), room.node.pending_outcomes())).collect()
     }
