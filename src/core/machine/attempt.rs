@@ -129,7 +129,7 @@ impl<P> Attempt<P> {
             ended_at: judged_at.checked_add_signed(ran_for).unwrap_or(judged_at),
             took,
             late_by: self.late_by(),
-            said: error_text(&outcome, options),
+            error_text: error_text(&outcome, options),
             retry_in,
             outcome,
             output,

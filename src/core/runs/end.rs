@@ -137,7 +137,7 @@ impl<P: Payload> Core<P> {
         let store = || self.durable.name(job.store());
         self.effects.emit_in(now, kind, store, || fate_of(record.clone()));
         if kept {
-            job.keep_run(&record, finish.said.as_ref(), common);
+            job.keep_run(&record, finish.error_text.as_ref(), common);
         }
         if record.outcome.has_run() && self.registry.is_followed(&record.job) {
             self.submit_followers(Preceding { run: record.clone(), others: Vec::new() }, now);

@@ -118,14 +118,16 @@ impl<P> Job<P> {
     pub(in crate::core) fn keep_run(
         &mut self,
         run: &Run,
-        said: Option<&Arc<str>>,
+        error_text: Option<&Arc<str>>,
         common: Common<'_>,
     ) {
         let kept = self.options(common).history;
         self.trim_history(kept.saturating_sub(1));
-        let outcome = match (&run.outcome, said) {
+        let outcome = match (&run.outcome, error_text) {
             // Not the error itself: that may be large, and dropping it is the user's code.
-            (Outcome::Failed(_), said) => Outcome::said(said.map_or("", |said| said)),
+            (Outcome::Failed(_), error_text) => {
+                Outcome::error_text(error_text.map_or("", |error_text| error_text))
+            }
             (outcome, _) => outcome.clone(),
         };
         let history = &mut self.extras().runs.history;

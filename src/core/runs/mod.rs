@@ -60,7 +60,7 @@ pub(crate) struct RunResult {
     /// What the work returned, if it is wanted.
     pub(crate) output: Option<Output>,
     /// The text of the error, if it is wanted.
-    pub(crate) said: Option<Arc<str>>,
+    pub(crate) error_text: Option<Arc<str>>,
     /// How long until the work is to be called again, if it is.
     pub(crate) retry_in: Option<Duration>,
     /// Whether it did not start since the node did not believe itself, and is to when it does.
@@ -77,7 +77,7 @@ impl RunResult {
             late_by: Duration::ZERO,
             outcome,
             output: None,
-            said: None,
+            error_text: None,
             retry_in: None,
             put_back: false,
         }

@@ -153,7 +153,7 @@ impl<P: Payload> Core<P> {
         };
         let message = match &finish.outcome {
             Outcome::Panicked(message) => Some(shortened(message)),
-            Outcome::Failed(_) => finish.said.as_deref().map(shortened),
+            Outcome::Failed(_) => finish.error_text.as_deref().map(shortened),
             _ => None,
         };
         let ran = Some((attempt, finish.started_at, message));
