@@ -251,7 +251,8 @@ impl Shell {
             }
             None => {
                 let end = self.now + self.takes;
-                let outcome = if self.failing { Outcome::said("") } else { Outcome::Succeeded };
+                let outcome =
+                    if self.failing { Outcome::from_error_text("") } else { Outcome::Succeeded };
                 let retry = options.retry.as_ref();
                 let retry_in =
                     retry.and_then(|retry| retry.delay_after(start.attempt, &outcome, 0));

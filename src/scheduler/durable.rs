@@ -848,7 +848,7 @@ fn run_of(row: &Row) -> Option<Run> {
     let RowState::Closed(fate) = &row.state else { return None };
     let outcome = match fate {
         Fate::Ran(RunEnd::Succeeded) => Outcome::Succeeded,
-        Fate::Ran(RunEnd::Failed) => Outcome::said(row.message.as_deref().unwrap_or("")),
+        Fate::Ran(RunEnd::Failed) => Outcome::from_error_text(row.message.as_deref().unwrap_or("")),
         Fate::Ran(RunEnd::Panicked) => {
             Outcome::Panicked(row.message.as_deref().unwrap_or("").into())
         }

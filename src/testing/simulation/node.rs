@@ -414,7 +414,7 @@ impl Node {
             _ => chance.between(60_000..=700_000),
         };
         let outcome = match chance.below(10) {
-            0 => Outcome::said("it failed"),
+            0 => Outcome::from_error_text("it failed"),
             1 => Outcome::Panicked("it panicked".into()),
             _ => Outcome::Succeeded,
         };
