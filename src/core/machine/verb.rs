@@ -219,7 +219,7 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) {
         self.adopt(store, record, payload, now);
-        self.expect(store, record.next_fire.filter(|_| !record.paused));
+        self.note_due(store, record.next_fire.filter(|_| !record.paused));
         if let Some(note) = note {
             self.note_in(store, now, note);
         }
@@ -229,7 +229,7 @@ impl<P: Payload> Core<P> {
     pub(crate) fn follow_request(&mut self, store: StoreKey, record: &Record, now: DateTime<Utc>) {
         self.adopt(store, record, None, now);
         let due = self.store_now(store);
-        self.expect(store, Some(due));
+        self.note_due(store, Some(due));
     }
 
     /// A job was added to a store, in the place of `replaced` if there was one. `has_changed` says that
@@ -251,7 +251,7 @@ impl<P: Payload> Core<P> {
         }
         let (job, next_fire) = (record.id.clone(), next_fire_of(record));
         self.note_in(store, now, EventPayload::JobAdded { job, next_fire });
-        self.expect(store, next_fire);
+        self.note_due(store, next_fire);
     }
 
     /// A job that was to be added is there already, and stays: unchanged, or changed from `old`.
@@ -266,7 +266,7 @@ impl<P: Payload> Core<P> {
         self.adopt(store, record, payload, now);
         if old.is_some_and(|old| old.declared != record.declared) {
             self.note_in(store, now, modified(record));
-            self.expect(store, record.next_fire.filter(|_| !record.paused));
+            self.note_due(store, record.next_fire.filter(|_| !record.paused));
             self.look(store);
         }
     }

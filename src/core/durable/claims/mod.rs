@@ -392,7 +392,7 @@ impl<P: Payload> Core<P> {
                         let (job, next_fire) = (record.id.clone(), record.next_fire);
                         self.adopt(store, &record, None, now);
                         self.note_in(store, now, EventPayload::JobModified { job, next_fire });
-                        self.expect(store, next_fire.filter(|_| !record.paused));
+                        self.note_due(store, next_fire.filter(|_| !record.paused));
                     }
                 }
                 NodeEvent::Trusted => self.lease_renewed(store, now),
@@ -431,9 +431,9 @@ impl<P: Payload> Core<P> {
     }
 
     /// A job of this store fires at `next`, if it is left as it is.
-    pub(crate) fn expect(&mut self, store: StoreKey, next: Option<DateTime<Utc>>) {
+    pub(crate) fn note_due(&mut self, store: StoreKey, next: Option<DateTime<Utc>>) {
         if let (Some(node), Some(next)) = (self.durable.node_mut(store), next) {
-            node.expect(next, self.reading);
+            node.note_due(next, self.reading);
             self.effects.poll_stores();
         }
     }

@@ -197,7 +197,7 @@ impl Stage {
 
     /// The claim that the node asks for.
     fn claim_request(&mut self) -> ClaimRequest {
-        self.core.expect(self.store, Some(self.now()));
+        self.core.note_due(self.store, Some(self.now()));
         self.go_on();
         let is_claim = |it: &Request| matches!(it, Request::Claim(claimer::Request::Claim(_)));
         match self.take(is_claim) {

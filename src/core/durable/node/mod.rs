@@ -182,7 +182,7 @@ impl Node {
             return moved;
         }
         // It is the store's clock that stepped.
-        self.claimer.expect_at(TimeDelta::MIN);
+        self.claimer.set_local_due(TimeDelta::MIN);
         if -by > TimeDelta::seconds(1) {
             self.pruner.search();
         }
@@ -198,9 +198,9 @@ impl Node {
     }
 
     /// Claims in time for something that comes due at `instant` by the store's clock.
-    pub(super) fn expect(&mut self, instant: DateTime<Utc>, now: Reading) {
+    pub(super) fn note_due(&mut self, instant: DateTime<Utc>, now: Reading) {
         let now = self.membership.read(now);
-        self.claimer.expect(instant, now);
+        self.claimer.note_due(instant, now);
     }
 
     /// Fetches claims of this node that it does not know.
@@ -409,7 +409,7 @@ impl Node {
             self.pruner.start(now);
         }
         if findings.due_changed {
-            self.claimer.expect_at(now);
+            self.claimer.set_local_due(now);
         }
         if findings.joined || findings.clock_set_back {
             self.pruner.search();

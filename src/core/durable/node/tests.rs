@@ -251,7 +251,7 @@ fn a_store_is_reported_as_failing_once_and_as_working_once() {
 fn a_node_leaves_once_its_claims_are_known_and_its_outcomes_acknowledged() {
     let (mut node, mut events) = (node(), Vec::new());
     live(&mut node, 0..1, |_| false, &mut events);
-    node.claimer.expect_at(TimeDelta::zero());
+    node.claimer.set_local_due(TimeDelta::zero());
     let mut claim = None;
     for request in poll(&mut node, 1) {
         if is_claim(&request) {

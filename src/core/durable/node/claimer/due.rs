@@ -43,12 +43,12 @@ impl NextClaim {
     }
 
     /// Claims at `at`, unless the store has replied that something is due sooner.
-    pub(super) fn expect_at(&mut self, at: TimeDelta) {
+    pub(super) fn set_local_due(&mut self, at: TimeDelta) {
         self.local_next_due = at;
     }
 
     /// Claims in time for something that comes due at `instant` by the store's clock.
-    pub(super) fn expect(&mut self, instant: DateTime<Utc>, now: Now) {
+    pub(super) fn note_due(&mut self, instant: DateTime<Utc>, now: Now) {
         let wait = instant - now.store - self.lead;
         self.no_later_than(now.elapsed() + wait.max(TimeDelta::zero()));
     }

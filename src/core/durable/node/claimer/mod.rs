@@ -165,7 +165,7 @@ impl Claimer {
 
     /// Claims and polls at once, since the node has joined.
     pub(super) fn start(&mut self, now: TimeDelta) {
-        self.next_claim.expect_at(now);
+        self.next_claim.set_local_due(now);
         self.changes.poll_at(now);
     }
 
@@ -175,13 +175,13 @@ impl Claimer {
     }
 
     /// Claims at `at`, whatever was expected before.
-    pub(super) fn expect_at(&mut self, at: TimeDelta) {
-        self.next_claim.expect_at(at);
+    pub(super) fn set_local_due(&mut self, at: TimeDelta) {
+        self.next_claim.set_local_due(at);
     }
 
     /// Claims in time for something that comes due at `instant` by the store's clock.
-    pub(super) fn expect(&mut self, instant: DateTime<Utc>, now: Now) {
-        self.next_claim.expect(instant, now);
+    pub(super) fn note_due(&mut self, instant: DateTime<Utc>, now: Now) {
+        self.next_claim.note_due(instant, now);
     }
 
     /// Claims what was left, since there is room for more than there was.
@@ -207,7 +207,7 @@ impl Claimer {
     /// known here by another version.
     pub(super) fn notice(&mut self, change: StoreChange, is_news: bool, now: Now) {
         match change {
-            StoreChange::Due(at) => self.expect(at, now),
+            StoreChange::Due(at) => self.note_due(at, now),
             StoreChange::Job(of, _) | StoreChange::Gone(of) => {
                 if is_news && !self.changes.checks_all() {
                     self.changes.check([of]);
@@ -385,7 +385,7 @@ impl Claimer {
             self.next_claim.set(result.next_due, now);
         }
         if result.more && (has_found || !looked_in_vain) {
-            self.next_claim.expect_at(now.elapsed());
+            self.next_claim.set_local_due(now.elapsed());
         } else if result.more || self.left_some && self.has_more_room {
             self.next_claim.no_later_than(now.elapsed() + LOOKS_AGAIN);
         }

@@ -173,7 +173,7 @@ fn another_life_numbers_its_claims_anew_and_ignores_those_of_the_last() {
     let reply = Reply::Claim { node: NODE, result };
     stage.claimer.accept(reply, next, now(0), &mut stage.events);
     assert!(stage.events.is_empty());
-    stage.claimer.expect_at(TimeDelta::zero());
+    stage.claimer.set_local_due(TimeDelta::zero());
     assert_eq!(stage.claims(0).number, 1);
 }
 
@@ -225,7 +225,7 @@ fn batches_grow_while_there_is_more() {
     for more in [true, true, true, true, true, false, true] {
         limits.push(stage.claims(0).limit);
         stage.claimed(ClaimResult { jobs: vec![job(1)], more, ..ClaimResult::default() }, 0);
-        stage.claimer.expect_at(TimeDelta::zero());
+        stage.claimer.set_local_due(TimeDelta::zero());
         stage.claimer.queries_next_due = false;
     }
     assert_eq!(limits, [100, 200, 400, 800, 1000, 1000, 100]);
@@ -284,7 +284,7 @@ fn a_record_that_can_not_be_read_is_left_out_until_it_changes() {
     stage.look(0);
     stage.claims(0);
     stage.claimed(rejecting(1..3), 0);
-    stage.claimer.expect_at(TimeDelta::zero());
+    stage.claimer.set_local_due(TimeDelta::zero());
     assert_eq!(*stage.claims(0).except, HashSet::from([Incarnation(1), Incarnation(2)]));
     stage.claimed(ClaimResult::default(), 0);
     assert!(stage.queries_next_due(0));
@@ -295,7 +295,7 @@ fn a_record_that_can_not_be_read_is_left_out_until_it_changes() {
     stage.accept(Reply::NextDue(None), 1);
     // A poll finds what the store did not notify of.
     stage.look(60);
-    stage.claimer.expect_at(TimeDelta::zero());
+    stage.claimer.set_local_due(TimeDelta::zero());
     assert!(stage.claims(60).except.is_empty());
 }
 
@@ -304,7 +304,7 @@ fn a_record_that_can_not_be_read_is_reported_once_for_each_version() {
     let mut stage = stage();
     stage.look(0);
     for (version, reported) in [(1, 1), (1, 0), (2, 1)] {
-        stage.claimer.expect_at(TimeDelta::zero());
+        stage.claimer.set_local_due(TimeDelta::zero());
         stage.claims(0);
         let mut result = rejecting(1..2);
         result.rejected[0].stamp.version = version;
@@ -332,12 +332,12 @@ fn more_than_a_thousand_that_can_not_be_read_are_passed_over_and_tried_again_in_
     stage.claimed(ClaimResult { passed, ..rejecting(0..0) }, 1);
     stage.claimer.look();
     stage.look(10);
-    stage.claimer.expect_at(TimeDelta::zero());
+    stage.claimer.set_local_due(TimeDelta::zero());
     assert_eq!(stage.claims(10).passed, passed);
     stage.claimed(ClaimResult { passed, ..ClaimResult::default() }, 10);
     stage.claimer.look();
     stage.look(200);
-    stage.claimer.expect_at(TimeDelta::zero());
+    stage.claimer.set_local_due(TimeDelta::zero());
     assert_eq!(stage.claims(200).passed, ClaimCursor::default());
 }
 
