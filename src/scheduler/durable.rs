@@ -137,7 +137,7 @@ impl Stored {
             let next_fire = next_fire_of(&record);
             self.adopt(&record, Some(EventPayload::JobResumed { job: self.id.clone(), next_fire }));
             // Rows that wait are looked at, too.
-            self.shared.transact(|core, _| core.look(self.durable.key));
+            self.shared.transact(|core, _| core.refresh(self.durable.key));
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl Stored {
             .await?;
         if let Some(record) = new {
             self.adopt(&record, Some(modified(&record)));
-            self.shared.transact(|core, _| core.look(self.durable.key));
+            self.shared.transact(|core, _| core.refresh(self.durable.key));
         }
         Ok(())
     }
@@ -635,7 +635,7 @@ pub(super) async fn remove_all(
             left = changed;
         }
     }
-    shared.transact(|core, _| core.look(durable.key));
+    shared.transact(|core, _| core.refresh(durable.key));
     Ok(count)
 }
 

@@ -247,7 +247,7 @@ impl<P: Payload> Core<P> {
             self.removed_from_store(store, replaced, &End::Replaced, now);
         }
         if has_changed {
-            self.look(store);
+            self.refresh(store);
         }
         let (job, next_fire) = (record.id.clone(), next_fire_of(record));
         self.note_in(store, now, EventPayload::JobAdded { job, next_fire });
@@ -267,7 +267,7 @@ impl<P: Payload> Core<P> {
         if old.is_some_and(|old| old.declared != record.declared) {
             self.note_in(store, now, modified(record));
             self.note_due(store, record.next_fire.filter(|_| !record.paused));
-            self.look(store);
+            self.refresh(store);
         }
     }
 

@@ -98,7 +98,7 @@ impl<P: Payload> Core<P> {
         self.runs.limits_mut().add_executor(name.clone(), max)?;
         self.note(now, EventPayload::ExecutorAdded { name });
         // Jobs that name it could not be run here until now.
-        self.look_at_all();
+        self.refresh_all();
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl<P: Payload> Core<P> {
         if self.paused {
             self.paused = false;
             self.note(now, EventPayload::Resumed);
-            self.look_at_all();
+            self.refresh_all();
             let first_start = self.effects.start_count();
             // Who has waited longest for a limit comes before who has not begun to.
             for limit in self.runs.limits().waited_for() {

@@ -312,7 +312,7 @@ impl Wish {
             (_, Some(new)) => {
                 core.follow(store, new, None, None, now);
                 if matches!(self.verb, Verb::Resume | Verb::Reschedule(_)) {
-                    core.look(store);
+                    core.refresh(store);
                 }
             }
             (_, None) => core.removed_from_store(store, old, &End::Removed, now),

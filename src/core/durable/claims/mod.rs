@@ -287,7 +287,7 @@ impl<P: Payload> Core<P> {
         };
         node.set_paused(self.paused || self.closed || *leaving);
         if std::mem::take(&mut claims.was_unthrottled) {
-            node.look();
+            node.refresh();
         }
         if std::mem::take(&mut claims.rows_closed) {
             node.has_room_again(reading);
@@ -439,8 +439,8 @@ impl<P: Payload> Core<P> {
     }
 
     /// Something may have changed in this store.
-    pub(crate) fn look(&mut self, store: StoreKey) {
-        self.durable.node_mut(store).into_iter().for_each(Node::look);
+    pub(crate) fn refresh(&mut self, store: StoreKey) {
+        self.durable.node_mut(store).into_iter().for_each(Node::refresh);
         self.effects.poll_stores();
     }
 
@@ -463,8 +463,8 @@ impl<P: Payload> Core<P> {
         self.effects.poll_stores();
     }
 
-    pub(in crate::core) fn look_at_all(&mut self) {
-        self.durable.iter_mut().for_each(|room| room.node.look());
+    pub(in crate::core) fn refresh_all(&mut self) {
+        self.durable.iter_mut().for_each(|room| room.node.refresh());
         self.effects.poll_stores();
     }
 

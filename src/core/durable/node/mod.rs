@@ -219,8 +219,8 @@ impl Node {
     }
 
     /// Checks all records and queries what is due next: anything may have changed.
-    pub(super) fn look(&mut self) {
-        self.claimer.look();
+    pub(super) fn refresh(&mut self) {
+        self.claimer.refresh();
     }
 
     /// Takes in a notification of the store. `is_news` says whether it is about a record that is known here

@@ -9,7 +9,7 @@ use crate::ledger::Incarnation;
 
 /// How long after a check a notification leads to no other one: the request grows with the jobs that are
 /// known, and a busy store notifies all the time.
-pub(super) const LOOK_EVERY: TimeDelta = TimeDelta::milliseconds(100);
+pub(super) const CHECK_INTERVAL: TimeDelta = TimeDelta::milliseconds(100);
 
 /// How many records are checked by name; if there are more, all are.
 const MAX_NAMED: usize = 1000;
@@ -21,7 +21,7 @@ pub(super) struct Changes {
     /// The records that the store has notified of, unless all are checked.
     named: HashSet<Incarnation>,
     /// When a notification may lead to a check again.
-    next_look: TimeDelta,
+    next_check: TimeDelta,
     next_poll: TimeDelta,
 }
 
@@ -30,15 +30,15 @@ impl Changes {
         Changes {
             all: false,
             named: HashSet::new(),
-            next_look: TimeDelta::MIN,
+            next_check: TimeDelta::MIN,
             next_poll: TimeDelta::MIN,
         }
     }
 
     /// When to check next.
     pub(super) fn at(&self) -> TimeDelta {
-        let looks = self.all || !self.named.is_empty();
-        if looks { self.next_look.min(self.next_poll) } else { self.next_poll }
+        let is_asked = self.all || !self.named.is_empty();
+        if is_asked { self.next_check.min(self.next_poll) } else { self.next_poll }
     }
 
     pub(super) fn poll_at(&mut self, at: TimeDelta) {
@@ -65,10 +65,10 @@ impl Changes {
 
     /// Begins a check. Returns the records to check, or `None` if all are.
     pub(super) fn take(&mut self, now: Now) -> Option<HashSet<Incarnation>> {
-        self.next_look = now.elapsed() + LOOK_EVERY;
+        self.next_check = now.elapsed() + CHECK_INTERVAL;
         let named = std::mem::take(&mut self.named);
-        let is_look = !self.all && now.elapsed() < self.next_poll;
+        let is_named = !self.all && now.elapsed() < self.next_poll;
         self.all = false;
-        is_look.then_some(named)
+        is_named.then_some(named)
     }
 }

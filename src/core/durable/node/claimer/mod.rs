@@ -198,7 +198,7 @@ impl Claimer {
     }
 
     /// Checks all records and queries what is due next: anything may have changed.
-    pub(super) fn look(&mut self) {
+    pub(super) fn refresh(&mut self) {
         self.changes.check_all();
         self.queries_next_due = true;
     }
@@ -215,10 +215,10 @@ impl Claimer {
                 // What could not be read, or run here, may have been changed.
                 self.queries_next_due |= self.excluded.remove(of);
                 if self.changes.are_many() || self.excluded.is_passing() {
-                    self.look();
+                    self.refresh();
                 }
             }
-            StoreChange::Unknown => self.look(),
+            StoreChange::Unknown => self.refresh(),
         }
     }
 
@@ -283,7 +283,7 @@ impl Claimer {
             return Some(Request::Claim(claim.clone()));
         }
         if now.elapsed() >= self.changes.at() {
-            let named = self.look_for_changes(numbers, now);
+            let named = self.begin_check(numbers, now);
             return Some(Request::Changed { known: known(named.as_ref()), named });
         }
         if self.may_claim(load) && now.elapsed() >= self.next_claim.at() {
@@ -301,11 +301,7 @@ impl Claimer {
 
     /// Begins a check. Returns the records to check, or `None` if all are. What could not be read, or run
     /// here, may have been changed.
-    fn look_for_changes(
-        &mut self,
-        numbers: &mut Numbers,
-        now: Now,
-    ) -> Option<HashSet<Incarnation>> {
+    fn begin_check(&mut self, numbers: &mut Numbers, now: Now) -> Option<HashSet<Incarnation>> {
         let named = self.changes.take(now);
         match &named {
             Some(named) => self.queries_next_due |= self.excluded.remove_all(named),
