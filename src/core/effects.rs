@@ -21,7 +21,7 @@ pub(crate) struct Outbox<P> {
     pub(crate) dirty: Vec<u32>,
     pub(crate) starts: Vec<Start<P>>,
     /// Whether the nodes may have something to ask.
-    pub(crate) ask: bool,
+    pub(crate) has_requests: bool,
     /// Whether a store that is being left was told more, or has fewer runs.
     pub(crate) leaves: bool,
     /// Runs that were asked to stop.
@@ -86,7 +86,7 @@ impl<P> Outbox<P> {
         Outbox {
             dirty: Vec::new(),
             starts: Vec::new(),
-            ask: false,
+            has_requests: false,
             leaves: false,
             cancels: Vec::new(),
             events: Vec::new(),
@@ -215,7 +215,7 @@ impl<P> Effects<P> {
 
     /// Has the shell poll the nodes for requests to their stores.
     pub(super) fn poll_stores(&mut self) {
-        self.out.ask = true;
+        self.out.has_requests = true;
     }
 
     /// Wakes whoever waits for a store to be removed.

@@ -140,7 +140,7 @@ impl<P: Payload> Machine<P> {
     /// Whether there is something to do for the loop.
     pub(crate) fn has_work(&self) -> bool {
         let out = self.core.pending_effects();
-        out.ask || !out.dirty.is_empty() || !out.starts.is_empty()
+        out.has_requests || !out.dirty.is_empty() || !out.starts.is_empty()
     }
 
     /// Gives these runs up: they may go on, but nobody waits for them any more.

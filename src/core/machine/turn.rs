@@ -78,8 +78,8 @@ impl<P: Payload> Machine<P> {
     pub(crate) fn turn(&mut self, elapsed: TimeDelta, now: DateTime<Utc>, turn: &mut Turn<P>) {
         self.woken = false;
         self.enqueue(&mut turn.expired);
-        self.core.outbox().ask = false;
-        turn.requests = self.core.ask(now);
+        self.core.outbox().has_requests = false;
+        turn.requests = self.core.due_requests(now);
         std::mem::swap(&mut turn.starts, &mut self.core.outbox().starts);
         self.set_timers(now, turn);
         turn.jobs = self.core.len();

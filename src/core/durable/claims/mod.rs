@@ -267,17 +267,19 @@ impl<P: Payload> Core<P> {
     }
 
     /// What the nodes ask their stores now.
-    pub(crate) fn ask(&mut self, now: DateTime<Utc>) -> Vec<(StoreKey, Request)> {
-        let mut asked = Vec::new();
+    pub(crate) fn due_requests(&mut self, now: DateTime<Utc>) -> Vec<(StoreKey, Request)> {
+        let mut requests = Vec::new();
         for index in 0..self.durable.len() {
             if let Some(store) = self.durable.key_at(index) {
-                asked.extend(self.ask_one(store, now).into_iter().map(|asked| (store, asked)));
+                requests.extend(
+                    self.due_requests_of(store, now).into_iter().map(|requests| (store, requests)),
+                );
             }
         }
-        asked
+        requests
     }
 
-    fn ask_one(&mut self, store: StoreKey, now: DateTime<Utc>) -> Vec<Request> {
+    fn due_requests_of(&mut self, store: StoreKey, now: DateTime<Utc>) -> Vec<Request> {
         let reading = self.reading;
         if self.durable.node_mut(store).is_some_and(|node| node.lapse(reading)) {
             self.lease_lapsed(store, now);

@@ -115,8 +115,8 @@ impl Stage {
     fn collect(&mut self) {
         let now = self.now();
         self.core.read_clocks(self.reading());
-        let asked = self.core.ask(now);
-        self.sent.extend(asked.into_iter().map(|(_, request)| request));
+        let requests = self.core.due_requests(now);
+        self.sent.extend(requests.into_iter().map(|(_, request)| request));
         let out = self.core.outbox();
         self.starts.append(&mut out.starts);
         self.cancels += out.cancels.drain(..).count();
@@ -166,8 +166,8 @@ impl Stage {
                     membership::Reply::ClaimedBy { node, limit, claims: Vec::new() }
                 }
                 membership::Request::Claimed { node, rows } => {
-                    let (asked, found) = (rows.len(), ClaimResult::default());
-                    membership::Reply::Claimed { node, asked, found }
+                    let (requests, found) = (rows.len(), ClaimResult::default());
+                    membership::Reply::Claimed { node, requests, found }
                 }
             }),
             Request::Claim(claimer::Request::NextDue(_)) => {
