@@ -41,13 +41,13 @@ async fn perform_membership(
             Reply::ClaimedBy { node, limit, claims }
         }
         Request::Claimed { node, rows } => {
-            let (asked, mut found) = (rows.len(), ClaimResult::default());
+            let (requested, mut found) = (rows.len(), ClaimResult::default());
             for rows in rows.chunks(store.capabilities().max_batch.max(1)) {
                 let ClaimResult { jobs, orphans, .. } = store.claimed(node, rows.to_vec()).await?;
                 found.jobs.extend(jobs);
                 found.orphans.extend(orphans);
             }
-            Reply::Claimed { node, asked, found }
+            Reply::Claimed { node, requested, found }
         }
     })
 }

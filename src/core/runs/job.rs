@@ -126,7 +126,7 @@ impl<P> Job<P> {
         let outcome = match (&run.outcome, error_text) {
             // Not the error itself: that may be large, and dropping it is the user's code.
             (Outcome::Failed(_), error_text) => {
-                Outcome::from_error_text(error_text.map_or("", |error_text| error_text))
+                Outcome::from_error_text(error_text.map_or("", |text| text))
             }
             (outcome, _) => outcome.clone(),
         };

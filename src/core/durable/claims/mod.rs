@@ -272,7 +272,7 @@ impl<P: Payload> Core<P> {
         for index in 0..self.durable.len() {
             if let Some(store) = self.durable.key_at(index) {
                 requests.extend(
-                    self.due_requests_of(store, now).into_iter().map(|requests| (store, requests)),
+                    self.due_requests_of(store, now).into_iter().map(|request| (store, request)),
                 );
             }
         }

@@ -166,8 +166,8 @@ impl Stage {
                     membership::Reply::ClaimedBy { node, limit, claims: Vec::new() }
                 }
                 membership::Request::Claimed { node, rows } => {
-                    let (requests, found) = (rows.len(), ClaimResult::default());
-                    membership::Reply::Claimed { node, requests, found }
+                    let (requested, found) = (rows.len(), ClaimResult::default());
+                    membership::Reply::Claimed { node, requested, found }
                 }
             }),
             Request::Claim(claimer::Request::NextDue(_)) => {

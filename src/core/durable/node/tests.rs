@@ -86,8 +86,8 @@ fn empty_reply(request: &Request, second: i64) -> Reply {
                 membership::Reply::ClaimedBy { node, limit, claims: Vec::new() }
             }
             membership::Request::Claimed { node, rows } => {
-                let (asked, found) = (rows.len(), ClaimResult::default());
-                membership::Reply::Claimed { node, asked, found }
+                let (requested, found) = (rows.len(), ClaimResult::default());
+                membership::Reply::Claimed { node, requested, found }
             }
         }),
         Request::Claim(request) => Reply::Claim(match request {

@@ -37,8 +37,8 @@ impl Changes {
 
     /// When to check next.
     pub(super) fn at(&self) -> TimeDelta {
-        let is_asked = self.all || !self.named.is_empty();
-        if is_asked { self.next_check.min(self.next_poll) } else { self.next_poll }
+        let is_pending = self.all || !self.named.is_empty();
+        if is_pending { self.next_check.min(self.next_poll) } else { self.next_poll }
     }
 
     pub(super) fn poll_at(&mut self, at: TimeDelta) {
@@ -67,8 +67,8 @@ impl Changes {
     pub(super) fn take(&mut self, now: Now) -> Option<HashSet<Incarnation>> {
         self.next_check = now.elapsed() + CHECK_INTERVAL;
         let named = std::mem::take(&mut self.named);
-        let is_named = !self.all && now.elapsed() < self.next_poll;
+        let by_name = !self.all && now.elapsed() < self.next_poll;
         self.all = false;
-        is_named.then_some(named)
+        by_name.then_some(named)
     }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Reply {
     Nodes(Vec<NodeRow>),
     Reap { suspects: Vec<(NodeId, u64)>, reaped: ReapReport },
     ClaimedBy { node: NodeId, limit: usize, claims: Vec<Claim> },
-    Claimed { node: NodeId, asked: usize, found: ClaimResult },
+    Claimed { node: NodeId, requested: usize, found: ClaimResult },
 }
 
 impl Request {
@@ -360,8 +360,8 @@ impl Membership {
                 self.list_claims |= is_full;
                 events.push(NodeEvent::Listed(claims));
             }
-            Reply::Claimed { node, asked, found } if node == self.id => {
-                self.unknown.drain(..asked.min(self.unknown.len()));
+            Reply::Claimed { node, requested, found } if node == self.id => {
+                self.unknown.drain(..requested.min(self.unknown.len()));
                 events.push(NodeEvent::Fetched(found));
             }
             Reply::Heartbeat { .. } | Reply::ClaimedBy { .. } | Reply::Claimed { .. } => {}

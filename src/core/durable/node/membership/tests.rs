@@ -306,7 +306,7 @@ fn a_node_lists_its_own_claims_page_by_page_and_fetches_those_it_does_not_know()
     // All at once, since rows of one job are judged together.
     let Some(Request::Claimed { node: of, rows }) = node.poll(false, at(0)) else { panic!() };
     assert_eq!(rows, [0, 1, 1000, 1001].map(key));
-    let reply = Reply::Claimed { node: of, asked: 4, found: ClaimResult::default() };
+    let reply = Reply::Claimed { node: of, requested: 4, found: ClaimResult::default() };
     node.accept(reply, at(0), &mut events);
     assert!(matches!(events.last(), Some(NodeEvent::Fetched(_))));
     assert!(node.poll(false, at(0)).is_none());
