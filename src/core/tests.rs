@@ -67,7 +67,7 @@ struct Shell {
     wakes: HashMap<u32, DateTime<Utc>>,
     /// Runs that were handed over and have not begun.
     handed: Vec<(Start<Standing>, DateTime<Utc>)>,
-    going: Vec<(RunKey, DateTime<Utc>, RunResult)>,
+    active: Vec<(RunKey, DateTime<Utc>, RunResult)>,
     /// How long it takes from handing a run over until it begins.
     latency: TimeDelta,
     /// How long the next run will take.
@@ -106,7 +106,7 @@ impl Shell {
             now: epoch(),
             wakes: HashMap::new(),
             handed: Vec::new(),
-            going: Vec::new(),
+            active: Vec::new(),
             latency: ms(0),
             takes: ms(0),
             standing: HashMap::new(),
@@ -202,7 +202,7 @@ impl Shell {
         }
         for run in std::mem::take(&mut self.core.outbox().cancels) {
             // Cancelled work stops at once here.
-            for (_, end, _) in self.going.iter_mut().filter(|(key, ..)| *key == run) {
+            for (_, end, _) in self.active.iter_mut().filter(|(key, ..)| *key == run) {
                 *end = self.now;
             }
         }
@@ -256,7 +256,7 @@ impl Shell {
                 let retry = options.retry.as_ref();
                 let retry_in =
                     retry.and_then(|retry| retry.delay_after(start.attempt, &outcome, 0));
-                self.going.push((start.run, end, RunResult { retry_in, ..finish(end, outcome) }));
+                self.active.push((start.run, end, RunResult { retry_in, ..finish(end, outcome) }));
             }
         }
     }
@@ -307,7 +307,7 @@ impl Shell {
         loop {
             let wake = self.wakes.values().min().copied();
             let begin = self.handed.iter().map(|(_, begin)| *begin).min();
-            let end = self.going.iter().map(|(_, end, _)| *end).min();
+            let end = self.active.iter().map(|(_, end, _)| *end).min();
             match [wake, begin, end].into_iter().flatten().min().filter(|&at| at <= to) {
                 Some(at) => {
                     self.now = self.now.max(at);
@@ -323,8 +323,8 @@ impl Shell {
     fn poll(&mut self) {
         self.begin();
         self.skip_due();
-        while let Some(index) = self.going.iter().position(|(_, end, _)| *end <= self.now) {
-            let (run, _, finish) = self.going.swap_remove(index);
+        while let Some(index) = self.active.iter().position(|(_, end, _)| *end <= self.now) {
+            let (run, _, finish) = self.active.swap_remove(index);
             self.limited.remove(&run.id);
             self.core.finish(run, finish, self.now);
             self.skip_due();
@@ -599,7 +599,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
     shell.advance(TimeDelta::hours(1));
     shell.check();
     assert!(
-        shell.handed.is_empty() && shell.going.is_empty() && shell.core.runs.len() == 0,
+        shell.handed.is_empty() && shell.active.is_empty() && shell.core.runs.len() == 0,
         "every run ends"
     );
     assert!(shell.core.registry.len() == 0, "nothing is left of the jobs");
@@ -818,11 +818,11 @@ fn backlogs_of_several_runs_wait_out_a_pause_together() {
         shell.now += ms(3000);
         shell.poll();
     }
-    assert_eq!(shell.going.len(), 2);
+    assert_eq!(shell.active.len(), 2);
     shell.core.pause_all(shell.now).unwrap();
     shell.paused = true;
     shell.advance(TimeDelta::minutes(1));
-    assert_eq!(shell.going.len(), 0);
+    assert_eq!(shell.active.len(), 0);
     shell.core.resume_all(shell.now).unwrap();
     shell.paused = false;
     shell.skip_due();
@@ -851,7 +851,7 @@ fn a_step_moves_what_waits_of_an_elapsed_interval_and_rolls_no_other_jitter() {
     let step = TimeDelta::hours(1);
     shell.now += step;
     // The run that is going takes no longer for it.
-    shell.going[0].1 += step;
+    shell.active[0].1 += step;
     shell.core.clock_stepped(step, shell.now);
     let moved = shell.core.registry[key.slot].timing.next().unwrap();
     assert_eq!((moved.fire_time, moved.at), (next.fire_time + step, next.at + step));

@@ -386,7 +386,7 @@ impl Shared {
 
     /// Ends the streams of events, once no run is left that may have something to tell.
     fn let_listeners_go(&self) {
-        let listeners = self.with(|machine, hooks, _| match machine.core.going().next() {
+        let listeners = self.with(|machine, hooks, _| match machine.core.active_runs().next() {
             Some(_) => Listeners::default(),
             None => std::mem::take(&mut hooks.listeners),
         });

@@ -34,15 +34,15 @@ impl<P: Payload> Core<P> {
     }
 
     /// The runs of a store's jobs that are going.
-    pub(crate) fn going_in(&self, store: StoreKey) -> Vec<RunKey> {
+    pub(crate) fn active_runs_in(&self, store: StoreKey) -> Vec<RunKey> {
         let of = |run: &RunKey| self.runs.job_of(*run).and_then(|slot| self.registry[slot].store());
         self.runs.keys().filter(|run| of(run) == Some(store)).collect()
     }
 
     /// Asks them to stop; says how long the most patient job lets its runs go on.
     pub(crate) fn cancel_store(&mut self, store: StoreKey) -> Duration {
-        let going = self.going_in(store);
-        self.runs.cancel_all(going, &[], self.registry.defaults(), &mut self.effects)
+        let active = self.active_runs_in(store);
+        self.runs.cancel_all(active, &[], self.registry.defaults(), &mut self.effects)
     }
 
     /// Whether the store has been told everything, and that the node leaves.

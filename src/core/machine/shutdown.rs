@@ -69,8 +69,8 @@ impl<P: Payload> Machine<P> {
         }
         shutdown.given_up = true;
         let callers = &shutdown.callers;
-        let going = self.core.going().filter(|run| !callers.contains(run)).collect();
-        self.abandon(going, now);
+        let active = self.core.active_runs().filter(|run| !callers.contains(run)).collect();
+        self.abandon(active, now);
     }
 
     /// Ends the scheduler: nothing starts any more. Returns the runs that the shell had not taken, which

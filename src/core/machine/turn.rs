@@ -140,13 +140,13 @@ impl<P: Payload> Machine<P> {
     /// acknowledged that, or do not answer.
     fn course(&mut self, elapsed: TimeDelta, now: DateTime<Utc>) -> Course {
         let callers = self.shutdown.as_ref().map_or(&[][..], |shutdown| &shutdown.callers);
-        if !self.core.is_closed() || self.core.going().any(|run| !callers.contains(&run)) {
+        if !self.core.is_closed() || self.core.active_runs().any(|run| !callers.contains(&run)) {
             return Course::GoesOn;
         }
         if self.core.has_left() {
             return Course::Ends(Vec::new());
         }
-        if self.core.going().next().is_some() {
+        if self.core.active_runs().next().is_some() {
             // Runs that asked for the shutdown can't be waited for, but the stores must learn how they
             // end.
             self.note_stop(now);

@@ -43,10 +43,10 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) {
         for run in self.runs_of(slot) {
-            let going = &self.runs.active[run];
-            let waits = match going.phase {
+            let active = &self.runs.active[run];
+            let waits = match active.phase {
                 Phase::Started => false,
-                Phase::Waiting { .. } => for_good || (going.attempt == 1 && !going.on_request),
+                Phase::Waiting { .. } => for_good || (active.attempt == 1 && !active.on_request),
                 Phase::BackingOff(_) => for_good,
             };
             if waits {

@@ -18,18 +18,18 @@ impl<P: Payload> Core<P> {
     /// The work of a run has ended, or was not called. Whoever was declared abandoned has nothing to
     /// say any more.
     pub(crate) fn finish(&mut self, key: RunKey, mut finish: RunResult, now: DateTime<Utc>) {
-        let Some(going) = self.runs.active.get_mut(key.slot).filter(|run| run.id == key.id) else {
+        let Some(active) = self.runs.active.get_mut(key.slot).filter(|run| run.id == key.id) else {
             self.effects.discard_result(finish);
             return;
         };
-        let slot = going.job;
+        let slot = active.job;
         let job = &self.registry[slot];
-        let wanted = !going.cancelled && !self.closed && !job.retired;
-        if finish.put_back && going.last.is_some() {
+        let wanted = !active.cancelled && !self.closed && !job.retired;
+        if finish.put_back && active.last.is_some() {
             // It has run before, and ends as it did then if there will be no other attempt.
-            let is_called_off = going.cancelled && !going.distrusted;
+            let is_called_off = active.cancelled && !active.distrusted;
             if !(is_called_off || self.closed || job.retired) {
-                (going.cancelled, going.distrusted) = (false, false);
+                (active.cancelled, active.distrusted) = (false, false);
                 self.wait_to_retry(key.slot, now, UNTRUSTED_WAIT);
                 self.effects.discard_result(finish);
                 return;
@@ -50,21 +50,21 @@ impl<P: Payload> Core<P> {
 
     /// A run has ended.
     pub(in crate::core) fn conclude(&mut self, run: u32, finish: RunResult, now: DateTime<Utc>) {
-        let Some(mut going) = self.runs.active.remove(run) else { return };
-        self.unlink(&going);
-        let slot = going.job;
+        let Some(mut active) = self.runs.active.remove(run) else { return };
+        self.unlink(&active);
+        let slot = active.job;
         if let Some(store) = self.registry[slot].store() {
             self.wake_store_removal(store);
         }
-        if let Phase::Waiting { limit, priority } = going.phase {
-            let turn = turn(&going, priority, self.registry[slot].incarnation);
+        if let Phase::Waiting { limit, priority } = active.phase {
+            let turn = turn(&active, priority, self.registry[slot].incarnation);
             self.runs.limits.stop_waiting(limit, turn);
         }
         // One that was to be tried again and is not ends as it did the last time.
         let put_back = finish.put_back;
-        let finish = match going.last.take() {
+        let finish = match active.last.take() {
             Some(last) if !finish.outcome.has_run() && !put_back => {
-                going.attempt -= 1;
+                active.attempt -= 1;
                 self.effects.discard_result(finish);
                 *last
             }
@@ -78,43 +78,43 @@ impl<P: Payload> Core<P> {
         let finish = match finish.outcome {
             // Its work may have been called before, on another node.
             Outcome::Skipped(reason)
-                if going.attempt > 1
+                if active.attempt > 1
                     && !matches!(reason, SkipReason::Paused | SkipReason::Shutdown) =>
             {
                 RunResult { outcome: Outcome::Abandoned, ..finish }
             }
             _ => finish,
         };
-        if put_back || !self.conclude_durable(going.row(), &finish, now) {
+        if put_back || !self.conclude_durable(active.row(), &finish, now) {
             self.effects.discard_result(finish);
         } else {
             let late_by = finish.started_at.map(|_| finish.late_by);
             self.runs.metrics.count(&finish.outcome, late_by);
-            self.report_run(&going, finish, now);
+            self.report_run(&active, finish, now);
         }
-        self.effects.discard_all(going.preceding.take().map(Discarded::Preceding));
-        going.options.iter().for_each(|options| self.effects.discard_options(options.clone()));
-        match going.backlog.pop_front() {
+        self.effects.discard_all(active.preceding.take().map(Discarded::Preceding));
+        active.options.iter().for_each(|options| self.effects.discard_options(options.clone()));
+        match active.backlog.pop_front() {
             Some(due) if self.paused => {
-                going.backlog.push_front(due);
-                self.registry[slot].extras().runs.parked.push((going.permit, going.backlog));
+                active.backlog.push_front(due);
+                self.registry[slot].extras().runs.parked.push((active.permit, active.backlog));
                 self.deferred_jobs.insert(slot);
-                self.free_slots(going.taken);
+                self.free_slots(active.taken);
             }
             Some(due) => {
-                let next = Submission { backlog: going.backlog, ..Submission::of(due) };
+                let next = Submission { backlog: active.backlog, ..Submission::of(due) };
                 let options = &self.registry[slot].options;
-                if options.as_ref().map(Arc::as_ptr) == going.options.as_ref().map(Arc::as_ptr) {
+                if options.as_ref().map(Arc::as_ptr) == active.options.as_ref().map(Arc::as_ptr) {
                     // A backlog is one submission: it keeps what it has taken.
-                    self.begin_with(slot, going.permit, going.taken, next, now);
+                    self.begin_with(slot, active.permit, active.taken, next, now);
                 } else {
-                    self.free_slots(going.taken);
-                    self.begin(slot, going.permit, next, now);
+                    self.free_slots(active.taken);
+                    self.begin(slot, active.permit, next, now);
                 }
             }
             None => {
-                self.free_slots(going.taken);
-                self.release(slot, going.permit, now);
+                self.free_slots(active.taken);
+                self.release(slot, active.permit, now);
             }
         }
     }

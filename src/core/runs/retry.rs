@@ -19,20 +19,20 @@ impl<P: Payload> Core<P> {
         delay: Duration,
         now: DateTime<Utc>,
     ) {
-        let going = &mut self.runs.active[run];
-        let slot = going.job;
+        let active = &mut self.runs.active[run];
+        let slot = active.job;
         let job = &self.registry[slot];
         self.runs.metrics.retried += 1;
         // Late is the first attempt alone.
-        finish.late_by = going.last.as_ref().map_or(finish.late_by, |last| last.late_by);
-        let record = || going.record(job.id(self.registry.common(), slot), &finish);
+        finish.late_by = active.last.as_ref().map_or(finish.late_by, |last| last.late_by);
+        let record = || active.record(job.id(self.registry.common(), slot), &finish);
         let store = || self.durable.name(job.store());
         self.effects.emit_in(now, EventKind::Retrying, store, || EventPayload::Retrying {
             run: record(),
             delay,
         });
-        going.attempt += 1;
-        if let Some(last) = going.last.replace(Box::new(finish)) {
+        active.attempt += 1;
+        if let Some(last) = active.last.replace(Box::new(finish)) {
             self.effects.discard_result(*last);
         }
         self.wait_to_retry(run, now, delay);
@@ -42,10 +42,10 @@ impl<P: Payload> Core<P> {
     pub(super) fn wait_to_retry(&mut self, run: u32, now: DateTime<Utc>, delay: Duration) {
         let delay = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
         let at = now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC);
-        let going = &mut self.runs.active[run];
-        let slot = going.job;
-        going.phase = Phase::BackingOff(at);
-        let taken = std::mem::take(&mut going.taken);
+        let active = &mut self.runs.active[run];
+        let slot = active.job;
+        active.phase = Phase::BackingOff(at);
+        let taken = std::mem::take(&mut active.taken);
         let retry_at = &mut self.registry[slot].extras().runs.retry_at;
         *retry_at = Some(retry_at.map_or(at, |earliest| earliest.min(at)));
         self.mark(slot);

@@ -88,20 +88,20 @@ impl<P: Payload> Core<P> {
 
     /// Starts a run, or lets it wait until no limit keeps it from that.
     pub(super) fn try_start(&mut self, run: u32) {
-        let going = &mut self.runs.active[run];
-        let job = &self.registry[going.job];
-        if going.last.is_some()
+        let active = &mut self.runs.active[run];
+        let job = &self.registry[active.job];
+        if active.last.is_some()
             && let Some(store) = job.store()
         {
             // Its node may not have believed itself while it waited, and does again.
-            going.life.lapses = self.durable.life(store).lapses;
+            active.life.lapses = self.durable.life(store).lapses;
         }
         // A run keeps its options from its first start on.
-        let options = match going.last {
+        let options = match active.last {
             None => &job.options,
-            Some(_) => &going.options,
+            Some(_) => &active.options,
         };
-        let taken = match going.taken {
+        let taken = match active.taken {
             none if none == Slots::default() => self
                 .runs
                 .limits
@@ -111,31 +111,31 @@ impl<P: Payload> Core<P> {
         match taken {
             Err(limit) => {
                 let priority = options.as_ref().unwrap_or(self.registry.defaults()).priority;
-                going.phase = Phase::Waiting { limit, priority };
-                let turn = turn(going, priority, job.incarnation);
-                self.runs.limits.wait(limit, turn, run, going.on_request || going.attempt > 1);
+                active.phase = Phase::Waiting { limit, priority };
+                let turn = turn(active, priority, job.incarnation);
+                self.runs.limits.wait(limit, turn, run, active.on_request || active.attempt > 1);
             }
             Ok(taken) => {
                 let options = options.clone();
-                going.options = options.clone();
-                going.taken = taken;
-                going.phase = Phase::Started;
+                active.options = options.clone();
+                active.taken = taken;
+                active.phase = Phase::Started;
                 self.effects.start(Start {
-                    run: RunKey { slot: run, id: going.id },
-                    job: job.id(self.registry.common(), going.job),
-                    fire_time: going.due.fire_time,
-                    due: going.due.at,
-                    coalesced: going.coalesced,
-                    on_request: going.on_request,
-                    attempt: going.attempt,
+                    run: RunKey { slot: run, id: active.id },
+                    job: job.id(self.registry.common(), active.job),
+                    fire_time: active.due.fire_time,
+                    due: active.due.at,
+                    coalesced: active.coalesced,
+                    on_request: active.on_request,
+                    attempt: active.attempt,
                     incarnation: job.incarnation,
-                    fence: going.fence,
+                    fence: active.fence,
                     lease: job
                         .store()
-                        .filter(|_| going.fence > 0)
+                        .filter(|_| active.fence > 0)
                         .and_then(|store| self.durable.lease(store)),
-                    life: going.life,
-                    preceding: going.preceding.clone(),
+                    life: active.life,
+                    preceding: active.preceding.clone(),
                     options,
                     payload: job.payload.clone(),
                 });
@@ -146,11 +146,11 @@ impl<P: Payload> Core<P> {
     /// Lets those runs of a job start, or wait, by other options that wait for a limit.
     pub(in crate::core) fn requeue_waiting(&mut self, slot: u32) {
         for run in self.runs_of(slot) {
-            let going = &self.runs.active[run];
-            if let Phase::Waiting { limit, priority } = going.phase
-                && (!self.paused || going.on_request || going.attempt > 1)
+            let active = &self.runs.active[run];
+            if let Phase::Waiting { limit, priority } = active.phase
+                && (!self.paused || active.on_request || active.attempt > 1)
             {
-                let turn = turn(going, priority, self.registry[slot].incarnation);
+                let turn = turn(active, priority, self.registry[slot].incarnation);
                 self.runs.limits.stop_waiting(limit, turn);
                 self.try_start(run);
             }

@@ -49,15 +49,15 @@ impl<P: Payload> Core<P> {
     }
 
     /// The runs that are going.
-    pub(crate) fn going(&self) -> impl Iterator<Item = RunKey> + '_ {
+    pub(crate) fn active_runs(&self) -> impl Iterator<Item = RunKey> + '_ {
         self.runs.keys()
     }
 
     /// Asks every run to stop, but for those in `spared`; says how long the most patient job lets
     /// its runs go on.
     pub(crate) fn cancel_all(&mut self, spared: &[RunKey]) -> Duration {
-        let going = self.going().collect();
-        self.runs.cancel_all(going, spared, self.registry.defaults(), &mut self.effects)
+        let active = self.active_runs().collect();
+        self.runs.cancel_all(active, spared, self.registry.defaults(), &mut self.effects)
     }
 
     pub(crate) fn is_paused(&self) -> bool {

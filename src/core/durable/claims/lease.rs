@@ -89,22 +89,22 @@ impl<P: Payload> Core<P> {
     /// Others have closed, or taken, the rows that this node had of a job.
     pub(in crate::core) fn lose_rows(&mut self, slot: u32, now: DateTime<Utc>) {
         self.cancel_unsafe_runs(slot);
-        let mut going = Vec::new();
+        let mut active = Vec::new();
         for run in self.runs_of(slot) {
             drop(self.runs.take_backlog(run));
             if self.runs.is_started(run) {
                 let (row, _) = self.runs.with_backlog(run);
-                going.push((row.id, row.due.fire_time));
+                active.push((row.id, row.due.fire_time));
             }
         }
         let job = &mut self.registry[slot];
         job.drop_waiting();
         if let Some(durable) = job.durable_mut() {
             durable.upcoming.clear();
-            let going: Vec<_> =
-                going.into_iter().filter_map(|(run, at)| durable.row_of(run, at)).collect();
+            let active: Vec<_> =
+                active.into_iter().filter_map(|(run, at)| durable.row_of(run, at)).collect();
             let before = durable.open.len();
-            durable.open.retain(|row, _| going.contains(row));
+            durable.open.retain(|row, _| active.contains(row));
             durable.open.values_mut().for_each(|open| open.lost = true);
             self.count_open(slot, before);
         }
