@@ -297,10 +297,10 @@ fn judge_overlap(
         of_row.entry(execution.key).or_default().push((execution.began, ended));
     }
     steps.sort_unstable_by_key(|&(at, step, _)| (at, step));
-    let mut going = 0;
+    let mut active = 0;
     for (at, step, key) in steps {
-        going += step;
-        if going > most as isize {
+        active += step;
+        if active > most as isize {
             let at = at as f64 / MILLI as f64;
             wrong.push(format!("{} is one too many at {at} ms, of {most}", name(key)));
             break;

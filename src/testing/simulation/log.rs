@@ -30,7 +30,7 @@ pub(super) struct Log {
     pub(super) wrong: Vec<String>,
     pub(super) executions: Vec<Execution>,
     /// Those that go on, by the node and the number of the run there.
-    going: BTreeMap<(Life, u64), usize>,
+    active: BTreeMap<(Life, u64), usize>,
     pub(super) lives: BTreeMap<Incarnation, Vec<Era>>,
     /// How incarnations ended that were removed or replaced.
     pub(super) removed: BTreeMap<Incarnation, Micros>,
@@ -191,7 +191,7 @@ impl Log {
             }
             Some(_) => {}
         }
-        self.going.insert((life, number), self.executions.len());
+        self.active.insert((life, number), self.executions.len());
         self.executions.push(Execution {
             key,
             fence,
@@ -205,27 +205,27 @@ impl Log {
     }
 
     pub(super) fn ended(&mut self, now: Micros, life: Life, number: u64, how: How) {
-        let Some(index) = self.going.remove(&(life, number)) else { return };
+        let Some(index) = self.active.remove(&(life, number)) else { return };
         self.executions[index].ended = Some((now, how));
         let key = self.executions[index].key;
         self.trace(now, || format!("{life:?} ends {}: {how:?}", name(key)));
     }
 
     pub(super) fn crashed(&mut self, now: Micros, life: Life) {
-        let going: Vec<u64> = self.of(life).map(|((_, number), _)| *number).collect();
-        for number in going {
+        let active: Vec<u64> = self.of(life).map(|((_, number), _)| *number).collect();
+        for number in active {
             self.ended(now, life, number, How::Crashed);
         }
     }
 
     fn of(&self, life: Life) -> impl Iterator<Item = (&(Life, u64), &usize)> {
-        self.going.range((life, 0)..=(life, u64::MAX))
+        self.active.range((life, 0)..=(life, u64::MAX))
     }
 
     /// A process that was stopped goes on.
     pub(super) fn went_on(&mut self, now: Micros, life: Life, stopped: Micros) {
-        let going: Vec<usize> = self.of(life).map(|(_, index)| *index).collect();
-        for index in going {
+        let active: Vec<usize> = self.of(life).map(|(_, index)| *index).collect();
+        for index in active {
             let execution = &self.executions[index];
             let until = self.takes.get(&(execution.key, execution.fence));
             let until = until.and_then(|(node, _)| self.leases.get(node));
