@@ -50,9 +50,9 @@ pub(crate) use self::{
     },
     effects::{Discarded, Ended, Outbox, Start},
     machine::{
-        Addition, Attempt, Course, Ending, FAREWELL, FIRST_RETRY, FOREVER, Handles, Inbox, KEPT,
-        Known, LAST_WAIT, LONGEST_RETRY, Machine, RETRIES, Step, Timer, Turn, Update, Updated,
-        Urgency, modified, next_fire_of,
+        ACKNOWLEDGE_TIMEOUT, Addition, Attempt, Course, Ending, FIRST_RETRY, FOREVER, Handles,
+        Inbox, KEPT, Known, LAST_WAIT, LONGEST_RETRY, Machine, RETRIES, Step, Timer, Turn, Update,
+        Updated, Urgency, modified, next_fire_of,
     },
     registry::{Declaration, PAGE},
     runs::{Preceding, RunKey, RunResult},

@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     clock::{Moves, tokio_is_paused},
-    core::{Course, FAREWELL, JobKey, Timer, Turn},
+    core::{ACKNOWLEDGE_TIMEOUT, Course, JobKey, Timer, Turn},
     panic::shielded,
 };
 
@@ -78,7 +78,7 @@ impl Driver {
         loop {
             if self.catch_up() {
                 // It goes on if it takes longer.
-                let _ = tokio::time::timeout(FAREWELL, self.close_stores()).await;
+                let _ = tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, self.close_stores()).await;
                 return;
             }
             if self.turn.fires {
@@ -170,8 +170,8 @@ impl Driver {
             self.timers.set_shutdown(self.shared.instant(deadline));
         }
         let sends = self.turn.sends_in.and_then(|wait| self.shared.clock.deadline_in(wait));
-        let farewell = self.turn.farewell.map(|until| self.shared.instant(until));
-        self.timers.set_node([sends, farewell].into_iter().flatten().min());
+        let acknowledge_until = self.turn.acknowledge_until.map(|until| self.shared.instant(until));
+        self.timers.set_node([sends, acknowledge_until].into_iter().flatten().min());
         self.turn.shrink();
     }
 

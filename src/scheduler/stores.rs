@@ -16,7 +16,7 @@ use futures::{
 
 use super::{Scheduler, durable};
 use crate::{
-    core::{CanRun, Core, FAREWELL, FOREVER, LAST_WAIT, NodeOptions, Place, StoreKey},
+    core::{ACKNOWLEDGE_TIMEOUT, CanRun, Core, FOREVER, LAST_WAIT, NodeOptions, Place, StoreKey},
     driver::{Durable, Entry, RunGuard, Shared},
     error::Error,
     event::EventPayload,
@@ -236,11 +236,11 @@ async fn finish_removal(shared: Arc<Shared>, durable: Arc<Durable>) {
         let grace = shared.transact(|core, _| core.cancel_store(key));
         wait_until(&shared, grace.min(FOREVER) + LAST_WAIT, no_run).await;
         shared.abandon(|core| core.active_runs_in(key));
-        wait_until(&shared, FAREWELL, |core| core.has_left_store(key)).await;
+        wait_until(&shared, ACKNOWLEDGE_TIMEOUT, |core| core.has_left_store(key)).await;
         // In a task, since this is the store's code, which may panic.
         let closing = durable.clone();
         let closing = tokio::spawn(async move { closing.store.close().await });
-        let _ = tokio::time::timeout(FAREWELL, closing).await;
+        let _ = tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, closing).await;
     };
     if durable.stopped.run_until_cancelled(leaving).await.is_none() {
         return;

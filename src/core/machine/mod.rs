@@ -45,7 +45,7 @@ pub(crate) const KEPT: usize = 256;
 pub(crate) const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a store is given to acknowledge what is pending, once all runs have ended.
-pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
+pub(crate) const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A wait that is as good as endless, and can still be added to an instant.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -70,7 +70,7 @@ pub(crate) struct Machine<P> {
     woken: bool,
     shutdown: Option<Shutdown>,
     /// Until when stores may acknowledge what is pending, in elapsed time.
-    farewell: Option<TimeDelta>,
+    acknowledge_until: Option<TimeDelta>,
     /// Whether the end of the scheduler was noted.
     stopped: bool,
     /// The runs that were finished since the shell last looked.
@@ -88,7 +88,7 @@ impl<P: Payload> Machine<P> {
             dirty: Vec::new(),
             woken: false,
             shutdown: None,
-            farewell: None,
+            acknowledge_until: None,
             stopped: false,
             finished: Vec::new(),
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{BATCH, FAREWELL, KEPT, Machine};
+use super::{ACKNOWLEDGE_TIMEOUT, BATCH, KEPT, Machine};
 use crate::core::{Payload, Request, Start, StoreKey};
 
 /// What the shell has to do. It is filled again and again, so that its lists keep their capacity.
@@ -23,7 +23,7 @@ pub(crate) struct Turn<P> {
     /// How long until the nodes may have something to send.
     pub(crate) sends_in: Option<Duration>,
     /// Until when stores may acknowledge what is pending, in elapsed time.
-    pub(crate) farewell: Option<TimeDelta>,
+    pub(crate) acknowledge_until: Option<TimeDelta>,
     /// When [`Machine::end_patience`] is to be called, in elapsed time.
     pub(crate) patient_until: Option<TimeDelta>,
     pub(crate) course: Course,
@@ -60,7 +60,7 @@ impl<P> Turn<P> {
             jobs: 0,
             fires: false,
             sends_in: None,
-            farewell: None,
+            acknowledge_until: None,
             patient_until: None,
             course: Course::GoesOn,
         }
@@ -85,7 +85,7 @@ impl<P: Payload> Machine<P> {
         turn.jobs = self.core.len();
         turn.sends_in = self.core.node_wakes_in();
         turn.course = self.course(elapsed, now);
-        turn.farewell = self.farewell;
+        turn.acknowledge_until = self.acknowledge_until;
         let shutdown = self.shutdown.as_ref().filter(|shutdown| !shutdown.given_up);
         turn.patient_until = shutdown.map(|shutdown| shutdown.deadline);
         turn.fires = !self.due.is_empty();
@@ -152,8 +152,8 @@ impl<P: Payload> Machine<P> {
             self.note_stop(now);
             return Course::HasStopped;
         }
-        let farewell = TimeDelta::from_std(FAREWELL).unwrap_or_default();
-        let until = *self.farewell.get_or_insert(elapsed + farewell);
+        let acknowledge_until = TimeDelta::from_std(ACKNOWLEDGE_TIMEOUT).unwrap_or_default();
+        let until = *self.acknowledge_until.get_or_insert(elapsed + acknowledge_until);
         if elapsed < until { Course::GoesOn } else { Course::Ends(self.core.pending_outcomes()) }
     }
 }

@@ -297,7 +297,8 @@ impl Node {
         }
         outside.asked.extend(turn.requests.drain(..).map(|(_, asked)| asked));
         let sends = turn.sends_in.map(|wait| elapsed + tick(micros_of(wait)));
-        self.node_timer = [sends, turn.farewell.map(micros_in)].into_iter().flatten().min();
+        self.node_timer =
+            [sends, turn.acknowledge_until.map(micros_in)].into_iter().flatten().min();
         self.patient_until = turn.patient_until.map(micros_in);
     }
 
