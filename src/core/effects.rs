@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Declaration, NewJob, Preceding, RunKey, RunResult, StoreKey,
-    durable::node::{Lease, Life},
+    durable::node::{Lease, LeaseEpoch},
 };
 use crate::{
     event::{Event, EventKind, EventPayload, KindSet},
@@ -66,7 +66,7 @@ pub(crate) struct Start<P> {
     /// What its node goes by, if its job is durable.
     pub(crate) lease: Option<Arc<Lease>>,
     /// The life of the node in which it began.
-    pub(crate) life: Life,
+    pub(crate) epoch: LeaseEpoch,
     /// None if they are the scheduler's defaults.
     pub(crate) options: Option<Arc<JobOptions>>,
     pub(crate) payload: P,

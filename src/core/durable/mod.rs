@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 
 use self::claims::Claims;
 use crate::{
-    core::durable::node::{Lease, Life, Node},
+    core::durable::node::{Lease, LeaseEpoch, Node},
     ledger::Incarnation,
 };
 
@@ -106,8 +106,8 @@ impl Durable {
     }
 
     /// In which of its lives the node of this store is.
-    pub(in crate::core) fn life(&self, key: StoreKey) -> Life {
-        self.node(key).map_or_else(Life::default, |node| node.lease().life())
+    pub(in crate::core) fn epoch(&self, key: StoreKey) -> LeaseEpoch {
+        self.node(key).map_or_else(LeaseEpoch::default, |node| node.lease().epoch())
     }
 
     /// What the node of this store goes by.

@@ -65,8 +65,8 @@ impl<P> Attempt<P> {
         is_cancelled: impl FnOnce() -> bool,
         read_clocks: impl FnOnce() -> Reading,
     ) -> Verdict {
-        let Start { on_request, attempt, life, .. } = self.start;
-        let is = self.lease().map(Lease::life);
+        let Start { on_request, attempt, epoch, .. } = self.start;
+        let is = self.lease().map(Lease::epoch);
         let candidate = Candidate {
             standing,
             on_request,
@@ -75,8 +75,8 @@ impl<P> Attempt<P> {
             late_by: self.late_at(now),
             grace,
             trusted: self.lease().is_none_or(|lease| lease.is_trusted(read_clocks())),
-            distrusted: is.is_some_and(|is| is.lapses != life.lapses),
-            lost: is.is_some_and(|is| is.deaths != life.deaths),
+            distrusted: is.is_some_and(|is| is.lapses != epoch.lapses),
+            lost: is.is_some_and(|is| is.expiries != epoch.expiries),
         };
         candidate.judge()
     }

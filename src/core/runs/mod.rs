@@ -21,7 +21,7 @@ use self::{
     start::turn,
 };
 use crate::{
-    core::{decide::Due, durable::node::Life, effects::Effects, registry::table::Table},
+    core::{decide::Due, durable::node::LeaseEpoch, effects::Effects, registry::table::Table},
     job::{JobOptions, Outcome, Output, Run, RunId},
     metrics::Metrics,
 };
@@ -103,7 +103,7 @@ pub(in crate::core) struct ActiveRun {
     /// That of its row; zero if it has none.
     fence: u64,
     /// In which life of the node it began.
-    life: Life,
+    epoch: LeaseEpoch,
     permit: Permit,
     /// What it has of the limits beyond its permit.
     taken: Slots,

@@ -10,7 +10,7 @@ use super::{
     semaphore::Permit,
 };
 use crate::{
-    core::{Core, Payload, Start, decide::Due, durable::node::Life},
+    core::{Core, Payload, Start, decide::Due, durable::node::LeaseEpoch},
     event::{EventKind, EventPayload},
     job::RunId,
 };
@@ -41,7 +41,7 @@ impl<P: Payload> Core<P> {
         let (job, common) = self.registry.job_mut(slot);
         let (attempt, fence) = job.row_of(id, due.fire_time).unwrap_or((1, 0));
         let older = job.runs.newest;
-        let life = job.store().map_or_else(Life::default, |store| self.durable.life(store));
+        let epoch = job.store().map_or_else(LeaseEpoch::default, |store| self.durable.epoch(store));
         let run = self.runs.active.insert_with(|_| ActiveRun {
             id,
             job: slot,
@@ -53,7 +53,7 @@ impl<P: Payload> Core<P> {
             cancelled: false,
             distrusted: false,
             fence,
-            life,
+            epoch,
             permit,
             taken,
             options: None,
@@ -94,7 +94,7 @@ impl<P: Payload> Core<P> {
             && let Some(store) = job.store()
         {
             // Its node may not have believed itself while it waited, and does again.
-            active.life.lapses = self.durable.life(store).lapses;
+            active.epoch.lapses = self.durable.epoch(store).lapses;
         }
         // A run keeps its options from its first start on.
         let options = match active.last {
@@ -134,7 +134,7 @@ impl<P: Payload> Core<P> {
                         .store()
                         .filter(|_| active.fence > 0)
                         .and_then(|store| self.durable.lease(store)),
-                    life: active.life,
+                    epoch: active.epoch,
                     preceding: active.preceding.clone(),
                     options,
                     payload: job.payload.clone(),

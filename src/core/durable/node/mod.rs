@@ -21,7 +21,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 pub(crate) use self::{
     claimer::CanRun,
     exchange::{Reply, Request},
-    membership::{Lease, Life},
+    membership::{Lease, LeaseEpoch},
     options::NodeOptions,
 };
 use self::{

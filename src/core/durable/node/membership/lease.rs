@@ -19,7 +19,7 @@ pub(crate) struct Lease {
     /// Whether it was seen to have run out: a clock that is set back does not renew it.
     lapsed: AtomicBool,
     /// How often the store has expired the node.
-    deaths: AtomicU32,
+    expiries: AtomicU32,
     /// How often the lease has lapsed.
     lapses: AtomicU32,
     /// How much sooner the node stops trusting the lease than others expire it.
@@ -28,9 +28,9 @@ pub(crate) struct Lease {
 
 /// One stretch of a life of a node in which it trusted its lease.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Life {
+pub(crate) struct LeaseEpoch {
     /// Counts how often the store has expired the node.
-    pub(crate) deaths: u32,
+    pub(crate) expiries: u32,
     /// Counts how often the lease has lapsed.
     pub(crate) lapses: u32,
 }
@@ -42,7 +42,7 @@ impl Lease {
             wall: never(),
             elapsed: never(),
             lapsed: AtomicBool::new(true),
-            deaths: AtomicU32::new(0),
+            expiries: AtomicU32::new(0),
             lapses: AtomicU32::new(0),
             margin,
         }
@@ -70,7 +70,7 @@ impl Lease {
     /// Ends the lease, since the store has expired the node.
     pub(super) fn lose(&self) {
         self.renew(i64::MIN, i64::MIN);
-        self.deaths.fetch_add(1, Ordering::SeqCst);
+        self.expiries.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How much longer it counts: by the clock that reaches its end first.
@@ -86,9 +86,9 @@ impl Lease {
     }
 
     /// The life that the node is in.
-    pub(crate) fn life(&self) -> Life {
+    pub(crate) fn epoch(&self) -> LeaseEpoch {
         let count = |count: &AtomicU32| count.load(Ordering::SeqCst);
-        Life { deaths: count(&self.deaths), lapses: count(&self.lapses) }
+        LeaseEpoch { expiries: count(&self.expiries), lapses: count(&self.lapses) }
     }
 
     /// How long a run that is asked to stop may go on: until a moment before others may expire the node.

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 
 pub(super) use self::clock::Now;
-pub(crate) use self::lease::{Lease, Life};
+pub(crate) use self::lease::{Lease, LeaseEpoch};
 use self::{
     clock::{Clocks, have_parted},
     watch::Watch,
@@ -282,8 +282,8 @@ impl Membership {
             Phase::Leaving(_) | Phase::Member(Standing::Joining) => Some(self.next_heartbeat),
             Phase::Member(_) if self.has_inquiries() => Some(TimeDelta::MIN),
             Phase::Member(_) => {
-                let death = self.watch.next_death();
-                Some(death.map_or(self.next_heartbeat, |death| death.min(self.next_heartbeat)))
+                let expiry = self.watch.next_expiry();
+                Some(expiry.map_or(self.next_heartbeat, |expiry| expiry.min(self.next_heartbeat)))
             }
         }
     }

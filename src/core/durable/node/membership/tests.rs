@@ -133,7 +133,7 @@ fn a_lease_lapses_once_and_the_next_heartbeat_renews_it() {
     assert!(!node.lapse(at(23)));
     assert!(node.lapse(at(24)));
     assert!(!node.lapse(at(25)), "that is reported once");
-    assert!(node.has_joined() && node.lease().life().lapses == 1);
+    assert!(node.has_joined() && node.lease().epoch().lapses == 1);
     assert!(matches!(beat(&mut node, 26)[..], [NodeEvent::Trusted]));
     assert!(node.is_trusted(at(49)) && !node.lapse(at(49)));
 }
@@ -161,7 +161,7 @@ fn an_expired_node_joins_again_under_another_id() {
     let id = node.id();
     node.lose(false, &mut numbers);
     assert!(node.id() != id && !node.has_joined() && !node.is_trusted(at(1)));
-    assert_eq!(node.lease().life().deaths, 1);
+    assert_eq!(node.lease().epoch().expiries, 1);
     let again = heartbeat(&mut node, 1);
     assert!(again.first && again.node == node.id(), "{again:?}");
 }

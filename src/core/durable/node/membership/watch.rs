@@ -42,7 +42,7 @@ impl Watch {
     }
 
     /// When the first of them counts as dead.
-    pub(super) fn next_death(&self) -> Option<TimeDelta> {
+    pub(super) fn next_expiry(&self) -> Option<TimeDelta> {
         self.0.values().map(|seen| seen.dies_at).min()
     }
 
@@ -81,10 +81,10 @@ mod tests {
         let mut watch = Watch::default();
         watch.update(&[row(OWN, 7), row(OTHER, 3)], OWN, at(0));
         watch.update(&[row(OWN, 8), row(OTHER, 3)], OWN, at(10));
-        assert_eq!((watch.suspects(at(14)), watch.next_death()), (vec![], Some(at(15))));
+        assert_eq!((watch.suspects(at(14)), watch.next_expiry()), (vec![], Some(at(15))));
         assert_eq!(watch.suspects(at(15)), [(OTHER, 3)]);
         watch.forget(&[(OTHER, 3)]);
-        assert_eq!((watch.suspects(at(15)), watch.next_death()), (vec![], None));
+        assert_eq!((watch.suspects(at(15)), watch.next_expiry()), (vec![], None));
     }
 
     #[test]
