@@ -35,7 +35,7 @@ struct Limit {
     /// The group it belongs to, if it is not an executor's.
     group: Option<Arc<str>>,
     max: u32,
-    taken: u32,
+    in_use: u32,
     /// How many jobs name the group.
     jobs: usize,
     waiting: BTreeMap<Turn, Waiting>,
@@ -205,19 +205,19 @@ impl Limits {
             Some(name) => self.executors.get(name).and_then(|executor| executor.limit),
         };
         let group = options.group.as_ref().and_then(|group| self.groups.get(&group.name)).copied();
-        let mut taken = Slots([executor, group]);
-        if let Some(full) = taken.iter().find(|&limit| !self.all[limit].has_room()) {
+        let mut in_use = Slots([executor, group]);
+        if let Some(full) = in_use.iter().find(|&limit| !self.all[limit].has_room()) {
             return Err(full);
         }
         if let Some(group) = options.group.as_ref().filter(|_| group.is_none()) {
             // A run that is tried again keeps its options, and no job may name the group any more.
-            taken.0[1] = Some(self.group(group));
+            in_use.0[1] = Some(self.group(group));
         }
-        for limit in taken.iter() {
-            self.all[limit].taken += 1;
+        for limit in in_use.iter() {
+            self.all[limit].in_use += 1;
             self.all[limit].begun += 1;
         }
-        Ok(taken)
+        Ok(in_use)
     }
 
     /// A job in the store that has these options has so many rows here now.
@@ -260,7 +260,7 @@ impl Limits {
 
     /// Gives one back; then somebody else may have it.
     pub(in crate::core) fn give_back(&mut self, limit: u32) {
-        self.all[limit].taken -= 1;
+        self.all[limit].in_use -= 1;
     }
 
     pub(in crate::core) fn wait(&mut self, limit: u32, turn: Turn, run: u32, on_request: bool) {
@@ -316,7 +316,7 @@ impl Limit {
         Limit {
             group,
             max,
-            taken: 0,
+            in_use: 0,
             jobs: 0,
             waiting: BTreeMap::new(),
             claims: HashMap::new(),
@@ -349,11 +349,11 @@ impl Limit {
     }
 
     fn has_room(&self) -> bool {
-        self.taken < self.max
+        self.in_use < self.max
     }
 
     fn is_used(&self) -> bool {
-        self.taken > 0 || !self.waiting.is_empty()
+        self.in_use > 0 || !self.waiting.is_empty()
     }
 }
 
