@@ -99,21 +99,21 @@ impl<P: Payload> Core<P> {
                 active.backlog.push_front(due);
                 self.registry[slot].extras().runs.parked.push((active.permit, active.backlog));
                 self.deferred_jobs.insert(slot);
-                self.free_slots(active.taken);
+                self.free_slots(active.slots);
             }
             Some(due) => {
                 let next = Submission { backlog: active.backlog, ..Submission::of(due) };
                 let options = &self.registry[slot].options;
                 if options.as_ref().map(Arc::as_ptr) == active.options.as_ref().map(Arc::as_ptr) {
                     // A backlog is one submission: it keeps what it has taken.
-                    self.begin_with(slot, active.permit, active.taken, next, now);
+                    self.begin_with(slot, active.permit, active.slots, next, now);
                 } else {
-                    self.free_slots(active.taken);
+                    self.free_slots(active.slots);
                     self.begin(slot, active.permit, next, now);
                 }
             }
             None => {
-                self.free_slots(active.taken);
+                self.free_slots(active.slots);
                 self.release(slot, active.permit, now);
             }
         }

@@ -106,7 +106,7 @@ pub(in crate::core) struct ActiveRun {
     epoch: LeaseEpoch,
     permit: Permit,
     /// What it has of the limits beyond its permit.
-    taken: Slots,
+    slots: Slots,
     /// The options that it was started with.
     options: Option<Arc<JobOptions>>,
     /// Fire times that run after this one, under its permit.

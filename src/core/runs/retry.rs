@@ -45,11 +45,11 @@ impl<P: Payload> Core<P> {
         let active = &mut self.runs.active[run];
         let slot = active.job;
         active.phase = Phase::BackingOff(at);
-        let taken = std::mem::take(&mut active.taken);
+        let slots = std::mem::take(&mut active.slots);
         let retry_at = &mut self.registry[slot].extras().runs.retry_at;
         *retry_at = Some(retry_at.map_or(at, |earliest| earliest.min(at)));
         self.mark(slot);
-        self.free_slots(taken);
+        self.free_slots(slots);
     }
 
     /// Tries those runs of a job again that have waited long enough.

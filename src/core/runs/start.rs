@@ -32,7 +32,7 @@ impl<P: Payload> Core<P> {
         &mut self,
         slot: u32,
         permit: Permit,
-        taken: Slots,
+        slots: Slots,
         submission: Submission,
         now: DateTime<Utc>,
     ) -> RunId {
@@ -55,7 +55,7 @@ impl<P: Payload> Core<P> {
             fence,
             epoch,
             permit,
-            taken,
+            slots,
             options: None,
             backlog,
             preceding,
@@ -101,24 +101,24 @@ impl<P: Payload> Core<P> {
             None => &job.options,
             Some(_) => &active.options,
         };
-        let taken = match active.taken {
+        let slots = match active.slots {
             none if none == Slots::default() => self
                 .runs
                 .limits
                 .try_acquire_slots(options.as_ref().unwrap_or(self.registry.defaults())),
-            taken => Ok(taken),
+            slots => Ok(slots),
         };
-        match taken {
+        match slots {
             Err(limit) => {
                 let priority = options.as_ref().unwrap_or(self.registry.defaults()).priority;
                 active.phase = Phase::Waiting { limit, priority };
                 let turn = turn(active, priority, job.incarnation);
                 self.runs.limits.wait(limit, turn, run, active.on_request || active.attempt > 1);
             }
-            Ok(taken) => {
+            Ok(slots) => {
                 let options = options.clone();
                 active.options = options.clone();
-                active.taken = taken;
+                active.slots = slots;
                 active.phase = Phase::Started;
                 self.effects.start(Start {
                     run: RunKey { slot: run, id: active.id },
@@ -158,8 +158,8 @@ impl<P: Payload> Core<P> {
     }
 
     /// Gives back what a run took beyond its permit, to those who wait for it.
-    pub(super) fn free_slots(&mut self, taken: Slots) {
-        for limit in taken.iter() {
+    pub(super) fn free_slots(&mut self, slots: Slots) {
+        for limit in slots.iter() {
             self.runs.limits.give_back(limit);
             self.serve(limit);
         }
