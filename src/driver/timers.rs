@@ -183,7 +183,7 @@ struct Keys {
 
 struct Page {
     keys: [Option<Key>; PAGE],
-    taken: usize,
+    occupied: usize,
 }
 
 const PAGE: usize = 128;
@@ -194,10 +194,10 @@ impl Keys {
         if page >= self.pages.len() {
             self.pages.resize_with(page + 1, || None);
         }
-        let page =
-            self.pages[page].get_or_insert_with(|| Box::new(Page { keys: [None; PAGE], taken: 0 }));
+        let page = self.pages[page]
+            .get_or_insert_with(|| Box::new(Page { keys: [None; PAGE], occupied: 0 }));
         if page.keys[index].replace(key).is_none() {
-            page.taken += 1;
+            page.occupied += 1;
         }
     }
 
@@ -210,8 +210,8 @@ impl Keys {
         let (number, index) = (slot as usize / PAGE, slot as usize % PAGE);
         let page = self.pages.get_mut(number)?.as_mut()?;
         let key = page.keys[index].take()?;
-        page.taken -= 1;
-        if page.taken == 0 {
+        page.occupied -= 1;
+        if page.occupied == 0 {
             self.pages[number] = None;
         }
         Some(key)

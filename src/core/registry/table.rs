@@ -27,7 +27,7 @@ struct Page<T> {
     rows: Vec<Row<T>>,
     /// The first free row of those that were made.
     free: Option<u32>,
-    taken: u32,
+    occupied: u32,
 }
 
 enum Row<T> {
@@ -58,18 +58,18 @@ impl<T> Table<T> {
         let page = self.pages[number as usize].as_mut().expect("an open page is there");
         let row = page.free.unwrap_or(page.rows.len() as u32);
         let slot = number * ROWS + row;
-        let taken = Row::Occupied(make(slot));
+        let occupied = Row::Occupied(make(slot));
         match page.rows.get_mut(row as usize) {
             Some(free) => {
-                if let Row::Free { next } = std::mem::replace(free, taken) {
+                if let Row::Free { next } = std::mem::replace(free, occupied) {
                     page.free = next;
                 }
             }
-            None => page.rows.push(taken),
+            None => page.rows.push(occupied),
         }
-        page.taken += 1;
+        page.occupied += 1;
         self.len += 1;
-        if page.taken == ROWS {
+        if page.occupied == ROWS {
             self.open.remove(&number);
         }
         slot
@@ -84,7 +84,7 @@ impl<T> Table<T> {
         });
         // The first page grows as it must, for those with few rows.
         let rows = Vec::with_capacity(if number == 0 { 0 } else { ROWS as usize });
-        self.pages[number as usize] = Some(Page { rows, free: None, taken: 0 });
+        self.pages[number as usize] = Some(Page { rows, free: None, occupied: 0 });
         self.open.insert(number);
         number
     }
@@ -98,13 +98,13 @@ impl<T> Table<T> {
         }
         let freed = std::mem::replace(row, Row::Free { next: page.free });
         page.free = Some(slot % ROWS);
-        page.taken -= 1;
+        page.occupied -= 1;
         self.len -= 1;
-        if page.taken == ROWS - 1 {
+        if page.occupied == ROWS - 1 {
             self.open.insert(number);
         }
         // The last page with room stays, lest it come and go with a single row.
-        if page.taken == 0 && self.open.len() > 1 {
+        if page.occupied == 0 && self.open.len() > 1 {
             self.drop_page(number);
         }
         match freed {
