@@ -189,7 +189,7 @@ pub(crate) fn decide(
     let just_before = |at: DateTime<Utc>| at.checked_sub_signed(TimeDelta::milliseconds(1));
     let resumed = record.resumed_at.filter(|_| !is_date).and_then(just_before);
     let jitters = !definition.options.jitter.is_zero();
-    let taken = |row: Row| {
+    let claimed = |row: Row| {
         let jittered = jitters && row.key.kind == RowKind::Scheduled;
         let due = jittered.then(|| planner.due(row.fire_time).at);
         Row { state: RowState::Claimed(node), due, ..row }
@@ -211,7 +211,7 @@ pub(crate) fn decide(
             _ => None,
         };
         rows.push(match reason {
-            None => taken(row.clone()),
+            None => claimed(row.clone()),
             Some(reason) => Row {
                 state: RowState::Closed(Fate::Skipped(reason)),
                 ended_at: Some(now),
@@ -236,7 +236,7 @@ pub(crate) fn decide(
             rows.push(if passed {
                 closed(record, one, Fate::Skipped(SkipReason::Paused), now)
             } else {
-                taken(row(record, one, RowState::Waiting))
+                claimed(row(record, one, RowState::Waiting))
             });
         }
         next = trigger.next_after(fire_time)?;
@@ -277,7 +277,7 @@ pub(crate) fn decide(
         for (index, Due { fire_time, .. }) in runs.enumerate() {
             let open = row(record, FireTimes::one(fire_time), RowState::Waiting);
             let coalesced = if index == 0 { coalesced } else { 0 };
-            rows.push(taken(Row { coalesced, ..open }));
+            rows.push(claimed(Row { coalesced, ..open }));
         }
     }
 
@@ -285,7 +285,7 @@ pub(crate) fn decide(
     while let Some(fire_time) = due(next)
         && rows.len() < MAX_ROWS
     {
-        rows.push(taken(row(record, FireTimes::one(fire_time), RowState::Waiting)));
+        rows.push(claimed(row(record, FireTimes::one(fire_time), RowState::Waiting)));
         next = trigger.next_after(fire_time)?;
     }
     Ok(Decision::Claim { rows, next_fire: next })

@@ -30,12 +30,12 @@ impl<P: Payload> Core<P> {
     pub(in crate::core) fn accept_claim(
         &mut self,
         store: StoreKey,
-        taken: ClaimedJob,
+        claimed: ClaimedJob,
         payload: Option<P>,
         may_know: bool,
         now: DateTime<Utc>,
     ) {
-        let ClaimedJob { record, rows } = taken;
+        let ClaimedJob { record, rows } = claimed;
         let open: Vec<Row> = rows
             .into_iter()
             .filter(|row| match row.state {

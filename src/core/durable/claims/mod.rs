@@ -330,9 +330,9 @@ impl<P: Payload> Core<P> {
         for news in news {
             match news {
                 NodeEvent::Claimed(claim_result) => {
-                    for taken in claim_result.jobs {
+                    for claimed in claim_result.jobs {
                         let payload = payloads.next();
-                        self.accept_claim(store, taken, payload, false, now);
+                        self.accept_claim(store, claimed, payload, false, now);
                     }
                     self.close_orphans(store, &claim_result.orphans, now);
                 }
@@ -345,9 +345,9 @@ impl<P: Payload> Core<P> {
                     }
                 }
                 NodeEvent::Fetched(claim_result) => {
-                    for taken in claim_result.jobs {
+                    for claimed in claim_result.jobs {
                         let payload = payloads.next();
-                        self.accept_claim(store, taken, payload, true, now);
+                        self.accept_claim(store, claimed, payload, true, now);
                     }
                     self.close_orphans(store, &claim_result.orphans, now);
                 }
