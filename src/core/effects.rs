@@ -23,7 +23,7 @@ pub(crate) struct Outbox<P> {
     /// Whether the nodes may have something to ask.
     pub(crate) has_requests: bool,
     /// Whether a store that is being left was told more, or has fewer runs.
-    pub(crate) leaves: bool,
+    pub(crate) wake_removals: bool,
     /// Runs that were asked to stop.
     pub(crate) cancels: Vec<RunKey>,
     pub(crate) events: Vec<Event>,
@@ -87,7 +87,7 @@ impl<P> Outbox<P> {
             dirty: Vec::new(),
             starts: Vec::new(),
             has_requests: false,
-            leaves: false,
+            wake_removals: false,
             cancels: Vec::new(),
             events: Vec::new(),
             reports: Vec::new(),
@@ -220,7 +220,7 @@ impl<P> Effects<P> {
 
     /// Wakes whoever waits for a store to be removed.
     pub(super) fn wake_store_removal(&mut self) {
-        self.out.leaves = true;
+        self.out.wake_removals = true;
     }
 
     // What is dropped once the lock is free.

@@ -474,7 +474,7 @@ impl Hooks {
         after.over = std::mem::take(&mut out.over);
         after.discarded = std::mem::take(&mut out.discarded);
         let gone = !after.ended.is_empty() || !after.discarded.is_empty();
-        after.leaving = std::mem::take(&mut out.leaves);
+        after.leaving = std::mem::take(&mut out.wake_removals);
         after.left_none = gone && machine.core.len() == 0;
         after
     }
