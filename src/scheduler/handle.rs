@@ -602,9 +602,9 @@ impl JobHandle {
                     let cancel = async {
                         token.cancelled().await;
                         // At once, whether or not the store is available.
-                        stored
-                            .shared
-                            .transact(|core, _| core.cancel_held(stored.durable.key, incarnation));
+                        stored.shared.transact(|core, _| {
+                            core.cancel_claimed(stored.durable.key, incarnation)
+                        });
                         stored.cancel().await;
                     };
                     stopped.run_until_cancelled(cancel).await;

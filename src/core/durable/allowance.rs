@@ -17,13 +17,13 @@ pub(in crate::core) struct Allowance {
     pub(in crate::core) executors: HashMap<Arc<str>, usize>,
     pub(in crate::core) groups: HashMap<Arc<str>, usize>,
     /// Jobs under some limit of which this node has rows: nobody else may claim more of those.
-    pub(in crate::core) held: HashSet<Incarnation>,
+    pub(in crate::core) claimed_jobs: HashSet<Incarnation>,
 }
 
 impl Allowance {
     /// Whether others are to have a job that has these options, since there is no room for it here.
     pub(in crate::core) fn is_full(&self, incarnation: Incarnation, options: &JobOptions) -> bool {
-        if self.held.contains(&incarnation) {
+        if self.claimed_jobs.contains(&incarnation) {
             return false;
         }
         let executor = options.executor.as_deref().unwrap_or(DEFAULT_EXECUTOR);

@@ -279,7 +279,7 @@ impl<P: Payload> Core<P> {
         end: &End,
         now: DateTime<Utc>,
     ) {
-        if !self.holds(store, record.incarnation) {
+        if !self.has_claimed(store, record.incarnation) {
             let (job, end) = (record.id.clone(), end.clone());
             self.note_in(store, now, EventPayload::JobRemoved { job, end });
         }

@@ -248,12 +248,12 @@ impl Limits {
         for (name, executor) in &self.executors {
             if let Some(limit) = executor.limit {
                 room.executors.insert(name.clone(), self.all[limit].room(now));
-                room.held.extend(self.all[limit].claims_in(store));
+                room.claimed_jobs.extend(self.all[limit].claims_in(store));
             }
         }
         for (name, &limit) in &self.groups {
             room.groups.insert(name.clone(), self.all[limit].room(now));
-            room.held.extend(self.all[limit].claims_in(store));
+            room.claimed_jobs.extend(self.all[limit].claims_in(store));
         }
         room
     }

@@ -49,7 +49,10 @@ impl<P: Payload> Core<P> {
             })
             .collect();
         if open.is_empty() {
-            if record.next_fire.is_none() && !may_know && !self.holds(store, record.incarnation) {
+            if record.next_fire.is_none()
+                && !may_know
+                && !self.has_claimed(store, record.incarnation)
+            {
                 self.note_in(
                     store,
                     now,
@@ -63,7 +66,7 @@ impl<P: Payload> Core<P> {
         let node = self.durable.node(store);
         let removed = node.and_then(|node| node.overtaken(record.incarnation));
         if let Some(None) = removed
-            && !self.holds(store, record.incarnation)
+            && !self.has_claimed(store, record.incarnation)
         {
             self.close_rows_of_removed(store, open);
             self.effects.discard_all(payload.map(Discarded::Payload));
@@ -200,7 +203,7 @@ impl<P: Payload> Core<P> {
         if let Some(slot) = self.durable.slot(store, record.incarnation) {
             self.adopt(store, record, payload, now);
             // Its last row may have closed with that.
-            return self.holds(store, record.incarnation).then_some(slot);
+            return self.has_claimed(store, record.incarnation).then_some(slot);
         }
         let payload = payload?;
         let options = Arc::new(definition.options.clone());

@@ -526,7 +526,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Whether the node of this store holds the job.
-    pub(crate) fn holds(&self, store: StoreKey, incarnation: Incarnation) -> bool {
+    pub(crate) fn has_claimed(&self, store: StoreKey, incarnation: Incarnation) -> bool {
         self.durable.slot(store, incarnation).is_some()
     }
 

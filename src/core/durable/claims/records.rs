@@ -105,7 +105,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Asks the runs of a job to stop that are going here.
-    pub(crate) fn cancel_held(&mut self, store: StoreKey, incarnation: Incarnation) {
+    pub(crate) fn cancel_claimed(&mut self, store: StoreKey, incarnation: Incarnation) {
         if let Some(slot) = self.durable.slot(store, incarnation) {
             self.cancel_runs(slot);
         }

@@ -100,7 +100,7 @@ impl<P: Payload> Core<P> {
             self.report_abandoned_row(store, row, now);
         }
         for incarnation in over {
-            if self.holds(store, incarnation) {
+            if self.has_claimed(store, incarnation) {
                 continue;
             }
             let of = abandoned.iter().find(|row| row.key.incarnation == incarnation);

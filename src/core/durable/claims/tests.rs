@@ -456,9 +456,9 @@ fn an_acknowledged_row_is_forgotten_and_its_job_with_it() {
     stage.advance_to(1);
     let start = stage.starts.remove(0);
     stage.finish(&start, Outcome::Succeeded);
-    assert!(stage.core.holds(stage.store, JOB), "the store may not know yet");
+    assert!(stage.core.has_claimed(stage.store, JOB), "the store may not know yet");
     stage.finished(&[JOB]);
-    assert!(!stage.core.holds(stage.store, JOB));
+    assert!(!stage.core.has_claimed(stage.store, JOB));
     assert_eq!(stage.core.len(), 0);
     assert!(stage.kinds().contains(&EventKind::JobRemoved));
 }
