@@ -508,7 +508,7 @@ impl<P: Payload> Core<P> {
     pub(in crate::core) fn deregister_idle_nodes(&mut self) {
         for room in self.durable.iter_mut() {
             if (self.closed || room.leaving) && room.claims.slots.is_empty() {
-                room.node.leave();
+                room.node.deregister();
                 self.effects.poll_stores();
             }
         }

@@ -139,8 +139,8 @@ impl Node {
     }
 
     /// Deregisters once the store has acknowledged all that the node has.
-    pub(super) fn leave(&mut self) {
-        self.membership.leave();
+    pub(super) fn deregister(&mut self) {
+        self.membership.deregister();
     }
 
     pub(super) fn has_left(&self) -> bool {

@@ -263,7 +263,7 @@ fn a_node_leaves_once_its_claims_are_known_and_its_outcomes_acknowledged() {
     }
     let claim = claim.expect("something may be due");
     node.finish(outcome(1, None), at(1));
-    node.leave();
+    node.deregister();
     live(&mut node, 2..5, |_| false, &mut events);
     assert!(node.pending_outcomes() == 0 && !node.has_left(), "what it claims it must release");
     let reply = empty_reply(&claim, 5);
@@ -317,7 +317,7 @@ fn an_outcome_that_the_store_refuses_is_closed_without_its_message_or_given_up()
     assert_eq!(events.iter().filter(given_up).count(), 1);
     let claim = Claim { key: key(3), fence: 1 };
     assert!(node.has_closed(claim), "the store shows it as claimed by this node");
-    node.leave();
+    node.deregister();
     live(&mut node, 90..100, |_| true, &mut events);
     assert!(node.has_left());
 }

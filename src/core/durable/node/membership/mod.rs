@@ -234,7 +234,7 @@ impl Membership {
     }
 
     /// Deregisters once the store has acknowledged all that the node has.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn deregister(&mut self) {
         if let Phase::Member(standing) = self.phase {
             self.phase = Phase::Leaving(standing);
         }

@@ -330,7 +330,7 @@ fn a_fetch_that_fails_waits_for_the_next_list() {
 #[test]
 fn a_node_that_leaves_renews_its_lease_until_the_other_lanes_are_done() {
     let (mut node, _) = live();
-    node.leave();
+    node.deregister();
     assert!(node.poll(false, at(9)).is_none(), "others are of no interest any more");
     let heartbeat = heartbeat(&mut node, 10);
     assert_eq!(heartbeat.ttl, LEASE);
@@ -346,7 +346,7 @@ fn a_node_that_leaves_renews_its_lease_until_the_other_lanes_are_done() {
 #[test]
 fn a_node_that_leaves_before_it_has_joined_does_not_join() {
     let (mut node, _) = joining();
-    node.leave();
+    node.deregister();
     assert!(node.poll(false, at(0)).is_none() && node.wake_at(false, at(0)).is_none());
     let Some(Request::Heartbeat(heartbeat)) = node.poll(true, at(0)) else { panic!() };
     assert!(heartbeat.ttl.is_zero());
@@ -356,7 +356,7 @@ fn a_node_that_leaves_before_it_has_joined_does_not_join() {
 fn an_expired_node_that_leaves_has_left_unless_it_has_outcomes() {
     for has_outcomes in [false, true] {
         let (mut node, mut numbers) = live();
-        node.leave();
+        node.deregister();
         node.lose(has_outcomes, &mut numbers);
         assert_eq!(node.has_left(), !has_outcomes);
     }
