@@ -221,7 +221,7 @@ impl Durable {
         shared: &Arc<Shared>,
     ) -> Vec<Arc<dyn Entry>> {
         let Ok(reply) = reply else { return Vec::new() };
-        self.entries().known.learn(reply);
+        self.entries().known.update_versions(reply);
         let records = reply.records();
         records.into_iter().map(|record| self.entry(record, shared)).collect()
     }

@@ -116,7 +116,7 @@ impl<H: Handles> Known<H> {
     }
 
     /// Learns the versions that a reply brings.
-    pub(crate) fn learn(&mut self, reply: &Reply) {
+    pub(crate) fn update_versions(&mut self, reply: &Reply) {
         let Reply::Claim(claimer::Reply::Changed(changes)) = reply else { return };
         for RecordChange { incarnation, status } in changes {
             if let RecordStatus::Updated(record) = status

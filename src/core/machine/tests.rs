@@ -36,7 +36,7 @@ fn a_change_is_news_to_handles_of_older_versions() {
     assert!(!known.is_news(StoreChange::Job(of, 2)));
     assert!(known.is_news(StoreChange::Job(of, 3)));
     assert!(known.is_news(StoreChange::Gone(of)));
-    known.learn(&Reply::Claim(claimer::Reply::Changed(vec![RecordChange {
+    known.update_versions(&Reply::Claim(claimer::Reply::Changed(vec![RecordChange {
         incarnation: of,
         status: RecordStatus::Updated(Box::new(record(1, 3))),
     }])));

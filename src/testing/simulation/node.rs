@@ -530,7 +530,7 @@ impl Node {
 
     /// The work of each job of a reply, in order.
     fn works_for(&mut self, reply: &Reply) -> Vec<Work> {
-        self.known.learn(reply);
+        self.known.update_versions(reply);
         let work = |record: &Record| {
             let known = self.known.get(record.incarnation).cloned();
             known.unwrap_or_else(|| Work::of(record.incarnation))
