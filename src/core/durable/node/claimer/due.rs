@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Now;
 
 /// How long after a claim that left jobs out the next one goes on, so that there is time for others.
-pub(super) const LOOKS_AGAIN: TimeDelta = TimeDelta::milliseconds(5);
+pub(super) const SCAN_AGAIN: TimeDelta = TimeDelta::milliseconds(5);
 
 /// When to claim next, in elapsed time.
 pub(super) struct NextClaim {

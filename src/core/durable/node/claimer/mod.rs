@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use self::{
     changes::Changes,
-    due::{LOOKS_AGAIN, NextClaim},
+    due::{NextClaim, SCAN_AGAIN},
     excluded::{Excluded, Reported},
 };
 use super::{NodeEvent, NodeOptions, Now, Numbers, exchange::InFlight, options::delta};
@@ -188,7 +188,7 @@ impl Claimer {
     pub(super) fn has_room_again(&mut self, now: TimeDelta) {
         self.has_more_room = true;
         if std::mem::take(&mut self.left_some) {
-            self.next_claim.no_later_than(now + LOOKS_AGAIN);
+            self.next_claim.no_later_than(now + SCAN_AGAIN);
         }
     }
 
@@ -383,7 +383,7 @@ impl Claimer {
         if result.more && (has_found || !looked_in_vain) {
             self.next_claim.set_local_due(now.elapsed());
         } else if result.more || self.left_some && self.has_more_room {
-            self.next_claim.no_later_than(now.elapsed() + LOOKS_AGAIN);
+            self.next_claim.no_later_than(now.elapsed() + SCAN_AGAIN);
         }
         // Bigger batches while there is much to do.
         self.batch = if result.more && has_found {
