@@ -583,11 +583,11 @@ fn finish_changing(
     // Its work is the record's, and not what was given now.
     let entry = durable.entry(&record, shared);
     let (key, old) = (durable.key, old.as_ref());
-    let claimed_jobs = shared.transact(|core, now| {
+    let claimed = shared.transact(|core, now| {
         core.kept_in_store(key, &record, old, Some(entry.clone()), now);
         core.payload_of(key, record.incarnation)
     });
-    let entry = claimed_jobs.unwrap_or(entry);
+    let entry = claimed.unwrap_or(entry);
     entry.state().take_over(new.entry.state());
     durable.know(&record, &entry);
     Put { is_fresh: false, durable: durable.clone(), record, entry }

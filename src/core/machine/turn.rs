@@ -152,8 +152,8 @@ impl<P: Payload> Machine<P> {
             self.note_stop(now);
             return Course::HasStopped;
         }
-        let acknowledge_until = TimeDelta::from_std(ACKNOWLEDGE_TIMEOUT).unwrap_or_default();
-        let until = *self.acknowledge_until.get_or_insert(elapsed + acknowledge_until);
+        let timeout = TimeDelta::from_std(ACKNOWLEDGE_TIMEOUT).unwrap_or_default();
+        let until = *self.acknowledge_until.get_or_insert(elapsed + timeout);
         if elapsed < until { Course::GoesOn } else { Course::Ends(self.core.pending_outcomes()) }
     }
 }

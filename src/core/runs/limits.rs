@@ -205,19 +205,19 @@ impl Limits {
             Some(name) => self.executors.get(name).and_then(|executor| executor.limit),
         };
         let group = options.group.as_ref().and_then(|group| self.groups.get(&group.name)).copied();
-        let mut in_use = Slots([executor, group]);
-        if let Some(full) = in_use.iter().find(|&limit| !self.all[limit].has_room()) {
+        let mut slots = Slots([executor, group]);
+        if let Some(full) = slots.iter().find(|&limit| !self.all[limit].has_room()) {
             return Err(full);
         }
         if let Some(group) = options.group.as_ref().filter(|_| group.is_none()) {
             // A run that is tried again keeps its options, and no job may name the group any more.
-            in_use.0[1] = Some(self.group(group));
+            slots.0[1] = Some(self.group(group));
         }
-        for limit in in_use.iter() {
+        for limit in slots.iter() {
             self.all[limit].in_use += 1;
             self.all[limit].begun += 1;
         }
-        Ok(in_use)
+        Ok(slots)
     }
 
     /// A job in the store that has these options has so many rows here now.
