@@ -85,10 +85,10 @@ const MUTANTS: &[Mutant] = &[
         name: "death by the store's clock",
         file: "src/store/sql/sqlite/nodes.rs",
         edits: &[(
-            "    for &(node, beats) in suspects {\n",
+            "    for &(node, heartbeats) in suspects {\n",
             "    let dead = nodes(session)?.into_iter().filter(|it| it.lease_until <= session.now());\n    \
                  let dead: Vec<_> = dead.map(|it| (it.id, it.heartbeats)).chain(suspects.iter().copied()).collect();\n    \
-                 for (node, beats) in dead {\n",
+                 for (node, heartbeats) in dead {\n",
         )],
     },
     // A run that kills its node is handed out for ever (5).

@@ -49,9 +49,9 @@ pub(super) async fn heartbeats_are_counted<S: Store>(stage: Stage<S>) {
     let mut before = other.node_row(node.id).await.unwrap().heartbeats;
     for first in [false, true, false] {
         node.heartbeat(first, LONG).await.unwrap();
-        let beats = other.node_row(node.id).await.unwrap().heartbeats;
-        assert_eq!(beats, before + 1);
-        before = beats;
+        let heartbeats = other.node_row(node.id).await.unwrap().heartbeats;
+        assert_eq!(heartbeats, before + 1);
+        before = heartbeats;
     }
     rival.claim(rival.request(store.time().await)).await;
     node.claim(node.request(store.time().await)).await;

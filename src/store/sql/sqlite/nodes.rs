@@ -103,8 +103,8 @@ pub(super) fn reap(
     max_batch: usize,
 ) -> Result<ReapReport> {
     let mut reaped = ReapReport::default();
-    for &(node, beats) in suspects {
-        if session.prepare(EXPIRE)?.execute([signed(node.0), signed(beats)])? > 0 {
+    for &(node, heartbeats) in suspects {
+        if session.prepare(EXPIRE)?.execute([signed(node.0), signed(heartbeats)])? > 0 {
             reaped.nodes.push(node);
         }
     }
