@@ -16,7 +16,7 @@ fn joining() -> (Membership, Numbers) {
 /// A node that has joined at the start.
 fn live() -> (Membership, Numbers) {
     let (mut node, numbers) = joining();
-    let events = beat(&mut node, 0);
+    let events = confirm_heartbeat(&mut node, 0);
     assert!(matches!(events[..], [NodeEvent::Trusted]), "{events:?}");
     (node, numbers)
 }
@@ -29,7 +29,7 @@ fn heartbeat(node: &mut Membership, second: i64) -> Heartbeat {
 }
 
 /// Has the store confirm a heartbeat.
-fn beat(node: &mut Membership, second: i64) -> Vec<NodeEvent> {
+fn confirm_heartbeat(node: &mut Membership, second: i64) -> Vec<NodeEvent> {
     let (heartbeat, mut events) = (heartbeat(node, second), Vec::new());
     let reply = Reply::Heartbeat { heartbeat, store_now: at(second).wall };
     node.accept(reply, at(second), &mut events);
@@ -134,7 +134,7 @@ fn a_lease_lapses_once_and_the_next_heartbeat_renews_it() {
     assert!(node.lapse(at(24)));
     assert!(!node.lapse(at(25)), "that is reported once");
     assert!(node.has_joined() && node.lease().epoch().lapses == 1);
-    assert!(matches!(beat(&mut node, 26)[..], [NodeEvent::Trusted]));
+    assert!(matches!(confirm_heartbeat(&mut node, 26)[..], [NodeEvent::Trusted]));
     assert!(node.is_trusted(at(49)) && !node.lapse(at(49)));
 }
 
