@@ -39,7 +39,7 @@ pub(super) struct Log {
     /// Who took which row under which fence, and when.
     pub(super) takes: BTreeMap<(RowKey, u64), (NodeId, Micros)>,
     fences: BTreeMap<Incarnation, u64>,
-    last_take: BTreeMap<NodeId, u64>,
+    last_claim: BTreeMap<NodeId, u64>,
     /// Until when each node lives, by the store's clock.
     leases: BTreeMap<NodeId, Micros>,
     /// Which process each node is.
@@ -251,7 +251,7 @@ impl Log {
         ends.zip(aheads).map(|(end, ahead)| now.min(end) + ahead).max().unwrap_or(now)
     }
 
-    pub(super) fn has_beaten(&mut self, now: Micros, life: Life, heartbeat: &Heartbeat) {
+    pub(super) fn heartbeat_sent(&mut self, now: Micros, life: Life, heartbeat: &Heartbeat) {
         self.nodes.insert(heartbeat.node, life);
         if heartbeat.ttl.is_zero() {
             self.gone.insert(heartbeat.node);
@@ -313,24 +313,24 @@ impl Log {
         self.lapses.get(&node).copied().or(last).filter(|&lapse| lapse < until)
     }
 
-    pub(super) fn has_taken(
+    pub(super) fn claimed(
         &mut self,
         now: Micros,
-        take: &ClaimRequest,
+        request: &ClaimRequest,
         claim_result: &ClaimResult,
     ) {
-        let last = self.last_take.get(&take.node).copied().unwrap_or_default();
-        if take.number < last {
-            self.wrong(now, format!("take {} was done after take {last}", take.number));
+        let last = self.last_claim.get(&request.node).copied().unwrap_or_default();
+        if request.number < last {
+            self.wrong(now, format!("take {} was done after take {last}", request.number));
         }
-        if self.gone.contains(&take.node) || !self.nodes.contains_key(&take.node) {
-            self.wrong(now, format!("node {} has taken, and is none", take.node));
+        if self.gone.contains(&request.node) || !self.nodes.contains_key(&request.node) {
+            self.wrong(now, format!("node {} has taken, and is none", request.node));
         }
-        self.last_take.insert(take.node, take.number);
-        for taken in &claim_result.jobs {
-            let incarnation = taken.record.incarnation;
-            if take.number == last {
-                for row in &taken.rows {
+        self.last_claim.insert(request.node, request.number);
+        for claimed_job in &claim_result.jobs {
+            let incarnation = claimed_job.record.incarnation;
+            if request.number == last {
+                for row in &claimed_job.rows {
                     if !self.takes.contains_key(&(row.key, row.fence)) {
                         self.wrong(
                             now,
@@ -340,18 +340,19 @@ impl Log {
                 }
                 continue;
             }
-            let before = self.fences.insert(incarnation, taken.record.fence).unwrap_or_default();
-            if taken.record.fence <= before {
+            let before =
+                self.fences.insert(incarnation, claimed_job.record.fence).unwrap_or_default();
+            if claimed_job.record.fence <= before {
                 self.wrong(now, format!("the fence of {incarnation} does not grow from {before}"));
             }
             let era = self.era(incarnation);
-            for row in &taken.rows {
+            for row in &claimed_job.rows {
                 self.trace(now, || format!("      takes {}", describe(row)));
                 self.era_of.entry(row.key).or_insert(era);
                 if let RowState::Claimed(node) = row.state {
                     self.takes.insert((row.key, row.fence), (node, now));
                 }
-                self.judge_taken(now, &taken.record, row);
+                self.judge_claimed(now, &claimed_job.record, row);
             }
         }
     }
@@ -389,7 +390,7 @@ impl Log {
         }
     }
 
-    fn judge_taken(&mut self, now: Micros, record: &Record, row: &Row) {
+    fn judge_claimed(&mut self, now: Micros, record: &Record, row: &Row) {
         let is_date = self.lives.get(&record.incarnation).and_then(|eras| eras.last());
         let is_date = is_date.is_some_and(|era| matches!(era.trigger.kind(), Kind::Date(_)));
         if let RowState::Closed(fate) = &row.state {

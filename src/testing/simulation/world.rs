@@ -539,7 +539,7 @@ impl<S: Store> World<S> {
                     self.log.was_refused(now, &heartbeat);
                     return;
                 }
-                self.log.has_beaten(now, life, &heartbeat);
+                self.log.heartbeat_sent(now, life, &heartbeat);
                 if after > 0 {
                     self.log.wrong(now, format!("node {} has left and has rows", heartbeat.node));
                 }
@@ -548,7 +548,7 @@ impl<S: Store> World<S> {
                 self.log.has_reaped(now, &reaped);
                 self.check_over(&reaped.over);
             }
-            Commit::Claim(take, claim_result) => self.log.has_taken(now, &take, &claim_result),
+            Commit::Claim(request, claim_result) => self.log.claimed(now, &request, &claim_result),
             Commit::Finish(outcomes, report) => {
                 self.log.has_finished(now, &outcomes, &report);
                 self.check_over(&report.over);
