@@ -40,7 +40,7 @@ pub(super) struct Operations<S> {
     /// What was done and not looked at.
     commits: Mutex<Vec<Commit>>,
     /// The last take of each node, where it is several commits.
-    takes: Mutex<HashMap<NodeId, LastTake>>,
+    claims: Mutex<HashMap<NodeId, LastClaim>>,
 }
 
 /// What one commit did.
@@ -74,11 +74,11 @@ pub(super) enum Commit {
 }
 
 #[derive(Default)]
-struct LastTake {
+struct LastClaim {
     number: u64,
     /// How many commits it has been.
     parts: u64,
-    taken: Vec<Claim>,
+    claimed: Vec<Claim>,
 }
 
 /// More commits than a take has.
@@ -86,8 +86,8 @@ const PARTS: u64 = 1 << 20;
 
 impl<S: Store> Operations<S> {
     pub(super) fn new(store: S, several_commits: bool, refuses: bool) -> Operations<S> {
-        let (commits, takes) = (Mutex::default(), Mutex::default());
-        Operations { store, several_commits, refuses, commits, takes }
+        let (commits, claims) = (Mutex::default(), Mutex::default());
+        Operations { store, several_commits, refuses, commits, claims }
     }
 
     /// What was done since it was last asked.
@@ -148,7 +148,7 @@ impl<S: Store> Operations<S> {
             let keys = store.claimed_by(heartbeat.node, None, MOST).await?;
             let keys = keys.into_iter().map(|claim| claim.key).collect();
             let ClaimResult { jobs, orphans, .. } = store.claimed(heartbeat.node, keys).await?;
-            before = jobs.into_iter().flat_map(|taken| taken.rows).chain(orphans).collect();
+            before = jobs.into_iter().flat_map(|claimed| claimed.rows).chain(orphans).collect();
         }
         let said = store.heartbeat(heartbeat.clone()).await;
         if leaves {
@@ -185,29 +185,29 @@ impl<S: Store> Operations<S> {
         Ok(reaped)
     }
 
-    async fn claim_each(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
+    async fn claim_each(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
         if !self.several_commits {
-            return self.claim_once(take).await;
+            return self.claim_once(request).await;
         }
-        let (node, number) = (take.node, take.number);
-        let last = lock(&self.takes).get(&node).map_or(0, |last| last.number);
+        let (node, number) = (request.node, request.number);
+        let last = lock(&self.claims).get(&node).map_or(0, |last| last.number);
         if number < last {
             return Err(StoreError::refused(format!("take {number} comes after take {last}")));
         }
         if number == last {
-            return self.claimed_again(take).await;
+            return self.claimed_again(request).await;
         }
-        let mut all = ClaimResult { passed: take.passed, ..ClaimResult::default() };
-        let mut except = take.except.clone();
+        let mut all = ClaimResult { passed: request.passed, ..ClaimResult::default() };
+        let mut except = request.except.clone();
         let mut rows = 0;
         for part in 0..PARTS {
             let one = ClaimRequest {
                 number: number * PARTS + part,
                 limit: 1,
-                row_limit: take.row_limit - rows,
+                row_limit: request.row_limit - rows,
                 passed: all.passed,
                 except: except.clone(),
-                ..take.clone()
+                ..request.clone()
             };
             let ClaimResult { jobs, orphans, more, rejected, left, passed, next_due } =
                 self.claim_once(one).await?;
@@ -224,7 +224,7 @@ impl<S: Store> Operations<S> {
             all.rejected.extend(rejected);
             all.left += left;
             (all.more, all.passed, all.next_due) = (more, passed, next_due);
-            if ends || all.jobs.len() >= take.limit || rows >= take.row_limit {
+            if ends || all.jobs.len() >= request.limit || rows >= request.row_limit {
                 break;
             }
             self.between().await;
@@ -234,38 +234,38 @@ impl<S: Store> Operations<S> {
 
     /// A take has gone so far.
     fn has_taken(&self, node: NodeId, number: u64, part: u64, found: Vec<Claim>) {
-        let mut takes = lock(&self.takes);
-        let last = takes.entry(node).or_default();
+        let mut claims = lock(&self.claims);
+        let last = claims.entry(node).or_default();
         if last.number != number {
-            *last = LastTake { number, ..LastTake::default() };
+            *last = LastClaim { number, ..LastClaim::default() };
         }
         last.parts = part;
-        last.taken.extend(found);
+        last.claimed.extend(found);
     }
 
     /// What a take that is asked for again has taken.
-    async fn claimed_again(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
-        let (parts, taken) = {
-            let takes = lock(&self.takes);
-            let last = takes.get(&take.node);
-            last.map(|last| (last.parts, last.taken.clone())).unwrap_or_default()
+    async fn claimed_again(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        let (parts, claimed) = {
+            let claims = lock(&self.claims);
+            let last = claims.get(&request.node);
+            last.map(|last| (last.parts, last.claimed.clone())).unwrap_or_default()
         };
-        let last = ClaimRequest { number: take.number * PARTS + parts, ..take.clone() };
+        let last = ClaimRequest { number: request.number * PARTS + parts, ..request.clone() };
         // Only whether the node is one.
         self.store.claim(last).await?;
-        let keys = taken.iter().map(|claim| claim.key).collect();
-        let mut again = self.store.claimed(take.node, keys).await?;
+        let keys = claimed.iter().map(|claim| claim.key).collect();
+        let mut again = self.store.claimed(request.node, keys).await?;
         for job in &mut again.jobs {
-            job.rows.retain(|row| taken.contains(&row.claim()));
+            job.rows.retain(|row| claimed.contains(&row.claim()));
         }
         again.jobs.retain(|job| !job.rows.is_empty());
-        again.orphans.retain(|row| taken.contains(&row.claim()));
-        Ok(ClaimResult { more: true, passed: take.passed, ..again })
+        again.orphans.retain(|row| claimed.contains(&row.claim()));
+        Ok(ClaimResult { more: true, passed: request.passed, ..again })
     }
 
-    async fn claim_once(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
-        let claim_result = self.store.claim(take.clone()).await?;
-        self.note(Commit::Claim(take, claim_result.clone()));
+    async fn claim_once(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        let claim_result = self.store.claim(request.clone()).await?;
+        self.note(Commit::Claim(request, claim_result.clone()));
         Ok(claim_result)
     }
 
@@ -356,8 +356,8 @@ impl<S: Store> Store for Operations<S> {
         self.store.changed(known).await
     }
 
-    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
-        self.claim_each(take).await
+    async fn claim(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        self.claim_each(request).await
     }
 
     async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
