@@ -141,7 +141,7 @@ pub(super) fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
 pub(super) fn bind_row(
     statement: &mut CachedStatement<'_>,
     row: &Row,
-    take: Option<u64>,
+    claim_number: Option<u64>,
 ) -> rusqlite::Result<()> {
     let (node, fate) = match &row.state {
         RowState::Waiting => (None, None),
@@ -171,7 +171,7 @@ pub(super) fn bind_row(
         &row.due.map(millis),
         &row.requested_by,
         &row.trace_id,
-        &take.map(signed),
+        &claim_number.map(signed),
     ];
     bind(statement, &columns)
 }

@@ -105,9 +105,9 @@ pub(super) const BEGINNING: (i64, i64, i64) = (i64::MIN, i64::MIN, i64::MIN);
 pub(super) fn put(
     statement: &mut CachedStatement<'_>,
     row: &Row,
-    take: Option<u64>,
+    claim_number: Option<u64>,
 ) -> Result<bool> {
-    bind_row(statement, row, take)?;
+    bind_row(statement, row, claim_number)?;
     Ok(statement.raw_execute()? > 0)
 }
 
