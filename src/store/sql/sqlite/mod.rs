@@ -331,8 +331,8 @@ impl Store for SqliteStore {
         self.thread.read(move |session| jobs::changed(session, &known)).await
     }
 
-    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
-        self.thread.write(move |session| claim::claim(session, &take)).await
+    async fn claim(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        self.thread.write(move |session| claim::claim(session, &request)).await
     }
 
     async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
