@@ -40,11 +40,11 @@ pub(super) struct Session {
     /// None in memory.
     file: Option<Watched>,
     /// When the file is to be looked at again.
-    next_look: Cell<Instant>,
+    next_check: Cell<Instant>,
 }
 
 /// How often the file is looked at while something is asked: a look takes some microseconds.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Session {
     /// Opens the file, and sees that it has the tables.
@@ -91,19 +91,19 @@ impl Session {
         let (namespace, path) = (options.namespace.clone(), path.to_owned());
         let clock = options.make_clock();
         let file = options.path.as_deref().map(Watched::new);
-        let (changes, next_look) = (RefCell::default(), Cell::new(Instant::now()));
+        let (changes, next_check) = (RefCell::default(), Cell::new(Instant::now()));
         let surplus = Cell::new(None);
         let session =
-            Session { connection, namespace, path, clock, changes, surplus, file, next_look };
-        session.look()?;
+            Session { connection, namespace, path, clock, changes, surplus, file, next_check };
+        session.check_file()?;
         schema::migrate(&session)?;
         Ok(session)
     }
 
     /// Sees that the file is still the one that was opened.
-    pub(super) fn look(&self) -> Result<()> {
+    pub(super) fn check_file(&self) -> Result<()> {
         let now = Instant::now();
-        if now < self.next_look.get() {
+        if now < self.next_check.get() {
             return Ok(());
         }
         if let Some(trouble) = self.file.as_ref().and_then(Watched::trouble) {
@@ -111,13 +111,13 @@ impl Session {
                 "{trouble} while it was open, and what is written now would be lost: put the file back with the files beside it, or start the program anew"
             )));
         }
-        self.next_look.set(now + LOOK_EVERY);
+        self.next_check.set(now + CHECK_INTERVAL);
         Ok(())
     }
 
     /// Has all that is in the log beside the file written into it.
     pub(super) fn checkpoint(&self) -> Result<()> {
-        self.look()?;
+        self.check_file()?;
         // Others may be at it, or read: then the log stays for them.
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }

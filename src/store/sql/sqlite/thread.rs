@@ -91,7 +91,7 @@ impl Thread {
         &self,
         work: impl FnOnce(&Session) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, StoreError> {
-        self.ask(Message::Read, work).await
+        self.send(Message::Read, work).await
     }
 
     /// Has something done in a transaction: all of it, or nothing if it fails.
@@ -99,10 +99,10 @@ impl Thread {
         &self,
         work: impl FnOnce(&Session) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, StoreError> {
-        self.ask(Message::Write, work).await
+        self.send(Message::Write, work).await
     }
 
-    async fn ask<T: Send + 'static>(
+    async fn send<T: Send + 'static>(
         &self,
         message: fn(Operation) -> Message,
         work: impl FnOnce(&Session) -> Result<T> + Send + 'static,
@@ -185,7 +185,7 @@ fn serve(
 
 /// The session, if its file is still there.
 fn there(session: &Session) -> std::result::Result<&Session, StoreError> {
-    session.look().map_err(|trouble| session.explain(trouble))?;
+    session.check_file().map_err(|trouble| session.explain(trouble))?;
     Ok(session)
 }
 
@@ -199,7 +199,7 @@ fn write(
     alone: &mut usize,
 ) -> Option<Message> {
     let began = Instant::now();
-    let begun = session.look().and_then(|()| session.execute("BEGIN IMMEDIATE"));
+    let begun = session.check_file().and_then(|()| session.execute("BEGIN IMMEDIATE"));
     if let Err(trouble) = begun {
         (first(Err(session.explain(trouble))).answer)(Ok(()));
         return None;
