@@ -132,14 +132,14 @@ impl Pruning<'_> {
     /// Looks at jobs of which rows have ended since the last time. Returns whether there are more.
     fn delete_too_many(&mut self, kind: RowKind, rows: u32, limit: usize) -> Result<bool> {
         let of_kind = kind_number(kind);
-        let looked_to: Option<Place> = self
+        let scanned_to: Option<Place> = self
             .session
             .prepare(LOOKED_TO)?
             .query_row([of_kind], |row| row.try_into())
             .optional()?;
         // One of the future is of a clock that was set back since.
-        let looked_to = looked_to.filter(|(ended_at, ..)| *ended_at < millis(self.recent));
-        let new = self.page(kind, looked_to.unwrap_or(BEGINNING), self.recent, limit)?;
+        let scanned_to = scanned_to.filter(|(ended_at, ..)| *ended_at < millis(self.recent));
+        let new = self.page(kind, scanned_to.unwrap_or(BEGINNING), self.recent, limit)?;
         let Some(&(ended_at, last, number)) = new.last() else { return Ok(false) };
         let jobs: HashSet<i64> = new.iter().map(|&(_, incarnation, _)| incarnation).collect();
         for incarnation in jobs {
