@@ -36,7 +36,7 @@ pub(super) fn watch(scheduler: &Arc<Shared>, wanted: bool) -> bool {
         return false;
     }
     if !watched.running {
-        match thread::Builder::new().name("punctual-clock".into()).spawn(look) {
+        match thread::Builder::new().name("punctual-clock".into()).spawn(watch_clocks) {
             Ok(_) => watched.running = true,
             Err(error) => {
                 tracing::warn!(target: "punctual", "no thread to watch the clock, trying again: {error}");
@@ -49,7 +49,7 @@ pub(super) fn watch(scheduler: &Arc<Shared>, wanted: bool) -> bool {
 }
 
 /// What the thread does.
-fn look() {
+fn watch_clocks() {
     loop {
         thread::sleep(StepWatch::EVERY);
         let (schedulers, reads_zones) = {
