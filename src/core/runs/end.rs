@@ -1,4 +1,4 @@
-//! How a run ends: its outcome, who learns of it, and what its permit goes to.
+//! How a run ends: its outcome, the reports of its end, and the next use of its permit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,12 +11,12 @@ use crate::{
     job::{FireTimes, JobId, Outcome, Run, SkipReason},
 };
 
-/// How long an attempt waits that may not begin since the node does not believe that it lives.
+/// How long an attempt waits that may not begin because the node does not trust its lease.
 const UNTRUSTED_WAIT: Duration = Duration::from_millis(100);
 
 impl<P: Payload> Core<P> {
-    /// The work of a run has ended, or was not called. Whoever was declared abandoned has nothing to
-    /// say any more.
+    /// Accepts the result of a run whose work has ended, or was not called. The result of a run
+    /// that was declared abandoned is discarded.
     pub(crate) fn finish(&mut self, key: RunKey, mut finish: RunResult, now: DateTime<Utc>) {
         let Some(active) = self.runs.active.get_mut(key.slot).filter(|run| run.id == key.id) else {
             self.effects.discard_result(finish);
@@ -26,7 +26,8 @@ impl<P: Payload> Core<P> {
         let job = &self.registry[slot];
         let wanted = !active.cancelled && !self.closed && !job.retired;
         if finish.put_back && active.last.is_some() {
-            // It has run before, and ends as it did then if there will be no other attempt.
+            // The work was called before. Without another attempt, the run ends with its last
+            // result.
             let is_called_off = active.cancelled && !active.distrusted;
             if !(is_called_off || self.closed || job.retired) {
                 (active.cancelled, active.distrusted) = (false, false);
@@ -48,7 +49,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// A run has ended.
+    /// Ends a run.
     pub(in crate::core) fn conclude(&mut self, run: u32, finish: RunResult, now: DateTime<Utc>) {
         let Some(mut active) = self.runs.active.remove(run) else { return };
         self.unlink(&active);
@@ -60,7 +61,7 @@ impl<P: Payload> Core<P> {
             let turn = turn(&active, priority, self.registry[slot].incarnation);
             self.runs.limits.stop_waiting(limit, turn);
         }
-        // One that was to be tried again and is not ends as it did the last time.
+        // A run that backed off and gets no further attempt ends with its last result.
         let put_back = finish.put_back;
         let finish = match active.last.take() {
             Some(last) if !finish.outcome.has_run() && !put_back => {
@@ -76,7 +77,7 @@ impl<P: Payload> Core<P> {
             None => finish,
         };
         let finish = match finish.outcome {
-            // Its work may have been called before, on another node.
+            // The work may have been called before, on another node.
             Outcome::Skipped(reason)
                 if active.attempt > 1
                     && !matches!(reason, SkipReason::Paused | SkipReason::Shutdown) =>
@@ -105,7 +106,7 @@ impl<P: Payload> Core<P> {
                 let next = Submission { backlog: active.backlog, ..Submission::of(due) };
                 let options = &self.registry[slot].options;
                 if options.as_ref().map(Arc::as_ptr) == active.options.as_ref().map(Arc::as_ptr) {
-                    // A backlog is one submission: it keeps what it has taken.
+                    // A backlog is one submission, so the next run keeps the slots.
                     self.begin_with(slot, active.permit, active.slots, next, now);
                 } else {
                     self.free_slots(active.slots);
@@ -119,7 +120,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Tells of a run that has ended whoever wants to know.
+    /// Reports the end of a run: event, history, following jobs, handles.
     fn report_run(&mut self, run: &ActiveRun, finish: RunResult, now: DateTime<Utc>) {
         let slot = run.job;
         let followed = self.registry.has_followers();
@@ -128,7 +129,7 @@ impl<P: Payload> Core<P> {
         let kept = job.keeps_run(!run.backlog.is_empty(), common);
         let reported = self.closed || job.payload.wants_runs();
         if !(self.effects.wants(kind) || kept || reported || followed) {
-            // Nearly always nobody does.
+            // The common case.
             self.effects.skip_event();
             self.effects.discard_result(finish);
             return;
@@ -145,11 +146,11 @@ impl<P: Payload> Core<P> {
         if reported {
             self.effects.report(self.registry[slot].payload.clone(), record);
         }
-        // That what they hold is dropped when the lock is free.
+        // The result may own user values, which are dropped when the lock is free.
         self.effects.discard_result(finish);
     }
 
-    /// Has the jobs that follow a run's job run after it.
+    /// Submits runs of the jobs that follow the job of `preceding`.
     fn submit_followers(&mut self, preceding: Preceding, now: DateTime<Utc>) {
         let preceding = Arc::new(preceding);
         let run = &preceding.run;
@@ -174,7 +175,7 @@ impl<P: Payload> Core<P> {
                 self.skip_submission(slot, submission, SkipReason::Paused, now);
             } else {
                 if once {
-                    // This is its run.
+                    // This is the only run of the job.
                     self.registry.unfollow(slot, &mut self.effects);
                 }
                 self.submit(slot, submission, now);
@@ -184,7 +185,7 @@ impl<P: Payload> Core<P> {
         self.effects.discard(Discarded::Preceding(preceding));
     }
 
-    /// Takes a run out of its job's list.
+    /// Unlinks a run from the list of its job.
     fn unlink(&mut self, run: &ActiveRun) {
         match run.newer {
             Some(newer) => self.runs.active[newer].older = run.older,
@@ -197,7 +198,7 @@ impl<P: Payload> Core<P> {
 }
 
 impl ActiveRun {
-    /// What there is to say of the run, if it ended like this.
+    /// Returns the public description of the run, if it ended with `finish`.
     pub(super) fn record(&self, job: JobId, finish: &RunResult) -> Run {
         Run {
             job,
@@ -228,7 +229,7 @@ fn kind_of(outcome: &Outcome) -> EventKind {
     }
 }
 
-/// The event of a run's end.
+/// Returns the event for the end of a run.
 fn fate_of(run: Run) -> EventPayload {
     let fire_times = FireTimes::one(run.fire_time);
     match run.outcome {

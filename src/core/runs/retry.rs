@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// An attempt failed, and there will be another.
+    /// Has a run back off after a failed attempt.
     pub(super) fn back_off(
         &mut self,
         run: u32,
@@ -23,7 +23,7 @@ impl<P: Payload> Core<P> {
         let slot = active.job;
         let job = &self.registry[slot];
         self.runs.metrics.retried += 1;
-        // Late is the first attempt alone.
+        // Only the first attempt counts as late.
         finish.late_by = active.last.as_ref().map_or(finish.late_by, |last| last.late_by);
         let record = || active.record(job.id(self.registry.common(), slot), &finish);
         let store = || self.durable.name(job.store());
@@ -38,7 +38,7 @@ impl<P: Payload> Core<P> {
         self.wait_to_retry(run, now, delay);
     }
 
-    /// A run waits for its next attempt, and lets go of what it has taken of executor and group.
+    /// Has a run wait for its next attempt, and frees its slots of executor and group.
     pub(super) fn wait_to_retry(&mut self, run: u32, now: DateTime<Utc>, delay: Duration) {
         let delay = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
         let at = now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC);
@@ -52,7 +52,7 @@ impl<P: Payload> Core<P> {
         self.free_slots(slots);
     }
 
-    /// Tries those runs of a job again that have waited long enough.
+    /// Starts the next attempts that are due.
     pub(in crate::core) fn retry_due(&mut self, slot: u32, now: DateTime<Utc>) {
         let retry_at = self.registry[slot].extras.as_ref().and_then(|extras| extras.runs.retry_at);
         if retry_at.is_none_or(|at| at > now) {
@@ -71,7 +71,7 @@ impl<P: Payload> Core<P> {
         self.registry[slot].extras().runs.retry_at = earliest;
     }
 
-    /// Moves what counts elapsed time with the clock: when runs are tried again, and when one was asked for.
+    /// Moves instants of elapsed time with the clock: those of next attempts and of requested runs.
     pub(in crate::core) fn shift_retries(&mut self, slot: u32, by: TimeDelta) {
         let Some(extras) = &mut self.registry[slot].extras else { return };
         if let Some(again) = &mut extras.again {

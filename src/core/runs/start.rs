@@ -1,4 +1,4 @@
-//! How a run that has a permit starts, or waits for its executor and its group.
+//! How a run with a permit starts, or waits for its executor and its group.
 
 use std::cmp::Reverse;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// Makes a run, under a permit of its job.
+    /// Begins a run under a permit of its job.
     pub(in crate::core) fn begin(
         &mut self,
         slot: u32,
@@ -27,7 +27,7 @@ impl<P: Payload> Core<P> {
         self.begin_with(slot, permit, Slots::default(), submission, now)
     }
 
-    /// The same, if it has taken something of the limits already.
+    /// Like [`begin`](Self::begin), for a run that uses slots already.
     pub(super) fn begin_with(
         &mut self,
         slot: u32,
@@ -78,7 +78,7 @@ impl<P: Payload> Core<P> {
         id
     }
 
-    /// The number of a run for this fire time.
+    /// Returns the number of a run for this fire time.
     pub(super) fn run_id(&mut self, slot: u32, due: Due) -> RunId {
         self.registry[slot].durable_run(due).unwrap_or_else(|| {
             self.runs.last_id += 1;
@@ -86,17 +86,17 @@ impl<P: Payload> Core<P> {
         })
     }
 
-    /// Starts a run, or lets it wait until no limit keeps it from that.
+    /// Starts a run, or has it wait until every limit has a free slot.
     pub(super) fn try_start(&mut self, run: u32) {
         let active = &mut self.runs.active[run];
         let job = &self.registry[active.job];
         if active.last.is_some()
             && let Some(store) = job.store()
         {
-            // Its node may not have believed itself while it waited, and does again.
+            // The lease may have lapsed and been renewed while the run waited.
             active.epoch.lapses = self.durable.epoch(store).lapses;
         }
-        // A run keeps its options from its first start on.
+        // A run keeps the options of its first start.
         let options = match active.last {
             None => &job.options,
             Some(_) => &active.options,
@@ -143,7 +143,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Lets those runs of a job start, or wait, by other options that wait for a limit.
+    /// Queues the runs of a job that wait for a limit again, by the job's new options.
     pub(in crate::core) fn requeue_waiting(&mut self, slot: u32) {
         for run in self.runs_of(slot) {
             let active = &self.runs.active[run];
@@ -157,7 +157,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Gives back what a run took beyond its permit, to those who wait for it.
+    /// Frees the slots of a run, and starts the next waiting runs.
     pub(super) fn free_slots(&mut self, slots: Slots) {
         for limit in slots.iter() {
             self.runs.limits.give_back(limit);
@@ -165,7 +165,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Starts those who wait for a limit, as far as there is room.
+    /// Starts the runs that wait for a limit, while slots are free.
     pub(in crate::core) fn serve(&mut self, limit: u32) {
         while let Some(run) = self.runs.limits.next(limit, self.paused) {
             self.try_start(run);
@@ -173,7 +173,7 @@ impl<P: Payload> Core<P> {
     }
 }
 
-/// When it is a run's turn among those that wait for a limit.
+/// Returns the place of a run among those that wait for a limit.
 pub(super) fn turn(run: &ActiveRun, priority: i32, incarnation: u64) -> Turn {
     (run.due.fire_time, Reverse(priority), incarnation, run.id)
 }
