@@ -90,7 +90,7 @@ fn a_result_waits_for_the_loop_only_while_that_looks_soon() {
     assert_eq!(push(&mut inbox), Urgency::CanWait);
 }
 
-/// An update that has found version 1 of incarnation 1, and pauses or removes it.
+/// Returns an update that has found version 1 of incarnation 1, and pauses or removes it.
 fn written(removes: bool) -> (Update, Write) {
     let mut update = Update::new("job".into(), None, None);
     let Step::Change(found) = update.found(Some(record(1, 1))) else { panic!("not found") };
@@ -155,7 +155,7 @@ fn an_addition_gives_way_or_takes_the_place_of_what_is_there() {
     let mut keeps = Addition::new(record(2, 0), 7, OnConflict::Keep);
     let there = || Some(Box::new(record(1, 3)));
     keeps.written(WriteResult::Lost(there()), || at(1)).unwrap();
-    // That its end is to be remembered is written.
+    // The write sets that the end is remembered.
     let kept = keeps.open_write().map(|write| write.record.clone().unwrap().incarnation);
     assert!(kept.is_none_or(|incarnation| incarnation == Incarnation(1)));
     assert!(!keeps.is_new());
