@@ -15,26 +15,26 @@ use crate::{
     ledger::Incarnation,
 };
 
-/// One of the stores of a scheduler, from when it is added to when it is removed.
+/// The key of a store of a scheduler, valid from its addition to its removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StoreKey(u32);
 
-/// What the scheduler is to one of its stores.
+/// The state of the scheduler in one of its stores.
 struct StoreRoom {
     key: StoreKey,
     name: Arc<str>,
     node: Node,
     claims: Claims,
-    /// Whether the store is being removed: nothing more of it is taken.
+    /// Whether the store is being removed: nothing more of it is claimed.
     leaving: bool,
 }
 
-/// The room of the stores: for each its node and its claims.
+/// The stores of a scheduler: for each its node and its claims.
 #[derive(Default)]
 pub(in crate::core) struct Durable {
-    /// In order of their keys. Nearly always there is one, or none.
+    /// In order of their keys. Nearly always one, or none.
     rooms: Vec<StoreRoom>,
-    /// How many there have been: a key is not used again, since answers may be on their way.
+    /// How many stores were ever added: a key is not reused, since replies may be in flight.
     added: u32,
 }
 
@@ -78,12 +78,13 @@ impl Durable {
         self.rooms.iter_mut()
     }
 
-    /// Notes that rows were closed: there may be room for jobs of any store, since stores share the limits.
+    /// Notes that rows were closed. Jobs of any store may have room now, since stores share the
+    /// limits.
     fn note_rows_closed(&mut self) {
         self.rooms.iter_mut().for_each(|room| room.claims.rows_closed = true);
     }
 
-    /// The name of a store, where there is one.
+    /// Returns the name of a store, if the store exists.
     pub(in crate::core) fn name(&self, key: Option<StoreKey>) -> Option<Arc<str>> {
         self.get(key?).map(|room| room.name.clone())
     }
@@ -100,27 +101,28 @@ impl Durable {
         self.rooms.iter().map(|room| room.key).collect()
     }
 
-    /// The slot of a job that the node of this store holds.
+    /// Returns the slot of a job that the node of this store has claimed.
     fn slot(&self, key: StoreKey, incarnation: Incarnation) -> Option<u32> {
         self.get(key)?.claims.slot(incarnation)
     }
 
-    /// In which of its lives the node of this store is.
+    /// Returns the epoch of the lease of this store's node.
     pub(in crate::core) fn epoch(&self, key: StoreKey) -> LeaseEpoch {
         self.node(key).map_or_else(LeaseEpoch::default, |node| node.lease().epoch())
     }
 
-    /// What the node of this store goes by.
+    /// Returns the lease of this store's node.
     pub(in crate::core) fn lease(&self, key: StoreKey) -> Option<Arc<Lease>> {
         self.node(key).map(|node| node.lease().clone())
     }
 
-    /// How many jobs the nodes have rows of.
+    /// Returns how many jobs the nodes have claimed.
     pub(in crate::core) fn claimed_jobs(&self) -> usize {
         self.rooms.iter().map(|room| room.claims.len()).sum()
     }
 
-    /// Moves the clock of a node with the wall clock. Returns by how much its store's clock moved against it.
+    /// Moves the clock of a node with the wall clock. Returns by how much its store's clock moved
+    /// against it.
     pub(in crate::core) fn clock_stepped(
         &mut self,
         key: StoreKey,
@@ -129,8 +131,8 @@ impl Durable {
         self.node_mut(key).map(|node| node.clock_stepped(by))
     }
 
-    /// Has each node look for records that the new rules of time zones correct. Returns whether there is a
-    /// node.
+    /// Has each node search for records that the new rules of time zones correct. Returns whether
+    /// there is a node.
     pub(in crate::core) fn search_for_corrections(&mut self) -> bool {
         self.rooms.iter_mut().for_each(|room| room.node.search_for_corrections());
         !self.rooms.is_empty()

@@ -1,4 +1,4 @@
-//! Events about rows that no run here runs for.
+//! Events about rows without a run on this node.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a node makes of claimed rows: given a state and one input, what must be done about it.
+//! The effects of claimed rows: given a state and one input, what the core does.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -56,24 +56,24 @@ fn at(second: i64) -> DateTime<Utc> {
     start() + TimeDelta::seconds(second)
 }
 
-/// A core with a node of one store, which replies what each test says.
+/// A core with a node of one store, which replies as each test says.
 struct Stage {
     core: Core<Nothing>,
     store: StoreKey,
     node: NodeId,
     second: i64,
-    /// How far into that second it is.
+    /// The time within the second.
     part: TimeDelta,
-    /// Requests that the store has not replied to.
+    /// Requests without a reply.
     sent: Vec<Request>,
-    /// What was to be done, in order.
+    /// The collected effects, in order.
     starts: Vec<Start<Nothing>>,
     cancels: usize,
     events: Vec<EventPayload>,
 }
 
 impl Stage {
-    /// The node has joined, and trusts its lease for the next 20 s at least.
+    /// A stage whose node has joined, and trusts its lease for at least 20 s.
     fn new() -> Stage {
         let reading = Reading { wall: start(), elapsed: TimeDelta::zero(), together: true };
         let mut core = Core::new(7, Arc::default(), false, reading);
@@ -111,7 +111,7 @@ impl Stage {
         Reading { wall: self.now(), elapsed, together: true }
     }
 
-    /// Collects what is to be done.
+    /// Collects the effects.
     fn collect(&mut self) {
         let now = self.now();
         self.core.read_clocks(self.reading());
@@ -138,7 +138,7 @@ impl Stage {
         self.collect();
     }
 
-    /// Replies to what was sent, but for claims and what rows became, as a store without jobs does.
+    /// Replies to all requests except claims, releases and outcomes, like a store without jobs.
     fn go_on(&mut self) {
         self.collect();
         let is_plain = |request: &Request| {
@@ -195,7 +195,7 @@ impl Stage {
         Some(self.sent.remove(place))
     }
 
-    /// The claim that the node asks for.
+    /// Returns the next claim of the node.
     fn claim_request(&mut self) -> ClaimRequest {
         self.core.note_due(self.store, Some(self.now()));
         self.go_on();
@@ -206,7 +206,7 @@ impl Stage {
         }
     }
 
-    /// The store replies to a claim with these rows of this job.
+    /// Replies to a claim with these rows of this job.
     fn claimed(&mut self, claim: ClaimRequest, record: Record, rows: Vec<Row>) {
         let jobs = vec![ClaimedJob { record, rows }];
         let result = ClaimResult { jobs, ..ClaimResult::default() };
@@ -214,7 +214,7 @@ impl Stage {
         self.reply(Request::Claim(claimer::Request::Claim(claim)), Ok(Reply::Claim(reply)));
     }
 
-    /// The node claims these rows of this job.
+    /// Has the node claim these rows of this job.
     fn claim(&mut self, record: Record, rows: Vec<Row>) {
         let claim = self.claim_request();
         self.claimed(claim, record, rows);
@@ -226,14 +226,14 @@ impl Stage {
         self.go_on();
     }
 
-    /// The heartbeats are lost until then.
+    /// Advances to `second` while all heartbeats are lost.
     fn advance_unheard(&mut self, second: i64) {
         (self.second, self.part) = (second, TimeDelta::zero());
         self.core.rearm_all();
         self.collect();
     }
 
-    /// A run ends like this.
+    /// Ends a run with this outcome.
     fn finish(&mut self, start: &Start<Nothing>, outcome: Outcome) {
         let now = self.now();
         let result = RunResult::without_work(outcome, now);
@@ -241,7 +241,8 @@ impl Stage {
         self.collect();
     }
 
-    /// What the store is sent of the ends of rows; it acknowledges that, and these jobs are over with it.
+    /// Returns the outcomes that are sent, and acknowledges them; the jobs in `over` are over with
+    /// them.
     fn finished(&mut self, over: &[Incarnation]) -> Vec<RowOutcome> {
         // Outcomes are gathered for a while before they are sent.
         self.part += TimeDelta::milliseconds(20);
@@ -257,7 +258,7 @@ impl Stage {
         outcomes
     }
 
-    /// The rows that are released; the store acknowledges that.
+    /// Returns the released rows, and acknowledges them.
     fn released(&mut self) -> Vec<Release> {
         self.collect();
         let is_release =
@@ -278,7 +279,7 @@ impl Stage {
         Row { fence, ..Row::new(key, "job".into(), at(second), state) }
     }
 
-    /// The fire times of the runs that were started, in seconds.
+    /// Returns the fire times of the started runs, in seconds.
     fn started(&self) -> Vec<i64> {
         self.starts.iter().map(|start| (start.fire_time - at(0)).num_seconds()).collect()
     }
@@ -288,7 +289,7 @@ impl Stage {
     }
 }
 
-/// A job that runs every second, with these options.
+/// Returns a job that fires every second, with these options.
 fn record(options: &str) -> Record {
     let trigger = every(Duration::from_secs(1)).into_trigger().unwrap();
     let trigger = trigger.anchored(at(0), chrono_tz::Tz::UTC).unwrap();
@@ -378,7 +379,7 @@ fn pausing_the_job_releases_what_has_not_come_due() {
     stage.core.adopt(stage.store, &paused, None, at(1));
     let released = stage.released();
     assert_eq!(seconds(released.iter().map(|row| row.key)), [5]);
-    // The run goes on, and its end is told.
+    // The run continues, and its outcome is sent.
     let start = stage.starts.remove(0);
     stage.finish(&start, Outcome::Succeeded);
     assert_eq!(stage.finished(&[])[0].fate, Fate::Ran(RunEnd::Succeeded));
@@ -499,7 +500,7 @@ fn a_late_outcome_replaces_abandoned() {
     let heartbeat = stage.take(is_heartbeat).expect("the node renews its lease");
     stage.reply(heartbeat, Err(StoreError::lease_lost()));
     assert!(stage.kinds().contains(&EventKind::LeaseLost));
-    // What had not started is another's; the run that has may still tell how it ended.
+    // Another node has claimed the unstarted row; the started run still sends its outcome.
     let start = stage.starts.remove(0);
     stage.finish(&start, Outcome::Succeeded);
     stage.go_on();

@@ -1,4 +1,4 @@
-//! When a node checks which records have changed, and which it checks.
+//! When a node checks which records have changed, and which records it checks.
 
 use std::collections::HashSet;
 
@@ -7,11 +7,11 @@ use chrono::TimeDelta;
 use super::Now;
 use crate::ledger::Incarnation;
 
-/// How long after a check a notification leads to no other one: the request grows with the jobs that are
-/// known, and a busy store notifies all the time.
+/// How long after a check no notification causes another one: the request grows with the known
+/// jobs, and a busy store notifies all the time.
 pub(super) const CHECK_INTERVAL: TimeDelta = TimeDelta::milliseconds(100);
 
-/// How many records are checked by name; if there are more, all are.
+/// How many records are checked by name; beyond this number, all are checked.
 const MAX_NAMED: usize = 1000;
 
 /// The records to check.
@@ -20,7 +20,7 @@ pub(super) struct Changes {
     all: bool,
     /// The records that the store has notified of, unless all are checked.
     named: HashSet<Incarnation>,
-    /// When a notification may lead to a check again.
+    /// When a notification may cause a check again.
     next_check: TimeDelta,
     next_poll: TimeDelta,
 }
@@ -58,12 +58,12 @@ impl Changes {
         self.all
     }
 
-    /// Whether there are more than are checked by name.
+    /// Whether there are more records than can be checked by name.
     pub(super) fn are_many(&self) -> bool {
         self.named.len() > MAX_NAMED
     }
 
-    /// Begins a check. Returns the records to check, or `None` if all are.
+    /// Begins a check. Returns the records to check, or `None` for all.
     pub(super) fn take(&mut self, now: Now) -> Option<HashSet<Incarnation>> {
         self.next_check = now.elapsed() + CHECK_INTERVAL;
         let named = std::mem::take(&mut self.named);

@@ -1,4 +1,4 @@
-//! When a node claims and looks for changes, what its claims leave out, and how they are repeated.
+//! When a node claims and checks for changes, what its claims leave out, and how they are repeated.
 
 use super::{
     super::tests::{now, now_ms, options},
@@ -8,7 +8,7 @@ use crate::ledger::{ClaimCursor, ClaimedJob, Record, RejectedJob};
 
 const NODE: NodeId = NodeId(1);
 
-/// A claimer, with the state that its calls need beside it.
+/// A claimer, with the other arguments of its calls.
 struct Stage {
     claimer: Claimer,
     numbers: Numbers,
@@ -30,7 +30,7 @@ fn stage() -> Stage {
     stage_with(options(), &["task"])
 }
 
-/// One that has looked for changes, and found nothing to claim.
+/// A claimer that has checked for changes, and found nothing to claim.
 fn idle() -> Stage {
     let mut stage = stage();
     stage.check_all(0);
@@ -65,7 +65,7 @@ impl Stage {
         }
     }
 
-    /// Sends a check. Returns the records that it names, unless it is about all.
+    /// Sends a check. Returns the records that it names, or `None` for all.
     fn changes_at(&mut self, now: Now) -> Option<HashSet<Incarnation>> {
         match self.poll_at(now) {
             Some(Request::Changed { named, .. }) => named,
@@ -104,7 +104,7 @@ fn no_reply() -> StoreError {
     StoreError::unavailable("no reply")
 }
 
-/// A job that was claimed.
+/// A claimed job.
 fn job(number: u64) -> ClaimedJob {
     let record = Record::new("job", Incarnation(number), "task", now(0).store);
     ClaimedJob { record, rows: Vec::new() }
@@ -293,7 +293,7 @@ fn a_record_that_can_not_be_read_is_left_out_until_it_changes() {
     let Some(Request::NextDue(due)) = stage.poll(1) else { panic!("it may be due") };
     assert_eq!(*due.except, HashSet::from([Incarnation(2)]));
     stage.accept(Reply::NextDue(None), 1);
-    // A poll finds what the store did not notify of.
+    // A poll finds changes without a notification.
     stage.check_all(60);
     stage.claimer.set_local_due(TimeDelta::zero());
     assert!(stage.claims(60).except.is_empty());
@@ -328,7 +328,7 @@ fn more_than_a_thousand_that_can_not_be_read_are_passed_over_and_tried_again_in_
     assert_eq!(stage.next_claim(), TimeDelta::milliseconds(5), "others have a turn meanwhile");
     let claim = stage.claims(1);
     assert!(claim.except.is_empty() && claim.passed == passed);
-    // It took a second to get there, so it is tried again after ten.
+    // The scan took a second, so it starts over after ten.
     stage.claimed(ClaimResult { passed, ..rejecting(0..0) }, 1);
     stage.claimer.refresh();
     stage.check_all(10);
@@ -350,7 +350,7 @@ fn jobs_that_were_left_are_claimed_once_there_is_room_again() {
     assert_eq!(stage.next_claim(), TimeDelta::MAX);
     stage.claimer.has_room_again(TimeDelta::seconds(3));
     assert_eq!(stage.next_claim(), TimeDelta::milliseconds(3005));
-    // Room that comes while the claim is in flight counts, too.
+    // Rows that are closed while the claim is in flight count, too.
     stage.claimer.queries_next_due = false;
     stage.claims(4);
     stage.claimer.has_room_again(TimeDelta::seconds(4));

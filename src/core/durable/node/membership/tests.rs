@@ -1,4 +1,4 @@
-//! A node joins, trusts its lease, watches others, lists what is its own, and leaves.
+//! A node joins, trusts its lease, watches other nodes, lists its own claims, and leaves.
 
 use super::{
     super::tests::{at, options},
@@ -36,13 +36,14 @@ fn confirm_heartbeat(node: &mut Membership, second: i64) -> Vec<NodeEvent> {
     events
 }
 
-/// A node that the others see, after this many heartbeats.
+/// The row of another node, after this many heartbeats.
 fn other(heartbeats: u64) -> NodeRow {
     let heartbeat = Heartbeat::new(NodeId(7), "other", true, LEASE);
     NodeRow { heartbeats, ..NodeRow::new(&heartbeat, at(0).wall) }
 }
 
-/// Replies to what the node sends at this second, on a store that shows these nodes. Returns whom it reaps.
+/// Replies to the node's requests at this second, with these nodes in the store. Returns the nodes
+/// that it reaps.
 fn live_beside(node: &mut Membership, second: i64, others: &[NodeRow]) -> Vec<(NodeId, u64)> {
     let mut reaped = Vec::new();
     while let Some(request) = node.poll(false, at(second)) {
@@ -244,7 +245,8 @@ fn a_node_is_reaped_once_it_has_sent_no_heartbeat_for_its_lease() {
     }
     assert_eq!(node.wake_at(false, at(30)), Some(TimeDelta::seconds(31)), "not a heartbeat later");
     assert_eq!(live_beside(&mut node, 31, &[other(1)]), [(NodeId(7), 1)]);
-    // If the store has not expired it, it has lived: it is watched anew, and again when it lives on.
+    // If the store has not expired it, it was alive: it is watched anew, and again after its next
+    // heartbeat.
     for second in 32..=79 {
         let heartbeats = if second < 45 { 2 } else { 3 };
         assert_eq!(live_beside(&mut node, second, &[other(heartbeats)]), [], "second {second}");

@@ -1,7 +1,8 @@
-//! Which other nodes are dead: those whose count of heartbeats has not changed for as long as one counts.
+//! Which other nodes are dead: those whose count of heartbeats has not changed for the time that
+//! one heartbeat counts.
 //!
-//! That is judged by elapsed time here alone. A heartbeat was sent before it was seen, so a node that is
-//! found dead does not trust its lease any more, whatever clocks show.
+//! Only local elapsed time decides. A heartbeat was sent before it was seen, so a node that is
+//! found dead does not trust its lease any more, whatever the clocks show.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +11,18 @@ use chrono::TimeDelta;
 use super::super::options::delta;
 use crate::ledger::{NodeId, NodeRow};
 
-/// The other nodes, as they were seen last.
+/// The other nodes, as last seen.
 #[derive(Default)]
 pub(super) struct Watch(BTreeMap<NodeId, Seen>);
 
 struct Seen {
     heartbeats: u64,
-    /// When it counts as dead, in elapsed time, if its count does not change.
+    /// When the node counts as dead, in elapsed time, unless its count changes.
     dies_at: TimeDelta,
 }
 
 impl Watch {
-    /// Takes in the rows of all nodes. Returns whether one is gone that was there.
+    /// Updates the rows of all nodes. Returns whether a known node is gone.
     pub(super) fn update(&mut self, nodes: &[NodeRow], own: NodeId, now: TimeDelta) -> bool {
         let before = std::mem::take(&mut self.0);
         for node in nodes.iter().filter(|node| node.id != own) {
@@ -35,18 +36,18 @@ impl Watch {
         before.keys().any(|node| !self.0.contains_key(node))
     }
 
-    /// The dead nodes, each with the count of heartbeats for which that holds.
+    /// Returns the dead nodes, each with its last count of heartbeats.
     pub(super) fn suspects(&self, now: TimeDelta) -> Vec<(NodeId, u64)> {
         let dead = self.0.iter().filter(|(_, seen)| seen.dies_at <= now);
         dead.map(|(node, seen)| (*node, seen.heartbeats)).collect()
     }
 
-    /// When the first of them counts as dead.
+    /// Returns when the next node counts as dead.
     pub(super) fn next_expiry(&self) -> Option<TimeDelta> {
         self.0.values().map(|seen| seen.dies_at).min()
     }
 
-    /// Forgets nodes. Those that are still there are watched anew.
+    /// Forgets nodes. Those that still exist are watched anew.
     pub(super) fn forget(&mut self, suspects: &[(NodeId, u64)]) {
         for (node, _) in suspects {
             self.0.remove(node);
