@@ -1,4 +1,4 @@
-//! What a node sends to its store, as operations of that: for the driver and for the simulation.
+//! Requests of a node as operations of its store, for the driver and the simulation.
 
 use crate::{
     core::{Reply, Request, claimer, closer, membership, pruner},
@@ -6,7 +6,7 @@ use crate::{
     store::ErasedStore,
 };
 
-/// Carries out a request: as several operations where the store takes only so much at once.
+/// Carries out a request, as several operations if the store limits their size.
 pub(crate) async fn perform(
     store: &dyn ErasedStore,
     request: Request,
