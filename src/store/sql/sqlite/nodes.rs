@@ -1,4 +1,4 @@
-//! Nodes: their signs of life, and what becomes of those that give none.
+//! Nodes: their heartbeats, and the reclaiming of rows of dead nodes.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ const NODES: &str = "SELECT node, name, beats, lease, lease_until, version, cloc
 
 const EXPIRE: &str = "DELETE FROM punctual_nodes WHERE node = ?1 AND beats = ?2";
 
-/// Hops from node to node along the index of open rows, instead of looking at each row.
+/// Steps from node to node along the index of open rows, instead of reading each row.
 const FIRST_HOLDER: &str = "SELECT min(node) FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
      WHERE fate IS NULL AND node >= ?1";
 const NEXT_HOLDER: &str = "SELECT min(node) FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
@@ -51,7 +51,7 @@ const HAND_OUT: &str = "UPDATE punctual_ledger SET node = NULL, attempt = ?4, re
 const ABANDON: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?4, ended_at = ?5 \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
 
-/// Returns what time it is.
+/// Renews or ends the lease of a node. Returns the time of the clock.
 pub(super) fn heartbeat(
     session: &Session,
     heartbeat: &Heartbeat,
@@ -61,14 +61,14 @@ pub(super) fn heartbeat(
     let node = signed(heartbeat.node.0);
     if heartbeat.ttl.is_zero() {
         if session.prepare(DEREGISTER)?.execute([node])? > 0 {
-            // What the node would have claimed next is for others.
+            // Other nodes may claim what this node would have claimed next.
             session.notify([StoreChange::Unknown]);
         }
         let mut reaped = ReapReport::default();
         reclaim(session, node, max_batch, &mut reaped)?;
         return Ok(session.now());
     }
-    // So short that its end can be told.
+    // Clamped so that the end of the lease stays in range.
     let ttl = i64::try_from(heartbeat.ttl.as_millis()).unwrap_or(i64::MAX).clamp(1, i64::MAX / 4);
     let now = session.now();
     let until = millis(now).saturating_add(ttl);
@@ -128,7 +128,7 @@ pub(super) fn reap(
     Ok(reaped)
 }
 
-/// Sees to what a dead node had taken, up to `limit` rows of it.
+/// Reclaims up to `limit` rows of a dead node.
 fn reclaim(session: &Session, node: i64, limit: usize, reaped: &mut ReapReport) -> Result<()> {
     let mut rows: Vec<Row> = session
         .prepare(CLAIMED_BY)?
@@ -139,7 +139,7 @@ fn reclaim(session: &Session, node: i64, limit: usize, reaped: &mut ReapReport) 
     rows.truncate(limit);
     for mut row in rows {
         let (incarnation, kind, number) = key(row.key);
-        // Nothing takes what waits for a record that is gone.
+        // No node claims a waiting row whose record is gone.
         let recovers = row.recover && jobs::is_there(session, row.key.incarnation)?;
         if let Some(row) = row.recovered().filter(|_| recovers) {
             let parameters = (incarnation, kind, number, row.attempt, row.recoveries);
@@ -162,7 +162,7 @@ fn reclaim(session: &Session, node: i64, limit: usize, reaped: &mut ReapReport) 
     Ok(())
 }
 
-/// All of them, for a look at their plans.
+/// All statements, for a check of their plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[
     FIRST_HEARTBEAT,
