@@ -48,7 +48,7 @@ type Operation = Box<dyn FnOnce(std::result::Result<&Session, StoreError>) -> Do
 /// A finished operation.
 struct Done {
     failed: bool,
-    /// Hands out what came of it, or why it came to nothing after all.
+    /// Sends the result, or the error of the commit.
     answer: Box<dyn FnOnce(std::result::Result<(), StoreError>) + Send>,
 }
 
