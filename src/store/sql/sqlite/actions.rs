@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How many lines one page scans at most, so that other operations get a turn.
-const LOOKED_AT: usize = 1000;
+const MAX_SCANNED: usize = 1000;
 
 const PUT: &str = "INSERT OR IGNORE INTO punctual_actions \
      (at, token, job, incarnation, what, by, because) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -60,16 +60,16 @@ pub(super) fn page(
     let (at, token) = after.map_or(end, |after| (millis(after.at), signed(after.token)));
     let first = millis(DateTime::<Utc>::MIN_UTC);
     let mut statement = session.prepare(LATEST)?;
-    let mut rows = statement.query((at, token, first, LOOKED_AT as i64))?;
-    let (mut page, mut looked_at) = (ActionPage::default(), 0);
+    let mut rows = statement.query((at, token, first, MAX_SCANNED as i64))?;
+    let (mut page, mut scanned) = (ActionPage::default(), 0);
     while let Some(row) = rows.next()? {
         let action = action(row)?;
         let place = action.cursor();
-        looked_at += 1;
+        scanned += 1;
         if job.is_none_or(|job| action.job == *job) {
             page.actions.push(action);
         }
-        if page.actions.len() >= limit || looked_at == LOOKED_AT {
+        if page.actions.len() >= limit || scanned == MAX_SCANNED {
             page.next = Some(place);
             break;
         }

@@ -14,7 +14,7 @@ use crate::store::{
 };
 
 /// How many rows that do not pass one page scans at most, so that other operations get a turn.
-const LOOKED_AT: usize = 1000;
+const MAX_SCANNED: usize = 1000;
 
 /// Closed rows of a kind after a position, the latest end first.
 const LATEST: &str = concat!(
@@ -52,19 +52,19 @@ pub(super) fn page(
         let mut rows = statement.query(parameters)?;
         heads.push((next(&mut rows)?, rows));
     }
-    let (mut page, mut looked_at) = (FatePage::default(), 0);
+    let (mut page, mut scanned) = (FatePage::default(), 0);
     while let Some((head, rows)) = heads
         .iter_mut()
         .filter(|(head, _)| head.is_some())
         .min_by_key(|(head, _)| head.as_ref().map(FateCursor::place))
     {
         let Some(row) = std::mem::replace(head, next(rows)?) else { break };
-        looked_at += 1;
+        scanned += 1;
         let place = FateCursor::at(&row);
         if filter.passes(&row) {
             page.rows.push(row);
         }
-        if page.rows.len() >= limit || looked_at == LOOKED_AT {
+        if page.rows.len() >= limit || scanned == MAX_SCANNED {
             page.next = place;
             break;
         }

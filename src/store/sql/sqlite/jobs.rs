@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How many records one page scans at most, so that other operations get a turn.
-const LOOKED_AT: usize = 1000;
+const MAX_SCANNED: usize = 1000;
 
 const BY_ID: &str = concat!("SELECT ", record_columns!(), " FROM punctual_jobs WHERE id = ?1");
 
@@ -236,15 +236,15 @@ pub(super) fn page(
     let mut statement = session.prepare(PAGE_BEHIND)?;
     // As stored in the column, which may contain invalid UTF-8.
     let after = ToSqlOutput::Borrowed(ValueRef::Text(after.as_bytes()));
-    let mut rows = statement.query((after, LOOKED_AT as i64))?;
-    let (mut page, mut looked_at) = (RecordPage::default(), 0);
+    let mut rows = statement.query((after, MAX_SCANNED as i64))?;
+    let (mut page, mut scanned) = (RecordPage::default(), 0);
     while let Some(row) = rows.next()? {
         let record = record(row)?;
-        looked_at += 1;
+        scanned += 1;
         if filter.passes(&record) {
             page.records.push(record);
         }
-        if page.records.len() == limit || looked_at == LOOKED_AT {
+        if page.records.len() == limit || scanned == MAX_SCANNED {
             page.next = Some(RecordCursor::new(row.get_ref(1)?.as_bytes().unwrap_or_default()));
             break;
         }

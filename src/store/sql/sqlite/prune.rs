@@ -34,9 +34,10 @@ const CLOSED_UP_TO: &str = "SELECT number FROM punctual_ledger \
 const DELETE: &str = "DELETE FROM punctual_ledger \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND fate IS NOT NULL";
 
-const LOOKED_TO: &str = "SELECT ended_at, incarnation, number FROM punctual_pruned WHERE kind = ?1";
+const SCANNED_TO: &str =
+    "SELECT ended_at, incarnation, number FROM punctual_pruned WHERE kind = ?1";
 
-const SET_LOOKED_TO: &str = "INSERT OR REPLACE INTO punctual_pruned \
+const SET_SCANNED_TO: &str = "INSERT OR REPLACE INTO punctual_pruned \
      (kind, ended_at, incarnation, number) VALUES (?1, ?2, ?3, ?4)";
 
 const KINDS: [RowKind; 3] = [RowKind::Scheduled, RowKind::Requested, RowKind::Ended];
@@ -135,7 +136,7 @@ impl Pruning<'_> {
         let of_kind = kind_number(kind);
         let scanned_to: Option<Place> = self
             .session
-            .prepare(LOOKED_TO)?
+            .prepare(SCANNED_TO)?
             .query_row([of_kind], |row| row.try_into())
             .optional()?;
         // A position in the future is from a clock that was set back since.
@@ -157,7 +158,7 @@ impl Pruning<'_> {
             // There may be more.
             return Ok(true);
         }
-        self.session.prepare(SET_LOOKED_TO)?.execute((of_kind, ended_at, last, number))?;
+        self.session.prepare(SET_SCANNED_TO)?.execute((of_kind, ended_at, last, number))?;
         Ok(new.len() == limit)
     }
 
@@ -201,4 +202,4 @@ impl Pruning<'_> {
 /// All statements, for a check of their plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] =
-    &[CLOSED, COUNT, NEWEST_TOO_MANY, CLOSED_UP_TO, DELETE, LOOKED_TO, SET_LOOKED_TO];
+    &[CLOSED, COUNT, NEWEST_TOO_MANY, CLOSED_UP_TO, DELETE, SCANNED_TO, SET_SCANNED_TO];
