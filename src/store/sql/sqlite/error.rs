@@ -36,7 +36,7 @@ impl SqliteError {
     }
 
     /// Converts to a store error about the file `path`.
-    pub(super) fn told(self, path: &str) -> StoreError {
+    pub(super) fn into_store_error(self, path: &str) -> StoreError {
         let code = self.code();
         let error = match self {
             SqliteError::Refused(text) => return StoreError::refused(format!("`{path}`: {text}")),

@@ -57,7 +57,7 @@ impl Session {
                 Err(trouble) if trouble.is_busy() && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                opened => return opened.map_err(|trouble| trouble.told(&path)),
+                opened => return opened.map_err(|trouble| trouble.into_store_error(&path)),
             }
         }
     }
@@ -191,7 +191,7 @@ impl Session {
 
     /// Converts to a store error about this file.
     pub(super) fn explain(&self, trouble: SqliteError) -> StoreError {
-        trouble.told(&self.path)
+        trouble.into_store_error(&self.path)
     }
 }
 
