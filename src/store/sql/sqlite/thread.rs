@@ -49,7 +49,7 @@ type Operation = Box<dyn FnOnce(std::result::Result<&Session, StoreError>) -> Do
 struct Done {
     failed: bool,
     /// Sends the result, or the error of the commit.
-    answer: Box<dyn FnOnce(std::result::Result<(), StoreError>) + Send>,
+    reply: Box<dyn FnOnce(std::result::Result<(), StoreError>) + Send>,
 }
 
 /// Opens the file on a thread of its own.
@@ -108,22 +108,22 @@ impl Thread {
         work: impl FnOnce(&Session) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, StoreError> {
         let room = self.room.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let (sender, answer) = oneshot::channel();
+        let (sender, reply) = oneshot::channel();
         let operation = move |session: std::result::Result<&Session, StoreError>| {
             drop(room);
             let work =
                 |session: &Session| work(session).map_err(|trouble| session.explain(trouble));
             let result = catch_unwind(AssertUnwindSafe(|| session.and_then(work)));
             let failed = !matches!(result, Ok(Ok(_)));
-            let answer = move |committed: std::result::Result<(), StoreError>| {
+            let reply = move |committed: std::result::Result<(), StoreError>| {
                 let result = result.map(|result| result.and_then(|done| committed.map(|()| done)));
                 // The receiver may be gone.
                 let _ = sender.send(result);
             };
-            Done { failed, answer: Box::new(answer) }
+            Done { failed, reply: Box::new(reply) }
         };
         self.queue.send(message(Box::new(operation))).map_err(|_| ended())?;
-        match answer.await {
+        match reply.await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => resume_unwind(panic),
             Err(_) => Err(ended()),
@@ -169,7 +169,7 @@ fn serve(
             (None, None) => messages.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
         };
         match message {
-            Ok(Message::Read(operation)) => (operation(there(session)).answer)(Ok(())),
+            Ok(Message::Read(operation)) => (operation(checked(session)).reply)(Ok(())),
             Ok(Message::Write(operation)) => {
                 next = write(session, operation, messages, changes, &mut alone);
             }
@@ -184,7 +184,7 @@ fn serve(
 }
 
 /// Returns the session, if its file still exists.
-fn there(session: &Session) -> std::result::Result<&Session, StoreError> {
+fn checked(session: &Session) -> std::result::Result<&Session, StoreError> {
     session.check_file().map_err(|trouble| session.explain(trouble))?;
     Ok(session)
 }
@@ -201,13 +201,13 @@ fn write(
     let began = Instant::now();
     let begun = session.check_file().and_then(|()| session.execute("BEGIN IMMEDIATE"));
     if let Err(trouble) = begun {
-        (first(Err(session.explain(trouble))).answer)(Ok(()));
+        (first(Err(session.explain(trouble))).reply)(Ok(()));
         return None;
     }
     let first = first(Ok(session));
     if first.failed {
         session.roll_back();
-        (first.answer)(Ok(()));
+        (first.reply)(Ok(()));
         return None;
     }
     let (mut all, mut next) = (vec![first], None);
@@ -243,7 +243,7 @@ fn write(
     });
     changes.send(session.take_changes());
     for done in all {
-        (done.answer)(committed.clone());
+        (done.reply)(committed.clone());
     }
     next
 }
