@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::ahead::{Definition, last_taken, passed, requested, run_id, still_to_run};
+use super::ahead::{Definition, last_claimed, passed, requested, run_id, still_to_run};
 use crate::{
     error::Error,
     job::{OnConflict, RunId, SkipReason},
@@ -71,7 +71,7 @@ pub(crate) fn reschedule(
         still_to_run(record, now)
     };
     let passed = rows.iter().map(|row| row.last).max();
-    let taken_to = record.taken_to.max(last_taken(record)).max(passed);
+    let taken_to = record.taken_to.max(last_claimed(record)).max(passed);
     let rescheduled_at = if record.paused { record.rescheduled_at } else { Some(now) };
     let record = Record { trigger, next_fire: first, taken_to, rescheduled_at, ..record.clone() };
     Change { record: Some(record), rows }

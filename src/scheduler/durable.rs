@@ -751,7 +751,7 @@ pub(super) fn info_of(
     let (running, taken) = shared.transact(|core, _| {
         (
             core.running(durable.key, record.incarnation),
-            core.next_taken(durable.key, record.incarnation),
+            core.next_claimed(durable.key, record.incarnation),
         )
     });
     Ok(JobInfo {

@@ -138,7 +138,7 @@ pub(in crate::core) fn still_to_run(record: &Record, now: DateTime<Utc>) -> Vec<
 }
 
 /// Returns the last fire time of the record's trigger that may have been claimed.
-pub(in crate::core) fn last_taken(record: &Record) -> Option<DateTime<Utc>> {
+pub(in crate::core) fn last_claimed(record: &Record) -> Option<DateTime<Utc>> {
     let trigger = Definition::read(record).ok()?.trigger;
     let before = match record.next_fire {
         Some(next) => next.checked_sub_signed(TimeDelta::milliseconds(1))?,

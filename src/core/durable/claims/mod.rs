@@ -543,7 +543,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// Returns the first claimed fire time of a job that has not come due.
-    pub(crate) fn next_taken(
+    pub(crate) fn next_claimed(
         &self,
         store: StoreKey,
         incarnation: Incarnation,
