@@ -202,7 +202,7 @@ impl Shared {
         drop(state);
         after.carry_out(self);
         if over {
-            self.let_listeners_go();
+            self.end_streams();
         }
         result
     }
@@ -383,11 +383,11 @@ impl Shared {
         let executors = std::mem::take(&mut *self.executors());
         drop(executors);
         self.stopped.cancel();
-        self.let_listeners_go();
+        self.end_streams();
     }
 
     /// Ends the streams of events, once no run is left that may emit another event.
-    fn let_listeners_go(&self) {
+    fn end_streams(&self) {
         let listeners = self.with(|machine, hooks, _| match machine.core.active_runs().next() {
             Some(_) => Listeners::default(),
             None => std::mem::take(&mut hooks.listeners),

@@ -352,7 +352,7 @@ pub(super) async fn add_all(shared: &Arc<Shared>, new: Vec<New>) -> Result<Vec<P
                 fresh.sort_by_key(|put| put.durable.key);
                 for fresh in fresh.chunk_by(|one, next| one.durable.key == next.durable.key) {
                     let records = fresh.iter().map(|put| &put.record);
-                    take_back(shared, &fresh[0].durable, records).await;
+                    undo_add(shared, &fresh[0].durable, records).await;
                 }
                 return Err(error);
             }
@@ -396,7 +396,7 @@ async fn add_batch(
     if let Err(error) = written {
         let is_fresh = |adding: &&Adding| adding.new.on_conflict == OnConflict::Error;
         let added = adding.iter().filter(|adding| adding.addition.is_written).filter(is_fresh);
-        take_back(shared, durable, added.map(|adding| &adding.addition.declared)).await;
+        undo_add(shared, durable, added.map(|adding| &adding.addition.declared)).await;
         return Err(error);
     }
     let put = adding.into_iter().map(|adding| finish_adding(shared, durable, adding));
@@ -422,7 +422,7 @@ async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) ->
 }
 
 /// Removes the jobs of an add that has failed. Jobs that were changed since stay.
-async fn take_back(shared: &Shared, durable: &Durable, added: impl Iterator<Item = &Record>) {
+async fn undo_add(shared: &Shared, durable: &Durable, added: impl Iterator<Item = &Record>) {
     let now = now_in(shared, durable);
     let writes = added.map(|record| {
         let record = Record { version: 1, ..record.clone() };
