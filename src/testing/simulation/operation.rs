@@ -1,5 +1,5 @@
-//! Operations of the store as others see them: what of them is one commit, what can come between two,
-//! and what each commit did.
+//! Operations of the store as their commits: what one commit does, and where other operations can
+//! come in between.
 
 use std::{
     collections::HashMap,
@@ -30,25 +30,25 @@ use crate::{
 /// More rows than a simulation has.
 pub(super) const MOST: usize = 1_000_000;
 
-/// The store, and how its operations are done.
+/// The store, and how its operations are split.
 pub(super) struct Operations<S> {
     pub(super) store: S,
-    /// Whether what concerns several jobs is a commit for each.
+    /// Whether an operation on several jobs is one commit for each.
     several_commits: bool,
-    /// Whether it refuses some outcomes for good.
+    /// Whether the store refuses some outcomes for good.
     refuses: bool,
-    /// What was done and not looked at.
+    /// The commits that the world has not observed.
     commits: Mutex<Vec<Commit>>,
-    /// The last take of each node, where it is several commits.
+    /// The last claim of each node, if claims are several commits.
     claims: Mutex<HashMap<NodeId, LastClaim>>,
 }
 
-/// What one commit did.
+/// The effect of one commit.
 pub(super) enum Commit {
     Heartbeat {
         heartbeat: Heartbeat,
         lease_lost: bool,
-        /// What a node has that leaves, before and after.
+        /// The rows of a node that deregisters, before and after.
         before: Vec<Row>,
         after: usize,
     },
@@ -59,16 +59,16 @@ pub(super) enum Commit {
         written: WriteResult,
         before: Option<Box<Record>>,
         after: Option<Box<Record>>,
-        /// Of the rows that it brings those that were there before, and what they are now.
+        /// The rows of the write that existed before, and their present state.
         rows: Vec<(Row, Option<Row>)>,
     },
     Finish(Vec<RowOutcome>, FinishReport),
-    /// The store refuses this one, alone.
+    /// The store refuses this outcome, sent alone.
     Refuse(RowKey, u64),
     Release {
         node: NodeId,
         rows: Vec<Release>,
-        /// What they were, and what they are now.
+        /// The rows before and after.
         changes: Vec<(Option<Row>, Option<Row>)>,
     },
 }
@@ -76,12 +76,12 @@ pub(super) enum Commit {
 #[derive(Default)]
 struct LastClaim {
     number: u64,
-    /// How many commits it has been.
+    /// How many commits the claim has had.
     parts: u64,
     claimed: Vec<Claim>,
 }
 
-/// More commits than a take has.
+/// More commits than a claim has.
 const PARTS: u64 = 1 << 20;
 
 impl<S: Store> Operations<S> {
@@ -90,7 +90,7 @@ impl<S: Store> Operations<S> {
         Operations { store, several_commits, refuses, commits, claims }
     }
 
-    /// What was done since it was last asked.
+    /// Returns the commits since the last call.
     pub(super) fn commits(&self) -> Vec<Commit> {
         std::mem::take(&mut *lock(&self.commits))
     }
@@ -99,7 +99,7 @@ impl<S: Store> Operations<S> {
         lock(&self.commits).push(commit);
     }
 
-    /// What somebody asks who carries out a verb.
+    /// Carries out a request of a verb.
     pub(super) async fn perform_verb(
         &self,
         request: VerbRequest,
@@ -113,7 +113,7 @@ impl<S: Store> Operations<S> {
         })
     }
 
-    /// Those that are one commit: neighbours of one key, or all of them.
+    /// Splits into commits: neighbours with one key, or everything together.
     fn split<T: Clone, K: PartialEq>(&self, all: Vec<T>, key: impl Fn(&T) -> K) -> Vec<Vec<T>> {
         match (self.several_commits, all.is_empty()) {
             (_, true) => Vec::new(),
@@ -122,7 +122,7 @@ impl<S: Store> Operations<S> {
         }
     }
 
-    /// Others come between two commits of an operation.
+    /// Lets other operations run between two commits.
     async fn between(&self) {
         if self.several_commits {
             tokio::task::yield_now().await;
@@ -232,7 +232,7 @@ impl<S: Store> Operations<S> {
         Ok(all)
     }
 
-    /// A take has gone so far.
+    /// Notes the progress of a claim.
     fn has_taken(&self, node: NodeId, number: u64, part: u64, found: Vec<Claim>) {
         let mut claims = lock(&self.claims);
         let last = claims.entry(node).or_default();
@@ -243,7 +243,7 @@ impl<S: Store> Operations<S> {
         last.claimed.extend(found);
     }
 
-    /// What a take that is asked for again has taken.
+    /// Returns the rows of a claim that is retried.
     async fn claimed_again(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
         let (parts, claimed) = {
             let claims = lock(&self.claims);
@@ -251,7 +251,7 @@ impl<S: Store> Operations<S> {
             last.map(|last| (last.parts, last.claimed.clone())).unwrap_or_default()
         };
         let last = ClaimRequest { number: request.number * PARTS + parts, ..request.clone() };
-        // Only whether the node is one.
+        // Only checks that the node has a row.
         self.store.claim(last).await?;
         let keys = claimed.iter().map(|claim| claim.key).collect();
         let mut again = self.store.claimed(request.node, keys).await?;
@@ -317,7 +317,7 @@ impl<S: Store> Operations<S> {
     }
 }
 
-/// The store as nodes have it: what concerns several jobs may be several commits.
+/// The store as nodes see it: operations on several jobs may be several commits.
 impl<S: Store> Store for Operations<S> {
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
@@ -448,16 +448,16 @@ impl<S: Store> Store for Operations<S> {
     }
 }
 
-/// Whether the outcome of a row is one that is refused for good, where some are.
+/// Whether the outcome of a row is refused for good, if some are.
 pub(super) fn is_poison(key: RowKey) -> bool {
     mix(key.number.cast_unsigned() ^ key.incarnation.0).is_multiple_of(300)
 }
 
-/// An operation under way.
+/// An operation in progress.
 pub(super) type Operation<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// Goes on with an operation until it is done, or lets others come between; what other threads do for
-/// it is waited for.
+/// Continues an operation until it is done or yields to other operations. Blocks while other
+/// threads work for it.
 pub(super) fn step<T>(operation: &mut Operation<T>) -> Poll<T> {
     let bell = Arc::new(Bell { of: thread::current(), yields: false.into(), rings: false.into() });
     let waker = Waker::from(bell.clone());
@@ -475,10 +475,10 @@ pub(super) fn step<T>(operation: &mut Operation<T>) -> Poll<T> {
     }
 }
 
-/// Wakes whoever polls an operation.
+/// Wakes the thread that polls an operation.
 struct Bell {
     of: Thread,
-    /// Whether the operation itself rang: it lets others come between.
+    /// Whether the operation woke itself, to yield to other operations.
     yields: AtomicBool,
     rings: AtomicBool,
 }
@@ -494,6 +494,6 @@ impl Wake for Bell {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds the lock.
+    // Nothing panics while it has the lock.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

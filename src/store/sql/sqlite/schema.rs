@@ -12,7 +12,7 @@ use super::{
 const MIGRATIONS: [&str; 3] =
     [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
-/// Indexes that only older programs use, which a new file has never met.
+/// Indexes that only older programs use: dropped in a new file, which no older program has opened.
 const ONLY_FOR_OLDER: &str = "DROP INDEX punctual_ledger_open; DROP INDEX punctual_ledger_taken; \
      DROP INDEX punctual_jobs_waiting;";
 
