@@ -65,7 +65,7 @@ pub(super) enum Happening {
     /// The timeout of a reply.
     GiveUp(u64),
     /// The store notifies of changes.
-    Told(Vec<StoreChange>),
+    Notified(Vec<StoreChange>),
     VerbAnswered(u64, u64, Result<VerbAnswer, StoreError>),
 
     VerbAgain(u64),

@@ -355,7 +355,7 @@ fn judge_starts(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
             let early = (due - latest) as f64 / MILLI as f64;
             wrong.push(format!("{} starts {early} ms early, at ±{uncertainty} µs", name(key)));
         }
-        for told in log.told.iter().filter(|told| told.incarnation == key.incarnation) {
+        for told in log.responses.iter().filter(|told| told.incarnation == key.incarnation) {
             let again = |&(incarnation, at): &(Incarnation, Micros)| {
                 incarnation == key.incarnation && at <= began && at >= told.at - 10 * 1_000_000
             };

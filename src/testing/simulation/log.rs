@@ -50,7 +50,7 @@ pub(super) struct Log {
     /// The nodes that were expired or have deregistered.
     gone: BTreeSet<NodeId>,
     /// When a verb on a node returned that a job is paused or removed.
-    pub(super) told: Vec<Told>,
+    pub(super) responses: Vec<Response>,
     /// When records were written that are not paused.
     pub(super) unpaused: Vec<(Incarnation, Micros)>,
     /// When records were written that are paused, by incarnation.
@@ -139,7 +139,7 @@ pub(super) struct EraEnd {
     pub(super) passed: DateTime<Utc>,
 }
 
-pub(super) struct Told {
+pub(super) struct Response {
     pub(super) life: Life,
     pub(super) incarnation: Incarnation,
     pub(super) at: Micros,

@@ -6,7 +6,7 @@ use super::{
     agenda::{Life, Outside},
     chance::Chance,
     clocks::{self, Micros},
-    log::Told,
+    log::Response,
     node::{NEWER, Node, TASKS},
     scenario::{self, micros_of},
 };
@@ -295,7 +295,7 @@ impl Wish {
         }
         self.answer(outside);
         if let Some(replaced) = current.filter(|_| addition.is_new()) {
-            self.tell(replaced.incarnation, true, outside);
+            self.log_response(replaced.incarnation, true, outside);
         }
     }
 
@@ -319,7 +319,7 @@ impl Wish {
         });
         self.answer(outside);
         if matches!(self.verb, Verb::Pause | Verb::Remove) {
-            self.tell(old.incarnation, matches!(self.verb, Verb::Remove), outside);
+            self.log_response(old.incarnation, matches!(self.verb, Verb::Remove), outside);
         }
     }
 
@@ -329,9 +329,9 @@ impl Wish {
     }
 
     /// Logs that a user knows a job to be paused or removed.
-    fn tell(&self, incarnation: Incarnation, removed: bool, outside: &mut Outside<'_>) {
-        let told = Told { life: self.life, incarnation, at: outside.now(), removed };
-        outside.log.told.push(told);
+    fn log_response(&self, incarnation: Incarnation, removed: bool, outside: &mut Outside<'_>) {
+        let told = Response { life: self.life, incarnation, at: outside.now(), removed };
+        outside.log.responses.push(told);
     }
 
     /// Whether the verb adds a job.

@@ -306,8 +306,8 @@ impl<S: Store> World<S> {
                     node.answered(request, Err(StoreError::unavailable("no answer")), outside)
                 })
             }
-            Happening::Told(_) if cut => None,
-            Happening::Told(told) => self.with_node(life, |node, outside| {
+            Happening::Notified(_) if cut => None,
+            Happening::Notified(told) => self.with_node(life, |node, outside| {
                 node.notice(told, outside);
                 false
             }),
@@ -506,7 +506,7 @@ impl<S: Store> World<S> {
             if !told.is_empty() {
                 let life = Life { host, life: *life };
                 let wait = self.chance.between(100..=5 * MILLI);
-                self.agenda.after(wait, Event::Of(life, Happening::Told(told)));
+                self.agenda.after(wait, Event::Of(life, Happening::Notified(told)));
             }
         }
     }
