@@ -425,7 +425,7 @@ impl<S: Store> World<S> {
         let store = self.store.clone();
         let (verb, operation): (_, Operation<_>) = match ask {
             Ask::Node(request) => {
-                self.log.trace(now, || format!("      {life:?}: {}", said(&request)));
+                self.log.trace(now, || format!("      {life:?}: {}", describe_request(&request)));
                 let answer = async move { perform(&*store, request).await.map(Reply::Node) };
                 (None, Box::pin(answer))
             }
@@ -1014,9 +1014,9 @@ const EVERY_SECOND: &str = r#"{"type":"cron","expression":"* * * * * *"}"#;
 const FURTHER: u64 = 0x5eed_0fa1;
 
 /// Describes a request for people.
-fn said(request: &Request) -> String {
+fn describe_request(request: &Request) -> String {
     match request {
-        Request::Membership(request) => said_of_membership(request),
+        Request::Membership(request) => describe_membership(request),
         Request::Claim(claimer::Request::Claim(claim)) => {
             let horizon = micros(claim.horizon) / MILLI;
             format!("claims as {} for the {}th time, up to {horizon} ms", claim.node, claim.number)
@@ -1045,7 +1045,7 @@ fn said(request: &Request) -> String {
     }
 }
 
-fn said_of_membership(request: &membership::Request) -> String {
+fn describe_membership(request: &membership::Request) -> String {
     match request {
         membership::Request::Heartbeat(heartbeat) => {
             format!("lives for {:?} as {}", heartbeat.ttl, heartbeat.node)
