@@ -289,7 +289,7 @@ fn judge_overlap(
         let mut ended = execution.ended.map_or(Micros::MAX, |(at, _)| at);
         ended = ended.min(execution.stopped.unwrap_or(Micros::MAX));
         if !stops(&execution.key)
-            && let Some((node, _)) = log.takes.get(&(execution.key, execution.fence))
+            && let Some((node, _)) = log.claims.get(&(execution.key, execution.fence))
             && let Some(lapse) = log.lapse(*node, ended)
         {
             // The run may stay active alongside runs that other nodes start.

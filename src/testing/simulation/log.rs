@@ -38,7 +38,7 @@ pub(super) struct Log {
     /// The era of the record by which a row came into the ledger.
     pub(super) era_of: BTreeMap<RowKey, usize>,
     /// Which node claimed which row under which fence, and when.
-    pub(super) takes: BTreeMap<(RowKey, u64), (NodeId, Micros)>,
+    pub(super) claims: BTreeMap<(RowKey, u64), (NodeId, Micros)>,
     fences: BTreeMap<Incarnation, u64>,
     last_claim: BTreeMap<NodeId, u64>,
     /// When the lease of each node ends, by the store's clock.
@@ -183,7 +183,7 @@ impl Log {
         uncertainty: Micros,
     ) {
         self.trace(now, || format!("{life:?} calls {} fence {fence} attempt {attempt}", name(key)));
-        let holder = self.takes.get(&(key, fence)).map(|&(node, _)| node);
+        let holder = self.claims.get(&(key, fence)).map(|&(node, _)| node);
         let lease = holder.and_then(|node| self.leases.get(&node)).copied();
         match lease {
             None => self.wrong(now, format!("{} starts, and its node never took it", name(key))),
@@ -228,7 +228,7 @@ impl Log {
         let active: Vec<usize> = self.of(life).map(|(_, index)| *index).collect();
         for index in active {
             let execution = &self.executions[index];
-            let until = self.takes.get(&(execution.key, execution.fence));
+            let until = self.claims.get(&(execution.key, execution.fence));
             let until = until.and_then(|(node, _)| self.leases.get(node));
             if until.is_none_or(|&until| until <= now) {
                 self.executions[index].stopped.get_or_insert(stopped);
@@ -332,7 +332,7 @@ impl Log {
             let incarnation = claimed_job.record.incarnation;
             if request.number == last {
                 for row in &claimed_job.rows {
-                    if !self.takes.contains_key(&(row.key, row.fence)) {
+                    if !self.claims.contains_key(&(row.key, row.fence)) {
                         self.wrong(
                             now,
                             format!("take {last} was done twice, of {}", name(row.key)),
@@ -351,7 +351,7 @@ impl Log {
                 self.trace(now, || format!("      takes {}", describe(row)));
                 self.era_of.entry(row.key).or_insert(era);
                 if let RowState::Claimed(node) = row.state {
-                    self.takes.insert((row.key, row.fence), (node, now));
+                    self.claims.insert((row.key, row.fence), (node, now));
                 }
                 self.judge_claimed(now, &claimed_job.record, row);
             }
@@ -359,8 +359,8 @@ impl Log {
     }
 
     /// Whether a row was claimed again after this fence.
-    pub(super) fn was_taken_since(&self, key: RowKey, fence: u64) -> bool {
-        self.takes.range((key, fence + 1)..=(key, u64::MAX)).next().is_some()
+    pub(super) fn was_claimed_since(&self, key: RowKey, fence: u64) -> bool {
+        self.claims.range((key, fence + 1)..=(key, u64::MAX)).next().is_some()
     }
 
     /// Accounts for an outcome that was refused when sent alone, which must not continue forever.
@@ -384,7 +384,7 @@ impl Log {
                 continue;
             }
             let refused = report.refused.contains(key);
-            if refused != self.was_taken_since(*key, *fence) {
+            if refused != self.was_claimed_since(*key, *fence) {
                 let name = name(*key);
                 self.wrong(now, format!("{name} is {fate} under {fence}, refused: {refused}"));
             }

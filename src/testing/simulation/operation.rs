@@ -215,7 +215,7 @@ impl<S: Store> Operations<S> {
             rows += found.clone().count();
             let found = found.filter(|row| matches!(row.state, RowState::Claimed(_)));
             let found: Vec<_> = found.map(Row::claim).collect();
-            self.has_taken(node, number, part, found);
+            self.note_claimed(node, number, part, found);
             let rejects = rejected.iter().map(|rejected| rejected.stamp.incarnation);
             except = Arc::new(except.iter().copied().chain(rejects).collect());
             let ends = jobs.is_empty() || !more;
@@ -233,7 +233,7 @@ impl<S: Store> Operations<S> {
     }
 
     /// Notes the progress of a claim.
-    fn has_taken(&self, node: NodeId, number: u64, part: u64, found: Vec<Claim>) {
+    fn note_claimed(&self, node: NodeId, number: u64, part: u64, found: Vec<Claim>) {
         let mut claims = lock(&self.claims);
         let last = claims.entry(node).or_default();
         if last.number != number {
