@@ -41,7 +41,7 @@ pub(super) enum Event {
     /// All jobs are removed.
     Sweep,
     /// Checks whether everything has ended, until this time.
-    Look(Micros),
+    CheckRest(Micros),
     /// The rows of this dead node must have been reclaimed by now.
     Inherited(Life, Vec<Life>),
     Of(Life, Happening),

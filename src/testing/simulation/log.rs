@@ -522,7 +522,7 @@ impl Log {
     }
 
     /// Whether an open row should have run since `since`, because nothing prevented it.
-    pub(super) fn is_left_lying(
+    pub(super) fn is_stuck(
         &self,
         row: &Row,
         paused: bool,

@@ -198,7 +198,7 @@ impl<S: Store> World<S> {
             Event::Poison => self.poison(),
             Event::Heal => self.heal(),
             Event::Sweep => self.sweep(),
-            Event::Look(until) => self.look(until),
+            Event::CheckRest(until) => self.check_rest(until),
             Event::Inherited(life, witnesses) => self.check_inheritance(life, &witnesses),
             Event::Of(life, what) => self.happen_to(life, number, what),
         }
@@ -331,12 +331,12 @@ impl<S: Store> World<S> {
             }
         };
         if over == Some(true) {
-            self.leave(life);
+            self.has_shut_down(life);
         }
     }
 
     /// Handles a node that has shut down.
-    fn leave(&mut self, life: Life) {
+    fn has_shut_down(&mut self, life: Life) {
         let now = self.agenda.now;
         self.log.trace(now, || format!("{life:?} has shut down"));
         self.log.crashed(now, life);
@@ -450,7 +450,7 @@ impl<S: Store> World<S> {
         for commit in self.store.commits() {
             self.observe(life, commit, verb);
         }
-        self.tell_of_changes();
+        self.send_changes();
         let Poll::Ready(answer) = done else {
             // An operation without a waiting caller does not continue.
             let lost = self.chance.percent(if self.healed { 0 } else { self.scenario.faults.lost });
@@ -496,7 +496,7 @@ impl<S: Store> World<S> {
         }
     }
 
-    fn tell_of_changes(&mut self) {
+    fn send_changes(&mut self) {
         for host in 0..self.hosts.len() {
             let Host { changes: Some(changes), life, .. } = &mut self.hosts[host] else { continue };
             let mut told = Vec::new();
@@ -833,7 +833,7 @@ impl<S: Store> World<S> {
             let added = block_on(self.store.store.write(vec![Write::add(record, number + 1)]));
             assert!(added.is_ok(), "{added:?}");
         }
-        self.tell_of_changes();
+        self.send_changes();
         if self.scenario.faults.deadly {
             let new = New::deadly(&mut self.further, self.agenda.now);
             let host = self.further.below(self.hosts.len() as u64) as usize;
@@ -931,7 +931,7 @@ impl<S: Store> World<S> {
             for row in rows.iter().filter(of_it) {
                 if !ends
                     && !self.is_refused(row.key)
-                    && self.log.is_left_lying(row, record.paused, long_ago, since)
+                    && self.log.is_stuck(row, record.paused, long_ago, since)
                 {
                     self.log.wrong(now, format!("nobody runs {}", describe(row)));
                 }
@@ -945,7 +945,7 @@ impl<S: Store> World<S> {
             }
             self.wish_on(0, record.id, Verb::Remove);
         }
-        self.agenda.after(500 * MILLI, Event::Look(now + 12 * SECOND));
+        self.agenda.after(500 * MILLI, Event::CheckRest(now + 12 * SECOND));
     }
 
     /// Whether the store refuses the outcome of this row.
@@ -959,7 +959,7 @@ impl<S: Store> World<S> {
         newer || record.task == TASKS[0] && record.tags.is_empty()
     }
 
-    fn look(&mut self, until: Micros) {
+    fn check_rest(&mut self, until: Micros) {
         let now = self.agenda.now;
         let mut open = self.rows();
         open.retain(|row| row.state.is_open() && !self.is_refused(row.key));
@@ -977,7 +977,7 @@ impl<S: Store> World<S> {
             for record in self.records() {
                 self.wish_on(0, record.id, Verb::Remove);
             }
-            self.agenda.after(500 * MILLI, Event::Look(until));
+            self.agenda.after(500 * MILLI, Event::CheckRest(until));
         }
     }
 
