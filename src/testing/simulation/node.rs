@@ -106,7 +106,7 @@ pub(super) struct Node {
     /// A deadline of the shutdown.
     patient_until: Option<Micros>,
     /// When timers are checked next.
-    looks_at: Option<Micros>,
+    wakes_at: Option<Micros>,
     turn: Turn<Work>,
     /// Whether a turn of the loop is scheduled.
     awake: bool,
@@ -180,7 +180,7 @@ impl Node {
             timers: BTreeMap::new(),
             node_timer: None,
             patient_until: None,
-            looks_at: None,
+            wakes_at: None,
             turn: Turn::new(),
             awake: false,
             runs: BTreeMap::new(),
@@ -218,12 +218,12 @@ impl Node {
         let mut ended = Vec::new();
         self.inbox.take(&mut ended);
         let result = self.machine.transact(reading, &mut ended, f);
-        self.settle(outside);
+        self.drain_outbox(outside);
         result
     }
 
     /// Drains the outbox, except for the effects that the loop carries out.
-    fn settle(&mut self, outside: &mut Outside<'_>) {
+    fn drain_outbox(&mut self, outside: &mut Outside<'_>) {
         let wakes = self.machine.wakes_loop(false);
         self.machine.finished.clear();
         let out = self.machine.core.outbox();
@@ -308,18 +308,18 @@ impl Node {
         let first = timers.chain(self.node_timer).chain(self.patient_until).min();
         let Some(at) = first.map(|first| self.clocks.reaches(first) + 1) else { return };
         let at = at.max(outside.now() + 1);
-        if self.looks_at.is_none_or(|looks_at| at < looks_at) {
-            self.looks_at = Some(at);
+        if self.wakes_at.is_none_or(|wakes_at| at < wakes_at) {
+            self.wakes_at = Some(at);
             outside.at(at, Happening::Timers);
         }
     }
 
     /// Handles expired timers.
     pub(super) fn expire(&mut self, outside: &mut Outside<'_>) -> bool {
-        if self.looks_at.is_none_or(|looks_at| looks_at > outside.now()) {
+        if self.wakes_at.is_none_or(|wakes_at| wakes_at > outside.now()) {
             return false;
         }
-        self.looks_at = None;
+        self.wakes_at = None;
         let now = self.clocks.elapsed(outside.now());
         let expired = self.timers.iter().filter(|(_, at)| **at <= now);
         self.turn.expired.extend(expired.map(|(&slot, _)| slot));
@@ -546,7 +546,7 @@ impl Node {
     }
 
     /// Forgets a job that was not added.
-    pub(super) fn unknow(&mut self, incarnation: Incarnation) {
+    pub(super) fn forget(&mut self, incarnation: Incarnation) {
         self.known.remove_unadded(incarnation);
     }
 
@@ -582,12 +582,12 @@ impl Node {
     }
 
     /// Whether the node trusts its lease.
-    pub(super) fn believes_itself(&self, now: Micros) -> bool {
+    pub(super) fn trusts_lease(&self, now: Micros) -> bool {
         self.lease.is_trusted(self.clocks.read(now))
     }
 
     /// Whether the store's clock was measured.
-    pub(super) fn knows_the_time(&self) -> bool {
+    pub(super) fn knows_clock(&self) -> bool {
         self.uncertainty.is_some()
     }
 

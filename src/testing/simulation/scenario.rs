@@ -172,12 +172,12 @@ impl Scenario {
     }
 
     /// How long a poison run may keep killing nodes, one incarnation after the other.
-    pub(super) fn deaths(&self) -> Micros {
+    pub(super) fn poison_time(&self) -> Micros {
         if self.faults.deadly { 5 * (micros_of(self.lease) * 5 / 3 + SECOND) } else { 0 }
     }
 
     /// The timeout of a reply.
-    pub(super) fn patience(&self) -> Micros {
+    pub(super) fn timeout(&self) -> Micros {
         micros_of(self.lease / 4)
     }
 }

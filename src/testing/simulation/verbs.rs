@@ -206,7 +206,7 @@ impl Wish {
         let (now, _) = node.now_and_number(outside);
         let Course::Addition(addition) = &mut self.course else { return Next::Done };
         if addition.written(written, || now).is_err() {
-            node.unknow(addition.declared.incarnation);
+            node.forget(addition.declared.incarnation);
             return Next::Done;
         }
         if let Some(write) = addition.open_write() {
@@ -277,7 +277,7 @@ impl Wish {
         let (store, declared) = (node.store, &addition.declared);
         let (mut record, current) = (addition.record.clone(), addition.current.as_ref());
         if !addition.is_new() {
-            node.unknow(declared.incarnation);
+            node.forget(declared.incarnation);
             if record.ended_at.is_some() {
                 return;
             }

@@ -163,7 +163,7 @@ impl<S: Store> World<S> {
         }
         world.agenda.at(busy, Event::Heal);
         let settled = busy + 4 * micros_of(world.scenario.lease) + 3 * SECOND;
-        let settled = settled + world.scenario.deaths();
+        let settled = settled + world.scenario.poison_time();
         world.agenda.at(settled, Event::Sweep);
         world
     }
@@ -381,7 +381,7 @@ impl<S: Store> World<S> {
         if let Some(Query { ask: Ask::Node(request), .. }) = self.requests.get_mut(&number) {
             *request = asked;
         }
-        let patience = self.scenario.patience();
+        let patience = self.scenario.timeout();
         self.agenda.after(patience, Event::Of(life, Happening::GiveUp(number)));
     }
 
@@ -409,7 +409,7 @@ impl<S: Store> World<S> {
             return number;
         }
         let there =
-            if late { self.chance.between(there..=5 * self.scenario.patience()) } else { there };
+            if late { self.chance.between(there..=5 * self.scenario.timeout()) } else { there };
         self.requests.insert(number, Query { life, ask, late, back });
         self.agenda.after(there, Event::Effect(number));
         number
@@ -517,7 +517,7 @@ impl<S: Store> World<S> {
         match commit {
             Commit::Heartbeat { heartbeat, lease_lost, before, after } => {
                 let node = self.hosts[life.host].node.as_ref();
-                let knows = node.is_some_and(|node| node.believes_itself(now));
+                let knows = node.is_some_and(|node| node.trusts_lease(now));
                 // Deregistering hands out the begun rows that recover.
                 for row in before {
                     self.log.abandoned.insert(row.key, now);
@@ -624,7 +624,7 @@ impl<S: Store> World<S> {
     fn wish_on(&mut self, host: usize, id: JobId, verb: Verb) {
         let at = &self.hosts[host];
         let life = Life { host, life: at.life };
-        let fit = |node: &Node| !node.is_closing() && node.knows_the_time();
+        let fit = |node: &Node| !node.is_closing() && node.knows_clock();
         if at.stopped.is_some() || !at.node.as_ref().is_some_and(fit) {
             return;
         }
@@ -655,7 +655,7 @@ impl<S: Store> World<S> {
         }
         let lost = Err(StoreError::unavailable("no answer"));
         let lost = Happening::VerbAnswered(number, asking, lost);
-        self.agenda.after(self.scenario.patience(), Event::Of(life, lost));
+        self.agenda.after(self.scenario.timeout(), Event::Of(life, lost));
     }
 
     fn wish_answered(&mut self, number: u64, asking: u64, answer: Result<VerbAnswer, StoreError>) {
