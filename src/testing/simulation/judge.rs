@@ -101,7 +101,7 @@ fn judge_row(
             if row.recover && !too_often && !removed && !called_off {
                 say("it was to be run again");
             }
-            let told = |last: &Execution| {
+            let has_reported = |last: &Execution| {
                 let ran =
                     matches!(last.ended, Some((_, How::Ran(end))) if end != RunEnd::Cancelled);
                 ran && alive.contains(&last.life)
@@ -109,7 +109,7 @@ fn judge_row(
             // A failed run may have had further attempts.
             let retried =
                 options_of(log, row.key.incarnation).any(|options| options.retry.is_some());
-            if !retried && last.is_some_and(told) {
+            if !retried && last.is_some_and(has_reported) {
                 say("its node knows better");
             }
         }
@@ -355,20 +355,22 @@ fn judge_starts(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
             let early = (due - latest) as f64 / MILLI as f64;
             wrong.push(format!("{} starts {early} ms early, at ±{uncertainty} µs", name(key)));
         }
-        for told in log.responses.iter().filter(|told| told.incarnation == key.incarnation) {
+        for response in
+            log.responses.iter().filter(|response| response.incarnation == key.incarnation)
+        {
             let again = |&(incarnation, at): &(Incarnation, Micros)| {
-                incarnation == key.incarnation && at <= began && at >= told.at - 10 * 1_000_000
+                incarnation == key.incarnation && at <= began && at >= response.at - 10 * 1_000_000
             };
             // The node that reports the pause may have detected it late.
             let mut paused = log.paused.get(&key.incarnation).into_iter().flatten();
-            let paused = paused.rfind(|paused| **paused <= told.at).copied();
+            let paused = paused.rfind(|paused| **paused <= response.at).copied();
             let resumed = log
                 .unpaused
                 .iter()
                 .any(|unpaused| again(unpaused) && paused.is_some_and(|at| unpaused.1 > at));
-            let exempt = !told.removed && (resumed || !scheduled || attempt > 1);
-            if told.life == life && told.at < began && !exempt {
-                let at = told.at / MILLI;
+            let exempt = !response.removed && (resumed || !scheduled || attempt > 1);
+            if response.life == life && response.at < began && !exempt {
+                let at = response.at / MILLI;
                 wrong.push(format!(
                     "{} starts although {life:?} said at {at} ms that it will not",
                     name(key)
@@ -466,8 +468,8 @@ fn judge_lateness(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
         let Some(eras) = log.lives.get(&key.incarnation) else { continue };
         // Notified changes need no poll, but they are not checked all the time; and there is no
         // notification when a node is done with a job that it could not continue.
-        let told = scenario.notified && !log.narrowed.contains(&key.incarnation);
-        let poll = if told { 100 * MILLI } else { micros_of(scenario.poll) };
+        let notified = scenario.notified && !log.narrowed.contains(&key.incarnation);
+        let poll = if notified { 100 * MILLI } else { micros_of(scenario.poll) };
         let due = DateTime::from_timestamp_millis(key.number).map_or(0, micros);
         let simple = |era: &Era| {
             era.options.iter().all(|options| options.jitter.is_zero() && options.group.is_none())

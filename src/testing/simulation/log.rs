@@ -374,12 +374,17 @@ impl Log {
     }
 
     /// Accounts for outcomes: those are refused whose rows were claimed again.
-    pub(super) fn has_finished(&mut self, now: Micros, told: &[RowOutcome], report: &FinishReport) {
-        for RowOutcome { key, fence, fate, .. } in told {
+    pub(super) fn has_finished(
+        &mut self,
+        now: Micros,
+        outcomes: &[RowOutcome],
+        report: &FinishReport,
+    ) {
+        for RowOutcome { key, fence, fate, .. } in outcomes {
             if fate.is_abandoned() {
                 self.abandoned.insert(*key, now);
             }
-            if told.iter().filter(|other| other.key == *key).count() > 1 {
+            if outcomes.iter().filter(|other| other.key == *key).count() > 1 {
                 // The report does not show which of them is refused.
                 continue;
             }

@@ -409,7 +409,7 @@ impl Node {
         let Some(running) = self.runs.get_mut(&number) else { return };
         let timeout = running.attempt.options(&JobOptions::default()).timeout;
         let chance = &mut *outside.chance;
-        let claims = match chance.below(9) {
+        let duration = match chance.below(9) {
             _ if chance.percent(outside.scenario.lengthy) => chance.between(700_000..=2_500_000),
             0 => 0,
             1..=6 => chance.between(200..=60_000),
@@ -421,10 +421,10 @@ impl Node {
             _ => Outcome::Succeeded,
         };
         let obeys = chance.percent(outside.scenario.obedience);
-        let timeout = timeout.map(micros_of).filter(|&timeout| timeout <= claims);
-        let (claims, outcome) = match timeout {
+        let timeout = timeout.map(micros_of).filter(|&timeout| timeout <= duration);
+        let (duration, outcome) = match timeout {
             Some(timeout) => (timeout, Outcome::TimedOut),
-            None => (claims, outcome),
+            None => (duration, outcome),
         };
         let start = &running.attempt.start;
         let run = start.run;
@@ -433,10 +433,10 @@ impl Node {
         outside.log.began(outside.agenda.now, (outside.life, number), row, uncertainty);
         running.begun = Some(Begun { called_at, outcome, obeys, cancelled: false });
         if start.job.as_str().starts_with(DEADLY) {
-            let wait = outside.chance.between(0..=claims.min(20 * MILLI));
+            let wait = outside.chance.between(0..=duration.min(20 * MILLI));
             outside.after(wait, Happening::Die);
         }
-        outside.after(claims, Happening::Return(number));
+        outside.after(duration, Happening::Return(number));
         if cancelled {
             self.cancel(run, outside);
         }

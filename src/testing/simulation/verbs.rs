@@ -330,8 +330,8 @@ impl Wish {
 
     /// Logs that a user knows a job to be paused or removed.
     fn log_response(&self, incarnation: Incarnation, removed: bool, outside: &mut Outside<'_>) {
-        let told = Response { life: self.life, incarnation, at: outside.now(), removed };
-        outside.log.responses.push(told);
+        let response = Response { life: self.life, incarnation, at: outside.now(), removed };
+        outside.log.responses.push(response);
     }
 
     /// Whether the verb adds a job.

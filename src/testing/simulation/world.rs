@@ -307,8 +307,8 @@ impl<S: Store> World<S> {
                 })
             }
             Happening::Notified(_) if cut => None,
-            Happening::Notified(told) => self.with_node(life, |node, outside| {
-                node.notice(told, outside);
+            Happening::Notified(notified) => self.with_node(life, |node, outside| {
+                node.notice(notified, outside);
                 false
             }),
             Happening::VerbAnswered(_, _, Ok(_)) if cut => None,
@@ -499,14 +499,14 @@ impl<S: Store> World<S> {
     fn send_changes(&mut self) {
         for host in 0..self.hosts.len() {
             let Host { changes: Some(changes), life, .. } = &mut self.hosts[host] else { continue };
-            let mut told = Vec::new();
+            let mut notified = Vec::new();
             while let Some(Some(change)) = changes.next().now_or_never() {
-                told.push(change);
+                notified.push(change);
             }
-            if !told.is_empty() {
+            if !notified.is_empty() {
                 let life = Life { host, life: *life };
                 let wait = self.chance.between(100..=5 * MILLI);
-                self.agenda.after(wait, Event::Of(life, Happening::Notified(told)));
+                self.agenda.after(wait, Event::Of(life, Happening::Notified(notified)));
             }
         }
     }
