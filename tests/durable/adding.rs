@@ -49,12 +49,12 @@ async fn conflicts_are_settled_as_asked() {
     let kept = add("second", OnConflict::Keep).await.unwrap();
     assert_eq!(kept.get().await.unwrap().next_fire, first.get().await.unwrap().next_fire);
 
-    // Declared just the same: its anchor stays.
+    // An unchanged declaration keeps the anchor.
     tokio::time::sleep(TENTH * 50).await;
     let anchor = first.next_fire().await.unwrap();
     let same = add("first", OnConflict::Reconcile).await.unwrap();
     assert_eq!(same.next_fire().await.unwrap(), anchor);
-    // Declared with other arguments: it is changed in place, and its anchor stays, too.
+    // A declaration with other arguments changes the job in place, and keeps the anchor, too.
     let other = add("other", OnConflict::Reconcile).await.unwrap();
     assert_eq!(other.next_fire().await.unwrap(), anchor);
     assert_eq!(first.next_fire().await.unwrap(), anchor);

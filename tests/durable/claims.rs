@@ -1,4 +1,4 @@
-//! What a node claims, when, and how much it asks the store.
+//! What a node claims, when, and how many requests it sends to the store.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -54,7 +54,7 @@ async fn a_node_leaves_what_it_cannot_start_to_others() {
         most = most.max(taken(&store).await.into_values().max().unwrap_or_default());
     }
     assert!((50..=120).contains(&most), "{most} rows were claimed by one node");
-    // Others that come have their part.
+    // A new node gets a share.
     let three = on(&store, &notes).start().await.unwrap();
     tokio::time::sleep(MILLISECOND * 1500).await;
     let taken = taken(&store).await;
@@ -80,7 +80,7 @@ async fn each_fire_time_runs_on_one_node() {
     let rows = rows(&store).await;
     assert_eq!(fates(&rows), vec![RAN; 600]);
     assert!(three.jobs().await.unwrap().is_empty());
-    // What one of them changes the others follow.
+    // The other nodes follow a change by one of them.
     two.add(every(SECOND), remember("late")).id("late").await.unwrap();
     tokio::time::sleep(SECOND * 3).await;
     three.job("late").pause().await.unwrap();

@@ -1,4 +1,4 @@
-//! The ledger stays within its bounds, whatever leaves rows in it.
+//! The ledger stays within its bounds, whatever the source of its rows.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn jobs_that_run_once_leave_no_more_than_is_kept_in_all() {
         longest = longest.max(crate::tasks::count(&store).await);
     }
     assert_eq!(notes.len(), 12_000);
-    // What ended in the last minute, 2400 rows, is kept in any case.
+    // The rows of the last minute, 2400, are kept in any case.
     // A few seconds pass between two prunes.
     assert!((2400..=3200).contains(&longest), "{longest} rows");
 }
@@ -93,7 +93,7 @@ async fn the_ledger_does_not_grow_faster_than_it_is_pruned() {
         notes.clear();
         lengths.push(rows(&store).await.len());
     }
-    // What ended in the last minute is kept in any case: 30,000 rows.
+    // The rows of the last minute are kept in any case: 30,000 rows.
     assert!(
         lengths[3] < lengths[1] * 5 / 4,
         "after 5, 10, 15 and 20 minutes it has {lengths:?} rows"

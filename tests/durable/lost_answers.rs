@@ -1,4 +1,4 @@
-//! What is asked of a store acts once, whatever becomes of the answer and whatever others do meanwhile.
+//! An operation acts once, even if its response is lost or other nodes write in between.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A scheduler whose answers a test loses, and another on the same store.
+/// A scheduler with a store whose responses a test loses, and another scheduler on the same store.
 async fn two(
     store: &MemoryStore,
     notes: &Notes,

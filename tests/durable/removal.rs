@@ -30,7 +30,7 @@ async fn removing_ends_the_job_and_lets_its_run_finish() {
     assert_eq!(notes.len(), 1);
     let rows = rows(&store).await;
     assert!(rows.iter().all(|row| !row.state.is_open()), "{rows:?}");
-    // The id is free, and its next incarnation collides with nothing.
+    // The id is free, and its next incarnation has no collisions.
     scheduler.add(every(SECOND), remember("tick")).id("slow").await.unwrap();
     tokio::time::sleep(SECOND * 2 + SECOND / 2).await;
     assert_eq!(notes.len(), 3);
