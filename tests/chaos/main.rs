@@ -4,6 +4,7 @@
 //! `run.py` starts the processes, which are this program, disturbs them, and then compares the
 //! database (read by Python's own SQLite) with the log of the work. It takes minutes and needs
 //! Python and libfaketime (`apt-get install faketime`), so it runs on request:
+//!
 //! ```sh
 //! PUNCTUAL_CHAOS=600 cargo test --features sqlite --test chaos -- --ignored
 //! ```

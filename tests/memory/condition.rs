@@ -1,4 +1,4 @@
-//! Runs that start only if a condition of the user's own holds.
+//! Runs that start only if a condition of the user holds.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use crate::SECOND;
 
-/// Holds every other time it is asked, from the first on.
+/// Holds at every other call, beginning with the first.
 fn alternating() -> impl Fn() -> bool + Send + Sync + 'static {
     let asked = AtomicU32::new(0);
     move || asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2)

@@ -1,4 +1,4 @@
-//! Events: who sees what, in which order, and what happens to those who are slow.
+//! Events: their receivers, their order, and slow listeners.
 
 use std::sync::{Arc, Mutex};
 
@@ -134,7 +134,7 @@ async fn a_listener_that_is_dropped_is_forgotten() {
         assert_eq!(events.next().await.unwrap().payload.kind(), EventKind::JobAdded);
         job.await;
     }
-    // An event stream taken from a scheduler that is gone ends at once.
+    // An event stream of a scheduler that is gone ends at once.
     scheduler.shutdown().await;
     assert!(scheduler.events().next().await.is_none());
 }

@@ -1,4 +1,4 @@
-//! What an operation costs does not grow with what it is not about.
+//! The cost of an operation does not grow with unrelated jobs and rows.
 
 use std::{
     collections::HashSet,
@@ -13,18 +13,18 @@ use punctual::store::{
 
 use crate::fixture::{add, adding, claim, heartbeat, now, record, row, taking};
 
-/// How many: `PUNCTUAL_HELD=200000` is for measuring.
+/// The size of the test: `PUNCTUAL_HELD=200000` is for measuring.
 fn size(default: u64) -> u64 {
     let size = std::env::var("PUNCTUAL_HELD").ok().map(|text| text.parse());
     size.map_or(default, |size| size.expect("`PUNCTUAL_HELD` is a number"))
 }
 
-/// How many times what an operation takes it may take elsewhere: to wake a thread takes some times as
-/// long where that is on another core. What grows with the number of rows or jobs grows by hundreds.
+/// The tolerated factor between two measurements: waking a thread takes several times as long if it
+/// is on another core. A cost that grows with the number of rows or jobs grows by hundreds.
 const NOISE: u32 = 15;
 
-/// How long an operation takes on a store that is full, and on one that is nearly empty, at best of some
-/// that go by turns: whatever else the machine does concerns both.
+/// Returns the best times of an operation on a full store and on a nearly empty one. The
+/// measurements alternate, so that other load affects both.
 async fn at_best(
     mut operation: impl AsyncFnMut(&SqliteStore),
     on: [&SqliteStore; 2],
@@ -40,7 +40,7 @@ async fn at_best(
     best
 }
 
-/// A store with so many jobs that are due, all of them held by one node, and another node beside it.
+/// A store with this many due jobs, all of them claimed by one node, and another node.
 async fn held_by_another(size: u64) -> SqliteStore {
     let store = SqliteStore::in_memory().await.unwrap();
     let due = now() - TimeDelta::hours(1);
@@ -80,7 +80,7 @@ async fn what_others_hold_costs_nothing() {
     }
 }
 
-/// A store with so many paused jobs that have a fire time waiting, and a node.
+/// A store with this many paused jobs with a waiting fire time, and a node.
 async fn paused(size: u64) -> SqliteStore {
     let store = SqliteStore::in_memory().await.unwrap();
     for numbers in (1..=size).collect::<Vec<_>>().chunks(1000) {
@@ -116,7 +116,7 @@ async fn paused_jobs_with_waiting_fire_times_cost_nothing() {
     for [full, empty] in [next_due, take] {
         assert!(full < empty * NOISE, "{full:?} beside {size}, {empty:?} beside 1");
     }
-    // One that is resumed, or of which a run is asked for, is claimed.
+    // A resumed job, and one with a requested run, can be claimed.
     let mut resumed = full.get("7".into()).await.unwrap().unwrap();
     let stamp = resumed.stamp();
     resumed.paused = false;
@@ -132,7 +132,7 @@ async fn paused_jobs_with_waiting_fire_times_cost_nothing() {
     assert_eq!(claimed, HashSet::from(["7".to_owned(), "8".to_owned()]));
 }
 
-/// Asks for a run of the only job and takes it: how long that took.
+/// Requests a run of the only job and claims it. Returns how long that took.
 async fn ask_and_take(store: &SqliteStore, number: u64) -> Duration {
     let asked = Instant::now();
     let current = store.get("queue".into()).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Numbers in the file that make no sense hold up no other job, and cause no panic.
+//! Invalid numbers in the file do not block other jobs, and cause no panic.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Runs a job beside one that has this number in this column.
+/// Runs a job beside one with this number in this column.
 async fn others_run_beside(column: &str, number: i64) {
     let (folder, notes) = (Folder::new(), Notes::default());
     let store = SqliteStore::open(folder.file()).await.unwrap();
