@@ -18,7 +18,8 @@ use crate::{
 
 /// The effects that the shell must carry out, each kind in order.
 pub(crate) struct Outbox<P> {
-    /// Jobs whose wake-up may have changed: [`Core::wake_at`](super::Core::wake_at) returns what it is now.
+    /// Jobs whose wake-up may have changed: [`Core::wake_at`](super::Core::wake_at) returns the new
+    /// one.
     pub(crate) dirty: Vec<u32>,
     pub(crate) starts: Vec<Start<P>>,
     /// Whether the nodes may have requests for their stores.

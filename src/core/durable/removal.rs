@@ -54,7 +54,7 @@ impl<P: Payload> Core<P> {
     pub(crate) fn drop_store(&mut self, store: StoreKey, now: DateTime<Utc>) -> usize {
         let pending_outcomes = self.durable.node(store).map_or(0, Node::pending_outcomes);
         for slot in self.slots_of(store) {
-            // The store does not reply, and is not asked again.
+            // The store does not reply, and gets no further requests.
             if let Some(durable) = self.registry.get_mut(slot).and_then(|job| job.durable_mut()) {
                 durable.forget_unacknowledged();
             }

@@ -4,7 +4,6 @@
 //! A lost response does not cause a second action: a repeated write has the same token, and the
 //! incarnation is fixed once it is known. A job that took over the id is another job, and left
 //! unchanged.
-//! incarnation is pinned once it is known. What has taken the id meanwhile is another job, and left alone.
 
 use std::time::Duration;
 

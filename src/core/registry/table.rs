@@ -1,8 +1,8 @@
-//! Rows that keep their place, in pages: a page without rows gives its memory back.
+//! A table whose rows keep their slots, in pages: a page without rows frees its memory.
 //!
-//! A `slab` is one allocation that doubles and never shrinks: a burst of jobs would cost up to twice
-//! its room while it lasts, and all of it ever after. Here the lowest page with room is filled first,
-//! so that the others empty.
+//! A `slab` is one allocation that doubles and never shrinks: a burst of jobs would cost up to
+//! twice its size while it lasts, and all of it afterwards. Here the lowest page with room is
+//! filled first, so that the others empty.
 
 use std::{
     collections::BTreeSet,
@@ -13,19 +13,19 @@ use std::{
 const ROWS: u32 = 128;
 
 pub(in crate::core) struct Table<T> {
-    /// Those in the middle that are empty are gone.
+    /// Empty pages in the middle are dropped.
     pages: Vec<Option<Page<T>>>,
-    /// The pages that are there and have room.
+    /// The pages with room.
     open: BTreeSet<u32>,
-    /// The pages that are not there.
+    /// The dropped pages.
     gone: BTreeSet<u32>,
     len: usize,
 }
 
 struct Page<T> {
-    /// Rows are made when they are first needed.
+    /// Grows on demand.
     rows: Vec<Row<T>>,
-    /// The first free row of those that were made.
+    /// The first free row of the existing ones.
     free: Option<u32>,
     occupied: u32,
 }
@@ -44,12 +44,12 @@ impl<T> Table<T> {
         self.len
     }
 
-    /// Past the highest slot that may be taken.
+    /// Returns the end of the slots.
     pub(in crate::core) fn end(&self) -> u32 {
         self.pages.len() as u32 * ROWS
     }
 
-    /// Puts what `make` makes of its slot into a free one.
+    /// Inserts a row, made from its slot, into a free one.
     pub(in crate::core) fn insert_with(&mut self, make: impl FnOnce(u32) -> T) -> u32 {
         let number = match self.open.first() {
             Some(&number) => number,
@@ -82,7 +82,7 @@ impl<T> Table<T> {
             self.pages.push(None);
             number
         });
-        // The first page grows as it must, for those with few rows.
+        // The first page grows on demand, for tables with few rows.
         let rows = Vec::with_capacity(if number == 0 { 0 } else { ROWS as usize });
         self.pages[number as usize] = Some(Page { rows, free: None, occupied: 0 });
         self.open.insert(number);
@@ -103,7 +103,7 @@ impl<T> Table<T> {
         if page.occupied == ROWS - 1 {
             self.open.insert(number);
         }
-        // The last page with room stays, lest it come and go with a single row.
+        // The last page with room stays, so that it does not come and go with a single row.
         if page.occupied == 0 && self.open.len() > 1 {
             self.drop_page(number);
         }
@@ -142,7 +142,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// All rows with their slots, in order of these.
+    /// Returns all rows with their slots, in order of the slots.
     pub(in crate::core) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..).zip(&self.pages).flat_map(|(number, page)| {
             let rows = page.iter().flat_map(|page| &page.rows);
@@ -196,7 +196,7 @@ mod tests {
             }
             prop_assert!(table.iter().eq(map.iter().map(|(&slot, row)| (slot, row))));
             prop_assert!(map.keys().all(|&slot| slot < table.end()));
-            // Pages without rows are gone, but for one.
+            // Pages without rows are dropped, except one.
             let full = map.keys().map(|slot| slot / ROWS).collect::<BTreeSet<_>>().len();
             prop_assert!(pages(&table) <= full + 1);
         }
