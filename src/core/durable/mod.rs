@@ -20,7 +20,7 @@ use crate::{
 pub(crate) struct StoreKey(u32);
 
 /// The state of the scheduler in one of its stores.
-struct StoreRoom {
+struct StoreState {
     key: StoreKey,
     name: Arc<str>,
     node: Node,
@@ -33,7 +33,7 @@ struct StoreRoom {
 #[derive(Default)]
 pub(in crate::core) struct Durable {
     /// In order of their keys. Nearly always one, or none.
-    rooms: Vec<StoreRoom>,
+    stores: Vec<StoreState>,
     /// How many stores were ever added: a key is not reused, since replies may be in flight.
     added: u32,
 }
@@ -42,24 +42,24 @@ impl Durable {
     fn add(&mut self, name: Arc<str>, node: Node) -> StoreKey {
         let key = StoreKey(self.added);
         self.added += 1;
-        self.rooms.push(StoreRoom { key, name, node, claims: Claims::default(), leaving: false });
+        self.stores.push(StoreState { key, name, node, claims: Claims::default(), leaving: false });
         key
     }
 
     fn remove(&mut self, key: StoreKey) {
-        self.rooms.retain(|room| room.key != key);
+        self.stores.retain(|room| room.key != key);
     }
 
     pub(in crate::core) fn is_empty(&self) -> bool {
-        self.rooms.is_empty()
+        self.stores.is_empty()
     }
 
-    fn get(&self, key: StoreKey) -> Option<&StoreRoom> {
-        self.rooms.iter().find(|room| room.key == key)
+    fn get(&self, key: StoreKey) -> Option<&StoreState> {
+        self.stores.iter().find(|room| room.key == key)
     }
 
-    fn get_mut(&mut self, key: StoreKey) -> Option<&mut StoreRoom> {
-        self.rooms.iter_mut().find(|room| room.key == key)
+    fn get_mut(&mut self, key: StoreKey) -> Option<&mut StoreState> {
+        self.stores.iter_mut().find(|room| room.key == key)
     }
 
     fn node(&self, key: StoreKey) -> Option<&Node> {
@@ -70,18 +70,18 @@ impl Durable {
         self.get_mut(key).map(|room| &mut room.node)
     }
 
-    fn iter(&self) -> impl Iterator<Item = &StoreRoom> {
-        self.rooms.iter()
+    fn iter(&self) -> impl Iterator<Item = &StoreState> {
+        self.stores.iter()
     }
 
-    fn iter_mut(&mut self) -> impl Iterator<Item = &mut StoreRoom> {
-        self.rooms.iter_mut()
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut StoreState> {
+        self.stores.iter_mut()
     }
 
     /// Notes that rows were closed. Jobs of any store may have room now, since stores share the
     /// limits.
     fn note_rows_closed(&mut self) {
-        self.rooms.iter_mut().for_each(|room| room.claims.rows_closed = true);
+        self.stores.iter_mut().for_each(|room| room.claims.rows_closed = true);
     }
 
     /// Returns the name of a store, if the store exists.
@@ -90,15 +90,15 @@ impl Durable {
     }
 
     fn len(&self) -> usize {
-        self.rooms.len()
+        self.stores.len()
     }
 
     fn key_at(&self, index: usize) -> Option<StoreKey> {
-        self.rooms.get(index).map(|room| room.key)
+        self.stores.get(index).map(|room| room.key)
     }
 
     pub(in crate::core) fn keys(&self) -> Vec<StoreKey> {
-        self.rooms.iter().map(|room| room.key).collect()
+        self.stores.iter().map(|room| room.key).collect()
     }
 
     /// Returns the slot of a job that the node of this store has claimed.
@@ -118,7 +118,7 @@ impl Durable {
 
     /// Returns how many jobs the nodes have claimed.
     pub(in crate::core) fn claimed_jobs(&self) -> usize {
-        self.rooms.iter().map(|room| room.claims.len()).sum()
+        self.stores.iter().map(|room| room.claims.len()).sum()
     }
 
     /// Moves the clock of a node with the wall clock. Returns by how much its store's clock moved
@@ -134,7 +134,7 @@ impl Durable {
     /// Has each node search for records that the new rules of time zones correct. Returns whether
     /// there is a node.
     pub(in crate::core) fn search_for_corrections(&mut self) -> bool {
-        self.rooms.iter_mut().for_each(|room| room.node.search_for_corrections());
-        !self.rooms.is_empty()
+        self.stores.iter_mut().for_each(|room| room.node.search_for_corrections());
+        !self.stores.is_empty()
     }
 }

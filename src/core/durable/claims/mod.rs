@@ -18,7 +18,7 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use self::records::end_of;
-use super::{StoreKey, StoreRoom};
+use super::{StoreKey, StoreState};
 use crate::{
     clock::Reading,
     core::{
@@ -262,7 +262,7 @@ impl<P: Payload> Core<P> {
     /// Returns how long until the nodes must be polled again.
     pub(crate) fn node_wakes_in(&self) -> Option<Duration> {
         let wake_at =
-            |room: &StoreRoom| room.node.wake_at(room.claims.counted_rows(), self.reading);
+            |room: &StoreState| room.node.wake_at(room.claims.counted_rows(), self.reading);
         let at = self.durable.iter().filter_map(wake_at).min()?;
         // A wanted request may not be allowed yet, and the node must not be polled all the time.
         let wait = at.checked_sub(&self.reading.elapsed).and_then(|wait| wait.to_std().ok());
@@ -287,7 +287,7 @@ impl<P: Payload> Core<P> {
         if self.durable.node_mut(store).is_some_and(|node| node.lapse(reading)) {
             self.lease_lapsed(store, now);
         }
-        let Some(StoreRoom { node, claims, leaving, .. }) = self.durable.get_mut(store) else {
+        let Some(StoreState { node, claims, leaving, .. }) = self.durable.get_mut(store) else {
             return Vec::new();
         };
         node.set_paused(self.paused || self.closed || *leaving);
