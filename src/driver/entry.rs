@@ -219,28 +219,28 @@ struct Attachments {
 
 /// The entry of a handle: counted, so that the job's history outlives the job only if it can be
 /// read.
-pub(crate) struct Hold(Arc<dyn Entry>);
+pub(crate) struct CountedEntry(Arc<dyn Entry>);
 
-impl Hold {
-    pub(crate) fn new(entry: Arc<dyn Entry>) -> Hold {
+impl CountedEntry {
+    pub(crate) fn new(entry: Arc<dyn Entry>) -> CountedEntry {
         entry.state().handles.fetch_add(1, Ordering::SeqCst);
-        Hold(entry)
+        CountedEntry(entry)
     }
 }
 
-impl Clone for Hold {
-    fn clone(&self) -> Hold {
-        Hold::new(self.0.clone())
+impl Clone for CountedEntry {
+    fn clone(&self) -> CountedEntry {
+        CountedEntry::new(self.0.clone())
     }
 }
 
-impl Drop for Hold {
+impl Drop for CountedEntry {
     fn drop(&mut self) {
         self.0.state().handles.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-impl Deref for Hold {
+impl Deref for CountedEntry {
     type Target = Arc<dyn Entry>;
 
     fn deref(&self) -> &Arc<dyn Entry> {

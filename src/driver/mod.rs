@@ -23,7 +23,7 @@ use futures::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 pub(crate) use self::{
-    entry::{EndWait, Entry, EntryState, Hold},
+    entry::{CountedEntry, EndWait, Entry, EntryState},
     request::perform,
     run::RunGuard,
     shared::{Shared, SharedConfig},
