@@ -122,7 +122,7 @@ mod background {
     }
 
     #[test]
-    fn the_builders_options_count_and_its_errors_are_told() {
+    fn the_builders_options_count_and_its_errors_are_returned() {
         let builder = Scheduler::builder().time_zone("Europe/Berlin").paused();
         let scheduler = BackgroundScheduler::start(builder).unwrap();
         assert!(scheduler.is_paused());
@@ -166,7 +166,7 @@ mod background {
     }
 
     #[test]
-    fn shutting_down_waits_for_runs_and_says_what_became_of_them() {
+    fn shutting_down_waits_for_runs_and_reports_their_outcomes() {
         let scheduler = BackgroundScheduler::new().unwrap();
         let (sender, started) = mpsc::channel();
         let quick = scheduler.add(now(), || async move {
@@ -199,7 +199,7 @@ mod background {
     }
 
     #[test]
-    fn what_jobs_leave_behind_does_not_hold_a_shutdown_up() {
+    fn leftovers_of_jobs_do_not_block_a_shutdown() {
         let scheduler = BackgroundScheduler::new().unwrap();
         let (release, blocked) = mpsc::channel::<()>();
         let job = scheduler.add_once(now(), async {
@@ -231,21 +231,21 @@ mod background {
     const CALLBACKS: usize = 150;
 
     #[test]
-    fn callbacks_hear_of_the_last_event_before_a_shutdown_answers() {
+    fn callbacks_receive_the_last_event_before_a_shutdown_returns() {
         let heard = Arc::new(AtomicUsize::new(0));
         with_callbacks(&heard).shutdown().unwrap();
         assert_eq!(heard.load(SeqCst), CALLBACKS);
     }
 
     #[test]
-    fn callbacks_hear_of_the_last_event_after_it_was_dropped() {
+    fn callbacks_receive_the_last_event_after_it_was_dropped() {
         let heard = Arc::new(AtomicUsize::new(0));
         drop(with_callbacks(&heard));
         eventually("the last callback", || heard.load(SeqCst) == CALLBACKS);
     }
 
     #[test]
-    fn dropping_it_waits_for_nothing_and_lets_going_runs_finish() {
+    fn dropping_it_waits_for_nothing_and_lets_active_runs_finish() {
         let scheduler = BackgroundScheduler::new().unwrap();
         let (sender, started) = mpsc::channel();
         let (release, released) = tokio::sync::oneshot::channel();
@@ -427,7 +427,7 @@ mod blocking {
     use super::*;
 
     #[test]
-    fn it_blocks_until_another_thread_stops_it_and_waits_for_going_runs() {
+    fn it_blocks_until_another_thread_stops_it_and_waits_for_active_runs() {
         let scheduler = BlockingScheduler::new().unwrap();
         let (sender, started) = mpsc::channel();
         let going = scheduler.add(now(), || async move {
@@ -605,7 +605,7 @@ mod processes {
     }
 
     #[test]
-    fn sigterm_and_sigint_end_it_when_going_runs_have_finished() {
+    fn sigterm_and_sigint_end_it_when_active_runs_have_finished() {
         for signal in ["-TERM", "-INT"] {
             let example = Process::example();
             example.until("blocking: the checksum");

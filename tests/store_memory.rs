@@ -76,14 +76,14 @@ async fn a_decision_that_panics_changes_nothing() {
 
 /// A scan would cost a hundred times as much, and so would one over jobs of unknown tasks.
 #[tokio::test]
-async fn a_take_costs_the_same_with_many_jobs() {
-    let few = cost_of_a_take(1_000).await;
-    let many = cost_of_a_take(100_000).await;
+async fn a_claim_costs_the_same_with_many_jobs() {
+    let few = cost_of_a_claim(1_000).await;
+    let many = cost_of_a_claim(100_000).await;
     assert!(many < few * 15, "a take took {few:?} with few jobs, and {many:?} with many");
 }
 
 /// Returns the fastest of several claims of ten jobs, beside `jobs` later and `jobs` unknown ones.
-async fn cost_of_a_take(jobs: u64) -> Duration {
+async fn cost_of_a_claim(jobs: u64) -> Duration {
     let store = MemoryStore::new();
     let now = store.now().await.unwrap();
     join(&store, Duration::from_secs(600)).await;

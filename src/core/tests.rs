@@ -946,7 +946,7 @@ fn runs_that_are_tried_again_keep_to_the_limit_of_a_group_that_their_job_has_lef
 }
 
 #[test]
-fn a_run_looks_at_its_standing_then_at_its_grace() {
+fn a_run_checks_its_standing_then_its_grace() {
     let late = Duration::from_millis(5);
     let judge = |standing, on_request, grace: Option<u64>| {
         refusal(standing, on_request, late, grace.map(Duration::from_millis))

@@ -38,7 +38,7 @@ async fn adding_many_is_all_or_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn conflicts_are_settled_as_asked() {
+async fn conflicts_are_handled_as_specified() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
     let add = |text: &str, on_conflict| {
@@ -70,7 +70,7 @@ async fn conflicts_are_settled_as_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_to_an_id_that_is_taken_can_not_be_said_without_an_id() {
+async fn on_conflict_without_an_id_is_an_error() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
     for on_conflict in [OnConflict::Replace, OnConflict::Keep, OnConflict::Reconcile] {

@@ -93,7 +93,7 @@ async fn each_fire_time_runs_on_one_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_busy_store_is_asked_for_grows_with_what_changed() {
+async fn requests_to_a_busy_store_grow_with_the_changes() {
     const HOUR: Duration = Duration::from_secs(3600);
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let flaky = FaultyStore::new(store.clone());
@@ -166,7 +166,7 @@ async fn no_operation_is_asked_for_more_than_max_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_node_asks_little() {
+async fn an_idle_node_sends_few_requests() {
     let asked = |store: &FaultyStore<MemoryStore>| -> u64 {
         Operation::ALL.iter().map(|operation| store.calls(*operation)).sum()
     };

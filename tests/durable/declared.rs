@@ -118,7 +118,7 @@ async fn an_end_that_has_passed_keeps_no_program_from_starting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_job_declared_as_over_ends_after_what_is_going() {
+async fn a_live_job_declared_as_over_ends_after_its_active_runs() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
     let declare = |until: &str| {

@@ -117,7 +117,7 @@ async fn modifying_to_an_unknown_executor_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_lacks_the_executor_does_not_hold_up_the_node_that_has_it() {
+async fn a_node_without_the_executor_does_not_block_the_node_that_has_it() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let knows = on(&store, &notes).add_executor("gpu", AsyncExecutor::new()).start().await.unwrap();
     let other = on(&store, &notes).start().await.unwrap();

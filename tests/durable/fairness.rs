@@ -37,7 +37,7 @@ async fn watch_lateness(scheduler: &Scheduler) -> Arc<Mutex<Duration>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn arguments_that_panic_hold_up_no_other_job() {
+async fn arguments_that_panic_block_no_other_job() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).task::<Poison>().start().await.unwrap();
     scheduler.add(every(SECOND), remember("fine")).id("fine").await.unwrap();

@@ -19,7 +19,7 @@ const TENTH: Duration = Duration::from_millis(100);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 #[tokio::test(start_paused = true)]
-async fn a_run_of_a_job_in_a_store_has_its_handle_and_is_told_how_to_run_again() {
+async fn a_run_of_a_durable_job_has_its_handle_and_an_error_explains_running_again() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).task::<Removes>().start().await.unwrap();
     let job = scheduler.add(every(TENTH), Removes).id("removes").await.unwrap();

@@ -30,7 +30,7 @@ async fn jobs_that_run_once_leave_no_more_than_is_kept_in_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_ended_have_left_is_kept_for_as_long_as_is_said() {
+async fn rows_of_ended_jobs_are_kept_for_the_set_time() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let hour = SECOND * 3600;
     let scheduler = on(&store, &notes).keep_ended(hour * 5).start().await.unwrap();

@@ -66,7 +66,7 @@ async fn durable_jobs_stall_and_go_on_and_others_do_not_notice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_answers_are_asked_for_again() {
+async fn requests_with_lost_responses_are_sent_again() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let flaky = FaultyStore::new(store.clone());
     let scheduler = on(&flaky, &notes).start().await.unwrap();

@@ -37,7 +37,7 @@ async fn removing_ends_the_job_and_lets_its_run_finish() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fire_times_that_nobody_had_claimed_when_all_was_removed_have_a_fate() {
+async fn unclaimed_fire_times_have_a_fate_when_all_jobs_are_removed() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
     for id in ["one", "other"] {

@@ -185,7 +185,7 @@ async fn what_can_not_be_is_refused_with_its_remedy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_that_is_taken_elsewhere_is_refused_whatever_is_to_be_done_on_conflict() {
+async fn an_id_in_use_elsewhere_is_refused_for_every_on_conflict() {
     let Two { scheduler, default, archive, .. } = two().await;
     scheduler.add(every(SECOND), Work(0)).id("here").await.unwrap();
     scheduler.add(every(SECOND), Work(0)).id("there").store("archive").await.unwrap();
@@ -410,7 +410,7 @@ async fn a_store_that_never_answers_stalls_its_own_jobs_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_to_a_node_is_told_with_the_name_of_the_store() {
+async fn events_of_a_node_have_the_name_of_the_store() {
     let Two { scheduler, archive, faulty, ran, .. } = two().await;
     let kinds = EventKind::LeaseLost | EventKind::NodesDied;
     let mut events = scheduler.events_matching(kinds);
@@ -473,7 +473,7 @@ async fn a_store_that_is_added_runs_what_is_in_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_removed_hears_how_its_runs_end_and_keeps_its_jobs() {
+async fn a_removed_store_receives_the_outcomes_and_keeps_its_jobs() {
     let Two { scheduler, archive, ran, .. } = two().await;
     let mut submitted = event(&scheduler, EventKind::Submitted).await;
     let mut removed = event(&scheduler, EventKind::StoreRemoved).await;
@@ -580,7 +580,7 @@ async fn a_store_that_does_not_answer_is_given_up_when_it_is_removed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_removal_of_a_store_leaves_it_going() {
+async fn dropping_the_removal_of_a_store_does_not_stop_it() {
     let Two { scheduler, archive, .. } = two().await;
     let mut removed = event(&scheduler, EventKind::StoreRemoved).await;
     let mut submitted = event(&scheduler, EventKind::Submitted).await;
@@ -750,7 +750,7 @@ async fn a_place_under_a_limit_that_stores_share_is_used_by_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_is_over_is_not_taken_for_one_in_a_store_that_does_not_answer() {
+async fn an_ended_job_is_not_mistaken_for_one_in_a_store_that_does_not_reply() {
     let Two { scheduler, archive, faulty, ran, .. } = two().await;
     let once = scheduler.add(now(), Work(0)).id("x").on_conflict(OnConflict::Keep);
     once.await.unwrap().await;

@@ -104,7 +104,7 @@ async fn another_trigger_and_other_options_take_effect_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_asked_for_is_extra() {
+async fn a_requested_run_is_extra() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
     let job = scheduler.add(every(SECOND * 60), remember("tick")).await.unwrap();

@@ -63,7 +63,7 @@ pub(crate) fn killed() {
     account.print();
     account.check();
     account.never_overlaps(&kills.iter().map(|kill| (kill.pid, kill.at)).collect());
-    are_taken_over(&kills, &lives, &account);
+    are_reclaimed(&kills, &lives, &account);
 }
 
 /// Returns by when the rows of a node that died at `death` must be reclaimed: a lease and a
@@ -81,7 +81,7 @@ fn micros(time: Duration) -> i64 {
 }
 
 /// Checks that the rows of dead nodes were reclaimed in time.
-fn are_taken_over(kills: &[Kill], lives: &[Range<i64>], account: &Account) {
+fn are_reclaimed(kills: &[Kill], lives: &[Range<i64>], account: &Account) {
     let abandoned: HashMap<_, _> = account
         .rows
         .iter()

@@ -61,7 +61,7 @@ async fn a_fire_time_whose_condition_does_not_hold_is_skipped_for_that_reason() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_was_asked_for_does_not_ask_the_condition() {
+async fn a_requested_run_ignores_the_condition() {
     let scheduler = Scheduler::new();
     let mut job = scheduler.add(every(SECOND).times(1), || async {}).when(|| false);
     let runs = job.runs();

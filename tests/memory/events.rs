@@ -92,7 +92,7 @@ async fn a_filter_passes_its_kinds_and_its_job_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_lags_is_told_how_many_it_missed() {
+async fn a_lagging_listener_receives_the_number_of_missed_events() {
     let scheduler = Scheduler::builder().event_buffer(10).start().await.unwrap();
     let mut slow = scheduler.events_matching(EventFilter::new().kinds([EventKind::Executed]));
     let mut add = scheduler.add(every(SECOND).times(100), || async {});

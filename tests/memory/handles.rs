@@ -378,7 +378,7 @@ async fn ids_that_the_scheduler_made_lead_to_their_job_and_to_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replacing_cancels_the_going_run_and_keeping_keeps_the_job() {
+async fn replacing_cancels_the_active_run_and_keeping_keeps_the_job() {
     let scheduler = Scheduler::new();
     let old = scheduler
         .add(now(), |cx: Context| async move { cx.cancelled().await })
@@ -526,7 +526,7 @@ async fn an_id_has_a_text_whoever_made_it() {
 
 /// The declaration of a job without an id could never be recognized again.
 #[tokio::test(start_paused = true)]
-async fn what_happens_to_an_id_that_is_taken_can_not_be_said_without_an_id() {
+async fn on_conflict_without_an_id_is_an_error() {
     let scheduler = Scheduler::new();
     for on_conflict in [OnConflict::Replace, OnConflict::Keep, OnConflict::Reconcile] {
         let add = || scheduler.add(every(SECOND), || async {}).on_conflict(on_conflict);

@@ -119,7 +119,7 @@ async fn declaring_the_same_again_takes_the_new_work_and_puts_nothing_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_going_keeps_its_work() {
+async fn an_active_run_keeps_its_work() {
     let scheduler = Scheduler::new();
     let ran = Ran::default();
     let slow = {

@@ -106,7 +106,7 @@ async fn giving_up_on_it_leaves_it_going_and_the_shortest_wait_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_last_scheduler_lets_going_runs_finish() {
+async fn dropping_the_last_scheduler_lets_active_runs_finish() {
     let scheduler = Scheduler::new();
     let done = Arc::new(AtomicUsize::new(0));
     let counted = done.clone();

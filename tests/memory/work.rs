@@ -377,7 +377,7 @@ async fn arguments_are_changed_of_the_task_that_the_job_has_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn changed_arguments_reach_the_scheduler_that_holds_the_job() {
+async fn changed_arguments_reach_the_scheduler_that_has_claimed_the_job() {
     let store = MemoryStore::new();
     let start = || Scheduler::builder().store(store.clone()).task::<Say>().start();
     let (here, there) = (start().await.unwrap(), start().await.unwrap());

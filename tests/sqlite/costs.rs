@@ -41,7 +41,7 @@ async fn at_best(
 }
 
 /// A store with this many due jobs, all of them claimed by one node, and another node.
-async fn held_by_another(size: u64) -> SqliteStore {
+async fn claimed_by_another(size: u64) -> SqliteStore {
     let store = SqliteStore::in_memory().await.unwrap();
     let due = now() - TimeDelta::hours(1);
     for numbers in (1..=size).collect::<Vec<_>>().chunks(1000) {
@@ -60,9 +60,9 @@ async fn held_by_another(size: u64) -> SqliteStore {
 }
 
 #[tokio::test]
-async fn what_others_hold_costs_nothing() {
+async fn claimed_jobs_of_others_cost_nothing() {
     let size = size(5000);
-    let (full, empty) = (held_by_another(size).await, held_by_another(5).await);
+    let (full, empty) = (claimed_by_another(size).await, claimed_by_another(5).await);
     let of = taking(2, 1, 100).next_due(ClaimCursor::default(), &HashSet::new());
     let next_due = async |store: &SqliteStore| {
         assert_eq!(store.next_due(of.clone()).await.unwrap(), None);
@@ -133,7 +133,7 @@ async fn paused_jobs_with_waiting_fire_times_cost_nothing() {
 }
 
 /// Requests a run of the only job and claims it. Returns how long that took.
-async fn ask_and_take(store: &SqliteStore, number: u64) -> Duration {
+async fn request_and_claim(store: &SqliteStore, number: u64) -> Duration {
     let asked = Instant::now();
     let current = store.get("queue".into()).await.unwrap().unwrap();
     let kind = RowKind::Requested;
@@ -164,18 +164,18 @@ async fn queue() -> SqliteStore {
 }
 
 #[tokio::test]
-async fn a_run_that_is_asked_for_costs_the_same_however_many_there_are() {
+async fn a_requested_run_costs_the_same_however_many_there_are() {
     const COUNT: u64 = 3000;
     const SHORT: u64 = 100;
     let long = queue().await;
     for number in 1..=COUNT {
-        ask_and_take(&long, number).await;
+        request_and_claim(&long, number).await;
     }
     let short = queue().await;
     let (mut last, mut first) = (Vec::new(), Vec::new());
     for number in 1..=SHORT {
-        first.push(ask_and_take(&short, number).await);
-        last.push(ask_and_take(&long, COUNT + number).await);
+        first.push(request_and_claim(&short, number).await);
+        last.push(request_and_claim(&long, COUNT + number).await);
     }
     let typical = |mut each: Vec<Duration>| {
         each.sort();

@@ -285,7 +285,7 @@ fn states(connection: &rusqlite::Connection) -> Vec<(Option<i64>, bool)> {
 }
 
 #[tokio::test]
-async fn older_files_open_with_what_is_taken_and_what_waits() {
+async fn older_files_open_with_claimed_and_waiting_rows() {
     for version in [1, 2] {
         let folder = Folder::new();
         let connection = connect(&folder.file());

@@ -56,7 +56,7 @@ async fn fill(store: &SqliteStore, size: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_cannot_be_read_hold_up_nothing() {
+async fn unreadable_records_block_nothing() {
     let (size, watched) = size();
     let folder = Folder::new();
     let open = SqliteStore::builder(folder.file()).synchronous(Synchronous::Normal).open();

@@ -58,7 +58,7 @@ async fn a_lock_held_for_too_long_is_unavailable_and_the_next_try_works() {
 }
 
 #[tokio::test]
-async fn an_operation_nobody_waits_for_does_no_harm() {
+async fn an_abandoned_operation_does_no_harm() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
     let connection = connect(&folder.file());

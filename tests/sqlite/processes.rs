@@ -63,7 +63,7 @@ fn once(take: ClaimRequest) -> ClaimRequest {
 }
 
 #[tokio::test]
-async fn processes_take_each_fire_time_once() {
+async fn processes_claim_each_fire_time_once() {
     const JOBS: usize = 300;
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
@@ -89,7 +89,7 @@ async fn processes_take_each_fire_time_once() {
 }
 
 #[tokio::test]
-async fn a_change_by_another_process_is_heard() {
+async fn a_change_by_another_process_is_notified() {
     let folder = Folder::new();
     let builder = SqliteStore::builder(folder.file()).poll(Duration::from_millis(20));
     let store = builder.open().await.unwrap();
@@ -145,7 +145,7 @@ async fn is_killed_while_it_takes() {
 }
 
 #[tokio::test]
-async fn a_process_killed_in_the_middle_of_a_take_has_taken_nothing() {
+async fn a_process_killed_during_a_claim_has_claimed_nothing() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
     let due = now() - TimeDelta::seconds(1);

@@ -105,7 +105,7 @@ async fn the_thread_lives_as_long_as_a_clone_and_a_stream_does_not_keep_it() {
 }
 
 #[tokio::test]
-async fn a_change_by_another_connection_before_the_first_look_is_heard() {
+async fn a_change_by_another_connection_before_the_first_poll_is_notified() {
     let folder = Folder::new();
     let builder = SqliteStore::builder(folder.file()).poll(Duration::from_millis(20));
     let (store, other) = (builder.clone().open().await.unwrap(), builder.open().await.unwrap());
@@ -157,7 +157,7 @@ async fn durability_is_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn clones_hear_of_changes_at_once_and_not_of_takes() {
+async fn clones_are_notified_of_changes_at_once_and_not_of_claims() {
     // The poll interval is so long that a poll cannot be the cause.
     let folder = Folder::new();
     let builder = SqliteStore::builder(folder.file()).poll(Duration::from_secs(3600));
@@ -182,7 +182,7 @@ async fn clones_hear_of_changes_at_once_and_not_of_takes() {
 }
 
 #[tokio::test]
-async fn another_store_on_the_file_is_heard_by_polling() {
+async fn another_store_on_the_file_is_detected_by_polling() {
     let folder = Folder::new();
     let builder = SqliteStore::builder(folder.file()).poll(Duration::from_millis(20));
     let store = builder.open().await.unwrap();
@@ -236,7 +236,7 @@ async fn writes_that_share_a_commit_fail_each_for_itself() {
 }
 
 #[tokio::test]
-async fn many_jobs_of_unknown_tasks_and_held_ones_are_in_nobodys_way() {
+async fn many_jobs_of_unknown_tasks_and_claimed_ones_block_no_node() {
     let store = SqliteStore::in_memory().await.unwrap();
     let due = now() - TimeDelta::hours(1);
     for batch in 0..20 {
@@ -290,7 +290,7 @@ async fn the_lines_of_many_tasks_are_merged() {
 
 /// A job that stays due after a claim is claimed only once by it.
 #[tokio::test]
-async fn a_take_asks_about_a_job_once() {
+async fn a_claim_decides_about_a_job_once() {
     let store = SqliteStore::in_memory().await.unwrap();
     let due = now() - TimeDelta::hours(1);
     let mut waits = record("waits", 1, Some(due));
@@ -336,7 +336,7 @@ async fn thousands_of_jobs_are_listed_in_pages() {
 }
 
 #[tokio::test]
-async fn a_job_that_waits_no_more_costs_takes_nothing() {
+async fn a_job_without_waiting_rows_costs_claims_nothing() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
     add(&store, [record("a", 7, Some(now()))]).await;
@@ -372,7 +372,7 @@ async fn an_add_beyond_what_the_file_may_hold_is_refused_and_undone() {
 }
 
 #[tokio::test]
-async fn a_job_whose_open_row_somebody_deletes_is_free_for_all() {
+async fn a_job_whose_open_row_is_deleted_can_be_claimed() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
     add(&store, [record("job", 1, Some(now() - TimeDelta::hours(1)))]).await;

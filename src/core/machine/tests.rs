@@ -73,7 +73,7 @@ fn a_request_for_changes_names_each_known_job_once() {
 }
 
 #[test]
-fn a_result_waits_for_the_loop_only_while_that_looks_soon() {
+fn a_result_waits_for_the_loop_only_while_the_loop_is_attentive() {
     let mut inbox = Inbox::default();
     let push = |inbox: &mut Inbox| {
         let result = RunResult::without_work(Outcome::Succeeded, at(0));
@@ -129,7 +129,7 @@ fn an_update_that_lost_goes_on_with_the_same_job_alone() {
 }
 
 #[test]
-fn a_removal_whose_answer_was_lost_is_told_from_one_by_others() {
+fn a_removal_with_a_lost_response_is_distinguished_from_one_by_others() {
     for (fate, ours) in [(Fate::Removed, true), (Fate::Replaced, false)] {
         let (mut update, _) = written(true);
         let Step::ReadEnd(_, incarnation, 1) = update.written(WriteResult::Lost(None)) else {

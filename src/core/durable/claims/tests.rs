@@ -427,7 +427,7 @@ fn a_lapsed_lease_stops_runs_that_others_may_start_again() {
 }
 
 #[test]
-fn a_lapsed_lease_lets_runs_be_that_nobody_starts_again() {
+fn a_lapsed_lease_leaves_runs_that_no_node_starts_again() {
     let mut stage = Stage::new();
     let rows = vec![stage.row(1, 4)];
     stage.claim(record(r#"{"max_instances":10}"#), rows);
@@ -465,7 +465,7 @@ fn an_acknowledged_row_is_forgotten_and_its_job_with_it() {
 }
 
 #[test]
-fn a_row_that_is_known_is_not_taken_in_again() {
+fn a_known_row_is_not_accepted_again() {
     let mut stage = Stage::new();
     let rows = vec![stage.row(1, 4)];
     stage.claim(record("{}"), rows.clone());

@@ -58,7 +58,7 @@ fn other_parameters_are_no_reason_to_prepare_anew() {
 }
 
 #[test]
-fn a_take_seeks_the_beginning_of_its_page() {
+fn a_claim_seeks_the_beginning_of_its_page() {
     let session = Session::open(&SqliteBuilder::new(None)).unwrap();
     let steps = plan(&session, claim::DUE);
     let seek = "INDEX punctual_jobs_due (task=? AND holder=? AND next_fire>? AND next_fire<?)";
@@ -66,7 +66,7 @@ fn a_take_seeks_the_beginning_of_its_page() {
 }
 
 #[test]
-fn the_next_fire_time_is_found_without_a_look_at_what_others_hold() {
+fn the_next_fire_time_is_found_without_reading_claimed_jobs() {
     let session = Session::open(&SqliteBuilder::new(None)).unwrap();
     let steps = plan(&session, claim::NEXT);
     let seek = "INDEX punctual_jobs_due (task=? AND holder=? AND next_fire>?)";

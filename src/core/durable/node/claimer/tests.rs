@@ -124,7 +124,7 @@ fn rejecting(numbers: std::ops::Range<u64>) -> ClaimResult {
 }
 
 #[test]
-fn a_node_that_has_joined_looks_for_changes_and_claims_at_once() {
+fn a_node_that_has_joined_checks_for_changes_and_claims_at_once() {
     let mut stage = stage();
     stage.check_all(0);
     let claim = stage.claims(0);
@@ -271,7 +271,7 @@ fn more_changes_than_a_thousand_are_not_named() {
 }
 
 #[test]
-fn a_change_that_the_store_can_not_name_has_all_looked_at() {
+fn an_unnamed_change_checks_all_records() {
     let mut stage = idle();
     stage.claimer.notice(StoreChange::Unknown, true, now(1));
     stage.check_all(1);
@@ -380,7 +380,7 @@ fn a_node_that_knows_no_task_claims_nothing() {
 }
 
 #[test]
-fn a_node_claims_no_more_than_it_can_hold_and_nothing_of_throttled_jobs() {
+fn a_node_claims_within_its_limit_and_nothing_of_throttled_jobs() {
     let mut stage = stage();
     stage.check_all(0);
     stage.open_rows = MAX_OPEN - 7;

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_can_not_be_told_apart_are_taken_for_one() {
+    fn indistinguishable_clocks_count_as_one() {
         for (sent, store, answered) in
             [(100, 100, 100), (100, 100, 140), (100, 120, 140), (100, 140, 140)]
         {

@@ -148,7 +148,7 @@ fn a_record_that_a_wrong_clock_has_left_goes_on_from_now() {
 }
 
 #[test]
-fn a_record_that_somebody_else_changed_is_corrected_as_it_is_now() {
+fn a_record_that_lost_to_another_write_is_corrected_as_it_is_now() {
     let mut stage = searching();
     stage.lists(0);
     stage.accept(last(vec![left_behind(1)]), 0);
