@@ -113,7 +113,7 @@ pub(super) struct Outside<'a> {
     pub(super) log: &'a mut Log,
     pub(super) scenario: &'a Scenario,
     /// The requests of the node to its store.
-    pub(super) asked: Vec<Request>,
+    pub(super) requests: Vec<Request>,
 }
 
 impl Outside<'_> {
