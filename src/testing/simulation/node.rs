@@ -296,7 +296,7 @@ impl Node {
                 }
             }
         }
-        outside.asked.extend(turn.requests.drain(..).map(|(_, asked)| asked));
+        outside.requests.extend(turn.requests.drain(..).map(|(_, request)| request));
         let sends = turn.sends_in.map(|wait| elapsed + tick(micros_of(wait)));
         self.node_timer =
             [sends, turn.acknowledge_until.map(micros_in)].into_iter().flatten().min();
@@ -499,10 +499,10 @@ impl Node {
     }
 
     /// Notes a request that is sent. Handles add the changes of their jobs to it.
-    pub(super) fn sent(&mut self, number: u64, asked: &mut Request, outside: &mut Outside<'_>) {
-        self.known.add_to(asked);
+    pub(super) fn sent(&mut self, number: u64, request: &mut Request, outside: &mut Outside<'_>) {
+        self.known.add_to(request);
         let sent = self.clocks.read(outside.now());
-        self.waiting.insert(number, (asked.clone(), sent));
+        self.waiting.insert(number, (request.clone(), sent));
     }
 
     /// Whether the node waits for the reply to a request.
@@ -518,7 +518,7 @@ impl Node {
         answer: Result<Reply, StoreError>,
         outside: &mut Outside<'_>,
     ) -> bool {
-        let Some((asked, sent)) = self.waiting.remove(&number) else { return false };
+        let Some((request, sent)) = self.waiting.remove(&number) else { return false };
         if let Ok(Reply::Membership(membership::Reply::Heartbeat { .. })) = &answer
             && !outside.scenario.clockless
         {
@@ -526,7 +526,7 @@ impl Node {
         }
         let works = answer.as_ref().map(|reply| self.works_for(reply)).unwrap_or_default();
         let store = self.store;
-        self.transact(outside, |core, now| core.answer(store, asked, answer, works, now));
+        self.transact(outside, |core, now| core.answer(store, request, answer, works, now));
         self.turn(outside)
     }
 

@@ -225,7 +225,7 @@ impl<S: Store> World<S> {
             chance: &mut self.chance,
             log: &mut self.log,
             scenario: &self.scenario,
-            asked: Vec::new(),
+            requests: Vec::new(),
         };
         let node = Node::new(&mut outside, clocks, host.is_multiple_of(2));
         self.hosts[host].node = Some(node);
@@ -245,11 +245,11 @@ impl<S: Store> World<S> {
             chance: &mut self.chance,
             log: &mut self.log,
             scenario: &self.scenario,
-            asked: Vec::new(),
+            requests: Vec::new(),
         };
         let result = f(node, &mut outside);
-        for asked in outside.asked {
-            self.send(life, asked);
+        for request in outside.requests {
+            self.send(life, request);
         }
         Some(result)
     }
@@ -375,11 +375,11 @@ impl<S: Store> World<S> {
         }
     }
 
-    fn send(&mut self, life: Life, mut asked: Request) {
-        let number = self.post(life, Ask::Node(asked.clone()));
-        self.with_node(life, |node, outside| node.sent(number, &mut asked, outside));
+    fn send(&mut self, life: Life, mut request: Request) {
+        let number = self.post(life, Ask::Node(request.clone()));
+        self.with_node(life, |node, outside| node.sent(number, &mut request, outside));
         if let Some(Query { ask: Ask::Node(request), .. }) = self.requests.get_mut(&number) {
-            *request = asked;
+            *request = request;
         }
         let patience = self.scenario.timeout();
         self.agenda.after(patience, Event::Of(life, Happening::GiveUp(number)));
