@@ -54,10 +54,10 @@ impl Session {
         loop {
             // The switch to the write-ahead log fails instead of waiting for a lock.
             match Session::try_open(options, &path) {
-                Err(trouble) if trouble.is_busy() && Instant::now() < deadline => {
+                Err(error) if error.is_busy() && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                opened => return opened.map_err(|trouble| trouble.into_store_error(&path)),
+                opened => return opened.map_err(|error| error.into_store_error(&path)),
             }
         }
     }
@@ -105,9 +105,9 @@ impl Session {
         if now < self.next_check.get() {
             return Ok(());
         }
-        if let Some(trouble) = self.file.as_ref().and_then(Watched::trouble) {
+        if let Some(error) = self.file.as_ref().and_then(Watched::error) {
             return Err(SqliteError::Unavailable(format!(
-                "{trouble} while it was open, and what is written now would be lost: put the file back with the files beside it, or start the program anew"
+                "{error} while it was open, and what is written now would be lost: put the file back with the files beside it, or start the program anew"
             )));
         }
         self.next_check.set(now + CHECK_INTERVAL);
@@ -190,8 +190,8 @@ impl Session {
     }
 
     /// Converts to a store error about this file.
-    pub(super) fn explain(&self, trouble: SqliteError) -> StoreError {
-        trouble.into_store_error(&self.path)
+    pub(super) fn explain(&self, error: SqliteError) -> StoreError {
+        error.into_store_error(&self.path)
     }
 }
 

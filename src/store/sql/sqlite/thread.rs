@@ -111,8 +111,7 @@ impl Thread {
         let (sender, reply) = oneshot::channel();
         let operation = move |session: std::result::Result<&Session, StoreError>| {
             drop(room);
-            let work =
-                |session: &Session| work(session).map_err(|trouble| session.explain(trouble));
+            let work = |session: &Session| work(session).map_err(|error| session.explain(error));
             let result = catch_unwind(AssertUnwindSafe(|| session.and_then(work)));
             let failed = !matches!(result, Ok(Ok(_)));
             let reply = move |committed: std::result::Result<(), StoreError>| {
@@ -185,7 +184,7 @@ fn serve(
 
 /// Returns the session, if its file still exists.
 fn checked(session: &Session) -> std::result::Result<&Session, StoreError> {
-    session.check_file().map_err(|trouble| session.explain(trouble))?;
+    session.check_file().map_err(|error| session.explain(error))?;
     Ok(session)
 }
 
@@ -200,8 +199,8 @@ fn write(
 ) -> Option<Message> {
     let began = Instant::now();
     let begun = session.check_file().and_then(|()| session.execute("BEGIN IMMEDIATE"));
-    if let Err(trouble) = begun {
-        (first(Err(session.explain(trouble))).reply)(Ok(()));
+    if let Err(error) = begun {
+        (first(Err(session.explain(error))).reply)(Ok(()));
         return None;
     }
     let first = first(Ok(session));
@@ -224,7 +223,7 @@ fn write(
         }
     }
     let committed = match session.is_in_transaction() {
-        true => session.execute("COMMIT").map_err(|trouble| session.explain(trouble)),
+        true => session.execute("COMMIT").map_err(|error| session.explain(error)),
         // After some errors, such as a full disk, SQLite has rolled back the whole transaction.
         false => {
             Err(StoreError::unavailable("what shared its transaction has failed, and it, too"))
@@ -250,8 +249,8 @@ fn write(
 
 /// Runs an operation that is undone by itself if it fails.
 fn apart(session: &Session, operation: Operation) -> Done {
-    if let Err(trouble) = session.execute("SAVEPOINT apart") {
-        return operation(Err(session.explain(trouble)));
+    if let Err(error) = session.execute("SAVEPOINT apart") {
+        return operation(Err(session.explain(error)));
     }
     let done = operation(Ok(session));
     if done.failed && session.is_in_transaction() {
@@ -270,7 +269,7 @@ struct Others {
 
 impl Others {
     fn new(session: &Session, poll: Duration) -> std::result::Result<Others, StoreError> {
-        let version = session.data_version().map_err(|trouble| session.explain(trouble))?;
+        let version = session.data_version().map_err(|error| session.explain(error))?;
         // A poll takes some microseconds, and must not take all the time.
         let poll = poll.clamp(Duration::from_millis(1), LONGEST_WAIT);
         Ok(Others { poll, version, next: Instant::now() })
