@@ -150,15 +150,15 @@ impl<S: Store> Operations<S> {
             let ClaimResult { jobs, orphans, .. } = store.claimed(heartbeat.node, keys).await?;
             before = jobs.into_iter().flat_map(|claimed| claimed.rows).chain(orphans).collect();
         }
-        let said = store.heartbeat(heartbeat.clone()).await;
+        let result = store.heartbeat(heartbeat.clone()).await;
         if leaves {
             after = store.claimed_by(heartbeat.node, None, 10).await?.len();
         }
-        let lease_lost = said.as_ref().is_err_and(StoreError::is_lease_lost);
-        if said.is_ok() || lease_lost {
+        let lease_lost = result.as_ref().is_err_and(StoreError::is_lease_lost);
+        if result.is_ok() || lease_lost {
             self.note(Commit::Heartbeat { heartbeat, lease_lost, before, after });
         }
-        said
+        result
     }
 
     async fn reap_each(&self, suspects: Vec<(NodeId, u64)>) -> Result<ReapReport, StoreError> {
