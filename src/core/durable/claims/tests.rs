@@ -227,7 +227,7 @@ impl Stage {
     }
 
     /// Advances to `second` while all heartbeats are lost.
-    fn advance_unheard(&mut self, second: i64) {
+    fn advance_without_heartbeats(&mut self, second: i64) {
         (self.second, self.part) = (second, TimeDelta::zero());
         self.core.rearm_all();
         self.collect();
@@ -421,7 +421,7 @@ fn a_lapsed_lease_stops_runs_that_others_may_start_again() {
     stage.claim(record(r#"{"max_instances":10}"#), vec![recovering]);
     stage.advance_to(1);
     assert_eq!((stage.started(), stage.cancels), (vec![1], 0));
-    stage.advance_unheard(40);
+    stage.advance_without_heartbeats(40);
     assert_eq!(stage.cancels, 1);
     assert!(stage.kinds().contains(&EventKind::LeaseLapsed));
 }
@@ -432,7 +432,7 @@ fn a_lapsed_lease_leaves_runs_that_no_node_starts_again() {
     let rows = vec![stage.row(1, 4)];
     stage.claim(record(r#"{"max_instances":10}"#), rows);
     stage.advance_to(1);
-    stage.advance_unheard(40);
+    stage.advance_without_heartbeats(40);
     assert_eq!((stage.started(), stage.cancels), (vec![1], 0));
 }
 
@@ -441,7 +441,7 @@ fn nothing_starts_while_the_lease_has_lapsed() {
     let mut stage = Stage::new();
     let rows = vec![stage.row(5, 4)];
     stage.claim(record("{}"), rows);
-    stage.advance_unheard(40);
+    stage.advance_without_heartbeats(40);
     assert_eq!(stage.started(), [0_i64; 0]);
     // The heartbeat gets through.
     stage.go_on();
@@ -494,7 +494,7 @@ fn a_late_outcome_replaces_abandoned() {
     let rows = vec![stage.row(1, 4), stage.row(5, 5)];
     stage.claim(record(r#"{"max_instances":2}"#), rows);
     stage.advance_to(1);
-    stage.advance_unheard(40);
+    stage.advance_without_heartbeats(40);
     let is_heartbeat =
         |it: &Request| matches!(it, Request::Membership(membership::Request::Heartbeat(_)));
     let heartbeat = stage.take(is_heartbeat).expect("the node renews its lease");
