@@ -378,8 +378,8 @@ impl<S: Store> World<S> {
     fn send(&mut self, life: Life, mut request: Request) {
         let number = self.post(life, Ask::Node(request.clone()));
         self.with_node(life, |node, outside| node.sent(number, &mut request, outside));
-        if let Some(Query { ask: Ask::Node(request), .. }) = self.requests.get_mut(&number) {
-            *request = request;
+        if let Some(Query { ask: Ask::Node(sent), .. }) = self.requests.get_mut(&number) {
+            *sent = request;
         }
         let patience = self.scenario.timeout();
         self.agenda.after(patience, Event::Of(life, Happening::GiveUp(number)));

@@ -105,7 +105,7 @@ impl Session {
         if now < self.next_check.get() {
             return Ok(());
         }
-        if let Some(error) = self.file.as_ref().and_then(Watched::error) {
+        if let Some(error) = self.file.as_ref().and_then(Watched::problem) {
             return Err(SqliteError::Unavailable(format!(
                 "{error} while it was open, and what is written now would be lost: put the file back with the files beside it, or start the program anew"
             )));
