@@ -27,8 +27,7 @@ pub(crate) struct Lease {
     margin: TimeDelta,
 }
 
-/// The state of a lease while the node trusted it without interruption; both counters change with
-/// time.
+/// One stretch of time in which a node trusted its lease. Either counter grows at its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LeaseEpoch {
     /// Counts how often the store has expired the node.
