@@ -100,7 +100,7 @@ impl Outcome {
     }
 
     /// A failure with this error text.
-    pub(crate) fn said(text: &str) -> Outcome {
+    pub(crate) fn from_error_text(text: &str) -> Outcome {
         Outcome::Failed(Arc::from(BoxError::from(text)))
     }
 

@@ -1,7 +1,7 @@
-//! What the compiler says about work that is none: each message shows what to write instead.
+//! The compiler's messages about invalid work: each message shows what to write instead.
 //!
-//! Each program is checked by `rustc` alone, against the library that this test is linked with, and of
-//! what it says only our own sentences are looked for: those are the same whatever its version.
+//! Each program is checked by `rustc` alone, against the library that this test is linked with.
+//! Only our own sentences are looked for in its messages: those are the same in every version.
 
 use std::{
     env, fs,
@@ -9,13 +9,13 @@ use std::{
     process::Command,
 };
 
-/// The folder of what Cargo has built for this test.
+/// Returns the folder of Cargo's build of this test.
 fn deps() -> PathBuf {
     let test = env::current_exe().unwrap();
     test.parent().unwrap().to_owned()
 }
 
-/// The library as it was built last: Cargo has just seen to it that it is up to date.
+/// Returns the newest build of the library, which Cargo has just brought up to date.
 fn library(deps: &Path) -> PathBuf {
     let is_library = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -26,7 +26,7 @@ fn library(deps: &Path) -> PathBuf {
     files.filter(is_library).max_by_key(built).expect("the library has been built")
 }
 
-/// The compiler beside the Cargo that runs this test.
+/// Returns the compiler next to the Cargo that runs this test.
 fn rustc() -> PathBuf {
     let cargo = env::var_os("CARGO").map(PathBuf::from);
     let beside =
@@ -34,7 +34,7 @@ fn rustc() -> PathBuf {
     beside.filter(|rustc| rustc.exists()).unwrap_or_else(|| "rustc".into())
 }
 
-/// What the compiler says about a program with this line; nothing if it compiles.
+/// Returns the compiler's messages about a program with this line; empty if it compiles.
 fn errors(name: &str, line: &str) -> String {
     let deps = deps();
     let folder = deps.join("diagnostics");
@@ -92,7 +92,7 @@ fn a_value_that_is_neither_nothing_nor_a_result() {
     assert_says("blocking", "scheduler.add(now(), blocking(|| 42));", &says);
     assert_says("context", "scheduler.add(now(), |_: Context| async { \"text\" });", &says);
     assert_says("stateful", "scheduler.add(now(), stateful(|| async { 1 }));", &says);
-    // What the message says to write.
+    // The remedy of the message.
     assert_compiles("semicolon", "scheduler.add(now(), || async { let _ = 42; });");
     assert_compiles("wrapped", "scheduler.add(now(), || async { Ok::<_, BoxError>(42) });");
     assert_compiles("once", "scheduler.add_once(now(), || async { Some(3) });");
@@ -115,7 +115,7 @@ fn an_error_that_can_not_go_to_another_thread() {
 #[test]
 fn an_error_that_is_not_named() {
     let line = "scheduler.add(now(), || async { Ok(()) });";
-    // The compiler's own words: it shows where the type belongs.
+    // The compiler's own words, which show where the type belongs.
     assert_says("bare_ok", line, &["type annotations needed", "Ok::<"]);
     assert_compiles("named_ok", &line.replace("Ok(())", "Ok::<_, BoxError>(())"));
 }

@@ -31,14 +31,14 @@ async fn a_million_finished_one_shots_without_growth() {
         });
         let handles = scheduler.add_all(jobs).await.unwrap();
         for handle in handles.iter().step_by(10) {
-            // Some have what others never ask for.
+            // Some handles have tokens and streams that are never used.
             drop((handle.cancel_token(), handle.runs()));
         }
         for handle in handles {
             handle.await;
         }
     };
-    // Listeners that come and go while nothing else happens.
+    // Listeners come and go while nothing else happens.
     let before = ALLOCATED.current_usage();
     let far = scheduler.add(after(Duration::from_secs(86_400)), || async {}).await.unwrap();
     for _ in 0..20_000 {
@@ -54,7 +54,7 @@ async fn a_million_finished_one_shots_without_growth() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after = ALLOCATED.current_usage();
     assert_eq!(RUNS.load(Ordering::Relaxed), 20 * ROUND);
-    // A round takes 15 MB; what is kept are buffers for a batch of runs.
+    // A round takes 15 MB; only buffers for a batch of runs are kept.
     assert!(after < before + 250_000, "{before} bytes, and {after} after a million jobs");
     assert!(scheduler.is_empty());
 }

@@ -1,7 +1,7 @@
-//! The layers of ARCHITECTURE.md: a module knows what lies below it, and nothing above.
+//! The layers of ARCHITECTURE.md: a module uses the modules below it, and none above.
 //!
-//! Each path that begins with `crate`, `super` or `self` in `src/` is read as text, comments and tests
-//! left out, and compared with the order here.
+//! Each path in `src/` that begins with `crate`, `super` or `self` is read as text, without
+//! comments and tests, and compared with the order here.
 
 use std::{
     collections::BTreeSet,
@@ -9,9 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The layers from the bottom. The modules of one layer may know each other.
+/// The layers from the bottom. The modules of one layer may use each other.
 const LAYERS: &[&[&str]] = &[
-    // Base: each knows those before it.
+    // Base: each uses those before it.
     &["escape"],
     &["error"],
     &["json"],
@@ -27,20 +27,20 @@ const LAYERS: &[&[&str]] = &[
     &["event"],
     &["feed"],
     &["metrics"],
-    // Stores know the ledger, never the machine.
+    // Stores use the ledger, never the machine.
     &["store"],
     // The machine: decisions and the steps of the loop.
     &["core"],
-    // The shell carries out what the machine decides.
+    // The shell carries out the machine's decisions.
     &["driver", "executor", "task"],
-    // What users call.
+    // The API of users.
     &["scheduler"],
-    // What users test with.
+    // The test kit of users.
     &["testing", "prelude"],
 ];
 
-/// Pairs that may not know each other although their layers would let them: the first knows no part of the
-/// second.
+/// Pairs that must not use each other although their layers would allow it: the first uses no part
+/// of the second.
 const APART: &[(&str, &str)] = &[
     ("core", "store"),
     ("store::cell", "store::memory"),
@@ -122,7 +122,7 @@ struct Import {
     to: Vec<String>,
 }
 
-/// What the sources import of this crate, except for what belongs to the crate's root.
+/// Returns the imports of this crate in the sources, except for items of the crate's root.
 fn imports() -> Vec<Import> {
     let mut imports = Vec::new();
     for (file, text) in sources() {
@@ -168,13 +168,14 @@ fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// The module that a file is: `a/b.rs` is `a::b`, and so is `a/b/mod.rs`.
+/// Returns the module of a file: `a/b.rs` is `a::b`, and so is `a/b/mod.rs`.
 fn module(file: &str) -> Vec<String> {
     let path = file.trim_end_matches(".rs").trim_end_matches("/mod");
     path.split('/').filter(|part| *part != "lib").map(str::to_owned).collect()
 }
 
-/// The paths of this crate in a text, each from the root, with the members of braces one by one.
+/// Returns the paths of this crate in a text, each from the root, with the members of braces one by
+/// one.
 fn paths(file: &str, text: &str) -> Vec<Vec<String>> {
     let here = module(file);
     let mut found = Vec::new();
@@ -205,7 +206,7 @@ fn paths(file: &str, text: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads a tree of names, adds its paths, and returns what comes behind it.
+/// Reads a tree of names, adds its paths, and returns the text behind it.
 fn tree<'a>(text: &'a str, base: &[String], found: &mut Vec<Vec<String>>) -> &'a str {
     let text = text.trim_start();
     if let Some(mut rest) = text.strip_prefix('{') {
@@ -218,7 +219,7 @@ fn tree<'a>(text: &'a str, base: &[String], found: &mut Vec<Vec<String>>) -> &'a
             rest = tree(rest, base, found).trim_start();
             rest = rest.strip_prefix(',').unwrap_or(rest);
             if rest.len() == before {
-                // Something else than names: the rest is no tree.
+                // Not a name, so the rest is no tree.
                 return &rest[1.min(rest.len())..];
             }
         }

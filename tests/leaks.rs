@@ -1,5 +1,5 @@
-//! What is left when schedulers and stores are gone. Alone in its process, since it counts the threads and
-//! the open files of that.
+//! What is left after schedulers and stores are gone. Alone in its process, since it counts the
+//! threads and the open files of the process.
 
 use std::time::Duration;
 

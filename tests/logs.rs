@@ -1,5 +1,5 @@
-//! What reaches a log: each event as one line with its job, nothing that would break the line or hide in
-//! it, nothing without end, and no task's arguments.
+//! The log: each event is one line with its job, without characters that would break the line or
+//! hide in it, of bounded length, and without any task's arguments.
 
 use std::{
     error::Error as _,
@@ -19,7 +19,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A secret that must not be seen, and a part of what is too long to be seen.
+/// A secret that must not be logged, and a part of a text that is too long to be logged.
 const SECRET: &str = "hunter2";
 
 /// The lines of a log.
@@ -27,7 +27,7 @@ const SECRET: &str = "hunter2";
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Lines {
-    /// Takes what this thread traces.
+    /// Captures the events that this thread traces.
     fn capture() -> (Lines, DefaultGuard) {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
@@ -63,7 +63,7 @@ impl MakeWriter<'_> for Lines {
     }
 }
 
-/// A task as it was declared once.
+/// The first version of a task.
 #[derive(Serialize, Deserialize)]
 struct LogIn {
     password: String,
@@ -76,7 +76,7 @@ impl Task for LogIn {
     async fn run(self, _: Context) {}
 }
 
-/// The same, as a later version declares it.
+/// A later version of the same task.
 #[derive(Serialize, Deserialize)]
 struct LogInByNumber {
     password: u64,
@@ -135,7 +135,7 @@ async fn a_job_of_the_store_that_cannot_run_does_not_show_its_arguments() {
     let records = store.list(RecordFilter::default(), None, 10).await.unwrap().records;
     assert!(records[0].args.contains(SECRET));
     assert!(!format!("{records:?}").contains(SECRET), "{records:?}");
-    // Who asks for all that is in a store gets it.
+    // An export contains everything in the store.
     assert!(scheduler.export().await.unwrap().contains(SECRET));
 
     let warned = lines.all().into_iter().find(|line| line.contains("JobUnreadable")).unwrap();
@@ -153,7 +153,7 @@ async fn a_document_that_cannot_be_imported_is_not_quoted() {
     assert!(error.sensitive_details().unwrap().contains(SECRET));
 }
 
-/// What would make a line of its own, clear the screen, turn the text round, and not be seen.
+/// Characters that would start a new line, clear the screen, reverse the text, and be invisible.
 const WILD: &str = "a\n2026 ERROR forged\r\u{1b}[2J\u{202e}b\u{200b}c";
 const TAMED: &str = r"a\n2026 ERROR forged\r\u{1b}[2J\u{202e}b\u{200b}c";
 
@@ -223,7 +223,7 @@ async fn a_failed_run_is_logged_with_the_sources_of_its_error() {
     assert!(failed.contains("failed: sent nothing: no route; caused by: cable cut "), "{failed}");
 }
 
-/// An error whose text has that of its source, as that of many crates has.
+/// An error whose text includes that of its source, like those of many crates.
 #[derive(Debug)]
 struct Twice;
 

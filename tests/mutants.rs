@@ -1,11 +1,12 @@
-//! What tells whether the simulation sees: ways to break a store or the core, each of which makes seeds
-//! fail that hold otherwise.
+//! Mutation tests of the simulation: ways to break a store or the core, each of which makes seeds
+//! fail that otherwise pass.
 //!
-//! By default it is only checked that each way is still one: that what it takes out is in the sources, once.
-//! `PUNCTUAL_MUTANTS=all cargo test --test mutants` takes out one after the other in a copy of the sources,
-//! builds that, runs the default seeds of `tests/simulation.rs` on it, and prints how many fail, and which is
-//! the first. It takes about a minute for each. `PUNCTUAL_MUTANTS=NAME` does that for one of them; it takes
-//! part of a name, too. `PUNCTUAL_SEEDS` says which seeds, as for the simulation itself.
+//! By default, only checks that the source line of each mutant exists exactly once.
+//! `PUNCTUAL_MUTANTS=all cargo test --test mutants` applies one mutant after the other in a copy of
+//! the sources, builds the copy, runs the default seeds of `tests/simulation.rs` on it, and prints
+//! how many fail, and the first failure. Each mutant takes about a minute. `PUNCTUAL_MUTANTS=NAME`
+//! applies the mutants whose names contain NAME. `PUNCTUAL_SEEDS` sets the seeds, as for the
+//! simulation itself.
 
 use std::{
     env, fs,
@@ -17,7 +18,7 @@ use std::{
 struct Mutant {
     name: &'static str,
     file: &'static str,
-    /// What is taken out, and what is there instead.
+    /// The source texts, each with its replacement.
     edits: &'static [(&'static str, &'static str)],
 }
 
@@ -31,7 +32,7 @@ const MUTANTS: &[Mutant] = &[
             "WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND ?4 = ?4 \\",
         )],
     },
-    // A write goes by a record that has changed since.
+    // A write uses a record that has changed since.
     Mutant {
         name: "no stamp in write",
         file: "src/store/sql/sqlite/jobs.rs",
@@ -56,14 +57,15 @@ const MUTANTS: &[Mutant] = &[
             "session.prepare(&ledger::PUT_NEW.replace(\"NOTHING\", \"UPDATE SET node = excluded.node, fate = excluded.fate, fence = excluded.fence\"))?;",
         )],
     },
-    // A node trusts its lease when others have expired it. (How long before that it stops, by its margin, is
-    // seen by `membership::tests`: since the dead are found by watching, there is more room than that.)
+    // A node trusts its lease after other nodes have expired it. (`membership::tests` check the
+    // margin by which it stops earlier: dead nodes are found by watching, which leaves more room
+    // than the margin.)
     Mutant {
         name: "trust beyond the lease",
         file: "src/core/durable/node/options.rs",
         edits: &[("delta(self.lease / 5)", "-delta(self.lease)")],
     },
-    // A node claims fire times of a job of which another has some.
+    // A node claims fire times of a job of which another node has claimed some.
     Mutant {
         name: "no holder",
         file: "src/store/sql/sqlite/claim.rs",
@@ -80,33 +82,33 @@ const MUTANTS: &[Mutant] = &[
             "            && let Some(permit) = job.runs.semaphore.try_acquire(limit.max(1000))\n        {\n            return Some(self.begin(",
         )],
     },
-    // Who is dead is judged by the clock of the store, and not by observation (3).
+    // Nodes are expired by the store's clock, and not by watching (3).
     Mutant {
         name: "death by the store's clock",
         file: "src/store/sql/sqlite/nodes.rs",
         edits: &[(
-            "    for &(node, beats) in suspects {\n",
+            "    for &(node, heartbeats) in suspects {\n",
             "    let dead = nodes(session)?.into_iter().filter(|it| it.lease_until <= session.now());\n    \
                  let dead: Vec<_> = dead.map(|it| (it.id, it.heartbeats)).chain(suspects.iter().copied()).collect();\n    \
-                 for (node, beats) in dead {\n",
+                 for (node, heartbeats) in dead {\n",
         )],
     },
-    // A run that kills its node is handed out for ever (5).
+    // A run that kills its node is recovered forever (5).
     Mutant {
         name: "recoveries are not counted",
         file: "src/ledger/row.rs",
         edits: &[("self.recoveries.checked_sub(1)?", "self.recoveries")],
     },
-    // What a notification tells is not looked at (6).
+    // Notifications are ignored (6).
     Mutant {
         name: "notifications move nothing",
         file: "src/core/durable/node/claimer/mod.rs",
         edits: &[(
-            "StoreChange::Due(at) => self.expect(at, now),",
+            "StoreChange::Due(at) => self.note_due(at, now),",
             "StoreChange::Due(_) => _ = now,",
         )],
     },
-    // An outcome that the store refuses for good is told for ever (13).
+    // An outcome that the store refuses for good is sent forever (13).
     Mutant {
         name: "refused outcomes are not given up",
         file: "src/core/durable/node/closer/mod.rs",
@@ -115,13 +117,13 @@ const MUTANTS: &[Mutant] = &[
             "if last_heartbeat >= since || last_heartbeat < since {",
         )],
     },
-    // A write is known again only until the next one (15).
+    // A write is recognized only until the next one (15).
     Mutant {
         name: "one token",
         file: "src/ledger/record.rs",
         edits: &[("pub const KEPT: usize = 8;", "pub const KEPT: usize = 1;")],
     },
-    // A verb goes on with what has taken the id meanwhile (15).
+    // A verb continues with a job that took over the id (15).
     Mutant {
         name: "verbs follow the id",
         file: "src/core/change.rs",
@@ -130,7 +132,8 @@ const MUTANTS: &[Mutant] = &[
             "now.id == found.id && now.ended_at.is_none()",
         )],
     },
-    // A batch of outcomes is asked for again as it was, though the store needs longer than is waited.
+    // A batch of outcomes is retried at the same size, although the store needs longer than the
+    // timeout.
     Mutant {
         name: "batches stay as they are",
         file: "src/core/durable/node/closer/mod.rs",
@@ -145,7 +148,7 @@ fn sources() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The file without what the mutant takes out.
+/// Returns the text of the file with the mutant applied.
 fn mutated(mutant: &Mutant, text: &str) -> String {
     let mut text = text.to_owned();
     for (old, new) in mutant.edits {
@@ -158,7 +161,7 @@ fn mutated(mutant: &Mutant, text: &str) -> String {
 }
 
 #[test]
-fn each_mutant_still_takes_something_out() {
+fn each_mutant_still_matches_once() {
     for mutant in MUTANTS {
         let text = fs::read_to_string(sources().join(mutant.file)).unwrap();
         mutated(mutant, &text);
@@ -192,12 +195,12 @@ fn the_simulation_sees_each_mutant() {
     assert!(unseen.is_empty(), "nothing sees {unseen:?}");
 }
 
-/// What one test of the simulation found.
+/// The results of one test of the simulation.
 struct Found {
     test: String,
-    /// How many seeds fail.
+    /// The number of failing seeds.
     seeds: u64,
-    /// The first of them, and what is wrong there.
+    /// The first failing seed, with the broken promise.
     first: String,
 }
 
@@ -205,7 +208,7 @@ struct Found {
 fn simulate(copy: &Path) -> Vec<Found> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(copy).env("CARGO_TARGET_DIR", copy.join("target"));
-    // What is built is one crate with a small change, again and again.
+    // One crate with a small change is built again and again.
     cargo.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
     cargo.env("RUST_BACKTRACE", "0").env("PUNCTUAL_SHOWN", "1").env_remove("PUNCTUAL_MUTANTS");
     cargo.args(["test", "--features", "testing,sqlite", "--test", "simulation", "promises"]);
@@ -213,7 +216,7 @@ fn simulate(copy: &Path) -> Vec<Found> {
     let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     let tests: Vec<&str> = out.lines().filter_map(|line| line.strip_prefix("test ")).collect();
     assert!(!tests.is_empty(), "it does not build:\n{err}");
-    // Those that fail say so in the order in which they ran.
+    // The errors list the failing tests in the order in which they ran.
     let mut failed = err.lines().filter(|line| !line.is_empty());
     let mut found = Vec::new();
     for line in out.lines() {
@@ -232,7 +235,7 @@ fn simulate(copy: &Path) -> Vec<Found> {
     found
 }
 
-/// Copies what is needed to build, but for what is there already.
+/// Copies the sources of the build, except for files that are unchanged.
 fn copy_sources(copy: &Path) {
     fs::create_dir_all(copy).unwrap();
     for name in ["Cargo.toml", "Cargo.lock", "README.md", "src", "tests", "benches", "examples"] {
@@ -240,7 +243,7 @@ fn copy_sources(copy: &Path) {
     }
 }
 
-/// Leaves files alone that are the same, so that they are not built anew.
+/// Leaves unchanged files alone, so that they are not rebuilt.
 fn copy_new(from: &PathBuf, to: &PathBuf) {
     if from.is_dir() {
         fs::create_dir_all(to).unwrap();

@@ -1,4 +1,4 @@
-//! Timers that are better than Tokio's millisecond.
+//! Timers that are more precise than Tokio's millisecond.
 
 use std::{
     sync::{Arc, Mutex},
@@ -11,7 +11,7 @@ use punctual::{
     trigger::{after, every},
 };
 
-/// Real time: what is asked here is how late a thread is.
+/// Real time, since the test measures how late a thread is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_start_within_a_fraction_of_a_millisecond_and_never_early() {
     let scheduler = Scheduler::builder().precise_timers().start().await.unwrap();
@@ -31,7 +31,7 @@ async fn runs_start_within_a_fraction_of_a_millisecond_and_never_early() {
     late.sort_unstable();
     println!("{} runs, median {}, last {}", late.len(), late[late.len() / 2], late[late.len() - 1]);
     assert!(late[0] >= TimeDelta::zero(), "{} early", late[0]);
-    // Tokio's own timers are later than this by half of their millisecond, on the quietest machine.
+    // Tokio's own timers are later by half a millisecond, even on an idle machine.
     assert!(late[late.len() / 2] < TimeDelta::microseconds(700), "{}", late[late.len() / 2]);
     assert_eq!(late.len(), 500, "nothing was missed or lost");
 }

@@ -1,9 +1,9 @@
-//! What APScheduler 3.11.3 was recorded to do with fire times, replayed: which ran and when, which
-//! were missed, skipped and coalesced, and what was left in the end.
+//! Recorded fates of fire times in APScheduler 3.11.3, replayed: which ran and when, which were
+//! missed, skipped and coalesced, and the jobs at the end.
 //!
-//! `tests/vectors` keeps the recording. With `PUNCTUAL_VECTORS=DIR cargo test --test semantics` the
-//! files `semantics.*.jsonl` of another folder are replayed instead. Where another answer is expected
-//! stands in [`DIFFERENT`], with the reasons.
+//! `tests/vectors` has the recording. With `PUNCTUAL_VECTORS=DIR cargo test --test semantics` the
+//! files `semantics.*.jsonl` of another folder are replayed instead. [`DIFFERENT`] lists the
+//! deliberate differences, with reasons.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ mod stage;
 #[path = "semantics/trace.rs"]
 mod trace;
 
-/// How many traces that differ are shown, and how many differences of each.
+/// How many differing traces are shown, and how many differences of each.
 const SHOWN: usize = 10;
 
 #[test]
@@ -53,7 +53,7 @@ fn recorded_semantics() {
     }
     let failed = failures.len();
     failures.truncate(SHOWN);
-    // Past the test harness, which would hold back what `println!` says.
+    // Bypasses the test harness, which captures the output of `println!`.
     io::stdout().write_all(report.as_bytes()).unwrap();
     assert!(failed == 0, "{failed} traces differ, as\n{}", failures.join("\n"));
 }
@@ -83,7 +83,7 @@ fn replay_file(path: &Path, report: &mut String, failures: &mut Vec<String>) {
     }
 }
 
-/// What a trace should come to here. Counts which rules change the recorded answer.
+/// Returns the expected account of a trace. Counts which rules change the recorded one.
 fn expected(trace: &Trace, different: &mut [usize]) -> Account {
     let mut account = recorded::recorded(trace);
     for (count, (rule, _)) in different.iter_mut().zip(DIFFERENT) {

@@ -1,7 +1,7 @@
-//! Clusters with everything that goes wrong in them: what a store's jobs are promised holds.
+//! Simulated clusters with every kind of fault: the promises about a store's jobs hold.
 //!
-//! `PUNCTUAL_SEEDS=FROM..TO` says which seeds; `PUNCTUAL_TRACE=1` prints all that happens in the first
-//! of them that fails, or in the only one.
+//! `PUNCTUAL_SEEDS=FROM..TO` sets the seeds; `PUNCTUAL_TRACE=1` prints all events of the first
+//! failing seed, or of the only one.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ use punctual::{
     testing::{Broken, Report, Simulation},
 };
 
-/// Seeds that found something once.
+/// Seeds that once found a bug.
 const REGRESSIONS: [u64; 37] = [
     3, 13, 21, 76, 87, 296, 380, 487, 591, 650, 780, 785, 833, 885, 914, 922, 969, 1772, 2862,
     2992, 3272, 4439, 7582, 8382, 9532, 11021, 17556, 19625, 8343, 5559, 26181810, 6184, 16212,
@@ -123,7 +123,7 @@ fn seeds_that_found_something_once_find_nothing_any_more() {
     }
 }
 
-/// All that happens in a simulation, line by line.
+/// Returns all events of a simulation, line by line.
 fn trace(seed: u64, run: impl Fn(Simulation) -> Result<Report, Broken>) -> String {
     let run = run(Simulation::new(seed).traced());
     run.map_or_else(|broken| broken.report().trace.clone(), |report| report.trace)

@@ -1,7 +1,7 @@
-//! Schedulers for programs that have no async `main`: they wait where one may, say so where one may
-//! not, and end in bounded time whatever their jobs do.
+//! Schedulers for programs without an async `main`: they block where that is allowed, return an
+//! error where it is not, and end in bounded time whatever their jobs do.
 //!
-//! All in real time: they have threads and runtimes of their own, whose time can't be paused.
+//! All in real time: they have threads and runtimes of their own, whose time cannot be paused.
 
 use std::{
     sync::{
@@ -27,13 +27,13 @@ use tokio::{
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Longer than what ends at once takes on a busy machine, and shorter than any patience.
+/// Longer than an immediate end takes on a busy machine, and shorter than any timeout.
 const SOON: Duration = Duration::from_secs(4);
 
-/// Longer than anything takes but a shutdown that is left to its default.
+/// Longer than anything takes, except a shutdown with the default limit.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Checks that an error says all of these.
+/// Checks that an error contains all of these.
 fn says(error: &Error, parts: &[&str]) {
     let text = error.to_string();
     for part in parts {
@@ -41,14 +41,14 @@ fn says(error: &Error, parts: &[&str]) {
     }
 }
 
-/// Does what blocks, lest a mistake blocks the tests for ever.
+/// Runs a blocking call with a limit, so that a bug does not block the tests forever.
 fn in_time<T: Send + 'static>(block: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, done) = mpsc::channel();
     thread::spawn(move || sender.send(block()));
     done.recv_timeout(PATIENCE).expect("it neither panics nor blocks for ever")
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let started = Instant::now();
     while !is_so() {
@@ -57,7 +57,7 @@ fn eventually(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Adds a job that tells when its run has started, and goes on until it is dropped.
+/// Adds a job that reports the start of its run, and continues until it is dropped.
 fn stubborn(scheduler: &Scheduler) -> mpsc::Receiver<()> {
     let (sender, started) = mpsc::channel();
     let runtime = Builder::new_current_thread().build().unwrap();
@@ -69,7 +69,7 @@ fn stubborn(scheduler: &Scheduler) -> mpsc::Receiver<()> {
     started
 }
 
-/// Adds a job that blocks its thread until what is returned is dropped.
+/// Adds a job that blocks its thread until the returned sender is dropped.
 fn hogging(scheduler: &Scheduler) -> mpsc::Sender<()> {
     let (sender, started) = mpsc::channel();
     let (release, blocked) = mpsc::channel::<()>();
@@ -122,7 +122,7 @@ mod background {
     }
 
     #[test]
-    fn the_builders_options_count_and_its_errors_are_told() {
+    fn the_builders_options_count_and_its_errors_are_returned() {
         let builder = Scheduler::builder().time_zone("Europe/Berlin").paused();
         let scheduler = BackgroundScheduler::start(builder).unwrap();
         assert!(scheduler.is_paused());
@@ -166,7 +166,7 @@ mod background {
     }
 
     #[test]
-    fn shutting_down_waits_for_runs_and_says_what_became_of_them() {
+    fn shutting_down_waits_for_runs_and_reports_their_outcomes() {
         let scheduler = BackgroundScheduler::new().unwrap();
         let (sender, started) = mpsc::channel();
         let quick = scheduler.add(now(), || async move {
@@ -199,7 +199,7 @@ mod background {
     }
 
     #[test]
-    fn what_jobs_leave_behind_does_not_hold_a_shutdown_up() {
+    fn leftovers_of_jobs_do_not_block_a_shutdown() {
         let scheduler = BackgroundScheduler::new().unwrap();
         let (release, blocked) = mpsc::channel::<()>();
         let job = scheduler.add_once(now(), async {
@@ -214,8 +214,8 @@ mod background {
         drop(release);
     }
 
-    /// A scheduler at whose end many slow callbacks are called one after the other: so many that
-    /// Tokio would end their thread before the last, if nobody waited.
+    /// A scheduler with many slow callbacks at its end, called one after the other: so many that
+    /// Tokio would end their thread before the last one if nothing waited.
     fn with_callbacks(heard: &Arc<AtomicUsize>) -> BackgroundScheduler {
         let end = EventFilter::new().kinds([EventKind::ShutDown]);
         let builder = (0..CALLBACKS).fold(Scheduler::builder(), |builder, _| {
@@ -231,21 +231,21 @@ mod background {
     const CALLBACKS: usize = 150;
 
     #[test]
-    fn callbacks_hear_of_the_last_event_before_a_shutdown_answers() {
+    fn callbacks_receive_the_last_event_before_a_shutdown_returns() {
         let heard = Arc::new(AtomicUsize::new(0));
         with_callbacks(&heard).shutdown().unwrap();
         assert_eq!(heard.load(SeqCst), CALLBACKS);
     }
 
     #[test]
-    fn callbacks_hear_of_the_last_event_after_it_was_dropped() {
+    fn callbacks_receive_the_last_event_after_it_was_dropped() {
         let heard = Arc::new(AtomicUsize::new(0));
         drop(with_callbacks(&heard));
         eventually("the last callback", || heard.load(SeqCst) == CALLBACKS);
     }
 
     #[test]
-    fn dropping_it_waits_for_nothing_and_lets_going_runs_finish() {
+    fn dropping_it_waits_for_nothing_and_lets_active_runs_finish() {
         let scheduler = BackgroundScheduler::new().unwrap();
         let (sender, started) = mpsc::channel();
         let (release, released) = tokio::sync::oneshot::channel();
@@ -261,7 +261,7 @@ mod background {
         let began = Instant::now();
         drop(scheduler);
         assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-        // Whatever clones there are: its runtime goes, so nothing starts.
+        // Even with clones left, its runtime is gone, so nothing starts.
         let other = Builder::new_current_thread().build().unwrap();
         assert!(other.block_on(next.run_now()).unwrap_err().is_shut_down());
         assert!(other.block_on(clone.pause()).unwrap_err().is_shut_down());
@@ -301,7 +301,7 @@ mod background {
         eventually("that they ended", || running("refused") == 0);
     }
 
-    /// As long as the patience that dropping has, which can't be set.
+    /// As long as the timeout of dropping, which cannot be set.
     #[test]
     fn dropping_it_ends_runs_that_never_would() {
         let scheduler = BackgroundScheduler::new().unwrap();
@@ -391,7 +391,7 @@ mod in_async_code {
         let job = scheduler.add_once(now(), async move {
             released.await.unwrap();
             drop(Arc::into_inner(owned).unwrap());
-            // Longer than what else is left has to end.
+            // Longer than the other runs need to end.
             sleep(1500 * MILLISECOND).await;
             sender.send(()).unwrap();
         });
@@ -427,7 +427,7 @@ mod blocking {
     use super::*;
 
     #[test]
-    fn it_blocks_until_another_thread_stops_it_and_waits_for_going_runs() {
+    fn it_blocks_until_another_thread_stops_it_and_waits_for_active_runs() {
         let scheduler = BlockingScheduler::new().unwrap();
         let (sender, started) = mpsc::channel();
         let going = scheduler.add(now(), || async move {
@@ -488,7 +488,8 @@ mod blocking {
     }
 }
 
-/// What takes a process of its own: real signals, and hooks. It is the example, or a program below.
+/// Tests that need a process of their own: real signals, and hooks. The process is the example, or
+/// a program below.
 #[cfg(unix)]
 mod processes {
     use std::{
@@ -501,7 +502,7 @@ mod processes {
 
     use super::*;
 
-    /// Set for a process that is to be one of the programs below.
+    /// Set for a process that is one of the programs below.
     const PROGRAM: &str = "PUNCTUAL_TEST_PROGRAM";
 
     struct Process {
@@ -528,7 +529,7 @@ mod processes {
             Process::start(&mut Command::new(&*EXAMPLE))
         }
 
-        /// One of the programs below.
+        /// Starts one of the programs below.
         fn program(name: &str) -> Process {
             let test = std::env::current_exe().expect("a test knows where it is");
             let name = format!("processes::program::{name}");
@@ -537,7 +538,7 @@ mod processes {
             Process::start(command.env(PROGRAM, name))
         }
 
-        /// Reads on to a line with this text.
+        /// Reads up to a line with this text.
         fn until(&self, text: &str) {
             let mut read = Vec::new();
             while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
@@ -564,13 +565,13 @@ mod processes {
 
     impl Drop for Process {
         fn drop(&mut self) {
-            // A test that fails leaves none behind; one that was waited for is left alone.
+            // A failing test leaves no process behind; a process that has ended is not affected.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }
 
-    /// Where cargo puts it, beside this test.
+    /// Cargo's build of the example, next to this test.
     static EXAMPLE: LazyLock<PathBuf> = LazyLock::new(|| {
         let test = std::env::current_exe().expect("a test knows where it is");
         let profile =
@@ -604,7 +605,7 @@ mod processes {
     }
 
     #[test]
-    fn sigterm_and_sigint_end_it_when_going_runs_have_finished() {
+    fn sigterm_and_sigint_end_it_when_active_runs_have_finished() {
         for signal in ["-TERM", "-INT"] {
             let example = Process::example();
             example.until("blocking: the checksum");
@@ -652,17 +653,17 @@ mod processes {
         assert!(Process::program("dropped_anywhere").end().success());
     }
 
-    /// Run by the tests above, each as a process of its own.
+    /// The programs of the tests above, each run as a process of its own.
     mod program {
         use super::*;
 
-        /// Whether this process is one of the programs, and not somebody who wants to see ignored tests.
+        /// Whether this process is one of the programs, rather than a run of all ignored tests.
         fn is_wanted() -> bool {
             std::env::var_os(PROGRAM).is_some()
         }
 
-        /// Says so when `run` has had time to listen, which nothing shows but a signal; and ends the
-        /// process if the test does not, whatever became of that.
+        /// Prints a line when `run` has had time to listen, which only a signal would show; and
+        /// ends the process in any case if the test does not.
         fn say_at_work() {
             thread::spawn(|| {
                 thread::sleep(SECOND);
@@ -696,7 +697,7 @@ mod processes {
                         scheduler.shutdown().unwrap_err();
                     });
                 }
-                // Their runtimes have to end yet.
+                // The runtimes have yet to end.
                 thread::sleep(SECOND);
             }
         }

@@ -1,5 +1,5 @@
-//! The store in memory keeps the contract of stores, goes by the clock that it is given, and takes as
-//! fast from many jobs as from few.
+//! The store in memory keeps the contract of stores, uses the given clock, and claims as fast from
+//! many jobs as from few.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -74,16 +74,16 @@ async fn a_decision_that_panics_changes_nothing() {
     assert_eq!(store.claim(ask(1, now)).await.unwrap().jobs.len(), 2);
 }
 
-/// A scan would cost a hundred times as much, and one past the jobs that no node knows, too.
+/// A scan would cost a hundred times as much, and so would one over jobs of unknown tasks.
 #[tokio::test]
-async fn a_take_costs_the_same_with_many_jobs() {
-    let few = cost_of_a_take(1_000).await;
-    let many = cost_of_a_take(100_000).await;
+async fn a_claim_costs_the_same_with_many_jobs() {
+    let few = cost_of_a_claim(1_000).await;
+    let many = cost_of_a_claim(100_000).await;
     assert!(many < few * 15, "a take took {few:?} with few jobs, and {many:?} with many");
 }
 
-/// The fastest of several takes of ten jobs, beside `jobs` later and `jobs` unknown ones.
-async fn cost_of_a_take(jobs: u64) -> Duration {
+/// Returns the fastest of several claims of ten jobs, beside `jobs` later and `jobs` unknown ones.
+async fn cost_of_a_claim(jobs: u64) -> Duration {
     let store = MemoryStore::new();
     let now = store.now().await.unwrap();
     join(&store, Duration::from_secs(600)).await;
@@ -114,7 +114,7 @@ async fn add(store: &MemoryStore, numbers: std::ops::Range<u64>, task: &str, at:
     store.write(numbers.map(insert).collect()).await.unwrap();
 }
 
-/// A take after which the jobs are over.
+/// A claim after which the jobs are over.
 fn ask(number: u64, horizon: DateTime<Utc>) -> ClaimRequest {
     ClaimRequest {
         node: NODE,

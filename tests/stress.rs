@@ -17,7 +17,7 @@ use punctual::{
 };
 use tokio::time::sleep;
 
-/// Draws numbers that are the same in every run of the test.
+/// A generator of the same numbers in every run of the test.
 struct Dice(u64);
 
 impl Dice {
@@ -28,7 +28,7 @@ impl Dice {
     }
 }
 
-/// Real time and real threads are what is tried here: about three seconds of them.
+/// About three seconds of real time on real threads, since the test is about those.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn verbs_from_many_threads_lose_and_double_nothing() {
     let scheduler = Scheduler::builder()
@@ -62,7 +62,7 @@ async fn hammer(scheduler: Scheduler, seed: u64, started: Arc<AtomicUsize>) {
         let takes = Duration::from_millis(dice.roll(12));
         let fails = dice.roll(10) == 0;
         let work = move |cx: Context| async move {
-            /// Counts down however the run ends.
+            /// Counts down at any end of the run.
             struct Running(Arc<AtomicI64>);
             impl Drop for Running {
                 fn drop(&mut self) {
@@ -92,7 +92,7 @@ async fn hammer(scheduler: Scheduler, seed: u64, started: Arc<AtomicUsize>) {
         }
         jobs.push(add.await.unwrap());
         let job = &jobs[dice.roll(jobs.len() as u64) as usize];
-        // Whatever is asked of a job that is gone already is answered with an error, and fine.
+        // A verb on a job that is gone returns an error, which is fine.
         let _ = match dice.roll(12) {
             0 => job.pause().await,
             1 => job.resume().await,
@@ -127,7 +127,7 @@ async fn hammer(scheduler: Scheduler, seed: u64, started: Arc<AtomicUsize>) {
     }
 }
 
-/// Goes through everything that happened.
+/// Checks all events.
 fn check(events: &[Event], started: usize) {
     let mut submitted: HashSet<RunId> = HashSet::new();
     let mut ended: HashSet<RunId> = HashSet::new();

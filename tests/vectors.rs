@@ -1,8 +1,8 @@
-//! Answers recorded from APScheduler 3.11.3 and croniter 7.0.0, replayed.
+//! Results recorded from APScheduler 3.11.3 and croniter 7.0.0, replayed.
 //!
-//! `tests/vectors` keeps, for each file `NAME.*.jsonl`, what is compared here. With
+//! `tests/vectors` has, for each file `NAME.*.jsonl`, the recorded results. With
 //! `PUNCTUAL_VECTORS=DIR cargo test --test vectors` the files of another folder are replayed
-//! instead. What is not compared stands in [`EXCLUDED`], with its reason.
+//! instead. [`EXCLUDED`] lists the cases that are not compared, with reasons.
 
 use std::{
     collections::BTreeMap,
@@ -25,13 +25,13 @@ use punctual::{
 };
 use serde_json::{Value, json};
 
-/// One recorded question and its answer.
+/// One recorded question with its result.
 type Case = Value;
-/// What was expected and what came instead, if they differ.
+/// The expected and the actual result, if they differ.
 type Comparison = Result<(), Difference>;
-/// Asks the question here, and compares.
+/// Computes the result here, and compares.
 type Replay = fn(&Case) -> Comparison;
-/// Whether a case is one of those that are not compared.
+/// Whether a case is excluded from the comparison.
 type Rule = fn(&Case) -> bool;
 
 struct Difference {
@@ -39,7 +39,7 @@ struct Difference {
     actual: String,
 }
 
-/// How each file is replayed, by the first part of its name.
+/// The replay of each file, by the first part of its name.
 const REPLAYED: &[(&str, Replay)] = &[
     ("calendarinterval", calendarinterval),
     ("combining", combining),
@@ -50,7 +50,7 @@ const REPLAYED: &[(&str, Replay)] = &[
     ("invalid", invalid),
 ];
 
-/// Files that are not replayed, and why.
+/// Files that are not replayed, with reasons.
 const NOT_REPLAYED: &[(&str, &str)] =
     &[("semantics", "that is the scheduler's affair, not the triggers'")];
 
@@ -137,14 +137,14 @@ fn recorded_answers() {
     let report: Vec<Report> = files.iter().map(|path| replay(path)).collect();
     let mut out = String::from("\n");
     report.iter().for_each(|report| out += &report.lines);
-    // Past the test harness, which would hold back what `println!` says.
+    // Bypasses the test harness, which captures the output of `println!`.
     io::stdout().write_all(out.as_bytes()).unwrap();
     let failures: Vec<&str> =
         report.iter().flat_map(|report| &report.failures).map(|s| &**s).collect();
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-/// What became of one file.
+/// The results of one file.
 struct Report {
     lines: String,
     failures: Vec<String>,
@@ -205,8 +205,8 @@ fn calendarinterval(case: &Case) -> Comparison {
     let mut start = case["start_date"].clone();
     let mut from = DateTime::<Utc>::MIN_UTC;
     if let Some(previous) = case["previous"].as_str() {
-        // Its grid counts from the previous fire time, ours from the start: they agree on what
-        // follows the date of that fire time if it is the start.
+        // Its grid counts from the previous fire time, and the one here from the start: both agree
+        // on the fire times after the date of the previous one if that is the start.
         let date = parse(previous).with_timezone(&zone(case)).date_naive();
         start = json!(date.to_string());
         from = last_second(date, zone(case)) + TimeDelta::seconds(1);
@@ -218,7 +218,7 @@ fn calendarinterval(case: &Case) -> Comparison {
     let (case, build) = (&case, calendar(&case));
     let expected = first_of(case, &["fires"]);
     let trigger = match build.into_trigger() {
-        // Bounds that leave nothing between them are an error here.
+        // Bounds with nothing between them are an error here.
         Err(error) if error.to_string().contains("before it starts") => {
             return same(&[None], expected);
         }
@@ -227,7 +227,7 @@ fn calendarinterval(case: &Case) -> Comparison {
     same(&fires(&trigger, from, expected.len())?, expected)
 }
 
-/// A builder with what a case says of a calendar interval. APScheduler passes a date over if a gap
+/// Returns a builder with the parameters of a calendar interval. APScheduler skips a date if a gap
 /// swallows the time.
 fn calendar(case: &Case) -> Build<CalendarInterval> {
     let unit = |unit: &str| {
@@ -253,8 +253,8 @@ fn calendar(case: &Case) -> Build<CalendarInterval> {
     build
 }
 
-/// The union or the intersection of what the members fire, which is `set_semantics`, or where that
-/// is missing the answer of APScheduler 4.
+/// Compares with the union or the intersection of the members' fire times, which is
+/// `set_semantics`, or if that is missing with the result of APScheduler 4.
 fn combining(case: &Case) -> Comparison {
     let trigger = combined(case).map_err(|error| unexpected(case, error))?;
     if !gives_up(case) {
@@ -268,8 +268,8 @@ fn combining(case: &Case) -> Comparison {
     }
 }
 
-/// The trigger of a case of the file `combining`. Members of type cron and interval were started
-/// at `now`, the others at their own start.
+/// Returns the trigger of a case of the file `combining`. Members of type cron and interval were
+/// started at `now`, the others at their own start.
 fn combined(case: &Case) -> Result<Trigger, Error> {
     let now = instant(&case["now"]);
     let member = |member: &Value| {
@@ -299,7 +299,7 @@ fn combined(case: &Case) -> Result<Trigger, Error> {
     }
 }
 
-/// Whether APScheduler 4 gave up its search, and nothing else is known.
+/// Whether APScheduler 4 gave up its search, and no other result is known.
 fn gives_up(case: &Case) -> bool {
     !case["set_semantics"].is_array() && !case["aps4"].is_array()
 }
@@ -314,7 +314,7 @@ fn cron_fields(case: &Case) -> Comparison {
     let (now, previous) = (instant(&case["now"]), case["previous"].as_str());
     let fires = match previous {
         None => fires(&trigger, now, expected.len()),
-        // One answer, counted from whichever is earlier, but not the same once more.
+        // One result, counted from the earlier of the two, but not the same again.
         Some(previous) => {
             let previous = parse(previous);
             let after = previous + TimeDelta::microseconds(1);
@@ -324,7 +324,7 @@ fn cron_fields(case: &Case) -> Comparison {
     same(&fires?, expected)
 }
 
-/// The fields of a case and its bounds, unless they leave nothing between them. APScheduler fires
+/// Returns the fields of a case with its bounds, unless nothing is between them. APScheduler fires
 /// at every instant whose wall reading matches.
 fn wall_cron(case: &Case) -> Option<Build<CronFields>> {
     let build = fields(&case["fields"]).in_tz(zone(case)).gap(Gap::Skip).fold(Fold::Both);
@@ -354,7 +354,8 @@ fn fields(fields: &Value) -> Build<CronFields> {
     build
 }
 
-/// Crontab text: our defaults with croniter's answers, both day fields with POSIX's weekdays.
+/// Compares crontab text: the defaults with croniter's results, both day fields with POSIX's
+/// weekdays.
 fn crontab(case: &Case) -> Comparison {
     let (text, zone, now) = (text(case, "expr"), zone(case), instant(&case["now"]));
     let run = |build: Build<Cron>, expected: &[Value]| {
@@ -366,8 +367,8 @@ fn crontab(case: &Case) -> Comparison {
     }
     let croniter = first_of(case, &["croniter"]);
     let ours = run(cron(text), croniter);
-    // croniter always fires after a gap and in both passes of a fold. Our defaults do so for some
-    // patterns only, so where they differ its policy is asked for.
+    // croniter always fires after a gap and in both passes of a fold. The defaults here do so for
+    // some patterns only, so where they differ, its policy is used.
     if ours.is_err() && run(cron(text).gap(Gap::Next).fold(Fold::Both), croniter).is_err() {
         return ours;
     }
@@ -396,7 +397,7 @@ fn interval(case: &Case) -> Comparison {
     let zone = zone(case);
     let build = every(TimeDelta::microseconds((seconds(case) * 1e6).round() as i64));
     let expected = first_of(case, &["fires"]);
-    // APScheduler counts from the last fire time, wherever it was: its grid starts there.
+    // APScheduler counts from the last fire time, wherever that was: its grid starts there.
     let previous = case["previous"].as_str().map(parse);
     let Some(build) = bounded_from(build, case, previous) else {
         return same(&[None], expected);
@@ -413,12 +414,12 @@ fn interval(case: &Case) -> Comparison {
     same(&fires(&trigger, from, expected.len())?, expected)
 }
 
-/// The bounds of a case, unless they leave nothing between them, which is an error here.
+/// Sets the bounds of a case, unless nothing is between them, which is an error here.
 fn bounded<K>(build: Build<K>, case: &Case) -> Option<Build<K>> {
     bounded_from(build, case, None)
 }
 
-/// The same, with another start than that of the case.
+/// Like [`bounded`], with another start than that of the case.
 fn bounded_from<K>(
     mut build: Build<K>,
     case: &Case,
@@ -446,7 +447,7 @@ const UNITS: &[(&str, f64)] = &[
     ("seconds", 1.0),
 ];
 
-/// The period that these parameters add up to, in whole seconds.
+/// Returns the sum of these parameters as a period, in whole seconds.
 fn period(params: &Value) -> TimeDelta {
     let parts =
         UNITS.iter().filter_map(|(unit, seconds)| Some(params.get(unit)?.as_f64()? * seconds));
@@ -457,7 +458,8 @@ fn seconds(case: &Case) -> f64 {
     case["interval_seconds"].as_f64().expect("seconds are a number")
 }
 
-/// What is rejected is rejected here; what is accepted, but for something else than was said, too.
+/// Checks that rejected input is rejected here as well, and so is input that was accepted with
+/// another meaning.
 fn invalid(case: &Case) -> Comparison {
     let params = &case["params"];
     let made = match text(case, "kind") {
@@ -489,7 +491,7 @@ fn invalid(case: &Case) -> Comparison {
     };
     let is_understood = match text(case, "kind") {
         "cron_fields" => text(case, "canonical") == said(params),
-        // No period at all becomes one second, and a negative one goes back in time.
+        // An empty period becomes one second, and a negative one goes back in time.
         "interval" => !text(case, "canonical").starts_with("interval[-") && *params != json!({}),
         _ => true,
     };
@@ -508,8 +510,8 @@ fn invalid(case: &Case) -> Comparison {
     refused(made)
 }
 
-/// What was said, as APScheduler would say it if it understood: in lower case, without needless
-/// spaces, zeros and ranges.
+/// Returns the canonical form of the fields that APScheduler would print if it understood them: in
+/// lower case, without needless spaces, zeros and ranges.
 fn said(fields: &Value) -> String {
     let tidy = |text: &str| {
         let words = text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -527,8 +529,8 @@ fn said(fields: &Value) -> String {
     format!("cron[{}]", fields.collect::<Vec<_>>().join(", "))
 }
 
-/// The first `n` fire times from `from` on; `None` once there are no more. Each is found backwards
-/// as well.
+/// Returns the first `n` fire times from `from` on, with `None` once there are no more. Each is
+/// found backwards as well.
 fn fires(
     trigger: &Trigger,
     from: DateTime<Utc>,
@@ -558,7 +560,7 @@ fn fires(
 }
 
 /// Compares fire times, those of the record rounded up to whole milliseconds. Years from 2200 on
-/// are past the end of our calendar.
+/// are beyond the end of the calendar here.
 fn same(actual: &[Option<DateTime<Utc>>], expected: &[Value]) -> Comparison {
     let mut expected: Vec<_> =
         expected.iter().map(|fire| fire.as_str().map(|fire| ceil_millis(parse(fire)))).collect();
@@ -601,14 +603,14 @@ fn fires_past_its_end(case: &Case) -> bool {
     })
 }
 
-/// Whether there is a fire time after all where APScheduler gave up its search.
+/// Whether there is a fire time after all when APScheduler gave up its search.
 fn gives_up_early(case: &Case) -> bool {
     let first = || combined(case)?.next_after(DateTime::<Utc>::MIN_UTC);
     gives_up(case) && matches!(first(), Ok(Some(_)))
 }
 
 /// Whether the clock was set forward on the day of `previous`: APScheduler adds a day to the
-/// reading from before that, and misses the next midnight. For single answers no `ideal` was
+/// reading from before that, and misses the next midnight. For single results no `ideal` was
 /// recorded.
 fn loses_midnight(case: &Case) -> bool {
     let Some(previous) = case["previous"].as_str().filter(|_| text(case, "mode") == "single")
@@ -628,8 +630,8 @@ fn is_earlier(time: &Value, than: &Value) -> bool {
     time.as_str().is_some_and(|time| parse(time) < instant(than))
 }
 
-/// Whether croniter misses a fire time that it should have had even if both day fields had to
-/// match, and that the clock shows twice.
+/// Whether croniter misses a fire time in a fold that it should have even if both day fields had to
+/// match.
 fn lacks_a_second_pass(case: &Case) -> bool {
     let Some(croniter) = case["croniter"].as_array() else {
         return false;
@@ -648,8 +650,8 @@ fn lists(case: &Case, key: &str, tag: &str) -> bool {
     case[key].as_array().is_some_and(|tags| tags.iter().any(|known| known == tag))
 }
 
-/// Whether an interval without a start was made less than a period before a transition.
-/// APScheduler adds the first period to the wall clock's reading.
+/// Whether an interval without a start was made less than a period before a transition. APScheduler
+/// adds the first period to the wall clock's reading.
 fn starts_by_the_wall(case: &Case) -> bool {
     case["ctor_now"].as_str().is_some_and(|constructed| {
         let first = instant(&case["effective_start"]) - parse(constructed);
@@ -662,17 +664,17 @@ fn is(case: &Case, kind: &str) -> bool {
     text(case, "kind") == kind
 }
 
-/// The zone that a scheduler was configured with.
+/// Returns the zone that a scheduler was configured with.
 fn scheduler_zone(case: &Case) -> Option<&str> {
     case["params"]["apscheduler.timezone"].as_str()
 }
 
-/// The bounds that a case gives, maybe as texts.
+/// Returns the bounds of a case, maybe as texts.
 fn bounds_of(case: &Case) -> impl Iterator<Item = &Value> {
     ["start_date", "end_date"].iter().filter_map(|bound| case["params"].get(bound))
 }
 
-/// A builder with the bounds of a case, as the texts that they are.
+/// Returns a builder with the bounds of a case, as texts.
 fn bounded_by_text<K>(mut build: Build<K>, case: &Case) -> Build<K> {
     if let Some(start) = case["params"]["start_date"].as_str() {
         build = build.starting_at(start);
@@ -683,7 +685,7 @@ fn bounded_by_text<K>(mut build: Build<K>, case: &Case) -> Build<K> {
     build
 }
 
-/// Whether a date or a bound is a text that is read here and has none of the shapes of APScheduler's.
+/// Whether a date or a bound is a text that is accepted here and has none of APScheduler's formats.
 fn is_wider_date(case: &Case) -> bool {
     let run_date = case["params"].get("run_date").filter(|_| is(case, "date"));
     bounds_of(case).chain(run_date).filter_map(Value::as_str).any(|text| {
@@ -702,13 +704,13 @@ fn is_wider_date(case: &Case) -> bool {
     })
 }
 
-/// Whether a zone has a name that is spelled otherwise.
+/// Whether a zone has a known name in another spelling.
 fn is_in_another_case(name: &Value) -> bool {
     let name = name.as_str().unwrap_or_default();
     name.parse::<TimeZone>().is_ok_and(|zone| zone.name() != name && name != "local")
 }
 
-/// Whether a parameter has a name or a type that no function here takes.
+/// Whether a parameter has a name or a type that no function here accepts.
 fn is_mistyped(case: &Case) -> bool {
     let params = case["params"].as_object();
     match text(case, "kind") {
@@ -731,14 +733,14 @@ fn is_mistyped(case: &Case) -> bool {
     }
 }
 
-/// Whether a crontab text makes use of what APScheduler does not know: nicknames, zones, `?`, `L`,
-/// 7 for Sunday, or ranges that wrap around.
+/// Whether a crontab text uses features that APScheduler lacks: nicknames, zones, `?`, `L`, 7 for
+/// Sunday, or ranges that wrap around.
 fn is_wider_crontab(case: &Case) -> bool {
     let expr = text(&case["params"], "expr");
     let is_wider = match *expr.split_whitespace().collect::<Vec<_>>() {
         [nickname] => nickname.starts_with('@') && nickname != "@reboot",
         [zone, ..] if zone.starts_with("TZ=") || zone.starts_with("CRON_TZ=") => true,
-        // Sunday is the last day of the week there, so what begins with it wraps around.
+        // Sunday is the last day of the week there, so a range that begins with it wraps around.
         [_, _, day, _, weekday] => {
             day.contains(['L', 'W', '?'])
                 || weekday.contains(['7', 'L', '#', '?'])
@@ -761,7 +763,7 @@ fn zone(case: &Case) -> TimeZone {
     text(case, "tz").parse().expect("a known zone")
 }
 
-/// The first of these lists that the case has.
+/// Returns the first of these lists that the case has.
 fn first_of<'a>(case: &'a Case, keys: &[&str]) -> &'a [Value] {
     keys.iter()
         .find_map(|key| case[*key].as_array())
@@ -791,8 +793,8 @@ fn last_second(date: NaiveDate, zone: TimeZone) -> DateTime<Utc> {
     date_of(&format!("{date} 23:59:59"), zone)
 }
 
-/// A date as APScheduler reads it: a wall time of `zone` unless it says otherwise. In a gap it
-/// counts from the offset before it; a repeated time is its first occurrence.
+/// Parses a date like APScheduler: a wall time of `zone` unless it has an offset. In a gap, the
+/// offset before the gap applies; a repeated time is its first occurrence.
 fn date_of(text: &str, zone: TimeZone) -> DateTime<Utc> {
     let text = text.replacen(' ', "T", 1);
     // `.5` is 5 µs: the digits of a fraction are read as a whole number.

@@ -1,19 +1,19 @@
-//! What the verbs make of a durable job's record, and which rows that brings: pure functions, for whoever
-//! compares and swaps.
+//! The changes that verbs make to a durable job's record, and their new rows: pure functions, for
+//! callers that compare and swap.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::ahead::{Definition, last_taken, passed, requested, run_id, still_to_run};
+use super::ahead::{Definition, last_claimed, passed, requested, run_id, still_to_run};
 use crate::{
     error::Error,
     job::{OnConflict, RunId, SkipReason},
     ledger::{Fate, Record, Row, Write},
 };
 
-/// What becomes of a record, and the rows that this brings.
+/// A changed record, and its new rows.
 #[derive(Debug)]
 pub(crate) struct Change {
-    /// None if it goes.
+    /// `None` if the record is removed.
     pub(crate) record: Option<Record>,
     pub(crate) rows: Vec<Row>,
 }
@@ -24,13 +24,13 @@ impl Change {
     }
 }
 
-/// Whether a record that was written by somebody else since, `now`, is still the job that a verb found:
-/// what has taken the id meanwhile is another, and left alone.
+/// Whether `now`, which another writer wrote since, is still the job that a verb found. A job that
+/// took over the id is another job.
 pub(crate) fn is_same_job(found: &Record, now: &Record) -> bool {
     now.incarnation == found.incarnation && now.ended_at.is_none()
 }
 
-/// Who has a verb done, and why.
+/// Who runs a verb, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct Author {
     pub(crate) by: String,
@@ -58,7 +58,7 @@ pub(crate) fn resume(record: &Record, now: DateTime<Utc>) -> Option<Change> {
     record.paused.then(|| Change::to(resumed()))
 }
 
-/// Gives it another trigger, of which `first` is the first fire time.
+/// Replaces the trigger; `first` is the first fire time of the new one.
 pub(crate) fn reschedule(
     record: &Record,
     trigger: String,
@@ -71,13 +71,13 @@ pub(crate) fn reschedule(
         still_to_run(record, now)
     };
     let passed = rows.iter().map(|row| row.last).max();
-    let taken_to = record.taken_to.max(last_taken(record)).max(passed);
+    let taken_to = record.taken_to.max(last_claimed(record)).max(passed);
     let rescheduled_at = if record.paused { record.rescheduled_at } else { Some(now) };
     let record = Record { trigger, next_fire: first, taken_to, rescheduled_at, ..record.clone() };
     Change { record: Some(record), rows }
 }
 
-/// Makes a job the one that it is declared as now, in place. Its trigger changes only if it is declared
+/// Changes a job in place to its new declaration. The trigger changes only if it is declared
 /// differently.
 fn reconcile(record: &Record, new: &Record, now: DateTime<Utc>) -> Change {
     let declared = declared_trigger(record);
@@ -85,7 +85,7 @@ fn reconcile(record: &Record, new: &Record, now: DateTime<Utc>) -> Change {
         match declared.is_some() && declared == declared_trigger(new) {
             true => Change::to(record.clone()),
             false => {
-                // It may have taken a while since the declaration was read.
+                // Time may have passed since the declaration was read.
                 let first = Definition::read(new).and_then(|new| new.trigger.first(now));
                 let first = first.unwrap_or(new.next_fire);
                 reschedule(record, new.trigger.clone(), first, now)
@@ -106,7 +106,7 @@ fn reconcile(record: &Record, new: &Record, now: DateTime<Utc>) -> Change {
     Change { record, rows }
 }
 
-/// The trigger of a declaration, and the zone in which it is read.
+/// Returns the trigger of a declaration, and the zone in which it is read.
 pub(super) fn declared_trigger(record: &Record) -> Option<(String, String)> {
     let declared = record.declared.as_deref()?;
     let [_, _, trigger, _, labels]: [String; 5] = serde_json::from_str(declared).ok()?;
@@ -114,7 +114,7 @@ pub(super) fn declared_trigger(record: &Record) -> Option<(String, String)> {
     Some((trigger, zone))
 }
 
-/// Asks for a run.
+/// Requests a run.
 pub(crate) fn run_now(
     record: &Record,
     author: Option<&Author>,
@@ -137,11 +137,11 @@ pub(crate) fn remove(record: &Record, fate: Fate, now: DateTime<Utc>) -> Change 
     Change { record: None, rows }
 }
 
-/// How long after it was last declared a job that is over is remembered anew.
+/// How long after its last declaration the end of a job is remembered anew.
 const REMEMBERED_ANEW: TimeDelta = TimeDelta::days(30);
 
-/// What becomes of a write that adds the job `new`, whose id is another's, `current`, or was: says
-/// whether it is still to be made.
+/// Adapts a write that adds the job `new` to `current`, the job that has or had the id. Returns
+/// whether the write is still needed.
 pub(crate) fn give_way(
     new: &Record,
     write: &mut Write,
@@ -157,16 +157,16 @@ pub(crate) fn give_way(
         Ok(true)
     };
     let Some(current) = current else {
-        // The one that it was to change, or to replace, is gone.
+        // The job that this write would have changed or replaced is gone.
         return write(None, new.clone(), Vec::new());
     };
     if current.incarnation == new.incarnation {
-        // It was made, the answer was lost, and the job has been changed since.
+        // The write was done, its response was lost, and the job has been changed since.
         return Ok(false);
     }
     let same = new.declared.is_some() && current.declared == new.declared;
     if let Some(ended_at) = current.ended_at {
-        // What is over stays so until it is declared differently.
+        // An ended job stays ended until it is declared differently.
         return match on_conflict {
             OnConflict::Keep | OnConflict::Reconcile if same => {
                 if now - ended_at > REMEMBERED_ANEW {

@@ -1,4 +1,5 @@
-//! What the shell must do: starts, cancellations, events, reports, and what it drops.
+//! The effects that the shell must carry out: starts, cancellations, events, reports, and values to
+//! drop.
 
 use std::{cmp::Reverse, sync::Arc};
 
@@ -6,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Declaration, NewJob, Preceding, RunKey, RunResult, StoreKey,
-    durable::node::{Lease, Life},
+    durable::node::{Lease, LeaseEpoch},
 };
 use crate::{
     event::{Event, EventKind, EventPayload, KindSet},
@@ -15,31 +16,32 @@ use crate::{
     trigger::Trigger,
 };
 
-/// What the shell must do, each kind in order.
+/// The effects that the shell must carry out, each kind in order.
 pub(crate) struct Outbox<P> {
-    /// Jobs whose wake-up may have changed: [`Core::wake_at`](super::Core::wake_at) returns what it is now.
+    /// Jobs whose wake-up may have changed: [`Core::wake_at`](super::Core::wake_at) returns the new
+    /// one.
     pub(crate) dirty: Vec<u32>,
     pub(crate) starts: Vec<Start<P>>,
-    /// Whether the nodes may have something to ask.
-    pub(crate) ask: bool,
-    /// Whether a store that is being left was told more, or has fewer runs.
-    pub(crate) leaves: bool,
-    /// Runs that are over, with all their attempts.
+    /// Whether the nodes may have requests for their stores.
+    pub(crate) has_requests: bool,
+    /// Whether a store that is being removed has acknowledged more outcomes, or has fewer runs.
+    pub(crate) wake_removals: bool,
+    /// Runs that are over, including all their attempts.
     pub(crate) concluded: Vec<RunKey>,
-    /// Runs that were asked to stop.
+    /// Runs that were cancelled.
     pub(crate) cancels: Vec<RunKey>,
     pub(crate) events: Vec<Event>,
     pub(crate) reports: Vec<(P, Run)>,
-    /// Jobs that were removed, cancelled or replaced, before their last run has ended.
+    /// Jobs that were removed, cancelled or replaced before their last run has ended.
     pub(crate) retired: Vec<P>,
     pub(crate) ended: Vec<Ended<P>>,
-    /// Durable jobs that are over and that the node of their store does not hold.
+    /// Durable jobs that are over and that the node of their store has not claimed.
     pub(crate) over: Vec<(StoreKey, Incarnation, End)>,
-    /// What holds something of the user's, whose code dropping it may run: the lock must be free.
+    /// Values of the user, whose code may run when they are dropped: the lock must be free.
     pub(crate) discarded: Vec<Discarded<P>>,
 }
 
-/// Something that is done with.
+/// A value that is no longer needed.
 pub(crate) enum Discarded<P> {
     Trigger(#[expect(dead_code, reason = "it is only dropped")] Trigger),
     Job(#[expect(dead_code, reason = "it is only dropped")] Box<NewJob<P>>),
@@ -61,25 +63,25 @@ pub(crate) struct Start<P> {
     pub(crate) on_request: bool,
     pub(crate) attempt: u32,
     pub(crate) preceding: Option<Arc<Preceding>>,
-    /// Tells which of two jobs was added first.
+    /// Orders jobs by when they were added.
     pub(crate) incarnation: u64,
-    /// The number that proves who took its row last; zero if its job is not durable.
+    /// The fence of the row; zero if the job is not durable.
     pub(crate) fence: u64,
-    /// What its node goes by, if its job is durable.
+    /// The lease of the node, if the job is durable.
     pub(crate) lease: Option<Arc<Lease>>,
-    /// The life of the node in which it began.
-    pub(crate) life: Life,
-    /// None if they are the scheduler's defaults.
+    /// The epoch of the lease in which the run began.
+    pub(crate) epoch: LeaseEpoch,
+    /// `None` for the scheduler's defaults.
     pub(crate) options: Option<Arc<JobOptions>>,
     pub(crate) payload: P,
 }
 
-/// A job that is over, none of its runs going.
+/// A job that is over and has no active runs.
 pub(crate) struct Ended<P> {
     pub(crate) payload: P,
     pub(crate) end: End,
     pub(crate) trigger: Trigger,
-    /// Its last runs, if any were kept.
+    /// The last runs, if any were kept.
     pub(crate) history: Option<Arc<[Run]>>,
 }
 
@@ -88,8 +90,8 @@ impl<P> Outbox<P> {
         Outbox {
             dirty: Vec::new(),
             starts: Vec::new(),
-            ask: false,
-            leaves: false,
+            has_requests: false,
+            wake_removals: false,
             concluded: Vec::new(),
             cancels: Vec::new(),
             events: Vec::new(),
@@ -102,12 +104,12 @@ impl<P> Outbox<P> {
     }
 }
 
-/// The room of what the shell must do: the outbox, and the numbering of events.
+/// The outbox, and the numbering of events.
 pub(super) struct Effects<P> {
     out: Outbox<P>,
     /// The number of the last event.
     sequence: u64,
-    /// The kinds of events that are made; others are only counted.
+    /// The kinds of events that are emitted; others are only counted.
     observed: KindSet,
 }
 
@@ -134,12 +136,12 @@ impl<P> Effects<P> {
         self.observed.contains(kind)
     }
 
-    /// Counts an event that nobody wants.
+    /// Counts an event that has no listener.
     pub(super) fn skip_event(&mut self) {
         self.sequence += 1;
     }
 
-    /// Counts an event, and makes it if its kind is observed.
+    /// Counts an event, and emits it if its kind is observed.
     pub(super) fn emit(
         &mut self,
         at: DateTime<Utc>,
@@ -149,7 +151,7 @@ impl<P> Effects<P> {
         self.emit_in(at, kind, || None, payload);
     }
 
-    /// The same for a job whose store is named by `store`.
+    /// Like [`emit`](Self::emit), for a job whose store is named by `store`.
     pub(super) fn emit_in(
         &mut self,
         at: DateTime<Utc>,
@@ -174,9 +176,10 @@ impl<P> Effects<P> {
         self.out.starts.len()
     }
 
-    /// Sorts the starts from index `first` on: by fire time, then priority, then the order of adding.
+    /// Sorts the starts from index `first` on: by fire time, then priority, then the order of
+    /// adding.
     ///
-    /// They may be in another order, that in which their jobs were woken.
+    /// They are in the order in which their jobs were woken, which may differ.
     pub(super) fn sort_starts(&mut self, first: usize, defaults: &Arc<JobOptions>) {
         self.out.starts[first..].sort_by_key(|start| {
             let options = start.options.as_ref().unwrap_or(defaults);
@@ -189,7 +192,7 @@ impl<P> Effects<P> {
         self.out.concluded.push(run);
     }
 
-    /// Asks a run to stop.
+    /// Cancels a run.
     pub(super) fn cancel(&mut self, run: RunKey) {
         self.out.cancels.push(run);
     }
@@ -206,32 +209,32 @@ impl<P> Effects<P> {
         self.out.dirty.push(slot);
     }
 
-    /// A job was removed, cancelled or replaced; some of its runs may be active.
+    /// Reports that a job was removed, cancelled or replaced; some of its runs may be active.
     pub(super) fn retire(&mut self, payload: P) {
         self.out.retired.push(payload);
     }
 
-    /// A job is over, and none of its runs is active.
+    /// Reports that a job is over and has no active runs.
     pub(super) fn end(&mut self, ended: Ended<P>) {
         self.out.ended.push(ended);
     }
 
-    /// A durable job of which this node has no rows is over.
+    /// Reports the end of a durable job of which this node has no rows.
     pub(super) fn job_over(&mut self, store: StoreKey, incarnation: Incarnation, end: End) {
         self.out.over.push((store, incarnation, end));
     }
 
     /// Has the shell poll the nodes for requests to their stores.
     pub(super) fn poll_stores(&mut self) {
-        self.out.ask = true;
+        self.out.has_requests = true;
     }
 
-    /// Wakes whoever waits for a store to be removed.
+    /// Wakes the callers that wait for the removal of a store.
     pub(super) fn wake_store_removal(&mut self) {
-        self.out.leaves = true;
+        self.out.wake_removals = true;
     }
 
-    // What is dropped once the lock is free.
+    // Values that are dropped once the lock is free.
 
     pub(super) fn discard(&mut self, discarded: Discarded<P>) {
         self.out.discarded.push(discarded);

@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// Takes a job out of service; it is over when none of its runs is going.
+    /// Takes a job out of service; the job is over when none of its runs is active.
     pub(in crate::core) fn retire(&mut self, slot: u32, end: End, now: DateTime<Utc>) {
         let reason = match end {
             End::ShutDown => SkipReason::Shutdown,
@@ -49,14 +49,14 @@ impl<P: Payload> Core<P> {
         self.mark(slot);
     }
 
-    /// Asks the runs of a job to stop.
+    /// Cancels the runs of a job.
     pub(in crate::core) fn cancel_runs(&mut self, slot: u32) {
         for run in self.runs_of(slot) {
             self.cancel_run(run);
         }
     }
 
-    /// Lets go of a job that has neither a fire time nor a run left.
+    /// Drops a job that has neither a fire time nor a run left.
     pub(in crate::core) fn end_if_over(&mut self, slot: u32, now: DateTime<Utc>) {
         if !self.is_job_over(slot) {
             return;
@@ -66,10 +66,10 @@ impl<P: Payload> Core<P> {
         self.end(slot, end.unwrap_or(End::Completed), now);
     }
 
-    /// Lets go of a job, and of those that followed it and have nothing left to do.
+    /// Drops a job, and the jobs that followed it and have nothing left to do.
     pub(in crate::core) fn end(&mut self, slot: u32, end: End, now: DateTime<Utc>) {
         let mut orphans = self.drop_job(slot, end, now);
-        // A chain of them may be long, so this is no recursion.
+        // The chain of followers may be long, so this is no recursion.
         while let Some(orphan) = orphans.pop() {
             if self.is_job_over(orphan) {
                 orphans.extend(self.drop_job(orphan, End::Completed, now));
@@ -77,7 +77,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Whether a job that is there has neither a fire time nor a run left.
+    /// Whether a job exists that has neither a fire time nor a run left.
     pub(in crate::core) fn is_job_over(&self, slot: u32) -> bool {
         self.registry.get(slot).is_some_and(|job| {
             job.runs.active() == 0 && (job.retired || !job.waits()) && !job.is_unacknowledged()
@@ -98,7 +98,7 @@ impl<P: Payload> Core<P> {
         let Some(mut job) = self.registry.remove(slot) else { return Vec::new() };
         let id = job.id(self.registry.common(), slot);
         if !self.drop_claims(&job) {
-            // Other nodes may hold it next.
+            // Other nodes may claim the job next.
             let Job { trigger, options, payload, .. } = job;
             options.iter().for_each(|options| self.runs.limits_mut().leave(options));
             self.effects.discard(Discarded::Trigger(trigger));
@@ -131,7 +131,8 @@ impl<P: Payload> Core<P> {
             self.runs.limits_mut().leave(&options);
             self.effects.discard_options(options);
         }
-        // If all jobs go, each goes by itself; who takes a job's place is followed as that was.
+        // If all jobs go, each is dropped by itself; the followers of a replaced job follow its
+        // replacement.
         let orphans = if self.retiring_all || matches!(end, End::Replaced) {
             Vec::new()
         } else {
@@ -142,16 +143,16 @@ impl<P: Payload> Core<P> {
         orphans
     }
 
-    /// Takes all jobs out of service. Says how many there were.
+    /// Takes all jobs out of service. Returns how many there were.
     pub(in crate::core) fn retire_all(&mut self, end: &End, now: DateTime<Utc>) -> usize {
         self.retiring_all = true;
         let mut slots = self.registry.live_slots();
         if !matches!(end, End::ShutDown) {
-            // It is for the store to remove those that it has.
+            // The store removes the jobs that it keeps.
             slots.retain(|&slot| !self.registry[slot].is_durable());
         }
         for &slot in &slots {
-            // What became of one of them may have ended another.
+            // The end of one job may have ended another.
             if self.registry.get(slot).is_some_and(|job| !job.retired) {
                 self.retire(slot, end.clone(), now);
             }

@@ -1,25 +1,26 @@
-//! The decisions: what to do when something happens, and when it happened.
+//! The decisions of the scheduler: what to do for each input, and at which instant.
 //!
-//! No tokio, no async, no clock, no randomness. The shell calls the verbs with the current instant; what
-//! it must do about them collects in the [`Outbox`], which whoever holds the lock drains. `P` is what the
-//! shell keeps with each job (its work and its handles); the core only hands it back.
+//! No tokio, no async, no clock, no randomness. The shell calls the verbs with the current instant;
+//! the effects collect in the [`Outbox`], which the holder of the lock drains. `P` is the data that
+//! the shell keeps with each job (its work and its handles); the core only hands it back.
 //!
-//! [`Core`] has rooms, and a room's fields are private to its module. So are its parts of a job: a
-//! [`Job`] is the registry's, its `timing` the schedule's, its `runs` the runs', and what it has of a store
-//! the claims'. A flow through several rooms is a method of [`Core`], in the module of the room whose fields
-//! it changes; what it needs of another room it gets by a call.
+//! [`Core`] consists of parts, and the fields of a part are private to its module. The same holds
+//! for the parts of a job: a [`Job`] belongs to the registry, its `timing` to the schedule, its
+//! `runs` to the runs, and its store data to the claims. A flow through several parts is a method
+//! of [`Core`], in the module of the part whose fields it changes; it reaches the other parts by
+//! calls.
 //!
-//! | room | has | its flows |
+//! | part | keeps | its flows |
 //! |---|---|---|
-//! | [`registry`] | jobs by slot and id, reservations, followers, jobs that have ended | `verbs`, `ending` |
+//! | [`registry`] | jobs by slot and id, reservations, followers, ended jobs | `verbs`, `ending` |
 //! | [`schedule`] | when each job is due | waking, corrections of the clock, `again` |
-//! | [`runs`] | active runs, permits, lines, limits, histories, metrics | submitting, starting, skipping, retrying, ending |
-//! | [`durable`] | for each store its node and its claims | what a durable run has beyond one in memory |
+//! | [`runs`] | active runs, permits, queues, limits, histories, metrics | submitting, starting, skipping, retrying, ending |
+//! | [`durable`] | for each store its node and its claims | the additions of a durable run |
 //! | [`effects`] | what the shell must do | |
 //!
-//! A durable run and one in memory go one way. What a store adds hooks in at four places: the run's number
-//! and fence (`durable_run`, `row_of`), what is skipped (`skip_durable`), what has ended
-//! (`conclude_durable`), and what is dropped with the job (`drop_claims`).
+//! A durable run takes the same path as a run in memory. The store is involved at four places: the
+//! run's number and fence (`durable_run`, `row_of`), skipped fire times (`skip_durable`), ended
+//! runs (`conclude_durable`), and jobs that are dropped (`drop_claims`).
 
 pub(crate) mod change;
 mod durable;
@@ -50,9 +51,9 @@ pub(crate) use self::{
     },
     effects::{Discarded, Ended, Outbox, Start},
     machine::{
-        Addition, Attempt, Course, Ending, FAREWELL, FIRST_RETRY, FOREVER, Handles, Inbox, KEPT,
-        Known, LAST_WAIT, LONGEST_RETRY, Machine, RETRIES, Step, Timer, Turn, Update, Updated,
-        Urgency, modified, next_fire_of,
+        ACKNOWLEDGE_TIMEOUT, Addition, Attempt, Course, Ending, FIRST_RETRY, FOREVER, Handles,
+        Inbox, KEPT, Known, LAST_WAIT, LONGEST_RETRY, Machine, RETRIES, Step, Timer, Turn, Update,
+        Updated, Urgency, modified, next_fire_of,
     },
     registry::{Declaration, PAGE},
     runs::{Preceding, RunKey, RunResult},
@@ -75,19 +76,19 @@ use crate::{
     trigger::Trigger,
 };
 
-/// What the shell keeps with a job.
+/// The data that the shell keeps with a job.
 pub(crate) trait Payload: Clone {
-    /// Calls off all runs that have not started, or admits them again. A run looks at this when it
+    /// Calls off all runs that have not started, or admits them again. A run reads this when it
     /// would start.
     fn set_standing(&self, standing: Option<SkipReason>);
 
-    /// Whether the job's runs are to be reported.
+    /// Whether the runs of the job are reported.
     fn wants_runs(&self) -> bool;
 
-    /// What its work returns is wanted, since another job follows.
+    /// Notes that the output of the work is needed, since another job follows.
     fn want_output(&self);
 
-    /// The task that its work is has other arguments, by this version of the job's record.
+    /// Sets the arguments of the task, as of this version of the job's record.
     fn set_args(&self, version: u64, args: &str);
 
     /// Whether the job was cancelled by its token.
@@ -95,22 +96,22 @@ pub(crate) trait Payload: Clone {
         false
     }
 
-    /// Whether a handle may ask for the job's history when the job is over.
+    /// Whether a handle may query the job's history after the job is over.
     fn has_handle(&self) -> bool {
         false
     }
 
-    /// That of the same job with the work of another.
+    /// Returns the payload of the same job with the work of `new`.
     fn rework(&self, new: Self) -> Self;
 
-    /// Has those who wait for runs of a job that was not added wait for those of this one.
+    /// Moves the waiters for runs of a job that was not added to this job.
     fn take_over(&self, new: &Self);
 
-    /// Whether both are the very same.
+    /// Whether both are the same payload.
     fn is(&self, other: &Self) -> bool;
 }
 
-/// Where a job is to live.
+/// Where a job lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Memory,
@@ -124,41 +125,41 @@ pub(crate) struct JobKey {
     incarnation: u64,
 }
 
-/// A job to be added; its trigger is anchored and has said its first fire time.
+/// A job to be added; its trigger is anchored and has computed its first fire time.
 pub(crate) struct NewJob<P> {
     pub(crate) id: Option<JobId>,
     pub(crate) on_conflict: OnConflict,
     pub(crate) trigger: Trigger,
-    /// What it is declared as, if it is to be kept or reconciled.
+    /// The declaration, if the job is kept or reconciled.
     pub(crate) declared: Option<Box<Declaration>>,
-    /// None if it follows another job, or has no fire time left.
+    /// `None` if the job follows another job, or has no fire time left.
     pub(crate) first: Option<DateTime<Utc>>,
     /// Whether its fire times are elapsed time, and so move with a step of the clock.
     pub(crate) elapsed: bool,
     /// Whether its work can run only once.
     pub(crate) once: bool,
     pub(crate) paused: bool,
-    /// None if they are the scheduler's defaults.
+    /// `None` for the scheduler's defaults.
     pub(crate) options: Option<Arc<JobOptions>>,
     pub(crate) labels: Option<Box<Labels>>,
     pub(crate) payload: P,
 }
 
-/// A job that is there now.
+/// A job that exists now.
 pub(crate) struct Added<P> {
     pub(crate) key: JobKey,
     pub(crate) id: JobId,
     pub(crate) payload: P,
 }
 
-/// What of a job can be modified, and what must agree to it.
+/// The modifiable settings of a job, and the payload that must accept them.
 pub(crate) struct Settings<P> {
     pub(crate) options: Arc<JobOptions>,
     pub(crate) labels: Labels,
     pub(crate) payload: P,
 }
 
-/// What [`Core::list`] looks for.
+/// The filter of [`Core::list`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     pub(crate) name: Option<String>,
@@ -166,29 +167,29 @@ pub(crate) struct Filter {
     pub(crate) paused: Option<bool>,
 }
 
-/// The coordinator of the rooms.
+/// The coordinator of the parts.
 ///
-/// It has more than forty methods, since it is also what the shell sees: some seventy of them are that, and
-/// most of those ask one room. The others are flows through several rooms, each in the folder of its own.
+/// Some seventy methods are the interface of the shell, and most of those call one part. The others
+/// are flows through several parts, each in the folder of one part.
 pub(crate) struct Core<P> {
     registry: Registry<P>,
     runs: Runs,
     durable: Durable,
     effects: Effects<P>,
-    /// What the clocks said at the last input.
+    /// The clocks at the last input.
     reading: Reading,
-    /// A step back by more is a correction.
+    /// A longer step back is a correction.
     correction: TimeDelta,
     /// Jobs that came due, or whose backlog was interrupted, while the scheduler was paused.
     deferred_jobs: HashSet<u32>,
     paused: bool,
     closed: bool,
-    /// Whether all jobs are about to go.
+    /// Whether all jobs are being retired.
     retiring_all: bool,
 }
 
 impl<P: Payload> Core<P> {
-    /// `scheduler` is a number that tells this one's ids from those of others.
+    /// `scheduler` is a number that makes this scheduler's ids unique.
     pub(crate) fn new(
         scheduler: u32,
         defaults: Arc<JobOptions>,
@@ -214,7 +215,7 @@ fn shut_down() -> Error {
     Error::shut_down("the scheduler has shut down: make a new one")
 }
 
-/// Gives back what a burst has left, once three quarters of it are free.
+/// Shrinks a map after a burst, once three quarters of its capacity are free.
 fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.capacity() > 1024 && map.len() * 4 < map.capacity() {
         map.shrink_to(map.len() * 2);

@@ -22,7 +22,7 @@ use crate::{
     trigger::{CustomTrigger, IntoTrigger, at, cron, custom, every},
 };
 
-/// What the shell keeps with a job: whether its runs are called off.
+/// The payload of the tests: whether the runs of the job are called off.
 #[derive(Clone, Default)]
 struct Standing(Rc<Cell<Option<SkipReason>>>);
 
@@ -53,33 +53,33 @@ impl Payload for Standing {
 /// An executor for one run at a time.
 const EXECUTOR: &str = "one";
 
-/// A trigger of a job, and since when and until when it was the job's.
+/// A trigger of a job, and the time during which it was the job's trigger.
 struct Segment {
     trigger: Trigger,
     first: DateTime<Utc>,
     until: Option<DateTime<Utc>>,
 }
 
-/// A shell without a runtime: a clock that is moved by hand, and runs that take as long as they say.
+/// A shell without a runtime: a manual clock, and runs of a set length.
 struct Shell {
     core: Core<Standing>,
     now: DateTime<Utc>,
     wakes: HashMap<u32, DateTime<Utc>>,
     /// Runs that were handed over and have not begun.
     handed: Vec<(Start<Standing>, DateTime<Utc>)>,
-    going: Vec<(RunKey, DateTime<Utc>, RunResult)>,
-    /// How long it takes from handing a run over until it begins.
+    active: Vec<(RunKey, DateTime<Utc>, RunResult)>,
+    /// The time between the handover of a run and its start.
     latency: TimeDelta,
-    /// How long the next run will take.
+    /// How long the next run takes.
     takes: TimeDelta,
-    /// What the standing of the runs of each incarnation must be.
+    /// The expected standing of the runs of each incarnation.
     standing: HashMap<u64, Option<SkipReason>>,
     /// Whether the scheduler is paused.
     paused: bool,
     on_request: HashSet<RunId>,
-    /// Whether the next runs will fail.
+    /// Whether the next runs fail.
     failing: bool,
-    /// Runs that have something of the group, and of the executor.
+    /// Runs that use a slot of the group, and of the executor.
     limited: HashMap<RunId, (bool, bool)>,
     segments: Vec<Segment>,
     covered: BTreeMap<DateTime<Utc>, i64>,
@@ -106,7 +106,7 @@ impl Shell {
             now: epoch(),
             wakes: HashMap::new(),
             handed: Vec::new(),
-            going: Vec::new(),
+            active: Vec::new(),
             latency: ms(0),
             takes: ms(0),
             standing: HashMap::new(),
@@ -168,14 +168,14 @@ impl Shell {
         Some(added.key)
     }
 
-    /// The current trigger is the job's no longer.
+    /// Ends the current segment, since the job has another trigger.
     fn close_segment(&mut self) {
         if let Some(segment) = self.segments.last_mut() {
             segment.until.get_or_insert(self.now);
         }
     }
 
-    /// Does what the core asks for.
+    /// Carries out the effects of the core.
     fn skip_due(&mut self) {
         loop {
             for slot in std::mem::take(&mut self.core.outbox().dirty) {
@@ -202,7 +202,7 @@ impl Shell {
         }
         for run in std::mem::take(&mut self.core.outbox().cancels) {
             // Cancelled work stops at once here.
-            for (_, end, _) in self.going.iter_mut().filter(|(key, ..)| *key == run) {
+            for (_, end, _) in self.active.iter_mut().filter(|(key, ..)| *key == run) {
                 *end = self.now;
             }
         }
@@ -217,7 +217,7 @@ impl Shell {
         self.core.outbox().discarded.clear();
     }
 
-    /// Begins the runs whose time it is.
+    /// Begins the runs that are due to begin.
     fn begin(&mut self) {
         while let Some(index) = self.handed.iter().position(|(_, begin)| *begin <= self.now) {
             let (start, _) = self.handed.remove(index);
@@ -251,11 +251,12 @@ impl Shell {
             }
             None => {
                 let end = self.now + self.takes;
-                let outcome = if self.failing { Outcome::said("") } else { Outcome::Succeeded };
+                let outcome =
+                    if self.failing { Outcome::from_error_text("") } else { Outcome::Succeeded };
                 let retry = options.retry.as_ref();
                 let retry_in =
                     retry.and_then(|retry| retry.delay_after(start.attempt, &outcome, 0));
-                self.going.push((start.run, end, RunResult { retry_in, ..finish(end, outcome) }));
+                self.active.push((start.run, end, RunResult { retry_in, ..finish(end, outcome) }));
             }
         }
     }
@@ -284,7 +285,7 @@ impl Shell {
         }
     }
 
-    /// The fire times of a stretch, by the newest trigger that has just so many there.
+    /// Returns the fire times of a stretch, by the newest trigger that has that many in it.
     fn stretch(&self, stretch: FireTimes) -> Vec<DateTime<Utc>> {
         let mut candidates = self
             .segments
@@ -300,13 +301,13 @@ impl Shell {
             .unwrap_or_else(|| panic!("{stretch:?} is no stretch of any trigger of the job"))
     }
 
-    /// Lets time pass with the shell at work.
+    /// Advances the clock, carrying out effects on the way.
     fn advance(&mut self, by: TimeDelta) {
         let to = self.now + by;
         loop {
             let wake = self.wakes.values().min().copied();
             let begin = self.handed.iter().map(|(_, begin)| *begin).min();
-            let end = self.going.iter().map(|(_, end, _)| *end).min();
+            let end = self.active.iter().map(|(_, end, _)| *end).min();
             match [wake, begin, end].into_iter().flatten().min().filter(|&at| at <= to) {
                 Some(at) => {
                     self.now = self.now.max(at);
@@ -318,12 +319,12 @@ impl Shell {
         self.now = self.now.max(to);
     }
 
-    /// Does what is due now.
+    /// Handles everything that is due now.
     fn poll(&mut self) {
         self.begin();
         self.skip_due();
-        while let Some(index) = self.going.iter().position(|(_, end, _)| *end <= self.now) {
-            let (run, _, finish) = self.going.swap_remove(index);
+        while let Some(index) = self.active.iter().position(|(_, end, _)| *end <= self.now) {
+            let (run, _, finish) = self.active.swap_remove(index);
             self.limited.remove(&run.id);
             self.core.finish(run, finish, self.now);
             self.skip_due();
@@ -338,7 +339,7 @@ impl Shell {
         self.skip_due();
     }
 
-    /// What was covered, against what the triggers named.
+    /// Compares the covered fire times with those that the triggers named.
     fn check(&mut self) {
         let mut expected: BTreeMap<DateTime<Utc>, i64> = BTreeMap::new();
         for segment in &self.segments {
@@ -357,7 +358,7 @@ impl Shell {
     }
 }
 
-/// All fire times in `first ..= last`, one by one.
+/// Returns all fire times in `first ..= last`, one by one.
 fn fire_times(trigger: &Trigger, first: DateTime<Utc>, last: DateTime<Utc>) -> Vec<DateTime<Utc>> {
     let mut times = Vec::new();
     let mut t = first - ms(1);
@@ -384,7 +385,7 @@ impl CustomTrigger for Squares {
 #[derive(Clone, Debug)]
 enum Op {
     Advance(i64),
-    /// Nothing at all executes for so long.
+    /// Nothing executes for this many milliseconds.
     Outage(i64),
     Takes(i64),
     Latency(i64),
@@ -480,7 +481,7 @@ fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What may go wrong with a verb in a random history.
+/// Errors that a verb may return in a random history.
 fn tolerable(error: &Error) -> bool {
     error.is_gone() || error.is_overlap() || error.is_shut_down()
 }
@@ -530,7 +531,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
                 Some((trigger, first)) => {
                     let done = shell.core.reschedule(key, trigger.clone(), Some(first), false, now);
                     if done.is_ok() {
-                        // What the old trigger named up to now is settled by now.
+                        // The fire times of the old trigger up to now have a fate by now.
                         shell.close_segment();
                         shell.skip_due();
                         shell.segments.push(Segment { trigger, first, until: None });
@@ -571,7 +572,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
         if shell.core.info(key).is_err() {
             shell.close_segment();
             let standing = shell.standing.get_mut(&key.incarnation).unwrap();
-            // A job that completed leaves no run behind that would ask.
+            // A completed job leaves no run that would read its standing.
             if !matches!(standing, Some(SkipReason::Removed | SkipReason::Replaced)) {
                 *standing = Some(if shell.core.is_closed() {
                     SkipReason::Shutdown
@@ -594,11 +595,11 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
     shell.core.close(shell.now);
     shell.close_segment();
     shell.skip_due();
-    // The runs that are going still end.
+    // Active runs still end.
     shell.advance(TimeDelta::hours(1));
     shell.check();
     assert!(
-        shell.handed.is_empty() && shell.going.is_empty() && shell.core.runs.len() == 0,
+        shell.handed.is_empty() && shell.active.is_empty() && shell.core.runs.len() == 0,
         "every run ends"
     );
     assert!(shell.core.registry.len() == 0, "nothing is left of the jobs");
@@ -606,7 +607,7 @@ fn live_through(trigger: &Trigger, options: JobOptions, ops: Vec<Op>) {
     assert!(shell.core.runs.limits().is_idle(), "and the limits have all that was taken");
 }
 
-/// 3,000 cases, or as many as `PROPTEST_CASES` says.
+/// 3,000 cases, or the number in `PROPTEST_CASES`.
 fn config() -> ProptestConfig {
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     match std::env::var_os("PROPTEST_CASES") {
@@ -645,7 +646,7 @@ proptest! {
             shell.poll();
             latest = latest.max(shell.now);
         }
-        // All that was named up to now has its fate; nothing later than the latest now has.
+        // Every fire time up to now has its fate; no fire time after the latest instant has one.
         let trigger = shell.segments[0].trigger.clone();
         let first = shell.segments[0].first;
         if shell.core.info(key).is_ok() {
@@ -710,7 +711,7 @@ fn an_outage_of_ten_years_costs_no_more_than_one_of_a_minute() {
     }
 }
 
-/// What became of the fire times of a job of one second after an outage of ten.
+/// Returns the fates of the fire times of a one-second job after an outage of ten seconds.
 fn after_ten_seconds(options: JobOptions) -> Vec<String> {
     let mut shell = Shell::new();
     let trigger = every(ms(1000)).starting_at(epoch() + ms(1000)).into_trigger().unwrap();
@@ -751,7 +752,7 @@ fn coalescing_and_grace_to_the_letter() {
     };
     let cases = [
         (Coalesce::Latest, None, &["1-9 into 10", "ran 10"][..]),
-        // Equal is not later.
+        // Exactly at the grace is not later.
         (Coalesce::Latest, Some(0), &["1-9 into 10", "ran 10"]),
         (Coalesce::Earliest, None, &["2-10 into 1", "ran 1"]),
         (Coalesce::Earliest, Some(4), &["missed 1-5", "7-10 into 6", "ran 6"]),
@@ -817,11 +818,11 @@ fn backlogs_of_several_runs_wait_out_a_pause_together() {
         shell.now += ms(3000);
         shell.poll();
     }
-    assert_eq!(shell.going.len(), 2);
+    assert_eq!(shell.active.len(), 2);
     shell.core.pause_all(shell.now).unwrap();
     shell.paused = true;
     shell.advance(TimeDelta::minutes(1));
-    assert_eq!(shell.going.len(), 0);
+    assert_eq!(shell.active.len(), 0);
     shell.core.resume_all(shell.now).unwrap();
     shell.paused = false;
     shell.skip_due();
@@ -849,8 +850,8 @@ fn a_step_moves_what_waits_of_an_elapsed_interval_and_rolls_no_other_jitter() {
     let next = shell.core.registry[key.slot].timing.next().unwrap();
     let step = TimeDelta::hours(1);
     shell.now += step;
-    // The run that is going takes no longer for it.
-    shell.going[0].1 += step;
+    // The active run takes no longer because of the step.
+    shell.active[0].1 += step;
     shell.core.clock_stepped(step, shell.now);
     let moved = shell.core.registry[key.slot].timing.next().unwrap();
     assert_eq!((moved.fire_time, moved.at), (next.fire_time + step, next.at + step));
@@ -869,7 +870,7 @@ fn a_step_moves_what_waits_of_an_elapsed_interval_and_rolls_no_other_jitter() {
     let missed =
         shell.events.iter().any(|event| matches!(event.payload, EventPayload::Missed { .. }));
     assert!(!missed, "{:#?}", shell.events);
-    // The new trigger is no elapsed time, and stays.
+    // The new trigger is not elapsed time, and stays.
     let step = TimeDelta::hours(2);
     let next = shell.core.info(key).unwrap().next_fire;
     shell.core.clock_stepped(step, shell.now + step);
@@ -886,7 +887,7 @@ fn an_end_that_was_given_is_an_instant_and_one_that_was_counted_moves() {
     };
     assert_eq!(anchored(every(ms(1000)).until(end)), ms(10_500));
     assert_eq!(anchored(every(ms(1000)).times(3)), ms(3000) + TimeDelta::hours(1));
-    // Whichever is earlier counts.
+    // The earlier of the two counts.
     let both = every(ms(1000)).until(end).times(50).into_trigger().unwrap();
     assert_eq!(both.anchored(epoch(), Tz::UTC).unwrap().end(), Some(end));
 }
@@ -898,7 +899,7 @@ fn what_waits_for_its_jitter_waits_for_it_however_often_the_job_is_rescheduled()
     let every_second = every(ms(1000)).starting_at(epoch()).into_trigger().unwrap();
     let key = shell.add(&every_second, options, OnConflict::Error).unwrap();
     shell.events.clear();
-    // At the very instant of a fire time, twice: both still wait for their jitter.
+    // Twice at the very instant of a fire time: both still wait for their jitter.
     for _ in 0..2 {
         let trigger = every_second.clone();
         shell.core.reschedule(key, trigger, Some(epoch()), false, shell.now).unwrap();
@@ -906,7 +907,7 @@ fn what_waits_for_its_jitter_waits_for_it_however_often_the_job_is_rescheduled()
     shell.skip_due();
     shell.poll();
     assert!(shell.events.iter().all(|event| event.payload.kind() == EventKind::JobModified));
-    // The shell judges that none starts early.
+    // The shell asserts that no run starts early.
     shell.advance(ms(999));
     let kinds = shell.events.iter().map(|event| event.payload.kind());
     let fates = kinds.filter(|kind| matches!(kind, EventKind::Executed | EventKind::Skipped));
@@ -932,7 +933,7 @@ fn runs_that_are_tried_again_keep_to_the_limit_of_a_group_that_their_job_has_lef
     assert!(shell.core.modify(key, &expected, alone, labels, None, shell.now).unwrap());
     shell.skip_due();
     (shell.failing, shell.takes) = (false, ms(1000));
-    // All three are due to be tried again.
+    // All three next attempts are due.
     shell.now += ms(30_000);
     shell.poll();
     let in_group = |shell: &Shell| shell.limited.values().filter(|(group, _)| *group).count();
@@ -945,7 +946,7 @@ fn runs_that_are_tried_again_keep_to_the_limit_of_a_group_that_their_job_has_lef
 }
 
 #[test]
-fn a_run_looks_at_its_standing_then_at_its_grace() {
+fn a_run_checks_its_standing_then_its_grace() {
     let late = Duration::from_millis(5);
     let judge = |standing, on_request, grace: Option<u64>| {
         refusal(standing, on_request, late, grace.map(Duration::from_millis))
@@ -1033,7 +1034,7 @@ fn runs_of_an_outage_start_in_order_of_their_own_fire_times() {
     };
     let gone = add(&mut shell, "gone", at(epoch() + ms(1)).into_trigger().unwrap());
     add(&mut shell, "second", at(epoch() + ms(5000)).into_trigger().unwrap());
-    // Takes the slot of the one that is gone, and is none the less the younger.
+    // Reuses the slot of the removed job, and is nevertheless the younger job.
     shell.core.remove(gone.key, End::Removed, shell.now).unwrap();
     add(&mut shell, "third", at(epoch() + ms(5000)).into_trigger().unwrap());
     let every_second = every(ms(1000)).starting_at(epoch() + ms(1000)).into_trigger().unwrap();

@@ -1,4 +1,4 @@
-//! What the scheduler keeps with each job: its work, whether it may run, and who holds on to it.
+//! The scheduler's data of each job: its work, whether it may run, and the users of the job.
 
 use std::{
     ops::Deref,
@@ -27,26 +27,26 @@ use crate::{
 pub(crate) trait Entry: Send + Sync {
     fn state(&self) -> &EntryState;
 
-    /// Whether the work can run there, and at all.
+    /// Checks that the work can run on this executor, and at all.
     fn check(&self, executor: &Executor) -> Result<(), Error>;
 
-    /// Whether the work can run at all.
+    /// Checks that the work can run at all.
     fn check_alone(&self) -> Result<(), Error> {
         Ok(())
     }
 
-    /// The name and the arguments of the task that it is, if it is one.
+    /// Returns the name and the arguments of the task, if the work is a task.
     fn task(&self) -> Option<(&'static str, Result<Arc<str>, Error>)> {
         None
     }
 
-    /// Gives the task other arguments, which are of this version of its job's record, for runs that begin
-    /// from here on. Older ones than it has change nothing.
+    /// Sets the arguments of the task, as of this version of its job's record, for runs that begin
+    /// from here on. Older versions than the current one change nothing.
     fn set_args(&self, version: u64, args: &str) {
         let _ = (version, args);
     }
 
-    /// The executor that the work goes to if its job names none.
+    /// Returns the executor of the work if its job names none.
     fn default_executor(&self) -> &'static str {
         DEFAULT_EXECUTOR
     }
@@ -56,29 +56,29 @@ pub(crate) trait Entry: Send + Sync {
         true
     }
 
-    /// Spawns a run of the work; `executor` is the one that the job names, if it does.
+    /// Spawns a run of the work; `executor` is the one that the job names, if any.
     fn launch(self: Arc<Self>, run: RunGuard, executor: Option<Arc<Executor>>, runtime: &Handle);
 
-    /// Whether anybody will look at a run of the job.
+    /// Whether a run of the job has any receivers.
     fn wants_runs(&self) -> bool {
         self.state().is_tied()
     }
 
-    /// Learns how a run ended, if it wants runs.
+    /// Accepts the outcome of a run, if [`wants_runs`](Self::wants_runs).
     fn conclude(&self, outcome: &Outcome) {
         let _ = outcome;
     }
 
-    /// Drops the work: the job is over. What it captured must not outlive it in some handle.
+    /// Drops the work, since the job is over. Captured values must not outlive the job in a handle.
     fn drop_work(&self);
 
-    /// The entry that the job began with, if this one has other work than that.
+    /// Returns the first entry of the job, if this one has later work.
     fn first(&self) -> Option<&Arc<dyn Entry>> {
         None
     }
 }
 
-/// A job that was given other work: its state is that of the entry it began with.
+/// A job with later work: its state is that of its first entry.
 struct Reworked {
     first: Arc<dyn Entry>,
     work: Arc<dyn Entry>,
@@ -126,7 +126,7 @@ impl Entry for Reworked {
     }
 
     fn drop_work(&self) {
-        // Runs that were handed over before the work was changed call that of the first.
+        // Runs that were handed over before the work was changed call the first work.
         self.first.drop_work();
         self.work.drop_work();
     }
@@ -187,20 +187,20 @@ pub(crate) struct EntryState {
     pub(crate) shared: Arc<Shared>,
     /// Why runs that have not started are called off, if they are.
     standing: AtomicU8,
-    /// Whether anybody wants what the work returns.
+    /// Whether the output of the work has any receivers.
     output_wanted: AtomicBool,
-    /// How many handles there are.
+    /// The number of handles.
     handles: AtomicU32,
-    /// Whether there is more to the ties than the end, so that runs need not lock them to see it.
+    /// Whether the subscriptions have more than the end, so that runs need not lock them to check.
     tied: AtomicBool,
     ties: Mutex<Subscriptions>,
 }
 
-/// Who holds on to a job.
+/// The users of a job.
 #[derive(Default)]
 struct Subscriptions {
     end: Option<End>,
-    /// Made for the first who asks.
+    /// Created on first use.
     more: Option<Box<Attachments>>,
 }
 
@@ -213,34 +213,34 @@ struct Attachments {
     /// Ends the driver's watch of the token.
     watch: Option<AbortHandle>,
     runs: Vec<FeedSender<Run>>,
-    /// The last runs of the job, once that is over and if a handle may ask.
+    /// The last runs of the job, once the job is over and if it has handles.
     history: Option<Arc<[Run]>>,
 }
 
-/// An entry as a handle has it: counted, so that the job's history outlives the job only where somebody
-/// may ask for it.
-pub(crate) struct Hold(Arc<dyn Entry>);
+/// The entry of a handle: counted, so that the job's history outlives the job only if it can be
+/// read.
+pub(crate) struct CountedEntry(Arc<dyn Entry>);
 
-impl Hold {
-    pub(crate) fn new(entry: Arc<dyn Entry>) -> Hold {
+impl CountedEntry {
+    pub(crate) fn new(entry: Arc<dyn Entry>) -> CountedEntry {
         entry.state().handles.fetch_add(1, Ordering::SeqCst);
-        Hold(entry)
+        CountedEntry(entry)
     }
 }
 
-impl Clone for Hold {
-    fn clone(&self) -> Hold {
-        Hold::new(self.0.clone())
+impl Clone for CountedEntry {
+    fn clone(&self) -> CountedEntry {
+        CountedEntry::new(self.0.clone())
     }
 }
 
-impl Drop for Hold {
+impl Drop for CountedEntry {
     fn drop(&mut self) {
         self.0.state().handles.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-impl Deref for Hold {
+impl Deref for CountedEntry {
     type Target = Arc<dyn Entry>;
 
     fn deref(&self) -> &Arc<dyn Entry> {
@@ -248,7 +248,7 @@ impl Deref for Hold {
     }
 }
 
-/// What is to be done when the lock is free: waking and dropping may run the user's code.
+/// Work for after the lock is free: waking and dropping may call user code.
 #[derive(Default)]
 pub(super) struct Reported {
     pub(super) wakers: Vec<Waker>,
@@ -267,7 +267,7 @@ impl EntryState {
         }
     }
 
-    /// Why a run must not start now. A token that was cancelled counts before the driver noticed.
+    /// Returns why a run must not start now. A cancelled token counts before the driver notices it.
     pub(crate) fn standing(&self) -> Option<SkipReason> {
         match self.standing.load(Ordering::SeqCst) {
             0 | 1 if self.is_cancelled() => Some(SkipReason::Removed),
@@ -279,17 +279,17 @@ impl EntryState {
         }
     }
 
-    /// Whether a token was made, or runs are listened to, or the end is waited for.
+    /// Whether a token was made, or runs have subscribers, or the end has waiters.
     pub(crate) fn is_tied(&self) -> bool {
         self.tied.load(Ordering::SeqCst)
     }
 
-    /// Has runs that begin from here on keep what the work returns.
+    /// Has later runs keep the output of the work.
     pub(crate) fn want_output(&self) {
         self.output_wanted.store(true, Ordering::SeqCst);
     }
 
-    /// Whether anybody wants what the work returns.
+    /// Whether the output of the work has any receivers.
     pub(crate) fn wants_output(&self) -> bool {
         self.output_wanted.load(Ordering::SeqCst)
     }
@@ -306,7 +306,7 @@ impl EntryState {
         self.ties().more.as_ref()?.token.clone()
     }
 
-    /// The token that cancels the job, and whether this call made it.
+    /// Returns the token that cancels the job, and whether this call made it.
     pub(crate) fn token(&self) -> (CancellationToken, bool) {
         let mut ties = self.ties();
         let token = &mut self.more(&mut ties).token;
@@ -314,7 +314,8 @@ impl EntryState {
         (token.get_or_insert_default().clone(), made)
     }
 
-    /// Leaves what ends the driver's watch of the token. If the job is over, it ends at once.
+    /// Sets the handle that ends the driver's watch of the token. If the job is over, the watch
+    /// ends at once.
     pub(crate) fn set_watch(&self, watch: AbortHandle) {
         let mut ties = self.ties();
         match ties.end {
@@ -323,19 +324,20 @@ impl EntryState {
         }
     }
 
-    /// Sends every further run to `sender`, with what the work returned, unless the job is over.
+    /// Sends later runs to `sender`, with the output of the work, unless the job is over.
     pub(crate) fn subscribe(&self, sender: FeedSender<Run>) {
         self.want_output();
         let mut ties = self.ties();
         if ties.end.is_none() {
             let runs = &mut self.more(&mut ties).runs;
-            // The next run may be far, and until then nothing else shows who is gone.
+            // The next run may be far away, and until then nothing else shows which senders are
+            // closed.
             runs.retain(|sender| !sender.is_closed());
             runs.push(sender);
         }
     }
 
-    /// Has those who listen to another entry's runs listen to those of this one's job.
+    /// Moves the subscribers of another entry's runs to this entry.
     pub(crate) fn take_over(&self, other: &EntryState) {
         if other.wants_output() {
             self.want_output();
@@ -344,7 +346,7 @@ impl EntryState {
         runs.into_iter().flatten().for_each(|sender| self.subscribe(sender));
     }
 
-    /// Sends a run to whoever listens.
+    /// Sends a run to the subscribers.
     pub(super) fn report(&self, run: &Run, reported: &mut Reported) {
         if !self.tied.load(Ordering::SeqCst) {
             return;
@@ -359,7 +361,7 @@ impl EntryState {
         });
     }
 
-    /// Keeps the last runs of a job that is about to be over, if there is a handle to ask.
+    /// Keeps the last runs of a job that is about to be over, if it has handles.
     pub(super) fn keep(&self, history: Arc<[Run]>) {
         if self.handles.load(Ordering::SeqCst) > 0 {
             let mut ties = self.ties();
@@ -367,7 +369,7 @@ impl EntryState {
         }
     }
 
-    /// The last runs of the job, if it is over; none where nothing was kept.
+    /// Returns the last runs of the job if it is over, or `None` if none were kept.
     pub(crate) fn past(&self) -> Option<Vec<Run>> {
         let ties = self.ties();
         ties.end.as_ref()?;
@@ -375,7 +377,7 @@ impl EntryState {
         Some(history.map(|history| history.to_vec()).unwrap_or_default())
     }
 
-    /// The job is over: resolves its handles and closes its streams of runs.
+    /// Ends the job: resolves its handles and closes its streams of runs.
     pub(crate) fn end(&self, end: End) {
         let more = {
             let mut ties = self.ties();
@@ -392,14 +394,14 @@ impl EntryState {
         ended.cancel();
     }
 
-    /// Cancels the job's token, if anybody has it.
+    /// Cancels the job's token, if it was made.
     pub(super) fn cancel_token(&self) {
         if let Some(token) = self.existing_token() {
             token.cancel();
         }
     }
 
-    /// How the job ended, or what to wait for.
+    /// Returns how the job ended, or a token to wait for.
     fn ended(&self) -> Result<End, CancellationToken> {
         let mut ties = self.ties();
         match &ties.end {
@@ -414,7 +416,7 @@ impl EntryState {
     }
 
     fn ties(&self) -> MutexGuard<'_, Subscriptions> {
-        // Nothing panics while it holds the lock.
+        // Nothing panics while it has the lock.
         self.ties.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Who gets an event: the listeners whose filters it passes, and `tracing`.
+//! The receivers of an event: the listeners whose filters it passes, and `tracing`.
 
 use std::task::Waker;
 
@@ -10,7 +10,7 @@ use crate::{
     panic::line,
 };
 
-/// The streams of events that somebody reads.
+/// The streams of events.
 #[derive(Default)]
 pub(super) struct Listeners(Vec<Listener>);
 
@@ -20,22 +20,23 @@ struct Listener {
 }
 
 impl Listeners {
-    /// Adds a listener to the events from now on, with room for `buffer` of them.
+    /// Adds a listener for later events, with a buffer of `buffer` events.
     pub(super) fn add(&mut self, filter: EventFilter, buffer: usize) -> FeedReceiver<Event> {
         let (sender, receiver) = feed(buffer);
-        // The next event may be far, and until then nothing else shows which listeners are gone.
+        // The next event may be far away, and until then nothing else shows which listeners are
+        // gone.
         self.0.retain(|listener| !listener.sender.is_closed());
         self.0.push(Listener { filter, sender });
         receiver
     }
 
-    /// The kinds of events that a listener or a subscriber of `tracing` wants.
+    /// Returns the kinds of events that a listener or a subscriber of `tracing` wants.
     pub(super) fn observed(&self) -> KindSet {
         self.0.iter().fold(traced(), |kinds, listener| kinds.union(listener.filter.kind_set()))
     }
 
-    /// Sends events to the listeners whose filters they pass, in order. Returns what is left to do without
-    /// the lock: the wakers to wake and the older events that made room, to be dropped.
+    /// Sends events to the listeners whose filters they pass, in order. Returns the work for after
+    /// the lock is free: wakers to wake, and dropped older events.
     pub(super) fn send(
         &mut self,
         events: &[Event],
@@ -80,7 +81,7 @@ const INFORMED: KindSet = KindSet::NONE
     .with(EventKind::StoreRemoved)
     .with(EventKind::StoreWorking);
 
-/// The kinds of events that some subscriber of `tracing` may want.
+/// Returns the kinds of events that a subscriber of `tracing` may want.
 fn traced() -> KindSet {
     match LevelFilter::current() {
         LevelFilter::OFF | LevelFilter::ERROR => KindSet::NONE,
@@ -90,7 +91,7 @@ fn traced() -> KindSet {
     }
 }
 
-/// Hands an event to `tracing`: its text, with its number and its job, if it has one, as fields.
+/// Sends an event to `tracing`: its text, with its number and its job, if any, as fields.
 pub(super) fn trace(event: &Event) {
     let kind = event.payload.kind();
     if !traced().contains(kind) {

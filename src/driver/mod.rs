@@ -1,5 +1,5 @@
-//! THE task: the only `select!`, the only `DelayQueue`. It turns the core's decisions into timers
-//! and runs.
+//! The driver task, with the only `select!` and the only `DelayQueue`. It turns the core's
+//! decisions into timers and runs.
 
 mod entry;
 mod listeners;
@@ -28,7 +28,7 @@ use futures::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 pub(crate) use self::{
-    entry::{EndWait, Entry, EntryState, Hold},
+    entry::{CountedEntry, EndWait, Entry, EntryState},
     request::perform,
     run::RunGuard,
     shared::{Shared, SharedConfig},
@@ -42,7 +42,7 @@ use self::{
 };
 use crate::{
     clock::{Moves, tokio_is_paused},
-    core::{Course, FAREWELL, JobKey, Timer, Turn},
+    core::{ACKNOWLEDGE_TIMEOUT, Course, JobKey, Timer, Turn},
     panic::shielded,
 };
 
@@ -55,10 +55,10 @@ pub(crate) struct Driver {
     timers: Timers,
     turn: Turn<Arc<dyn Entry>>,
     watches: FuturesUnordered<Cancelled>,
-    /// The requests that stores have not answered.
+    /// The requests without a reply.
     answers: FuturesUnordered<Answering>,
     moves: Moves,
-    /// Whether somebody looks at the clock.
+    /// Whether the clock is being watched.
     watched: bool,
 }
 
@@ -82,18 +82,19 @@ impl Driver {
     async fn drive(mut self) {
         loop {
             if self.catch_up() {
-                // It goes on if it takes longer.
-                let _ = tokio::time::timeout(FAREWELL, self.close_stores()).await;
+                // Longer closing continues in the background.
+                let _ = tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, self.close_stores()).await;
                 return;
             }
             let fires = self.turn.fires;
             if fires {
                 self.shared.attend(true);
                 self.fire();
-                // Jobs that are due again by now must not keep others from running.
+                // Jobs that are due again by now must not block other tasks.
                 step_aside().await;
             }
-            // Every branch is cancel safe: what one of them takes, it hands over in the same poll.
+            // Every branch is cancel safe: a branch hands over everything that it receives within
+            // one poll.
             tokio::select! {
                 // While jobs are due nothing is waited for, and replies of stores, tokens and timers are
                 // still received: `select!` polls its branches in random order.
@@ -111,7 +112,7 @@ impl Driver {
         }
     }
 
-    /// Takes a turn of the machine and carries it out. Says whether that was the last.
+    /// Takes a turn of the machine and carries it out. Returns whether that was the last turn.
     fn catch_up(&mut self) -> bool {
         if !self.turn.fires {
             self.shared.attend(false);
@@ -145,7 +146,7 @@ impl Driver {
         }
     }
 
-    /// Waits for the tokens that cancel jobs.
+    /// Watches the tokens that cancel jobs.
     fn watch(&mut self, watches: Vec<Watch>) {
         for Watch { job, token, until } in watches {
             let cancelled = token.cancelled_owned();
@@ -178,19 +179,19 @@ impl Driver {
             self.timers.set_shutdown(self.shared.instant(deadline));
         }
         let sends = self.turn.sends_in.and_then(|wait| self.shared.clock.deadline_in(wait));
-        let farewell = self.turn.farewell.map(|until| self.shared.instant(until));
-        self.timers.set_node([sends, farewell].into_iter().flatten().min());
+        let acknowledge_until = self.turn.acknowledge_until.map(|until| self.shared.instant(until));
+        self.timers.set_node([sends, acknowledge_until].into_iter().flatten().min());
         self.turn.shrink();
     }
 
-    /// Has the stores see that what they have answered needs nothing of this process any more.
+    /// Has each store finish what its replies started, so that nothing needs this process any more.
     fn close_stores(&self) -> JoinAll<JoinHandle<()>> {
-        // In tasks, since it is somebody else's code.
+        // In tasks, since a store is foreign code.
         let closing = self.shared.stores.all().into_iter();
         join_all(closing.map(|it| self.runtime.spawn(async move { it.store.close().await })))
     }
 
-    /// A store has answered.
+    /// Accepts the reply of a store.
     fn answer(&mut self, (store, asked, answer): Answered) {
         let durable = self.shared.stores.get(store);
         let entries = durable.map(|durable| durable.entries_for(&answer, &self.shared));
@@ -198,7 +199,7 @@ impl Driver {
         self.shared.transact(|core, now| core.answer(store, asked, answer, entries, now));
     }
 
-    /// Fires the next batch of those that are due.
+    /// Fires the next batch of due jobs.
     fn fire(&mut self) {
         let turn = &mut self.turn;
         self.shared.with(|machine, _, now| machine.fire(now, turn));
@@ -214,12 +215,12 @@ impl Driver {
                 None => None,
                 Some(ref name) => self.shared.executor(name),
             };
-            // Threads may not be had. Then the run is cancelled, and the scheduler goes on.
+            // Without a free thread, the run is cancelled, and the scheduler continues.
             shielded(|| entry.launch(RunGuard::new(start), executor, &self.runtime));
         }
         if several {
-            // A worker of Tokio runs what was spawned last first, and the rest in order: let that
-            // be something that does nothing.
+            // A worker of Tokio runs the task spawned last first, and the others in order: let the
+            // last one do nothing.
             self.runtime.spawn(async {});
         }
     }
@@ -232,13 +233,13 @@ impl Driver {
                     let elapsed = self.shared.elapsed();
                     self.shared.with(|machine, _, now| machine.end_patience(elapsed, now));
                 }
-                // The next turn is what it is for.
+                // The next turn sends the requests.
                 Wake::Node => {}
             }
         }
     }
 
-    /// Has the clock looked at as long as it may step and there is anything to be late for.
+    /// Has the clock watched as long as it may step and there is a timer.
     fn watch_clock(&mut self) {
         let wanted = !self.timers.is_empty() && self.shared.clock.must_be_watched();
         if wanted != self.watched {
@@ -254,7 +255,7 @@ impl Drop for Driver {
     }
 }
 
-/// The precise timers, if there can be any.
+/// Returns the precise timers, if they can be started.
 fn precise() -> Option<Precise> {
     let started = Precise::start();
     if let Err(error) = &started {
@@ -263,11 +264,11 @@ fn precise() -> Option<Precise> {
     started.ok()
 }
 
-/// Lets others run.
+/// Lets other tasks run.
 ///
-/// Tokio's `yield_now` leaves the task with its worker until that looks for work again. If what the
-/// driver just spawned there blocks the thread, the driver is stuck behind it; woken like this, it
-/// is in the queue that other workers steal from.
+/// Tokio's `yield_now` leaves the task with its worker until that looks for work again. If a task
+/// that the driver just spawned there blocks the thread, the driver is stuck behind it; woken like
+/// this, it is in the queue that other workers steal from.
 async fn step_aside() {
     let mut stepped = false;
     poll_fn(|cx| {
@@ -280,21 +281,21 @@ async fn step_aside() {
     .await;
 }
 
-/// The next answer of the store; waits until there is one.
+/// Waits for the next reply of a store.
 async fn answered(answers: &mut FuturesUnordered<Answering>) -> Answered {
     match answers.next().await {
         Some(answer) => answer,
-        // Whoever asks wakes the driver.
+        // A new request wakes the driver.
         None => std::future::pending().await,
     }
 }
 
-/// The jobs that were cancelled by their tokens; waits until one was.
+/// Waits for jobs that are cancelled by their tokens.
 async fn cancelled(watches: &mut FuturesUnordered<Cancelled>) -> Vec<JobKey> {
     poll_fn(|cx| {
         let mut jobs = Vec::new();
         while let Poll::Ready(Some(watch)) = watches.poll_next_unpin(cx) {
-            // A watch that was aborted belonged to a job that is over.
+            // The job of an aborted watch is over.
             if let Ok(job) = watch {
                 jobs.push(job);
             }

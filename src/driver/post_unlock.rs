@@ -1,4 +1,4 @@
-//! What is done when the machine's lock is free: waking, cancelling and dropping may run the user's code.
+//! Work for after the machine's lock is free: waking, cancelling and dropping may call user code.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     panic::shielded,
 };
 
-/// What is done after the lock is free.
+/// Work for after the lock is free.
 #[derive(Default)]
 pub(super) struct PostUnlock {
     pub(super) events: Vec<Event>,
@@ -31,15 +31,15 @@ pub(super) struct PostUnlock {
     pub(super) discarded: Vec<Discarded<Arc<dyn Entry>>>,
     /// Whether no job is left here.
     pub(super) left_none: bool,
-    /// Whether the scheduler has come further in taking leave of a store.
+    /// Whether the removal of a store has progressed.
     pub(super) leaving: bool,
     pub(super) wake_driver: bool,
 }
 
 impl PostUnlock {
-    /// Does what may run the user's code. A panic in one part of it must not cost the others.
+    /// Calls user code. A panic in one part must not skip the others.
     pub(super) fn carry_out(self, shared: &Shared) {
-        // A driver that is woken first starts while this goes on.
+        // Woken first, the driver starts while the rest continues.
         if self.wake_driver {
             shared.wake.notify_one();
         }
@@ -77,7 +77,7 @@ impl PostUnlock {
         for discarded in self.discarded {
             shielded(|| drop(discarded));
         }
-        // What events and runs hold of the user's are the errors of their runs.
+        // The user values of events and runs are the errors of the runs.
         let reported = self.reported.dropped;
         if !(self.events.is_empty() && self.dropped_events.is_empty() && reported.is_empty()) {
             shielded(|| drop((self.events, self.dropped_events, reported)));

@@ -1,7 +1,7 @@
-//! Timers that are better than Tokio's millisecond: a thread that sleeps to the microsecond and hands
-//! over.
+//! Timers that are more precise than Tokio's millisecond: a thread sleeps to the microsecond and
+//! wakes the driver.
 //!
-//! The `DelayQueue` ends its waits a little early, and what is left of them is waited for here.
+//! The waits of the `DelayQueue` end a little early, and this thread waits for the rest.
 
 use std::{
     cmp::Reverse,
@@ -21,23 +21,23 @@ use super::timers::Wake;
 /// How early the delay queue's waits end: its timers are up to 2 ms late.
 const LEAD: Duration = Duration::from_millis(4);
 
-/// How much of a wait is spun away, since a sleeping thread may be woken that much too late.
+/// How much of a wait is spent spinning, since a sleeping thread may wake that much too late.
 const SPIN: Duration = Duration::from_micros(80);
 
 pub(super) struct Precise {
-    /// What is due within the lead, the earliest first. It leaves when it is due, and not earlier if
-    /// it is called off: to look at a job for nothing does no harm.
+    /// Jobs due within the lead, the earliest first. A job is removed when it is due, even if its
+    /// timer was cancelled: waking a job without need does no harm.
     near: BinaryHeap<Reverse<(Instant, u32)>>,
     alarm: Arc<Alarm>,
 }
 
-/// What the thread and the driver share.
+/// The state that the thread and the driver share.
 #[derive(Default)]
 struct Alarm {
     setting: Mutex<Setting>,
-    /// Tells the thread of another setting.
+    /// Signals the thread after a change.
     changed: Condvar,
-    /// Whom to wake when the alarm goes off.
+    /// Woken when the alarm goes off.
     sleeper: AtomicWaker,
 }
 
@@ -60,7 +60,7 @@ impl Precise {
         self.near.is_empty()
     }
 
-    /// Takes a job on that is due in a moment; for any other, says when to look again.
+    /// Takes over a job that is due within the lead; for any other, returns when to check again.
     pub(super) fn unless_near(&mut self, slot: u32, deadline: Instant) -> Option<Instant> {
         let early = deadline.checked_sub(LEAD);
         if let Some(early) = early.filter(|&early| early > Instant::now()) {
@@ -74,7 +74,7 @@ impl Precise {
         None
     }
 
-    /// Takes what is due by now, and sees to it that the task is woken for the next.
+    /// Moves the jobs due by now to `reached`, and has the task woken for the next one.
     pub(super) fn take_reached(&mut self, cx: &mut Context<'_>, reached: &mut Vec<Wake>) {
         self.alarm.sleeper.register(cx.waker());
         let now = Instant::now();
@@ -90,7 +90,8 @@ impl Precise {
                 self.alarm.set(next);
             }
         } else if self.alarm.setting().at.is_none() {
-            // It went off by the real clock, and Tokio's was paused: the driver will see that.
+            // The alarm went off by the real clock while Tokio's was paused: the driver handles
+            // that.
             reached.extend(self.near.drain().map(|Reverse((_, slot))| Wake::Job(slot)));
         }
     }
@@ -109,7 +110,7 @@ impl Alarm {
         self.changed.notify_one();
     }
 
-    /// What the thread does: wakes the driver at the instant that is set, time and again.
+    /// The loop of the thread: wakes the driver at the set instant, again and again.
     fn keep(&self) {
         let mut setting = self.setting();
         while !setting.closed {
@@ -136,7 +137,7 @@ impl Alarm {
     }
 
     fn setting(&self) -> MutexGuard<'_, Setting> {
-        // Nothing panics while it holds the lock.
+        // Nothing panics while it has the lock.
         self.setting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What a node sends to its store, as operations of that: for the driver and for the simulation.
+//! Requests of a node as operations of its store, for the driver and the simulation.
 
 use crate::{
     core::{Reply, Request, claimer, closer, membership, pruner},
@@ -6,7 +6,7 @@ use crate::{
     store::ErasedStore,
 };
 
-/// Carries out a request: as several operations where the store takes only so much at once.
+/// Carries out a request, as several operations if the store limits their size.
 pub(crate) async fn perform(
     store: &dyn ErasedStore,
     request: Request,
@@ -41,13 +41,13 @@ async fn perform_membership(
             Reply::ClaimedBy { node, limit, claims }
         }
         Request::Claimed { node, rows } => {
-            let (asked, mut found) = (rows.len(), ClaimResult::default());
+            let (requested, mut found) = (rows.len(), ClaimResult::default());
             for rows in rows.chunks(store.capabilities().max_batch.max(1)) {
                 let ClaimResult { jobs, orphans, .. } = store.claimed(node, rows.to_vec()).await?;
                 found.jobs.extend(jobs);
                 found.orphans.extend(orphans);
             }
-            Reply::Claimed { node, asked, found }
+            Reply::Claimed { node, requested, found }
         }
     })
 }

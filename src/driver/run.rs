@@ -1,4 +1,4 @@
-//! A run's link to the scheduler: whether it may start, and its one outcome, come what may.
+//! A run's link to the scheduler: whether it may start, and its one outcome in any case.
 
 use std::{
     cell::Cell,
@@ -22,15 +22,15 @@ use crate::{
 };
 
 thread_local! {
-    /// The run whose work is being polled on this thread, and the scheduler it belongs to.
+    /// The run whose work is being polled on this thread, and its scheduler.
     static CURRENT: Cell<Option<(*const Shared, RunKey)>> = const { Cell::new(None) };
 }
 
-/// Owned by the run's future: whatever becomes of that, the outcome is reported once, when this is
-/// dropped, and the permit given back.
+/// Owned by the run's future. Whatever happens to the future, dropping the guard reports the
+/// outcome once and returns the permit.
 pub(crate) struct RunGuard {
     attempt: Attempt<Arc<dyn Entry>>,
-    /// In a box, since it is there only if somebody traces.
+    /// Boxed, since it exists only with tracing.
     span: Option<Box<Span>>,
     /// When the work was called, if it was.
     called_at: Option<Instant>,
@@ -67,7 +67,7 @@ impl RunGuard {
         }
     }
 
-    /// Whether anybody wants what the work returns.
+    /// Whether the output of the work has any receivers.
     pub(crate) fn wants_output(&self) -> bool {
         self.run().payload.state().wants_output()
     }
@@ -84,7 +84,7 @@ impl RunGuard {
         self.attempt.options(&self.shared().defaults)
     }
 
-    /// How a run that could start ends instead, by the user's own condition.
+    /// Returns the outcome of a run that the user's condition keeps from starting.
     fn unwanted(&self) -> Option<Outcome> {
         let condition = self.options().condition.as_ref().filter(|_| !self.run().on_request)?;
         let holds = || self.poll(|| condition.holds());
@@ -95,12 +95,12 @@ impl RunGuard {
         }
     }
 
-    /// How long until the work is to be called again, if it is.
+    /// Returns how long until the work is called again, if it is.
     fn retry_in(&self, outcome: &Outcome) -> Option<Duration> {
         if self.options().retry.is_none() || !self.run().payload.is_repeatable() {
             return None;
         }
-        // Whether it is worth it may be the user's to say.
+        // The retry condition may be user code.
         let delay = || self.attempt.retry_in(self.options(), outcome);
         catch_unwind(AssertUnwindSafe(delay)).unwrap_or_else(|panic| {
             let (job, run) = (display(&self.run().job), display(self.run().run.id));
@@ -110,7 +110,7 @@ impl RunGuard {
         })
     }
 
-    /// The run of this scheduler that is calling, if one is.
+    /// Returns the run of this scheduler that is calling, if any.
     pub(crate) fn current(shared: &Arc<Shared>) -> Option<RunKey> {
         let (scheduler, run) = CURRENT.get()?;
         (scheduler == Arc::as_ptr(shared)).then_some(run)
@@ -178,7 +178,7 @@ impl Supervisor for RunGuard {
 
 impl Drop for RunGuard {
     fn drop(&mut self) {
-        // Without an outcome the future was dropped: by its runtime, or while unwinding from a
+        // Without an outcome, the future was dropped: by its runtime, or while unwinding from a
         // destructor of the work.
         let outcome = self.outcome.take().unwrap_or_else(|| {
             if std::thread::panicking() {

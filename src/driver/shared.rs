@@ -1,4 +1,4 @@
-//! The state that handles, runs and the driver share, and the one way to reach it.
+//! The state that handles, runs and the driver share, and the only way to access it.
 
 use std::{
     collections::HashMap,
@@ -31,41 +31,41 @@ use crate::{
     zone::TimeZone,
 };
 
-/// What a scheduler consists of, but for its driver. Its fields are many, since each part that handles use
-/// has a lock, or none, of its own.
+/// A scheduler, apart from its driver. It has many fields, since each part that handles use has a
+/// lock of its own, or none.
 pub(crate) struct Shared {
     state: Mutex<State>,
     inbox: Mutex<Inbox>,
-    /// When it was made: the origin of elapsed time.
+    /// The origin of elapsed time.
     made_at: Instant,
-    /// By name; the core knows their limits.
+    /// By name; the core has their limits.
     executors: Mutex<HashMap<Arc<str>, Arc<Executor>>>,
-    /// What work may ask for by its type.
+    /// The values that work may request by type.
     pub(crate) states: States,
     pub(crate) tasks: Tasks,
     /// Wakes the driver.
     pub(super) wake: Notify,
-    /// Wakes those who wait until no job is left here.
+    /// Wakes the tasks that wait until no job is left here.
     pub(crate) emptied: Notify,
     pub(crate) clock: Clock,
     pub(crate) zone: TimeZone,
     pub(crate) defaults: Arc<JobOptions>,
-    /// How many events, or runs, are kept for a listener that is slow.
+    /// How many events or runs are buffered for a slow listener.
     pub(crate) buffer: usize,
     /// Whether timers are to be more precise than Tokio's.
     pub(super) precise: bool,
     pub(crate) stores: Stores,
-    /// How it is a node of each, but for what depends on the store.
+    /// The options of its nodes, apart from those that depend on the store.
     pub(crate) node: NodeOptions,
-    /// Wakes those who wait until the scheduler has taken leave of a store.
+    /// Wakes the tasks that wait for the removal of a store.
     pub(crate) leaving: Notify,
-    /// The runtime that the scheduler was made in, or why there is none to use.
+    /// The runtime in which the scheduler was made, or why there is none to use.
     runtime: Result<Handle, Error>,
-    /// Cancelled when the driver is done.
+    /// Cancelled when the driver has ended.
     pub(crate) stopped: CancellationToken,
 }
 
-/// What the lock protects. Nothing is awaited, woken or dropped under it that is the user's.
+/// The state behind the lock. No user value is awaited, woken or dropped under the lock.
 struct State {
     machine: Machine<Arc<dyn Entry>>,
     hooks: Hooks,
@@ -73,13 +73,13 @@ struct State {
     ended: Vec<(RunKey, RunResult)>,
 }
 
-/// What tokens and listeners outside are attached to.
+/// The external tokens and listeners.
 #[derive(Default)]
 pub(super) struct Hooks {
     listeners: Listeners,
-    /// The cancellation tokens of runs that asked for one.
+    /// The cancellation tokens that runs requested.
     run_tokens: HashMap<RunKey, CancellationToken>,
-    /// Tokens of jobs that the driver is to watch.
+    /// Tokens of jobs that the driver must watch.
     pub(super) watches: Vec<Watch>,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Watch {
     pub(super) until: AbortRegistration,
 }
 
-/// What a scheduler is made of, besides its core.
+/// The parts of a scheduler besides its core.
 pub(crate) struct SharedConfig {
     pub(crate) clock: Clock,
     pub(crate) zone: TimeZone,
@@ -131,7 +131,7 @@ impl Shared {
         }
     }
 
-    /// One that nobody drives, for work in a process of its own: it refuses what it is asked.
+    /// Returns the state for work in a process of its own: without a driver, it refuses every call.
     #[cfg(feature = "process")]
     pub(crate) fn detached(states: States, refusal: Error) -> Shared {
         let defaults = Arc::<JobOptions>::default();
@@ -153,7 +153,7 @@ impl Shared {
         shared
     }
 
-    /// Runs `f` on the core under the lock, at an instant, and carries out what follows from it.
+    /// Runs `f` on the core under the lock, at an instant, and carries out the effects.
     pub(crate) fn transact<T>(
         &self,
         f: impl FnOnce(&mut Core<Arc<dyn Entry>>, DateTime<Utc>) -> T,
@@ -161,7 +161,7 @@ impl Shared {
         self.with(|machine, _, now| f(&mut machine.core, now))
     }
 
-    /// The same, if the scheduler has a runtime to run in.
+    /// Like [`transact`](Self::transact), if the scheduler has a runtime.
     pub(crate) fn try_transact<T>(
         &self,
         f: impl FnOnce(&mut Core<Arc<dyn Entry>>, DateTime<Utc>) -> Result<T, Error>,
@@ -170,17 +170,17 @@ impl Shared {
         self.transact(f)
     }
 
-    /// Has the machine see what time it is, and which runs have ended.
+    /// Has the machine read the clock and handle ended runs.
     pub(super) fn catch_up(&self) {
         self.with(|_, _, _| {});
     }
 
-    /// Runs `f` under the lock, at an instant, and carries out what follows from it.
+    /// Runs `f` under the lock, at an instant, and carries out the effects.
     pub(super) fn with<T>(
         &self,
         f: impl FnOnce(&mut Machine<Arc<dyn Entry>>, &mut Hooks, DateTime<Utc>) -> T,
     ) -> T {
-        // The lock is poisoned only by a bug here; a half-made decision is better than none.
+        // Only a bug here poisons the lock; a half-made decision is better than none.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.with_locked(state, f)
     }
@@ -192,7 +192,7 @@ impl Shared {
     ) -> T {
         let State { machine, hooks, ended } = &mut *state;
         machine.core.observe(hooks.listeners.observed());
-        // Read under the lock, so that what happens later does not get an earlier time.
+        // Read under the lock, so that a later transaction does not get an earlier time.
         let reading = self.clock.read();
         self.inbox().take(ended);
         hooks.apply_tokens(ended);
@@ -202,38 +202,38 @@ impl Shared {
         drop(state);
         after.carry_out(self);
         if over {
-            self.let_listeners_go();
+            self.end_streams();
         }
         result
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        // Nothing panics while it holds the lock.
+        // Nothing panics while it has the lock.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long it has been there: time that also passes while a manual clock stands still.
+    /// Returns the age of the scheduler, which also grows while a manual clock stands still.
     pub(super) fn elapsed(&self) -> TimeDelta {
         TimeDelta::from_std(self.made_at.elapsed()).unwrap_or(TimeDelta::MAX)
     }
 
-    /// When so much time will have passed since it was made.
+    /// Returns when the scheduler reaches this age.
     pub(super) fn instant(&self, elapsed: TimeDelta) -> Instant {
         self.made_at + elapsed.to_std().unwrap_or_default().min(FOREVER)
     }
 
-    /// Whether the driver is going to lock the state in a moment. It must do so after it said no.
+    /// Sets whether the driver is about to lock the state. After `false` it must do so once more.
     pub(super) fn attend(&self, attended: bool) {
         self.inbox().attended = attended;
     }
 
-    /// The runtime that the scheduler was made in.
+    /// Returns the runtime in which the scheduler was made.
     pub(crate) fn runtime(&self) -> Result<&Handle, Error> {
         self.runtime.as_ref().map_err(Clone::clone)
     }
 
-    /// Polls `future` in the context of the scheduler's runtime where there is none: stores may need
-    /// timers and I/O, and whoever waits may be a thread of no runtime.
+    /// Polls `future` in the context of the scheduler's runtime if there is none: stores may need
+    /// timers and I/O, and the caller may be a thread without a runtime.
     pub(crate) async fn within<T>(
         &self,
         future: impl Future<Output = Result<T, Error>>,
@@ -245,7 +245,7 @@ impl Shared {
             }
             let runtime = self.runtime()?;
             if self.stopped.is_cancelled() {
-                // The runtime may be gone, and its timers panic then.
+                // The runtime may be gone, and then its timers panic.
                 return Poll::Ready(Err(Error::shut_down("the scheduler has shut down")));
             }
             let _entered = runtime.enter();
@@ -254,18 +254,18 @@ impl Shared {
         .await
     }
 
-    /// The executor of this name.
+    /// Returns the executor of this name.
     pub(crate) fn executor(&self, name: &str) -> Option<Arc<Executor>> {
         self.executors().get(name).cloned()
     }
 
-    /// Adds an executor, of whose name there is none.
+    /// Adds an executor under a free name.
     pub(crate) fn add_executor(&self, name: Arc<str>, executor: Executor) -> Result<(), Error> {
         self.runtime()?;
         executor.validate(&name)?;
         let (limit, executor) = (executor.limit, Arc::new(executor));
-        // Once the core knows it there are runs that ask for it. What is left of it is dropped when
-        // the lock is free: its threads may be the user's trouble.
+        // Once the core knows the executor, runs may use it. On an error, the executor is dropped when
+        // the lock is free, since its threads may belong to the user.
         self.transact(|core, now| {
             core.add_executor(name.clone(), limit, now)?;
             self.executors().insert(name, executor.clone());
@@ -282,17 +282,18 @@ impl Shared {
     }
 
     fn executors(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Executor>>> {
-        // Nothing panics while it holds the lock.
+        // Nothing panics while it has the lock.
         self.executors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports a run's end.
+    /// Reports the end of a run.
     pub(super) fn finish(&self, run: RunKey, finish: RunResult) {
         let urgency = self.inbox().push(run, finish);
         match urgency {
             Urgency::CanWait => {}
             Urgency::IfFree => {
-                // Whoever holds it now may have looked already, but the driver has not.
+                // The holder of the lock may have drained the inbox already, but the driver has
+                // not.
                 if let Ok(state) = self.state.try_lock() {
                     self.with_locked(state, |_, _, _| {});
                 }
@@ -301,7 +302,7 @@ impl Shared {
         }
     }
 
-    /// The token that is cancelled when the run is asked to stop.
+    /// Returns the token that is cancelled with the run.
     pub(crate) fn run_token(&self, run: RunKey) -> CancellationToken {
         let (token, cancelled) = self.with(|machine, hooks, _| {
             let cancelled = machine.core.is_cancelled(run);
@@ -331,7 +332,7 @@ impl Shared {
         })
     }
 
-    /// Listens to what passes the filter from here on.
+    /// Returns a stream of later events that pass the filter.
     pub(crate) fn listen(&self, filter: EventFilter) -> FeedReceiver<Event> {
         self.with(|_, hooks, _| {
             if self.stopped.is_cancelled() {
@@ -353,46 +354,47 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Begins a shutdown, or shortens the one that is on its way.
+    /// Begins a shutdown, or shortens the one in progress.
     pub(crate) fn begin_shutdown(&self, within: Duration, caller: Option<RunKey>) {
         let elapsed = self.elapsed();
         self.with(|machine, _, now| machine.begin_shutdown(within, caller, elapsed, now));
         self.wake.notify_one();
     }
 
-    /// What the shutdown on its way has come to.
+    /// Returns the outcomes of the shutdown in progress so far.
     pub(crate) fn shutdown_report(&self) -> ShutdownReport {
         self.with(|machine, _, _| machine.shutdown_report())
     }
 
-    /// Until when the shutdown on its way lets runs end by themselves.
+    /// Returns until when the shutdown in progress lets runs end by themselves.
     #[cfg(feature = "standalone")]
     pub(crate) fn shutdown_deadline(&self) -> Option<Instant> {
         let deadline = self.with(|machine, _, _| machine.shutdown_deadline());
         deadline.map(|deadline| self.instant(deadline))
     }
 
-    /// Gives up these runs: they may go on, but nobody waits for them any more.
+    /// Gives runs up: they may stay active, but nothing waits for them any more.
     pub(crate) fn abandon(&self, runs: impl FnOnce(&Core<Arc<dyn Entry>>) -> Vec<RunKey>) {
         self.with(|machine, _, now| machine.abandon(runs(&machine.core), now));
     }
 
-    /// The driver is done, or was dropped with its runtime: nothing will start any more.
+    /// Stops the scheduler, since the driver has ended or was dropped with its runtime: nothing
+    /// starts any more.
     pub(super) fn stop(&self) {
         self.attend(false);
-        // Dropped when the lock is free: they hold the user's work.
+        // Dropped when the lock is free, since the starts own user work.
         let _starts = self.with(|machine, _, now| machine.stop(now));
         self.stores.all().iter().for_each(|durable| durable.stop());
-        // With them go processes and threads that wait for runs.
+        // Processes and threads that wait for runs end with the executors.
         let executors = std::mem::take(&mut *self.executors());
         drop(executors);
         self.stopped.cancel();
-        self.let_listeners_go();
+        self.end_streams();
     }
 
-    /// Ends the streams of events, once no run is left that may have something to tell.
-    fn let_listeners_go(&self) {
-        let listeners = self.with(|machine, hooks, _| match machine.core.going().next() {
+    /// Ends the streams of events, once no run is left that may emit another event.
+    fn end_streams(&self) {
+        let listeners = self.with(|machine, hooks, _| match machine.core.active_runs().next() {
             Some(_) => Listeners::default(),
             None => std::mem::take(&mut hooks.listeners),
         });
@@ -406,9 +408,9 @@ fn runtime() -> Result<Handle, Error> {
             "the scheduler was made outside a Tokio runtime: call `Scheduler::new()` inside `#[tokio::main]`, or within `runtime.enter()`",
         )
     })?;
-    // Tokio says by a panic that it has no timers, and in no other way: `Handle` does not know. The panic's
-    // message, which names the remedy as well, is printed; where panics abort, the program ends here and
-    // not at the first timer.
+    // A panic is Tokio's only sign of missing timers: `Handle` does not show them. The panic's
+    // message, which names the remedy as well, is printed; where panics abort, the program ends
+    // here and not at the first timer.
     catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| {
         Error::no_runtime(
             "the scheduler was made in a Tokio runtime without timers: call `enable_time()`, or `enable_all()`, on the runtime's builder",
@@ -418,7 +420,7 @@ fn runtime() -> Result<Handle, Error> {
 }
 
 impl Hooks {
-    /// A run whose token was cancelled is not tried again.
+    /// Ends the retries of runs whose token was cancelled.
     fn apply_tokens(&mut self, ended: &mut [(RunKey, RunResult)]) {
         if self.run_tokens.is_empty() {
             return;
@@ -427,7 +429,7 @@ impl Hooks {
             let token = self.run_tokens.get(run);
             if token.is_some_and(CancellationToken::is_cancelled) {
                 match result.outcome {
-                    // Work that blocks learns of it by its token; another attempt gets another.
+                    // Blocking work is cancelled by its token; another attempt gets another token.
                     Outcome::TimedOut => drop(self.run_tokens.remove(run)),
                     _ => result.retry_in = None,
                 }
@@ -452,8 +454,9 @@ impl Hooks {
         concluded.shrink_to(KEPT);
     }
 
-    /// Empties the core's outbox of everything but what the driver does: what must keep its order
-    /// is done here, and what may run the user's code is left for when the lock is free.
+    /// Drains the core's outbox, except for the effects that the driver carries out: ordered
+    /// effects are carried out here, and those that may call user code are left for after the lock
+    /// is free.
     fn drain_outbox(&mut self, machine: &mut Machine<Arc<dyn Entry>>) -> PostUnlock {
         let wake_driver = machine.wakes_loop(!self.watches.is_empty());
         let mut after = PostUnlock { wake_driver, ..PostUnlock::default() };
@@ -478,7 +481,7 @@ impl Hooks {
         after.over = std::mem::take(&mut out.over);
         after.discarded = std::mem::take(&mut out.discarded);
         let gone = !after.ended.is_empty() || !after.discarded.is_empty();
-        after.leaving = std::mem::take(&mut out.leaves);
+        after.leaving = std::mem::take(&mut out.wake_removals);
         after.left_none = gone && machine.core.len() == 0;
         after
     }

@@ -1,5 +1,5 @@
-//! How a scheduler reaches one of its stores: what the node asks is carried out, and the entries of durable
-//! jobs that somebody holds on to are found again.
+//! A scheduler's link to one of its stores: requests of the node are carried out, and durable jobs
+//! find the entries of their handles again.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -19,19 +19,19 @@ use crate::{
     store::ErasedStore,
 };
 
-/// A store of a scheduler, and what this process knows of the jobs in it.
+/// A store of a scheduler, and the entries of its jobs in this process.
 pub(crate) struct Durable {
     pub(crate) key: StoreKey,
     pub(crate) name: Arc<str>,
     pub(crate) store: Arc<dyn ErasedStore>,
-    /// How long an answer is waited for.
+    /// The timeout of an operation.
     patience: Duration,
     /// Cancelled when the store has been removed, or the scheduler has stopped.
     pub(crate) stopped: CancellationToken,
     entries: Mutex<Entries>,
 }
 
-/// The entries of jobs that were added here and that somebody may hold on to.
+/// The entries of jobs that were added here and may have handles.
 #[derive(Default)]
 struct Entries {
     known: Known<KnownEntry>,
@@ -40,11 +40,11 @@ struct Entries {
 
 /// The entry of a job that was added here.
 struct KnownEntry {
-    /// The name of the task that it is.
+    /// The name of the task of the job.
     task: String,
     entry: Weak<dyn Entry>,
-    /// The same, if something hangs on it that outlives the handles: a token, a stream of runs, or
-    /// that outputs are kept.
+    /// A strong reference, if the entry has something that outlives the handles: a token, a stream
+    /// of runs, or outputs to be kept.
     tied: Option<Arc<dyn Entry>>,
 }
 
@@ -67,15 +67,15 @@ impl Drop for KnownForNow {
         for &incarnation in &self.incarnations {
             gone.extend(entries.known.remove_unadded(incarnation));
         }
-        // What hangs on them is the user's.
+        // The entries own user values.
         drop(entries);
     }
 }
 
-/// A request on its way, and at its end the answer.
+/// A request in flight; resolves to the reply.
 pub(super) type Answering = BoxFuture<'static, Answered>;
 
-/// Which store answers what.
+/// A store, its request, and the reply.
 pub(super) type Answered = (StoreKey, Request, Result<Reply, StoreError>);
 
 impl Durable {
@@ -89,13 +89,13 @@ impl Durable {
         Durable { key, name, store, patience, stopped, entries }
     }
 
-    /// What the store has failed with, by its name.
+    /// Returns an error of the store, with the store's name.
     pub(crate) fn error(&self, error: StoreError) -> Error {
         error.of(&self.name)
     }
 
-    /// Finds the entry again when the job is taken, for as long as somebody holds on to it. Says whether
-    /// the job was changed, or has gone, before its version was known here.
+    /// Keeps the entry for claims of the job, as long as the job has handles. Returns whether the
+    /// job was changed or removed before its version was known here.
     pub(crate) fn know(&self, record: &Record, entry: &Arc<dyn Entry>) -> bool {
         let mut entries = self.entries();
         if entries.stopped {
@@ -103,7 +103,7 @@ impl Durable {
             entry.state().end(End::ShutDown);
             return false;
         }
-        // The handles of before hold on to the first entry, and those of now through theirs.
+        // Older handles own the first entry; newer handles reference it through theirs.
         let (first, task) = match entry.first() {
             Some(first) => (first, first.task().map(|(task, _)| task.to_owned())),
             None => (entry, None),
@@ -119,8 +119,8 @@ impl Durable {
         has_changed
     }
 
-    /// Jobs that are being added: those that have not come to be when this is dropped are known no
-    /// longer.
+    /// Keeps the entries of jobs that are being added. Dropping the result forgets the jobs that
+    /// were not added.
     pub(crate) fn know_for_now<'a>(
         self: &Arc<Durable>,
         jobs: impl IntoIterator<Item = (&'a Record, &'a Arc<dyn Entry>)>,
@@ -133,15 +133,15 @@ impl Durable {
         KnownForNow { durable: self.clone(), incarnations }
     }
 
-    /// Keeps the entry until the job is over: something hangs on it that outlives the handles.
+    /// Keeps the entry until the job is over, since it has something that outlives the handles.
     pub(crate) fn keep(&self, incarnation: Incarnation, entry: &Arc<dyn Entry>) {
         if let Some(known) = self.entries().known.get_mut(incarnation) {
             known.tied = Some(entry.clone());
         }
     }
 
-    /// The entry of a record's job: that of the job that was added here, if somebody holds on to it, with
-    /// the task and the arguments that the record has.
+    /// Returns the entry of a record's job, with the task and the arguments of the record: the
+    /// entry of the job that was added here, if that has handles.
     pub(crate) fn entry(&self, record: &Record, shared: &Arc<Shared>) -> Arc<dyn Entry> {
         let made = || shared.tasks.make(shared, &record.task, record.args.clone());
         let known = self
@@ -159,7 +159,7 @@ impl Durable {
         }
     }
 
-    /// A job is over: tells who holds on to it.
+    /// Ends a job, and resolves its handles.
     pub(super) fn end(&self, incarnation: Incarnation, end: End) {
         let known = self.entries().known.remove(incarnation);
         if let Some(entry) = known.as_ref().and_then(|known| known.entry.upgrade()) {
@@ -172,7 +172,8 @@ impl Durable {
         }
     }
 
-    /// The scheduler has stopped, or has taken leave of the store: tells all who hold on to jobs.
+    /// Ends all jobs, since the scheduler has stopped, or has left the store, and resolves their
+    /// handles.
     pub(crate) fn stop(&self) {
         let mut entries = self.entries();
         entries.stopped = true;
@@ -184,17 +185,17 @@ impl Durable {
         self.stopped.cancel();
     }
 
-    /// Whether a change is news to somebody who holds on to the job.
+    /// Whether a change is news to handles of the job.
     pub(crate) fn is_news(&self, change: StoreChange) -> bool {
         self.entries().known.is_news(change)
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
-        // Nothing panics while it holds the lock.
+        // Nothing panics while it has the lock.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries out what the node asks, in a task of its own: the store is somebody else's code.
+    /// Carries out a request of the node in a task of its own, since a store is foreign code.
     pub(super) fn carry_out(self: &Arc<Self>, request: Request, runtime: &Handle) -> Answering {
         let (durable, key) = (self.clone(), self.key);
         let mut request = request;
@@ -214,14 +215,14 @@ impl Durable {
         })
     }
 
-    /// The entries for the jobs of a reply, in order.
+    /// Returns the entries for the jobs of a reply, in order.
     pub(super) fn entries_for(
         &self,
         reply: &Result<Reply, StoreError>,
         shared: &Arc<Shared>,
     ) -> Vec<Arc<dyn Entry>> {
         let Ok(reply) = reply else { return Vec::new() };
-        self.entries().known.learn(reply);
+        self.entries().known.update_versions(reply);
         let records = reply.records();
         records.into_iter().map(|record| self.entry(record, shared)).collect()
     }

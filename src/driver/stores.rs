@@ -1,4 +1,4 @@
-//! The stores of a scheduler as its shell has them: by name for users, by key for the core.
+//! The stores of a scheduler for its shell: by name for users, by key for the core.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -8,62 +8,62 @@ use std::sync::{
 use super::store::Durable;
 use crate::{core::StoreKey, error::Error, job::DEFAULT_STORE};
 
-/// The stores that there are, in the order in which they were added.
+/// The stores, in the order in which they were added.
 #[derive(Default)]
 pub(crate) struct Stores {
     lists: Mutex<Lists>,
-    /// How many can be used, for who only asks whether there are any.
+    /// How many stores can be used, for callers that only check whether there are any.
     count: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Lists {
     usable: Arc<[Arc<Durable>]>,
-    /// Those that are being removed.
+    /// The stores that are being removed.
     leaving: Vec<Arc<Durable>>,
 }
 
 impl Stores {
-    /// Whether there is none that can be used.
+    /// Whether no store can be used.
     pub(crate) fn is_empty(&self) -> bool {
         self.count.load(Ordering::SeqCst) == 0
     }
 
-    /// Those that can be used.
+    /// Returns the stores that can be used.
     pub(crate) fn usable(&self) -> Arc<[Arc<Durable>]> {
         self.lists().usable.clone()
     }
 
-    /// All of them, those included that are being removed.
+    /// Returns all stores, including those that are being removed.
     pub(super) fn all(&self) -> Vec<Arc<Durable>> {
         let lists = self.lists();
         lists.usable.iter().chain(&lists.leaving).cloned().collect()
     }
 
-    /// The store of this key, also while it is being removed.
+    /// Returns the store of this key, also while it is being removed.
     pub(crate) fn get(&self, key: StoreKey) -> Option<Arc<Durable>> {
         let lists = self.lists();
         lists.usable.iter().chain(&lists.leaving).find(|it| it.key == key).cloned()
     }
 
-    /// The store of this name, while it is being removed.
+    /// Returns the store of this name while it is being removed.
     pub(crate) fn leaving(&self, name: &str) -> Option<Arc<Durable>> {
         self.lists().leaving.iter().find(|it| *it.name == *name).cloned()
     }
 
-    /// The store that tasks go to which name none, if there is one.
+    /// Returns the store for tasks that name none, if there is one.
     pub(crate) fn default_store(&self) -> Option<Arc<Durable>> {
         self.lists().usable.iter().find(|it| *it.name == *DEFAULT_STORE).cloned()
     }
 
-    /// The store of this name.
+    /// Returns the store of this name.
     pub(crate) fn named(&self, name: &str) -> Result<Arc<Durable>, Error> {
         let lists = self.lists();
         let found = lists.usable.iter().find(|it| *it.name == *name);
         found.cloned().ok_or_else(|| lists.unknown(name))
     }
 
-    /// Whether a store may be given this name.
+    /// Checks that a store may get this name.
     pub(crate) fn check_free(&self, name: &str) -> Result<(), Error> {
         let lists = self.lists();
         if lists.usable.iter().any(|it| *it.name == *name) {
@@ -85,7 +85,7 @@ impl Stores {
         self.count.store(lists.usable.len(), Ordering::SeqCst);
     }
 
-    /// Nobody is to use it from here on.
+    /// Makes a store unusable, since it is being removed.
     pub(crate) fn begin_removing(&self, key: StoreKey) {
         let mut lists = self.lists();
         let (leaving, usable): (Vec<_>, Vec<_>) =
@@ -95,13 +95,13 @@ impl Stores {
         self.count.store(lists.usable.len(), Ordering::SeqCst);
     }
 
-    /// It has been removed.
+    /// Drops a store that has been removed.
     pub(crate) fn end_removing(&self, key: StoreKey) {
         self.lists().leaving.retain(|it| it.key != key);
     }
 
     fn lists(&self) -> MutexGuard<'_, Lists> {
-        // Nothing panics while it holds the lock.
+        // Nothing panics while it has the lock.
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! When to look at which job: the only `DelayQueue`, and the key of each job's entry in it.
+//! The timers of the driver: the only `DelayQueue`, and the key of each job's entry in it.
 
 use std::{
     future::poll_fn,
@@ -14,14 +14,14 @@ use tokio_util::time::{
 use super::precise::Precise;
 use crate::{clock::LONGEST_WAIT, core::KEPT};
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wake {
     /// The job in this slot may be due.
     Job(u32),
-    /// A shutdown has waited long enough.
+    /// A deadline of the shutdown.
     Shutdown,
-    /// The node may have something to ask its store.
+    /// The node may have a request for its store.
     Node,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Timers {
     keys: Keys,
     shutdown: Option<Key>,
     node: Option<Key>,
-    /// Takes over for the last moments, if the scheduler is to be more precise than Tokio.
+    /// Handles the last moments of each wait, if the scheduler is to be more precise than Tokio.
     precise: Option<Precise>,
 }
 
@@ -76,7 +76,7 @@ impl Timers {
 
     /// Sets or moves the timer of a shutdown.
     pub(super) fn set_shutdown(&mut self, deadline: Instant) {
-        // An early look does no harm, and too long a wait would panic.
+        // An early wake-up does no harm, and too long a wait would panic.
         let deadline = deadline.min(Instant::now() + LONGEST_WAIT);
         match &self.shutdown {
             Some(key) => self.queue.reset_at(key, deadline),
@@ -100,18 +100,18 @@ impl Timers {
     fn insert(&mut self, wake: Wake, deadline: Instant) -> Key {
         if self.queue.is_empty() && self.since.elapsed() > LONGEST_WAIT {
             // A queue that was empty for 795 days panics at the next timer, however near: it counts
-            // from when it last expired one.
+            // from the last expiry.
             self.queue = DelayQueue::new();
             self.since = Instant::now();
         }
         self.queue.insert_at(wake, deadline)
     }
 
-    /// Drops all timers at once if, of these jobs' timers, more are to be removed than `jobs` may remain.
-    /// Says whether it did: then all timers are to be set again.
+    /// Drops all timers at once if more of these jobs' timers are to be removed than `jobs` may
+    /// remain. Returns whether it did, so that all timers must be set again.
     ///
-    /// In a debug build each removal walks the entries beside it, so that the time for all of
-    /// them grows with the square of their number.
+    /// In a debug build each removal walks the entries beside it, so the time for all removals
+    /// grows with the square of their number.
     pub(super) fn drop_at_once(&mut self, removed: impl Iterator<Item = u32>, jobs: usize) -> bool {
         let enough = jobs.max(KEPT);
         let wanted = removed.filter(|&slot| self.keys.has(slot)).take(enough + 1).count() > enough;
@@ -121,10 +121,10 @@ impl Timers {
         wanted
     }
 
-    /// Everything that has expired; waits until something has. Cancel safe: what it takes, it returns
-    /// in the same poll.
+    /// Waits for timers to expire, and returns them. Cancel safe: expired timers are returned in
+    /// the same poll.
     pub(super) async fn expired(&mut self) -> Vec<Wake> {
-        // Tokio would have it yield after 128 of them, and what is due together is put in order
+        // Tokio would make it yield after 128 of them, but jobs that are due together are sorted
         // together.
         unconstrained(poll_fn(|cx| {
             let mut expired = self.take_expired(cx);
@@ -138,7 +138,7 @@ impl Timers {
 
     fn take_expired(&mut self, cx: &mut Context<'_>) -> Vec<Wake> {
         let mut expired = Vec::new();
-        // An empty queue is ready at once, with `None`: whoever fills it wakes the driver.
+        // An empty queue is ready at once, with `None`: the next insertion wakes the driver.
         while let Poll::Ready(Some(wake)) =
             self.queue.poll_expired(cx).map(|wake| wake.map(Expired::into_inner))
         {
@@ -152,8 +152,8 @@ impl Timers {
         expired
     }
 
-    /// Goes on without precision, if there was any; says whether there was: then all timers are to be
-    /// set again.
+    /// Switches to coarse timers. Returns whether they were precise, so that all timers must be set
+    /// again.
     pub(super) fn be_coarse(&mut self) -> bool {
         self.precise.take().is_some()
     }
@@ -162,11 +162,12 @@ impl Timers {
         self.precise.is_some()
     }
 
-    /// Gives back the room that a burst took, if so many jobs need no quarter of it. Says whether it
-    /// did: then all timers are to be set again.
+    /// Frees the capacity that a burst needed, if this many jobs need no quarter of it. Returns
+    /// whether it did, so that all timers must be set again.
     pub(super) fn give_back(&mut self, jobs: usize) -> bool {
-        // A delay queue can't shrink below its highest key, but few timers are soon set again. The
-        // jobs count and not the timers: those of jobs that recur are gone only for a moment.
+        // A delay queue cannot shrink below its highest key, but few timers are quickly set again.
+        // The number of jobs decides, rather than that of timers: those of recurring jobs are gone
+        // only for a moment.
         let wasteful = self.queue.capacity() > KEPT && jobs * 4 < self.queue.capacity();
         if wasteful {
             *self = Timers::new(self.precise.take());
@@ -175,7 +176,7 @@ impl Timers {
     }
 }
 
-/// The keys of those slots that have one, in pages that go when they are empty.
+/// The keys of the slots that have one, in pages that are dropped when empty.
 #[derive(Default)]
 struct Keys {
     pages: Vec<Option<Box<Page>>>,
@@ -183,7 +184,7 @@ struct Keys {
 
 struct Page {
     keys: [Option<Key>; PAGE],
-    taken: usize,
+    occupied: usize,
 }
 
 const PAGE: usize = 128;
@@ -194,10 +195,10 @@ impl Keys {
         if page >= self.pages.len() {
             self.pages.resize_with(page + 1, || None);
         }
-        let page =
-            self.pages[page].get_or_insert_with(|| Box::new(Page { keys: [None; PAGE], taken: 0 }));
+        let page = self.pages[page]
+            .get_or_insert_with(|| Box::new(Page { keys: [None; PAGE], occupied: 0 }));
         if page.keys[index].replace(key).is_none() {
-            page.taken += 1;
+            page.occupied += 1;
         }
     }
 
@@ -210,8 +211,8 @@ impl Keys {
         let (number, index) = (slot as usize / PAGE, slot as usize % PAGE);
         let page = self.pages.get_mut(number)?.as_mut()?;
         let key = page.keys[index].take()?;
-        page.taken -= 1;
-        if page.taken == 0 {
+        page.occupied -= 1;
+        if page.occupied == 0 {
             self.pages[number] = None;
         }
         Some(key)
@@ -235,9 +236,9 @@ mod tests {
         };
         assert!(filled().drop_at_once(0..MANY, 0));
         assert!(filled().drop_at_once(0..MANY / 2 + 1, MANY as usize / 2));
-        // Setting those again that remain would take longer.
+        // Setting the remaining timers again would take longer.
         assert!(!filled().drop_at_once(0..MANY / 2 - 1, MANY as usize / 2));
-        // So few are soon removed; and of those that have no timer there is none to remove.
+        // This few are quickly removed; and jobs without a timer have none to remove.
         assert!(!filled().drop_at_once(0..KEPT as u32, 0));
         assert!(!filled().drop_at_once(MANY..3 * MANY, 0));
 

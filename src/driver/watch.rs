@@ -1,7 +1,7 @@
-//! Who looks at the clock, once a second, and at the machine's time zone data, once an hour: one thread
+//! The thread that reads the clock once a second, and the machine's time zone data once an hour,
 //! for all schedulers of the process.
 //!
-//! A timer of Tokio's would do, at three times the wake-ups: its wheel wakes up to move what it holds
+//! A timer of Tokio's would do, at three times the wake-ups: its wheel wakes up to move its timers
 //! from one level to the next.
 
 use std::{
@@ -13,21 +13,21 @@ use std::{
 use super::shared::Shared;
 use crate::{clock::StepWatch, panic::shielded, zone::reload_time_zone_data};
 
-/// How often the machine's time zone data is looked at.
+/// How often the machine's time zone data is read.
 const ZONES_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// The schedulers whose clock is looked at; the thread is there as long as there are any.
+/// The schedulers whose clock is watched; the thread exists as long as there are any.
 static WATCHED: Mutex<Watched> =
     Mutex::new(Watched { schedulers: Vec::new(), running: false, zones_read: None });
 
 struct Watched {
     schedulers: Vec<Weak<Shared>>,
     running: bool,
-    /// When the time zone data was looked at.
+    /// When the time zone data was last read.
     zones_read: Option<Instant>,
 }
 
-/// Has a scheduler's clock looked at, or no longer. Says whether it is.
+/// Starts or stops watching a scheduler's clock. Returns whether it is watched.
 pub(super) fn watch(scheduler: &Arc<Shared>, wanted: bool) -> bool {
     let mut watched = watched();
     let this = Arc::downgrade(scheduler);
@@ -36,7 +36,7 @@ pub(super) fn watch(scheduler: &Arc<Shared>, wanted: bool) -> bool {
         return false;
     }
     if !watched.running {
-        match thread::Builder::new().name("punctual-clock".into()).spawn(look) {
+        match thread::Builder::new().name("punctual-clock".into()).spawn(watch_clocks) {
             Ok(_) => watched.running = true,
             Err(error) => {
                 tracing::warn!(target: "punctual", "no thread to watch the clock, trying again: {error}");
@@ -48,8 +48,8 @@ pub(super) fn watch(scheduler: &Arc<Shared>, wanted: bool) -> bool {
     true
 }
 
-/// What the thread does.
-fn look() {
+/// The loop of the thread.
+fn watch_clocks() {
     loop {
         thread::sleep(StepWatch::EVERY);
         let (schedulers, reads_zones) = {
@@ -60,7 +60,7 @@ fn look() {
                 watched.schedulers.clear();
                 return;
             }
-            // The data is read when it is first needed, which may be now.
+            // The data is read on first use, which may be now.
             let read = *watched.zones_read.get_or_insert_with(Instant::now);
             let reads_zones = read.elapsed() >= ZONES_EVERY;
             if reads_zones {
@@ -72,14 +72,14 @@ fn look() {
             shielded(|| _ = reload_time_zone_data());
         }
         for scheduler in schedulers {
-            // To look is all it takes: a step of the clock, or an update of the zones, is noticed
-            // whenever the state is locked.
+            // Locking the state is enough: a step of the clock, or an update of the zones, is
+            // noticed then.
             shielded(move || scheduler.catch_up());
         }
     }
 }
 
 fn watched() -> MutexGuard<'static, Watched> {
-    // Nothing panics while it holds the lock.
+    // Nothing panics while it has the lock.
     WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
 }

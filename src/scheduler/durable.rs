@@ -1,4 +1,4 @@
-//! Jobs in the store: the same verbs as for those in memory, as compare and swap.
+//! Durable jobs: the same verbs as for jobs in memory, by compare and swap.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -29,14 +29,14 @@ use crate::{
     trigger::{Kind, Trigger},
 };
 
-/// A job in the store: whichever has the id, or one incarnation of it.
+/// A durable job: whichever has the id, or one incarnation of it.
 #[derive(Clone)]
 pub(super) struct Stored {
     pub(super) shared: Arc<Shared>,
     pub(super) durable: Arc<Durable>,
     pub(super) id: JobId,
     pub(super) incarnation: Option<Incarnation>,
-    /// Who is to be noted in the action log, if anybody.
+    /// The author for the action log, if any.
     pub(super) author: Option<Arc<Author>>,
 }
 
@@ -54,7 +54,7 @@ impl Stored {
         }
     }
 
-    /// The record of the job, or of the last one of its id if the store remembers that it is over.
+    /// Returns the record of the job, or the last one of its id if the store remembers its end.
     async fn latest_record(&self) -> Result<Record, Error> {
         let get = || async { self.durable.store.get(self.id.clone()).await };
         match patiently(&self.durable, get).await? {
@@ -73,8 +73,8 @@ impl Stored {
         missing(&self.id, self.incarnation)
     }
 
-    /// Changes the record, as often as it takes until nobody changes it at the same time. `change` says
-    /// what becomes of it, at an instant of the store's clock, or that there is nothing to do.
+    /// Changes the record, and retries until no other change comes in between. `change` returns the
+    /// changed record, at an instant of the store's clock, or `None` if there is nothing to do.
     async fn change(
         &self,
         what: &str,
@@ -109,7 +109,7 @@ impl Stored {
         }
     }
 
-    /// Has what this node claimed of the job follow its record, and look at its next fire time.
+    /// Updates the claims of this node to the record, and has the node claim the next fire time.
     fn adopt(&self, record: &Record, note: Option<EventPayload>) {
         let (key, entry) = (self.durable.key, self.durable.entry(record, &self.shared));
         self.shared.transact(|core, now| core.follow(key, record, Some(entry), note, now));
@@ -136,8 +136,8 @@ impl Stored {
         if let Some(record) = new.filter(|_| old.paused) {
             let next_fire = next_fire_of(&record);
             self.adopt(&record, Some(EventPayload::JobResumed { job: self.id.clone(), next_fire }));
-            // Rows that wait are looked at, too.
-            self.shared.transact(|core, _| core.look(self.durable.key));
+            // Waiting rows become claimable, too.
+            self.shared.transact(|core, _| core.refresh(self.durable.key));
         }
         Ok(())
     }
@@ -153,12 +153,13 @@ impl Stored {
             .await?;
         if let Some(record) = new {
             self.adopt(&record, Some(modified(&record)));
-            self.shared.transact(|core, _| core.look(self.durable.key));
+            self.shared.transact(|core, _| core.refresh(self.durable.key));
         }
         Ok(())
     }
 
-    /// Changes options, labels and, if it says so, the arguments of the task; `change` may be called more than once.
+    /// Changes options, labels and, if `change` returns a task, its arguments. `change` may be
+    /// called more than once.
     pub(super) async fn modify(
         &self,
         change: impl Fn(JobOptions, Labels) -> (JobOptions, Labels, Option<NamedTask>),
@@ -234,8 +235,8 @@ impl Stored {
         Ok(())
     }
 
-    /// Forgets that a job of this id is over, if that is remembered: it can be added again. Says whether
-    /// it was.
+    /// Forgets the remembered end of this id, so that the id can be added again. Returns whether an
+    /// end was remembered.
     async fn forget_end(&self) -> Result<bool, Error> {
         let get = || async { self.durable.store.get(self.id.clone()).await };
         let Some(ended) =
@@ -251,7 +252,7 @@ impl Stored {
         ))
     }
 
-    /// The same, as soon as the store does it.
+    /// Cancels the job, and retries until the store has done so.
     pub(super) async fn cancel(self) {
         let mut wait = Duration::from_secs(1);
         while let Err(error) = self.remove(End::Cancelled).await
@@ -267,13 +268,13 @@ impl Stored {
             (Ok(record), _) => {
                 (record.incarnation, Definition::read(&record)?.options.history as usize)
             }
-            // What the job's options were has gone with its record.
+            // The options of the job are gone with its record.
             (Err(error), Some(incarnation)) if error.is_gone() => {
                 (incarnation, self.shared.defaults.history as usize)
             }
             (Err(error), _) => return Err(error),
         };
-        // Rows of what has not ended, and of stretches that ran for nothing, are among them.
+        // Open rows, and rows of stretches without a run, are among them.
         let mut most = limit.saturating_mul(2) + 100;
         loop {
             let rows = self.rows(incarnation, most).await?;
@@ -285,7 +286,7 @@ impl Stored {
         }
     }
 
-    /// The rows of a job outlive it: an incarnation needs no record.
+    /// Returns the rows of a job. They outlive the job: an incarnation needs no record.
     pub(super) async fn ledger(&self, limit: usize) -> Result<Vec<Row>, Error> {
         let incarnation = match self.incarnation {
             Some(incarnation) => incarnation,
@@ -309,12 +310,12 @@ pub(super) struct New {
     pub(super) options: JobOptions,
     pub(super) labels: Labels,
     pub(super) paused: bool,
-    /// How often a run is run again whose node died, if it is.
+    /// How often a run is run again whose node expired, if it is.
     pub(super) recoveries: Option<u32>,
     pub(super) entry: Arc<dyn Entry>,
 }
 
-/// A job that is in the store now, and its entry here.
+/// A durable job that exists now, and its entry here.
 pub(super) struct Put {
     /// Whether its id had to be free.
     is_fresh: bool,
@@ -323,8 +324,9 @@ pub(super) struct Put {
     pub(super) entry: Arc<dyn Entry>,
 }
 
-/// Adds jobs to their stores, as many at once as each takes, and returns them in order. Those that must
-/// be new come first: if one of them is not, those before it are removed again, and nothing has changed.
+/// Adds jobs to their stores, as many at once as each store allows, and returns them in order. Jobs
+/// that must be new come first: if one of them is not new, those before it are removed again, and
+/// nothing has changed.
 pub(super) async fn add_all(shared: &Arc<Shared>, new: Vec<New>) -> Result<Vec<Put>, Error> {
     let mut put: Vec<Option<Put>> = new.iter().map(|_| None).collect();
     let mut new: Vec<(usize, New)> = new.into_iter().enumerate().collect();
@@ -350,7 +352,7 @@ pub(super) async fn add_all(shared: &Arc<Shared>, new: Vec<New>) -> Result<Vec<P
                 fresh.sort_by_key(|put| put.durable.key);
                 for fresh in fresh.chunk_by(|one, next| one.durable.key == next.durable.key) {
                     let records = fresh.iter().map(|put| &put.record);
-                    take_back(shared, &fresh[0].durable, records).await;
+                    undo_add(shared, &fresh[0].durable, records).await;
                 }
                 return Err(error);
             }
@@ -359,7 +361,7 @@ pub(super) async fn add_all(shared: &Arc<Shared>, new: Vec<New>) -> Result<Vec<P
     Ok(put.into_iter().flatten().collect())
 }
 
-/// What the store's clock says: the store itself, if no heartbeat has told yet.
+/// Returns the time of the store's clock; queries the store if no heartbeat has returned it yet.
 async fn store_now(shared: &Shared, durable: &Durable) -> Result<DateTime<Utc>, Error> {
     let now = match shared.transact(|core, _| core.known_store_now(durable.key)) {
         Some(now) => now,
@@ -368,7 +370,7 @@ async fn store_now(shared: &Shared, durable: &Durable) -> Result<DateTime<Utc>, 
     Ok(whole_millis(now))
 }
 
-/// A job that is being added, and the id that is kept for it.
+/// A job that is being added, and its reserved id.
 pub(super) struct Adding {
     _reserved: Reservation,
     new: New,
@@ -428,21 +430,21 @@ async fn add_batch(
         .collect::<Result<Vec<Adding>, Error>>()?;
     let given = adding.iter().filter_map(|adding| adding.new.given.clone()).collect();
     stores::check_free(shared, given, Some(durable.key)).await?;
-    // Before they are written: they may be taken at once.
+    // Known before they are written, since they may be claimed at once.
     let known = adding.iter().map(|adding| (&adding.addition.declared, &adding.new.entry));
     let _known = durable.know_for_now(known);
     let written = write_all(shared, durable, &mut adding).await;
     if let Err(error) = written {
         let is_fresh = |adding: &&Adding| adding.new.on_conflict == OnConflict::Error;
         let added = adding.iter().filter(|adding| adding.addition.is_written).filter(is_fresh);
-        take_back(shared, durable, added.map(|adding| &adding.addition.declared)).await;
+        undo_add(shared, durable, added.map(|adding| &adding.addition.declared)).await;
         return Err(error);
     }
     let put = adding.into_iter().map(|adding| finish_adding(shared, durable, adding));
     Ok(put.collect())
 }
 
-/// Writes what is to be added, until each is there or has found what it gives way to.
+/// Writes the additions, until each job exists or has given way.
 async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) -> Result<(), Error> {
     loop {
         let additions = adding.iter_mut().map(|adding| &mut adding.addition);
@@ -460,8 +462,8 @@ async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) ->
     }
 }
 
-/// Removes again what was added by a command that has failed. What somebody has changed since stays.
-async fn take_back(shared: &Shared, durable: &Durable, added: impl Iterator<Item = &Record>) {
+/// Removes the jobs of an add that has failed. Jobs that were changed since stay.
+async fn undo_add(shared: &Shared, durable: &Durable, added: impl Iterator<Item = &Record>) {
     let now = now_in(shared, durable);
     let writes = added.map(|record| {
         let record = Record { version: 1, ..record.clone() };
@@ -471,12 +473,12 @@ async fn take_back(shared: &Shared, durable: &Durable, added: impl Iterator<Item
         Some(Write::remove(record.id, expected, token).with_rows(rows))
     });
     let writes: Vec<Write> = writes.flatten().collect();
-    // What fails now has no one who could be told: the command has failed already.
+    // An error here has no receiver: the add has failed already.
     let _ = write_parts(durable, &writes).await;
 }
 
-/// Has writes done, as many at once as the store takes. Returns what came of the first of them, up to those
-/// that failed, and how these did.
+/// Carries out writes, as many at once as the store allows. Returns the results of the writes
+/// before the first error, and that error.
 async fn write_parts(durable: &Durable, writes: &[Write]) -> (Vec<WriteResult>, Result<(), Error>) {
     let Capabilities { max_batch, max_bytes, .. } = durable.store.capabilities();
     let bytes = max_bytes.unwrap_or(usize::MAX);
@@ -527,7 +529,7 @@ fn begin_adding(
     let reserved = Reservation::of(shared, &id, Place::Store(durable.key))?;
     let (task, args) = (task.to_owned(), args?.to_string());
     json::check(format_args!("the arguments of task `{task}`"), &args)?;
-    // What is written may not be what can be read: a number that is none is written as `null`.
+    // The written arguments may be unreadable: a number that is NaN is written as `null`.
     shared.tasks.make(shared, &task, args.clone()).check_alone()?;
     let name = new.labels.name.as_deref().map(str::to_owned);
     let tags: Vec<String> = new.labels.tags.iter().map(|tag| tag.to_string()).collect();
@@ -539,7 +541,7 @@ fn begin_adding(
         Some(count) => format!("true:{count}"),
     };
     let labels = format!("{name:?} {tags:?} {recover} {}", shared.zone);
-    // Longer than each of its parts, of which each is bounded.
+    // Longer than each of its parts, each of which is bounded.
     let declared = [&task, &json::canonical(&args), &trigger, &options, &labels];
     let declared =
         serde_json::to_string(&declared).map_err(|error| unwritable("the declaration", &error))?;
@@ -561,8 +563,8 @@ fn begin_adding(
     Ok(Adding { _reserved: reserved, new, addition })
 }
 
-/// What becomes of a write that adds the job `new`, whose id is another's, `current`, or was: says
-/// whether it is still to be made.
+/// Adapts a write that adds the job `new` to `current`, the job that has or had the id. Returns
+/// whether the write is still needed.
 pub(super) fn give_way(
     shared: &Shared,
     durable: &Durable,
@@ -574,7 +576,7 @@ pub(super) fn give_way(
     change::give_way(new, write, current, on_conflict, now_in(shared, durable))
 }
 
-/// What the store's clock says, as far as this node knows.
+/// Returns the time of the store's clock, as far as this node knows it.
 fn now_in(shared: &Shared, durable: &Durable) -> DateTime<Utc> {
     shared.transact(|core, _| whole_millis(core.store_now(durable.key)))
 }
@@ -596,7 +598,7 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -
                 core.note_in(durable.key, now, EventPayload::JobRemoved { job, end });
             });
         }
-        // It is over, and has nothing to be listened to.
+        // The job is over, so it gets no subscribers.
         new.entry.state().end(End::Completed);
         return Put { is_fresh, durable: durable.clone(), record, entry: new.entry };
     }
@@ -610,7 +612,8 @@ fn finish_adding(shared: &Arc<Shared>, durable: &Arc<Durable>, adding: Adding) -
     Put { is_fresh, durable: durable.clone(), record, entry: new.entry }
 }
 
-/// The existing job stays, unchanged or changed from `old`; its handle is returned.
+/// Finishes an addition that kept an existing job, unchanged or changed from `old`; returns its
+/// handle.
 fn finish_changing(
     shared: &Arc<Shared>,
     durable: &Arc<Durable>,
@@ -621,20 +624,20 @@ fn finish_changing(
     if let Some(old) = &old {
         record.version = old.version.wrapping_add(1);
     }
-    // Its work is the record's, and not what was given now.
+    // The work is that of the record, not the one of this addition.
     let entry = durable.entry(&record, shared);
     let (key, old) = (durable.key, old.as_ref());
-    let held = shared.transact(|core, now| {
+    let claimed = shared.transact(|core, now| {
         core.kept_in_store(key, &record, old, Some(entry.clone()), now);
         core.payload_of(key, record.incarnation)
     });
-    let entry = held.unwrap_or(entry);
+    let entry = claimed.unwrap_or(entry);
     entry.state().take_over(new.entry.state());
     durable.know(&record, &entry);
     Put { is_fresh: false, durable: durable.clone(), record, entry }
 }
 
-/// What this node holds of an incarnation goes with it.
+/// Drops this node's claims of an incarnation.
 pub(super) fn forget(shared: &Shared, durable: &Durable, record: &Record, end: &End) {
     shared.transact(|core, now| core.removed_from_store(durable.key, record, end, now));
 }
@@ -676,35 +679,35 @@ pub(super) async fn remove_all(
             left = changed;
         }
     }
-    shared.transact(|core, _| core.look(durable.key));
+    shared.transact(|core, _| core.refresh(durable.key));
     Ok(count)
 }
 
-/// One write, and what came of it.
+/// Carries out one write, and returns its result.
 pub(super) async fn write_one(durable: &Durable, write: Write) -> Result<WriteResult, Error> {
     let (mut written, done) = write_parts(durable, &[write]).await;
     done?;
     written.pop().ok_or_else(|| answers_missing(durable, 1, 0))
 }
 
-/// A store has answered less than it was asked, or more.
+/// Returns the error for a store that returned the wrong number of results.
 fn answers_missing(durable: &Durable, asked: usize, answered: usize) -> Error {
     durable.error(StoreError::refused(format!(
         "it was asked for {asked} writes, and answered {answered} of them"
     )))
 }
 
-/// How many records, or rows, are read at once.
+/// How many records or rows are read at once.
 const PAGE: usize = 500;
 
-/// How long a page is waited for: lists of all stores must not hang with one of them.
+/// The timeout of a page: lists of all stores must not hang with one of them.
 const LONGEST_READ: Duration = Duration::from_secs(10);
 
-/// The records of a store in order of their ids, page by page: none is kept.
+/// The records of a store in order of their ids, page by page; no page is kept.
 pub(super) struct Pages {
     pub(super) durable: Arc<Durable>,
     filter: RecordFilter,
-    /// Where the next page begins; `None` behind the last.
+    /// Where the next page begins; `None` after the last.
     next: Option<Option<RecordCursor>>,
 }
 
@@ -713,7 +716,8 @@ impl Pages {
         Pages { durable: durable.clone(), filter, next: Some(None) }
     }
 
-    /// The next page; `None` behind the last. After an error the same one is read again.
+    /// Returns the next page, or `None` after the last. After an error, the same page is read
+    /// again.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Record>>, Error> {
         let Some(after) = self.next.clone() else { return Ok(None) };
         let store = &self.durable.store;
@@ -743,7 +747,7 @@ pub(super) async fn any_can_run(
     Ok(false)
 }
 
-/// The rows that wait of the jobs of these records.
+/// Returns the waiting rows of the jobs of these records.
 pub(super) async fn waiting(
     durable: &Durable,
     records: &[Record],
@@ -763,7 +767,7 @@ pub(super) async fn waiting(
     }
 }
 
-/// Asks the store again a few times, if it is not available for a moment.
+/// Retries an operation a few times while the store is unavailable.
 pub(super) async fn patiently<T, F>(durable: &Durable, ask: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, StoreError>>,
@@ -777,7 +781,7 @@ where
     asked.await.map_err(|error| durable.error(error))
 }
 
-/// A job of the store, as far as it can be read.
+/// Returns the information about a durable job, as far as it can be read.
 pub(super) fn info_of(
     shared: &Shared,
     durable: &Durable,
@@ -788,7 +792,7 @@ pub(super) fn info_of(
     let (running, taken) = shared.transact(|core, _| {
         (
             core.running(durable.key, record.incarnation),
-            core.next_taken(durable.key, record.incarnation),
+            core.next_claimed(durable.key, record.incarnation),
         )
     });
     Ok(JobInfo {
@@ -807,13 +811,13 @@ pub(super) fn info_of(
     })
 }
 
-/// What keeps a job of the store from running here, if anything does.
+/// Returns why a durable job cannot run here, if so.
 pub(super) fn obstacle(shared: &Arc<Shared>, record: &Record) -> Option<Error> {
     let read = Definition::read(record);
     read.and_then(|definition| can_run(shared, record, &definition)).err()
 }
 
-/// Whether a job of this record can run here.
+/// Checks that a job of this record can run here.
 pub(super) fn can_run(
     shared: &Arc<Shared>,
     record: &Record,
@@ -884,12 +888,12 @@ fn missing(id: &JobId, incarnation: Option<Incarnation>) -> Error {
     }
 }
 
-/// A run, if the row is of one that has ended.
+/// Returns the run of a closed row, if the row is one of a run.
 fn run_of(row: &Row) -> Option<Run> {
     let RowState::Closed(fate) = &row.state else { return None };
     let outcome = match fate {
         Fate::Ran(RunEnd::Succeeded) => Outcome::Succeeded,
-        Fate::Ran(RunEnd::Failed) => Outcome::said(row.message.as_deref().unwrap_or("")),
+        Fate::Ran(RunEnd::Failed) => Outcome::from_error_text(row.message.as_deref().unwrap_or("")),
         Fate::Ran(RunEnd::Panicked) => {
             Outcome::Panicked(row.message.as_deref().unwrap_or("").into())
         }

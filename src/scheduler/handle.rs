@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     core::{Added, Author, Core, JobKey, Own, RunKey, StoreKey},
-    driver::{EndWait, Entry, Hold, Shared},
+    driver::{CountedEntry, EndWait, Entry, Shared},
     error::Error,
     feed::{Fed, FeedReceiver, feed},
     job::{self, End, JobId, JobInfo, JobOptions, Labels, Run, RunId, SkipReason, option_setters},
@@ -511,7 +511,7 @@ impl JobSettings {
 /// Awaiting the handle is cancel safe. `&mut` handle can be awaited any number of times.
 pub struct JobHandle {
     job: Job,
-    entry: Hold,
+    entry: CountedEntry,
     wait: EndWait,
 }
 
@@ -519,7 +519,7 @@ impl JobHandle {
     pub(super) fn new(shared: Arc<Shared>, added: Added<Arc<dyn Entry>>) -> JobHandle {
         let Added { key, id, payload } = added;
         let job = Job { shared, id, which: Which::Memory(key), author: None };
-        JobHandle { job, entry: Hold::new(payload), wait: EndWait::default() }
+        JobHandle { job, entry: CountedEntry::new(payload), wait: EndWait::default() }
     }
 
     /// The handle of a job in a store.
@@ -527,7 +527,7 @@ impl JobHandle {
         let Put { durable, record, entry, .. } = put;
         let which = Which::Stored(durable.key, record.incarnation);
         let job = Job { shared, id: record.id, which, author: None };
-        JobHandle { job, entry: Hold::new(entry), wait: EndWait::default() }
+        JobHandle { job, entry: CountedEntry::new(entry), wait: EndWait::default() }
     }
 
     /// Returns the job's latest runs, the latest last, also after the job's end, up to the number
@@ -602,9 +602,9 @@ impl JobHandle {
                     let cancel = async {
                         token.cancelled().await;
                         // At once, whether or not the store is available.
-                        stored
-                            .shared
-                            .transact(|core, _| core.cancel_held(stored.durable.key, incarnation));
+                        stored.shared.transact(|core, _| {
+                            core.cancel_claimed(stored.durable.key, incarnation)
+                        });
                         stored.cancel().await;
                     };
                     stopped.run_until_cancelled(cancel).await;

@@ -16,7 +16,7 @@ use futures::{
 
 use super::{Scheduler, durable};
 use crate::{
-    core::{CanRun, Core, FAREWELL, FOREVER, LAST_WAIT, NodeOptions, Place, StoreKey},
+    core::{ACKNOWLEDGE_TIMEOUT, CanRun, Core, FOREVER, LAST_WAIT, NodeOptions, Place, StoreKey},
     driver::{Durable, Entry, RunGuard, Shared},
     error::Error,
     event::EventPayload,
@@ -108,7 +108,7 @@ impl Scheduler {
                 shared.stores.begin_removing(key);
                 core.retire_store(key, now);
             }
-            let is_own = caller.is_some_and(|run| core.going_in(key).contains(&run));
+            let is_own = caller.is_some_and(|run| core.active_runs_in(key).contains(&run));
             Ok((begins.0, begins.1, is_own))
         })?;
         if begins {
@@ -231,16 +231,16 @@ const CHANGE_BATCH: usize = 256;
 async fn finish_removal(shared: Arc<Shared>, durable: Arc<Durable>) {
     let leaving = async {
         let key = durable.key;
-        let no_run = |core: &Core<Arc<dyn Entry>>| core.going_in(key).is_empty();
+        let no_run = |core: &Core<Arc<dyn Entry>>| core.active_runs_in(key).is_empty();
         wait_until(&shared, SOFT_WAIT, no_run).await;
         let grace = shared.transact(|core, _| core.cancel_store(key));
         wait_until(&shared, grace.min(FOREVER) + LAST_WAIT, no_run).await;
-        shared.abandon(|core| core.going_in(key));
-        wait_until(&shared, FAREWELL, |core| core.has_left_store(key)).await;
+        shared.abandon(|core| core.active_runs_in(key));
+        wait_until(&shared, ACKNOWLEDGE_TIMEOUT, |core| core.has_left_store(key)).await;
         // In a task, since this is the store's code, which may panic.
         let closing = durable.clone();
         let closing = tokio::spawn(async move { closing.store.close().await });
-        let _ = tokio::time::timeout(FAREWELL, closing).await;
+        let _ = tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, closing).await;
     };
     if durable.stopped.run_until_cancelled(leaving).await.is_none() {
         return;

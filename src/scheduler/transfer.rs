@@ -338,8 +338,8 @@ impl Scheduler {
         let job = record.id;
         self.shared.transact(|core, now| {
             core.note_in(durable.key, now, EventPayload::JobAdded { job, next_fire });
-            core.expect(durable.key, next_fire);
-            core.look(durable.key);
+            core.note_due(durable.key, next_fire);
+            core.refresh(durable.key);
         });
         Ok(true)
     }

@@ -1,4 +1,4 @@
-//! What the work says of itself: a file to which all processes append.
+//! The log of the work: a file to which all processes append.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,8 +11,8 @@ use nix::time::{ClockId, clock_gettime};
 use punctual::{Context, chrono::Utc};
 use serde_json::{Value, json};
 
-/// A line is as long as all others, and no page has a part of one: so a process that is killed has
-/// written all of it or nothing.
+/// All lines have this length, which divides a page: so a process that is killed has written a
+/// whole line or nothing.
 const LINE: usize = 256;
 
 #[derive(Clone)]
@@ -23,12 +23,12 @@ impl Log {
         Log(Arc::new(OpenOptions::new().append(true).create(true).open(path).unwrap()))
     }
 
-    /// Says something of a job.
+    /// Logs an entry about a job.
     pub(crate) fn say(&self, what: &str, job: &str) {
         self.append(json!({ "what": what, "job": job }));
     }
 
-    /// Says something of a run.
+    /// Logs an entry about a run.
     pub(crate) fn say_of(&self, what: &str, cx: &Context) {
         self.append(json!({
             "what": what,
@@ -41,7 +41,7 @@ impl Log {
     }
 
     fn append(&self, mut entry: Value) {
-        // The clock of the wall steps; the other is that of all processes, and does not.
+        // The wall clock steps; the monotonic clock is shared by all processes and does not.
         entry["wall"] = Utc::now().timestamp_micros().into();
         let steady = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
         entry["steady"] = (steady.tv_sec() * 1_000_000 + steady.tv_nsec() / 1000).into();

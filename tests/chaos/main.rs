@@ -1,18 +1,18 @@
-//! Chaos from outside: three processes on one store, which are killed, stopped and asked to end, on a
+//! Chaos from outside: three processes on one store, which are killed, stopped and terminated, on a
 //! clock that steps, and a checker that shares no code with this crate.
 //!
-//! `run.py` begins the processes, which are this very program, does them harm, and then compares what
-//! the database says (read by Python's own SQLite) with what the work has said in a log of its own. It
-//! takes minutes and needs Python and libfaketime (`apt-get install faketime`), so it runs on request:
+//! `run.py` starts the processes, which are this program, disturbs them, and then compares the
+//! database (read by Python's own SQLite) with the log of the work. It takes minutes and needs
+//! Python and libfaketime (`apt-get install faketime`), so it runs on request:
 //!
 //! ```sh
 //! PUNCTUAL_CHAOS=600 cargo test --features sqlite --test chaos -- --ignored
 //! ```
 //!
-//! `PUNCTUAL_CHAOS` is how many seconds, `PUNCTUAL_SEED` what chance begins with, and
-//! `PUNCTUAL_CHAOS_STEP` by how many seconds the clock steps (default: up to 90; 0: not at all).
-//! `PUNCTUAL_CHAOS_EARLIER` names this program as an earlier version of the crate has it: the store is
-//! made by it, and nodes of both versions live side by side.
+//! `PUNCTUAL_CHAOS` is the number of seconds, `PUNCTUAL_SEED` the random seed, and
+//! `PUNCTUAL_CHAOS_STEP` the size of the clock steps in seconds (default: up to 90; 0: none).
+//! `PUNCTUAL_CHAOS_EARLIER` is the path of this program as built from an earlier version of the
+//! crate: it creates the store, and nodes of both versions run side by side.
 
 #[cfg(target_os = "linux")]
 mod log;

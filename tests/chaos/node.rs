@@ -1,4 +1,4 @@
-//! A node: a service that declares a hundred jobs, asks for one-shots and runs, and changes others.
+//! A node: a service that declares a hundred jobs, adds one-shots, requests runs, and changes jobs.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -16,13 +16,13 @@ use crate::log::Log;
 
 pub(crate) const FLAG: &str = "--node";
 
-/// How many jobs are declared by all nodes, and never changed.
+/// The number of jobs that all nodes declare and never change.
 const DENSE: u64 = 100;
 
-/// How many are changed all the time.
+/// The number of jobs that change all the time.
 const CHANGED: u64 = 10;
 
-/// Says in the log when it begins and ends.
+/// Logs its begin and its end.
 #[derive(Serialize, Deserialize)]
 struct Work {
     takes_ms: u64,
@@ -40,8 +40,8 @@ impl Task for Work {
     }
 }
 
-/// What the script says: the folder, the node's name, its lease in milliseconds, the first and the last
-/// instant of the dense jobs in milliseconds since 1970, and what chance begins with.
+/// The arguments from the script: the folder, the node's name, its lease in milliseconds, the first
+/// and the last instant of the dense jobs in milliseconds since 1970, and the random seed.
 struct Setup {
     folder: PathBuf,
     name: String,
@@ -51,7 +51,7 @@ struct Setup {
     chance: Chance,
 }
 
-/// Runs jobs until it is asked to end.
+/// Runs jobs until the process is terminated.
 #[tokio::main]
 pub(crate) async fn main() {
     prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
@@ -91,7 +91,7 @@ pub(crate) async fn main() {
     assert!(report.is_clean(), "{report}");
 }
 
-/// Declares the dense jobs, and then does this and that.
+/// Declares the dense jobs, and then calls random verbs.
 async fn use_it(scheduler: &Scheduler, log: &Log, setup: Setup) {
     let Setup { folder, first, last, mut chance, name, .. } = setup;
     let instant = |millis| DateTime::from_timestamp_millis(millis).unwrap();
@@ -100,7 +100,7 @@ async fn use_it(scheduler: &Scheduler, log: &Log, setup: Setup) {
             let period = Duration::from_millis(250 + 50 * (number % 16));
             let trigger = every(period).starting_at(instant(first)).until(instant(last));
             let add = scheduler.add(trigger, Work { takes_ms: number % 20 });
-            // Every other one recovers, however often it is killed.
+            // Every other job recovers, however often it is killed.
             let add = if number % 2 == 0 { add.recoveries(u32::MAX) } else { add };
             add.id(format!("dense-{number}")).on_conflict(OnConflict::Reconcile)
         })
@@ -112,7 +112,7 @@ async fn use_it(scheduler: &Scheduler, log: &Log, setup: Setup) {
     for number in 0.. {
         tokio::time::sleep(Duration::from_millis(chance.below(60))).await;
         if folder.join("enough").exists() {
-            // What was asked for comes to its end.
+            // The requested runs finish.
             std::future::pending().await
         }
         let done = one_wish(scheduler, log, &mut chance, &format!("once-{name}-{number}")).await;
@@ -125,7 +125,7 @@ async fn use_it(scheduler: &Scheduler, log: &Log, setup: Setup) {
     }
 }
 
-/// Asks for something, and says so in the log before and after.
+/// Calls a verb, and logs it before and after.
 async fn one_wish(
     scheduler: &Scheduler,
     log: &Log,
@@ -166,7 +166,7 @@ async fn one_wish(
     Ok(())
 }
 
-/// Numbers that look like chance.
+/// A generator of random numbers.
 struct Chance(u64);
 
 impl Chance {

@@ -38,7 +38,7 @@ async fn adding_many_is_all_or_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn conflicts_are_settled_as_asked() {
+async fn conflicts_are_handled_as_specified() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
     let add = |text: &str, on_conflict| {
@@ -49,12 +49,12 @@ async fn conflicts_are_settled_as_asked() {
     let kept = add("second", OnConflict::Keep).await.unwrap();
     assert_eq!(kept.get().await.unwrap().next_fire, first.get().await.unwrap().next_fire);
 
-    // Declared just the same: its anchor stays.
+    // An unchanged declaration keeps the anchor.
     tokio::time::sleep(TENTH * 50).await;
     let anchor = first.next_fire().await.unwrap();
     let same = add("first", OnConflict::Reconcile).await.unwrap();
     assert_eq!(same.next_fire().await.unwrap(), anchor);
-    // Declared with other arguments: it is changed in place, and its anchor stays, too.
+    // A declaration with other arguments changes the job in place, and keeps the anchor, too.
     let other = add("other", OnConflict::Reconcile).await.unwrap();
     assert_eq!(other.next_fire().await.unwrap(), anchor);
     assert_eq!(first.next_fire().await.unwrap(), anchor);
@@ -70,7 +70,7 @@ async fn conflicts_are_settled_as_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_to_an_id_that_is_taken_can_not_be_said_without_an_id() {
+async fn on_conflict_without_an_id_is_an_error() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
     for on_conflict in [OnConflict::Replace, OnConflict::Keep, OnConflict::Reconcile] {

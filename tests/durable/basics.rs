@@ -46,14 +46,14 @@ async fn events_and_history_are_those_of_any_job() {
     let id = job.id().clone();
     executed.next().await.unwrap();
     executed.next().await.unwrap();
-    // The store hears of it a moment later.
+    // The outcome reaches the store a moment later.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let history = job.history().await.unwrap();
     assert_eq!(history.len(), 2);
     assert!(history.iter().all(|run| matches!(run.outcome, Outcome::Succeeded)));
     assert!(history[0].fire_time < history[1].fire_time);
     assert_eq!(removed.next().await.unwrap().payload.job(), Some(&id));
-    // The ledger keeps it beyond the job's end.
+    // The ledger keeps the history beyond the job's end.
     assert_eq!(job.history().await.unwrap().len(), 3);
     assert!(scheduler.job(&id).history().await.unwrap_err().is_unknown_job());
 }

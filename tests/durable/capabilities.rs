@@ -1,4 +1,4 @@
-//! A scheduler keeps to what its store can do.
+//! A scheduler respects the capabilities of its store.
 
 use std::time::Duration;
 

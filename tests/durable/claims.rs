@@ -1,4 +1,4 @@
-//! What a node claims, when, and how much it asks the store.
+//! What a node claims, when, and how many requests it sends to the store.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -54,7 +54,7 @@ async fn a_node_leaves_what_it_cannot_start_to_others() {
         most = most.max(taken(&store).await.into_values().max().unwrap_or_default());
     }
     assert!((50..=120).contains(&most), "{most} rows were claimed by one node");
-    // Others that come have their part.
+    // A new node gets a share.
     let three = on(&store, &notes).start().await.unwrap();
     tokio::time::sleep(MILLISECOND * 1500).await;
     let taken = taken(&store).await;
@@ -80,7 +80,7 @@ async fn each_fire_time_runs_on_one_node() {
     let rows = rows(&store).await;
     assert_eq!(fates(&rows), vec![RAN; 600]);
     assert!(three.jobs().await.unwrap().is_empty());
-    // What one of them changes the others follow.
+    // The other nodes follow a change by one of them.
     two.add(every(SECOND), remember("late")).id("late").await.unwrap();
     tokio::time::sleep(SECOND * 3).await;
     three.job("late").pause().await.unwrap();
@@ -93,7 +93,7 @@ async fn each_fire_time_runs_on_one_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_busy_store_is_asked_for_grows_with_what_changed() {
+async fn requests_to_a_busy_store_grow_with_the_changes() {
     const HOUR: Duration = Duration::from_secs(3600);
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let flaky = FaultyStore::new(store.clone());
@@ -166,7 +166,7 @@ async fn no_operation_is_asked_for_more_than_max_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_node_asks_little() {
+async fn an_idle_node_sends_few_requests() {
     let asked = |store: &FaultyStore<MemoryStore>| -> u64 {
         Operation::ALL.iter().map(|operation| store.calls(*operation)).sum()
     };

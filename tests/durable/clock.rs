@@ -1,4 +1,4 @@
-//! The store's clock is set back: by little, and jobs wait; by much, and they go on from now.
+//! The store's clock is set back: by little, and jobs wait; by much, and they continue from now.
 
 use std::{
     collections::HashSet,
@@ -32,7 +32,7 @@ fn fire_times(notes: &Notes) -> Vec<DateTime<Utc>> {
     notes.all().iter().map(|note| note.fire_time).collect()
 }
 
-/// A clock, a store that goes by it, and a job that has run at noon.
+/// A clock, a store on this clock, and a job that has run at noon.
 async fn noon(at: &str, trigger: impl IntoTrigger) -> (ManualClock, MemoryStore, Notes) {
     let clock = ManualClock::running(instant(at));
     let (store, notes) = (MemoryStore::with_clock(clock.clone()), Notes::default());
@@ -40,7 +40,7 @@ async fn noon(at: &str, trigger: impl IntoTrigger) -> (ManualClock, MemoryStore,
     scheduler.add(trigger, remember("tick")).id("tick").await.unwrap();
     sleep(2 * SECOND).await;
     assert_eq!(notes.len(), 1);
-    // It goes on in the background, but for where a test shuts it down.
+    // The scheduler continues in the background, unless a test shuts it down.
     std::mem::forget(scheduler);
     (clock, store, notes)
 }
@@ -64,7 +64,7 @@ async fn a_correction_while_none_runs_is_noticed_at_the_next_start() {
         let scheduler = on(&store, &notes).clock(clock.clone()).start().await.unwrap();
         let add = scheduler.add(cron("*/30 * * * *"), remember("tick")).id("tick");
         let job = add.on_conflict(OnConflict::Reconcile).await.unwrap();
-        // Neither does it help to pause a job, nor does it hurt.
+        // Pausing a job changes nothing.
         job.pause().await.unwrap();
         job.resume().await.unwrap();
         sleep(31 * MINUTE).await;
@@ -87,7 +87,7 @@ async fn no_fire_time_is_claimed_twice() {
     let all = fire_times(&notes);
     let unique: HashSet<_> = all.iter().collect();
     assert_eq!(unique.len(), all.len(), "{all:?}");
-    // From noon to one in the morning, and what was claimed already is not claimed again.
+    // From noon to one in the morning; claimed fire times are not claimed again.
     assert_eq!(all.len(), 2 * 13 + 1, "{all:?}");
     assert_eq!(store.rows(None, 100).await.unwrap().len(), all.len());
 }

@@ -1,4 +1,4 @@
-//! Jobs that are declared in code at each start of a program: changed in place, and over once.
+//! Jobs that are declared in code at each start of a program: changed in place, and ended once.
 
 use std::{
     sync::{
@@ -118,7 +118,7 @@ async fn an_end_that_has_passed_keeps_no_program_from_starting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_job_declared_as_over_ends_after_what_is_going() {
+async fn a_live_job_declared_as_over_ends_after_its_active_runs() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
     let declare = |until: &str| {
@@ -207,7 +207,7 @@ async fn reconciling_changes_the_job_in_place() {
     again.resume().await.unwrap();
     tokio::time::sleep(31 * SECOND).await;
     assert_eq!(notes.len(), 1);
-    // Both handles mean it.
+    // Both handles reference the same job.
     job.remove().await.unwrap();
     assert!(matches!((job.await, again.await), (End::Removed, End::Removed)));
 }
@@ -270,7 +270,7 @@ async fn what_is_over_stays_over_within_a_process_in_memory_and_on_a_store() {
             let once = ran();
             assert_eq!(once, 4);
             for _ in 0..3 {
-                // Awaiting one that is over resolves at once.
+                // The handle of an ended job resolves at once.
                 for handle in scheduler.add_all(ids.map(declare)).await.unwrap() {
                     let end = tokio::time::timeout(SECOND, handle.clone()).await;
                     assert!(matches!(end, Ok(End::Completed)), "{end:?}");
@@ -284,7 +284,7 @@ async fn what_is_over_stays_over_within_a_process_in_memory_and_on_a_store() {
             assert_eq!(ran(), once, "{on_conflict:?}");
             assert_eq!(declare("times").await.unwrap().history().await.unwrap().len(), 3);
 
-            // Another declaration is another job, and so is one that was removed.
+            // Another declaration is another job, and so is a declaration after a removal.
             declare("times").name("other").await.unwrap().await;
             assert_eq!(ran(), once + 3);
             declare("times").name("other").await.unwrap().await;
@@ -293,7 +293,7 @@ async fn what_is_over_stays_over_within_a_process_in_memory_and_on_a_store() {
             assert!(scheduler.job("times").remove().await.unwrap_err().is_unknown_job());
             declare("times").name("other").await.unwrap().await;
             assert_eq!(ran(), once + 6);
-            // What is removed before its end may be declared again, too.
+            // A job that is removed before its end may be declared again, too.
             let removed = declare("times").await.unwrap();
             removed.remove().await.unwrap();
             declare("times").await.unwrap().await;
@@ -335,7 +335,7 @@ async fn in_memory_an_end_is_remembered_for_as_long_as_the_history() {
             runs.fetch_add(1, Ordering::SeqCst);
             async {}
         };
-        // What the condition says can't be compared.
+        // Conditions cannot be compared.
         let add = scheduler.add(after(SECOND), count).id(id).when(|| true);
         add.on_conflict(OnConflict::Keep)
     };
@@ -350,7 +350,7 @@ async fn in_memory_an_end_is_remembered_for_as_long_as_the_history() {
     tokio::time::sleep(10 * MINUTE).await;
     declare("job").await.unwrap().await;
     assert_eq!(runs.load(Ordering::SeqCst), 2);
-    // A job that follows one that is over is over with it.
+    // A job that follows an ended job is over as well.
     let follow = || {
         let add = scheduler.add(after_success("job"), || async {}).id("follower");
         add.on_conflict(OnConflict::Keep)
@@ -364,7 +364,7 @@ async fn in_memory_an_end_is_remembered_for_as_long_as_the_history() {
     assert_eq!(runs.load(Ordering::SeqCst), 3);
 }
 
-/// Its arguments are written in another order by each process.
+/// Each process writes these arguments in another order.
 #[derive(Serialize, Deserialize)]
 struct Mapped(std::collections::HashMap<String, u32>);
 

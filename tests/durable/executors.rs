@@ -56,7 +56,7 @@ async fn an_unknown_executor_is_an_error_at_add() {
 #[tokio::test(start_paused = true)]
 async fn adding_the_missing_executor_makes_the_job_run() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
-    // Declared by a node that has it.
+    // Declared by a node with the executor.
     let has = on(&store, &notes).add_executor("gpu", AsyncExecutor::new()).start().await.unwrap();
     has.add(every(SECOND), remember("x")).id("job").executor("gpu").paused().await.unwrap();
     has.job("job").resume().await.unwrap();
@@ -117,7 +117,7 @@ async fn modifying_to_an_unknown_executor_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_lacks_the_executor_does_not_hold_up_the_node_that_has_it() {
+async fn a_node_without_the_executor_does_not_block_the_node_that_has_it() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let knows = on(&store, &notes).add_executor("gpu", AsyncExecutor::new()).start().await.unwrap();
     let other = on(&store, &notes).start().await.unwrap();

@@ -237,7 +237,7 @@ async fn an_import_lets_in_only_what_an_add_would() {
 
 /// Each number and each text of a document is replaced by nonsense, one at a time.
 #[tokio::test(start_paused = true)]
-async fn edited_documents_cause_no_panic_and_hold_up_no_other_job() {
+async fn edited_documents_cause_no_panic_and_block_no_other_job() {
     use serde_json::{Value, json};
 
     /// The paths of all numbers and texts in a document.

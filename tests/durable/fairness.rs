@@ -18,10 +18,10 @@ use crate::tasks::{Lasting, Notes, on, remember};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
-/// A closure that starts so late was stalled by a fault, and not by a busy machine.
+/// A closure that starts this late was stalled by a fault, not by a busy machine.
 const STALL: Duration = Duration::from_secs(1);
 
-/// The greatest lateness so far of a closure that runs fifty times a second.
+/// Returns the greatest lateness so far of a closure that runs fifty times a second.
 async fn watch_lateness(scheduler: &Scheduler) -> Arc<Mutex<Duration>> {
     let late = Arc::new(Mutex::new(Duration::ZERO));
     let worst = late.clone();
@@ -37,7 +37,7 @@ async fn watch_lateness(scheduler: &Scheduler) -> Arc<Mutex<Duration>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn arguments_that_panic_hold_up_no_other_job() {
+async fn arguments_that_panic_block_no_other_job() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).task::<Poison>().start().await.unwrap();
     scheduler.add(every(SECOND), remember("fine")).id("fine").await.unwrap();

@@ -19,14 +19,14 @@ const TENTH: Duration = Duration::from_millis(100);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 #[tokio::test(start_paused = true)]
-async fn a_run_of_a_job_in_a_store_has_its_handle_and_is_told_how_to_run_again() {
+async fn a_run_of_a_durable_job_has_its_handle_and_an_error_explains_running_again() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).task::<Removes>().start().await.unwrap();
     let job = scheduler.add(every(TENTH), Removes).id("removes").await.unwrap();
     assert!(matches!(job.await, punctual::End::Removed));
 }
 
-/// Can't run again, and removes its job.
+/// Cannot run again, and removes its job.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Removes;
 
@@ -50,7 +50,7 @@ async fn the_ledger_of_a_job_that_is_over_is_read_by_its_handle() {
     (&mut first).await;
     let rows_of_first = first.ledger(5).await.unwrap();
     assert_eq!(fates(&rows_of_first).into_iter().filter(|fate| *fate == RAN).count(), 3);
-    // Without a handle its end must be remembered: the error says how.
+    // Without a handle, the end must be remembered: the error shows how.
     for error in [
         scheduler.job("past").ledger(5).await.unwrap_err(),
         scheduler.job("past").history().await.unwrap_err(),
@@ -65,7 +65,7 @@ async fn the_ledger_of_a_job_that_is_over_is_read_by_its_handle() {
         assert_eq!(fates(&rows).into_iter().filter(|fate| *fate == RAN).count(), 3);
         assert_eq!(scheduler.job("past").history().await.unwrap().len(), 3);
     }
-    // A handle reads the rows of its own job, whichever has the id by then.
+    // A handle reads the rows of its own job, even if another job has the id by then.
     assert_eq!(first.ledger(5).await.unwrap(), rows_of_first);
 }
 

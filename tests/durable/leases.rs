@@ -1,4 +1,4 @@
-//! A node that has lost its lease, and dead nodes.
+//! Nodes that have lost their lease, and dead nodes.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn the_rows_of_a_dead_node_are_reclaimed_within_the_lease() {
     recovers.recover(true).await.unwrap();
     dying.add(every(SECOND * 2).times(1), Slow(1001)).id("abandoned").await.unwrap();
     tokio::time::sleep(SECOND * 2 + SECOND / 2).await;
-    // The other nodes see no heartbeats: its runs go on until its own lease has lapsed.
+    // The other nodes see no heartbeats; the runs continue until the node's own lease has lapsed.
     lonely.set_all(Fault::Unavailable);
     let other = on(&store, &notes).lease(lease).start().await.unwrap();
     let mut died = event(&other, EventKind::NodesDied).await;
@@ -36,7 +36,7 @@ async fn the_rows_of_a_dead_node_are_reclaimed_within_the_lease() {
     tokio::time::sleep(SECOND * 2).await;
     let recovered: Vec<_> = notes.all().into_iter().filter(|note| note.attempt == 2).collect();
     assert_eq!(recovered.len(), 1, "{:?}", notes.all());
-    // Back again it learns that it has expired, and that its outcomes came too late.
+    // When it is back, the node learns that it has expired, and that its outcomes came too late.
     let mut lost = event(&dying, EventKind::LeaseLost).await;
     lonely.heal();
     tokio::time::timeout(SECOND * 10, lost.next()).await.unwrap().unwrap();
@@ -71,9 +71,9 @@ async fn a_run_of_a_lost_lease_is_run_again_by_one_other_node() {
     assert_eq!(notes.len(), 1);
     let node = store.nodes().await.unwrap().remove(0);
     let other = on(&store, &notes).start().await.unwrap();
-    // The other node alone can claim it.
+    // Only the other node can claim the run.
     faulty.set(Operation::Claim, Fault::Unavailable);
-    // The lease ends in the store, and the next heartbeat hears of that.
+    // The store ends the lease, which the next heartbeat detects.
     let expired = Heartbeat::new(node.id, node.name, false, Duration::ZERO);
     faulty.before(Operation::Heartbeat, async move {
         store.heartbeat(expired).await.unwrap();
@@ -103,8 +103,8 @@ async fn a_node_that_was_away_for_longer_than_its_lease_does_not_run_what_was_re
     drop((one, other));
 }
 
-/// A node dies, and the clock is set back by a day before the next node starts: the rest of the lease, a day
-/// and some seconds by the clock, is not waited for.
+/// A node dies, and the clock is set back by a day before the next node starts. The next node does
+/// not wait for the rest of the lease, a day and some seconds by the clock.
 #[tokio::test(start_paused = true)]
 async fn the_rows_of_a_dead_node_are_reclaimed_although_the_clock_was_set_back() {
     let start = "2030-01-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap();

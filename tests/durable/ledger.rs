@@ -1,4 +1,4 @@
-//! The ledger stays within its bounds, whatever leaves rows in it.
+//! The ledger stays within its bounds, whatever the source of its rows.
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ async fn jobs_that_run_once_leave_no_more_than_is_kept_in_all() {
         longest = longest.max(crate::tasks::count(&store).await);
     }
     assert_eq!(notes.len(), 12_000);
-    // What ended in the last minute, 2400 rows, is kept in any case.
+    // The rows of the last minute, 2400, are kept in any case.
     // A few seconds pass between two prunes.
     assert!((2400..=3200).contains(&longest), "{longest} rows");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_ended_have_left_is_kept_for_as_long_as_is_said() {
+async fn rows_of_ended_jobs_are_kept_for_the_set_time() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let hour = SECOND * 3600;
     let scheduler = on(&store, &notes).keep_ended(hour * 5).start().await.unwrap();
@@ -93,7 +93,7 @@ async fn the_ledger_does_not_grow_faster_than_it_is_pruned() {
         notes.clear();
         lengths.push(rows(&store).await.len());
     }
-    // What ended in the last minute is kept in any case: 30,000 rows.
+    // The rows of the last minute are kept in any case: 30,000 rows.
     assert!(
         lengths[3] < lengths[1] * 5 / 4,
         "after 5, 10, 15 and 20 minutes it has {lengths:?} rows"

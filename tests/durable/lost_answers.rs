@@ -1,4 +1,4 @@
-//! What is asked of a store acts once, whatever becomes of the answer and whatever others do meanwhile.
+//! An operation acts once, even if its response is lost or other nodes write in between.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A scheduler whose answers a test loses, and another on the same store.
+/// A scheduler with a store whose responses a test loses, and another scheduler on the same store.
 async fn two(
     store: &MemoryStore,
     notes: &Notes,
@@ -29,7 +29,7 @@ async fn two(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_is_asked_for_once_although_another_changes_the_job_meanwhile() {
+async fn a_run_is_requested_once_although_another_changes_the_job_meanwhile() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let (faulty, one, other) = two(&store, &notes).await;
     one.add(every(HOUR), remember("report")).id("report").await.unwrap();
@@ -48,7 +48,7 @@ async fn a_run_is_asked_for_once_although_another_changes_the_job_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removal_leaves_alone_what_has_taken_the_id_since() {
+async fn a_removal_leaves_another_job_with_the_id_alone() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let (faulty, one, other) = two(&store, &notes).await;
     one.add(every(HOUR), remember("old")).id("report").await.unwrap();

@@ -57,7 +57,7 @@ async fn durable_jobs_stall_and_go_on_and_others_do_not_notice() {
     working.next().await.unwrap();
     tokio::time::sleep(SECOND * 10).await;
     assert!(notes.len() >= stalled + 10, "{} {stalled}", notes.len());
-    // Each fire time once, the stretch of the outage coalesced.
+    // Each fire time has one fate; those of the outage are coalesced.
     let rows = rows(&store).await;
     let covered: u64 = rows.iter().map(|row| row.count).sum();
     let span = (rows.last().unwrap().last - rows[0].fire_time).num_seconds() + 1;
@@ -66,7 +66,7 @@ async fn durable_jobs_stall_and_go_on_and_others_do_not_notice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_answers_are_asked_for_again() {
+async fn requests_with_lost_responses_are_sent_again() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let flaky = FaultyStore::new(store.clone());
     let scheduler = on(&flaky, &notes).start().await.unwrap();
@@ -102,7 +102,7 @@ async fn a_stream_of_changes_that_ends_is_opened_again() {
         let job = one.add(every(SECOND * 600), remember("x")).id(id).await.unwrap();
         flaky.end_changes();
         if id == "b" {
-            // Also what has changed before it was.
+            // Changes from before the stream ended arrive as well.
             other.job(id).remove().await.unwrap();
         }
         tokio::time::sleep(SECOND).await;
@@ -171,8 +171,8 @@ async fn a_store_that_fails_in_part_is_reported_once() {
     assert!(count <= 2, "{count} events in ten minutes");
 }
 
-/// Runs a job of every second for two minutes while one operation fails. Returns the number of runs, the
-/// greatest lateness, and the number of events of outages.
+/// Runs a job of every second for two minutes while one operation fails. Returns the number of
+/// runs, the greatest lateness, and the number of events about outages.
 async fn lateness_while(operation: Operation, fault: Fault) -> (usize, Duration, usize) {
     let (store, notes) = (FaultyStore::new(MemoryStore::new()), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();

@@ -77,7 +77,8 @@ async fn the_next_fire_time_after_resuming_is_not_past() {
     }
 }
 
-/// A claim changes the record. A verb that reads the record slowly must still win its compare-and-swap once.
+/// A claim changes the record. A verb that reads the record slowly must still win a
+/// compare-and-swap.
 #[tokio::test(start_paused = true)]
 async fn a_job_that_fires_all_the_time_can_be_paused() {
     for (period, get) in [(50, 100), (10, 20), (2, 20)] {

@@ -1,4 +1,5 @@
-//! Records that cannot run here are kept and listed; all jobs go out as JSON and come back.
+//! Records that cannot run here are kept and listed; all jobs can be exported as JSON and imported
+//! again.
 
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ async fn what_cannot_run_here_is_reported_and_kept() {
         put(&store, record).await;
     }
     tokio::time::sleep(SECOND * 5).await;
-    // The others are not held up, and nothing was taken of these.
+    // The other jobs are not blocked, and nothing of these jobs was claimed.
     assert!(notes.len() >= 4, "{}", notes.len());
     for _ in 0..4 {
         unreadable.next().await.unwrap();
@@ -58,12 +59,12 @@ async fn what_cannot_run_here_is_reported_and_kept() {
     // Each is reported once.
     tokio::time::sleep(SECOND * 60).await;
     assert!(unreadable.next().now_or_never().is_none());
-    // Whoever knows the task runs it, coalesced.
+    // A node that knows the task runs it, coalesced.
     let other = Scheduler::builder().store(store.clone()).state(notes.clone()).task::<Remember>();
     drop(other);
 }
 
-/// Its argument is a document that nobody reads.
+/// Its argument is a document that is not parsed.
 #[derive(Serialize, Deserialize)]
 struct Raw(Box<RawValue>);
 
@@ -90,7 +91,7 @@ async fn arguments_that_nest_too_deep_or_are_too_long_are_errors_of_adding() {
         let error = add(json.clone()).await.unwrap_err();
         assert!(error.is_invalid_task() && error.to_string().contains(reason), "{error}");
         if reason.starts_with("nests") {
-            // What is long is no store's matter there.
+            // Long arguments are no problem in memory.
             let error = add(json.clone()).in_memory().await.unwrap_err();
             assert!(error.to_string().contains(reason), "{error}");
         }
@@ -108,7 +109,7 @@ async fn arguments_that_nest_too_deep_or_are_too_long_are_errors_of_adding() {
     let error = job.modify(|job| job.arguments(Raw(too_deep()))).await.unwrap_err();
     assert!(error.to_string().contains("nests 100000 levels"), "{error}");
 
-    // What somebody else has written is kept, and runs nowhere.
+    // A record by another writer is kept, and runs nowhere.
     let mut record = store.get("raw".into()).await.unwrap().unwrap();
     (record.id, record.incarnation) = ("other".into(), Incarnation(1));
     record.args = deep(100_000);

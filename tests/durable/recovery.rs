@@ -17,7 +17,7 @@ use crate::tasks::{Lasting, Notes, event, fates, on, remember, rows};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Notes its begin, and then takes its time.
+/// Notes its begin, and then continues for a while.
 #[derive(Serialize, Deserialize)]
 struct Begin;
 
@@ -79,7 +79,7 @@ async fn a_run_that_waits_to_be_run_again_is_abandoned_when_its_job_goes() {
     one.add(after(SECOND), Begin).id("job").recover(true).await.unwrap();
     tokio::time::sleep(SECOND * 2).await;
     one.shutdown().within(SECOND).await;
-    // This one does not know the task.
+    // This node does not know the task.
     let other = on(&store, &notes).start().await.unwrap();
     other.job("job").remove().await.unwrap();
     assert_eq!(fates(&rows(&store).await), [Fate::Abandoned]);

@@ -30,14 +30,14 @@ async fn removing_ends_the_job_and_lets_its_run_finish() {
     assert_eq!(notes.len(), 1);
     let rows = rows(&store).await;
     assert!(rows.iter().all(|row| !row.state.is_open()), "{rows:?}");
-    // The id is free, and its next incarnation collides with nothing.
+    // The id is free, and its next incarnation has no collisions.
     scheduler.add(every(SECOND), remember("tick")).id("slow").await.unwrap();
     tokio::time::sleep(SECOND * 2 + SECOND / 2).await;
     assert_eq!(notes.len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn fire_times_that_nobody_had_claimed_when_all_was_removed_have_a_fate() {
+async fn unclaimed_fire_times_have_a_fate_when_all_jobs_are_removed() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
     for id in ["one", "other"] {

@@ -60,7 +60,7 @@ async fn a_scheduler_is_drained_when_its_store_has_nothing_left_that_can_run_her
     assert_eq!(notes.len(), 4);
     assert!(scheduler.jobs().await.unwrap().is_empty());
 
-    // What runs on another scheduler alone is not waited for.
+    // A job that can only run on another scheduler is not waited for.
     let stranger = scheduler.add(every(TENTH), remember("tick")).id("stranger").await.unwrap();
     let document = scheduler.export().await.unwrap().replace("\"task\": \"", "\"task\": \"un");
     stranger.remove().await.unwrap();
@@ -84,7 +84,7 @@ async fn a_graceful_restart_abandons_nothing_and_goes_on() {
             .iter()
             .all(|row| row.state != punctual::store::RowState::Closed(Fate::Abandoned))
     );
-    // An hour later; what passed is coalesced into one run.
+    // An hour later, the missed fire times are coalesced into one run.
     tokio::time::sleep(SECOND * 3600).await;
     let before = notes.len();
     let second = on(&store, &notes).start().await.unwrap();

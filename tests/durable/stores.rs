@@ -1,4 +1,5 @@
-//! Several stores in one scheduler: which one a job is in, and that they do not hold each other up.
+//! Several stores in one scheduler: which store a job is in, and that the stores do not block each
+//! other.
 
 use std::{
     sync::{Arc, Mutex},
@@ -20,7 +21,7 @@ use crate::tasks::{RAN, event, fates, rows};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Which jobs have run, in order.
+/// The jobs that have run, in order.
 #[derive(Clone, Default)]
 struct Ran(Arc<Mutex<Vec<String>>>);
 
@@ -30,7 +31,7 @@ impl Ran {
     }
 }
 
-/// Takes so many milliseconds, and then notes its job.
+/// Runs for this many milliseconds, and then notes its job.
 #[derive(Clone, Serialize, Deserialize)]
 struct Work(u64);
 
@@ -61,7 +62,7 @@ fn builder(ran: &Ran) -> SchedulerBuilder {
     Scheduler::builder().state(ran.clone()).task::<Work>().task::<RemovesArchive>()
 }
 
-/// A scheduler with a store that works, and one that a test can make fail.
+/// A scheduler with a store that works, and a store that a test can make fail.
 struct Two {
     scheduler: Scheduler,
     default: MemoryStore,
@@ -92,7 +93,7 @@ async fn next(events: &mut (impl futures::Stream<Item = Event> + Unpin)) -> Even
     events.next().await.unwrap().payload
 }
 
-// Which store a job is in.
+// The store of a job.
 
 #[tokio::test(start_paused = true)]
 async fn a_job_is_in_the_store_that_it_names_and_otherwise_in_the_default_one() {
@@ -184,7 +185,7 @@ async fn what_can_not_be_is_refused_with_its_remedy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_that_is_taken_elsewhere_is_refused_whatever_is_to_be_done_on_conflict() {
+async fn an_id_in_use_elsewhere_is_refused_for_every_on_conflict() {
     let Two { scheduler, default, archive, .. } = two().await;
     scheduler.add(every(SECOND), Work(0)).id("here").await.unwrap();
     scheduler.add(every(SECOND), Work(0)).id("there").store("archive").await.unwrap();
@@ -209,7 +210,7 @@ async fn an_id_that_is_taken_elsewhere_is_refused_whatever_is_to_be_done_on_conf
         assert!(on_conflict != OnConflict::Error || !has(&default, "new").await);
     }
     assert!(!has(&archive, "here").await && !has(&default, "there").await);
-    // Where it was it can be replaced.
+    // In its own store, the job can be replaced.
     let replace = scheduler.add(every(SECOND), Work(0)).id("there").store("archive");
     replace.on_conflict(OnConflict::Replace).await.unwrap();
 }
@@ -230,7 +231,8 @@ async fn a_job_is_found_by_its_id_in_whichever_store_it_is() {
         job.run_now().await.unwrap();
         tokio::time::sleep(SECOND / 2).await;
         assert_eq!(ran.count(id), 1);
-        // What was claimed ahead for the previous trigger is in them, too, as skipped.
+        // Fire times that were claimed ahead for the previous trigger are in the history, too, as
+        // skipped.
         let history = job.history().await.unwrap();
         assert_eq!(history.iter().filter(|run| run.outcome.is_success()).count(), 1);
         assert!(fates(&job.ledger(10).await.unwrap()).contains(&RAN));
@@ -278,7 +280,7 @@ async fn lists_and_commands_for_all_jobs_cover_all_stores() {
     let first = scheduler.job("a").next_fire().await.unwrap();
     assert_eq!(scheduler.next_fire().await.unwrap(), first);
 
-    // The scheduler's pause is for all.
+    // A pause of the scheduler applies to all stores.
     scheduler.pause().await.unwrap();
     tokio::time::sleep(SECOND * 120).await;
     assert_eq!((ran.count("a"), ran.count("b")), (0, 0));
@@ -290,7 +292,7 @@ async fn lists_and_commands_for_all_jobs_cover_all_stores() {
     assert_eq!(scheduler.jobs().store("archive").resume().await.unwrap(), 1);
     assert_eq!(ids(&scheduler.jobs().paused(true).await.unwrap()), ["a", "c"]);
 
-    // A scheduler that knows no task lists what both have, and takes it along.
+    // A scheduler that knows no task lists and exports the jobs of both stores.
     let other = Scheduler::builder().store(default.clone()).add_store("archive", archive.clone());
     let other = other.start().await.unwrap();
     let unhandled = other.unhandled().await.unwrap();
@@ -354,7 +356,7 @@ async fn the_events_of_a_job_name_its_store() {
     }
 }
 
-// One of them is down.
+// An outage of one store.
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_never_answers_stalls_its_own_jobs_only() {
@@ -376,7 +378,7 @@ async fn a_store_that_never_answers_stalls_its_own_jobs_only() {
     let EventPayload::LeaseLapsed { store } = next(&mut lapsed).await else { panic!() };
     assert_eq!(&*store, "archive");
 
-    // Adds, verbs and lists of the others.
+    // Adds, verbs and lists of the other stores.
     let begun = tokio::time::Instant::now();
     let job = scheduler.add(every(SECOND * 60), Work(0)).id("new").await.unwrap();
     assert!(has(&default, "new").await);
@@ -388,10 +390,10 @@ async fn a_store_that_never_answers_stalls_its_own_jobs_only() {
     scheduler.job("closure").remove().await.unwrap();
     assert_eq!(ids(&scheduler.jobs().store("default").await.unwrap()), ["here"]);
     assert!(begun.elapsed() <= SECOND / 10, "{:?}", begun.elapsed());
-    // An id that none of the others has may be in it.
+    // An id that is in no other store may be in this one.
     let error = scheduler.job("there").get().await.unwrap_err();
     assert!(error.is_store_unavailable() && error.to_string().contains("`archive`"), "{error}");
-    // A list of all says which is down.
+    // A list of all stores names the store that is down.
     let error = scheduler.jobs().await.unwrap_err();
     assert!(error.is_store_unavailable() && error.to_string().contains("`archive`"), "{error}");
     let error = scheduler.jobs().pause().await.unwrap_err();
@@ -408,11 +410,11 @@ async fn a_store_that_never_answers_stalls_its_own_jobs_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_to_a_node_is_told_with_the_name_of_the_store() {
+async fn events_of_a_node_have_the_name_of_the_store() {
     let Two { scheduler, archive, faulty, ran, .. } = two().await;
     let kinds = EventKind::LeaseLost | EventKind::NodesDied;
     let mut events = scheduler.events_matching(kinds);
-    // Another scheduler that dies of a store that it can't reach.
+    // Another scheduler expires because it cannot reach its store.
     let dying = FaultyStore::new(archive.clone());
     let other = builder(&ran).store(dying.clone()).start().await.unwrap();
     tokio::time::sleep(SECOND * 20).await;
@@ -452,7 +454,7 @@ async fn a_shutdown_leaves_each_store_and_does_not_wait_long_for_one_that_is_dow
     assert_eq!((default.nodes().await.unwrap(), archive.nodes().await.unwrap()), (vec![], vec![]));
 }
 
-// Stores that come and go.
+// Adding and removing stores.
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_added_runs_what_is_in_it() {
@@ -471,7 +473,7 @@ async fn a_store_that_is_added_runs_what_is_in_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_removed_hears_how_its_runs_end_and_keeps_its_jobs() {
+async fn a_removed_store_receives_the_outcomes_and_keeps_its_jobs() {
     let Two { scheduler, archive, ran, .. } = two().await;
     let mut submitted = event(&scheduler, EventKind::Submitted).await;
     let mut removed = event(&scheduler, EventKind::StoreRemoved).await;
@@ -489,7 +491,7 @@ async fn a_store_that_is_removed_hears_how_its_runs_end_and_keeps_its_jobs() {
     let EventPayload::StoreRemoved { store } = next(&mut removed).await else { panic!() };
     assert_eq!(&*store, "archive");
     assert_eq!(ran.count("slow"), 1);
-    // Its outcome is there, nothing is claimed, nobody is alive there, and its jobs are.
+    // The outcome is stored, nothing is claimed, no node is alive, and the jobs are kept.
     let left = rows(&archive).await;
     assert_eq!(fates(&left).iter().filter(|fate| **fate == RAN).count(), 1, "{left:?}");
     assert!(left.iter().all(|row| !matches!(row.state, RowState::Claimed(_))), "{left:?}");
@@ -507,7 +509,7 @@ async fn a_store_that_is_removed_hears_how_its_runs_end_and_keeps_its_jobs() {
     let error = scheduler.remove_store("archive").await.unwrap_err();
     assert!(error.is_invalid_option(), "{error}");
 
-    // Under the same name it is a node anew.
+    // Under the same name, the scheduler is a new node.
     scheduler.add_store("archive", archive.clone()).await.unwrap();
     tokio::time::sleep(SECOND * 8).await;
     assert!(ran.count("slow") >= 2);
@@ -569,7 +571,7 @@ async fn a_store_that_does_not_answer_is_given_up_when_it_is_removed() {
     assert_eq!(ran.count("job"), 1);
     assert!(matches!(job.await, End::ShutDown));
     assert!(ran.count("here") >= 5);
-    // It can be added again, and takes its jobs over as from any scheduler that died.
+    // The store can be added again, and its jobs are reclaimed as from any dead node.
     faulty.heal();
     scheduler.add_store("archive", archive.clone()).await.unwrap();
     tokio::time::sleep(SECOND * 60).await;
@@ -578,18 +580,18 @@ async fn a_store_that_does_not_answer_is_given_up_when_it_is_removed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_removal_of_a_store_leaves_it_going() {
+async fn dropping_the_removal_of_a_store_does_not_stop_it() {
     let Two { scheduler, archive, .. } = two().await;
     let mut removed = event(&scheduler, EventKind::StoreRemoved).await;
     let mut submitted = event(&scheduler, EventKind::Submitted).await;
     scheduler.add(now(), Work(3000)).id("job").store("archive").await.unwrap();
     next(&mut submitted).await;
     assert!(scheduler.remove_store("archive").now_or_never().is_none());
-    // Meanwhile the name is not free, and nothing can be added to it.
+    // Meanwhile the name is reserved, and nothing can be added to the store.
     let error = scheduler.add_store("archive", MemoryStore::new()).await.unwrap_err();
     assert!(error.to_string().contains("is being removed"), "{error}");
     assert!(scheduler.add(now(), Work(0)).store("archive").await.is_err());
-    // Whoever asks for it as well waits for the same.
+    // Another call waits for the same removal.
     scheduler.remove_store("archive").await.unwrap();
     next(&mut removed).await;
     assert_eq!(archive.nodes().await.unwrap(), []);
@@ -650,7 +652,7 @@ async fn each_store_keeps_as_much_history_as_the_builder_says() {
     scheduler.add(every(SECOND), Work(0)).id("b").store("archive").await.unwrap();
     tokio::time::sleep(SECOND * 600).await;
     assert!(ran.count("a") > 590 && ran.count("b") > 590);
-    // What ended in the last minute is kept in any case.
+    // The rows of the last minute are kept in any case.
     assert!(rows(&default).await.len() < 90 && rows(&archive).await.len() < 90);
 }
 
@@ -694,7 +696,7 @@ async fn each_store_goes_by_its_own_clock() {
     tokio::time::sleep(SECOND * 2).await;
     assert_eq!((ran.count("a"), ran.count("b")), (1, 1));
 
-    // Both clocks are set forward: what they have passed is due.
+    // Both clocks are set forward: the fire times that they pass are due.
     scheduler.add(after(SECOND * 10), Work(0)).id("a").await.unwrap();
     scheduler.add(after(SECOND * 10), Work(0)).id("b").store("archive").await.unwrap();
     tokio::time::sleep(SECOND).await;
@@ -725,7 +727,7 @@ async fn a_file_and_a_store_in_memory_work_beside_each_other() {
     assert_eq!(ran.count("b"), 3);
     assert_eq!(ids(&scheduler.jobs().store("archive").await.unwrap()), ["c"]);
     scheduler.remove_store("archive").await.unwrap();
-    // It is closed: all is in the main file, and it opens anew.
+    // The store is closed: everything is in the main file, and the file can be opened again.
     assert!(!folder.join("archive.db-wal").exists());
     scheduler.add_store("archive", SqliteStore::open(&file).await.unwrap()).await.unwrap();
     assert_eq!(ids(&scheduler.jobs().store("archive").await.unwrap()), ["c"]);
@@ -748,7 +750,7 @@ async fn a_place_under_a_limit_that_stores_share_is_used_by_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_is_over_is_not_taken_for_one_in_a_store_that_does_not_answer() {
+async fn an_ended_job_is_not_mistaken_for_one_in_a_store_that_does_not_reply() {
     let Two { scheduler, archive, faulty, ran, .. } = two().await;
     let once = scheduler.add(now(), Work(0)).id("x").on_conflict(OnConflict::Keep);
     once.await.unwrap().await;

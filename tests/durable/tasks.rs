@@ -1,4 +1,4 @@
-//! The tasks of these tests, and what they note.
+//! The tasks of these tests, and their notes.
 
 use std::{
     sync::{Arc, Mutex},
@@ -13,7 +13,7 @@ use punctual::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What ran, in order.
+/// The runs, in order.
 #[derive(Clone, Default)]
 pub(crate) struct Notes(Arc<Mutex<Vec<Note>>>);
 
@@ -70,7 +70,7 @@ impl Task for Remember {
     }
 }
 
-/// Takes so many milliseconds, and then notes that it ran.
+/// Runs for this many milliseconds, and then notes its run.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Slow(pub(crate) u64);
 
@@ -84,7 +84,7 @@ impl Task for Slow {
     }
 }
 
-/// Notes its begin, takes so many milliseconds, and notes its end.
+/// Notes its begin, runs for this many milliseconds, and notes its end.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Lasting(pub(crate) u64);
 
@@ -99,7 +99,7 @@ impl Task for Lasting {
     }
 }
 
-/// A scheduler on this store, that knows the tasks.
+/// A scheduler on this store that knows the tasks.
 pub(crate) fn on(store: &(impl Store + Clone), notes: &Notes) -> SchedulerBuilder {
     let builder = Scheduler::builder().store(store.clone()).state(notes.clone());
     builder.task::<Remember>().task::<Slow>().task::<Lasting>()
@@ -109,12 +109,12 @@ pub(crate) fn remember(text: &str) -> Remember {
     Remember(text.into())
 }
 
-/// The next event of this kind.
+/// Returns a stream of the events of this kind.
 pub(crate) async fn event(scheduler: &Scheduler, kind: EventKind) -> BoxStream<'static, Event> {
     scheduler.events_matching(EventFilter::new().kinds([kind])).boxed()
 }
 
-/// The rows of fire times and of runs that were asked for.
+/// Returns the rows of fire times and of requested runs.
 pub(crate) async fn rows(store: &impl Store) -> Vec<Row> {
     let rows = store.rows(None, 1_000_000).await.unwrap();
     rows.into_iter().filter(|row| row.key.kind != RowKind::Ended).collect()
@@ -130,12 +130,12 @@ pub(crate) fn fates(rows: &[Row]) -> Vec<Fate> {
 
 pub(crate) const RAN: Fate = Fate::Ran(RunEnd::Succeeded);
 
-/// How many rows the ledger has.
+/// Returns the number of rows in the ledger.
 pub(crate) async fn count(store: &MemoryStore) -> usize {
     store.rows(None, usize::MAX).await.unwrap().len()
 }
 
-/// Fails, and says so with a character that not every store can hold.
+/// Fails with a character in its message that some stores cannot keep.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Fails;
 

@@ -1,4 +1,4 @@
-//! The rules of a time zone change while no scheduler runs: what the old ones have left in the store.
+//! The rules of a time zone change while no scheduler runs.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ fn instant(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-/// A daily job at 9:00 in Vancouver, which is 16:00 UTC, whose next fire time is what other rules made of
-/// it; and when it runs from `now` on.
+/// Adds a daily job at 9:00 in Vancouver, which is 16:00 UTC, with a next fire time by other rules.
+/// Returns the corrected next fire time, and the runs from `now` on.
 async fn runs_from(now: &str, next_fire: &str) -> (Option<DateTime<Utc>>, Vec<DateTime<Utc>>) {
     let clock = ManualClock::running(instant("2026-12-01T12:00:00Z"));
     let (store, notes) = (MemoryStore::with_clock(clock.clone()), Notes::default());
@@ -85,8 +85,8 @@ async fn the_last_of_so_many_is_counted_by_the_new_rules() {
     assert_eq!(runs, ["2026-12-01T16:00:00Z", "2026-12-02T16:00:00Z"].map(instant));
 }
 
-/// Ten days around each change of the clocks, with a restart every five hours, beside a scheduler in memory
-/// that lives through them.
+/// Ten days around each change of the clocks, with a restart every five hours, compared with a
+/// scheduler in memory without restarts.
 #[tokio::test(start_paused = true)]
 async fn restarts_around_a_change_of_the_clocks_change_no_fire_time() {
     for start in ["2027-03-23T00:00:00Z", "2027-10-26T00:00:00Z"] {

@@ -1,4 +1,4 @@
-//! What a job in a store can be told.
+//! The verbs of durable jobs.
 
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ async fn another_trigger_and_other_options_take_effect_at_once() {
     let job = scheduler.add(every(SECOND), remember("tick")).id("tick").await.unwrap();
     tokio::time::sleep(SECOND * 3 + SECOND / 2).await;
     assert_eq!(notes.len(), 3);
-    // What was taken ahead by the old trigger does not run any more.
+    // Fire times that were claimed for the old trigger do not run any more.
     job.reschedule(every(SECOND * 60)).await.unwrap();
     tokio::time::sleep(SECOND * 50).await;
     assert_eq!(notes.len(), 3);
@@ -104,7 +104,7 @@ async fn another_trigger_and_other_options_take_effect_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_asked_for_is_extra() {
+async fn a_requested_run_is_extra() {
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let scheduler = on(&store, &notes).start().await.unwrap();
     let job = scheduler.add(every(SECOND * 60), remember("tick")).await.unwrap();
@@ -174,7 +174,7 @@ async fn the_jobs_of_a_filter_are_acted_on_in_memory_and_in_the_store() {
     assert_eq!(few().remove().await.unwrap(), 0);
 }
 
-/// While the scheduler is paused nobody takes what comes due.
+/// While the scheduler is paused, nothing that comes due is claimed.
 #[tokio::test(start_paused = true)]
 async fn what_is_due_when_a_job_is_rescheduled_is_coalesced_as_ever() {
     for (coalesce, ran) in [(Coalesce::Latest, 1), (Coalesce::Earliest, 1), (Coalesce::All, 3)] {
@@ -204,7 +204,7 @@ async fn a_claim_on_its_way_brings_nothing_of_the_previous_trigger() {
     sleep(SECOND * 3).await;
     faulty.set(Operation::Claim, Fault::AnswerDelayed(SECOND * 2 / 5));
     faulty.set(Operation::Release, Fault::Delayed(SECOND));
-    // In the midst of a take, at one of these moments.
+    // During a claim, at one of these moments.
     for moment in 1..20 {
         sleep(Duration::from_millis(moment * 37)).await;
         job.reschedule(after(SECOND * 100)).await.unwrap();

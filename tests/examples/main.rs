@@ -1,7 +1,7 @@
-//! The examples do what they say, end by themselves, and have nothing to complain about.
+//! The examples print the expected lines, end by themselves, and report no errors.
 //!
-//! They run as processes and in real time, since they show what really happens on a real clock;
-//! all at once, so that together they take as long as the longest.
+//! They run as processes and in real time, since they show the behaviour on a real clock; all at
+//! once, so that together they take as long as the longest.
 
 mod next_fires;
 
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-/// Each example and a line that it prints when all went well.
+/// Each example, and a line that it prints on success.
 const EXAMPLES: &[(&str, &str)] = &[
     ("quickstart", "the cache holds 4096 entries"),
     ("policies", "all        ran for 1.2"),
@@ -26,10 +26,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("processes", "endless.png: timed out"),
 ];
 
-/// Far longer than any of them takes.
+/// Far longer than any example takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where cargo puts the examples, beside this test.
+/// Cargo's folder of examples, next to this test.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
     let test = std::env::current_exe().expect("a test knows where it is");
     let profile = test.ancestors().nth(2).expect("a test lies in deps, in a profile's directory");
@@ -110,7 +110,7 @@ fn the_quickstart_stops_at_ctrl_c() {
     assert!(child.wait().expect("the example can be waited for").success());
 }
 
-/// Killed while an export is going and started again, it says what became of everything.
+/// Killed during an export and started again, it reports the fate of every run.
 #[cfg(unix)]
 #[test]
 fn the_durable_jobs_go_on_after_a_kill() {
@@ -126,7 +126,7 @@ fn the_durable_jobs_go_on_after_a_kill() {
     assert!(begun.next().is_some() && begun.next().is_some(), "both exports begin");
     first.kill().expect("it is a child of this process");
     first.wait().expect("the example can be waited for");
-    // Its lease has to run out, and fire times have to pass.
+    // The lease must lapse, and fire times must pass.
     thread::sleep(Duration::from_secs(5));
     let output = start("9").wait_with_output().expect("the example can be waited for");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

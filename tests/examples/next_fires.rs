@@ -32,7 +32,7 @@ fn run(args: &[&str]) -> Output {
     Command::new(&*EXAMPLE).args(args).output().expect("the example starts")
 }
 
-/// What it prints when all is well.
+/// Returns the lines that it prints on success.
 fn lines(args: &[&str]) -> Vec<String> {
     let output = run(args);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -52,7 +52,7 @@ fn prints_utc_instants_and_nothing_else() {
     );
     // 02:30 does not exist on the 8th: the first instant after the gap is 03:00 EDT.
     assert_eq!(fires("30 2 * * *", "2"), ["2026-03-08T07:00:00Z", "2026-03-09T06:30:00Z"]);
-    // The day's gap does not concern 01:00.
+    // The gap of the day does not affect 01:00.
     assert_eq!(fires("0 1 * * *", "2"), ["2026-03-08T06:00:00Z", "2026-03-09T05:00:00Z"]);
 }
 

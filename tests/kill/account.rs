@@ -1,4 +1,4 @@
-//! What became of each fire time: what the ledger says, held against the schedules and the log.
+//! The fate of each fire time: the ledger, compared with the schedules and the log.
 
 use std::collections::{HashMap, HashSet};
 
@@ -34,7 +34,7 @@ impl Account {
         Account { span: stage.span, rows, executions: log::read(&stage.log_path()) }
     }
 
-    /// Sees that all promises were kept, whatever became of the nodes.
+    /// Checks that all promises were kept, whatever happened to the nodes.
     pub(crate) fn check(&self) {
         for job in &JOBS {
             self.has_one_fate_for_each_fire_time(job);
@@ -122,7 +122,7 @@ impl Account {
                     execution.ended
                         && (execution.who.fence, execution.who.attempt) == (row.fence, row.attempt)
                 }),
-                // Its node did not trust itself for a while.
+                // The node did not trust its lease for a while.
                 Fate::Ran(RunEnd::Cancelled) => {
                     executions.iter().any(|execution| execution.who.fence == row.fence)
                 }
@@ -137,8 +137,8 @@ impl Account {
         }
     }
 
-    /// Sees that no two runs of a job went at once that allows but one. `died` are the processes that
-    /// were killed, and when.
+    /// Checks that no two runs overlap of a job that allows only one. `died` are the processes that
+    /// were killed, with the times.
     pub(crate) fn never_overlaps(&self, died: &HashMap<u32, i64>) {
         for job in JOBS.iter().filter(|job| job.max_instances == 1) {
             let mut before: Option<(&Execution, i64)> = None;
@@ -153,7 +153,7 @@ impl Account {
         }
     }
 
-    /// How many fire times there were, and what became of them.
+    /// Prints the number of fire times and their fates.
     pub(crate) fn print(&self) {
         let mut fates: HashMap<String, u64> = HashMap::new();
         for row in self.rows.iter().filter(|row| row.key.kind == RowKind::Scheduled) {

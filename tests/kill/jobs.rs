@@ -1,5 +1,4 @@
-//! What the nodes run: schedules that are dense, and whose fire times can be counted up without the
-//! scheduler.
+//! The jobs of the nodes: dense schedules whose fire times can be counted without the scheduler.
 
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ pub(crate) struct Span {
 
 pub(crate) struct Job {
     pub(crate) id: &'static str,
-    /// A second is by cron.
+    /// A period of a second uses cron.
     pub(crate) every_ms: i64,
     pub(crate) recover: bool,
     pub(crate) max_instances: u32,
@@ -57,15 +56,15 @@ impl Job {
         Job { overlap: Overlap::Queue(20), coalesce: Coalesce::All, ..self }
     }
 
-    /// All its fire times.
+    /// Returns all its fire times.
     pub(crate) fn fire_times(&self, span: Span) -> impl Iterator<Item = i64> + use<> {
         (span.first..=span.last).step_by(self.every_ms as usize)
     }
 
-    /// As each node declares it when it starts.
+    /// The declaration of each node at its start.
     pub(crate) fn declared(&self, scheduler: &Scheduler, span: Span) -> Add {
         let add = scheduler.add(self.trigger(span), Work { takes_ms: self.takes_ms });
-        // It is killed again and again.
+        // The run is killed again and again.
         let add = if self.recover { add.recoveries(u32::MAX) } else { add };
         add.id(self.id)
             .max_instances(self.max_instances)
@@ -89,7 +88,7 @@ impl Job {
     }
 }
 
-/// Says in the log when it begins and ends.
+/// Logs its begin and its end.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Work {
     takes_ms: u64,

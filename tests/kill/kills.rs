@@ -1,4 +1,4 @@
-//! Nodes that are killed at any instant: what they held is taken over in time, and nothing is lost or
+//! Nodes that are killed at any instant: their rows are reclaimed in time, and nothing is lost or
 //! done twice.
 
 use std::{
@@ -15,13 +15,13 @@ use crate::{
     stage::{Held, Stage},
 };
 
-/// Short, so that what the dead held is soon taken over.
+/// Short, so that the rows of dead nodes are soon reclaimed.
 const LEASE: Duration = Duration::from_secs(1);
 
-/// How long nodes live between two kills, at most.
+/// The longest life of a node between two kills.
 const LIVES_MS: u64 = 1800;
 
-/// What a busy machine may add to the lease and a heartbeat.
+/// The delay that a busy machine may add to the lease and a heartbeat.
 const SLACK: Duration = Duration::from_millis(500);
 
 struct Kill {
@@ -63,11 +63,12 @@ pub(crate) fn killed() {
     account.print();
     account.check();
     account.never_overlaps(&kills.iter().map(|kill| (kill.pid, kill.at)).collect());
-    are_taken_over(&kills, &lives, &account);
+    are_reclaimed(&kills, &lives, &account);
 }
 
-/// By when what a node held that died at `death` is another's: a lease and a heartbeat after there was
-/// one that lived for so long. Whoever has just started has to watch for a lease first.
+/// Returns by when the rows of a node that died at `death` must be reclaimed: a lease and a
+/// heartbeat after a node is alive that lives that long. A node that has just started must watch
+/// for a lease first.
 fn deadline(death: i64, lives: &[Range<i64>]) -> i64 {
     let bound = micros(LEASE + LEASE / 3 + SLACK);
     let from = |life: &Range<i64>| death.max(life.start + micros(SLACK));
@@ -79,8 +80,8 @@ fn micros(time: Duration) -> i64 {
     time.as_micros() as i64
 }
 
-/// Sees that what the dead had held was taken over in time.
-fn are_taken_over(kills: &[Kill], lives: &[Range<i64>], account: &Account) {
+/// Checks that the rows of dead nodes were reclaimed in time.
+fn are_reclaimed(kills: &[Kill], lives: &[Range<i64>], account: &Account) {
     let abandoned: HashMap<_, _> = account
         .rows
         .iter()
@@ -98,7 +99,7 @@ fn are_taken_over(kills: &[Kill], lives: &[Range<i64>], account: &Account) {
                 (&*execution.who.job, execution.who.fire_time) == (&*held.job, held.fire_time)
                     && execution.began > kill.at
             });
-            // Who takes it over may be killed in its turn.
+            // The node that reclaims them may be killed as well.
             let later = kills[index + 1..].iter().filter(|later| {
                 later.held.iter().any(|row| {
                     (&row.job, row.fire_time) == (&held.job, held.fire_time)

@@ -1,4 +1,4 @@
-//! What was run, by its own word: a file to which the work of all nodes appends.
+//! The log of the runs: a file to which the work of all nodes appends.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,8 @@ use chrono::Utc;
 use punctual::Context;
 use serde::{Deserialize, Serialize};
 
-/// A line is as long as all others, and no page has a part of one: so a process that is killed has
-/// written all of it or nothing.
+/// All lines have this length, which divides a page: so a process that is killed has written a
+/// whole line or nothing.
 const LINE: usize = 256;
 
 pub(crate) struct Log(File);
@@ -40,7 +40,7 @@ struct Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum EventPayload {
-    /// The scheduler decided then that it may start.
+    /// When the scheduler decided that the run may start.
     Began {
         called: i64,
     },
@@ -48,7 +48,7 @@ enum EventPayload {
     Dropped,
 }
 
-/// What tells an execution from all others.
+/// Identifies an execution.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Who {
     pub(crate) job: String,
@@ -59,7 +59,7 @@ pub(crate) struct Who {
     pub(crate) pid: u32,
 }
 
-/// A run that is going on.
+/// An active run.
 pub(crate) struct Run<'a> {
     log: &'a Log,
     who: Who,
@@ -103,9 +103,9 @@ pub(crate) struct Execution {
     /// When the scheduler decided that it may start.
     pub(crate) called: i64,
     pub(crate) began: i64,
-    /// When it ended or was dropped, if its process lived so long.
+    /// When it ended or was dropped, if its process lived long enough.
     pub(crate) over: Option<i64>,
-    /// Whether it came to its end.
+    /// Whether it ran to its end.
     pub(crate) ended: bool,
 }
 

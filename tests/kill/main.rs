@@ -1,9 +1,9 @@
-//! Nodes that are killed, stopped and restarted: whatever becomes of a process, each fire time has one
-//! fate, and no work is done twice that must not be.
+//! Nodes that are killed, stopped and restarted: whatever happens to a process, each fire time has
+//! one fate, and no work is done twice that must not be.
 //!
-//! In real time, with real processes that share an SQLite file, two at any time. `PUNCTUAL_KILLS` says
-//! how many are killed (100), and `PUNCTUAL_SEED` when and which, so that a failure can be repeated as
-//! far as the machine's own timing lets it.
+//! In real time, with real processes that share an SQLite file, two at any time. `PUNCTUAL_KILLS`
+//! is the number of kills (100), and `PUNCTUAL_SEED` decides when and which, so that a failure can
+//! be repeated as far as the machine's own timing allows.
 
 #![cfg_attr(
     not(target_os = "linux"),

@@ -1,4 +1,4 @@
-//! A node: this very program, as a service would be written that keeps its jobs in a file.
+//! A node: this program, written like a service that keeps its jobs in a file.
 
 use std::{ffi::OsString, io::Read as _, path::PathBuf, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 
 pub(crate) const FLAG: &str = "--node";
 
-/// How a node is set up.
+/// The setup of a node.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) folder: PathBuf,
@@ -51,13 +51,13 @@ impl Setup {
     }
 }
 
-/// Runs jobs until its input ends, which it does when the test does.
+/// Runs jobs until its input ends, which happens at the end of the test.
 #[tokio::main]
 pub(crate) async fn main() {
-    // If it is stopped it does not hear of the end of its input.
+    // A stopped process does not notice the end of its input.
     prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
     let Setup { folder, span, name, lease, claim_ahead } = Setup::from_args();
-    // What another gives back is seen within that.
+    // Rows that other nodes release are detected within this interval.
     let store = SqliteStore::builder(folder.join(DATABASE)).poll(Duration::from_millis(200));
     let scheduler = Scheduler::builder()
         .store(store.open().await.unwrap())

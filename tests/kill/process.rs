@@ -1,4 +1,4 @@
-//! A node's process, as the test sees it.
+//! A node's process, for the test.
 
 use std::process::{Child, Command, Stdio};
 
@@ -10,7 +10,7 @@ use nix::{
 
 use crate::node::Setup;
 
-/// Killed when it is dropped, if it has not ended.
+/// Killed when it is dropped, unless it has ended.
 pub(crate) struct Process {
     pub(crate) name: String,
     child: Child,
@@ -31,7 +31,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Kills it; says when it was dead, in microseconds since 1970.
+    /// Kills the process. Returns its time of death, in microseconds since 1970.
     pub(crate) fn kill(mut self) -> i64 {
         self.is_going();
         self.child.kill().unwrap();
@@ -39,7 +39,7 @@ impl Process {
         Utc::now().timestamp_micros()
     }
 
-    /// Has it end by itself.
+    /// Has the process end by itself.
     pub(crate) fn close(mut self) {
         self.is_going();
         drop(self.child.stdin.take());
@@ -47,7 +47,7 @@ impl Process {
         assert!(status.success(), "node {}: {status}", self.name);
     }
 
-    /// Takes its time away.
+    /// Stops the process.
     pub(crate) fn stop(&mut self) {
         self.is_going();
         self.signal(Signal::SIGSTOP);
@@ -57,7 +57,7 @@ impl Process {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Sees that it has not ended by itself.
+    /// Checks that the process has not ended by itself.
     fn is_going(&mut self) {
         let status = self.child.try_wait().unwrap();
         assert_eq!(status, None, "node {} has ended by itself", self.name);

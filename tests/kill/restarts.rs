@@ -1,4 +1,4 @@
-//! Nodes that are told to end: nothing is abandoned, and nothing is late.
+//! Nodes that shut down: nothing is abandoned, and nothing is late.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,14 +6,14 @@ use punctual::store::{Fate, RowState, RunEnd};
 
 use crate::{account::Account, stage::Stage};
 
-/// Longer than a node may have to wait for a disk that others keep busy.
+/// Longer than a node may have to wait for a busy disk.
 const LEASE: Duration = Duration::from_secs(5);
 
 const RESTARTS: u32 = 20;
 
 const EVERY: Duration = Duration::from_millis(700);
 
-/// More than a run takes that is waited for, and until another node sees what is given back. In
+/// More than the length of a run plus the time until another node detects released rows. In
 /// microseconds.
 const LATE: i64 = 1_000_000;
 
@@ -23,7 +23,7 @@ pub(crate) fn restarted() {
     for restart in 0..RESTARTS {
         stage.sleep_until(restart * EVERY + EVERY);
         let place = &mut nodes[stage.rng.below(2) as usize];
-        // In turns the new one comes before the old one goes, and the other way round.
+        // Alternately, the new node starts before the old one stops, and the other way round.
         let next = (restart % 2 == 0).then(|| stage.start());
         place.take().into_iter().for_each(|node| node.close());
         *place = next.or_else(|| Some(stage.start()));

@@ -1,4 +1,4 @@
-//! Where nodes meet: a folder with the database and the log, and when their jobs fire.
+//! The stage of the nodes: a folder with the database and the log, and the span of the jobs.
 
 use std::{
     collections::HashSet,
@@ -14,7 +14,7 @@ use crate::{jobs::Span, log::Who, node::Setup, process::Process};
 pub(crate) const DATABASE: &str = "jobs.db";
 pub(crate) const LOG: &str = "log";
 
-/// How long after the last fire time everything must have come to rest.
+/// How long after the last fire time everything must be done.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Stage {
@@ -26,7 +26,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Jobs fire from soon on, for at least so long.
+    /// Creates a stage whose jobs fire soon, for at least this long.
     pub(crate) fn new(
         name: &str,
         lease: Duration,
@@ -46,7 +46,7 @@ impl Stage {
     /// Starts another node.
     pub(crate) fn start(&mut self) -> Process {
         self.started += 1;
-        // How far ahead it takes makes the difference between what is abandoned and what is late.
+        // The claim ahead decides between abandoned and late.
         let claim_ahead = [0, 50, 300, 1000][self.rng.below(4) as usize];
         Process::start(&Setup {
             folder: self.folder.clone(),
@@ -57,19 +57,19 @@ impl Stage {
         })
     }
 
-    /// A random part of it.
+    /// Returns a random duration up to `most`.
     pub(crate) fn up_to(&mut self, most: Duration) -> Duration {
         Duration::from_millis(self.rng.below(most.as_millis() as u64))
     }
 
-    /// Sleeps until so long after the first fire time.
+    /// Sleeps until this long after the first fire time.
     pub(crate) fn sleep_until(&self, after: Duration) {
         let at = self.span.first + after.as_millis() as i64;
         let wait = at - Utc::now().timestamp_millis();
         std::thread::sleep(Duration::from_millis(wait.try_into().unwrap_or_default()));
     }
 
-    /// The rows that a node has taken.
+    /// Returns the rows that a node has claimed.
     pub(crate) fn held_by(&self, node: &str) -> HashSet<Held> {
         let database = self.database();
         let mut rows = database
@@ -125,7 +125,7 @@ impl Drop for Stage {
     }
 }
 
-/// A row that a node had taken.
+/// A row that a node had claimed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Held {
     pub(crate) job: String,

@@ -1,5 +1,5 @@
-//! Nodes that are stopped for longer than their lease: when they go on they start nothing of what was
-//! theirs, and take part again.
+//! Nodes that are stopped for longer than their lease: when they continue, they start nothing that
+//! was reclaimed, and take part again.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -14,7 +14,7 @@ const LEASE: Duration = Duration::from_secs(1);
 
 const STOPS: u32 = 8;
 
-/// How long a round takes, at most.
+/// The longest round.
 const ROUND: Duration = Duration::from_secs(4);
 
 struct Stop {
@@ -22,7 +22,7 @@ struct Stop {
     /// In microseconds since 1970.
     from: i64,
     to: i64,
-    /// What others took away from it, as far as that was before it went on.
+    /// The rows that other nodes reclaimed from it before it continued.
     lost: HashSet<Held>,
 }
 
@@ -38,12 +38,13 @@ pub(crate) fn stopped() {
         let from = Utc::now().timestamp_micros();
         let (held, random) = (stage.held_by(&node.name), stage.up_to(LEASE / 2));
         std::thread::sleep(LEASE * 3 / 2 + random);
-        // It has lost nothing if it was stopped while it wrote: then the file was locked, and it lives on.
+        // A node that was stopped during a write loses nothing: the file was locked, and the node
+        // stays alive.
         let lost = &held - &stage.held_by(&node.name);
         let to = Utc::now().timestamp_micros();
         node.go_on();
         stops.push(Stop { pid: node.pid(), from, to, lost });
-        // The other holds all jobs by now, and would go on to.
+        // The other node has claimed all jobs by now, and would keep them.
         nodes.swap_remove(0).close();
         std::thread::sleep(LEASE / 2);
         nodes = vec![node, stage.start()];

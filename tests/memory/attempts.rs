@@ -1,5 +1,4 @@
-//! What happens after a run: other attempts, timeouts, jobs that follow, history and counts; and
-//! named tasks.
+//! After a run: further attempts, timeouts, following jobs, history and counts; and named tasks.
 
 use std::{
     collections::HashSet,
@@ -20,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::SECOND;
 
-/// Work that fails so many times before it succeeds, and counts its calls.
+/// Work that fails this many times before it succeeds, and counts its calls.
 pub(crate) fn fails(
     times: u32,
     calls: &Arc<AtomicU32>,
@@ -43,7 +42,7 @@ async fn a_failed_run_is_tried_again_after_growing_delays_and_is_one_run() {
         scheduler.add(after(SECOND), fails(3, &calls)).retry(Retry::exponential(SECOND).times(5));
     let mut runs = job.runs();
     job.await.unwrap().await;
-    // At 1, then 1, 2 and 4 s later.
+    // At 1 s, then 1, 2 and 4 s later.
     assert_eq!((calls.load(Ordering::SeqCst), start.elapsed().as_secs()), (4, 8));
     let run = runs.next().await.unwrap();
     assert!(run.outcome.is_success());
@@ -164,7 +163,7 @@ impl Task for Add {
     }
 }
 
-/// Another one of that name.
+/// Another task with the same name.
 #[derive(Serialize, Deserialize)]
 struct Impostor;
 
@@ -199,7 +198,7 @@ async fn tasks_run_with_their_arguments_and_misuse_says_so_at_add() {
     assert!(twice.to_string().contains("two tasks are named `add`"), "{twice}");
     assert!(Scheduler::builder().task::<Add>().task::<Add>().start().await.is_ok());
 
-    // What a task wants and was not given is its run's failure.
+    // A task that requests a missing state fails its run.
     let poor = Scheduler::builder().task::<Add>().start().await.unwrap();
     let mut job = poor.add(now(), Add { number: 1 });
     let mut runs = job.runs();

@@ -1,4 +1,4 @@
-//! Bad input is an error at `.await?` that says the value, the reason and the remedy.
+//! Bad input is an error at `.await?` that shows the value, the reason and the remedy.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn refused(trigger: impl IntoTrigger) -> Error {
     error
 }
 
-/// Checks that an error says all of these.
+/// Checks that an error contains all of these.
 fn says(error: &Error, parts: &[&str]) {
     let text = error.to_string();
     for part in parts {
@@ -105,7 +105,7 @@ async fn a_trigger_that_can_never_fire() {
     Scheduler::new().add(at(past), || async {}).await.unwrap();
     for extreme in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
         let scheduler = Scheduler::new();
-        // Whatever is made of it, it is no panic.
+        // Any result is fine, except a panic.
         let _ = scheduler.add(at(extreme), || async {}).await;
         let _ = scheduler.add(every(SECOND).starting_at(extreme), || async {}).await;
         let _ = scheduler.add(cron("* * * * *").starting_at(extreme), || async {}).await;
@@ -126,7 +126,7 @@ async fn intervals_and_crons_that_never_meet() {
     ] {
         let error = refused(and((grid(period, start), cron("0 9 * * *").in_tz("UTC")))).await;
         says(&error, &["never fire", beside, "starting_at(\"2026-12-02T09:00:00Z\")"]);
-        // The remedy, to the letter.
+        // The exact remedy.
         let remedy = grid(period, "2026-12-02T09:00:00Z".parse().unwrap());
         let both = and((remedy, cron("0 9 * * *").in_tz("UTC")));
         let job = Scheduler::new().add(both, || async {}).await.unwrap();
@@ -215,7 +215,7 @@ async fn after_shutdown_everything_says_so() {
         assert!(error.is_shut_down(), "{error:?}");
     }
     assert!(scheduler.jobs().await.unwrap().is_empty());
-    // A second shutdown is done at once and has the same report.
+    // A second shutdown returns at once, with the same report.
     assert!(scheduler.shutdown().await.is_clean());
 }
 
@@ -257,7 +257,7 @@ fn a_scheduler_made_outside_a_runtime_says_so_when_it_is_used() {
 
 #[tokio::test(start_paused = true)]
 async fn a_custom_trigger_that_answers_no_later_instant_ends_its_job_and_no_other() {
-    /// Fires once, and then answers with what is so much later than it is asked.
+    /// Fires once, and then returns an instant that is this much later than the given one.
     #[derive(Debug)]
     struct Broken(DateTime<Utc>, TimeDelta);
     impl CustomTrigger for Broken {

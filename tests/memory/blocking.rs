@@ -130,7 +130,7 @@ async fn blocking_work_under_paused_time_is_no_clock_step() {
 
 #[tokio::test(start_paused = true)]
 async fn real_time_that_passed_under_paused_time_makes_no_blocking_run_late() {
-    // Real time passes while paused time stands: a slow setup.
+    // Real time passes while paused time stands still: a slow setup.
     let scheduler = Scheduler::new();
     std::thread::sleep(1500 * MILLISECOND);
     let mut job =

@@ -1,4 +1,4 @@
-//! The wall clock is set back: by little, and jobs wait; by much, and they go on from now.
+//! The wall clock is set back: by little, and jobs wait; by much, and they continue from now.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt as _;
@@ -102,7 +102,7 @@ async fn what_fires_so_many_times_has_as_many_left_after_a_correction() {
     }
 }
 
-/// The fire times of all runs of a job whose clock is set back after the first of them.
+/// Returns the fire times of all runs of a job whose clock is set back after the first run.
 async fn runs_through_a_correction(trigger: Trigger) -> Vec<DateTime<Utc>> {
     let (clock, scheduler) = scheduler_at("2037-06-01T11:59:59Z").await;
     let mut add = scheduler.add(trigger, || async {});
@@ -120,7 +120,7 @@ async fn so_has_a_combination_and_each_of_its_members() {
     let noon = || cron("0 * * * *").times(1);
     let half_past = || cron("30 * * * *");
     for (trigger, after) in [
-        // Its only time was before the correction.
+        // The only fire time of one member was before the correction.
         (or((noon(), half_past().times(2))).into_trigger().unwrap(), vec!["12:30", "13:30"]),
         (or([or((noon(), half_past())).times(3)]).into_trigger().unwrap(), vec!["12:30", "13:30"]),
         // A grid of elapsed time moves, and a pattern does not.

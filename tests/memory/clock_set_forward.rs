@@ -1,4 +1,5 @@
-//! The wall clock is set forward: of a combination some moves with it, and what does not is due.
+//! The wall clock is set forward: some members of a combination move with it, and the fire times of
+//! the others are due.
 
 use chrono::TimeDelta;
 use futures::StreamExt as _;

@@ -32,7 +32,7 @@ async fn a_clock_stepped_forward_an_hour_makes_no_job_late_or_early() {
     assert_eq!(run.fire_time, instant("2026-06-01T13:30:00Z"));
     assert_eq!(run.late_by, Duration::ZERO);
 
-    // An interval without a start is elapsed time.
+    // An interval without a start follows elapsed time.
     elapsed.next().await.unwrap();
     let second = elapsed.next().await.unwrap();
     elapsed.next().await.unwrap();
@@ -58,7 +58,7 @@ async fn a_clock_stepped_back_an_hour_fires_nothing_twice() {
     assert_eq!(run.fire_time, instant("2026-06-01T12:20:00Z"), "and not 12:10 again");
     assert_eq!(run.late_by, Duration::ZERO);
     assert_eq!(before.elapsed(), 70 * 60 * SECOND);
-    // The interval has gone on all the while.
+    // The interval has continued all the while.
     let mut fired = 0;
     while let Some(Some(run)) = futures::FutureExt::now_or_never(elapsed.next()) {
         assert!(run.late_by.is_zero());
@@ -74,7 +74,7 @@ async fn a_suspend_makes_a_date_late_and_says_by_how_much() {
     let mut runs = add.runs();
     add.await.unwrap();
     sleep(60 * SECOND).await;
-    // The machine sleeps for eight hours: the wall clock goes on, elapsed time does not.
+    // The machine sleeps for eight hours: the wall clock continues, elapsed time does not.
     clock.step(TimeDelta::hours(8));
     let run = runs.next().await.unwrap();
     assert_eq!(run.fire_time, instant("2026-06-01T12:05:00Z"));
@@ -106,7 +106,7 @@ async fn a_job_that_is_added_after_a_step_nobody_noticed_is_on_time() {
     for step in [TimeDelta::hours(8), TimeDelta::hours(-20)] {
         sleep(10 * SECOND).await;
         clock.step(step);
-        // Without a job there is nothing to watch the clock for.
+        // Without a job, the clock is not watched.
         sleep(600 * SECOND).await;
         let started = Instant::now();
         scheduler.add_once(after(60 * SECOND), async {}).await.unwrap().await.unwrap();

@@ -1,5 +1,5 @@
 //! Every combination of overlap, coalescing, `max_instances`, retry, timeout and executor: each run
-//! has exactly one outcome, each fire time exactly one fate, and all permits come back.
+//! has exactly one outcome, each fire time exactly one fate, and all permits are released.
 
 use std::{
     collections::BTreeMap,
@@ -56,7 +56,7 @@ fn cases(executors: &[&'static str]) -> Vec<Case> {
     cases
 }
 
-/// What became of the runs and fire times of one job.
+/// The outcomes of the runs and the fates of the fire times of one job.
 #[derive(Default)]
 struct Fates {
     submitted: BTreeMap<RunId, u32>,
@@ -154,7 +154,8 @@ async fn add<W: punctual::Work<M, Output: punctual::WorkOutput>, M: 'static>(
         .unwrap()
 }
 
-/// The group has all its room again: as many runs as it takes are going at once, and end.
+/// Checks that all slots of the group are free: as many runs as it has slots are active at once,
+/// and end.
 async fn has_room(scheduler: &Scheduler, case: Case) {
     let barrier = Arc::new(tokio::sync::Barrier::new(GROUP as usize));
     let mut jobs = Vec::new();
@@ -183,7 +184,7 @@ fn async_work_in_all_combinations() {
             let (fates, listener) = watch(&scheduler, "job");
             let calls = Arc::new(AtomicU32::new(0));
             let job = add(&scheduler, case, start, move |cx: Context| async move {
-                // Short, long, failing, panicking, and heeding a cancellation.
+                // Short, long, failing, panicking, and responding to a cancellation.
                 match calls.fetch_add(1, Ordering::SeqCst) % 7 {
                     0 | 1 => {}
                     2 => tokio::time::sleep(Duration::from_millis(90)).await,
@@ -199,7 +200,7 @@ fn async_work_in_all_combinations() {
             })
             .await;
             tokio::time::sleep(Duration::from_millis(520)).await;
-            // Nothing executes for a while: several fire times come due together.
+            // Nothing executes for a while, so several fire times come due together.
             clock.advance(Duration::from_millis(730));
             tokio::time::sleep(Duration::from_millis(240)).await;
             assert!(matches!(job.await, End::Completed));
@@ -211,7 +212,7 @@ fn async_work_in_all_combinations() {
     }
 }
 
-/// In real time, since threads do not know of any other: all combinations at once.
+/// In real time, since threads have no other: all combinations at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocking_work_in_all_combinations() {
     let cases = cases(&["pool"]).into_iter().map(|case| async move {
@@ -222,7 +223,7 @@ async fn blocking_work_in_all_combinations() {
             let until = |millis| {
                 let end = std::time::Instant::now() + Duration::from_millis(millis);
                 while std::time::Instant::now() < end && !cx.is_cancelled() {
-                    // The thread is what is tested here: it must really be taken.
+                    // The thread is what is tested here, so it must really block.
                     std::thread::sleep(Duration::from_millis(2));
                 }
             };

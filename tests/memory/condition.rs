@@ -1,4 +1,4 @@
-//! Runs that start only if a condition of the user's own holds.
+//! Runs that start only if a condition of the user holds.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use crate::SECOND;
 
-/// Holds every other time it is asked, from the first on.
+/// Holds at every other call, beginning with the first.
 fn alternating() -> impl Fn() -> bool + Send + Sync + 'static {
     let asked = AtomicU32::new(0);
     move || asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2)
@@ -61,7 +61,7 @@ async fn a_fire_time_whose_condition_does_not_hold_is_skipped_for_that_reason() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_was_asked_for_does_not_ask_the_condition() {
+async fn a_requested_run_ignores_the_condition() {
     let scheduler = Scheduler::new();
     let mut job = scheduler.add(every(SECOND).times(1), || async {}).when(|| false);
     let runs = job.runs();

@@ -1,4 +1,4 @@
-//! Events: who sees what, in which order, and what happens to those who are slow.
+//! Events: their receivers, their order, and slow listeners.
 
 use std::sync::{Arc, Mutex};
 
@@ -92,7 +92,7 @@ async fn a_filter_passes_its_kinds_and_its_job_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_lags_is_told_how_many_it_missed() {
+async fn a_lagging_listener_receives_the_number_of_missed_events() {
     let scheduler = Scheduler::builder().event_buffer(10).start().await.unwrap();
     let mut slow = scheduler.events_matching(EventFilter::new().kinds([EventKind::Executed]));
     let mut add = scheduler.add(every(SECOND).times(100), || async {});
@@ -134,7 +134,7 @@ async fn a_listener_that_is_dropped_is_forgotten() {
         assert_eq!(events.next().await.unwrap().payload.kind(), EventKind::JobAdded);
         job.await;
     }
-    // An event stream taken from a scheduler that is gone ends at once.
+    // An event stream of a scheduler that is gone ends at once.
     scheduler.shutdown().await;
     assert!(scheduler.events().next().await.is_none());
 }

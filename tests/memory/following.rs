@@ -1,4 +1,4 @@
-//! Jobs that follow the runs of others.
+//! Jobs that follow the runs of other jobs.
 
 use std::{
     sync::{
@@ -24,7 +24,8 @@ use crate::SECOND;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Which runs a job that follows `orders` and `prices` had, each with its fire time and what it saw.
+/// The runs of a job that follows `orders` and `prices`, each with its fire time and the outputs
+/// that it received.
 type Seen = Arc<std::sync::Mutex<Vec<(i64, String, Option<u32>, Option<u32>)>>>;
 
 fn report(seen: &Seen) -> impl FnOnce(Context) -> std::future::Ready<()> + Clone + Send + 'static {
@@ -77,7 +78,7 @@ async fn jobs_follow_the_runs_of_others_with_their_fire_times_and_outputs() {
         on_any.get().await.unwrap().to_string().split(": ").nth(1),
         Some("after any run of first, no further fire, 0/1 running")
     );
-    // They end with the job that they follow.
+    // The jobs end with the job that they follow.
     for job in [first, second, third, on_failure, on_any] {
         assert!(matches!(job.await, End::Completed));
     }
@@ -112,7 +113,7 @@ async fn a_chain_must_hang_on_something_and_not_close() {
         );
     }
     assert!(a.reschedule(after_success("c")).await.unwrap_err().is_invalid_trigger());
-    // One that takes the place of the first is followed as that was.
+    // The followers of a replaced job follow its replacement.
     let again = add(every(SECOND).into_trigger().unwrap(), "a").await.unwrap();
     assert!(matches!(a.await, End::Replaced));
     sleep(Duration::from_millis(1500)).await;
@@ -154,7 +155,7 @@ async fn a_job_that_follows_several_runs_when_each_has_succeeded_since_its_last_
     assert!(line.contains(r#"after all of ["orders","prices"]"#), "{line}");
     assert!(matches!(job.await, End::Completed), "it ends with the jobs that it follows");
     let seen: Vec<_> = seen.lock().unwrap().clone();
-    // A failure takes no success back, and of several successes the latest counts.
+    // A failure does not undo a success, and of several successes the latest counts.
     assert_eq!(seen.len(), 2, "{seen:?}");
     assert_eq!((seen[0].2, seen[0].3), (Some(3), Some(1)));
     assert_eq!((seen[1].2, seen[1].3), (Some(6), Some(2)));
@@ -232,7 +233,7 @@ async fn jobs_that_follow_several_close_no_circle() {
     assert!(all(&[]).unwrap_err().is_invalid_trigger());
     assert_eq!(all(&["a", "a"]).unwrap(), after_success("a").into_trigger().unwrap());
 
-    // As text and as JSON they are the same again.
+    // The same triggers result from text and JSON.
     for trigger in
         [all(&["a", "b, \"c\"\u{200b}"]).unwrap(), after_any("a").into_trigger().unwrap()]
     {

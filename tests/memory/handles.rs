@@ -1,4 +1,4 @@
-//! What jobs can be told, and what their handles answer.
+//! The verbs of jobs, and the results of their handles.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use crate::{SECOND, counter, get};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// Records when it was called, in seconds after `start`, and for which fire time.
+/// Records when the work was called, in seconds after `start`, and for which fire time.
 #[derive(Clone)]
 pub(crate) struct Log {
     start: Instant,
@@ -290,7 +290,7 @@ async fn work_may_own_what_calls_the_scheduler_when_it_is_dropped() {
     job.remove().await.unwrap();
     sleep(SECOND).await;
     assert_eq!(count.load(Ordering::SeqCst), 1);
-    // And one that is refused, or not needed, is dropped without the lock, too.
+    // Work that is refused, or not needed, is dropped without the lock, too.
     for on_conflict in [OnConflict::Error, OnConflict::Keep] {
         let bomb = Arc::new(AddsOnDrop(scheduler.clone(), Arc::default()));
         scheduler.add(every(SECOND), || async {}).id("there").await.ok();
@@ -370,7 +370,7 @@ async fn ids_that_the_scheduler_made_lead_to_their_job_and_to_no_other() {
     let text = first.id().to_string();
     assert_eq!(scheduler.job(text.as_str()).get().await.unwrap().id, *first.id());
     first.remove().await.unwrap();
-    // The next job may get its place, but not its id.
+    // The next job may reuse its slot, but not its id.
     let second = scheduler.add(every(SECOND), || async {}).await.unwrap();
     assert!(scheduler.job(text).get().await.unwrap_err().is_unknown_job());
     assert_ne!(first.id(), second.id());
@@ -378,7 +378,7 @@ async fn ids_that_the_scheduler_made_lead_to_their_job_and_to_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replacing_cancels_the_going_run_and_keeping_keeps_the_job() {
+async fn replacing_cancels_the_active_run_and_keeping_keeps_the_job() {
     let scheduler = Scheduler::new();
     let old = scheduler
         .add(now(), |cx: Context| async move { cx.cancelled().await })
@@ -465,7 +465,7 @@ async fn the_jobs_of_a_filter_are_paused_resumed_changed_run_and_removed_togethe
     assert!(listed.len() == 1500 && listed.iter().all(|job| job.tags.len() == 1));
     let wrong = even().modify(|job| job.max_instances(0)).await.unwrap_err().to_string();
     assert!(wrong.contains("max_instances"), "{wrong}");
-    // Others may call it from their own tasks.
+    // Other tasks may call it.
     let removed = tokio::spawn(even().remove()).await.unwrap();
     assert_eq!((removed.unwrap(), scheduler.len()), (1500, 1500));
     assert_eq!(even().remove().await.unwrap(), 0);
@@ -481,7 +481,7 @@ async fn a_filter_counts_only_the_runs_that_it_makes_and_jobs_that_end_are_no_er
     scheduler.add(punctual::trigger::after_any(once.id()), || async {}).tag("x").await.unwrap();
     assert_eq!(scheduler.jobs().tag("x").run_now().await.unwrap(), 2);
     half().await;
-    // The one that ran once is over, and so is the one that followed it.
+    // The job that ran once is over, and so is its follower.
     assert_eq!(scheduler.jobs().tag("x").pause().await.unwrap(), 1);
     let first = scheduler.add(every(HOUR), || async {}).tag("y").await.unwrap();
     scheduler.add(punctual::trigger::after_any(first.id()), || async {}).tag("y").await.unwrap();
@@ -524,9 +524,9 @@ async fn an_id_has_a_text_whoever_made_it() {
     assert_eq!(scheduler.job(&*made.id().as_str()).get().await.unwrap().id, *made.id());
 }
 
-/// The declaration of a job that has no id could never be recognized again.
+/// The declaration of a job without an id could never be recognized again.
 #[tokio::test(start_paused = true)]
-async fn what_happens_to_an_id_that_is_taken_can_not_be_said_without_an_id() {
+async fn on_conflict_without_an_id_is_an_error() {
     let scheduler = Scheduler::new();
     for on_conflict in [OnConflict::Replace, OnConflict::Keep, OnConflict::Reconcile] {
         let add = || scheduler.add(every(SECOND), || async {}).on_conflict(on_conflict);
@@ -550,7 +550,7 @@ async fn a_scheduler_is_drained_when_no_job_is_left_and_no_run_is_under_way() {
     let start = Instant::now();
     scheduler.add(every(SECOND).times(3), || async {}).await.unwrap();
     scheduler.add(after(5 * SECOND), || sleep(2 * SECOND)).await.unwrap();
-    // Dropped before it is ready, it costs nobody anything.
+    // Dropped early, the future has no cost.
     assert!(timeout(SECOND, scheduler.drained()).await.is_err());
     tokio::join!(scheduler.drained(), scheduler.drained());
     assert_eq!(start.elapsed(), 7 * SECOND);
@@ -624,7 +624,7 @@ async fn handles_of_a_replaced_job_say_that_it_is_gone() {
     assert!(old.run_now().await.unwrap_err().is_gone());
     assert!(old.remove().await.unwrap_err().is_gone());
     assert!(matches!(old.clone().await, End::Replaced));
-    // A token that is asked for late is cancelled as well, and cancels nobody else.
+    // A token that is made late is cancelled as well, and cancels no other job.
     old.cancel_token().cancel();
     sleep(3 * SECOND).await;
     assert_eq!(get(&count), 1);

@@ -51,7 +51,7 @@ async fn the_history_of_a_job_that_is_over_can_be_read_by_its_handle_and_for_a_w
     let by_id = scheduler.job("print");
     assert_eq!(texts(by_id.history().await.unwrap()), expected);
     assert!(by_id.get().await.unwrap_err().is_unknown_job());
-    // The next job of this id has its own.
+    // The next job with this id has a history of its own.
     let next = scheduler.add(every(HOUR), || async {}).id("print").await.unwrap();
     assert!(by_id.history().await.unwrap().is_empty());
     next.remove().await.unwrap();
@@ -59,7 +59,7 @@ async fn the_history_of_a_job_that_is_over_can_be_read_by_its_handle_and_for_a_w
     assert!(by_id.history().await.unwrap_err().is_unknown_job());
     assert_eq!(job.history().await.unwrap().len(), 4);
 
-    // Without an id by its handle alone, and only where a history is kept.
+    // Without an id, only the handle has the history, and only if one is kept.
     let mut unnamed = scheduler.add(after(SECOND), || async {}).await.unwrap();
     (&mut unnamed).await;
     assert_eq!(unnamed.history().await.unwrap().len(), 1);

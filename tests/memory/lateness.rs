@@ -1,4 +1,4 @@
-//! What counts as late.
+//! Which runs count as late.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{SECOND, instant};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Real time, since it is Tokio's own timers that are late.
+/// Real time, since Tokio's own timers are late.
 #[tokio::test]
 async fn an_ordinary_start_is_on_time_however_short_the_grace() {
     let scheduler = Scheduler::new();
@@ -25,7 +25,7 @@ async fn an_ordinary_start_is_on_time_however_short_the_grace() {
             let add = scheduler.add_once(after(5 * MS), async {});
             ran += usize::from(add.misfire_grace_time(grace).await.unwrap().await.is_ok());
         }
-        // The machine may be busy for longer than its timers are late, but not often.
+        // The machine may be busy for longer than the timers are late, but rarely.
         assert!(ran >= 15, "{ran} of 20 ran with a grace of {grace:?}");
     }
 }
@@ -73,7 +73,7 @@ fn a_stall_of_four_seconds_kills_no_job() {
         let mut add = scheduler.add(every(SECOND), || async {});
         let mut runs = add.runs();
         let _job = add.await.unwrap();
-        // The stall has to be real: it is the runtime's only thread that is blocked.
+        // The stall must be real: the runtime's only thread is blocked.
         std::thread::sleep(4 * SECOND + SECOND / 2);
         let caught_up = runs.next().await.unwrap();
         assert_eq!(caught_up.coalesced, 3, "what came due meanwhile is one run, and says so");
@@ -85,7 +85,7 @@ fn a_stall_of_four_seconds_kills_no_job() {
 
 #[test]
 fn jobs_that_are_always_due_leave_time_for_others() {
-    /// Fires every millisecond and takes its time to say so.
+    /// Fires every millisecond, and is slow to compute that.
     #[derive(Debug)]
     struct Slow;
     impl CustomTrigger for Slow {
@@ -97,7 +97,7 @@ fn jobs_that_are_always_due_leave_time_for_others() {
             Some(t + TimeDelta::milliseconds(1))
         }
     }
-    // Real time, since it is the one thread's real time that is fought for.
+    // Real time, since the jobs compete for the real time of one thread.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let scheduler = Scheduler::new();

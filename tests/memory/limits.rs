@@ -1,4 +1,4 @@
-//! What limits runs and who waits: overlap, groups, executors; and what misuse says.
+//! The limits of runs and their queues: overlap, groups, executors; and the errors of misuse.
 
 use std::{
     sync::{
@@ -21,13 +21,13 @@ use crate::SECOND;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// When which job began and ended, in seconds since the start.
+/// When each job began and ended, in seconds since the start.
 #[derive(Clone, Default)]
 struct Log {
     said: Arc<Mutex<Vec<Said>>>,
 }
 
-/// A job, what it did, and in which second since the start.
+/// A job, its event, and the second of the event since the start.
 type Said = (String, &'static str, i64);
 
 impl Log {
@@ -35,7 +35,7 @@ impl Log {
         std::mem::take(&mut *self.said.lock().unwrap())
     }
 
-    /// Work that takes so many seconds; it says when it began and ended, and if it was dropped.
+    /// Work that takes this many seconds. It logs its begin, its end, and its drop.
     fn work(
         &self,
         seconds: u64,
@@ -72,7 +72,7 @@ fn said(log: &[(&str, &'static str, i64)]) -> Vec<Said> {
     log.iter().map(|&(id, what, t)| (id.to_owned(), what, t)).collect()
 }
 
-/// Which fire times of which jobs were skipped, in seconds since the start, and why.
+/// Collects skipped fire times, in seconds since the start, with the reasons.
 fn skips(scheduler: &Scheduler) -> Arc<Mutex<Vec<(i64, SkipReason)>>> {
     let skips = Arc::new(Mutex::new(Vec::new()));
     let start = Utc::now();
@@ -103,7 +103,8 @@ async fn what_finds_no_permit_waits_in_line_and_what_finds_no_line_is_skipped() 
     tokio::task::yield_now().await;
     let began: Vec<i64> =
         log.take().into_iter().filter(|said| said.1 == "began").map(|said| said.2).collect();
-    // 1 begins at once; 2 and 3 wait; 4 comes just as the first ends, and finds room or not; 5 not.
+    // 1 begins at once; 2 and 3 are queued; 4 comes just as the first ends, and is queued or not; 5
+    // is not.
     assert_eq!(began[..3], [1, 4, 7]);
     let skips = skips.lock().unwrap();
     assert!(skips.iter().all(|(_, reason)| *reason == SkipReason::QueueFull), "{skips:?}");
@@ -125,8 +126,8 @@ async fn the_previous_run_is_cancelled_and_the_newest_waits_first_in_line() {
     sleep(Duration::from_millis(12_500)).await;
     job.cancel_token().cancel();
     job.await;
-    // At 4 the first is cancelled; at 6 the fire time of 4 still waits and is superseded; at 7 the
-    // first is dropped, and the last begins.
+    // At 4 the first run is cancelled; at 6 the fire time of 4 still waits and is superseded; at 7
+    // the first run is dropped, and the last begins.
     assert_eq!(
         log.take(),
         said(&[("a", "began", 2), ("a", "dropped", 7), ("a", "began", 7), ("a", "dropped", 15)])
@@ -160,7 +161,7 @@ async fn a_group_has_room_for_so_many_in_order_of_fire_time_then_priority() {
             ("late", "began", 31)
         ])
     );
-    // With its last job the group is gone, and may be made with another limit.
+    // The group is removed with its last job, and may be created with another limit.
     let again = scheduler.add(now(), || async {}).group("db", 2).await.unwrap();
     let other = scheduler.add(now(), || async {}).group("db", 3).await;
     let error = other.unwrap_err();
@@ -234,7 +235,7 @@ async fn a_blocking_pool_has_named_threads_and_runs_so_many_at_once() {
             let mut most = most.lock().unwrap();
             *most = now.max(*most);
             drop(most);
-            // Two at a time are let go.
+            // Two runs at a time continue.
             leave.lock().unwrap().recv().unwrap();
             *going.lock().unwrap() -= 1;
         });

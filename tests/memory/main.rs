@@ -43,7 +43,7 @@ fn instant(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-/// A scheduler on a clock that runs with Tokio's paused time and can be set besides.
+/// A scheduler on a clock that runs with Tokio's paused time and can be set as well.
 async fn scheduler_at(text: &str) -> (ManualClock, Scheduler) {
     let clock = ManualClock::running(instant(text));
     let scheduler = Scheduler::builder().clock(clock.clone()).start().await.unwrap();

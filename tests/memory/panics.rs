@@ -1,4 +1,4 @@
-//! Panics, wherever they happen, are the failure of one run and no other.
+//! A panic, wherever it happens, is the failure of one run and no other.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{SECOND, counter, get};
 
-/// Panics every other time it is asked, beginning with the first.
+/// Panics at every other call, beginning with the first.
 fn every_other_time(turn: &AtomicUsize, place: &str) {
     assert!(turn.fetch_add(1, Ordering::SeqCst) % 2 == 1, "{place}");
 }
@@ -201,7 +201,7 @@ async fn a_condition_that_panics_when_dropped_affects_no_other_job() {
         .unwrap();
     let token = paused.cancel_token();
     drop(paused);
-    // The driver's own verb.
+    // The driver itself calls this verb.
     token.cancel();
     assert!(matches!(timeout(60 * SECOND, other).await.unwrap(), End::Completed));
 }

@@ -1,5 +1,5 @@
-//! Random operations of all kinds, on several jobs that follow each other and share limits: each run has
-//! one fate, all permits come back, and nothing hangs.
+//! Random operations of all kinds, on several jobs that follow each other and share limits: each
+//! run has one fate, all permits are released, and nothing hangs.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,4 +1,4 @@
-//! Kinds of runtimes, and several schedulers on one.
+//! Kinds of runtimes, and several schedulers on one runtime.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn jobs_run_on_a_current_thread_runtime() {
     runtime.block_on(async {
         let scheduler = Scheduler::new();
         let (count, work) = counter();
-        // Real time, since that is what is shown here: 50 ms of it.
+        // 50 ms of real time, since the test is about real time.
         let job = scheduler.add(every(Duration::from_millis(10)).times(5), work).await.unwrap();
         job.await;
         assert_eq!(get(&count), 5);
@@ -59,7 +59,7 @@ fn a_runtime_that_goes_away_resolves_every_handle() {
     });
     drop(runtime);
     assert!(matches!(waiting.now_or_never(), Some(End::ShutDown)));
-    // Its one run may have been dropped before the driver was.
+    // The only run may have been dropped before the driver.
     assert!(matches!(going.now_or_never(), Some(End::ShutDown | End::Completed)));
     let runs = runs.collect::<Vec<_>>().now_or_never().unwrap();
     assert!(matches!(runs[0].outcome, Outcome::Cancelled | Outcome::Skipped(_)), "{runs:?}");

@@ -1,4 +1,4 @@
-//! A job in memory that is saved again: what is due runs once.
+//! A job in memory that is saved again: due fire times run once.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{SECOND, instant, scheduler_at};
 
-/// What ran, by name.
+/// The runs, by name.
 type Ran = Arc<Mutex<Vec<&'static str>>>;
 
 fn declare(scheduler: &Scheduler, trigger: impl IntoTrigger, name: &'static str, ran: &Ran) -> Add {
@@ -112,14 +112,14 @@ async fn declaring_the_same_again_takes_the_new_work_and_puts_nothing_off() {
     let info = first.get().await.unwrap();
     assert_eq!((info.name.as_deref(), info.tags.len()), (Some("third"), 1));
     assert_eq!(scheduler.len(), 1);
-    // All handles and tokens mean the one job.
+    // All handles and tokens reference the one job.
     second.cancel_token().cancel();
     assert!(matches!(timeout(SECOND, first).await, Ok(End::Cancelled)));
     assert!(matches!(timeout(SECOND, second).await, Ok(End::Cancelled)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_going_keeps_its_work() {
+async fn an_active_run_keeps_its_work() {
     let scheduler = Scheduler::new();
     let ran = Ran::default();
     let slow = {

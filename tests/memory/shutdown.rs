@@ -1,4 +1,4 @@
-//! Shutting down really joins, and says what became of whom.
+//! A shutdown joins all runs, and reports their outcomes.
 
 use std::{
     sync::{
@@ -106,7 +106,7 @@ async fn giving_up_on_it_leaves_it_going_and_the_shortest_wait_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_last_scheduler_lets_going_runs_finish() {
+async fn dropping_the_last_scheduler_lets_active_runs_finish() {
     let scheduler = Scheduler::new();
     let done = Arc::new(AtomicUsize::new(0));
     let counted = done.clone();
@@ -143,7 +143,7 @@ fn a_run_that_blocks_its_thread_is_abandoned_and_counted_once() {
     runtime.block_on(async {
         let scheduler = Scheduler::builder().cancel_grace(Duration::ZERO).start().await.unwrap();
         let events = scheduler.events();
-        // A thread that is really blocked, for as long as the shutdown takes, is what is shown.
+        // The thread is really blocked for as long as the shutdown takes.
         let (release, blocked) = std::sync::mpsc::channel::<()>();
         let blocked = Arc::new(std::sync::Mutex::new(blocked));
         let (started, mut has_started) = tokio::sync::mpsc::channel(1);
@@ -167,7 +167,7 @@ fn a_run_that_blocks_its_thread_is_abandoned_and_counted_once() {
     });
 }
 
-/// What is logged in this thread from here on, as text.
+/// Returns the log of this thread from here on, as text.
 fn logged() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -209,7 +209,7 @@ async fn dropping_the_last_scheduler_with_jobs_left_is_logged_once() {
     {
         assert!(line.contains(part), "{line} does not say {part}");
     }
-    // Jobs that are over, and an orderly shutdown, leave nothing behind.
+    // Ended jobs, and an orderly shutdown, log nothing.
     let scheduler = Scheduler::new();
     scheduler.add(after(SECOND), || async {}).await.unwrap().await;
     drop(scheduler);
@@ -220,17 +220,17 @@ async fn dropping_the_last_scheduler_with_jobs_left_is_logged_once() {
     assert_eq!(take(), "");
 }
 
-/// In a debug build Tokio's queue of timers takes time in proportion to its length for each timer that is
-/// removed: it took 17 s to remove these one by one.
+/// In a debug build, removing a timer from Tokio's queue takes time in proportion to the length of
+/// the queue: removing these one by one took 17 s.
 #[tokio::test]
 async fn a_hundred_thousand_jobs_are_shut_down_or_removed_at_once() {
     const JOBS: usize = 100_000;
     let filled = async || {
         let scheduler = Scheduler::new();
-        // All in one slot of the queue.
+        // All timers are in one slot of the queue.
         let add = (0..JOBS).map(|_| scheduler.add(after(3600 * SECOND), || async {}));
         scheduler.add_all(add).await.unwrap();
-        // When this has run, the driver has set their timers.
+        // When this job has run, the driver has set the timers.
         scheduler.add(now(), || async {}).await.unwrap().await;
         scheduler
     };
@@ -242,7 +242,7 @@ async fn a_hundred_thousand_jobs_are_shut_down_or_removed_at_once() {
     let scheduler = filled().await;
     let started = Instant::now();
     scheduler.remove_all().await.unwrap();
-    // The driver answers to what comes due when it has removed the timers.
+    // The driver handles due jobs after it has removed the timers.
     scheduler.add(now(), || async {}).await.unwrap().await;
     assert!(started.elapsed() < 3 * SECOND, "{:?}", started.elapsed());
 }

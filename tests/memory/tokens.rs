@@ -72,7 +72,7 @@ async fn a_token_cancelled_at_the_instant_of_a_fire_time_leaves_one_fate() {
 #[tokio::test(start_paused = true)]
 async fn tokens_work_when_the_scheduler_is_closed() {
     let polite = |cx: Context| async move { cx.cancelled().await };
-    // While it shuts down …
+    // During the shutdown …
     let scheduler = Scheduler::new();
     let job = scheduler.add(now(), polite).await.unwrap();
     let token = job.cancel_token();
@@ -83,7 +83,7 @@ async fn tokens_work_when_the_scheduler_is_closed() {
     token.cancel();
     shutdown.await.unwrap();
     assert_eq!(started.elapsed(), SECOND);
-    // … and when it was dropped.
+    // … and after the scheduler was dropped.
     let scheduler = Scheduler::new();
     let job = scheduler.add(now(), polite).await.unwrap();
     let token = job.cancel_token();

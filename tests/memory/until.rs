@@ -14,7 +14,7 @@ use crate::{SECOND, instant, scheduler_at};
 
 const END: &str = "2026-06-01T12:00:03Z";
 
-/// Triggers whose last fire time is at noon, and which end three seconds later.
+/// Triggers whose last fire time is at noon, and that end three seconds later.
 fn ending() -> Vec<Trigger> {
     let noon = || cron("0 12 * * *");
     // From 11:59 on.

@@ -1,4 +1,4 @@
-//! What a run does with its own scheduler and job.
+//! What a run can do with its own scheduler and job.
 
 use std::{
     sync::{Arc, Mutex},
@@ -45,7 +45,7 @@ async fn a_job_runs_once_more_when_its_run_asks_for_that() {
     let scheduler = Scheduler::new();
     let log = Log::new();
     let note = log.work();
-    // It keeps a job alive whose trigger has nothing left.
+    // The request keeps a job alive whose trigger has no fire time left.
     let thrice = {
         let note = note.clone();
         move |cx: Context| {
@@ -68,7 +68,7 @@ async fn a_job_runs_once_more_when_its_run_asks_for_that() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_was_asked_for_again_leaves_the_fire_times_alone_and_waits_for_its_turn() {
+async fn an_extra_run_leaves_the_fire_times_alone_and_waits_for_its_turn() {
     let scheduler = Scheduler::new();
     let runs = Arc::new(Mutex::new(Vec::new()));
     let start = Instant::now();
@@ -78,7 +78,7 @@ async fn a_run_that_was_asked_for_again_leaves_the_fire_times_alone_and_waits_fo
         async move {
             log.lock().unwrap().push((start.elapsed().as_secs(), cx.on_request()));
             if !cx.on_request() {
-                // The earlier one counts, and it waits for this run to end.
+                // The earlier request counts, and waits for this run to end.
                 cx.again_in(4 * SECOND).unwrap();
                 cx.again_in(Duration::ZERO).unwrap();
                 cx.again_in(8 * SECOND).unwrap();
@@ -94,7 +94,7 @@ async fn a_run_that_was_asked_for_again_leaves_the_fire_times_alone_and_waits_fo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_asks_to_run_again_over_and_over_has_one_more_run() {
+async fn repeated_requests_of_a_run_make_one_extra_run() {
     let scheduler = Scheduler::new();
     let log = Log::new();
     let note = log.work();
@@ -116,7 +116,7 @@ async fn a_run_that_asks_to_run_again_over_and_over_has_one_more_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_asked_for_again_stays_due_while_paused_and_goes_with_its_job() {
+async fn an_extra_run_stays_due_while_paused_and_ends_with_its_job() {
     let scheduler = Scheduler::new();
     let log = Log::new();
     let again = {
@@ -157,7 +157,7 @@ async fn a_run_asked_for_again_stays_due_while_paused_and_goes_with_its_job() {
     scheduler.pause().await.unwrap();
     sleep(4 * SECOND).await;
     job.remove().await.unwrap();
-    // It was due and had not begun.
+    // The requested run was due and had not begun.
     let EventPayload::Skipped { reason: SkipReason::Removed, fire_times, .. } =
         skipped.next().await.unwrap().payload
     else {
@@ -168,7 +168,7 @@ async fn a_run_asked_for_again_stays_due_while_paused_and_goes_with_its_job() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_can_not_run_again_is_told_why() {
+async fn running_again_is_an_error_where_it_is_impossible() {
     let scheduler = Scheduler::new();
     let once = scheduler.add_once(now(), |cx: Context| async move { cx.again_in(SECOND) });
     let error = once.await.unwrap().await.unwrap().unwrap_err();

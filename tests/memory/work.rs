@@ -1,4 +1,4 @@
-//! What can be a job's work, what is kept between its runs, and what becomes of the values it returns.
+//! The kinds of work, the state between runs, and the returned values.
 
 use std::{
     cell::Cell,
@@ -62,7 +62,7 @@ async fn a_stateful_closure_may_block_take_a_context_and_hold_what_is_no_clone()
 
     let scheduler = Scheduler::new();
     let trigger = || every(Duration::from_millis(5)).times(3);
-    // A busy machine may have one come due while another is under way.
+    // On a busy machine, a run may come due while another is active.
     let queue = Overlap::Queue(3);
     let (sizes, seen) = (Log::<usize>::default(), Log::<usize>::default());
 
@@ -113,7 +113,7 @@ async fn calls_of_a_stateful_closure_that_blocks_never_overlap() {
     let gate = inside.clone();
     let work = blocking(stateful(move || {
         assert_eq!(gate.fetch_add(1, Ordering::SeqCst), 0, "another call is under way");
-        // Real time, since threads don't follow Tokio's.
+        // Real time, since threads do not follow Tokio's.
         std::thread::sleep(Duration::from_millis(20));
         gate.fetch_sub(1, Ordering::SeqCst);
     }));
@@ -151,7 +151,7 @@ async fn a_stateful_closure_that_panicked_goes_on_from_where_it_was() {
     assert_eq!(runs, [(1, true), (2, true), (2, true), (1, true)]);
 }
 
-/// Divides a hundred.
+/// Divides a hundred by a number.
 #[derive(Serialize, Deserialize)]
 struct Divide {
     by: u32,
@@ -178,7 +178,7 @@ async fn a_task_that_runs_once_yields_its_value_in_memory_and_on_a_store() {
         let divide = |by| scheduler.add_once(after(SECOND), Divide { by });
         assert_eq!(divide(20).await.unwrap().await.unwrap(), 5);
 
-        // An error of a task is the failure of its run.
+        // An error of a task fails its run.
         let mut failing = divide(0);
         let runs = failing.runs();
         let error = failing.await.unwrap().await.unwrap_err();
@@ -186,11 +186,11 @@ async fn a_task_that_runs_once_yields_its_value_in_memory_and_on_a_store() {
         assert_eq!(error.source().unwrap().to_string(), "division by zero");
         assert_eq!(outcomes(runs).await, ["failed: division by zero"]);
 
-        // Unlike a closure, it can be called again.
+        // Unlike a closure, a task can be called again.
         let retried = divide(7).retry(Retry::fixed(SECOND));
         assert_eq!(retried.await.unwrap().await.unwrap(), 14);
 
-        // One run, whatever its trigger.
+        // One run, with any trigger.
         let repeated = scheduler.add_once(every(SECOND), Divide { by: 50 }).await.unwrap();
         assert_eq!(repeated.await.unwrap(), 2);
         let immediate = scheduler.add_once(now(), Divide { by: 25 }).await.unwrap();
@@ -230,12 +230,12 @@ async fn outputs_are_kept_for_streams_of_runs_and_on_request_for_events() {
     let mut executed = scheduler.events_matching(kinds);
     let measure = || async { Ok::<u32, BoxError>(7) };
 
-    // Nobody asked.
+    // Nothing receives the output.
     let plain = scheduler.add(every(SECOND).times(2), measure).await.unwrap();
     let history = plain.clone();
     sleep(3 * SECOND / 2).await;
     assert!(history.history().await.unwrap()[0].output::<u32>().is_none());
-    // From here on somebody does.
+    // From here on, a stream receives it.
     let runs = plain.runs();
     plain.await;
     let outputs: Vec<_> = runs.map(|run| run.output::<u32>().copied()).collect().await;
@@ -264,7 +264,7 @@ async fn outputs_of_a_task_in_a_store_are_kept_where_it_ran() {
     let outputs: Vec<_> = runs.map(|run| run.output::<u32>().copied()).collect().await;
     assert_eq!(outputs, [Some(25), Some(25)]);
 
-    // Nobody holds on to the job.
+    // The job has no handles.
     drop(scheduler.add(every(SECOND).times(1), Divide { by: 5 }).keep_output().await.unwrap());
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -285,7 +285,7 @@ async fn an_error_that_is_no_error_type_is_text() {
     assert!(matches!(&run.outcome, Outcome::Failed(error) if error.to_string() == "plain text"));
 }
 
-/// Takes a while, and says what it was given.
+/// Takes a while, and returns its argument.
 #[derive(Serialize, Deserialize)]
 struct Say {
     text: String,
@@ -315,7 +315,7 @@ async fn arguments_of_a_task_change_for_runs_that_begin_later() {
         let trigger = every(SECOND).times(3);
         let job = scheduler.add(trigger, say("one")).id("say").await.unwrap();
         let runs = job.runs();
-        // The first run is under way.
+        // The first run is active.
         sleep(SECOND * 5 / 4).await;
         job.modify(|settings| settings.arguments(say("two")).name("renamed")).await.unwrap();
         assert_eq!(job.get().await.unwrap().name.as_deref(), Some("renamed"));
@@ -325,7 +325,7 @@ async fn arguments_of_a_task_change_for_runs_that_begin_later() {
             settings.arguments(named_task("say", &serde_json::json!({ "text": "three" })))
         };
         scheduler.job("say").modify(by_name).await.unwrap();
-        // What does not fit changes nothing.
+        // An invalid change changes nothing.
         let wrong = job.modify(|settings| settings.arguments(Divide { by: 1 }).name("x")).await;
         let wrong = wrong.unwrap_err();
         assert!(wrong.is_invalid_task() && wrong.to_string().contains("`divide`"), "{wrong}");
@@ -361,7 +361,8 @@ async fn arguments_are_changed_of_the_task_that_the_job_has_meanwhile() {
         let calls = Cell::new(0);
         let change = |settings: punctual::JobSettings| {
             if calls.replace(calls.get() + 1) == 0 {
-                // Somebody else declares the job anew at the same time: with the store's, on the first poll.
+                // Another caller declares the job at the same time: on a store, during the first
+                // poll.
                 declare("second").into_future().now_or_never().expect("it need not wait").unwrap();
             }
             settings.arguments(say("third"))
@@ -376,7 +377,7 @@ async fn arguments_are_changed_of_the_task_that_the_job_has_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn changed_arguments_reach_the_scheduler_that_holds_the_job() {
+async fn changed_arguments_reach_the_scheduler_that_has_claimed_the_job() {
     let store = MemoryStore::new();
     let start = || Scheduler::builder().store(store.clone()).task::<Say>().start();
     let (here, there) = (start().await.unwrap(), start().await.unwrap());

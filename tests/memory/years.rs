@@ -1,4 +1,4 @@
-//! Years: of cron, of idling, of an outage, and until a fire time.
+//! Years of cron, of idling, of an outage, and of waiting for a fire time.
 
 use std::time::Duration;
 

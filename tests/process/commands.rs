@@ -25,7 +25,7 @@ pub(super) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A command by a shell's text.
+/// Returns a command for a shell script.
 fn sh(text: &str) -> Command {
     command("sh", ["-c", text])
 }

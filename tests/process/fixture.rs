@@ -1,4 +1,4 @@
-//! A scheduler with a pool, and what becomes of its processes.
+//! A scheduler with a pool, and the states of its processes.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use super::tasks::{Act, Stranger, Then};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-/// Longer than any test waits for a process that does what it should.
+/// Longer than any test waits for a well-behaved process.
 pub(super) const FOREVER: Duration = Duration::from_secs(600);
 
-/// A scheduler with a pool, and a place where its processes say who they are.
+/// A scheduler with a pool, and a file to which its processes write their ids.
 pub(super) struct Fixture {
     pub(super) scheduler: Scheduler,
     pids: PathBuf,
@@ -47,20 +47,20 @@ impl Fixture {
         outcome(self.add(then)).await
     }
 
-    /// The processes that have said who they are.
+    /// Returns the ids that the processes have written.
     pub(super) fn pids(&self) -> Vec<u32> {
         let said = fs::read_to_string(&self.pids).unwrap_or_default();
         said.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Waits until so many have.
+    /// Waits for this many ids.
     pub(super) async fn wait_for_pids(&self, number: usize) -> Vec<u32> {
         eventually(|| self.pids().len() >= number).await;
         self.pids()
     }
 }
 
-/// A place for a file that nobody else uses.
+/// Returns a path for a file of one test.
 pub(super) fn path() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -74,7 +74,7 @@ pub(super) async fn outcome(mut add: Add) -> Outcome {
     runs.next().await.unwrap().outcome
 }
 
-/// Waits, within bounds, until something that happens outside of this process has happened.
+/// Waits, within bounds, for an event outside of this process.
 pub(super) async fn eventually(mut happened: impl FnMut() -> bool) {
     let began = Instant::now();
     while !happened() {
@@ -83,13 +83,14 @@ pub(super) async fn eventually(mut happened: impl FnMut() -> bool) {
     }
 }
 
-/// What `/proc` says of a process: `None` if there is none, and `Z` if it waits to be reaped.
+/// Returns the state of a process from `/proc`: `None` if it is gone, and `Z` if it waits to be
+/// reaped.
 pub(super) fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(')').next()?.trim().chars().next()
 }
 
-/// Waits until the processes are gone, and soon. Those that are ours must have been reaped.
+/// Waits a short time until the processes are gone. Child processes must have been reaped.
 pub(super) async fn gone(pids: &[u32]) {
     let began = Instant::now();
     while let Some(pid) = pids.iter().find(|pid| state(**pid).is_some()) {
@@ -98,7 +99,7 @@ pub(super) async fn gone(pids: &[u32]) {
     }
 }
 
-/// The same for a process that a process started: who reaps it is not our matter.
+/// Like [`gone`], for a process that a process started and that another one reaps.
 pub(super) async fn dead(pid: u32) {
     let began = Instant::now();
     while state(pid).is_some_and(|state| state != 'Z') {

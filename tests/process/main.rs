@@ -1,8 +1,8 @@
-//! Runs in processes of their own, and commands: whatever becomes of a process, its run has an outcome,
-//! and no process is left.
+//! Runs in processes of their own, and commands: whatever happens to a process, its run has an
+//! outcome, and no process is left.
 //!
-//! In real time, since processes know no other; and with a `main` of its own, since the pool starts
-//! this very program again. What became of a process is read from `/proc`.
+//! In real time, since processes have no other; and with a `main` of its own, since the pool starts
+//! this program again. The state of a process is read from `/proc`.
 
 #![cfg_attr(not(target_os = "linux"), allow(unused, reason = "there is no `/proc`"))]
 
@@ -15,7 +15,7 @@ mod pool;
 #[cfg(target_os = "linux")]
 mod tasks;
 
-/// Set for a program that ends before it comes to `worker`.
+/// Set for a program that ends before it reaches `worker`.
 const UNREADY: &str = "PUNCTUAL_TEST_UNREADY";
 
 /// Tests, each in a runtime and on a thread of its own.

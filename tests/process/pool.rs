@@ -149,7 +149,7 @@ async fn a_run_that_is_cancelled_can_end_by_itself() {
     assert!(runs.next().await.unwrap().outcome.is_success());
     assert_eq!(fs::read_to_string(said).unwrap(), "obeyed");
 
-    // Its process waits for the next.
+    // The process waits for the next run.
     assert!(fixture.outcome(Then::Return).await.is_success());
     assert_eq!(fixture.pids(), [pids[0]; 2]);
 }
@@ -220,7 +220,7 @@ async fn a_shutdown_leaves_no_process() {
     let fixture = Fixture::new(4).await;
     let said = path();
     let mut all = Vec::new();
-    // Five for four processes; of one that starts another there are two to be seen.
+    // Five runs for four processes; the run that starts another process shows two ids.
     let acts = [
         (Then::StartAnother, 2),
         (Then::Sleep(FOREVER), 3),
@@ -234,7 +234,7 @@ async fn a_shutdown_leaves_no_process() {
         add.await.unwrap();
         fixture.wait_for_pids(seen).await;
     }
-    // Nothing shows that the last one has come due, which takes a millisecond.
+    // Nothing shows that the last run has come due, which takes a millisecond.
     sleep(SECOND / 20).await;
     let pids = fixture.pids();
     let report = fixture.scheduler.shutdown().within(SECOND / 10).await;
@@ -293,7 +293,7 @@ async fn a_dropped_runtime_leaves_no_process() {
     dead(pids[1]).await;
 }
 
-/// A program with a run and with a process that waits for one.
+/// A program with a run, and with a process that waits for a run.
 pub(super) fn parent() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -323,7 +323,7 @@ async fn a_killed_program_leaves_no_process() {
     }
 }
 
-/// A program whose processes do not come to `worker`.
+/// A program whose processes do not reach `worker`.
 pub(super) fn unready() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -362,7 +362,7 @@ async fn what_is_printed_is_traced() {
     let writer = traced.clone();
     let subscriber =
         tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    // For this thread, which is all that the runtime has.
+    // For this thread, the only one of the runtime.
     let _guard = tracing::subscriber::set_default(subscriber);
     let fixture = Fixture::new(1).await;
     for run in 1..=20 {
@@ -380,7 +380,7 @@ async fn what_is_printed_is_traced() {
     assert!(crash.ends_with("(SIGABRT)); last output: about to abort"), "{crash}");
 }
 
-/// A program whose processes print, without a subscriber or with one that wants warnings alone.
+/// A program whose processes print, with no subscriber or with one for warnings alone.
 pub(super) fn printing() {
     if std::env::args().nth(2).is_some() {
         let warnings = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
@@ -391,7 +391,7 @@ pub(super) fn printing() {
     runtime.block_on(async {
         let fixture = Fixture::new(1).await;
         assert!(fixture.outcome(Then::Print("one\ntwo".to_owned())).await.is_success());
-        // What it printed last is there when it is known to have crashed.
+        // The last printed text arrives before the crash is reported.
         failed(&fixture.outcome(Then::Abort).await);
     });
     println!("data");
@@ -410,7 +410,7 @@ async fn what_is_printed_is_shown_where_nobody_traces() {
 }
 
 async fn what_is_printed_disturbs_nothing() {
-    // Megabytes of it, which nobody has to see.
+    // Megabytes, which are discarded.
     let unseen = tracing_subscriber::fmt().with_writer(std::io::sink).finish();
     let _guard = tracing::subscriber::set_default(unseen);
     let fixture = Fixture::new(1).await;
@@ -475,7 +475,7 @@ async fn misuse_says_so() {
     refused(add, "a command can't run on a blocking pool").await;
     let none = scheduler.add_executor("none", ProcessPool::new(0)).await.unwrap_err();
     assert!(none.is_invalid_option(), "{none}");
-    // A second call does not count, nor does it harm.
+    // A second call neither counts nor does harm.
     punctual::worker(|worker| worker.task::<Stranger>());
     refused(scheduler.add(now(), Stranger).executor("pool"), unknown).await;
     assert!(fixture.outcome(Then::Return).await.is_success());

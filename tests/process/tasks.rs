@@ -1,4 +1,4 @@
-//! What the tests have processes do.
+//! The tasks of the tests' processes.
 
 use std::{
     fs,
@@ -15,10 +15,10 @@ use tokio::time::sleep;
 
 use super::fixture::FOREVER;
 
-/// What a test has a process do, after it has said who it is.
+/// The action of a process, after it has written its id.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Act {
-    /// Where it writes its number, and that of a process that it has started, if it has.
+    /// The file for its id, and for that of a process that it has started, if any.
     pub(super) pids: PathBuf,
     pub(super) then: Then,
 }
@@ -27,30 +27,30 @@ pub(super) struct Act {
 pub(super) enum Then {
     Return,
     Sleep(Duration),
-    /// Stops when it is asked to, and says so in a file.
+    /// Stops when it is cancelled, and writes that to a file.
     Obey(PathBuf),
-    /// Holds its thread, and does not look whether it is asked to stop.
+    /// Blocks its thread, and does not check whether it is cancelled.
     Block,
-    /// Waits for ever, and so does a process that it has started.
+    /// Waits forever, like a process that it has started.
     StartAnother,
     Fail,
     Panic,
     Abort,
     Exit(i32),
-    /// Says what it knows of itself in a file.
+    /// Writes its context to a file.
     Report(PathBuf),
     Print(String),
-    /// Prints a lot, and no line of it.
+    /// Prints a lot, without a line end.
     Babble,
-    /// Reads from its standard input, through which it speaks to the pool.
+    /// Reads from its standard input, which is the channel to the pool.
     ReadInput,
-    /// Starts this program, which must not take itself for a worker.
+    /// Starts this program, which must not act as a worker.
     StartThisProgram,
     AskScheduler,
     FailOnce,
 }
 
-/// What processes are set up with.
+/// The state of the processes.
 pub(super) struct Greeting(pub(super) &'static str);
 
 impl Task for Act {
@@ -161,6 +161,6 @@ impl Task for Stranger {
 
 fn say_pid(to: &Path, pid: u32) {
     let mut file = fs::OpenOptions::new().create(true).append(true).open(to).unwrap();
-    // In one write, since others write there too.
+    // In one write, since other processes append, too.
     file.write_all(format!("{pid}\n").as_bytes()).unwrap();
 }

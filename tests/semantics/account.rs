@@ -1,12 +1,11 @@
-//! What became of every fire time and every job: the form in which a recording and its replay are
-//! compared.
+//! The fates of all fire times and jobs: the form in which a recording and its replay are compared.
 
 use super::trace::Time;
 
 #[derive(Clone, Default, PartialEq)]
 pub(crate) struct Account {
     pub(crate) facts: Vec<Fact>,
-    /// Runs in the order of their starts. Only those count that waited for no other run.
+    /// Runs in the order of their starts. Only runs that waited for no other run count.
     pub(crate) starts: Vec<Start>,
 }
 
@@ -41,12 +40,12 @@ pub(crate) enum Fact {
         at: Time,
         what: &'static str,
     },
-    /// Something that was asked of the scheduler was an error.
+    /// A verb returned an error.
     Refused {
         at: Time,
         error: &'static str,
     },
-    /// The job was there at the end.
+    /// The job existed at the end.
     Left {
         job: String,
         next: Option<Time>,
@@ -80,13 +79,13 @@ impl Fact {
         Fact::Told { job: Some(job.into()), at, what }
     }
 
-    /// A run that took no time.
+    /// Returns the fact of a run that took no time.
     pub(crate) fn instantaneous_run(job: &str, fire_time: Time, at: Time) -> Fact {
         let end = Some((at, Outcome::Succeeded));
         Fact::Ran { job: job.into(), fire_time, start: at, end }
     }
 
-    /// When it happened, unless it stands at the end.
+    /// Returns the time of the fact, or `None` for one about the end.
     pub(crate) fn at(&self) -> Option<Time> {
         match self {
             Fact::Ran { start: at, .. }
@@ -99,7 +98,7 @@ impl Fact {
         }
     }
 
-    /// The first of the job's fire times that it tells the fate of, if it does.
+    /// Returns the first of the job's fire times whose fate this fact is, if any.
     pub(crate) fn fire_time_of(&self, id: &str) -> Option<Time> {
         let (job, fire_time) = match self {
             Fact::Ran { job, fire_time, .. } => (job, fire_time),
@@ -113,7 +112,8 @@ impl Fact {
 }
 
 impl Account {
-    /// What only one of the two has, in order of time, and where runs start in another order.
+    /// Returns the facts that only one of the two has, in order of time, and runs that start in
+    /// another order.
     pub(crate) fn differences(&self, replayed: &Account) -> Vec<String> {
         let mut facts: Vec<(&str, &Fact)> = Vec::new();
         facts.extend(missing(&self.facts, &replayed.facts).map(|fact| ("expected", fact)));
@@ -133,7 +133,7 @@ impl Account {
     }
 }
 
-/// The facts that are not among the others, as often as they are there.
+/// Returns the facts that are not among the others, counting repetitions.
 fn missing<'a>(facts: &'a [Fact], others: &[Fact]) -> impl Iterator<Item = &'a Fact> {
     let mut others: Vec<&Fact> = others.iter().collect();
     facts.iter().filter(move |fact| match others.iter().position(|other| other == fact) {

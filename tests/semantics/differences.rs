@@ -1,7 +1,6 @@
-//! Where the answer is deliberately another one here, and why.
+//! The deliberate differences, with reasons.
 //!
-//! Each rule turns what was recorded into what is expected here: such a trace is compared all the
-//! same.
+//! Each rule turns the recorded account into the expected one, which is then compared.
 
 use super::{
     account::{Account, Fact, Outcome},
@@ -43,7 +42,7 @@ fn ends_with_its_last_run(trace: &Trace, account: &mut Account) {
         commands.iter().any(|command| command.t == at && is_this(&command.op))
     };
     let facts = account.facts.clone();
-    // `None` if a run is still going.
+    // `None` if a run is still active.
     let last_end = |job: &str, at: Time| {
         let fates = facts.iter().filter(|fact| fact.fire_time_of(job).is_some_and(|t| t <= at));
         let mut ends = fates.map(|fate| match fate {
@@ -88,7 +87,7 @@ fn cancels_what_is_replaced(trace: &Trace, account: &mut Account) {
         if !job.replace_existing || !job.is_instantaneous() {
             continue;
         }
-        // Until when runs of the old job went on.
+        // Until when runs of the old job were active.
         let mut instances = command.t;
         for fact in &mut account.facts {
             if let Fact::Ran { job: its, start, end, .. } = fact

@@ -1,7 +1,8 @@
-//! What became of every fire time by the recording, told in our terms.
+//! The recorded fates of all fire times, in this crate's terms.
 //!
-//! APScheduler says which fire times it submitted, and which it did not for `max_instances`. What it
-//! passes over in silence, because it is coalesced or its job is paused, is an event here.
+//! APScheduler reports which fire times it submitted, and which it did not because of
+//! `max_instances`. Coalesced fire times and those of paused jobs are not reported there, but are
+//! events here.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use super::{
     trace::{Command, EventPayload, Op, RecordedRun, Time, Trace, Trigger},
 };
 
-/// Tells a trace in our terms.
+/// Converts a trace to this crate's terms.
 pub(crate) fn recorded(trace: &Trace) -> Account {
     let mut recording = Recording::new(trace);
     let commands = trace.scenario.commands();
@@ -45,28 +46,28 @@ pub(crate) fn recorded(trace: &Trace) -> Account {
 struct Recording<'a> {
     trace: &'a Trace,
     jobs: BTreeMap<String, Job>,
-    /// What is said of fire times that were submitted, by job.
+    /// The reported fates of submitted fire times, by job.
     said: BTreeMap<(&'a str, Time), Said>,
     /// The runs of each job.
     runs: BTreeMap<&'a str, Vec<&'a RecordedRun>>,
-    /// Those of all jobs that are not said to be for any fire time, since they, or others that were
-    /// submitted with them, were still going at the end.
+    /// The runs of all jobs without a reported fire time, since they, or runs submitted with them,
+    /// were still active at the end.
     unsaid: Vec<&'a RecordedRun>,
     account: Account,
 }
 
-/// What a job's trigger still has in store.
+/// The state of a job's trigger.
 struct Job {
     recorded: Trigger,
     trigger: trigger::Trigger,
-    /// The first fire time that nothing has become of.
+    /// The first fire time without a fate.
     next: Option<Time>,
     paused: bool,
     grace: Option<Time>,
 }
 
 enum Said {
-    /// The job's run of this number was for it.
+    /// The job's run with this number was for it.
     Ran(usize, Outcome),
     Missed(Time),
 }
@@ -149,7 +150,7 @@ impl<'a> Recording<'a> {
         }
     }
 
-    /// A job with this trigger from the command on; `first` overrides its first fire time.
+    /// Returns a job with this trigger from the command on; `first` overrides its first fire time.
     fn job(&self, command: &Command, recorded: &Trigger, first: Option<Time>) -> Job {
         let trigger = self.trace.trigger(recorded, first, Some(command.made));
         let next = match recorded {
@@ -195,7 +196,7 @@ impl<'a> Recording<'a> {
         self.account.facts.push(Fact::Told { job, at: t, what });
     }
 
-    /// Fire times that passed, and were submitted neither before nor with these, were coalesced into
+    /// Coalesces the fire times that passed and were submitted neither before nor with these into
     /// the first of these.
     fn coalesce(&mut self, id: &str, submitted: &[Time], at: Time) {
         let (job, into) = (id.to_owned(), submitted[0]);
@@ -205,7 +206,8 @@ impl<'a> Recording<'a> {
         self.go_on_after(id, stretch(submitted).last);
     }
 
-    /// Fire times that passed while a job was paused are skipped when it goes on; a date stays due.
+    /// Skips the fire times that passed while a job was paused, when it is resumed; a date stays
+    /// due.
     fn pass_over_paused(&mut self, id: &str, before: Time, at: Time) {
         let is_date = |job: &Job| matches!(job.recorded, Trigger::Date { .. });
         if self.jobs.get(id).is_some_and(|job| job.paused && !is_date(job))
@@ -216,7 +218,7 @@ impl<'a> Recording<'a> {
         }
     }
 
-    /// The fire times before this instant that nothing has become of.
+    /// Returns the fire times before this instant without a fate.
     fn pass_over(&mut self, id: &str, before: Time) -> Option<Stretch> {
         let mut passed = Vec::new();
         while let Some(next) = self.jobs[id].next.filter(|next| *next < before) {
@@ -231,7 +233,7 @@ impl<'a> Recording<'a> {
         job.next = self.trace.next_after(&job.trigger, fire_time);
     }
 
-    /// What became of fire times that were submitted together: they run one after the other, and
+    /// Adds the fates of fire times that were submitted together: they run one after the other, and
     /// each is judged by grace when the one before has ended.
     fn run(&mut self, id: &'a str, submitted: &[Time], at: Time) {
         let Some(mut now) = self.begun(id, submitted, at) else { return };
@@ -262,8 +264,8 @@ impl<'a> Recording<'a> {
         }
     }
 
-    /// When the first of these fire times was judged: then, or when a worker was free. `None` if it
-    /// still waits for one.
+    /// Returns when the first of these fire times was judged: at `at`, or when a worker was free.
+    /// `None` if it still waits for a worker.
     fn begun(&self, id: &str, submitted: &[Time], at: Time) -> Option<Time> {
         let said = || submitted.iter().filter_map(|t| self.said.get(&(id, *t)));
         let ran = said().find_map(|said| match said {
@@ -278,7 +280,7 @@ impl<'a> Recording<'a> {
         ran.or(missed).or_else(going)
     }
 
-    /// The first run of a job, from an instant on, that is not said to be for any fire time.
+    /// Returns the first run of a job, from an instant on, without a reported fire time.
     fn unsaid(&self, id: &str, from: Time) -> Option<usize> {
         self.unsaid.iter().position(|run| run.job == id && run.start >= from)
     }

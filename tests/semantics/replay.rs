@@ -1,4 +1,4 @@
-//! What becomes of a scenario here: it is played on a scheduler, under paused time.
+//! The replay: a scenario runs on a scheduler, under paused time.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use super::{
     trace::{Command, Job, Op, Time, Trace},
 };
 
-/// Plays a trace's scenario.
+/// Replays a trace's scenario.
 pub(crate) fn replay(trace: &Trace) -> Account {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
@@ -45,7 +45,7 @@ fn kind(error: &Error) -> &'static str {
     }
 }
 
-/// Sets those options that are given, on a scheduler's builder, a job's, or its settings.
+/// Sets the given options on the builder of a scheduler or a job, or on a job's settings.
 macro_rules! with_options {
     ($builder:expr, $options:expr) => {{
         let (mut builder, options) = ($builder, $options);
@@ -67,7 +67,7 @@ struct Replay<'a> {
     clock: ManualClock,
     now: Time,
     scheduler: Option<Scheduler>,
-    /// The jobs as they were added last, and when their triggers were made.
+    /// The jobs as last added, with the instants of their triggers.
     jobs: BTreeMap<String, (Job, Time)>,
     stage: Arc<Stage>,
     events: Arc<Mutex<Vec<Event>>>,
@@ -118,11 +118,11 @@ impl<'a> Replay<'a> {
                 let scheduler = self.scheduler.take().expect("what shuts down was started");
                 let left = scheduler.jobs().await?;
                 self.jobs.retain(|id, _| left.iter().any(|job| job.id == **id));
-                // Not awaited here: time passes only when it is told to.
+                // Not awaited here: time passes only when it is advanced.
                 tokio::spawn(scheduler.shutdown().into_future());
                 Ok(())
             }
-            // Jobs live in memory: whoever starts again adds them again.
+            // Jobs are in memory, so a restart adds them again.
             Op::Restart => {
                 self.start(false).await?;
                 for (job, made) in std::mem::take(&mut self.jobs).into_values() {
@@ -141,9 +141,9 @@ impl<'a> Replay<'a> {
         let events = self.events.clone();
         let mut builder = Scheduler::builder()
             .clock(self.clock.clone())
-            // The default there.
+            // APScheduler's default.
             .misfire_grace_time(Duration::from_secs(1))
-            // What is cancelled ends at once, not after a time that the scenario does not know.
+            // Cancelled runs end at once, since the scenario has no grace.
             .cancel_grace(Duration::ZERO)
             .on_event(EventFilter::new(), move |event| events.lock().unwrap().push(event));
         if let Some(workers) = self.trace.scenario.workers {
@@ -177,7 +177,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Lets time pass. What happens at its end has happened when this returns.
+    /// Advances time to `t`, and handles everything that happens until then.
     async fn pass_until(&mut self, t: Time) {
         while self.now < t {
             self.settle().await;
@@ -206,17 +206,17 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// When a job comes due next.
+    /// Returns when the next job comes due.
     async fn next_due(&self) -> Option<Time> {
         let scheduler = self.scheduler.as_ref().filter(|scheduler| !scheduler.is_paused())?;
         let jobs = scheduler.jobs().await.expect("it has a runtime");
         Some(self.trace.time(jobs.first()?.next_fire?))
     }
 
-    /// Lets everything run that can, at this instant.
+    /// Yields until nothing more happens at this instant.
     async fn settle(&self) {
-        // Whatever happens is an event, and a few turns of the driver and the runs after the one
-        // before.
+        // Everything that happens emits an event, at most a few turns of the driver and the runs
+        // after the event before.
         const TURNS: u32 = 16;
         let happened = || self.events().len();
         let (mut seen, mut quiet) = (happened(), 0);
@@ -250,7 +250,7 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// What an event says, if the recording has a counterpart of it.
+/// Returns the fact of an event, if the recording has a counterpart.
 fn fact(trace: &Trace, event: &Event) -> Option<Fact> {
     let at = trace.time(event.at);
     let stretch = |times: &FireTimes| Stretch {
@@ -292,8 +292,8 @@ fn fact(trace: &Trace, event: &Event) -> Option<Fact> {
         EventPayload::JobModified { job, .. }
         | EventPayload::JobPaused { job }
         | EventPayload::JobResumed { job, .. } => told(Some(job), "modified"),
-        // A submission tells no fate, that a job was replaced shows in that another was added, and
-        // the executors are always the same.
+        // A submission has no fate yet, a replacement shows in the addition, and the executors are
+        // always the same.
         EventPayload::Submitted { .. }
         | EventPayload::ExecutorAdded { .. }
         | EventPayload::JobRemoved { end: End::Replaced, .. } => return None,

@@ -1,4 +1,4 @@
-//! The work of jobs: a run takes its time until it is told that this has passed.
+//! The work of the jobs: a run waits until the replay ends it.
 
 use std::{
     collections::BTreeMap,
@@ -43,7 +43,7 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// If it is one of those that fail.
+    /// If the run is one that fails.
     pub(crate) async fn run(self: Arc<Self>, job: Job, cx: Context) -> Result<(), String> {
         let (number, ended) = self.start(&job, &cx);
         if let Some(ended) = ended {
@@ -70,18 +70,18 @@ impl Stage {
         (number, Some(end))
     }
 
-    /// When the next of the runs that are going has taken its time.
+    /// Returns when the next active run ends.
     pub(crate) fn next_end(&self) -> Option<Time> {
         self.state().going.iter().filter(|run| !run.ended.is_closed()).map(|run| run.end).min()
     }
 
-    /// Ends those runs that end at such an instant, in order. Says whether there were any.
+    /// Ends the runs whose end satisfies `at`, in order. Returns whether there were any.
     pub(crate) fn end_runs(&self, at: impl Fn(Time) -> bool) -> bool {
         let mut ended: Vec<Going> = self.state().going.extract_if(.., |run| at(run.end)).collect();
         ended.sort_by_key(|run| run.end);
         let any = !ended.is_empty();
         for run in ended {
-            // Nobody listens if the run was dropped.
+            // The receiver is gone if the run was dropped.
             let _ = run.ended.send(());
         }
         any
@@ -92,7 +92,7 @@ impl Stage {
         self.state().starts.clone()
     }
 
-    /// The runs that are going.
+    /// Returns the active runs.
     pub(crate) fn going(&self) -> Vec<Fact> {
         let state = self.state();
         let going = state.going.iter().filter(|run| !run.ended.is_closed());

@@ -1,4 +1,4 @@
-//! What a line of the recording says: a scenario, and what APScheduler made of it.
+//! A line of the recording: a scenario, and its results in APScheduler.
 
 use std::fmt;
 
@@ -28,10 +28,10 @@ pub(crate) struct Scenario {
     jobs: Vec<Job>,
     actions: Option<Vec<Action>>,
     pub(crate) until: Time,
-    /// From the first instant on nothing executes, until the second.
+    /// Nothing executes from the first instant until the second.
     #[serde(default)]
     pub(crate) stalls: Vec<(Time, Time)>,
-    /// How many runs there may be of all jobs together; the others queue.
+    /// How many runs of all jobs may be active together; the others are queued.
     pub(crate) workers: Option<u32>,
     #[serde(default)]
     pub(crate) job_defaults: Options,
@@ -41,7 +41,7 @@ pub(crate) struct Scenario {
 pub(crate) struct Job {
     pub(crate) id: String,
     pub(crate) trigger: Trigger,
-    /// How long each run takes; the last goes for all further ones. Empty: no time.
+    /// The length of each run; the last one applies to all later runs. Empty: no time.
     #[serde(default)]
     durations: Vec<Time>,
     /// Which runs fail, counted from 0.
@@ -53,14 +53,14 @@ pub(crate) struct Job {
     pub(crate) options: Options,
 }
 
-/// What jobs and defaults say of a job's options, and changes of it.
+/// The options of a job, or changes of them.
 #[derive(Clone, Default, Deserialize)]
 pub(crate) struct Options {
     #[serde(default, deserialize_with = "given")]
     pub(crate) misfire_grace_time: Option<Option<Time>>,
     pub(crate) coalesce: Option<bool>,
     pub(crate) max_instances: Option<u32>,
-    /// The next fire time, whatever the trigger says; none pauses the job.
+    /// The next fire time, overriding the trigger; `None` pauses the job.
     #[serde(default, deserialize_with = "given")]
     pub(crate) next_run_time: Option<Option<Time>>,
 }
@@ -80,10 +80,10 @@ struct Action {
     op: Op,
 }
 
-/// Something that is done to the scheduler.
+/// A call of a verb of the scheduler.
 pub(crate) struct Command {
     pub(crate) t: Time,
-    /// When the trigger that it is about was made.
+    /// When the trigger of the command was made.
     pub(crate) made: Time,
     pub(crate) op: Op,
 }
@@ -126,7 +126,7 @@ pub(crate) enum Op {
 pub(crate) struct RecordedRun {
     pub(crate) job: String,
     pub(crate) start: Time,
-    /// None if it was still going at the end.
+    /// `None` if it was still active at the end.
     pub(crate) end: Option<Time>,
 }
 
@@ -167,18 +167,18 @@ pub(crate) struct RecordedError {
 }
 
 impl Trace {
-    /// The instant that a time of the trace is.
+    /// Converts a time of the trace to an instant.
     pub(crate) fn instant(&self, t: Time) -> DateTime<Utc> {
         self.t0 + TimeDelta::milliseconds(t.0)
     }
 
-    /// The time of the trace that an instant is.
+    /// Converts an instant to a time of the trace.
     pub(crate) fn time(&self, instant: DateTime<Utc>) -> Time {
         Time((instant - self.t0).num_milliseconds())
     }
 
-    /// The trigger of ours that fires as a recorded one does. `first` overrides its first fire
-    /// time; `made` is when it was made, unless that is when a job is given it.
+    /// Returns the trigger that fires like a recorded one. `first` overrides its first fire time;
+    /// `made` is when it was made, if not when the job got it.
     pub(crate) fn trigger(
         &self,
         recorded: &Trigger,
@@ -188,8 +188,8 @@ impl Trace {
         let trigger = match recorded {
             Trigger::Interval { seconds, start_date, end_date } => {
                 let mut build = every(seconds.duration());
-                // Its grid goes on from the overriding instant, and otherwise from one period after
-                // it was made.
+                // Its grid continues from the overriding instant, and otherwise from one period
+                // after it was made.
                 let made = made.map(|made| Time(made.0 + seconds.0));
                 if let Some(start) = first.or(*start_date).or(made) {
                     build = build.starting_at(self.instant(start));
@@ -223,8 +223,7 @@ impl Trace {
 }
 
 impl Scenario {
-    /// What is done to the scheduler, in order. Jobs that are added before it starts are added when
-    /// it does.
+    /// Returns the commands in order. Jobs that are added before the start are added at the start.
     pub(crate) fn commands(&self) -> Vec<Command> {
         let all_at_once = || {
             let adds = self.jobs.iter().map(|job| Op::Add { job: job.clone() });
@@ -244,7 +243,7 @@ impl Scenario {
 }
 
 impl Job {
-    /// How long a run takes.
+    /// Returns the length of a run.
     pub(crate) fn duration(&self, run: usize) -> Time {
         self.durations.get(run).or(self.durations.last()).copied().unwrap_or_default()
     }
@@ -277,7 +276,7 @@ impl fmt::Debug for Time {
     }
 }
 
-/// Tells `null` from a field that is missing.
+/// Separates `null` from a missing field.
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Time>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }

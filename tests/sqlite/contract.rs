@@ -1,4 +1,4 @@
-//! Every case of the contract: with two stores on one file, two clones of one, and in memory.
+//! Every case of the contract: with two stores on one file, two clones of one store, and in memory.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What an operation costs does not grow with what it is not about.
+//! The cost of an operation does not grow with unrelated jobs and rows.
 
 use std::{
     collections::HashSet,
@@ -13,18 +13,18 @@ use punctual::store::{
 
 use crate::fixture::{add, adding, claim, heartbeat, now, record, row, taking};
 
-/// How many: `PUNCTUAL_HELD=200000` is for measuring.
+/// The size of the test: `PUNCTUAL_HELD=200000` is for measuring.
 fn size(default: u64) -> u64 {
     let size = std::env::var("PUNCTUAL_HELD").ok().map(|text| text.parse());
     size.map_or(default, |size| size.expect("`PUNCTUAL_HELD` is a number"))
 }
 
-/// How many times what an operation takes it may take elsewhere: to wake a thread takes some times as
-/// long where that is on another core. What grows with the number of rows or jobs grows by hundreds.
+/// The tolerated factor between two measurements: waking a thread takes several times as long if it
+/// is on another core. A cost that grows with the number of rows or jobs grows by hundreds.
 const NOISE: u32 = 15;
 
-/// How long an operation takes on a store that is full, and on one that is nearly empty, at best of some
-/// that go by turns: whatever else the machine does concerns both.
+/// Returns the best times of an operation on a full store and on a nearly empty one. The
+/// measurements alternate, so that other load affects both.
 async fn at_best(
     mut operation: impl AsyncFnMut(&SqliteStore),
     on: [&SqliteStore; 2],
@@ -40,8 +40,8 @@ async fn at_best(
     best
 }
 
-/// A store with so many jobs that are due, all of them held by one node, and another node beside it.
-async fn held_by_another(size: u64) -> SqliteStore {
+/// A store with this many due jobs, all of them claimed by one node, and another node.
+async fn claimed_by_another(size: u64) -> SqliteStore {
     let store = SqliteStore::in_memory().await.unwrap();
     let due = now() - TimeDelta::hours(1);
     for numbers in (1..=size).collect::<Vec<_>>().chunks(1000) {
@@ -60,9 +60,9 @@ async fn held_by_another(size: u64) -> SqliteStore {
 }
 
 #[tokio::test]
-async fn what_others_hold_costs_nothing() {
+async fn claimed_jobs_of_others_cost_nothing() {
     let size = size(5000);
-    let (full, empty) = (held_by_another(size).await, held_by_another(5).await);
+    let (full, empty) = (claimed_by_another(size).await, claimed_by_another(5).await);
     let of = taking(2, 1, 100).next_due(ClaimCursor::default(), &HashSet::new());
     let next_due = async |store: &SqliteStore| {
         assert_eq!(store.next_due(of.clone()).await.unwrap(), None);
@@ -80,7 +80,7 @@ async fn what_others_hold_costs_nothing() {
     }
 }
 
-/// A store with so many paused jobs that have a fire time waiting, and a node.
+/// A store with this many paused jobs with a waiting fire time, and a node.
 async fn paused(size: u64) -> SqliteStore {
     let store = SqliteStore::in_memory().await.unwrap();
     for numbers in (1..=size).collect::<Vec<_>>().chunks(1000) {
@@ -116,7 +116,7 @@ async fn paused_jobs_with_waiting_fire_times_cost_nothing() {
     for [full, empty] in [next_due, take] {
         assert!(full < empty * NOISE, "{full:?} beside {size}, {empty:?} beside 1");
     }
-    // One that is resumed, or of which a run is asked for, is claimed.
+    // A resumed job, and one with a requested run, can be claimed.
     let mut resumed = full.get("7".into()).await.unwrap().unwrap();
     let stamp = resumed.stamp();
     resumed.paused = false;
@@ -132,8 +132,8 @@ async fn paused_jobs_with_waiting_fire_times_cost_nothing() {
     assert_eq!(claimed, HashSet::from(["7".to_owned(), "8".to_owned()]));
 }
 
-/// Asks for a run of the only job and takes it: how long that took.
-async fn ask_and_take(store: &SqliteStore, number: u64) -> Duration {
+/// Requests a run of the only job and claims it. Returns how long that took.
+async fn request_and_claim(store: &SqliteStore, number: u64) -> Duration {
     let asked = Instant::now();
     let current = store.get("queue".into()).await.unwrap().unwrap();
     let kind = RowKind::Requested;
@@ -164,18 +164,18 @@ async fn queue() -> SqliteStore {
 }
 
 #[tokio::test]
-async fn a_run_that_is_asked_for_costs_the_same_however_many_there_are() {
+async fn a_requested_run_costs_the_same_however_many_there_are() {
     const COUNT: u64 = 3000;
     const SHORT: u64 = 100;
     let long = queue().await;
     for number in 1..=COUNT {
-        ask_and_take(&long, number).await;
+        request_and_claim(&long, number).await;
     }
     let short = queue().await;
     let (mut last, mut first) = (Vec::new(), Vec::new());
     for number in 1..=SHORT {
-        first.push(ask_and_take(&short, number).await);
-        last.push(ask_and_take(&long, COUNT + number).await);
+        first.push(request_and_claim(&short, number).await);
+        last.push(request_and_claim(&long, COUNT + number).await);
     }
     let typical = |mut each: Vec<Duration>| {
         each.sort();

@@ -1,4 +1,4 @@
-//! Files that are not what they should be.
+//! Invalid, foreign, old and damaged files.
 
 use std::{error::Error as _, fs, time::Duration};
 
@@ -54,7 +54,7 @@ async fn a_newer_schema_that_fits_is_used_until_it_fits_no_more() {
     heartbeat(&before, 1, Duration::from_secs(15)).await;
     let connection = connect(&folder.file());
     connection.execute("UPDATE punctual_meta SET version = 1000, min_version = 3", []).unwrap();
-    // A program that was there before goes on, and one that is rolled back comes again.
+    // A program that was running before continues, and one that is rolled back returns.
     heartbeat(&before, 1, Duration::from_secs(15)).await;
     let rolled_back = SqliteStore::open(folder.file()).await.unwrap();
     add(&rolled_back, [record("a", 7, None)]).await;
@@ -191,7 +191,7 @@ async fn a_uri_is_no_path() {
         assert!(said.contains("`SqliteStore::in_memory()`"), "{said}");
         assert!(said.contains(&format!("`./{uri}`")), "{said}");
     }
-    // A path that only looks like one further on is a path.
+    // A path with these words further on is an ordinary path.
     let file = folder.path().join("file:x.db?mode=memory");
     drop(SqliteStore::open(&file).await.unwrap());
     assert!(file.exists());
@@ -218,7 +218,7 @@ async fn a_file_of_the_first_schema_opens_with_its_jobs() {
     assert!(!record.remember && record.rescheduled_at.is_none() && record.ended_at.is_none());
 }
 
-/// One that was begun before the schema counted signs of life, and goes on beside a newer one.
+/// The older program began before the schema counted heartbeats, and continues beside a newer one.
 #[tokio::test]
 async fn a_node_of_an_older_program_is_seen_to_live() {
     let folder = Folder::new();
@@ -234,7 +234,7 @@ async fn a_node_of_an_older_program_is_seen_to_live() {
     assert_eq!((row.id, row.heartbeats), (NodeId(5), before.heartbeats + 1));
 }
 
-/// Jobs 1 to 4, of which node 5 has rows of 1 and 3, and 2 and 3 have waiting ones; 4 was marked and
+/// Adds jobs 1 to 4: node 5 has claimed rows of 1 and 3; 2 and 3 have waiting rows; 4 is marked and
 /// has none.
 fn fill_old(connection: &rusqlite::Connection, version: usize) {
     let schemas = [
@@ -275,7 +275,7 @@ fn old_row(connection: &rusqlite::Connection, incarnation: i64, number: i64, nod
         .unwrap();
 }
 
-/// Who holds each job, and whether it has waiting rows.
+/// Returns the holder of each job, and whether it has waiting rows.
 fn states(connection: &rusqlite::Connection) -> Vec<(Option<i64>, bool)> {
     let mut select = connection
         .prepare("SELECT holder, waiting FROM punctual_jobs ORDER BY incarnation")
@@ -285,7 +285,7 @@ fn states(connection: &rusqlite::Connection) -> Vec<(Option<i64>, bool)> {
 }
 
 #[tokio::test]
-async fn older_files_open_with_what_is_taken_and_what_waits() {
+async fn older_files_open_with_claimed_and_waiting_rows() {
     for version in [1, 2] {
         let folder = Folder::new();
         let connection = connect(&folder.file());
@@ -302,7 +302,7 @@ async fn older_files_open_with_what_is_taken_and_what_waits() {
     }
 }
 
-/// What a program of the version before does that had the file open when it was migrated.
+/// The writes of a program of the previous version that had the file open when it was migrated.
 #[tokio::test]
 async fn a_program_that_goes_on_beside_a_newer_schema_is_seen() {
     let folder = Folder::new();
@@ -324,7 +324,7 @@ async fn a_program_that_goes_on_beside_a_newer_schema_is_seen() {
     };
     assert_eq!((found(due), found(waiting)), (vec![2, 4], vec![2, 3]));
 
-    // It takes, in the place of what waits and anew, and closes.
+    // It claims, in place of waiting rows and new ones, and closes.
     old_row(&old, 4, 7, Some(6));
     old.execute(
         "INSERT INTO punctual_ledger (incarnation, kind, number, job, fire_time, last, count, \
@@ -345,7 +345,7 @@ async fn a_program_that_goes_on_beside_a_newer_schema_is_seen() {
     assert_eq!(claim_result.jobs.len(), 1);
     assert_eq!(claim_result.jobs[0].record.incarnation, Incarnation(1));
 
-    // It releases, marks as it is used to, and calls off.
+    // It releases, marks in its usual way, and calls off.
     old.execute("UPDATE punctual_ledger SET node = NULL WHERE incarnation = 2", []).unwrap();
     old.execute("UPDATE punctual_jobs SET waiting = 1 WHERE incarnation = 2", []).unwrap();
     old.execute(close, [4, 7]).unwrap();
@@ -367,7 +367,7 @@ async fn a_corrupt_file_is_refused() {
     close(store, &folder).await;
     let mut bytes = fs::read(folder.file()).unwrap();
     assert!(bytes.len() > 100_000);
-    // All but the pages that hold the schema.
+    // Overwrites all pages except those of the schema.
     for byte in &mut bytes[24 * 4096..] {
         *byte = 0x5a;
     }
@@ -379,7 +379,7 @@ async fn a_corrupt_file_is_refused() {
     assert!(said.contains("malformed") && said.contains("backup"), "{said}");
 }
 
-/// What a person or another program has written keeps nothing else from being read.
+/// Values that a person or another program has written do not prevent reading the rest.
 #[tokio::test]
 async fn texts_and_numbers_that_make_no_sense_are_read_as_well_as_can_be() {
     let folder = Folder::new();
@@ -402,7 +402,7 @@ async fn texts_and_numbers_that_make_no_sense_are_read_as_well_as_can_be() {
     assert_eq!((&*records[1].args, &records[1].tags), ("\u{fffd}A", &Vec::new()));
     let rows = store.history(Incarnation(2), 10).await.unwrap();
     assert_eq!(rows[0].state, RowState::Closed(Fate::Unknown("postponed: rain".into())));
-    // The tables take no text for a number in the first place.
+    // The tables reject a text in place of a number.
     let text = connection.execute("UPDATE punctual_jobs SET next_fire = 'soon'", []);
     assert!(text.is_err());
 }
@@ -422,7 +422,7 @@ mod permissions {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Opens the file as somebody who may read it and no more; root may do everything.
+    /// Opens the file as a user who may only read it; root may do everything.
     fn opened_by_another(file: &Path) {
         let mut command: Command =
             child("files::permissions::is_refused_for_being_read_only", file);
@@ -448,7 +448,7 @@ mod permissions {
         let folder = Folder::new();
         let link = folder.path().join("link.db");
         std::os::unix::fs::symlink("target.db", &link).unwrap();
-        // SQLite's files beside it have names that are longer still.
+        // The names of SQLite's files beside it are longer still.
         let long = "j".repeat(240);
         let opened =
             [(folder.file(), "jobs.db"), (link, "target.db"), (folder.path().join(&long), &long)];
@@ -490,7 +490,7 @@ mod permissions {
     async fn a_file_or_folder_that_is_read_only_is_refused() {
         let folder = Folder::new();
         drop(SqliteStore::open(folder.file()).await.unwrap());
-        // So that nothing but the file itself stands in the way.
+        // So that only the file itself is an obstacle.
         drop(connect(&folder.file()));
         for (folder_mode, file_mode) in [(0o777, 0o444), (0o555, 0o666)] {
             forbid(folder.path(), folder_mode);
@@ -501,7 +501,7 @@ mod permissions {
     }
 }
 
-/// Pages go on behind what the file has, and not behind what can be read of it.
+/// Pages continue after the bytes in the file, and not after their converted text.
 #[tokio::test]
 async fn ids_that_are_not_utf_8_are_listed_once_exported_and_removed() {
     let folder = Folder::new();

@@ -1,4 +1,5 @@
-//! What the tests share: folders that go away, jobs that fire every minute, and nodes that take them.
+//! Shared helpers of the tests: temporary folders, jobs that fire every minute, and nodes that
+//! claim them.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +18,7 @@ use punctual::store::{
 };
 use rusqlite::Connection;
 
-/// A folder of a test's own, which goes with it.
+/// A folder of one test, removed at its end.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -37,12 +38,12 @@ impl Folder {
         &self.0
     }
 
-    /// The file in it that tests use.
+    /// Returns the path of the file that the tests use.
     pub(crate) fn file(&self) -> PathBuf {
         self.0.join("jobs.db")
     }
 
-    /// Changes that file as another program does.
+    /// Changes that file like another program.
     pub(crate) fn change(&self, sql: &str) {
         connect(&self.file()).execute_batch(sql).unwrap();
     }
@@ -54,7 +55,7 @@ impl Drop for Folder {
     }
 }
 
-/// Another connection to a file, as another program has it.
+/// Opens another connection to a file, like another program.
 pub(crate) fn connect(file: &Path) -> Connection {
     let connection = Connection::open(file).unwrap();
     connection.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -95,7 +96,8 @@ pub(crate) async fn heartbeat(store: &SqliteStore, node: u64, ttl: Duration) {
     store.heartbeat(heartbeat).await.unwrap();
 }
 
-/// A take of up to `limit` jobs that are due, each for its next fire time; then they fire in a minute.
+/// Returns a claim of up to `limit` due jobs, each for its next fire time; then they fire in a
+/// minute.
 pub(crate) fn taking(node: u64, number: u64, limit: usize) -> ClaimRequest {
     ClaimRequest {
         node: NodeId(node),
@@ -135,7 +137,7 @@ pub(crate) fn row(record: &Record, fire_time: DateTime<Utc>) -> Row {
     row
 }
 
-/// The outcomes of runs that succeeded.
+/// Returns the outcomes of successful runs.
 pub(crate) fn succeeded<'a>(taken: impl IntoIterator<Item = &'a ClaimedJob>) -> Vec<RowOutcome> {
     let rows = taken.into_iter().flat_map(|taken| &taken.rows);
     rows.map(|row| RowOutcome {
@@ -151,7 +153,7 @@ pub(crate) fn succeeded<'a>(taken: impl IntoIterator<Item = &'a ClaimedJob>) -> 
     .collect()
 }
 
-/// Drops the last clone, and waits for its thread to have closed the file, which takes the log away.
+/// Drops the last clone, and waits until its thread has closed the file, which removes the log.
 pub(crate) async fn close(store: SqliteStore, folder: &Folder) {
     let log = folder.path().join("jobs.db-wal");
     assert!(log.exists());

@@ -1,4 +1,4 @@
-//! Jobs whose records can't be read, in whatever number, keep no other from running.
+//! Jobs with unreadable records, however many, do not prevent other jobs from running.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ impl Task for Tick {
     async fn run(self, _: Context) {}
 }
 
-/// How many, and for how long the healthy job is watched: `PUNCTUAL_FLOOD=500000` is for measuring.
+/// Returns the number of jobs, and how long the healthy job is watched: `PUNCTUAL_FLOOD=500000` is
+/// for measuring.
 fn size() -> (u64, Duration) {
     match std::env::var("PUNCTUAL_FLOOD").ok().map(|text| text.parse()) {
         None => (4000, Duration::from_secs(3)),
@@ -31,8 +32,8 @@ fn size() -> (u64, Duration) {
     }
 }
 
-/// Half of them can't read their arguments, the others their triggers; they have been due for as many
-/// milliseconds as there are.
+/// Half of the jobs have unreadable arguments, the others unreadable triggers; they have been due
+/// for as many milliseconds as there are jobs.
 async fn fill(store: &SqliteStore, size: u64) {
     let now = Utc::now();
     let numbers: Vec<u64> = (1..=size).collect();
@@ -55,7 +56,7 @@ async fn fill(store: &SqliteStore, size: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_cannot_be_read_hold_up_nothing() {
+async fn unreadable_records_block_nothing() {
     let (size, watched) = size();
     let folder = Folder::new();
     let open = SqliteStore::builder(folder.file()).synchronous(Synchronous::Normal).open();
@@ -76,7 +77,7 @@ async fn records_that_cannot_be_read_hold_up_nothing() {
     }
     let before = node();
     let (start, mut slowest, mut count) = (Instant::now(), Duration::ZERO, 0);
-    // What is to be shown is that nothing waits for a disk or a thread that is busy with these.
+    // The test shows that nothing waits for a disk or a thread that is busy with these jobs.
     while start.elapsed() < watched {
         let asked = Instant::now();
         scheduler.add(after(Duration::from_secs(3600)), Tick).await.unwrap();

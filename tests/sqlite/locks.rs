@@ -26,7 +26,7 @@ async fn a_stall_ends_with_the_lock_and_the_runtime_goes_on_meanwhile() {
         let store = store.clone();
         async move { add(&store, [record("a", 7, None)]).await }
     });
-    // The lock is the system's, and so is the time that it is held.
+    // The lock belongs to the system, and so does its duration.
     let mut longest = Duration::ZERO;
     for _ in 0..60 {
         let start = Instant::now();
@@ -51,14 +51,14 @@ async fn a_lock_held_for_too_long_is_unavailable_and_the_next_try_works() {
     assert!(error.is_unavailable());
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("jobs.db") && source.contains("busy_timeout"), "{source}");
-    // Readers don't mind: what is written goes to the log.
+    // Readers are not blocked: writes go to the log.
     assert_eq!(store.get("a".into()).await.unwrap(), None);
     connection.execute_batch("COMMIT").unwrap();
     add(&store, [record("a", 7, None)]).await;
 }
 
 #[tokio::test]
-async fn an_operation_nobody_waits_for_does_no_harm() {
+async fn an_abandoned_operation_does_no_harm() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
     let connection = connect(&folder.file());
@@ -69,11 +69,11 @@ async fn an_operation_nobody_waits_for_does_no_harm() {
         assert!(given_up.is_err());
     }
     connection.execute_batch("COMMIT").unwrap();
-    // More were asked for than have room in line.
+    // More operations were sent than the queue has room for.
     add(&store, [record("last", 5000, None)]).await;
 }
 
-/// The drop does not wait for the lock, and another runtime goes on with the same store.
+/// The drop does not wait for the lock, and another runtime continues with the same store.
 #[test]
 fn a_runtime_that_is_dropped_while_the_file_is_locked() {
     let (folder, notes) = (Folder::new(), Notes::default());

@@ -1,4 +1,4 @@
-//! The SQLite store: what other connections, processes, disks and files do to it.
+//! The SQLite store under other connections, processes, disks and files.
 
 mod contract;
 mod costs;

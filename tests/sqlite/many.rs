@@ -49,7 +49,7 @@ impl Task for Counted {
     }
 }
 
-/// The most memory that the process had since this was asked last, in megabytes.
+/// Returns the peak memory of the process since the last call, in megabytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
@@ -185,7 +185,7 @@ async fn a_catch_up_does_not_cost_the_lease() {
     });
     first.add_all(jobs.collect::<Vec<_>>()).await.unwrap();
     first.shutdown().await;
-    // As if no node had lived for three hours.
+    // As if no node had been alive for three hours.
     folder.change("UPDATE punctual_jobs SET next_fire = next_fire - 10800000");
     folder.change(
         "UPDATE punctual_jobs SET trigger = json_set(trigger, '$.start', '2020-01-01T00:00:00Z')",

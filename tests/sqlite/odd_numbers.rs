@@ -1,4 +1,4 @@
-//! Numbers in the file that make no sense hold up no other job, and cause no panic.
+//! Invalid numbers in the file do not block other jobs, and cause no panic.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Runs a job beside one that has this number in this column.
+/// Runs a job beside one with this number in this column.
 async fn others_run_beside(column: &str, number: i64) {
     let (folder, notes) = (Folder::new(), Notes::default());
     let store = SqliteStore::open(folder.file()).await.unwrap();
@@ -30,12 +30,12 @@ async fn others_run_beside(column: &str, number: i64) {
 }
 
 #[tokio::test]
-async fn a_fence_that_makes_no_sense_holds_up_no_other_job() {
+async fn an_invalid_fence_blocks_no_other_job() {
     others_run_beside("fence", -1).await;
 }
 
 #[tokio::test]
-async fn other_numbers_that_make_no_sense_hold_up_no_other_job() {
+async fn other_invalid_numbers_block_no_other_job() {
     for column in ["version", "requests", "token", "next_fire", "added_at", "taken_to"] {
         for number in [-1, i64::MIN, i64::MAX] {
             others_run_beside(column, number).await;

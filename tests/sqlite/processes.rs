@@ -20,10 +20,10 @@ use punctual::store::{
 
 use crate::fixture::{Folder, add, adding, connect, heartbeat, now, record, succeeded, taking};
 
-/// Names the file for a test that is run as a process of its own.
+/// The file for a test that runs as a process of its own.
 pub(crate) const FILE: &str = "PUNCTUAL_TEST_FILE";
 
-/// A test of this program that is ignored otherwise, to be run on a file.
+/// Returns a command that runs an ignored test of this program on a file.
 pub(crate) fn child(test: &str, file: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--ignored", "--nocapture"]).env(FILE, file);
@@ -52,7 +52,7 @@ async fn takes_all() {
     }
 }
 
-/// Each job fires but once.
+/// Claims each job only once.
 fn once(take: ClaimRequest) -> ClaimRequest {
     let decide = take.decide;
     let decide = move |record: &_, waiting: &[_]| match decide(record, waiting) {
@@ -63,7 +63,7 @@ fn once(take: ClaimRequest) -> ClaimRequest {
 }
 
 #[tokio::test]
-async fn processes_take_each_fire_time_once() {
+async fn processes_claim_each_fire_time_once() {
     const JOBS: usize = 300;
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
@@ -82,14 +82,14 @@ async fn processes_take_each_fire_time_once() {
     assert_eq!(taken.len(), JOBS);
     assert_eq!(taken.iter().collect::<HashSet<_>>().len(), JOBS);
     assert_eq!(store.list(RecordFilter::default(), None, 10).await.unwrap().records, []);
-    // A row for each fire time, and one for the end of each job.
+    // One row for each fire time, and one for the end of each job.
     let rows = store.rows(None, 1000).await.unwrap();
     assert_eq!(rows.len(), 2 * JOBS);
     assert!(rows.iter().all(|row| matches!(row.state, RowState::Closed(_))));
 }
 
 #[tokio::test]
-async fn a_change_by_another_process_is_heard() {
+async fn a_change_by_another_process_is_notified() {
     let folder = Folder::new();
     let builder = SqliteStore::builder(folder.file()).poll(Duration::from_millis(20));
     let store = builder.open().await.unwrap();
@@ -145,7 +145,7 @@ async fn is_killed_while_it_takes() {
 }
 
 #[tokio::test]
-async fn a_process_killed_in_the_middle_of_a_take_has_taken_nothing() {
+async fn a_process_killed_during_a_claim_has_claimed_nothing() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
     let due = now() - TimeDelta::seconds(1);
@@ -170,7 +170,7 @@ async fn a_process_killed_in_the_middle_of_a_take_has_taken_nothing() {
     assert_eq!(check, "ok");
 }
 
-/// Adds jobs until there is no room; returns how many there were room for.
+/// Adds jobs until the disk is full. Returns how many were added.
 async fn fill(store: &SqliteStore, from: u64) -> (u64, StoreError) {
     for n in from.. {
         let mut job = record(&format!("{n:06}"), n, None);
@@ -183,7 +183,7 @@ async fn fill(store: &SqliteStore, from: u64) -> (u64, StoreError) {
     unreachable!("the numbers never end")
 }
 
-/// Fills the disk, makes room, and sees that the store goes on where it was.
+/// Fills the disk, frees space, and checks that the store continues where it was.
 async fn lives_through_a_full_disk(file: &Path, make_room: impl FnOnce()) {
     let store = SqliteStore::open(file).await.unwrap();
     let (fitted, error) = fill(&store, 1).await;
@@ -191,7 +191,7 @@ async fn lives_through_a_full_disk(file: &Path, make_room: impl FnOnce()) {
     assert!(error.is_unavailable(), "{error:?}");
     let said = std::error::Error::source(&error).unwrap().to_string();
     assert!(said.contains("disk"), "{said}");
-    // What was answered is there, and can be read without room.
+    // Confirmed jobs are stored, and can be read without free space.
     let list = store.list(RecordFilter::default(), None, 100_000).await.unwrap().records;
     assert_eq!(list.len() as u64, fitted);
     make_room();
@@ -203,7 +203,7 @@ async fn lives_through_a_full_disk(file: &Path, make_room: impl FnOnce()) {
 #[tokio::test]
 #[ignore = "it is run by other tests, as a process of its own"]
 async fn may_not_write_much() {
-    // Files of this process can't grow past so many bytes, as on a disk with no room for more.
+    // Files of this process cannot grow beyond this size, as on a full disk.
     setrlimit(Resource::RLIMIT_FSIZE, 400_000, nix::libc::RLIM_INFINITY).unwrap();
     lives_through_a_full_disk(&file(), || {
         setrlimit(Resource::RLIMIT_FSIZE, nix::libc::RLIM_INFINITY, nix::libc::RLIM_INFINITY)
@@ -216,7 +216,7 @@ async fn may_not_write_much() {
 fn a_file_that_can_not_grow_stalls_the_store() {
     let folder = Folder::new();
     let test = child("processes::may_not_write_much", &folder.file());
-    // Without the trap the system would kill it with a signal, instead of failing the write.
+    // Without the trap, the system would kill it with a signal instead of failing the write.
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"]).arg(test.get_program());
     shell.args(test.get_args()).env(FILE, folder.file()).process_group(0);
@@ -225,7 +225,7 @@ fn a_file_that_can_not_grow_stalls_the_store() {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// The same on a disk that is full indeed, where the system lets the test make one.
+/// On a disk that is really full, if the system lets the test create one.
 #[tokio::test]
 async fn a_full_disk_stalls_the_store() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! One store: a life of a job, the file that it leaves, and the options.
+//! One store: the life of a job, the resulting file, and the options.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::fixture::{
     Folder, add, adding, claim, close, connect, heartbeat, now, record, row, succeeded, taking,
 };
 
-/// A file goes by the machine's clock, as its schedulers do.
+/// A file uses the machine's clock, like its schedulers.
 #[tokio::test]
 async fn a_step_back_of_the_clock_is_acted_on_at_once() {
     use punctual::{Context, Scheduler, Task, testing::ManualClock, trigger::at};
@@ -39,7 +39,7 @@ async fn a_step_back_of_the_clock_is_acted_on_at_once() {
     let scheduler = Scheduler::builder().store(store).clock(clock.clone()).task::<Greet>();
     let scheduler = scheduler.start().await.unwrap();
     let job = scheduler.add(at(noon), Greet).await.unwrap();
-    // SQLite's thread lives in real time: until then the fire time is claimed.
+    // SQLite's thread runs in real time: until then the fire time is claimed.
     tokio::time::sleep(Duration::from_secs(1)).await;
     clock.step(TimeDelta::seconds(-1));
     job.await;
@@ -105,7 +105,7 @@ async fn the_thread_lives_as_long_as_a_clone_and_a_stream_does_not_keep_it() {
 }
 
 #[tokio::test]
-async fn a_change_by_another_connection_before_the_first_look_is_heard() {
+async fn a_change_by_another_connection_before_the_first_poll_is_notified() {
     let folder = Folder::new();
     let builder = SqliteStore::builder(folder.file()).poll(Duration::from_millis(20));
     let (store, other) = (builder.clone().open().await.unwrap(), builder.open().await.unwrap());
@@ -157,8 +157,8 @@ async fn durability_is_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn clones_hear_of_changes_at_once_and_not_of_takes() {
-    // So seldom that a poll can't be what tells.
+async fn clones_are_notified_of_changes_at_once_and_not_of_claims() {
+    // The poll interval is so long that a poll cannot be the cause.
     let folder = Folder::new();
     let builder = SqliteStore::builder(folder.file()).poll(Duration::from_secs(3600));
     let store = builder.open().await.unwrap();
@@ -182,18 +182,18 @@ async fn clones_hear_of_changes_at_once_and_not_of_takes() {
 }
 
 #[tokio::test]
-async fn another_store_on_the_file_is_heard_by_polling() {
+async fn another_store_on_the_file_is_detected_by_polling() {
     let folder = Folder::new();
     let builder = SqliteStore::builder(folder.file()).poll(Duration::from_millis(20));
     let store = builder.open().await.unwrap();
     let other = SqliteStore::open(folder.file()).await.unwrap();
     let mut changes = store.changes();
-    // So that the stream has begun: requests are answered in the order of asking.
+    // After this the stream has begun: requests are handled in order.
     store.get("a".into()).await.unwrap();
     add(&other, [record("a", 7, None)]).await;
     let heard = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
     assert_eq!(heard, Ok(Some(StoreChange::Unknown)));
-    // Its own connection's commits don't count as those of others.
+    // Commits of its own connection do not count as changes by others.
     heartbeat(&store, 1, Duration::from_secs(15)).await;
     let next = tokio::time::timeout(Duration::from_millis(100), changes.next()).await;
     assert!(next.is_err());
@@ -206,7 +206,7 @@ async fn writes_that_share_a_commit_fail_each_for_itself() {
     let store = builder.open().await.unwrap();
     heartbeat(&store, 1, Duration::from_secs(3600)).await;
     add(&store, [record("due", 1, Some(now()))]).await;
-    // While the file is locked they pile up; the first of them is one that succeeds.
+    // While the file is locked, the operations queue up; the first of them succeeds.
     let connection = connect(&folder.file());
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     let adds = (2..20_u64).map(|n| {
@@ -231,12 +231,12 @@ async fn writes_that_share_a_commit_fail_each_for_itself() {
     assert!(panicking.await.unwrap_err().is_panic());
     assert!(unknown.await.unwrap().unwrap_err().is_lease_lost());
     assert_eq!(store.list(RecordFilter::default(), None, 100).await.unwrap().records.len(), 19);
-    // The take that panicked has not happened, its number included.
+    // The claim that panicked was rolled back, including its number.
     assert_eq!(claim(&store, 1, 1).await.unwrap().jobs.len(), 1);
 }
 
 #[tokio::test]
-async fn many_jobs_of_unknown_tasks_and_held_ones_are_in_nobodys_way() {
+async fn many_jobs_of_unknown_tasks_and_claimed_ones_block_no_node() {
     let store = SqliteStore::in_memory().await.unwrap();
     let due = now() - TimeDelta::hours(1);
     for batch in 0..20 {
@@ -257,7 +257,7 @@ async fn many_jobs_of_unknown_tasks_and_held_ones_are_in_nobodys_way() {
     assert_eq!(ids, ["free"]);
 }
 
-/// With many tasks the jobs come in order of their fire times, not of their tasks.
+/// With many tasks, the jobs come in order of their fire times, not of their tasks.
 #[tokio::test]
 async fn the_lines_of_many_tasks_are_merged() {
     let store = SqliteStore::in_memory().await.unwrap();
@@ -288,9 +288,9 @@ async fn the_lines_of_many_tasks_are_merged() {
     assert_eq!(fire_times, expected);
 }
 
-/// A job that stays due after a take is not taken twice by it.
+/// A job that stays due after a claim is claimed only once by it.
 #[tokio::test]
-async fn a_take_asks_about_a_job_once() {
+async fn a_claim_decides_about_a_job_once() {
     let store = SqliteStore::in_memory().await.unwrap();
     let due = now() - TimeDelta::hours(1);
     let mut waits = record("waits", 1, Some(due));
@@ -336,7 +336,7 @@ async fn thousands_of_jobs_are_listed_in_pages() {
 }
 
 #[tokio::test]
-async fn a_job_that_waits_no_more_costs_takes_nothing() {
+async fn a_job_without_waiting_rows_costs_claims_nothing() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
     add(&store, [record("a", 7, Some(now()))]).await;
@@ -372,7 +372,7 @@ async fn an_add_beyond_what_the_file_may_hold_is_refused_and_undone() {
 }
 
 #[tokio::test]
-async fn a_job_whose_open_row_somebody_deletes_is_free_for_all() {
+async fn a_job_whose_open_row_is_deleted_can_be_claimed() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file()).await.unwrap();
     add(&store, [record("job", 1, Some(now() - TimeDelta::hours(1)))]).await;
@@ -385,7 +385,7 @@ async fn a_job_whose_open_row_somebody_deletes_is_free_for_all() {
     assert_eq!(claim(&store, 2, 1).await.unwrap().jobs.len(), 1);
 }
 
-/// Every page up to the last, of which there are at most a few.
+/// Reads all pages up to the last, at most a few. Returns the number of actions.
 async fn actions(store: &SqliteStore, mut after: Option<ActionCursor>) -> usize {
     let mut count = 0;
     for _ in 0..10 {
@@ -424,7 +424,7 @@ async fn pages_of_fates_and_actions_end_whatever_the_limit_and_the_cursor() {
     assert_eq!(store.actions(None, behind_all, 10).await.unwrap(), ActionPage::default());
     assert_eq!(actions(&store, Some(ActionCursor { at: last, token: u64::MAX })).await, 1);
 
-    // What was done at no instant that can be told is in no page, and ends none.
+    // Actions at instants out of range are in no page, and end no page.
     let connection = connect(&folder.file());
     for at in [i64::MIN, i64::MAX] {
         let edit = "INSERT INTO punctual_actions VALUES (?1, 7, 'job', 1, 'add', 'ann', NULL)";

@@ -1,4 +1,4 @@
-//! A task that notes that it ran, for tests of schedulers on a file.
+//! A task that notes its runs, for tests of schedulers on a file.
 
 use std::sync::{Arc, Mutex};
 

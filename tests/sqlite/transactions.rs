@@ -1,4 +1,4 @@
-//! Writes that share a transaction: what fails for one of them fails for no other.
+//! Writes that share a transaction: an error of one write fails no other.
 
 use std::{sync::Arc, time::Duration};
 

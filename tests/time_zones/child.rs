@@ -1,4 +1,4 @@
-//! The processes that the tests start: this program, with an environment of their own.
+//! The child processes of the tests: this program, with an environment of its own.
 
 use std::{
     env, fs,
@@ -30,7 +30,7 @@ impl Zoneinfo {
         &self.0
     }
 
-    /// Writes a zone that goes by a POSIX rule.
+    /// Writes a zone with a POSIX rule.
     pub(crate) fn write(&self, version: &str, name: &str, rule: &str) {
         let file = self.0.join(name);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -55,7 +55,7 @@ impl Drop for Zoneinfo {
     }
 }
 
-/// A TZif file of version 2 without transitions, as RFC 9636 has it.
+/// Returns a TZif file of version 2 without transitions, by RFC 9636.
 fn tzif(rule: &str) -> Vec<u8> {
     let block = || {
         let mut block = b"TZif2".to_vec();
@@ -94,7 +94,7 @@ pub(crate) fn run(part: &str, zoneinfo: &Zoneinfo, args: &[&str]) -> String {
     answer.unwrap_or_else(|| panic!("{text}{errors}")).1.to_owned()
 }
 
-/// Does nothing, unless it was started for one of the parts.
+/// Does nothing unless started for one of the parts.
 #[test]
 fn part() {
     let Ok(part) = env::var("PUNCTUAL_PART") else { return };
@@ -117,7 +117,7 @@ fn part() {
     println!("\nanswer: {answer}");
 }
 
-/// When it is 9:00 in a zone on 2026-12-01, in UTC.
+/// Returns when it is 9:00 in a zone on 2026-12-01, in UTC.
 fn nine_in(zone: &str) -> String {
     let midnight = "2026-12-01T00:00:00Z".parse().unwrap();
     match cron("0 9 * * *").in_tz(zone).into_trigger() {
@@ -160,7 +160,7 @@ async fn update(rule: &str) -> String {
     };
     clock.advance(Duration::from_secs(10 * 3600));
     let run = futures::StreamExt::next(&mut runs).await.unwrap();
-    // The folder is its parent's to remove.
+    // The parent removes the folder.
     std::mem::forget(zoneinfo);
     let answer = format!(
         "daily next {}, then {}; interval {stays}; event: now {event}; ran at {}",
@@ -173,13 +173,14 @@ async fn update(rule: &str) -> String {
     answer
 }
 
-/// When jobs run that fire so many times, if the rules change after the first of two days.
+/// Returns the runs of jobs with a limited number of fire times, if the rules change after the
+/// first of two days.
 async fn times(rule: &str) -> String {
     let clock = ManualClock::running("2026-12-01T00:00:00Z".parse().unwrap());
     let scheduler =
         Scheduler::builder().clock(clock.clone()).time_zone("Europe/Berlin").start().await.unwrap();
     let daily = || cron("0 9 * * *");
-    // By the rules of before the third day begins with what is the last of them by the new ones.
+    // By the old rules, the third day begins with the last fire time by the new ones.
     let triggers = [
         daily().starting_at("2026-12-02").times(1).into_trigger().unwrap(),
         daily().times(3).into_trigger().unwrap(),
@@ -208,7 +209,8 @@ async fn times(rule: &str) -> String {
     answers.join("; ")
 }
 
-/// What combinations fire next whose members no longer exclude each other by the new rules.
+/// Returns the next fire times of combinations whose members no longer exclude each other by the
+/// new rules.
 fn conflicts(rule: &str) -> String {
     let now = "2026-12-01T00:00:00Z".parse().unwrap();
     let hourly = every(Duration::from_secs(3600)).starting_at("2026-12-01T00:30:00Z");

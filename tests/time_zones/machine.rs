@@ -1,4 +1,4 @@
-//! The machine's zoneinfo: which is taken, and what an update of it does to a running scheduler.
+//! The machine's zoneinfo: which data is used, and the effects of an update on a running scheduler.
 
 use crate::child::{Zoneinfo, run};
 
@@ -13,7 +13,7 @@ fn newer_data_of_the_machine_is_taken_and_older_is_not() {
     assert_eq!(run("data", &zoneinfo, &[]), format!("9999a ({folder}) 04:00"));
     zoneinfo.write("2001a", "Europe/Berlin", FIVE);
     assert!(run("data", &zoneinfo, &[]).ends_with("(bundled) 08:00"));
-    // Without a version it counts as older.
+    // Data without a version counts as older.
     zoneinfo.forget_version();
     assert!(run("data", &zoneinfo, &[]).ends_with("(bundled) 08:00"));
 }
@@ -25,7 +25,7 @@ fn a_zone_that_the_newer_data_lacks_or_spoils_is_the_other_ones() {
     assert!(run("data", &zoneinfo, &[]).ends_with(" 08:00"));
     zoneinfo.spoil("Europe/Berlin");
     assert!(run("data", &zoneinfo, &[]).ends_with(" 08:00"));
-    // A zone of the machine's own, though its data is older.
+    // A zone of the machine's own is used even if its data is older.
     zoneinfo.write("2001a", "Factory/Floor", FIVE);
     assert_eq!(run("zone", &zoneinfo, &["Factory/Floor"]), "04:00");
     for outside in ["../taken/Europe/Berlin", "/etc/localtime", "right/Europe/Berlin", "tzdata.zi"]
@@ -38,7 +38,7 @@ fn a_zone_that_the_newer_data_lacks_or_spoils_is_the_other_ones() {
 fn an_update_reaches_a_running_scheduler() {
     let zoneinfo = Zoneinfo::new("update");
     zoneinfo.write("9999a", "Europe/Berlin", "CET-1");
-    // Says the next fire before and after, the event, and the instants of the runs.
+    // Prints the next fire before and after, the event, and the instants of the runs.
     assert_eq!(
         run("update", &zoneinfo, &[FIVE]),
         "daily next 08:00, then 04:00; interval stays; event: now 9999b; ran at 04:00"

@@ -1,7 +1,7 @@
-//! Where the rules of time zones come from, and what becomes of jobs when they change.
+//! The sources of the rules of time zones, and the effects of their changes on jobs.
 //!
-//! What depends on the environment of a process runs in processes of its own: this program, started
-//! again.
+//! Tests that depend on the environment of a process run in processes of their own: this program,
+//! started again.
 
 mod child;
 mod machine;

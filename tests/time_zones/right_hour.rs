@@ -1,4 +1,4 @@
-//! The hour at which a daily job fires, by the data of today.
+//! The hour at which a daily job fires, by current data.
 
 use chrono::{DateTime, Utc};
 use punctual::{
@@ -24,7 +24,7 @@ fn nine_in_the_morning_is_the_right_instant_in_december_2026() {
         ("Africa/Casablanca", "09:00"),
         ("Africa/El_Aaiun", "09:00"),
     ] {
-        // By name, and by the type whose own rules are older.
+        // By name, and by the type, whose own rules are older.
         let by_name = cron("0 9 * * *").in_tz(zone).into_trigger().unwrap();
         let typed: punctual::chrono_tz::Tz = zone.parse().unwrap();
         assert_eq!(by_name, cron("0 9 * * *").in_tz(typed).into_trigger().unwrap());

@@ -1,7 +1,7 @@
-//! All zones from 1970 to 2150, beside Python's zoneinfo with the same data.
+//! All zones from 1970 to 2150, compared with Python's zoneinfo on the same data.
 //!
-//! `PUNCTUAL_SWEEP=1750` asks so many questions of each zone, more than a million in all; without it
-//! nothing is asked. It needs `python3` with the package `tzdata`.
+//! `PUNCTUAL_SWEEP=1750` sets the number of comparisons per zone, more than a million in all;
+//! without it the test does nothing. It needs `python3` with the package `tzdata`.
 
 use std::{
     env,

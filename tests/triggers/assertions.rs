@@ -1,4 +1,4 @@
-//! What users assert of triggers: fire times over a range, and a year's changes of the clocks.
+//! Assertions of users about triggers: fire times over a range, and a year's changes of the clocks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -28,7 +28,7 @@ fn the_days_on_which_clocks_change() {
             "2026-10-04: a gap of 30 min at 2026-10-03T15:30:00Z",
         ],
     );
-    // Samoa left out 30 December.
+    // Samoa skipped 30 December.
     assert_eq!(
         days("Pacific/Apia", 2011)[2..],
         ["2011-12-29: a gap of 1440 min at 2011-12-30T10:00:00Z"]

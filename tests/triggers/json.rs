@@ -1,4 +1,4 @@
-//! The serialized form of every trigger, which stores keep: a change here breaks what they hold.
+//! The serialized form of every trigger, which stores keep: a change here breaks stored triggers.
 
 use std::time::Duration;
 

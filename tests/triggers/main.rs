@@ -1,4 +1,4 @@
-//! Triggers: their JSON form, what the test kit asserts of them, and cron beside an oracle.
+//! Triggers: their JSON form, the assertions of the test kit, and cron compared with an oracle.
 
 mod assertions;
 mod json;

@@ -1,10 +1,10 @@
-//! Cron triggers against a look at every second of real time, in every zone that sets its clock.
+//! Cron triggers compared with every second of real time, in every zone that changes its clock.
 //!
-//! The oracle knows nothing of spans and bits: it reads the wall clock at each second around a
-//! transition of the zone, asks chrono's calendar whether that reading matches, and applies the
-//! words of `Gap` and `Fold` to what it saw. The seed of a case that fails is printed.
+//! The oracle does not use spans and bits: it reads the wall clock at each second around a
+//! transition of the zone, checks the reading with chrono's calendar, and applies the definitions
+//! of `Gap` and `Fold` to the readings. The seed of a failing case is printed.
 //!
-//! `PUNCTUAL_SOAK=100` makes so many rounds of all zones, from other seeds, instead of one.
+//! `PUNCTUAL_SOAK=100` runs this many rounds of all zones, from other seeds, instead of one.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +26,7 @@ use punctual::{
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
-/// How far around a transition the answers are compared.
+/// How far around a transition the results are compared.
 const SIGHT: i64 = 5 * HOUR;
 /// 1970-01-01 to 2100-01-01.
 const YEARS: Range<i64> = 0..4_102_444_800;
@@ -42,7 +42,7 @@ fn agrees_with_a_look_at_every_second_in_all_zones() {
         }
         (zones, known) = (zones + 1, known + transitions.len());
         for round in 0..rounds {
-            // Each round asks one kind of text and of fields, under two of the policies.
+            // Each round tests one kind of text and of fields, under two of the policies.
             for (kind, build) in [Spec::crontab, Spec::fields].into_iter().enumerate() {
                 let seed = first_seed + round * 10_000 + number * 2 + kind as u64;
                 let mut random = Random(seed);
@@ -73,7 +73,7 @@ fn agrees_with_croner_in_civil_time() {
         let from = YEARS.start + random.below(YEARS.end);
         let spec = Spec::crontab(&mut random, TimeZone::UTC, from);
         let theirs = CronParser::builder().dom_and_dow(!spec.either).build();
-        // It refuses ranges that wrap around, the oracle above covers them.
+        // It rejects ranges that wrap around, which the oracle above covers.
         let Ok(theirs) = theirs.parse(&spec.text) else { continue };
         compared += 1;
         let ours = spec.trigger(TimeZone::UTC, None, None);
@@ -91,7 +91,7 @@ fn agrees_with_croner_in_civil_time() {
     assert!(compared >= 200 * rounds, "{compared}");
 }
 
-/// How many rounds, and the seed of the first.
+/// Returns the number of rounds, and the seed of the first.
 fn soak() -> (u64, u64) {
     match std::env::var("PUNCTUAL_SOAK") {
         Ok(rounds) => (rounds.parse().expect("PUNCTUAL_SOAK is a number of rounds"), 1 << 32),
@@ -99,8 +99,8 @@ fn soak() -> (u64, u64) {
     }
 }
 
-/// Compares all fire times around the transition, forward, backward and from anywhere, and counts
-/// them.
+/// Compares all fire times around the transition, forward, backward and from any instant. Returns
+/// their number.
 fn compare(
     random: &mut Random,
     spec: &Spec,
@@ -155,7 +155,7 @@ fn compare(
     fires.len()
 }
 
-/// What fires in `sight`, by looking at the wall clock of every second.
+/// Returns the fire times in `sight`, by the wall clock of every second.
 fn oracle(
     spec: &Spec,
     zone: TimeZone,
@@ -164,10 +164,10 @@ fn oracle(
     sight: Range<i64>,
     change: i64,
 ) -> Vec<i64> {
-    // A reading may be shown again this much later, and so may its neighbours.
+    // A reading may be repeated this much later, and so may its neighbours.
     let margin = (2 * change).max(3 * HOUR);
     let (from, to) = (sight.start - margin, sight.end + margin);
-    // The offset is looked up once for a stretch at both of whose ends it is the same.
+    // The offset is looked up once for a stretch with the same offset at both ends.
     const STRETCH: i64 = 600;
     let mut readings: Vec<(i64, i64)> = Vec::with_capacity((to - from) as usize);
     for start in (from..to).step_by(STRETCH as usize) {
@@ -224,7 +224,7 @@ struct Transition {
     by: i64,
 }
 
-/// Every change of the offset, found by looking: the closest two since 1970 are 167 hours apart.
+/// Returns every change of the offset: the closest two since 1970 are 167 hours apart.
 fn transitions(zone: TimeZone) -> Vec<Transition> {
     const STEP: i64 = 5 * DAY;
     let mut found = Vec::new();
@@ -249,7 +249,7 @@ fn offset(zone: TimeZone, t: i64) -> i64 {
     i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
 }
 
-/// A pattern: how to say it, and what it means.
+/// A pattern: its text, and its meaning.
 struct Spec {
     /// Crontab text, or fields as JSON.
     text: String,
@@ -265,7 +265,7 @@ struct Spec {
 type Days = Box<dyn Fn(NaiveDate) -> bool>;
 
 impl Spec {
-    /// Crontab text that has something to do with what the clock shows around `t`.
+    /// Returns crontab text that is related to the wall clock around `t`.
     fn crontab(random: &mut Random, zone: TimeZone, t: i64) -> Spec {
         let near = random.near(zone, t);
         let (second, seconds) = match random.below(3) {
@@ -339,7 +339,7 @@ impl Spec {
         }
     }
 
-    /// Fields, some of them left out, as the table of `CronFields` says.
+    /// Returns fields, some of them left out, by the table of `CronFields`.
     fn fields(random: &mut Random, zone: TimeZone, t: i64) -> Spec {
         let near = random.near(zone, t);
         let mut given = [(); 8].map(|()| random.below(2) == 0);
@@ -392,7 +392,7 @@ impl Spec {
     }
 
     fn trigger(&self, zone: TimeZone, gap: Option<Gap>, fold: Option<Fold>) -> Trigger {
-        // Fields go by way of JSON, which spares a setter for each; the policies do, too.
+        // Fields are read from JSON, which needs no setter for each; so are the policies.
         let trigger = if self.text.starts_with('{') {
             serde_json::from_str(&self.text).map_err(|error| error.to_string())
         } else if self.either {
@@ -413,7 +413,7 @@ impl Spec {
     }
 }
 
-/// Fields in the making.
+/// Fields under construction.
 struct Fields {
     given: [bool; 8],
     json: String,
@@ -448,7 +448,7 @@ impl Fields {
     }
 }
 
-/// What the clock shows at some second.
+/// A reading of the wall clock.
 struct Near {
     date: NaiveDate,
     hour: u32,
@@ -479,7 +479,7 @@ impl Random {
         values[self.below(values.len() as i64) as usize]
     }
 
-    /// A reading before, in or after the gap or the fold at `t`.
+    /// Returns a reading before, in or after the gap or the fold at `t`.
     fn near(&mut self, zone: TimeZone, t: i64) -> Near {
         let t = t + self.below(4 * HOUR) - 2 * HOUR;
         let reading = t + offset(zone, t - DAY);
@@ -492,7 +492,7 @@ impl Random {
         }
     }
 
-    /// A field: its text, and the values that it means, mostly with one that is near.
+    /// Returns a field: its text, and its values, mostly with one that is near.
     fn field(
         &mut self,
         values: RangeInclusive<u32>,
@@ -539,12 +539,12 @@ fn flags(set: &BTreeSet<u32>, count: u32) -> Vec<bool> {
     (0..count).map(|value| set.contains(&value)).collect()
 }
 
-/// How many days the month has.
+/// Returns the number of days in the month.
 fn length(date: NaiveDate) -> u32 {
     (28..=31).rev().find(|&day| date.with_day(day).is_some()).unwrap()
 }
 
-/// The Monday to Friday nearest to a day of the month, in the same month.
+/// Returns the weekday from Monday to Friday nearest to a day of the month, in the same month.
 fn nearest_weekday(date: NaiveDate, day: u32) -> u32 {
     let is_workday = |day: i64| {
         let date = u32::try_from(day).ok().and_then(|day| date.with_day(day));

@@ -1,5 +1,5 @@
-//! How many rows of jobs in the store a node may claim beyond those that it has: what is due and can't
-//! start is left to others.
+//! How many more rows of durable jobs a node may claim: fire times that are due and cannot start
+//! here are left to other nodes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,19 +11,21 @@ use crate::{
     ledger::Incarnation,
 };
 
-/// The room under each limit, as far as there is one.
+/// The free slots of each limit, where there is a limit.
 #[derive(Debug, Default)]
 pub(in crate::core) struct Allowance {
     pub(in crate::core) executors: HashMap<Arc<str>, usize>,
     pub(in crate::core) groups: HashMap<Arc<str>, usize>,
-    /// Jobs under some limit of which this node has rows: nobody else may claim more of those.
-    pub(in crate::core) held: HashSet<Incarnation>,
+    /// Jobs under a limit of which this node has claimed rows: no other node may claim more of
+    /// these jobs.
+    pub(in crate::core) claimed_jobs: HashSet<Incarnation>,
 }
 
 impl Allowance {
-    /// Whether others are to have a job that has these options, since there is no room for it here.
+    /// Whether a job with these options is left to other nodes, since its limits have no free slots
+    /// here.
     pub(in crate::core) fn is_full(&self, incarnation: Incarnation, options: &JobOptions) -> bool {
-        if self.held.contains(&incarnation) {
+        if self.claimed_jobs.contains(&incarnation) {
             return false;
         }
         let executor = options.executor.as_deref().unwrap_or(DEFAULT_EXECUTOR);
@@ -31,7 +33,7 @@ impl Allowance {
         self.executors.get(executor) == Some(&0) || group == Some(&0)
     }
 
-    /// Counts rows that are claimed of such a job.
+    /// Counts claimed rows of a job with these options.
     pub(in crate::core) fn claim(&mut self, options: &JobOptions, rows: usize) {
         let executor = options.executor.as_deref().unwrap_or(DEFAULT_EXECUTOR);
         if let Some(room) = self.executors.get_mut(executor) {

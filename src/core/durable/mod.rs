@@ -11,30 +11,30 @@ use chrono::TimeDelta;
 
 use self::claims::Claims;
 use crate::{
-    core::durable::node::{Lease, Life, Node},
+    core::durable::node::{Lease, LeaseEpoch, Node},
     ledger::Incarnation,
 };
 
-/// One of the stores of a scheduler, from when it is added to when it is removed.
+/// The key of a store of a scheduler, valid from its addition to its removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StoreKey(u32);
 
-/// What the scheduler is to one of its stores.
-struct StoreRoom {
+/// The state of the scheduler in one of its stores.
+struct StoreState {
     key: StoreKey,
     name: Arc<str>,
     node: Node,
     claims: Claims,
-    /// Whether the store is being removed: nothing more of it is taken.
+    /// Whether the store is being removed: nothing more of it is claimed.
     leaving: bool,
 }
 
-/// The room of the stores: for each its node and its claims.
+/// The stores of a scheduler: for each its node and its claims.
 #[derive(Default)]
 pub(in crate::core) struct Durable {
-    /// In order of their keys. Nearly always there is one, or none.
-    rooms: Vec<StoreRoom>,
-    /// How many there have been: a key is not used again, since answers may be on their way.
+    /// In order of their keys. Nearly always one, or none.
+    stores: Vec<StoreState>,
+    /// How many stores were ever added: a key is not reused, since replies may be in flight.
     added: u32,
 }
 
@@ -42,24 +42,24 @@ impl Durable {
     fn add(&mut self, name: Arc<str>, node: Node) -> StoreKey {
         let key = StoreKey(self.added);
         self.added += 1;
-        self.rooms.push(StoreRoom { key, name, node, claims: Claims::default(), leaving: false });
+        self.stores.push(StoreState { key, name, node, claims: Claims::default(), leaving: false });
         key
     }
 
     fn remove(&mut self, key: StoreKey) {
-        self.rooms.retain(|room| room.key != key);
+        self.stores.retain(|room| room.key != key);
     }
 
     pub(in crate::core) fn is_empty(&self) -> bool {
-        self.rooms.is_empty()
+        self.stores.is_empty()
     }
 
-    fn get(&self, key: StoreKey) -> Option<&StoreRoom> {
-        self.rooms.iter().find(|room| room.key == key)
+    fn get(&self, key: StoreKey) -> Option<&StoreState> {
+        self.stores.iter().find(|room| room.key == key)
     }
 
-    fn get_mut(&mut self, key: StoreKey) -> Option<&mut StoreRoom> {
-        self.rooms.iter_mut().find(|room| room.key == key)
+    fn get_mut(&mut self, key: StoreKey) -> Option<&mut StoreState> {
+        self.stores.iter_mut().find(|room| room.key == key)
     }
 
     fn node(&self, key: StoreKey) -> Option<&Node> {
@@ -70,57 +70,59 @@ impl Durable {
         self.get_mut(key).map(|room| &mut room.node)
     }
 
-    fn iter(&self) -> impl Iterator<Item = &StoreRoom> {
-        self.rooms.iter()
+    fn iter(&self) -> impl Iterator<Item = &StoreState> {
+        self.stores.iter()
     }
 
-    fn iter_mut(&mut self) -> impl Iterator<Item = &mut StoreRoom> {
-        self.rooms.iter_mut()
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut StoreState> {
+        self.stores.iter_mut()
     }
 
-    /// Notes that rows were closed: there may be room for jobs of any store, since stores share the limits.
+    /// Notes that rows were closed. Jobs of any store may have room now, since stores share the
+    /// limits.
     fn note_rows_closed(&mut self) {
-        self.rooms.iter_mut().for_each(|room| room.claims.rows_closed = true);
+        self.stores.iter_mut().for_each(|room| room.claims.rows_closed = true);
     }
 
-    /// The name of a store, where there is one.
+    /// Returns the name of a store, if the store exists.
     pub(in crate::core) fn name(&self, key: Option<StoreKey>) -> Option<Arc<str>> {
         self.get(key?).map(|room| room.name.clone())
     }
 
     fn len(&self) -> usize {
-        self.rooms.len()
+        self.stores.len()
     }
 
     fn key_at(&self, index: usize) -> Option<StoreKey> {
-        self.rooms.get(index).map(|room| room.key)
+        self.stores.get(index).map(|room| room.key)
     }
 
     pub(in crate::core) fn keys(&self) -> Vec<StoreKey> {
-        self.rooms.iter().map(|room| room.key).collect()
+        self.stores.iter().map(|room| room.key).collect()
     }
 
-    /// The slot of a job that the node of this store holds.
+    /// Returns the slot of a job that the node of this store has claimed.
     fn slot(&self, key: StoreKey, incarnation: Incarnation) -> Option<u32> {
         self.get(key)?.claims.slot(incarnation)
     }
 
-    /// In which of its lives the node of this store is.
-    pub(in crate::core) fn life(&self, key: StoreKey) -> Life {
-        self.node(key).map_or_else(Life::default, |node| node.lease().life())
+    /// Returns the epoch of the lease of this store's node.
+    pub(in crate::core) fn epoch(&self, key: StoreKey) -> LeaseEpoch {
+        self.node(key).map_or_else(LeaseEpoch::default, |node| node.lease().epoch())
     }
 
-    /// What the node of this store goes by.
+    /// Returns the lease of this store's node.
     pub(in crate::core) fn lease(&self, key: StoreKey) -> Option<Arc<Lease>> {
         self.node(key).map(|node| node.lease().clone())
     }
 
-    /// How many jobs the nodes have rows of.
+    /// Returns how many jobs the nodes have claimed.
     pub(in crate::core) fn claimed_jobs(&self) -> usize {
-        self.rooms.iter().map(|room| room.claims.len()).sum()
+        self.stores.iter().map(|room| room.claims.len()).sum()
     }
 
-    /// Moves the clock of a node with the wall clock. Returns by how much its store's clock moved against it.
+    /// Moves the clock of a node with the wall clock. Returns by how much its store's clock moved
+    /// against it.
     pub(in crate::core) fn clock_stepped(
         &mut self,
         key: StoreKey,
@@ -129,10 +131,10 @@ impl Durable {
         self.node_mut(key).map(|node| node.clock_stepped(by))
     }
 
-    /// Has each node look for records that the new rules of time zones correct. Returns whether there is a
-    /// node.
+    /// Has each node search for records that the new rules of time zones correct. Returns whether
+    /// there is a node.
     pub(in crate::core) fn search_for_corrections(&mut self) -> bool {
-        self.rooms.iter_mut().for_each(|room| room.node.search_for_corrections());
-        !self.rooms.is_empty()
+        self.stores.iter_mut().for_each(|room| room.node.search_for_corrections());
+        !self.stores.is_empty()
     }
 }

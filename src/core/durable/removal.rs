@@ -1,4 +1,4 @@
-//! Removing one store while the scheduler goes on: its jobs stay in it.
+//! Removing one store from a running scheduler: its jobs stay in it.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// Claims nothing more of a store, and releases what has not started; the node leaves once nothing of
-    /// the store's jobs is going.
+    /// Claims nothing more of a store, and releases unstarted rows; the node deregisters once none
+    /// of the store's jobs is active.
     pub(crate) fn retire_store(&mut self, store: StoreKey, now: DateTime<Utc>) {
         let Some(room) = self.durable.get_mut(store) else { return };
         room.leaving = true;
         for slot in self.slots_of(store) {
-            // What became of one of them may have ended another.
+            // The end of one job may have ended another.
             if self.registry.get(slot).is_some_and(|job| !job.retired) {
                 self.retire(slot, End::ShutDown, now);
             }
@@ -26,35 +26,35 @@ impl<P: Payload> Core<P> {
         self.effects.poll_stores();
     }
 
-    /// Wakes whoever removes this store: it may wait for what has just happened.
+    /// Wakes the callers that remove this store, since they may wait for the last input.
     pub(in crate::core) fn wake_store_removal(&mut self, store: StoreKey) {
         if self.durable.get(store).is_some_and(|room| room.leaving) {
             self.effects.wake_store_removal();
         }
     }
 
-    /// The runs of a store's jobs that are going.
-    pub(crate) fn going_in(&self, store: StoreKey) -> Vec<RunKey> {
+    /// Returns the active runs of a store's jobs.
+    pub(crate) fn active_runs_in(&self, store: StoreKey) -> Vec<RunKey> {
         let of = |run: &RunKey| self.runs.job_of(*run).and_then(|slot| self.registry[slot].store());
         self.runs.keys().filter(|run| of(run) == Some(store)).collect()
     }
 
-    /// Asks them to stop; says how long the most patient job lets its runs go on.
+    /// Cancels these runs. Returns the longest cancel grace of their jobs.
     pub(crate) fn cancel_store(&mut self, store: StoreKey) -> Duration {
-        let going = self.going_in(store);
-        self.runs.cancel_all(going, &[], self.registry.defaults(), &mut self.effects)
+        let active = self.active_runs_in(store);
+        self.runs.cancel_all(active, &[], self.registry.defaults(), &mut self.effects)
     }
 
-    /// Whether the store has been told everything, and that the node leaves.
+    /// Whether the store has acknowledged everything, including that the node deregisters.
     pub(crate) fn has_left_store(&self, store: StoreKey) -> bool {
         self.durable.node(store).is_none_or(Node::has_left)
     }
 
-    /// Knows a store no longer. Says how many outcomes of runs it has not been told.
+    /// Drops a store. Returns the number of its pending outcomes.
     pub(crate) fn drop_store(&mut self, store: StoreKey, now: DateTime<Utc>) -> usize {
-        let untold = self.durable.node(store).map_or(0, Node::pending_outcomes);
+        let pending_outcomes = self.durable.node(store).map_or(0, Node::pending_outcomes);
         for slot in self.slots_of(store) {
-            // It does not answer, and is not asked again.
+            // The store does not reply, and gets no further requests.
             if let Some(durable) = self.registry.get_mut(slot).and_then(|job| job.durable_mut()) {
                 durable.forget_unacknowledged();
             }
@@ -62,6 +62,6 @@ impl<P: Payload> Core<P> {
         }
         self.note_of(store, now, |store| EventPayload::StoreRemoved { store });
         self.durable.remove(store);
-        untold
+        pending_outcomes
     }
 }

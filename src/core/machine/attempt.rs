@@ -11,12 +11,12 @@ use crate::{
     panic::text,
 };
 
-/// A run that was started, up to its result.
+/// A started run, up to its result.
 pub(crate) struct Attempt<P> {
     pub(crate) start: Start<P>,
-    /// When it was judged whether to call the work.
+    /// When it was decided whether to call the work.
     judged_at: Option<DateTime<Utc>>,
-    /// Whether it is to be tried again when the node trusts its lease again.
+    /// Whether the attempt is repeated once the node trusts its lease again.
     put_back: bool,
 }
 
@@ -35,17 +35,17 @@ impl<P> Attempt<P> {
         Attempt { start, judged_at: None, put_back: false }
     }
 
-    /// The options of the run; `defaults` are the scheduler's.
+    /// Returns the options of the run; `defaults` are the scheduler's.
     pub(crate) fn options<'a>(&'a self, defaults: &'a JobOptions) -> &'a JobOptions {
         self.start.options.as_deref().unwrap_or(defaults)
     }
 
-    /// The lease that the run depends on, if its job is durable.
+    /// Returns the lease that the run depends on, if its job is durable.
     fn lease(&self) -> Option<&Lease> {
         self.start.lease.as_deref()
     }
 
-    /// How much later than due it was judged. Zero if the clock was set back since.
+    /// Returns how late the run was judged. Zero if the clock was set back since.
     pub(crate) fn late_by(&self) -> Duration {
         self.judged_at.map(|at| self.late_at(at)).unwrap_or_default()
     }
@@ -54,9 +54,9 @@ impl<P> Attempt<P> {
         (now - self.start.due).to_std().unwrap_or_default()
     }
 
-    /// Judges whether the work may be called. `standing` is the reason why the job's runs are called off,
-    /// if they are; `is_cancelled` is called only between two attempts, since a first one sees by itself
-    /// that it was asked to stop.
+    /// Decides whether the work may be called. `standing` is the reason why the job's runs are
+    /// called off, if they are. `is_cancelled` is called only between two attempts, since a first
+    /// attempt checks by itself whether it is cancelled.
     pub(crate) fn judge(
         &self,
         now: DateTime<Utc>,
@@ -65,8 +65,8 @@ impl<P> Attempt<P> {
         is_cancelled: impl FnOnce() -> bool,
         read_clocks: impl FnOnce() -> Reading,
     ) -> Verdict {
-        let Start { on_request, attempt, life, .. } = self.start;
-        let is = self.lease().map(Lease::life);
+        let Start { on_request, attempt, epoch, .. } = self.start;
+        let is = self.lease().map(Lease::epoch);
         let candidate = Candidate {
             standing,
             on_request,
@@ -75,13 +75,13 @@ impl<P> Attempt<P> {
             late_by: self.late_at(now),
             grace,
             trusted: self.lease().is_none_or(|lease| lease.is_trusted(read_clocks())),
-            distrusted: is.is_some_and(|is| is.lapses != life.lapses),
-            lost: is.is_some_and(|is| is.deaths != life.deaths),
+            distrusted: is.is_some_and(|is| is.lapses != epoch.lapses),
+            lost: is.is_some_and(|is| is.expiries != epoch.expiries),
         };
         candidate.judge()
     }
 
-    /// Keeps the verdict of `now`. Returns how the run ends instead, if its work may not be called.
+    /// Keeps the verdict of `now`. Returns the outcome of the run if its work may not be called.
     pub(crate) fn judged(&mut self, now: DateTime<Utc>, verdict: Verdict) -> Option<Outcome> {
         self.judged_at = Some(now);
         match verdict {
@@ -94,8 +94,8 @@ impl<P> Attempt<P> {
         }
     }
 
-    /// How long the work may go on after it was asked to stop: it must have ended when the store takes
-    /// the node for dead.
+    /// Returns how long the work may continue after it was cancelled: it must end before the store
+    /// expires the node.
     pub(crate) fn cancel_grace(
         &self,
         options: &JobOptions,
@@ -105,14 +105,14 @@ impl<P> Attempt<P> {
         self.lease().map_or(grace, |lease| grace.min(lease.grace(read_clocks())))
     }
 
-    /// How long until the work is called again after this outcome, if it is. Calls the user's condition
-    /// of the retry.
+    /// Returns how long until the work is called again after this outcome, if it is. Calls the
+    /// user's retry condition.
     pub(crate) fn retry_in(&self, options: &JobOptions, outcome: &Outcome) -> Option<Duration> {
         let seed = mix(self.start.job.stable_hash()).wrapping_add(self.start.run.id.0);
         options.retry.as_ref()?.delay_after(self.start.attempt, outcome, seed)
     }
 
-    /// The result of the run. `read_wall` says when it ended if it was not even judged.
+    /// Returns the result of the run. `read_wall` returns the end of a run that was not judged.
     pub(crate) fn result(
         &self,
         ending: Ending,
@@ -129,7 +129,7 @@ impl<P> Attempt<P> {
             ended_at: judged_at.checked_add_signed(ran_for).unwrap_or(judged_at),
             took,
             late_by: self.late_by(),
-            said: error_text(&outcome, options),
+            error_text: error_text(&outcome, options),
             retry_in,
             outcome,
             output,
@@ -138,7 +138,7 @@ impl<P> Attempt<P> {
     }
 }
 
-/// The text of an error, if the job keeps a history.
+/// Returns the text of an error, if the job keeps a history.
 fn error_text(outcome: &Outcome, options: &JobOptions) -> Option<Arc<str>> {
     match outcome {
         Outcome::Failed(error) if options.history > 0 => Some(text(error).into()),

@@ -1,27 +1,27 @@
-//! Where runs leave their results for whoever locks the machine next.
+//! The inbox of run results, for the next holder of the machine's lock.
 
 use crate::core::{RunKey, RunResult};
 
-/// The results of runs that have ended, under a lock of their own: in a burst, one holder of the machine's
-/// lock takes many of them, and the runs do not compete for it.
+/// The results of ended runs, under a lock of their own: in a burst, one holder of the machine's
+/// lock drains many of them, and the runs do not compete for it.
 #[derive(Default)]
 pub(crate) struct Inbox {
     ended: Vec<(RunKey, RunResult)>,
-    /// Whether the loop locks the machine in a moment, so that a run need not.
+    /// Whether the loop is about to lock the machine, so that a run need not.
     pub(crate) attended: bool,
 }
 
-/// How many results are left for the loop, which has more to do than the runs in a burst.
+/// How many results may wait for the loop, which has more to do than the runs in a burst.
 const MANY: usize = 64;
 
-/// Who takes a result out of the inbox.
+/// Who drains a result from the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// The loop does, soon.
+    /// The loop, soon.
     CanWait,
-    /// The run does if it need not wait for the machine's lock: the loop has fallen behind.
+    /// The run, if the machine's lock is free: the loop has fallen behind.
     IfFree,
-    /// The run does: nobody else would.
+    /// The run: nothing else would.
     Now,
 }
 
@@ -35,7 +35,7 @@ impl Inbox {
         }
     }
 
-    /// Swaps what is in the inbox for `empty`, which keeps its capacity.
+    /// Swaps the results for `empty`, which keeps its capacity.
     pub(crate) fn take(&mut self, empty: &mut Vec<(RunKey, RunResult)>) {
         std::mem::swap(&mut self.ended, empty);
     }

@@ -1,5 +1,5 @@
-//! The jobs of a store that handles in this process are for: up to which version they are known here, and
-//! which changes are news.
+//! The jobs of a store that have handles in this process: their known versions, and which changes
+//! are news to the handles.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,13 +9,13 @@ use crate::{
     ledger::{Incarnation, Record, RecordChange, RecordStatus, StoreChange},
 };
 
-/// What the shell keeps of a job for its handles.
+/// The data that the shell keeps for the handles of a job.
 pub(crate) trait Handles {
-    /// Whether there are any left.
+    /// Whether any handles are left.
     fn is_wanted(&self) -> bool;
 }
 
-/// The jobs of one store that were added here, or found here, and that somebody may hold on to.
+/// The jobs of one store that were added or found here and may have handles.
 pub(crate) struct Known<H> {
     jobs: HashMap<Incarnation, KnownJob<H>>,
 }
@@ -24,12 +24,12 @@ struct KnownJob<H> {
     id: JobId,
     /// 0 while the job is being added: the store may not have it yet.
     version: u64,
-    /// The highest version that was notified of while the job is being added.
+    /// The highest version that the store notified of while the job was being added.
     noticed: u64,
     handles: H,
 }
 
-/// With fewer jobs it is not worth looking for those that nobody wants any more.
+/// With fewer jobs, searching for jobs without handles is not worth it.
 const FEW: usize = 64;
 
 impl<H> Default for Known<H> {
@@ -39,8 +39,9 @@ impl<H> Default for Known<H> {
 }
 
 impl<H: Handles> Known<H> {
-    /// Has the job of a record known at its version; at version 0 while it is being added. Returns whether
-    /// the job was changed, or has gone, before its version was known, and what was kept of it before.
+    /// Keeps the job of a record at its version; at version 0 while the job is being added. Returns
+    /// whether the job was changed or removed before its version was known, and the handles that
+    /// were kept before.
     pub(crate) fn insert(&mut self, record: &Record, handles: H) -> (bool, Option<H>) {
         if self.jobs.len() >= FEW && self.jobs.len() == self.jobs.capacity() {
             self.jobs.retain(|_, known| known.handles.is_wanted());
@@ -64,7 +65,7 @@ impl<H: Handles> Known<H> {
         self.jobs.remove(&incarnation).map(|known| known.handles)
     }
 
-    /// Removes a job whose addition has not succeeded.
+    /// Removes a job that could not be added.
     pub(crate) fn remove_unadded(&mut self, incarnation: Incarnation) -> Option<H> {
         let is_added = self.jobs.get(&incarnation).is_none_or(|known| known.version > 0);
         if is_added { None } else { self.remove(incarnation) }
@@ -76,7 +77,7 @@ impl<H: Handles> Known<H> {
         jobs.into_values().map(|known| known.handles).collect()
     }
 
-    /// Whether a change is news to handles of the job.
+    /// Whether a change is news to the handles of the job.
     pub(crate) fn is_news(&mut self, change: StoreChange) -> bool {
         let (of, version) = match change {
             StoreChange::Job(of, version) => (of, version),
@@ -91,7 +92,7 @@ impl<H: Handles> Known<H> {
         known.version < version && known.handles.is_wanted()
     }
 
-    /// Adds to a request for changes the jobs that are known here: all of them, or those that it names.
+    /// Adds the known jobs to a request for changes: all of them, or the named ones.
     pub(crate) fn add_to(&mut self, request: &mut Request) {
         let Request::Claim(claimer::Request::Changed { known, named }) = request else { return };
         let claimed: HashSet<Incarnation> = known.iter().map(|&(_, of, _)| of).collect();
@@ -111,12 +112,12 @@ impl<H: Handles> Known<H> {
                 jobs.for_each(|(of, job)| add(of, job));
             }
         }
-        // That a simulation is the same whatever the order of a map.
+        // A simulation must not depend on the order of a map.
         known[before..].sort_unstable();
     }
 
     /// Learns the versions that a reply brings.
-    pub(crate) fn learn(&mut self, reply: &Reply) {
+    pub(crate) fn update_versions(&mut self, reply: &Reply) {
         let Reply::Claim(claimer::Reply::Changed(changes)) = reply else { return };
         for RecordChange { incarnation, status } in changes {
             if let RecordStatus::Updated(record) = status

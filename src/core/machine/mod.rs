@@ -1,6 +1,5 @@
-//! All that a scheduler decides, without I/O: the steps of the clocks, runs that have ended, the turns of
-//! the loop, and the shutdown. The driver and the simulation carry out what it puts out, and decide
-//! nothing.
+//! All decisions of a scheduler, without I/O: steps of the clocks, ended runs, turns of the loop,
+//! and the shutdown. The driver and the simulation carry out the effects, and decide nothing.
 
 mod attempt;
 mod inbox;
@@ -35,30 +34,30 @@ use crate::{
     zone::{self, time_zone_data},
 };
 
-/// How many jobs are fired at once, before others have a chance to run.
+/// How many jobs are fired at once before other tasks get a chance to run.
 const BATCH: usize = 256;
 
-/// The capacity that lists keep for the next time: after a burst the rest is given back.
+/// The capacity that lists keep between turns; the rest of a burst is freed.
 pub(crate) const KEPT: usize = 256;
 
-/// How long after their grace cancelled runs are waited for: dropping one takes a moment.
+/// How long to wait for cancelled runs after their grace: dropping a run takes a moment.
 pub(crate) const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a store is given to acknowledge what is pending, once all runs have ended.
-pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a store has to acknowledge pending outcomes after all runs have ended.
+pub(crate) const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A wait that is as good as endless, and can still be added to an instant.
+/// A practically endless wait that can still be added to an instant.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The logic of a scheduler.
 ///
-/// The shell calls [`transact`](Machine::transact), and within it whatever else there is to do; then it
-/// empties the core's [`Outbox`](super::Outbox). Time is passed in: `now` is the wall clock, `elapsed` is
-/// time that also passes while a manual clock stands still.
+/// The shell calls [`transact`](Machine::transact), with its own calls inside, and then drains the
+/// core's [`Outbox`](super::Outbox). Time is passed in: `now` is the wall clock; `elapsed` is time
+/// that also passes while a manual clock stands still.
 pub(crate) struct Machine<P> {
     pub(crate) core: Core<P>,
     steps: StepWatch,
-    /// The generation of time zone rules that the next fire times were computed by.
+    /// The generation of the time zone rules by which the next fire times were computed.
     zones: u64,
     /// Slots that may be due, in the order in which they start.
     due: VecDeque<u32>,
@@ -69,9 +68,9 @@ pub(crate) struct Machine<P> {
     /// Whether the loop was woken since its last turn.
     woken: bool,
     shutdown: Option<Shutdown>,
-    /// Until when stores may acknowledge what is pending, in elapsed time.
-    farewell: Option<TimeDelta>,
-    /// Whether the end of the scheduler was noted.
+    /// Until when stores may acknowledge pending outcomes, in elapsed time.
+    acknowledge_until: Option<TimeDelta>,
+    /// Whether the end of the scheduler was reported.
     stopped: bool,
 }
 
@@ -86,13 +85,13 @@ impl<P: Payload> Machine<P> {
             dirty: Vec::new(),
             woken: false,
             shutdown: None,
-            farewell: None,
+            acknowledge_until: None,
             stopped: false,
         }
     }
 
-    /// Runs `f` at an instant: after the steps of the clock, updates of time zones and the runs of the
-    /// inbox are dealt with, so that it decides by what is so now.
+    /// Runs `f` at an instant. Steps of the clock, updates of time zones and the results of the
+    /// inbox are handled first, so that `f` decides by the current state.
     pub(crate) fn transact<T>(
         &mut self,
         reading: Reading,
@@ -109,7 +108,7 @@ impl<P: Payload> Machine<P> {
             self.core.time_zones_updated(time_zone_data(), now);
         }
         self.core.read_clocks(reading);
-        // Nearly always there are none.
+        // The common case.
         if !ended.is_empty() {
             for (run, result) in ended.drain(..) {
                 self.finish(run, result, now);
@@ -123,7 +122,7 @@ impl<P: Payload> Machine<P> {
         result
     }
 
-    /// Whether the loop must be woken for what the last transaction brought, or for `other` work.
+    /// Whether the loop must be woken for the effects of the last transaction, or for `other` work.
     pub(crate) fn wakes_loop(&mut self, other: bool) -> bool {
         let work = other || self.has_work();
         let out = self.core.pending_effects();
@@ -134,13 +133,13 @@ impl<P: Payload> Machine<P> {
         wakes
     }
 
-    /// Whether there is something to do for the loop.
+    /// Whether the loop has something to do.
     pub(crate) fn has_work(&self) -> bool {
         let out = self.core.pending_effects();
-        out.ask || !out.dirty.is_empty() || !out.starts.is_empty()
+        out.has_requests || !out.dirty.is_empty() || !out.starts.is_empty()
     }
 
-    /// Gives these runs up: they may go on, but nobody waits for them any more.
+    /// Gives runs up: they may stay active, but nothing waits for them any more.
     pub(crate) fn abandon(&mut self, runs: Vec<RunKey>, now: DateTime<Utc>) {
         for run in runs {
             self.finish(run, RunResult::without_work(Outcome::Abandoned, now), now);
@@ -154,7 +153,7 @@ impl<P: Payload> Machine<P> {
         }
     }
 
-    /// Notes that the scheduler is shut down, once.
+    /// Reports once that the scheduler is shut down.
     fn note_stop(&mut self, now: DateTime<Utc>) {
         if !std::mem::replace(&mut self.stopped, true) {
             self.core.note(now, EventPayload::ShutDown);

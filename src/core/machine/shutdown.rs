@@ -1,4 +1,4 @@
-//! The shutdown: what is waited for, for how long, and what became of it.
+//! The shutdown: which runs it waits for, for how long, and their outcomes.
 
 use std::{fmt, time::Duration};
 
@@ -10,15 +10,15 @@ use crate::{
     job::{Outcome, Run, SkipReason},
 };
 
-/// A shutdown on its way.
+/// A shutdown in progress.
 pub(super) struct Shutdown {
     /// Until when runs may end by themselves, in elapsed time.
     pub(super) deadline: TimeDelta,
-    /// Whether that has passed, and the rest were asked to stop.
+    /// Whether the deadline has passed and the other runs were cancelled.
     cancelling: bool,
-    /// Whether those were given up that did not.
+    /// Whether the runs that did not stop were given up.
     pub(super) given_up: bool,
-    /// Runs that asked for the shutdown, and so can't be waited for.
+    /// Runs that requested the shutdown, so that it cannot wait for them.
     pub(super) callers: Vec<RunKey>,
     report: ShutdownReport,
 }
@@ -32,8 +32,8 @@ impl Shutdown {
 }
 
 impl<P: Payload> Machine<P> {
-    /// Begins a shutdown, or shortens the one that is on its way. `caller` is the run that asks for it, if
-    /// one does.
+    /// Begins a shutdown, or shortens the one in progress. `caller` is the run that requests it, if
+    /// any.
     pub(crate) fn begin_shutdown(
         &mut self,
         within: Duration,
@@ -56,7 +56,8 @@ impl<P: Payload> Machine<P> {
         shutdown.callers.extend(caller);
     }
 
-    /// The time for runs to end by themselves may be over, or that for cancelled ones to be dropped.
+    /// Handles the end of a deadline: the one for runs to end by themselves, or the one for
+    /// cancelled runs to be dropped.
     pub(crate) fn end_patience(&mut self, elapsed: TimeDelta, now: DateTime<Utc>) {
         let Some(shutdown) = self.shutdown.as_mut().filter(|it| elapsed >= it.deadline) else {
             return;
@@ -69,12 +70,12 @@ impl<P: Payload> Machine<P> {
         }
         shutdown.given_up = true;
         let callers = &shutdown.callers;
-        let going = self.core.going().filter(|run| !callers.contains(run)).collect();
-        self.abandon(going, now);
+        let active = self.core.active_runs().filter(|run| !callers.contains(run)).collect();
+        self.abandon(active, now);
     }
 
-    /// Ends the scheduler: nothing starts any more. Returns the runs that the shell had not taken, which
-    /// may hold something of the user's.
+    /// Ends the scheduler: nothing starts any more. Returns the runs that the shell had not
+    /// started, which may own user values.
     pub(crate) fn stop(&mut self, now: DateTime<Utc>) -> Vec<Start<P>> {
         self.core.close(now);
         let starts = std::mem::take(&mut self.core.outbox().starts);
@@ -86,13 +87,13 @@ impl<P: Payload> Machine<P> {
         starts
     }
 
-    /// Until when the shutdown that is on its way lets runs end by themselves, in elapsed time.
+    /// Returns until when the shutdown in progress lets runs end by themselves, in elapsed time.
     #[cfg(feature = "standalone")]
     pub(crate) fn shutdown_deadline(&self) -> Option<TimeDelta> {
         self.shutdown.as_ref().map(|shutdown| shutdown.deadline)
     }
 
-    /// What the shutdown that is on its way has come to.
+    /// Returns the outcomes of the shutdown in progress so far.
     pub(crate) fn shutdown_report(&self) -> ShutdownReport {
         self.shutdown.as_ref().map(|shutdown| shutdown.report.clone()).unwrap_or_default()
     }

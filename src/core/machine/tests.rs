@@ -36,7 +36,7 @@ fn a_change_is_news_to_handles_of_older_versions() {
     assert!(!known.is_news(StoreChange::Job(of, 2)));
     assert!(known.is_news(StoreChange::Job(of, 3)));
     assert!(known.is_news(StoreChange::Gone(of)));
-    known.learn(&Reply::Claim(claimer::Reply::Changed(vec![RecordChange {
+    known.update_versions(&Reply::Claim(claimer::Reply::Changed(vec![RecordChange {
         incarnation: of,
         status: RecordStatus::Updated(Box::new(record(1, 3))),
     }])));
@@ -73,7 +73,7 @@ fn a_request_for_changes_names_each_known_job_once() {
 }
 
 #[test]
-fn a_result_waits_for_the_loop_only_while_that_looks_soon() {
+fn a_result_waits_for_the_loop_only_while_the_loop_is_attentive() {
     let mut inbox = Inbox::default();
     let push = |inbox: &mut Inbox| {
         let result = RunResult::without_work(Outcome::Succeeded, at(0));
@@ -90,7 +90,7 @@ fn a_result_waits_for_the_loop_only_while_that_looks_soon() {
     assert_eq!(push(&mut inbox), Urgency::CanWait);
 }
 
-/// An update that has found version 1 of incarnation 1, and pauses or removes it.
+/// Returns an update that has found version 1 of incarnation 1, and pauses or removes it.
 fn written(removes: bool) -> (Update, Write) {
     let mut update = Update::new("job".into(), None, None);
     let Step::Change(found) = update.found(Some(record(1, 1))) else { panic!("not found") };
@@ -129,7 +129,7 @@ fn an_update_that_lost_goes_on_with_the_same_job_alone() {
 }
 
 #[test]
-fn a_removal_whose_answer_was_lost_is_told_from_one_by_others() {
+fn a_removal_with_a_lost_response_is_distinguished_from_one_by_others() {
     for (fate, ours) in [(Fate::Removed, true), (Fate::Replaced, false)] {
         let (mut update, _) = written(true);
         let Step::ReadEnd(_, incarnation, 1) = update.written(WriteResult::Lost(None)) else {
@@ -155,7 +155,7 @@ fn an_addition_gives_way_or_takes_the_place_of_what_is_there() {
     let mut keeps = Addition::new(record(2, 0), 7, OnConflict::Keep);
     let there = || Some(Box::new(record(1, 3)));
     keeps.written(WriteResult::Lost(there()), || at(1)).unwrap();
-    // That its end is to be remembered is written.
+    // The write sets that the end is remembered.
     let kept = keeps.open_write().map(|write| write.record.clone().unwrap().incarnation);
     assert!(kept.is_none_or(|incarnation| incarnation == Incarnation(1)));
     assert!(!keeps.is_new());

@@ -1,42 +1,42 @@
-//! A turn of the loop: what the shell has to do now, and when it looks again.
+//! A turn of the loop: what the shell must do now, and when the next turn is.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{BATCH, FAREWELL, KEPT, Machine};
+use super::{ACKNOWLEDGE_TIMEOUT, BATCH, KEPT, Machine};
 use crate::core::{Payload, Request, Start, StoreKey};
 
-/// What the shell has to do. It is filled again and again, so that its lists keep their capacity.
+/// What the shell must do. Reused for each turn, so that its lists keep their capacity.
 pub(crate) struct Turn<P> {
     /// The slots whose timers have expired; the shell puts them here before the turn.
     pub(crate) expired: Vec<u32>,
     /// The runs to start, in order.
     pub(crate) starts: Vec<Start<P>>,
     pub(crate) timers: Vec<(u32, Timer)>,
-    /// What to send to which store.
+    /// The requests to send, by store.
     pub(crate) requests: Vec<(StoreKey, Request)>,
     /// How many jobs there are.
     pub(crate) jobs: usize,
-    /// Whether more jobs are due: [`Machine::fire`] is to be called.
+    /// Whether more jobs are due, so that the shell must call [`Machine::fire`].
     pub(crate) fires: bool,
     /// How long until the nodes may have something to send.
     pub(crate) sends_in: Option<Duration>,
-    /// Until when stores may acknowledge what is pending, in elapsed time.
-    pub(crate) farewell: Option<TimeDelta>,
-    /// When [`Machine::end_patience`] is to be called, in elapsed time.
+    /// Until when stores may acknowledge pending outcomes, in elapsed time.
+    pub(crate) acknowledge_until: Option<TimeDelta>,
+    /// When to call [`Machine::end_patience`], in elapsed time.
     pub(crate) patient_until: Option<TimeDelta>,
     pub(crate) course: Course,
 }
 
-/// What becomes of the timer of a slot.
+/// A change of the timer of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// It is set or moved to this instant of the wall clock.
+    /// Set or moved to this instant of the wall clock.
     At(DateTime<Utc>),
-    /// It goes: its job is due.
+    /// Removed: the job is due.
     Due,
-    /// It goes: there is nothing to wait for.
+    /// Removed: nothing to wait for.
     Gone,
 }
 
@@ -44,9 +44,9 @@ pub(crate) enum Timer {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Course {
     GoesOn,
-    /// It goes on, but only for runs that themselves wait for the shutdown: that is over.
+    /// The scheduler has stopped; only runs that themselves wait for the shutdown are left.
     HasStopped,
-    /// All is done. These stores did not acknowledge so many outcomes.
+    /// Everything has ended. These stores did not acknowledge this many outcomes.
     Ends(Vec<(Arc<str>, usize)>),
 }
 
@@ -60,13 +60,13 @@ impl<P> Turn<P> {
             jobs: 0,
             fires: false,
             sends_in: None,
-            farewell: None,
+            acknowledge_until: None,
             patient_until: None,
             course: Course::GoesOn,
         }
     }
 
-    /// Gives back the capacity that a burst took.
+    /// Frees the capacity that a burst needed.
     pub(crate) fn shrink(&mut self) {
         self.starts.shrink_to(KEPT);
         self.timers.shrink_to(KEPT);
@@ -74,18 +74,18 @@ impl<P> Turn<P> {
 }
 
 impl<P: Payload> Machine<P> {
-    /// Fills `turn` with what is to be done now.
+    /// Fills `turn` with what must be done now.
     pub(crate) fn turn(&mut self, elapsed: TimeDelta, now: DateTime<Utc>, turn: &mut Turn<P>) {
         self.woken = false;
         self.enqueue(&mut turn.expired);
-        self.core.outbox().ask = false;
-        turn.requests = self.core.ask(now);
+        self.core.outbox().has_requests = false;
+        turn.requests = self.core.due_requests(now);
         std::mem::swap(&mut turn.starts, &mut self.core.outbox().starts);
         self.set_timers(now, turn);
         turn.jobs = self.core.len();
         turn.sends_in = self.core.node_wakes_in();
         turn.course = self.course(elapsed, now);
-        turn.farewell = self.farewell;
+        turn.acknowledge_until = self.acknowledge_until;
         let shutdown = self.shutdown.as_ref().filter(|shutdown| !shutdown.given_up);
         turn.patient_until = shutdown.map(|shutdown| shutdown.deadline);
         turn.fires = !self.due.is_empty();
@@ -94,7 +94,7 @@ impl<P: Payload> Machine<P> {
         }
     }
 
-    /// Says what becomes of timers that may have changed, and puts jobs that are due in line.
+    /// Reports changes of timers, and queues jobs that are due.
     fn set_timers(&mut self, now: DateTime<Utc>, turn: &mut Turn<P>) {
         let mut due = std::mem::take(&mut self.batch);
         std::mem::swap(&mut self.dirty, &mut self.core.outbox().dirty);
@@ -116,7 +116,7 @@ impl<P: Payload> Machine<P> {
         self.batch = due;
     }
 
-    /// Puts jobs that came due together behind those that came due before.
+    /// Queues jobs that came due together behind those that came due before.
     fn enqueue(&mut self, slots: &mut Vec<u32>) {
         if slots.len() > 1 {
             // Timers that expire together come in any order.
@@ -125,7 +125,7 @@ impl<P: Payload> Machine<P> {
         self.due.extend(slots.drain(..));
     }
 
-    /// Fires the next batch of those that are due.
+    /// Fires the next batch of due jobs.
     pub(crate) fn fire(&mut self, now: DateTime<Utc>, turn: &mut Turn<P>) {
         self.batch.clear();
         self.batch.extend(self.due.iter().take(BATCH));
@@ -136,24 +136,24 @@ impl<P: Payload> Machine<P> {
         turn.fires = !self.due.is_empty();
     }
 
-    /// Whether the scheduler is closed, all runs have ended that can be waited for, and the stores have
-    /// acknowledged that, or do not answer.
+    /// Returns whether the scheduler is closed, all runs that can be waited for have ended, and the
+    /// stores have acknowledged the outcomes or timed out.
     fn course(&mut self, elapsed: TimeDelta, now: DateTime<Utc>) -> Course {
         let callers = self.shutdown.as_ref().map_or(&[][..], |shutdown| &shutdown.callers);
-        if !self.core.is_closed() || self.core.going().any(|run| !callers.contains(&run)) {
+        if !self.core.is_closed() || self.core.active_runs().any(|run| !callers.contains(&run)) {
             return Course::GoesOn;
         }
         if self.core.has_left() {
             return Course::Ends(Vec::new());
         }
-        if self.core.going().next().is_some() {
-            // Runs that asked for the shutdown can't be waited for, but the stores must learn how they
-            // end.
+        if self.core.active_runs().next().is_some() {
+            // The shutdown cannot wait for runs that requested it, but the stores must receive
+            // their outcomes.
             self.note_stop(now);
             return Course::HasStopped;
         }
-        let farewell = TimeDelta::from_std(FAREWELL).unwrap_or_default();
-        let until = *self.farewell.get_or_insert(elapsed + farewell);
-        if elapsed < until { Course::GoesOn } else { Course::Ends(self.core.untold()) }
+        let timeout = TimeDelta::from_std(ACKNOWLEDGE_TIMEOUT).unwrap_or_default();
+        let until = *self.acknowledge_until.get_or_insert(elapsed + timeout);
+        if elapsed < until { Course::GoesOn } else { Course::Ends(self.core.pending_outcomes()) }
     }
 }

@@ -1,8 +1,9 @@
-//! The verbs on durable jobs, without I/O: compare and swap, as often as it takes until nobody else
-//! changes the record at the same time.
+//! The verbs on durable jobs, without I/O: compare and swap, until no other change comes in
+//! between.
 //!
-//! A lost answer is no reason to act twice: a write that is repeated bears the same token, and the
-//! incarnation is pinned once it is known. What has taken the id meanwhile is another job, and left alone.
+//! A lost response does not cause a second action: a repeated write has the same token, and the
+//! incarnation is fixed once it is known. A job that took over the id is another job, and left
+//! unchanged.
 
 use std::time::Duration;
 
@@ -23,31 +24,31 @@ use crate::{
     trigger::Kind,
 };
 
-/// How long before an operation that was not available is repeated for the first time; twice as long each
-/// time after that, up to [`LONGEST_RETRY`].
+/// The wait before an unavailable operation is retried for the first time; doubled for each retry,
+/// up to [`LONGEST_RETRY`].
 pub(crate) const FIRST_RETRY: Duration = Duration::from_millis(20);
 
 /// The longest wait between two tries of an operation.
 pub(crate) const LONGEST_RETRY: Duration = Duration::from_millis(500);
 
-/// How often an operation is repeated.
+/// How often an operation is retried.
 pub(crate) const RETRIES: u32 = 5;
 
-/// A change of a durable job on its way.
+/// A change of a durable job in progress.
 pub(crate) struct Update {
     id: JobId,
-    /// The job that is meant; any that has the id until one was found.
+    /// The incarnation to change; until one is found, any incarnation with the id.
     incarnation: Option<Incarnation>,
     action: Option<Action>,
-    /// The record as it was read last.
+    /// The record as last read.
     current: Option<Record>,
-    /// What was written.
+    /// The record as written.
     written: Option<Record>,
-    /// How the job ends by what was written.
+    /// How the job ends by the write.
     fate: Option<Fate>,
 }
 
-/// What is to be done next about an [`Update`].
+/// The next step of an [`Update`].
 pub(crate) enum Step {
     /// Read the record of the id, for [`Update::found`].
     Read,
@@ -55,21 +56,21 @@ pub(crate) enum Step {
     Change(Box<Record>),
     /// Write this, for [`Update::written`].
     Write(Box<Write>),
-    /// Read what became of this version, for [`Update::ended`].
+    /// Read how this version ended, for [`Update::ended`].
     ReadEnd(JobId, Incarnation, u64),
     Done(Box<Updated>),
-    /// There is no such job. If an incarnation was meant, or found, it is gone.
+    /// The job does not exist. `Some` if an incarnation was given or found, and is gone.
     Missing(Option<Incarnation>),
 }
 
-/// What an update found, and what it has made of it; `None` if the record is gone.
+/// The record that an update found, and the changed record; `None` if it is removed.
 pub(crate) struct Updated {
     pub(crate) old: Record,
     pub(crate) new: Option<Record>,
 }
 
 impl Update {
-    /// Begins with [`Step::Read`]. `action` is noted with the write.
+    /// Begins with [`Step::Read`]. `action` is logged with the write.
     pub(crate) fn new(
         id: JobId,
         incarnation: Option<Incarnation>,
@@ -97,8 +98,8 @@ impl Update {
         step
     }
 
-    /// What becomes of the record that is to be changed, if there is anything to do. `token` tells this
-    /// write from others.
+    /// Continues with the changed record, or with `None` if there is nothing to do. `token`
+    /// identifies this write.
     pub(crate) fn changed(&mut self, change: Option<Change>, token: u64) -> Step {
         let Some(current) = &self.current else { return Step::Read };
         let Some(Change { record, rows }) = change else {
@@ -121,7 +122,7 @@ impl Update {
         match written {
             WriteResult::Done => self.done(),
             WriteResult::Lost(Some(now)) if change::is_same_job(current, &now) => self.go_on(*now),
-            // If the answer was lost, it may have been this removal.
+            // If a response was lost, the removal may have been this one.
             WriteResult::Lost(_) if self.written.is_none() => {
                 Step::ReadEnd(self.id.clone(), current.incarnation, current.version)
             }
@@ -151,16 +152,16 @@ impl Update {
 /// A job that is being added to a store.
 #[derive(Clone)]
 pub(crate) struct Addition {
-    /// What it is declared to be.
+    /// The record as declared.
     pub(crate) declared: Record,
-    /// What there is in the end.
+    /// The record in the end.
     pub(crate) record: Record,
-    /// The write that adds or changes it; `None` if a job that is there stays as it is.
+    /// The write that adds or changes the job; `None` if an existing job stays as it is.
     pub(crate) write: Option<Write>,
-    /// The job that it changes, or takes the place of.
+    /// The job that is changed or replaced.
     pub(crate) current: Option<Record>,
     pub(crate) on_conflict: OnConflict,
-    /// Whether it has been written.
+    /// Whether the write is done.
     pub(crate) is_written: bool,
 }
 
@@ -170,13 +171,13 @@ impl Addition {
         Addition { declared, record, write, current: None, on_conflict, is_written: false }
     }
 
-    /// The write that is still to be done.
+    /// Returns the write that is still to be done.
     pub(crate) fn open_write(&self) -> Option<&Write> {
         self.write.as_ref().filter(|_| !self.is_written)
     }
 
-    /// The store's answer to the write. `now` is the time of the store's clock, at which a job that has the
-    /// id is changed or replaced.
+    /// Accepts the result of the write. `now` is the time of the store's clock, at which an
+    /// existing job with the id is changed or replaced.
     pub(crate) fn written(
         &mut self,
         written: WriteResult,
@@ -202,14 +203,14 @@ impl Addition {
         Ok(())
     }
 
-    /// Whether it became a job of its own, and not a change of one that was there.
+    /// Whether the addition became a job of its own, rather than a change of an existing one.
     pub(crate) fn is_new(&self) -> bool {
         self.record.incarnation == self.declared.incarnation
     }
 }
 
 impl<P: Payload> Core<P> {
-    /// Has what this node claimed of a job follow its record, and the node claim its next fire time.
+    /// Updates the claims of a job to its record, and has the node claim its next fire time.
     pub(crate) fn follow(
         &mut self,
         store: StoreKey,
@@ -219,21 +220,21 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) {
         self.adopt(store, record, payload, now);
-        self.expect(store, record.next_fire.filter(|_| !record.paused));
+        self.note_due(store, record.next_fire.filter(|_| !record.paused));
         if let Some(note) = note {
             self.note_in(store, now, note);
         }
     }
 
-    /// The same after a run was requested, which is due at once.
+    /// Like [`follow`](Self::follow), after a run was requested, which is due at once.
     pub(crate) fn follow_request(&mut self, store: StoreKey, record: &Record, now: DateTime<Utc>) {
         self.adopt(store, record, None, now);
         let due = self.store_now(store);
-        self.expect(store, Some(due));
+        self.note_due(store, Some(due));
     }
 
-    /// A job was added to a store, in the place of `replaced` if there was one. `has_changed` says that
-    /// somebody has changed it since.
+    /// Accounts for a job that was added to a store, in the place of `replaced` if there was one.
+    /// `has_changed` says that another writer has changed the job since.
     pub(crate) fn added_to_store(
         &mut self,
         store: StoreKey,
@@ -242,19 +243,19 @@ impl<P: Payload> Core<P> {
         has_changed: bool,
         now: DateTime<Utc>,
     ) {
-        // One that was over was not replaced.
+        // A job that was over was not replaced.
         if let Some(replaced) = replaced.filter(|replaced| replaced.ended_at.is_none()) {
             self.removed_from_store(store, replaced, &End::Replaced, now);
         }
         if has_changed {
-            self.look(store);
+            self.refresh(store);
         }
         let (job, next_fire) = (record.id.clone(), next_fire_of(record));
         self.note_in(store, now, EventPayload::JobAdded { job, next_fire });
-        self.expect(store, next_fire);
+        self.note_due(store, next_fire);
     }
 
-    /// A job that was to be added is there already, and stays: unchanged, or changed from `old`.
+    /// Accounts for an addition that kept an existing job: unchanged, or changed from `old`.
     pub(crate) fn kept_in_store(
         &mut self,
         store: StoreKey,
@@ -266,12 +267,13 @@ impl<P: Payload> Core<P> {
         self.adopt(store, record, payload, now);
         if old.is_some_and(|old| old.declared != record.declared) {
             self.note_in(store, now, modified(record));
-            self.expect(store, record.next_fire.filter(|_| !record.paused));
-            self.look(store);
+            self.note_due(store, record.next_fire.filter(|_| !record.paused));
+            self.refresh(store);
         }
     }
 
-    /// A job was removed from a store, or replaced: what this node claimed of it goes, too.
+    /// Accounts for a job that was removed from a store, or replaced: its claims on this node go,
+    /// too.
     pub(crate) fn removed_from_store(
         &mut self,
         store: StoreKey,
@@ -279,7 +281,7 @@ impl<P: Payload> Core<P> {
         end: &End,
         now: DateTime<Utc>,
     ) {
-        if !self.holds(store, record.incarnation) {
+        if !self.has_claimed(store, record.incarnation) {
             let (job, end) = (record.id.clone(), end.clone());
             self.note_in(store, now, EventPayload::JobRemoved { job, end });
         }
@@ -287,15 +289,15 @@ impl<P: Payload> Core<P> {
     }
 }
 
-/// The event of a job in a store that was modified.
+/// Returns the event of a durable job that was modified.
 pub(crate) fn modified(record: &Record) -> EventPayload {
     EventPayload::JobModified { job: record.id.clone(), next_fire: next_fire_of(record) }
 }
 
-/// The next fire time of a job in a store, if it is not paused.
+/// Returns the next fire time of a durable job, unless the job is paused.
 pub(crate) fn next_fire_of(record: &Record) -> Option<DateTime<Utc>> {
     let next = record.next_fire.filter(|_| !record.paused)?;
-    // What passed while it was paused is skipped, once a scheduler looks at it.
+    // Fire times that passed while the job was paused are skipped when a scheduler claims them.
     let Some(resumed) = record.resumed_at.filter(|&resumed| next < resumed) else {
         return Some(next);
     };

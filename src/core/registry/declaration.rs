@@ -1,4 +1,4 @@
-//! What a job was declared as, and whether a declaration is the same again.
+//! The declaration of a job, and whether a declaration has changed.
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use crate::{
     trigger::Trigger,
 };
 
-/// What was given of a job that is declared to be kept or reconciled.
+/// The declaration of a job that is kept or reconciled.
 #[derive(Debug)]
 pub(crate) struct Declaration {
-    /// As it was given: not anchored.
+    /// As given, without an anchor.
     pub(crate) trigger: Trigger,
     pub(crate) options: Arc<JobOptions>,
     pub(crate) labels: Labels,
-    /// The name and the arguments of the task that is its work, if it is one.
+    /// The name and the arguments of the task, if the work is a task.
     pub(crate) task: Option<(&'static str, String)>,
 }
 
 impl Declaration {
-    /// Whether nothing has changed. Closures can't be compared, and count as the same.
+    /// Whether nothing has changed. Closures cannot be compared, and count as the same.
     pub(in crate::core) fn is_same(&self, other: &Declaration) -> bool {
         self.trigger == other.trigger
             && self.labels == other.labels

@@ -1,5 +1,5 @@
-//! Jobs that are over, for a while: their last runs, for whoever asks by the job's id, and what they were
-//! declared as, so that none of them begins anew when it is declared the same again.
+//! Jobs that ended recently: their last runs, for queries by id, and their declarations, so that an
+//! unchanged declaration does not start an ended job again.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,13 +16,13 @@ use crate::{
     job::{End, JobId, Run},
 };
 
-/// How many jobs are kept.
+/// How many ended jobs are kept.
 const JOBS: usize = 1000;
 
-/// How many runs of them, all together.
+/// How many runs of ended jobs are kept, all together.
 const RUNS: usize = 10_000;
 
-/// For how long.
+/// How long an ended job is kept.
 const AGE: TimeDelta = TimeDelta::minutes(10);
 
 /// The jobs that ended last.
@@ -31,7 +31,7 @@ pub(super) struct EndedJobs {
     /// The latest last.
     jobs: VecDeque<Over>,
     runs: usize,
-    /// Those that stay over as long as they are declared the same, by their ids.
+    /// The jobs that stay over as long as their declarations are unchanged, by id.
     declared: HashMap<JobId, (JobKey, Box<Declaration>)>,
 }
 
@@ -49,8 +49,8 @@ impl Over {
 }
 
 impl<P: Payload> Registry<P> {
-    /// The last runs of a job of this id that is over: of this incarnation, or of the latest that is
-    /// kept.
+    /// Returns the last runs of an ended job with this id: of this incarnation, or of the latest
+    /// that is kept.
     pub(in crate::core) fn past(
         &self,
         id: &JobId,
@@ -62,8 +62,8 @@ impl<P: Payload> Registry<P> {
         (!over.is_old(now)).then(|| over.history.clone())
     }
 
-    /// Keeps the history of a job that ends now, and what it was declared as; forgets the oldest ones that
-    /// are in its way.
+    /// Keeps the history and the declaration of a job that ends now, and forgets the oldest jobs
+    /// beyond the limits.
     pub(in crate::core) fn remember(
         &mut self,
         key: JobKey,
@@ -89,7 +89,8 @@ impl<P: Payload> Registry<P> {
         }
     }
 
-    /// Forgets that a job of this id is over: it can be declared anew. Says whether that was remembered.
+    /// Forgets the remembered end of a job with this id, so that the id can be declared again.
+    /// Returns whether an end was remembered.
     pub(in crate::core) fn forget_end(&mut self, id: &JobId, effects: &mut Effects<P>) -> bool {
         let Some((_, declared)) = self.ended.declared.remove(id) else { return false };
         shrink(&mut self.ended.declared);
@@ -97,7 +98,7 @@ impl<P: Payload> Registry<P> {
         true
     }
 
-    /// The job of a new one's id, if that is over and the new one is declared the same.
+    /// Returns the ended job with the id of `new`, if the declaration is unchanged.
     pub(in crate::core) fn stays_over(
         &self,
         new: &NewJob<P>,
@@ -109,7 +110,7 @@ impl<P: Payload> Registry<P> {
         (!over.is_old(now) && declared.is_same(declaration)).then(|| (*key, id.clone()))
     }
 
-    /// Adds nothing: the job `key` is over, which is remembered from now on as long as when it ended.
+    /// Leaves the job `key` ended, and remembers its end from now on as if it had ended now.
     pub(in crate::core) fn stay_over(
         &mut self,
         (key, id): (JobKey, JobId),

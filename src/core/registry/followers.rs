@@ -1,4 +1,4 @@
-//! Jobs that run after the runs of others: who follows whom, and what becomes of them.
+//! Jobs that follow the runs of other jobs.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -13,18 +13,18 @@ use crate::{
     trigger::{Follow, Trigger},
 };
 
-/// The jobs that follow others.
+/// The jobs that follow other jobs.
 #[derive(Default)]
 pub(super) struct Followers {
-    /// By the ids of those, in order of adding.
+    /// By the id of the followed job, in order of adding.
     by_job: HashMap<JobId, BTreeMap<u64, u32>>,
-    /// The successes that jobs which follow several have seen since their last run, one of each, by the
-    /// slots of the followers.
+    /// For followers of several jobs, by slot: the latest success of each followed job since the
+    /// follower's last run.
     gathered: HashMap<u32, Vec<Arc<Preceding>>>,
 }
 
 impl Followers {
-    /// Whether anybody follows the job of this id.
+    /// Whether the job with this id has followers.
     fn has(&self, id: &JobId) -> bool {
         self.by_job.contains_key(id)
     }
@@ -50,25 +50,25 @@ impl Followers {
         }
     }
 
-    /// All that follow the job of this id, no longer.
+    /// Removes all followers of the job with this id, and returns them.
     fn remove_all(&mut self, id: &JobId) -> Vec<u32> {
         let followers = self.by_job.remove(id);
         shrink(&mut self.by_job);
         followers.map(|followers| followers.into_values().collect()).unwrap_or_default()
     }
 
-    /// Whether this job follows that of this id.
+    /// Whether this job follows the job with this id.
     fn follows(&self, incarnation: u64, id: &JobId) -> bool {
         self.by_job.get(id).is_some_and(|followers| followers.contains_key(&incarnation))
     }
 
-    /// Whether the job in this slot has seen a success of the job of this id since its last run.
+    /// Whether the job in this slot has a success of the job with this id since its last run.
     fn has_gathered(&self, slot: u32, id: &JobId) -> bool {
         self.gathered.get(&slot).is_some_and(|gathered| gathered.iter().any(|it| it.run.job == *id))
     }
 }
 
-/// Jobs that are checked together, as far as they have been.
+/// Jobs that are checked together, as far as they have been checked.
 pub(in crate::core) struct Batch<'a> {
     triggers: HashMap<&'a JobId, &'a Trigger>,
     followed: HashSet<&'a JobId>,
@@ -93,17 +93,18 @@ impl<P: Payload> Registry<P> {
         !self.followers.by_job.is_empty()
     }
 
-    /// Whether any job follows that of this id.
+    /// Whether any job follows the job with this id.
     pub(in crate::core) fn is_followed(&self, id: &JobId) -> bool {
         self.has_followers() && self.followers.has(id)
     }
 
-    /// The jobs that follow that of this id, in order of adding.
+    /// Returns the followers of the job with this id, in order of adding.
     pub(in crate::core) fn followers_of(&self, id: &JobId) -> Vec<u32> {
         self.followers.of(id)
     }
 
-    /// Checks whether a job of this id may follow others: they must exist, and must not follow it.
+    /// Checks that a job with this id may follow other jobs: they must exist, and must not follow
+    /// it.
     pub(in crate::core) fn check_follow(
         &self,
         id: Option<&JobId>,
@@ -119,7 +120,7 @@ impl<P: Payload> Registry<P> {
                 "there is no job `{unknown}` to follow: add it first"
             )));
         }
-        // A job that nobody follows closes no circle.
+        // A job without followers closes no cycle.
         let Some(id) = id.filter(|id| {
             follow.jobs().contains(id) || self.followers.has(id) || batch.followed.contains(id)
         }) else {
@@ -143,7 +144,7 @@ impl<P: Payload> Registry<P> {
         Ok(())
     }
 
-    /// Has a job run after the runs of others.
+    /// Makes a job follow the runs of other jobs.
     pub(in crate::core) fn follow(&mut self, slot: u32, follow: &Follow) {
         let job = &mut self[slot];
         job.follows = true;
@@ -156,7 +157,7 @@ impl<P: Payload> Registry<P> {
         }
     }
 
-    /// Ends that.
+    /// Undoes [`follow`](Self::follow).
     pub(in crate::core) fn unfollow(&mut self, slot: u32, effects: &mut Effects<P>) {
         let job = &mut self.jobs[slot];
         if !std::mem::take(&mut job.follows) {
@@ -171,8 +172,8 @@ impl<P: Payload> Registry<P> {
         }
     }
 
-    /// Keeps a success for a job that follows `wanted` others, until there is one of each. Then returns what
-    /// its run follows.
+    /// Keeps a success for a follower of `wanted` jobs, until there is one of each job. Then
+    /// returns the preceding runs of its run.
     pub(in crate::core) fn gather(
         &mut self,
         slot: u32,
@@ -195,19 +196,19 @@ impl<P: Payload> Registry<P> {
         let job = &self[slot];
         let follow = job.trigger.follow()?;
         if !follow.jobs().iter().all(|id| self.followers.follows(job.incarnation, id)) {
-            // One of them has ended, so there will never be a success of each again.
+            // One of the followed jobs has ended, so there will never be a success of each again.
             self.unfollow(slot, effects);
         }
         Some(Arc::new(Preceding { run: preceding.run.clone(), others }))
     }
 
-    /// Returns the jobs that followed a job that is gone, and ends their following.
+    /// Returns the followers of a job that is gone, and ends their following.
     pub(in crate::core) fn orphans(&mut self, id: &JobId, effects: &mut Effects<P>) -> Vec<u32> {
         if !self.has_followers() || self.slot_of(id).is_some() {
             return Vec::new();
         }
         let mut orphans = self.followers.remove_all(id);
-        // A success of that job may be all that they wait for.
+        // A gathered success of that job may still complete the set.
         orphans.retain(|&orphan| !self.followers.has_gathered(orphan, id));
         for &orphan in &orphans {
             if self.get(orphan).is_some() {

@@ -1,4 +1,4 @@
-//! A job as the core keeps it.
+//! A job in the core.
 
 use std::sync::Arc;
 
@@ -20,52 +20,52 @@ use crate::{
 pub(in crate::core) struct Job<P> {
     pub(in crate::core) incarnation: u64,
     pub(in crate::core) trigger: Trigger,
-    /// When it is due; private to the schedule.
+    /// When the job is due; private to the schedule.
     pub(in crate::core) timing: Timing,
-    /// None if they are the scheduler's defaults, which many jobs then share at no cost.
+    /// `None` for the scheduler's defaults, which many jobs share without a cost.
     pub(in crate::core) options: Option<Arc<JobOptions>>,
-    /// Its permits and its active runs; private to the runs.
+    /// The permits and the active runs; private to the runs.
     pub(in crate::core) runs: JobRuns,
     pub(in crate::core) once: bool,
-    /// Whether it runs after the runs of a job that there is.
+    /// Whether the job follows the runs of an existing job.
     pub(in crate::core) follows: bool,
     pub(in crate::core) paused: bool,
-    /// Removed, cancelled, replaced or shut down: only its going runs keep it here.
+    /// Removed, cancelled, replaced or shut down: only active runs keep the job here.
     pub(in crate::core) retired: bool,
-    /// In a box, since few jobs have any of it and all take the room.
+    /// Boxed, since few jobs have any of it.
     pub(in crate::core) extras: Option<Box<Extras>>,
     pub(in crate::core) payload: P,
 }
 
-/// What few jobs have.
+/// State that few jobs have.
 #[derive(Default)]
 pub(in crate::core) struct Extras {
     /// The id that the user gave.
     pub(in crate::core) id: Option<JobId>,
     pub(in crate::core) labels: Labels,
-    /// What waits to run, and what has run; private to the runs.
+    /// The waiting submissions and the history; private to the runs.
     pub(in crate::core) runs: WaitingRuns,
-    /// When it is to run once more, since one of its runs asked for that.
+    /// When the extra run is due that one of the job's runs requested.
     pub(in crate::core) again: Option<DateTime<Utc>>,
     /// How the job will have ended when its last run ends, if not as completed.
     pub(in crate::core) end: Option<End>,
-    /// What it has beyond a job in memory, if it is in a store.
+    /// The additional state of a durable job.
     pub(in crate::core) durable: Option<Box<DurableJob>>,
-    /// In a box, since few jobs are saved more than once.
+    /// Boxed, since few jobs are declared or rescheduled.
     pub(in crate::core) saved: Option<Box<Saved>>,
 }
 
-/// What a job has that is declared in code, or was given another trigger.
+/// State of jobs that are declared in code, or were rescheduled.
 #[derive(Default)]
 pub(in crate::core) struct Saved {
-    /// What it was declared as.
+    /// The declaration.
     declared: Option<Box<Declaration>>,
-    /// Fire times of triggers that it had before, still to run when their jitter has passed.
+    /// Fire times of earlier triggers, to be run when their jitter has passed.
     carried: Vec<Due>,
 }
 
 impl JobKey {
-    /// Counts the jobs of a scheduler in order of adding.
+    /// Returns the number of the job in order of adding.
     pub(crate) fn incarnation(self) -> u64 {
         self.incarnation
     }
@@ -76,12 +76,12 @@ impl<P> Job<P> {
         JobKey { slot, incarnation: self.incarnation }
     }
 
-    /// The id that the user gave it.
+    /// Returns the id that the user gave.
     pub(in crate::core) fn given_id(&self) -> Option<&JobId> {
         self.extras.as_ref()?.id.as_ref()
     }
 
-    /// Its id: the user's, or one made of where the job is.
+    /// Returns the id: the user's, or one made from the job's key.
     pub(in crate::core) fn id(&self, common: Common<'_>, slot: u32) -> JobId {
         let made = Made { scheduler: common.scheduler, slot, incarnation: self.incarnation };
         self.given_id().cloned().unwrap_or_else(|| JobId::made(made))
@@ -99,7 +99,7 @@ impl<P> Job<P> {
         self.extras.get_or_insert_default()
     }
 
-    /// What it was declared as, if it was.
+    /// Returns the declaration, if there is one.
     pub(in crate::core) fn declared(&self) -> Option<&Declaration> {
         self.extras.as_ref()?.saved.as_ref()?.declared.as_deref()
     }
@@ -108,7 +108,7 @@ impl<P> Job<P> {
         self.extras.as_mut()?.saved.as_mut()?.declared.take()
     }
 
-    /// Sets what it was declared as; returns what was before.
+    /// Sets the declaration. Returns the previous one.
     pub(in crate::core) fn set_declared(
         &mut self,
         declared: Option<Box<Declaration>>,
@@ -123,7 +123,7 @@ impl<P> Job<P> {
         }
     }
 
-    /// The fire times of earlier triggers that are still to run.
+    /// Returns the fire times of earlier triggers that are still to run.
     pub(in crate::core) fn carried(&self) -> &[Due] {
         let saved = self.extras.as_ref().and_then(|extras| extras.saved.as_ref());
         saved.map_or(&[], |saved| &saved.carried)
@@ -138,7 +138,7 @@ impl<P> Job<P> {
         self.extras().saved.get_or_insert_default().carried.push(due);
     }
 
-    /// Takes those of them that are due by `last`, in order.
+    /// Removes the carried fire times that are due by `last`, and returns them in order.
     pub(in crate::core) fn take_carried(&mut self, last: DateTime<Utc>) -> Vec<Due> {
         let saved = self.extras.as_mut().and_then(|extras| extras.saved.as_mut());
         let carried =
@@ -150,7 +150,7 @@ impl<P> Job<P> {
 }
 
 impl Extras {
-    /// All fire times that wait, but for those that were asked for.
+    /// Returns all waiting fire times, except those of requested runs.
     pub(in crate::core) fn waiting(&mut self) -> impl Iterator<Item = &mut Due> {
         let carried = self.saved.iter_mut().flat_map(|saved| &mut saved.carried);
         self.runs.waiting().chain(carried)

@@ -1,4 +1,4 @@
-//! Questions about all jobs at once, answered a page of slots at a time, so that no job is delayed.
+//! Queries of all jobs, by pages of slots, so that no job is delayed.
 
 use chrono::{DateTime, Utc};
 
@@ -8,7 +8,7 @@ use crate::{
     job::JobInfo,
 };
 
-/// How many slots are looked at under one lock.
+/// How many slots are read under one lock.
 pub(crate) const PAGE: u32 = 1024;
 
 impl Filter {
@@ -23,8 +23,8 @@ impl Filter {
 }
 
 impl<P> Registry<P> {
-    /// The jobs in memory alone that have not ended, among `limit` slots from `slot` on; and where the next
-    /// page begins, if there is one.
+    /// Returns the jobs of memory alone that have not ended, among `limit` slots from `slot` on,
+    /// and where the next page begins, if there is one.
     fn page(&self, slot: u32, limit: u32) -> (impl Iterator<Item = (u32, &Job<P>)>, Option<u32>) {
         let end = slot.saturating_add(limit).min(self.jobs.end());
         let jobs = (slot..end).filter_map(|slot| Some((slot, self.jobs.get(slot)?)));
@@ -60,18 +60,19 @@ impl<P> Registry<P> {
         next
     }
 
-    /// The earliest next fire time of a page, and where the next page begins.
+    /// Returns the earliest next fire time of a page, and where the next page begins.
     pub(in crate::core) fn earliest(&self, slot: u32) -> (Option<DateTime<Utc>>, Option<u32>) {
         let (jobs, next) = self.page(slot, PAGE);
         (jobs.filter_map(|(_, job)| job.next_fire()).min(), next)
     }
 
-    /// How many jobs in memory alone have not ended.
+    /// Returns how many jobs of memory alone have not ended.
     pub(in crate::core) fn unfinished(&self) -> usize {
         self.jobs.iter().filter(|(_, job)| !job.retired && !job.is_durable()).count()
     }
 
-    /// A job as users see it. It is `volatile` if the scheduler has a store and the job is not in it.
+    /// Returns a job as users see it. It is `volatile` if the scheduler has a store and the job is
+    /// not in it.
     pub(in crate::core) fn info(&self, job: &Job<P>, slot: u32, volatile: bool) -> JobInfo {
         let (labels, options) = (job.labels(), job.options(self.common()));
         JobInfo {

@@ -1,4 +1,4 @@
-//! The jobs that there are: by slot and by id, who follows whom, and those that ended last.
+//! The jobs: by slot and by id, their followers, and the jobs that ended last.
 
 mod declaration;
 mod ended;
@@ -20,25 +20,25 @@ use self::{ended::EndedJobs, followers::Followers, job::Job, reservations::Reser
 use super::{JobKey, decide::Planner, registry::table::Table, shrink};
 use crate::job::{JobId, JobOptions};
 
-/// The room of the jobs: only it adds and removes them, and knows their ids.
+/// The jobs: only the registry adds and removes them, and keeps their ids.
 ///
-/// It has a few methods more than forty: a job is found by its slot, its key, its id, its place in a page, or
-/// whom it follows, and each has its own.
+/// It has more than forty methods: a job is found by its slot, its key, its id, its place in a
+/// page, or the job that it follows.
 pub(in crate::core) struct Registry<P> {
     jobs: Table<Job<P>>,
-    /// The options of jobs that have none of their own.
+    /// The options of jobs without options of their own.
     defaults: Arc<JobOptions>,
     named: HashMap<JobId, u32>,
     reservations: Reservations,
     followers: Followers,
     ended: EndedJobs,
-    /// Tells the ids made here from those of other schedulers.
+    /// Makes the ids made here unique among schedulers.
     scheduler: u32,
     /// The incarnation of the job that was added last.
     incarnations: u64,
 }
 
-/// What all jobs of a scheduler have in common.
+/// The common data of all jobs of a scheduler.
 #[derive(Clone, Copy)]
 pub(in crate::core) struct Common<'a> {
     pub(in crate::core) defaults: &'a Arc<JobOptions>,
@@ -81,19 +81,19 @@ impl<P> Registry<P> {
         self.jobs.get_mut(slot)
     }
 
-    /// The job in this slot, to be changed, and what all jobs have in common.
+    /// Returns the job in this slot, to be changed, and the common data.
     pub(in crate::core) fn with_common(&mut self, slot: u32) -> Option<(&mut Job<P>, Common<'_>)> {
         let common = Common { defaults: &self.defaults, scheduler: self.scheduler };
         Some((self.jobs.get_mut(slot)?, common))
     }
 
-    /// The same, where the slot is known to be taken.
+    /// Like [`with_common`](Self::with_common), for a slot that is occupied.
     pub(in crate::core) fn job_mut(&mut self, slot: u32) -> (&mut Job<P>, Common<'_>) {
         let common = Common { defaults: &self.defaults, scheduler: self.scheduler };
         (&mut self.jobs[slot], common)
     }
 
-    /// Adds a job that `make` makes of its incarnation.
+    /// Adds a job, made from its incarnation.
     pub(in crate::core) fn insert(&mut self, make: impl FnOnce(u64) -> Job<P>) -> JobKey {
         self.incarnations += 1;
         let incarnation = self.incarnations;
@@ -104,30 +104,30 @@ impl<P> Registry<P> {
         self.jobs.remove(slot)
     }
 
-    /// The slots of the jobs that are not retired.
+    /// Returns the slots of the jobs that are not retired.
     pub(in crate::core) fn live_slots(&self) -> Vec<u32> {
         let live = self.jobs.iter().filter(|(_, job)| !job.retired);
         live.map(|(slot, _)| slot).collect()
     }
 
-    /// The id of the job in this slot.
+    /// Returns the id of the job in this slot.
     pub(in crate::core) fn id(&self, slot: u32) -> JobId {
         self.jobs[slot].id(self.common(), slot)
     }
 
-    /// The options of the job in this slot.
+    /// Returns the options of the job in this slot.
     pub(in crate::core) fn options(&self, slot: u32) -> &Arc<JobOptions> {
         self.jobs[slot].options(self.common())
     }
 
-    /// What says when the job in this slot is due.
+    /// Returns the planner of the job in this slot.
     pub(in crate::core) fn planner(&self, slot: u32) -> Planner<'_> {
         Planner::of(&self.jobs[slot], slot, self.common())
     }
 
     // By id and by key.
 
-    /// The slot of the job that has this id now.
+    /// Returns the slot of the job that has this id now.
     pub(in crate::core) fn slot_of(&self, id: &JobId) -> Option<u32> {
         if let Some(&slot) = self.named.get(id) {
             return Some(slot);
@@ -137,7 +137,7 @@ impl<P> Registry<P> {
         (!job.retired && job.id(self.common(), made.slot) == *id).then_some(made.slot)
     }
 
-    /// The job of this incarnation, unless it is over or retired.
+    /// Returns the job of this incarnation, unless it is over or retired.
     pub(in crate::core) fn live(&self, key: JobKey) -> Option<&Job<P>> {
         let job = self.jobs.get(key.slot);
         job.filter(|job| job.incarnation == key.incarnation && !job.retired)
@@ -148,7 +148,7 @@ impl<P> Registry<P> {
         self.named.insert(id, slot);
     }
 
-    /// Frees the id of a job. Durable jobs have theirs in the store.
+    /// Frees the id of a job. The ids of durable jobs are in the store.
     pub(in crate::core) fn unname(&mut self, slot: u32) {
         if let Some(id) = self.jobs[slot].given_id()
             && self.named.get(id) == Some(&slot)
@@ -159,7 +159,7 @@ impl<P> Registry<P> {
         }
     }
 
-    /// How many jobs have an id that the user gave.
+    /// Returns how many jobs have an id that the user gave.
     #[cfg(test)]
     pub(in crate::core) fn named_count(&self) -> usize {
         self.named.len()

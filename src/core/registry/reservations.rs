@@ -9,13 +9,13 @@ use crate::{
     job::JobId,
 };
 
-/// Ids that are reserved, the place each job goes to, and how many are being added there.
+/// Reserved ids, with the place of the job and the number of additions in progress.
 #[derive(Default)]
 pub(super) struct Reservations(HashMap<JobId, (Place, u32)>);
 
 impl<P> Registry<P> {
-    /// Keeps an id for a job that is about to be added to `place`: asking a store whether it has one takes
-    /// a while. Several may be added to the same place.
+    /// Reserves an id for a job that is about to be added to `place`, since a check of a store
+    /// takes a while. Several additions to one place may reserve the same id.
     pub(in crate::core) fn reserve(
         &mut self,
         id: &JobId,
@@ -41,7 +41,8 @@ impl<P> Registry<P> {
         }
     }
 
-    /// Whether a job of this id may be added to `place`: not while one is being added elsewhere.
+    /// Checks that a job with this id may be added to `place`: not while one is being added
+    /// elsewhere.
     pub(in crate::core) fn check_reserved(
         &self,
         id: &JobId,
@@ -58,7 +59,7 @@ impl<P> Registry<P> {
     }
 }
 
-/// How an error names a place.
+/// Returns the name of a place in errors.
 fn place_name(place: Place, durable: &Durable) -> String {
     match place {
         Place::Memory => "memory".to_owned(),

@@ -1,8 +1,8 @@
-//! Rows that keep their place, in pages: a page without rows gives its memory back.
+//! A table whose rows keep their slots, in pages: a page without rows frees its memory.
 //!
-//! A `slab` is one allocation that doubles and never shrinks: a burst of jobs would cost up to twice
-//! its room while it lasts, and all of it ever after. Here the lowest page with room is filled first,
-//! so that the others empty.
+//! A `slab` is one allocation that doubles and never shrinks: a burst of jobs would cost up to
+//! twice its size while it lasts, and all of it afterwards. Here the lowest page with room is
+//! filled first, so that the others empty.
 
 use std::{
     collections::BTreeSet,
@@ -13,21 +13,21 @@ use std::{
 const ROWS: u32 = 128;
 
 pub(in crate::core) struct Table<T> {
-    /// Those in the middle that are empty are gone.
+    /// Empty pages in the middle are dropped.
     pages: Vec<Option<Page<T>>>,
-    /// The pages that are there and have room.
+    /// The pages with room.
     open: BTreeSet<u32>,
-    /// The pages that are not there.
+    /// The dropped pages.
     gone: BTreeSet<u32>,
     len: usize,
 }
 
 struct Page<T> {
-    /// Rows are made when they are first needed.
+    /// Grows on demand.
     rows: Vec<Row<T>>,
-    /// The first free row of those that were made.
+    /// The first free row of the existing ones.
     free: Option<u32>,
-    taken: u32,
+    occupied: u32,
 }
 
 enum Row<T> {
@@ -44,12 +44,12 @@ impl<T> Table<T> {
         self.len
     }
 
-    /// Past the highest slot that may be taken.
+    /// Returns the end of the slots.
     pub(in crate::core) fn end(&self) -> u32 {
         self.pages.len() as u32 * ROWS
     }
 
-    /// Puts what `make` makes of its slot into a free one.
+    /// Inserts a row, made from its slot, into a free one.
     pub(in crate::core) fn insert_with(&mut self, make: impl FnOnce(u32) -> T) -> u32 {
         let number = match self.open.first() {
             Some(&number) => number,
@@ -58,18 +58,18 @@ impl<T> Table<T> {
         let page = self.pages[number as usize].as_mut().expect("an open page is there");
         let row = page.free.unwrap_or(page.rows.len() as u32);
         let slot = number * ROWS + row;
-        let taken = Row::Occupied(make(slot));
+        let occupied = Row::Occupied(make(slot));
         match page.rows.get_mut(row as usize) {
             Some(free) => {
-                if let Row::Free { next } = std::mem::replace(free, taken) {
+                if let Row::Free { next } = std::mem::replace(free, occupied) {
                     page.free = next;
                 }
             }
-            None => page.rows.push(taken),
+            None => page.rows.push(occupied),
         }
-        page.taken += 1;
+        page.occupied += 1;
         self.len += 1;
-        if page.taken == ROWS {
+        if page.occupied == ROWS {
             self.open.remove(&number);
         }
         slot
@@ -82,9 +82,9 @@ impl<T> Table<T> {
             self.pages.push(None);
             number
         });
-        // The first page grows as it must, for those with few rows.
+        // The first page grows on demand, for tables with few rows.
         let rows = Vec::with_capacity(if number == 0 { 0 } else { ROWS as usize });
-        self.pages[number as usize] = Some(Page { rows, free: None, taken: 0 });
+        self.pages[number as usize] = Some(Page { rows, free: None, occupied: 0 });
         self.open.insert(number);
         number
     }
@@ -98,13 +98,13 @@ impl<T> Table<T> {
         }
         let freed = std::mem::replace(row, Row::Free { next: page.free });
         page.free = Some(slot % ROWS);
-        page.taken -= 1;
+        page.occupied -= 1;
         self.len -= 1;
-        if page.taken == ROWS - 1 {
+        if page.occupied == ROWS - 1 {
             self.open.insert(number);
         }
-        // The last page with room stays, lest it come and go with a single row.
-        if page.taken == 0 && self.open.len() > 1 {
+        // The last page with room stays, so that it does not come and go with a single row.
+        if page.occupied == 0 && self.open.len() > 1 {
             self.drop_page(number);
         }
         match freed {
@@ -142,7 +142,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// All rows with their slots, in order of these.
+    /// Returns all rows with their slots, in order of the slots.
     pub(in crate::core) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..).zip(&self.pages).flat_map(|(number, page)| {
             let rows = page.iter().flat_map(|page| &page.rows);
@@ -196,7 +196,7 @@ mod tests {
             }
             prop_assert!(table.iter().eq(map.iter().map(|(&slot, row)| (slot, row))));
             prop_assert!(map.keys().all(|&slot| slot < table.end()));
-            // Pages without rows are gone, but for one.
+            // Pages without rows are dropped, except one.
             let full = map.keys().map(|slot| slot / ROWS).collect::<BTreeSet<_>>().len();
             prop_assert!(pages(&table) <= full + 1);
         }

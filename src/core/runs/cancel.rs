@@ -1,4 +1,4 @@
-//! Runs that do not start, or are asked to stop.
+//! Runs that are skipped before they start, and runs that are cancelled.
 
 use chrono::{DateTime, Utc};
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// Skips what a submission is for.
+    /// Skips the fire times of a submission.
     pub(in crate::core) fn skip_submission(
         &mut self,
         slot: u32,
@@ -26,7 +26,7 @@ impl<P: Payload> Core<P> {
         self.effects.discard_all(submission.preceding.map(Discarded::Preceding));
     }
 
-    /// Ends a run that has not started, or that waits to be tried again.
+    /// Ends a run that has not started, or that is backing off.
     fn skip_run(&mut self, run: u32, reason: SkipReason, now: DateTime<Utc>) {
         let late_by = (now - self.runs.active[run].due.at).to_std().unwrap_or_default();
         let finish =
@@ -34,7 +34,8 @@ impl<P: Payload> Core<P> {
         self.conclude(run, finish, now);
     }
 
-    /// Ends the runs of a job that wait: for room, and, if it is `for_good`, to be tried again.
+    /// Ends the waiting runs of a job: those that wait for a limit and, if `for_good`, those that
+    /// back off.
     pub(in crate::core) fn skip_waiting_runs(
         &mut self,
         slot: u32,
@@ -43,10 +44,10 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) {
         for run in self.runs_of(slot) {
-            let going = &self.runs.active[run];
-            let waits = match going.phase {
+            let active = &self.runs.active[run];
+            let waits = match active.phase {
                 Phase::Started => false,
-                Phase::Waiting { .. } => for_good || (going.attempt == 1 && !going.on_request),
+                Phase::Waiting { .. } => for_good || (active.attempt == 1 && !active.on_request),
                 Phase::BackingOff(_) => for_good,
             };
             if waits {
@@ -55,29 +56,29 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Asks the oldest run of a job to stop, unless one has been asked already.
+    /// Cancels the oldest run of a job, unless a run of the job is cancelled already.
     pub(super) fn cancel_previous(&mut self, slot: u32, now: DateTime<Utc>) {
         let runs = self.runs_of(slot);
         if runs.iter().any(|&run| self.runs.active[run].cancelled) {
             return;
         }
         let Some(&run) = runs.last() else { return };
-        // What it was to catch up with is older still.
+        // The fire times of the backlog are older than the new one, so they are superseded as well.
         let backlog = std::mem::take(&mut self.runs.active[run].backlog);
         self.skip_backlog(slot, &backlog, SkipReason::Superseded, now);
         match self.runs.active[run].phase {
             Phase::Started => self.cancel_run(run),
-            // What has not started, or waits to be tried again, ends at once.
+            // A run whose work is not being called ends at once.
             _ => self.skip_run(run, SkipReason::Superseded, now),
         }
     }
 
-    /// Asks a run to stop.
+    /// Cancels a run.
     pub(in crate::core) fn cancel_run(&mut self, run: u32) {
         self.runs.cancel(run, &mut self.effects);
     }
 
-    /// The runs of a job that have not ended, the newest first.
+    /// Returns the runs of a job that have not ended, the newest first.
     pub(in crate::core) fn runs_of(&self, slot: u32) -> Vec<u32> {
         self.runs.chain(self.registry[slot].runs.newest)
     }

@@ -1,4 +1,4 @@
-//! How a run ends: its outcome, who learns of it, and what its permit goes to.
+//! How a run ends: its outcome, the reports of its end, and the next use of its permit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,25 +11,26 @@ use crate::{
     job::{FireTimes, JobId, Outcome, Run, SkipReason},
 };
 
-/// How long an attempt waits that may not begin since the node does not believe that it lives.
+/// How long an attempt waits that may not begin because the node does not trust its lease.
 const UNTRUSTED_WAIT: Duration = Duration::from_millis(100);
 
 impl<P: Payload> Core<P> {
-    /// The work of a run has ended, or was not called. Whoever was declared abandoned has nothing to
-    /// say any more.
+    /// Accepts the result of a run whose work has ended, or was not called. The result of a run
+    /// that was declared abandoned is discarded.
     pub(crate) fn finish(&mut self, key: RunKey, mut finish: RunResult, now: DateTime<Utc>) {
-        let Some(going) = self.runs.active.get_mut(key.slot).filter(|run| run.id == key.id) else {
+        let Some(active) = self.runs.active.get_mut(key.slot).filter(|run| run.id == key.id) else {
             self.effects.discard_result(finish);
             return;
         };
-        let slot = going.job;
+        let slot = active.job;
         let job = &self.registry[slot];
-        let wanted = !going.cancelled && !self.closed && !job.retired;
-        if finish.put_back && going.last.is_some() {
-            // It has run before, and ends as it did then if there will be no other attempt.
-            let is_called_off = going.cancelled && !going.distrusted;
+        let wanted = !active.cancelled && !self.closed && !job.retired;
+        if finish.put_back && active.last.is_some() {
+            // The work was called before. Without another attempt, the run ends with its last
+            // result.
+            let is_called_off = active.cancelled && !active.distrusted;
             if !(is_called_off || self.closed || job.retired) {
-                (going.cancelled, going.distrusted) = (false, false);
+                (active.cancelled, active.distrusted) = (false, false);
                 self.wait_to_retry(key.slot, now, UNTRUSTED_WAIT);
                 self.effects.discard_result(finish);
                 return;
@@ -51,24 +52,24 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// A run has ended.
+    /// Ends a run.
     pub(in crate::core) fn conclude(&mut self, run: u32, finish: RunResult, now: DateTime<Utc>) {
-        let Some(mut going) = self.runs.active.remove(run) else { return };
-        self.effects.conclude(RunKey { slot: run, id: going.id });
-        self.unlink(&going);
-        let slot = going.job;
+        let Some(mut active) = self.runs.active.remove(run) else { return };
+        self.effects.conclude(RunKey { slot: run, id: active.id });
+        self.unlink(&active);
+        let slot = active.job;
         if let Some(store) = self.registry[slot].store() {
             self.wake_store_removal(store);
         }
-        if let Phase::Waiting { limit, priority } = going.phase {
-            let turn = turn(&going, priority, self.registry[slot].incarnation);
+        if let Phase::Waiting { limit, priority } = active.phase {
+            let turn = turn(&active, priority, self.registry[slot].incarnation);
             self.runs.limits.stop_waiting(limit, turn);
         }
-        // One that was to be tried again and is not ends as it did the last time.
+        // A run that backed off and gets no further attempt ends with its last result.
         let put_back = finish.put_back;
-        let finish = match going.last.take() {
+        let finish = match active.last.take() {
             Some(last) if !finish.outcome.has_run() && !put_back => {
-                going.attempt -= 1;
+                active.attempt -= 1;
                 self.effects.discard_result(finish);
                 *last
             }
@@ -80,50 +81,50 @@ impl<P: Payload> Core<P> {
             None => finish,
         };
         let finish = match finish.outcome {
-            // Its work may have been called before, on another node.
+            // The work may have been called before, on another node.
             Outcome::Skipped(reason)
-                if going.attempt > 1
+                if active.attempt > 1
                     && !matches!(reason, SkipReason::Paused | SkipReason::Shutdown) =>
             {
                 RunResult { outcome: Outcome::Abandoned, ..finish }
             }
             _ => finish,
         };
-        if put_back || !self.conclude_durable(going.row(), &finish, now) {
+        if put_back || !self.conclude_durable(active.row(), &finish, now) {
             self.effects.discard_result(finish);
         } else {
             let late_by = finish.started_at.map(|_| finish.late_by);
             self.runs.metrics.count(&finish.outcome, late_by);
-            self.report_run(&going, finish, now);
+            self.report_run(&active, finish, now);
         }
-        self.effects.discard_all(going.preceding.take().map(Discarded::Preceding));
-        going.options.iter().for_each(|options| self.effects.discard_options(options.clone()));
-        match going.backlog.pop_front() {
+        self.effects.discard_all(active.preceding.take().map(Discarded::Preceding));
+        active.options.iter().for_each(|options| self.effects.discard_options(options.clone()));
+        match active.backlog.pop_front() {
             Some(due) if self.paused => {
-                going.backlog.push_front(due);
-                self.registry[slot].extras().runs.parked.push((going.permit, going.backlog));
+                active.backlog.push_front(due);
+                self.registry[slot].extras().runs.parked.push((active.permit, active.backlog));
                 self.deferred_jobs.insert(slot);
-                self.free_slots(going.taken);
+                self.free_slots(active.slots);
             }
             Some(due) => {
-                let next = Submission { backlog: going.backlog, ..Submission::of(due) };
+                let next = Submission { backlog: active.backlog, ..Submission::of(due) };
                 let options = &self.registry[slot].options;
-                if options.as_ref().map(Arc::as_ptr) == going.options.as_ref().map(Arc::as_ptr) {
-                    // A backlog is one submission: it keeps what it has taken.
-                    self.begin_with(slot, going.permit, going.taken, next, now);
+                if options.as_ref().map(Arc::as_ptr) == active.options.as_ref().map(Arc::as_ptr) {
+                    // A backlog is one submission, so the next run keeps the slots.
+                    self.begin_with(slot, active.permit, active.slots, next, now);
                 } else {
-                    self.free_slots(going.taken);
-                    self.begin(slot, going.permit, next, now);
+                    self.free_slots(active.slots);
+                    self.begin(slot, active.permit, next, now);
                 }
             }
             None => {
-                self.free_slots(going.taken);
-                self.release(slot, going.permit, now);
+                self.free_slots(active.slots);
+                self.release(slot, active.permit, now);
             }
         }
     }
 
-    /// Tells of a run that has ended whoever wants to know.
+    /// Reports the end of a run: event, history, following jobs, handles.
     fn report_run(&mut self, run: &ActiveRun, finish: RunResult, now: DateTime<Utc>) {
         let slot = run.job;
         let followed = self.registry.has_followers();
@@ -132,7 +133,7 @@ impl<P: Payload> Core<P> {
         let kept = job.keeps_run(!run.backlog.is_empty(), common);
         let reported = self.closed || job.payload.wants_runs();
         if !(self.effects.wants(kind) || kept || reported || followed) {
-            // Nearly always nobody does.
+            // The common case.
             self.effects.skip_event();
             self.effects.discard_result(finish);
             return;
@@ -141,7 +142,7 @@ impl<P: Payload> Core<P> {
         let store = || self.durable.name(job.store());
         self.effects.emit_in(now, kind, store, || fate_of(record.clone()));
         if kept {
-            job.keep_run(&record, finish.said.as_ref(), common);
+            job.keep_run(&record, finish.error_text.as_ref(), common);
         }
         if record.outcome.has_run() && self.registry.is_followed(&record.job) {
             self.submit_followers(Preceding { run: record.clone(), others: Vec::new() }, now);
@@ -149,11 +150,11 @@ impl<P: Payload> Core<P> {
         if reported {
             self.effects.report(self.registry[slot].payload.clone(), record);
         }
-        // That what they hold is dropped when the lock is free.
+        // The result may own user values, which are dropped when the lock is free.
         self.effects.discard_result(finish);
     }
 
-    /// Has the jobs that follow a run's job run after it.
+    /// Submits runs of the jobs that follow the job of `preceding`.
     fn submit_followers(&mut self, preceding: Preceding, now: DateTime<Utc>) {
         let preceding = Arc::new(preceding);
         let run = &preceding.run;
@@ -178,7 +179,7 @@ impl<P: Payload> Core<P> {
                 self.skip_submission(slot, submission, SkipReason::Paused, now);
             } else {
                 if once {
-                    // This is its run.
+                    // This is the only run of the job.
                     self.registry.unfollow(slot, &mut self.effects);
                 }
                 self.submit(slot, submission, now);
@@ -188,7 +189,7 @@ impl<P: Payload> Core<P> {
         self.effects.discard(Discarded::Preceding(preceding));
     }
 
-    /// Takes a run out of its job's list.
+    /// Unlinks a run from the list of its job.
     fn unlink(&mut self, run: &ActiveRun) {
         match run.newer {
             Some(newer) => self.runs.active[newer].older = run.older,
@@ -201,7 +202,7 @@ impl<P: Payload> Core<P> {
 }
 
 impl ActiveRun {
-    /// What there is to say of the run, if it ended like this.
+    /// Returns the public description of the run, if it ended with `finish`.
     pub(super) fn record(&self, job: JobId, finish: &RunResult) -> Run {
         Run {
             job,
@@ -232,7 +233,7 @@ fn kind_of(outcome: &Outcome) -> EventKind {
     }
 }
 
-/// The event of a run's end.
+/// Returns the event for the end of a run.
 fn fate_of(run: Run) -> EventPayload {
     let fire_times = FireTimes::one(run.fire_time);
     match run.outcome {

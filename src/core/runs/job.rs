@@ -1,4 +1,4 @@
-//! What a job has of the room of the runs: its permits, its active runs, what waits, and its history.
+//! The run state of one job: its permits, its active runs, its waiting submissions and its history.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -17,25 +17,25 @@ use crate::{
 #[derive(Default)]
 pub(in crate::core) struct JobRuns {
     pub(super) semaphore: Semaphore,
-    /// The newest of its active runs, which are linked.
+    /// The newest active run; the active runs form a linked list.
     pub(super) newest: Option<u32>,
 }
 
-/// What waits to run of a job, and its last runs.
+/// The waiting submissions and the last runs of a job.
 #[derive(Default)]
 pub(in crate::core) struct WaitingRuns {
-    /// Backlogs that wait for the scheduler to be resumed, and the permits they keep.
+    /// Backlogs that wait until the scheduler is resumed, with the permits that they keep.
     pub(super) parked: Vec<(Permit, VecDeque<Due>)>,
-    /// What waits in line for a permit.
+    /// Submissions that wait for a permit.
     pub(super) queue: VecDeque<Submission>,
-    /// When the first of its runs that failed is to be tried again.
+    /// When the first run that backs off is tried again.
     pub(super) retry_at: Option<DateTime<Utc>>,
-    /// Its last runs, the latest last.
+    /// The last runs, the latest last.
     pub(super) history: VecDeque<Run>,
 }
 
 impl JobRuns {
-    /// How many of the job's permits are taken.
+    /// Returns how many of the job's permits are in use.
     pub(in crate::core) fn active(&self) -> u32 {
         self.semaphore.in_use()
     }
@@ -46,7 +46,7 @@ impl WaitingRuns {
         self.retry_at
     }
 
-    /// Whether a run that another run asked for waits in line.
+    /// Whether the queue has a run that a run of this job requested.
     pub(in crate::core) fn has_again(&self) -> bool {
         self.queue.iter().any(|submission| submission.again)
     }
@@ -55,19 +55,19 @@ impl WaitingRuns {
         self.history.iter()
     }
 
-    /// The fire times that wait in line or are parked, but for those that were asked for.
+    /// Returns the queued and parked fire times, except those of requested runs.
     pub(in crate::core) fn scheduled(&self) -> impl Iterator<Item = &Due> {
         let queue = self.queue.iter().filter(|queued| !queued.on_request);
         let queue = queue.flat_map(|queued| std::iter::once(&queued.due).chain(&queued.backlog));
         queue.chain(self.parked.iter().flat_map(|(_, backlog)| backlog))
     }
 
-    /// Those that were asked for, and wait in line.
+    /// Returns the queued fire times of requested runs.
     pub(in crate::core) fn requested(&mut self) -> impl Iterator<Item = &mut Due> {
         self.queue.iter_mut().filter(|queued| queued.on_request).map(|queued| &mut queued.due)
     }
 
-    /// All other fire times that wait.
+    /// Returns all other queued and parked fire times.
     pub(in crate::core) fn waiting(&mut self) -> impl Iterator<Item = &mut Due> {
         let parked = self.parked.iter_mut().flat_map(|(_, backlog)| backlog);
         let queue = self.queue.iter_mut().filter(|queued| !queued.on_request);
@@ -78,7 +78,7 @@ impl WaitingRuns {
 }
 
 impl<P> Job<P> {
-    /// Empties the line and the parked backlogs of a job whose rows are others' now.
+    /// Drops the queue and the parked backlogs of a job whose rows belong to other nodes now.
     pub(in crate::core) fn drop_waiting(&mut self) {
         if let Some(extras) = &mut self.extras {
             extras.runs.queue = VecDeque::new();
@@ -99,7 +99,7 @@ impl<P> Job<P> {
         self.extras.as_ref().is_none_or(|extras| extras.runs.queue.is_empty())
     }
 
-    /// Keeps so many runs at most.
+    /// Drops the oldest runs until at most `kept` are left.
     pub(in crate::core) fn trim_history(&mut self, kept: u32) {
         if let Some(extras) = &mut self.extras {
             while extras.runs.history.len() > kept as usize {
@@ -108,29 +108,31 @@ impl<P> Job<P> {
         }
     }
 
-    /// The job's history, now that the job is over; none if nothing was kept.
+    /// Returns the history of a job that is over, or `None` if it is empty.
     pub(in crate::core) fn take_history(&mut self) -> Option<Arc<[Run]>> {
         let history = std::mem::take(&mut self.extras.as_mut()?.runs.history);
         (!history.is_empty()).then(|| history.into_iter().collect())
     }
 
-    /// Keeps a run for the job's history.
+    /// Adds a run to the job's history.
     pub(in crate::core) fn keep_run(
         &mut self,
         run: &Run,
-        said: Option<&Arc<str>>,
+        error_text: Option<&Arc<str>>,
         common: Common<'_>,
     ) {
         let kept = self.options(common).history;
         self.trim_history(kept.saturating_sub(1));
-        let outcome = match (&run.outcome, said) {
-            // Not the error itself: that may be large, and dropping it is the user's code.
-            (Outcome::Failed(_), said) => Outcome::said(said.map_or("", |said| said)),
+        let outcome = match (&run.outcome, error_text) {
+            // The error itself may be large, and dropping it calls user code; the text is enough.
+            (Outcome::Failed(_), error_text) => {
+                Outcome::from_error_text(error_text.map_or("", |text| text))
+            }
             (outcome, _) => outcome.clone(),
         };
         let history = &mut self.extras().runs.history;
         if history.is_empty() {
-            // It may be the only one.
+            // This may stay the only run.
             history.reserve_exact(1);
         }
         history.push_back(Run { outcome, output: None, ..run.clone() });
@@ -138,15 +140,16 @@ impl<P> Job<P> {
 }
 
 impl<P: Payload> Job<P> {
-    /// Whether a run that ends is kept for the job's history: if the job ends with it, only where
-    /// somebody may ask for it afterwards. `more` says whether others go on under its permit.
+    /// Whether an ended run is added to the job's history. The last run of a job is added only if
+    /// the history can be read afterwards. `more` says whether other runs follow under the same
+    /// permit.
     pub(in crate::core) fn keeps_run(&self, more: bool, common: Common<'_>) -> bool {
-        // That of a durable job is the ledger.
+        // The history of a durable job is the ledger.
         if self.options(common).history == 0 || self.is_durable() {
             return false;
         }
         let is_last = !self.waits() && self.runs.active() == 1 && !more;
-        // Work that runs once hands its outcome to its handle.
+        // Work that runs once sends its outcome to its handle.
         !is_last || self.given_id().is_some() || (!self.once && self.payload.has_handle())
     }
 }

@@ -1,5 +1,5 @@
-//! What limits runs beyond their job: executors with so many workers, and groups of jobs. Who finds
-//! no room waits its turn.
+//! Limits of runs beyond their job: executors with a number of workers, and groups of jobs. A run
+//! without a free slot waits its turn.
 
 use std::{
     cmp::Reverse,
@@ -19,8 +19,8 @@ use crate::{
 pub(in crate::core) struct Limits {
     all: Table<Limit>,
     executors: HashMap<Arc<str>, Executor>,
-    /// How many jobs name each executor, one that there is not included: a job in a store may name one
-    /// that is added later.
+    /// How many jobs name each executor, including executors that do not exist: a durable job may
+    /// name one that is added later.
     named: HashMap<Arc<str>, usize>,
     /// The limit of the default executor, if it has one.
     default: Option<u32>,
@@ -32,25 +32,26 @@ struct Executor {
 }
 
 struct Limit {
-    /// The group it belongs to, if it is not an executor's.
+    /// The group of this limit, or `None` for an executor.
     group: Option<Arc<str>>,
     max: u32,
-    taken: u32,
+    in_use: u32,
     /// How many jobs name the group.
     jobs: usize,
     waiting: BTreeMap<Turn, Waiting>,
-    /// How many rows this node has of each job in the store that names it, and of all of them.
+    /// How many rows this node has claimed of each durable job that names this limit; below, their
+    /// sum.
     claims: HashMap<(StoreKey, Incarnation), usize>,
     claimed: usize,
-    /// How many runs began, of how many that was known at which time, and how many began in the second
-    /// before.
+    /// How many runs have begun; the last sample of that number, with its time; how many began in
+    /// the second before the sample.
     begun: u64,
     measured: (TimeDelta, u64),
     pace: u64,
 }
 
-/// The order of those who wait: of fire time, then priority, then the order of adding, then of the
-/// runs.
+/// The order of waiting runs: by fire time, then priority, then the order of adding, then the order
+/// of runs.
 pub(in crate::core) type Turn = (DateTime<Utc>, Reverse<i32>, u64, RunId);
 
 #[derive(Clone, Copy)]
@@ -59,7 +60,7 @@ struct Waiting {
     on_request: bool,
 }
 
-/// The limits of which a run has taken one.
+/// The limits of which a run uses a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(in crate::core) struct Slots([Option<u32>; 2]);
 
@@ -74,7 +75,7 @@ impl Limits {
         }
     }
 
-    /// Adds an executor for so many runs at once, or any number.
+    /// Adds an executor for up to `max` runs at once, or without a limit.
     pub(in crate::core) fn add_executor(
         &mut self,
         name: Arc<str>,
@@ -124,7 +125,7 @@ impl Limits {
         ))
     }
 
-    /// Whether a job may have these options; `old` are those that it has now, if any.
+    /// Checks whether a job may have these options; `old` are its options now, if any.
     pub(in crate::core) fn check(
         &self,
         options: &JobOptions,
@@ -138,7 +139,7 @@ impl Limits {
         let Some(group) = &options.group else { return Ok(()) };
         let Some(&number) = self.groups.get(&group.name) else { return Ok(()) };
         let there = &self.all[number];
-        // Its only job may change the limit.
+        // The only job of a group may change the limit.
         let alone = there.jobs == 1
             && old.and_then(|old| old.group.as_ref()).is_some_and(|old| old.name == group.name);
         if there.max != group.limit && !alone {
@@ -147,7 +148,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Counts a job that has these options, which were checked. Says which limit may have changed.
+    /// Counts a job with these checked options. Returns the limit that may have changed.
     pub(in crate::core) fn join(&mut self, options: &JobOptions) -> Option<u32> {
         if let Some(name) = &options.executor {
             *self.named.entry(name.clone()).or_default() += 1;
@@ -159,13 +160,13 @@ impl Limits {
         Some(group)
     }
 
-    /// The limit of a group, which is made if there is none.
+    /// Returns the limit of a group, adding the group if it does not exist.
     fn group(&mut self, Group { name, limit }: &Group) -> u32 {
         let make = || self.all.insert_with(|_| Limit::new(Some(name.clone()), *limit));
         *self.groups.entry(name.clone()).or_insert_with(make)
     }
 
-    /// Counts it no longer.
+    /// Uncounts a job with these options.
     pub(in crate::core) fn leave(&mut self, options: &JobOptions) {
         if let Some(name) = &options.executor
             && let Some(jobs) = self.named.get_mut(name)
@@ -183,11 +184,11 @@ impl Limits {
         }
     }
 
-    /// Lets go of a group that nobody names and no run belongs to.
+    /// Removes a group that no job names and no run belongs to.
     fn tidy(&mut self, limit: u32) {
         let Limit { group: Some(name), jobs: 0, .. } = &self.all[limit] else { return };
         if !self.all[limit].is_used() {
-            // A group of the same name may have been made since.
+            // A newer group may have the same name.
             if self.groups.get(name) == Some(&limit) {
                 self.groups.remove(name);
             }
@@ -195,7 +196,7 @@ impl Limits {
         }
     }
 
-    /// Takes one of everything that limits a run with these options, or says what is full.
+    /// Uses one slot of each limit of a run with these options, or returns the limit that is full.
     pub(in crate::core) fn try_acquire_slots(
         &mut self,
         options: &JobOptions,
@@ -205,22 +206,22 @@ impl Limits {
             Some(name) => self.executors.get(name).and_then(|executor| executor.limit),
         };
         let group = options.group.as_ref().and_then(|group| self.groups.get(&group.name)).copied();
-        let mut taken = Slots([executor, group]);
-        if let Some(full) = taken.iter().find(|&limit| !self.all[limit].has_room()) {
+        let mut slots = Slots([executor, group]);
+        if let Some(full) = slots.iter().find(|&limit| !self.all[limit].has_room()) {
             return Err(full);
         }
         if let Some(group) = options.group.as_ref().filter(|_| group.is_none()) {
             // A run that is tried again keeps its options, and no job may name the group any more.
-            taken.0[1] = Some(self.group(group));
+            slots.0[1] = Some(self.group(group));
         }
-        for limit in taken.iter() {
-            self.all[limit].taken += 1;
+        for limit in slots.iter() {
+            self.all[limit].in_use += 1;
             self.all[limit].begun += 1;
         }
-        Ok(taken)
+        Ok(slots)
     }
 
-    /// A job in the store that has these options has so many rows here now.
+    /// Sets how many rows this node has claimed of a durable job with these options.
     pub(in crate::core) fn count_claimed(
         &mut self,
         job: (StoreKey, Incarnation),
@@ -242,25 +243,25 @@ impl Limits {
         }
     }
 
-    /// How much more may be claimed of jobs in this store.
+    /// Returns how many more rows of this store's jobs may be claimed.
     pub(in crate::core) fn room(&mut self, store: StoreKey, now: TimeDelta) -> Allowance {
         let mut room = Allowance::default();
         for (name, executor) in &self.executors {
             if let Some(limit) = executor.limit {
                 room.executors.insert(name.clone(), self.all[limit].room(now));
-                room.held.extend(self.all[limit].claims_in(store));
+                room.claimed_jobs.extend(self.all[limit].claims_in(store));
             }
         }
         for (name, &limit) in &self.groups {
             room.groups.insert(name.clone(), self.all[limit].room(now));
-            room.held.extend(self.all[limit].claims_in(store));
+            room.claimed_jobs.extend(self.all[limit].claims_in(store));
         }
         room
     }
 
-    /// Gives one back; then somebody else may have it.
+    /// Frees a slot.
     pub(in crate::core) fn give_back(&mut self, limit: u32) {
-        self.all[limit].taken -= 1;
+        self.all[limit].in_use -= 1;
     }
 
     pub(in crate::core) fn wait(&mut self, limit: u32, turn: Turn, run: u32, on_request: bool) {
@@ -279,8 +280,8 @@ impl Limits {
         self.tidy(limit);
     }
 
-    /// The run whose turn it is, if there is room: it waits no more. While the scheduler is paused
-    /// only those have a turn that were asked for.
+    /// Returns the next waiting run if a slot is free, and removes the run from the queue. While
+    /// the scheduler is paused, only requested runs have a turn.
     pub(in crate::core) fn next(&mut self, limit: u32, paused: bool) -> Option<u32> {
         let there = self.all.get_mut(limit)?;
         let next = match paused {
@@ -298,13 +299,13 @@ impl Limits {
         next.map(|next| next.run)
     }
 
-    /// All limits for which somebody waits.
+    /// Returns all limits that have waiting runs.
     pub(in crate::core) fn waited_for(&self) -> Vec<u32> {
         let waited_for = self.all.iter().filter(|(_, limit)| !limit.waiting.is_empty());
         waited_for.map(|(limit, _)| limit).collect()
     }
 
-    /// Whether nothing is taken, nobody waits, and no group is left.
+    /// Whether no slot is in use, no run waits and no group is left.
     #[cfg(test)]
     pub(in crate::core) fn is_idle(&self) -> bool {
         self.groups.is_empty() && self.all.iter().all(|(_, limit)| !limit.is_used())
@@ -316,7 +317,7 @@ impl Limit {
         Limit {
             group,
             max,
-            taken: 0,
+            in_use: 0,
             jobs: 0,
             waiting: BTreeMap::new(),
             claims: HashMap::new(),
@@ -327,8 +328,8 @@ impl Limit {
         }
     }
 
-    /// How many more rows may be claimed: as many runs as can go at once, and as many as began within a
-    /// second, are enough until there are more.
+    /// Returns how many more rows may be claimed. Enough rows for all slots, and for the runs that
+    /// begin within a second, are enough until slots are free again.
     fn room(&mut self, now: TimeDelta) -> usize {
         let (at, count) = self.measured;
         let began = self.begun - count;
@@ -342,18 +343,18 @@ impl Limit {
         (self.max as usize).saturating_add(self.pace as usize).saturating_sub(self.claimed)
     }
 
-    /// The jobs in this store of which the node has rows.
+    /// Returns the jobs in this store of which the node has claimed rows.
     fn claims_in(&self, store: StoreKey) -> impl Iterator<Item = Incarnation> {
         let claims = self.claims.keys().filter(move |(of, _)| *of == store);
         claims.map(|&(_, incarnation)| incarnation)
     }
 
     fn has_room(&self) -> bool {
-        self.taken < self.max
+        self.in_use < self.max
     }
 
     fn is_used(&self) -> bool {
-        self.taken > 0 || !self.waiting.is_empty()
+        self.in_use > 0 || !self.waiting.is_empty()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The runs that have not ended: how they begin, wait, are tried again and end.
+//! The runs that have not ended: how they begin, wait, back off and end.
 
 mod cancel;
 mod end;
@@ -21,12 +21,12 @@ use self::{
     start::turn,
 };
 use crate::{
-    core::{decide::Due, durable::node::Life, effects::Effects, registry::table::Table},
+    core::{decide::Due, durable::node::LeaseEpoch, effects::Effects, registry::table::Table},
     job::{JobOptions, Outcome, Output, Run, RunId},
     metrics::Metrics,
 };
 
-/// One run, as long as it is going.
+/// The key of an active run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RunKey {
     pub(in crate::core) slot: u32,
@@ -35,21 +35,21 @@ pub(crate) struct RunKey {
 
 #[cfg(feature = "process")]
 impl RunKey {
-    /// A run that no core knows, since it is in another process.
+    /// The key of a run that is in another process, so that no core knows it.
     pub(crate) fn detached(id: u64) -> RunKey {
         RunKey { slot: u32::MAX, id: RunId(id) }
     }
 }
 
-/// The run that another one follows.
+/// The run that another run follows.
 #[derive(Debug)]
 pub(crate) struct Preceding {
     pub(crate) run: Run,
-    /// Those of other jobs that it follows as well, which ended before.
+    /// The runs of the other jobs that it follows, which ended before.
     pub(crate) others: Vec<Arc<Preceding>>,
 }
 
-/// What a run says when it ends.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct RunResult {
     pub(crate) started_at: Option<DateTime<Utc>>,
@@ -57,18 +57,19 @@ pub(crate) struct RunResult {
     pub(crate) took: Duration,
     pub(crate) late_by: Duration,
     pub(crate) outcome: Outcome,
-    /// What the work returned, if it is wanted.
+    /// What the work returned, if that is kept.
     pub(crate) output: Option<Output>,
-    /// The text of the error, if it is wanted.
-    pub(crate) said: Option<Arc<str>>,
-    /// How long until the work is to be called again, if it is.
+    /// The text of the error, if that is kept.
+    pub(crate) error_text: Option<Arc<str>>,
+    /// How long until the work is called again, if it is.
     pub(crate) retry_in: Option<Duration>,
-    /// Whether it did not start since the node did not believe itself, and is to when it does.
+    /// Whether the run did not start because the node did not trust its lease; it starts once the
+    /// lease is trusted again.
     pub(crate) put_back: bool,
 }
 
 impl RunResult {
-    /// The end of a run whose work was not called, or that is given up.
+    /// The result of a run whose work was not called, or that is given up.
     pub(crate) fn without_work(outcome: Outcome, ended_at: DateTime<Utc>) -> RunResult {
         RunResult {
             started_at: None,
@@ -77,7 +78,7 @@ impl RunResult {
             late_by: Duration::ZERO,
             outcome,
             output: None,
-            said: None,
+            error_text: None,
             retry_in: None,
             put_back: false,
         }
@@ -86,60 +87,61 @@ impl RunResult {
 
 /// A run that has not ended.
 ///
-/// It has more than fifteen fields, all of them this run's alone: a record of its own for some of them would
-/// cost each run an allocation or a hop.
+/// More than fifteen fields, all of them of this run alone: moving some into a struct of their own
+/// would cost each run an allocation or an indirection.
 pub(in crate::core) struct ActiveRun {
     id: RunId,
     job: u32,
     due: Due,
     coalesced: u64,
     on_request: bool,
-    /// Counts the calls of the work from 1.
+    /// Counts the calls of the work, from 1.
     attempt: u32,
     phase: Phase,
     cancelled: bool,
-    /// Whether that is since the node did not believe itself.
+    /// Whether `cancelled` was set because the node did not trust its lease.
     distrusted: bool,
-    /// That of its row; zero if it has none.
+    /// The fence of the row; zero without a row.
     fence: u64,
-    /// In which life of the node it began.
-    life: Life,
+    /// The epoch of the lease in which the run began.
+    epoch: LeaseEpoch,
     permit: Permit,
-    /// What it has of the limits beyond its permit.
-    taken: Slots,
-    /// The options that it was started with.
+    /// The slots of limits that the run uses beyond its permit.
+    slots: Slots,
+    /// The options that the run was started with.
     options: Option<Arc<JobOptions>>,
     /// Fire times that run after this one, under its permit.
     backlog: VecDeque<Due>,
     preceding: Option<Arc<Preceding>>,
-    /// How the last attempt ended, if it is not the first.
+    /// The result of the last attempt, if there was one.
     last: Option<Box<RunResult>>,
     /// The next older and the next newer run of the same job.
     older: Option<u32>,
     newer: Option<u32>,
 }
 
-/// How far a run has come.
+/// The phase of a run.
 #[derive(Clone, Copy)]
 enum Phase {
-    /// A limit keeps it from being started.
+    /// A limit has no free slot.
     Waiting {
         limit: u32,
         priority: i32,
     },
     Started,
-    /// It failed, and is tried again then.
+    /// The last attempt failed; the next one is due at this instant.
     BackingOff(DateTime<Utc>),
 }
 
-/// What a run is to be for.
+/// A run to be made.
 pub(in crate::core) struct Submission {
-    /// Its number, if somebody was told already.
+    /// The number of the run, if it was returned to a caller already.
     pub(in crate::core) id: Option<RunId>,
     pub(in crate::core) due: Due,
     pub(in crate::core) coalesced: u64,
     pub(in crate::core) on_request: bool,
-    /// Whether it may have begun before, on a node that died: then it is not skipped for others.
+    /// Whether the run may have begun before, on a node that died: then it is not skipped for other
+    /// runs.
     pub(in crate::core) again: bool,
     pub(in crate::core) backlog: VecDeque<Due>,
     pub(in crate::core) preceding: Option<Arc<Preceding>>,
@@ -160,7 +162,7 @@ impl Submission {
     }
 }
 
-/// The room of the runs: the table of those that have not ended, and what limits them beyond their job.
+/// The table of active runs, and their limits beyond their job.
 pub(in crate::core) struct Runs {
     active: Table<ActiveRun>,
     limits: Limits,
@@ -169,16 +171,16 @@ pub(in crate::core) struct Runs {
     last_id: u64,
 }
 
-/// What the ledger has to know of a run.
+/// What the ledger needs to know of a run.
 #[derive(Clone, Copy)]
 pub(in crate::core) struct RunRow {
     pub(in crate::core) job: u32,
     pub(in crate::core) id: RunId,
     pub(in crate::core) due: Due,
     pub(in crate::core) attempt: u32,
-    /// The fence of its row; zero if it has none.
+    /// The fence of the row; zero without a row.
     pub(in crate::core) fence: u64,
-    /// Whether it was cancelled since the node did not trust its lease.
+    /// Whether the run was cancelled because the node did not trust its lease.
     pub(in crate::core) distrusted: bool,
 }
 
@@ -225,32 +227,32 @@ impl Runs {
         self.active.get(key.slot).filter(|run| run.id == key.id)
     }
 
-    /// The runs that have not ended.
+    /// Returns the active runs.
     pub(in crate::core) fn keys(&self) -> impl Iterator<Item = RunKey> + '_ {
         self.active.iter().map(|(slot, run)| RunKey { slot, id: run.id })
     }
 
-    /// Whether a run was asked to stop, or has ended.
+    /// Whether a run is cancelled, or has ended.
     pub(in crate::core) fn is_cancelled(&self, key: RunKey) -> bool {
         self.get(key).is_none_or(|run| run.cancelled)
     }
 
-    /// The slot of the job of a run that has not ended.
+    /// Returns the slot of the job of an active run.
     pub(in crate::core) fn job_of(&self, key: RunKey) -> Option<u32> {
         self.get(key).map(|run| run.job)
     }
 
-    /// What the ledger has to know of a run that has not ended.
+    /// Returns what the ledger needs to know of an active run.
     pub(in crate::core) fn row(&self, key: RunKey) -> Option<RunRow> {
         self.get(key).map(ActiveRun::row)
     }
 
-    /// The runs of a job whose newest is `newest`, the newest first.
+    /// Returns the runs of a job whose newest run is `newest`, the newest first.
     pub(in crate::core) fn chain(&self, newest: Option<u32>) -> Vec<u32> {
         std::iter::successors(newest, |&run| self.active[run].older).collect()
     }
 
-    /// A run, and the fire times that run after it under its permit.
+    /// Returns a run, and the fire times that run after it under its permit.
     pub(in crate::core) fn with_backlog(&self, run: u32) -> (RunRow, &VecDeque<Due>) {
         let run = &self.active[run];
         (run.row(), &run.backlog)
@@ -260,12 +262,12 @@ impl Runs {
         std::mem::take(&mut self.active[run].backlog)
     }
 
-    /// Whether the work of a run was started, and it does not wait to be tried again.
+    /// Whether the work of a run was started and the run is not backing off.
     pub(in crate::core) fn is_started(&self, run: u32) -> bool {
         matches!(self.active[run].phase, Phase::Started)
     }
 
-    /// Asks a run to stop.
+    /// Cancels a run.
     pub(in crate::core) fn cancel<P>(&mut self, run: u32, effects: &mut Effects<P>) {
         let active = &mut self.active[run];
         if !std::mem::replace(&mut active.cancelled, true) {
@@ -273,7 +275,7 @@ impl Runs {
         }
     }
 
-    /// Asks a started run to stop since its node does not trust its lease.
+    /// Cancels a started run because its node does not trust its lease.
     pub(in crate::core) fn cancel_distrusted<P>(&mut self, run: u32, effects: &mut Effects<P>) {
         let active = &mut self.active[run];
         if matches!(active.phase, Phase::Started) && !active.cancelled {
@@ -282,8 +284,7 @@ impl Runs {
         }
     }
 
-    /// Asks runs to stop, but for those in `spared`. Returns the longest time that their jobs let them go
-    /// on.
+    /// Cancels runs except those in `spared`. Returns the longest cancel grace of their jobs.
     pub(in crate::core) fn cancel_all<P>(
         &mut self,
         keys: Vec<RunKey>,
@@ -304,14 +305,15 @@ impl Runs {
         grace
     }
 
-    /// Moves the due instants of a run and of its backlog: the store's clock was moved.
+    /// Moves the due instants of a run and of its backlog after a step of the store's clock.
     pub(in crate::core) fn shift_due(&mut self, run: u32, shifted: impl Fn(&mut Due)) {
         let run = &mut self.active[run];
         shifted(&mut run.due);
         run.backlog.iter_mut().for_each(shifted);
     }
 
-    /// Moves what has not started of a run with the clock: its backlog, and the run if it waits for a limit.
+    /// Moves the unstarted fire times of a run with the clock: its backlog, and the run itself if
+    /// it waits for a limit.
     pub(in crate::core) fn shift_waiting(&mut self, run: u32, by: TimeDelta, incarnation: u64) {
         let active = &mut self.active[run];
         active.backlog.iter_mut().for_each(|due| due.shift(by));

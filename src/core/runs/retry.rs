@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// An attempt failed, and there will be another.
+    /// Has a run back off after a failed attempt.
     pub(super) fn back_off(
         &mut self,
         run: u32,
@@ -19,40 +19,40 @@ impl<P: Payload> Core<P> {
         delay: Duration,
         now: DateTime<Utc>,
     ) {
-        let going = &mut self.runs.active[run];
-        let slot = going.job;
+        let active = &mut self.runs.active[run];
+        let slot = active.job;
         let job = &self.registry[slot];
         self.runs.metrics.retried += 1;
-        // Late is the first attempt alone.
-        finish.late_by = going.last.as_ref().map_or(finish.late_by, |last| last.late_by);
-        let record = || going.record(job.id(self.registry.common(), slot), &finish);
+        // Only the first attempt counts as late.
+        finish.late_by = active.last.as_ref().map_or(finish.late_by, |last| last.late_by);
+        let record = || active.record(job.id(self.registry.common(), slot), &finish);
         let store = || self.durable.name(job.store());
         self.effects.emit_in(now, EventKind::Retrying, store, || EventPayload::Retrying {
             run: record(),
             delay,
         });
-        going.attempt += 1;
-        if let Some(last) = going.last.replace(Box::new(finish)) {
+        active.attempt += 1;
+        if let Some(last) = active.last.replace(Box::new(finish)) {
             self.effects.discard_result(*last);
         }
         self.wait_to_retry(run, now, delay);
     }
 
-    /// A run waits for its next attempt, and lets go of what it has taken of executor and group.
+    /// Has a run wait for its next attempt, and frees its slots of executor and group.
     pub(super) fn wait_to_retry(&mut self, run: u32, now: DateTime<Utc>, delay: Duration) {
         let delay = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
         let at = now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC);
-        let going = &mut self.runs.active[run];
-        let slot = going.job;
-        going.phase = Phase::BackingOff(at);
-        let taken = std::mem::take(&mut going.taken);
+        let active = &mut self.runs.active[run];
+        let slot = active.job;
+        active.phase = Phase::BackingOff(at);
+        let slots = std::mem::take(&mut active.slots);
         let retry_at = &mut self.registry[slot].extras().runs.retry_at;
         *retry_at = Some(retry_at.map_or(at, |earliest| earliest.min(at)));
         self.mark(slot);
-        self.free_slots(taken);
+        self.free_slots(slots);
     }
 
-    /// Tries those runs of a job again that have waited long enough.
+    /// Starts the next attempts that are due.
     pub(in crate::core) fn retry_due(&mut self, slot: u32, now: DateTime<Utc>) {
         let retry_at = self.registry[slot].extras.as_ref().and_then(|extras| extras.runs.retry_at);
         if retry_at.is_none_or(|at| at > now) {
@@ -71,7 +71,7 @@ impl<P: Payload> Core<P> {
         self.registry[slot].extras().runs.retry_at = earliest;
     }
 
-    /// Moves what counts elapsed time with the clock: when runs are tried again, and when one was asked for.
+    /// Moves instants of elapsed time with the clock: those of next attempts and of requested runs.
     pub(in crate::core) fn shift_retries(&mut self, slot: u32, by: TimeDelta) {
         let Some(extras) = &mut self.registry[slot].extras else { return };
         if let Some(again) = &mut extras.again {

@@ -1,16 +1,15 @@
-//! The semaphore of a job: at most `max_instances` of its runs hold a permit.
+//! The semaphore of a job: at most `max_instances` of its runs have a permit.
 
-/// Counts the permits that are out.
+/// Counts the permits in use.
 ///
-/// It takes no memory but its count, and the limit is given at each call, since a job's
-/// `max_instances` may change while runs are going: tokio's semaphore can't shrink below what is
-/// taken.
+/// Keeps only the count. Each call passes the limit, since a job's `max_instances` may change while
+/// runs are active: tokio's semaphore cannot shrink below the permits in use.
 #[derive(Debug, Default)]
 pub(in crate::core) struct Semaphore {
     in_use: u32,
 }
 
-/// The right of one run to be going. It can't be copied, only given back.
+/// The right of one run to be active. Cannot be copied, only released.
 #[derive(Debug)]
 #[must_use = "a permit that is lost never comes back"]
 pub(in crate::core) struct Permit(());

@@ -1,4 +1,4 @@
-//! Fire times that do not run: skipped, or given back to the store.
+//! Fire times that do not run: skipped, or released to the store.
 
 use std::collections::VecDeque;
 
@@ -48,8 +48,8 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Skips the fire times of a job that wait for one of its runs to end, and its runs that wait for
-    /// room. If it is not `for_good`, those go on that were asked for.
+    /// Skips the fire times of a job that wait for a permit, and its runs that wait for a limit.
+    /// Unless `for_good`, requested runs stay.
     pub(in crate::core) fn skip_waiting(
         &mut self,
         slot: u32,
@@ -87,7 +87,7 @@ impl<P: Payload> Core<P> {
         self.skip_waiting_runs(slot, reason, for_good, now);
     }
 
-    /// Goes on with the backlogs that a pause of the scheduler interrupted.
+    /// Resumes the backlogs that a pause of the scheduler interrupted.
     pub(in crate::core) fn resume_backlogs(&mut self, slot: u32, now: DateTime<Utc>) {
         for (permit, mut backlog) in self.registry[slot].take_parked() {
             if let Some(due) = backlog.pop_front() {

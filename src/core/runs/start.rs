@@ -1,4 +1,4 @@
-//! How a run that has a permit starts, or waits for its executor and its group.
+//! How a run with a permit starts, or waits for its executor and its group.
 
 use std::cmp::Reverse;
 
@@ -10,13 +10,13 @@ use super::{
     semaphore::Permit,
 };
 use crate::{
-    core::{Core, Payload, Start, decide::Due, durable::node::Life},
+    core::{Core, Payload, Start, decide::Due, durable::node::LeaseEpoch},
     event::{EventKind, EventPayload},
     job::RunId,
 };
 
 impl<P: Payload> Core<P> {
-    /// Makes a run, under a permit of its job.
+    /// Begins a run under a permit of its job.
     pub(in crate::core) fn begin(
         &mut self,
         slot: u32,
@@ -27,12 +27,12 @@ impl<P: Payload> Core<P> {
         self.begin_with(slot, permit, Slots::default(), submission, now)
     }
 
-    /// The same, if it has taken something of the limits already.
+    /// Like [`begin`](Self::begin), for a run that uses slots already.
     pub(super) fn begin_with(
         &mut self,
         slot: u32,
         permit: Permit,
-        taken: Slots,
+        slots: Slots,
         submission: Submission,
         now: DateTime<Utc>,
     ) -> RunId {
@@ -41,7 +41,7 @@ impl<P: Payload> Core<P> {
         let (job, common) = self.registry.job_mut(slot);
         let (attempt, fence) = job.row_of(id, due.fire_time).unwrap_or((1, 0));
         let older = job.runs.newest;
-        let life = job.store().map_or_else(Life::default, |store| self.durable.life(store));
+        let epoch = job.store().map_or_else(LeaseEpoch::default, |store| self.durable.epoch(store));
         let run = self.runs.active.insert_with(|_| ActiveRun {
             id,
             job: slot,
@@ -53,9 +53,9 @@ impl<P: Payload> Core<P> {
             cancelled: false,
             distrusted: false,
             fence,
-            life,
+            epoch,
             permit,
-            taken,
+            slots,
             options: None,
             backlog,
             preceding,
@@ -78,7 +78,7 @@ impl<P: Payload> Core<P> {
         id
     }
 
-    /// The number of a run for this fire time.
+    /// Returns the number of a run for this fire time.
     pub(super) fn run_id(&mut self, slot: u32, due: Due) -> RunId {
         self.registry[slot].durable_run(due).unwrap_or_else(|| {
             self.runs.last_id += 1;
@@ -86,56 +86,56 @@ impl<P: Payload> Core<P> {
         })
     }
 
-    /// Starts a run, or lets it wait until no limit keeps it from that.
+    /// Starts a run, or has it wait until every limit has a free slot.
     pub(super) fn try_start(&mut self, run: u32) {
-        let going = &mut self.runs.active[run];
-        let job = &self.registry[going.job];
-        if going.last.is_some()
+        let active = &mut self.runs.active[run];
+        let job = &self.registry[active.job];
+        if active.last.is_some()
             && let Some(store) = job.store()
         {
-            // Its node may not have believed itself while it waited, and does again.
-            going.life.lapses = self.durable.life(store).lapses;
+            // The lease may have lapsed and been renewed while the run waited.
+            active.epoch.lapses = self.durable.epoch(store).lapses;
         }
-        // A run keeps its options from its first start on.
-        let options = match going.last {
+        // A run keeps the options of its first start.
+        let options = match active.last {
             None => &job.options,
-            Some(_) => &going.options,
+            Some(_) => &active.options,
         };
-        let taken = match going.taken {
+        let slots = match active.slots {
             none if none == Slots::default() => self
                 .runs
                 .limits
                 .try_acquire_slots(options.as_ref().unwrap_or(self.registry.defaults())),
-            taken => Ok(taken),
+            slots => Ok(slots),
         };
-        match taken {
+        match slots {
             Err(limit) => {
                 let priority = options.as_ref().unwrap_or(self.registry.defaults()).priority;
-                going.phase = Phase::Waiting { limit, priority };
-                let turn = turn(going, priority, job.incarnation);
-                self.runs.limits.wait(limit, turn, run, going.on_request || going.attempt > 1);
+                active.phase = Phase::Waiting { limit, priority };
+                let turn = turn(active, priority, job.incarnation);
+                self.runs.limits.wait(limit, turn, run, active.on_request || active.attempt > 1);
             }
-            Ok(taken) => {
+            Ok(slots) => {
                 let options = options.clone();
-                going.options = options.clone();
-                going.taken = taken;
-                going.phase = Phase::Started;
+                active.options = options.clone();
+                active.slots = slots;
+                active.phase = Phase::Started;
                 self.effects.start(Start {
-                    run: RunKey { slot: run, id: going.id },
-                    job: job.id(self.registry.common(), going.job),
-                    fire_time: going.due.fire_time,
-                    due: going.due.at,
-                    coalesced: going.coalesced,
-                    on_request: going.on_request,
-                    attempt: going.attempt,
+                    run: RunKey { slot: run, id: active.id },
+                    job: job.id(self.registry.common(), active.job),
+                    fire_time: active.due.fire_time,
+                    due: active.due.at,
+                    coalesced: active.coalesced,
+                    on_request: active.on_request,
+                    attempt: active.attempt,
                     incarnation: job.incarnation,
-                    fence: going.fence,
+                    fence: active.fence,
                     lease: job
                         .store()
-                        .filter(|_| going.fence > 0)
+                        .filter(|_| active.fence > 0)
                         .and_then(|store| self.durable.lease(store)),
-                    life: going.life,
-                    preceding: going.preceding.clone(),
+                    epoch: active.epoch,
+                    preceding: active.preceding.clone(),
                     options,
                     payload: job.payload.clone(),
                 });
@@ -143,29 +143,29 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Lets those runs of a job start, or wait, by other options that wait for a limit.
+    /// Queues the runs of a job that wait for a limit again, by the job's new options.
     pub(in crate::core) fn requeue_waiting(&mut self, slot: u32) {
         for run in self.runs_of(slot) {
-            let going = &self.runs.active[run];
-            if let Phase::Waiting { limit, priority } = going.phase
-                && (!self.paused || going.on_request || going.attempt > 1)
+            let active = &self.runs.active[run];
+            if let Phase::Waiting { limit, priority } = active.phase
+                && (!self.paused || active.on_request || active.attempt > 1)
             {
-                let turn = turn(going, priority, self.registry[slot].incarnation);
+                let turn = turn(active, priority, self.registry[slot].incarnation);
                 self.runs.limits.stop_waiting(limit, turn);
                 self.try_start(run);
             }
         }
     }
 
-    /// Gives back what a run took beyond its permit, to those who wait for it.
-    pub(super) fn free_slots(&mut self, taken: Slots) {
-        for limit in taken.iter() {
+    /// Frees the slots of a run, and starts the next waiting runs.
+    pub(super) fn free_slots(&mut self, slots: Slots) {
+        for limit in slots.iter() {
             self.runs.limits.give_back(limit);
             self.serve(limit);
         }
     }
 
-    /// Starts those who wait for a limit, as far as there is room.
+    /// Starts the runs that wait for a limit, while slots are free.
     pub(in crate::core) fn serve(&mut self, limit: u32) {
         while let Some(run) = self.runs.limits.next(limit, self.paused) {
             self.try_start(run);
@@ -173,7 +173,7 @@ impl<P: Payload> Core<P> {
     }
 }
 
-/// When it is a run's turn among those that wait for a limit.
+/// Returns the place of a run among those that wait for a limit.
 pub(super) fn turn(run: &ActiveRun, priority: i32, incarnation: u64) -> Turn {
     (run.due.fire_time, Reverse(priority), incarnation, run.id)
 }

@@ -1,4 +1,5 @@
-//! Where runs come from: a permit is tried, and what finds none is queued, skipped, or cancels another.
+//! How runs are submitted: with a permit they begin; without one they are queued, skipped, or
+//! cancel another run.
 
 use chrono::{DateTime, Utc};
 
@@ -9,8 +10,8 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// Begins a run, or lets it wait, as the job's options for overlap say. Says which run it is, if
-    /// it is not skipped.
+    /// Begins a run or queues it, by the job's overlap option. Returns the number of the run unless
+    /// it is skipped.
     pub(in crate::core) fn submit(
         &mut self,
         slot: u32,
@@ -21,7 +22,7 @@ impl<P: Payload> Core<P> {
         let options = job.options(common);
         let (limit, overlap) = (options.max_instances, options.overlap);
         let queued = job.extras.as_ref().map_or(0, |extras| extras.runs.queue.len());
-        // While the scheduler is paused what comes takes no permit, but may wait for one.
+        // While the scheduler is paused, submissions get no permit but may be queued for one.
         let free = if self.paused && !submission.on_request {
             (limit.saturating_sub(job.runs.semaphore.in_use()) as usize).saturating_sub(queued)
         } else {
@@ -59,7 +60,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Whether a run that is asked for now would be skipped.
+    /// Whether a requested run would be skipped now.
     pub(in crate::core) fn would_skip(&self, slot: u32) -> bool {
         let job = &self.registry[slot];
         let options = job.options(self.registry.common());
@@ -82,14 +83,14 @@ impl<P: Payload> Core<P> {
         id
     }
 
-    /// Begins the runs that wait in line, as far as there are permits.
+    /// Begins queued runs while permits are free.
     pub(in crate::core) fn serve_queue(&mut self, slot: u32, now: DateTime<Utc>) {
         while let Some((job, common)) = self.registry.with_common(slot)
             && let limit = job.options(common).max_instances
             && let Some(extras) = &mut job.extras
             && !extras.runs.queue.is_empty()
         {
-            // While the scheduler is paused only those have a turn that were asked for.
+            // While the scheduler is paused, only requested runs have a turn.
             let turn = if self.paused {
                 extras.runs.queue.iter().position(|submission| submission.on_request)
             } else {
@@ -107,7 +108,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Gives a permit back, to who waits in line or to nobody.
+    /// Releases a permit, and begins the next queued run.
     pub(in crate::core) fn release(&mut self, slot: u32, permit: Permit, now: DateTime<Utc>) {
         let job = &mut self.registry[slot];
         job.runs.semaphore.release(permit);

@@ -1,4 +1,4 @@
-//! The extra run that a job's own run asks for.
+//! The extra run of a job that its own run requests.
 
 use chrono::{DateTime, Utc};
 
@@ -16,7 +16,7 @@ pub(crate) enum Own {
 }
 
 impl<P: Payload> Core<P> {
-    /// The job of a run that has not ended.
+    /// Returns the job of an active run.
     pub(crate) fn job_of(&self, run: RunKey) -> Option<Own> {
         let slot = self.runs.job_of(run)?;
         let job = &self.registry[slot];
@@ -26,7 +26,7 @@ impl<P: Payload> Core<P> {
         })
     }
 
-    /// Has the job of a run run once more at `at`, or sooner if that was asked for before.
+    /// Requests an extra run of the job of `run` at `at`, unless an earlier one is requested.
     pub(crate) fn again(&mut self, run: RunKey, at: DateTime<Utc>) -> Result<(), Error> {
         let key = match self.job_of(run) {
             Some(Own::Memory(key)) => key,
@@ -52,7 +52,7 @@ impl<P: Payload> Core<P> {
         Ok(())
     }
 
-    /// Begins the run that was asked for, if it is due. It waits in line if it has to.
+    /// Submits the requested extra run if it is due. The run queues like any other.
     pub(in crate::core) fn run_again(&mut self, slot: u32, now: DateTime<Utc>) {
         let job = &mut self.registry[slot];
         let Some(at) = job.again().filter(|&at| at <= now) else { return };
@@ -63,7 +63,7 @@ impl<P: Payload> Core<P> {
         }
         let extras = job.extras();
         extras.again = None;
-        // The one that is in line already is for this request, too.
+        // The queued extra run answers this request, too.
         if extras.runs.has_again() {
             return;
         }
@@ -77,7 +77,7 @@ impl<P: Payload> Core<P> {
 }
 
 impl<P> Job<P> {
-    /// When it is to run once more, unless that doesn't count now.
+    /// Returns when the requested extra run is due, unless the job is paused or retired.
     pub(in crate::core) fn again(&self) -> Option<DateTime<Utc>> {
         self.extras.as_ref()?.again.filter(|_| !self.paused && !self.retired)
     }

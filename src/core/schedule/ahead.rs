@@ -1,5 +1,5 @@
-//! Which fire times of a durable job a node takes ahead, and what becomes of those that have passed:
-//! a pure function of its record, the rows of it that wait, and the time.
+//! Which fire times of a durable job a node claims ahead, and the fates of those that have passed:
+//! a pure function of the job's record, its waiting rows, and the time.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -13,13 +13,13 @@ use crate::{
     trigger::{Kind, Trigger},
 };
 
-/// How many rows of one job are taken at once: as many as come due in a second at most.
+/// How many rows of one job one claim may have: as many as come due in a second at most.
 const MAX_ROWS: usize = 1000;
 
-/// How much of a text that can't be read is in the error, in bytes.
+/// How much of an unreadable text the error quotes, in bytes.
 const QUOTED: usize = 1024;
 
-/// What of a record has to be understood to decide on its fire times.
+/// The parts of a record that decide about its fire times.
 #[derive(Debug)]
 pub(crate) struct Definition {
     pub(crate) trigger: Trigger,
@@ -53,20 +53,20 @@ impl Definition {
         Planner { trigger: &self.trigger, options: &self.options, seed, once: false }
     }
 
-    /// When a fire time is due by the store's clock.
+    /// Returns when a fire time is due by the store's clock.
     pub(in crate::core) fn due(&self, record: &Record, fire_time: DateTime<Utc>) -> DateTime<Utc> {
         self.planner(record).due(fire_time).at
     }
 }
 
-/// The number of a run: that of its row, the same on whichever node it runs.
+/// Returns the number of the run of a row. It is the same on every node.
 pub(crate) fn run_id(key: RowKey) -> RunId {
     let row = mix(key.number as u64 ^ ((key.kind as u64) << 62));
     // Numbers that a scheduler counts have the highest bit clear.
     RunId(mix(key.incarnation.0 ^ row) | 1 << 63)
 }
 
-/// The row of a run that is asked for.
+/// Returns the row of a requested run.
 pub(in crate::core) fn requested(record: &Record, number: u64, now: DateTime<Utc>) -> Row {
     let key = RowKey {
         incarnation: record.incarnation,
@@ -76,8 +76,8 @@ pub(in crate::core) fn requested(record: &Record, number: u64, now: DateTime<Utc
     Row { key, state: RowState::Waiting, ..row(record, FireTimes::one(now), RowState::Waiting) }
 }
 
-/// The rows of what passes without a run when the record's trigger or the record itself goes: fire
-/// times up to `now` that nobody has taken.
+/// Returns the rows of unclaimed fire times up to `now` that pass without a run because the record
+/// or its trigger goes.
 pub(in crate::core) fn passed(record: &Record, reason: SkipReason, now: DateTime<Utc>) -> Vec<Row> {
     if record.next_fire.is_none_or(|next| next > now) {
         return Vec::new();
@@ -98,8 +98,8 @@ pub(in crate::core) fn passed(record: &Record, reason: SkipReason, now: DateTime
     rows
 }
 
-/// The rows of what is due, its jitter included, when the record's trigger goes: one run for fire times up
-/// to `now` that nobody has taken, or as many as the job catches up with.
+/// Returns the rows of fire times that are due, jitter included, when the record's trigger goes:
+/// one run for the unclaimed fire times up to `now`, or as many runs as the job catches up with.
 pub(in crate::core) fn still_to_run(record: &Record, now: DateTime<Utc>) -> Vec<Row> {
     let mut rows = passed(record, SkipReason::Superseded, now);
     let Some(stretch) = rows.pop() else { return rows };
@@ -116,7 +116,7 @@ pub(in crate::core) fn still_to_run(record: &Record, now: DateTime<Utc>) -> Vec<
     let mut kept: Vec<_> = std::iter::successors(Some(stretch.last), before).take(kept).collect();
     kept.reverse();
     let Some(&into) = kept.first() else { return rows };
-    // The others are part of the first that runs, if the job says so.
+    // The other fire times coalesce into the first run, if the job coalesces.
     if let Some(before) = before(&into) {
         let count = stretch.count.saturating_sub(kept.len() as u64).max(1);
         rows.push(Row { last: before, count, ..stretch });
@@ -137,8 +137,8 @@ pub(in crate::core) fn still_to_run(record: &Record, now: DateTime<Utc>) -> Vec<
     rows
 }
 
-/// The last fire time of the record's trigger that may have been taken.
-pub(in crate::core) fn last_taken(record: &Record) -> Option<DateTime<Utc>> {
+/// Returns the last fire time of the record's trigger that may have been claimed.
+pub(in crate::core) fn last_claimed(record: &Record) -> Option<DateTime<Utc>> {
     let trigger = Definition::read(record).ok()?.trigger;
     let before = match record.next_fire {
         Some(next) => next.checked_sub_signed(TimeDelta::milliseconds(1))?,
@@ -166,14 +166,14 @@ fn scheduled(record: &Record, fire_time: DateTime<Utc>) -> RowKey {
     }
 }
 
-/// Decides, at `now` by the store's clock, on everything of a job up to `horizon`.
+/// Decides about everything of a job up to `horizon`, at `now` by the store's clock.
 ///
-/// What is due by now is coalesced as in memory, and runs for nothing as far as that says so. What is
-/// not yet due is taken fire time by fire time: it is judged when it is.
+/// Fire times due by now are coalesced as in memory; fire times that get another fate have no run.
+/// Later fire times are claimed one by one, and judged when they are due.
 ///
 /// # Errors
 ///
-/// What the trigger can't say. Then the job is left alone, and kept.
+/// The error of the trigger. The job is then left unchanged.
 pub(crate) fn decide(
     record: &Record,
     waiting: &[Row],
@@ -185,11 +185,11 @@ pub(crate) fn decide(
     let Definition { trigger, .. } = definition;
     let planner = definition.planner(record);
     let is_date = matches!(trigger.kind(), Kind::Date(_));
-    // What is due at that very instant is not past.
+    // A fire time at the very instant of resuming is not past.
     let just_before = |at: DateTime<Utc>| at.checked_sub_signed(TimeDelta::milliseconds(1));
     let resumed = record.resumed_at.filter(|_| !is_date).and_then(just_before);
     let jitters = !definition.options.jitter.is_zero();
-    let taken = |row: Row| {
+    let claimed = |row: Row| {
         let jittered = jitters && row.key.kind == RowKind::Scheduled;
         let due = jittered.then(|| planner.due(row.fire_time).at);
         Row { state: RowState::Claimed(node), due, ..row }
@@ -198,12 +198,12 @@ pub(crate) fn decide(
     let mut rows = Vec::new();
     for row in waiting.iter().take(MAX_ROWS) {
         let reason = match () {
-            // What was asked for is exempt, and what has begun goes on.
+            // Requested runs are exempt, and runs that have begun continue.
             _ if row.key.kind != RowKind::Scheduled || row.attempt > 1 => None,
             _ if resumed.is_some_and(|resumed| row.fire_time <= resumed) => {
                 Some(SkipReason::Paused)
             }
-            // What was due when the job was given another trigger still runs.
+            // Fire times that were due when the job was rescheduled still run.
             _ if record.rescheduled_at.is_some_and(|at| row.fire_time <= at) => None,
             _ if trigger.last_at_or_before(row.fire_time)? != Some(row.fire_time) => {
                 Some(SkipReason::Superseded)
@@ -211,7 +211,7 @@ pub(crate) fn decide(
             _ => None,
         };
         rows.push(match reason {
-            None => taken(row.clone()),
+            None => claimed(row.clone()),
             Some(reason) => Row {
                 state: RowState::Closed(Fate::Skipped(reason)),
                 ended_at: Some(now),
@@ -222,8 +222,8 @@ pub(crate) fn decide(
 
     let mut next = record.next_fire;
     let due = |next: Option<DateTime<Utc>>| next.filter(|&next| !record.paused && next <= horizon);
-    // The ledger of a job that was given another trigger may have rows of the old one that the new one
-    // names, too, and some of them may be waiting: they are passed one by one.
+    // The ledger of a rescheduled job may have rows of the old trigger for fire times that the new
+    // trigger also names, some of them waiting. These fire times are checked one by one.
     let again = waiting.iter().filter(|row| row.key.kind == RowKind::Scheduled);
     let last_again = again.clone().map(|row| row.fire_time).max().max(record.taken_to);
     while let Some(fire_time) = due(next)
@@ -236,7 +236,7 @@ pub(crate) fn decide(
             rows.push(if passed {
                 closed(record, one, Fate::Skipped(SkipReason::Paused), now)
             } else {
-                taken(row(record, one, RowState::Waiting))
+                claimed(row(record, one, RowState::Waiting))
             });
         }
         next = trigger.next_after(fire_time)?;
@@ -245,7 +245,7 @@ pub(crate) fn decide(
         return Ok(Decision::Claim { rows, next_fire: next });
     }
 
-    // What passed while the job was paused.
+    // Fire times that passed while the job was paused.
     if let Some(first) = due(next)
         && let Some(resumed) = resumed
         && let Some(stretch) = planner.passed(first, resumed)
@@ -254,12 +254,12 @@ pub(crate) fn decide(
         next = trigger.next_after(stretch.last)?;
     }
 
-    // What catches up is taken together, in a take of its own if there is much else.
+    // Runs that catch up are claimed together, by a claim of their own if this one is large.
     if rows.len() >= MAX_ROWS {
         return Ok(Decision::Claim { rows, next_fire: next });
     }
 
-    // What is due by now.
+    // Fire times that are due by now.
     if let Some(first) = due(next).map(|next| planner.due(next))
         && first.at <= now
     {
@@ -277,15 +277,15 @@ pub(crate) fn decide(
         for (index, Due { fire_time, .. }) in runs.enumerate() {
             let open = row(record, FireTimes::one(fire_time), RowState::Waiting);
             let coalesced = if index == 0 { coalesced } else { 0 };
-            rows.push(taken(Row { coalesced, ..open }));
+            rows.push(claimed(Row { coalesced, ..open }));
         }
     }
 
-    // What is not.
+    // Fire times that are not due yet.
     while let Some(fire_time) = due(next)
         && rows.len() < MAX_ROWS
     {
-        rows.push(taken(row(record, FireTimes::one(fire_time), RowState::Waiting)));
+        rows.push(claimed(row(record, FireTimes::one(fire_time), RowState::Waiting)));
         next = trigger.next_after(fire_time)?;
     }
     Ok(Decision::Claim { rows, next_fire: next })

@@ -1,4 +1,4 @@
-//! Corrections: the wall clock is set, or the rules of time zones change.
+//! Corrections of the clock: steps of the wall clock, and new rules of time zones.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -10,14 +10,15 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// Sets by how much the wall clock may step back for jobs to wait until it has caught up.
+    /// Sets the longest step back of the wall clock after which jobs wait until the clock has
+    /// caught up.
     pub(crate) fn correct_clocks_after(&mut self, longest: TimeDelta) {
         self.correction = longest;
     }
 
-    /// The wall clock stepped by so much against elapsed time.
+    /// Accounts for a step of the wall clock against elapsed time.
     pub(crate) fn clock_stepped(&mut self, by: TimeDelta, now: DateTime<Utc>) {
-        // Durable jobs go by their store's clock, which need not have moved.
+        // Durable jobs follow the store's clock, which may not have stepped.
         for store in self.durable.keys() {
             if let Some(moved) = self.durable.clock_stepped(store, by) {
                 self.shift_claims(store, -moved);
@@ -35,13 +36,13 @@ impl<P: Payload> Core<P> {
             if job.timing.elapsed {
                 let next = job.timing.next.filter(|_| !job.trigger.moves_as_a_whole());
                 let left = next.and_then(|next| job.trigger.left(next.fire_time));
-                // As long until each of them as before the step, and as much of their jitter.
+                // Each fire time stays as far away as before the step, with the same jitter.
                 job.trigger.shift(by);
                 let before = now.checked_sub_signed(by).unwrap_or(now);
                 if let Some(next) = next.filter(|next| next.fire_time > now.min(before)) {
-                    // Some of its members moved and some did not. Nothing may fire twice, so after
-                    // a step back it goes on where it was, unless that was a correction. What a step
-                    // forward has passed is due.
+                    // Some members of the trigger moved and some did not. Nothing may fire twice,
+                    // so after a step back the trigger continues where it was, unless the step was
+                    // a correction. Fire times that a step forward has passed are due.
                     let from = if corrected { now } else { before.max(next.fire_time.min(now)) };
                     if corrected {
                         job.trigger.correct_members(next.fire_time, now);
@@ -56,7 +57,7 @@ impl<P: Payload> Core<P> {
                 if let Some(next) = &mut job.timing.next {
                     next.shift(by);
                 }
-                // The end is an instant, and stays.
+                // The end is an instant and does not move.
                 let end = job.trigger.end();
                 let is_past_end =
                     job.timing.next.is_some_and(|next| end.is_some_and(|end| next.fire_time > end));
@@ -83,17 +84,17 @@ impl<P: Payload> Core<P> {
         self.note(now, EventPayload::ClockStepped { by, corrected });
     }
 
-    /// A job that follows the wall clock goes on from now, although it has fired at later instants: they
-    /// were none. What fires so many times in all has as many fire times left as before.
+    /// Continues a wall-clock job from now, although it has fired at later instants, which never
+    /// were. A trigger with a limited number of fire times has as many left as before.
     pub(in crate::core) fn correct_next(&mut self, slot: u32, by: TimeDelta, now: DateTime<Utc>) {
         let job = &mut self.registry[slot];
         for carried in job.carried_mut() {
-            // Its jitter is as long as before.
+            // The jitter stays as long as before.
             carried.at = carried.at.checked_add_signed(by).unwrap_or(now);
         }
         let Some(next) = job.timing.next.filter(|next| next.fire_time > now) else { return };
         let before = now.checked_sub_signed(by).unwrap_or(now);
-        // It waits for its jitter or for the scheduler to be resumed.
+        // The fire time waits for its jitter or for the scheduler to be resumed.
         let has_come = next.fire_time <= before;
         let used = TimeDelta::milliseconds(i64::from(has_come));
         let used_to = next.fire_time.checked_add_signed(used).unwrap_or(next.fire_time);
@@ -108,11 +109,11 @@ impl<P: Payload> Core<P> {
         self.set_next(slot, first);
     }
 
-    /// The rules of time zones have changed: what is to come goes by the new ones. What is due already,
-    /// or has been claimed, does not.
+    /// Applies new rules of time zones to later fire times. Fire times that are due or claimed
+    /// stay.
     pub(crate) fn time_zones_updated(&mut self, data: TimeZoneData, now: DateTime<Utc>) {
         for slot in self.registry.live_slots() {
-            // One that ended may have taken its followers along.
+            // A job that ended may have ended its followers.
             let Some(job) = self.registry.get_mut(slot).filter(|job| !job.is_durable()) else {
                 continue;
             };
@@ -129,7 +130,7 @@ impl<P: Payload> Core<P> {
         self.note(now, EventPayload::TimeZonesUpdated { data });
     }
 
-    /// Has the driver look at every job's wake-up: the clock was moved.
+    /// Has the driver look up every job's wake-up again, since the clock was moved.
     pub(crate) fn rearm_all(&mut self) {
         for slot in self.registry.live_slots() {
             self.mark(slot);

@@ -1,5 +1,5 @@
-//! What becomes of a durable job when the store's clock was set back, or the rules of its time zone have
-//! changed: pure functions of its record.
+//! Corrections of durable jobs after the store's clock was set back or the rules of a time zone
+//! changed: pure functions of a record.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -11,14 +11,15 @@ use crate::{
     trigger::{Kind, Trigger},
 };
 
-/// No fire time is claimed longer before it comes.
+/// No fire time is claimed further ahead.
 const AHEAD: TimeDelta = TimeDelta::seconds(61);
 
-/// The record as it goes on from `now`, if fire times have been claimed that come so much later that the
-/// clock must have been wrong: later than `longest`, or for elapsed time than any is claimed ahead.
+/// Returns the record as it continues from `now` if the clock must have been wrong, because a
+/// claimed fire time is too far ahead: further than `longest`, or for elapsed time further than any
+/// claim reaches.
 ///
-/// That follows from the record alone, so it does not matter which node finds it, how often, and whether
-/// one was there when the clock was set back.
+/// The decision depends on the record alone. So it does not matter which node makes it, how often,
+/// and whether a node was alive when the clock was set back.
 pub(in crate::core) fn corrected(
     record: &Record,
     now: DateTime<Utc>,
@@ -30,11 +31,12 @@ pub(in crate::core) fn corrected(
     let claimed = trigger.last_at_or_before(next - TimeDelta::milliseconds(1)).ok()?;
     let (next_fire, taken_to) = match elapsed_period(record, &trigger) {
         Some(period) => {
-            // Before the first of them it is when the job was added that tells.
+            // Before the first claim, the instant of adding the job shows whether the clock was
+            // wrong.
             if claimed.unwrap_or(record.added_at) <= ahead {
                 return None;
             }
-            // As late as can be, and beside the fire times that the ledger has.
+            // As late as possible, and apart from the fire times in the ledger.
             let mut by = now.checked_add_signed(period)? - next;
             if by.num_milliseconds() % period.num_milliseconds() == 0 {
                 by += TimeDelta::milliseconds(1);
@@ -46,7 +48,7 @@ pub(in crate::core) fn corrected(
         None => {
             claimed.filter(|&claimed| claimed > now + longest.max(AHEAD))?;
             let first = trigger.corrected(next, now).ok()??;
-            // The ledger has some of them already.
+            // The ledger already has some of these fire times.
             (first, record.taken_to.max(claimed))
         }
     };
@@ -60,8 +62,8 @@ pub(in crate::core) fn corrected(
     })
 }
 
-/// The record as it goes on by the rules of time zones of today, if its next fire time is none by them, or
-/// the last of so many is another.
+/// Returns the record as it continues by the current rules of time zones, if its next fire time is
+/// none by these rules, or if the last fire time of a limited number has changed.
 pub(in crate::core) fn rezoned_record(record: &Record, now: DateTime<Utc>) -> Option<Record> {
     let next = record.next_fire?;
     let mut trigger = Definition::read(record).ok()?.trigger;
@@ -74,7 +76,7 @@ pub(in crate::core) fn rezoned_record(record: &Record, now: DateTime<Utc>) -> Op
     match is_ahead.then(|| rezoned(&trigger, next, now).ok().flatten().flatten()).flatten() {
         None => recounted,
         next_fire => {
-            // The ledger may have some of what comes now, by the rules of before.
+            // The ledger may have some of the coming fire times, by the old rules.
             let taken_to = record.taken_to.max(Some(now + AHEAD));
             let record = recounted.unwrap_or_else(|| record.clone());
             Some(Record { next_fire, taken_to, ..record })
@@ -82,10 +84,10 @@ pub(in crate::core) fn rezoned_record(record: &Record, now: DateTime<Utc>) -> Op
     }
 }
 
-/// What takes the place of a next fire time, which is later than `now`, if that is none by the rules of
-/// time zones of today.
+/// Returns the replacement of the next fire time `next`, which is later than `now`, if `next` is no
+/// fire time by the current rules of time zones.
 ///
-/// A fire time that the new rules have moved to before `now` is late, not lost.
+/// A fire time that the new rules moved to before `now` is late, not lost.
 pub(in crate::core) fn rezoned(
     trigger: &Trigger,
     next: DateTime<Utc>,
@@ -101,16 +103,16 @@ pub(in crate::core) fn rezoned(
         return Ok(None);
     }
     let moved = trigger.next_after(next.checked_sub_signed(FARTHEST).unwrap_or(now))?;
-    // If it is the only one around, it is the same in all but the instant.
+    // If it is the only fire time nearby, it is the same one at another instant.
     let is_late = moved.is_some_and(|moved| moved <= now) && before == moved;
     let anew = if is_late { moved } else { trigger.next_after(now)? };
     Ok(Some(anew))
 }
 
-/// The period of an interval that was declared without a start, which is elapsed time.
+/// Returns the period of an interval that was declared without a start, which is elapsed time.
 fn elapsed_period(record: &Record, trigger: &Trigger) -> Option<TimeDelta> {
     let Kind::Interval(interval) = trigger.kind() else { return None };
-    // What it was declared as says nothing about a trigger that it was given since.
+    // The declaration does not describe a trigger that the job got later.
     let declared = declared_trigger(record).filter(|_| record.rescheduled_at.is_none())?;
     let declared: Trigger = serde_json::from_str(&declared.0).ok()?;
     let period = TimeDelta::try_milliseconds(interval.period_ms())?;

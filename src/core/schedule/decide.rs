@@ -1,4 +1,4 @@
-//! What becomes of the fire times that came due: coalescing, grace and jitter as pure functions.
+//! The fates of fire times that came due: coalescing, grace and jitter as pure functions.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,20 +10,20 @@ use crate::{
     trigger::Trigger,
 };
 
-/// Past so many, a stretch of fire times is no longer counted one by one.
+/// The fire times of a longer stretch are not counted one by one.
 const COUNT_LIMIT: u64 = 10_000;
 
-/// All that decides when a job is due.
+/// The inputs that decide when a job is due.
 pub(in crate::core) struct Planner<'a> {
     pub(in crate::core) trigger: &'a Trigger,
     pub(in crate::core) options: &'a JobOptions,
-    /// Tells the jitter of this job from that of another.
+    /// Separates the jitter of this job from that of others.
     pub(in crate::core) seed: u64,
     /// Whether the job can run only once.
     pub(in crate::core) once: bool,
 }
 
-/// A fire time, and when it was due by the trigger and the options of then.
+/// A fire time, and when it was due by the trigger and the options at the time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::core) struct Due {
     pub(in crate::core) fire_time: DateTime<Utc>,
@@ -37,25 +37,25 @@ impl Due {
     }
 }
 
-/// What becomes of the fire times that were due at one instant.
+/// The fates of the fire times that were due at one instant.
 ///
-/// Together they are `first ..= last due`, each in exactly one place.
+/// Together the fates cover `first ..= last`, each fire time in exactly one of them.
 #[derive(Debug, PartialEq)]
 pub(in crate::core) struct Plan {
     pub(in crate::core) missed: Option<FireTimes>,
     pub(in crate::core) coalesced: Option<(FireTimes, DateTime<Utc>)>,
-    /// The fire time to run for, and those to run for after it.
+    /// The fire time to run for now, and those to run for after it.
     pub(in crate::core) run: Option<(Due, VecDeque<Due>)>,
-    /// The last fire time of them all.
+    /// The last of all these fire times.
     pub(in crate::core) last: DateTime<Utc>,
 }
 
-/// The next fire time, if there is one and the trigger could say.
+/// The next fire time, if any, or the error of the trigger.
 type NextFire = Result<Option<DateTime<Utc>>, Error>;
 
 impl Planner<'_> {
-    /// When a fire time is due: its jitter later, but before the next fire time, and not after the
-    /// trigger's end.
+    /// Returns when a fire time is due: later by its jitter, but before the next fire time, and not
+    /// after the trigger's end.
     pub(in crate::core) fn due(&self, fire_time: DateTime<Utc>) -> Due {
         Due { fire_time, at: self.due_at(fire_time) }
     }
@@ -66,7 +66,7 @@ impl Planner<'_> {
             return fire_time;
         }
         let hash = mix(self.seed ^ fire_time.timestamp_millis().unsigned_abs());
-        // A uniform part of 0..=bound, by taking the high half of the product.
+        // A uniform part of 0..=bound: the high half of the product.
         let part = (u128::from(hash) * (u128::from(bound) + 1)) >> 64;
         let delay = i64::try_from(part).ok().and_then(TimeDelta::try_milliseconds);
         let due = delay.and_then(|delay| fire_time.checked_add_signed(delay));
@@ -78,10 +78,10 @@ impl Planner<'_> {
         self.trigger.end_for(fire_time).map_or(due, |end| due.min(end))
     }
 
-    /// The last fire time due at `now`, given that `first` is.
+    /// Returns the last fire time due at `now`, given that `first` is due.
     ///
-    /// A trigger that can't say is taken to have named `first` alone: the error shows again when
-    /// the next fire time is asked for.
+    /// If the trigger fails, `first` counts as the only one: the error shows again at the next fire
+    /// time.
     fn last_due(&self, first: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
         match self.trigger.last_at_or_before(now) {
             Ok(Some(last)) if last > first => {
@@ -108,12 +108,12 @@ impl Planner<'_> {
         FireTimes { first, last, count: self.trigger.count(first, last, COUNT_LIMIT) }
     }
 
-    /// The fire times from `first` up to the one before `kept`, if there are any.
+    /// Returns the fire times from `first` up to the one before `kept`, if any.
     fn stretch_before(&self, first: DateTime<Utc>, kept: DateTime<Utc>) -> Option<FireTimes> {
         (first < kept).then(|| self.stretch(first, self.before(kept).unwrap_or(first).max(first)))
     }
 
-    /// The fire times in `first ..= now`, due or not, if there are any.
+    /// Returns the fire times in `first ..= now`, due or not, if any.
     pub(in crate::core) fn passed(
         &self,
         first: DateTime<Utc>,
@@ -125,8 +125,8 @@ impl Planner<'_> {
         })
     }
 
-    /// Coalesces the fire times due at `now`, of which `next` is the earliest; says which fire time
-    /// follows them.
+    /// Coalesces the fire times due at `now`, of which `next` is the earliest. Returns the fire
+    /// time after them as well.
     pub(in crate::core) fn plan(&self, next: Due, now: DateTime<Utc>) -> (Plan, NextFire) {
         let after = self.trigger.next_after(next.fire_time);
         match after {
@@ -135,7 +135,7 @@ impl Planner<'_> {
                 let after = self.trigger.next_after(plan.last);
                 (plan, after)
             }
-            // Nearly always there is but one, and then one search will do.
+            // Nearly always only one is due, and then one search is enough.
             after => {
                 let last = next.fire_time;
                 let run = Some((next, VecDeque::new()));
@@ -147,7 +147,7 @@ impl Planner<'_> {
     fn plan_several(&self, next: Due, now: DateTime<Utc>) -> Plan {
         let first = next.fire_time;
         let last = self.last_due(first, now);
-        // Options may have changed since the earliest was found to be due when it is.
+        // The options may have changed since `next` was found to be due.
         let due = |fire_time| if fire_time == first { next } else { self.due(fire_time) };
         let run = Some((due(last), VecDeque::new()));
         let mut plan = Plan { missed: None, coalesced: None, run, last };
@@ -167,7 +167,7 @@ impl Planner<'_> {
                 plan.coalesced = self.stretch_before(first, oldest).map(|early| (early, oldest));
                 plan.run = Some((due(oldest), backlog));
             }
-            // What can run only once makes up for nothing.
+            // A job that can run only once does not catch up.
             Coalesce::Latest | Coalesce::All => {
                 plan.coalesced = self.stretch_before(first, last).map(|early| (early, last));
             }
@@ -188,7 +188,7 @@ impl Planner<'_> {
         plan
     }
 
-    /// The earliest fire time in `first ..= last` that is not later at `now` than grace allows.
+    /// Returns the earliest fire time in `first ..= last` that is within its grace at `now`.
     fn earliest_within_grace(
         &self,
         first: DateTime<Utc>,
@@ -200,8 +200,8 @@ impl Planner<'_> {
         else {
             return Some(first);
         };
-        // Fire times are due no earlier than themselves, and before the next one: only the last
-        // that is not later than `oldest_due` needs a look at its jitter.
+        // Fire times are due no earlier than themselves, and before the next one. So only the
+        // jitter of the last one not later than `oldest_due` matters.
         let kept = match self.trigger.last_at_or_before(oldest_due) {
             Ok(Some(t)) if t >= first && self.due_at(t) >= oldest_due => Some(t),
             Ok(Some(t)) if t >= first => self.after(t),
@@ -211,8 +211,8 @@ impl Planner<'_> {
     }
 }
 
-/// Coalesces fire times that were taken ahead and are due at `now`, as [`Planner::plan`] does those of
-/// a trigger.
+/// Coalesces claimed fire times that are due at `now`, as [`Planner::plan`] coalesces those of a
+/// trigger.
 pub(in crate::core) fn coalesce(
     options: &JobOptions,
     mut due: VecDeque<Due>,
@@ -249,21 +249,21 @@ pub(in crate::core) fn coalesce(
     Some(plan)
 }
 
-/// What is known of a run at the instant it would start.
+/// The state of a run at the instant when it would start.
 pub(crate) struct Candidate {
     /// Why the job's runs are called off, if they are.
     pub(crate) standing: Option<SkipReason>,
     pub(crate) on_request: bool,
     pub(crate) attempt: u32,
-    /// Whether it was asked to stop.
+    /// Whether the run is cancelled.
     pub(crate) cancelled: bool,
     pub(crate) late_by: Duration,
     pub(crate) grace: Option<Duration>,
-    /// Whether its node believes itself, if it has one.
+    /// Whether the node trusts its lease; true for a job in memory.
     pub(crate) trusted: bool,
-    /// Whether it has not done so at some time since the run was handed over.
+    /// Whether the lease has lapsed since the run was handed over.
     pub(crate) distrusted: bool,
-    /// Whether the store has taken its node for dead since it was handed over.
+    /// Whether the store has expired the node since the run was handed over.
     pub(crate) lost: bool,
 }
 
@@ -271,22 +271,22 @@ pub(crate) struct Candidate {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Start,
-    /// It ends like this instead.
+    /// The run ends with this outcome instead.
     Refuse(Outcome),
-    /// Another node may have its row by now.
+    /// Another node may have claimed the row.
     PutBack,
 }
 
 impl Candidate {
-    /// Judges the run. One that was asked for, or that has begun before, is exempt from grace and from
-    /// pausing; one that was asked to stop between two attempts is not called again.
+    /// Judges the run. Requested runs and later attempts are exempt from grace and from pausing; a
+    /// run that was cancelled between two attempts is not called again.
     pub(crate) fn judge(&self) -> Verdict {
         let exempt = self.on_request || self.attempt > 1;
         match refusal(self.standing, exempt, self.late_by, self.grace) {
             _ if self.lost => Verdict::Refuse(Outcome::Abandoned),
             Some(outcome) => Verdict::Refuse(outcome),
             None if self.distrusted => Verdict::PutBack,
-            // Its job goes on: it gives way to a later run.
+            // The job continues: the run gives way to a later run.
             None if self.attempt > 1 && self.cancelled => {
                 Verdict::Refuse(Outcome::Skipped(SkipReason::Superseded))
             }
@@ -296,7 +296,7 @@ impl Candidate {
     }
 }
 
-/// Why a run must not start, if it must not.
+/// Returns why a run must not start, or `None` if it may.
 pub(in crate::core) fn refusal(
     standing: Option<SkipReason>,
     exempt: bool,

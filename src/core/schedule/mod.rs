@@ -1,4 +1,4 @@
-//! When jobs are due, and what a clock that steps changes about it.
+//! When jobs are due, and how clock steps change that.
 
 mod again;
 pub(in crate::core) mod ahead;

@@ -1,4 +1,4 @@
-//! When a job is due, as far as it is known.
+//! The instants of one job: its next fire time, and when to wake it.
 
 use chrono::{DateTime, Utc};
 
@@ -11,11 +11,12 @@ pub(in crate::core) struct Timing {
     pub(super) next: Option<Due>,
     /// Whether its fire times are elapsed time, and so move with a step of the clock.
     pub(super) elapsed: bool,
-    /// Whether it came due while the scheduler was paused, or its node did not trust its lease.
+    /// Whether the job came due while the scheduler was paused, or while its node did not trust its
+    /// lease.
     pub(super) deferred: bool,
-    /// Whether the driver has yet to look up when it wakes.
+    /// Whether the driver has yet to look up when the job wakes.
     pub(super) dirty: bool,
-    /// Whether the driver has a timer for it.
+    /// Whether the driver has a timer for the job.
     pub(super) armed: bool,
 }
 
@@ -36,31 +37,31 @@ impl Timing {
         self.elapsed = elapsed;
     }
 
-    /// The job is not woken until it is resumed.
+    /// Keeps the job from waking until it is resumed.
     pub(in crate::core) fn defer(&mut self) {
         self.deferred = true;
     }
 
-    /// Ends that. Returns whether the job was deferred.
+    /// Undoes [`defer`](Self::defer). Returns whether the job was deferred.
     pub(in crate::core) fn resume(&mut self) -> bool {
         std::mem::take(&mut self.deferred)
     }
 }
 
 impl<P> Job<P> {
-    /// The next fire time, as seen from outside.
+    /// Returns the next fire time that users see.
     pub(in crate::core) fn next_fire(&self) -> Option<DateTime<Utc>> {
         let next = self.carried().iter().copied().chain(self.awaited()).map(|next| next.fire_time);
         next.chain(self.again()).min()
     }
 
-    /// The next fire time, unless it doesn't count now.
+    /// Returns the next fire time, unless the job is paused or retired.
     pub(in crate::core) fn awaited(&self) -> Option<Due> {
-        // What a paused job in a store still has was asked for.
+        // Rows that a paused durable job still has are of requested runs.
         self.timing.next.filter(|_| (!self.paused || self.is_durable()) && !self.retired)
     }
 
-    /// When the driver is to look at the job, if it is.
+    /// Returns when the driver must wake the job.
     pub(in crate::core) fn wake_at(&self) -> Option<DateTime<Utc>> {
         let next = self.awaited().filter(|_| !self.timing.deferred).map(|next| next.at);
         let Some(extras) = &self.extras else { return next };
@@ -70,7 +71,7 @@ impl<P> Job<P> {
         [next, carried, again, extras.runs.retry_at()].into_iter().flatten().min()
     }
 
-    /// Whether anything is left for it to run for, but for its runs and their backlogs.
+    /// Whether the job has anything left to run for, apart from active runs and their backlogs.
     pub(in crate::core) fn waits(&self) -> bool {
         let again = self.extras.as_ref().is_some_and(|extras| extras.again.is_some());
         self.timing.next.is_some()

@@ -1,4 +1,4 @@
-//! Waking: which fire times are due, what becomes of them, and when the job is looked at next.
+//! Waking: which fire times are due, their fates, and when a job wakes next.
 
 use std::cmp::Reverse;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// When the job in this slot must be looked at, if it must.
+    /// Returns when the job in this slot must be woken.
     pub(crate) fn wake_at(&mut self, slot: u32) -> Option<DateTime<Utc>> {
         let job = self.registry.get_mut(slot)?;
         job.timing.dirty = false;
@@ -24,7 +24,7 @@ impl<P: Payload> Core<P> {
         wake_at
     }
 
-    /// Puts slots in the order in which their jobs start: of fire time, then priority, then the
+    /// Sorts slots in the order in which their jobs start: by fire time, then priority, then the
     /// order of adding.
     pub(crate) fn sort(&self, slots: &mut [u32]) {
         let mut keyed: Vec<_> = slots
@@ -44,9 +44,9 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Looks at jobs that may be due. `now` decides whether they are.
+    /// Wakes jobs that may be due at `now`.
     ///
-    /// Returns how many it looked at: it stops short when counting the fire times of outages takes
+    /// Returns how many slots were handled. Stops early if counting the fire times of outages takes
     /// too long, since the lock is held.
     pub(crate) fn wake(&mut self, slots: &[u32], now: DateTime<Utc>) -> usize {
         const COUNTED: u64 = 20_000;
@@ -58,7 +58,7 @@ impl<P: Payload> Core<P> {
             }
             woken += 1;
             if let Some(job) = self.registry.get_mut(slot) {
-                // Its timer has expired. If it was set again since, it expires once for nothing.
+                // The timer has expired. If it was set again since, it expires once without effect.
                 job.timing.armed = false;
                 counted += self.wake_one(slot, now);
             }
@@ -67,7 +67,7 @@ impl<P: Payload> Core<P> {
         woken
     }
 
-    /// Looks at one job that may be due. Returns how many fire times had to be counted.
+    /// Wakes one job that may be due. Returns how many fire times had to be counted.
     pub(in crate::core) fn wake_one(&mut self, slot: u32, now: DateTime<Utc>) -> u64 {
         self.retry_due(slot, now);
         self.run_again(slot, now);
@@ -120,7 +120,8 @@ impl<P: Payload> Core<P> {
         self.mark(slot);
     }
 
-    /// Has the driver look at the job's wake-up, unless it has no timer for it and needs none.
+    /// Has the driver look up when the job wakes, unless it has no timer for the job and needs
+    /// none.
     pub(in crate::core) fn mark(&mut self, slot: u32) {
         let job = &mut self.registry[slot];
         if !job.timing.dirty && (job.timing.armed || job.wake_at().is_some()) {
@@ -129,7 +130,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Goes on to the next fire time, if there is one and the trigger could say.
+    /// Sets the next fire time, or ends the schedule if the trigger failed.
     pub(in crate::core) fn go_on(
         &mut self,
         slot: u32,
@@ -147,7 +148,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Does what the plan for a job says.
+    /// Carries out the plan for a job.
     pub(in crate::core) fn carry_out(&mut self, slot: u32, plan: Plan, now: DateTime<Utc>) {
         let Plan { missed, coalesced, run, .. } = plan;
         if self.registry[slot].is_durable() {
@@ -185,15 +186,15 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Runs for the fire times of earlier triggers that were still to run and are due.
+    /// Submits runs for due fire times of earlier triggers.
     fn run_carried(&mut self, slot: u32, now: DateTime<Utc>) {
         for due in self.registry[slot].take_carried(now) {
             self.submit(slot, Submission::of(due), now);
         }
     }
 
-    /// What has its fire time and waits only for its jitter runs when that has passed, although the job
-    /// is given another trigger now.
+    /// Keeps the next fire time of a job that is being rescheduled if the fire time has come and
+    /// waits only for its jitter.
     pub(in crate::core) fn carry_due(&mut self, slot: u32, now: DateTime<Utc>) {
         let job = &self.registry[slot];
         if job.paused || job.once || self.paused || job.is_durable() {

@@ -1,4 +1,4 @@
-//! Adding jobs: what is checked, what an id that is taken means, and the declared job.
+//! Adding jobs: checks, conflicts of ids, and declared jobs.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ impl<P: Payload> Core<P> {
                 return Ok(Added { key: job.key(slot), id: self.registry.id(slot), payload });
             }
             if new.on_conflict == OnConflict::Reconcile && !new.once && !self.registry[slot].once {
-                // What is due of it runs, and may be its end.
+                // Due fire times run, and may end the job.
                 self.wake_one(slot, now);
                 if new.id.as_ref().and_then(|id| self.registry.slot_of(id)) == Some(slot) {
                     return self.reconcile(slot, new, now);
@@ -92,8 +92,8 @@ impl<P: Payload> Core<P> {
         Ok(added)
     }
 
-    /// Makes a job the one that it is declared as now: active runs keep what they have, what is due runs,
-    /// and its trigger changes only if it is declared differently.
+    /// Changes a job to its new declaration: active runs keep what they have, due fire times run,
+    /// and the trigger changes only if it is declared differently.
     fn reconcile(
         &mut self,
         slot: u32,
@@ -111,7 +111,7 @@ impl<P: Payload> Core<P> {
         self.effects.discard_all(old.map(Discarded::Declaration));
         let job = &mut self.registry[slot];
         let discarded = match same && is_task {
-            // Its arguments may have been modified since.
+            // The arguments may have been modified since.
             true => {
                 job.payload.take_over(&payload);
                 payload
@@ -127,7 +127,7 @@ impl<P: Payload> Core<P> {
         let old = self.registry.options(slot);
         let new = options.as_ref().unwrap_or(self.registry.defaults());
         let same_settings = match same {
-            // Closures can't be compared, so the new ones count.
+            // Closures cannot be compared, so the new ones count.
             true => !new.hold_code(),
             false => **old == **new && self.registry[slot].labels() == Some(&labels),
         };
@@ -142,7 +142,7 @@ impl<P: Payload> Core<P> {
         Ok(Added { key, id, payload })
     }
 
-    /// Whether adding all of these jobs would be an error.
+    /// Checks whether adding all of these jobs would succeed.
     pub(crate) fn check_all(&self, jobs: &[NewJob<P>], now: DateTime<Utc>) -> Result<(), Error> {
         let (mut batch, mut groups) = (Batch::new(), HashMap::new());
         for job in jobs {
@@ -191,7 +191,8 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Keeps an id for a job that is about to be added to `place`, which others may be added to as well.
+    /// Reserves an id for a job that is about to be added to `place`, which other schedulers may
+    /// add to as well.
     pub(crate) fn reserve(&mut self, id: &JobId, place: Place) -> Result<(), Error> {
         if self.closed {
             return Err(shut_down());

@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// Ends a job. Cancelling and replacing it ask its going runs to stop; removing lets them be.
+    /// Ends a job. Cancelling and replacing also cancel its active runs; removing does not.
     pub(crate) fn remove(
         &mut self,
         key: JobKey,
@@ -28,7 +28,7 @@ impl<P: Payload> Core<P> {
         Ok(())
     }
 
-    /// Ends a job, if it has not ended already, and asks its going runs to stop in any case.
+    /// Ends a job unless it has ended, and cancels its active runs in any case.
     pub(crate) fn cancel(&mut self, key: JobKey, now: DateTime<Utc>) {
         if self.live(key).is_ok() {
             self.retire(key.slot, End::Cancelled, now);
@@ -58,7 +58,7 @@ impl<P: Payload> Core<P> {
         if !self.live(key)?.paused {
             return Ok(());
         }
-        // What passed while it was paused is skipped, but for a date, which is still due.
+        // Fire times that passed during the pause are skipped, except a date, which is still due.
         let just_before = now.checked_sub_signed(TimeDelta::nanoseconds(1));
         if let Some(before) = just_before.filter(|_| !self.is_date(key.slot)) {
             self.skip_due(key.slot, SkipReason::Paused, before, now);
@@ -74,8 +74,8 @@ impl<P: Payload> Core<P> {
         Ok(())
     }
 
-    /// Gives a job another trigger. What is due by the old one runs, if the scheduler is not paused;
-    /// what has passed otherwise is superseded.
+    /// Replaces the trigger of a job. Fire times due by the old trigger run unless the scheduler is
+    /// paused; all others that have passed are superseded.
     pub(crate) fn reschedule(
         &mut self,
         key: JobKey,
@@ -96,7 +96,7 @@ impl<P: Payload> Core<P> {
         }
         if ready.is_ok() {
             self.wake_one(key.slot, now);
-            // A date that was due and skipped may have been the end of the job.
+            // A date that was due and skipped may have ended the job.
             ready = self.live_again(key).map(drop);
         }
         if let Err(error) = ready {
@@ -128,8 +128,8 @@ impl<P: Payload> Core<P> {
         Ok(())
     }
 
-    /// Changes a job's options and labels and, if there are any, the arguments of its task, if its settings
-    /// are still what was `expected`; its fire times stay. Says whether they were.
+    /// Changes the options and labels of a job and, if given, the arguments of its task. The fire
+    /// times stay. Returns `false` and changes nothing if the settings are not `expected` any more.
     pub(crate) fn modify(
         &mut self,
         key: JobKey,
@@ -140,7 +140,7 @@ impl<P: Payload> Core<P> {
         now: DateTime<Utc>,
     ) -> Result<bool, Error> {
         let job = self.live(key)?;
-        // A declaration may have brought other work and left the options.
+        // A declaration may have changed the work but not the options.
         if !Arc::ptr_eq(job.options(self.registry.common()), &expected.options)
             || !job.payload.is(&expected.payload)
         {
@@ -154,7 +154,7 @@ impl<P: Payload> Core<P> {
         Ok(true)
     }
 
-    /// Gives a job options that were checked, or the scheduler's defaults, and labels.
+    /// Sets checked options, or the scheduler's defaults, and labels.
     pub(in crate::core) fn set_options(
         &mut self,
         slot: u32,
@@ -175,14 +175,14 @@ impl<P: Payload> Core<P> {
             job.extras().labels = labels;
         }
         if let Some(old) = job.timing.next() {
-            // Other jitter moves when it is due, but makes it no later than it is already.
+            // Another jitter moves the due instant, but not to later if it is due already.
             let new = self.registry.planner(slot).due(old.fire_time);
             let next = Due { at: new.at.max(old.at.min(now)), ..new };
             self.registry[slot].timing.set_next(Some(next));
         }
         self.mark(slot);
         self.note_modified(slot, now);
-        // There may be more permits than before, and other limits.
+        // There may be more permits, and other limits.
         self.requeue_waiting(slot);
         self.serve_queue(slot, now);
         limits.into_iter().flatten().for_each(|limit| self.serve(limit));
@@ -212,7 +212,7 @@ impl<P: Payload> Core<P> {
             )));
         }
         if self.registry[key.slot].once {
-            // Its work can run only once: this is its run.
+            // The work can run only once, and this is its run.
             self.skip_due(key.slot, SkipReason::Superseded, now, now);
             self.set_next(key.slot, None);
             self.registry.unfollow(key.slot, &mut self.effects);

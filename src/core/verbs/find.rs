@@ -1,4 +1,4 @@
-//! Questions about jobs, and how a job is found by its id or its key.
+//! Queries of jobs, and how a job is found by its id or its key.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// The job that has this id now.
+    /// Returns the job that has this id now.
     pub(crate) fn find(&self, id: &JobId) -> Result<Added<P>, Error> {
         if self.closed {
             return Err(shut_down());
@@ -29,8 +29,8 @@ impl<P: Payload> Core<P> {
         Ok(self.registry.info(job, key.slot, !self.durable.is_empty()))
     }
 
-    /// Adds to `list` what passes the filter among up to `limit` slots from `slot` on; says where to
-    /// go on.
+    /// Adds to `list` the jobs that pass the filter among up to `limit` slots from `slot` on.
+    /// Returns where the next page begins.
     pub(crate) fn list(
         &self,
         slot: u32,
@@ -52,17 +52,18 @@ impl<P: Payload> Core<P> {
         Ok(self.registry.keys(slot, filter, keys))
     }
 
-    /// The earliest next fire time of a page of slots, and where the next page begins.
+    /// Returns the earliest next fire time of a page of slots, and where the next page begins.
     pub(crate) fn earliest(&self, slot: u32) -> (Option<DateTime<Utc>>, Option<u32>) {
         self.registry.earliest(slot)
     }
 
-    /// How many jobs in memory alone have not ended.
+    /// Returns how many jobs of memory alone have not ended.
     pub(crate) fn unfinished(&self) -> usize {
         self.registry.unfinished()
     }
 
-    /// The last runs of a job of this id that is over: of this incarnation, or of the latest that is kept.
+    /// Returns the last runs of an ended job with this id: of this incarnation, or of the latest
+    /// that is kept.
     pub(crate) fn past(
         &self,
         id: &JobId,
@@ -72,12 +73,13 @@ impl<P: Payload> Core<P> {
         self.registry.past(id, key, now)
     }
 
-    /// Forgets that a job of this id is over: it can be declared anew. Returns whether that was remembered.
+    /// Forgets the remembered end of a job with this id, so that the id can be declared anew.
+    /// Returns whether an end was remembered.
     pub(crate) fn forget_end(&mut self, id: &JobId) -> bool {
         self.registry.forget_end(id, &mut self.effects)
     }
 
-    /// A job's options and labels.
+    /// Returns a job's options and labels.
     pub(crate) fn settings(&self, key: JobKey) -> Result<Settings<P>, Error> {
         let job = self.live(key)?;
         Ok(Settings {
@@ -87,13 +89,13 @@ impl<P: Payload> Core<P> {
         })
     }
 
-    /// The job's last runs, the latest last.
+    /// Returns the job's last runs, the latest last.
     pub(crate) fn history(&self, key: JobKey) -> Result<Vec<Run>, Error> {
         let extras = self.live(key)?.extras.as_ref();
         Ok(extras.map(|extras| extras.runs.history().cloned().collect()).unwrap_or_default())
     }
 
-    /// The job, if it is neither over nor retired.
+    /// Returns the job, unless it is over or retired.
     pub(in crate::core) fn live(&self, key: JobKey) -> Result<&Job<P>, Error> {
         self.registry.live(key).ok_or_else(|| {
             if self.closed {
@@ -106,7 +108,7 @@ impl<P: Payload> Core<P> {
         })
     }
 
-    /// The same, if the job's work can run again.
+    /// Like [`live`](Self::live), but fails if the job's work cannot run again.
     pub(in crate::core) fn live_again(&self, key: JobKey) -> Result<&Job<P>, Error> {
         let job = self.live(key)?;
         if job.once && job.timing.next().is_none() && !job.follows {

@@ -1,4 +1,4 @@
-//! What the shell may ask of the scheduler and of its jobs.
+//! The operations of the scheduler and of its jobs that the shell calls.
 
 mod add;
 mod change;

@@ -13,22 +13,23 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// What the shell must do: it drains this after each call, and before it lets the lock go.
+    /// Returns the pending effects. The shell drains them after each call, before it releases the
+    /// lock.
     pub(crate) fn outbox(&mut self) -> &mut Outbox<P> {
         self.effects.outbox()
     }
 
-    /// What the shell has yet to do.
+    /// Returns the pending effects for reading.
     pub(crate) fn pending_effects(&self) -> &Outbox<P> {
         self.effects.pending()
     }
 
-    /// Sets which kinds of events are made.
+    /// Sets which kinds of events are emitted.
     pub(crate) fn observe(&mut self, kinds: KindSet) {
         self.effects.observe(kinds);
     }
 
-    /// Notes what happened to a job of this store, or to the store.
+    /// Emits an event of a job of this store, or of the store.
     pub(crate) fn note_in(&mut self, store: StoreKey, now: DateTime<Utc>, payload: EventPayload) {
         let name = || self.durable.name(Some(store));
         self.effects.emit_in(now, payload.kind(), name, || payload);
@@ -38,40 +39,40 @@ impl<P: Payload> Core<P> {
         self.effects.emit(now, payload.kind(), || payload);
     }
 
-    /// Whether a run has been asked to stop; one that is over has.
+    /// Whether a run is cancelled or has ended.
     pub(crate) fn is_cancelled(&self, key: RunKey) -> bool {
         self.runs.is_cancelled(key)
     }
 
-    /// The runs that are going.
-    pub(crate) fn going(&self) -> impl Iterator<Item = RunKey> + '_ {
+    /// Returns the active runs.
+    pub(crate) fn active_runs(&self) -> impl Iterator<Item = RunKey> + '_ {
         self.runs.keys()
     }
 
-    /// Asks every run to stop, but for those in `spared`; says how long the most patient job lets
-    /// its runs go on.
+    /// Cancels every run except those in `spared`. Returns the longest cancel grace of the
+    /// cancelled jobs.
     pub(crate) fn cancel_all(&mut self, spared: &[RunKey]) -> Duration {
-        let going = self.going().collect();
-        self.runs.cancel_all(going, spared, self.registry.defaults(), &mut self.effects)
+        let active = self.active_runs().collect();
+        self.runs.cancel_all(active, spared, self.registry.defaults(), &mut self.effects)
     }
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused
     }
 
-    /// Whether it can be asked anything.
+    /// Returns an error if the scheduler has shut down.
     pub(crate) fn check_open(&self) -> Result<(), Error> {
         if self.closed { Err(shut_down()) } else { Ok(()) }
     }
 
-    /// Whether the options are possible that jobs have by default.
+    /// Checks the default options of jobs.
     pub(crate) fn check_defaults(&mut self) -> Result<(), Error> {
         self.runs.limits().check(self.registry.defaults(), None)?;
         self.runs.limits_mut().join(self.registry.defaults());
         Ok(())
     }
 
-    /// Whether a job may have these options here; `old` are those that it has now, if any.
+    /// Checks whether a job may have these options here; `old` are its options now, if any.
     pub(crate) fn check_options(
         &self,
         options: &JobOptions,
@@ -80,7 +81,7 @@ impl<P: Payload> Core<P> {
         self.runs.limits().check(options, old)
     }
 
-    /// Adds an executor for so many runs at once, or any number.
+    /// Adds an executor for up to `max` runs at once, or without a limit.
     pub(crate) fn add_executor(
         &mut self,
         name: Arc<str>,
@@ -92,8 +93,8 @@ impl<P: Payload> Core<P> {
         }
         self.runs.limits_mut().add_executor(name.clone(), max)?;
         self.note(now, EventPayload::ExecutorAdded { name });
-        // Jobs that name it could not be run here until now.
-        self.look_at_all();
+        // Jobs that name the executor could not run here until now.
+        self.refresh_all();
         Ok(())
     }
 
@@ -114,12 +115,12 @@ impl<P: Payload> Core<P> {
         self.runs.metrics()
     }
 
-    /// How many jobs there are in memory, those included that are held for a store.
+    /// Returns how many jobs are in memory, including durable jobs that this node has claimed.
     pub(crate) fn len(&self) -> usize {
         self.registry.len()
     }
 
-    /// How many of them are in memory alone.
+    /// Returns how many jobs are in memory alone.
     pub(crate) fn volatile(&self) -> usize {
         self.registry.len() - self.durable.claimed_jobs()
     }
@@ -140,7 +141,7 @@ impl<P: Payload> Core<P> {
         Ok(())
     }
 
-    /// Resumes the scheduler: what came due meanwhile is coalesced and judged by grace.
+    /// Resumes the scheduler. Fire times that came due meanwhile are coalesced and judged by grace.
     pub(crate) fn resume_all(&mut self, now: DateTime<Utc>) -> Result<(), Error> {
         if self.closed {
             return Err(shut_down());
@@ -148,9 +149,9 @@ impl<P: Payload> Core<P> {
         if self.paused {
             self.paused = false;
             self.note(now, EventPayload::Resumed);
-            self.look_at_all();
+            self.refresh_all();
             let first_start = self.effects.start_count();
-            // Who has waited longest for a limit comes before who has not begun to.
+            // Runs that wait for a limit come before runs that have not begun to.
             for limit in self.runs.limits().waited_for() {
                 self.serve(limit);
             }
@@ -178,7 +179,7 @@ impl<P: Payload> Core<P> {
         Ok(self.retire_all(&End::Removed, now))
     }
 
-    /// Starts nothing from here on; jobs end as soon as none of their runs is going.
+    /// Starts nothing from here on; a job ends as soon as none of its runs is active.
     pub(crate) fn close(&mut self, now: DateTime<Utc>) {
         if !self.closed {
             self.closed = true;

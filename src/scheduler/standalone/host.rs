@@ -101,7 +101,7 @@ impl Host {
 
     /// Ends a shutdown as the driver would if it had a thread to run on.
     fn abandon(&self) -> ShutdownReport {
-        self.shared().abandon(|core| core.going().collect());
+        self.shared().abandon(|core| core.active_runs().collect());
         self.shared().shutdown_report()
     }
 

@@ -421,7 +421,7 @@ proptest! {
 
     /// No two rows of one key, one holder, fences that grow, entries that follow from the cell.
     #[test]
-    fn whatever_is_done_the_contract_holds(
+    fn the_contract_holds_for_random_operations(
         steps in prop::collection::vec((0..18u8, any::<u64>(), -20..60i64), 1..250),
     ) {
         let mut store = KeyValueStore::default();

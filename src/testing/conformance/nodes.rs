@@ -49,9 +49,9 @@ pub(super) async fn heartbeats_are_counted<S: Store>(stage: Stage<S>) {
     let mut before = other.node_row(node.id).await.unwrap().heartbeats;
     for first in [false, true, false] {
         node.heartbeat(first, LONG).await.unwrap();
-        let beats = other.node_row(node.id).await.unwrap().heartbeats;
-        assert_eq!(beats, before + 1);
-        before = beats;
+        let heartbeats = other.node_row(node.id).await.unwrap().heartbeats;
+        assert_eq!(heartbeats, before + 1);
+        before = heartbeats;
     }
     rival.claim(rival.request(store.time().await)).await;
     node.claim(node.request(store.time().await)).await;
@@ -277,13 +277,13 @@ pub(super) async fn reaping_continues_after_a_full_batch<S: Store>(stage: Stage<
         let decide = fire(now, move |_| Some(now + secs(1)));
         node.claim(ClaimRequest { limit: batch, decide, ..node.request(now) }).await;
     }
-    let mut buried = 0;
+    let mut reclaimed = 0;
     for place in 0.. {
         let reaped = other.expire(&node).await;
         assert!(reaped.abandoned.len() <= batch);
         assert_eq!(reaped.nodes.len(), usize::from(place == 0));
-        buried += reaped.abandoned.len();
-        assert_eq!(reaped.more, buried < batch + 3);
+        reclaimed += reaped.abandoned.len();
+        assert_eq!(reaped.more, reclaimed < batch + 3);
         let free = Arc::new(Mutex::new(HashSet::new()));
         let decide: Decide = {
             let free = free.clone();
@@ -293,13 +293,13 @@ pub(super) async fn reaping_continues_after_a_full_batch<S: Store>(stage: Stage<
             })
         };
         rival.claim(ClaimRequest { decide, ..rival.request(now + secs(1)) }).await;
-        assert_eq!(free.lock().unwrap().len(), buried);
+        assert_eq!(free.lock().unwrap().len(), reclaimed);
         if !reaped.more {
             assert!(place > 0);
             break;
         }
     }
-    assert_eq!(buried, batch + 3);
+    assert_eq!(reclaimed, batch + 3);
     assert!(store.all_rows().await.iter().all(|row| !row.state.is_open()));
 }
 

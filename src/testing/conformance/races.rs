@@ -227,7 +227,7 @@ pub(super) async fn a_claim_and_a_reap_lose_nothing<S: Store>(stage: Stage<S>) {
                 }
             }
         });
-        let burying = tokio::spawn({
+        let reaping = tokio::spawn({
             let other = other.clone();
             async move {
                 while other.time().await <= until {
@@ -237,7 +237,7 @@ pub(super) async fn a_claim_and_a_reap_lose_nothing<S: Store>(stage: Stage<S>) {
             }
         });
         let dead = taking.await.unwrap();
-        burying.await.unwrap();
+        reaping.await.unwrap();
         // The claims until it got `lease_lost`, if that came before the reap.
         store.reap(Vec::new()).await.unwrap();
         assert_eq!(dead.claimed_keys().await, []);
@@ -296,7 +296,7 @@ pub(super) async fn a_finish_and_a_reap_keep_the_outcome<S: Store>(stage: Stage<
                 }
             }
         });
-        let burying = tokio::spawn({
+        let reaping = tokio::spawn({
             let other = other.clone();
             async move {
                 begins.await.unwrap();
@@ -304,7 +304,7 @@ pub(super) async fn a_finish_and_a_reap_keep_the_outcome<S: Store>(stage: Stage<
             }
         });
         finishing.await.unwrap();
-        burying.await.unwrap();
+        reaping.await.unwrap();
         for key in keys(&claimed) {
             assert_eq!(store.row(key).await.state, RowState::Closed(succeeded()));
         }

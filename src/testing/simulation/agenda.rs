@@ -1,4 +1,4 @@
-//! What happens next: everything that is to happen, in order of its time.
+//! The agenda: all future events, in order of time.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,7 +9,7 @@ use crate::{
     ledger::{StoreChange, StoreError},
 };
 
-/// One node, in one of its lives.
+/// One node, in one of its incarnations.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Life {
     pub(super) host: usize,
@@ -26,52 +26,52 @@ pub(super) enum Event {
     /// A request takes effect in the store.
     Effect(u64),
     Boot(usize),
-    /// Something goes wrong; on this host, if it is one that has trouble already.
+    /// A fault; on this host, if the host has one already.
     Fault(Option<usize>),
-    /// A user asks for something; about this job, if it is what comes after another wish.
+    /// A user calls a verb; for this job, if it follows another verb.
     Wish(Option<JobId>),
-    /// The store's clock steps by so much.
+    /// The store's clock steps by this much.
     StoreSteps(Micros),
-    /// The clock of this host does, where the store has none.
+    /// The clock of this host steps, if the store has none.
     HostSteps(usize, Micros),
-    /// Somebody adds what is poison.
+    /// Adds unreadable records and a deadly job.
     Poison,
     /// Faults end.
     Heal,
-    /// All jobs are to go.
+    /// All jobs are removed.
     Sweep,
-    /// Whether all has come to an end is looked at, until then.
-    Look(Micros),
-    /// What this node had taken must be others' by now.
+    /// Checks whether everything has ended, until this time.
+    CheckRest(Micros),
+    /// The rows of this dead node must have been reclaimed by now.
     Inherited(Life, Vec<Life>),
     Of(Life, Happening),
 }
 
-/// What happens to a node.
+/// An event of a node.
 pub(super) enum Happening {
-    /// The driver has a turn.
+    /// The loop takes a turn.
     Turn,
     Timers,
-    /// The clock is looked at.
+    /// The clock is read.
     Watch,
     Begin(u64),
     /// The work of a run returns.
     Return(u64),
-    /// The work of a run is dropped, if it still goes on.
+    /// The work of a run is dropped, if it is still active.
     Drop(u64),
     Answered(u64, Result<Reply, StoreError>),
     /// The next commit of an operation is done.
     Step(u64),
-    /// No answer is waited for any more.
+    /// The timeout of a reply.
     GiveUp(u64),
     /// The store notifies of changes.
-    Told(Vec<StoreChange>),
+    Notified(Vec<StoreChange>),
     VerbAnswered(u64, u64, Result<VerbAnswer, StoreError>),
 
     VerbAgain(u64),
-    /// Its scheduler is no longer paused.
+    /// The scheduler is resumed.
     ResumeAll,
-    /// Its process dies.
+    /// The process dies.
     Die,
 }
 
@@ -92,28 +92,28 @@ impl Agenda {
         self.at(self.now.saturating_add(wait), event);
     }
 
-    /// The next event; time passes until then.
+    /// Returns the next event, and advances time to it.
     pub(super) fn next(&mut self) -> Option<(u64, Event)> {
         let ((time, number), event) = self.events.pop_first()?;
         self.now = time;
         Some((number, event))
     }
 
-    /// Puts an event off, that keeps its place before later ones.
+    /// Postpones an event, which keeps its place before later ones.
     pub(super) fn put_off(&mut self, until: Micros, number: u64, event: Event) {
         self.events.insert((until, number), event);
     }
 }
 
-/// What a node has to do with the rest of the world.
+/// The world, as a node accesses it.
 pub(super) struct Outside<'a> {
     pub(super) life: Life,
     pub(super) agenda: &'a mut Agenda,
     pub(super) chance: &'a mut Chance,
     pub(super) log: &'a mut Log,
     pub(super) scenario: &'a Scenario,
-    /// What the node asks its store.
-    pub(super) asked: Vec<Request>,
+    /// The requests of the node to its store.
+    pub(super) requests: Vec<Request>,
 }
 
 impl Outside<'_> {

@@ -1,4 +1,4 @@
-//! What is left to chance: numbers that follow from a seed, and from nothing else.
+//! Random numbers that depend on a seed alone.
 
 use std::ops::RangeInclusive;
 
@@ -16,7 +16,7 @@ impl Chance {
         mix(self.0)
     }
 
-    /// Less than `bound`, which is more than nothing.
+    /// Returns a number less than `bound`, which must not be zero.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
     }

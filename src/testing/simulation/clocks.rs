@@ -1,5 +1,5 @@
-//! The clocks of a simulated machine: one that can be wrong and can step, and one that counts elapsed
-//! time, but not while the machine is suspended.
+//! The clocks of a simulated machine: a wall clock that can be wrong and can step, and one that
+//! counts elapsed time, except while the machine is suspended.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -8,7 +8,7 @@ use crate::clock::Reading;
 /// True time, in microseconds since the simulation began.
 pub(super) type Micros = i64;
 
-/// How far clocks are apart at most that agree.
+/// The largest difference between clocks that agree.
 pub(super) const AGREEMENT: Micros = 10_000;
 
 /// When the simulation begins, by the store's clock.
@@ -16,12 +16,12 @@ pub(super) fn epoch() -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_774_738_800_000).unwrap_or_default()
 }
 
-/// What a clock says that is right.
+/// Returns the time of an exact clock.
 pub(super) fn instant(now: Micros) -> DateTime<Utc> {
     epoch() + TimeDelta::microseconds(now)
 }
 
-/// The true time at which a clock that is right says this.
+/// Returns the true time at which an exact clock shows this instant.
 pub(super) fn micros(instant: DateTime<Utc>) -> Micros {
     (instant - epoch()).num_microseconds().unwrap_or(Micros::MAX)
 }
@@ -29,10 +29,10 @@ pub(super) fn micros(instant: DateTime<Utc>) -> Micros {
 #[derive(Clone, Debug)]
 pub(super) struct Clocks {
     booted: Micros,
-    /// How much faster than true time they are, in millionths.
+    /// How much faster than true time the clocks are, in millionths.
     drift: i64,
     suspended: Micros,
-    /// What the wall clock is ahead of the right one, all steps included.
+    /// How far the wall clock is ahead of an exact one, including all steps.
     skew: Micros,
 }
 
@@ -47,7 +47,7 @@ impl Clocks {
         Reading { wall: instant(wall), elapsed: TimeDelta::microseconds(elapsed), together: true }
     }
 
-    /// How far the wall clock is ahead of the right one.
+    /// Returns how far the wall clock is ahead of an exact one.
     pub(super) fn ahead(&self, now: Micros) -> Micros {
         micros(self.read(now).wall) - now
     }
@@ -57,7 +57,7 @@ impl Clocks {
         awake + awake / 1_000_000 * self.drift
     }
 
-    /// When so much will have elapsed, unless the machine is suspended.
+    /// Returns when this much time has elapsed, unless the machine is suspended.
     pub(super) fn reaches(&self, elapsed: Micros) -> Micros {
         // Just before, so that a moment later is enough.
         let awake = elapsed - elapsed / 1_000_000 * self.drift;
@@ -72,7 +72,7 @@ impl Clocks {
         self.skew += by;
     }
 
-    /// The same, after the machine was started anew.
+    /// Returns the clocks after a restart of the machine.
     pub(super) fn booted(&self, now: Micros) -> Clocks {
         let wall = self.read(now).wall;
         let skew = micros(wall) - now;

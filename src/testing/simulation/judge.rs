@@ -1,4 +1,4 @@
-//! What is promised of a store's jobs, judged by what really happened and by what the ledger says.
+//! The judge: compares the promises about a store's jobs with the true events and with the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,9 +16,9 @@ use crate::{
     ledger::{Fate, Incarnation, Row, RowKey, RowKind, RowState, RunEnd, recoveries},
 };
 
-/// Judges all, when all is over.
+/// Judges everything after the end.
 ///
-/// `alive` are those who could still tell what they know.
+/// `alive` are the nodes that can still report outcomes.
 pub(super) fn judge(log: &mut Log, scenario: &Scenario, rows: &[Row], alive: &[Life], now: Micros) {
     let mut of_row: BTreeMap<RowKey, Vec<Execution>> = BTreeMap::new();
     for execution in &log.executions {
@@ -49,7 +49,7 @@ pub(super) fn judge(log: &mut Log, scenario: &Scenario, rows: &[Row], alive: &[L
     }
 }
 
-/// What the ledger says of a fire time is what happened.
+/// The fate of a row must match the true events.
 fn judge_row(
     log: &Log,
     scenario: &Scenario,
@@ -86,7 +86,7 @@ fn judge_row(
                 }
             }
         },
-        // Nobody could say how it ended.
+        // No node could report the outcome.
         Fate::Abandoned | Fate::RecoveredTooOften if refused => {}
         Fate::Abandoned | Fate::RecoveredTooOften => {
             let too_often = *fate == Fate::RecoveredTooOften;
@@ -94,21 +94,22 @@ fn judge_row(
                 say("it has recoveries left");
             }
             let ended_at = log.abandoned.get(&row.key).copied();
-            // One that waits to be run again is called off when its job is removed, or gives way.
+            // A run that waits for its recovery is called off when its job is removed, or gives
+            // way.
             let called_off = row.attempt > 1 && (removed.is_some() || gives_way);
             let removed = removed_by(ended_at.unwrap_or(Micros::MAX));
             if row.recover && !too_often && !removed && !called_off {
                 say("it was to be run again");
             }
-            let told = |last: &Execution| {
+            let has_reported = |last: &Execution| {
                 let ran =
                     matches!(last.ended, Some((_, How::Ran(end))) if end != RunEnd::Cancelled);
                 ran && alive.contains(&last.life)
             };
-            // One that failed may have been to be tried again.
+            // A failed run may have had further attempts.
             let retried =
                 options_of(log, row.key.incarnation).any(|options| options.retry.is_some());
-            if !retried && last.is_some_and(told) {
+            if !retried && last.is_some_and(has_reported) {
                 say("its node knows better");
             }
         }
@@ -136,7 +137,7 @@ fn judge_row(
     }
 }
 
-/// The first call of the work under each fence.
+/// Returns the first call of the work under each fence.
 fn firsts(executions: &[Execution]) -> Vec<&Execution> {
     let mut firsts: Vec<&Execution> = Vec::new();
     for execution in executions {
@@ -151,7 +152,7 @@ fn options_of(log: &Log, incarnation: Incarnation) -> impl Iterator<Item = &JobO
     log.lives.get(&incarnation).into_iter().flatten().flat_map(|era| &era.options)
 }
 
-/// What ran for nothing did so for a reason that the job gave.
+/// A fate without a run must follow from the options of the job.
 fn judge_policies(log: &Log, incarnation: Incarnation, rows: &[Row], wrong: &mut Vec<String>) {
     let some = |is: &dyn Fn(&JobOptions) -> bool| options_of(log, incarnation).any(is);
     let rescheduled = log.rescheduled.contains(&incarnation)
@@ -177,7 +178,8 @@ fn judge_policies(log: &Log, incarnation: Incarnation, rows: &[Row], wrong: &mut
                 SkipReason::Removed | SkipReason::Replaced => {
                     log.removed.contains_key(&incarnation)
                 }
-                // A store keeps no condition, and others may run what this node does not.
+                // A store keeps no condition, and other nodes may run a job that this node does
+                // not.
                 SkipReason::Condition | SkipReason::Shutdown => false,
             },
             _ => true,
@@ -188,7 +190,7 @@ fn judge_policies(log: &Log, incarnation: Incarnation, rows: &[Row], wrong: &mut
     }
 }
 
-/// Every fire time of an incarnation is covered by one row, and nothing else is.
+/// Every fire time of an incarnation is covered by exactly one row, and nothing else is.
 fn judge_coverage(
     log: &Log,
     incarnation: Incarnation,
@@ -221,7 +223,7 @@ fn judge_coverage(
     for era in eras {
         let Some(first) = era.first else { continue };
         let last = match &era.end {
-            // Those up to `next` were taken, and those up to `passed` were passed over.
+            // Fire times up to `next` were claimed, and those up to `passed` were closed.
             Some(end) => {
                 seams.insert(end.passed);
                 let before = end.next.map(|next| next - TimeDelta::milliseconds(1));
@@ -241,8 +243,9 @@ fn judge_coverage(
         if !expected.contains(time) {
             wrong.push(format!("no trigger names {}", describe(rows[0])));
         }
-        // At the instant of a reschedule both triggers may name it: one is superseded. And who does not
-        // know that time went by goes on from an instant that lies in a stretch of the old trigger.
+        // At the instant of a reschedule both triggers may name it: one fire time is superseded.
+        // And a node that did not notice elapsed time continues from an instant within a stretch of
+        // the old trigger.
         let stretch = eras.len() > 1 && rows.iter().any(|row| row.count > 1);
         let tolerated = rows.len() == 2 && (seams.contains(time) || (stretch && !steady));
         if rows.len() > 1 && !tolerated {
@@ -256,7 +259,7 @@ fn judge_coverage(
     }
 }
 
-/// As many fire times as a simulation can see.
+/// The largest number of fire times that a simulation can check.
 const MOST: usize = 100_000;
 
 fn fire_times(era: &Era, first: DateTime<Utc>, last: DateTime<Utc>) -> Vec<DateTime<Utc>> {
@@ -269,7 +272,7 @@ fn fire_times(era: &Era, first: DateTime<Utc>, last: DateTime<Utc>) -> Vec<DateT
     times
 }
 
-/// No more runs of a job go on at once than it says.
+/// A job never has more active runs than its limit.
 fn judge_overlap(
     log: &Log,
     incarnation: Incarnation,
@@ -286,10 +289,10 @@ fn judge_overlap(
         let mut ended = execution.ended.map_or(Micros::MAX, |(at, _)| at);
         ended = ended.min(execution.stopped.unwrap_or(Micros::MAX));
         if !stops(&execution.key)
-            && let Some((node, _)) = log.takes.get(&(execution.key, execution.fence))
+            && let Some((node, _)) = log.claims.get(&(execution.key, execution.fence))
             && let Some(lapse) = log.lapse(*node, ended)
         {
-            // It may go on beside those that others start.
+            // The run may stay active alongside runs that other nodes start.
             ended = lapse.max(execution.began);
         }
         steps.push((execution.began, 1_isize, execution.key));
@@ -297,10 +300,10 @@ fn judge_overlap(
         of_row.entry(execution.key).or_default().push((execution.began, ended));
     }
     steps.sort_unstable_by_key(|&(at, step, _)| (at, step));
-    let mut going = 0;
+    let mut active = 0;
     for (at, step, key) in steps {
-        going += step;
-        if going > most as isize {
+        active += step;
+        if active > most as isize {
             let at = at as f64 / MILLI as f64;
             wrong.push(format!("{} is one too many at {at} ms, of {most}", name(key)));
             break;
@@ -313,7 +316,7 @@ fn judge_overlap(
     }
 }
 
-/// An incarnation ends as what became of it says.
+/// An incarnation ends with the fate that follows from the true events.
 fn judge_end(
     log: &Log,
     incarnation: Incarnation,
@@ -333,39 +336,41 @@ fn judge_end(
     }
 }
 
-/// Nothing starts before its time, nor after somebody was told that it will not, nor needlessly late.
+/// No run starts before its time, nor after a user was told that it will not, nor needlessly late.
 fn judge_starts(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
-    // How long it takes until a node knows that the clock it goes by has stepped back.
+    // How long a node may take to detect that its clock has stepped back.
     let lease = micros_of(scenario.lease);
     let learns = if scenario.clockless { lease.max(1_100 * MILLI) } else { lease };
     let mut begun = BTreeSet::new();
     for execution in &log.executions {
         let Execution { key, fence, began, attempt, life, uncertainty, .. } = *execution;
         let scheduled = key.kind == RowKind::Scheduled;
-        // A retry follows its run, whose time was judged by what the node knew then.
+        // A retry follows its run, which was judged by the node's knowledge at that time.
         let retried = !begun.insert((key, fence));
         let due = DateTime::from_timestamp_millis(key.number).map_or(0, micros);
-        // What has come due once is due, also when the store's clock steps back then.
+        // A fire time that has come due stays due, even if the store's clock steps back then.
         let latest = log.latest_by(began, learns);
-        // A node takes two clocks for one as long as it can't tell them apart: twice as far off at most.
+        // A node treats two clocks as one until it can tell them apart: at most twice as far off.
         if scheduled && !retried && latest + 2 * uncertainty + MILLI < due {
             let early = (due - latest) as f64 / MILLI as f64;
             wrong.push(format!("{} starts {early} ms early, at ±{uncertainty} µs", name(key)));
         }
-        for told in log.told.iter().filter(|told| told.incarnation == key.incarnation) {
+        for response in
+            log.responses.iter().filter(|response| response.incarnation == key.incarnation)
+        {
             let again = |&(incarnation, at): &(Incarnation, Micros)| {
-                incarnation == key.incarnation && at <= began && at >= told.at - 10 * 1_000_000
+                incarnation == key.incarnation && at <= began && at >= response.at - 10 * 1_000_000
             };
-            // Whoever says that it is paused may have heard of that late.
+            // The node that reports the pause may have detected it late.
             let mut paused = log.paused.get(&key.incarnation).into_iter().flatten();
-            let paused = paused.rfind(|paused| **paused <= told.at).copied();
+            let paused = paused.rfind(|paused| **paused <= response.at).copied();
             let resumed = log
                 .unpaused
                 .iter()
                 .any(|unpaused| again(unpaused) && paused.is_some_and(|at| unpaused.1 > at));
-            let exempt = !told.removed && (resumed || !scheduled || attempt > 1);
-            if told.life == life && told.at < began && !exempt {
-                let at = told.at / MILLI;
+            let exempt = !response.removed && (resumed || !scheduled || attempt > 1);
+            if response.life == life && response.at < began && !exempt {
+                let at = response.at / MILLI;
                 wrong.push(format!(
                     "{} starts although {life:?} said at {at} ms that it will not",
                     name(key)
@@ -384,12 +389,12 @@ fn judge_starts(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
     }
 }
 
-/// Whether a run is one for a fire time, that has not begun before.
+/// Whether a run is the first attempt for a fire time.
 fn is_first(execution: &Execution) -> bool {
     execution.key.kind == RowKind::Scheduled && execution.attempt == 1
 }
 
-/// Whether a run of the job was going between these instants, before this one began.
+/// Whether another run of the job was active between these instants, before this one began.
 fn was_busy(log: &Log, execution: &Execution, since: Micros) -> bool {
     log.executions.iter().any(|other| {
         let ended = other.ended.map_or(Micros::MAX, |(at, _)| at);
@@ -399,12 +404,12 @@ fn was_busy(log: &Log, execution: &Execution, since: Micros) -> bool {
     })
 }
 
-/// How far off what a node does may be from what it should do at the right time.
+/// The tolerance for a node's deviation from the right time.
 fn tolerance(execution: &Execution) -> Micros {
     2 * execution.uncertainty + 15 * MILLI
 }
 
-/// Nothing starts later than its grace allows.
+/// No run starts later than its grace allows.
 fn judge_grace(log: &Log, wrong: &mut Vec<String>) {
     for execution in log.executions.iter().filter(|execution| is_first(execution)) {
         let Execution { key, began, .. } = *execution;
@@ -422,7 +427,7 @@ fn judge_grace(log: &Log, wrong: &mut Vec<String>) {
     }
 }
 
-/// Of what came due together no more runs than is to be caught up with.
+/// Fire times that came due together have at most as many runs as the job catches up with.
 fn judge_coalescing(log: &Log, wrong: &mut Vec<String>) {
     let mut together: BTreeMap<(Incarnation, u64), Vec<&Execution>> = BTreeMap::new();
     for execution in log.executions.iter().filter(|execution| is_first(execution)) {
@@ -455,21 +460,21 @@ fn judge_coalescing(log: &Log, wrong: &mut Vec<String>) {
     }
 }
 
-/// Nothing is late when nothing is in its way.
+/// No run is late without an obstacle.
 fn judge_lateness(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
     let bound = if scenario.claim_ahead.as_millis() < 300 { 400 * MILLI } else { 150 * MILLI };
     for execution in &log.executions {
         let Execution { key, began, attempt, .. } = *execution;
         let Some(eras) = log.lives.get(&key.incarnation) else { continue };
-        // What is told need not be asked for, but it is not looked at all the time; and nobody tells that
-        // a node is done with a job that it could not go on with.
-        let told = scenario.notified && !log.narrowed.contains(&key.incarnation);
-        let poll = if told { 100 * MILLI } else { micros_of(scenario.poll) };
+        // Notified changes need no poll, but they are not checked all the time; and there is no
+        // notification when a node is done with a job that it could not continue.
+        let notified = scenario.notified && !log.narrowed.contains(&key.incarnation);
+        let poll = if notified { 100 * MILLI } else { micros_of(scenario.poll) };
         let due = DateTime::from_timestamp_millis(key.number).map_or(0, micros);
         let simple = |era: &Era| {
             era.options.iter().all(|options| options.jitter.is_zero() && options.group.is_none())
         };
-        // One that was asked for is due as soon as its node hears of it.
+        // A requested run is due as soon as its node detects the request.
         let due = match key.kind {
             RowKind::Scheduled => due,
             _ => log.requested.get(&key).map_or(Micros::MAX, |at| at + poll),
@@ -481,7 +486,7 @@ fn judge_lateness(log: &Log, scenario: &Scenario, wrong: &mut Vec<String>) {
         let waits = |options: &JobOptions| {
             options.overlap != Overlap::Skip || options.coalesce == Coalesce::All
         };
-        // Who waits for nobody is skipped instead.
+        // A run that waits for no other run is skipped instead.
         let may_wait =
             key.kind != RowKind::Scheduled || options_of(log, key.incarnation).any(waits);
         let busy = may_wait && was_busy(log, execution, due - poll);

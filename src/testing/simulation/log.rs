@@ -1,4 +1,5 @@
-//! What really happened, in true time: which work was called where, and what took effect in the store.
+//! The true events, in true time: which work was called where, and which requests took effect in
+//! the store.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,59 +24,59 @@ use crate::{
     trigger::{Kind, Trigger},
 };
 
-/// What has happened, as the judge needs it: a field for each kind of fact.
+/// The true events, for the judge: one field for each kind of fact.
 #[derive(Default)]
 pub(super) struct Log {
     trace: Option<String>,
     pub(super) wrong: Vec<String>,
     pub(super) executions: Vec<Execution>,
-    /// Those that go on, by the node and the number of the run there.
-    going: BTreeMap<(Life, u64), usize>,
+    /// The active executions, by node and run number.
+    active: BTreeMap<(Life, u64), usize>,
     pub(super) lives: BTreeMap<Incarnation, Vec<Era>>,
-    /// How incarnations ended that were removed or replaced.
+    /// When incarnations were removed or replaced.
     pub(super) removed: BTreeMap<Incarnation, Micros>,
     /// The era of the record by which a row came into the ledger.
     pub(super) era_of: BTreeMap<RowKey, usize>,
-    /// Who took which row under which fence, and when.
-    pub(super) takes: BTreeMap<(RowKey, u64), (NodeId, Micros)>,
+    /// Which node claimed which row under which fence, and when.
+    pub(super) claims: BTreeMap<(RowKey, u64), (NodeId, Micros)>,
     fences: BTreeMap<Incarnation, u64>,
-    last_take: BTreeMap<NodeId, u64>,
-    /// Until when each node lives, by the store's clock.
+    last_claim: BTreeMap<NodeId, u64>,
+    /// When the lease of each node ends, by the store's clock.
     leases: BTreeMap<NodeId, Micros>,
-    /// Which process each node is.
+    /// The process of each node.
     nodes: BTreeMap<NodeId, Life>,
-    /// When a node's lease first ran out.
+    /// When a node's lease first lapsed.
     lapses: BTreeMap<NodeId, Micros>,
-    /// The nodes that were found dead, or have left.
+    /// The nodes that were expired or have deregistered.
     gone: BTreeSet<NodeId>,
-    /// When somebody was told, on which node, that a job is paused or removed.
-    pub(super) told: Vec<Told>,
+    /// When a verb on a node returned that a job is paused or removed.
+    pub(super) responses: Vec<Response>,
     /// When records were written that are not paused.
     pub(super) unpaused: Vec<(Incarnation, Micros)>,
-    /// When records were written that are paused, by their incarnations.
+    /// When records were written that are paused, by incarnation.
     pub(super) paused: BTreeMap<Incarnation, Vec<Micros>>,
-    /// When incarnations were last resumed, by the clock of who did.
+    /// When incarnations were last resumed, by the clock of the caller.
     resumed: BTreeMap<Incarnation, DateTime<Utc>>,
-    /// The incarnations that were given a trigger once more.
+    /// The incarnations with more than one trigger.
     pub(super) rescheduled: BTreeSet<Incarnation>,
-    /// When rows were closed last as abandoned.
+    /// When rows were last closed as abandoned.
     pub(super) abandoned: BTreeMap<RowKey, Micros>,
-    /// When runs were asked for.
+    /// When runs were requested.
     pub(super) requested: BTreeMap<RowKey, Micros>,
-    /// To which incarnation and version each verb has done something.
+    /// Which incarnation and version each verb has changed.
     acts: BTreeMap<u64, (Incarnation, u64)>,
-    /// The jobs that were changed into such that not all nodes can run.
+    /// The jobs that were changed so that not all nodes can run them.
     pub(super) narrowed: BTreeSet<Incarnation>,
     /// The verbs that add a job.
     pub(super) adds: BTreeSet<u64>,
-    /// How often outcomes were refused that were asked for alone.
+    /// How often outcomes were refused when sent alone.
     refusals: BTreeMap<(RowKey, u64), u32>,
-    /// When the store's clock stepped, and how far it was ahead of the right one from then on.
+    /// When the store's clock stepped, and how far it was ahead of an exact clock from then on.
     store_steps: Vec<(Micros, Micros)>,
     pub(super) counts: Counts,
 }
 
-/// How much happened.
+/// How many events there were.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) requests: u64,
@@ -93,17 +94,17 @@ pub(super) struct Execution {
     pub(super) life: Life,
     pub(super) began: Micros,
     pub(super) ended: Option<(Micros, How)>,
-    /// When its process was stopped, if its lease ran out before it went on: what it does from then on
-    /// nobody can help.
+    /// When its process was stopped, if its lease lapsed before the process continued: later
+    /// effects cannot be prevented.
     pub(super) stopped: Option<Micros>,
-    /// How far off its node's idea of the store's time may have been.
+    /// The uncertainty of the node's estimate of the store's time.
     pub(super) uncertainty: Micros,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
     Ran(RunEnd),
-    /// Its node crashed.
+    /// The node crashed.
     Crashed,
 }
 
@@ -119,30 +120,30 @@ impl How {
     }
 }
 
-/// How long an incarnation had one trigger.
+/// The time during which an incarnation had one trigger.
 #[derive(Debug)]
 pub(super) struct Era {
     pub(super) trigger: Trigger,
     pub(super) first: Option<DateTime<Utc>>,
     pub(super) since: Micros,
-    /// All options that it had meanwhile.
+    /// All options of the job in that time.
     pub(super) options: Vec<JobOptions>,
     pub(super) end: Option<EraEnd>,
 }
 
 #[derive(Debug)]
 pub(super) struct EraEnd {
-    /// The first fire time that nobody had taken.
+    /// The first fire time that was not claimed.
     pub(super) next: Option<DateTime<Utc>>,
-    /// Up to when fire times passed, by the clock of who ended it.
+    /// Up to when fire times passed, by the clock of the node that ended the era.
     pub(super) passed: DateTime<Utc>,
 }
 
-pub(super) struct Told {
+pub(super) struct Response {
     pub(super) life: Life,
     pub(super) incarnation: Incarnation,
     pub(super) at: Micros,
-    /// Otherwise it is paused.
+    /// Otherwise the job is paused.
     pub(super) removed: bool,
 }
 
@@ -166,7 +167,7 @@ impl Log {
         self.trace.take().unwrap_or_default()
     }
 
-    /// Something is not as promised.
+    /// Reports a broken promise.
     pub(super) fn wrong(&mut self, now: Micros, what: String) {
         self.trace(now, || format!("WRONG   {what}"));
         self.wrong.push(format!("at {:.3} ms: {what}", now as f64 / 1000.0));
@@ -182,7 +183,7 @@ impl Log {
         uncertainty: Micros,
     ) {
         self.trace(now, || format!("{life:?} calls {} fence {fence} attempt {attempt}", name(key)));
-        let holder = self.takes.get(&(key, fence)).map(|&(node, _)| node);
+        let holder = self.claims.get(&(key, fence)).map(|&(node, _)| node);
         let lease = holder.and_then(|node| self.leases.get(&node)).copied();
         match lease {
             None => self.wrong(now, format!("{} starts, and its node never took it", name(key))),
@@ -191,7 +192,7 @@ impl Log {
             }
             Some(_) => {}
         }
-        self.going.insert((life, number), self.executions.len());
+        self.active.insert((life, number), self.executions.len());
         self.executions.push(Execution {
             key,
             fence,
@@ -205,29 +206,29 @@ impl Log {
     }
 
     pub(super) fn ended(&mut self, now: Micros, life: Life, number: u64, how: How) {
-        let Some(index) = self.going.remove(&(life, number)) else { return };
+        let Some(index) = self.active.remove(&(life, number)) else { return };
         self.executions[index].ended = Some((now, how));
         let key = self.executions[index].key;
         self.trace(now, || format!("{life:?} ends {}: {how:?}", name(key)));
     }
 
     pub(super) fn crashed(&mut self, now: Micros, life: Life) {
-        let going: Vec<u64> = self.of(life).map(|((_, number), _)| *number).collect();
-        for number in going {
+        let active: Vec<u64> = self.of(life).map(|((_, number), _)| *number).collect();
+        for number in active {
             self.ended(now, life, number, How::Crashed);
         }
     }
 
     fn of(&self, life: Life) -> impl Iterator<Item = (&(Life, u64), &usize)> {
-        self.going.range((life, 0)..=(life, u64::MAX))
+        self.active.range((life, 0)..=(life, u64::MAX))
     }
 
-    /// A process that was stopped goes on.
+    /// Marks the runs of a process that continues after a stop.
     pub(super) fn went_on(&mut self, now: Micros, life: Life, stopped: Micros) {
-        let going: Vec<usize> = self.of(life).map(|(_, index)| *index).collect();
-        for index in going {
+        let active: Vec<usize> = self.of(life).map(|(_, index)| *index).collect();
+        for index in active {
             let execution = &self.executions[index];
-            let until = self.takes.get(&(execution.key, execution.fence));
+            let until = self.claims.get(&(execution.key, execution.fence));
             let until = until.and_then(|(node, _)| self.leases.get(node));
             if until.is_none_or(|&until| until <= now) {
                 self.executions[index].stopped.get_or_insert(stopped);
@@ -241,8 +242,8 @@ impl Log {
         self.store_steps.push((now, ahead));
     }
 
-    /// The latest that a node may have taken the store's clock to say by now: that it has stepped back a
-    /// node learns within a lease.
+    /// Returns the latest time of the store's clock by a node's estimate: a node detects a step
+    /// back within a lease.
     pub(super) fn latest_by(&self, now: Micros, lease: Micros) -> Micros {
         let ends = self.store_steps.iter().map(|(at, _)| at + lease);
         let ends = ends.chain(std::iter::once(Micros::MAX));
@@ -251,7 +252,7 @@ impl Log {
         ends.zip(aheads).map(|(end, ahead)| now.min(end) + ahead).max().unwrap_or(now)
     }
 
-    pub(super) fn has_beaten(&mut self, now: Micros, life: Life, heartbeat: &Heartbeat) {
+    pub(super) fn heartbeat_sent(&mut self, now: Micros, life: Life, heartbeat: &Heartbeat) {
         self.nodes.insert(heartbeat.node, life);
         if heartbeat.ttl.is_zero() {
             self.gone.insert(heartbeat.node);
@@ -267,7 +268,7 @@ impl Log {
         }
     }
 
-    /// The store takes this node for dead.
+    /// Accounts for a heartbeat that the store rejects.
     pub(super) fn was_refused(&mut self, now: Micros, heartbeat: &Heartbeat) {
         if self.leases.contains_key(&heartbeat.node) && !self.gone.contains(&heartbeat.node) {
             self.wrong(
@@ -282,7 +283,7 @@ impl Log {
         self.abandoned.extend(reaped.abandoned.iter().map(|row| (row.key, now)));
         for node in &reaped.nodes {
             match self.leases.get(node) {
-                // The clocks of those who judge that are not quite even.
+                // The clocks of the judging nodes differ slightly.
                 Some(&until) if until > now + 1000 => {
                     self.wrong(now, format!("node {node} was buried alive"));
                 }
@@ -292,12 +293,12 @@ impl Log {
         }
     }
 
-    /// Which process a node is.
+    /// Returns the process of a node.
     pub(super) fn life_of(&self, node: NodeId) -> Option<Life> {
         self.nodes.get(&node).copied()
     }
 
-    /// Whether a run of this job goes on, or has ended since then.
+    /// Whether a run of this job is active, or has ended since `since`.
     pub(super) fn is_busy(&self, incarnation: Incarnation, since: Micros) -> bool {
         let mut of_it = self.executions.iter().filter(|it| it.key.incarnation == incarnation);
         of_it.any(|it| it.ended.is_none_or(|(at, _)| at >= since))
@@ -307,31 +308,31 @@ impl Log {
         self.nodes.get(&node) == Some(&life)
     }
 
-    /// When the lease of a node ran out for the first time, if it did before `until`.
+    /// Returns when the lease of a node first lapsed, if that was before `until`.
     pub(super) fn lapse(&self, node: NodeId, until: Micros) -> Option<Micros> {
         let last = self.leases.get(&node).copied();
         self.lapses.get(&node).copied().or(last).filter(|&lapse| lapse < until)
     }
 
-    pub(super) fn has_taken(
+    pub(super) fn claimed(
         &mut self,
         now: Micros,
-        take: &ClaimRequest,
+        request: &ClaimRequest,
         claim_result: &ClaimResult,
     ) {
-        let last = self.last_take.get(&take.node).copied().unwrap_or_default();
-        if take.number < last {
-            self.wrong(now, format!("take {} was done after take {last}", take.number));
+        let last = self.last_claim.get(&request.node).copied().unwrap_or_default();
+        if request.number < last {
+            self.wrong(now, format!("take {} was done after take {last}", request.number));
         }
-        if self.gone.contains(&take.node) || !self.nodes.contains_key(&take.node) {
-            self.wrong(now, format!("node {} has taken, and is none", take.node));
+        if self.gone.contains(&request.node) || !self.nodes.contains_key(&request.node) {
+            self.wrong(now, format!("node {} has taken, and is none", request.node));
         }
-        self.last_take.insert(take.node, take.number);
-        for taken in &claim_result.jobs {
-            let incarnation = taken.record.incarnation;
-            if take.number == last {
-                for row in &taken.rows {
-                    if !self.takes.contains_key(&(row.key, row.fence)) {
+        self.last_claim.insert(request.node, request.number);
+        for claimed_job in &claim_result.jobs {
+            let incarnation = claimed_job.record.incarnation;
+            if request.number == last {
+                for row in &claimed_job.rows {
+                    if !self.claims.contains_key(&(row.key, row.fence)) {
                         self.wrong(
                             now,
                             format!("take {last} was done twice, of {}", name(row.key)),
@@ -340,28 +341,29 @@ impl Log {
                 }
                 continue;
             }
-            let before = self.fences.insert(incarnation, taken.record.fence).unwrap_or_default();
-            if taken.record.fence <= before {
+            let before =
+                self.fences.insert(incarnation, claimed_job.record.fence).unwrap_or_default();
+            if claimed_job.record.fence <= before {
                 self.wrong(now, format!("the fence of {incarnation} does not grow from {before}"));
             }
             let era = self.era(incarnation);
-            for row in &taken.rows {
+            for row in &claimed_job.rows {
                 self.trace(now, || format!("      takes {}", describe(row)));
                 self.era_of.entry(row.key).or_insert(era);
                 if let RowState::Claimed(node) = row.state {
-                    self.takes.insert((row.key, row.fence), (node, now));
+                    self.claims.insert((row.key, row.fence), (node, now));
                 }
-                self.judge_taken(now, &taken.record, row);
+                self.judge_claimed(now, &claimed_job.record, row);
             }
         }
     }
 
-    /// Whether a row was taken after it was taken under this fence.
-    pub(super) fn was_taken_since(&self, key: RowKey, fence: u64) -> bool {
-        self.takes.range((key, fence + 1)..=(key, u64::MAX)).next().is_some()
+    /// Whether a row was claimed again after this fence.
+    pub(super) fn was_claimed_since(&self, key: RowKey, fence: u64) -> bool {
+        self.claims.range((key, fence + 1)..=(key, u64::MAX)).next().is_some()
     }
 
-    /// An outcome is refused that was told alone: not for ever.
+    /// Accounts for an outcome that was refused when sent alone, which must not continue forever.
     pub(super) fn has_refused(&mut self, now: Micros, key: RowKey, fence: u64) {
         let times = self.refusals.entry((key, fence)).or_default();
         *times += 1;
@@ -371,25 +373,30 @@ impl Log {
         }
     }
 
-    /// Outcomes were told: those are refused whose rows were taken again.
-    pub(super) fn has_finished(&mut self, now: Micros, told: &[RowOutcome], report: &FinishReport) {
-        for RowOutcome { key, fence, fate, .. } in told {
+    /// Accounts for outcomes: those are refused whose rows were claimed again.
+    pub(super) fn has_finished(
+        &mut self,
+        now: Micros,
+        outcomes: &[RowOutcome],
+        report: &FinishReport,
+    ) {
+        for RowOutcome { key, fence, fate, .. } in outcomes {
             if fate.is_abandoned() {
                 self.abandoned.insert(*key, now);
             }
-            if told.iter().filter(|other| other.key == *key).count() > 1 {
-                // Which of them is refused is not said.
+            if outcomes.iter().filter(|other| other.key == *key).count() > 1 {
+                // The report does not show which of them is refused.
                 continue;
             }
             let refused = report.refused.contains(key);
-            if refused != self.was_taken_since(*key, *fence) {
+            if refused != self.was_claimed_since(*key, *fence) {
                 let name = name(*key);
                 self.wrong(now, format!("{name} is {fate} under {fence}, refused: {refused}"));
             }
         }
     }
 
-    fn judge_taken(&mut self, now: Micros, record: &Record, row: &Row) {
+    fn judge_claimed(&mut self, now: Micros, record: &Record, row: &Row) {
         let is_date = self.lives.get(&record.incarnation).and_then(|eras| eras.last());
         let is_date = is_date.is_some_and(|era| matches!(era.trigger.kind(), Kind::Date(_)));
         if let RowState::Closed(fate) = &row.state {
@@ -412,7 +419,7 @@ impl Log {
         self.lives.get(&incarnation).map_or(0, |eras| eras.len().saturating_sub(1))
     }
 
-    /// A record was written: it was `before`, and is `after`.
+    /// Accounts for a write that changed a record from `before` to `after`.
     pub(super) fn has_written(
         &mut self,
         now: Micros,
@@ -434,7 +441,7 @@ impl Log {
         if let Some(wish) = wish {
             self.judge_acts(now, wish, before, after, id);
         }
-        // What was over before is what a new job finds, and nothing becomes of it.
+        // A new job finds a remembered end, which has no further fate.
         let before = before.filter(|before| before.ended_at.is_none());
         if let Some(record) = before {
             let era = self.era(record.incarnation);
@@ -491,7 +498,7 @@ impl Log {
         });
     }
 
-    /// A verb acts once, be it that it was asked for again.
+    /// A verb acts once, even if it was retried.
     fn judge_acts(
         &mut self,
         now: Micros,
@@ -503,10 +510,11 @@ impl Log {
         let on = before.or(after).map(|record| (record.incarnation, record.version));
         let Some(on) = on else { return };
         let Some(first) = self.acts.insert(wish, on) else { return };
-        // After so many others a write is not known any more.
+        // After this many other writes, a write is no longer recognized.
         let forgotten = on.0 == first.0 && on.1 > first.1 + KNOWN;
-        // A job that is added has an incarnation of its own, and lives once. Where another has the id, that
-        // one is made to be as declared, and the next one when it is replaced before that was answered.
+        // An added job has an incarnation of its own, and is added once. If another job has the id,
+        // that job is changed to the declaration, and so is its replacement if the response was
+        // still pending.
         let declares = on.0 != first.0 && self.adds.contains(&wish);
         if !forgotten && !declares {
             self.wrong(now, format!("what was asked for once was done twice to {id}"));
@@ -518,8 +526,8 @@ impl Log {
         era.into_iter().for_each(|era| era.end = Some(EraEnd { next: record.next_fire, passed }));
     }
 
-    /// Whether an open row ought to have been run since `since`: nothing was in its way.
-    pub(super) fn is_left_lying(
+    /// Whether an open row should have run since `since`, because nothing prevented it.
+    pub(super) fn is_stuck(
         &self,
         row: &Row,
         paused: bool,
@@ -542,19 +550,19 @@ impl Log {
         self.executions.iter().any(|execution| of_it(&execution))
     }
 
-    /// The incarnations that there ever were.
+    /// Returns all incarnations that ever existed.
     pub(super) fn incarnations(&self) -> BTreeSet<Incarnation> {
         self.lives.keys().copied().collect()
     }
 }
 
-/// How many writes of a record are known again, as the contract says.
+/// How many writes of a record are recognized, by the contract.
 const KNOWN: u64 = 8;
 
-/// How often an outcome may be told alone that is refused, each heartbeat of its node being lost meanwhile.
+/// How often a refused outcome may be sent alone if each heartbeat of its node is lost meanwhile.
 const MOST_REFUSALS: u32 = 40;
 
-/// A row, for people.
+/// Describes a row for people.
 pub(super) fn name(key: RowKey) -> String {
     let job = key.incarnation.0 & 0xffff;
     match key.kind {

@@ -1,5 +1,4 @@
-//! Whole clusters on a simulated network, with everything that goes wrong there: a store is put through
-//! years of trouble in minutes.
+//! Simulated clusters with every kind of fault: years of trouble for a store in minutes.
 
 mod agenda;
 mod chance;
@@ -18,13 +17,14 @@ use self::world::World;
 use super::ManualClock;
 use crate::store::Store;
 
-/// A cluster of one to five nodes with a store, simulated.
+/// A simulated cluster of one to five nodes with a store.
 ///
-/// A seed says all: how many nodes there are, which jobs, what users ask of which node and when; how
-/// long each message takes, which are lost and which take effect late; which nodes crash, shut down, are
-/// stopped, suspended or cut off, and how wrong their clocks are. The same seed is the same simulation.
+/// The seed determines everything: the number of nodes, the jobs, the verbs that users call on each
+/// node and when; the latency of each message, which messages are lost and which take effect late;
+/// which nodes crash, shut down, are stopped, suspended or cut off, and the errors of their clocks.
+/// The same seed gives the same simulation.
 ///
-/// In the end all faults end, and what the ledger says is compared with what happened.
+/// At the end all faults stop, and the ledger is compared with the true events.
 ///
 /// ```
 /// use punctual::{store::MemoryStore, testing::Simulation};
@@ -42,18 +42,19 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// The simulation of this seed.
+    /// Creates the simulation of this seed.
     pub fn new(seed: u64) -> Simulation {
         Simulation { seed, traced: false, several_commits: false, clockless: false }
     }
 
-    /// Keeps a line for all that happens: [`Report::trace`].
+    /// Keeps a line for each event: [`Report::trace`].
     pub fn traced(self) -> Simulation {
         Simulation { traced: true, ..self }
     }
 
-    /// Does what concerns several jobs or rows in a commit for each, as the contract allows: others come
-    /// between, the rest may be lost, and a node that crashes or waits no longer leaves it half done.
+    /// Splits operations on several jobs or rows into one commit for each, as the contract allows.
+    /// Other operations come in between, the rest may be lost, and a node that crashes or times out
+    /// leaves an operation half done.
     ///
     /// ```
     /// use punctual::{store::MemoryStore, testing::Simulation};
@@ -65,8 +66,8 @@ impl Simulation {
         Simulation { several_commits: true, ..self }
     }
 
-    /// Has the store be one without a clock: nodes go by those of their machines, which agree, and step
-    /// together or one after the other. So it is for a store that says so in
+    /// Simulates a store without a clock: nodes use the clocks of their machines, which agree, and
+    /// step together or one after the other. For stores without
     /// [`Capabilities::has_clock`](crate::store::Capabilities::has_clock).
     ///
     /// ```
@@ -79,14 +80,15 @@ impl Simulation {
         Simulation { clockless: true, ..self }
     }
 
-    /// Runs it on an empty store, which is to take its time from the clock.
+    /// Runs the simulation on an empty store, which must use the given clock.
     ///
-    /// The store's operations are waited for, and must not wait for time to pass. One that wakes its own
-    /// task and is not ready lets others come between, as `tokio::task::yield_now` does.
+    /// Blocks until each operation of the store is done; an operation must not wait for time to
+    /// pass. An operation that wakes its own task and returns pending lets other operations run in
+    /// between, as `tokio::task::yield_now` does.
     ///
     /// # Errors
     ///
-    /// What was promised and is not so.
+    /// [`Broken`], with the broken promises.
     pub fn run<S: Store>(self, store: impl FnOnce(ManualClock) -> S) -> Result<Report, Broken> {
         let seed = self.seed;
         let mut world = World::new(self, store);
@@ -106,21 +108,21 @@ impl Simulation {
     }
 }
 
-/// What happened in a [`Simulation`].
+/// The report of a [`Simulation`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// Its seed.
+    /// The seed of the simulation.
     pub seed: u64,
     /// How often work was called.
     pub runs: usize,
-    /// How many requests there were to the store.
+    /// How many requests the store received.
     pub requests: u64,
-    /// How much users asked for.
+    /// How many verbs users called.
     pub verbs: u64,
-    /// How much went wrong, or was tried.
+    /// How many faults were caused or tried.
     pub faults: u64,
-    /// A line for all that happened, if it was [`traced`](Simulation::traced).
+    /// A line for each event, if the simulation was [`traced`](Simulation::traced).
     pub trace: String,
 }
 
@@ -131,7 +133,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// What a [`Simulation`] found to be broken.
+/// The promises that a [`Simulation`] found broken.
 #[derive(Clone, Debug)]
 pub struct Broken {
     report: Report,
@@ -139,12 +141,12 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// What is not as promised, in the order in which it was found.
+    /// Returns the broken promises, in the order in which they were found.
     pub fn wrong(&self) -> &[String] {
         &self.wrong
     }
 
-    /// What happened up to then.
+    /// Returns the report up to then.
     pub fn report(&self) -> &Report {
         &self.report
     }

@@ -1,4 +1,4 @@
-//! A simulated node: a machine as the driver has it, on simulated clocks.
+//! A simulated node: the machine of a scheduler, on simulated clocks.
 
 use std::{
     cell::Cell,
@@ -29,7 +29,7 @@ use crate::{
     ledger::{Incarnation, Keep, Record, RowKey, RowKind, StoreChange, StoreError},
 };
 
-/// What the node keeps with a job.
+/// The payload of a job.
 #[derive(Clone)]
 pub(super) struct Work(Rc<Kept>);
 
@@ -68,69 +68,70 @@ impl Payload for Work {
     }
 }
 
-/// Whoever was told of a job holds on to it to its end.
+/// A caller that has received a job keeps its handle to the end.
 impl Handles for Work {
     fn is_wanted(&self) -> bool {
         true
     }
 }
 
-/// A run that was handed over, or goes on.
+/// A run that was handed over or is active.
 struct Running {
     number: u64,
     attempt: Attempt<Work>,
-    /// How far off the node's idea of the store's time may have been when it was handed over.
+    /// The uncertainty of the node's estimate of the store's time at the handover.
     uncertainty: Micros,
     begun: Option<Begun>,
 }
 
 /// A run whose work was called.
 struct Begun {
-    /// What elapsed time was.
+    /// The elapsed time at the call.
     called_at: Micros,
     outcome: Outcome,
     obeys: bool,
     cancelled: bool,
 }
 
-/// A program on a machine: the machine of the scheduler, and a field for each thing that the driver has.
+/// A program on a machine: the machine of the scheduler, and the state of the driver.
 pub(super) struct Node {
     machine: Machine<Work>,
     inbox: Inbox,
     pub(super) store: StoreKey,
     pub(super) clocks: Clocks,
     lease: Arc<Lease>,
-    /// When jobs are looked at, in elapsed time.
+    /// When jobs wake, in elapsed time.
     timers: BTreeMap<u32, Micros>,
     node_timer: Option<Micros>,
-    /// When a shutdown has waited long enough.
+    /// A deadline of the shutdown.
     patient_until: Option<Micros>,
-    /// When timers are looked at next.
-    looks_at: Option<Micros>,
+    /// When timers are checked next.
+    wakes_at: Option<Micros>,
     turn: Turn<Work>,
-    /// Whether a turn of the loop is to come.
+    /// Whether a turn of the loop is scheduled.
     awake: bool,
     runs: BTreeMap<u64, Running>,
     numbers: u64,
-    /// What was asked, and what the clocks said then.
+    /// The requests without a reply, and the clocks at their sending.
     waiting: BTreeMap<u64, (Request, Reading)>,
-    /// How far off its idea of the store's time may be, and when that was so, in elapsed time.
+    /// The uncertainty of the estimate of the store's time, and when it was measured, in elapsed
+    /// time.
     uncertainty: Option<(Micros, Micros)>,
-    /// Whether the machine was suspended, or the store's clock has stepped, and it need not have noticed.
+    /// Whether the machine was suspended, or the store's clock has stepped, possibly unnoticed.
     lost_time: bool,
     known: Known<Work>,
 }
 
-/// The tasks of the simulation: `common` is known to all nodes, `rare` to some.
+/// The tasks of the simulation: all nodes know `common`, some know `rare`.
 pub(super) const TASKS: [&str; 2] = ["common", "rare"];
 
-/// The tag of jobs that only the newer programs can read, which know all tasks.
+/// The tag of jobs that only newer programs can read. These know all tasks.
 pub(super) const NEWER: &str = "newer";
 
-/// The arguments that nobody can read.
+/// The arguments that no program can read.
 pub(super) const UNREADABLE: &str = "unreadable";
 
-/// What the ids of jobs begin with whose work kills its process.
+/// The prefix of the ids of jobs whose work kills its process.
 pub(super) const DEADLY: &str = "deadly";
 
 impl Node {
@@ -179,7 +180,7 @@ impl Node {
             timers: BTreeMap::new(),
             node_timer: None,
             patient_until: None,
-            looks_at: None,
+            wakes_at: None,
             turn: Turn::new(),
             awake: false,
             runs: BTreeMap::new(),
@@ -194,7 +195,7 @@ impl Node {
         node
     }
 
-    /// Runs `f` on the core at an instant, and carries out what follows from it.
+    /// Runs `f` on the core at an instant, and carries out the effects.
     pub(super) fn transact<T>(
         &mut self,
         outside: &mut Outside<'_>,
@@ -203,7 +204,7 @@ impl Node {
         self.with(outside, |machine, now| f(&mut machine.core, now))
     }
 
-    /// Has the machine see what time it is.
+    /// Has the machine read the clock.
     pub(super) fn catch_up(&mut self, outside: &mut Outside<'_>) {
         self.with(outside, |_, _| ());
     }
@@ -217,12 +218,12 @@ impl Node {
         let mut ended = Vec::new();
         self.inbox.take(&mut ended);
         let result = self.machine.transact(reading, &mut ended, f);
-        self.settle(outside);
+        self.drain_outbox(outside);
         result
     }
 
-    /// Carries out what is in the outbox, but for what the loop does.
-    fn settle(&mut self, outside: &mut Outside<'_>) {
+    /// Drains the outbox, except for the effects that the loop carries out.
+    fn drain_outbox(&mut self, outside: &mut Outside<'_>) {
         let wakes = self.machine.wakes_loop(false);
         let out = self.machine.core.outbox();
         for event in out.events.drain(..) {
@@ -247,7 +248,7 @@ impl Node {
         }
     }
 
-    /// Has the loop take a turn soon.
+    /// Schedules a turn of the loop.
     fn wake(&mut self, outside: &mut Outside<'_>) {
         if !std::mem::replace(&mut self.awake, true) {
             let delay = moment(outside);
@@ -255,7 +256,7 @@ impl Node {
         }
     }
 
-    /// Turns of the loop, until it waits. Says whether the last was the last of all.
+    /// Takes turns of the loop until it waits. Returns whether the last turn was the final one.
     pub(super) fn turn(&mut self, outside: &mut Outside<'_>) -> bool {
         let mut turn = std::mem::replace(&mut self.turn, Turn::new());
         self.awake = true;
@@ -295,9 +296,10 @@ impl Node {
                 }
             }
         }
-        outside.asked.extend(turn.requests.drain(..).map(|(_, asked)| asked));
+        outside.requests.extend(turn.requests.drain(..).map(|(_, request)| request));
         let sends = turn.sends_in.map(|wait| elapsed + tick(micros_of(wait)));
-        self.node_timer = [sends, turn.farewell.map(micros_in)].into_iter().flatten().min();
+        self.node_timer =
+            [sends, turn.acknowledge_until.map(micros_in)].into_iter().flatten().min();
         self.patient_until = turn.patient_until.map(micros_in);
     }
 
@@ -306,18 +308,18 @@ impl Node {
         let first = timers.chain(self.node_timer).chain(self.patient_until).min();
         let Some(at) = first.map(|first| self.clocks.reaches(first) + 1) else { return };
         let at = at.max(outside.now() + 1);
-        if self.looks_at.is_none_or(|looks_at| at < looks_at) {
-            self.looks_at = Some(at);
+        if self.wakes_at.is_none_or(|wakes_at| at < wakes_at) {
+            self.wakes_at = Some(at);
             outside.at(at, Happening::Timers);
         }
     }
 
-    /// Timers may have expired.
+    /// Handles expired timers.
     pub(super) fn expire(&mut self, outside: &mut Outside<'_>) -> bool {
-        if self.looks_at.is_none_or(|looks_at| looks_at > outside.now()) {
+        if self.wakes_at.is_none_or(|wakes_at| wakes_at > outside.now()) {
             return false;
         }
-        self.looks_at = None;
+        self.wakes_at = None;
         let now = self.clocks.elapsed(outside.now());
         let expired = self.timers.iter().filter(|(_, at)| **at <= now);
         self.turn.expired.extend(expired.map(|(&slot, _)| slot));
@@ -355,7 +357,7 @@ impl Node {
             number,
             Running { number, attempt: Attempt::new(start), uncertainty, begun: None },
         );
-        // In the end all troubles end.
+        // All faults stop at the end.
         let crowd = if outside.now() < outside.scenario.busy { outside.scenario.crowd } else { 0 };
         let delay = if crowd > 0 && outside.chance.percent(15) {
             outside.chance.between(0..=crowd)
@@ -365,7 +367,7 @@ impl Node {
         outside.after(delay, Happening::Begin(number));
     }
 
-    /// A run would start now.
+    /// Starts a run, if it may start.
     pub(super) fn begin(&mut self, number: u64, outside: &mut Outside<'_>) {
         let reading = self.clocks.read(outside.now());
         let Some(Running { attempt, .. }) = self.runs.get(&number) else { return };
@@ -382,7 +384,7 @@ impl Node {
         }
     }
 
-    /// A run has ended; `took` is how long its work took, if it was called.
+    /// Ends a run; `took` is how long its work took, if it was called.
     fn conclude(
         &mut self,
         number: u64,
@@ -400,29 +402,29 @@ impl Node {
         self.finish(attempt.start.run, result, outside);
     }
 
-    /// The work of a run is called.
+    /// Calls the work of a run.
     fn call(&mut self, number: u64, cancelled: bool, outside: &mut Outside<'_>) {
         let called_at = self.clocks.elapsed(outside.now());
         let uncertainty = self.uncertainty(called_at);
         let Some(running) = self.runs.get_mut(&number) else { return };
         let timeout = running.attempt.options(&JobOptions::default()).timeout;
         let chance = &mut *outside.chance;
-        let takes = match chance.below(9) {
+        let duration = match chance.below(9) {
             _ if chance.percent(outside.scenario.lengthy) => chance.between(700_000..=2_500_000),
             0 => 0,
             1..=6 => chance.between(200..=60_000),
             _ => chance.between(60_000..=700_000),
         };
         let outcome = match chance.below(10) {
-            0 => Outcome::said("it failed"),
+            0 => Outcome::from_error_text("it failed"),
             1 => Outcome::Panicked("it panicked".into()),
             _ => Outcome::Succeeded,
         };
         let obeys = chance.percent(outside.scenario.obedience);
-        let timeout = timeout.map(micros_of).filter(|&timeout| timeout <= takes);
-        let (takes, outcome) = match timeout {
+        let timeout = timeout.map(micros_of).filter(|&timeout| timeout <= duration);
+        let (duration, outcome) = match timeout {
             Some(timeout) => (timeout, Outcome::TimedOut),
-            None => (takes, outcome),
+            None => (duration, outcome),
         };
         let start = &running.attempt.start;
         let run = start.run;
@@ -431,16 +433,16 @@ impl Node {
         outside.log.began(outside.agenda.now, (outside.life, number), row, uncertainty);
         running.begun = Some(Begun { called_at, outcome, obeys, cancelled: false });
         if start.job.as_str().starts_with(DEADLY) {
-            let wait = outside.chance.between(0..=takes.min(20 * MILLI));
+            let wait = outside.chance.between(0..=duration.min(20 * MILLI));
             outside.after(wait, Happening::Die);
         }
-        outside.after(takes, Happening::Return(number));
+        outside.after(duration, Happening::Return(number));
         if cancelled {
             self.cancel(run, outside);
         }
     }
 
-    /// A run is asked to stop.
+    /// Cancels a run.
     fn cancel(&mut self, run: RunKey, outside: &mut Outside<'_>) {
         let reading = self.clocks.read(outside.now());
         let defaults = JobOptions::default();
@@ -455,13 +457,13 @@ impl Node {
             }
             let options = running.attempt.options(&defaults);
             let grace = running.attempt.cancel_grace(options, || reading);
-            // What is dropped goes on until it next yields.
+            // Dropped work continues until its next yield.
             let yields = outside.chance.between(0..=micros_of(outside.scenario.lease) / 30);
             outside.after(tick(micros_of(grace)) + yields, Happening::Drop(running.number));
         }
     }
 
-    /// The work of a run returns, or is dropped.
+    /// Ends the work of a run, which returns or is dropped.
     pub(super) fn end(&mut self, number: u64, dropped: bool, outside: &mut Outside<'_>) {
         let Some(running) = self.runs.get_mut(&number) else { return };
         let Some(begun) = running.begun.take() else { return };
@@ -472,7 +474,7 @@ impl Node {
         self.conclude(number, outcome, Some(took), outside);
     }
 
-    /// Leaves a run's result in the inbox, and empties that unless the loop does.
+    /// Puts a run's result into the inbox, and drains the inbox unless the loop does.
     fn finish(&mut self, run: RunKey, result: RunResult, outside: &mut Outside<'_>) {
         if self.inbox.push(run, result) != Urgency::CanWait {
             self.catch_up(outside);
@@ -481,12 +483,12 @@ impl Node {
 
     // The store.
 
-    /// Whether a job has as many runs as it may have.
+    /// Whether a job has reached its limit of active runs.
     pub(super) fn is_full(&self, incarnation: Incarnation) -> bool {
         self.machine.core.is_full(self.store, incarnation)
     }
 
-    /// The store notifies of changes.
+    /// Accepts notifications of the store.
     pub(super) fn notice(&mut self, changes: Vec<StoreChange>, outside: &mut Outside<'_>) {
         let store = self.store;
         let changes: Vec<_> =
@@ -496,26 +498,27 @@ impl Node {
         });
     }
 
-    /// A request is on its way. Handles ask for the changes of their jobs, too.
-    pub(super) fn sent(&mut self, number: u64, asked: &mut Request, outside: &mut Outside<'_>) {
-        self.known.add_to(asked);
+    /// Notes a request that is sent. Handles add the changes of their jobs to it.
+    pub(super) fn sent(&mut self, number: u64, request: &mut Request, outside: &mut Outside<'_>) {
+        self.known.add_to(request);
         let sent = self.clocks.read(outside.now());
-        self.waiting.insert(number, (asked.clone(), sent));
+        self.waiting.insert(number, (request.clone(), sent));
     }
 
-    /// Whether it waits for the answer to a request.
+    /// Whether the node waits for the reply to a request.
     pub(super) fn waits_for(&self, number: u64) -> bool {
         self.waiting.contains_key(&number)
     }
 
-    /// A request was answered, or is given up. Says whether that was the last turn of the driver.
+    /// Accepts the reply to a request, or its timeout. Returns whether that was the final turn of
+    /// the driver.
     pub(super) fn answered(
         &mut self,
         number: u64,
         answer: Result<Reply, StoreError>,
         outside: &mut Outside<'_>,
     ) -> bool {
-        let Some((asked, sent)) = self.waiting.remove(&number) else { return false };
+        let Some((request, sent)) = self.waiting.remove(&number) else { return false };
         if let Ok(Reply::Membership(membership::Reply::Heartbeat { .. })) = &answer
             && !outside.scenario.clockless
         {
@@ -523,13 +526,13 @@ impl Node {
         }
         let works = answer.as_ref().map(|reply| self.works_for(reply)).unwrap_or_default();
         let store = self.store;
-        self.transact(outside, |core, now| core.answer(store, asked, answer, works, now));
+        self.transact(outside, |core, now| core.answer(store, request, answer, works, now));
         self.turn(outside)
     }
 
-    /// The work of each job of a reply, in order.
+    /// Returns the work of each job of a reply, in order.
     fn works_for(&mut self, reply: &Reply) -> Vec<Work> {
-        self.known.learn(reply);
+        self.known.update_versions(reply);
         let work = |record: &Record| {
             let known = self.known.get(record.incarnation).cloned();
             known.unwrap_or_else(|| Work::of(record.incarnation))
@@ -537,17 +540,17 @@ impl Node {
         reply.records().into_iter().map(work).collect()
     }
 
-    /// Somebody holds on to a job. Returns whether that has changed, or has gone, meanwhile.
+    /// Adds a handle of a job. Returns whether the job was changed or removed meanwhile.
     pub(super) fn know(&mut self, record: &Record) -> bool {
         self.known.insert(record, Work::of(record.incarnation)).0
     }
 
-    /// A job was not added.
-    pub(super) fn unknow(&mut self, incarnation: Incarnation) {
+    /// Forgets a job that was not added.
+    pub(super) fn forget(&mut self, incarnation: Incarnation) {
         self.known.remove_unadded(incarnation);
     }
 
-    /// The store's clock was measured.
+    /// Accounts for a measurement of the store's clock.
     fn measure(&mut self, sent: Reading, outside: &mut Outside<'_>) {
         let now = self.clocks.read(outside.now());
         let took = (now.elapsed - sent.elapsed).max(now.wall - sent.wall);
@@ -558,7 +561,7 @@ impl Node {
             self.uncertainty = Some((new, elapsed));
             self.lost_time = false;
         } else if self.lost_time {
-            // It may contradict what was known.
+            // The measurement may contradict the estimate.
             self.uncertainty = Some((new, elapsed));
         }
     }
@@ -568,7 +571,7 @@ impl Node {
         self.lose_time();
     }
 
-    /// What it knows of the store's clock does not hold any more.
+    /// Invalidates the estimate of the store's clock.
     pub(super) fn lose_time(&mut self) {
         self.lost_time = true;
     }
@@ -578,17 +581,17 @@ impl Node {
         uncertainty + (elapsed - at) / 5000
     }
 
-    /// Whether it believes that the store takes it for alive.
-    pub(super) fn believes_itself(&self, now: Micros) -> bool {
+    /// Whether the node trusts its lease.
+    pub(super) fn trusts_lease(&self, now: Micros) -> bool {
         self.lease.is_trusted(self.clocks.read(now))
     }
 
-    /// Whether it has heard what time it is.
-    pub(super) fn knows_the_time(&self) -> bool {
+    /// Whether the store's clock was measured.
+    pub(super) fn knows_clock(&self) -> bool {
         self.uncertainty.is_some()
     }
 
-    /// What the store's clock says, as far as it is known, and a number for a write.
+    /// Returns the time of the store's clock, as far as it is known, and a number for a write.
     pub(super) fn now_and_number(&mut self, outside: &mut Outside<'_>) -> (DateTime<Utc>, u64) {
         let store = self.store;
         self.transact(outside, |core, _| {
@@ -614,7 +617,7 @@ fn micros_in(time: TimeDelta) -> Micros {
     time.num_microseconds().unwrap_or(Micros::MAX / 4)
 }
 
-/// How long it takes until somebody's turn comes.
+/// Returns a random scheduling delay.
 fn moment(outside: &mut Outside<'_>) -> Micros {
     match outside.chance.below(16) {
         0 => outside.chance.between(500..=4_000),
@@ -622,12 +625,12 @@ fn moment(outside: &mut Outside<'_>) -> Micros {
     }
 }
 
-/// Timers expire at whole milliseconds, and not early.
+/// Rounds up to whole milliseconds: timers expire at those, and not early.
 fn tick(wait: Micros) -> Micros {
     (wait + MILLI - 1) / MILLI * MILLI
 }
 
-/// The row that a run is for.
+/// Returns the row of a run.
 fn key_of(start: &Start<Work>) -> RowKey {
     let incarnation = start.payload.0.incarnation;
     let scheduled = RowKey {

@@ -1,5 +1,5 @@
-//! Operations of the store as others see them: what of them is one commit, what can come between two,
-//! and what each commit did.
+//! Operations of the store as their commits: what one commit does, and where other operations can
+//! come in between.
 
 use std::{
     collections::HashMap,
@@ -30,25 +30,25 @@ use crate::{
 /// More rows than a simulation has.
 pub(super) const MOST: usize = 1_000_000;
 
-/// The store, and how its operations are done.
+/// The store, and how its operations are split.
 pub(super) struct Operations<S> {
     pub(super) store: S,
-    /// Whether what concerns several jobs is a commit for each.
+    /// Whether an operation on several jobs is one commit for each.
     several_commits: bool,
-    /// Whether it refuses some outcomes for good.
+    /// Whether the store refuses some outcomes for good.
     refuses: bool,
-    /// What was done and not looked at.
+    /// The commits that the world has not observed.
     commits: Mutex<Vec<Commit>>,
-    /// The last take of each node, where it is several commits.
-    takes: Mutex<HashMap<NodeId, LastTake>>,
+    /// The last claim of each node, if claims are several commits.
+    claims: Mutex<HashMap<NodeId, LastClaim>>,
 }
 
-/// What one commit did.
+/// The effect of one commit.
 pub(super) enum Commit {
     Heartbeat {
         heartbeat: Heartbeat,
         lease_lost: bool,
-        /// What a node has that leaves, before and after.
+        /// The rows of a node that deregisters, before and after.
         before: Vec<Row>,
         after: usize,
     },
@@ -59,38 +59,38 @@ pub(super) enum Commit {
         written: WriteResult,
         before: Option<Box<Record>>,
         after: Option<Box<Record>>,
-        /// Of the rows that it brings those that were there before, and what they are now.
+        /// The rows of the write that existed before, and their present state.
         rows: Vec<(Row, Option<Row>)>,
     },
     Finish(Vec<RowOutcome>, FinishReport),
-    /// The store refuses this one, alone.
+    /// The store refuses this outcome, sent alone.
     Refuse(RowKey, u64),
     Release {
         node: NodeId,
         rows: Vec<Release>,
-        /// What they were, and what they are now.
+        /// The rows before and after.
         changes: Vec<(Option<Row>, Option<Row>)>,
     },
 }
 
 #[derive(Default)]
-struct LastTake {
+struct LastClaim {
     number: u64,
-    /// How many commits it has been.
+    /// How many commits the claim has had.
     parts: u64,
-    taken: Vec<Claim>,
+    claimed: Vec<Claim>,
 }
 
-/// More commits than a take has.
+/// More commits than a claim has.
 const PARTS: u64 = 1 << 20;
 
 impl<S: Store> Operations<S> {
     pub(super) fn new(store: S, several_commits: bool, refuses: bool) -> Operations<S> {
-        let (commits, takes) = (Mutex::default(), Mutex::default());
-        Operations { store, several_commits, refuses, commits, takes }
+        let (commits, claims) = (Mutex::default(), Mutex::default());
+        Operations { store, several_commits, refuses, commits, claims }
     }
 
-    /// What was done since it was last asked.
+    /// Returns the commits since the last call.
     pub(super) fn commits(&self) -> Vec<Commit> {
         std::mem::take(&mut *lock(&self.commits))
     }
@@ -99,7 +99,7 @@ impl<S: Store> Operations<S> {
         lock(&self.commits).push(commit);
     }
 
-    /// What somebody asks who carries out a verb.
+    /// Carries out a request of a verb.
     pub(super) async fn perform_verb(
         &self,
         request: VerbRequest,
@@ -113,7 +113,7 @@ impl<S: Store> Operations<S> {
         })
     }
 
-    /// Those that are one commit: neighbours of one key, or all of them.
+    /// Splits into commits: neighbours with one key, or everything together.
     fn split<T: Clone, K: PartialEq>(&self, all: Vec<T>, key: impl Fn(&T) -> K) -> Vec<Vec<T>> {
         match (self.several_commits, all.is_empty()) {
             (_, true) => Vec::new(),
@@ -122,7 +122,7 @@ impl<S: Store> Operations<S> {
         }
     }
 
-    /// Others come between two commits of an operation.
+    /// Lets other operations run between two commits.
     async fn between(&self) {
         if self.several_commits {
             tokio::task::yield_now().await;
@@ -148,17 +148,17 @@ impl<S: Store> Operations<S> {
             let keys = store.claimed_by(heartbeat.node, None, MOST).await?;
             let keys = keys.into_iter().map(|claim| claim.key).collect();
             let ClaimResult { jobs, orphans, .. } = store.claimed(heartbeat.node, keys).await?;
-            before = jobs.into_iter().flat_map(|taken| taken.rows).chain(orphans).collect();
+            before = jobs.into_iter().flat_map(|claimed| claimed.rows).chain(orphans).collect();
         }
-        let said = store.heartbeat(heartbeat.clone()).await;
+        let result = store.heartbeat(heartbeat.clone()).await;
         if leaves {
             after = store.claimed_by(heartbeat.node, None, 10).await?.len();
         }
-        let lease_lost = said.as_ref().is_err_and(StoreError::is_lease_lost);
-        if said.is_ok() || lease_lost {
+        let lease_lost = result.as_ref().is_err_and(StoreError::is_lease_lost);
+        if result.is_ok() || lease_lost {
             self.note(Commit::Heartbeat { heartbeat, lease_lost, before, after });
         }
-        said
+        result
     }
 
     async fn reap_each(&self, suspects: Vec<(NodeId, u64)>) -> Result<ReapReport, StoreError> {
@@ -185,29 +185,29 @@ impl<S: Store> Operations<S> {
         Ok(reaped)
     }
 
-    async fn claim_each(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
+    async fn claim_each(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
         if !self.several_commits {
-            return self.claim_once(take).await;
+            return self.claim_once(request).await;
         }
-        let (node, number) = (take.node, take.number);
-        let last = lock(&self.takes).get(&node).map_or(0, |last| last.number);
+        let (node, number) = (request.node, request.number);
+        let last = lock(&self.claims).get(&node).map_or(0, |last| last.number);
         if number < last {
             return Err(StoreError::refused(format!("take {number} comes after take {last}")));
         }
         if number == last {
-            return self.claimed_again(take).await;
+            return self.claimed_again(request).await;
         }
-        let mut all = ClaimResult { passed: take.passed, ..ClaimResult::default() };
-        let mut except = take.except.clone();
+        let mut all = ClaimResult { passed: request.passed, ..ClaimResult::default() };
+        let mut except = request.except.clone();
         let mut rows = 0;
         for part in 0..PARTS {
             let one = ClaimRequest {
                 number: number * PARTS + part,
                 limit: 1,
-                row_limit: take.row_limit - rows,
+                row_limit: request.row_limit - rows,
                 passed: all.passed,
                 except: except.clone(),
-                ..take.clone()
+                ..request.clone()
             };
             let ClaimResult { jobs, orphans, more, rejected, left, passed, next_due } =
                 self.claim_once(one).await?;
@@ -215,7 +215,7 @@ impl<S: Store> Operations<S> {
             rows += found.clone().count();
             let found = found.filter(|row| matches!(row.state, RowState::Claimed(_)));
             let found: Vec<_> = found.map(Row::claim).collect();
-            self.has_taken(node, number, part, found);
+            self.note_claimed(node, number, part, found);
             let rejects = rejected.iter().map(|rejected| rejected.stamp.incarnation);
             except = Arc::new(except.iter().copied().chain(rejects).collect());
             let ends = jobs.is_empty() || !more;
@@ -224,7 +224,7 @@ impl<S: Store> Operations<S> {
             all.rejected.extend(rejected);
             all.left += left;
             (all.more, all.passed, all.next_due) = (more, passed, next_due);
-            if ends || all.jobs.len() >= take.limit || rows >= take.row_limit {
+            if ends || all.jobs.len() >= request.limit || rows >= request.row_limit {
                 break;
             }
             self.between().await;
@@ -232,40 +232,40 @@ impl<S: Store> Operations<S> {
         Ok(all)
     }
 
-    /// A take has gone so far.
-    fn has_taken(&self, node: NodeId, number: u64, part: u64, found: Vec<Claim>) {
-        let mut takes = lock(&self.takes);
-        let last = takes.entry(node).or_default();
+    /// Notes the progress of a claim.
+    fn note_claimed(&self, node: NodeId, number: u64, part: u64, found: Vec<Claim>) {
+        let mut claims = lock(&self.claims);
+        let last = claims.entry(node).or_default();
         if last.number != number {
-            *last = LastTake { number, ..LastTake::default() };
+            *last = LastClaim { number, ..LastClaim::default() };
         }
         last.parts = part;
-        last.taken.extend(found);
+        last.claimed.extend(found);
     }
 
-    /// What a take that is asked for again has taken.
-    async fn claimed_again(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
-        let (parts, taken) = {
-            let takes = lock(&self.takes);
-            let last = takes.get(&take.node);
-            last.map(|last| (last.parts, last.taken.clone())).unwrap_or_default()
+    /// Returns the rows of a claim that is retried.
+    async fn claimed_again(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        let (parts, claimed) = {
+            let claims = lock(&self.claims);
+            let last = claims.get(&request.node);
+            last.map(|last| (last.parts, last.claimed.clone())).unwrap_or_default()
         };
-        let last = ClaimRequest { number: take.number * PARTS + parts, ..take.clone() };
-        // Only whether the node is one.
+        let last = ClaimRequest { number: request.number * PARTS + parts, ..request.clone() };
+        // Only checks that the node has a row.
         self.store.claim(last).await?;
-        let keys = taken.iter().map(|claim| claim.key).collect();
-        let mut again = self.store.claimed(take.node, keys).await?;
+        let keys = claimed.iter().map(|claim| claim.key).collect();
+        let mut again = self.store.claimed(request.node, keys).await?;
         for job in &mut again.jobs {
-            job.rows.retain(|row| taken.contains(&row.claim()));
+            job.rows.retain(|row| claimed.contains(&row.claim()));
         }
         again.jobs.retain(|job| !job.rows.is_empty());
-        again.orphans.retain(|row| taken.contains(&row.claim()));
-        Ok(ClaimResult { more: true, passed: take.passed, ..again })
+        again.orphans.retain(|row| claimed.contains(&row.claim()));
+        Ok(ClaimResult { more: true, passed: request.passed, ..again })
     }
 
-    async fn claim_once(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
-        let claim_result = self.store.claim(take.clone()).await?;
-        self.note(Commit::Claim(take, claim_result.clone()));
+    async fn claim_once(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        let claim_result = self.store.claim(request.clone()).await?;
+        self.note(Commit::Claim(request, claim_result.clone()));
         Ok(claim_result)
     }
 
@@ -317,7 +317,7 @@ impl<S: Store> Operations<S> {
     }
 }
 
-/// The store as nodes have it: what concerns several jobs may be several commits.
+/// The store as nodes see it: operations on several jobs may be several commits.
 impl<S: Store> Store for Operations<S> {
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
@@ -356,8 +356,8 @@ impl<S: Store> Store for Operations<S> {
         self.store.changed(known).await
     }
 
-    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
-        self.claim_each(take).await
+    async fn claim(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        self.claim_each(request).await
     }
 
     async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
@@ -448,16 +448,16 @@ impl<S: Store> Store for Operations<S> {
     }
 }
 
-/// Whether the outcome of a row is one that is refused for good, where some are.
+/// Whether the outcome of a row is refused for good, if some are.
 pub(super) fn is_poison(key: RowKey) -> bool {
     mix(key.number.cast_unsigned() ^ key.incarnation.0).is_multiple_of(300)
 }
 
-/// An operation under way.
+/// An operation in progress.
 pub(super) type Operation<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// Goes on with an operation until it is done, or lets others come between; what other threads do for
-/// it is waited for.
+/// Continues an operation until it is done or yields to other operations. Blocks while other
+/// threads work for it.
 pub(super) fn step<T>(operation: &mut Operation<T>) -> Poll<T> {
     let bell = Arc::new(Bell { of: thread::current(), yields: false.into(), rings: false.into() });
     let waker = Waker::from(bell.clone());
@@ -475,10 +475,10 @@ pub(super) fn step<T>(operation: &mut Operation<T>) -> Poll<T> {
     }
 }
 
-/// Wakes whoever polls an operation.
+/// Wakes the thread that polls an operation.
 struct Bell {
     of: Thread,
-    /// Whether the operation itself rang: it lets others come between.
+    /// Whether the operation woke itself, to yield to other operations.
     yields: AtomicBool,
     rings: AtomicBool,
 }
@@ -494,6 +494,6 @@ impl Wake for Bell {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds the lock.
+    // Nothing panics while it has the lock.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What a seed says: how many nodes there are, what goes wrong, and which jobs there are.
+//! The scenario of a seed: the nodes, the faults and the jobs.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
 pub(super) const MILLI: Micros = 1_000;
 pub(super) const SECOND: Micros = 1_000_000;
 
-/// What a seed stands for: a field for each thing that may differ between two simulations.
+/// The scenario of a seed: one field for each variable of a simulation.
 #[derive(Debug)]
 pub(super) struct Scenario {
     pub(super) nodes: usize,
@@ -25,57 +25,57 @@ pub(super) struct Scenario {
     pub(super) claim_ahead: Duration,
     pub(super) poll: Duration,
     pub(super) max_batch: usize,
-    /// Whether nodes hear of what others changed.
+    /// Whether the store notifies nodes of changes.
     pub(super) notified: bool,
-    /// How many ids there are for jobs.
+    /// How many job ids there are.
     pub(super) ids: u64,
-    /// How long there are new jobs, and faults.
+    /// How long new jobs and faults come.
     pub(super) busy: Micros,
-    /// How long it is between two things that users ask for, at most.
+    /// The longest time between two verbs of users.
     pub(super) pace: Micros,
-    /// How long a message takes, most of the time, at most.
+    /// The usual maximum latency of a message.
     pub(super) latency: Micros,
-    /// How long it may take until there is room for the work of a run that was handed over.
+    /// The longest wait of a run between its handover and its start.
     pub(super) crowd: Micros,
-    /// How many of a hundred runs stop when they are asked to.
+    /// The percentage of runs that stop when they are cancelled.
     pub(super) obedience: u64,
-    /// How many of a hundred runs take long.
+    /// The percentage of long runs.
     pub(super) lengthy: u64,
-    /// How many of a hundred triggers name instants that others name, too.
+    /// The percentage of triggers that share instants with other triggers.
     pub(super) alike: u64,
-    /// Whether the store goes by the clocks of the machines, which agree.
+    /// Whether the store uses the clocks of the machines, which agree.
     pub(super) clockless: bool,
-    /// Whether half of the nodes are older programs, which can't read some jobs.
+    /// Whether half of the nodes are older programs, which cannot read some jobs.
     pub(super) mixed: bool,
-    /// How many records nobody can read or run.
+    /// How many records no program can read or run.
     pub(super) unreadable: u64,
     pub(super) faults: Faults,
 }
 
-/// What goes wrong.
+/// The faults.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
-    /// How many of a hundred requests, or answers, are lost.
+    /// The percentage of lost requests and replies.
     pub(super) lost: u64,
-    /// How many of a hundred requests take effect long after.
+    /// The percentage of requests that take effect much later.
     pub(super) late: u64,
     pub(super) crashes: bool,
     pub(super) shutdowns: bool,
-    /// Processes that are stopped and go on, and machines that are suspended.
+    /// Processes that are stopped and continue, and machines that are suspended.
     pub(super) pauses: bool,
-    /// Nodes that can't reach the store.
+    /// Nodes that cannot reach the store.
     pub(super) cuts: bool,
     pub(super) steps: bool,
     pub(super) skew: bool,
     /// Whether the store's clock steps, too.
     pub(super) store_steps: bool,
-    /// Whether there are runs that kill each node that they run on.
+    /// Whether there are runs that kill each node on which they run.
     pub(super) deadly: bool,
     /// Whether there are outcomes that the store refuses for good.
     pub(super) refused: bool,
 }
 
-/// What goes wrong with a node.
+/// A fault of a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Disturbance {
     Crash,
@@ -83,12 +83,12 @@ pub(super) enum Disturbance {
     Stop,
     Cut,
     Step,
-    /// Its scheduler is paused.
+    /// The scheduler is paused.
     Pause,
 }
 
 impl Faults {
-    /// What may go wrong with a node.
+    /// Returns the possible faults of a node.
     pub(super) fn kinds(&self) -> Vec<Disturbance> {
         let Faults { crashes, shutdowns, pauses, cuts, steps, .. } = *self;
         let kinds = [
@@ -102,12 +102,12 @@ impl Faults {
         kinds.into_iter().filter(|(may_be, _)| *may_be).map(|(_, kind)| kind).collect()
     }
 
-    /// Whether messages arrive, and nodes that live answer to them.
+    /// Whether messages arrive, and live nodes reply to them.
     pub(super) fn is_reliable(&self) -> bool {
         self.lost == 0 && self.late == 0 && !self.pauses && !self.cuts && !self.steps
     }
 
-    /// Whether all clocks go on evenly.
+    /// Whether all clocks run evenly.
     pub(super) fn is_steady(&self) -> bool {
         !self.pauses && !self.steps && !self.store_steps
     }
@@ -161,7 +161,8 @@ impl Scenario {
         }
     }
 
-    /// What came to be simulated later, by a chance of its own, so that a seed says of the rest what it did.
+    /// Sets the later additions to the scenario, from a random generator of their own, so that the
+    /// rest of a seed's scenario stays the same.
     pub(super) fn poison(&mut self, chance: &mut Chance) {
         self.mixed = chance.percent(25);
         self.unreadable =
@@ -170,13 +171,13 @@ impl Scenario {
         self.faults.refused = chance.percent(15);
     }
 
-    /// How long a poison run may take its nodes down, one life after the other.
-    pub(super) fn deaths(&self) -> Micros {
+    /// How long a poison run may keep killing nodes, one incarnation after the other.
+    pub(super) fn poison_time(&self) -> Micros {
         if self.faults.deadly { 5 * (micros_of(self.lease) * 5 / 3 + SECOND) } else { 0 }
     }
 
-    /// How long an answer is waited for.
-    pub(super) fn patience(&self) -> Micros {
+    /// The timeout of a reply.
+    pub(super) fn timeout(&self) -> Micros {
         micros_of(self.lease / 4)
     }
 }
@@ -185,13 +186,13 @@ pub(super) fn micros_of(duration: Duration) -> Micros {
     duration.as_micros() as Micros
 }
 
-/// Once, in less than two seconds.
+/// Returns a trigger that fires once, within two seconds.
 pub(super) fn soon(chance: &mut Chance, now: Micros) -> Trigger {
     let soon = instant(now - now % MILLI + chance.between(0..=1500) * MILLI);
     at(soon).into_trigger().unwrap_or_else(|error| unreachable!("{error}"))
 }
 
-/// A trigger as a user might give it, now.
+/// Returns a random trigger of a user.
 pub(super) fn trigger(chance: &mut Chance, alike: u64, now: Micros) -> Trigger {
     let ms = TimeDelta::milliseconds;
     let now = instant(now - now % MILLI);
@@ -218,7 +219,7 @@ pub(super) fn trigger(chance: &mut Chance, alike: u64, now: Micros) -> Trigger {
     made.unwrap_or_else(|error| unreachable!("the simulation made a wrong trigger: {error}"))
 }
 
-/// Options as a user might give them.
+/// Returns random options of a user.
 pub(super) fn options(chance: &mut Chance) -> JobOptions {
     let millis = Duration::from_millis;
     JobOptions {

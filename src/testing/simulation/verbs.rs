@@ -1,4 +1,4 @@
-//! What users ask of nodes: the scheduler's verbs, in steps that the world can come between.
+//! The verbs of users on nodes, in steps between which the world continues.
 
 use chrono::{DateTime, Utc};
 
@@ -6,7 +6,7 @@ use super::{
     agenda::{Life, Outside},
     chance::Chance,
     clocks::{self, Micros},
-    log::Told,
+    log::Response,
     node::{NEWER, Node, TASKS},
     scenario::{self, micros_of},
 };
@@ -38,12 +38,12 @@ pub(super) struct New {
     recover: bool,
     paused: bool,
     held: bool,
-    /// Whether older programs can't read it.
+    /// Whether older programs cannot read it.
     newer: bool,
 }
 
 impl New {
-    /// A run once, soon, that kills each node that it runs on.
+    /// A job that runs once, soon, and kills each node on which it runs.
     pub(super) fn deadly(chance: &mut Chance, now: Micros) -> New {
         New {
             trigger: scenario::soon(chance, now),
@@ -58,11 +58,11 @@ impl New {
     }
 }
 
-/// What is asked of the store.
+/// A request of a verb to the store.
 #[derive(Clone)]
 pub(super) enum VerbRequest {
     Get(JobId),
-    /// And what the time is, by the clock of who writes.
+    /// With the time by the writer's clock.
     Write(Box<Write>, DateTime<Utc>),
     Changed(JobId, Incarnation, u64),
 }
@@ -73,13 +73,13 @@ pub(super) enum VerbAnswer {
     Changed(Vec<RecordChange>),
 }
 
-/// A verb on its way.
+/// A verb in progress.
 pub(super) struct Wish {
     pub(super) life: Life,
     id: JobId,
     verb: Verb,
     tries: u32,
-    /// The number of the request that is not answered.
+    /// The number of the request without a reply.
     pub(super) asking: u64,
     pub(super) request: VerbRequest,
     course: Course,
@@ -90,9 +90,9 @@ enum Course {
     Update(Box<Update>),
 }
 
-/// What is to be done next about a verb.
+/// The next step of a verb.
 pub(super) enum Next {
-    /// The request is sent.
+    /// Send the request.
     Ask,
     AskAfter(Micros),
     Done,
@@ -103,7 +103,7 @@ impl Verb {
         matches!(self, Verb::Add(_))
     }
 
-    /// The same for a job that older programs can't read, if it adds one.
+    /// Returns the verb for a job that older programs cannot read, if it adds one.
     pub(super) fn newer(self) -> Verb {
         match self {
             Verb::Add(new) => Verb::Add(New { newer: true, ..new }),
@@ -111,7 +111,7 @@ impl Verb {
         }
     }
 
-    /// `again` says that there is a job most likely.
+    /// Returns a random verb. `again` says that there is most likely a job.
     pub(super) fn random(chance: &mut Chance, alike: u64, now: Micros, again: bool) -> Verb {
         match if again { 8 + chance.below(12) } else { chance.below(20) } {
             0..=8 => Verb::Add(New {
@@ -140,7 +140,7 @@ impl Verb {
 }
 
 impl Wish {
-    /// Somebody wishes for something. None if that makes no sense.
+    /// Starts a verb, or returns `None` if it makes no sense.
     pub(super) fn new(
         id: JobId,
         verb: Verb,
@@ -155,7 +155,7 @@ impl Wish {
                 let (_, incarnation) = node.now_and_number(outside);
                 let record = record(&id, new, Incarnation(incarnation), now)?;
                 if new.held {
-                    // Before it is written: it may be claimed at once.
+                    // Known before it is written, since it may be claimed at once.
                     node.know(&record);
                 }
                 let addition = Addition::new(record, token, new.on_conflict);
@@ -201,12 +201,12 @@ impl Wish {
         self.go_on(step, node, outside)
     }
 
-    /// Goes on with an addition.
+    /// Continues an addition.
     fn add_on(&mut self, written: WriteResult, node: &mut Node, outside: &mut Outside<'_>) -> Next {
         let (now, _) = node.now_and_number(outside);
         let Course::Addition(addition) = &mut self.course else { return Next::Done };
         if addition.written(written, || now).is_err() {
-            node.unknow(addition.declared.incarnation);
+            node.forget(addition.declared.incarnation);
             return Next::Done;
         }
         if let Some(write) = addition.open_write() {
@@ -218,7 +218,7 @@ impl Wish {
         Next::Done
     }
 
-    /// Goes on with an update.
+    /// Continues an update.
     fn go_on(&mut self, mut step: Step, node: &mut Node, outside: &mut Outside<'_>) -> Next {
         let mut at = clocks::instant(outside.now());
         loop {
@@ -246,7 +246,7 @@ impl Wish {
         }
     }
 
-    /// What becomes of the record, if there is anything to do; an error if it can't be done.
+    /// Returns the changed record, or `None` if there is nothing to do, or an error.
     fn change(
         &self,
         record: &Record,
@@ -271,13 +271,13 @@ impl Wish {
         })
     }
 
-    /// A job was added, or one that was there stays, changed or not; whoever asked for it learns of it.
+    /// Accounts for an added or kept job, and responds to the user.
     fn added(&self, addition: &Addition, node: &mut Node, outside: &mut Outside<'_>) {
         let Verb::Add(New { held, .. }) = self.verb else { return };
         let (store, declared) = (node.store, &addition.declared);
         let (mut record, current) = (addition.record.clone(), addition.current.as_ref());
         if !addition.is_new() {
-            node.unknow(declared.incarnation);
+            node.forget(declared.incarnation);
             if record.ended_at.is_some() {
                 return;
             }
@@ -295,16 +295,16 @@ impl Wish {
         }
         self.answer(outside);
         if let Some(replaced) = current.filter(|_| addition.is_new()) {
-            self.tell(replaced.incarnation, true, outside);
+            self.log_response(replaced.incarnation, true, outside);
         }
     }
 
-    /// A job was changed, and whoever asked for it learns of it.
+    /// Accounts for a changed job, and responds to the user.
     fn updated(&self, updated: &Updated, node: &mut Node, outside: &mut Outside<'_>) {
         let Updated { old, new } = updated;
         let store = node.store;
         if new.as_ref().is_some_and(|new| new.version == old.version) {
-            // There was nothing to do.
+            // Nothing was changed.
             return;
         }
         node.transact(outside, |core, now| match (&self.verb, new) {
@@ -312,14 +312,14 @@ impl Wish {
             (_, Some(new)) => {
                 core.follow(store, new, None, None, now);
                 if matches!(self.verb, Verb::Resume | Verb::Reschedule(_)) {
-                    core.look(store);
+                    core.refresh(store);
                 }
             }
             (_, None) => core.removed_from_store(store, old, &End::Removed, now),
         });
         self.answer(outside);
         if matches!(self.verb, Verb::Pause | Verb::Remove) {
-            self.tell(old.incarnation, matches!(self.verb, Verb::Remove), outside);
+            self.log_response(old.incarnation, matches!(self.verb, Verb::Remove), outside);
         }
     }
 
@@ -328,13 +328,13 @@ impl Wish {
         outside.log.trace(now, || format!("{life:?} answers: {} {}", self.id, self.kind()));
     }
 
-    /// Notes that somebody knows a job to be paused, or removed.
-    fn tell(&self, incarnation: Incarnation, removed: bool, outside: &mut Outside<'_>) {
-        let told = Told { life: self.life, incarnation, at: outside.now(), removed };
-        outside.log.told.push(told);
+    /// Logs that a user knows a job to be paused or removed.
+    fn log_response(&self, incarnation: Incarnation, removed: bool, outside: &mut Outside<'_>) {
+        let response = Response { life: self.life, incarnation, at: outside.now(), removed };
+        outside.log.responses.push(response);
     }
 
-    /// Whether it adds a job.
+    /// Whether the verb adds a job.
     pub(super) fn adds(&self) -> bool {
         self.verb.is_add()
     }

@@ -1,5 +1,5 @@
-//! The world that nodes live in: a store behind a network that loses and delays, users, and what goes
-//! wrong.
+//! The world of the nodes: a store behind a network that loses and delays messages, users, and
+//! faults.
 
 use std::{collections::BTreeMap, sync::Arc, task::Poll, time::Duration};
 
@@ -33,12 +33,12 @@ use crate::{
 pub(super) struct World<S> {
     agenda: Agenda,
     chance: Chance,
-    /// The same for what came to be simulated later.
+    /// The random generator of the later additions.
     further: Chance,
     pub(super) log: Log,
     pub(super) scenario: Scenario,
     store: Arc<Operations<S>>,
-    /// The store's, which is right until it steps.
+    /// The store's clock, which is exact until it steps.
     clock: ManualClock,
     hosts: Vec<Host>,
     requests: BTreeMap<u64, Query>,
@@ -49,13 +49,13 @@ pub(super) struct World<S> {
     at_rest: bool,
 }
 
-/// A machine, and the node that lives on it now.
+/// A machine, and the node that runs on it now.
 struct Host {
     node: Option<Node>,
     life: u32,
     clocks: Clocks,
     stopped: Option<Stopped>,
-    /// Until when it can't reach the store.
+    /// Until when the machine cannot reach the store.
     cut_until: Micros,
     changes: Option<BoxStream<'static, StoreChange>>,
 }
@@ -67,13 +67,13 @@ struct Stopped {
     suspended: bool,
 }
 
-/// A request on its way.
+/// A request in flight.
 struct Query {
     life: Life,
     ask: Ask,
-    /// Whether it is somewhere where a cut does not matter.
+    /// Whether the request has left the machine, so that a cut does not matter.
     late: bool,
-    /// How long the answer takes, if it comes.
+    /// The latency of the reply, if the reply arrives.
     back: Option<Micros>,
 }
 
@@ -82,10 +82,10 @@ enum Ask {
     Verb(u64, VerbRequest),
 }
 
-/// An operation of which something may have been done.
+/// An operation whose commits may be partly done.
 struct UnderWay {
     life: Life,
-    /// The verb that it is for, and what the time is by the clock of who carries that out.
+    /// The verb of the operation, and the time by the clock of its node.
     verb: Option<(u64, DateTime<Utc>)>,
     back: Option<Micros>,
     operation: Operation<Result<Reply, StoreError>>,
@@ -104,7 +104,7 @@ impl<S: Store> World<S> {
         let mut chance = Chance::new(seed);
         let mut scenario = Scenario::new(&mut chance);
         let clock = ManualClock::new(instant(0));
-        // A chance of its own, so that the other seeds mean what they did without it.
+        // A random generator of its own, so that the other choices of a seed stay the same.
         let mut apart = Chance::new(!seed);
         scenario.faults.store_steps = apart.percent(15);
         let mut further = Chance::new(seed ^ FURTHER);
@@ -163,12 +163,12 @@ impl<S: Store> World<S> {
         }
         world.agenda.at(busy, Event::Heal);
         let settled = busy + 4 * micros_of(world.scenario.lease) + 3 * SECOND;
-        let settled = settled + world.scenario.deaths();
+        let settled = settled + world.scenario.poison_time();
         world.agenda.at(settled, Event::Sweep);
         world
     }
 
-    /// Lets everything happen, and judges it.
+    /// Runs all events, and judges the result.
     pub(super) fn run(&mut self) {
         while !self.at_rest && self.log.wrong.len() < 5 {
             let before = self.agenda.now;
@@ -198,7 +198,7 @@ impl<S: Store> World<S> {
             Event::Poison => self.poison(),
             Event::Heal => self.heal(),
             Event::Sweep => self.sweep(),
-            Event::Look(until) => self.look(until),
+            Event::CheckRest(until) => self.check_rest(until),
             Event::Inherited(life, witnesses) => self.check_inheritance(life, &witnesses),
             Event::Of(life, what) => self.happen_to(life, number, what),
         }
@@ -214,7 +214,7 @@ impl<S: Store> World<S> {
         }
         at.life += 1;
         at.stopped = None;
-        // Elapsed time begins anew.
+        // Elapsed time starts at zero.
         at.clocks = at.clocks.booted(now);
         at.changes = self.scenario.notified.then(|| self.store.store.changes());
         let (life, clocks) = (Life { host, life: at.life }, at.clocks.clone());
@@ -225,13 +225,13 @@ impl<S: Store> World<S> {
             chance: &mut self.chance,
             log: &mut self.log,
             scenario: &self.scenario,
-            asked: Vec::new(),
+            requests: Vec::new(),
         };
         let node = Node::new(&mut outside, clocks, host.is_multiple_of(2));
         self.hosts[host].node = Some(node);
     }
 
-    /// Has a node do something; what it asks is sent.
+    /// Runs `f` on a node, and sends its requests.
     fn with_node<T>(
         &mut self,
         life: Life,
@@ -245,11 +245,11 @@ impl<S: Store> World<S> {
             chance: &mut self.chance,
             log: &mut self.log,
             scenario: &self.scenario,
-            asked: Vec::new(),
+            requests: Vec::new(),
         };
         let result = f(node, &mut outside);
-        for asked in outside.asked {
-            self.send(life, asked);
+        for request in outside.requests {
+            self.send(life, request);
         }
         Some(result)
     }
@@ -306,9 +306,9 @@ impl<S: Store> World<S> {
                     node.answered(request, Err(StoreError::unavailable("no answer")), outside)
                 })
             }
-            Happening::Told(_) if cut => None,
-            Happening::Told(told) => self.with_node(life, |node, outside| {
-                node.notice(told, outside);
+            Happening::Notified(_) if cut => None,
+            Happening::Notified(notified) => self.with_node(life, |node, outside| {
+                node.notice(notified, outside);
                 false
             }),
             Happening::VerbAnswered(_, _, Ok(_)) if cut => None,
@@ -331,12 +331,12 @@ impl<S: Store> World<S> {
             }
         };
         if over == Some(true) {
-            self.leave(life);
+            self.has_shut_down(life);
         }
     }
 
-    /// A node has shut down.
-    fn leave(&mut self, life: Life) {
+    /// Handles a node that has shut down.
+    fn has_shut_down(&mut self, life: Life) {
         let now = self.agenda.now;
         self.log.trace(now, || format!("{life:?} has shut down"));
         self.log.crashed(now, life);
@@ -350,7 +350,7 @@ impl<S: Store> World<S> {
         self.agenda.at(at, Event::Boot(host));
     }
 
-    /// A process that was stopped goes on.
+    /// Continues a stopped process.
     fn go_on(&mut self, life: Life) {
         let now = self.agenda.now;
         let host = &mut self.hosts[life.host];
@@ -375,17 +375,17 @@ impl<S: Store> World<S> {
         }
     }
 
-    fn send(&mut self, life: Life, mut asked: Request) {
-        let number = self.post(life, Ask::Node(asked.clone()));
-        self.with_node(life, |node, outside| node.sent(number, &mut asked, outside));
-        if let Some(Query { ask: Ask::Node(request), .. }) = self.requests.get_mut(&number) {
-            *request = asked;
+    fn send(&mut self, life: Life, mut request: Request) {
+        let number = self.post(life, Ask::Node(request.clone()));
+        self.with_node(life, |node, outside| node.sent(number, &mut request, outside));
+        if let Some(Query { ask: Ask::Node(sent), .. }) = self.requests.get_mut(&number) {
+            *sent = request;
         }
-        let patience = self.scenario.patience();
+        let patience = self.scenario.timeout();
         self.agenda.after(patience, Event::Of(life, Happening::GiveUp(number)));
     }
 
-    /// A request goes on its way, if it does.
+    /// Sends a request, unless it is lost.
     fn post(&mut self, life: Life, ask: Ask) -> u64 {
         self.count += 1;
         self.log.counts.requests += 1;
@@ -398,7 +398,7 @@ impl<S: Store> World<S> {
         let there = self.latency();
         let back = self.latency();
         let back = (!self.chance.percent(lost)).then_some(back);
-        // It is seldom that something is given back: then more goes wrong.
+        // Releases are rare, so more of them are late.
         let late = match &ask {
             Ask::Node(Request::Close(closer::Request::Release { .. })) => {
                 self.chance.percent(3 * late)
@@ -409,13 +409,13 @@ impl<S: Store> World<S> {
             return number;
         }
         let there =
-            if late { self.chance.between(there..=5 * self.scenario.patience()) } else { there };
+            if late { self.chance.between(there..=5 * self.scenario.timeout()) } else { there };
         self.requests.insert(number, Query { life, ask, late, back });
         self.agenda.after(there, Event::Effect(number));
         number
     }
 
-    /// A request takes effect, or the first commit of it does.
+    /// Carries out a request, or its first commit.
     fn take_effect(&mut self, number: u64) {
         let Some(Query { life, ask, late, back }) = self.requests.remove(&number) else { return };
         let now = self.agenda.now;
@@ -425,7 +425,7 @@ impl<S: Store> World<S> {
         let store = self.store.clone();
         let (verb, operation): (_, Operation<_>) = match ask {
             Ask::Node(request) => {
-                self.log.trace(now, || format!("      {life:?}: {}", said(&request)));
+                self.log.trace(now, || format!("      {life:?}: {}", describe_request(&request)));
                 let answer = async move { perform(&*store, request).await.map(Reply::Node) };
                 (None, Box::pin(answer))
             }
@@ -442,7 +442,7 @@ impl<S: Store> World<S> {
         self.go_on_with(number);
     }
 
-    /// The next commit of an operation is done.
+    /// Carries out the next commit of an operation.
     fn go_on_with(&mut self, number: u64) {
         let Some(mut under_way) = self.under_way.remove(&number) else { return };
         let done = step(&mut under_way.operation);
@@ -450,9 +450,9 @@ impl<S: Store> World<S> {
         for commit in self.store.commits() {
             self.observe(life, commit, verb);
         }
-        self.tell_of_changes();
+        self.send_changes();
         let Poll::Ready(answer) = done else {
-            // Nobody goes on with what nobody waits for.
+            // An operation without a waiting caller does not continue.
             let lost = self.chance.percent(if self.healed { 0 } else { self.scenario.faults.lost });
             if self.is_waited_for(life, number, verb) {
                 self.under_way.insert(number, under_way);
@@ -484,7 +484,7 @@ impl<S: Store> World<S> {
         }
     }
 
-    /// Whether somebody waits for the answer.
+    /// Whether a caller waits for the reply.
     fn is_waited_for(&self, life: Life, number: u64, verb: Option<(u64, DateTime<Utc>)>) -> bool {
         let host = &self.hosts[life.host];
         let node = host.node.as_ref().filter(|_| host.life == life.life);
@@ -496,40 +496,40 @@ impl<S: Store> World<S> {
         }
     }
 
-    fn tell_of_changes(&mut self) {
+    fn send_changes(&mut self) {
         for host in 0..self.hosts.len() {
             let Host { changes: Some(changes), life, .. } = &mut self.hosts[host] else { continue };
-            let mut told = Vec::new();
+            let mut notified = Vec::new();
             while let Some(Some(change)) = changes.next().now_or_never() {
-                told.push(change);
+                notified.push(change);
             }
-            if !told.is_empty() {
+            if !notified.is_empty() {
                 let life = Life { host, life: *life };
                 let wait = self.chance.between(100..=5 * MILLI);
-                self.agenda.after(wait, Event::Of(life, Happening::Told(told)));
+                self.agenda.after(wait, Event::Of(life, Happening::Notified(notified)));
             }
         }
     }
 
-    /// A commit was done: what it did is noted, and judged.
+    /// Logs the effect of a commit, and judges it.
     fn observe(&mut self, life: Life, commit: Commit, verb: Option<(u64, DateTime<Utc>)>) {
         let now = self.agenda.now;
         match commit {
             Commit::Heartbeat { heartbeat, lease_lost, before, after } => {
                 let node = self.hosts[life.host].node.as_ref();
-                let knows = node.is_some_and(|node| node.believes_itself(now));
-                // Those that were begun and are to be run again are handed out by that.
+                let knows = node.is_some_and(|node| node.trusts_lease(now));
+                // Deregistering hands out the begun rows that recover.
                 for row in before {
                     self.log.abandoned.insert(row.key, now);
                     if self.is_refused(row.key) {
                         continue;
                     }
-                    // One that was handed over may be given up before its work is called.
+                    // A run that was handed over may be given up before its work is called.
                     let given_up = self.scenario.crowd > 0 || self.log.was_begun(&row);
                     if row.recover && given_up {
                         continue;
                     }
-                    // One that does not believe itself need not know what it has.
+                    // A node that does not trust its lease may not know its rows.
                     if knows {
                         let row = describe(&row);
                         self.log.wrong(now, format!("a node leaves and has {row}"));
@@ -539,7 +539,7 @@ impl<S: Store> World<S> {
                     self.log.was_refused(now, &heartbeat);
                     return;
                 }
-                self.log.has_beaten(now, life, &heartbeat);
+                self.log.heartbeat_sent(now, life, &heartbeat);
                 if after > 0 {
                     self.log.wrong(now, format!("node {} has left and has rows", heartbeat.node));
                 }
@@ -548,7 +548,7 @@ impl<S: Store> World<S> {
                 self.log.has_reaped(now, &reaped);
                 self.check_over(&reaped.over);
             }
-            Commit::Claim(take, claim_result) => self.log.has_taken(now, &take, &claim_result),
+            Commit::Claim(request, claim_result) => self.log.claimed(now, &request, &claim_result),
             Commit::Finish(outcomes, report) => {
                 self.log.has_finished(now, &outcomes, &report);
                 self.check_over(&report.over);
@@ -568,7 +568,7 @@ impl<S: Store> World<S> {
             Commit::Write { write, written, before, after, rows } => {
                 let (before, after) = (before.as_deref(), after.as_deref());
                 for (row, then) in rows {
-                    // A waiting one may be closed, since its record goes.
+                    // A waiting row may be closed, since its record goes.
                     if then.is_none_or(|then| then != row && row.state != RowState::Waiting) {
                         self.log.wrong(now, format!("a write changes {}", describe(&row)));
                     }
@@ -584,7 +584,7 @@ impl<S: Store> World<S> {
         }
     }
 
-    /// What is over has no open row.
+    /// A job that is over has no open row.
     fn check_over(&mut self, over: &[Incarnation]) {
         for &incarnation in over {
             let rows = block_on(self.store.store.history(incarnation, MOST)).unwrap_or_default();
@@ -608,7 +608,7 @@ impl<S: Store> World<S> {
             format!("job-{}", self.chance.below(self.scenario.ids)).into()
         });
         if self.chance.percent(35) {
-            // Another, before all know of this one.
+            // Another verb, before all nodes know of this one.
             let wait = self.chance.between(0..=150 * MILLI);
             self.agenda.after(wait, Event::Wish(Some(id.clone())));
         }
@@ -624,7 +624,7 @@ impl<S: Store> World<S> {
     fn wish_on(&mut self, host: usize, id: JobId, verb: Verb) {
         let at = &self.hosts[host];
         let life = Life { host, life: at.life };
-        let fit = |node: &Node| !node.is_closing() && node.knows_the_time();
+        let fit = |node: &Node| !node.is_closing() && node.knows_clock();
         if at.stopped.is_some() || !at.node.as_ref().is_some_and(fit) {
             return;
         }
@@ -645,7 +645,7 @@ impl<S: Store> World<S> {
         let (life, request) = (*life, request.clone());
         let adds = self.wishes.get(&number).is_some_and(Wish::adds);
         if adds && self.scenario.faults.crashes && !self.healed && self.further.percent(4) {
-            // Its process dies before or after that took effect, and maybe before it was answered.
+            // The process dies before or after the request took effect, possibly before the reply.
             let wait = self.further.between(0..=2 * self.scenario.latency + MILLI);
             self.agenda.after(wait, Event::Of(life, Happening::Die));
         }
@@ -655,7 +655,7 @@ impl<S: Store> World<S> {
         }
         let lost = Err(StoreError::unavailable("no answer"));
         let lost = Happening::VerbAnswered(number, asking, lost);
-        self.agenda.after(self.scenario.patience(), Event::Of(life, lost));
+        self.agenda.after(self.scenario.timeout(), Event::Of(life, lost));
     }
 
     fn wish_answered(&mut self, number: u64, asking: u64, answer: Result<VerbAnswer, StoreError>) {
@@ -693,12 +693,12 @@ impl<S: Store> World<S> {
             self.chance.below(self.hosts.len() as u64) as usize
         });
         if self.chance.percent(40) {
-            // A disturbance seldom comes alone.
+            // Faults rarely come alone.
             let wait = self.chance.between(1..=2 * lease);
             self.agenda.after(wait, Event::Fault(Some(host)));
         }
         let faults = &self.scenario.faults;
-        // As long as a lease and longer, or any time.
+        // About as long as a lease, or any time.
         let time = if self.chance.percent(50) {
             self.chance.between(lease * 3 / 4..=lease * 2)
         } else {
@@ -723,8 +723,8 @@ impl<S: Store> World<S> {
             Disturbance::Stop => {
                 let suspended = self.chance.percent(50);
                 if suspended {
-                    // A machine that sleeps right after its clock was set back looks awake by both of its
-                    // clocks, unless it saw the step: the kernel tells of it at once.
+                    // A machine that sleeps right after its clock was set back looks awake by both
+                    // of its clocks, unless it noticed the step: the kernel reports it at once.
                     self.with_node(life, |node, outside| node.catch_up(outside));
                 }
                 self.log.trace(now, || format!("{life:?} stops, suspended: {suspended}"));
@@ -761,7 +761,7 @@ impl<S: Store> World<S> {
         }
     }
 
-    /// The clocks of all machines step, at once or one after the other.
+    /// Steps the clocks of all machines, at once or one after the other.
     fn step_all(&mut self, by: Micros) {
         let within = self.further.pick(&[0, 0, 400 * MILLI]);
         for host in 0..self.hosts.len() {
@@ -777,7 +777,7 @@ impl<S: Store> World<S> {
         if let Some(Stopped { until, suspended: true, .. }) = self.hosts[host].stopped
             && until >= now
         {
-            // A clock that is set back while its machine sleeps hides that it slept.
+            // A clock that is set back while its machine sleeps hides the sleep.
             self.agenda.at(until + MILLI, Event::HostSteps(host, by));
             return;
         }
@@ -791,7 +791,7 @@ impl<S: Store> World<S> {
         }
     }
 
-    /// Where the store has no clock, the one that is furthest ahead says what may be due.
+    /// Without a clock of the store, the clock furthest ahead decides what may be due.
     fn clocks_stepped(&mut self) {
         let now = self.agenda.now;
         let aheads = self.hosts.iter().map(|host| host.clocks.ahead(now));
@@ -813,7 +813,7 @@ impl<S: Store> World<S> {
         }
     }
 
-    /// Records that nobody can read or run are there, and due; and a job is added that kills its nodes.
+    /// Adds due records that no program can read or run, and a job that kills its nodes.
     fn poison(&mut self) {
         let due = instant(self.agenda.now - self.agenda.now % MILLI);
         self.log.trace(self.agenda.now, || "there is poison".into());
@@ -833,7 +833,7 @@ impl<S: Store> World<S> {
             let added = block_on(self.store.store.write(vec![Write::add(record, number + 1)]));
             assert!(added.is_ok(), "{added:?}");
         }
-        self.tell_of_changes();
+        self.send_changes();
         if self.scenario.faults.deadly {
             let new = New::deadly(&mut self.further, self.agenda.now);
             let host = self.further.below(self.hosts.len() as u64) as usize;
@@ -841,7 +841,7 @@ impl<S: Store> World<S> {
         }
     }
 
-    /// What nobody can read is left as it is.
+    /// Unreadable records must stay unchanged.
     fn check_unreadable(&mut self) {
         for record in self.all_records().iter().filter(|it| it.id.as_str().starts_with(UNREADABLE))
         {
@@ -874,7 +874,8 @@ impl<S: Store> World<S> {
         }
     }
 
-    /// What a dead node had taken must be others' by now, if one of them was there all along.
+    /// The rows of a dead node must have been reclaimed by now, if one of the witnesses was alive
+    /// throughout.
     fn check_inheritance(&mut self, dead: Life, witnesses: &[Life]) {
         let alive = |life: &&Life| {
             let host = &self.hosts[life.host];
@@ -901,7 +902,7 @@ impl<S: Store> World<S> {
         self.hosts.iter_mut().for_each(|host| host.cut_until = 0);
     }
 
-    /// All is well for a while now: nothing that is due must be left lying. Then all jobs are removed.
+    /// After a while without faults, nothing due may be left. Then all jobs are removed.
     fn sweep(&mut self) {
         let now = self.agenda.now;
         self.log.trace(now, || "all jobs are removed".into());
@@ -915,13 +916,14 @@ impl<S: Store> World<S> {
             if record.next_fire.is_none() && !open {
                 self.log.wrong(now, format!("{} is over, and does not go", record.id));
             }
-            // Its holder may not be able to run what it has become since, and ends what it has.
+            // The claiming node may be unable to run the changed job, and ends the runs that it
+            // has.
             let ends = rows.iter().filter(of_it).any(|row| match row.state {
                 RowState::Claimed(node) => !self.can_run(node, &record),
                 _ => false,
             });
             let ends = ends && {
-                // One whose outcome is refused it keeps for as long as it lives.
+                // A node keeps a row with a refused outcome as long as it lives.
                 let keeps = |row: &Row| row.state.is_open() && self.is_refused(row.key);
                 let busy = self.log.is_busy(record.incarnation, now - SECOND);
                 busy || rows.iter().filter(of_it).any(keeps)
@@ -929,7 +931,7 @@ impl<S: Store> World<S> {
             for row in rows.iter().filter(of_it) {
                 if !ends
                     && !self.is_refused(row.key)
-                    && self.log.is_left_lying(row, record.paused, long_ago, since)
+                    && self.log.is_stuck(row, record.paused, long_ago, since)
                 {
                     self.log.wrong(now, format!("nobody runs {}", describe(row)));
                 }
@@ -943,7 +945,7 @@ impl<S: Store> World<S> {
             }
             self.wish_on(0, record.id, Verb::Remove);
         }
-        self.agenda.after(500 * MILLI, Event::Look(now + 12 * SECOND));
+        self.agenda.after(500 * MILLI, Event::CheckRest(now + 12 * SECOND));
     }
 
     /// Whether the store refuses the outcome of this row.
@@ -957,7 +959,7 @@ impl<S: Store> World<S> {
         newer || record.task == TASKS[0] && record.tags.is_empty()
     }
 
-    fn look(&mut self, until: Micros) {
+    fn check_rest(&mut self, until: Micros) {
         let now = self.agenda.now;
         let mut open = self.rows();
         open.retain(|row| row.state.is_open() && !self.is_refused(row.key));
@@ -975,11 +977,11 @@ impl<S: Store> World<S> {
             for record in self.records() {
                 self.wish_on(0, record.id, Verb::Remove);
             }
-            self.agenda.after(500 * MILLI, Event::Look(until));
+            self.agenda.after(500 * MILLI, Event::CheckRest(until));
         }
     }
 
-    /// Those that can be read.
+    /// Returns the readable records.
     fn records(&self) -> Vec<Record> {
         let mut records = self.all_records();
         records.retain(|record| !record.id.as_str().starts_with(UNREADABLE));
@@ -1005,16 +1007,16 @@ impl<S: Store> World<S> {
     }
 }
 
-/// A trigger that anybody can read.
+/// A trigger that every program can read.
 const EVERY_SECOND: &str = r#"{"type":"cron","expression":"* * * * * *"}"#;
 
-/// What tells the seed of what came to be simulated later.
+/// Derives the seed of the later additions.
 const FURTHER: u64 = 0x5eed_0fa1;
 
-/// A request, for people.
-fn said(request: &Request) -> String {
+/// Describes a request for people.
+fn describe_request(request: &Request) -> String {
     match request {
-        Request::Membership(request) => said_of_membership(request),
+        Request::Membership(request) => describe_membership(request),
         Request::Claim(claimer::Request::Claim(claim)) => {
             let horizon = micros(claim.horizon) / MILLI;
             format!("claims as {} for the {}th time, up to {horizon} ms", claim.node, claim.number)
@@ -1043,7 +1045,7 @@ fn said(request: &Request) -> String {
     }
 }
 
-fn said_of_membership(request: &membership::Request) -> String {
+fn describe_membership(request: &membership::Request) -> String {
     match request {
         membership::Request::Heartbeat(heartbeat) => {
             format!("lives for {:?} as {}", heartbeat.ttl, heartbeat.node)

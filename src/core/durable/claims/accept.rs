@@ -25,17 +25,17 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// Accepts the claimed rows of a job. Rows that the node `may_know` are passed over if they are known, or
-    /// have been acknowledged meanwhile.
+    /// Accepts the claimed rows of a job. If `may_know`, rows that are known, or were acknowledged
+    /// meanwhile, are ignored.
     pub(in crate::core) fn accept_claim(
         &mut self,
         store: StoreKey,
-        taken: ClaimedJob,
+        claimed: ClaimedJob,
         payload: Option<P>,
         may_know: bool,
         now: DateTime<Utc>,
     ) {
-        let ClaimedJob { record, rows } = taken;
+        let ClaimedJob { record, rows } = claimed;
         let open: Vec<Row> = rows
             .into_iter()
             .filter(|row| match row.state {
@@ -49,7 +49,10 @@ impl<P: Payload> Core<P> {
             })
             .collect();
         if open.is_empty() {
-            if record.next_fire.is_none() && !may_know && !self.holds(store, record.incarnation) {
+            if record.next_fire.is_none()
+                && !may_know
+                && !self.has_claimed(store, record.incarnation)
+            {
                 self.note_in(
                     store,
                     now,
@@ -63,7 +66,7 @@ impl<P: Payload> Core<P> {
         let node = self.durable.node(store);
         let removed = node.and_then(|node| node.overtaken(record.incarnation));
         if let Some(None) = removed
-            && !self.holds(store, record.incarnation)
+            && !self.has_claimed(store, record.incarnation)
         {
             self.close_rows_of_removed(store, open);
             self.effects.discard_all(payload.map(Discarded::Payload));
@@ -72,7 +75,7 @@ impl<P: Payload> Core<P> {
         let give_back = |row: &Row| Release::new(row.key, row.fence, row.attempt);
         let releases: Vec<Release> = open.iter().map(give_back).collect();
         let Ok(definition) = Definition::read(&record) else {
-            // Nobody can have decided to take it.
+            // No node can have decided to claim it.
             if let Some(node) = self.durable.node_mut(store) {
                 node.exclude(record.incarnation);
             }
@@ -95,7 +98,7 @@ impl<P: Payload> Core<P> {
         if durable.is_some_and(|durable| {
             durable.version > record.version && durable.trigger != record.trigger
         }) {
-            // They were taken by a trigger that it has no more.
+            // The rows were claimed by an older trigger.
             self.release_upcoming(slot);
         }
         let job = &self.registry[slot];
@@ -121,7 +124,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Closes rows that were claimed of a job that has been removed since.
+    /// Closes claimed rows of a job that has been removed since.
     fn close_rows_of_removed(&mut self, store: StoreKey, rows: Vec<Row>) {
         let reading = self.reading;
         let Some(node) = self.durable.node_mut(store) else { return };
@@ -136,8 +139,8 @@ impl<P: Payload> Core<P> {
         self.effects.poll_stores();
     }
 
-    /// Closes rows that the node did not know of, since the answer to its take was lost, and whose job
-    /// is gone.
+    /// Closes rows that the node did not know of, since the response to its claim was lost, and
+    /// whose job is gone.
     pub(in crate::core) fn close_orphans(
         &mut self,
         store: StoreKey,
@@ -172,13 +175,13 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Whether a row is one that the node has now, and did not know of.
+    /// Whether the node has claimed a row that it did not know of.
     fn is_news(&self, store: StoreKey, row: &Row, of: crate::ledger::NodeId) -> bool {
         let is_own = self.durable.node(store).is_some_and(|node| of == node.id());
         is_own && !self.knows(store, row.claim())
     }
 
-    /// Whether the node knows this claim: the row is open here, or its outcome is on its way.
+    /// Whether the node knows this claim: its row is open here, or its outcome is pending.
     pub(in crate::core) fn knows(&self, store: StoreKey, claim: Claim) -> bool {
         let Claim { key, fence } = claim;
         let slot = self.durable.slot(store, key.incarnation);
@@ -188,7 +191,7 @@ impl<P: Payload> Core<P> {
             || self.durable.node(store).is_some_and(|node| node.has_closed(claim))
     }
 
-    /// The slot of a durable job, made if it has none.
+    /// Returns the slot of a durable job, adding the job if it has none.
     fn find_or_add_claimed(
         &mut self,
         store: StoreKey,
@@ -199,8 +202,8 @@ impl<P: Payload> Core<P> {
     ) -> Option<u32> {
         if let Some(slot) = self.durable.slot(store, record.incarnation) {
             self.adopt(store, record, payload, now);
-            // Its last row may have closed with that.
-            return self.holds(store, record.incarnation).then_some(slot);
+            // That may have closed its last row.
+            return self.has_claimed(store, record.incarnation).then_some(slot);
         }
         let payload = payload?;
         let options = Arc::new(definition.options.clone());
@@ -244,7 +247,7 @@ impl<P: Payload> Core<P> {
         Some(slot)
     }
 
-    /// Adds a row to what the job has to run, in the order of due instants.
+    /// Adds a row to the upcoming rows of a job, in the order of due instants.
     fn add_row(&mut self, slot: u32, record: &Record, definition: &Definition, row: Row) {
         let store = self.registry[slot].store();
         let Some(node) = store.and_then(|store| self.durable.node(store)) else { return };
@@ -278,11 +281,11 @@ impl<P: Payload> Core<P> {
         self.mark(slot);
     }
 
-    /// Starts runs for the rows of a durable job that are due.
+    /// Starts runs for the due rows of a durable job.
     pub(in crate::core) fn start_due_rows(&mut self, slot: u32, now: DateTime<Utc>) {
         let is_trusted = |store| self.is_trusted(store);
         if !self.registry[slot].store().is_some_and(is_trusted) {
-            // It goes on when the node is trusted again.
+            // The job continues when the node trusts its lease again.
             self.registry[slot].timing.defer();
             self.mark(slot);
             return;
@@ -295,7 +298,7 @@ impl<P: Payload> Core<P> {
         for Upcoming { due, kind, number } in due {
             let Some(durable) = self.registry[slot].durable() else { return };
             let Some(open) = durable.open.get(&(kind, number)) else { continue };
-            // What was asked for, and what may have begun on another node, is not coalesced.
+            // Requested runs, and runs that may have begun on another node, are not coalesced.
             if kind == RowKind::Scheduled && open.attempt == 1 {
                 together.push_back(due);
                 continue;
@@ -306,7 +309,7 @@ impl<P: Payload> Core<P> {
             let submission = Submission { id, on_request, coalesced, again, ..Submission::of(due) };
             self.submit(slot, submission, now);
         }
-        // Those of an older trigger may be due in another order.
+        // Rows of an older trigger may be due in another order.
         together.make_contiguous().sort_by_key(|due| due.fire_time);
         let options = self.registry.options(slot);
         if let Some(plan) = decide::coalesce(options, together, now) {
@@ -315,7 +318,7 @@ impl<P: Payload> Core<P> {
         self.end_if_over(slot, now);
     }
 
-    /// How many fire times the store coalesced into this one.
+    /// Returns how many fire times the store coalesced into this one.
     pub(in crate::core) fn coalesced_before(&self, slot: u32, due: Due) -> u64 {
         let durable = self.registry[slot].durable();
         let open = durable.and_then(|durable| {

@@ -1,4 +1,4 @@
-//! What a lapsed, a renewed and a lost lease mean for the claimed rows.
+//! What happens to claimed rows when the lease lapses, is renewed, or is lost.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -9,7 +9,8 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// Moves the due instants of a store's jobs: the store's clock moved against the wall clock.
+    /// Moves the due instants of a store's jobs after the store's clock moved against the wall
+    /// clock.
     pub(in crate::core) fn shift_claims(&mut self, store: StoreKey, by: TimeDelta) {
         for slot in self.slots_of(store) {
             let shifted = |due: &mut Due| {
@@ -27,7 +28,8 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Releases what has not started of all durable jobs: the scheduler is paused, and other nodes may run it.
+    /// Releases the unstarted rows of all durable jobs, since the scheduler is paused and other
+    /// nodes may run them.
     pub(in crate::core) fn release_unstarted(&mut self, now: DateTime<Utc>) {
         for store in self.durable.keys() {
             for slot in self.slots_of(store) {
@@ -36,7 +38,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// The slots of the jobs of which the node of this store has rows.
+    /// Returns the slots of the jobs of which the node of this store has claimed rows.
     pub(in crate::core) fn slots_of(&self, store: StoreKey) -> Vec<u32> {
         let claims = self.durable.get(store).map(|room| &room.claims);
         let mut slots: Vec<u32> =
@@ -45,7 +47,7 @@ impl<P: Payload> Core<P> {
         slots
     }
 
-    /// The lease is renewed after it had lapsed: what came due meanwhile is woken.
+    /// Wakes the jobs that came due while the lease had lapsed, since it is renewed.
     pub(in crate::core) fn lease_renewed(&mut self, store: StoreKey, now: DateTime<Utc>) {
         for slot in self.slots_of(store) {
             if self.registry[slot].timing.resume() {
@@ -55,8 +57,8 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// The lease has lapsed: runs are asked to stop that another node may start again, or beside which it
-    /// may start others.
+    /// Handles a lapsed lease: cancels the runs that another node may start again, and the runs of
+    /// jobs of which it may start others.
     pub(in crate::core) fn lease_lapsed(&mut self, store: StoreKey, now: DateTime<Utc>) {
         self.note_of(store, now, |store| EventPayload::LeaseLapsed { store });
         for slot in self.slots_of(store) {
@@ -77,8 +79,8 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// The node has expired: what it had claimed is others' now, or abandoned. Runs that have started still
-    /// report their outcomes.
+    /// Handles the expiry of the node: its rows were reclaimed by other nodes, or are abandoned.
+    /// Started runs still report their outcomes.
     pub(in crate::core) fn lease_lost(&mut self, store: StoreKey, now: DateTime<Utc>) {
         self.note_of(store, now, |store| EventPayload::LeaseLost { store });
         for slot in self.slots_of(store) {
@@ -86,25 +88,25 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Others have closed, or taken, the rows that this node had of a job.
+    /// Drops the rows of a job that other nodes have closed or claimed.
     pub(in crate::core) fn lose_rows(&mut self, slot: u32, now: DateTime<Utc>) {
         self.cancel_unsafe_runs(slot);
-        let mut going = Vec::new();
+        let mut active = Vec::new();
         for run in self.runs_of(slot) {
             drop(self.runs.take_backlog(run));
             if self.runs.is_started(run) {
                 let (row, _) = self.runs.with_backlog(run);
-                going.push((row.id, row.due.fire_time));
+                active.push((row.id, row.due.fire_time));
             }
         }
         let job = &mut self.registry[slot];
         job.drop_waiting();
         if let Some(durable) = job.durable_mut() {
             durable.upcoming.clear();
-            let going: Vec<_> =
-                going.into_iter().filter_map(|(run, at)| durable.row_of(run, at)).collect();
+            let active: Vec<_> =
+                active.into_iter().filter_map(|(run, at)| durable.row_of(run, at)).collect();
             let before = durable.open.len();
-            durable.open.retain(|row, _| going.contains(row));
+            durable.open.retain(|row, _| active.contains(row));
             durable.open.values_mut().for_each(|open| open.lost = true);
             self.count_open(slot, before);
         }

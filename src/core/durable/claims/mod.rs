@@ -1,5 +1,5 @@
-//! The claims of a node: how claimed rows become runs like any other, and how their outcomes get back to
-//! the store.
+//! The claims of a node: how claimed rows become runs like any other, and how their outcomes get
+//! back to the store.
 
 mod accept;
 mod lease;
@@ -18,7 +18,7 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use self::records::end_of;
-use super::{StoreKey, StoreRoom};
+use super::{StoreKey, StoreState};
 use crate::{
     clock::Reading,
     core::{
@@ -36,24 +36,25 @@ use crate::{
     },
 };
 
-/// What a durable job has beyond one in memory.
+/// The additional state of a durable job.
 pub(in crate::core) struct DurableJob {
     store: StoreKey,
     incarnation: Incarnation,
     version: u64,
-    /// Its trigger as the record has it, to see when that changes.
+    /// The trigger of the record, to detect a change.
     trigger: String,
-    /// The name of its task.
+    /// The name of the task.
     task: String,
-    /// The rows that this node has claimed and that have no outcome yet.
+    /// The claimed rows without an outcome.
     open: BTreeMap<(RowKind, i64), ClaimedRow>,
-    /// Those of them that have not come due, in order.
+    /// The open rows that have not come due, in order.
     upcoming: VecDeque<Upcoming>,
-    /// Rows that were closed or released, which the store has not acknowledged.
+    /// Closed or released rows that the store has not acknowledged.
     unacknowledged: HashSet<Claim>,
     /// Whether the store has ended the job, since nothing is left of it.
     over: bool,
-    /// Whether it has no further fire time: then its rows count against the limits of its options.
+    /// Whether the job has no further fire time, so that its rows count against the limits of its
+    /// options.
     last: bool,
     /// The number of open rows at which no more are claimed.
     row_cap: usize,
@@ -65,7 +66,7 @@ struct ClaimedRow {
     coalesced: u64,
     /// Whether the row is run again if its node expires.
     recover: bool,
-    /// Whether the node has expired since: the row may be another node's by now.
+    /// Whether the node has expired since, so that another node may have claimed the row.
     lost: bool,
 }
 
@@ -77,19 +78,19 @@ struct Upcoming {
 }
 
 impl<P> Job<P> {
-    /// Its store and its incarnation there, if it is in one.
+    /// Returns the store and the incarnation of a durable job.
     pub(in crate::core) fn incarnation_in_store(&self) -> Option<(StoreKey, Incarnation)> {
         self.durable().map(|durable| (durable.store, durable.incarnation))
     }
 
-    /// Its store, if it is in one.
+    /// Returns the store of a durable job.
     pub(in crate::core) fn store(&self) -> Option<StoreKey> {
         self.durable().map(|durable| durable.store)
     }
 }
 
 impl DurableJob {
-    /// Drops the outcomes that the store has not acknowledged: the store is gone.
+    /// Drops the pending outcomes, since the store is removed.
     pub(super) fn forget_unacknowledged(&mut self) {
         self.unacknowledged.clear();
     }
@@ -102,7 +103,7 @@ impl DurableJob {
         run_id(self.key(RowKind::Scheduled, due.fire_time.timestamp_millis()))
     }
 
-    /// The row of a run.
+    /// Returns the row of a run.
     fn row_of(&self, run: RunId, fire_time: DateTime<Utc>) -> Option<(RowKind, i64)> {
         let scheduled = (RowKind::Scheduled, fire_time.timestamp_millis());
         if run_id(self.key(scheduled.0, scheduled.1)) == run {
@@ -113,29 +114,31 @@ impl DurableJob {
     }
 }
 
-/// The jobs of a store of which this node has claimed rows, and how many rows these are.
+/// The jobs of a store of which this node has claimed rows, and the numbers of these rows.
 #[derive(Default)]
 pub(in crate::core) struct Claims {
     slots: HashMap<Incarnation, u32>,
     /// The number of open rows.
     open: usize,
-    /// Jobs that have reached their row cap: no more of their rows are claimed, so that others get room.
+    /// Jobs that have reached their row cap: no more of their rows are claimed, to leave room for
+    /// other jobs.
     throttled: HashSet<Incarnation>,
     /// The number of open rows of throttled jobs.
     throttled_rows: usize,
     /// Whether a job is no longer throttled since the node was last polled.
     was_unthrottled: bool,
-    /// Whether rows were closed since then.
+    /// Whether rows were closed since the node was last polled.
     pub(in crate::core) rows_closed: bool,
 }
 
-/// The number of open rows from which on those of throttled jobs count, too.
+/// From this number of open rows on, the rows of throttled jobs count, too.
 const MAX_UNCOUNTED_ROWS: usize = 200_000;
 
 /// The lowest row cap of a job.
 const MIN_ROW_CAP: usize = 2000;
 
-/// The row cap of a job of these options: twice what may be active or wait in line, within bounds.
+/// Returns the row cap of a job with these options: twice the runs that may be active or queued,
+/// within bounds.
 fn row_cap(options: &JobOptions) -> usize {
     let in_line = match options.overlap {
         Overlap::Queue(most) => most as usize,
@@ -148,8 +151,8 @@ fn row_cap(options: &JobOptions) -> usize {
 }
 
 impl Claims {
-    /// Updates the counters when the open rows of a job go from `before` to `now`. At `row_cap` rows the job
-    /// is throttled, until it has less than half as many.
+    /// Updates the counters when the open rows of a job go from `before` to `now`. At `row_cap`
+    /// rows the job is throttled, until it has less than half as many.
     fn count(&mut self, incarnation: Incarnation, before: usize, now: usize, row_cap: usize) {
         self.open = (self.open + now).saturating_sub(before);
         if self.throttled.contains(&incarnation) {
@@ -165,8 +168,8 @@ impl Claims {
         }
     }
 
-    /// The number of open rows that count against what a node may claim. Rows of throttled jobs count only if
-    /// there are very many rows.
+    /// Returns how many open rows count against the node's limit of claimed rows. Rows of throttled
+    /// jobs count only if there are very many rows.
     fn counted_rows(&self) -> usize {
         if self.open < MAX_UNCOUNTED_ROWS {
             self.open.saturating_sub(self.throttled_rows)
@@ -193,22 +196,22 @@ impl<P> Job<P> {
         self.extras.as_mut()?.durable.as_deref_mut()
     }
 
-    /// Whether the store has not acknowledged the outcomes of some of its rows.
+    /// Whether the job has outcomes that the store has not acknowledged.
     pub(in crate::core) fn is_unacknowledged(&self) -> bool {
         self.durable().is_some_and(|durable| !durable.unacknowledged.is_empty())
     }
 
-    /// Whether it is in a store.
+    /// Whether the job is durable.
     pub(in crate::core) fn is_durable(&self) -> bool {
         self.durable().is_some()
     }
 
-    /// The number of a run for this fire time, which its row determines.
+    /// Returns the number of the run for this fire time, which the row determines.
     pub(in crate::core) fn durable_run(&self, due: Due) -> Option<RunId> {
         Some(self.durable()?.run_id(due))
     }
 
-    /// The attempt that the row of a run stands for, and the fence under which it was claimed.
+    /// Returns the attempt of a run's row, and the fence under which it was claimed.
     pub(in crate::core) fn row_of(
         &self,
         run: RunId,
@@ -221,7 +224,7 @@ impl<P> Job<P> {
 }
 
 impl<P: Payload> Core<P> {
-    /// Updates the counters when a job had `before` open rows.
+    /// Updates the counters of a job that had `before` open rows.
     pub(in crate::core) fn count_open(&mut self, slot: u32, before: usize) {
         let job = &self.registry[slot];
         let Some(durable) = job.durable() else { return };
@@ -237,7 +240,7 @@ impl<P: Payload> Core<P> {
         self.runs.limits_mut().count_claimed(of, job.options(self.registry.common()), now);
     }
 
-    /// Has this scheduler be a node of a store of this name.
+    /// Makes this scheduler a node of the store of this name.
     pub(crate) fn join(
         &mut self,
         name: Arc<str>,
@@ -251,43 +254,45 @@ impl<P: Payload> Core<P> {
         (self.durable.add(name, node), lease)
     }
 
-    /// What both clocks say, before anything is told.
+    /// Sets both clocks, before any other input.
     pub(crate) fn read_clocks(&mut self, reading: Reading) {
         self.reading = reading;
     }
 
-    /// How long until the nodes must be asked again what they want.
+    /// Returns how long until the nodes must be polled again.
     pub(crate) fn node_wakes_in(&self) -> Option<Duration> {
         let wake_at =
-            |room: &StoreRoom| room.node.wake_at(room.claims.counted_rows(), self.reading);
+            |room: &StoreState| room.node.wake_at(room.claims.counted_rows(), self.reading);
         let at = self.durable.iter().filter_map(wake_at).min()?;
-        // It may be that it can't be asked for what it wants now, and it must not be asked all the time.
+        // A wanted request may not be allowed yet, and the node must not be polled all the time.
         let wait = at.checked_sub(&self.reading.elapsed).and_then(|wait| wait.to_std().ok());
         Some(wait.unwrap_or_default().max(Duration::from_millis(1)))
     }
 
-    /// What the nodes ask their stores now.
-    pub(crate) fn ask(&mut self, now: DateTime<Utc>) -> Vec<(StoreKey, Request)> {
-        let mut asked = Vec::new();
+    /// Returns the requests that the nodes send to their stores now.
+    pub(crate) fn due_requests(&mut self, now: DateTime<Utc>) -> Vec<(StoreKey, Request)> {
+        let mut requests = Vec::new();
         for index in 0..self.durable.len() {
             if let Some(store) = self.durable.key_at(index) {
-                asked.extend(self.ask_one(store, now).into_iter().map(|asked| (store, asked)));
+                requests.extend(
+                    self.due_requests_of(store, now).into_iter().map(|request| (store, request)),
+                );
             }
         }
-        asked
+        requests
     }
 
-    fn ask_one(&mut self, store: StoreKey, now: DateTime<Utc>) -> Vec<Request> {
+    fn due_requests_of(&mut self, store: StoreKey, now: DateTime<Utc>) -> Vec<Request> {
         let reading = self.reading;
         if self.durable.node_mut(store).is_some_and(|node| node.lapse(reading)) {
             self.lease_lapsed(store, now);
         }
-        let Some(StoreRoom { node, claims, leaving, .. }) = self.durable.get_mut(store) else {
+        let Some(StoreState { node, claims, leaving, .. }) = self.durable.get_mut(store) else {
             return Vec::new();
         };
         node.set_paused(self.paused || self.closed || *leaving);
         if std::mem::take(&mut claims.was_unthrottled) {
-            node.look();
+            node.refresh();
         }
         if std::mem::take(&mut claims.rows_closed) {
             node.has_room_again(reading);
@@ -311,7 +316,7 @@ impl<P: Payload> Core<P> {
         })
     }
 
-    /// What a store answered. `payloads` are for the jobs in it, in order.
+    /// Accepts the reply to a request. `payloads` are for the jobs in the reply, in order.
     pub(crate) fn answer(
         &mut self,
         store: StoreKey,
@@ -322,15 +327,15 @@ impl<P: Payload> Core<P> {
     ) {
         let reading = self.reading;
         let mut payloads = payloads.into_iter();
-        // One that was removed has nothing to say.
+        // The replies of a removed store are ignored.
         let node = self.durable.node_mut(store);
         let news = node.map(|node| node.answer(request, reply, reading)).unwrap_or_default();
         for news in news {
             match news {
                 NodeEvent::Claimed(claim_result) => {
-                    for taken in claim_result.jobs {
+                    for claimed in claim_result.jobs {
                         let payload = payloads.next();
-                        self.accept_claim(store, taken, payload, false, now);
+                        self.accept_claim(store, claimed, payload, false, now);
                     }
                     self.close_orphans(store, &claim_result.orphans, now);
                 }
@@ -343,9 +348,9 @@ impl<P: Payload> Core<P> {
                     }
                 }
                 NodeEvent::Fetched(claim_result) => {
-                    for taken in claim_result.jobs {
+                    for claimed in claim_result.jobs {
                         let payload = payloads.next();
-                        self.accept_claim(store, taken, payload, true, now);
+                        self.accept_claim(store, claimed, payload, true, now);
                     }
                     self.close_orphans(store, &claim_result.orphans, now);
                 }
@@ -372,7 +377,8 @@ impl<P: Payload> Core<P> {
                 NodeEvent::Working => {
                     self.note_of(store, now, |store| EventPayload::StoreWorking { store })
                 }
-                // What it has claimed runs when it would have if the clock was not wrong.
+                // If the clock was wrong, claimed rows run when they would have run without the
+                // correction.
                 NodeEvent::ClockMoved(by) if -by > self.correction => {}
                 NodeEvent::ClockMoved(by) => self.shift_claims(store, -by),
                 NodeEvent::GivenUp(key, error) => {
@@ -392,7 +398,7 @@ impl<P: Payload> Core<P> {
                         let (job, next_fire) = (record.id.clone(), record.next_fire);
                         self.adopt(store, &record, None, now);
                         self.note_in(store, now, EventPayload::JobModified { job, next_fire });
-                        self.expect(store, next_fire.filter(|_| !record.paused));
+                        self.note_due(store, next_fire.filter(|_| !record.paused));
                     }
                 }
                 NodeEvent::Trusted => self.lease_renewed(store, now),
@@ -409,11 +415,11 @@ impl<P: Payload> Core<P> {
             }
         }
         self.wake_store_removal(store);
-        // What was discarded is dropped when the lock is free.
+        // The payloads are dropped when the lock is free.
         self.effects.discard_all(payloads.map(Discarded::Payload));
     }
 
-    /// Emits an event about a store, if the store is still there.
+    /// Emits an event about a store, unless the store has been removed.
     pub(in crate::core::durable) fn note_of(
         &mut self,
         store: StoreKey,
@@ -425,26 +431,26 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Whether runs of this store's jobs may start: its node trusts its lease.
+    /// Whether the node of this store trusts its lease, so that runs may start.
     fn is_trusted(&self, store: StoreKey) -> bool {
         self.durable.node(store).is_some_and(|node| node.is_trusted(self.reading))
     }
 
-    /// A job of this store fires at `next`, if it is left as it is.
-    pub(crate) fn expect(&mut self, store: StoreKey, next: Option<DateTime<Utc>>) {
+    /// Notes that a job of this store fires at `next` if no other node claims it.
+    pub(crate) fn note_due(&mut self, store: StoreKey, next: Option<DateTime<Utc>>) {
         if let (Some(node), Some(next)) = (self.durable.node_mut(store), next) {
-            node.expect(next, self.reading);
+            node.note_due(next, self.reading);
             self.effects.poll_stores();
         }
     }
 
-    /// Something may have changed in this store.
-    pub(crate) fn look(&mut self, store: StoreKey) {
-        self.durable.node_mut(store).into_iter().for_each(Node::look);
+    /// Notes that anything may have changed in this store.
+    pub(crate) fn refresh(&mut self, store: StoreKey) {
+        self.durable.node_mut(store).into_iter().for_each(Node::refresh);
         self.effects.poll_stores();
     }
 
-    /// This store notifies of a change; `is_news` says whether it is news to a handle.
+    /// Accepts a notification of this store; `is_news` says whether the change is news to a handle.
     pub(crate) fn notice(&mut self, store: StoreKey, change: StoreChange, is_news: bool) {
         let version = |of| {
             let slot = self.durable.slot(store, of)?;
@@ -463,18 +469,18 @@ impl<P: Payload> Core<P> {
         self.effects.poll_stores();
     }
 
-    pub(in crate::core) fn look_at_all(&mut self) {
-        self.durable.iter_mut().for_each(|room| room.node.look());
+    pub(in crate::core) fn refresh_all(&mut self) {
+        self.durable.iter_mut().for_each(|room| room.node.refresh());
         self.effects.poll_stores();
     }
 
-    /// What the store's clock says, as far as it is known.
+    /// Returns the time of the store's clock, as far as it is known.
     pub(crate) fn store_now(&self, store: StoreKey) -> DateTime<Utc> {
         let node = self.durable.node(store);
         node.map_or(self.reading.wall, |node| node.store_now(self.reading))
     }
 
-    /// The same, if it is known.
+    /// Returns the time of the store's clock, if it is known.
     pub(crate) fn known_store_now(&self, store: StoreKey) -> Option<DateTime<Utc>> {
         let node = self.durable.node(store).filter(|node| node.knows_clock())?;
         Some(node.store_now(self.reading))
@@ -485,57 +491,59 @@ impl<P: Payload> Core<P> {
         self.durable.node(store).is_some_and(Node::is_down)
     }
 
-    /// A number of 63 bits that no other node has.
+    /// Returns a number of 63 bits that no other node draws.
     pub(crate) fn number(&mut self, store: StoreKey) -> Result<u64, Error> {
         let node = self.durable.node_mut(store);
         node.map(Node::number).ok_or_else(|| Error::gone("the store of the job has been removed"))
     }
 
-    /// Whether the stores have been told everything, and that the nodes leave.
+    /// Whether the stores have acknowledged everything, including that the nodes deregister.
     pub(crate) fn has_left(&self) -> bool {
         self.durable.iter().all(|room| room.node.has_left())
     }
 
-    /// The stores that have not been told everything, and how many outcomes of runs each.
-    pub(crate) fn untold(&self) -> Vec<(Arc<str>, usize)> {
+    /// Returns the stores that have not acknowledged everything, each with its number of pending
+    /// outcomes.
+    pub(crate) fn pending_outcomes(&self) -> Vec<(Arc<str>, usize)> {
         let left = self.durable.iter().filter(|room| !room.node.has_left());
         left.map(|room| (room.name.clone(), room.node.pending_outcomes())).collect()
     }
 
-    /// Takes leave of each store that is to be left, once nothing of its jobs is going.
+    /// Deregisters from each store that is being left, once none of its jobs is active.
     pub(in crate::core) fn deregister_idle_nodes(&mut self) {
         for room in self.durable.iter_mut() {
             if (self.closed || room.leaving) && room.claims.slots.is_empty() {
-                room.node.leave();
+                room.node.deregister();
                 self.effects.poll_stores();
             }
         }
     }
 
-    /// Whether the scheduler takes leave of this store, since it shuts down or the store is removed.
+    /// Whether the scheduler is leaving this store, because of a shutdown or a removal of the
+    /// store.
     fn is_leaving(&self, store: StoreKey) -> bool {
         self.closed || self.durable.get(store).is_none_or(|room| room.leaving)
     }
 
-    /// What the shell keeps with a job that the node of this store holds.
+    /// Returns the payload of a job that the node of this store has claimed.
     pub(crate) fn payload_of(&self, store: StoreKey, incarnation: Incarnation) -> Option<P> {
         let slot = self.durable.slot(store, incarnation)?;
         Some(self.registry[slot].payload.clone())
     }
 
-    /// Whether the node of this store holds the job.
-    pub(crate) fn holds(&self, store: StoreKey, incarnation: Incarnation) -> bool {
+    /// Whether the node of this store has claimed the job.
+    pub(crate) fn has_claimed(&self, store: StoreKey, incarnation: Incarnation) -> bool {
         self.durable.slot(store, incarnation).is_some()
     }
 
-    /// How many of a job's runs are going here.
+    /// Returns how many of a job's runs are active here.
     pub(crate) fn running(&self, store: StoreKey, incarnation: Incarnation) -> u32 {
         let slot = self.durable.slot(store, incarnation);
         slot.map_or(0, |slot| self.registry[slot].runs.active())
     }
 
-    /// The first fire time of a job that its node has taken and that has not come due.
-    pub(crate) fn next_taken(
+    /// Returns the first claimed fire time of a job that has not come due.
+    pub(crate) fn next_claimed(
         &self,
         store: StoreKey,
         incarnation: Incarnation,

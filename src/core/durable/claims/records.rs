@@ -1,4 +1,4 @@
-//! Records that were changed, or are gone: the jobs here follow.
+//! Changed and removed records, and their effects on the jobs here.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl<P: Payload> Core<P> {
-    /// A record was changed: the job here follows. `payload` has the work that it has now.
+    /// Updates the job here to its changed record. `payload` has the current work.
     pub(crate) fn adopt(
         &mut self,
         store: StoreKey,
@@ -37,7 +37,7 @@ impl<P: Payload> Core<P> {
         let Some(slot) = self.durable.slot(store, record.incarnation) else { return payload };
         let Ok(definition) = Definition::read(record) else { return payload };
         let job = &mut self.registry[slot];
-        // One that is removed stays so: this may be the answer to what was asked before that.
+        // A removed job stays removed: this may be the reply to an earlier request.
         let stays = !job.retired;
         let Some(durable) =
             job.durable_mut().filter(|durable| stays && durable.version < record.version)
@@ -80,7 +80,7 @@ impl<P: Payload> Core<P> {
             self.registry[slot].payload.set_standing(None);
         }
         if rescheduled {
-            // Whether they are still to be run is for the new trigger to say.
+            // The new trigger decides whether these rows still run.
             self.release_upcoming(slot);
         }
         if self.registry.get(slot).is_none() {
@@ -104,14 +104,14 @@ impl<P: Payload> Core<P> {
         self.arm_claims(slot);
     }
 
-    /// Asks the runs of a job to stop that are going here.
-    pub(crate) fn cancel_held(&mut self, store: StoreKey, incarnation: Incarnation) {
+    /// Cancels the runs of a job that are active here.
+    pub(crate) fn cancel_claimed(&mut self, store: StoreKey, incarnation: Incarnation) {
         if let Some(slot) = self.durable.slot(store, incarnation) {
             self.cancel_runs(slot);
         }
     }
 
-    /// An incarnation is gone from the store.
+    /// Handles the end of an incarnation in the store.
     pub(crate) fn forget(
         &mut self,
         store: StoreKey,
@@ -122,7 +122,8 @@ impl<P: Payload> Core<P> {
         if let Some(node) = self.durable.node_mut(store) {
             node.overtake(incarnation, None);
         }
-        // It is over since none of its rows is open: those that are here were closed by others.
+        // The job is over because none of its rows is open: other nodes have closed those that are
+        // open here.
         if matches!(end, End::Completed)
             && let Some(slot) = self.durable.slot(store, incarnation)
         {
@@ -135,7 +136,8 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// The store has acknowledged the outcomes of these rows; the jobs in `over` have ended with them.
+    /// Accepts that the store has acknowledged the outcomes of these rows; the jobs in `over` have
+    /// ended with them.
     pub(in crate::core) fn acknowledge_rows(
         &mut self,
         store: StoreKey,
@@ -184,7 +186,7 @@ impl<P: Payload> Core<P> {
     }
 }
 
-/// How an incarnation ended that is gone from the store.
+/// Returns how an incarnation ended that is gone from the store.
 pub(in crate::core) fn end_of(fate: Option<Fate>) -> End {
     match fate {
         Some(Fate::Completed) => End::Completed,

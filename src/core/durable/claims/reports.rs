@@ -1,4 +1,4 @@
-//! Events about rows that no run here runs for.
+//! Events about rows without a run on this node.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ impl<P: Payload> Core<P> {
             self.report_abandoned_row(store, row, now);
         }
         for incarnation in over {
-            if self.holds(store, incarnation) {
+            if self.has_claimed(store, incarnation) {
                 continue;
             }
             let of = abandoned.iter().find(|row| row.key.incarnation == incarnation);

@@ -25,8 +25,8 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// The open rows of a stretch. Others may lie between them, of fire times that come before or after:
-    /// what is going, in line or yet to come is not among them.
+    /// Returns the open rows of a stretch of fire times. The rows of active, queued and upcoming
+    /// fire times, which may lie in between, are left out.
     fn rows_in(&self, slot: u32, fire_times: FireTimes) -> Vec<(RowKind, i64)> {
         let Some(durable) = self.registry[slot].durable() else { return Vec::new() };
         let (first, last) =
@@ -40,7 +40,7 @@ impl<P: Payload> Core<P> {
         rows
     }
 
-    /// The fire times of a job that a run, a line or a backlog has already.
+    /// Returns the fire times of a job that a run, the queue or a backlog already has.
     fn assigned_fire_times(&self, slot: u32, durable: &DurableJob) -> HashSet<i64> {
         let job = &self.registry[slot];
         let upcoming = durable.upcoming.iter().filter(|it| it.kind == RowKind::Scheduled);
@@ -62,7 +62,7 @@ impl<P: Payload> Core<P> {
         spoken_for
     }
 
-    /// Closes the rows of fire times that are skipped, or releases them if other nodes may run for them.
+    /// Closes the rows of skipped fire times, or releases them if other nodes may run for them.
     /// Returns whether they are skipped.
     pub(in crate::core) fn skip_durable(
         &mut self,
@@ -90,7 +90,7 @@ impl<P: Payload> Core<P> {
                 continue;
             };
             let fate = Fate::called_off(reason, open.attempt);
-            // What may have begun on another node comes due by itself, not in a stretch.
+            // A run that may have begun on another node comes due by itself, not in a stretch.
             if fate.is_abandoned() {
                 self.report_abandoned(slot, row, fire_times.first, now);
                 skipped = false;
@@ -100,8 +100,8 @@ impl<P: Payload> Core<P> {
         skipped
     }
 
-    /// Closes the row of a run that has ended, or releases it if another node runs it again. Returns whether
-    /// the run has ended.
+    /// Closes the row of a run that has ended, or releases it if another node runs it again.
+    /// Returns whether the run has ended.
     pub(in crate::core) fn conclude_durable(
         &mut self,
         run: RunRow,
@@ -113,7 +113,7 @@ impl<P: Payload> Core<P> {
         let store = durable.store;
         let row = durable.row_of(run.id, run.due.fire_time);
         let Some(row) = row.filter(|row| durable.open[row].fence == run.fence) else {
-            // The store took the node for dead, and has given the row to another, or to this one again.
+            // The store has expired the node, and the row was claimed again, maybe by this node.
             return true;
         };
         let recover = durable.open[&row].recover;
@@ -122,22 +122,22 @@ impl<P: Payload> Core<P> {
             Outcome::Failed(_) => Fate::Ran(RunEnd::Failed),
             Outcome::Panicked(_) => Fate::Ran(RunEnd::Panicked),
             Outcome::TimedOut => Fate::Ran(RunEnd::TimedOut),
-            // It is run again by another node.
+            // Another node runs it again.
             Outcome::Cancelled | Outcome::Abandoned if recover && self.is_leaving(store) => {
                 self.release_begun(slot, row, attempt + u32::from(finish.started_at.is_some()));
                 return true;
             }
             Outcome::Abandoned if recover && durable.open[&row].lost => {
-                // It has not been called, and others have it now.
+                // The work was not called, and other nodes have the row now.
                 self.remove_open(slot, row);
                 return true;
             }
             Outcome::Cancelled if recover && distrusted && durable.open[&row].lost => {
-                // It is to be run again, by whoever has it now.
+                // The node that has the row now runs it again.
                 self.remove_open(slot, row);
                 return true;
             }
-            // By whichever node lives, once the store knows of this attempt.
+            // Any live node runs it again, once the store knows of this attempt.
             Outcome::Cancelled if recover && distrusted && !self.registry[slot].retired => {
                 self.release_begun(slot, row, attempt + 1);
                 return true;
@@ -153,7 +153,7 @@ impl<P: Payload> Core<P> {
         };
         let message = match &finish.outcome {
             Outcome::Panicked(message) => Some(shortened(message)),
-            Outcome::Failed(_) => finish.said.as_deref().map(shortened),
+            Outcome::Failed(_) => finish.error_text.as_deref().map(shortened),
             _ => None,
         };
         let ran = Some((attempt, finish.started_at, message));
@@ -174,7 +174,7 @@ impl<P: Payload> Core<P> {
         let job_end = if job.payload.is_cancelled() { Fate::Cancelled } else { Fate::Completed };
         let Some(node) = job.store().and_then(|store| self.durable.node_mut(store)) else { return };
         let (attempt, started_at, message) = ran.unwrap_or((open.attempt, None, None));
-        // Instants of the ledger are the store's.
+        // Instants of the ledger follow the store's clock.
         let to_store = |instant| chrono::SubsecRound::trunc_subsecs(node.to_store(instant), 3);
         let outcome = RowOutcome {
             key,
@@ -257,7 +257,7 @@ impl<P: Payload> Core<P> {
         self.arm_claims(slot);
     }
 
-    /// Skips, or releases, what of a durable job has been taken and has not come due.
+    /// Skips, or releases, the claimed rows of a durable job that have not come due.
     pub(in crate::core) fn skip_upcoming(
         &mut self,
         slot: u32,
@@ -273,7 +273,8 @@ impl<P: Payload> Core<P> {
         self.arm_claims(slot);
     }
 
-    /// The same, but for runs that a pause does not keep from starting: those that were asked for.
+    /// Like [`skip_upcoming`](Self::skip_upcoming), except for requested runs, which start during a
+    /// pause.
     pub(in crate::core) fn skip_claimed(
         &mut self,
         slot: u32,
@@ -295,7 +296,7 @@ impl<P: Payload> Core<P> {
         self.end_if_over(slot, now);
     }
 
-    /// The same, for all that has not started.
+    /// Like [`skip_upcoming`](Self::skip_upcoming), for all rows that have not started.
     pub(in crate::core) fn skip_unstarted(
         &mut self,
         slot: u32,
@@ -310,7 +311,8 @@ impl<P: Payload> Core<P> {
     }
 }
 
-/// As much of a message as the ledger keeps, and without what not every store can hold.
+/// Returns as much of a message as the ledger keeps, without characters that some stores cannot
+/// keep.
 fn shortened(message: &str) -> String {
     const LONGEST: usize = 1024;
     let mut kept = String::with_capacity(message.len().min(LONGEST));

@@ -1,4 +1,4 @@
-//! What a node makes of claimed rows: given a state and one input, what must be done about it.
+//! The effects of claimed rows: given a state and one input, what the core does.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -56,24 +56,24 @@ fn at(second: i64) -> DateTime<Utc> {
     start() + TimeDelta::seconds(second)
 }
 
-/// A core with a node of one store, which replies what each test says.
+/// A core with a node of one store, which replies as each test says.
 struct Stage {
     core: Core<Nothing>,
     store: StoreKey,
     node: NodeId,
     second: i64,
-    /// How far into that second it is.
+    /// The time within the second.
     part: TimeDelta,
-    /// Requests that the store has not replied to.
+    /// Requests without a reply.
     sent: Vec<Request>,
-    /// What was to be done, in order.
+    /// The collected effects, in order.
     starts: Vec<Start<Nothing>>,
     cancels: usize,
     events: Vec<EventPayload>,
 }
 
 impl Stage {
-    /// The node has joined, and trusts its lease for the next 20 s at least.
+    /// A stage whose node has joined, and trusts its lease for at least 20 s.
     fn new() -> Stage {
         let reading = Reading { wall: start(), elapsed: TimeDelta::zero(), together: true };
         let mut core = Core::new(7, Arc::default(), false, reading);
@@ -111,12 +111,12 @@ impl Stage {
         Reading { wall: self.now(), elapsed, together: true }
     }
 
-    /// Collects what is to be done.
+    /// Collects the effects.
     fn collect(&mut self) {
         let now = self.now();
         self.core.read_clocks(self.reading());
-        let asked = self.core.ask(now);
-        self.sent.extend(asked.into_iter().map(|(_, request)| request));
+        let requests = self.core.due_requests(now);
+        self.sent.extend(requests.into_iter().map(|(_, request)| request));
         let out = self.core.outbox();
         self.starts.append(&mut out.starts);
         self.cancels += out.cancels.drain(..).count();
@@ -138,7 +138,7 @@ impl Stage {
         self.collect();
     }
 
-    /// Replies to what was sent, but for claims and what rows became, as a store without jobs does.
+    /// Replies to all requests except claims, releases and outcomes, like a store without jobs.
     fn go_on(&mut self) {
         self.collect();
         let is_plain = |request: &Request| {
@@ -166,8 +166,8 @@ impl Stage {
                     membership::Reply::ClaimedBy { node, limit, claims: Vec::new() }
                 }
                 membership::Request::Claimed { node, rows } => {
-                    let (asked, found) = (rows.len(), ClaimResult::default());
-                    membership::Reply::Claimed { node, asked, found }
+                    let (requested, found) = (rows.len(), ClaimResult::default());
+                    membership::Reply::Claimed { node, requested, found }
                 }
             }),
             Request::Claim(claimer::Request::NextDue(_)) => {
@@ -195,9 +195,9 @@ impl Stage {
         Some(self.sent.remove(place))
     }
 
-    /// The claim that the node asks for.
+    /// Returns the next claim of the node.
     fn claim_request(&mut self) -> ClaimRequest {
-        self.core.expect(self.store, Some(self.now()));
+        self.core.note_due(self.store, Some(self.now()));
         self.go_on();
         let is_claim = |it: &Request| matches!(it, Request::Claim(claimer::Request::Claim(_)));
         match self.take(is_claim) {
@@ -206,7 +206,7 @@ impl Stage {
         }
     }
 
-    /// The store replies to a claim with these rows of this job.
+    /// Replies to a claim with these rows of this job.
     fn claimed(&mut self, claim: ClaimRequest, record: Record, rows: Vec<Row>) {
         let jobs = vec![ClaimedJob { record, rows }];
         let result = ClaimResult { jobs, ..ClaimResult::default() };
@@ -214,7 +214,7 @@ impl Stage {
         self.reply(Request::Claim(claimer::Request::Claim(claim)), Ok(Reply::Claim(reply)));
     }
 
-    /// The node claims these rows of this job.
+    /// Has the node claim these rows of this job.
     fn claim(&mut self, record: Record, rows: Vec<Row>) {
         let claim = self.claim_request();
         self.claimed(claim, record, rows);
@@ -226,14 +226,14 @@ impl Stage {
         self.go_on();
     }
 
-    /// The heartbeats are lost until then.
-    fn advance_unheard(&mut self, second: i64) {
+    /// Advances to `second` while all heartbeats are lost.
+    fn advance_without_heartbeats(&mut self, second: i64) {
         (self.second, self.part) = (second, TimeDelta::zero());
         self.core.rearm_all();
         self.collect();
     }
 
-    /// A run ends like this.
+    /// Ends a run with this outcome.
     fn finish(&mut self, start: &Start<Nothing>, outcome: Outcome) {
         let now = self.now();
         let result = RunResult::without_work(outcome, now);
@@ -258,7 +258,8 @@ impl Stage {
         assert!(self.kinds().contains(&EventKind::LeaseLost));
     }
 
-    /// What the store is sent of the ends of rows; it acknowledges that, and these jobs are over with it.
+    /// Returns the outcomes that are sent, and acknowledges them; the jobs in `over` are over with
+    /// them.
     fn finished(&mut self, over: &[Incarnation]) -> Vec<RowOutcome> {
         // Outcomes are gathered for a while before they are sent.
         self.part += TimeDelta::milliseconds(20);
@@ -274,7 +275,7 @@ impl Stage {
         outcomes
     }
 
-    /// The rows that are released; the store acknowledges that.
+    /// Returns the released rows, and acknowledges them.
     fn released(&mut self) -> Vec<Release> {
         self.collect();
         let is_release =
@@ -295,7 +296,7 @@ impl Stage {
         Row { fence, ..Row::new(key, "job".into(), at(second), state) }
     }
 
-    /// The fire times of the runs that were started, in seconds.
+    /// Returns the fire times of the started runs, in seconds.
     fn started(&self) -> Vec<i64> {
         self.starts.iter().map(|start| (start.fire_time - at(0)).num_seconds()).collect()
     }
@@ -305,7 +306,7 @@ impl Stage {
     }
 }
 
-/// A job that runs every second, with these options.
+/// Returns a job that fires every second, with these options.
 fn record(options: &str) -> Record {
     let trigger = every(Duration::from_secs(1)).into_trigger().unwrap();
     let trigger = trigger.anchored(at(0), chrono_tz::Tz::UTC).unwrap();
@@ -395,7 +396,7 @@ fn pausing_the_job_releases_what_has_not_come_due() {
     stage.core.adopt(stage.store, &paused, None, at(1));
     let released = stage.released();
     assert_eq!(seconds(released.iter().map(|row| row.key)), [5]);
-    // The run goes on, and its end is told.
+    // The run continues, and its outcome is sent.
     let start = stage.starts.remove(0);
     stage.finish(&start, Outcome::Succeeded);
     assert_eq!(stage.finished(&[])[0].fate, Fate::Ran(RunEnd::Succeeded));
@@ -437,18 +438,18 @@ fn a_lapsed_lease_stops_runs_that_others_may_start_again() {
     stage.claim(record(r#"{"max_instances":10}"#), vec![recovering]);
     stage.advance_to(1);
     assert_eq!((stage.started(), stage.cancels), (vec![1], 0));
-    stage.advance_unheard(40);
+    stage.advance_without_heartbeats(40);
     assert_eq!(stage.cancels, 1);
     assert!(stage.kinds().contains(&EventKind::LeaseLapsed));
 }
 
 #[test]
-fn a_lapsed_lease_lets_runs_be_that_nobody_starts_again() {
+fn a_lapsed_lease_leaves_runs_that_no_node_starts_again() {
     let mut stage = Stage::new();
     let rows = vec![stage.row(1, 4)];
     stage.claim(record(r#"{"max_instances":10}"#), rows);
     stage.advance_to(1);
-    stage.advance_unheard(40);
+    stage.advance_without_heartbeats(40);
     assert_eq!((stage.started(), stage.cancels), (vec![1], 0));
 }
 
@@ -457,7 +458,7 @@ fn nothing_starts_while_the_lease_has_lapsed() {
     let mut stage = Stage::new();
     let rows = vec![stage.row(5, 4)];
     stage.claim(record("{}"), rows);
-    stage.advance_unheard(40);
+    stage.advance_without_heartbeats(40);
     assert_eq!(stage.started(), [0_i64; 0]);
     // The heartbeat gets through.
     stage.go_on();
@@ -473,15 +474,15 @@ fn an_acknowledged_row_is_forgotten_and_its_job_with_it() {
     stage.advance_to(1);
     let start = stage.starts.remove(0);
     stage.finish(&start, Outcome::Succeeded);
-    assert!(stage.core.holds(stage.store, JOB), "the store may not know yet");
+    assert!(stage.core.has_claimed(stage.store, JOB), "the store may not know yet");
     stage.finished(&[JOB]);
-    assert!(!stage.core.holds(stage.store, JOB));
+    assert!(!stage.core.has_claimed(stage.store, JOB));
     assert_eq!(stage.core.len(), 0);
     assert!(stage.kinds().contains(&EventKind::JobRemoved));
 }
 
 #[test]
-fn a_row_that_is_known_is_not_taken_in_again() {
+fn a_known_row_is_not_accepted_again() {
     let mut stage = Stage::new();
     let rows = vec![stage.row(1, 4)];
     stage.claim(record("{}"), rows.clone());
@@ -510,9 +511,9 @@ fn a_late_outcome_replaces_abandoned() {
     let rows = vec![stage.row(1, 4), stage.row(5, 5)];
     stage.claim(record(r#"{"max_instances":2}"#), rows);
     stage.advance_to(1);
-    stage.advance_unheard(40);
+    stage.advance_without_heartbeats(40);
     stage.lose_lease();
-    // What had not started is another's; the run that has may still tell how it ended.
+    // Another node has claimed the unstarted row; the started run still sends its outcome.
     let start = stage.starts.remove(0);
     stage.finish(&start, Outcome::Succeeded);
     stage.go_on();
@@ -544,7 +545,7 @@ fn a_run_that_was_put_back_starts_when_the_lease_is_renewed() {
     let rows = vec![stage.row(1, 4)];
     stage.claim(record(r#"{"max_instances":2}"#), rows);
     stage.advance_to(1);
-    stage.advance_unheard(40);
+    stage.advance_without_heartbeats(40);
     let start = stage.starts.remove(0);
     stage.put_back(&start);
     assert_eq!(stage.started(), [0_i64; 0]);
@@ -559,7 +560,7 @@ fn a_run_that_was_put_back_does_not_start_once_others_have_its_row() {
         let rows = vec![Row { recover, ..stage.row(1, 4) }];
         stage.claim(record(r#"{"max_instances":2}"#), rows);
         stage.advance_to(1);
-        stage.advance_unheard(40);
+        stage.advance_without_heartbeats(40);
         let start = stage.starts.remove(0);
         stage.lose_lease();
         stage.put_back(&start);
@@ -578,7 +579,7 @@ fn a_run_that_was_put_back_is_released_once_nothing_starts_any_more() {
         let rows = vec![Row { recover: true, ..stage.row(1, 4) }];
         stage.claim(record(r#"{"max_instances":2}"#), rows);
         stage.advance_to(1);
-        stage.advance_unheard(40);
+        stage.advance_without_heartbeats(40);
         let start = stage.starts.remove(0);
         if removed {
             stage.core.removed_from_store(stage.store, &record("{}"), &End::Removed, at(40));

@@ -1,4 +1,4 @@
-//! What a node sends to its store and what the store replies, lane by lane; and how a lane waits.
+//! The requests of a node and the replies of its store, by lane; and how a lane waits.
 
 use std::{
     collections::HashSet,
@@ -13,8 +13,8 @@ use crate::{
     ledger::{NodeId, Record, RecordStatus},
 };
 
-/// What a node sends to its store. Requests of one lane go one after the other; the lanes do not wait for
-/// each other.
+/// A request of a node to its store. Requests of one lane are sent one after the other; the lanes
+/// do not wait for each other.
 #[derive(Clone)]
 pub(crate) enum Request {
     Membership(membership::Request),
@@ -24,7 +24,7 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// The life of the node that sends it, if it counts for that life alone.
+    /// Returns the incarnation of the node that sends the request, if it counts for that one alone.
     pub(super) fn node(&self) -> Option<NodeId> {
         match self {
             Request::Membership(request) => request.node(),
@@ -35,7 +35,7 @@ impl Request {
     }
 }
 
-/// What the store replies. Each reply bears what of its request it is read by.
+/// The reply of the store. Each reply has the part of its request that is needed to interpret it.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Membership(membership::Reply),
@@ -45,7 +45,8 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    /// The records whose jobs the node may take in, in order: it needs the work of each.
+    /// Returns the records whose jobs the node may accept, in order: the node needs the work of
+    /// each.
     pub(crate) fn records(&self) -> Vec<&Record> {
         match self {
             Reply::Membership(membership::Reply::Claimed { found: result, .. })
@@ -64,7 +65,7 @@ impl Reply {
     }
 }
 
-/// The request of a lane that awaits its reply, and how long the lane waits after errors.
+/// The request of a lane that has no reply yet, and the wait of the lane after errors.
 pub(super) struct InFlight<R> {
     /// When the request was sent, and which operation of the store it is.
     sent: Option<(Reading, Discriminant<R>)>,
@@ -82,17 +83,18 @@ impl<R> Default for InFlight<R> {
 }
 
 impl<R> InFlight<R> {
-    /// Whether a reply is awaited.
+    /// Whether a reply is pending.
     pub(super) fn is_waiting(&self) -> bool {
         self.sent.is_some()
     }
 
-    /// Whether a request may be sent now that is wanted at `wanted`.
+    /// Whether a request that is wanted at `wanted` may be sent now.
     pub(super) fn is_due(&self, wanted: Option<TimeDelta>, now: Reading) -> bool {
         self.wake_at(wanted).is_some_and(|at| at <= now.elapsed)
     }
 
-    /// When a request may be sent that is wanted at `wanted`. Returns `None` while a reply is awaited.
+    /// Returns when a request that is wanted at `wanted` may be sent, or `None` while a reply is
+    /// pending.
     pub(super) fn wake_at(&self, wanted: Option<TimeDelta>) -> Option<TimeDelta> {
         wanted.filter(|_| self.sent.is_none()).map(|wanted| wanted.max(self.not_before))
     }
@@ -103,13 +105,13 @@ impl<R> InFlight<R> {
         request
     }
 
-    /// Forgets the request. Returns when it was sent, or `None` if no reply is awaited.
+    /// Forgets the request. Returns when it was sent, or `None` if no reply is pending.
     pub(super) fn cancel(&mut self) -> Option<Reading> {
         self.sent.take().map(|(at, _)| at)
     }
 
-    /// Notes a reply that is none of an error. Returns when its request was sent, or `None` if no reply is
-    /// awaited.
+    /// Notes a successful reply. Returns when its request was sent, or `None` if no reply is
+    /// pending.
     pub(super) fn succeed(&mut self) -> Option<Reading> {
         let (at, operation) = self.sent.take()?;
         self.failures = 0;
@@ -151,7 +153,7 @@ impl<R> InFlight<R> {
         !self.failing.is_empty()
     }
 
-    /// Forgets that the last reply to this operation was an error: it is not sent again.
+    /// Forgets that the last reply to this operation was an error, since it is not sent again.
     pub(super) fn forgive(&mut self, request: &R) {
         self.failing.remove(&discriminant(request));
     }
@@ -185,7 +187,7 @@ mod tests {
         Other,
     }
 
-    /// How long a lane waits after each of ten errors in a row, in milliseconds.
+    /// Returns the waits of a lane after each of ten errors in a row, in milliseconds.
     fn waits(refused: bool) -> Vec<i64> {
         let (mut lane, mut numbers) = (InFlight::default(), Numbers::new(1));
         let mut waits = Vec::new();
@@ -201,7 +203,7 @@ mod tests {
     fn a_lane_waits_twice_as_long_after_each_error_up_to_a_sixth_of_the_lease() {
         let longest = [40, 80, 160, 320, 640, 1280, 2560, 5000, 5000, 5000];
         for (wait, longest) in waits(false).into_iter().zip(longest) {
-            // Up to half of it is left to chance.
+            // Up to half of the wait is random.
             assert!((longest / 2..=longest).contains(&wait), "{wait} of {longest}");
         }
     }

@@ -1,6 +1,6 @@
-//! A node of a store: it joins and leaves, claims fire times, reports outcomes and prunes, on four lanes
-//! that do not wait for each other. It returns requests and takes in replies; it neither waits nor reads
-//! a clock.
+//! A node of a store: it joins and leaves, claims fire times, reports outcomes and prunes, on four
+//! lanes that do not wait for each other. A node returns requests and accepts replies; it neither
+//! waits nor reads a clock.
 
 pub(crate) mod claimer;
 pub(crate) mod closer;
@@ -21,7 +21,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 pub(crate) use self::{
     claimer::CanRun,
     exchange::{Reply, Request},
-    membership::{Lease, Life},
+    membership::{Lease, LeaseEpoch},
     options::NodeOptions,
 };
 use self::{
@@ -42,18 +42,19 @@ use crate::{
     },
 };
 
-/// What the jobs of a store must know of a reply.
+/// The effects of a reply on the jobs of a store.
 #[derive(Debug)]
 pub(crate) enum NodeEvent {
     /// This node has claimed rows.
     Claimed(ClaimResult),
     /// The claims of this node, as the store lists them.
     Listed(Vec<Claim>),
-    /// Those of them that were fetched.
+    /// The listed claims that were fetched.
     Fetched(ClaimResult),
     /// Records have changed.
     Changed(Vec<RecordChange>),
-    /// The store has acknowledged the outcomes or releases of these claims; these jobs are over with them.
+    /// The store has acknowledged the outcomes or releases of these claims; these jobs are over
+    /// with them.
     Acknowledged { claims: Vec<Claim>, over: Vec<Incarnation> },
     /// Other nodes were expired.
     Reaped(ReapReport),
@@ -61,30 +62,32 @@ pub(crate) enum NodeEvent {
     Failing(StoreError),
     /// The store works again.
     Working,
-    /// The store's clock was found to be this much further ahead than thought.
+    /// The store's clock is further ahead than estimated, by this much.
     ClockMoved(TimeDelta),
-    /// The node trusts its lease, after it did not.
+    /// The node trusts its lease again.
     Trusted,
     /// The store has expired this node.
     Lost,
     /// The store refuses the outcome of this row for good.
     GivenUp(RowKey, StoreError),
-    /// Records were corrected that a wrong clock has left.
+    /// Records were corrected that a wrong clock had set.
     Corrected(Vec<Record>),
-    /// Records can't be read, or run, here.
+    /// Records cannot be read or run here.
     Unreadable(Vec<(JobId, Error)>),
 }
 
-/// What a scheduler is in one of its stores.
+/// A scheduler's node of one of its stores.
 pub(super) struct Node {
     membership: Membership,
     claimer: Claimer,
     closer: Closer,
     pruner: Pruner,
     numbers: Numbers,
-    /// Records that were changed, or removed, while a reply was awaited that may show them as before.
+    /// Records that were changed or removed while a reply was pending that may show their old
+    /// state.
     overtaken: HashMap<Incarnation, Option<Record>>,
-    /// By how much the store's clock may step back for jobs to wait until it has caught up.
+    /// The longest step back of the store's clock after which jobs wait until the clock has caught
+    /// up.
     correction: TimeDelta,
     /// Whether the store has a clock of its own.
     has_clock: bool,
@@ -111,14 +114,14 @@ impl Node {
         }
     }
 
-    // Its membership.
+    // Membership.
 
-    /// The present life of the node.
+    /// Returns the id of the current incarnation of the node.
     pub(super) fn id(&self) -> NodeId {
         self.membership.id()
     }
 
-    /// A number of 63 bits that no other node draws.
+    /// Returns a number of 63 bits that no other node draws.
     pub(super) fn number(&mut self) -> u64 {
         self.numbers.draw()
     }
@@ -132,15 +135,15 @@ impl Node {
         self.membership.is_trusted(now)
     }
 
-    /// Ends the node's trust in its lease if it has run out. Returns whether it has, for the first time
-    /// since the last heartbeat was confirmed.
+    /// Notes a lapsed lease. Returns whether it has lapsed, for the first time since the last
+    /// confirmed heartbeat.
     pub(super) fn lapse(&mut self, now: Reading) -> bool {
         self.membership.lapse(now)
     }
 
-    /// Deregisters once the store has acknowledged all that the node has.
-    pub(super) fn leave(&mut self) {
-        self.membership.leave();
+    /// Deregisters once the store has acknowledged everything.
+    pub(super) fn deregister(&mut self) {
+        self.membership.deregister();
     }
 
     pub(super) fn has_left(&self) -> bool {
@@ -152,55 +155,55 @@ impl Node {
         self.membership.is_down()
     }
 
-    // Its clocks.
+    // Clocks.
 
-    /// Whether what the store's clock shows is known.
+    /// Whether the time of the store's clock is known.
     pub(super) fn knows_clock(&self) -> bool {
         self.membership.knows_clock()
     }
 
-    /// What the store's clock shows, as far as is known.
+    /// Returns the time of the store's clock, as far as it is known.
     pub(super) fn store_now(&self, now: Reading) -> DateTime<Utc> {
         self.membership.read(now).store
     }
 
-    /// Converts an instant of the store's clock to the wall clock here.
+    /// Converts an instant of the store's clock to the local wall clock.
     pub(super) fn to_local(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
         self.membership.to_local(instant)
     }
 
-    /// Converts an instant of the wall clock here to the store's.
+    /// Converts an instant of the local wall clock to the store's clock.
     pub(super) fn to_store(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
         self.membership.to_store(instant)
     }
 
-    /// Accounts for a step of the wall clock here. Returns how much sooner by it comes what has been
-    /// claimed.
+    /// Accounts for a step of the local wall clock. Returns how much sooner the claimed rows come
+    /// due by it.
     pub(super) fn clock_stepped(&mut self, by: TimeDelta) -> TimeDelta {
         let moved = self.membership.wall_stepped(by);
         if self.has_clock {
             return moved;
         }
-        // It is the store's clock that stepped.
-        self.claimer.expect_at(TimeDelta::MIN);
+        // The store has no clock, so its time stepped as well.
+        self.claimer.set_local_due(TimeDelta::MIN);
         if -by > TimeDelta::seconds(1) {
             self.pruner.search();
         }
-        // What has been claimed runs when it would have if the clock was wrong.
+        // If the clock was wrong, claimed rows run when they would have run without the correction.
         if -by > self.correction { -by } else { TimeDelta::zero() }
     }
 
-    // What it claims.
+    // Claims.
 
     /// Claims nothing new while `paused`.
     pub(super) fn set_paused(&mut self, paused: bool) {
         self.claimer.set_paused(paused);
     }
 
-    /// Claims in time for something that comes due at `instant` by the store's clock.
-    pub(super) fn expect(&mut self, instant: DateTime<Utc>, now: Reading) {
+    /// Claims in time for a fire time that comes due at `instant` by the store's clock.
+    pub(super) fn note_due(&mut self, instant: DateTime<Utc>, now: Reading) {
         let now = self.membership.read(now);
-        self.claimer.expect(instant, now);
+        self.claimer.note_due(instant, now);
     }
 
     /// Fetches claims of this node that it does not know.
@@ -208,36 +211,36 @@ impl Node {
         self.membership.fetch(rows);
     }
 
-    /// Claims what was left, since there is room for more than there was.
+    /// Claims the jobs that were left, since there is more room now.
     pub(super) fn has_room_again(&mut self, now: Reading) {
         self.claimer.has_room_again(now.elapsed);
     }
 
-    /// Claims nothing of a job that the node can't read, for a while.
+    /// Claims nothing of an unreadable job for a while.
     pub(super) fn exclude(&mut self, incarnation: Incarnation) {
         self.claimer.exclude(incarnation);
     }
 
-    /// Checks all records and queries what is due next: anything may have changed.
-    pub(super) fn look(&mut self) {
-        self.claimer.look();
+    /// Checks all records and queries the next due instant, since anything may have changed.
+    pub(super) fn refresh(&mut self) {
+        self.claimer.refresh();
     }
 
-    /// Takes in a notification of the store. `is_news` says whether it is about a record that is known here
-    /// by another version.
+    /// Accepts a notification of the store. `is_news` says whether the record is known here by
+    /// another version.
     pub(super) fn notice(&mut self, change: StoreChange, is_news: bool, now: Reading) {
-        // A reply that is awaited may show the record as it was before.
+        // A pending reply may show the record in its old state.
         let is_news = is_news || self.awaits_records();
         let now = self.membership.read(now);
         self.claimer.notice(change, is_news, now);
     }
 
-    /// Whether a reply is awaited that may bring records.
+    /// Whether a pending reply may bring records.
     fn awaits_records(&self) -> bool {
         self.claimer.is_waiting() || self.membership.is_waiting()
     }
 
-    /// Notes that a record was changed to this, or removed: a reply that is awaited may not show it.
+    /// Notes that a record was changed to this, or removed, since a pending reply may not show it.
     pub(super) fn overtake(&mut self, incarnation: Incarnation, record: Option<&Record>) {
         let newer = |known: &Option<Record>| match (known, record) {
             (Some(known), Some(record)) => known.version < record.version,
@@ -248,29 +251,31 @@ impl Node {
         }
     }
 
-    /// The record as it was changed while a reply was awaited; `Some(None)` if it was removed.
+    /// Returns the record as it was changed while a reply was pending; `Some(None)` if it was
+    /// removed.
     pub(super) fn overtaken(&self, incarnation: Incarnation) -> Option<&Option<Record>> {
         self.overtaken.get(&incarnation)
     }
 
-    // What it closes.
+    // Outcomes.
 
-    /// Reports the outcome of a row.
+    /// Queues the outcome of a row.
     pub(super) fn finish(&mut self, outcome: RowOutcome, now: Reading) {
         self.closer.finish(outcome, now.elapsed);
     }
 
-    /// Gives a row back, for any node to run.
+    /// Queues the release of a row.
     pub(super) fn release(&mut self, row: Release) {
         self.closer.release(row);
     }
 
-    /// How many outcomes the store has not acknowledged.
+    /// Returns how many outcomes the store has not acknowledged.
     pub(super) fn pending_outcomes(&self) -> usize {
         self.closer.pending_outcomes()
     }
 
-    /// Whether a reply may show this claim as the node's although the node has closed or released it.
+    /// Whether a reply may show this claim as the node's although the node has closed or released
+    /// it.
     pub(super) fn has_closed(&self, claim: Claim) -> bool {
         self.closer.has_closed(claim)
     }
@@ -281,9 +286,10 @@ impl Node {
         self.pruner.search();
     }
 
-    // Its lanes.
+    // Lanes.
 
-    /// When it must be polled again. `open_rows` is how many rows it has claimed and not closed.
+    /// Returns when the node must be polled again. `open_rows` is the number of claimed rows that
+    /// are not closed.
     pub(super) fn wake_at(&self, open_rows: usize, now: Reading) -> Option<TimeDelta> {
         if self.has_left() {
             return None;
@@ -300,9 +306,9 @@ impl Node {
         at.into_iter().flatten().min()
     }
 
-    /// The requests to send now; each is answered. `open_rows` is how many rows it has claimed and not
-    /// closed, and it claims nothing of `throttled` jobs. `room` is what there is room for, and `known`
-    /// returns the records that are known here: all, or those of the named ones.
+    /// Returns the requests to send now; each gets a reply. `open_rows` is the number of claimed
+    /// rows that are not closed; nothing of `throttled` jobs is claimed. `room` has the free slots;
+    /// `known` returns the records that are known here: all, or the named ones.
     pub(super) fn poll(
         &mut self,
         now: Reading,
@@ -315,7 +321,7 @@ impl Node {
             return Vec::new();
         }
         if !self.awaits_records() {
-            // Replies to later requests show what the store knows now.
+            // Replies to later requests show the current state.
             self.closer.forget_acknowledged();
             self.overtaken.clear();
         }
@@ -340,8 +346,8 @@ impl Node {
         Load { open_rows, unacknowledged: self.closer.unacknowledged(), throttled }
     }
 
-    /// Whether the other lanes have nothing left that the membership must wait for. What a claim without a
-    /// reply has claimed would be abandoned.
+    /// Whether the other lanes have nothing left that the membership must wait for. The rows of a
+    /// claim without a reply would be abandoned.
     fn is_done(&self) -> bool {
         self.closer.is_drained() && !self.claimer.is_waiting()
     }
@@ -351,8 +357,7 @@ impl Node {
         self.membership.has_joined() && may_claim && self.is_trusted(now)
     }
 
-    /// Takes in the reply to a request, or the error that its store replied. Returns what the jobs must
-    /// know of it.
+    /// Accepts the reply to a request, or its error. Returns the effects on the jobs.
     pub(super) fn answer(
         &mut self,
         request: Request,
@@ -381,7 +386,7 @@ impl Node {
         events
     }
 
-    /// Whether the store has failed to do some operation the last time.
+    /// Whether the last reply to some operation was an error.
     fn is_failing(&self) -> bool {
         self.membership.is_failing()
             || self.claimer.is_failing()
@@ -402,14 +407,14 @@ impl Node {
         }
     }
 
-    /// Has the other lanes follow what a reply has shown.
+    /// Passes the findings of a reply to the other lanes.
     fn follow(&mut self, findings: Findings, now: TimeDelta) {
         if findings.joined {
             self.claimer.start(now);
             self.pruner.start(now);
         }
         if findings.due_changed {
-            self.claimer.expect_at(now);
+            self.claimer.set_local_due(now);
         }
         if findings.joined || findings.clock_set_back {
             self.pruner.search();
@@ -431,7 +436,7 @@ impl Node {
                 Request::Close(_) => self.closer.in_flight().cancel(),
                 Request::Prune(_) => self.pruner.in_flight().cancel(),
             };
-            // A life that has ended has nothing to lose.
+            // An ended incarnation cannot lose its lease again.
             if !is_stale && was_sent.is_some() {
                 self.lose(events);
             }
@@ -449,7 +454,7 @@ impl Node {
         }
     }
 
-    /// Begins another life, since the store has expired this one.
+    /// Begins a new incarnation, since the store has expired this one.
     fn lose(&mut self, events: &mut Vec<NodeEvent>) {
         let has_outcomes = self.closer.pending_outcomes() > 0;
         self.membership.lose(has_outcomes, &mut self.numbers);

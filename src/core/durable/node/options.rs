@@ -1,4 +1,4 @@
-//! How a scheduler uses its store, and the numbers that tell a node from others.
+//! How a scheduler uses its store, and the random numbers of a node.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,18 +15,19 @@ pub(crate) struct NodeOptions {
     pub(crate) lease: Duration,
     /// How far ahead fire times are claimed.
     pub(crate) claim_ahead: Duration,
-    /// How often the store is polled for changes that it did not notify of.
+    /// How often the store is polled for changes without a notification.
     pub(crate) poll: Duration,
     pub(crate) keep: Keep,
-    /// By how much the store's clock may step back for jobs to wait until it has caught up.
+    /// The longest step back of the store's clock after which jobs wait until the clock has caught
+    /// up.
     pub(crate) correction: TimeDelta,
-    /// How many jobs or rows one operation of the store may be asked for.
+    /// How many jobs or rows one operation of the store may have.
     pub(crate) max_batch: usize,
     /// How many bytes one operation may commit.
     pub(crate) max_bytes: usize,
-    /// Whether the store has a clock of its own; otherwise it goes by the wall clock here.
+    /// Whether the store has a clock of its own; otherwise the local wall clock is used.
     pub(crate) has_clock: bool,
-    /// Tells this node's numbers from those of others.
+    /// Makes this node's random numbers unique.
     pub(crate) seed: u64,
 }
 
@@ -48,7 +49,7 @@ impl Default for NodeOptions {
 }
 
 impl NodeOptions {
-    /// How much sooner a node stops trusting its lease than others expire it.
+    /// Returns how much sooner a node stops trusting its lease than other nodes expire it.
     pub(super) fn margin(&self) -> TimeDelta {
         delta(self.lease / 5)
     }
@@ -57,13 +58,13 @@ impl NodeOptions {
         delta(self.lease / 3)
     }
 
-    /// How long a lane waits at most after an error.
+    /// Returns the longest wait of a lane after an error.
     pub(super) fn longest_wait(&self) -> TimeDelta {
         delta(self.lease / 6)
     }
 }
 
-/// Numbers that no other node draws.
+/// Random numbers that no other node draws.
 pub(super) struct Numbers {
     seed: u64,
     drawn: u64,
@@ -74,13 +75,13 @@ impl Numbers {
         Numbers { seed, drawn: seed }
     }
 
-    /// A number of 63 bits.
+    /// Returns a number of 63 bits.
     pub(super) fn draw(&mut self) -> u64 {
         self.drawn = self.drawn.wrapping_add(1);
         mix(mix(self.seed).wrapping_add(self.drawn)) >> 1
     }
 
-    /// A number from 0 to 999.
+    /// Returns a number from 0 to 999.
     pub(super) fn per_mille(&mut self) -> i32 {
         (self.draw() % 1000) as i32
     }

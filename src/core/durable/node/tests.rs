@@ -1,5 +1,5 @@
-//! What concerns several lanes of a node, on a store that replies as each test says; and what the tests of
-//! the lanes share.
+//! Tests of several lanes of a node, on a store that replies as each test says; and the shared
+//! helpers of the lanes' tests.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What the clocks here show this many milliseconds after the start.
+/// Returns the local clocks this many milliseconds after the start.
 pub(super) fn at_ms(millis: i64) -> Reading {
     let start: DateTime<Utc> = "2026-06-01T12:10:00Z".parse().unwrap();
     let elapsed = TimeDelta::milliseconds(millis);
@@ -28,7 +28,7 @@ pub(super) fn at(second: i64) -> Reading {
     at_ms(1000 * second)
 }
 
-/// The same, with a store that goes by the same clock.
+/// Returns the same, with a store on the same clock.
 pub(super) fn now_ms(millis: i64) -> Now {
     Now { local: at_ms(millis), store: at_ms(millis).wall }
 }
@@ -66,12 +66,12 @@ fn node() -> Node {
     node
 }
 
-/// The requests of this second, of a node with no jobs and all room.
+/// Returns the requests of this second, of a node without jobs and with free slots.
 fn poll(node: &mut Node, second: i64) -> Vec<Request> {
     node.poll(at(second), 0, &HashSet::new(), Allowance::default, |_| Vec::new())
 }
 
-/// What a store replies that has nothing and refuses nothing.
+/// Returns the reply of an empty store that refuses nothing.
 fn empty_reply(request: &Request, second: i64) -> Reply {
     match request.clone() {
         Request::Membership(request) => Reply::Membership(match request {
@@ -86,8 +86,8 @@ fn empty_reply(request: &Request, second: i64) -> Reply {
                 membership::Reply::ClaimedBy { node, limit, claims: Vec::new() }
             }
             membership::Request::Claimed { node, rows } => {
-                let (asked, found) = (rows.len(), ClaimResult::default());
-                membership::Reply::Claimed { node, asked, found }
+                let (requested, found) = (rows.len(), ClaimResult::default());
+                membership::Reply::Claimed { node, requested, found }
             }
         }),
         Request::Claim(request) => Reply::Claim(match request {
@@ -116,8 +116,8 @@ fn empty_reply(request: &Request, second: i64) -> Reply {
     }
 }
 
-/// Replies to what the node sends in these seconds, as a store that refuses some outcomes. Returns those
-/// that it accepts.
+/// Replies to the node's requests in these seconds, as a store that refuses some outcomes. Returns
+/// the accepted outcomes.
 fn live(
     node: &mut Node,
     seconds: std::ops::Range<i64>,
@@ -215,7 +215,7 @@ fn an_expired_node_begins_another_life_on_all_lanes() {
     node.finish(outcome(2, None), at(0));
     let requests = poll(&mut node, 1);
     for (index, request) in requests.into_iter().enumerate() {
-        // The first has it lose its life; the others come too late.
+        // The first error ends the incarnation; the others come too late.
         let error = if index == 0 { StoreError::lease_lost() } else { StoreError::refused("late") };
         events.extend(node.answer(request, Err(error), at(1)));
     }
@@ -251,7 +251,7 @@ fn a_store_is_reported_as_failing_once_and_as_working_once() {
 fn a_node_leaves_once_its_claims_are_known_and_its_outcomes_acknowledged() {
     let (mut node, mut events) = (node(), Vec::new());
     live(&mut node, 0..1, |_| false, &mut events);
-    node.claimer.expect_at(TimeDelta::zero());
+    node.claimer.set_local_due(TimeDelta::zero());
     let mut claim = None;
     for request in poll(&mut node, 1) {
         if is_claim(&request) {
@@ -263,7 +263,7 @@ fn a_node_leaves_once_its_claims_are_known_and_its_outcomes_acknowledged() {
     }
     let claim = claim.expect("something may be due");
     node.finish(outcome(1, None), at(1));
-    node.leave();
+    node.deregister();
     live(&mut node, 2..5, |_| false, &mut events);
     assert!(node.pending_outcomes() == 0 && !node.has_left(), "what it claims it must release");
     let reply = empty_reply(&claim, 5);
@@ -288,7 +288,7 @@ fn what_others_change_while_a_reply_is_awaited_is_kept_until_requests_show_it() 
     assert!(node.overtaken(Incarnation(1)).is_none());
 }
 
-/// A store without a clock goes by the one here.
+/// A store without a clock uses the local one.
 #[test]
 fn a_step_of_the_machines_clock_is_acted_on_at_once() {
     let mut node = node_with(NodeOptions { has_clock: false, ..options() });
@@ -317,7 +317,7 @@ fn an_outcome_that_the_store_refuses_is_closed_without_its_message_or_given_up()
     assert_eq!(events.iter().filter(given_up).count(), 1);
     let claim = Claim { key: key(3), fence: 1 };
     assert!(node.has_closed(claim), "the store shows it as claimed by this node");
-    node.leave();
+    node.deregister();
     live(&mut node, 90..100, |_| true, &mut events);
     assert!(node.has_left());
 }
@@ -328,7 +328,8 @@ fn outcomes_beside_some_that_are_refused_are_acknowledged_all_the_same() {
     for number in 0..200 {
         node.finish(outcome(number, None), at(1));
     }
-    // Each second one request: to find one of them takes some, and then a moment until it is sent again.
+    // One request per second: finding a refused outcome takes some requests, and each retry has a
+    // wait.
     let (mut accepted, mut second) = (Vec::new(), 1);
     while accepted.len() < 195 && second < 1000 {
         let refuses = |it: &RowOutcome| it.key.number % 40 == 7;

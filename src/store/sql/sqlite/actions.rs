@@ -1,4 +1,4 @@
-//! The action log: written with what it is about, read and pruned.
+//! The action log: appended with each write that has an author, read and pruned.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, Row as Columns};
@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// How many lines are looked at before others get their turn.
-const LOOKED_AT: usize = 1000;
+/// How many lines one page scans at most, so that other operations get a turn.
+const MAX_SCANNED: usize = 1000;
 
 const PUT: &str = "INSERT OR IGNORE INTO punctual_actions \
      (at, token, job, incarnation, what, by, because) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -25,14 +25,14 @@ const PUT: &str = "INSERT OR IGNORE INTO punctual_actions \
 const LATEST: &str = "SELECT at, token, job, incarnation, what, by, because FROM punctual_actions \
      WHERE (at, token) < (?1, ?2) AND at >= ?3 ORDER BY at DESC, token DESC LIMIT ?4";
 
-/// The latest that is one too many.
+/// The latest line beyond the maximum number.
 const LATEST_TOO_MANY: &str = "SELECT at, token FROM punctual_actions \
      WHERE at > ?2 ORDER BY at DESC, token DESC LIMIT 1 OFFSET ?1";
 
 const PRUNE: &str = "DELETE FROM punctual_actions WHERE (at, token) IN \
      (SELECT at, token FROM punctual_actions WHERE (at, token) <= (?1, ?2) ORDER BY at, token LIMIT ?3)";
 
-/// Notes what the write of this token does.
+/// Logs the action of the write with this token.
 pub(super) fn put(
     session: &Session,
     token: u64,
@@ -55,21 +55,21 @@ pub(super) fn page(
     if limit == 0 {
         return Ok(ActionPage::default());
     }
-    // What was done at no instant that can be told is in no page.
+    // Lines at instants out of range are in no page.
     let end = (millis(DateTime::<Utc>::MAX_UTC) + 1, i64::MIN);
     let (at, token) = after.map_or(end, |after| (millis(after.at), signed(after.token)));
     let first = millis(DateTime::<Utc>::MIN_UTC);
     let mut statement = session.prepare(LATEST)?;
-    let mut rows = statement.query((at, token, first, LOOKED_AT as i64))?;
-    let (mut page, mut looked_at) = (ActionPage::default(), 0);
+    let mut rows = statement.query((at, token, first, MAX_SCANNED as i64))?;
+    let (mut page, mut scanned) = (ActionPage::default(), 0);
     while let Some(row) = rows.next()? {
         let action = action(row)?;
         let place = action.cursor();
-        looked_at += 1;
+        scanned += 1;
         if job.is_none_or(|job| action.job == *job) {
             page.actions.push(action);
         }
-        if page.actions.len() >= limit || looked_at == LOOKED_AT {
+        if page.actions.len() >= limit || scanned == MAX_SCANNED {
             page.next = Some(place);
             break;
         }
@@ -85,7 +85,7 @@ fn action(row: &Columns<'_>) -> rusqlite::Result<LoggedAction> {
     Ok(LoggedAction::new(at, token, text(row, 2)?.into(), incarnation, action))
 }
 
-/// Deletes up to `limit` of what is too old, and of what is too much.
+/// Deletes up to `limit` lines that are too old, and lines beyond the maximum number.
 pub(super) fn prune(session: &Session, limit: usize) -> Result<()> {
     let oldest = session.now().checked_sub_signed(Keep::ACTIONS).map_or(i64::MIN, millis);
     let too_many: Option<(i64, i64)> = session
@@ -97,6 +97,6 @@ pub(super) fn prune(session: &Session, limit: usize) -> Result<()> {
     Ok(())
 }
 
-/// All of them, for a look at their plans.
+/// All statements, for a check of their plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[PUT, LATEST, LATEST_TOO_MANY, PRUNE];

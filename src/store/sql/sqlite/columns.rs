@@ -1,8 +1,7 @@
 //! How records and rows of the ledger are written into columns, and read from them.
 //!
-//! The tables are `STRICT`, so each column is of its type; texts that are not UTF-8 are mended and
-//! instants beyond what can be told are clamped. So nothing that is in the file keeps the rest from
-//! being read.
+//! The tables are `STRICT`, so each column has its type. Invalid UTF-8 is replaced, and instants
+//! out of range are clamped, so no content of the file prevents reading the rest.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{CachedStatement, ToSql, types::ValueRef};
@@ -102,7 +101,7 @@ pub(super) fn bind_record(
     bind(statement, &columns)
 }
 
-/// Reads a row of the ledger; `None` if it is of no known kind.
+/// Reads a row of the ledger, or returns `None` if its kind is unknown.
 pub(super) fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
     let Some(kind) = kind(row.get(1)?) else { return Ok(None) };
     let node: Option<i64> = row.get(8)?;
@@ -136,12 +135,11 @@ pub(super) fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
     }))
 }
 
-/// Binds a row of the ledger to the parameters 1 to 21, and the number of the take that has taken it
-/// to the 22nd.
+/// Binds a row of the ledger to the parameters 1 to 21, and the number of its claim to the 22nd.
 pub(super) fn bind_row(
     statement: &mut CachedStatement<'_>,
     row: &Row,
-    take: Option<u64>,
+    claim_number: Option<u64>,
 ) -> rusqlite::Result<()> {
     let (node, fate) = match &row.state {
         RowState::Waiting => (None, None),
@@ -171,12 +169,12 @@ pub(super) fn bind_row(
         &row.due.map(millis),
         &row.requested_by,
         &row.trace_id,
-        &take.map(signed),
+        &claim_number.map(signed),
     ];
     bind(statement, &columns)
 }
 
-/// The parameters of a key.
+/// Returns the parameters of a key.
 pub(super) fn key(key: RowKey) -> (i64, i64, i64) {
     (signed(key.incarnation.0), kind_number(key.kind), key.number)
 }
@@ -189,7 +187,7 @@ fn bind(statement: &mut CachedStatement<'_>, columns: &[&dyn ToSql]) -> rusqlite
 }
 
 fn count(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u32> {
-    // So that one more can be counted.
+    // Leaves room to count one more.
     Ok(row.get::<_, i64>(index)?.clamp(0, i64::from(i32::MAX)) as u32)
 }
 
@@ -202,7 +200,7 @@ pub(super) fn optional_text(
     index: usize,
 ) -> rusqlite::Result<Option<String>> {
     Ok(match row.get_ref(index)? {
-        // Nearly all are UTF-8, and this finds that out faster than what mends the others.
+        // Nearly all texts are UTF-8, and this check is faster than the lossy conversion.
         ValueRef::Text(bytes) => Some(match std::str::from_utf8(bytes) {
             Ok(text) => text.to_owned(),
             Err(_) => String::from_utf8_lossy(bytes).into_owned(),

@@ -1,15 +1,15 @@
-//! What goes wrong in SQLite, and what that means for a scheduler.
+//! Errors of SQLite, and their meaning for a scheduler.
 
 use rusqlite::ErrorCode;
 
 use crate::store::StoreError;
 
-/// What went wrong, before it is known of which file.
+/// An error without the name of its file.
 pub(super) enum SqliteError {
     Sqlite(rusqlite::Error),
-    /// This will not get better by trying: what, why, and what would help.
+    /// A retry cannot fix this: what, why, and the remedy.
     Refused(String),
-    /// The same of what may get better.
+    /// A retry may fix this: what, why, and the remedy.
     Unavailable(String),
     LeaseLost,
 }
@@ -23,7 +23,7 @@ impl From<rusqlite::Error> for SqliteError {
 }
 
 impl SqliteError {
-    /// Whether somebody else has the lock.
+    /// Whether another connection has the lock.
     pub(super) fn is_busy(&self) -> bool {
         matches!(self.code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
     }
@@ -35,8 +35,8 @@ impl SqliteError {
         }
     }
 
-    /// The same as it is told, of the file `path`.
-    pub(super) fn told(self, path: &str) -> StoreError {
+    /// Converts to a store error about the file `path`.
+    pub(super) fn into_store_error(self, path: &str) -> StoreError {
         let code = self.code();
         let error = match self {
             SqliteError::Refused(text) => return StoreError::refused(format!("`{path}`: {text}")),
@@ -79,7 +79,7 @@ impl SqliteError {
             _ => (false, "see what the tables hold"),
         };
         let error = match error {
-            // Without the SQL, which is nothing to whoever reads this.
+            // Without the SQL, which does not help a user.
             rusqlite::Error::SqlInputError { msg, .. } => msg,
             error => error.to_string(),
         };

@@ -13,10 +13,10 @@ use crate::store::{
     sql::{kind_number, millis, signed},
 };
 
-/// How many rows that do not pass are looked at before others get their turn.
-const LOOKED_AT: usize = 1000;
+/// How many rows that do not pass one page scans at most, so that other operations get a turn.
+const MAX_SCANNED: usize = 1000;
 
-/// Closed rows of a kind behind a place, the latest to end first.
+/// Closed rows of a kind after a position, the latest end first.
 const LATEST: &str = concat!(
     "SELECT ",
     row_columns!(),
@@ -25,7 +25,7 @@ const LATEST: &str = concat!(
      AND ended_at >= ?5 ORDER BY ended_at DESC, incarnation DESC, number DESC"
 );
 
-/// A page of those that pass the filter.
+/// Returns a page of the rows that pass the filter.
 pub(super) fn page(
     session: &Session,
     filter: &FateFilter,
@@ -35,11 +35,11 @@ pub(super) fn page(
     if limit == 0 {
         return Ok(FatePage::default());
     }
-    // Each kind is in order in the index: the three are merged.
+    // The index has each kind in order: merge the three.
     let kinds = [RowKind::Scheduled, RowKind::Requested, RowKind::Ended];
     let mut statements =
         kinds.iter().map(|_| session.prepare(LATEST)).collect::<Result<Vec<_>>>()?;
-    // What ended at no instant that can be told is in no page.
+    // Rows that ended at an instant out of range are in no page.
     let from = millis(filter.from.unwrap_or(DateTime::<Utc>::MIN_UTC));
     let end = millis(DateTime::<Utc>::MAX_UTC) + 1;
     let mut heads = Vec::new();
@@ -52,19 +52,19 @@ pub(super) fn page(
         let mut rows = statement.query(parameters)?;
         heads.push((next(&mut rows)?, rows));
     }
-    let (mut page, mut looked_at) = (FatePage::default(), 0);
+    let (mut page, mut scanned) = (FatePage::default(), 0);
     while let Some((head, rows)) = heads
         .iter_mut()
         .filter(|(head, _)| head.is_some())
         .min_by_key(|(head, _)| head.as_ref().map(FateCursor::place))
     {
         let Some(row) = std::mem::replace(head, next(rows)?) else { break };
-        looked_at += 1;
+        scanned += 1;
         let place = FateCursor::at(&row);
         if filter.passes(&row) {
             page.rows.push(row);
         }
-        if page.rows.len() >= limit || looked_at == LOOKED_AT {
+        if page.rows.len() >= limit || scanned == MAX_SCANNED {
             page.next = place;
             break;
         }
@@ -72,7 +72,8 @@ pub(super) fn page(
     Ok(page)
 }
 
-/// Where the rows of a kind go on behind a row of any kind: of one instant the later kinds come first.
+/// Returns where the rows of a kind continue after a row of any kind: of one instant, later kinds
+/// come first.
 fn place(kind: RowKind, after: FateCursor) -> (i64, i64, i64) {
     let ended_at = millis(after.ended_at);
     match kind.cmp(&after.key.kind) {
@@ -89,6 +90,6 @@ fn next(rows: &mut Rows<'_>) -> Result<Option<Row>> {
     })
 }
 
-/// All of them, for a look at their plans.
+/// All statements, for a check of their plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[LATEST];

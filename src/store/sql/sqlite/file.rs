@@ -78,15 +78,15 @@ impl Watched {
     }
 
     /// How the file has changed, if it is no longer the opened one.
-    pub(super) fn trouble(&self) -> Option<&'static str> {
+    pub(super) fn problem(&self) -> Option<&'static str> {
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
         let of_file = changed(&self.path, &self.file);
         // SQLite creates the log at its first write, and keeps it while the file is open.
-        of_file.or_else(|| self.log_trouble(Path::new(&log)))
+        of_file.or_else(|| self.log_problem(Path::new(&log)))
     }
 
-    fn log_trouble(&self, log: &Path) -> Option<&'static str> {
+    fn log_problem(&self, log: &Path) -> Option<&'static str> {
         if self.log.get().is_none() && !log.exists() {
             return None;
         }

@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// How many records are looked at before others get their turn.
-const LOOKED_AT: usize = 1000;
+/// How many records one page scans at most, so that other operations get a turn.
+const MAX_SCANNED: usize = 1000;
 
 const BY_ID: &str = concat!("SELECT ", record_columns!(), " FROM punctual_jobs WHERE id = ?1");
 
@@ -65,7 +65,7 @@ const OVER: &str = concat!(
      WHERE incarnation = ?1 AND next_fire IS NULL AND holder IS NULL AND waiting = 0"
 );
 
-/// Notes that nobody holds a job any more, if none of its rows is open and it fires again.
+/// Clears the holder of a job, if the job has no open row and fires again.
 pub(super) const FREE: &str = "UPDATE punctual_jobs SET holder = NULL \
      WHERE incarnation = ?1 AND holder IS NOT NULL AND waiting = 0 AND next_fire IS NOT NULL \
      AND NOT EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_by_node \
@@ -80,7 +80,7 @@ const COUNT: &str = "SELECT count(*) FROM punctual_jobs";
 
 const VERSION: &str = "SELECT version FROM punctual_jobs WHERE incarnation = ?1";
 
-/// A job that is over and remembered.
+/// A remembered end.
 const ENDED: &str = "SELECT record FROM punctual_ended WHERE id = ?1";
 
 const REMEMBER: &str =
@@ -91,11 +91,11 @@ const FORGET: &str = "DELETE FROM punctual_ended WHERE id = ?1";
 const FORGET_OLD: &str = "DELETE FROM punctual_ended WHERE id IN \
      (SELECT id FROM punctual_ended INDEXED BY punctual_ended_at WHERE ended_at < ?1 LIMIT ?2)";
 
-/// When the newest job was over that is one too many.
+/// When the newest job beyond the maximum number was over.
 const NEWEST_ENDED_TOO_MANY: &str = "SELECT ended_at \
      FROM punctual_ended INDEXED BY punctual_ended_at ORDER BY ended_at DESC LIMIT 1 OFFSET ?1";
 
-/// Does each of the writes that finds what it expects.
+/// Carries out each write whose expectation is met.
 pub(super) fn write(
     session: &Session,
     writes: Vec<Write>,
@@ -107,7 +107,7 @@ pub(super) fn write(
     let count = || -> Result<i64> { Ok(session.prepare(COUNT)?.query_row([], |row| row.get(0))?) };
     let before = count()?;
     let written = writes.into_iter().map(|write| write_one(session, write)).collect();
-    // What is refused is undone.
+    // A refused operation is rolled back.
     match count()? {
         after if after > before && after.unsigned_abs() > most => {
             Err(SqliteError::Refused(full(most)))
@@ -118,7 +118,7 @@ pub(super) fn write(
 
 fn write_one(session: &Session, write: Write) -> Result<WriteResult> {
     let current = match (get(session, &write.id)?, write.expected) {
-        // An id that is not UTF-8 is not found by the text that it is read as.
+        // An id that is not UTF-8 is not found by its converted text.
         (None, Some(stamp)) => {
             by_incarnation(session, stamp.incarnation)?.filter(|record| record.id == write.id)
         }
@@ -167,7 +167,7 @@ fn write_one(session: &Session, write: Write) -> Result<WriteResult> {
         actions::put(session, write.token, &write.id, of, &action)?;
     }
     let waits = write.rows.iter().any(|row| row.state == RowState::Waiting);
-    // Of one that is resumed all rows that wait count again.
+    // All waiting rows of a resumed job count again.
     let resumes = current.as_ref().is_some_and(|current| current.paused)
         && record.as_ref().is_some_and(|record| !record.paused);
     let is = record.as_ref().map(|record| record.incarnation);
@@ -188,7 +188,7 @@ fn write_one(session: &Session, write: Write) -> Result<WriteResult> {
     Ok(WriteResult::Done)
 }
 
-/// Removes a record, and calls off what waits for it.
+/// Removes a record, and calls off its waiting rows.
 fn remove(session: &Session, incarnation: Incarnation, reason: SkipReason) -> Result<()> {
     session.prepare(DELETE)?.execute([signed(incarnation.0)])?;
     ledger::call_off(session, incarnation, reason)
@@ -206,11 +206,12 @@ pub(super) fn get(session: &Session, id: &JobId) -> Result<Option<Record>> {
         return Ok(record);
     }
     let ended = session.prepare(ENDED)?.query_row([&*id], |row| text(row, 0)).optional()?;
-    // What can't be read is not remembered.
+    // An unreadable end is not remembered.
     Ok(ended.and_then(|record| serde_json::from_str(&record).ok()))
 }
 
-/// Forgets up to `limit` jobs that were over before, or that are too many. Returns how many.
+/// Deletes up to `limit` ends that are older than `instant`, or beyond the maximum number. Returns
+/// how many.
 pub(super) fn forget_before(
     session: &Session,
     instant: DateTime<Utc>,
@@ -220,7 +221,7 @@ pub(super) fn forget_before(
         .prepare(NEWEST_ENDED_TOO_MANY)?
         .query_row([Keep::MOST_ENDED as i64], |row| row.get(0))
         .optional()?;
-    // That it ended at this very instant makes one no less too old.
+    // An end at this very instant is too old as well.
     let before = newest_too_many
         .map_or(millis(instant), |newest| millis(instant).max(newest.saturating_add(1)));
     Ok(session.prepare(FORGET_OLD)?.execute((before, limit as i64))?)
@@ -234,7 +235,7 @@ pub(super) fn by_incarnation(
     Ok(statement.query_row([signed(incarnation.0)], record).optional()?)
 }
 
-/// Up to `limit` records behind an id that pass the filter, of the next few whatever they are.
+/// Returns the records after an id that pass the filter, at most `limit`, from a bounded scan.
 pub(super) fn page(
     session: &Session,
     filter: &RecordFilter,
@@ -242,17 +243,17 @@ pub(super) fn page(
     limit: usize,
 ) -> Result<RecordPage> {
     let mut statement = session.prepare(PAGE_BEHIND)?;
-    // As the column has it: others may write there what is not UTF-8.
+    // As stored in the column, which may contain invalid UTF-8.
     let after = ToSqlOutput::Borrowed(ValueRef::Text(after.as_bytes()));
-    let mut rows = statement.query((after, LOOKED_AT as i64))?;
-    let (mut page, mut looked_at) = (RecordPage::default(), 0);
+    let mut rows = statement.query((after, MAX_SCANNED as i64))?;
+    let (mut page, mut scanned) = (RecordPage::default(), 0);
     while let Some(row) = rows.next()? {
         let record = record(row)?;
-        looked_at += 1;
+        scanned += 1;
         if filter.passes(&record) {
             page.records.push(record);
         }
-        if page.records.len() == limit || looked_at == LOOKED_AT {
+        if page.records.len() == limit || scanned == MAX_SCANNED {
             page.next = Some(RecordCursor::new(row.get_ref(1)?.as_bytes().unwrap_or_default()));
             break;
         }
@@ -281,13 +282,14 @@ pub(super) fn changed(
     Ok(changed)
 }
 
-/// Brings what a record says of its open rows up to date.
+/// Updates the columns of a record that depend on its open rows.
 pub(super) fn recount(session: &Session, incarnation: Incarnation) -> Result<()> {
     session.prepare(RECOUNT)?.execute([signed(incarnation.0)])?;
     Ok(())
 }
 
-/// Ends a job like this that has neither a next fire time nor an open row; returns whether it did.
+/// Ends a job with `fate` if it has neither a next fire time nor an open row. Returns whether it
+/// did.
 pub(super) fn end_if_over(session: &Session, incarnation: Incarnation, fate: Fate) -> Result<bool> {
     let over = session.prepare(OVER)?.query_row([signed(incarnation.0)], record).optional()?;
     let Some(record) = over else { return Ok(false) };
@@ -306,7 +308,7 @@ pub(super) fn end_if_over(session: &Session, incarnation: Incarnation, fate: Fat
     Ok(true)
 }
 
-/// All of them, for a look at their plans.
+/// All statements, for a check of their plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[
     BY_ID,

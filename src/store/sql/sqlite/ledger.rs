@@ -1,4 +1,4 @@
-//! The ledger: rows put in, closed, read.
+//! The ledger: rows are inserted, closed, read.
 
 use rusqlite::{CachedStatement, OptionalExtension as _, Row as Columns};
 
@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Puts a row in if there is none of its key. `OR FAIL` has SQLite keep no copy of each page that the
-/// statement and its triggers change: a transaction is undone as a whole in any case.
+/// Inserts a row unless its key exists. With `OR FAIL`, SQLite keeps no copy of each page that the
+/// statement and its triggers change: a transaction is rolled back as a whole in any case.
 pub(super) const PUT_NEW: &str = concat!(
     "INSERT OR FAIL INTO punctual_ledger (",
     row_columns!(),
@@ -27,7 +27,7 @@ pub(super) const PUT_NEW: &str = concat!(
      ON CONFLICT (incarnation, kind, number) DO NOTHING"
 );
 
-/// Puts a row in if there is none of its key, or in the place of one that is waiting.
+/// Inserts a row unless its key exists, or replaces a waiting row.
 pub(super) const PUT_OVER_WAITING: &str = concat!(
     "INSERT INTO punctual_ledger (",
     row_columns!(),
@@ -50,7 +50,7 @@ const WAITING: &str = concat!(
      ORDER BY kind, number"
 );
 
-/// The next waiting rows of a job, of whichever kind.
+/// The next waiting rows of a job, of any kind.
 const WAITING_BEHIND: &str = concat!(
     "SELECT ",
     row_columns!(),
@@ -66,8 +66,8 @@ const CALL_OFF: &str = "UPDATE punctual_ledger INDEXED BY punctual_ledger_by_nod
 const ENDING: &str =
     "SELECT fate FROM punctual_ledger WHERE incarnation = ?1 AND kind = ?2 AND number = 0";
 
-/// An outcome is news to an open row, and to one of which only its node's death was known. For `OR FAIL`,
-/// see [`PUT_NEW`].
+/// An outcome closes an open row, and replaces the fate of a row whose node was expired. For `OR
+/// FAIL`, see [`PUT_NEW`].
 const FINISH: &str = "UPDATE OR FAIL punctual_ledger \
      SET node = NULL, take = NULL, fate = ?5, attempt = ?6, \
         started_at = ?7, ended_at = ?8, message = ?9 \
@@ -77,7 +77,7 @@ const FINISH: &str = "UPDATE OR FAIL punctual_ledger \
 const FENCE_OF: &str = "SELECT fence FROM punctual_ledger \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
 
-/// The numbers of each kind grow with time, so each kind gives its last few without sorting.
+/// The numbers of each kind grow with time, so the last few of each kind need no sorting.
 const HISTORY: &str = concat!(
     "SELECT * FROM (SELECT ",
     row_columns!(),
@@ -98,20 +98,20 @@ const PAGE_BEHIND: &str = concat!(
      ORDER BY incarnation, kind, number LIMIT ?4"
 );
 
-/// What no key is below: [`RowKey`]s begin behind it.
+/// A position before all keys.
 pub(super) const BEGINNING: (i64, i64, i64) = (i64::MIN, i64::MIN, i64::MIN);
 
-/// Puts a row in by [`PUT_NEW`] or [`PUT_OVER_WAITING`]; returns whether it went in.
+/// Inserts a row by [`PUT_NEW`] or [`PUT_OVER_WAITING`]. Returns whether it was inserted.
 pub(super) fn put(
     statement: &mut CachedStatement<'_>,
     row: &Row,
-    take: Option<u64>,
+    claim_number: Option<u64>,
 ) -> Result<bool> {
-    bind_row(statement, row, take)?;
+    bind_row(statement, row, claim_number)?;
     Ok(statement.raw_execute()? > 0)
 }
 
-/// The rows of a job that wait; of a paused one only those that were asked for.
+/// Returns the waiting rows of a job; of a paused job, only those of requested runs.
 pub(super) fn waiting(
     session: &Session,
     incarnation: Incarnation,
@@ -122,7 +122,7 @@ pub(super) fn waiting(
     Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
 }
 
-/// The waiting rows of these jobs.
+/// Returns the waiting rows of these jobs.
 pub(super) fn waiting_of(
     session: &Session,
     of: &[Incarnation],
@@ -151,7 +151,7 @@ pub(super) fn waiting_of(
     Ok(waiting)
 }
 
-/// Closes what waits for a record that is gone.
+/// Closes the waiting rows of a record that is gone.
 pub(super) fn call_off(
     session: &Session,
     incarnation: Incarnation,
@@ -162,14 +162,14 @@ pub(super) fn call_off(
     Ok(())
 }
 
-/// Notes how a record ended.
+/// Adds the row about the end of a record.
 pub(super) fn end(session: &Session, record: &Record, fate: Fate) -> Result<()> {
     let row = Row::ended(record, fate, session.now());
     put(&mut session.prepare(PUT_NEW)?, &row, None)?;
     Ok(())
 }
 
-/// How an incarnation ended, if it has and that is still known.
+/// Returns how an incarnation ended, if it has ended and the ledger still has its row.
 pub(super) fn ending(session: &Session, incarnation: Incarnation) -> Result<Option<Fate>> {
     let mut statement = session.prepare(ENDING)?;
     let parameters = (signed(incarnation.0), kind_number(RowKind::Ended));
@@ -232,7 +232,7 @@ pub(super) fn rows(session: &Session, after: Option<RowKey>, limit: usize) -> Re
     Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
 }
 
-/// All but that of the history, which sorts the few rows that it has found.
+/// All statements except that of the history, which sorts the few rows that it has found.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[
     PUT_NEW,

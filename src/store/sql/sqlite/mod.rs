@@ -265,7 +265,7 @@ impl SqliteBuilder {
             )));
         }
         let path = self.path.as_deref().map(|path| path.to_string_lossy());
-        // SQLite would take it for one even where it is not asked to.
+        // SQLite treats such a path as a URI even without being told to.
         if let Some(path) = path.filter(|path| path.starts_with("file:")) {
             return Err(StoreError::refused(format!(
                 "`{path}` is a URI, which is not understood here: name the file by its path, use `SqliteStore::in_memory()`, or write `./{path}` if the file is named so"
@@ -288,7 +288,7 @@ impl Store for SqliteStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             notifies: true,
-            // Tokio's clock, where it is paused, is not the thread's.
+            // Tokio's paused clock is not the thread's.
             has_clock: self.has_clock || tokio_is_paused(),
             durability: self.durability,
             max_jobs: self.max_jobs,
@@ -341,8 +341,8 @@ impl Store for SqliteStore {
         self.thread.read(move |session| jobs::changed(session, &known)).await
     }
 
-    async fn claim(&self, take: ClaimRequest) -> Result<ClaimResult, StoreError> {
-        self.thread.write(move |session| claim::claim(session, &take)).await
+    async fn claim(&self, request: ClaimRequest) -> Result<ClaimResult, StoreError> {
+        self.thread.write(move |session| claim::claim(session, &request)).await
     }
 
     async fn release(&self, node: NodeId, rows: Vec<Release>) -> Result<(), StoreError> {
@@ -402,7 +402,7 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         if Arc::strong_count(&self.clones) > 1 {
-            // What fails here is in the log still, and nobody need know.
+            // After an error, the changes are still in the log, so nothing is lost.
             let _ = self.thread.read(Session::checkpoint).await;
             return;
         }

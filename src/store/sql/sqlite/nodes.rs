@@ -1,4 +1,4 @@
-//! Nodes: their signs of life, and what becomes of those that give none.
+//! Nodes: their heartbeats, and the reclaiming of rows of dead nodes.
 
 use std::time::Duration;
 
@@ -16,29 +16,29 @@ use crate::store::{
     sql::{instant, millis, signed, unsigned},
 };
 
-const FIRST_BEAT: &str = "INSERT INTO punctual_nodes \
+const FIRST_HEARTBEAT: &str = "INSERT INTO punctual_nodes \
         (node, name, lease_until, lease, version, clock_offset) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
      ON CONFLICT (node) DO UPDATE \
         SET name = ?2, lease_until = ?3, lease = ?4, version = ?5, clock_offset = ?6";
 
-const BEAT: &str = "UPDATE punctual_nodes \
+const HEARTBEAT: &str = "UPDATE punctual_nodes \
      SET name = ?2, lease_until = ?3, lease = ?4, version = ?5, clock_offset = ?6 WHERE node = ?1";
 
-const LEAVE: &str = "DELETE FROM punctual_nodes WHERE node = ?1";
+const DEREGISTER: &str = "DELETE FROM punctual_nodes WHERE node = ?1";
 
 const NODES: &str = "SELECT node, name, beats, lease, lease_until, version, clock_offset \
      FROM punctual_nodes";
 
-const BURY: &str = "DELETE FROM punctual_nodes WHERE node = ?1 AND beats = ?2";
+const EXPIRE: &str = "DELETE FROM punctual_nodes WHERE node = ?1 AND beats = ?2";
 
-/// Hops from node to node along the index of open rows, instead of looking at each row.
+/// Steps from node to node along the index of open rows, instead of reading each row.
 const FIRST_HOLDER: &str = "SELECT min(node) FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
      WHERE fate IS NULL AND node >= ?1";
 const NEXT_HOLDER: &str = "SELECT min(node) FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
      WHERE fate IS NULL AND node > ?1";
 const IS_NODE: &str = "SELECT 1 FROM punctual_nodes WHERE node = ?1";
 
-const TAKEN_BY: &str = concat!(
+const CLAIMED_BY: &str = concat!(
     "SELECT ",
     row_columns!(),
     " FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
@@ -51,7 +51,7 @@ const HAND_OUT: &str = "UPDATE punctual_ledger SET node = NULL, attempt = ?4, re
 const ABANDON: &str = "UPDATE punctual_ledger SET node = NULL, fate = ?4, ended_at = ?5 \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3";
 
-/// Returns what time it is.
+/// Renews or ends the lease of a node. Returns the time of the clock.
 pub(super) fn heartbeat(
     session: &Session,
     heartbeat: &Heartbeat,
@@ -60,19 +60,20 @@ pub(super) fn heartbeat(
     schema::fits(session)?;
     let node = signed(heartbeat.node.0);
     if heartbeat.ttl.is_zero() {
-        if session.prepare(LEAVE)?.execute([node])? > 0 {
-            // What the node would have claimed next is for others.
+        if session.prepare(DEREGISTER)?.execute([node])? > 0 {
+            // Other nodes may claim what this node would have claimed next.
             session.notify([StoreChange::Unknown]);
         }
         let mut reaped = ReapReport::default();
-        bury(session, node, max_batch, &mut reaped)?;
+        reclaim(session, node, max_batch, &mut reaped)?;
         return Ok(session.now());
     }
-    // So short that its end can be told.
+    // Clamped so that the end of the lease stays in range.
     let ttl = i64::try_from(heartbeat.ttl.as_millis()).unwrap_or(i64::MAX).clamp(1, i64::MAX / 4);
     let now = session.now();
     let until = millis(now).saturating_add(ttl);
-    let mut statement = session.prepare(if heartbeat.first { FIRST_BEAT } else { BEAT })?;
+    let mut statement =
+        session.prepare(if heartbeat.first { FIRST_HEARTBEAT } else { HEARTBEAT })?;
     let offset = heartbeat.clock_offset.map(|offset| offset.num_milliseconds());
     match statement.execute((node, &*heartbeat.name, until, ttl, &*heartbeat.version, offset))? {
         0 => Err(SqliteError::LeaseLost),
@@ -102,8 +103,8 @@ pub(super) fn reap(
     max_batch: usize,
 ) -> Result<ReapReport> {
     let mut reaped = ReapReport::default();
-    for &(node, beats) in suspects {
-        if session.prepare(BURY)?.execute([signed(node.0), signed(beats)])? > 0 {
+    for &(node, heartbeats) in suspects {
+        if session.prepare(EXPIRE)?.execute([signed(node.0), signed(heartbeats)])? > 0 {
             reaped.nodes.push(node);
         }
     }
@@ -114,7 +115,7 @@ pub(super) fn reap(
     while let Some(node) = holder {
         if !is_node.exists([node])? {
             let done = reaped.handed_out.len() + reaped.abandoned.len();
-            bury(session, node, max_batch - done, &mut reaped)?;
+            reclaim(session, node, max_batch - done, &mut reaped)?;
             if reaped.more {
                 break;
             }
@@ -127,10 +128,10 @@ pub(super) fn reap(
     Ok(reaped)
 }
 
-/// Sees to what a dead node had taken, up to `limit` rows of it.
-fn bury(session: &Session, node: i64, limit: usize, reaped: &mut ReapReport) -> Result<()> {
+/// Reclaims up to `limit` rows of a dead node.
+fn reclaim(session: &Session, node: i64, limit: usize, reaped: &mut ReapReport) -> Result<()> {
     let mut rows: Vec<Row> = session
-        .prepare(TAKEN_BY)?
+        .prepare(CLAIMED_BY)?
         .query_map((node, limit.saturating_add(1) as i64), row)?
         .filter_map(rusqlite::Result::transpose)
         .collect::<rusqlite::Result<_>>()?;
@@ -138,7 +139,7 @@ fn bury(session: &Session, node: i64, limit: usize, reaped: &mut ReapReport) -> 
     rows.truncate(limit);
     for mut row in rows {
         let (incarnation, kind, number) = key(row.key);
-        // Nothing takes what waits for a record that is gone.
+        // No node claims a waiting row whose record is gone.
         let recovers = row.recover && jobs::is_there(session, row.key.incarnation)?;
         if let Some(row) = row.recovered().filter(|_| recovers) {
             let parameters = (incarnation, kind, number, row.attempt, row.recoveries);
@@ -161,18 +162,18 @@ fn bury(session: &Session, node: i64, limit: usize, reaped: &mut ReapReport) -> 
     Ok(())
 }
 
-/// All of them, for a look at their plans.
+/// All statements, for a check of their plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[
-    FIRST_BEAT,
-    BEAT,
-    LEAVE,
+    FIRST_HEARTBEAT,
+    HEARTBEAT,
+    DEREGISTER,
     NODES,
-    BURY,
+    EXPIRE,
     FIRST_HOLDER,
     NEXT_HOLDER,
     IS_NODE,
-    TAKEN_BY,
+    CLAIMED_BY,
     HAND_OUT,
     ABANDON,
 ];

@@ -1,10 +1,10 @@
-//! No statement looks at more of the tables than it has to.
+//! Each statement reads no more of the tables than needed.
 
 use rusqlite::StatementStatus;
 
 use super::{SqliteBuilder, actions, claim, fates, jobs, ledger, nodes, prune, session::Session};
 
-/// How SQLite goes about a statement.
+/// Returns SQLite's plan for a statement.
 fn plan(session: &Session, sql: &str) -> Vec<String> {
     let mut explain = session.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let parameters = vec![rusqlite::types::Null; explain.parameter_count()];
@@ -23,10 +23,10 @@ fn nothing_scans_or_sorts_a_table() {
     let session = Session::open(&SqliteBuilder::new(None)).unwrap();
     for sql in statements() {
         for step in plan(&session, sql) {
-            // The nodes are few.
+            // There are few nodes.
             let is_fine = !step.contains("SCAN punctual_") || step.contains("punctual_nodes");
             assert!(is_fine && !step.contains("TEMP B-TREE"), "{step}, for\n{sql}");
-            // That would be all that a job has in the ledger, its history included.
+            // That would read all rows of a job, including its history.
             assert!(!step.contains("PRIMARY KEY (incarnation=?)"), "{step}, for\n{sql}");
         }
     }
@@ -50,7 +50,7 @@ fn other_parameters_are_no_reason_to_prepare_anew() {
             for index in 1..=statement.parameter_count() {
                 statement.raw_bind_parameter(index, value).unwrap();
             }
-            // Where a text belongs the number is an error, which is as good.
+            // A number in place of a text is an error, which serves as well.
             let _ = statement.raw_query().next();
         }
         assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
@@ -58,7 +58,7 @@ fn other_parameters_are_no_reason_to_prepare_anew() {
 }
 
 #[test]
-fn a_take_seeks_the_beginning_of_its_page() {
+fn a_claim_seeks_the_beginning_of_its_page() {
     let session = Session::open(&SqliteBuilder::new(None)).unwrap();
     let steps = plan(&session, claim::DUE);
     let seek = "INDEX punctual_jobs_due (task=? AND holder=? AND next_fire>? AND next_fire<?)";
@@ -66,7 +66,7 @@ fn a_take_seeks_the_beginning_of_its_page() {
 }
 
 #[test]
-fn the_next_fire_time_is_found_without_a_look_at_what_others_hold() {
+fn the_next_fire_time_is_found_without_reading_claimed_jobs() {
     let session = Session::open(&SqliteBuilder::new(None)).unwrap();
     let steps = plan(&session, claim::NEXT);
     let seek = "INDEX punctual_jobs_due (task=? AND holder=? AND next_fire>?)";

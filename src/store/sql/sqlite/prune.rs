@@ -1,4 +1,4 @@
-//! What of the ledger need not be kept, and goes.
+//! Pruning: rows of the ledger that need not be kept are deleted.
 
 use std::collections::HashSet;
 
@@ -11,22 +11,22 @@ use crate::store::{
     sql::{kind_number, millis},
 };
 
-/// The next closed rows of a kind that ended before, the oldest first.
+/// The next closed rows of a kind that ended before an instant, the oldest first.
 pub(super) const CLOSED: &str = "SELECT ended_at, incarnation, number \
      FROM punctual_ledger INDEXED BY punctual_ledger_closed \
      WHERE ended_at IS NOT NULL AND kind = ?1 AND (ended_at, incarnation, number) > (?2, ?3, ?4) \
      AND ended_at < ?5 ORDER BY ended_at, incarnation, number LIMIT ?6";
 
-/// How many closed rows of a kind there are.
+/// The number of closed rows of a kind.
 pub(super) const COUNT: &str = "SELECT count(*) FROM punctual_ledger INDEXED BY punctual_ledger_closed \
      WHERE ended_at IS NOT NULL AND kind = ?1";
 
-/// The newest closed row that is one too many.
+/// The newest closed row beyond the maximum number.
 const NEWEST_TOO_MANY: &str = "SELECT number FROM punctual_ledger \
      WHERE incarnation = ?1 AND kind = ?2 AND fate IS NOT NULL \
      ORDER BY number DESC LIMIT 1 OFFSET ?3";
 
-/// Closed rows of a job up to one.
+/// Closed rows of a job up to a number.
 const CLOSED_UP_TO: &str = "SELECT number FROM punctual_ledger \
      WHERE incarnation = ?1 AND kind = ?2 AND number <= ?3 AND fate IS NOT NULL AND ended_at < ?4 \
      ORDER BY number LIMIT ?5";
@@ -34,14 +34,15 @@ const CLOSED_UP_TO: &str = "SELECT number FROM punctual_ledger \
 const DELETE: &str = "DELETE FROM punctual_ledger \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND fate IS NOT NULL";
 
-const LOOKED_TO: &str = "SELECT ended_at, incarnation, number FROM punctual_pruned WHERE kind = ?1";
+const SCANNED_TO: &str =
+    "SELECT ended_at, incarnation, number FROM punctual_pruned WHERE kind = ?1";
 
-const SET_LOOKED_TO: &str = "INSERT OR REPLACE INTO punctual_pruned \
+const SET_SCANNED_TO: &str = "INSERT OR REPLACE INTO punctual_pruned \
      (kind, ended_at, incarnation, number) VALUES (?1, ?2, ?3, ?4)";
 
 const KINDS: [RowKind; 3] = [RowKind::Scheduled, RowKind::Requested, RowKind::Ended];
 
-/// When a closed row ended, and which of its kind it is.
+/// When a closed row ended, with its incarnation and number.
 type Place = (i64, i64, i64);
 
 const BEGINNING: Place = (i64::MIN, i64::MIN, i64::MIN);
@@ -83,12 +84,12 @@ struct Pruning<'a> {
     /// How many rows may still be deleted.
     room: usize,
     deleted: u64,
-    /// What ended later is kept in any case.
+    /// Rows that ended later are kept in any case.
     recent: DateTime<Utc>,
 }
 
 impl Pruning<'_> {
-    /// As many closed rows as may still be deleted.
+    /// Returns the closed rows, as many as may still be deleted.
     fn closed(&self, kind: RowKind, after: Place, before: DateTime<Utc>) -> Result<Vec<Place>> {
         self.page(kind, after, before, self.room)
     }
@@ -117,7 +118,7 @@ impl Pruning<'_> {
         Ok(())
     }
 
-    /// Deletes of a job's closed rows those up to one that are not recent.
+    /// Deletes the closed rows of a job up to a number, unless they are recent.
     fn delete_up_to(&mut self, incarnation: i64, kind: RowKind, newest: i64) -> Result<()> {
         let parameters =
             (incarnation, kind_number(kind), newest, millis(self.recent), self.room as i64);
@@ -129,17 +130,18 @@ impl Pruning<'_> {
         numbers.into_iter().try_for_each(|number| self.delete(incarnation, kind, number))
     }
 
-    /// Looks at jobs of which rows have ended since the last time. Returns whether there are more.
+    /// Prunes the jobs with rows that have ended since the last scan. Returns whether there are
+    /// more.
     fn delete_too_many(&mut self, kind: RowKind, rows: u32, limit: usize) -> Result<bool> {
         let of_kind = kind_number(kind);
-        let looked_to: Option<Place> = self
+        let scanned_to: Option<Place> = self
             .session
-            .prepare(LOOKED_TO)?
+            .prepare(SCANNED_TO)?
             .query_row([of_kind], |row| row.try_into())
             .optional()?;
-        // One of the future is of a clock that was set back since.
-        let looked_to = looked_to.filter(|(ended_at, ..)| *ended_at < millis(self.recent));
-        let new = self.page(kind, looked_to.unwrap_or(BEGINNING), self.recent, limit)?;
+        // A position in the future is from a clock that was set back since.
+        let scanned_to = scanned_to.filter(|(ended_at, ..)| *ended_at < millis(self.recent));
+        let new = self.page(kind, scanned_to.unwrap_or(BEGINNING), self.recent, limit)?;
         let Some(&(ended_at, last, number)) = new.last() else { return Ok(false) };
         let jobs: HashSet<i64> = new.iter().map(|&(_, incarnation, _)| incarnation).collect();
         for incarnation in jobs {
@@ -153,18 +155,18 @@ impl Pruning<'_> {
             }
         }
         if self.room == 0 {
-            // There may be more of them.
+            // There may be more.
             return Ok(true);
         }
-        self.session.prepare(SET_LOOKED_TO)?.execute((of_kind, ended_at, last, number))?;
+        self.session.prepare(SET_SCANNED_TO)?.execute((of_kind, ended_at, last, number))?;
         Ok(new.len() == limit)
     }
 
-    /// Deletes of all rows the oldest, if there are too many.
+    /// Deletes the oldest of all rows beyond the maximum number.
     fn delete_surplus(&mut self, keep: Keep) -> Result<()> {
         let now = self.session.now();
         let surplus = &self.session.surplus;
-        // Others delete, too, and so did the other bounds: what is too many is counted anew.
+        // Other processes and the other limits delete rows, too, so the surplus is counted again.
         let few = surplus.get().filter(|(left, at)| *left == 0 && (now - *at).abs() < COUNT_EVERY);
         let (left, at) = match few {
             Some(counted) => counted,
@@ -197,7 +199,7 @@ impl Pruning<'_> {
     }
 }
 
-/// All of them, for a look at their plans.
+/// All statements, for a check of their plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] =
-    &[CLOSED, COUNT, NEWEST_TOO_MANY, CLOSED_UP_TO, DELETE, LOOKED_TO, SET_LOOKED_TO];
+    &[CLOSED, COUNT, NEWEST_TOO_MANY, CLOSED_UP_TO, DELETE, SCANNED_TO, SET_SCANNED_TO];

@@ -1,4 +1,4 @@
-//! The tables, and how a file comes to have them.
+//! The tables, and the migration of a file to them.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -7,29 +7,29 @@ use super::{
     session::Session,
 };
 
-/// What makes each version of the schema of the one before; the first begins with nothing. Those
-/// that were released are never changed.
+/// The migrations, each from the version before; the first starts with an empty file. Released
+/// migrations are never changed.
 const MIGRATIONS: [&str; 3] =
     [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
-/// What only programs of older versions look for, which have never had a new file open.
+/// Indexes that only older programs use: dropped in a new file, which no older program has opened.
 const ONLY_FOR_OLDER: &str = "DROP INDEX punctual_ledger_open; DROP INDEX punctual_ledger_taken; \
      DROP INDEX punctual_jobs_waiting;";
 
-/// The version of the schema that this crate speaks.
+/// The version of the schema of this crate.
 const LATEST: usize = MIGRATIONS.len();
 
-/// The oldest version whose programs may use a file of the latest: those go on beside it, and may come
-/// back after it.
+/// The oldest version whose programs may use a file of the latest version: they continue beside it,
+/// and may return later.
 const OLDEST_FIT: usize = 3;
 
-/// Brings the file's schema to the latest version, if it is not there yet. One that is newer is left
-/// as it is, and used if it says that programs of this version may.
+/// Migrates the file's schema to the latest version. A newer schema is left as it is, and used if
+/// it allows programs of this version.
 pub(super) fn migrate(session: &Session) -> Result<()> {
     if fits(session)? >= LATEST {
         return Ok(());
     }
-    // Of several who open the file at once one migrates; the others wait here for it.
+    // Of several processes that open the file at once, one migrates; the others wait here.
     session.transaction(|session| {
         let from = fits(session)?;
         let Some(migrations) = MIGRATIONS.get(from..).filter(|left| !left.is_empty()) else {
@@ -48,8 +48,8 @@ pub(super) fn migrate(session: &Session) -> Result<()> {
     })
 }
 
-/// Sees that programs of this version may still use the file, whose schema another may have changed.
-/// Returns the version that it has, 0 if it has none.
+/// Checks that programs of this version may still use the file, since another may have changed the
+/// schema. Returns the version, or 0 for none.
 pub(super) fn fits(session: &Session) -> Result<usize> {
     let version = version(session)?;
     if version <= LATEST {
@@ -64,7 +64,7 @@ pub(super) fn fits(session: &Session) -> Result<usize> {
     }
 }
 
-/// The version of the file's schema, 0 if it has none.
+/// Returns the version of the file's schema, or 0 for none.
 fn version(session: &Session) -> Result<usize> {
     let connection: &Connection = session.connection();
     let exists = connection
@@ -90,7 +90,8 @@ fn version(session: &Session) -> Result<usize> {
     }
 }
 
-/// That what a migration makes is not there yet, so made by somebody else.
+/// Checks that the names of a migration are free, since an existing name belongs to another
+/// program.
 fn check_names(session: &Session, migration: &str) -> Result<()> {
     let made = migration.lines().filter_map(|line| {
         let mut words = line.strip_prefix("CREATE ")?.split_whitespace();

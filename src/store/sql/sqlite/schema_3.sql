@@ -4,23 +4,23 @@ ALTER TABLE punctual_meta ADD COLUMN min_version INTEGER NOT NULL DEFAULT 1;
 -- The tokens of the writes before the last, in hexadecimal digits, the latest first.
 ALTER TABLE punctual_jobs ADD COLUMN earlier_tokens TEXT NOT NULL DEFAULT '';
 
--- How many signs of life a node has given. They are counted here, since programs of an older version
--- give them, too, and know nothing of it.
+-- The number of heartbeats of a node. A trigger counts them, since programs of an older version send
+-- heartbeats without counting.
 ALTER TABLE punctual_nodes ADD COLUMN beats INTEGER NOT NULL DEFAULT 1;
 CREATE TRIGGER punctual_nodes_beat AFTER UPDATE OF lease_until ON punctual_nodes BEGIN
     UPDATE punctual_nodes SET beats = beats + 1 WHERE node = new.node;
 END;
 
--- How often a run is run again whose node died, and how often that may still be done.
+-- How often a run whose node died is run again, and how many of these recoveries are left.
 ALTER TABLE punctual_jobs ADD COLUMN recoveries INTEGER NOT NULL DEFAULT 3;
 ALTER TABLE punctual_ledger ADD COLUMN recoveries INTEGER NOT NULL DEFAULT 3;
 
--- The ledger in order of what ended first, for what need not be kept. What has ended says when.
+-- The closed rows of the ledger in order of their ends, for pruning. Every closed row has its end.
 UPDATE punctual_ledger SET ended_at = last WHERE fate IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX punctual_ledger_closed ON punctual_ledger (kind, ended_at, incarnation, number)
     WHERE ended_at IS NOT NULL;
 
--- Up to where, of each kind, it was looked for jobs that have too many rows.
+-- For each kind, the position up to which the jobs were checked for too many rows.
 CREATE TABLE punctual_pruned (
     kind        INTEGER PRIMARY KEY,
     ended_at    INTEGER NOT NULL,
@@ -28,15 +28,15 @@ CREATE TABLE punctual_pruned (
     number      INTEGER NOT NULL
 ) STRICT;
 
--- The node that has taken a row last, when it was due, who asked for it, and its trace.
+-- The node that claimed a row last, when the row was due, who requested it, and its trace.
 ALTER TABLE punctual_ledger ADD COLUMN last_node INTEGER;
 ALTER TABLE punctual_ledger ADD COLUMN due INTEGER;
 ALTER TABLE punctual_ledger ADD COLUMN requested_by TEXT;
 ALTER TABLE punctual_ledger ADD COLUMN trace_id TEXT;
 
--- The node that holds the job, that of its claimed rows: others pass over it without a look at the ledger.
+-- The node that has claimed rows of the job: other nodes skip the job without reading the ledger.
 ALTER TABLE punctual_jobs ADD COLUMN holder INTEGER;
--- Whether some of its waiting rows are of runs that were asked for: those count while it is paused, too.
+-- Whether the job has waiting rows of requested runs, which count while the job is paused, too.
 ALTER TABLE punctual_jobs ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
 
 UPDATE punctual_jobs SET
@@ -47,7 +47,7 @@ UPDATE punctual_jobs SET
     asked = EXISTS (SELECT 1 FROM punctual_ledger AS l INDEXED BY punctual_ledger_open
         WHERE l.incarnation = punctual_jobs.incarnation AND l.fate IS NULL AND l.node IS NULL AND l.kind = 1);
 
--- Older programs name this index, and still find in it what they look for.
+-- Older programs name this index, and it still serves their statements.
 DROP INDEX punctual_jobs_due;
 CREATE INDEX punctual_jobs_due ON punctual_jobs (task, holder, next_fire)
     WHERE paused = 0 AND next_fire IS NOT NULL;
@@ -56,14 +56,14 @@ CREATE INDEX punctual_jobs_due ON punctual_jobs (task, holder, next_fire)
 CREATE INDEX punctual_jobs_ready ON punctual_jobs (task, holder)
     WHERE waiting = 1 AND (paused = 0 OR asked = 1);
 
--- The open rows of each node, and those that wait. Older programs have punctual_ledger_open and
--- punctual_ledger_taken for that, which a file that they have never opened is without.
+-- The claimed rows of each node, and the waiting rows. Older programs use punctual_ledger_open and
+-- punctual_ledger_taken for them, which a file that no older program has opened does not have.
 CREATE INDEX punctual_ledger_by_node ON punctual_ledger (node, incarnation, kind, number)
     WHERE fate IS NULL;
 
--- Brings the columns of a job up to date with its open rows, of which `node` has just claimed one, unless it
--- is NULL. The triggers below insert here, not into the job: a trigger takes as long to start as it has
--- columns to write, whether it has anything to do or not.
+-- Updates the columns of a job to its open rows, of which `node` has just claimed one unless it is NULL.
+-- The triggers below insert into this view rather than update the job: the start of a trigger costs time
+-- for each column that it writes, even if its condition is false.
 CREATE VIEW punctual_recount AS SELECT incarnation, holder AS node FROM punctual_jobs;
 CREATE TRIGGER punctual_job_is_recounted INSTEAD OF INSERT ON punctual_recount BEGIN
     UPDATE punctual_jobs SET
@@ -78,9 +78,9 @@ CREATE TRIGGER punctual_job_is_recounted INSTEAD OF INSERT ON punctual_recount B
         WHERE incarnation = NEW.incarnation;
 END;
 
--- Whoever writes a row need not know of those columns: neither older programs nor people who repair
--- something do. Where this program claims a row anew, or closes a claimed one, it sets them by itself, and
--- says so: the row has its last node, which older programs know nothing of, or is without its take.
+-- Older programs, and people who repair the file, write rows without updating these columns, so triggers
+-- do. When this program claims a new row, or closes a claimed one, it updates the columns itself, and marks
+-- the row: the row has its last node, which older programs do not write, or no `take`.
 CREATE TRIGGER punctual_open_row_is_put AFTER INSERT ON punctual_ledger
 WHEN NEW.fate IS NULL AND (NEW.node IS NULL OR NEW.node IS NOT NEW.last_node) BEGIN
     INSERT INTO punctual_recount VALUES (NEW.incarnation, NEW.node);
@@ -92,13 +92,13 @@ WHEN (NEW.node IS NOT OLD.node OR (NEW.fate IS NULL) <> (OLD.fate IS NULL))
     INSERT INTO punctual_recount VALUES (NEW.incarnation, NEW.node);
 END;
 
--- Nobody here deletes open rows, but for people who repair something.
+-- This program never deletes open rows; people who repair the file may.
 CREATE TRIGGER punctual_open_row_is_deleted AFTER DELETE ON punctual_ledger
 WHEN OLD.fate IS NULL BEGIN
     INSERT INTO punctual_recount VALUES (OLD.incarnation, NULL);
 END;
 
--- What later versions keep of a job, and who has paused it.
+-- Who paused a job, and the fields of later versions.
 ALTER TABLE punctual_jobs ADD COLUMN paused_by TEXT;
 ALTER TABLE punctual_jobs ADD COLUMN paused_because TEXT;
 ALTER TABLE punctual_jobs ADD COLUMN extra TEXT NOT NULL DEFAULT '{}';
@@ -106,7 +106,7 @@ ALTER TABLE punctual_jobs ADD COLUMN extra TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE punctual_nodes ADD COLUMN version TEXT NOT NULL DEFAULT '';
 ALTER TABLE punctual_nodes ADD COLUMN clock_offset INTEGER; -- in milliseconds
 
--- Who did what to which job.
+-- The action log.
 CREATE TABLE punctual_actions (
     at          INTEGER NOT NULL,
     token       INTEGER NOT NULL, -- that of the write

@@ -1,4 +1,4 @@
-//! A connection, with what its operations need beside it.
+//! A connection, with the state that its operations need.
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,11 +19,11 @@ use crate::{
     store::{StoreChange, StoreError},
 };
 
-/// What tables are named after by default, and in all SQL of this store.
+/// The default prefix of the tables, and their prefix in all SQL of this store.
 pub(super) const NAMESPACE: &str = "punctual_";
 
 thread_local! {
-    /// How long the connection of this thread waits for a lock, and since when it has.
+    /// How long the connection of this thread waits for a lock; below, since when it has waited.
     static BUSY_TIMEOUT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static BUSY_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -33,31 +33,31 @@ pub(super) struct Session {
     namespace: String,
     path: String,
     clock: Clock,
-    /// What the transaction has changed that others may wait for.
+    /// The changes of the transaction that other nodes are notified of.
     changes: RefCell<Vec<StoreChange>>,
-    /// How many rows of the ledger are too many, and when that was counted.
+    /// The number of surplus rows in the ledger, and when it was counted.
     pub(super) surplus: Cell<Option<(u64, DateTime<Utc>)>>,
-    /// None in memory.
+    /// `None` in memory.
     file: Option<Watched>,
-    /// When the file is to be looked at again.
-    next_look: Cell<Instant>,
+    /// When the file is checked again.
+    next_check: Cell<Instant>,
 }
 
-/// How often the file is looked at while something is asked: a look takes some microseconds.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often the file is checked at most: a check takes some microseconds.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Session {
-    /// Opens the file, and sees that it has the tables.
+    /// Opens the file, and ensures that it has the tables.
     pub(super) fn open(options: &SqliteBuilder) -> std::result::Result<Session, StoreError> {
         let path = options.path.as_ref().map_or("memory".into(), |path| path.display().to_string());
         let deadline = Instant::now() + options.busy_timeout.min(LONGEST_WAIT);
         loop {
-            // The switch to the write-ahead log does not wait for a lock: it fails.
+            // The switch to the write-ahead log fails instead of waiting for a lock.
             match Session::try_open(options, &path) {
-                Err(trouble) if trouble.is_busy() && Instant::now() < deadline => {
+                Err(error) if error.is_busy() && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                opened => return opened.map_err(|trouble| trouble.told(&path)),
+                opened => return opened.map_err(|error| error.into_store_error(&path)),
             }
         }
     }
@@ -74,8 +74,7 @@ impl Session {
         BUSY_TIMEOUT.set(options.busy_timeout);
         wait_patiently(&mut connection)?;
         connection.set_prepared_statement_cache_capacity(64);
-        // Else SQLite looks at the parameters for a better plan, and prepares a statement anew for
-        // each value.
+        // Otherwise SQLite plans by the parameters, and prepares a statement again for each value.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         if connection.is_readonly(MAIN_DB)? {
             return Err(SqliteError::Refused("the file is read-only: make it writable".into()));
@@ -86,43 +85,43 @@ impl Session {
             Synchronous::Normal => "NORMAL",
         };
         connection.pragma_update(None, "synchronous", synchronous)?;
-        // What a million jobs change in a moment is all over the file: 32 MB, if they are needed.
+        // The changes of a moment with a million jobs are spread over the file. At most 32 MB.
         connection.pragma_update(None, "cache_size", -32_768)?;
         let (namespace, path) = (options.namespace.clone(), path.to_owned());
         let clock = options.make_clock();
         let file = options.path.as_deref().map(Watched::new);
-        let (changes, next_look) = (RefCell::default(), Cell::new(Instant::now()));
+        let (changes, next_check) = (RefCell::default(), Cell::new(Instant::now()));
         let surplus = Cell::new(None);
         let session =
-            Session { connection, namespace, path, clock, changes, surplus, file, next_look };
-        session.look()?;
+            Session { connection, namespace, path, clock, changes, surplus, file, next_check };
+        session.check_file()?;
         schema::migrate(&session)?;
         Ok(session)
     }
 
-    /// Sees that the file is still the one that was opened.
-    pub(super) fn look(&self) -> Result<()> {
+    /// Checks that the file is still the opened one.
+    pub(super) fn check_file(&self) -> Result<()> {
         let now = Instant::now();
-        if now < self.next_look.get() {
+        if now < self.next_check.get() {
             return Ok(());
         }
-        if let Some(trouble) = self.file.as_ref().and_then(Watched::trouble) {
+        if let Some(error) = self.file.as_ref().and_then(Watched::problem) {
             return Err(SqliteError::Unavailable(format!(
-                "{trouble} while it was open, and what is written now would be lost: put the file back with the files beside it, or start the program anew"
+                "{error} while it was open, and what is written now would be lost: put the file back with the files beside it, or start the program anew"
             )));
         }
-        self.next_look.set(now + LOOK_EVERY);
+        self.next_check.set(now + CHECK_INTERVAL);
         Ok(())
     }
 
-    /// Has all that is in the log beside the file written into it.
+    /// Writes the log beside the file into the file.
     pub(super) fn checkpoint(&self) -> Result<()> {
-        self.look()?;
-        // Others may be at it, or read: then the log stays for them.
+        self.check_file()?;
+        // Other processes may be doing that, or reading: then the log stays.
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
-    /// What time it is, in whole milliseconds.
+    /// Returns the time of the clock in whole milliseconds.
     pub(super) fn now(&self) -> DateTime<Utc> {
         self.clock.now().trunc_subsecs(3)
     }
@@ -131,12 +130,12 @@ impl Session {
         &self.connection
     }
 
-    /// SQL with the tables named as they are here.
+    /// Returns SQL with the names of this namespace.
     pub(super) fn named(&self, sql: &str) -> String {
         sql.replace(NAMESPACE, &self.namespace)
     }
 
-    /// A statement, prepared once.
+    /// Prepares a statement once.
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>> {
         Ok(if self.namespace == NAMESPACE {
             self.connection.prepare_cached(sql)?
@@ -145,13 +144,13 @@ impl Session {
         })
     }
 
-    /// A statement that names no tables.
+    /// Executes a statement without table names.
     pub(super) fn execute(&self, sql: &str) -> Result<()> {
         self.connection.prepare_cached(sql)?.execute([])?;
         Ok(())
     }
 
-    /// Does all of `work`, or nothing if it fails.
+    /// Runs `work` in a transaction, which is rolled back on an error.
     pub(super) fn transaction<T>(&self, work: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
         self.execute("BEGIN IMMEDIATE")?;
         let done = work(self).and_then(|done| self.execute("COMMIT").map(|()| done));
@@ -161,11 +160,11 @@ impl Session {
         done
     }
 
-    /// Ends a transaction that has failed, if SQLite has not done so by itself.
+    /// Rolls back a failed transaction, unless SQLite has already.
     pub(super) fn roll_back(&self) {
         self.changes.borrow_mut().clear();
         if self.is_in_transaction() {
-            // What can fail here is a disk that fails to be read; the next BEGIN says so.
+            // Only a failing disk can cause an error here, which the next BEGIN returns.
             let _ = self.execute("ROLLBACK");
         }
     }
@@ -174,37 +173,37 @@ impl Session {
         !self.connection.is_autocommit()
     }
 
-    /// Notifies others of this, once the transaction is committed.
+    /// Queues notifications, to be sent once the transaction is committed.
     pub(super) fn notify(&self, changes: impl IntoIterator<Item = StoreChange>) {
         self.changes.borrow_mut().extend(changes);
     }
 
-    /// What others are to be notified of that was committed.
+    /// Returns the notifications of the committed transaction.
     pub(super) fn take_changes(&self) -> Vec<StoreChange> {
         self.changes.take()
     }
 
-    /// A number that changes with each commit of another connection.
+    /// Returns a number that changes with each commit of another connection.
     pub(super) fn data_version(&self) -> Result<i64> {
         let mut statement = self.connection.prepare_cached("PRAGMA data_version")?;
         Ok(statement.query_row([], |row| row.get(0))?)
     }
 
-    /// The error as it is told.
-    pub(super) fn explain(&self, trouble: SqliteError) -> StoreError {
-        trouble.told(&self.path)
+    /// Converts to a store error about this file.
+    pub(super) fn explain(&self, error: SqliteError) -> StoreError {
+        error.into_store_error(&self.path)
     }
 }
 
-/// Has the connection wait for locks. Up to rusqlite 0.40 it need not be `mut` for that.
+/// Has the connection wait for locks. Up to rusqlite 0.40 this needs no `mut`.
 fn wait_patiently(connection: &mut Connection) -> Result<()> {
     Ok(connection.busy_handler(Some(wait_for_lock))?)
 }
 
-/// Called while the file is locked, the first time with 0; says whether to try again.
+/// Called while the file is locked, the first time with 0. Returns whether to try again.
 ///
 /// SQLite's own handler sleeps for 100 ms at a time after a while, and hardly ever hits the moment
-/// between two commits of another process that has much to write: it waited for a second and more.
+/// between two commits of another process with many writes: it waited for more than a second.
 fn wait_for_lock(tries: i32) -> bool {
     let now = Instant::now();
     let since = BUSY_SINCE.get().filter(|_| tries > 0).unwrap_or(now);

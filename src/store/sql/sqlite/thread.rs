@@ -1,7 +1,7 @@
-//! The thread that owns the connection, and the queue of what it is asked to do.
+//! The thread that owns the connection, and the queue of its operations.
 //!
-//! Writes that have piled up share a transaction, and so a wait for the disk. Each is undone by itself
-//! if it fails, and none is answered before all are committed.
+//! Queued writes share a transaction, and so one wait for the disk. A failed write is undone by
+//! itself, and no write gets its result before all are committed.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -19,13 +19,13 @@ use crate::{
     store::{Changes, StoreChange, StoreError},
 };
 
-/// How many operations may wait in line; more wait for room.
+/// How many operations may be queued; more wait for room.
 const ROOM: usize = 128;
 
-/// How long a transaction takes in further writes: other processes wait for it.
+/// How long a transaction accepts further writes: other processes wait for it.
 const SHARED_FOR: Duration = Duration::from_millis(5);
 
-/// A way to the thread; it ends when the last is dropped.
+/// A handle of the thread, which ends when the last handle is dropped.
 #[derive(Clone)]
 pub(super) struct Thread {
     queue: mpsc::Sender<Message>,
@@ -36,20 +36,20 @@ pub(super) struct Thread {
 enum Message {
     Read(Operation),
     Write(Operation),
-    /// Somebody listens to changes.
+    /// A stream of changes was created.
     Listen,
-    /// Nobody needs the file open any more.
+    /// The file may be closed.
     Close(oneshot::Sender<()>),
 }
 
-/// Is told why, if there is no transaction to do it in.
+/// Receives an error if there is no transaction for it.
 type Operation = Box<dyn FnOnce(std::result::Result<&Session, StoreError>) -> Done + Send>;
 
-/// An operation that was done, or has failed.
+/// A finished operation.
 struct Done {
     failed: bool,
-    /// Hands out what came of it, or why it came to nothing after all.
-    answer: Box<dyn FnOnce(std::result::Result<(), StoreError>) + Send>,
+    /// Sends the result, or the error of the commit.
+    reply: Box<dyn FnOnce(std::result::Result<(), StoreError>) + Send>,
 }
 
 /// Opens the file on a thread of its own.
@@ -60,19 +60,19 @@ pub(super) async fn start(options: SqliteBuilder) -> std::result::Result<Thread,
     let thread = Thread { queue, room: Arc::new(Semaphore::new(ROOM)), changes: changes.clone() };
     let open = move || {
         let session = Session::open(&options)?;
-        // Read before anybody uses the store, so that nobody's first change goes unseen.
+        // Read before the first use of the store, so that no change is missed.
         let others = Others::new(&session, options.poll)?;
         Ok((session, others))
     };
     let main = move || match open() {
         Ok((session, others)) => {
-            // Nobody may wait for it any more; then there is no message either.
+            // The receiver may be gone; then no message comes either.
             let _ = opened.send(Ok(()));
             let closed = serve(&session, &messages, &changes, others);
-            // Before anybody is told: the last connection takes the log beside the file with it.
+            // Dropped first: the last connection removes the log beside the file.
             drop((session, messages));
             if let Some(closed) = closed {
-                // Whoever waited may have gone.
+                // The receiver may be gone.
                 let _ = closed.send(());
             }
         }
@@ -86,63 +86,62 @@ pub(super) async fn start(options: SqliteBuilder) -> std::result::Result<Thread,
 }
 
 impl Thread {
-    /// Has something read.
+    /// Runs an operation that only reads.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Session) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, StoreError> {
-        self.ask(Message::Read, work).await
+        self.send(Message::Read, work).await
     }
 
-    /// Has something done in a transaction: all of it, or nothing if it fails.
+    /// Runs an operation in a transaction, which is rolled back on an error.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Session) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, StoreError> {
-        self.ask(Message::Write, work).await
+        self.send(Message::Write, work).await
     }
 
-    async fn ask<T: Send + 'static>(
+    async fn send<T: Send + 'static>(
         &self,
         message: fn(Operation) -> Message,
         work: impl FnOnce(&Session) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, StoreError> {
         let room = self.room.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let (sender, answer) = oneshot::channel();
+        let (sender, reply) = oneshot::channel();
         let operation = move |session: std::result::Result<&Session, StoreError>| {
             drop(room);
-            let work =
-                |session: &Session| work(session).map_err(|trouble| session.explain(trouble));
+            let work = |session: &Session| work(session).map_err(|error| session.explain(error));
             let result = catch_unwind(AssertUnwindSafe(|| session.and_then(work)));
             let failed = !matches!(result, Ok(Ok(_)));
-            let answer = move |committed: std::result::Result<(), StoreError>| {
+            let reply = move |committed: std::result::Result<(), StoreError>| {
                 let result = result.map(|result| result.and_then(|done| committed.map(|()| done)));
-                // Whoever asked may have gone.
+                // The receiver may be gone.
                 let _ = sender.send(result);
             };
-            Done { failed, answer: Box::new(answer) }
+            Done { failed, reply: Box::new(reply) }
         };
         self.queue.send(message(Box::new(operation))).map_err(|_| ended())?;
-        match answer.await {
+        match reply.await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => resume_unwind(panic),
             Err(_) => Err(ended()),
         }
     }
 
-    /// Closes the file, after all that was asked before. Whoever asks then is told that it is closed.
+    /// Closes the file after all queued operations. Later operations get an error.
     pub(super) async fn close(&self) {
         let (sender, closed) = oneshot::channel();
         if self.queue.send(Message::Close(sender)).is_ok() {
-            // It is closed as well if the thread has ended before.
+            // The file is closed as well if the thread has ended before.
             let _ = closed.await;
         }
     }
 
-    /// Sees each change from here on.
+    /// Returns a stream of later changes.
     pub(super) fn changes(&self) -> BoxStream<'static, StoreChange> {
         let changes = self.changes.stream();
-        // If the thread has ended nothing will change.
+        // If the thread has ended, nothing will change.
         let _ = self.queue.send(Message::Listen);
         changes
     }
@@ -152,8 +151,8 @@ fn ended() -> StoreError {
     StoreError::refused("the SQLite store was closed when its scheduler shut down: open it again")
 }
 
-/// Does what is asked until nobody can ask any more, or somebody wants the file closed: returns whom to
-/// tell of that.
+/// Runs operations until all handles are dropped, or until the file is to be closed: then returns
+/// the sender to confirm that.
 fn serve(
     session: &Session,
     messages: &mpsc::Receiver<Message>,
@@ -169,7 +168,7 @@ fn serve(
             (None, None) => messages.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
         };
         match message {
-            Ok(Message::Read(operation)) => (operation(there(session)).answer)(Ok(())),
+            Ok(Message::Read(operation)) => (operation(checked(session)).reply)(Ok(())),
             Ok(Message::Write(operation)) => {
                 next = write(session, operation, messages, changes, &mut alone);
             }
@@ -183,14 +182,14 @@ fn serve(
     }
 }
 
-/// The session, if its file is still there.
-fn there(session: &Session) -> std::result::Result<&Session, StoreError> {
-    session.look().map_err(|trouble| session.explain(trouble))?;
+/// Returns the session, if its file still exists.
+fn checked(session: &Session) -> std::result::Result<&Session, StoreError> {
+    session.check_file().map_err(|error| session.explain(error))?;
     Ok(session)
 }
 
-/// Commits a write together with those behind it, unless so many are to be `alone`, and answers them.
-/// Returns the message that ended their row.
+/// Commits a write together with the writes behind it, unless the next `alone` writes must be
+/// alone, and sends their results. Returns the message that followed the writes.
 fn write(
     session: &Session,
     first: Operation,
@@ -199,15 +198,15 @@ fn write(
     alone: &mut usize,
 ) -> Option<Message> {
     let began = Instant::now();
-    let begun = session.look().and_then(|()| session.execute("BEGIN IMMEDIATE"));
-    if let Err(trouble) = begun {
-        (first(Err(session.explain(trouble))).answer)(Ok(()));
+    let begun = session.check_file().and_then(|()| session.execute("BEGIN IMMEDIATE"));
+    if let Err(error) = begun {
+        (first(Err(session.explain(error))).reply)(Ok(()));
         return None;
     }
     let first = first(Ok(session));
     if first.failed {
         session.roll_back();
-        (first.answer)(Ok(()));
+        (first.reply)(Ok(()));
         return None;
     }
     let (mut all, mut next) = (vec![first], None);
@@ -224,8 +223,8 @@ fn write(
         }
     }
     let committed = match session.is_in_transaction() {
-        true => session.execute("COMMIT").map_err(|trouble| session.explain(trouble)),
-        // After some errors, such as that of a full disk, SQLite has undone all of it by itself.
+        true => session.execute("COMMIT").map_err(|error| session.explain(error)),
+        // After some errors, such as a full disk, SQLite has rolled back the whole transaction.
         false => {
             Err(StoreError::unavailable("what shared its transaction has failed, and it, too"))
         }
@@ -233,7 +232,7 @@ fn write(
     if committed.is_err() {
         session.roll_back();
     }
-    // Which of several is at fault nobody knows: asked again, each is alone.
+    // It is unknown which of several writes is at fault, so each runs alone when retried.
     let committed = committed.map_err(|error| match all.len() {
         1 => error,
         several => {
@@ -243,15 +242,15 @@ fn write(
     });
     changes.send(session.take_changes());
     for done in all {
-        (done.answer)(committed.clone());
+        (done.reply)(committed.clone());
     }
     next
 }
 
-/// Does an operation so that it alone is undone if it fails.
+/// Runs an operation that is undone by itself if it fails.
 fn apart(session: &Session, operation: Operation) -> Done {
-    if let Err(trouble) = session.execute("SAVEPOINT apart") {
-        return operation(Err(session.explain(trouble)));
+    if let Err(error) = session.execute("SAVEPOINT apart") {
+        return operation(Err(session.explain(error)));
     }
     let done = operation(Ok(session));
     if done.failed && session.is_in_transaction() {
@@ -261,7 +260,7 @@ fn apart(session: &Session, operation: Operation) -> Done {
     done
 }
 
-/// Those who write to the same file over other connections.
+/// Changes by other connections to the same file.
 struct Others {
     poll: Duration,
     version: i64,
@@ -270,18 +269,18 @@ struct Others {
 
 impl Others {
     fn new(session: &Session, poll: Duration) -> std::result::Result<Others, StoreError> {
-        let version = session.data_version().map_err(|trouble| session.explain(trouble))?;
-        // A look takes some microseconds: nobody means to do nothing else.
+        let version = session.data_version().map_err(|error| session.explain(error))?;
+        // A poll takes some microseconds, and must not take all the time.
         let poll = poll.clamp(Duration::from_millis(1), LONGEST_WAIT);
         Ok(Others { poll, version, next: Instant::now() })
     }
 
-    /// How long until they are asked after again.
+    /// Returns how long until the next poll.
     fn wait(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
     }
 
-    /// Whether they have written, if it is time to ask.
+    /// Polls, if it is time. Returns whether other connections have written.
     fn have_written(&mut self, session: &Session) -> bool {
         if !self.wait().is_zero() {
             return false;

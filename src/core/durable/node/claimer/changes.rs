@@ -1,4 +1,4 @@
-//! When a node checks which records have changed, and which it checks.
+//! When a node checks which records have changed, and which records it checks.
 
 use std::collections::HashSet;
 
@@ -10,11 +10,11 @@ use super::{
 };
 use crate::ledger::Incarnation;
 
-/// How long after a check a notification leads to no other one: the request grows with the jobs that are
-/// known, and a busy store notifies all the time.
-pub(super) const LOOK_EVERY: TimeDelta = TimeDelta::milliseconds(100);
+/// How long after a check no notification causes another one: the request grows with the known
+/// jobs, and a busy store notifies all the time.
+pub(super) const CHECK_INTERVAL: TimeDelta = TimeDelta::milliseconds(100);
 
-/// How many records are checked by name; if there are more, all are.
+/// How many records are checked by name; beyond this number, all are checked.
 const MAX_NAMED: usize = 1000;
 
 /// The records to check.
@@ -23,8 +23,8 @@ pub(super) struct Changes {
     all: bool,
     /// The records that the store has notified of, unless all are checked.
     named: HashSet<Incarnation>,
-    /// When a notification may lead to a check again.
-    next_look: TimeDelta,
+    /// When a notification may cause a check again.
+    next_check: TimeDelta,
     next_poll: TimeDelta,
     /// How many checks in a row have failed, and when the next one may be made.
     failures: u32,
@@ -36,7 +36,7 @@ impl Changes {
         Changes {
             all: false,
             named: HashSet::new(),
-            next_look: TimeDelta::MIN,
+            next_check: TimeDelta::MIN,
             next_poll: TimeDelta::MIN,
             failures: 0,
             not_before: TimeDelta::MIN,
@@ -45,8 +45,8 @@ impl Changes {
 
     /// When to check next.
     pub(super) fn at(&self) -> TimeDelta {
-        let looks = self.all || !self.named.is_empty();
-        let at = if looks { self.next_look.min(self.next_poll) } else { self.next_poll };
+        let is_pending = self.all || !self.named.is_empty();
+        let at = if is_pending { self.next_check.min(self.next_poll) } else { self.next_poll };
         at.max(self.not_before)
     }
 
@@ -87,17 +87,17 @@ impl Changes {
         self.all
     }
 
-    /// Whether there are more than are checked by name.
+    /// Whether there are more records than can be checked by name.
     pub(super) fn are_many(&self) -> bool {
         self.named.len() > MAX_NAMED
     }
 
-    /// Begins a check. Returns the records to check, or `None` if all are.
+    /// Begins a check. Returns the records to check, or `None` for all.
     pub(super) fn take(&mut self, now: Now) -> Option<HashSet<Incarnation>> {
-        self.next_look = now.elapsed() + LOOK_EVERY;
+        self.next_check = now.elapsed() + CHECK_INTERVAL;
         let named = std::mem::take(&mut self.named);
-        let is_look = !self.all && now.elapsed() < self.next_poll;
+        let by_name = !self.all && now.elapsed() < self.next_poll;
         self.all = false;
-        is_look.then_some(named)
+        by_name.then_some(named)
     }
 }

@@ -4,20 +4,21 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Now;
 
-/// How long after a claim that left jobs out the next one goes on, so that there is time for others.
-pub(super) const LOOKS_AGAIN: TimeDelta = TimeDelta::milliseconds(5);
+/// The wait between a claim that left jobs out and the next one, so that other operations get a
+/// turn.
+pub(super) const SCAN_AGAIN: TimeDelta = TimeDelta::milliseconds(5);
 
 /// When to claim next, in elapsed time.
 pub(super) struct NextClaim {
-    /// As far as the store has replied.
+    /// The instant from the store's last reply.
     store_next_due: TimeDelta,
-    /// As far as the node knows better.
+    /// The instant that the node knows itself.
     local_next_due: TimeDelta,
     /// How many claims in a row found nothing although something was due.
     empty_claims: u32,
-    /// When to claim again after that.
+    /// The earliest next claim after an empty one.
     retry_at: TimeDelta,
-    /// How long before something is due it is claimed: later than as soon as possible, so that it comes
+    /// How long before a fire time is due it is claimed: later than possible, so that claims come
     /// in batches.
     lead: TimeDelta,
 }
@@ -37,28 +38,28 @@ impl NextClaim {
         self.store_next_due.min(self.local_next_due)
     }
 
-    /// Claims at `at`, or sooner if that was expected before.
+    /// Claims at `at`, or sooner if a sooner claim is planned.
     pub(super) fn no_later_than(&mut self, at: TimeDelta) {
         self.local_next_due = self.local_next_due.min(at);
     }
 
-    /// Claims at `at`, unless the store has replied that something is due sooner.
-    pub(super) fn expect_at(&mut self, at: TimeDelta) {
+    /// Claims at `at`, unless the store has replied that a fire time is due sooner.
+    pub(super) fn set_local_due(&mut self, at: TimeDelta) {
         self.local_next_due = at;
     }
 
-    /// Claims in time for something that comes due at `instant` by the store's clock.
-    pub(super) fn expect(&mut self, instant: DateTime<Utc>, now: Now) {
+    /// Claims in time for a fire time that comes due at `instant` by the store's clock.
+    pub(super) fn note_due(&mut self, instant: DateTime<Utc>, now: Now) {
         let wait = instant - now.store - self.lead;
         self.no_later_than(now.elapsed() + wait.max(TimeDelta::zero()));
     }
 
-    /// Forgets what is due, until a claim that is being sent shows it.
+    /// Forgets the planned claims, since the claim that is being sent returns the next one.
     pub(super) fn forget(&mut self) {
         (self.store_next_due, self.local_next_due) = (TimeDelta::MAX, TimeDelta::MAX);
     }
 
-    /// Takes in what the store shows as due next.
+    /// Sets the next due instant of the store.
     pub(super) fn set(&mut self, due: Option<DateTime<Utc>>, now: Now) {
         let Some(due) = due else {
             self.store_next_due = TimeDelta::MAX;
@@ -73,8 +74,8 @@ impl NextClaim {
         }
     }
 
-    /// Counts claims in a row that found nothing, and waits longer after each: another node was faster, or
-    /// has what was due.
+    /// Counts empty claims in a row, and waits longer after each: another node was faster, or has
+    /// claimed the due jobs.
     pub(super) fn count(&mut self, is_empty: bool, now: Now) {
         self.empty_claims = if is_empty { self.empty_claims.saturating_add(1) } else { 0 };
         if is_empty {

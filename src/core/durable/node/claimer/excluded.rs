@@ -1,4 +1,4 @@
-//! The jobs that a node's claims leave out, since it can't read or run them.
+//! The jobs that a node's claims leave out, since the node cannot read or run them.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -11,21 +11,21 @@ use crate::{
     ledger::{ClaimCursor, ClaimResult, Incarnation, RejectedJob},
 };
 
-/// How many jobs are left out by name. Where there are more, claims pass over all that comes before the
-/// place up to which they have looked.
+/// How many jobs are left out by name. With more, claims skip everything before the position that
+/// they have scanned.
 const MAX_LISTED: usize = 1000;
 
-/// How many records that can't be read are reported in an hour.
+/// How many unreadable records are reported per hour.
 const MAX_REPORTED: usize = 10_000;
 
 /// The jobs that claims leave out.
 pub(super) struct Excluded {
     listed: Arc<HashSet<Incarnation>>,
-    /// How far claims have looked in vain, where that is too much to list.
+    /// The position that claims have scanned without result, where that is too much to list.
     passed: ClaimCursor,
-    /// When they began to pass over jobs.
+    /// When claims began to skip jobs.
     began: TimeDelta,
-    /// When they are to begin anew; `TimeDelta::MAX` until they have come to the end.
+    /// When claims start over; `TimeDelta::MAX` until they have reached the end.
     restarts_at: TimeDelta,
 }
 
@@ -47,7 +47,7 @@ impl Excluded {
         self.passed != ClaimCursor::default()
     }
 
-    /// Those that are listed, and these.
+    /// Returns the listed jobs and `others`.
     pub(super) fn with(&self, others: &HashSet<Incarnation>) -> Arc<HashSet<Incarnation>> {
         if others.is_empty() {
             self.listed.clone()
@@ -62,12 +62,12 @@ impl Excluded {
         }
     }
 
-    /// Leaves a job in again that may have changed. Returns whether it was left out.
+    /// Admits a job again that may have changed. Returns whether it was left out.
     pub(super) fn remove(&mut self, changed: Incarnation) -> bool {
         self.listed.contains(&changed) && Arc::make_mut(&mut self.listed).remove(&changed)
     }
 
-    /// Leaves jobs in again that may have changed. Returns whether one was left out.
+    /// Admits jobs again that may have changed. Returns whether one was left out.
     pub(super) fn remove_all(&mut self, changed: &HashSet<Incarnation>) -> bool {
         let has_some = !self.listed.is_disjoint(changed);
         if has_some {
@@ -76,7 +76,7 @@ impl Excluded {
         has_some
     }
 
-    /// Leaves all in again, since any may have changed; those that were passed over only from time to time.
+    /// Admits all jobs again, since any may have changed; skipped jobs only from time to time.
     pub(super) fn clear(&mut self, now: Now) {
         if !self.listed.is_empty() {
             self.listed = Arc::default();
@@ -86,7 +86,7 @@ impl Excluded {
         }
     }
 
-    /// Leaves out of later claims what this one could not claim.
+    /// Leaves the jobs out of later claims that this one could not claim.
     pub(super) fn pass_over(&mut self, result: &ClaimResult, now: Now) {
         let was_passing = self.is_passing();
         let fits = self.listed.len() + result.rejected.len() <= MAX_LISTED;
@@ -102,13 +102,13 @@ impl Excluded {
         }
         self.passed = result.passed;
         if !result.more && self.restarts_at == TimeDelta::MAX {
-            // Looking takes a part of the time only, however many there are.
+            // The scan uses only a fraction of the time, whatever the number of jobs.
             self.restarts_at = now.elapsed() + (now.elapsed() - self.began) * 10;
         }
     }
 }
 
-/// The records that can't be read and were reported, with their versions.
+/// The unreadable records that were reported, with their versions.
 pub(super) struct Reported {
     records: HashSet<(Incarnation, u64)>,
     since: TimeDelta,
@@ -119,7 +119,7 @@ impl Reported {
         Reported { records: HashSet::new(), since: TimeDelta::MIN }
     }
 
-    /// Those that have not been reported before.
+    /// Returns the records that have not been reported before.
     pub(super) fn add(&mut self, rejected: &[RejectedJob], now: Now) -> Vec<(JobId, Error)> {
         let mut new = Vec::new();
         for RejectedJob { job, stamp, error } in rejected {

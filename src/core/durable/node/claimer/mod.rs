@@ -1,4 +1,4 @@
-//! What a node claims, and how it learns of changes and of what is due next.
+//! What a node claims, and how it detects changes and the next due instant.
 
 mod changes;
 mod due;
@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use self::{
     changes::Changes,
-    due::{LOOKS_AGAIN, NextClaim},
+    due::{NextClaim, SCAN_AGAIN},
     excluded::{Excluded, Reported},
 };
 use super::{NodeEvent, NodeOptions, Now, Numbers, exchange::InFlight, options::delta};
@@ -33,20 +33,20 @@ use crate::{
     panic::shielded_or,
 };
 
-/// What the claim lane sends to the store.
+/// A request of the claim lane to the store.
 #[derive(Clone)]
 pub(crate) enum Request {
     Claim(ClaimRequest),
     NextDue(NextDueRequest),
-    /// Checks which of these records have changed; `named` are those that the store has notified of, if
-    /// only those are checked.
+    /// Checks which of these records have changed. `named` are the records that the store has
+    /// notified of, if only those are checked.
     Changed {
         known: Vec<(JobId, Incarnation, u64)>,
         named: Option<HashSet<Incarnation>>,
     },
 }
 
-/// What the store replies, with what of the request the reply is read by.
+/// The reply of the store, with the part of the request that is needed to interpret it.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Claim { node: NodeId, result: ClaimResult },
@@ -55,7 +55,7 @@ pub(crate) enum Reply {
 }
 
 impl Request {
-    /// The life of the node that sends it, if it counts for that life alone.
+    /// Returns the incarnation of the node that sends the request, if it counts for that one alone.
     pub(super) fn node(&self) -> Option<NodeId> {
         match self {
             Request::Claim(claim) => Some(claim.node),
@@ -67,31 +67,31 @@ impl Request {
 /// Returns an error if a job of this record can't run here.
 pub(crate) type CanRun = Arc<dyn Fn(&Record, &Definition) -> Result<(), Error> + Send + Sync>;
 
-/// What bounds the node's claims.
+/// The bounds of the node's claims.
 #[derive(Clone, Copy)]
 pub(super) struct Load<'a> {
-    /// How many rows the node has claimed and not closed.
+    /// How many claimed rows the node has not closed.
     pub(super) open_rows: usize,
-    /// How many rows it has closed that the store has not acknowledged.
+    /// How many closed rows the store has not acknowledged.
     pub(super) unacknowledged: usize,
-    /// The jobs of which it has so many rows that it claims no more of them.
+    /// The jobs that have reached their row cap, so that no more of their rows are claimed.
     pub(super) throttled: &'a HashSet<Incarnation>,
 }
 
 /// How many rows a node has at most, claimed and not acknowledged.
 const MAX_OPEN: usize = 20_000;
 
-/// How many rows a claim brings for each job that it may bring: what is due often, or catches up, has
-/// many, and other operations of the store wait for the claim.
+/// How many rows a claim may have per job: a job that is due often, or catches up, has many, and
+/// other operations of the store wait for the claim.
 const ROWS_PER_JOB: usize = 10;
 
-/// How many jobs a claim looks at in vain: some milliseconds' worth.
+/// How many jobs a claim scans without result: some milliseconds' worth.
 const LOOKS: usize = 250;
 
 /// One node's claims.
 pub(super) struct Claimer {
     options: Arc<NodeOptions>,
-    /// The tasks that the node knows.
+    /// The tasks that the node can run.
     tasks: Arc<HashSet<String>>,
     can_run: CanRun,
     in_flight: InFlight<Request>,
@@ -99,17 +99,17 @@ pub(super) struct Claimer {
     changes: Changes,
     excluded: Excluded,
     reported: Reported,
-    /// Whether to query what is due next.
+    /// Whether to query the next due instant.
     queries_next_due: bool,
-    /// How many claims there have been in this life of the node: each bears its number.
+    /// How many claims this incarnation of the node has made: the number of the last claim.
     claims: u64,
-    /// A claim that the store has not replied to, to be repeated with its number.
+    /// A claim without a reply, to be repeated with its number.
     pending: Option<ClaimRequest>,
-    /// How many jobs the next claim brings at most.
+    /// How many jobs the next claim may have.
     batch: usize,
-    /// Whether the last claim left jobs for which there was no room.
+    /// Whether the last claim left jobs without room.
     left_some: bool,
-    /// Whether there has been more room since the last claim was sent.
+    /// Whether rows were closed since the last claim was sent.
     has_more_room: bool,
     /// Whether nothing new is claimed.
     paused: bool,
@@ -148,12 +148,12 @@ impl Claimer {
         self.in_flight.is_failing()
     }
 
-    /// Whether a claim has been sent whose result is unknown: it is repeated.
+    /// Whether the result of a sent claim is unknown, so that the claim is repeated.
     pub(super) fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Whether a reply is awaited, or a claim is to be repeated, that may bring records.
+    /// Whether a pending reply, or a claim to be repeated, may bring records.
     pub(super) fn is_waiting(&self) -> bool {
         self.in_flight.is_waiting() || self.is_pending()
     }
@@ -165,70 +165,70 @@ impl Claimer {
 
     /// Claims and polls at once, since the node has joined.
     pub(super) fn start(&mut self, now: TimeDelta) {
-        self.next_claim.expect_at(now);
+        self.next_claim.set_local_due(now);
         self.changes.poll_at(now);
     }
 
-    /// Begins another life of the node: its claims are numbered anew.
+    /// Begins a new incarnation of the node: the numbers of its claims start over.
     pub(super) fn restart(&mut self) {
         (self.claims, self.pending) = (0, None);
     }
 
-    /// Claims at `at`, whatever was expected before.
-    pub(super) fn expect_at(&mut self, at: TimeDelta) {
-        self.next_claim.expect_at(at);
+    /// Claims at `at`, whatever was planned before.
+    pub(super) fn set_local_due(&mut self, at: TimeDelta) {
+        self.next_claim.set_local_due(at);
     }
 
-    /// Claims in time for something that comes due at `instant` by the store's clock.
-    pub(super) fn expect(&mut self, instant: DateTime<Utc>, now: Now) {
-        self.next_claim.expect(instant, now);
+    /// Claims in time for a fire time that comes due at `instant` by the store's clock.
+    pub(super) fn note_due(&mut self, instant: DateTime<Utc>, now: Now) {
+        self.next_claim.note_due(instant, now);
     }
 
-    /// Claims what was left, since there is room for more than there was.
+    /// Claims the jobs that were left, since there is more room now.
     pub(super) fn has_room_again(&mut self, now: TimeDelta) {
         self.has_more_room = true;
         if std::mem::take(&mut self.left_some) {
-            self.next_claim.no_later_than(now + LOOKS_AGAIN);
+            self.next_claim.no_later_than(now + SCAN_AGAIN);
         }
     }
 
-    /// Claims nothing of a job that the node can't read, for a while.
+    /// Claims nothing of an unreadable job for a while.
     pub(super) fn exclude(&mut self, incarnation: Incarnation) {
         self.excluded.insert(incarnation);
     }
 
-    /// Checks all records and queries what is due next: anything may have changed.
-    pub(super) fn look(&mut self) {
+    /// Checks all records and queries the next due instant, since anything may have changed.
+    pub(super) fn refresh(&mut self) {
         self.changes.check_all();
         self.queries_next_due = true;
     }
 
-    /// Takes in a notification of the store. `is_news` says whether the record that it is about may be
-    /// known here by another version.
+    /// Accepts a notification of the store. `is_news` says whether the record may be known here by
+    /// another version.
     pub(super) fn notice(&mut self, change: StoreChange, is_news: bool, now: Now) {
         match change {
-            StoreChange::Due(at) => self.expect(at, now),
+            StoreChange::Due(at) => self.note_due(at, now),
             StoreChange::Job(of, _) | StoreChange::Gone(of) => {
                 if is_news && !self.changes.checks_all() {
                     self.changes.check([of]);
                 }
-                // What could not be read, or run here, may have been changed.
+                // A record that could not be read, or run here, may have been changed.
                 self.queries_next_due |= self.excluded.remove(of);
                 if self.changes.are_many() || self.excluded.is_passing() {
-                    self.look();
+                    self.refresh();
                 }
             }
-            StoreChange::Unknown => self.look(),
+            StoreChange::Unknown => self.refresh(),
         }
     }
 
-    /// When to claim next, unless the lane waits.
+    /// Returns when to claim next, unless the lane waits.
     #[cfg(test)]
     pub(super) fn next_claim(&self) -> TimeDelta {
         self.next_claim.at()
     }
 
-    /// When the lane must be polled again.
+    /// Returns when the lane must be polled again.
     pub(super) fn wake_at(&self, load: Load<'_>) -> Option<TimeDelta> {
         self.in_flight.wake_at(Some(self.wanted_at(load)))
     }
@@ -241,19 +241,19 @@ impl Claimer {
         if self.may_claim(load) { self.next_claim.at().min(changes) } else { changes }
     }
 
-    /// Whether there is anything that it could claim.
+    /// Whether the node has any tasks to claim for.
     fn knows_tasks(&self) -> bool {
         !self.tasks.is_empty()
     }
 
-    /// Whether more may be claimed: not while the store has not acknowledged what was.
+    /// Whether more may be claimed: not before the store has acknowledged enough rows.
     fn may_claim(&self, load: Load<'_>) -> bool {
         let has_room = load.open_rows + load.unacknowledged < MAX_OPEN;
         !self.paused && self.knows_tasks() && has_room
     }
 
-    /// The request to send now, if there is one. `room` is what there is room for, `known` returns the
-    /// records that the node knows: all, or those of the named ones.
+    /// Returns the request to send now, if any. `room` has the free slots; `known` returns the
+    /// records that the node knows: all, or the named ones.
     pub(super) fn poll(
         &mut self,
         node: NodeId,
@@ -283,7 +283,7 @@ impl Claimer {
             return Some(Request::Claim(claim.clone()));
         }
         if now.elapsed() >= self.changes.at() {
-            let named = self.look_for_changes(numbers, now);
+            let named = self.begin_check(numbers, now);
             return Some(Request::Changed { known: known(named.as_ref()), named });
         }
         if self.may_claim(load) && now.elapsed() >= self.next_claim.at() {
@@ -299,19 +299,15 @@ impl Claimer {
         None
     }
 
-    /// Begins a check. Returns the records to check, or `None` if all are. What could not be read, or run
-    /// here, may have been changed.
-    fn look_for_changes(
-        &mut self,
-        numbers: &mut Numbers,
-        now: Now,
-    ) -> Option<HashSet<Incarnation>> {
+    /// Begins a check. Returns the records to check, or `None` for all. Records that could not be
+    /// read, or run here, may have been changed.
+    fn begin_check(&mut self, numbers: &mut Numbers, now: Now) -> Option<HashSet<Incarnation>> {
         let named = self.changes.take(now);
         match &named {
             Some(named) => self.queries_next_due |= self.excluded.remove_all(named),
             None => {
                 self.excluded.clear(now);
-                // Up to a quarter sooner, so that nodes that poll do not do it together.
+                // Up to a quarter sooner, so that the nodes do not poll together.
                 let poll = delta(self.options.poll);
                 self.changes.poll_at(now.elapsed() + poll - poll / 4000 * numbers.per_mille());
                 self.queries_next_due = true;
@@ -332,7 +328,7 @@ impl Claimer {
         self.next_claim.forget();
         let ahead = delta(self.options.claim_ahead);
         let horizon = now.store.checked_add_signed(ahead).unwrap_or(now.store);
-        // Each job that is claimed is a record and a row at least.
+        // Each claimed job is a record and at least one row.
         let limit = self.batch.min(self.options.max_bytes / (2 * ROW_SIZE)).max(1);
         ClaimRequest {
             node,
@@ -352,7 +348,7 @@ impl Claimer {
         }
     }
 
-    /// Takes in a reply. A claim of an earlier life of the node changes nothing.
+    /// Accepts a reply. A claim of an earlier incarnation of the node is ignored.
     pub(super) fn accept(
         &mut self,
         reply: Reply,
@@ -388,11 +384,11 @@ impl Claimer {
             self.next_claim.set(result.next_due, now);
         }
         if result.more && (has_found || !looked_in_vain) {
-            self.next_claim.expect_at(now.elapsed());
+            self.next_claim.set_local_due(now.elapsed());
         } else if result.more || self.left_some && self.has_more_room {
-            self.next_claim.no_later_than(now.elapsed() + LOOKS_AGAIN);
+            self.next_claim.no_later_than(now.elapsed() + SCAN_AGAIN);
         }
-        // Bigger batches while there is much to do.
+        // Larger batches under load.
         self.batch = if result.more && has_found {
             self.batch.saturating_mul(2).min(self.options.max_batch)
         } else {
@@ -405,7 +401,7 @@ impl Claimer {
         events.push(NodeEvent::Claimed(result));
     }
 
-    /// Takes in that the store has failed to do a request, to send it again.
+    /// Handles a failed request, which is sent again.
     pub(super) fn fail(
         &mut self,
         request: Request,
@@ -428,10 +424,10 @@ impl Claimer {
         match request {
             Request::NextDue(_) => {
                 self.queries_next_due = true;
-                // A claim finds it, too.
+                // A claim returns it, too.
                 self.next_claim.no_later_than(now.elapsed() + self.options.longest_wait());
             }
-            // The store will not do this one, but perhaps another.
+            // The store refuses this claim, but may accept another.
             Request::Claim(_) if refused => {
                 self.pending = None;
                 self.queries_next_due = true;
@@ -456,7 +452,7 @@ fn decide(
             can_run(record, &definition)?;
             let mut room = room.lock().unwrap_or_else(PoisonError::into_inner);
             let decided = ahead::decide(record, waiting, &definition, node, store_now, horizon)?;
-            // Jobs that fire again are as many as there are, and what waits was requested, or is late
+            // Jobs that fire again are not limited here; waiting rows were requested, or are late
             // already.
             if let Decision::Claim { rows, next_fire: None } = &decided
                 && waiting.is_empty()

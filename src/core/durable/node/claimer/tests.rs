@@ -1,4 +1,4 @@
-//! When a node claims and looks for changes, what its claims leave out, and how they are repeated.
+//! When a node claims and checks for changes, what its claims leave out, and how they are repeated.
 
 use super::{
     super::tests::{now, now_ms, options},
@@ -8,7 +8,7 @@ use crate::ledger::{ClaimCursor, ClaimedJob, Record, RejectedJob};
 
 const NODE: NodeId = NodeId(1);
 
-/// A claimer, with the state that its calls need beside it.
+/// A claimer, with the other arguments of its calls.
 struct Stage {
     claimer: Claimer,
     numbers: Numbers,
@@ -30,10 +30,10 @@ fn stage() -> Stage {
     stage_with(options(), &["task"])
 }
 
-/// One that has looked for changes, and found nothing to claim.
+/// A claimer that has checked for changes, and found nothing to claim.
 fn idle() -> Stage {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     stage.claims(0);
     stage.claimed(ClaimResult::default(), 0);
     assert!(stage.queries_next_due(0));
@@ -65,7 +65,7 @@ impl Stage {
         }
     }
 
-    /// Sends a check. Returns the records that it names, unless it is about all.
+    /// Sends a check. Returns the records that it names, or `None` for all.
     fn changes_at(&mut self, now: Now) -> Option<HashSet<Incarnation>> {
         match self.poll_at(now) {
             Some(Request::Changed { named, .. }) => named,
@@ -74,7 +74,7 @@ impl Stage {
     }
 
     /// Checks all records, and finds no changes.
-    fn look(&mut self, second: i64) {
+    fn check_all(&mut self, second: i64) {
         assert_eq!(self.changes_at(now(second)), None);
         self.accept(Reply::Changed(Vec::new()), second);
     }
@@ -104,7 +104,7 @@ fn no_reply() -> StoreError {
     StoreError::unavailable("no reply")
 }
 
-/// A job that was claimed.
+/// A claimed job.
 fn job(number: u64) -> ClaimedJob {
     let record = Record::new("job", Incarnation(number), "task", now(0).store);
     ClaimedJob { record, rows: Vec::new() }
@@ -124,9 +124,9 @@ fn rejecting(numbers: std::ops::Range<u64>) -> ClaimResult {
 }
 
 #[test]
-fn a_node_that_has_joined_looks_for_changes_and_claims_at_once() {
+fn a_node_that_has_joined_checks_for_changes_and_claims_at_once() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     let claim = stage.claims(0);
     assert_eq!((claim.node, claim.number), (NODE, 1));
     assert_eq!(claim.horizon, now(10).store);
@@ -136,7 +136,7 @@ fn a_node_that_has_joined_looks_for_changes_and_claims_at_once() {
 #[test]
 fn a_claim_without_a_reply_is_repeated_with_its_number() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     for second in 0..5 {
         let claim = stage.claims(second);
         assert_eq!((claim.number, claim.horizon), (1, now(10).store), "second {second}");
@@ -151,7 +151,7 @@ fn a_claim_without_a_reply_is_repeated_with_its_number() {
 #[test]
 fn a_refused_claim_is_not_repeated() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     let claim = stage.claims(0);
     stage.fail(Request::Claim(claim), &StoreError::refused("too many"), 0);
     assert!(!stage.claimer.is_pending() && stage.poll(2).is_none());
@@ -163,7 +163,7 @@ fn a_refused_claim_is_not_repeated() {
 #[test]
 fn another_life_numbers_its_claims_anew_and_ignores_those_of_the_last() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     stage.claims(0);
     stage.events.clear();
     stage.claimer.restart();
@@ -173,14 +173,14 @@ fn another_life_numbers_its_claims_anew_and_ignores_those_of_the_last() {
     let reply = Reply::Claim { node: NODE, result };
     stage.claimer.accept(reply, next, now(0), &mut stage.events);
     assert!(stage.events.is_empty());
-    stage.claimer.expect_at(TimeDelta::zero());
+    stage.claimer.set_local_due(TimeDelta::zero());
     assert_eq!(stage.claims(0).number, 1);
 }
 
 #[test]
 fn a_reply_shows_when_to_claim_next_half_of_the_time_ahead() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     stage.claims(0);
     let next_due = Some(now(100).store);
     stage.claimed(ClaimResult { jobs: vec![job(1)], next_due, ..ClaimResult::default() }, 0);
@@ -203,7 +203,7 @@ fn a_notification_moves_the_next_claim() {
 #[test]
 fn claims_that_find_nothing_although_something_is_due_wait_longer_each_time() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     let (mut waits, mut at) = (Vec::new(), 0);
     for _ in 0..8 {
         assert!(matches!(stage.poll_at(now_ms(at)), Some(Request::Claim(_))));
@@ -220,12 +220,12 @@ fn claims_that_find_nothing_although_something_is_due_wait_longer_each_time() {
 #[test]
 fn batches_grow_while_there_is_more() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     let mut limits = Vec::new();
     for more in [true, true, true, true, true, false, true] {
         limits.push(stage.claims(0).limit);
         stage.claimed(ClaimResult { jobs: vec![job(1)], more, ..ClaimResult::default() }, 0);
-        stage.claimer.expect_at(TimeDelta::zero());
+        stage.claimer.set_local_due(TimeDelta::zero());
         stage.claimer.queries_next_due = false;
     }
     assert_eq!(limits, [100, 200, 400, 800, 1000, 1000, 100]);
@@ -235,7 +235,7 @@ fn batches_grow_while_there_is_more() {
 fn nodes_spread_their_polls_over_a_quarter_of_the_time() {
     let next_poll = |seed| {
         let mut stage = stage_with(NodeOptions { seed, ..options() }, &[]);
-        stage.look(0);
+        stage.check_all(0);
         stage.claimer.wake_at(stage.load()).unwrap()
     };
     let polls: HashSet<TimeDelta> = (0..20).map(next_poll).collect();
@@ -272,20 +272,20 @@ fn more_changes_than_a_thousand_are_not_named() {
 }
 
 #[test]
-fn a_change_that_the_store_can_not_name_has_all_looked_at() {
+fn an_unnamed_change_checks_all_records() {
     let mut stage = idle();
     stage.claimer.notice(StoreChange::Unknown, true, now(1));
-    stage.look(1);
+    stage.check_all(1);
     assert!(stage.queries_next_due(1));
 }
 
 #[test]
 fn a_record_that_can_not_be_read_is_left_out_until_it_changes() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     stage.claims(0);
     stage.claimed(rejecting(1..3), 0);
-    stage.claimer.expect_at(TimeDelta::zero());
+    stage.claimer.set_local_due(TimeDelta::zero());
     assert_eq!(*stage.claims(0).except, HashSet::from([Incarnation(1), Incarnation(2)]));
     stage.claimed(ClaimResult::default(), 0);
     assert!(stage.queries_next_due(0));
@@ -294,18 +294,18 @@ fn a_record_that_can_not_be_read_is_left_out_until_it_changes() {
     let Some(Request::NextDue(due)) = stage.poll(1) else { panic!("it may be due") };
     assert_eq!(*due.except, HashSet::from([Incarnation(2)]));
     stage.accept(Reply::NextDue(None), 1);
-    // A poll finds what the store did not notify of.
-    stage.look(60);
-    stage.claimer.expect_at(TimeDelta::zero());
+    // A poll finds changes without a notification.
+    stage.check_all(60);
+    stage.claimer.set_local_due(TimeDelta::zero());
     assert!(stage.claims(60).except.is_empty());
 }
 
 #[test]
 fn a_record_that_can_not_be_read_is_reported_once_for_each_version() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     for (version, reported) in [(1, 1), (1, 0), (2, 1)] {
-        stage.claimer.expect_at(TimeDelta::zero());
+        stage.claimer.set_local_due(TimeDelta::zero());
         stage.claims(0);
         let mut result = rejecting(1..2);
         result.rejected[0].stamp.version = version;
@@ -321,7 +321,7 @@ fn a_record_that_can_not_be_read_is_reported_once_for_each_version() {
 #[test]
 fn more_than_a_thousand_that_can_not_be_read_are_passed_over_and_tried_again_in_time() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     stage.claims(0);
     let due = Some((now(0).store, Incarnation(1001)));
     let passed = ClaimCursor { due, ..ClaimCursor::default() };
@@ -329,12 +329,12 @@ fn more_than_a_thousand_that_can_not_be_read_are_passed_over_and_tried_again_in_
     assert_eq!(stage.next_claim(), TimeDelta::milliseconds(5), "others have a turn meanwhile");
     let claim = stage.claims(1);
     assert!(claim.except.is_empty() && claim.passed == passed);
-    // It took a second to get there, so it is tried again after ten, however often the node claims.
+    // The scan took a second, so it starts over after ten, however often the node claims.
     stage.claimed(ClaimResult { passed, ..rejecting(0..0) }, 1);
     for second in 2..=12 {
-        stage.claimer.look();
-        stage.look(second);
-        stage.claimer.expect_at(TimeDelta::zero());
+        stage.claimer.refresh();
+        stage.check_all(second);
+        stage.claimer.set_local_due(TimeDelta::zero());
         let expected = if second < 11 { passed } else { ClaimCursor::default() };
         assert_eq!(stage.claims(second).passed, expected, "at {second} s");
         stage.claimed(ClaimResult { passed: expected, ..ClaimResult::default() }, second);
@@ -345,13 +345,13 @@ fn more_than_a_thousand_that_can_not_be_read_are_passed_over_and_tried_again_in_
 fn claims_go_on_while_checks_fail() {
     for (error, took) in [(StoreError::refused("no"), 0), (no_reply(), 4)] {
         let mut stage = stage();
-        stage.look(0);
+        stage.check_all(0);
         stage.claims(0);
         stage.claimed(ClaimResult::default(), 0);
         let (mut checks, mut claims, mut second) = (0, 0, 1);
         while second < 100 {
-            stage.claimer.look();
-            stage.claimer.expect_at(TimeDelta::seconds(second));
+            stage.claimer.refresh();
+            stage.claimer.set_local_due(TimeDelta::seconds(second));
             match stage.poll(second) {
                 Some(Request::Claim(_)) => {
                     claims += 1;
@@ -374,13 +374,13 @@ fn claims_go_on_while_checks_fail() {
 #[test]
 fn jobs_that_were_left_are_claimed_once_there_is_room_again() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     stage.claims(0);
     stage.claimed(ClaimResult { left: 1, ..ClaimResult::default() }, 0);
     assert_eq!(stage.next_claim(), TimeDelta::MAX);
     stage.claimer.has_room_again(TimeDelta::seconds(3));
     assert_eq!(stage.next_claim(), TimeDelta::milliseconds(3005));
-    // Room that comes while the claim is in flight counts, too.
+    // Rows that are closed while the claim is in flight count, too.
     stage.claimer.queries_next_due = false;
     stage.claims(4);
     stage.claimer.has_room_again(TimeDelta::seconds(4));
@@ -392,11 +392,11 @@ fn jobs_that_were_left_are_claimed_once_there_is_room_again() {
 fn a_paused_node_claims_nothing_and_follows_changes() {
     let mut stage = stage();
     stage.claimer.set_paused(true);
-    stage.look(0);
+    stage.check_all(0);
     assert!(stage.queries_next_due(0));
     stage.accept(Reply::NextDue(Some(now(0).store)), 0);
     assert!(stage.poll(1).is_none());
-    stage.look(60);
+    stage.check_all(60);
     stage.claimer.set_paused(false);
     assert_eq!(stage.claims(60).number, 1);
 }
@@ -404,15 +404,15 @@ fn a_paused_node_claims_nothing_and_follows_changes() {
 #[test]
 fn a_node_that_knows_no_task_claims_nothing() {
     let mut stage = stage_with(options(), &[]);
-    stage.look(0);
+    stage.check_all(0);
     assert!(stage.poll(1).is_none());
-    stage.look(60);
+    stage.check_all(60);
 }
 
 #[test]
-fn a_node_claims_no_more_than_it_can_hold_and_nothing_of_throttled_jobs() {
+fn a_node_claims_within_its_limit_and_nothing_of_throttled_jobs() {
     let mut stage = stage();
-    stage.look(0);
+    stage.check_all(0);
     stage.open_rows = MAX_OPEN - 7;
     stage.throttled.insert(Incarnation(3));
     let claim = stage.claims(0);

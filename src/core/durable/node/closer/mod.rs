@@ -19,14 +19,14 @@ use crate::{
     },
 };
 
-/// What the close lane sends to the store.
+/// A request of the close lane to the store.
 #[derive(Clone)]
 pub(crate) enum Request {
     Finish(Vec<RowOutcome>),
     Release { node: NodeId, rows: Vec<Release> },
 }
 
-/// What the store replies, with how many rows were sent.
+/// The reply of the store, with the number of rows sent.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Finish { count: usize, report: FinishReport },
@@ -34,7 +34,7 @@ pub(crate) enum Reply {
 }
 
 impl Request {
-    /// The life of the node that sends it, if it counts for that life alone.
+    /// Returns the incarnation of the node that sends the request, if it counts for that one alone.
     pub(super) fn node(&self) -> Option<NodeId> {
         match self {
             Request::Release { node, .. } => Some(*node),
@@ -42,7 +42,7 @@ impl Request {
         }
     }
 
-    /// The only claim that it is about, unless there are several.
+    /// Returns the claim of the request, if it has only one.
     fn only_claim(&self) -> Option<Claim> {
         match self {
             Request::Finish(outcomes) => match &outcomes[..] {
@@ -70,21 +70,24 @@ pub(super) struct Closer {
     outcomes: VecDeque<RowOutcome>,
     /// The claims of those outcomes.
     pending_outcomes: HashSet<Claim>,
-    /// When outcomes are sent, if there are any.
+    /// When the gathered outcomes are sent.
     flush_at: Option<TimeDelta>,
-    /// How many outcomes are sent at once: half as many each time that the store refuses one of them, or
-    /// does not reply, since it may be too many for the time that is waited.
+    /// How many outcomes are sent at once: halved each time that the store refuses one of them or
+    /// does not reply, since the batch may be too large for the timeout.
     finish_batch: usize,
     releases: Vec<Release>,
-    /// How many rows are released at once, in the same way.
+    /// How many rows are released at once, adjusted in the same way.
     release_batch: usize,
     /// Whether the last request released rows.
     released_last: bool,
-    /// Claims of which the store refused, alone, the outcome or the release; and when it did first.
+    /// Claims whose outcome or release the store refused when sent alone, with the time of the
+    /// first refusal.
     refused: HashMap<Claim, TimeDelta>,
-    /// Claims of which the store refuses the outcome for good: it shows them as this node's.
+    /// Claims whose outcome the store refuses for good: the store keeps showing them as this
+    /// node's.
     given_up: HashSet<Claim>,
-    /// Claims that were closed or released while a reply was awaited that may show them as this node's.
+    /// Claims that were closed or released while a reply was pending that may still show them as
+    /// this node's.
     acknowledged: HashSet<Claim>,
 }
 
@@ -114,24 +117,24 @@ impl Closer {
         self.in_flight.is_failing()
     }
 
-    /// Reports the outcome of a row.
+    /// Queues the outcome of a row.
     pub(super) fn finish(&mut self, outcome: RowOutcome, now: TimeDelta) {
         self.flush_at.get_or_insert(now + LINGER);
         self.pending_outcomes.insert(outcome.claim());
         self.outcomes.push_back(outcome);
     }
 
-    /// Gives a row back, for any node to run.
+    /// Queues the release of a row.
     pub(super) fn release(&mut self, row: Release) {
         self.releases.push(row);
     }
 
-    /// How many outcomes the store has not acknowledged.
+    /// Returns how many outcomes the store has not acknowledged.
     pub(super) fn pending_outcomes(&self) -> usize {
         self.outcomes.len()
     }
 
-    /// How many rows are closed that the store shows as open.
+    /// Returns how many closed rows the store still shows as open.
     pub(super) fn unacknowledged(&self) -> usize {
         self.outcomes.len() + self.given_up.len()
     }
@@ -141,7 +144,8 @@ impl Closer {
         self.outcomes.is_empty() && self.releases.is_empty() && !self.in_flight.is_waiting()
     }
 
-    /// Whether a reply may show this claim as the node's although the node has closed or released it.
+    /// Whether a reply may show this claim as the node's although the node has closed or released
+    /// it.
     pub(super) fn has_closed(&self, claim: Claim) -> bool {
         self.acknowledged.contains(&claim)
             || self.releases.iter().any(|row| row.claim() == claim)
@@ -149,12 +153,12 @@ impl Closer {
             || self.given_up.contains(&claim)
     }
 
-    /// Forgets what the store has acknowledged: replies to later requests show it.
+    /// Forgets acknowledged claims: replies to later requests show their state.
     pub(super) fn forget_acknowledged(&mut self) {
         self.acknowledged.clear();
     }
 
-    /// When the lane must be polled again.
+    /// Returns when the lane must be polled again.
     pub(super) fn wake_at(&self, is_leaving: bool) -> Option<TimeDelta> {
         self.in_flight.wake_at(self.wanted_at(is_leaving))
     }
@@ -171,7 +175,7 @@ impl Closer {
         self.outcomes.len() >= self.options.max_batch.min(FULL)
     }
 
-    /// The request to send now, if there is one.
+    /// Returns the request to send now, if any.
     pub(super) fn poll(&mut self, node: NodeId, is_leaving: bool, now: Reading) -> Option<Request> {
         if !self.in_flight.is_due(self.wanted_at(is_leaving), now) {
             return None;
@@ -185,7 +189,7 @@ impl Closer {
         let count = self.batch_of(sizes, self.finish_batch);
         let is_due = self.flush_at.is_some_and(|at| at <= now.elapsed) || is_leaving;
         let finishes = count > 0 && (is_due || self.is_full());
-        // In turns, so that neither waits for the other if the store fails in one of them.
+        // Alternates, so that neither kind waits for the other if the store fails for one of them.
         self.released_last = !(self.releases.is_empty() || finishes && self.released_last);
         if self.released_last {
             let sizes = self.releases.iter().map(|_| ROW_SIZE);
@@ -195,12 +199,12 @@ impl Closer {
         finishes.then(|| Request::Finish(self.outcomes.iter().take(count).cloned().collect()))
     }
 
-    /// How many rows of these sizes are sent at once.
+    /// Returns how many rows of these sizes are sent at once.
     fn batch_of(&self, sizes: impl Iterator<Item = usize>, most: usize) -> usize {
         fitting(sizes, self.options.max_batch.min(most), self.options.max_bytes)
     }
 
-    /// Takes in a reply. A release of an earlier life of the node changes nothing.
+    /// Accepts a reply. A release of an earlier incarnation of the node is ignored.
     pub(super) fn accept(
         &mut self,
         reply: Reply,
@@ -246,7 +250,7 @@ impl Closer {
         events.push(NodeEvent::Acknowledged { claims, over });
     }
 
-    /// Takes in that the store has failed to do a request, to send it again or to give it up.
+    /// Handles a failed request: it is sent again, or given up.
     pub(super) fn fail(
         &mut self,
         request: &Request,
@@ -258,14 +262,14 @@ impl Closer {
     ) {
         let only = request.only_claim();
         match only {
-            // Which of them the store refuses is found out at once.
+            // The refused outcome is searched for at once.
             None if error.is_refused() => {
                 self.in_flight.fail_at_once(now);
             }
             _ => self.in_flight.fail(error.is_refused(), &self.options, now, numbers),
         }
         match request {
-            // The others must not wait for the one that the store refuses.
+            // The others must not wait for the refused outcome.
             Request::Finish(_) if error.is_refused() && only.is_some() => {
                 let count = self.outcomes.len().min(1);
                 self.outcomes.rotate_left(count);
@@ -276,7 +280,7 @@ impl Closer {
                 self.releases.rotate_left(count);
                 self.release_batch = 1;
             }
-            // One of them the store refuses, or they are more than it does in the time that is waited.
+            // The store refuses one of them, or the batch takes longer than the timeout.
             Request::Finish(sent) => self.finish_batch = sent.len().div_ceil(2).max(1),
             Request::Release { rows, .. } => self.release_batch = rows.len().div_ceil(2).max(1),
         }
@@ -289,9 +293,10 @@ impl Closer {
         }
     }
 
-    /// Gives up the message of an outcome that the store refuses alone, and the next time the outcome: it
-    /// would be refused for ever, and the node could not leave. While the store fails heartbeats, too, the
-    /// store is at fault, and not what it is sent. Returns whether the outcome was given up.
+    /// Gives up the message of an outcome that the store refuses when sent alone, and the next time
+    /// the outcome itself: the store would refuse it forever, and the node could not deregister.
+    /// While heartbeats fail, too, the store is at fault rather than the outcome. Returns whether
+    /// the outcome was given up.
     fn gives_up(&mut self, claim: Claim, now: Reading, last_heartbeat: TimeDelta) -> bool {
         let since = *self.refused.entry(claim).or_insert(now.elapsed);
         if last_heartbeat <= since {
@@ -310,10 +315,10 @@ impl Closer {
         true
     }
 
-    /// Begins another life of the node: it has nothing to release.
+    /// Begins a new incarnation of the node, which has nothing to release.
     pub(super) fn restart(&mut self, node: NodeId, events: &mut Vec<NodeEvent>) {
         self.given_up.clear();
-        // Releases are not sent again: an error of the last one is of no interest any more.
+        // Releases are not sent again, so an error of the last one no longer matters.
         self.in_flight.forgive(&Request::Release { node, rows: Vec::new() });
         let claims = std::mem::take(&mut self.releases).iter().map(Release::claim).collect();
         self.acknowledge(claims, Vec::new(), events);

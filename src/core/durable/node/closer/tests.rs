@@ -8,7 +8,7 @@ use crate::ledger::{Fate, RowKey, RowKind, RunEnd};
 
 const NODE: NodeId = NodeId(1);
 
-/// A closer, with the state that its calls need beside it.
+/// A closer, with the other arguments of its calls.
 struct Stage {
     closer: Closer,
     numbers: Numbers,
@@ -27,7 +27,7 @@ impl Stage {
         self.closer.poll(NODE, false, now)
     }
 
-    /// The numbers of the rows that are sent now, which must be outcomes.
+    /// Sends outcomes. Returns the numbers of their rows.
     fn sends(&mut self, now: Reading) -> Vec<i64> {
         match self.poll(now) {
             Some(Request::Finish(outcomes)) => outcomes.iter().map(|it| it.key.number).collect(),
@@ -51,7 +51,7 @@ impl Stage {
         closer.fail(request, error, now, *last_heartbeat, numbers, events);
     }
 
-    /// Sends what is due, and has the store refuse it.
+    /// Sends the next request, and has the store refuse it.
     fn refuse(&mut self, now: Reading) -> Request {
         let request = self.poll(now).unwrap();
         self.fail(&request, &StoreError::refused("no such text"), now);
@@ -144,7 +144,7 @@ fn outcomes_are_sent_in_parts_that_the_store_can_commit() {
     assert_eq!(parts, [3, 3, 3, 1]);
 }
 
-/// A store whose operations are a commit for each row may take longer than is waited.
+/// A store that commits each row separately may take longer than the timeout.
 #[test]
 fn batches_without_a_reply_halve_and_grow_again() {
     let mut stage = stage();
@@ -185,7 +185,7 @@ fn a_refused_outcome_loses_its_message_and_is_given_up_after_a_heartbeat() {
     let mut stage = stage();
     stage.closer.finish(outcome(1, Some("\u{1}")), TimeDelta::zero());
     stage.refuse(at(1));
-    // No heartbeat was confirmed since: it may be the store that is at fault.
+    // No heartbeat was confirmed since, so the store itself may be at fault.
     let Request::Finish(sent) = stage.refuse(at(10)) else { panic!() };
     assert_eq!(sent[0].message.as_deref(), Some("\u{1}"));
     stage.last_heartbeat = at(11).elapsed;
@@ -282,7 +282,7 @@ fn another_life_has_nothing_to_release_and_keeps_its_outcomes() {
     stage.closer.restart(next, &mut stage.events);
     let [NodeEvent::Acknowledged { claims, .. }] = &stage.events[..] else { panic!() };
     assert_eq!(claims[..], [claim(1)]);
-    // The rows of the new life are not those that the old one has released.
+    // The old incarnation's release does not acknowledge rows of the new one.
     stage.closer.release(release(3));
     let Request::Release { node, rows } = late else { panic!() };
     let reply = Reply::Release { node, count: rows.len() };

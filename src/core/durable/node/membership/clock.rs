@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::clock::Reading;
 
-/// What the clocks here and the store's show at one moment.
+/// The local clocks and the store's clock at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Now {
     pub(in super::super) local: Reading,
@@ -12,29 +12,29 @@ pub(in super::super) struct Now {
 }
 
 impl Now {
-    /// The elapsed time here.
+    /// Returns the local elapsed time.
     pub(in super::super) fn elapsed(self) -> TimeDelta {
         self.local.elapsed
     }
 }
 
-/// The wall clock here and the store's.
+/// The local wall clock and the store's clock.
 #[derive(Debug)]
 pub(super) struct Clocks {
-    /// The store's clock once it is measured. A store without a clock goes by the wall clock here.
+    /// The measured clock of the store. A store without a clock uses the local wall clock.
     store: Option<StoreClock>,
-    /// What the wall clock here showed when elapsed time was zero, as far as its steps were noticed.
+    /// The time of the local wall clock when elapsed time was zero, adjusted for noticed steps.
     wall_epoch: DateTime<Utc>,
 }
 
-/// How a measurement has changed what is known of the store's clock.
+/// How a measurement has changed the estimate of the store's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ClockChange {
-    /// How much further ahead of the wall clock here it is than thought.
+    /// How much further ahead of the local wall clock the store's clock is than estimated before.
     pub(super) moved: TimeDelta,
-    /// Whether another time of it is assumed than before.
+    /// Whether the estimate has changed.
     pub(super) is_other: bool,
-    /// Whether it is more than a second behind what was assumed.
+    /// Whether the store's clock is more than a second behind the former estimate.
     pub(super) stepped_back: bool,
 }
 
@@ -48,34 +48,34 @@ impl Clocks {
         self.store.is_some()
     }
 
-    /// What both show now.
+    /// Returns the time of both clocks.
     pub(super) fn read(&self, local: Reading) -> Now {
         Now { local, store: self.store.map_or(local.wall, |clock| clock.now(local)) }
     }
 
-    /// Converts an instant of the store's clock to the wall clock here.
+    /// Converts an instant of the store's clock to the local wall clock.
     pub(super) fn to_local(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
         instant.checked_sub_signed(self.ahead()).unwrap_or(instant)
     }
 
-    /// Converts an instant of the wall clock here to the store's.
+    /// Converts an instant of the local wall clock to the store's clock.
     pub(super) fn to_store(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
         instant.checked_add_signed(self.ahead()).unwrap_or(instant)
     }
 
-    /// How far the store's clock is ahead of the wall clock here, as far as is known.
+    /// Returns how far the store's clock is ahead of the local wall clock, as far as is known.
     pub(super) fn ahead(&self) -> TimeDelta {
         self.store.map_or(TimeDelta::zero(), |clock| clock.ahead_of(self.wall_epoch))
     }
 
-    /// Shifts the wall clock here. Returns how much further ahead of it the store's clock is.
+    /// Shifts the local wall clock. Returns how much further ahead of it the store's clock is.
     pub(super) fn wall_stepped(&mut self, by: TimeDelta) -> TimeDelta {
         let before = self.ahead();
         self.wall_epoch = self.wall_epoch.checked_add_signed(by).unwrap_or(self.wall_epoch);
         self.ahead() - before
     }
 
-    /// Takes a reply into account that shows the store's clock.
+    /// Refines the estimate by a reply with the time of the store's clock.
     pub(super) fn measure(
         &mut self,
         store_now: DateTime<Utc>,
@@ -95,31 +95,31 @@ impl Clocks {
     }
 }
 
-/// Whether the wall clock and elapsed time parted between two readings, so that a measurement of the
-/// store's clock is in doubt.
+/// Whether the wall clock and elapsed time diverged between two readings, which puts a measurement
+/// of the store's clock in doubt.
 pub(super) fn have_parted(sent: Reading, now: Reading) -> bool {
     let parted = (now.wall - sent.wall) - (now.elapsed - sent.elapsed);
     parted.abs() > TimeDelta::milliseconds(1)
 }
 
-/// The store's clock as this node knows it: elapsed time, moved.
+/// The store's clock as this node knows it: elapsed time plus an offset.
 #[derive(Clone, Copy, Debug)]
 struct StoreClock {
-    /// What it showed when elapsed time was zero.
+    /// The time of the store's clock when elapsed time was zero.
     zero: DateTime<Utc>,
-    /// How far off that may be at the time of the measurement.
+    /// The largest error of `zero` at the time of the measurement.
     uncertainty: TimeDelta,
     measured_at: TimeDelta,
 }
 
 impl StoreClock {
-    /// How fast two clocks may part: by one second in this many.
+    /// How fast two clocks may diverge: by one second in this many.
     const DRIFT: i32 = 5000;
 
     fn measure(store_now: DateTime<Utc>, sent: Reading, now: Reading) -> StoreClock {
         // Elapsed time stands still while the machine is suspended.
         let half_way = (now.elapsed - sent.elapsed).max(now.wall - sent.wall) / 2;
-        // The store leaves out what is less than a millisecond: half of one, on average.
+        // The store truncates to milliseconds: half of one is lost on average.
         let left_out = TimeDelta::microseconds(500);
         let zero =
             store_now.checked_sub_signed(now.elapsed - half_way - left_out).unwrap_or(store_now);
@@ -130,21 +130,21 @@ impl StoreClock {
         self.zero.checked_add_signed(now.elapsed).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    /// How far it is ahead of a clock that showed `zero` when elapsed time was zero. Two clocks that can't
-    /// be told apart count as one: often it is one clock, and then what is in the store runs as exactly as
-    /// what is in memory, and never early.
+    /// Returns how far this clock is ahead of a clock that showed `zero` when elapsed time was
+    /// zero. Two clocks within the uncertainty count as one: often they are one clock, and then
+    /// durable jobs are as exact as jobs in memory, and never early.
     fn ahead_of(&self, zero: DateTime<Utc>) -> TimeDelta {
         let ahead = self.zero - zero;
         if ahead.abs() <= self.uncertainty { TimeDelta::zero() } else { ahead }
     }
 
-    /// Takes another measurement into account if it is more precise or contradicts this one.
+    /// Adopts another measurement if it is more precise or contradicts this one.
     fn refine(&mut self, new: StoreClock) {
         let age = (new.measured_at - self.measured_at) / StoreClock::DRIFT;
         let uncertainty = self.uncertainty + age.max(TimeDelta::zero());
         let moved = new.zero - self.zero;
         if new.uncertainty <= uncertainty || moved.abs() > uncertainty + new.uncertainty {
-            // What is less than a millisecond moves nothing.
+            // A difference of less than a millisecond moves nothing.
             let whole = TimeDelta::milliseconds(moved.num_milliseconds());
             let uncertainty = new.uncertainty + (moved - whole).abs();
             *self = StoreClock { zero: self.zero + whole, uncertainty, ..new };
@@ -156,7 +156,7 @@ impl StoreClock {
 mod tests {
     use super::*;
 
-    /// What the clocks here show this many milliseconds after the start.
+    /// Returns the local clocks this many milliseconds after the start.
     fn reading(millis: i64) -> Reading {
         let wall = DateTime::from_timestamp_millis(1_763_640_000_000 + millis).unwrap();
         Reading { wall, elapsed: TimeDelta::milliseconds(millis), together: true }
@@ -167,11 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_can_not_be_told_apart_are_taken_for_one() {
+    fn indistinguishable_clocks_count_as_one() {
         for (sent, store, answered) in
             [(100, 100, 100), (100, 100, 140), (100, 120, 140), (100, 140, 140)]
         {
-            // Less than a millisecond before it is the next.
+            // Up to just below a millisecond is truncated.
             for left_out in [0, 999] {
                 let late = |reading: Reading| Reading {
                     wall: reading.wall + TimeDelta::microseconds(left_out),
@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn a_clock_is_known_no_better_than_a_suspended_machine_can_tell() {
-        // The machine sleeps for two seconds before the reply comes, which shows the time of the request.
+        // The machine sleeps for two seconds before the reply arrives, which has the time of the
+        // request.
         let awake = Reading { elapsed: TimeDelta::milliseconds(140), ..reading(2140) };
         let clock = StoreClock::measure(reading(120).wall, reading(100), awake);
         let off = clock.now(awake) - awake.wall;

@@ -9,28 +9,29 @@ use chrono::TimeDelta;
 
 use crate::clock::Reading;
 
-/// How long the node may trust that the store counts it as alive; read by each run that is about to start.
+/// How long the node may trust that the store counts it as alive; each run reads this before it
+/// starts.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// Its end by the wall clock, in milliseconds since 1970.
+    /// The end of the lease by the wall clock, in milliseconds since 1970.
     wall: AtomicI64,
-    /// Its end in milliseconds of elapsed time.
+    /// The end of the lease in milliseconds of elapsed time.
     elapsed: AtomicI64,
-    /// Whether it was seen to have run out: a clock that is set back does not renew it.
+    /// Whether the lease was seen to have lapsed: a clock that is set back does not renew it.
     lapsed: AtomicBool,
     /// How often the store has expired the node.
-    deaths: AtomicU32,
+    expiries: AtomicU32,
     /// How often the lease has lapsed.
     lapses: AtomicU32,
-    /// How much sooner the node stops trusting the lease than others expire it.
+    /// How much sooner the node stops trusting the lease than other nodes expire it.
     margin: TimeDelta,
 }
 
-/// One stretch of a life of a node in which it trusted its lease.
+/// One stretch of time in which a node trusted its lease. Either counter grows at its end.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Life {
+pub(crate) struct LeaseEpoch {
     /// Counts how often the store has expired the node.
-    pub(crate) deaths: u32,
+    pub(crate) expiries: u32,
     /// Counts how often the lease has lapsed.
     pub(crate) lapses: u32,
 }
@@ -42,7 +43,7 @@ impl Lease {
             wall: never(),
             elapsed: never(),
             lapsed: AtomicBool::new(true),
-            deaths: AtomicU32::new(0),
+            expiries: AtomicU32::new(0),
             lapses: AtomicU32::new(0),
             margin,
         }
@@ -59,8 +60,8 @@ impl Lease {
         self.lapses.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Accounts for a step of the wall clock. A step forward may be a suspend as well, which counts; a step
-    /// back must not make the lease longer.
+    /// Accounts for a step of the wall clock. A step forward may be a suspend, which counts as
+    /// time; a step back must not make the lease longer.
     pub(super) fn stepped(&self, by: TimeDelta) {
         let by = by.num_milliseconds().min(0);
         let wall = self.wall.load(Ordering::SeqCst);
@@ -70,10 +71,10 @@ impl Lease {
     /// Ends the lease, since the store has expired the node.
     pub(super) fn lose(&self) {
         self.renew(i64::MIN, i64::MIN);
-        self.deaths.fetch_add(1, Ordering::SeqCst);
+        self.expiries.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// How much longer it counts: by the clock that reaches its end first.
+    /// Returns how much longer the lease counts, by the clock that reaches its end first.
     pub(crate) fn left(&self, now: Reading) -> TimeDelta {
         let wall = self.wall.load(Ordering::SeqCst).saturating_sub(now.wall.timestamp_millis());
         let elapsed =
@@ -85,13 +86,14 @@ impl Lease {
         !self.lapsed.load(Ordering::SeqCst) && self.left(now) > TimeDelta::zero()
     }
 
-    /// The life that the node is in.
-    pub(crate) fn life(&self) -> Life {
+    /// Returns the current epoch of the lease.
+    pub(crate) fn epoch(&self) -> LeaseEpoch {
         let count = |count: &AtomicU32| count.load(Ordering::SeqCst);
-        Life { deaths: count(&self.deaths), lapses: count(&self.lapses) }
+        LeaseEpoch { expiries: count(&self.expiries), lapses: count(&self.lapses) }
     }
 
-    /// How long a run that is asked to stop may go on: until a moment before others may expire the node.
+    /// Returns how long a cancelled run may continue: until shortly before other nodes may expire
+    /// this one.
     pub(crate) fn grace(&self, now: Reading) -> Duration {
         let left = self.left(now) + self.margin * 3 / 4;
         left.to_std().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! How a node joins its store, renews its lease, and expires others that no longer renew theirs.
+//! How a node joins its store, renews its lease, and expires nodes that no longer renew theirs.
 
 mod clock;
 mod lease;
@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 
 pub(super) use self::clock::Now;
-pub(crate) use self::lease::{Lease, Life};
+pub(crate) use self::lease::{Lease, LeaseEpoch};
 use self::{
     clock::{Clocks, have_parted},
     watch::Watch,
@@ -22,7 +22,7 @@ use crate::{
     ledger::{Claim, ClaimResult, Heartbeat, NodeId, NodeRow, ReapReport, RowKey, StoreError},
 };
 
-/// What the membership lane sends to the store.
+/// A request of the membership lane to the store.
 #[derive(Clone)]
 pub(crate) enum Request {
     Heartbeat(Heartbeat),
@@ -32,18 +32,18 @@ pub(crate) enum Request {
     Claimed { node: NodeId, rows: Vec<RowKey> },
 }
 
-/// What the store replies, with what of the request the reply is read by.
+/// The reply of the store, with the part of the request that is needed to interpret it.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Heartbeat { heartbeat: Heartbeat, store_now: DateTime<Utc> },
     Nodes(Vec<NodeRow>),
     Reap { suspects: Vec<(NodeId, u64)>, reaped: ReapReport },
     ClaimedBy { node: NodeId, limit: usize, claims: Vec<Claim> },
-    Claimed { node: NodeId, asked: usize, found: ClaimResult },
+    Claimed { node: NodeId, requested: usize, found: ClaimResult },
 }
 
 impl Request {
-    /// The life of the node that sends it, if it counts for that life alone.
+    /// Returns the incarnation of the node that sends the request, if it counts for that one alone.
     pub(super) fn node(&self) -> Option<NodeId> {
         match self {
             Request::Heartbeat(heartbeat) => Some(heartbeat.node),
@@ -56,33 +56,34 @@ impl Request {
 /// One node's membership in its store.
 pub(super) struct Membership {
     options: Arc<NodeOptions>,
-    /// The present life of the node.
+    /// The id of the current incarnation of the node.
     id: NodeId,
     phase: Phase,
     lease: Arc<Lease>,
     clocks: Clocks,
     in_flight: InFlight<Request>,
     next_heartbeat: TimeDelta,
-    /// When the last heartbeat was sent that the store has confirmed.
+    /// When the last confirmed heartbeat was sent.
     last_heartbeat: TimeDelta,
     /// The other nodes.
     watch: Watch,
-    /// Whether the nodes are to be listed.
+    /// Whether to list the nodes.
     list_nodes: bool,
-    /// Whether the dead, and nodes without a row, are to be reaped.
+    /// Whether to reap dead nodes, and rows of nodes that are gone.
     reap: bool,
-    /// Whether the claims of this node are to be listed, and behind which row.
+    /// Whether to list the claims of this node; below, after which row.
     list_claims: bool,
     list_after: Option<RowKey>,
-    /// Claims of this node, as the store lists them, that are to be fetched.
+    /// Claims of this node that the store listed, and that are to be fetched.
     unknown: Vec<RowKey>,
 }
 
-/// Where a node is between joining its store and leaving it.
+/// The phase of a node between joining its store and leaving it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Member(Standing),
-    /// It deregisters once the store has acknowledged all that it has; until then it renews its lease.
+    /// The node deregisters once the store has acknowledged everything; until then it renews its
+    /// lease.
     Leaving(Standing),
     Left,
 }
@@ -90,22 +91,22 @@ enum Phase {
 /// Whether the store and the node itself count the node as alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// The store has not confirmed the first heartbeat of this life.
+    /// The store has not confirmed the first heartbeat of this incarnation.
     Joining,
-    /// The store has, and the node has trusted its lease since.
+    /// The store has confirmed a heartbeat, and the node has trusted its lease since.
     Live,
-    /// The node's trust in its lease has lapsed until the next heartbeat is confirmed.
+    /// The lease has lapsed, until the next heartbeat is confirmed.
     Lapsed,
 }
 
-/// What a reply means to the other lanes.
+/// The effects of a reply on the other lanes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings {
     /// The node has joined the store.
     pub(super) joined: bool,
-    /// Something may be due at another time than expected.
+    /// The next due instant may have changed.
     pub(super) due_changed: bool,
-    /// The store's clock was set back: records may bear fire times that a wrong clock has set.
+    /// The store's clock was set back: records may have fire times that a wrong clock has set.
     pub(super) clock_set_back: bool,
 }
 
@@ -133,7 +134,7 @@ impl Membership {
         }
     }
 
-    /// The present life of the node.
+    /// Returns the id of the current incarnation of the node.
     pub(super) fn id(&self) -> NodeId {
         self.id
     }
@@ -142,27 +143,27 @@ impl Membership {
         &self.lease
     }
 
-    /// What the clocks here and the store's show now.
+    /// Returns the time of the local clocks and of the store's clock.
     pub(super) fn read(&self, now: Reading) -> Now {
         self.clocks.read(now)
     }
 
-    /// Converts an instant of the store's clock to the wall clock here.
+    /// Converts an instant of the store's clock to the local wall clock.
     pub(super) fn to_local(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
         self.clocks.to_local(instant)
     }
 
-    /// Converts an instant of the wall clock here to the store's.
+    /// Converts an instant of the local wall clock to the store's clock.
     pub(super) fn to_store(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
         self.clocks.to_store(instant)
     }
 
-    /// Whether what the store's clock shows is known.
+    /// Whether the time of the store's clock is known.
     pub(super) fn knows_clock(&self) -> bool {
         self.clocks.is_measured() || !self.options.has_clock
     }
 
-    /// When the last heartbeat was sent that the store has confirmed.
+    /// Returns when the last confirmed heartbeat was sent.
     pub(super) fn last_heartbeat(&self) -> TimeDelta {
         self.last_heartbeat
     }
@@ -181,7 +182,7 @@ impl Membership {
         }
     }
 
-    /// Whether the store has confirmed a heartbeat of this life.
+    /// Whether the store has confirmed a heartbeat of this incarnation.
     pub(super) fn has_joined(&self) -> bool {
         matches!(self.standing(), Some(Standing::Live | Standing::Lapsed))
     }
@@ -208,7 +209,7 @@ impl Membership {
         &mut self.in_flight
     }
 
-    /// Whether a reply is awaited that may bring claims of this node.
+    /// Whether a pending reply may bring claims of this node.
     pub(super) fn is_waiting(&self) -> bool {
         self.in_flight.is_waiting()
     }
@@ -222,8 +223,8 @@ impl Membership {
         self.lease.is_trusted(now)
     }
 
-    /// Ends the node's trust in its lease if it has run out. Returns whether it has, for the first time
-    /// since the last heartbeat was confirmed.
+    /// Notes a lapsed lease. Returns whether it has lapsed, for the first time since the last
+    /// confirmed heartbeat.
     pub(super) fn lapse(&mut self, now: Reading) -> bool {
         let has_lapsed = self.standing() == Some(Standing::Live) && !self.is_trusted(now);
         if has_lapsed {
@@ -233,15 +234,15 @@ impl Membership {
         has_lapsed
     }
 
-    /// Deregisters once the store has acknowledged all that the node has.
-    pub(super) fn leave(&mut self) {
+    /// Deregisters once the store has acknowledged everything.
+    pub(super) fn deregister(&mut self) {
         if let Phase::Member(standing) = self.phase {
             self.phase = Phase::Leaving(standing);
         }
     }
 
-    /// Begins another life, since the store has expired this one. A node that leaves and has nothing to
-    /// report has left with that.
+    /// Begins a new incarnation, since the store has expired this one. A leaving node without
+    /// pending outcomes has left.
     pub(super) fn lose(&mut self, has_outcomes: bool, numbers: &mut Numbers) {
         self.id = NodeId(numbers.draw());
         self.set_standing(Standing::Joining);
@@ -253,8 +254,8 @@ impl Membership {
         }
     }
 
-    /// Accounts for a step of the wall clock here. Returns how much further ahead of it the store's clock
-    /// is.
+    /// Accounts for a step of the local wall clock. Returns how much further ahead of it the
+    /// store's clock is.
     pub(super) fn wall_stepped(&mut self, by: TimeDelta) -> TimeDelta {
         self.lease.stepped(by);
         self.next_heartbeat = TimeDelta::MIN;
@@ -266,7 +267,8 @@ impl Membership {
         self.unknown.extend(rows);
     }
 
-    /// When the node must be polled again. `is_done` says whether the other lanes have nothing left.
+    /// Returns when the node must be polled again. `is_done` says whether the other lanes have
+    /// nothing left.
     pub(super) fn wake_at(&self, is_done: bool, now: Reading) -> Option<TimeDelta> {
         let request = self.in_flight.wake_at(self.wanted_at(is_done));
         let is_live = self.standing() == Some(Standing::Live);
@@ -278,12 +280,12 @@ impl Membership {
         match self.phase {
             Phase::Leaving(_) if is_done => Some(TimeDelta::MIN),
             Phase::Leaving(Standing::Joining) | Phase::Left => None,
-            // Its lease must not run out while it waits.
+            // The lease must not lapse during the wait.
             Phase::Leaving(_) | Phase::Member(Standing::Joining) => Some(self.next_heartbeat),
             Phase::Member(_) if self.has_inquiries() => Some(TimeDelta::MIN),
             Phase::Member(_) => {
-                let death = self.watch.next_death();
-                Some(death.map_or(self.next_heartbeat, |death| death.min(self.next_heartbeat)))
+                let expiry = self.watch.next_expiry();
+                Some(expiry.map_or(self.next_heartbeat, |expiry| expiry.min(self.next_heartbeat)))
             }
         }
     }
@@ -292,7 +294,8 @@ impl Membership {
         self.list_nodes || self.reap || self.list_claims || !self.unknown.is_empty()
     }
 
-    /// The request to send now, if there is one. `is_done` says whether the other lanes have nothing left.
+    /// Returns the request to send now, if any. `is_done` says whether the other lanes have nothing
+    /// left.
     pub(super) fn poll(&mut self, is_done: bool, now: Reading) -> Option<Request> {
         if !self.in_flight.is_due(self.wanted_at(is_done), now) {
             return None;
@@ -326,7 +329,7 @@ impl Membership {
         Request::ClaimedBy { node: self.id, after, limit }
     }
 
-    /// Takes in a reply. A reply to an earlier life of the node changes nothing.
+    /// Accepts a reply. A reply to an earlier incarnation of the node is ignored.
     pub(super) fn accept(
         &mut self,
         reply: Reply,
@@ -343,13 +346,13 @@ impl Membership {
                 findings = self.renew(store_now, sent, now, events);
             }
             Reply::Nodes(nodes) => {
-                // Others may have what a node had that is gone.
+                // Other nodes may claim the jobs of a node that is gone.
                 findings.due_changed =
                     self.watch.update(&nodes, self.id, self.options.heartbeat_every(), now.elapsed);
             }
             Reply::Reap { suspects, reaped } => {
                 self.reap = reaped.more;
-                // Those that the store has not expired live, and are watched anew.
+                // Suspects that the store has not expired are alive, and watched anew.
                 self.watch.forget(&suspects);
                 self.list_nodes |= !suspects.is_empty();
                 findings.due_changed = !reaped.handed_out.is_empty() || !suspects.is_empty();
@@ -361,8 +364,8 @@ impl Membership {
                 self.list_claims |= is_full;
                 events.push(NodeEvent::Listed(claims));
             }
-            Reply::Claimed { node, asked, found } if node == self.id => {
-                self.unknown.drain(..asked.min(self.unknown.len()));
+            Reply::Claimed { node, requested, found } if node == self.id => {
+                self.unknown.drain(..requested.min(self.unknown.len()));
                 events.push(NodeEvent::Fetched(found));
             }
             Reply::Heartbeat { .. } | Reply::ClaimedBy { .. } | Reply::Claimed { .. } => {}
@@ -370,7 +373,7 @@ impl Membership {
         findings
     }
 
-    /// Takes in that the store has confirmed a heartbeat of this life.
+    /// Accepts that the store has confirmed a heartbeat of this incarnation.
     fn renew(
         &mut self,
         store_now: DateTime<Utc>,
@@ -408,7 +411,7 @@ impl Membership {
         findings
     }
 
-    /// Takes in that the store has failed to do a request, to send it again.
+    /// Handles a failed request, which is sent again.
     pub(super) fn fail(
         &mut self,
         request: &Request,
@@ -418,13 +421,14 @@ impl Membership {
     ) {
         self.in_flight.fail(error.is_refused(), &self.options, now, numbers);
         match request {
-            // It may take effect long after the node has left, and must not bring that back.
+            // The heartbeat may take effect long after the node has left, and must not bring the
+            // node back.
             Request::Heartbeat(heartbeat) if heartbeat.first => self.id = NodeId(numbers.draw()),
             Request::Heartbeat(_) => {}
             Request::Nodes => self.list_nodes = true,
             Request::Reap(_) => self.reap = true,
             Request::ClaimedBy { .. } => self.list_claims = true,
-            // The next list shows whether the node still has them.
+            // The next list shows whether the node still has these claims.
             Request::Claimed { .. } => self.unknown.clear(),
         }
     }

@@ -1,4 +1,4 @@
-//! A node joins, trusts its lease, watches others, lists what is its own, and leaves.
+//! A node joins, trusts its lease, watches other nodes, lists its own claims, and leaves.
 
 use super::{
     super::tests::{at, options},
@@ -16,7 +16,7 @@ fn joining() -> (Membership, Numbers) {
 /// A node that has joined at the start.
 fn live() -> (Membership, Numbers) {
     let (mut node, numbers) = joining();
-    let events = beat(&mut node, 0);
+    let events = confirm_heartbeat(&mut node, 0);
     assert!(matches!(events[..], [NodeEvent::Trusted]), "{events:?}");
     (node, numbers)
 }
@@ -29,20 +29,21 @@ fn heartbeat(node: &mut Membership, second: i64) -> Heartbeat {
 }
 
 /// Has the store confirm a heartbeat.
-fn beat(node: &mut Membership, second: i64) -> Vec<NodeEvent> {
+fn confirm_heartbeat(node: &mut Membership, second: i64) -> Vec<NodeEvent> {
     let (heartbeat, mut events) = (heartbeat(node, second), Vec::new());
     let reply = Reply::Heartbeat { heartbeat, store_now: at(second).wall };
     node.accept(reply, at(second), &mut events);
     events
 }
 
-/// A node that the others see, after this many heartbeats.
+/// The row of another node, after this many heartbeats.
 fn other(heartbeats: u64) -> NodeRow {
     let heartbeat = Heartbeat::new(NodeId(7), "other", true, LEASE);
     NodeRow { heartbeats, ..NodeRow::new(&heartbeat, at(0).wall) }
 }
 
-/// Replies to what the node sends at this second, on a store that shows these nodes. Returns whom it reaps.
+/// Replies to the node's requests at this second, with these nodes in the store. Returns the nodes
+/// that it reaps.
 fn live_beside(node: &mut Membership, second: i64, others: &[NodeRow]) -> Vec<(NodeId, u64)> {
     let mut reaped = Vec::new();
     while let Some(request) = node.poll(false, at(second)) {
@@ -133,8 +134,8 @@ fn a_lease_lapses_once_and_the_next_heartbeat_renews_it() {
     assert!(!node.lapse(at(23)));
     assert!(node.lapse(at(24)));
     assert!(!node.lapse(at(25)), "that is reported once");
-    assert!(node.has_joined() && node.lease().life().lapses == 1);
-    assert!(matches!(beat(&mut node, 26)[..], [NodeEvent::Trusted]));
+    assert!(node.has_joined() && node.lease().epoch().lapses == 1);
+    assert!(matches!(confirm_heartbeat(&mut node, 26)[..], [NodeEvent::Trusted]));
     assert!(node.is_trusted(at(49)) && !node.lapse(at(49)));
 }
 
@@ -161,7 +162,7 @@ fn an_expired_node_joins_again_under_another_id() {
     let id = node.id();
     node.lose(false, &mut numbers);
     assert!(node.id() != id && !node.has_joined() && !node.is_trusted(at(1)));
-    assert_eq!(node.lease().life().deaths, 1);
+    assert_eq!(node.lease().epoch().expiries, 1);
     let again = heartbeat(&mut node, 1);
     assert!(again.first && again.node == node.id(), "{again:?}");
 }
@@ -244,7 +245,8 @@ fn a_node_is_reaped_once_it_has_sent_no_heartbeat_for_its_lease() {
     }
     assert_eq!(node.wake_at(false, at(30)), Some(TimeDelta::seconds(31)), "not a heartbeat later");
     assert_eq!(live_beside(&mut node, 31, &[other(1)]), [(NodeId(7), 1)]);
-    // If the store has not expired it, it has lived: it is watched anew, and again when it lives on.
+    // If the store has not expired it, it was alive: it is watched anew, and again after its next
+    // heartbeat.
     for second in 32..=79 {
         let heartbeats = if second < 45 { 2 } else { 3 };
         assert_eq!(live_beside(&mut node, second, &[other(heartbeats)]), [], "second {second}");
@@ -306,7 +308,7 @@ fn a_node_lists_its_own_claims_page_by_page_and_fetches_those_it_does_not_know()
     // All at once, since rows of one job are judged together.
     let Some(Request::Claimed { node: of, rows }) = node.poll(false, at(0)) else { panic!() };
     assert_eq!(rows, [0, 1, 1000, 1001].map(key));
-    let reply = Reply::Claimed { node: of, asked: 4, found: ClaimResult::default() };
+    let reply = Reply::Claimed { node: of, requested: 4, found: ClaimResult::default() };
     node.accept(reply, at(0), &mut events);
     assert!(matches!(events.last(), Some(NodeEvent::Fetched(_))));
     assert!(node.poll(false, at(0)).is_none());
@@ -330,7 +332,7 @@ fn a_fetch_that_fails_waits_for_the_next_list() {
 #[test]
 fn a_node_that_leaves_renews_its_lease_until_the_other_lanes_are_done() {
     let (mut node, _) = live();
-    node.leave();
+    node.deregister();
     assert!(node.poll(false, at(9)).is_none(), "others are of no interest any more");
     let heartbeat = heartbeat(&mut node, 10);
     assert_eq!(heartbeat.ttl, LEASE);
@@ -346,7 +348,7 @@ fn a_node_that_leaves_renews_its_lease_until_the_other_lanes_are_done() {
 #[test]
 fn a_node_that_leaves_before_it_has_joined_does_not_join() {
     let (mut node, _) = joining();
-    node.leave();
+    node.deregister();
     assert!(node.poll(false, at(0)).is_none() && node.wake_at(false, at(0)).is_none());
     let Some(Request::Heartbeat(heartbeat)) = node.poll(true, at(0)) else { panic!() };
     assert!(heartbeat.ttl.is_zero());
@@ -356,7 +358,7 @@ fn a_node_that_leaves_before_it_has_joined_does_not_join() {
 fn an_expired_node_that_leaves_has_left_unless_it_has_outcomes() {
     for has_outcomes in [false, true] {
         let (mut node, mut numbers) = live();
-        node.leave();
+        node.deregister();
         node.lose(has_outcomes, &mut numbers);
         assert_eq!(node.has_left(), !has_outcomes);
     }

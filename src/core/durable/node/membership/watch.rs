@@ -1,7 +1,8 @@
-//! Which other nodes are dead: those whose count of heartbeats has not changed for as long as one counts.
+//! Which other nodes are dead: those whose count of heartbeats has not changed for the time that
+//! one heartbeat counts.
 //!
-//! That is judged by elapsed time here alone. A heartbeat was sent before it was seen, so a node that is
-//! found dead does not trust its lease any more, whatever clocks show.
+//! Only local elapsed time decides. A heartbeat was sent before it was seen, so a node that is
+//! found dead does not trust its lease any more, whatever the clocks show.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use chrono::TimeDelta;
 use super::super::options::delta;
 use crate::ledger::{NodeId, NodeRow};
 
-/// The other nodes, as they were seen last.
+/// The other nodes, as last seen.
 #[derive(Default)]
 pub(super) struct Watch {
     nodes: BTreeMap<NodeId, Seen>,
@@ -20,16 +21,15 @@ pub(super) struct Watch {
 
 struct Seen {
     heartbeats: u64,
-    /// When it counts as dead, in elapsed time, if its count does not change.
+    /// When the node counts as dead, in elapsed time, unless its count changes.
     dies_at: TimeDelta,
 }
 
 impl Watch {
-    /// Takes in the rows of all nodes, which are read `every` so often. Returns whether a node is gone that
-    /// was there.
+    /// Updates the rows of all nodes, which are read once in each period `every`. Returns whether a known
+    /// node is gone.
     ///
-    /// While the store was unavailable nobody could renew a lease, so that time is no evidence of death: it
-    /// does not count.
+    /// While the store is unavailable no node can renew its lease, so that time does not count.
     pub(super) fn update(
         &mut self,
         nodes: &[NodeRow],
@@ -52,18 +52,18 @@ impl Watch {
         before.keys().any(|node| !self.nodes.contains_key(node))
     }
 
-    /// The dead nodes, each with the count of heartbeats for which that holds.
+    /// Returns the dead nodes, each with its last count of heartbeats.
     pub(super) fn suspects(&self, now: TimeDelta) -> Vec<(NodeId, u64)> {
         let dead = self.nodes.iter().filter(|(_, seen)| seen.dies_at <= now);
         dead.map(|(node, seen)| (*node, seen.heartbeats)).collect()
     }
 
-    /// When the first of them counts as dead.
-    pub(super) fn next_death(&self) -> Option<TimeDelta> {
+    /// Returns when the next node counts as dead.
+    pub(super) fn next_expiry(&self) -> Option<TimeDelta> {
         self.nodes.values().map(|seen| seen.dies_at).min()
     }
 
-    /// Forgets nodes. Those that are still there are watched anew.
+    /// Forgets nodes. Those that still exist are watched anew.
     pub(super) fn forget(&mut self, suspects: &[(NodeId, u64)]) {
         for (node, _) in suspects {
             self.nodes.remove(node);
@@ -99,10 +99,10 @@ mod tests {
         let mut watch = Watch::default();
         watch.update(&[row(OWN, 7), row(OTHER, 3)], OWN, EVERY, at(0));
         watch.update(&[row(OWN, 8), row(OTHER, 3)], OWN, EVERY, at(10));
-        assert_eq!((watch.suspects(at(14)), watch.next_death()), (vec![], Some(at(15))));
+        assert_eq!((watch.suspects(at(14)), watch.next_expiry()), (vec![], Some(at(15))));
         assert_eq!(watch.suspects(at(15)), [(OTHER, 3)]);
         watch.forget(&[(OTHER, 3)]);
-        assert_eq!((watch.suspects(at(15)), watch.next_death()), (vec![], None));
+        assert_eq!((watch.suspects(at(15)), watch.next_expiry()), (vec![], None));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How a node has the ledger pruned, and corrects records that a wrong clock has left.
+//! How a node prunes the ledger, and corrects records that a wrong clock has set.
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ use crate::{
     panic::shielded_or,
 };
 
-/// What the prune lane sends to the store.
+/// A request of the prune lane to the store.
 #[derive(Clone)]
 pub(crate) enum Request {
     Prune {
@@ -28,11 +28,11 @@ pub(crate) enum Request {
         after: Option<RecordCursor>,
         limit: usize,
     },
-    /// Writes records anew whose next fire time a wrong clock has set.
+    /// Rewrites records whose next fire time a wrong clock has set.
     Correct(Vec<Write>),
 }
 
-/// What the store replies, with the corrections that were sent.
+/// The reply of the store, with the corrections that were sent.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Prune(PruneReport),
@@ -43,13 +43,13 @@ pub(crate) enum Reply {
 /// How often the ledger is pruned, unless there is more to delete at once.
 const PRUNE_EVERY: TimeDelta = TimeDelta::seconds(5);
 
-/// How many rows are deleted at once: others wait meanwhile.
+/// How many rows are deleted at once: other operations wait meanwhile.
 const PRUNED: usize = 500;
 
-/// How many records are listed together to find those that need a correction.
+/// How many records are listed at once to find those that need a correction.
 const LISTED: usize = 500;
 
-/// How many corrections of a page are computed anew since other writes came first.
+/// How many corrections of a page are recomputed after losing to other writes.
 const MAX_LOST: usize = 2 * LISTED;
 
 /// One node's pruning, and its search for records that need a correction.
@@ -57,7 +57,7 @@ pub(super) struct Pruner {
     options: Arc<NodeOptions>,
     in_flight: InFlight<Request>,
     next_prune: TimeDelta,
-    /// How far it has searched, if it does.
+    /// The search in progress, if any.
     search: Option<Search>,
     /// Whether the last request was one of a search.
     searched_last: bool,
@@ -66,15 +66,15 @@ pub(super) struct Pruner {
 /// A search of all records for those that need a correction.
 #[derive(Default)]
 struct Search {
-    /// The records behind this one are still to be listed.
+    /// The position after which records are still to be listed.
     after: Option<RecordCursor>,
     /// The corrections of the last page that are not written.
     corrections: Vec<Write>,
-    /// How many of them have lost to other writes.
+    /// How many corrections have lost to other writes.
     lost: usize,
     /// Whether the last page was listed.
     ends: bool,
-    /// Whether the request that awaits its reply is one of this search, and not of an earlier one.
+    /// Whether the pending reply belongs to this search, and not to an earlier one.
     is_sent: bool,
 }
 
@@ -108,7 +108,7 @@ impl Pruner {
         self.search = Some(Search::default());
     }
 
-    /// When the lane must be polled again.
+    /// Returns when the lane must be polled again.
     pub(super) fn wake_at(&self) -> Option<TimeDelta> {
         self.in_flight.wake_at(Some(self.wanted_at()))
     }
@@ -117,7 +117,7 @@ impl Pruner {
         if self.search.is_some() { TimeDelta::MIN } else { self.next_prune }
     }
 
-    /// The request to send now, if there is one.
+    /// Returns the request to send now, if any.
     pub(super) fn poll(&mut self, now: Now) -> Option<Request> {
         if !self.in_flight.is_due(Some(self.wanted_at()), now.local) {
             return None;
@@ -128,7 +128,7 @@ impl Pruner {
 
     fn next_request(&mut self, now: Now) -> Request {
         let prunes = now.elapsed() >= self.next_prune;
-        // In turns, so that neither waits for the other if the store fails in one of them.
+        // Alternates, so that neither kind waits for the other if the store fails for one of them.
         self.searched_last = self.search.is_some() && !(prunes && self.searched_last);
         if self.searched_last
             && let Some(search) = &mut self.search
@@ -146,7 +146,7 @@ impl Pruner {
         Request::Prune { keep: self.options.keep, limit: PRUNED }
     }
 
-    /// Takes in a reply.
+    /// Accepts a reply.
     pub(super) fn accept(
         &mut self,
         reply: Reply,
@@ -160,7 +160,7 @@ impl Pruner {
         match reply {
             Reply::Prune(pruned) => {
                 if pruned.more {
-                    // As fast as it comes.
+                    // As fast as the store prunes.
                     self.next_prune = now.elapsed();
                 }
             }
@@ -171,7 +171,7 @@ impl Pruner {
         }
     }
 
-    /// The present search, if the reply is to a request of it: an earlier one went by another clock.
+    /// Returns the current search if the reply belongs to it: an earlier search used another clock.
     fn sent_search(&mut self) -> Option<&mut Search> {
         self.search.as_mut().filter(|search| search.is_sent)
     }
@@ -203,7 +203,7 @@ impl Pruner {
                     let version = expected.version.wrapping_add(1);
                     corrected.push(Record { version, ..record });
                 }
-                // Another write came first: perhaps the record needs a correction all the same.
+                // Another write came first, but the record may still need a correction.
                 (WriteResult::Lost(Some(current)), ..) => lost.push(current),
                 _ => {}
             }
@@ -227,7 +227,7 @@ impl Pruner {
         self.search.take_if(|search| search.ends && search.corrections.is_empty());
     }
 
-    /// Takes in that the store has failed to do a request, to send it again or to go on without it.
+    /// Handles a failed request: it is sent again, or given up.
     pub(super) fn fail(
         &mut self,
         request: &Request,
@@ -236,7 +236,7 @@ impl Pruner {
         numbers: &mut Numbers,
     ) {
         self.in_flight.fail(error.is_refused(), &self.options, now.local, numbers);
-        // The other records go on: what can't be written must not keep them from that.
+        // A correction that cannot be written must not block the other records.
         if let Request::Correct(_) = request
             && error.is_refused()
             && let Some(search) = self.sent_search()
@@ -254,7 +254,7 @@ impl Pruner {
     }
 }
 
-/// The write that corrects a record, if it needs a correction.
+/// Returns the write that corrects a record, if the record needs a correction.
 fn correction(
     record: &Record,
     options: &NodeOptions,
@@ -266,7 +266,7 @@ fn correction(
         let corrected = correct::corrected(record, store_now, options.correction);
         Ok(corrected.or_else(|| correct::rezoned_record(record, store_now)))
     });
-    // What can't be read, a claim reports.
+    // Claims report unreadable records.
     let corrected = corrected.ok()??;
     Some(Write {
         id: record.id.clone(),

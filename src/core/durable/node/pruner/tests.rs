@@ -1,4 +1,4 @@
-//! The ledger is pruned at its pace, beside a search for records that a wrong clock has left.
+//! The ledger is pruned at its pace, alongside a search for records that a wrong clock has set.
 
 use super::{
     super::tests::{now, options},
@@ -9,7 +9,7 @@ use crate::{
     trigger::{IntoTrigger as _, cron},
 };
 
-/// A pruner, with the state that its calls need beside it.
+/// A pruner, with the other arguments of its calls.
 struct Stage {
     pruner: Pruner,
     numbers: Numbers,
@@ -23,7 +23,7 @@ fn stage() -> Stage {
     Stage { pruner, numbers: Numbers::new(1), events: Vec::new() }
 }
 
-/// One that searches.
+/// A pruner that searches.
 fn searching() -> Stage {
     let mut stage = stage();
     stage.pruner.search();
@@ -44,7 +44,7 @@ impl Stage {
         self.pruner.fail(request, &error, now(second), &mut self.numbers);
     }
 
-    /// Sends a request for a page of records. Returns behind which it is.
+    /// Sends a request for a page of records. Returns its start position.
     fn lists(&mut self, second: i64) -> Option<RecordCursor> {
         match self.poll(second) {
             Some(Request::List { after, .. }) => after,
@@ -61,7 +61,7 @@ impl Stage {
     }
 }
 
-/// A job that a clock which was wrong by years has left.
+/// A job whose record a wrong clock has set, years ahead.
 fn left_behind(version: u64) -> Record {
     let trigger = cron("*/30 * * * *").into_trigger().unwrap();
     Record {
@@ -148,7 +148,7 @@ fn a_record_that_a_wrong_clock_has_left_goes_on_from_now() {
 }
 
 #[test]
-fn a_record_that_somebody_else_changed_is_corrected_as_it_is_now() {
+fn a_record_that_lost_to_another_write_is_corrected_as_it_is_now() {
     let mut stage = searching();
     stage.lists(0);
     stage.accept(last(vec![left_behind(1)]), 0);
@@ -204,7 +204,7 @@ fn corrections_that_the_store_refuses_are_given_up_and_the_search_goes_on() {
     assert!(matches!(&request, Request::Correct(writes) if writes.len() == 500));
     stage.refuse(&request, 0);
     assert!(stage.pruner.is_failing());
-    // Whatever the store does next shows that it works.
+    // The next operation shows whether the store works.
     stage.pruner.forgive_corrections();
     assert!(!stage.pruner.is_failing());
     assert!(matches!(stage.poll(5), Some(Request::Prune { .. })));
