@@ -16,10 +16,10 @@ use punctual::{
 };
 
 /// Seeds that once found a bug.
-const REGRESSIONS: [u64; 37] = [
+const REGRESSIONS: [u64; 38] = [
     3, 13, 21, 76, 87, 296, 380, 487, 591, 650, 780, 785, 833, 885, 914, 922, 969, 1772, 2862,
     2992, 3272, 4439, 7582, 8382, 9532, 11021, 17556, 19625, 8343, 5559, 26181810, 6184, 16212,
-    15440, 19159, 5807, 9268,
+    15440, 19159, 5807, 9268, 906,
 ];
 
 fn seeds() -> Option<Range<u64>> {
@@ -119,6 +119,9 @@ fn seeds_that_found_something_once_find_nothing_any_more() {
         let run = |simulation: Simulation| simulation.run(MemoryStore::with_clock);
         if let Err(broken) = run(Simulation::new(seed)) {
             fail(seed, &broken, run);
+        }
+        if let Err(broken) = in_several_commits(Simulation::new(seed)) {
+            fail(seed, &broken, in_several_commits);
         }
     }
 }

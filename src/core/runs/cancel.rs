@@ -17,12 +17,9 @@ impl<P: Payload> Core<P> {
         reason: SkipReason,
         now: DateTime<Utc>,
     ) {
-        let fire_times = FireTimes {
-            first: submission.due.fire_time,
-            last: submission.backlog.back().unwrap_or(&submission.due).fire_time,
-            count: 1 + submission.backlog.len() as u64,
-        };
-        self.skip(slot, submission.id, fire_times, reason, now);
+        let fire_times = std::iter::once(&submission.due).chain(&submission.backlog);
+        let fire_times = fire_times.map(|due| due.fire_time);
+        self.skip_each(slot, submission.id, fire_times, reason, now);
         self.effects.discard_all(submission.preceding.map(Discarded::Preceding));
     }
 

@@ -20,9 +20,38 @@ impl<P: Payload> Core<P> {
         reason: SkipReason,
         now: DateTime<Utc>,
     ) {
-        if !self.skip_durable(slot, run, fire_times, reason, now) {
-            return;
+        if self.skip_durable(slot, run, fire_times, reason, now) {
+            self.note_skip(slot, run, fire_times, reason, now);
         }
+    }
+
+    /// Skips fire times that are known one by one; `run` has the first one.
+    pub(super) fn skip_each(
+        &mut self,
+        slot: u32,
+        run: Option<RunId>,
+        fire_times: impl Iterator<Item = DateTime<Utc>> + Clone,
+        reason: SkipReason,
+        now: DateTime<Utc>,
+    ) {
+        let (Some(first), Some(last)) = (fire_times.clone().next(), fire_times.clone().last())
+        else {
+            return;
+        };
+        let stretch = FireTimes { first, last, count: fire_times.clone().count() as u64 };
+        if self.skip_durable_each(slot, run, fire_times, reason, now) {
+            self.note_skip(slot, run, stretch, reason, now);
+        }
+    }
+
+    fn note_skip(
+        &mut self,
+        slot: u32,
+        run: Option<RunId>,
+        fire_times: FireTimes,
+        reason: SkipReason,
+        now: DateTime<Utc>,
+    ) {
         let job = &self.registry[slot];
         self.runs.count_skipped(fire_times.count);
         let store = || self.durable.name(job.store());
@@ -41,11 +70,8 @@ impl<P: Payload> Core<P> {
         reason: SkipReason,
         now: DateTime<Utc>,
     ) {
-        if let (Some(first), Some(last)) = (backlog.front(), backlog.back()) {
-            let (first, last) = (first.fire_time, last.fire_time);
-            let fire_times = FireTimes { first, last, count: backlog.len() as u64 };
-            self.skip(slot, None, fire_times, reason, now);
-        }
+        let fire_times = backlog.iter().map(|due| due.fire_time);
+        self.skip_each(slot, None, fire_times, reason, now);
     }
 
     /// Skips the fire times of a job that wait for a permit, and its runs that wait for a limit.

@@ -32,7 +32,33 @@ impl<P: Payload> Core<P> {
         let (first, last) =
             (fire_times.first.timestamp_millis(), fire_times.last.timestamp_millis());
         let range = (RowKind::Scheduled, first)..=(RowKind::Scheduled, last);
-        let mut rows: Vec<_> = durable.open.range(range).map(|(&row, _)| row).collect();
+        let rows = durable.open.range(range).map(|(&row, _)| row).collect();
+        self.unassigned(slot, durable, rows)
+    }
+
+    /// Returns the open rows of these fire times, of which `run` has the first one.
+    fn rows_of(
+        &self,
+        slot: u32,
+        run: Option<RunId>,
+        fire_times: impl IntoIterator<Item = DateTime<Utc>>,
+    ) -> Vec<(RowKind, i64)> {
+        let Some(durable) = self.registry[slot].durable() else { return Vec::new() };
+        let mut run = run;
+        let rows = fire_times.into_iter().map(|fire_time| {
+            let of_run = run.take().and_then(|run| durable.row_of(run, fire_time));
+            of_run.unwrap_or((RowKind::Scheduled, fire_time.timestamp_millis()))
+        });
+        let rows = rows.filter(|row| durable.open.contains_key(row)).collect();
+        self.unassigned(slot, durable, rows)
+    }
+
+    fn unassigned(
+        &self,
+        slot: u32,
+        durable: &DurableJob,
+        mut rows: Vec<(RowKind, i64)>,
+    ) -> Vec<(RowKind, i64)> {
         if rows.len() > 1 {
             let others = self.assigned_fire_times(slot, durable);
             rows.retain(|(_, number)| !others.contains(number));
@@ -62,8 +88,8 @@ impl<P: Payload> Core<P> {
         spoken_for
     }
 
-    /// Closes the rows of skipped fire times, or releases them if other nodes may run for them.
-    /// Returns whether they are skipped.
+    /// Closes the rows of a skipped stretch of fire times, or releases them if other nodes may run for
+    /// them. Returns whether they are skipped.
     pub(in crate::core) fn skip_durable(
         &mut self,
         slot: u32,
@@ -77,6 +103,36 @@ impl<P: Payload> Core<P> {
             Some(row) if fire_times.count == 1 => vec![row],
             _ => self.rows_in(slot, fire_times),
         };
+        self.skip_rows(slot, rows, fire_times.first, reason, now)
+    }
+
+    /// The counterpart of [`skip_durable`](Self::skip_durable) for fire times that are known one by one:
+    /// claimed ones that are to run may lie in between.
+    pub(in crate::core) fn skip_durable_each(
+        &mut self,
+        slot: u32,
+        run: Option<RunId>,
+        fire_times: impl IntoIterator<Item = DateTime<Utc>>,
+        reason: SkipReason,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let mut fire_times = fire_times.into_iter().peekable();
+        let Some(&first) = fire_times.peek() else { return true };
+        let rows = self.rows_of(slot, run, fire_times);
+        self.skip_rows(slot, rows, first, reason, now)
+    }
+
+    fn skip_rows(
+        &mut self,
+        slot: u32,
+        rows: Vec<(RowKind, i64)>,
+        first: DateTime<Utc>,
+        reason: SkipReason,
+        now: DateTime<Utc>,
+    ) -> bool {
+        if self.registry[slot].durable().is_none() {
+            return true;
+        }
         let released = matches!(reason, SkipReason::Paused | SkipReason::Shutdown);
         if released {
             rows.into_iter().for_each(|row| self.release_row(slot, row));
@@ -92,7 +148,7 @@ impl<P: Payload> Core<P> {
             let fate = Fate::called_off(reason, open.attempt);
             // A run that may have begun on another node comes due by itself, not in a stretch.
             if fate.is_abandoned() {
-                self.report_abandoned(slot, row, fire_times.first, now);
+                self.report_abandoned(slot, row, first, now);
                 skipped = false;
             }
             self.close_row(slot, row, fate, None, now);
