@@ -5,6 +5,7 @@ use rusqlite::ErrorCode;
 use crate::store::StoreError;
 
 /// What went wrong, before it is known of which file.
+#[derive(Debug)]
 pub(super) enum SqliteError {
     Sqlite(rusqlite::Error),
     /// This will not get better by trying: what, why, and what would help.
