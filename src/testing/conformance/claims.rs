@@ -212,6 +212,37 @@ pub(super) async fn decisions_get_record_and_waiting_rows<S: Store>(stage: Stage
     assert_eq!(keys(&claimed), rows.iter().map(|row| row.key).collect::<Vec<_>>());
 }
 
+/// A decision gets the first waiting rows of a job, and later claims the others.
+pub(super) async fn decisions_get_a_bounded_number_of_waiting_rows<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = store.add(job(1, None)).await;
+    let most = ClaimRequest::MOST_WAITING;
+    let numbers: Vec<i64> = (1..=(2 * most + most / 2) as i64).collect();
+    for numbers in numbers.chunks(store.capabilities().max_batch.min(500)) {
+        let current = store.record(&record.id).await;
+        let waits =
+            |&number: &i64| Row { state: RowState::Waiting, ..requested(&record, number, now) };
+        let rows = numbers.iter().map(waits).collect();
+        store.done(vec![Write { rows, ..update(&current, current.clone()) }]).await;
+    }
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let decide: Decide = {
+        let seen = seen.clone();
+        Arc::new(move |record, waiting| {
+            seen.lock().unwrap().push(waiting.len());
+            fire(now, |_| None)(record, waiting)
+        })
+    };
+    let node = Node::join(&other, 1).await;
+    let mut claimed = Vec::new();
+    for _ in 0..3 {
+        let request = ClaimRequest { decide: decide.clone(), ..node.request(now) };
+        claimed.extend(keys(&node.claim(request).await).into_iter().map(|key| key.number));
+    }
+    assert_eq!(claimed, numbers, "in order, and each once");
+    assert_eq!(*seen.lock().unwrap(), [most, most, most / 2]);
+}
+
 /// A rejected job is returned with the error, and is unchanged.
 pub(super) async fn rejected_jobs_are_returned<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;

@@ -123,6 +123,7 @@ macro_rules! __store_conformance_cases {
                 jobs_with_waiting_rows_come_first
                 a_job_is_decided_once
                 decisions_get_record_and_waiting_rows
+                decisions_get_a_bounded_number_of_waiting_rows
                 a_left_job_is_unchanged
                 rejected_jobs_are_returned
                 the_scan_of_a_claim_is_bounded

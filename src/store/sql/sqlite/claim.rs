@@ -228,6 +228,10 @@ impl<'a> Claiming<'a> {
             if self.is_left_out(record.incarnation) {
                 continue;
             }
+            if self.is_full() || in_vain >= looks {
+                self.claim_result.more |= self.is_full() || looks == self.take.looks;
+                break;
+            }
             let rows = match order {
                 Order::Due if self.saw_waiting => Vec::new(),
                 _ => ledger::waiting(self.session, record.incarnation, record.paused)?,
@@ -236,10 +240,6 @@ impl<'a> Claiming<'a> {
                 // The record says so, and is wrong: somebody has edited it.
                 jobs::recount(self.session, record.incarnation)?;
                 continue;
-            }
-            if self.is_full() || in_vain >= looks {
-                self.claim_result.more |= self.is_full() || looks == self.take.looks;
-                break;
             }
             if !self.decide(record, &rows)? {
                 (in_vain, last) = (in_vain + 1, Some(place));

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     job::SkipReason,
     store::{
-        Fate, FinishReport, Incarnation, Record, Row, RowKey, RowKind, RowOutcome,
+        ClaimRequest, Fate, FinishReport, Incarnation, Record, Row, RowKey, RowKind, RowOutcome,
         sql::{kind_number, millis, signed, unsigned},
     },
 };
@@ -46,8 +46,8 @@ const WAITING: &str = concat!(
     "SELECT ",
     row_columns!(),
     " FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
-     WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL AND (?2 OR kind = 1) \
-     ORDER BY kind, number"
+     WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL AND kind BETWEEN ?2 AND ?3 \
+     ORDER BY kind, number LIMIT ?4"
 );
 
 /// The next waiting rows of a job, of whichever kind.
@@ -111,14 +111,22 @@ pub(super) fn put(
     Ok(statement.raw_execute()? > 0)
 }
 
-/// The rows of a job that wait; of a paused one only those that were asked for.
+/// The first rows of a job that wait, as many as a claim considers; of a paused one only those that were asked
+/// for.
 pub(super) fn waiting(
     session: &Session,
     incarnation: Incarnation,
     paused: bool,
 ) -> Result<Vec<Row>> {
     let mut statement = session.prepare(WAITING)?;
-    let rows = statement.query_map((signed(incarnation.0), !paused), row)?;
+    let (first, last) = if paused {
+        (RowKind::Requested, RowKind::Requested)
+    } else {
+        (RowKind::Scheduled, RowKind::Ended)
+    };
+    let most = ClaimRequest::MOST_WAITING as i64;
+    let parameters = (signed(incarnation.0), kind_number(first), kind_number(last), most);
+    let rows = statement.query_map(parameters, row)?;
     Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
 }
 
