@@ -198,8 +198,10 @@ fn write(
     changes: &Changes,
     alone: &mut usize,
 ) -> Option<Message> {
-    let began = Instant::now();
     let begun = session.look().and_then(|()| session.execute("BEGIN IMMEDIATE"));
+    // Not before, or what has waited long for the lock would share it with nobody, and the rest would wait
+    // anew.
+    let began = Instant::now();
     if let Err(trouble) = begun {
         (first(Err(session.explain(trouble))).answer)(Ok(()));
         return None;
