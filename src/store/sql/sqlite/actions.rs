@@ -85,16 +85,15 @@ fn action(row: &Columns<'_>) -> rusqlite::Result<LoggedAction> {
     Ok(LoggedAction::new(at, token, text(row, 2)?.into(), incarnation, action))
 }
 
-/// Deletes up to `limit` of what is too old, and of what is too much.
-pub(super) fn prune(session: &Session, limit: usize) -> Result<()> {
+/// Deletes up to `limit` of what is too old, and of what is too much. Returns how many.
+pub(super) fn prune(session: &Session, limit: usize) -> Result<usize> {
     let oldest = session.now().checked_sub_signed(Keep::ACTIONS).map_or(i64::MIN, millis);
     let too_many: Option<(i64, i64)> = session
         .prepare(LATEST_TOO_MANY)?
         .query_row((Keep::MOST_ACTIONS as i64, oldest), |row| row.try_into())
         .optional()?;
     let (at, token) = too_many.unwrap_or((oldest, i64::MIN));
-    session.prepare(PRUNE)?.execute((at, token, limit as i64))?;
-    Ok(())
+    Ok(session.prepare(PRUNE)?.execute((at, token, limit as i64))?)
 }
 
 /// All of them, for a look at their plans.

@@ -55,7 +55,7 @@ pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<Prune
     let mut pruning = Pruning { session, room: limit, deleted: 0, recent };
     let oldest = now.checked_sub_signed(Keep::ENDED).unwrap_or(now);
     let forgotten = jobs::forget_before(session, oldest, limit)?;
-    actions::prune(session, limit)?;
+    let actions = actions::prune(session, limit)?;
     for kind in KINDS {
         let oldest = Keep::oldest(keep.age, kind, now);
         for (_, incarnation, number) in pruning.closed(kind, BEGINNING, oldest)? {
@@ -74,7 +74,7 @@ pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<Prune
         more |= pruning.delete_too_many(kind, keep.rows, limit)?;
     }
     pruning.delete_surplus(keep)?;
-    more |= pruning.room == 0 || forgotten == limit;
+    more |= pruning.room == 0 || forgotten == limit || actions == limit;
     Ok(PruneReport { deleted: pruning.deleted, forgotten: forgotten as u64, more })
 }
 
