@@ -371,20 +371,6 @@ async fn an_add_beyond_what_the_file_may_hold_is_refused_and_undone() {
     assert_eq!(page.records.len(), 2);
 }
 
-#[tokio::test]
-async fn a_job_whose_open_row_somebody_deletes_is_free_for_all() {
-    let folder = Folder::new();
-    let store = SqliteStore::open(folder.file()).await.unwrap();
-    add(&store, [record("job", 1, Some(now() - TimeDelta::hours(1)))]).await;
-    for node in [1, 2] {
-        heartbeat(&store, node, Duration::from_secs(60)).await;
-    }
-    assert_eq!(claim(&store, 1, 1).await.unwrap().jobs.len(), 1);
-    connect(&folder.file()).execute("DELETE FROM punctual_ledger", []).unwrap();
-    connect(&folder.file()).execute("UPDATE punctual_jobs SET next_fire = 0", []).unwrap();
-    assert_eq!(claim(&store, 2, 1).await.unwrap().jobs.len(), 1);
-}
-
 /// Every page up to the last, of which there are at most a few.
 async fn actions(store: &SqliteStore, mut after: Option<ActionCursor>) -> usize {
     let mut count = 0;

@@ -136,8 +136,8 @@ pub(super) fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
     }))
 }
 
-/// Binds a row of the ledger to the parameters 1 to 21, and the number of the take that has taken it
-/// to the 22nd.
+/// Binds a row of the ledger to the parameters 1 to 21, and to the 22nd the number of the take that has
+/// taken it, or 0, by which triggers know that the row was closed here.
 pub(super) fn bind_row(
     statement: &mut CachedStatement<'_>,
     row: &Row,
@@ -171,7 +171,7 @@ pub(super) fn bind_row(
         &row.due.map(millis),
         &row.requested_by,
         &row.trace_id,
-        &take.map(signed),
+        &take.map(signed).or(fate.as_ref().map(|_| 0)),
     ];
     bind(statement, &columns)
 }

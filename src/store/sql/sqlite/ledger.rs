@@ -60,16 +60,16 @@ const WAITING_BEHIND: &str = concat!(
 );
 
 const CALL_OFF: &str = "UPDATE punctual_ledger INDEXED BY punctual_ledger_by_node \
-     SET fate = CASE WHEN attempt > 1 THEN 'abandoned' ELSE ?2 END, ended_at = ?3 \
+     SET fate = CASE WHEN attempt > 1 THEN 'abandoned' ELSE ?2 END, take = 0, ended_at = ?3 \
      WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL";
 
 const ENDING: &str =
     "SELECT fate FROM punctual_ledger WHERE incarnation = ?1 AND kind = ?2 AND number = 0";
 
 /// An outcome is news to an open row, and to one of which only its node's death was known. For `OR FAIL`,
-/// see [`PUT_NEW`].
+/// see [`PUT_NEW`]. The take 0 is the mark of a row that is closed without the help of triggers.
 const FINISH: &str = "UPDATE OR FAIL punctual_ledger \
-     SET node = NULL, take = NULL, fate = ?5, attempt = ?6, \
+     SET node = NULL, take = 0, fate = ?5, attempt = ?6, \
         started_at = ?7, ended_at = ?8, message = ?9 \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND fence = ?4 \
      AND (fate IS NULL OR fate IN ('abandoned', 'abandoned: recovered too often'))";

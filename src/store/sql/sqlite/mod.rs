@@ -12,6 +12,7 @@ mod nodes;
 #[cfg(test)]
 mod plans;
 mod prune;
+mod repair;
 mod schema;
 mod session;
 mod thread;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use rusqlite::StatementStatus;
 
 use super::{
-    SqliteBuilder, actions, claim, fates, jobs, ledger, nodes, prune, session::Session,
+    SqliteBuilder, actions, claim, fates, jobs, ledger, nodes, prune, repair, session::Session,
 };
 use crate::store::{
     ClaimCursor, ClaimRequest, Decision, Heartbeat, Incarnation, NodeId, sql::instant,
@@ -21,7 +21,7 @@ fn plan(session: &Session, sql: &str) -> Vec<String> {
 
 fn statements() -> impl Iterator<Item = &'static &'static str> {
     let jobs = [jobs::STATEMENTS, claim::STATEMENTS, nodes::STATEMENTS];
-    let ledger = [ledger::STATEMENTS, prune::STATEMENTS];
+    let ledger = [ledger::STATEMENTS, prune::STATEMENTS, repair::STATEMENTS];
     let read = [fates::STATEMENTS, actions::STATEMENTS];
     jobs.into_iter().chain(ledger).chain(read).flatten()
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::OptionalExtension as _;
 
-use super::{actions, error::Result, jobs, session::Session};
+use super::{actions, error::Result, jobs, repair, session::Session};
 use crate::store::{
     Keep, PruneReport, RowKind,
     sql::{kind_number, millis},
@@ -56,6 +56,8 @@ pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<Prune
     let oldest = now.checked_sub_signed(Keep::ENDED).unwrap_or(now);
     let forgotten = jobs::forget_before(session, oldest, limit)?;
     let actions = actions::prune(session, limit)?;
+    let mut more = repair::end(session, limit)?;
+    repair::call_off(session)?;
     for kind in KINDS {
         let oldest = Keep::oldest(keep.age, kind, now);
         for (_, incarnation, number) in pruning.closed(kind, BEGINNING, oldest)? {
@@ -69,7 +71,6 @@ pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<Prune
         }
         pruning.delete(incarnation, RowKind::Ended, number)?;
     }
-    let mut more = false;
     for kind in [RowKind::Scheduled, RowKind::Requested] {
         more |= pruning.delete_too_many(kind, keep.rows, limit)?;
     }

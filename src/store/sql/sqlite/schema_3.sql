@@ -15,10 +15,11 @@ END;
 ALTER TABLE punctual_jobs ADD COLUMN recoveries INTEGER NOT NULL DEFAULT 3;
 ALTER TABLE punctual_ledger ADD COLUMN recoveries INTEGER NOT NULL DEFAULT 3;
 
--- The ledger in order of what ended first, for what need not be kept. What has ended says when.
+-- The ledger in order of what ended first, for what need not be kept. What has ended says when, unless
+-- somebody forgot that, who has closed it by hand: those come first.
 UPDATE punctual_ledger SET ended_at = last WHERE fate IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX punctual_ledger_closed ON punctual_ledger (kind, ended_at, incarnation, number)
-    WHERE ended_at IS NOT NULL;
+    WHERE ended_at IS NOT NULL OR fate IS NOT NULL;
 
 -- Up to where, of each kind, it was looked for jobs that have too many rows.
 CREATE TABLE punctual_pruned (
@@ -79,16 +80,17 @@ CREATE TRIGGER punctual_job_is_recounted INSTEAD OF INSERT ON punctual_recount B
 END;
 
 -- Whoever writes a row need not know of those columns: neither older programs nor people who repair
--- something do. Where this program claims a row anew, or closes a claimed one, it sets them by itself, and
--- says so: the row has its last node, which older programs know nothing of, or is without its take.
+-- something do. Where this program sets them by itself it says so: a row that it claims anew has its last node,
+-- which older programs know nothing of, and a row that it closes has the take 0, which nobody else writes,
+-- since takes count from 1.
 CREATE TRIGGER punctual_open_row_is_put AFTER INSERT ON punctual_ledger
-WHEN NEW.fate IS NULL AND (NEW.node IS NULL OR NEW.node IS NOT NEW.last_node) BEGIN
+WHEN (NEW.node IS NULL OR NEW.node IS NOT NEW.last_node) AND NEW.take IS NOT 0 BEGIN
     INSERT INTO punctual_recount VALUES (NEW.incarnation, NEW.node);
 END;
 
 CREATE TRIGGER punctual_open_row_is_changed AFTER UPDATE OF node, fate ON punctual_ledger
-WHEN (NEW.node IS NOT OLD.node OR (NEW.fate IS NULL) <> (OLD.fate IS NULL))
-    AND (NEW.take IS NOT NULL OR OLD.take IS NULL) BEGIN
+WHEN (NEW.take IS NOT 0 OR OLD.take IS 0)
+    AND (NEW.node IS NOT OLD.node OR (NEW.fate IS NULL) <> (OLD.fate IS NULL)) BEGIN
     INSERT INTO punctual_recount VALUES (NEW.incarnation, NEW.node);
 END;
 
@@ -96,6 +98,19 @@ END;
 CREATE TRIGGER punctual_open_row_is_deleted AFTER DELETE ON punctual_ledger
 WHEN OLD.fate IS NULL BEGIN
     INSERT INTO punctual_recount VALUES (OLD.incarnation, NULL);
+END;
+
+-- A record that somebody puts in the place of itself, or puts back, has the open rows that it had. Of a new one
+-- there are no rows yet.
+CREATE VIEW punctual_put_back AS SELECT incarnation FROM punctual_jobs;
+CREATE TRIGGER punctual_job_is_put_back INSTEAD OF INSERT ON punctual_put_back BEGIN
+    INSERT INTO punctual_recount SELECT NEW.incarnation, max(node)
+        FROM punctual_ledger WHERE incarnation = NEW.incarnation AND fate IS NULL;
+END;
+CREATE TRIGGER punctual_job_is_put AFTER INSERT ON punctual_jobs
+WHEN NEW.holder IS NOT NULL OR NEW.waiting <> 0
+    OR EXISTS (SELECT 1 FROM punctual_ledger WHERE incarnation = NEW.incarnation) BEGIN
+    INSERT INTO punctual_put_back VALUES (NEW.incarnation);
 END;
 
 -- What later versions keep of a job, and who has paused it.

@@ -37,6 +37,8 @@ pub(super) struct Session {
     changes: RefCell<Vec<StoreChange>>,
     /// How many rows of the ledger are too many, and when that was counted.
     pub(super) surplus: Cell<Option<(u64, DateTime<Utc>)>>,
+    /// The last of the jobs with waiting rows of which it is known whether they are there.
+    pub(super) repaired_to: Cell<i64>,
     /// None in memory.
     file: Option<Watched>,
     /// When the file is to be looked at again.
@@ -92,9 +94,18 @@ impl Session {
         let clock = options.make_clock();
         let file = options.path.as_deref().map(Watched::new);
         let (changes, next_look) = (RefCell::default(), Cell::new(Instant::now()));
-        let surplus = Cell::new(None);
-        let session =
-            Session { connection, namespace, path, clock, changes, surplus, file, next_look };
+        let (surplus, repaired_to) = (Cell::new(None), Cell::new(i64::MIN));
+        let session = Session {
+            connection,
+            namespace,
+            path,
+            clock,
+            changes,
+            surplus,
+            repaired_to,
+            file,
+            next_look,
+        };
         session.look()?;
         schema::migrate(&session)?;
         Ok(session)
