@@ -1,6 +1,9 @@
 //! Cases of [`Store::claim`]: the candidates and their decisions.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -91,6 +94,31 @@ pub(super) async fn a_claim_keeps_to_its_row_limit<S: Store>(stage: Stage<S>) {
     let third = store.claim(ClaimRequest { row_limit: 1000, ..request() }).await.unwrap();
     assert_eq!(third.jobs.len(), 3);
     assert!(!third.more);
+}
+
+/// The largest limits are no limits.
+pub(super) async fn a_claim_without_limits_claims_what_is_due<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for number in 0..3 {
+        store.add(job(number, now - secs(3 - number as i64))).await;
+    }
+    let node = Node::join(&other, 1).await;
+    let unlimited = |looks| ClaimRequest {
+        limit: usize::MAX,
+        row_limit: usize::MAX,
+        looks,
+        ..node.request(now)
+    };
+    // From a position on, the start and the end of the list are scanned, too.
+    let passed = ClaimCursor { waiting: None, due: Some((now - secs(2), Incarnation(0))) };
+    let only = Arc::new(HashSet::from([job(0, None).incarnation]));
+    let some = ClaimRequest { passed, except: only, ..unlimited(usize::MAX) };
+    let claimed = store.claim(some).await.unwrap();
+    let mut claimed_ids = ids(&claimed.jobs);
+    claimed_ids.sort();
+    assert_eq!((claimed_ids.join(" "), claimed.more), ("job-0001 job-0002".into(), false));
+    let claimed = store.claim(unlimited(usize::MAX)).await.unwrap();
+    assert_eq!((ids(&claimed.jobs), claimed.more), (vec!["job-0000".to_owned()], false));
 }
 
 /// A node claims only jobs whose task it has registered, however many others are due before.

@@ -117,6 +117,7 @@ macro_rules! __store_conformance_cases {
                 a_claim_marks_record_and_row
                 a_claim_keeps_to_its_limit
                 a_claim_keeps_to_its_row_limit
+                a_claim_without_limits_claims_what_is_due
                 unregistered_tasks_are_not_claimed
                 excluded_jobs_are_not_claimed
                 of_paused_jobs_only_requested_runs_are_claimed
