@@ -410,6 +410,21 @@ async fn pages_of_fates_and_actions_end_whatever_the_limit_and_the_cursor() {
     assert_eq!(store.actions(None, behind_all, 10).await.unwrap(), ActionPage::default());
     assert_eq!(actions(&store, Some(ActionCursor { at: last, token: u64::MAX })).await, 1);
 
+    // Cursors are of any precision.
+    let half = TimeDelta::microseconds(500);
+    let row = store.fates(all(), None, 1).await.unwrap().rows.remove(0);
+    let ended_at = row.ended_at.unwrap();
+    let action = store.actions(None, None, 1).await.unwrap().actions.remove(0);
+    for (half, count) in [(half, 1), (-half, 0)] {
+        let before = Some(FateCursor {
+            ended_at: ended_at + half,
+            key: punctual::store::RowKey { number: 0, ..key },
+        });
+        assert_eq!(store.fates(all(), before, 10).await.unwrap().rows.len(), count);
+        let before = Some(ActionCursor { at: action.at + half, token: 0 });
+        assert_eq!(store.actions(None, before, 10).await.unwrap().actions.len(), count);
+    }
+
     // What was done at no instant that can be told is in no page, and ends none.
     let connection = connect(&folder.file());
     for at in [i64::MIN, i64::MAX] {

@@ -189,6 +189,7 @@ macro_rules! __store_conformance_cases {
                 pages_cover_the_ledger
                 fates_are_listed_latest_first
                 fates_are_filtered
+                fates_are_filtered_between_milliseconds
                 waiting_rows_are_read_by_job
                 rows_of_ended_jobs_are_deleted
                 the_ledger_is_bounded

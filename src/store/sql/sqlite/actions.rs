@@ -12,7 +12,7 @@ use crate::{
     job::JobId,
     store::{
         Action, ActionCursor, ActionPage, Incarnation, Keep, LoggedAction,
-        sql::{instant, millis, signed, unsigned},
+        sql::{instant, millis, millis_from, signed, unsigned},
     },
 };
 
@@ -56,8 +56,13 @@ pub(super) fn page(
         return Ok(ActionPage::default());
     }
     // What was done at no instant that can be told is in no page.
-    let end = (millis(DateTime::<Utc>::MAX_UTC) + 1, i64::MIN);
-    let (at, token) = after.map_or(end, |after| (millis(after.at), signed(after.token)));
+    let end = (millis_from(DateTime::<Utc>::MAX_UTC), i64::MIN);
+    let place = |after: ActionCursor| match millis_from(after.at) {
+        at if instant(at) == after.at => (at, signed(after.token)),
+        // Nothing is done between milliseconds: all that was done before is behind it.
+        at => (at, i64::MIN),
+    };
+    let (at, token) = after.map_or(end, |after| place(after).min(end));
     let first = millis(DateTime::<Utc>::MIN_UTC);
     let mut statement = session.prepare(LATEST)?;
     let mut rows = statement.query((at, token, first, LOOKED_AT as i64))?;

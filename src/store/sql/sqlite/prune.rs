@@ -8,7 +8,7 @@ use rusqlite::OptionalExtension as _;
 use super::{actions, error::Result, jobs, repair, session::Session};
 use crate::store::{
     Keep, PruneReport, RowKind,
-    sql::{kind_number, millis},
+    sql::{kind_number, millis, millis_from},
 };
 
 /// The next closed rows of a kind that ended before, the oldest first.
@@ -102,7 +102,7 @@ impl Pruning<'_> {
         limit: usize,
     ) -> Result<Vec<Place>> {
         let mut statement = self.session.prepare(CLOSED)?;
-        let (kind, before, limit) = (kind_number(kind), millis(before), limit as i64);
+        let (kind, before, limit) = (kind_number(kind), millis_from(before), limit as i64);
         let parameters = (kind, ended_at, incarnation, number, before, limit);
         let rows = statement.query_map(parameters, |row| row.try_into())?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
