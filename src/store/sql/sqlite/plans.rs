@@ -8,7 +8,7 @@ use super::{
     SqliteBuilder, actions, claim, fates, jobs, ledger, nodes, prune, repair, session::Session,
 };
 use crate::store::{
-    ClaimCursor, ClaimRequest, Decision, Heartbeat, Incarnation, NodeId, sql::instant,
+    ClaimCursor, ClaimRequest, Decision, Heartbeat, Incarnation, Keep, NodeId, sql::instant,
 };
 
 /// How SQLite goes about a statement.
@@ -156,4 +156,31 @@ fn jobs_that_were_passed_cost_nothing_though_all_are_of_one_fire_time() {
     };
     let (near, far) = (cost(100), cost(19_000));
     assert!(far < 2 * near, "{near} steps near the beginning, {far} far behind it");
+}
+
+#[test]
+fn rows_are_counted_once_while_too_many_of_them_are_deleted() {
+    let session = Session::open(&SqliteBuilder::new(None)).unwrap();
+    let fill = format!(
+        "INSERT INTO punctual_ledger (incarnation, kind, number, job, fire_time, last, count, \
+            coalesced, fate, fence, take, attempt, recover, ended_at) \
+         {} SELECT n, 0, n, n, n, n, 1, 0, 'missed', 0, 0, 1, 0, n FROM numbers",
+        up_to(3000)
+    );
+    session.connection().execute_batch(&fill).unwrap();
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let keep = Keep { rows: u32::MAX, age: CENTURY, ended: CENTURY, total: 1000 };
+    let prune = || prune::prune(&session, keep, 100).unwrap();
+    assert!(prune().more);
+    assert!(steps(&session, &[prune::COUNT]) > 0);
+    let mut deleted = 100;
+    loop {
+        let pruned = prune();
+        deleted += pruned.deleted;
+        if !pruned.more {
+            break;
+        }
+    }
+    assert_eq!(deleted, 2100, "down to nine tenths");
+    assert_eq!(steps(&session, &[prune::COUNT]), 0);
 }

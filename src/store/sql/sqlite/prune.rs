@@ -46,8 +46,20 @@ type Place = (i64, i64, i64);
 
 const BEGINNING: Place = (i64::MIN, i64::MIN, i64::MIN);
 
-/// How often the rows are counted.
+/// How often the rows are counted: that takes as long as there are many.
 const COUNT_EVERY: TimeDelta = TimeDelta::seconds(10);
+
+/// How many rows are to be deleted for there being too many, as far as that is known.
+#[derive(Clone, Copy)]
+pub(super) struct Surplus {
+    /// Those of them that have not been deleted since they were counted.
+    left: u64,
+    /// The limit that they exceed.
+    total: u64,
+    /// When they were counted, and the [version](Session::data_version) of the file.
+    at: DateTime<Utc>,
+    version: i64,
+}
 
 pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<PruneReport> {
     let now = session.now();
@@ -163,25 +175,22 @@ impl Pruning<'_> {
 
     /// Deletes of all rows the oldest, if there are too many.
     fn delete_surplus(&mut self, keep: Keep) -> Result<()> {
-        let now = self.session.now();
-        let surplus = &self.session.surplus;
-        // Others delete, too, and so did the other bounds: what is too many is counted anew.
-        let few = surplus.get().filter(|(left, at)| *left == 0 && (now - *at).abs() < COUNT_EVERY);
-        let (left, at) = match few {
-            Some(counted) => counted,
+        let (now, version) = (self.session.now(), self.session.data_version()?);
+        let counted = self.session.surplus.get().filter(|surplus| {
+            // What others delete is not known here.
+            let is_known = surplus.left == 0 || surplus.version == version;
+            is_known && surplus.total == keep.total && (now - surplus.at).abs() < COUNT_EVERY
+        });
+        let mut surplus = match counted {
+            // So much of it has gone by the other bounds.
+            Some(counted) => Surplus { left: counted.left.saturating_sub(self.deleted), ..counted },
             None => {
-                let mut closed = 0;
-                for kind in KINDS {
-                    let count: i64 = self
-                        .session
-                        .prepare(COUNT)?
-                        .query_row([kind_number(kind)], |row| row.get(0))?;
-                    closed += count.unsigned_abs();
-                }
-                (keep.surplus(closed), now)
+                let left = keep.surplus(self.count()?);
+                Surplus { left, total: keep.total, at: now, version }
             }
         };
-        let most = self.room.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let before = self.deleted;
+        let most = self.room.min(usize::try_from(surplus.left).unwrap_or(usize::MAX));
         if most > 0 {
             let mut oldest = Vec::new();
             for kind in KINDS {
@@ -193,8 +202,20 @@ impl Pruning<'_> {
                 self.delete(incarnation, kind, number)?;
             }
         }
-        surplus.set(Some((left, at)));
+        surplus.left -= self.deleted - before;
+        self.session.surplus.set(Some(surplus));
         Ok(())
+    }
+
+    /// How many closed rows there are.
+    fn count(&self) -> Result<u64> {
+        let mut closed = 0;
+        let mut statement = self.session.prepare(COUNT)?;
+        for kind in KINDS {
+            let count: i64 = statement.query_row([kind_number(kind)], |row| row.get(0))?;
+            closed += count.unsigned_abs();
+        }
+        Ok(closed)
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     SqliteBuilder, Synchronous,
     error::{Result, SqliteError},
     file::{self, Watched},
+    prune::Surplus,
     schema,
 };
 use crate::{
@@ -35,8 +36,8 @@ pub(super) struct Session {
     clock: Clock,
     /// What the transaction has changed that others may wait for.
     changes: RefCell<Vec<StoreChange>>,
-    /// How many rows of the ledger are too many, and when that was counted.
-    pub(super) surplus: Cell<Option<(u64, DateTime<Utc>)>>,
+    /// How many rows of the ledger are too many, once that was counted.
+    pub(super) surplus: Cell<Option<Surplus>>,
     /// The last of the jobs with waiting rows of which it is known whether they are there.
     pub(super) repaired_to: Cell<i64>,
     /// None in memory.
