@@ -111,7 +111,8 @@ macro_rules! __store_conformance_cases {
                 pages_list_all_records_in_order
                 a_page_starts_after_any_id
                 records_are_filtered
-                changed_records_are_returned;
+                changed_records_are_returned
+                a_page_of_nothing_is_the_last;
             claims:
                 due_jobs_are_claimed_in_order
                 a_claim_marks_record_and_row

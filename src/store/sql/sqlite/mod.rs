@@ -311,6 +311,9 @@ impl Store for SqliteStore {
         after: Option<RecordCursor>,
         limit: usize,
     ) -> Result<RecordPage, StoreError> {
+        if limit == 0 {
+            return Ok(RecordPage::default());
+        }
         let mut next = Some(after.unwrap_or_else(|| RecordCursor::new([])));
         let mut records = Vec::new();
         while records.len() < limit
