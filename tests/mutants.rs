@@ -69,10 +69,16 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no holder",
         file: "src/store/sql/sqlite/claim.rs",
-        edits: &[(
-            "WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire <= ?3 \\\n     AND (next_fire",
-            "WHERE task = ?1 AND ?2 IS ?2 AND paused = 0 AND next_fire <= ?3 \\\n     AND (next_fire",
-        )],
+        edits: &[
+            (
+                "WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire <= ?3 \\\n     AND next_fire =",
+                "WHERE task = ?1 AND ?2 IS ?2 AND paused = 0 AND next_fire <= ?3 \\\n     AND next_fire =",
+            ),
+            (
+                "WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire <= ?3 \\\n     AND next_fire >",
+                "WHERE task = ?1 AND ?2 IS ?2 AND paused = 0 AND next_fire <= ?3 \\\n     AND next_fire >",
+            ),
+        ],
     },
     Mutant {
         name: "no overlap at start",

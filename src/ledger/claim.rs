@@ -44,6 +44,9 @@ pub struct ClaimRequest {
 }
 
 impl ClaimRequest {
+    /// The maximum number of waiting rows of one job that a claim considers.
+    pub const MOST_WAITING: usize = 1000;
+
     /// The request whose answer is [`ClaimResult::next_due`], for a claim that scanned up to
     /// `passed` and left or rejected `in_vain`.
     pub fn next_due(&self, passed: ClaimCursor, in_vain: &HashSet<Incarnation>) -> NextDueRequest {
@@ -56,7 +59,8 @@ impl ClaimRequest {
     }
 }
 
-/// Decides which rows of a job to claim, given its record and its waiting rows.
+/// Decides which rows of a job to claim, given its record and the first
+/// [`MOST_WAITING`](ClaimRequest::MOST_WAITING) of its waiting rows.
 ///
 /// A call takes some microseconds and has no side effect except on its own count of free capacity.
 /// A store may call it inside a transaction, and again when it retries the transaction.

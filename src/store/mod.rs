@@ -210,7 +210,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`ClaimRequest::row_limit`] rows.
     ///
     /// **Decision.** For each candidate the store calls [`ClaimRequest::decide`], possibly more
-    /// than once, with the record and its waiting rows that count, in order of their keys.
+    /// than once, with the record and its waiting rows that count, in order of their keys: the first
+    /// [`ClaimRequest::MOST_WAITING`], if there are more. Later claims get the others.
     /// [`Decision::Leave`] and [`Decision::Reject`] leave the job unchanged and do not count
     /// towards the limits. Rejected jobs are in [`ClaimResult::rejected`].
     ///
@@ -236,7 +237,8 @@ pub trait Store: Send + Sync + 'static {
     /// check is part of the commit. The end of the lease is not checked: [`reap`](Store::reap)
     /// handles rows that an expired node claims.
     ///
-    /// **Bounds.** The cost of a claim is bounded, however many candidates are left or rejected.
+    /// **Bounds.** The cost of a claim is bounded, however many candidates are left or rejected, and
+    /// however many waiting rows a job has.
     /// The claim scans the jobs with waiting rows, in order of their incarnations, and the due
     /// jobs, each list from [`ClaimRequest::passed`] on, and stops in a list after
     /// [`ClaimRequest::looks`] jobs that it left or rejected. [`ClaimResult::passed`] is the

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -184,4 +185,41 @@ async fn a_requested_run_costs_the_same_however_many_there_are() {
     let (first, last) = (typical(first), typical(last));
     println!("a run is asked for: {first:?} at first, {last:?} after {COUNT}");
     assert!(last < first * NOISE, "{first:?} at first, {last:?} after {COUNT}");
+}
+
+#[tokio::test]
+async fn a_claim_reads_a_part_of_what_waits_and_later_ones_the_rest() {
+    const COUNT: i64 = 50_000;
+    let store = queue().await;
+    let numbers: Vec<i64> = (1..=COUNT).collect();
+    for numbers in numbers.chunks(1000) {
+        let current = store.get("queue".into()).await.unwrap().unwrap();
+        let waits = |&number: &i64| {
+            let (kind, incarnation) = (RowKind::Requested, Incarnation(1));
+            let mut waits = row(&current, now());
+            waits.key = RowKey { incarnation, kind, number };
+            waits
+        };
+        let rows = numbers.iter().map(waits).collect();
+        let token = numbers[0] as u64;
+        let write = Write::change(current.stamp(), current, token).with_rows(rows);
+        store.write(vec![write]).await.unwrap();
+    }
+    let most = std::sync::Arc::new(AtomicUsize::new(0));
+    let mut claimed = Vec::new();
+    for number in 1.. {
+        let most = most.clone();
+        let decide: punctual::store::Decide = std::sync::Arc::new(move |record, waiting| {
+            most.fetch_max(waiting.len(), Ordering::Relaxed);
+            let mut rows = waiting.to_vec();
+            rows.iter_mut().for_each(|row| row.state = RowState::Claimed(NodeId(0)));
+            punctual::store::Decision::Claim { rows, next_fire: record.next_fire }
+        });
+        let claim_result = store.claim(ClaimRequest { decide, ..taking(1, number, 100) }).await;
+        let jobs = claim_result.unwrap().jobs;
+        let Some(job) = jobs.first() else { break };
+        claimed.extend(job.rows.iter().map(|row| row.key.number));
+    }
+    assert_eq!(claimed, numbers, "in order, and each once");
+    assert!(most.load(Ordering::Relaxed) <= 1000, "{most:?} rows were read at once");
 }

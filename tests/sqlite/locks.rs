@@ -73,6 +73,43 @@ async fn an_abandoned_operation_does_no_harm() {
     add(&store, [record("last", 5000, None)]).await;
 }
 
+/// Returns the number of commits in the log: the last frame of a commit has the size of the database.
+fn commits(folder: &Folder) -> usize {
+    let log = std::fs::read(folder.path().join("jobs.db-wal")).unwrap();
+    let number = |from: usize| u32::from_be_bytes(log[from..from + 4].try_into().unwrap());
+    let (page, salt) = (number(8) as usize, &log[16..24]);
+    let frames = log[32..].chunks_exact(24 + page).take_while(|frame| &frame[8..16] == salt);
+    frames.filter(|frame| frame[4..8] != [0; 4]).count()
+}
+
+#[tokio::test]
+async fn writes_that_have_waited_for_the_lock_share_a_commit() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file()).await.unwrap();
+    let connection = connect(&folder.file());
+    let mut fewest = usize::MAX;
+    // A machine that is busy may take its time after the lock, too, but not each time.
+    for round in 0..10 {
+        let before = commits(&folder);
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let numbers = 20 * round + 1..=20 * round + 20;
+        let write = |number: u64| {
+            let store = store.clone();
+            tokio::spawn(
+                async move { add(&store, [record(&number.to_string(), number, None)]).await },
+            )
+        };
+        let writes: Vec<_> = numbers.map(write).collect();
+        sleep(MILLISECOND * 50).await;
+        connection.execute_batch("COMMIT").unwrap();
+        for write in writes {
+            write.await.unwrap();
+        }
+        fewest = fewest.min(commits(&folder) - before);
+    }
+    assert_eq!(fewest, 1, "commits of 20 writes");
+}
+
 /// The drop does not wait for the lock, and another runtime continues with the same store.
 #[test]
 fn a_runtime_that_is_dropped_while_the_file_is_locked() {

@@ -2,6 +2,7 @@
 
 mod contract;
 mod costs;
+mod edits;
 mod files;
 mod fixture;
 mod flood;

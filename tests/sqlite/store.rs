@@ -371,20 +371,6 @@ async fn an_add_beyond_what_the_file_may_hold_is_refused_and_undone() {
     assert_eq!(page.records.len(), 2);
 }
 
-#[tokio::test]
-async fn a_job_whose_open_row_is_deleted_can_be_claimed() {
-    let folder = Folder::new();
-    let store = SqliteStore::open(folder.file()).await.unwrap();
-    add(&store, [record("job", 1, Some(now() - TimeDelta::hours(1)))]).await;
-    for node in [1, 2] {
-        heartbeat(&store, node, Duration::from_secs(60)).await;
-    }
-    assert_eq!(claim(&store, 1, 1).await.unwrap().jobs.len(), 1);
-    connect(&folder.file()).execute("DELETE FROM punctual_ledger", []).unwrap();
-    connect(&folder.file()).execute("UPDATE punctual_jobs SET next_fire = 0", []).unwrap();
-    assert_eq!(claim(&store, 2, 1).await.unwrap().jobs.len(), 1);
-}
-
 /// Reads all pages up to the last, at most a few. Returns the number of actions.
 async fn actions(store: &SqliteStore, mut after: Option<ActionCursor>) -> usize {
     let mut count = 0;
@@ -423,6 +409,21 @@ async fn pages_of_fates_and_actions_end_whatever_the_limit_and_the_cursor() {
     let behind_all = Some(ActionCursor { at: first, token: 0 });
     assert_eq!(store.actions(None, behind_all, 10).await.unwrap(), ActionPage::default());
     assert_eq!(actions(&store, Some(ActionCursor { at: last, token: u64::MAX })).await, 1);
+
+    // Cursors are of any precision.
+    let half = TimeDelta::microseconds(500);
+    let row = store.fates(all(), None, 1).await.unwrap().rows.remove(0);
+    let ended_at = row.ended_at.unwrap();
+    let action = store.actions(None, None, 1).await.unwrap().actions.remove(0);
+    for (half, count) in [(half, 1), (-half, 0)] {
+        let before = Some(FateCursor {
+            ended_at: ended_at + half,
+            key: punctual::store::RowKey { number: 0, ..key },
+        });
+        assert_eq!(store.fates(all(), before, 10).await.unwrap().rows.len(), count);
+        let before = Some(ActionCursor { at: action.at + half, token: 0 });
+        assert_eq!(store.actions(None, before, 10).await.unwrap().actions.len(), count);
+    }
 
     // Actions at instants out of range are in no page, and end no page.
     let connection = connect(&folder.file());

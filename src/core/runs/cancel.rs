@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Phase, RunResult, Submission};
 use crate::{
     core::{Core, Discarded, Payload},
-    job::{FireTimes, Outcome, SkipReason},
+    job::{Outcome, SkipReason},
 };
 
 impl<P: Payload> Core<P> {

@@ -71,7 +71,8 @@ impl<'a> Claiming<'a> {
                 break;
             }
             self.seen.insert(record.incarnation);
-            let rows: Vec<_> = cell.waiting_rows().cloned().collect();
+            let waiting = cell.waiting_rows().take(ClaimRequest::MOST_WAITING);
+            let rows: Vec<_> = waiting.cloned().collect();
             match (self.request.decide)(record, &rows) {
                 Decision::Claim { rows, next_fire } => {
                     self.rows += rows.len();

@@ -12,10 +12,10 @@ type Gone = BTreeMap<RowKey, JobId>;
 impl State {
     pub(super) fn prune(&mut self, keep: Keep, limit: usize, now: DateTime<Utc>) -> PruneReport {
         let forgotten = self.forget(limit, now);
-        self.prune_actions(limit, now);
+        let actions = self.prune_actions(limit, now);
         let mut gone = self.outdated(&keep, limit, now);
         self.add_surplus(&mut gone, &keep, limit, now);
-        let more = gone.len() >= limit || forgotten >= limit;
+        let more = gone.len() >= limit || forgotten >= limit || actions >= limit;
         let mut by_id: HashMap<JobId, Vec<RowKey>> = HashMap::new();
         for (key, id) in gone.into_iter().take(limit) {
             by_id.entry(id).or_default().push(key);
@@ -38,15 +38,17 @@ impl State {
         old.len()
     }
 
-    fn prune_actions(&mut self, limit: usize, now: DateTime<Utc>) {
+    /// Deletes up to `limit` actions beyond the limits on age and number. Returns how many.
+    fn prune_actions(&mut self, limit: usize, now: DateTime<Utc>) -> usize {
         let oldest = now.checked_sub_signed(Keep::ACTIONS).unwrap_or(DateTime::<Utc>::MIN_UTC);
-        for _ in 0..limit {
+        for deleted in 0..limit {
             let too_many = self.actions.len() > Keep::MOST_ACTIONS;
             match self.actions.first_entry() {
                 Some(first) if too_many || first.key().at < oldest => drop(first.remove()),
-                _ => break,
+                _ => return deleted,
             }
         }
+        limit
     }
 
     /// Rows that exceed a limit of their job: at least `limit` rows, if there are so many.

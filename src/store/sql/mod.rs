@@ -16,6 +16,12 @@ fn millis(instant: DateTime<Utc>) -> i64 {
     instant.timestamp_millis()
 }
 
+/// The first instant as a column that is not before this one, for bounds that are no whole milliseconds.
+fn millis_from(instant: DateTime<Utc>) -> i64 {
+    let is_whole = instant.timestamp_subsec_nanos().is_multiple_of(1_000_000);
+    millis(instant) + i64::from(!is_whole)
+}
+
 /// An instant from a column; out of range, the nearest one.
 fn instant(millis: i64) -> DateTime<Utc> {
     let end = if millis < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
@@ -136,6 +142,8 @@ fn tokens(latest: i64, earlier: &str) -> Tokens {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     #[test]
@@ -154,6 +162,18 @@ mod tests {
         for number in -1_i64..4 {
             assert_eq!(kind(number).map(kind_number), Some(number).filter(|n| (0..3).contains(n)));
         }
+    }
+
+    #[test]
+    fn a_bound_between_milliseconds_is_the_next_of_them() {
+        for whole in [-1001, -1, 0, 1, 999, 1000] {
+            let at = instant(whole);
+            assert_eq!(millis_from(at), whole);
+            for nanoseconds in [1, 500_000, 999_999] {
+                assert_eq!(millis_from(at + TimeDelta::nanoseconds(nanoseconds)), whole + 1);
+            }
+        }
+        assert_eq!(millis_from(DateTime::<Utc>::MAX_UTC), millis(DateTime::<Utc>::MAX_UTC) + 1);
     }
 
     #[test]

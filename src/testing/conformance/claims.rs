@@ -1,6 +1,9 @@
 //! Cases of [`Store::claim`]: the candidates and their decisions.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -91,6 +94,31 @@ pub(super) async fn a_claim_keeps_to_its_row_limit<S: Store>(stage: Stage<S>) {
     let third = store.claim(ClaimRequest { row_limit: 1000, ..request() }).await.unwrap();
     assert_eq!(third.jobs.len(), 3);
     assert!(!third.more);
+}
+
+/// The largest limits are no limits.
+pub(super) async fn a_claim_without_limits_claims_what_is_due<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    for number in 0..3 {
+        store.add(job(number, now - secs(3 - number as i64))).await;
+    }
+    let node = Node::join(&other, 1).await;
+    let unlimited = |looks| ClaimRequest {
+        limit: usize::MAX,
+        row_limit: usize::MAX,
+        looks,
+        ..node.request(now)
+    };
+    // From a position on, the start and the end of the list are scanned, too.
+    let passed = ClaimCursor { waiting: None, due: Some((now - secs(2), Incarnation(0))) };
+    let only = Arc::new(HashSet::from([job(0, None).incarnation]));
+    let some = ClaimRequest { passed, except: only, ..unlimited(usize::MAX) };
+    let claimed = store.claim(some).await.unwrap();
+    let mut claimed_ids = ids(&claimed.jobs);
+    claimed_ids.sort();
+    assert_eq!((claimed_ids.join(" "), claimed.more), ("job-0001 job-0002".into(), false));
+    let claimed = store.claim(unlimited(usize::MAX)).await.unwrap();
+    assert_eq!((ids(&claimed.jobs), claimed.more), (vec!["job-0000".to_owned()], false));
 }
 
 /// A node claims only jobs whose task it has registered, however many others are due before.
@@ -210,6 +238,37 @@ pub(super) async fn decisions_get_record_and_waiting_rows<S: Store>(stage: Stage
     let claimed = node.claim(ClaimRequest { decide, ..node.request(now) }).await;
     assert_eq!(seen.lock().unwrap().take(), Some((before, rows.clone())));
     assert_eq!(keys(&claimed), rows.iter().map(|row| row.key).collect::<Vec<_>>());
+}
+
+/// A decision gets the first waiting rows of a job, and later claims the others.
+pub(super) async fn decisions_get_a_bounded_number_of_waiting_rows<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = store.add(job(1, None)).await;
+    let most = ClaimRequest::MOST_WAITING;
+    let numbers: Vec<i64> = (1..=(2 * most + most / 2) as i64).collect();
+    for numbers in numbers.chunks(store.capabilities().max_batch.min(500)) {
+        let current = store.record(&record.id).await;
+        let waits =
+            |&number: &i64| Row { state: RowState::Waiting, ..requested(&record, number, now) };
+        let rows = numbers.iter().map(waits).collect();
+        store.done(vec![Write { rows, ..update(&current, current.clone()) }]).await;
+    }
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let decide: Decide = {
+        let seen = seen.clone();
+        Arc::new(move |record, waiting| {
+            seen.lock().unwrap().push(waiting.len());
+            fire(now, |_| None)(record, waiting)
+        })
+    };
+    let node = Node::join(&other, 1).await;
+    let mut claimed = Vec::new();
+    for _ in 0..3 {
+        let request = ClaimRequest { decide: decide.clone(), ..node.request(now) };
+        claimed.extend(keys(&node.claim(request).await).into_iter().map(|key| key.number));
+    }
+    assert_eq!(claimed, numbers, "in order, and each once");
+    assert_eq!(*seen.lock().unwrap(), [most, most, most / 2]);
 }
 
 /// A rejected job is returned with the error, and is unchanged.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::stage::*;
 use crate::store::*;
@@ -123,6 +123,35 @@ pub(super) async fn fates_are_filtered<S: Store>(stage: Stage<S>) {
     for fate in ["failed", "ran: failed", "skipped"] {
         let filter = FateFilter { fate: Some(fate.into()), ..FateFilter::default() };
         assert_eq!(all_fates(&other, &filter, 10).await, []);
+    }
+}
+
+/// The bounds of a filter are instants of any precision, and rows end at whole milliseconds.
+pub(super) async fn fates_are_filtered_between_milliseconds<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let record = job(1, None);
+    let at = |millis| now - secs(100) + TimeDelta::milliseconds(millis);
+    let row = |millis| closed(requested(&record, millis, now), succeeded(), at(millis));
+    let rows: Vec<_> = (1..=3).map(row).collect();
+    store.done(vec![Write { rows: rows.clone(), ..insert(&record) }]).await;
+    let half = TimeDelta::microseconds(500);
+    let bounds = [
+        (None, Some(at(2)), vec![1]),
+        (None, Some(at(2) + half), vec![1, 2]),
+        (None, Some(at(2) - half), vec![1]),
+        (Some(at(2)), None, vec![2, 3]),
+        (Some(at(2) + half), None, vec![3]),
+        (Some(at(2) - half), Some(at(2) + half), vec![2]),
+        (Some(at(2) + half), Some(at(2) + half), vec![]),
+    ];
+    for (from, until, expected) in bounds {
+        let filter = FateFilter { from, until, ..FateFilter::default() };
+        for limit in [1, 100] {
+            let mut found: Vec<_> =
+                all_fates(&other, &filter, limit).await.iter().map(|row| row.key.number).collect();
+            found.sort_unstable();
+            assert_eq!(found, expected, "{filter:?}");
+        }
     }
 }
 

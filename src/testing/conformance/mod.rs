@@ -111,18 +111,21 @@ macro_rules! __store_conformance_cases {
                 pages_list_all_records_in_order
                 a_page_starts_after_any_id
                 records_are_filtered
-                changed_records_are_returned;
+                changed_records_are_returned
+                a_page_of_nothing_is_the_last;
             claims:
                 due_jobs_are_claimed_in_order
                 a_claim_marks_record_and_row
                 a_claim_keeps_to_its_limit
                 a_claim_keeps_to_its_row_limit
+                a_claim_without_limits_claims_what_is_due
                 unregistered_tasks_are_not_claimed
                 excluded_jobs_are_not_claimed
                 of_paused_jobs_only_requested_runs_are_claimed
                 jobs_with_waiting_rows_come_first
                 a_job_is_decided_once
                 decisions_get_record_and_waiting_rows
+                decisions_get_a_bounded_number_of_waiting_rows
                 a_left_job_is_unchanged
                 rejected_jobs_are_returned
                 the_scan_of_a_claim_is_bounded
@@ -187,6 +190,7 @@ macro_rules! __store_conformance_cases {
                 pages_cover_the_ledger
                 fates_are_listed_latest_first
                 fates_are_filtered
+                fates_are_filtered_between_milliseconds
                 waiting_rows_are_read_by_job
                 rows_of_ended_jobs_are_deleted
                 the_ledger_is_bounded

@@ -155,3 +155,27 @@ pub(super) async fn changed_records_are_returned<S: Store>(stage: Stage<S>) {
     assert!(matches!(status(over.incarnation), RecordStatus::Removed(Some(Fate::Completed))));
     assert!(matches!(status(Incarnation(1)), RecordStatus::Removed(None)));
 }
+
+/// A page of at most nothing is empty, and no page follows it.
+pub(super) async fn a_page_of_nothing_is_the_last<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    let add = insert(&job(1, now)).with_action(Some(Action::new("ada", "add")));
+    store.done(vec![add]).await;
+    store.finish_one(&node.claim_one(now).await, succeeded()).await;
+    let record = job(2, now);
+    store.add_waiting(record.clone(), requested(&record, 1, now)).await;
+    let after = Some(RecordCursor::from(&"job-0000".into()));
+    for after in [None, after] {
+        let page = other.list(RecordFilter::default(), after, 0).await.unwrap();
+        assert!(page.records.is_empty() && page.next.is_none(), "{page:?}");
+    }
+    let fates = other.fates(FateFilter::default(), None, 0).await.unwrap();
+    assert_eq!(fates, FatePage::default());
+    assert_eq!(other.actions(None, None, 0).await.unwrap(), ActionPage::default());
+    assert_eq!(other.history(job(1, now).incarnation, 0).await.unwrap(), []);
+    assert_eq!(other.rows(None, 0).await.unwrap(), []);
+    assert_eq!(other.waiting(vec![record.incarnation], None, 0).await.unwrap(), []);
+    node.claim(node.request(now)).await;
+    assert_eq!(other.claimed_by(node.id, None, 0).await.unwrap(), []);
+}

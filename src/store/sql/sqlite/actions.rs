@@ -12,7 +12,7 @@ use crate::{
     job::JobId,
     store::{
         Action, ActionCursor, ActionPage, Incarnation, Keep, LoggedAction,
-        sql::{instant, millis, signed, unsigned},
+        sql::{instant, millis, millis_from, signed, unsigned},
     },
 };
 
@@ -56,8 +56,13 @@ pub(super) fn page(
         return Ok(ActionPage::default());
     }
     // Lines at instants out of range are in no page.
-    let end = (millis(DateTime::<Utc>::MAX_UTC) + 1, i64::MIN);
-    let (at, token) = after.map_or(end, |after| (millis(after.at), signed(after.token)));
+    let end = (millis_from(DateTime::<Utc>::MAX_UTC), i64::MIN);
+    let place = |after: ActionCursor| match millis_from(after.at) {
+        at if instant(at) == after.at => (at, signed(after.token)),
+        // No line is between milliseconds: all earlier lines are behind it.
+        at => (at, i64::MIN),
+    };
+    let (at, token) = after.map_or(end, |after| place(after).min(end));
     let first = millis(DateTime::<Utc>::MIN_UTC);
     let mut statement = session.prepare(LATEST)?;
     let mut rows = statement.query((at, token, first, MAX_SCANNED as i64))?;
@@ -85,16 +90,15 @@ fn action(row: &Columns<'_>) -> rusqlite::Result<LoggedAction> {
     Ok(LoggedAction::new(at, token, text(row, 2)?.into(), incarnation, action))
 }
 
-/// Deletes up to `limit` lines that are too old, and lines beyond the maximum number.
-pub(super) fn prune(session: &Session, limit: usize) -> Result<()> {
+/// Deletes up to `limit` lines that are too old, and lines beyond the maximum number. Returns how many.
+pub(super) fn prune(session: &Session, limit: usize) -> Result<usize> {
     let oldest = session.now().checked_sub_signed(Keep::ACTIONS).map_or(i64::MIN, millis);
     let too_many: Option<(i64, i64)> = session
         .prepare(LATEST_TOO_MANY)?
         .query_row((Keep::MOST_ACTIONS as i64, oldest), |row| row.try_into())
         .optional()?;
     let (at, token) = too_many.unwrap_or((oldest, i64::MIN));
-    session.prepare(PRUNE)?.execute((at, token, limit as i64))?;
-    Ok(())
+    Ok(session.prepare(PRUNE)?.execute((at, token, limit as i64))?)
 }
 
 /// All statements, for a check of their plans.

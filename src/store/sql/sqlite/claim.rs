@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use rusqlite::{CachedStatement, OptionalExtension as _};
+use rusqlite::{CachedStatement, OptionalExtension as _, Params};
 
 use super::{
     columns::{key, record, record_columns, row, row_columns},
@@ -26,12 +26,25 @@ use crate::{
 // Each of these finds the jobs of one holder, `?2`: a node looks at those that nobody holds, and at
 // its own.
 
-const WAITING: &str = concat!(
+pub(super) const WAITING: &str = concat!(
     "SELECT ",
     record_columns!(),
     " FROM punctual_jobs INDEXED BY punctual_jobs_ready \
      WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND (paused = 0 OR asked = 1) \
-     AND ?3 > ?4 AND incarnation > ?5 ORDER BY incarnation LIMIT ?6"
+     AND incarnation > ?3 ORDER BY incarnation LIMIT ?4"
+);
+
+// What follows a fire time and an incarnation takes two seeks. The incarnation is the rowid, which is no part
+// of the bounds that SQLite makes of `(next_fire, incarnation) > (?, ?)`: that would step over all jobs of the
+// fire time.
+
+/// Of the jobs of one fire time those after an incarnation.
+pub(super) const DUE_AT: &str = concat!(
+    "SELECT ",
+    record_columns!(),
+    " FROM punctual_jobs INDEXED BY punctual_jobs_due \
+     WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire <= ?3 \
+     AND next_fire = ?4 AND incarnation > ?5 ORDER BY incarnation LIMIT ?6"
 );
 
 pub(super) const DUE: &str = concat!(
@@ -39,8 +52,7 @@ pub(super) const DUE: &str = concat!(
     record_columns!(),
     " FROM punctual_jobs INDEXED BY punctual_jobs_due \
      WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire <= ?3 \
-     AND (next_fire, incarnation) > (?4, ?5) \
-     ORDER BY next_fire, incarnation LIMIT ?6"
+     AND next_fire >= ?4 ORDER BY next_fire, incarnation LIMIT ?5"
 );
 
 /// From the newest backwards.
@@ -80,13 +92,19 @@ const TAKEN: &str = concat!(
 const RELEASE: &str = "UPDATE punctual_ledger SET node = NULL, attempt = max(attempt, ?6) \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND node = ?4 AND fence = ?5";
 
-const WAITS: &str = "SELECT incarnation FROM punctual_jobs INDEXED BY punctual_jobs_ready \
+pub(super) const WAITS: &str = "SELECT incarnation FROM punctual_jobs INDEXED BY punctual_jobs_ready \
      WHERE task = ?1 AND holder IS ?2 AND waiting = 1 AND (paused = 0 OR asked = 1) AND incarnation > ?3";
 
+pub(super) const NEXT_AT: &str = "SELECT incarnation, next_fire FROM punctual_jobs INDEXED BY punctual_jobs_due \
+     WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire = ?3 AND incarnation > ?4 \
+     ORDER BY incarnation";
+
 pub(super) const NEXT: &str = "SELECT incarnation, next_fire FROM punctual_jobs INDEXED BY punctual_jobs_due \
-     WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire IS NOT NULL \
-     AND (next_fire, incarnation) > (?3, ?4) \
+     WHERE task = ?1 AND holder IS ?2 AND paused = 0 AND next_fire >= ?3 \
      ORDER BY next_fire, incarnation";
+
+/// The most records that are read of a line at once.
+const LONGEST_PAGE: usize = 1024;
 
 pub(super) fn claim(session: &Session, take: &ClaimRequest) -> Result<ClaimResult> {
     if is_repeated(session, take)? {
@@ -210,6 +228,10 @@ impl<'a> Claiming<'a> {
             if self.is_left_out(record.incarnation) {
                 continue;
             }
+            if self.is_full() || in_vain >= looks {
+                self.claim_result.more |= self.is_full() || looks == self.take.looks;
+                break;
+            }
             let rows = match order {
                 Order::Due if self.saw_waiting => Vec::new(),
                 _ => ledger::waiting(self.session, record.incarnation, record.paused)?,
@@ -218,10 +240,6 @@ impl<'a> Claiming<'a> {
                 // The record says so, and is wrong: somebody has edited it.
                 jobs::recount(self.session, record.incarnation)?;
                 continue;
-            }
-            if self.is_full() || in_vain >= looks {
-                self.claim_result.more |= self.is_full() || looks == self.take.looks;
-                break;
             }
             if !self.decide(record, &rows)? {
                 (in_vain, last) = (in_vain + 1, Some(place));
@@ -333,11 +351,10 @@ enum Order {
 
 /// The jobs of all lines, in order.
 struct Lines<'a> {
+    session: &'a Session,
     order: Order,
     select: CachedStatement<'a>,
     horizon: i64,
-    /// How many of a line are read at once.
-    page: usize,
     lines: Vec<Line<'a>>,
     heads: BinaryHeap<Reverse<(Place, usize)>>,
     /// The line whose head was given away.
@@ -351,8 +368,12 @@ struct Line<'a> {
     task: &'a str,
     holder: Option<i64>,
     ahead: VecDeque<Record>,
-    /// Where the next page begins; `None` if there is none.
+    /// Where the next page begins; the first page of a line begins where the line does.
     behind: Option<Place>,
+    /// How many records are read at once.
+    page: usize,
+    /// Whether the last page was read.
+    is_read: bool,
 }
 
 impl<'a> Lines<'a> {
@@ -361,16 +382,19 @@ impl<'a> Lines<'a> {
         order: Order,
         take: &ClaimRequest,
         tasks: &[&'a str],
-        from: Option<Place>,
+        behind: Option<Place>,
     ) -> Result<Lines<'a>> {
-        let behind = Some(from.unwrap_or((i64::MIN, i64::MIN)));
-        let line = |(task, holder)| Line { task, holder, ahead: VecDeque::new(), behind };
+        // One more than are wanted tells whether there are more.
+        let page = (take.limit / tasks.len().max(1)).saturating_add(1).min(LONGEST_PAGE);
+        let line = |(task, holder)| {
+            let ahead = VecDeque::new();
+            Line { task, holder, ahead, behind, page, is_read: false }
+        };
         let mut found = Lines {
+            session,
             order,
             select: session.prepare(order.sql())?,
             horizon: millis(take.horizon),
-            // One more than are wanted tells whether there are more.
-            page: take.limit / tasks.len().max(1) + 1,
             lines: lines(tasks, take.node).into_iter().map(line).collect(),
             heads: BinaryHeap::new(),
             open: None,
@@ -393,21 +417,56 @@ impl<'a> Lines<'a> {
 
     /// Puts the head of a line among the heads, if it has one.
     fn step(&mut self, index: usize) -> Result<()> {
-        let line = &mut self.lines[index];
-        if let (true, Some((at, incarnation))) = (line.ahead.is_empty(), line.behind) {
-            let Line { task, holder, .. } = *line;
-            let parameters = (task, holder, self.horizon, at, incarnation, self.page as i64);
-            for record in self.select.query_map(parameters, record)? {
-                line.ahead.push_back(record?);
-            }
-            let is_full = line.ahead.len() >= self.page;
-            line.behind = line.ahead.back().filter(|_| is_full).map(|it| self.order.place(it));
+        if self.lines[index].ahead.is_empty() && !self.lines[index].is_read {
+            self.read_page(index)?;
         }
-        if let Some(head) = line.ahead.front() {
+        if let Some(head) = self.lines[index].ahead.front() {
             self.heads.push(Reverse((self.order.place(head), index)));
         }
         Ok(())
     }
+
+    fn read_page(&mut self, index: usize) -> Result<()> {
+        let Line { task, holder, behind, page, ref mut ahead, .. } = self.lines[index];
+        match (self.order, behind) {
+            (Order::Waiting, behind) => {
+                let behind = behind.map_or(i64::MIN, |(_, incarnation)| incarnation);
+                let parameters = (task, holder, behind, page as i64);
+                read(&mut self.select, parameters, ahead)?;
+            }
+            (Order::Due, None) => {
+                let parameters = (task, holder, self.horizon, i64::MIN, page as i64);
+                read(&mut self.select, parameters, ahead)?;
+            }
+            (Order::Due, Some((at, incarnation))) => {
+                let parameters = (task, holder, self.horizon, at, incarnation, page as i64);
+                read(&mut self.session.prepare(DUE_AT)?, parameters, ahead)?;
+                let room = page - ahead.len();
+                if let Some(later) = at.checked_add(1).filter(|_| room > 0) {
+                    let parameters = (task, holder, self.horizon, later, room as i64);
+                    read(&mut self.select, parameters, ahead)?;
+                }
+            }
+        }
+        let line = &mut self.lines[index];
+        line.behind = line.ahead.back().map(|it| self.order.place(it));
+        line.is_read = line.ahead.len() < page;
+        // A line of which more is read is one of jobs that are passed over.
+        line.page = (2 * page).min(LONGEST_PAGE);
+        Ok(())
+    }
+}
+
+/// Reads records to the end of those ahead.
+fn read(
+    select: &mut CachedStatement<'_>,
+    parameters: impl Params,
+    ahead: &mut VecDeque<Record>,
+) -> Result<()> {
+    for record in select.query_map(parameters, record)? {
+        ahead.push_back(record?);
+    }
+    Ok(())
 }
 
 impl Order {
@@ -489,8 +548,8 @@ pub(super) fn next_due(session: &Session, of: &NextDueRequest) -> Result<Option<
     let is_known = |incarnation| !of.except.contains(&Incarnation(unsigned(incarnation)));
     let (mut waits, mut next) = (session.prepare(WAITS)?, session.prepare(NEXT)?);
     let waiting_behind = of.passed.waiting.map_or(i64::MIN, |passed| signed(passed.0));
-    let due_behind =
-        of.passed.due.map_or((i64::MIN, i64::MIN), |(at, passed)| (millis(at), signed(passed.0)));
+    let due_behind = of.passed.due.map(|(at, passed)| (millis(at), signed(passed.0)));
+    let later = due_behind.map_or(Some(i64::MIN), |(at, _)| at.checked_add(1));
     let tasks: Vec<&str> = of.tasks.iter().map(String::as_str).collect();
     for (task, holder) in lines(&tasks, of.node) {
         let mut rows = waits.query((task, holder, waiting_behind))?;
@@ -499,22 +558,39 @@ pub(super) fn next_due(session: &Session, of: &NextDueRequest) -> Result<Option<
                 return Ok(Some(DateTime::<Utc>::MIN_UTC));
             }
         }
-        let mut rows = next.query((task, holder, due_behind.0, due_behind.1))?;
-        while let Some(row) = rows.next()? {
-            if is_known(row.get(0)?) {
-                let next_fire = row.get(1)?;
-                earliest = Some(earliest.map_or(next_fire, |earliest| earliest.min(next_fire)));
-                break;
-            }
+        let mut first = None;
+        if let Some((at, passed)) = due_behind {
+            let mut next_at = session.prepare(NEXT_AT)?;
+            first = next_fire(&mut next_at, (task, holder, at, passed), is_known)?;
         }
+        if let (None, Some(later)) = (first, later) {
+            first = next_fire(&mut next, (task, holder, later), is_known)?;
+        }
+        earliest = earliest.into_iter().chain(first).min();
     }
     Ok(earliest.map(instant))
+}
+
+/// The next fire time of the first job by [`NEXT_AT`] or [`NEXT`] that is none of the excluded ones.
+fn next_fire(
+    select: &mut CachedStatement<'_>,
+    parameters: impl Params,
+    is_known: impl Fn(i64) -> bool,
+) -> Result<Option<i64>> {
+    let mut rows = select.query(parameters)?;
+    while let Some(row) = rows.next()? {
+        if is_known(row.get(0)?) {
+            return Ok(Some(row.get(1)?));
+        }
+    }
+    Ok(None)
 }
 
 /// All of them, for a look at their plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[
     WAITING,
+    DUE_AT,
     DUE,
     ADVANCE,
     LAST_TAKE,
@@ -524,6 +600,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     TAKEN,
     RELEASE,
     WAITS,
+    NEXT_AT,
     NEXT,
     NEWEST,
 ];

@@ -135,7 +135,8 @@ pub(super) fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
     }))
 }
 
-/// Binds a row of the ledger to the parameters 1 to 21, and the number of its claim to the 22nd.
+/// Binds a row of the ledger to the parameters 1 to 21, and the number of its claim to the 22nd; of a
+/// closed row it is 0, by which triggers know that this program closed it.
 pub(super) fn bind_row(
     statement: &mut CachedStatement<'_>,
     row: &Row,
@@ -169,7 +170,7 @@ pub(super) fn bind_row(
         &row.due.map(millis),
         &row.requested_by,
         &row.trace_id,
-        &claim_number.map(signed),
+        &claim_number.map(signed).or(fate.as_ref().map(|_| 0)),
     ];
     bind(statement, &columns)
 }

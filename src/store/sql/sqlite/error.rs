@@ -5,6 +5,7 @@ use rusqlite::ErrorCode;
 use crate::store::StoreError;
 
 /// An error without the name of its file.
+#[derive(Debug)]
 pub(super) enum SqliteError {
     Sqlite(rusqlite::Error),
     /// A retry cannot fix this: what, why, and the remedy.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::store::{
     FateCursor, FateFilter, FatePage, Row, RowKind,
-    sql::{kind_number, millis, signed},
+    sql::{instant, kind_number, millis_from, signed},
 };
 
 /// How many rows that do not pass one page scans at most, so that other operations get a turn.
@@ -40,13 +40,11 @@ pub(super) fn page(
     let mut statements =
         kinds.iter().map(|_| session.prepare(LATEST)).collect::<Result<Vec<_>>>()?;
     // Rows that ended at an instant out of range are in no page.
-    let from = millis(filter.from.unwrap_or(DateTime::<Utc>::MIN_UTC));
-    let end = millis(DateTime::<Utc>::MAX_UTC) + 1;
+    let from = millis_from(filter.from.unwrap_or(DateTime::<Utc>::MIN_UTC));
+    let until = millis_from(filter.until.unwrap_or(DateTime::<Utc>::MAX_UTC));
+    let until = (until, i64::MIN, i64::MIN);
     let mut heads = Vec::new();
     for (kind, statement) in kinds.into_iter().zip(&mut statements) {
-        let until = filter
-            .until
-            .map_or((end, i64::MIN, i64::MIN), |until| (millis(until), i64::MIN, i64::MIN));
         let (ended_at, incarnation, number) = after.map_or(until, |it| place(kind, it).min(until));
         let parameters = (kind_number(kind), ended_at, incarnation, number, from);
         let mut rows = statement.query(parameters)?;
@@ -75,7 +73,11 @@ pub(super) fn page(
 /// Returns where the rows of a kind continue after a row of any kind: of one instant, later kinds
 /// come first.
 fn place(kind: RowKind, after: FateCursor) -> (i64, i64, i64) {
-    let ended_at = millis(after.ended_at);
+    let ended_at = millis_from(after.ended_at);
+    if after.ended_at != instant(ended_at) {
+        // Nothing ends between milliseconds: all that ended before is behind it.
+        return (ended_at, i64::MIN, i64::MIN);
+    }
     match kind.cmp(&after.key.kind) {
         std::cmp::Ordering::Less => (ended_at, i64::MAX, i64::MAX),
         std::cmp::Ordering::Equal => (ended_at, signed(after.key.incarnation.0), after.key.number),

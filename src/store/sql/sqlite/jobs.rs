@@ -33,8 +33,9 @@ const BY_INCARNATION: &str =
 const PAGE_BEHIND: &str =
     concat!("SELECT ", record_columns!(), " FROM punctual_jobs WHERE id > ?1 ORDER BY id LIMIT ?2");
 
+/// For `OR FAIL`, see [`ledger::PUT_NEW`].
 const INSERT: &str = concat!(
-    "INSERT INTO punctual_jobs (",
+    "INSERT OR FAIL INTO punctual_jobs (",
     record_columns!(),
     ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
      ?20, ?21, ?22, ?23, ?24, ?25, ?26)"

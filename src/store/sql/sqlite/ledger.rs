@@ -11,7 +11,7 @@ use super::{
 use crate::{
     job::SkipReason,
     store::{
-        Fate, FinishReport, Incarnation, Record, Row, RowKey, RowKind, RowOutcome,
+        ClaimRequest, Fate, FinishReport, Incarnation, Record, Row, RowKey, RowKind, RowOutcome,
         sql::{kind_number, millis, signed, unsigned},
     },
 };
@@ -46,8 +46,8 @@ const WAITING: &str = concat!(
     "SELECT ",
     row_columns!(),
     " FROM punctual_ledger INDEXED BY punctual_ledger_by_node \
-     WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL AND (?2 OR kind = 1) \
-     ORDER BY kind, number"
+     WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL AND kind BETWEEN ?2 AND ?3 \
+     ORDER BY kind, number LIMIT ?4"
 );
 
 /// The next waiting rows of a job, of any kind.
@@ -60,16 +60,16 @@ const WAITING_BEHIND: &str = concat!(
 );
 
 const CALL_OFF: &str = "UPDATE punctual_ledger INDEXED BY punctual_ledger_by_node \
-     SET fate = CASE WHEN attempt > 1 THEN 'abandoned' ELSE ?2 END, ended_at = ?3 \
+     SET fate = CASE WHEN attempt > 1 THEN 'abandoned' ELSE ?2 END, take = 0, ended_at = ?3 \
      WHERE incarnation = ?1 AND fate IS NULL AND node IS NULL";
 
 const ENDING: &str =
     "SELECT fate FROM punctual_ledger WHERE incarnation = ?1 AND kind = ?2 AND number = 0";
 
 /// An outcome closes an open row, and replaces the fate of a row whose node was expired. For `OR
-/// FAIL`, see [`PUT_NEW`].
+/// FAIL`, see [`PUT_NEW`]. The claim number 0 marks a row that is closed without the triggers.
 const FINISH: &str = "UPDATE OR FAIL punctual_ledger \
-     SET node = NULL, take = NULL, fate = ?5, attempt = ?6, \
+     SET node = NULL, take = 0, fate = ?5, attempt = ?6, \
         started_at = ?7, ended_at = ?8, message = ?9 \
      WHERE incarnation = ?1 AND kind = ?2 AND number = ?3 AND fence = ?4 \
      AND (fate IS NULL OR fate IN ('abandoned', 'abandoned: recovered too often'))";
@@ -111,14 +111,22 @@ pub(super) fn put(
     Ok(statement.raw_execute()? > 0)
 }
 
-/// Returns the waiting rows of a job; of a paused job, only those of requested runs.
+/// Returns the first waiting rows of a job, as many as a claim considers; of a paused job, only those of
+/// requested runs.
 pub(super) fn waiting(
     session: &Session,
     incarnation: Incarnation,
     paused: bool,
 ) -> Result<Vec<Row>> {
     let mut statement = session.prepare(WAITING)?;
-    let rows = statement.query_map((signed(incarnation.0), !paused), row)?;
+    let (first, last) = if paused {
+        (RowKind::Requested, RowKind::Requested)
+    } else {
+        (RowKind::Scheduled, RowKind::Ended)
+    };
+    let most = ClaimRequest::MOST_WAITING as i64;
+    let parameters = (signed(incarnation.0), kind_number(first), kind_number(last), most);
+    let rows = statement.query_map(parameters, row)?;
     Ok(rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?)
 }
 

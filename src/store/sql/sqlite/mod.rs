@@ -12,6 +12,7 @@ mod nodes;
 #[cfg(test)]
 mod plans;
 mod prune;
+mod repair;
 mod schema;
 mod session;
 mod thread;
@@ -320,6 +321,9 @@ impl Store for SqliteStore {
         after: Option<RecordCursor>,
         limit: usize,
     ) -> Result<RecordPage, StoreError> {
+        if limit == 0 {
+            return Ok(RecordPage::default());
+        }
         let mut next = Some(after.unwrap_or_else(|| RecordCursor::new([])));
         let mut records = Vec::new();
         while records.len() < limit

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::OptionalExtension as _;
 
-use super::{actions, error::Result, jobs, session::Session};
+use super::{actions, error::Result, jobs, repair, session::Session};
 use crate::store::{
     Keep, PruneReport, RowKind,
-    sql::{kind_number, millis},
+    sql::{kind_number, millis, millis_from},
 };
 
 /// The next closed rows of a kind that ended before an instant, the oldest first.
@@ -47,8 +47,20 @@ type Place = (i64, i64, i64);
 
 const BEGINNING: Place = (i64::MIN, i64::MIN, i64::MIN);
 
-/// How often the rows are counted.
+/// How often the rows are counted: that takes as long as there are many.
 const COUNT_EVERY: TimeDelta = TimeDelta::seconds(10);
+
+/// How many rows are to be deleted for there being too many, as far as that is known.
+#[derive(Clone, Copy)]
+pub(super) struct Surplus {
+    /// Those of them that have not been deleted since they were counted.
+    left: u64,
+    /// The limit that they exceed.
+    total: u64,
+    /// When they were counted, and the [version](Session::data_version) of the file.
+    at: DateTime<Utc>,
+    version: i64,
+}
 
 pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<PruneReport> {
     let now = session.now();
@@ -56,7 +68,9 @@ pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<Prune
     let mut pruning = Pruning { session, room: limit, deleted: 0, recent };
     let oldest = now.checked_sub_signed(Keep::ENDED).unwrap_or(now);
     let forgotten = jobs::forget_before(session, oldest, limit)?;
-    actions::prune(session, limit)?;
+    let actions = actions::prune(session, limit)?;
+    let mut more = repair::end(session, limit)?;
+    repair::call_off(session)?;
     for kind in KINDS {
         let oldest = Keep::oldest(keep.age, kind, now);
         for (_, incarnation, number) in pruning.closed(kind, BEGINNING, oldest)? {
@@ -70,12 +84,11 @@ pub(super) fn prune(session: &Session, keep: Keep, limit: usize) -> Result<Prune
         }
         pruning.delete(incarnation, RowKind::Ended, number)?;
     }
-    let mut more = false;
     for kind in [RowKind::Scheduled, RowKind::Requested] {
         more |= pruning.delete_too_many(kind, keep.rows, limit)?;
     }
     pruning.delete_surplus(keep)?;
-    more |= pruning.room == 0 || forgotten == limit;
+    more |= pruning.room == 0 || forgotten == limit || actions == limit;
     Ok(PruneReport { deleted: pruning.deleted, forgotten: forgotten as u64, more })
 }
 
@@ -102,7 +115,7 @@ impl Pruning<'_> {
         limit: usize,
     ) -> Result<Vec<Place>> {
         let mut statement = self.session.prepare(CLOSED)?;
-        let (kind, before, limit) = (kind_number(kind), millis(before), limit as i64);
+        let (kind, before, limit) = (kind_number(kind), millis_from(before), limit as i64);
         let parameters = (kind, ended_at, incarnation, number, before, limit);
         let rows = statement.query_map(parameters, |row| row.try_into())?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -164,25 +177,22 @@ impl Pruning<'_> {
 
     /// Deletes the oldest of all rows beyond the maximum number.
     fn delete_surplus(&mut self, keep: Keep) -> Result<()> {
-        let now = self.session.now();
-        let surplus = &self.session.surplus;
-        // Other processes and the other limits delete rows, too, so the surplus is counted again.
-        let few = surplus.get().filter(|(left, at)| *left == 0 && (now - *at).abs() < COUNT_EVERY);
-        let (left, at) = match few {
-            Some(counted) => counted,
+        let (now, version) = (self.session.now(), self.session.data_version()?);
+        let counted = self.session.surplus.get().filter(|surplus| {
+            // The deletions of other processes are not known here.
+            let is_known = surplus.left == 0 || surplus.version == version;
+            is_known && surplus.total == keep.total && (now - surplus.at).abs() < COUNT_EVERY
+        });
+        let mut surplus = match counted {
+            // The other limits have deleted rows, too.
+            Some(counted) => Surplus { left: counted.left.saturating_sub(self.deleted), ..counted },
             None => {
-                let mut closed = 0;
-                for kind in KINDS {
-                    let count: i64 = self
-                        .session
-                        .prepare(COUNT)?
-                        .query_row([kind_number(kind)], |row| row.get(0))?;
-                    closed += count.unsigned_abs();
-                }
-                (keep.surplus(closed), now)
+                let left = keep.surplus(self.count()?);
+                Surplus { left, total: keep.total, at: now, version }
             }
         };
-        let most = self.room.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let before = self.deleted;
+        let most = self.room.min(usize::try_from(surplus.left).unwrap_or(usize::MAX));
         if most > 0 {
             let mut oldest = Vec::new();
             for kind in KINDS {
@@ -194,8 +204,20 @@ impl Pruning<'_> {
                 self.delete(incarnation, kind, number)?;
             }
         }
-        surplus.set(Some((left, at)));
+        surplus.left -= self.deleted - before;
+        self.session.surplus.set(Some(surplus));
         Ok(())
+    }
+
+    /// How many closed rows there are.
+    fn count(&self) -> Result<u64> {
+        let mut closed = 0;
+        let mut statement = self.session.prepare(COUNT)?;
+        for kind in KINDS {
+            let count: i64 = statement.query_row([kind_number(kind)], |row| row.get(0))?;
+            closed += count.unsigned_abs();
+        }
+        Ok(closed)
     }
 }
 

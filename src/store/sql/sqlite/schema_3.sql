@@ -15,10 +15,11 @@ END;
 ALTER TABLE punctual_jobs ADD COLUMN recoveries INTEGER NOT NULL DEFAULT 3;
 ALTER TABLE punctual_ledger ADD COLUMN recoveries INTEGER NOT NULL DEFAULT 3;
 
--- The closed rows of the ledger in order of their ends, for pruning. Every closed row has its end.
+-- The closed rows of the ledger in order of their ends, for pruning. Every closed row has its end, unless it
+-- was closed by hand: those come first.
 UPDATE punctual_ledger SET ended_at = last WHERE fate IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX punctual_ledger_closed ON punctual_ledger (kind, ended_at, incarnation, number)
-    WHERE ended_at IS NOT NULL;
+    WHERE ended_at IS NOT NULL OR fate IS NOT NULL;
 
 -- For each kind, the position up to which the jobs were checked for too many rows.
 CREATE TABLE punctual_pruned (
@@ -80,15 +81,16 @@ END;
 
 -- Older programs, and people who repair the file, write rows without updating these columns, so triggers
 -- do. When this program claims a new row, or closes a claimed one, it updates the columns itself, and marks
--- the row: the row has its last node, which older programs do not write, or no `take`.
+-- the row: a claimed row has its last node, which older programs do not write, and a closed row has `take` 0,
+-- which nobody else writes, since the numbers of claims start at 1.
 CREATE TRIGGER punctual_open_row_is_put AFTER INSERT ON punctual_ledger
-WHEN NEW.fate IS NULL AND (NEW.node IS NULL OR NEW.node IS NOT NEW.last_node) BEGIN
+WHEN (NEW.node IS NULL OR NEW.node IS NOT NEW.last_node) AND NEW.take IS NOT 0 BEGIN
     INSERT INTO punctual_recount VALUES (NEW.incarnation, NEW.node);
 END;
 
 CREATE TRIGGER punctual_open_row_is_changed AFTER UPDATE OF node, fate ON punctual_ledger
-WHEN (NEW.node IS NOT OLD.node OR (NEW.fate IS NULL) <> (OLD.fate IS NULL))
-    AND (NEW.take IS NOT NULL OR OLD.take IS NULL) BEGIN
+WHEN (NEW.take IS NOT 0 OR OLD.take IS 0)
+    AND (NEW.node IS NOT OLD.node OR (NEW.fate IS NULL) <> (OLD.fate IS NULL)) BEGIN
     INSERT INTO punctual_recount VALUES (NEW.incarnation, NEW.node);
 END;
 
@@ -96,6 +98,18 @@ END;
 CREATE TRIGGER punctual_open_row_is_deleted AFTER DELETE ON punctual_ledger
 WHEN OLD.fate IS NULL BEGIN
     INSERT INTO punctual_recount VALUES (OLD.incarnation, NULL);
+END;
+
+-- A record that is replaced or put back by hand keeps its open rows. A new record has no rows yet.
+CREATE VIEW punctual_put_back AS SELECT incarnation FROM punctual_jobs;
+CREATE TRIGGER punctual_job_is_put_back INSTEAD OF INSERT ON punctual_put_back BEGIN
+    INSERT INTO punctual_recount SELECT NEW.incarnation, max(node)
+        FROM punctual_ledger WHERE incarnation = NEW.incarnation AND fate IS NULL;
+END;
+CREATE TRIGGER punctual_job_is_put AFTER INSERT ON punctual_jobs
+WHEN NEW.holder IS NOT NULL OR NEW.waiting <> 0
+    OR EXISTS (SELECT 1 FROM punctual_ledger WHERE incarnation = NEW.incarnation) BEGIN
+    INSERT INTO punctual_put_back VALUES (NEW.incarnation);
 END;
 
 -- Who paused a job, and the fields of later versions.

@@ -12,6 +12,7 @@ use super::{
     SqliteBuilder, Synchronous,
     error::{Result, SqliteError},
     file::{self, Watched},
+    prune::Surplus,
     schema,
 };
 use crate::{
@@ -35,8 +36,10 @@ pub(super) struct Session {
     clock: Clock,
     /// The changes of the transaction that other nodes are notified of.
     changes: RefCell<Vec<StoreChange>>,
-    /// The number of surplus rows in the ledger, and when it was counted.
-    pub(super) surplus: Cell<Option<(u64, DateTime<Utc>)>>,
+    /// The surplus rows of the ledger, once they were counted.
+    pub(super) surplus: Cell<Option<Surplus>>,
+    /// The last job with waiting rows that was checked for its record.
+    pub(super) repaired_to: Cell<i64>,
     /// `None` in memory.
     file: Option<Watched>,
     /// When the file is checked again.
@@ -91,9 +94,18 @@ impl Session {
         let clock = options.make_clock();
         let file = options.path.as_deref().map(Watched::new);
         let (changes, next_check) = (RefCell::default(), Cell::new(Instant::now()));
-        let surplus = Cell::new(None);
-        let session =
-            Session { connection, namespace, path, clock, changes, surplus, file, next_check };
+        let (surplus, repaired_to) = (Cell::new(None), Cell::new(i64::MIN));
+        let session = Session {
+            connection,
+            namespace,
+            path,
+            clock,
+            changes,
+            surplus,
+            repaired_to,
+            file,
+            next_check,
+        };
         session.check_file()?;
         schema::migrate(&session)?;
         Ok(session)

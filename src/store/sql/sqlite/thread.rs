@@ -197,8 +197,9 @@ fn write(
     changes: &Changes,
     alone: &mut usize,
 ) -> Option<Message> {
-    let began = Instant::now();
     let begun = session.check_file().and_then(|()| session.execute("BEGIN IMMEDIATE"));
+    // Counted from the lock on: a transaction that has waited long for the lock still takes in other writes.
+    let began = Instant::now();
     if let Err(error) = begun {
         (first(Err(session.explain(error))).reply)(Ok(()));
         return None;
