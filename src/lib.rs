@@ -96,6 +96,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `process` | no | `ProcessPool` runs tasks in separate processes, which can be killed, and `command` jobs run programs; Unix only |
+//! | `postgres` | no | `store::PostgresStore` keeps durable jobs in PostgreSQL, for any number of nodes |
 //! | `sqlite` | no | `store::SqliteStore` keeps durable jobs in an SQLite file |
 //! | `standalone` | no | `BlockingScheduler` and `BackgroundScheduler`, for programs without an async `main`, and `.wait()` as the counterpart of `.await` |
 //! | `testing` | no | `testing::ManualClock`, which a test advances manually; `testing::assert_fires` and `testing::daylight_saving_days`; `testing::FaultyStore`, whose operations fail when a test asks for it; for store implementations `testing::store_conformance!` and `testing::Simulation` |

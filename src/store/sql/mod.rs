@@ -4,10 +4,20 @@
 //! row: `node` is the node that has claimed it, and `fate` is its fate. A row with neither is
 //! waiting.
 
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod scan;
+#[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "postgres")]
+mod write;
 
 use chrono::{DateTime, Utc};
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresBuilder, PostgresStore};
+#[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteBuilder, SqliteStore, Synchronous};
 use super::{Record, RowKind, Tokens};
 

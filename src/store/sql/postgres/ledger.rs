@@ -1,0 +1,275 @@
+//! The ledger: rows closed and read.
+
+use std::collections::HashSet;
+
+use tokio_postgres::types::Type;
+
+use super::{
+    super::{millis, signed},
+    columns::{Parameter, clean, get, key, kind_column, row},
+    error::Result,
+    pool::Session,
+};
+use crate::store::{FinishReport, Incarnation, NodeId, Row, RowKey, RowOutcome};
+
+/// The jobs of the incarnations `$1`, locked. Whatever else a statement reads is of its snapshot;
+/// these are as they are once nobody else has them locked.
+macro_rules! locked {
+    ($incarnations:literal) => {
+        concat!(
+            "locked AS MATERIALIZED (SELECT incarnation, id, fence, next_fire, remember, claimed, \
+             waiting, asked FROM punctual_jobs WHERE incarnation = ANY(",
+            $incarnations,
+            ") AND ended_at IS NULL ORDER BY incarnation FOR UPDATE)"
+        )
+    };
+}
+
+/// Makes what precedes wait for the locks.
+macro_rules! once_locked {
+    () => {
+        "(SELECT count(*) FROM locked) >= 0"
+    };
+}
+
+/// What becomes of the `locked` jobs of whose open rows so many, `n`, were added or taken away: their
+/// counts, or their end.
+macro_rules! settled {
+    () => {
+        concat!(
+            "after AS MATERIALIZED (SELECT l.incarnation, l.id, l.fence, l.remember, n.job_end, \
+             l.claimed + n.claimed AS claimed, l.waiting + n.waiting AS waiting, \
+             l.asked + n.asked AS asked, n.waiting AS waits, \
+             l.next_fire IS NULL AND l.claimed + n.claimed = 0 AND l.waiting + n.waiting = 0 \
+                AS is_over \
+             FROM locked AS l JOIN n ON n.incarnation = l.incarnation), \
+             deleted AS (DELETE FROM punctual_jobs AS j USING after AS a \
+                WHERE j.incarnation = a.incarnation AND a.is_over AND NOT a.remember), \
+             changed AS (UPDATE punctual_jobs AS j SET claimed = a.claimed, waiting = a.waiting, \
+                asked = a.asked, holder = CASE WHEN a.claimed = 0 THEN ",
+            nobody!(),
+            " ELSE j.holder END, rev = j.rev + CASE WHEN a.waits <> 0 THEN 1 ELSE 0 END, \
+                version = j.version + CASE WHEN a.is_over THEN 1 ELSE 0 END, \
+                ended_at = CASE WHEN a.is_over THEN ",
+            now!(),
+            " END FROM after AS a \
+                WHERE j.incarnation = a.incarnation AND (a.remember OR NOT a.is_over)), ",
+            ends!()
+        )
+    };
+}
+
+/// The rows for the ends of jobs.
+macro_rules! ends {
+    () => {
+        concat!(
+            "ends AS (INSERT INTO punctual_ledger (",
+            shared_columns!(""),
+            ", fate) SELECT incarnation, 2, 0, id, ",
+            now!(),
+            ", ",
+            now!(),
+            ", 1, 0, fence, 1, false, NULL, ",
+            now!(),
+            ", NULL, 3, NULL, NULL, NULL, NULL, job_end FROM after WHERE is_over \
+             ON CONFLICT DO NOTHING)"
+        )
+    };
+}
+
+pub(super) use {ends, locked, once_locked, settled};
+
+/// The outcomes as a table `r`, from the parameters `$1` to `$10`.
+macro_rules! outcomes {
+    () => {
+        "r AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+         WITH ORDINALITY AS r(incarnation, kind, number, fence, fate, attempt, started_at, \
+            ended_at, message, job_end, place))"
+    };
+}
+
+/// Moves open rows to the ledger.
+const FINISH: &str = concat!(
+    "WITH ",
+    outcomes!(),
+    ", ",
+    locked!("$1"),
+    ", gone AS (DELETE FROM punctual_open AS o USING r WHERE ",
+    once_locked!(),
+    " AND o.incarnation = r.incarnation AND o.kind = r.kind AND o.number = r.number \
+        AND o.fence = r.fence RETURNING ",
+    shared_with!("o.", "r.attempt", "r.started_at", "r.ended_at", "r.message"),
+    ", r.fate, r.job_end, r.place, o.node IS NULL AS waited), \
+     closed AS (INSERT INTO punctual_ledger (",
+    shared_columns!(""),
+    ", fate) SELECT ",
+    shared_columns!(""),
+    ", fate FROM gone ON CONFLICT DO NOTHING), \
+     n AS (SELECT incarnation, -count(*) FILTER (WHERE NOT waited)::int AS claimed, \
+        -count(*) FILTER (WHERE waited)::int AS waiting, \
+        -count(*) FILTER (WHERE waited AND kind = 1)::int AS asked, \
+        (array_agg(job_end ORDER BY place DESC))[1] AS job_end FROM gone GROUP BY incarnation), ",
+    settled!(),
+    " SELECT g.place, coalesce(a.is_over, false), g.incarnation \
+     FROM gone AS g LEFT JOIN after AS a ON a.incarnation = g.incarnation ORDER BY g.place"
+);
+
+/// Outcomes of rows that are not open: news to those of which only the death of their node was known.
+/// Returns the fences of the closed rows.
+const FINISH_LATE: &str = concat!(
+    "WITH ",
+    outcomes!(),
+    ", late AS (UPDATE punctual_ledger AS l SET fate = r.fate, attempt = r.attempt, \
+        started_at = r.started_at, ended_at = r.ended_at, message = r.message FROM r \
+        WHERE l.incarnation = r.incarnation AND l.kind = r.kind AND l.number = r.number \
+        AND l.fence = r.fence AND l.fate IN ('abandoned', 'abandoned: recovered too often')) \
+     SELECT r.place, (SELECT l.fence FROM punctual_ledger AS l \
+        WHERE l.incarnation = r.incarnation AND l.kind = r.kind AND l.number = r.number) FROM r"
+);
+
+/// The numbers of each kind grow with time, so each kind gives its last few without sorting.
+const HISTORY: &str = concat!(
+    "SELECT * FROM (SELECT ",
+    open_columns!("o."),
+    " FROM unnest('{0,1,2}'::smallint[]) AS k(kind) CROSS JOIN LATERAL (SELECT * FROM punctual_open \
+        WHERE incarnation = $1 AND kind = k.kind ORDER BY number DESC LIMIT $2) AS o UNION ALL SELECT ",
+    closed_columns!("l."),
+    " FROM unnest('{0,1,2}'::smallint[]) AS k(kind) CROSS JOIN LATERAL (SELECT * FROM punctual_ledger \
+        WHERE incarnation = $1 AND kind = k.kind ORDER BY number DESC LIMIT $2) AS l) AS every_row \
+     ORDER BY fire_time DESC, kind DESC, number DESC LIMIT $2"
+);
+
+const PAGE: &str = concat!(
+    "SELECT * FROM ((SELECT ",
+    open_columns!("o."),
+    " FROM punctual_open AS o WHERE (incarnation, kind, number) > ($1, $2, $3) \
+        ORDER BY incarnation, kind, number LIMIT $4) UNION ALL (SELECT ",
+    closed_columns!("l."),
+    " FROM punctual_ledger AS l WHERE (incarnation, kind, number) > ($1, $2, $3) \
+        ORDER BY incarnation, kind, number LIMIT $4)) AS every_row \
+     ORDER BY incarnation, kind, number LIMIT $4"
+);
+
+const WAITING: &str = concat!(
+    "SELECT ",
+    open_columns!("o."),
+    " FROM punctual_open AS o WHERE o.incarnation = ANY($1) AND o.node IS NULL \
+        AND (o.incarnation, o.kind, o.number) > ($2, $3, $4) \
+     ORDER BY o.incarnation, o.kind, o.number LIMIT $5"
+);
+
+arrays! {
+    /// The columns of outcomes.
+    Outcomes<'a> of &'a RowOutcome as it:
+    incarnation: i64, INT8_ARRAY = signed(it.key.incarnation.0);
+    kind: i16, INT2_ARRAY = kind_column(it.key.kind);
+    number: i64, INT8_ARRAY = it.key.number;
+    fence: i64, INT8_ARRAY = signed(it.fence);
+    fate: String, TEXT_ARRAY = clean(&it.fate.to_string()).into_owned();
+    attempt: i32, INT4_ARRAY = i32::try_from(it.attempt).unwrap_or(i32::MAX);
+    started_at: Option<i64>, INT8_ARRAY = it.started_at.map(millis);
+    ended_at: i64, INT8_ARRAY = millis(it.ended_at);
+    message: Option<std::borrow::Cow<'a, str>>, TEXT_ARRAY = it.message.as_deref().map(clean);
+    job_end: String, TEXT_ARRAY = clean(&it.job_end.to_string()).into_owned();
+}
+
+pub(super) async fn finish(session: &Session<'_>, outcomes: &[RowOutcome]) -> Result<FinishReport> {
+    let mut report = FinishReport::default();
+    let parameters = Outcomes::of(outcomes);
+    let rows = session.query(FINISH, parameters.parameters().collect()).await?;
+    let mut found = vec![false; outcomes.len()];
+    let mut over = HashSet::new();
+    for row in &rows {
+        found[place(get(row, 0)?)] = true;
+        let incarnation = Incarnation(super::unsigned(get(row, 2)?));
+        if get(row, 1)? && over.insert(incarnation) {
+            report.over.push(incarnation);
+        }
+    }
+    let is_late = |index: &usize| !found[*index];
+    let late: Vec<usize> = (0..outcomes.len()).filter(is_late).collect();
+    if late.is_empty() {
+        return Ok(report);
+    }
+    let outcomes: Vec<&RowOutcome> = late.into_iter().map(|index| &outcomes[index]).collect();
+    let parameters = Outcomes::of(outcomes.iter().copied());
+    let rows = session.query(FINISH_LATE, parameters.parameters().collect()).await?;
+    for row in &rows {
+        let outcome = outcomes[place(get(row, 0)?)];
+        if get::<Option<i64>>(row, 1)? != Some(signed(outcome.fence)) {
+            report.refused.push(outcome.key);
+        }
+    }
+    Ok(report)
+}
+
+/// The index of what has this place among the parameters.
+pub(super) fn place(ordinality: i64) -> usize {
+    usize::try_from(ordinality).map_or(0, |place| place - 1)
+}
+
+pub(super) async fn history(
+    session: &Session<'_>,
+    incarnation: Incarnation,
+    limit: usize,
+) -> Result<Vec<Row>> {
+    let (incarnation, limit) = (signed(incarnation.0), limit as i64);
+    let parameters: Vec<Parameter<'_>> = vec![(&incarnation, Type::INT8), (&limit, Type::INT8)];
+    let rows = session.query(HISTORY, parameters).await?;
+    rows.iter().map(|it| row(it, 0)).collect()
+}
+
+/// The columns of a key, or of the one before all keys.
+pub(super) fn after(key: Option<RowKey>) -> (i64, i16, i64) {
+    key.map_or((i64::MIN, i16::MIN, i64::MIN), |key| {
+        (signed(key.incarnation.0), kind_column(key.kind), key.number)
+    })
+}
+
+pub(super) async fn rows(
+    session: &Session<'_>,
+    from: Option<RowKey>,
+    limit: usize,
+) -> Result<Vec<Row>> {
+    let (incarnation, kind, number) = after(from);
+    let limit = limit as i64;
+    let parameters: Vec<Parameter<'_>> = vec![
+        (&incarnation, Type::INT8),
+        (&kind, Type::INT2),
+        (&number, Type::INT8),
+        (&limit, Type::INT8),
+    ];
+    let rows = session.query(PAGE, parameters).await?;
+    rows.iter().map(|it| row(it, 0)).collect()
+}
+
+/// The waiting rows of these jobs.
+pub(super) async fn waiting(
+    session: &Session<'_>,
+    of: &[Incarnation],
+    from: Option<RowKey>,
+    limit: usize,
+) -> Result<Vec<Row>> {
+    let of: Vec<i64> = of.iter().map(|of| signed(of.0)).collect();
+    let (incarnation, kind, number) = after(from);
+    let limit = limit as i64;
+    let parameters: Vec<Parameter<'_>> = vec![
+        (&of, Type::INT8_ARRAY),
+        (&incarnation, Type::INT8),
+        (&kind, Type::INT2),
+        (&number, Type::INT8),
+        (&limit, Type::INT8),
+    ];
+    let rows = session.query(WAITING, parameters).await?;
+    rows.iter().map(|it| row(it, 0)).collect()
+}
+
+/// A holder as a column.
+pub(super) fn holder(node: Option<NodeId>) -> i64 {
+    node.map_or(i64::MIN, |node| signed(node.0))
+}
+
+/// A key as it is read.
+pub(super) fn read_key(row: &tokio_postgres::Row) -> Result<RowKey> {
+    key(row, 0)
+}

@@ -1,0 +1,310 @@
+//! Connections: how they are made, borrowed from the pool, and given back or thrown away.
+
+use std::{
+    borrow::Cow,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use futures::{
+    future::{BoxFuture, join_all},
+    stream::{self, BoxStream, StreamExt as _},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, NoTls, Row as Columns, Statement,
+    config::{Host, SslMode},
+    tls::MakeTlsConnect,
+    types::ToSql,
+};
+
+use super::{
+    columns::Parameter,
+    error::{PostgresError, Result},
+    tls::Tls,
+};
+
+/// The prefix of all names in the SQL of this crate.
+pub(super) const NAMESPACE: &str = "punctual_";
+
+/// A stream of bytes to a server.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+/// A stream that somebody else has opened.
+pub(super) struct Opened(pub(super) Box<dyn Stream>);
+
+impl AsyncRead for Opened {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.get_mut().0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Opened {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.get_mut().0).poll_write(cx, buffer)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.get_mut().0).poll_shutdown(cx)
+    }
+}
+
+/// Opens a stream to the server.
+pub(super) type Open = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Opened>> + Send + Sync>;
+
+/// What the server sends beside its answers. A connection lasts while this is polled.
+pub(super) type Messages =
+    BoxStream<'static, std::result::Result<AsyncMessage, tokio_postgres::Error>>;
+
+/// A connection that is being made.
+type Connecting =
+    BoxFuture<'static, std::result::Result<(Client, Messages), tokio_postgres::Error>>;
+
+/// How to connect to the server.
+#[derive(Clone)]
+pub(super) struct Connector {
+    pub(super) config: Config,
+    /// `None` if TLS is disabled.
+    pub(super) tls: Option<Tls>,
+    pub(super) open: Option<Open>,
+}
+
+impl Connector {
+    pub(super) fn connect(&self) -> Connecting {
+        let Connector { config, tls, open } = self.clone();
+        match (open, tls) {
+            (None, None) => Box::pin(async move { Ok(boxed(config.connect(NoTls).await?)) }),
+            (None, Some(tls)) => Box::pin(async move { Ok(boxed(config.connect(tls).await?)) }),
+            (Some(open), tls) => Box::pin(async move {
+                // The client has no error for this: a stream that ends at once is one.
+                let stream = open().await.unwrap_or_else(|_| Opened(Box::new(tokio::io::empty())));
+                connect_over(config, tls, stream).await
+            }),
+        }
+    }
+
+    /// A pool of up to so many connections.
+    pub(super) fn pool(&self, size: usize, timeout: Duration) -> Result<Pool> {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_connect(self.config.clone(), self.clone(), recycling);
+        let pool = Pool::builder(manager)
+            .max_size(size.max(1))
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(timeout))
+            .create_timeout(Some(timeout));
+        pool.build().map_err(|error| PostgresError::Refused(error.to_string()))
+    }
+
+    /// Whether the server's certificate must be checked.
+    pub(super) fn checks(config: &Config) -> Option<bool> {
+        match config.get_ssl_mode() {
+            SslMode::Disable => None,
+            SslMode::Require => Some(true),
+            _ => Some(false),
+        }
+    }
+}
+
+/// Connects over a stream that has been opened.
+fn connect_over(config: Config, tls: Option<Tls>, stream: Opened) -> Connecting {
+    // The name by which the certificate is checked.
+    let host = config.get_hosts().iter().find_map(|host| match host {
+        Host::Tcp(name) => Some(name.clone()),
+        #[cfg(unix)]
+        Host::Unix(_) => None,
+    });
+    let host = host.unwrap_or_else(|| "localhost".to_owned());
+    let tls =
+        tls.and_then(|mut tls| MakeTlsConnect::<Opened>::make_tls_connect(&mut tls, &host).ok());
+    match tls {
+        Some(tls) => Box::pin(async move { Ok(boxed(config.connect_raw(stream, tls).await?)) }),
+        None => Box::pin(async move { Ok(boxed(config.connect_raw(stream, NoTls).await?)) }),
+    }
+}
+
+fn boxed<S, T>(
+    (client, mut connection): (Client, tokio_postgres::Connection<S, T>),
+) -> (Client, Messages)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
+{
+    (client, stream::poll_fn(move |cx| connection.poll_message(cx)).boxed())
+}
+
+impl Connect for Connector {
+    fn connect(
+        &self,
+        _: &Config,
+    ) -> BoxFuture<
+        '_,
+        std::result::Result<(Client, tokio::task::JoinHandle<()>), tokio_postgres::Error>,
+    > {
+        let connecting = Connector::connect(self);
+        Box::pin(async move {
+            let (client, messages) = connecting.await?;
+            // An error ends the stream, and the client says so.
+            let driving = messages.take_while(|message| std::future::ready(message.is_ok()));
+            let task = tokio::spawn(driving.for_each(|_| std::future::ready(())));
+            Ok((client, task))
+        })
+    }
+}
+
+/// A borrowed connection.
+///
+/// One that is dropped without [`release`](Session::release), as when the future of an operation is
+/// dropped, is closed: nobody knows what the server still does with it.
+pub(super) struct Session<'a> {
+    object: Option<Object>,
+    namespace: &'a str,
+    /// Whether statements are prepared once per connection.
+    prepares: bool,
+}
+
+/// One of several things that are sent at once.
+pub(super) enum Step<'a> {
+    /// SQL without parameters.
+    Run(Cow<'a, str>),
+    /// A statement of this crate, and its parameters.
+    Query(&'static str, Vec<Parameter<'a>>),
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(object: Object, namespace: &'a str, prepares: bool) -> Session<'a> {
+        Session { object: Some(object), namespace, prepares }
+    }
+
+    /// Gives the connection back to the pool.
+    pub(super) fn release(mut self) {
+        drop(self.object.take());
+    }
+
+    fn client(&self) -> &Object {
+        self.object.as_ref().expect("only `release` and `drop` take it")
+    }
+
+    /// SQL with the tables named as they are here.
+    pub(super) fn named<'s>(&self, sql: &'s str) -> Cow<'s, str> {
+        named(sql, self.namespace)
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        self.namespace
+    }
+
+    pub(super) async fn query(
+        &self,
+        sql: &'static str,
+        parameters: Vec<Parameter<'_>>,
+    ) -> Result<Vec<Columns>> {
+        let prepared = self.prepare(sql, &parameters).await?;
+        self.send(Step::Query(sql, parameters), prepared).await
+    }
+
+    /// Sends several steps at once, and returns the rows of each. If one fails, its error is that of
+    /// all, and those behind it in the same transaction are not done.
+    pub(super) async fn all(&self, steps: Vec<Step<'_>>) -> Result<Vec<Vec<Columns>>> {
+        // Whatever must be prepared is, before the first step is sent: the order counts.
+        let mut prepared = Vec::with_capacity(steps.len());
+        for step in &steps {
+            prepared.push(match step {
+                Step::Run(_) => None,
+                Step::Query(sql, parameters) => self.prepare(sql, parameters).await?,
+            });
+        }
+        let sent = steps.into_iter().zip(prepared);
+        // Up to thirty futures are polled in their order.
+        let sent = join_all(sent.map(|(step, prepared)| self.send(step, prepared))).await;
+        let (mut rows, mut first) = (Vec::with_capacity(sent.len()), None::<PostgresError>);
+        for result in sent {
+            match result {
+                Ok(answer) => rows.push(answer),
+                Err(error) if first.as_ref().is_none_or(|it| it.is_of_a_dead_transaction()) => {
+                    first = Some(error);
+                }
+                Err(_) => {}
+            }
+        }
+        first.map_or(Ok(rows), Err)
+    }
+
+    async fn prepare(
+        &self,
+        sql: &'static str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Option<Statement>> {
+        if !self.prepares {
+            return Ok(None);
+        }
+        let types: Vec<_> = parameters.iter().map(|(_, kind)| kind.clone()).collect();
+        Ok(Some(self.client().prepare_typed_cached(&self.named(sql), &types).await?))
+    }
+
+    async fn send(&self, step: Step<'_>, prepared: Option<Statement>) -> Result<Vec<Columns>> {
+        let client = self.client();
+        match (step, prepared) {
+            (Step::Run(sql), _) => {
+                client.batch_execute(&sql).await?;
+                Ok(Vec::new())
+            }
+            (Step::Query(_, parameters), Some(statement)) => {
+                let values: Vec<&(dyn ToSql + Sync)> =
+                    parameters.into_iter().map(|(value, _)| value).collect();
+                Ok(client.query(&statement, &values).await?)
+            }
+            (Step::Query(sql, parameters), None) => {
+                Ok(client.query_typed(&self.named(sql), &parameters).await?)
+            }
+        }
+    }
+
+    /// Executes any SQL, and returns the first column.
+    #[cfg(feature = "testing")]
+    pub(super) async fn execute(&self, sql: &str) -> Result<Vec<String>> {
+        let messages = self.client().simple_query(&self.named(sql)).await?;
+        let rows = messages.iter().filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0)?.to_owned()),
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+
+    /// Sees to the connection after an error: ends a transaction, or closes the connection.
+    pub(super) async fn recover(self, error: &PostgresError) {
+        if error.leaves_the_connection() && self.client().batch_execute("ROLLBACK").await.is_ok() {
+            self.release();
+        }
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+/// SQL with the tables named after a namespace.
+pub(super) fn named<'s>(sql: &'s str, namespace: &str) -> Cow<'s, str> {
+    if namespace == NAMESPACE { sql.into() } else { sql.replace(NAMESPACE, namespace).into() }
+}
