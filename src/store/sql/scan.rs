@@ -255,7 +255,10 @@ impl<'a> Scan<'a> {
     fn decide(&mut self, Candidate { record, rev, rows }: Candidate) -> bool {
         self.seen.insert(record.incarnation);
         match (self.request.decide)(&record, &rows) {
-            Decision::Claim { rows, next_fire } => {
+            Decision::Claim { mut rows, next_fire } => {
+                // Of two rows with one key the first is put, and the second finds it there.
+                let mut keys = HashSet::with_capacity(rows.len());
+                rows.retain(|row| keys.insert(row.key));
                 self.rows += rows.len();
                 self.decided.push(Decided { record, rev, rows, next_fire });
                 return true;

@@ -117,7 +117,7 @@ const RECLAIM: &str = concat!(
      SELECT 1, (SELECT count(*) FROM found) > $2, ",
     shared_columns!(""),
     ", NULL, fate FROM abandoned UNION ALL \
-     SELECT 2, (SELECT count(*) FROM found) > $2, incarnation, 2, 0, id, 0, 0, 0, 0, 0, 1, false, \
+     SELECT 2, (SELECT count(*) FROM found) > $2, incarnation, 2::smallint, 0, id, 0, 0, 0, 0, 0, 1, false, \
         NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL FROM after WHERE is_over"
 );
 
