@@ -159,6 +159,7 @@ macro_rules! __store_conformance_cases {
                 a_late_outcome_closes_a_waiting_row
                 an_outcome_needs_no_lease
                 the_first_outcome_stays
+                a_message_may_have_any_characters
                 a_retried_finish_does_the_rest
                 the_outcome_of_a_missing_row_is_refused
                 a_finish_ends_a_job
@@ -216,6 +217,10 @@ macro_rules! __store_conformance_cases {
                 a_claim_and_a_reap_lose_nothing
                 a_finish_and_a_reap_keep_the_outcome
                 concurrent_retries_of_a_claim_are_one
+                slow_claims_share_no_job
+                a_finish_and_a_request_agree
+                the_last_two_outcomes_end_a_job
+                a_replacement_and_a_claim_lose_nothing
                 a_list_during_changes_misses_nothing;
         }
     };

@@ -274,6 +274,24 @@ pub(super) async fn an_outcome_needs_no_lease<S: Store>(stage: Stage<S>) {
     assert_eq!(other.row(row.key).await.state, RowState::Closed(succeeded()));
 }
 
+/// A message is no reason to refuse an outcome, whatever characters it has; a store that can't keep
+/// one of them may replace it.
+pub(super) async fn a_message_may_have_any_characters<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    for (number, message) in (1..).zip(["nul: \0!", "\u{1}\u{7f}\u{85}\u{2028}\u{202e}", "\r\n"]) {
+        store.add(job(number, now)).await;
+        let row = node.claim_one(now).await;
+        let failed = finished(&row, Fate::Ran(RunEnd::Failed), now);
+        let outcome = RowOutcome { message: Some(message.to_owned()), ..failed };
+        assert_eq!(store.finish(vec![outcome.clone()]).await.unwrap().refused, []);
+        let kept = other.row(row.key).await;
+        assert_eq!(kept.state, RowState::Closed(outcome.fate));
+        let kept = kept.message.unwrap();
+        assert!(kept == message || kept == message.replace('\0', "\u{fffd}"), "{kept:?}");
+    }
+}
+
 /// A closed row is unchanged by another outcome, which counts as accepted.
 pub(super) async fn the_first_outcome_stays<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;

@@ -339,6 +339,174 @@ pub(super) async fn concurrent_retries_of_a_claim_are_one<S: Store>(stage: Stage
     }
 }
 
+/// However slow a decision is, no two nodes claim rows of one job, also if it is due again at once.
+pub(super) async fn slow_claims_share_no_job<S: Store>(stage: Stage<S>) {
+    const JOBS: u64 = 12;
+    let Stage { store, other, now } = stage;
+    for round in 0..6 {
+        for number in 0..JOBS {
+            store.add(job(round * JOBS + number, now - secs(100))).await;
+        }
+        let barrier = Arc::new(Barrier::new(4));
+        let claims = (0..4).map(|number| {
+            let (store, barrier) = ([&store, &other][number % 2].clone(), barrier.clone());
+            tokio::spawn(async move {
+                let node = Node::join(&store, round * 10 + number as u64).await;
+                barrier.wait().await;
+                let mut fire_times = Vec::new();
+                for _ in 0..3 {
+                    let decide: Decide = Arc::new(move |record, _| {
+                        // The others decide meanwhile, where the store lets them.
+                        std::thread::sleep(Duration::from_micros(300));
+                        let first = record.next_fire.unwrap_or(now);
+                        let rows = (0..3).map(|number| scheduled(record, first + secs(number)));
+                        Decision::Claim { rows: rows.collect(), next_fire: Some(first + secs(3)) }
+                    });
+                    let limit = 3 + 2 * number;
+                    let request = ClaimRequest { decide, limit, ..node.request(now) };
+                    let claimed = node.claim(request).await;
+                    fire_times.extend(keys(&claimed));
+                }
+                (node, fire_times)
+            })
+        });
+        let (mut claimed, mut nodes) = (Vec::new(), Vec::new());
+        for claim in join_all(claims).await {
+            let (node, keys) = claim.unwrap();
+            claimed.extend(keys);
+            nodes.push(node);
+        }
+        let count = claimed.len();
+        let distinct: HashSet<RowKey> = claimed.into_iter().collect();
+        assert_eq!(distinct.len(), count, "a fire time was claimed twice");
+        let mut holders = HashMap::<Incarnation, HashSet<NodeId>>::new();
+        for row in store.all_rows().await {
+            if let RowState::Claimed(node) = row.state {
+                holders.entry(row.key.incarnation).or_default().insert(node);
+            }
+        }
+        assert!(holders.values().all(|nodes| nodes.len() == 1), "{holders:?}");
+        for node in nodes {
+            node.deregister().await;
+        }
+        let listed = store.list(RecordFilter::default(), None, 100).await.unwrap().records;
+        let removals = listed.iter().map(|record| remove(record, Fate::Removed));
+        store.done(removals.collect()).await;
+    }
+}
+
+/// The last outcome of a job and a requested run of it: either the job ends first, and the request
+/// is lost, or it goes on.
+pub(super) async fn a_finish_and_a_request_agree<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    for round in 0..30 {
+        let record = store.add(job(round, now)).await;
+        let row = node.claim_one(now).await;
+        let current = store.record(&record.id).await;
+        let mut request = update(&current, Record { requests: 1, ..current.clone() });
+        let asked = requested(&record, 1, now);
+        request.rows = vec![Row { state: RowState::Waiting, ..asked.clone() }];
+        let finishing = tokio::spawn({
+            let (store, row) = (store.clone(), row.clone());
+            async move { store.finish_one(&row, succeeded()).await }
+        });
+        let requesting = tokio::spawn({
+            let other = other.clone();
+            async move { other.write_one(request).await }
+        });
+        let report = finishing.await.unwrap();
+        assert_eq!(report.refused, []);
+        match requesting.await.unwrap() {
+            WriteResult::Done => {
+                assert_eq!(report.over, []);
+                let row = node.claim_one(now).await;
+                assert_eq!(row.key, asked.key);
+                assert_eq!(store.finish_one(&row, succeeded()).await.over, [record.incarnation]);
+            }
+            WriteResult::Lost(current) => {
+                assert_eq!((current, report.over), (None, vec![record.incarnation]));
+            }
+        }
+        assert!(!store.is_there(&record).await);
+        assert_eq!(store.end(&record).await, Some(Fate::Completed));
+    }
+    assert!(store.all_rows().await.iter().all(|row| !row.state.is_open()));
+}
+
+/// Whoever closes the last two rows of a job at once, one of them ends it.
+pub(super) async fn the_last_two_outcomes_end_a_job<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    for round in 0..30 {
+        let record = store.add(job(round, now)).await;
+        let rows = vec![scheduled(&record, now - secs(1)), scheduled(&record, now)];
+        let request = ClaimRequest { decide: always(rows, None), ..node.request(now) };
+        let claimed = node.claim(request).await.remove(0).rows;
+        let barrier = Arc::new(Barrier::new(2));
+        let outcomes = claimed.into_iter().zip([&store, &other]).map(|(row, store)| {
+            let (store, barrier) = (store.clone(), barrier.clone());
+            tokio::spawn(async move {
+                barrier.wait().await;
+                store.finish_one(&row, succeeded()).await.over
+            })
+        });
+        let mut over = Vec::new();
+        for outcome in join_all(outcomes).await {
+            over.extend(outcome.unwrap());
+        }
+        assert_eq!(over, [record.incarnation]);
+        assert!(!store.is_there(&record).await);
+        assert_eq!(store.end(&record).await, Some(Fate::Completed));
+    }
+}
+
+/// A job that is replaced during claims leaves no waiting row, and any node may claim the new one.
+pub(super) async fn a_replacement_and_a_claim_lose_nothing<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let (node, rival) = (Node::join(&store, 1).await, Node::join(&other, 2).await);
+    for round in 0..20 {
+        let record = job(round, now);
+        let record = store.add_waiting(record.clone(), requested(&record, 1, now)).await;
+        // Not due before the others have looked.
+        let new = Record { next_fire: Some(now + secs(60)), ..next_incarnation(&record) };
+        let claiming = tokio::spawn({
+            let (store, request) = (store.clone(), node.request(now));
+            async move { store.claim(request).await.unwrap().jobs }
+        });
+        let replacing = tokio::spawn({
+            let (other, new) = (other.clone(), new.clone());
+            async move {
+                loop {
+                    // It lost against the claim.
+                    let current = other.record(&new.id).await;
+                    if other.write_one(replace(&current, new.clone())).await == WriteResult::Done {
+                        break;
+                    }
+                }
+            }
+        });
+        let claimed = claiming.await.unwrap();
+        replacing.await.unwrap();
+        assert_eq!(store.end(&record).await, Some(Fate::Replaced));
+        let current = store.record(&new.id).await;
+        assert_eq!((current.incarnation, current.next_fire), (new.incarnation, new.next_fire));
+        let rows = store.history(record.incarnation, 10).await.unwrap();
+        let open = rows.iter().filter(|row| row.state.is_open());
+        assert!(open.clone().all(|row| row.state == RowState::Claimed(node.id)), "{rows:?}");
+        let mut open: Vec<_> = open.map(|row| row.key).collect();
+        open.sort();
+        assert_eq!(keys(&claimed), open);
+        let row = rival.claim_one(now + secs(60)).await;
+        assert_eq!(row.key, scheduled(&new, now + secs(60)).key);
+        store.finish_one(&row, succeeded()).await;
+        for row in claimed.iter().flat_map(|claimed| &claimed.rows) {
+            assert_eq!(store.finish_one(row, succeeded()).await.over, []);
+        }
+    }
+    assert!(store.all_rows().await.iter().all(|row| !row.state.is_open()));
+}
+
 /// During concurrent writes and claims, a list returns each record once that exists throughout.
 pub(super) async fn a_list_during_changes_misses_nothing<S: Store>(stage: Stage<S>) {
     let Stage { store, other, now } = stage;
