@@ -73,8 +73,8 @@ const WAITING: &str = concat!(
     "SELECT ",
     open_columns!("o."),
     " FROM unnest($1, $2) AS j(incarnation, paused) \
-     JOIN punctual_open AS o ON o.incarnation = j.incarnation AND o.node IS NULL \
-        AND (o.kind = 1 OR NOT j.paused) \
+     CROSS JOIN LATERAL (SELECT * FROM punctual_open AS o WHERE o.incarnation = j.incarnation \
+        AND o.node IS NULL AND (o.kind = 1 OR NOT j.paused) OFFSET 0) AS o \
      ORDER BY o.incarnation, o.kind, o.number"
 );
 
@@ -100,19 +100,20 @@ const CLAIM: &str = concat!(
     " WHERE r.incarnation IN (SELECT incarnation FROM job)), \
      put AS MATERIALIZED (SELECT l.*, is_closed IS NULL AND waits IS DISTINCT FROM false AS is_new \
         FROM looked_up AS l), \
-     n AS (SELECT incarnation, \
-        count(*) FILTER (WHERE is_new AND node IS NOT NULL)::int AS claimed, \
-        count(*) FILTER (WHERE is_new AND node IS NULL AND fate IS NULL)::int \
-            - count(*) FILTER (WHERE is_new AND waits)::int AS waiting, \
-        count(*) FILTER (WHERE is_new AND node IS NULL AND fate IS NULL AND kind = 1)::int \
-            - count(*) FILTER (WHERE is_new AND waits AND kind = 1)::int AS asked, \
-        array_agg(place) FILTER (WHERE NOT is_new) AS left_out FROM put GROUP BY incarnation), \
-     after AS MATERIALIZED (SELECT j.incarnation, j.id, j.fence, j.next_fire, j.remember, \
-        j.claimed + coalesce(n.claimed, 0) AS claimed, j.waiting + coalesce(n.waiting, 0) AS waiting, \
-        j.asked + coalesce(n.asked, 0) AS asked, n.left_out, 'completed' AS job_end, \
-        j.next_fire IS NULL AND j.claimed + coalesce(n.claimed, 0) = 0 \
-            AND j.waiting + coalesce(n.waiting, 0) = 0 AS is_over \
-        FROM job AS j LEFT JOIN n ON n.incarnation = j.incarnation), \
+     after AS MATERIALIZED (SELECT incarnation, max(id) AS id, max(fence) AS fence, \
+        max(next_fire) AS next_fire, bool_or(remember) AS remember, sum(claimed)::int AS claimed, \
+        sum(waiting)::int AS waiting, sum(asked)::int AS asked, 'completed' AS job_end, \
+        array_agg(left_out) FILTER (WHERE left_out IS NOT NULL) AS left_out, \
+        max(next_fire) IS NULL AND sum(claimed) = 0 AND sum(waiting) = 0 AS is_over \
+        FROM (SELECT incarnation, id, fence, next_fire, remember, claimed, waiting, asked, \
+            NULL::bigint AS left_out FROM job UNION ALL \
+        SELECT incarnation, NULL, NULL, NULL, NULL, \
+            CASE WHEN is_new AND node IS NOT NULL THEN 1 ELSE 0 END, \
+            CASE WHEN is_new AND node IS NULL AND fate IS NULL THEN 1 ELSE 0 END \
+                - CASE WHEN is_new AND waits THEN 1 ELSE 0 END, \
+            CASE WHEN is_new AND node IS NULL AND fate IS NULL AND kind = 1 THEN 1 ELSE 0 END \
+                - CASE WHEN is_new AND waits AND kind = 1 THEN 1 ELSE 0 END, \
+            CASE WHEN NOT is_new THEN place END FROM put) AS every_row GROUP BY incarnation), \
      deleted AS (DELETE FROM punctual_jobs AS j USING after AS a \
         WHERE j.incarnation = a.incarnation AND a.is_over AND NOT a.remember), \
      changed AS (UPDATE punctual_jobs AS j SET fence = a.fence, next_fire = a.next_fire, \
@@ -165,15 +166,16 @@ const CLAIMED: &str = concat!(
     "SELECT ",
     open_columns!("o."),
     " FROM unnest($1, $2, $3) AS k(incarnation, kind, number) \
-     JOIN punctual_open AS o ON o.incarnation = k.incarnation AND o.kind = k.kind \
-        AND o.number = k.number \
-     WHERE o.node = $4 ORDER BY o.incarnation, o.kind, o.number"
+     CROSS JOIN LATERAL (SELECT * FROM punctual_open AS o WHERE o.incarnation = k.incarnation \
+        AND o.kind = k.kind AND o.number = k.number AND o.node = $4 OFFSET 0) AS o \
+     ORDER BY o.incarnation, o.kind, o.number"
 );
 
 /// Rows wait again, or are closed if their job is gone.
 const RELEASE: &str = concat!(
     "WITH r AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5) \
-        AS r(incarnation, kind, number, fence, attempt)), ",
+        AS r(incarnation, kind, number, fence, attempt) \
+        WHERE kind >= 0 AND attempt >= 0 AND number > -9223372036854775808), ",
     locked!("$1"),
     ", moved AS (UPDATE punctual_open AS o SET node = NULL, claim = NULL, \
         attempt = greatest(o.attempt, r.attempt) FROM r WHERE ",
@@ -200,9 +202,9 @@ const RELEASE: &str = concat!(
     shared_with!("", "attempt", "started_at", now!(), "message"),
     ", CASE WHEN attempt > 1 THEN 'abandoned' ELSE 'skipped: removed' END FROM gone \
         ON CONFLICT DO NOTHING), \
-     n AS (SELECT incarnation, -count(*)::int AS claimed, count(*)::int AS waiting, \
-        count(*) FILTER (WHERE kind = 1)::int AS asked, 'completed' AS job_end \
-        FROM moved GROUP BY incarnation), ",
+     delta AS (SELECT incarnation, -1 AS claimed, 1 AS waiting, \
+        CASE WHEN kind = 1 THEN 1 ELSE 0 END AS asked, 'completed' AS job_end, 0 AS place \
+        FROM moved), ",
     settled!(),
     " SELECT (SELECT count(*) FROM moved)"
 );

@@ -53,8 +53,8 @@ const CHANGED: &str = concat!(
         WHERE l.incarnation = k.incarnation AND l.kind = 2 AND l.number = 0), ",
     record_columns!("j."),
     " FROM unnest($1, $2) WITH ORDINALITY AS k(incarnation, version, place) \
-     LEFT JOIN punctual_jobs AS j \
-        ON j.incarnation = k.incarnation AND j.incarnation = ANY($1) AND j.ended_at IS NULL \
+     LEFT JOIN LATERAL (SELECT * FROM punctual_jobs AS j \
+        WHERE j.incarnation = k.incarnation AND j.ended_at IS NULL LIMIT 1) AS j ON true \
      WHERE j.version IS DISTINCT FROM k.version ORDER BY k.place"
 );
 

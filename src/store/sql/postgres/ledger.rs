@@ -1,11 +1,9 @@
 //! The ledger: rows closed and read.
 
-use std::collections::HashSet;
-
 use tokio_postgres::types::Type;
 
 use super::{
-    super::{millis, signed},
+    super::{millis, signed, unsigned},
     columns::{Parameter, clean, get, key, kind_column, row},
     error::Result,
     pool::Session,
@@ -32,23 +30,31 @@ macro_rules! once_locked {
     };
 }
 
-/// What becomes of the `locked` jobs of whose open rows so many, `n`, were added or taken away: their
-/// counts, or their end.
+/// What becomes of the `locked` jobs whose open rows have changed by the rows of `delta`: their counts,
+/// or their end.
+///
+/// Both are united and grouped, since the server takes such tables to have one row, and would join
+/// them by comparing each row with each.
 macro_rules! settled {
     () => {
         concat!(
-            "after AS MATERIALIZED (SELECT l.incarnation, l.id, l.fence, l.remember, n.job_end, \
-             l.claimed + n.claimed AS claimed, l.waiting + n.waiting AS waiting, \
-             l.asked + n.asked AS asked, n.waiting AS waits, \
-             l.next_fire IS NULL AND l.claimed + n.claimed = 0 AND l.waiting + n.waiting = 0 \
-                AS is_over \
-             FROM locked AS l JOIN n ON n.incarnation = l.incarnation), \
+            "after AS MATERIALIZED (SELECT incarnation, max(id) AS id, max(fence) AS fence, \
+                bool_or(remember) AS remember, sum(claimed)::int AS claimed, \
+                sum(waiting)::int AS waiting, sum(asked)::int AS asked, \
+                bool_or(NOT is_job AND waiting <> 0) AS waits_differ, \
+                (array_agg(job_end ORDER BY place DESC) FILTER (WHERE NOT is_job))[1] AS job_end, \
+                max(next_fire) IS NULL AND sum(claimed) = 0 AND sum(waiting) = 0 AS is_over \
+             FROM (SELECT incarnation, id, fence, next_fire, remember, claimed, waiting, asked, \
+                    NULL::text AS job_end, NULL::bigint AS place, true AS is_job FROM locked \
+                UNION ALL SELECT incarnation, NULL, NULL, NULL, NULL, claimed, waiting, asked, \
+                    job_end, place, false FROM delta) AS every_row \
+             GROUP BY incarnation HAVING bool_or(is_job) AND bool_or(NOT is_job)), \
              deleted AS (DELETE FROM punctual_jobs AS j USING after AS a \
                 WHERE j.incarnation = a.incarnation AND a.is_over AND NOT a.remember), \
              changed AS (UPDATE punctual_jobs AS j SET claimed = a.claimed, waiting = a.waiting, \
                 asked = a.asked, holder = CASE WHEN a.claimed = 0 THEN ",
             nobody!(),
-            " ELSE j.holder END, rev = j.rev + CASE WHEN a.waits <> 0 THEN 1 ELSE 0 END, \
+            " ELSE j.holder END, rev = j.rev + CASE WHEN a.waits_differ THEN 1 ELSE 0 END, \
                 version = j.version + CASE WHEN a.is_over THEN 1 ELSE 0 END, \
                 ended_at = CASE WHEN a.is_over THEN ",
             now!(),
@@ -80,11 +86,15 @@ macro_rules! ends {
 pub(super) use {ends, locked, once_locked, settled};
 
 /// The outcomes as a table `r`, from the parameters `$1` to `$10`.
+///
+/// The conditions hold for each: they have the server expect few rows, and look up each by its key,
+/// however small the other table was when it made its plan.
 macro_rules! outcomes {
     () => {
         "r AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
          WITH ORDINALITY AS r(incarnation, kind, number, fence, fate, attempt, started_at, \
-            ended_at, message, job_end, place))"
+            ended_at, message, job_end, place) \
+         WHERE place > 0 AND kind >= 0 AND attempt >= 0)"
     };
 }
 
@@ -105,13 +115,12 @@ const FINISH: &str = concat!(
     ", fate) SELECT ",
     shared_columns!(""),
     ", fate FROM gone ON CONFLICT DO NOTHING), \
-     n AS (SELECT incarnation, -count(*) FILTER (WHERE NOT waited)::int AS claimed, \
-        -count(*) FILTER (WHERE waited)::int AS waiting, \
-        -count(*) FILTER (WHERE waited AND kind = 1)::int AS asked, \
-        (array_agg(job_end ORDER BY place DESC))[1] AS job_end FROM gone GROUP BY incarnation), ",
+     delta AS (SELECT incarnation, CASE WHEN waited THEN 0 ELSE -1 END AS claimed, \
+        CASE WHEN waited THEN -1 ELSE 0 END AS waiting, \
+        CASE WHEN waited AND kind = 1 THEN -1 ELSE 0 END AS asked, job_end, place FROM gone), ",
     settled!(),
-    " SELECT g.place, coalesce(a.is_over, false), g.incarnation \
-     FROM gone AS g LEFT JOIN after AS a ON a.incarnation = g.incarnation ORDER BY g.place"
+    " SELECT place, NULL::bigint FROM gone \
+     UNION ALL SELECT NULL, incarnation FROM after WHERE is_over"
 );
 
 /// Outcomes of rows that are not open: news to those of which only the death of their node was known.
@@ -178,12 +187,11 @@ pub(super) async fn finish(session: &Session<'_>, outcomes: &[RowOutcome]) -> Re
     let parameters = Outcomes::of(outcomes);
     let rows = session.query(FINISH, parameters.parameters().collect()).await?;
     let mut found = vec![false; outcomes.len()];
-    let mut over = HashSet::new();
     for row in &rows {
-        found[place(get(row, 0)?)] = true;
-        let incarnation = Incarnation(super::unsigned(get(row, 2)?));
-        if get(row, 1)? && over.insert(incarnation) {
-            report.over.push(incarnation);
+        if let Some(ordinality) = get(row, 0)? {
+            found[place(ordinality)] = true;
+        } else {
+            report.over.push(Incarnation(unsigned(get(row, 1)?)));
         }
     }
     let is_late = |index: &usize| !found[*index];

@@ -105,11 +105,9 @@ const RECLAIM: &str = concat!(
     ", fate) SELECT ",
     shared_columns!(""),
     ", fate FROM abandoned ON CONFLICT DO NOTHING), \
-     n AS (SELECT incarnation, -count(*)::int AS claimed, \
-        count(*) FILTER (WHERE waits)::int AS waiting, \
-        count(*) FILTER (WHERE waits AND kind = 1)::int AS asked, 'completed' AS job_end \
-        FROM (SELECT incarnation, kind, true AS waits FROM handed_out UNION ALL \
-            SELECT incarnation, kind, false FROM gone) AS every_row GROUP BY incarnation), ",
+     delta AS (SELECT incarnation, -1 AS claimed, 1 AS waiting, \
+            CASE WHEN kind = 1 THEN 1 ELSE 0 END AS asked, 'completed' AS job_end, 0 AS place \
+        FROM handed_out UNION ALL SELECT incarnation, -1, 0, 0, 'completed', 0 FROM gone), ",
     settled!(),
     " SELECT 0, (SELECT count(*) FROM found) > $2, ",
     shared_columns!(""),

@@ -75,7 +75,11 @@ CREATE TABLE punctual_open (
     node         bigint,
     claim        bigint, -- the number of the node's claim
     PRIMARY KEY (incarnation, kind, number)
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000);
+) WITH (
+    fillfactor = 80, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000,
+    -- A table that has once grown is not made small again: plans for a small one would scan it.
+    vacuum_truncate = false
+);
 
 CREATE INDEX punctual_open_by_node ON punctual_open (node, incarnation, kind, number)
     WHERE node IS NOT NULL;
