@@ -3,12 +3,16 @@
 use std::{
     io::Write as _,
     sync::{
-        Once,
+        Arc, Once,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use punctual::store::{PostgresBuilder, PostgresStore};
+use chrono::{DateTime, Utc};
+use punctual::store::{
+    ClaimCursor, ClaimRequest, Decision, NodeId, PostgresBuilder, PostgresStore, Row, RowKey,
+    RowKind, RowState,
+};
 
 /// The URL of the server, if there is one.
 pub(crate) fn url() -> Option<String> {
@@ -23,6 +27,34 @@ pub(crate) fn url() -> Option<String> {
         });
     }
     url
+}
+
+/// The URL with another parameter.
+pub(crate) fn with(url: &str, parameter: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{parameter}")
+}
+
+/// A request for the jobs of the task `greet` that are due, each of which fires for the last time.
+pub(crate) fn request(node: u64, number: u64, horizon: DateTime<Utc>) -> ClaimRequest {
+    ClaimRequest {
+        node: NodeId(node),
+        number,
+        horizon,
+        tasks: Arc::new(["greet".to_owned()].into()),
+        except: Arc::default(),
+        passed: ClaimCursor::default(),
+        looks: 1000,
+        limit: 100,
+        row_limit: 1000,
+        decide: Arc::new(|record, _| {
+            let at = record.next_fire.unwrap_or_default();
+            let (incarnation, kind) = (record.incarnation, RowKind::Scheduled);
+            let key = RowKey { incarnation, kind, number: at.timestamp_millis() };
+            let row = Row::new(key, record.id.clone(), at, RowState::Claimed(NodeId(0)));
+            Decision::Claim { rows: vec![row], next_fire: None }
+        }),
+    }
 }
 
 /// The tables of a test, which go with it.
@@ -42,6 +74,10 @@ impl Tables {
     /// The options for connecting to them.
     pub(crate) fn builder(&self) -> PostgresBuilder {
         PostgresStore::builder().url(&self.url).namespace(&self.namespace)
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     pub(crate) async fn connect(&self) -> PostgresStore {

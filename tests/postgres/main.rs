@@ -2,5 +2,8 @@
 //!
 //! Without a server nothing is tested, and a line says so. A server that is named must be there.
 
+mod connections;
 mod contract;
+mod errors;
 mod fixture;
+mod scheduler;

@@ -112,7 +112,7 @@ macro_rules! operation {
 /// | `sslmode` in the URL | |
 /// |---|---|
 /// | `disable` | no TLS |
-/// | `prefer`, the default | TLS if the server has it, without a check of its certificate |
+/// | `prefer`, the default | TLS if the server has it, without a check of its certificate, unless [`root_certificates`](PostgresBuilder::root_certificates) are set |
 /// | `require`, `verify-full` | TLS, and the certificate is checked against those that the machine trusts, and [`root_certificates`](PostgresBuilder::root_certificates) |
 ///
 /// # Errors
@@ -437,6 +437,7 @@ impl PostgresBuilder {
             config.connect_timeout(Duration::from_secs(5).min(self.statement_timeout));
         }
         let tls = Connector::checks(&config)
+            .map(|checks| checks || !self.root_certificates.is_empty())
             .map(|checks| Tls::new(&self.root_certificates, checks))
             .transpose()
             .map_err(PostgresError::Refused)?;

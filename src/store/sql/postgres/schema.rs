@@ -106,14 +106,15 @@ pub(super) async fn migrate(session: &Session<'_>) -> Result<Server> {
     Ok(server)
 }
 
+/// The name of a table, if it is there. It is looked for in the catalog, so that a table that another
+/// session has just made is seen.
+const TABLE: &str = "SELECT relname::text FROM pg_class WHERE oid = to_regclass($1)";
+
 async fn create(session: &Session<'_>, meta: &String) -> Result<()> {
     let begin = Step::Run("BEGIN ISOLATION LEVEL READ COMMITTED".into());
     session.all(vec![begin, Step::Query(LOCK, vec![(meta, Type::TEXT)])]).await?;
-    let there = session.query("SELECT to_regclass($1)::text", vec![(meta, Type::TEXT)]).await?;
-    let from = match optional_text(&there[0], 0)? {
-        Some(_) => version(session).await?,
-        None => 0,
-    };
+    let there = session.query(TABLE, vec![(meta, Type::TEXT)]).await?;
+    let from = if there.is_empty() { 0 } else { version(session).await? };
     let sql = migrations(session.namespace(), from);
     session.all(vec![Step::Run(sql.into()), Step::Run("COMMIT".into())]).await?;
     Ok(())

@@ -1,0 +1,130 @@
+//! Connections that are lost, blocked, or all in use.
+
+use std::{
+    error::Error as _,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt as _;
+use punctual::store::{
+    Heartbeat, Incarnation, NodeId, PostgresStore, Record, Store as _, StoreChange, Write,
+};
+
+use crate::fixture::{Tables, url, with};
+
+async fn add(store: &PostgresStore, number: u64) -> Record {
+    let now = store.now().await.unwrap();
+    let mut record = Record::new(format!("job-{number}"), Incarnation(number), "greet", now);
+    record.next_fire = Some(now);
+    store.write(vec![Write::add(record.clone(), number)]).await.unwrap();
+    record
+}
+
+/// Ends all connections with an application's name; returns how many there were.
+async fn terminate(admin: &PostgresStore, name: &str) -> usize {
+    let sql = format!(
+        "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity WHERE application_name = '{name}'"
+    );
+    admin.execute(&sql).await.unwrap().len()
+}
+
+#[tokio::test]
+async fn connections_that_the_server_ends_are_made_anew() {
+    let Some(tables) = Tables::new() else { return };
+    let admin = tables.connect().await;
+    let name = format!("{}app", tables.namespace());
+    let url = with(&url().unwrap(), &format!("application_name={name}"));
+    let store = tables.builder().url(url).connect().await.unwrap();
+    let mut changes = store.changes();
+    let next = async |changes: &mut futures::stream::BoxStream<'static, StoreChange>| {
+        tokio::time::timeout(Duration::from_secs(10), changes.next()).await.unwrap().unwrap()
+    };
+    // It listens from here on.
+    assert_eq!(next(&mut changes).await, StoreChange::Unknown);
+    let record = add(&admin, 1).await;
+    assert_eq!(next(&mut changes).await, StoreChange::Job(record.incarnation, 1));
+    assert_eq!(next(&mut changes).await, StoreChange::Due(record.next_fire.unwrap()));
+    assert!(terminate(&admin, &name).await >= 2, "one for the pool, one that listens");
+    // The first operations may find out.
+    let begun = Instant::now();
+    while let Err(error) = store.get("job-1".into()).await {
+        assert!(error.is_unavailable(), "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{error:?}");
+    }
+    assert_eq!(next(&mut changes).await, StoreChange::Unknown);
+    let record = add(&admin, 2).await;
+    assert_eq!(next(&mut changes).await, StoreChange::Job(record.incarnation, 1));
+}
+
+#[tokio::test]
+async fn a_transaction_of_somebody_else_blocks_only_its_own_job() {
+    let Some(tables) = Tables::new() else { return };
+    let store = tables.builder().statement_timeout(Duration::from_millis(300)).connect().await;
+    let store = store.unwrap();
+    let other = tables.builder().pool_size(1).connect().await.unwrap();
+    for number in 1..=5 {
+        add(&store, number).await;
+    }
+    let first = Heartbeat::new(NodeId(7), "n", true, Duration::from_secs(60));
+    store.heartbeat(first).await.unwrap();
+    let blocking = tokio::spawn(async move {
+        let sql = "BEGIN; SELECT 1 FROM punctual_jobs WHERE incarnation = 3 FOR UPDATE; \
+             SELECT pg_sleep(2); COMMIT";
+        other.execute(sql).await.unwrap();
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let claimed =
+        store.claim(crate::fixture::request(7, 1, store.now().await.unwrap())).await.unwrap();
+    let ids: Vec<String> = claimed.jobs.iter().map(|it| it.record.id.to_string()).collect();
+    assert_eq!(ids, ["job-1", "job-2", "job-4", "job-5"]);
+    assert!(claimed.more, "the third may be claimed later");
+    // A change of the job waits, until the operation takes too long.
+    let mut record = store.get("job-3".into()).await.unwrap().unwrap();
+    let stamp = record.stamp();
+    record.paused = true;
+    let error = store.write(vec![Write::change(stamp, record, 9)]).await.unwrap_err();
+    let text = error.source().unwrap().to_string();
+    assert!(error.is_unavailable() && text.contains("300ms"), "{text}");
+    store.get("job-1".into()).await.unwrap();
+    blocking.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pool_that_is_in_use_is_said_to_be() {
+    let Some(tables) = Tables::new() else { return };
+    let builder = tables.builder().pool_size(1).statement_timeout(Duration::from_secs(1));
+    let store = builder.connect().await.unwrap();
+    let blocking = tokio::spawn({
+        let store = store.clone();
+        async move { store.execute("SELECT pg_sleep(0.7)").await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // It is free again in time.
+    store.now().await.unwrap();
+    blocking.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_may_be_opened_by_the_application() {
+    let Some(tables) = Tables::new() else { return };
+    let admin = tables.connect().await;
+    let address =
+        admin.execute("SELECT host(inet_server_addr()) || ':' || inet_server_port()").await;
+    let address = address.unwrap().remove(0);
+    let nowhere = with(&url().unwrap(), "host=db.invalid");
+    let store = tables
+        .builder()
+        .url(nowhere)
+        .connect_by(move || tokio::net::TcpStream::connect(address.clone()))
+        .connect()
+        .await
+        .unwrap();
+    let mut changes = store.changes();
+    add(&store, 1).await;
+    assert!(changes.next().await.is_some());
+    let lost = tables.builder().connect_by(|| async {
+        Err::<tokio::net::TcpStream, _>(std::io::Error::other("the tunnel is down"))
+    });
+    let error = lost.connect().await.unwrap_err();
+    assert!(error.is_unavailable(), "{error:?}");
+}
