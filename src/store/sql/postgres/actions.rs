@@ -19,8 +19,7 @@ use crate::{
 /// How many entries a page scans.
 const SCANNED: i64 = 1000;
 
-/// The entries of writes that have been done: of the incarnations that a table `new` has, if there
-/// is one.
+/// Puts the entries of writes that are done in the same transaction.
 pub(super) const PUT: &str = concat!(
     "INSERT INTO punctual_actions (at, token, job, incarnation, what, by, because) SELECT ",
     now!(),
@@ -31,12 +30,10 @@ pub(super) const PUT: &str = concat!(
 const LATEST: &str = "SELECT at, token, job, incarnation, what, by, because FROM punctual_actions \
      WHERE (at, token) < ($1, $2) AND at >= $3 ORDER BY at DESC, token DESC LIMIT $4";
 
-const PRUNE: &str = concat!(
-    "DELETE FROM punctual_actions WHERE (at, token) IN (SELECT at, token FROM punctual_actions \
+const PRUNE: &str = "DELETE FROM punctual_actions WHERE (at, token) IN (SELECT at, token FROM punctual_actions \
      WHERE at < $1 OR (at, token) <= (SELECT at, token FROM punctual_actions \
         ORDER BY at DESC, token DESC LIMIT 1 OFFSET $2) \
-     ORDER BY at, token LIMIT $3)"
-);
+     ORDER BY at, token LIMIT $3)";
 
 arrays! {
     /// The columns of entries of the log, without their time.

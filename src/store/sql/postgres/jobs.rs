@@ -220,8 +220,8 @@ fn is_plain_add(write: &Write) -> bool {
     write.expected.is_none() && write.rows.is_empty() && write.record.as_ref().is_some_and(is_plain)
 }
 
-/// Does each of the writes that finds what it expects. Writes that were done are taken out of
-/// `writes`, and their results put into `results`, so that a retry does the rest.
+/// Does each of the writes that finds what it expects: first those that only add a record, and then,
+/// in a transaction, the others and those whose ids are in use.
 pub(super) async fn write(
     session: &Session<'_>,
     writes: &[Write],

@@ -42,7 +42,6 @@ use self::{
     schema::Server,
     tls::Tls,
 };
-use super::unsigned;
 use crate::{
     job::JobId,
     store::{
