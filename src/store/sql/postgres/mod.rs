@@ -22,7 +22,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -53,8 +53,11 @@ use crate::{
     },
 };
 
-/// A claim of so many jobs, or one that lost some, is followed by one that locks what it decides.
+/// A claim of so many jobs, or one that lost some, is followed by claims that lock what they decide.
 const LARGE_CLAIM: usize = 8;
+
+/// How many of them follow it: a claim that locks can't tell whether it had to.
+const LOCKING_CLAIMS: u32 = 32;
 
 /// How often an operation is done again after another transaction was in its way.
 const TRIES: u32 = 10;
@@ -144,8 +147,8 @@ struct Inner {
     listens: Option<(Connector, String)>,
     changes: Changes,
     listener: Mutex<Option<AbortHandle>>,
-    /// Whether the next claim locks the jobs that it decides.
-    locks: AtomicBool,
+    /// How many of the next claims lock the jobs that they decide.
+    locks: AtomicU32,
 }
 
 impl PostgresStore {
@@ -406,7 +409,7 @@ impl PostgresBuilder {
             listens: listener.filter(|_| self.notify).map(|connector| (connector, channel)),
             changes: Changes::new(),
             listener: Mutex::default(),
-            locks: AtomicBool::new(false),
+            locks: AtomicU32::new(0),
         };
         let session = inner.session().await?;
         let migrated = schema::migrate(&session).await;
@@ -536,11 +539,11 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, request: ClaimRequest) -> StoreResult<ClaimResult> {
-        let locks = &self.0.locks;
-        let done = operation!(self, |session| {
-            claim::claim(&session, &request, locks.load(Ordering::Relaxed))
-        })?;
-        locks.store(done.lost > 0 || done.result.jobs.len() >= LARGE_CLAIM, Ordering::Relaxed);
+        let left = self.0.locks.load(Ordering::Relaxed);
+        let done = operation!(self, |session| claim::claim(&session, &request, left > 0))?;
+        let is_contended = done.lost > 0 || done.result.jobs.len() >= LARGE_CLAIM;
+        let left = if is_contended { LOCKING_CLAIMS } else { left.saturating_sub(1) };
+        self.0.locks.store(left, Ordering::Relaxed);
         Ok(done.result)
     }
 
