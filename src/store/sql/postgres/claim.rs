@@ -171,12 +171,14 @@ const CLAIMED: &str = concat!(
      ORDER BY o.incarnation, o.kind, o.number"
 );
 
-/// Rows wait again, or are closed if their job is gone.
+/// Rows wait again, or are closed if their job is gone. Only jobs whose rows are claimed like that are
+/// locked, so that a release that is sent again keeps no claim from them.
 const RELEASE: &str = concat!(
-    "WITH r AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5) \
+    "WITH r AS MATERIALIZED (SELECT r.* FROM unnest($1, $2, $3, $4, $5) \
         AS r(incarnation, kind, number, fence, attempt) \
-        WHERE kind >= 0 AND attempt >= 0 AND number > -9223372036854775808), ",
-    locked!("$1"),
+        WHERE (SELECT true FROM punctual_open AS o WHERE o.incarnation = r.incarnation \
+            AND o.kind = r.kind AND o.number = r.number AND o.node = $6 AND o.fence = r.fence)), ",
+    locked!("ARRAY(SELECT incarnation FROM r)", "FOR UPDATE"),
     ", moved AS (UPDATE punctual_open AS o SET node = NULL, claim = NULL, \
         attempt = greatest(o.attempt, r.attempt) FROM r WHERE ",
     once_locked!(),
@@ -332,7 +334,7 @@ async fn read(
     let select = if locks { LOCKED_CANDIDATES } else { CANDIDATES };
     let mut steps = Vec::with_capacity(2);
     if locks && is_first {
-        steps.push(jobs::begin());
+        steps.push(session.begin());
     }
     steps.push(Step::Query(select, parameters));
     let rows = session.all(steps).await?.pop().unwrap_or_default();

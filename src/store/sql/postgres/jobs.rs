@@ -285,7 +285,7 @@ async fn swap(
     let asked = Keys::of(&asked);
     let rows = session
         .all(vec![
-            begin(),
+            session.begin(),
             Step::Query(LOCK, vec![(&ids, Type::TEXT_ARRAY)]),
             // Later statements: they see what others have committed before the lock was free.
             Step::Query(KNOWN_KEYS, asked.parameters().collect()),
@@ -304,15 +304,6 @@ async fn swap(
     let batch = decide(writes, &known, &keys, now);
     carry_out(session, &batch, channel).await?;
     Ok(batch.results)
-}
-
-/// The beginning of a transaction. No setting outlives it, since a pooler hands sessions around.
-pub(super) fn begin() -> Step<'static> {
-    Step::Run(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s'; \
-         SET LOCAL idle_in_transaction_session_timeout = '5s'"
-            .into(),
-    )
 }
 
 async fn carry_out(session: &Session<'_>, batch: &Batch, channel: Option<&str>) -> Result<()> {

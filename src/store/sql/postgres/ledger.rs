@@ -13,13 +13,24 @@ use crate::store::{FinishReport, Incarnation, NodeId, Row, RowKey, RowOutcome};
 /// The jobs of the incarnations `$1`, locked. Whatever else a statement reads is of its snapshot;
 /// these are as they are once nobody else has them locked.
 macro_rules! locked {
-    ($incarnations:literal) => {
+    ($incarnations:literal, $lock:literal) => {
         concat!(
             "locked AS MATERIALIZED (SELECT incarnation, id, fence, next_fire, remember, claimed, \
              waiting, asked FROM punctual_jobs WHERE incarnation = ANY(",
             $incarnations,
-            ") AND ended_at IS NULL ORDER BY incarnation FOR UPDATE)"
+            ") AND ended_at IS NULL ORDER BY incarnation ",
+            $lock,
+            ")"
         )
+    };
+}
+
+/// Whether a row `r` is of a job that is locked, or of one that is gone: the others are left alone,
+/// where jobs that somebody else has locked are skipped.
+macro_rules! locked_or_gone {
+    () => {
+        "(r.incarnation IN (SELECT incarnation FROM locked) OR (SELECT true FROM punctual_jobs AS j \
+            WHERE j.incarnation = r.incarnation AND j.ended_at IS NULL) IS NULL)"
     };
 }
 
@@ -83,7 +94,7 @@ macro_rules! ends {
     };
 }
 
-pub(super) use {ends, locked, once_locked, settled};
+pub(super) use {ends, locked, locked_or_gone, once_locked, settled};
 
 /// The outcomes as a table `r`, from the parameters `$1` to `$10`.
 ///
@@ -98,30 +109,41 @@ macro_rules! outcomes {
     };
 }
 
-/// Moves open rows to the ledger.
-const FINISH: &str = concat!(
-    "WITH ",
-    outcomes!(),
-    ", ",
-    locked!("$1"),
-    ", gone AS (DELETE FROM punctual_open AS o USING r WHERE ",
-    once_locked!(),
-    " AND o.incarnation = r.incarnation AND o.kind = r.kind AND o.number = r.number \
-        AND o.fence = r.fence RETURNING ",
-    shared_with!("o.", "r.attempt", "r.started_at", "r.ended_at", "r.message"),
-    ", r.fate, r.job_end, r.place, o.node IS NULL AS waited), \
+macro_rules! finish {
+    ($lock:literal, $which:expr) => {
+        concat!(
+            "WITH ",
+            outcomes!(),
+            ", ",
+            locked!("$1", $lock),
+            ", gone AS (DELETE FROM punctual_open AS o USING r WHERE ",
+            once_locked!(),
+            " AND o.incarnation = r.incarnation AND o.kind = r.kind AND o.number = r.number \
+        AND o.fence = r.fence AND ",
+            $which,
+            " RETURNING ",
+            shared_with!("o.", "r.attempt", "r.started_at", "r.ended_at", "r.message"),
+            ", r.fate, r.job_end, r.place, o.node IS NULL AS waited), \
      closed AS (INSERT INTO punctual_ledger (",
-    shared_columns!(""),
-    ", fate) SELECT ",
-    shared_columns!(""),
-    ", fate FROM gone ON CONFLICT DO NOTHING), \
+            shared_columns!(""),
+            ", fate) SELECT ",
+            shared_columns!(""),
+            ", fate FROM gone ON CONFLICT DO NOTHING), \
      delta AS (SELECT incarnation, CASE WHEN waited THEN 0 ELSE -1 END AS claimed, \
         CASE WHEN waited THEN -1 ELSE 0 END AS waiting, \
         CASE WHEN waited AND kind = 1 THEN -1 ELSE 0 END AS asked, job_end, place FROM gone), ",
-    settled!(),
-    " SELECT place, NULL::bigint FROM gone \
+            settled!(),
+            " SELECT place, NULL::bigint FROM gone \
      UNION ALL SELECT NULL, incarnation FROM after WHERE is_over"
-);
+        )
+    };
+}
+
+/// Moves open rows to the ledger, but for those of jobs that somebody else has locked.
+const FINISH: &str = finish!("FOR UPDATE SKIP LOCKED", locked_or_gone!());
+
+/// The same of all open rows, once nobody else has their jobs locked.
+const FINISH_LOCKED: &str = finish!("FOR UPDATE", "true");
 
 /// Outcomes of rows that are not open: news to those of which only the death of their node was known.
 /// Returns the fences of the closed rows.
@@ -184,22 +206,14 @@ arrays! {
 
 pub(super) async fn finish(session: &Session<'_>, outcomes: &[RowOutcome]) -> Result<FinishReport> {
     let mut report = FinishReport::default();
-    let parameters = Outcomes::of(outcomes);
-    let rows = session.query(FINISH, parameters.parameters().collect()).await?;
-    let mut found = vec![false; outcomes.len()];
-    for row in &rows {
-        if let Some(ordinality) = get(row, 0)? {
-            found[place(ordinality)] = true;
-        } else {
-            report.over.push(Incarnation(unsigned(get(row, 1)?)));
-        }
-    }
-    let is_late = |index: &usize| !found[*index];
-    let late: Vec<usize> = (0..outcomes.len()).filter(is_late).collect();
-    if late.is_empty() {
+    let all: Vec<&RowOutcome> = outcomes.iter().collect();
+    // An outcome whose job somebody else has locked delays no other. What is not found then is nearly
+    // always closed or claimed anew.
+    let left = close(session, FINISH, all, &mut report).await?;
+    let outcomes = close(session, FINISH_LOCKED, left, &mut report).await?;
+    if outcomes.is_empty() {
         return Ok(report);
     }
-    let outcomes: Vec<&RowOutcome> = late.into_iter().map(|index| &outcomes[index]).collect();
     let parameters = Outcomes::of(outcomes.iter().copied());
     let rows = session.query(FINISH_LATE, parameters.parameters().collect()).await?;
     for row in &rows {
@@ -209,6 +223,30 @@ pub(super) async fn finish(session: &Session<'_>, outcomes: &[RowOutcome]) -> Re
         }
     }
     Ok(report)
+}
+
+/// Closes open rows; returns the outcomes whose rows were not found.
+async fn close<'a>(
+    session: &Session<'_>,
+    statement: &'static str,
+    outcomes: Vec<&'a RowOutcome>,
+    report: &mut FinishReport,
+) -> Result<Vec<&'a RowOutcome>> {
+    if outcomes.is_empty() {
+        return Ok(outcomes);
+    }
+    let parameters = Outcomes::of(outcomes.iter().copied());
+    let rows = session.query(statement, parameters.parameters().collect()).await?;
+    let mut is_found = vec![false; outcomes.len()];
+    for row in &rows {
+        if let Some(ordinality) = get(row, 0)? {
+            is_found[place(ordinality)] = true;
+        } else {
+            report.over.push(Incarnation(unsigned(get(row, 1)?)));
+        }
+    }
+    let left = outcomes.into_iter().zip(is_found).filter(|(_, is_found)| !is_found);
+    Ok(left.map(|(outcome, _)| outcome).collect())
 }
 
 /// The index of what has this place among the parameters.

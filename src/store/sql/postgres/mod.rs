@@ -140,6 +140,8 @@ pub struct PostgresStore(Arc<Inner>);
 struct Inner {
     pool: Pool,
     namespace: String,
+    /// Begins a transaction.
+    begin: String,
     prepared: bool,
     timeout: Duration,
     server: Server,
@@ -403,6 +405,7 @@ impl PostgresBuilder {
         let mut inner = Inner {
             pool,
             namespace: self.namespace,
+            begin: pool::begin(self.statement_timeout),
             prepared: self.prepared,
             timeout: self.statement_timeout,
             server: Server { is_durable: true, is_replicated: false },
@@ -463,7 +466,7 @@ impl PostgresBuilder {
 impl Inner {
     async fn session(&self) -> Result<Session<'_>> {
         let object = self.pool.get().await?;
-        Ok(Session::new(object, &self.namespace, self.prepared))
+        Ok(Session::new(object, &self.namespace, &self.begin, self.prepared))
     }
 
     /// Does an operation within the time that it may take.

@@ -10,7 +10,7 @@ use super::{
     columns::{Parameter, get, row},
     error::{PostgresError, Result},
     jobs,
-    ledger::{ends, once_locked, settled},
+    ledger::{ends, locked_or_gone, once_locked, settled},
     pool::{Session, Step},
     schema,
 };
@@ -73,7 +73,8 @@ const DEAD: &str = "WITH RECURSIVE claiming AS ( \
         AND NOT EXISTS (SELECT FROM punctual_nodes AS n WHERE n.node = c.node)";
 
 /// Reclaims up to `$2` rows of the nodes `$1`.
-const RECLAIM: &str = concat!(
+macro_rules! reclaim {
+    ($lock:literal, $which:expr) => { concat!(
     "WITH found AS MATERIALIZED (SELECT o.* FROM unnest($1) AS d(node) \
         CROSS JOIN LATERAL (SELECT o.incarnation, o.kind, o.number FROM punctual_open AS o \
             WHERE o.node = d.node ORDER BY o.incarnation, o.kind, o.number LIMIT $2 + 1) AS o \
@@ -81,7 +82,9 @@ const RECLAIM: &str = concat!(
      r AS MATERIALIZED (SELECT * FROM found LIMIT $2), \
      locked AS MATERIALIZED (SELECT incarnation, id, fence, next_fire, remember, claimed, waiting, \
         asked FROM punctual_jobs WHERE incarnation = ANY(ARRAY(SELECT incarnation FROM r)) \
-        AND ended_at IS NULL ORDER BY incarnation FOR UPDATE), \
+        AND ended_at IS NULL ORDER BY incarnation ",
+    $lock,
+    "), \
      handed_out AS (UPDATE punctual_open AS o SET node = NULL, claim = NULL, \
         attempt = least(o.attempt, 2147483646) + 1, recoveries = o.recoveries - 1 FROM r WHERE ",
     once_locked!(),
@@ -93,7 +96,9 @@ const RECLAIM: &str = concat!(
     once_locked!(),
     " AND o.incarnation = r.incarnation AND o.kind = r.kind AND o.number = r.number \
         AND o.node = ANY($1) AND NOT (o.recover AND o.recoveries > 0 \
-            AND r.incarnation IN (SELECT incarnation FROM locked)) RETURNING ",
+            AND r.incarnation IN (SELECT incarnation FROM locked)) AND ",
+    $which,
+    " RETURNING ",
     shared_columns!("o."),
     ", CASE WHEN o.recover AND r.incarnation IN (SELECT incarnation FROM locked) \
         THEN 'abandoned: recovered too often' ELSE 'abandoned' END AS fate), \
@@ -109,15 +114,24 @@ const RECLAIM: &str = concat!(
             CASE WHEN kind = 1 THEN 1 ELSE 0 END AS asked, 'completed' AS job_end, 0 AS place \
         FROM handed_out UNION ALL SELECT incarnation, -1, 0, 0, 'completed', 0 FROM gone), ",
     settled!(),
-    " SELECT 0, (SELECT count(*) FROM found) > $2, ",
+    " SELECT 0, (SELECT count(*) FROM found), ",
     shared_columns!(""),
     ", NULL::bigint, NULL::text FROM handed_out UNION ALL \
-     SELECT 1, (SELECT count(*) FROM found) > $2, ",
+     SELECT 1, (SELECT count(*) FROM found), ",
     shared_columns!(""),
     ", NULL, fate FROM abandoned UNION ALL \
-     SELECT 2, (SELECT count(*) FROM found) > $2, incarnation, 2::smallint, 0, id, 0, 0, 0, 0, 0, 1, false, \
-        NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL FROM after WHERE is_over"
-);
+     SELECT 2, (SELECT count(*) FROM found), incarnation, 2::smallint, 0, id, 0, 0, 0, 0, 0, 1, false, \
+        NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL FROM after WHERE is_over \
+     UNION ALL SELECT 3, count(*), 0, 2::smallint, 0, '', 0, 0, 0, 0, 0, 1, false, \
+        NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL FROM found"
+)
+    };
+}
+
+/// Leaves the rows alone whose jobs somebody else has locked.
+const RECLAIM: &str = reclaim!("FOR UPDATE SKIP LOCKED", locked_or_gone!());
+
+const RECLAIM_LOCKED: &str = reclaim!("FOR UPDATE", "true");
 
 /// Returns the store's time.
 pub(super) async fn heartbeat(
@@ -225,14 +239,28 @@ async fn reclaim(
     if nodes.is_empty() {
         return Ok(());
     }
-    let (nodes, limit) = (nodes.to_vec(), limit as i64);
-    let parameters: Vec<Parameter<'_>> = vec![(&nodes, Type::INT8_ARRAY), (&limit, Type::INT8)];
-    for it in session.query(RECLAIM, parameters).await? {
-        reaped.more |= get::<bool>(&it, 1)?;
-        match get::<i32>(&it, 0)? {
-            0 => reaped.handed_out.push(row(&it, 2)?),
-            1 => reaped.abandoned.push(row(&it, 2)?),
-            _ => reaped.over.push(Incarnation(unsigned(get(&it, 2)?))),
+    let (nodes, most) = (nodes.to_vec(), limit as i64);
+    // One client that has stopped holds up the rows of its own jobs, and no others, until only those are
+    // left.
+    for statement in [RECLAIM, RECLAIM_LOCKED] {
+        let parameters: Vec<Parameter<'_>> = vec![(&nodes, Type::INT8_ARRAY), (&most, Type::INT8)];
+        let (mut found, mut done) = (0_i64, 0_i64);
+        for it in session.query(statement, parameters).await? {
+            found = get(&it, 1)?;
+            match get::<i32>(&it, 0)? {
+                0 => reaped.handed_out.push(row(&it, 2)?),
+                1 => reaped.abandoned.push(row(&it, 2)?),
+                2 => {
+                    reaped.over.push(Incarnation(unsigned(get(&it, 2)?)));
+                    continue;
+                }
+                _ => continue,
+            }
+            done += 1;
+        }
+        reaped.more = found > done;
+        if done > 0 || found == 0 {
+            break;
         }
     }
     reaped.handed_out.iter_mut().for_each(|row| row.state = RowState::Waiting);

@@ -176,8 +176,21 @@ impl Connect for Connector {
 pub(super) struct Session<'a> {
     object: Option<Object>,
     namespace: &'a str,
+    begin: &'a str,
     /// Whether statements are prepared once per connection.
     prepares: bool,
+}
+
+/// The SQL that begins a transaction of an operation that may take so long. No setting outlives it,
+/// since a pooler hands sessions around.
+pub(super) fn begin(timeout: Duration) -> String {
+    let statement = timeout.as_millis().clamp(1, i32::MAX as u128);
+    // A client that has stopped must not keep its locks.
+    let idle = statement.min(5000);
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {statement}; \
+         SET LOCAL lock_timeout = {statement}; SET LOCAL idle_in_transaction_session_timeout = {idle}"
+    )
 }
 
 /// One of several things that are sent at once.
@@ -189,8 +202,18 @@ pub(super) enum Step<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(object: Object, namespace: &'a str, prepares: bool) -> Session<'a> {
-        Session { object: Some(object), namespace, prepares }
+    pub(super) fn new(
+        object: Object,
+        namespace: &'a str,
+        begin: &'a str,
+        prepares: bool,
+    ) -> Session<'a> {
+        Session { object: Some(object), namespace, begin, prepares }
+    }
+
+    /// The beginning of a transaction.
+    pub(super) fn begin(&self) -> Step<'a> {
+        Step::Run(self.begin.into())
     }
 
     /// Gives the connection back to the pool.

@@ -111,8 +111,7 @@ pub(super) async fn migrate(session: &Session<'_>) -> Result<Server> {
 const TABLE: &str = "SELECT relname::text FROM pg_class WHERE oid = to_regclass($1)";
 
 async fn create(session: &Session<'_>, meta: &String) -> Result<()> {
-    let begin = Step::Run("BEGIN ISOLATION LEVEL READ COMMITTED".into());
-    session.all(vec![begin, Step::Query(LOCK, vec![(meta, Type::TEXT)])]).await?;
+    session.all(vec![session.begin(), Step::Query(LOCK, vec![(meta, Type::TEXT)])]).await?;
     let there = session.query(TABLE, vec![(meta, Type::TEXT)]).await?;
     let from = if there.is_empty() { 0 } else { version(session).await? };
     let sql = migrations(session.namespace(), from);
