@@ -218,6 +218,7 @@ macro_rules! __store_conformance_cases {
                 a_finish_and_a_reap_keep_the_outcome
                 concurrent_retries_of_a_claim_are_one
                 slow_claims_share_no_job
+                a_claim_decides_the_current_record
                 a_finish_and_a_request_agree
                 the_last_two_outcomes_end_a_job
                 a_replacement_and_a_claim_lose_nothing

@@ -395,6 +395,44 @@ pub(super) async fn slow_claims_share_no_job<S: Store>(stage: Stage<S>) {
     }
 }
 
+/// A claim whose job is written while it decides does not commit what it decided.
+pub(super) async fn a_claim_decides_the_current_record<S: Store>(stage: Stage<S>) {
+    let Stage { store, other, now } = stage;
+    let node = Node::join(&store, 1).await;
+    for round in 0..15 {
+        let record = store.add(job(round, now)).await;
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let begun = Mutex::new(Some(begun));
+        let fire = fire(now, |_| None);
+        let decide: Decide = Arc::new(move |record, waiting| {
+            if let Some(begun) = begun.lock().unwrap().take() {
+                // The writer may have gone.
+                let _ = begun.send(());
+                // Time for the write, where the store lets it.
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            fire(record, waiting)
+        });
+        let claiming = tokio::spawn({
+            let (store, request) = (store.clone(), ClaimRequest { decide, ..node.request(now) });
+            async move { store.claim(request).await.unwrap().jobs }
+        });
+        begins.await.unwrap();
+        let later = Record { next_fire: Some(now + secs(60)), ..record.clone() };
+        let written = other.write_one(update(&record, later)).await;
+        let claimed = claiming.await.unwrap();
+        if written == WriteResult::Done {
+            assert_eq!(keys(&claimed), [], "the job was not due any more");
+            let current = store.record(&record.id).await;
+            assert_eq!(current.next_fire, Some(now + secs(60)));
+            store.done(vec![remove(&current, Fate::Removed)]).await;
+        } else {
+            assert_eq!(keys(&claimed), [scheduled(&record, now).key]);
+            store.finish_one(&claimed[0].rows[0], succeeded()).await;
+        }
+    }
+}
+
 /// The last outcome of a job and a requested run of it: either the job ends first, and the request
 /// is lost, or it goes on.
 pub(super) async fn a_finish_and_a_request_agree<S: Store>(stage: Stage<S>) {
