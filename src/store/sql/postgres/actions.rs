@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::{Row as Columns, types::Type};
 
 use super::{
-    columns::{Parameter, clean, get, optional_text},
+    columns::{Parameter, bound, clean, get, optional_text},
     error::Result,
     pool::Session,
 };
@@ -12,7 +12,7 @@ use crate::{
     job::JobId,
     store::{
         Action, ActionCursor, ActionPage, Incarnation, Keep, LoggedAction,
-        sql::{instant, millis, signed, unsigned},
+        sql::{instant, millis, millis_from, signed, unsigned},
     },
 };
 
@@ -56,10 +56,15 @@ pub(super) async fn page(
     if limit == 0 {
         return Ok(page);
     }
-    let end = (millis(DateTime::<Utc>::MAX_UTC), i64::MAX);
-    let (at, token) = after.map_or(end, |after| (millis(after.at), signed(after.token)));
+    let end = (millis_from(DateTime::<Utc>::MAX_UTC), i64::MIN);
+    let place = |after: ActionCursor| match millis_from(after.at) {
+        at if instant(at) == after.at => (at, signed(after.token)),
+        // Nothing is done between milliseconds: all that was done before is behind it.
+        at => (at, i64::MIN),
+    };
+    let (at, token) = after.map_or(end, |after| place(after).min(end));
     let first = millis(DateTime::<Utc>::MIN_UTC);
-    let size = if job.is_some() { SCANNED } else { SCANNED.min(limit as i64) };
+    let size = if job.is_some() { SCANNED } else { SCANNED.min(bound(limit)) };
     let parameters = vec![
         (&at as _, Type::INT8),
         (&token as _, Type::INT8),
@@ -94,8 +99,8 @@ fn action(row: &Columns) -> Result<LoggedAction> {
 
 /// Deletes up to `limit` entries that are too old, or too many.
 pub(super) async fn prune(session: &Session<'_>, now: DateTime<Utc>, limit: usize) -> Result<()> {
-    let oldest = now.checked_sub_signed(Keep::ACTIONS).map_or(i64::MIN, millis);
-    let (most, limit) = (Keep::MOST_ACTIONS as i64, limit as i64);
+    let oldest = now.checked_sub_signed(Keep::ACTIONS).map_or(i64::MIN, millis_from);
+    let (most, limit) = (Keep::MOST_ACTIONS as i64, bound(limit));
     let parameters =
         vec![(&oldest as _, Type::INT8), (&most as _, Type::INT8), (&limit as _, Type::INT8)];
     session.query(PRUNE, parameters).await?;

@@ -11,7 +11,7 @@ use super::{
         scan::{Candidate, Decided, Order, Page, Scan},
         signed, unsigned,
     },
-    columns::{Keys, Parameter, Rows, get, kind_column, record, row},
+    columns::{Keys, Parameter, Rows, bound, get, kind_column, record, row},
     error::{PostgresError, Result},
     jobs,
     ledger::{after, ends, holder, locked, once_locked, place, read_key, settled},
@@ -292,7 +292,7 @@ impl<'a> Lines<'a> {
             lines.holder.push(holder(page.holder));
             lines.at.push(page.after.0);
             lines.after.push(page.after.1);
-            lines.limit = page.limit as i64;
+            lines.limit = bound(page.limit);
         }
         lines
     }
@@ -513,7 +513,7 @@ pub(super) async fn claimed_by(
     from: Option<RowKey>,
     limit: usize,
 ) -> Result<Vec<Claim>> {
-    let (node, limit) = (signed(node.0), limit as i64);
+    let (node, limit) = (signed(node.0), bound(limit));
     let (incarnation, kind, number) = after(from);
     let parameters: Vec<Parameter<'_>> = vec![
         (&node, Type::INT8),

@@ -313,6 +313,11 @@ pub(super) fn kind_column(kind: crate::store::RowKind) -> i16 {
     kind_number(kind) as i16
 }
 
+/// A limit as a parameter.
+pub(super) fn bound(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
 fn small(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::Type;
 
 use super::{
-    super::{millis, signed},
+    super::{instant, millis_from, signed},
     columns::{Parameter, kind_column, row},
     error::Result,
     pool::Session,
@@ -39,9 +39,9 @@ pub(super) async fn page(
         return Ok(page);
     }
     // What ended at no instant that can be told is in no page.
-    let from = millis(filter.from.unwrap_or(DateTime::<Utc>::MIN_UTC));
-    let end = millis(DateTime::<Utc>::MAX_UTC) + 1;
-    let until = (filter.until.map_or(end, millis), i64::MIN, i64::MIN);
+    let from = millis_from(filter.from.unwrap_or(DateTime::<Utc>::MIN_UTC));
+    let until = millis_from(filter.until.unwrap_or(DateTime::<Utc>::MAX_UTC));
+    let until = (until, i64::MIN, i64::MIN);
     let (mut kinds, mut ends) = (Vec::new(), Vec::new());
     let (mut incarnations, mut numbers) = (Vec::new(), Vec::new());
     for kind in [RowKind::Scheduled, RowKind::Requested, RowKind::Ended] {
@@ -80,7 +80,11 @@ pub(super) async fn page(
 /// Where the rows of a kind continue behind a row of any kind: at the same instant, later kinds come
 /// first.
 fn place(kind: RowKind, after: FateCursor) -> (i64, i64, i64) {
-    let ended_at = millis(after.ended_at);
+    let ended_at = millis_from(after.ended_at);
+    if instant(ended_at) != after.ended_at {
+        // Nothing ends between milliseconds: all that ended before is behind it.
+        return (ended_at, i64::MIN, i64::MIN);
+    }
     match kind.cmp(&after.key.kind) {
         std::cmp::Ordering::Less => (ended_at, i64::MAX, i64::MAX),
         std::cmp::Ordering::Equal => (ended_at, signed(after.key.incarnation.0), after.key.number),

@@ -4,7 +4,7 @@ use tokio_postgres::types::Type;
 
 use super::{
     super::{millis, signed, unsigned},
-    columns::{Parameter, clean, get, key, kind_column, row},
+    columns::{Parameter, bound, clean, get, key, kind_column, row},
     error::Result,
     pool::Session,
 };
@@ -259,7 +259,7 @@ pub(super) async fn history(
     incarnation: Incarnation,
     limit: usize,
 ) -> Result<Vec<Row>> {
-    let (incarnation, limit) = (signed(incarnation.0), limit as i64);
+    let (incarnation, limit) = (signed(incarnation.0), bound(limit));
     let parameters: Vec<Parameter<'_>> = vec![(&incarnation, Type::INT8), (&limit, Type::INT8)];
     let rows = session.query(HISTORY, parameters).await?;
     rows.iter().map(|it| row(it, 0)).collect()
@@ -278,7 +278,7 @@ pub(super) async fn rows(
     limit: usize,
 ) -> Result<Vec<Row>> {
     let (incarnation, kind, number) = after(from);
-    let limit = limit as i64;
+    let limit = bound(limit);
     let parameters: Vec<Parameter<'_>> = vec![
         (&incarnation, Type::INT8),
         (&kind, Type::INT2),
@@ -298,7 +298,7 @@ pub(super) async fn waiting(
 ) -> Result<Vec<Row>> {
     let of: Vec<i64> = of.iter().map(|of| signed(of.0)).collect();
     let (incarnation, kind, number) = after(from);
-    let limit = limit as i64;
+    let limit = bound(limit);
     let parameters: Vec<Parameter<'_>> = vec![
         (&of, Type::INT8_ARRAY),
         (&incarnation, Type::INT8),

@@ -7,7 +7,7 @@ use tokio_postgres::{Row as Columns, types::Type};
 
 use super::{
     super::{instant, signed, unsigned},
-    columns::{Parameter, get, row},
+    columns::{Parameter, bound, get, row},
     error::{PostgresError, Result},
     jobs,
     ledger::{ends, locked_or_gone, once_locked, settled},
@@ -239,7 +239,7 @@ async fn reclaim(
     if nodes.is_empty() {
         return Ok(());
     }
-    let (nodes, most) = (nodes.to_vec(), limit as i64);
+    let (nodes, most) = (nodes.to_vec(), bound(limit));
     // One client that has stopped holds up the rows of its own jobs, and no others, until only those are
     // left.
     for statement in [RECLAIM, RECLAIM_LOCKED] {

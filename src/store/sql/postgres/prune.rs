@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::{Row as Columns, types::Type};
 
 use super::{
-    super::millis,
+    super::{millis, millis_from},
     actions,
-    columns::{Parameter, get, kind_column},
+    columns::{Parameter, bound, get, kind_column},
     error::Result,
     jobs,
     pool::Session,
@@ -99,7 +99,7 @@ pub(super) async fn prune(session: &Session<'_>, keep: Keep, limit: usize) -> Re
 }
 
 async fn forget(session: &Session<'_>, oldest: DateTime<Utc>, limit: usize) -> Result<usize> {
-    let (oldest, most, limit) = (millis(oldest), Keep::MOST_ENDED as i64, limit as i64);
+    let (oldest, most, limit) = (millis_from(oldest), Keep::MOST_ENDED as i64, bound(limit));
     let parameters: Vec<Parameter<'_>> =
         vec![(&oldest, Type::INT8), (&most, Type::INT8), (&limit, Type::INT8)];
     Ok(session.query(FORGET, parameters).await?.len())
@@ -122,7 +122,7 @@ impl Pruning<'_> {
         before: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<Place>> {
-        let (kind, before, limit) = (kind_column(kind), millis(before), limit as i64);
+        let (kind, before, limit) = (kind_column(kind), millis_from(before), bound(limit));
         let parameters: Vec<Parameter<'_>> = vec![
             (&kind, Type::INT2),
             (&ended_at, Type::INT8),
@@ -161,7 +161,7 @@ impl Pruning<'_> {
         kind: RowKind,
         most: Option<u32>,
     ) -> Result<Vec<Place>> {
-        let (kind, recent, room) = (kind_column(kind), millis(self.recent), self.room as i64);
+        let (kind, recent, room) = (kind_column(kind), millis(self.recent), bound(self.room));
         let most = most.map(i64::from);
         let mut parameters: Vec<Parameter<'_>> = vec![
             (jobs, Type::INT8_ARRAY),
