@@ -9,12 +9,13 @@ use crate::{
     escape::one_line,
     job::{Coalesce, FireTimes, JobOptions, RunId, SkipReason},
     json,
-    ledger::{Decision, Fate, NodeId, Record, Row, RowKey, RowKind, RowState},
+    ledger::{ClaimRequest, Decision, Fate, NodeId, Record, Row, RowKey, RowKind, RowState},
     trigger::{Kind, Trigger},
 };
 
-/// How many rows of one job one claim may have: as many as come due in a second at most.
-const MAX_ROWS: usize = 1000;
+/// The maximum number of rows of one job in one claim: as many as come due in a second at most. A store
+/// hands over no more waiting rows.
+const MAX_ROWS: usize = ClaimRequest::MOST_WAITING;
 
 /// How much of an unreadable text the error quotes, in bytes.
 const QUOTED: usize = 1024;
