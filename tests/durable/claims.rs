@@ -34,7 +34,7 @@ async fn taken(store: &MemoryStore) -> HashMap<NodeId, usize> {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_leaves_what_it_cannot_start_to_others() {
-    let count = 2000;
+    let count = 20_000;
     let (store, notes) = (MemoryStore::new(), Notes::default());
     let one = on(&store, &notes).start().await.unwrap();
     let two = on(&store, &notes).start().await.unwrap();
