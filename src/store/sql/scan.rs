@@ -156,8 +156,10 @@ impl<'a> Scan<'a> {
     fn pages(&self, phase: &Phase<'a>) -> impl Iterator<Item = Page<'a>> {
         let few = phase.looks;
         // One more than are wanted shows whether there are more.
-        let page = (self.request.limit / self.request.tasks.len().max(1)).saturating_add(1);
-        let limit = if phase.order == Order::Newest { few } else { page };
+        let tasks = self.request.tasks.len().max(1);
+        let page = (self.request.limit / tasks).saturating_add(1);
+        // Of the newest jobs, `few` are looked at in all lines together.
+        let limit = if phase.order == Order::Newest { few.div_ceil(tasks) } else { page };
         let (order, limit) = (phase.order, limit.clamp(1, LONGEST_PAGE));
         let empty = phase.lines.iter().filter(|line| line.ahead.is_empty());
         empty.filter_map(move |line| {

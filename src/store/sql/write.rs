@@ -114,7 +114,9 @@ impl Batch {
         let was_paused = known.is_some_and(|known| known.record.paused);
 
         let mut open = stays.map_or(OpenRows::default(), |known| known.open);
-        for mut row in rows.into_iter().filter(|row| !keys.contains(&row.key)) {
+        let mut added = HashSet::new();
+        let is_new = |row: &Row| !keys.contains(&row.key) && added.insert(row.key);
+        for mut row in rows.into_iter().filter(is_new) {
             if row.state == RowState::Waiting && Some(row.key.incarnation) != after {
                 let fate = Fate::called_off(reason, row.attempt);
                 row = Row { state: RowState::Closed(fate), ended_at: Some(now), ..row };

@@ -1,6 +1,6 @@
 //! What goes wrong in PostgreSQL, and what that means for a scheduler.
 
-use std::error::Error as _;
+use std::{error::Error as _, io};
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
@@ -74,8 +74,11 @@ impl PostgresError {
         match self {
             PostgresError::Postgres(error) => error.code().is_some_and(|code| {
                 // Another server may be the right one by now.
+                // So may another connection, if a pooler has mixed up prepared statements.
                 *code != SqlState::READ_ONLY_SQL_TRANSACTION
-                    && !["57P", "08"].iter().any(|class| code.code().starts_with(class))
+                    && !["57P", "08", "25P", "26", "42P05"]
+                        .iter()
+                        .any(|class| code.code().starts_with(class))
             }),
             PostgresError::Unavailable(_) => false,
             PostgresError::Refused(_) | PostgresError::LeaseLost | PostgresError::Raced => true,
@@ -112,6 +115,15 @@ fn said(error: &tokio_postgres::Error) -> String {
     }
 }
 
+/// Whether the connection was cut, and nothing was wrong with what was sent.
+fn is_cut(error: &tokio_postgres::Error) -> bool {
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) else {
+        return false;
+    };
+    // Certificates that are not accepted come as errors of these two kinds.
+    !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other)
+}
+
 /// Whether a retry may help, and what would.
 fn remedy(error: &tokio_postgres::Error) -> (bool, &'static str) {
     let Some(code) = error.code() else {
@@ -120,7 +132,8 @@ fn remedy(error: &tokio_postgres::Error) -> (bool, &'static str) {
             () if text.contains("invalid configuration") || text.contains("connection string") => {
                 (false, "write it like `postgres://user:password@host/database`")
             }
-            () if text.contains("TLS") => (
+            // A connection that was cut during the handshake has the same kind of error.
+            () if text.contains("TLS") && !is_cut(error) => (
                 false,
                 "name the server as its certificate does, add the certificate of its authority \
                  with `root_certificates`, or set `sslmode=disable` if it has none",
@@ -168,6 +181,12 @@ fn remedy(error: &tokio_postgres::Error) -> (bool, &'static str) {
             "another transaction has blocked it, or the server is busy",
         ),
         (
+            &[SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PREPARED_STATEMENT],
+            true,
+            "a pooler in between does not keep prepared statements: set `prepared(false)`",
+        ),
+        (&[SqlState::UNIQUE_VIOLATION], true, "other transactions were faster again and again"),
+        (
             &[SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED],
             false,
             "restore the database from a backup",
@@ -177,8 +196,8 @@ fn remedy(error: &tokio_postgres::Error) -> (bool, &'static str) {
     if let Some((_, better, remedy)) = found {
         return (*better, remedy);
     }
-    // Connections, rolled back transactions, resources, operators, the system.
-    let better = ["08", "40", "53", "55", "57", "58"];
+    // Connections, transactions that took too long or were rolled back, resources, operators, the system.
+    let better = ["08", "25P", "40", "53", "55", "57", "58", "XX000"];
     if better.iter().any(|class| code.code().starts_with(class)) {
         (true, "it may work the next time")
     } else {

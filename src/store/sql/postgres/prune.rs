@@ -20,12 +20,12 @@ const CLOSED: &str = "SELECT ended_at, incarnation, number FROM punctual_ledger 
      WHERE ended_at IS NOT NULL AND kind = $1 AND (ended_at, incarnation, number) > ($2, $3, $4) \
      AND ended_at < $5 ORDER BY ended_at, incarnation, number LIMIT $6";
 
-/// How many closed rows there are, up to one more than so many.
+/// The number of closed rows, up to a maximum.
 const COUNT: &str = "SELECT count(*) FROM (SELECT FROM punctual_ledger LIMIT $1) AS l";
 
-/// How many closed rows there are as the server has last seen it: an exact count costs too much.
-const ESTIMATE: &str =
-    "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = $1::regclass";
+/// The number of closed rows by the server's own statistics, which are late, and lost in a crash.
+const ESTIMATE: &str = "SELECT greatest(reltuples::bigint, pg_stat_get_live_tuples(oid), 0) \
+     FROM pg_class WHERE oid = $1::regclass";
 
 const DELETE: &str = "DELETE FROM punctual_ledger AS l \
      USING unnest($1, $2, $3) AS k(incarnation, kind, number) \
@@ -55,9 +55,9 @@ const SET_LOOKED_TO: &str = "INSERT INTO punctual_pruned (kind, ended_at, incarn
 /// Deletes remembered ends that are too old, or too many.
 const FORGET: &str = "DELETE FROM punctual_jobs WHERE incarnation = ANY(ARRAY(\
      SELECT incarnation FROM punctual_jobs WHERE ended_at IS NOT NULL AND (ended_at < $1 \
-        OR ended_at <= (SELECT ended_at FROM punctual_jobs WHERE ended_at IS NOT NULL \
-            ORDER BY ended_at DESC LIMIT 1 OFFSET $2)) \
-     ORDER BY ended_at LIMIT $3)) AND ended_at IS NOT NULL RETURNING incarnation";
+        OR (ended_at, incarnation) <= (SELECT ended_at, incarnation FROM punctual_jobs \
+            WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, incarnation DESC LIMIT 1 OFFSET $2)) \
+     ORDER BY ended_at, incarnation LIMIT $3)) AND ended_at IS NOT NULL RETURNING incarnation";
 
 const KINDS: [RowKind; 3] = [RowKind::Scheduled, RowKind::Requested, RowKind::Ended];
 
@@ -208,7 +208,7 @@ impl Pruning<'_> {
 
     /// Deletes of all rows the oldest, if there are too many.
     async fn delete_surplus(&mut self, keep: Keep) -> Result<()> {
-        let closed = self.count(keep.total).await?;
+        let closed = self.count(keep).await?;
         let most = self.room.min(usize::try_from(keep.surplus(closed)).unwrap_or(usize::MAX));
         if most == 0 {
             return Ok(());
@@ -227,18 +227,27 @@ impl Pruning<'_> {
         Ok(())
     }
 
-    /// How many closed rows there are: exactly if they are few, and otherwise as the server knows.
-    async fn count(&self, total: u64) -> Result<u64> {
-        let most = i64::try_from(total).unwrap_or(i64::MAX).clamp(1000, 20_000);
-        let rows = self.session.query(COUNT, vec![(&most, Type::INT8)]).await?;
-        let count: i64 = get(&rows[0], 0)?;
-        if count < most {
+    /// The number of closed rows up to the total limit. The number is exact unless it is far from the
+    /// limit: rows are deleted by exact numbers only, since statistics do not follow deletions at once.
+    async fn count(&self, keep: Keep) -> Result<u64> {
+        let few = i64::try_from(keep.total).unwrap_or(i64::MAX).clamp(1000, 20_000);
+        let count = self.count_up_to(few).await?;
+        if count < few {
             return Ok(count.unsigned_abs());
         }
         let ledger = self.session.named("punctual_ledger").into_owned();
         let rows = self.session.query(ESTIMATE, vec![(&ledger, Type::TEXT)]).await?;
-        let estimate = rows.first().map_or(Ok(0), |row| get::<i64>(row, 0))?;
-        Ok(estimate.max(count).unsigned_abs())
+        let estimate = rows.first().map_or(Ok(0), |row| get::<i64>(row, 0))?.unsigned_abs();
+        if keep.surplus(estimate) == 0 {
+            return Ok(estimate);
+        }
+        let total = i64::try_from(keep.total).unwrap_or(i64::MAX);
+        Ok(self.count_up_to(total).await?.unsigned_abs())
+    }
+
+    async fn count_up_to(&self, most: i64) -> Result<i64> {
+        let rows = self.session.query(COUNT, vec![(&most, Type::INT8)]).await?;
+        rows.first().map_or(Ok(0), |row| get(row, 0))
     }
 }
 

@@ -41,7 +41,11 @@ CREATE TABLE punctual_jobs (
     asked          integer NOT NULL DEFAULT 0,
     -- Raised whenever the record or a waiting row changes: what a claim compares.
     rev            bigint  NOT NULL DEFAULT 0
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+) WITH (
+    fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05,
+    -- A table that has once grown is not made small again: plans for a small one would scan it.
+    vacuum_truncate = false
+);
 
 -- A claim asks for the jobs of each task that its node knows, and of each holder that it may claim from.
 CREATE INDEX punctual_jobs_due ON punctual_jobs (task, holder, next_fire, incarnation)
