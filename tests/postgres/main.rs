@@ -6,4 +6,5 @@ mod connections;
 mod contract;
 mod errors;
 mod fixture;
+mod prepared;
 mod scheduler;

@@ -13,11 +13,18 @@ use punctual::{
 
 use crate::fixture::Tables;
 
+/// The texts of the runs so far.
 #[derive(Clone, Default)]
-struct Notes(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Notes(Arc<Mutex<Vec<String>>>);
 
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Note(String);
+pub(crate) struct Note(pub(crate) String);
+
+impl Notes {
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
 
 impl Task for Note {
     const NAME: &'static str = "note";

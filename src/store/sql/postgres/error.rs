@@ -1,6 +1,6 @@
 //! What goes wrong in PostgreSQL, and what that means for a scheduler.
 
-use std::{error::Error as _, io};
+use std::{error::Error as _, io, time::Duration};
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
@@ -43,6 +43,14 @@ impl From<PoolError> for PostgresError {
 }
 
 impl PostgresError {
+    /// The server has not answered in time.
+    pub(super) fn silent(limit: Duration) -> PostgresError {
+        PostgresError::Unavailable(format!(
+            "PostgreSQL has not answered within {limit:?}: see to the server and to the network, or \
+             raise `statement_timeout`"
+        ))
+    }
+
     fn code(&self) -> Option<&SqlState> {
         match self {
             PostgresError::Postgres(error) => error.code(),
@@ -181,7 +189,7 @@ fn remedy(error: &tokio_postgres::Error) -> (bool, &'static str) {
             "another transaction has blocked it, or the server is busy",
         ),
         (
-            &[SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PREPARED_STATEMENT],
+            &[SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT],
             true,
             "a pooler in between does not keep prepared statements: set `prepared(false)`",
         ),

@@ -16,7 +16,7 @@ use super::{
         Keys, Parameter, RECORD_COLUMNS, Records, Rows, clean, get, key, optional_text, record,
     },
     error::Result,
-    pool::{Session, Step},
+    pool::{NAMESPACE, Session, Step},
 };
 use crate::{
     job::JobId,
@@ -28,6 +28,39 @@ use crate::{
 
 /// How many records one page scans.
 const SCANNED: usize = 1000;
+
+/// The statement for a transaction of the application's, whose one parameter is a
+/// [document](crate::store::sql::document). It notifies the channel when that transaction commits.
+pub(super) fn insert_statement(channel: Option<&str>) -> String {
+    let columns: Vec<&str> = record_columns!("").split(", ").collect();
+    let kind = |column: &str| match column {
+        "id" | "task" | "args" | "trigger" | "options" | "name" | "tags" | "declared"
+        | "earlier_tokens" | "paused_by" | "paused_because" | "extra" => "text",
+        "paused" | "recover" | "remember" | "recoveries" => "integer",
+        _ => "bigint",
+    };
+    let value = |column: &str| match column {
+        "paused" | "recover" | "remember" => format!("{column} <> 0"),
+        column => column.to_owned(),
+    };
+    let list = |text: &dyn Fn(&str) -> String| {
+        columns.iter().map(|column| text(column)).collect::<Vec<_>>().join(", ")
+    };
+    let typed = list(&|column| format!("{column} {}", kind(column)));
+    let (columns, values) = (list(&|column| column.to_owned()), list(&value));
+    let notify = channel.map_or_else(
+        || "SELECT 1 FROM added".to_owned(),
+        |channel| format!("SELECT pg_notify('{channel}', 'd' || next_fire) FROM added"),
+    );
+    // A remembered end of the same id makes room for the new job.
+    format!(
+        "WITH document AS (SELECT * FROM jsonb_to_record($1::text::jsonb) AS r({typed})), \
+         forgotten AS (DELETE FROM {NAMESPACE}jobs WHERE ended_at IS NOT NULL \
+         AND id IN (SELECT id FROM document) RETURNING id), \
+         added AS (INSERT INTO {NAMESPACE}jobs ({columns}) SELECT {values} FROM document \
+         WHERE (SELECT count(*) FROM forgotten) >= 0 RETURNING next_fire) {notify}"
+    )
+}
 
 pub(super) const NOW: &str = concat!("SELECT ", now!());
 

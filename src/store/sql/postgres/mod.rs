@@ -47,9 +47,9 @@ use crate::{
     store::{
         ActionCursor, ActionPage, Capabilities, Changes, Claim, ClaimRequest, ClaimResult,
         Durability, Failover, FateCursor, FateFilter, FatePage, FinishReport, Heartbeat,
-        Incarnation, Keep, NextDueRequest, NodeId, NodeRow, PruneReport, ReapReport, Record,
-        RecordChange, RecordCursor, RecordFilter, RecordPage, Release, Row, RowKey, RowOutcome,
-        Store, StoreChange, StoreError, Write, WriteResult,
+        Incarnation, InsertStatement, Keep, NextDueRequest, NodeId, NodeRow, PruneReport,
+        ReapReport, Record, RecordChange, RecordCursor, RecordFilter, RecordPage, Release, Row,
+        RowKey, RowOutcome, Store, StoreChange, StoreError, Write, WriteResult, sql::document,
     },
 };
 
@@ -139,6 +139,8 @@ pub struct PostgresStore(Arc<Inner>);
 
 struct Inner {
     pool: Pool,
+    /// How the connections of the pool are made, if this store makes them.
+    connector: Option<Connector>,
     namespace: String,
     /// Begins a transaction.
     begin: String,
@@ -382,15 +384,21 @@ impl PostgresBuilder {
     /// See the [table](PostgresStore#errors). Also if the namespace is invalid, or neither a URL nor
     /// a pool is set.
     pub async fn connect(self) -> std::result::Result<PostgresStore, StoreError> {
-        self.open().await.map_err(PostgresError::told)
+        // A server may accept the connection and say nothing, and a migration may be blocked.
+        let limit = self.statement_timeout.saturating_mul(2);
+        match tokio::time::timeout(limit, self.open()).await {
+            Ok(opened) => opened.map_err(PostgresError::told),
+            Err(_) => Err(PostgresError::silent(limit).told()),
+        }
     }
 
     async fn open(self) -> Result<PostgresStore> {
         self.validate()?;
         let connector = self.url.as_deref().map(|url| self.connector(url)).transpose()?;
+        let connector = connector.filter(|_| self.pool.is_none());
         let listener = match &self.listen_url {
             Some(url) => Some(self.connector(url)?),
-            None => connector.clone().filter(|_| self.pool.is_none()),
+            None => connector.clone(),
         };
         let pool = match (self.pool, &connector) {
             (Some(pool), _) => pool,
@@ -404,6 +412,7 @@ impl PostgresBuilder {
         let channel = changes::channel(&self.namespace);
         let mut inner = Inner {
             pool,
+            connector,
             namespace: self.namespace,
             begin: pool::begin(self.statement_timeout),
             prepared: self.prepared,
@@ -439,7 +448,10 @@ impl PostgresBuilder {
             config.application_name("punctual");
         }
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(Duration::from_secs(5).min(self.statement_timeout));
+            // Schedulers wait for an operation for a quarter of their lease: with several hosts, the next one
+            // must be reached in that time.
+            let most = if config.get_hosts().len() > 1 { 1 } else { 5 };
+            config.connect_timeout(Duration::from_secs(most).min(self.statement_timeout));
         }
         let tls = Connector::checks(&config)
             .map(|checks| checks || !self.root_certificates.is_empty())
@@ -466,7 +478,8 @@ impl PostgresBuilder {
 impl Inner {
     async fn session(&self) -> Result<Session<'_>> {
         let object = self.pool.get().await?;
-        Ok(Session::new(object, &self.namespace, &self.begin, self.prepared))
+        let cancels = self.connector.as_ref();
+        Ok(Session::new(object, &self.namespace, &self.begin, cancels, self.prepared))
     }
 
     /// Does an operation within the time that it may take.
@@ -476,11 +489,7 @@ impl Inner {
     ) -> std::result::Result<T, StoreError> {
         match tokio::time::timeout(self.timeout, operation).await {
             Ok(result) => result.map_err(PostgresError::told),
-            Err(_) => Err(StoreError::unavailable(format!(
-                "PostgreSQL has not answered within {:?}: see to the server and to the network, or \
-                 raise `statement_timeout`",
-                self.timeout
-            ))),
+            Err(_) => Err(PostgresError::silent(self.timeout).told()),
         }
     }
 
@@ -519,6 +528,11 @@ impl Store for PostgresStore {
 
     async fn write(&self, writes: Vec<Write>) -> StoreResult<Vec<WriteResult>> {
         operation!(self, |session| jobs::write(&session, &writes, self.0.channel()))
+    }
+
+    fn insert_statement(&self, record: &Record) -> Option<InsertStatement> {
+        let sql = jobs::insert_statement(self.0.channel());
+        Some(InsertStatement::new(pool::named(&sql, &self.0.namespace), document(record)))
     }
 
     async fn get(&self, id: JobId) -> StoreResult<Option<Record>> {

@@ -14,9 +14,13 @@ use futures::{
     future::{BoxFuture, join_all},
     stream::{self, BoxStream, StreamExt as _},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    runtime::Handle,
+    time::timeout,
+};
 use tokio_postgres::{
-    AsyncMessage, Client, Config, NoTls, Row as Columns, Statement,
+    AsyncMessage, CancelToken, Client, Config, NoTls, Row as Columns, Statement,
     config::{Host, SslMode},
     tls::MakeTlsConnect,
     types::ToSql,
@@ -30,6 +34,9 @@ use super::{
 
 /// The prefix of all names in the SQL of this crate.
 pub(super) const NAMESPACE: &str = "punctual_";
+
+/// How long the cancellation of a statement may take.
+const CANCELS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A stream of bytes to a server.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -101,6 +108,22 @@ impl Connector {
         }
     }
 
+    /// Cancels the statement that a connection executes.
+    async fn cancel(&self, token: CancelToken) -> std::result::Result<(), tokio_postgres::Error> {
+        let Connector { config, tls, open } = self.clone();
+        match (open, tls) {
+            (None, None) => token.cancel_query(NoTls).await,
+            (None, Some(tls)) => token.cancel_query(tls).await,
+            (Some(open), tls) => {
+                let stream = open().await.unwrap_or_else(|_| Opened(Box::new(tokio::io::empty())));
+                match connect_tls(&config, tls) {
+                    Some(tls) => token.cancel_query_raw(stream, tls).await,
+                    None => token.cancel_query_raw(stream, NoTls).await,
+                }
+            }
+        }
+    }
+
     /// A pool of up to so many connections.
     pub(super) fn pool(&self, size: usize, timeout: Duration) -> Result<Pool> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -125,6 +148,17 @@ impl Connector {
 
 /// Connects over a stream that has been opened.
 fn connect_over(config: Config, tls: Option<Tls>, stream: Opened) -> Connecting {
+    match connect_tls(&config, tls) {
+        Some(tls) => Box::pin(async move { Ok(boxed(config.connect_raw(stream, tls).await?)) }),
+        None => Box::pin(async move { Ok(boxed(config.connect_raw(stream, NoTls).await?)) }),
+    }
+}
+
+/// TLS with the server of this configuration, over a stream that has been opened.
+fn connect_tls(
+    config: &Config,
+    tls: Option<Tls>,
+) -> Option<<Tls as MakeTlsConnect<Opened>>::TlsConnect> {
     // The name by which the certificate is checked.
     let host = config.get_hosts().iter().find_map(|host| match host {
         Host::Tcp(name) => Some(name.clone()),
@@ -132,12 +166,7 @@ fn connect_over(config: Config, tls: Option<Tls>, stream: Opened) -> Connecting 
         Host::Unix(_) => None,
     });
     let host = host.unwrap_or_else(|| "localhost".to_owned());
-    let tls =
-        tls.and_then(|mut tls| MakeTlsConnect::<Opened>::make_tls_connect(&mut tls, &host).ok());
-    match tls {
-        Some(tls) => Box::pin(async move { Ok(boxed(config.connect_raw(stream, tls).await?)) }),
-        None => Box::pin(async move { Ok(boxed(config.connect_raw(stream, NoTls).await?)) }),
-    }
+    tls.and_then(|mut tls| MakeTlsConnect::<Opened>::make_tls_connect(&mut tls, &host).ok())
 }
 
 fn boxed<S, T>(
@@ -171,12 +200,15 @@ impl Connect for Connector {
 
 /// A borrowed connection.
 ///
-/// One that is dropped without [`release`](Session::release), as when the future of an operation is
-/// dropped, is closed: nobody knows what the server still does with it.
+/// A connection that is dropped without [`release`](Session::release), as when the future of an operation
+/// is dropped, is closed, and its statement is canceled: a backend that waits for a lock does not notice a
+/// closed connection, and would keep the locks that it has.
 pub(super) struct Session<'a> {
     object: Option<Object>,
     namespace: &'a str,
     begin: &'a str,
+    /// How to connect to cancel a statement.
+    cancels: Option<&'a Connector>,
     /// Whether statements are prepared once per connection.
     prepares: bool,
 }
@@ -206,9 +238,10 @@ impl<'a> Session<'a> {
         object: Object,
         namespace: &'a str,
         begin: &'a str,
+        cancels: Option<&'a Connector>,
         prepares: bool,
     ) -> Session<'a> {
-        Session { object: Some(object), namespace, begin, prepares }
+        Session { object: Some(object), namespace, begin, cancels, prepares }
     }
 
     /// The beginning of a transaction.
@@ -321,8 +354,12 @@ impl<'a> Session<'a> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        if let Some(object) = self.object.take() {
-            drop(Object::take(object));
+        let Some(object) = self.object.take() else { return };
+        let client = Object::take(object);
+        if let (Some(connector), Ok(runtime)) = (self.cancels, Handle::try_current()) {
+            let (token, connector) = (client.cancel_token(), connector.clone());
+            // If the server cannot be reached, its own limits end the statement.
+            runtime.spawn(timeout(CANCELS_WITHIN, async move { connector.cancel(token).await }));
         }
     }
 }

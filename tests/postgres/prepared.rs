@@ -1,0 +1,112 @@
+//! Jobs that the application adds in a transaction of its own.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use punctual::{
+    End, Scheduler,
+    store::Store as _,
+    trigger::{after, every},
+};
+use tokio::time::{sleep, timeout};
+use tokio_postgres::NoTls;
+
+use crate::{
+    fixture::{Tables, url},
+    scheduler::{Note, Notes},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// The application's own connection.
+async fn application() -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(&url().unwrap(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn a_job_exists_when_the_transaction_commits() {
+    let Some(tables) = Tables::new() else { return };
+    let (store, notes) = (tables.connect().await, Notes::default());
+    let builder = Scheduler::builder().store(store.clone()).state(notes.clone());
+    // A notification, and not a poll, says that there is a job.
+    let scheduler = builder.task::<Note>().poll_interval(SECOND * 60).start().await.unwrap();
+    let add = scheduler.add(after(MILLISECOND * 10), Note("invoice".into())).id("invoice 7");
+    let prepared = add.name("an 'invoice'").tag("a \"tag\"").recover(true).prepare().await.unwrap();
+
+    let mut application = application().await;
+    let transaction = application.transaction().await.unwrap();
+    let parameter = prepared.parameter();
+    transaction.execute(prepared.sql(), &[&parameter]).await.unwrap();
+    assert_eq!(store.get("invoice 7".into()).await.unwrap(), None);
+    sleep(MILLISECOND * 400).await;
+    transaction.commit().await.unwrap();
+
+    let ended = timeout(SECOND * 10, async {
+        loop {
+            let rows = store.rows(None, 10).await.unwrap();
+            if let Some(row) = rows.into_iter().find(|row| row.started_at.is_some()) {
+                break row;
+            }
+            sleep(MILLISECOND * 10).await;
+        }
+    });
+    let row = ended.await.unwrap();
+    let late = row.started_at.unwrap() - row.fire_time;
+    assert!(late >= TimeDelta::milliseconds(380) && late < TimeDelta::seconds(9), "{late}");
+    let end = timeout(SECOND * 10, prepared.handle()).await.unwrap();
+    assert!(matches!(end, End::Completed), "{end}");
+    assert_eq!(notes.all(), ["invoice"]);
+    scheduler.shutdown().await;
+}
+
+/// The record is the one that `add` writes.
+#[tokio::test]
+async fn a_prepared_job_is_like_an_added_one() {
+    let Some(tables) = Tables::new() else { return };
+    let store = tables.connect().await;
+    let builder = Scheduler::builder().store(store.clone()).state(Notes::default());
+    let scheduler = builder.task::<Note>().paused().start().await.unwrap();
+    let job = |id: &str| {
+        let add = scheduler.add(every(SECOND * 3600), Note("x".into())).id(id).jitter(SECOND);
+        add.paused().max_instances(3).misfire_grace_time(SECOND * 5).recoveries(7).tag("a").tag("b")
+    };
+    job("added").await.unwrap();
+    let prepared = job("prepared").prepare().await.unwrap();
+    let parameter = prepared.parameter();
+    application().await.execute(prepared.sql(), &[&parameter]).await.unwrap();
+    let added = store.get("added".into()).await.unwrap().unwrap();
+    let mut record = store.get("prepared".into()).await.unwrap().unwrap();
+    assert_eq!((record.version, record.tokens.as_slice().len()), (1, 1));
+    record.id = added.id.clone();
+    record.incarnation = added.incarnation;
+    record.tokens = added.tokens;
+    record.added_at = added.added_at;
+    record.next_fire = added.next_fire;
+    // The grid of the interval starts when the job is added.
+    record.trigger = added.trigger.clone();
+    assert_eq!(record, added);
+    prepared.handle().resume().await.unwrap();
+    assert!(!store.get("prepared".into()).await.unwrap().unwrap().paused);
+}
+
+#[tokio::test]
+async fn a_job_never_existed_if_the_transaction_is_rolled_back() {
+    let Some(tables) = Tables::new() else { return };
+    let store = tables.connect().await;
+    let builder = Scheduler::builder().store(store.clone()).state(Notes::default());
+    let scheduler = builder.task::<Note>().start().await.unwrap();
+    let prepared = scheduler.add(after(SECOND), Note("x".into())).id("x").prepare().await.unwrap();
+    let mut application = application().await;
+    let transaction = application.transaction().await.unwrap();
+    let parameter = prepared.parameter();
+    transaction.execute(prepared.sql(), &[&parameter]).await.unwrap();
+    transaction.rollback().await.unwrap();
+    assert_eq!(store.get("x".into()).await.unwrap(), None);
+    // An id in use fails the statement.
+    scheduler.add(every(SECOND * 60), Note("y".into())).id("x").await.unwrap();
+    let error = application.execute(prepared.sql(), &[&parameter]).await.unwrap_err();
+    assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION), "{error}");
+}
