@@ -33,7 +33,7 @@ const LATEST: &str = "SELECT at, token, job, incarnation, what, by, because FROM
 const PRUNE: &str = "DELETE FROM punctual_actions WHERE (at, token) IN (SELECT at, token FROM punctual_actions \
      WHERE at < $1 OR (at, token) <= (SELECT at, token FROM punctual_actions \
         ORDER BY at DESC, token DESC LIMIT 1 OFFSET $2) \
-     ORDER BY at, token LIMIT $3)";
+     ORDER BY at, token LIMIT $3) RETURNING token";
 
 arrays! {
     /// The columns of entries of the log, without their time.
@@ -97,12 +97,15 @@ fn action(row: &Columns) -> Result<LoggedAction> {
     Ok(LoggedAction::new(at, token, get::<String>(row, 2)?.into(), incarnation, action))
 }
 
-/// Deletes up to `limit` entries that are too old, or too many.
-pub(super) async fn prune(session: &Session<'_>, now: DateTime<Utc>, limit: usize) -> Result<()> {
+/// Deletes up to `limit` entries that are too old, or too many. Returns how many.
+pub(super) async fn prune(
+    session: &Session<'_>,
+    now: DateTime<Utc>,
+    limit: usize,
+) -> Result<usize> {
     let oldest = now.checked_sub_signed(Keep::ACTIONS).map_or(i64::MIN, millis_from);
     let (most, limit) = (Keep::MOST_ACTIONS as i64, bound(limit));
     let parameters =
         vec![(&oldest as _, Type::INT8), (&most as _, Type::INT8), (&limit as _, Type::INT8)];
-    session.query(PRUNE, parameters).await?;
-    Ok(())
+    Ok(session.query(PRUNE, parameters).await?.len())
 }

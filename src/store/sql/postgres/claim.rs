@@ -68,13 +68,14 @@ const CANDIDATES: &str = candidates!("");
 /// The same, locked but for those that others have locked.
 const LOCKED_CANDIDATES: &str = candidates!("FOR UPDATE OF j SKIP LOCKED");
 
-/// The waiting rows that count of some jobs.
+/// The first waiting rows that count of some jobs, as many as a claim considers.
 const WAITING: &str = concat!(
     "SELECT ",
     open_columns!("o."),
     " FROM unnest($1, $2) AS j(incarnation, paused) \
      CROSS JOIN LATERAL (SELECT * FROM punctual_open AS o WHERE o.incarnation = j.incarnation \
-        AND o.node IS NULL AND (o.kind = 1 OR NOT j.paused) OFFSET 0) AS o \
+        AND o.node IS NULL AND (o.kind = 1 OR NOT j.paused) \
+        ORDER BY o.kind, o.number LIMIT $3) AS o \
      ORDER BY o.incarnation, o.kind, o.number"
 );
 
@@ -373,8 +374,9 @@ async fn add_waiting(
 ) -> Result<()> {
     let (incarnations, paused): (Vec<i64>, Vec<bool>) =
         waits.iter().map(|(of, paused)| (signed(of.0), *paused)).unzip();
+    let most = bound(ClaimRequest::MOST_WAITING);
     let parameters: Vec<Parameter<'_>> =
-        vec![(&incarnations, Type::INT8_ARRAY), (&paused, Type::BOOL_ARRAY)];
+        vec![(&incarnations, Type::INT8_ARRAY), (&paused, Type::BOOL_ARRAY), (&most, Type::INT8)];
     let mut by_job: HashMap<Incarnation, Vec<Row>> = HashMap::new();
     for it in session.query(WAITING, parameters).await? {
         let row = row(&it, 0)?;

@@ -72,7 +72,7 @@ pub(super) async fn prune(session: &Session<'_>, keep: Keep, limit: usize) -> Re
     let mut pruning = Pruning { session, room: limit, deleted: 0, recent };
     let oldest = now.checked_sub_signed(Keep::ENDED).unwrap_or(now);
     let forgotten = forget(session, oldest, limit).await?;
-    actions::prune(session, now, limit).await?;
+    let actions = actions::prune(session, now, limit).await?;
     for kind in KINDS {
         let oldest = Keep::oldest(keep.age, kind, now);
         let rows = pruning.page(kind, BEGINNING, oldest, pruning.room).await?;
@@ -94,7 +94,7 @@ pub(super) async fn prune(session: &Session<'_>, keep: Keep, limit: usize) -> Re
         more |= pruning.delete_too_many(kind, keep.rows, limit).await?;
     }
     pruning.delete_surplus(keep).await?;
-    more |= pruning.room == 0 || forgotten == limit;
+    more |= pruning.room == 0 || forgotten == limit || actions == limit;
     Ok(PruneReport { deleted: pruning.deleted, forgotten: forgotten as u64, more })
 }
 
