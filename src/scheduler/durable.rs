@@ -414,7 +414,8 @@ pub(super) async fn prepare(
             durable.name
         ))
     })?;
-    let known = durable.know_for_now([(&record, &adding.new.entry)]);
+    // At version 0: until the application commits, the store does not have the record.
+    let known = durable.know_for_now([(&adding.addition.declared, &adding.new.entry)]);
     Ok((statement, adding, known))
 }
 

@@ -21,7 +21,8 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 async fn a_job_exists_when_the_transaction_commits() {
     let (folder, notes) = (Folder::new(), Notes::default());
     let store = SqliteStore::builder(folder.file()).namespace("jobs_").open().await.unwrap();
-    let scheduler = on(&store, &notes).start().await.unwrap();
+    let builder = on(&store, &notes).poll_interval(MILLISECOND * 100);
+    let scheduler = builder.start().await.unwrap();
     let add = scheduler.add(after(MILLISECOND * 300), remember("invoice")).id("invoice 7");
     let prepared = add.name("an 'invoice'").tag("a \"tag\"").recover(true).prepare().await.unwrap();
     assert_eq!(prepared.id().as_str(), "invoice 7");
@@ -32,6 +33,8 @@ async fn a_job_exists_when_the_transaction_commits() {
     let added = transaction.execute(prepared.sql(), [prepared.parameter()]).unwrap();
     assert_eq!(added, 1);
     assert_eq!(store.get("invoice 7".into()).await.unwrap(), None);
+    // Meanwhile the scheduler checks which of its jobs have changed.
+    sleep(MILLISECOND * 700).await;
     transaction.commit().unwrap();
 
     let record = store.get("invoice 7".into()).await.unwrap().unwrap();
