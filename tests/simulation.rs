@@ -48,7 +48,7 @@ fn fail(seed: u64, broken: &Broken, run: impl Fn(Simulation) -> Result<Report, B
 
 #[test]
 fn promises_hold_whatever_goes_wrong() {
-    hold(seeds().unwrap_or(0..2000), |simulation| simulation.run(MemoryStore::with_clock));
+    hold(seeds().unwrap_or(0..3000), |simulation| simulation.run(MemoryStore::with_clock));
 }
 
 #[test]
