@@ -16,7 +16,7 @@ use super::{
         Keys, Parameter, RECORD_COLUMNS, Records, Rows, clean, get, key, optional_text, record,
     },
     error::Result,
-    pool::{NAMESPACE, Session, Step},
+    pool::{Session, Step},
 };
 use crate::{
     job::JobId,
@@ -31,7 +31,7 @@ const SCANNED: usize = 1000;
 
 /// The statement for a transaction of the application's, whose one parameter is a
 /// [document](crate::store::sql::document). It notifies the channel when that transaction commits.
-pub(super) fn insert_statement(channel: Option<&str>) -> String {
+pub(super) fn insert_statement(namespace: &str, channel: Option<&str>) -> String {
     let columns: Vec<&str> = record_columns!("").split(", ").collect();
     let kind = |column: &str| match column {
         "id" | "task" | "args" | "trigger" | "options" | "name" | "tags" | "declared"
@@ -55,9 +55,9 @@ pub(super) fn insert_statement(channel: Option<&str>) -> String {
     // A remembered end of the same id makes room for the new job.
     format!(
         "WITH document AS (SELECT * FROM jsonb_to_record($1::text::jsonb) AS r({typed})), \
-         forgotten AS (DELETE FROM {NAMESPACE}jobs WHERE ended_at IS NOT NULL \
+         forgotten AS (DELETE FROM {namespace}jobs WHERE ended_at IS NOT NULL \
          AND id IN (SELECT id FROM document) RETURNING id), \
-         added AS (INSERT INTO {NAMESPACE}jobs ({columns}) SELECT {values} FROM document \
+         added AS (INSERT INTO {namespace}jobs ({columns}) SELECT {values} FROM document \
          WHERE (SELECT count(*) FROM forgotten) >= 0 RETURNING next_fire) {notify}"
     )
 }

@@ -531,8 +531,8 @@ impl Store for PostgresStore {
     }
 
     fn insert_statement(&self, record: &Record) -> Option<InsertStatement> {
-        let sql = jobs::insert_statement(self.0.channel());
-        Some(InsertStatement::new(pool::named(&sql, &self.0.namespace), document(record)))
+        let sql = jobs::insert_statement(&self.0.namespace, self.0.channel());
+        Some(InsertStatement::new(sql, document(record)))
     }
 
     async fn get(&self, id: JobId) -> StoreResult<Option<Record>> {
