@@ -4,7 +4,10 @@ use std::process::{Child, Command, Stdio};
 
 use chrono::Utc;
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
     unistd::Pid,
 };
 
@@ -47,10 +50,12 @@ impl Process {
         assert!(status.success(), "node {}: {status}", self.name);
     }
 
-    /// Stops the process.
+    /// Stops the process, and waits until all of its threads stand.
     pub(crate) fn stop(&mut self) {
         self.is_going();
         self.signal(Signal::SIGSTOP);
+        let status = waitpid(self.id(), Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert_eq!(status, WaitStatus::Stopped(self.id(), Signal::SIGSTOP));
     }
 
     pub(crate) fn go_on(&mut self) {
@@ -64,7 +69,11 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.pid().cast_signed()), signal).unwrap();
+        kill(self.id(), signal).unwrap();
+    }
+
+    fn id(&self) -> Pid {
+        Pid::from_raw(self.pid().cast_signed())
     }
 }
 
