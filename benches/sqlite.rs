@@ -13,16 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
-use common::{Args, Usage, figures};
-use futures::future::join_all;
-use punctual::store::{
-    ClaimCursor, ClaimRequest, Decision, Fate, Heartbeat, Incarnation, NodeId, Record, Row, RowKey,
-    RowKind, RowOutcome, RowState, RunEnd, SqliteStore, Store, Synchronous, Write,
+use chrono::Utc;
+use common::{
+    Args,
+    claims::{self, HORIZON, Node, Pace, TASK},
+    figures,
 };
+use punctual::store::{SqliteStore, Synchronous};
 use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
 
-const TASK: &str = "send-invoice";
 const BATCHES: [usize; 4] = [1, 10, 100, 1000];
 
 fn main() {
@@ -54,8 +53,8 @@ fn main() {
         }
         for synchronous in [Synchronous::Full, Synchronous::Normal] {
             let floor = Arc::new(Mutex::new(Floor::open(&floor, synchronous, size)));
-            let mut one = runtime.block_on(Node::join_all(1, &ours, synchronous, size));
-            let mut four = runtime.block_on(Node::join_all(4, &shared, synchronous, size));
+            let mut one = runtime.block_on(join_all(1, &ours, synchronous, size));
+            let mut four = runtime.block_on(join_all(4, &shared, synchronous, size));
             for batch in BATCHES {
                 let name = format!("{synchronous:?} {batch}.");
                 if !args.wants(&name) {
@@ -88,7 +87,7 @@ fn main() {
                     }));
                 }
                 let [floor, asynchronous, one, four] =
-                    [floors, asyncs, ones, fours].map(Pace::median);
+                    [floors, asyncs, ones, fours].map(|paces| Pace::median(&paces));
                 println!(
                     "{:>9}  {:<7} {:>6} {:>9} {:>9} {:>9} {:>7.2} {:>7.2} {:>7.0} µs {:>7.0} µs {:>7.2} {:>10}",
                     figures::grouped(size),
@@ -109,48 +108,10 @@ fn main() {
     }
 }
 
-/// How fast it went.
-struct Pace {
-    /// Fire times a second.
-    rate: f64,
-    /// CPU time for each, in microseconds.
-    cpu: f64,
-}
-
-impl Pace {
-    /// Of what says how many fire times it did.
-    fn of(work: impl FnOnce(Instant) -> usize) -> Pace {
-        let (usage, start) = (Usage::now(), Instant::now());
-        let done = work(start) as f64;
-        Pace {
-            rate: done / start.elapsed().as_secs_f64(),
-            cpu: Usage::since(usage).cpu.as_secs_f64() * 1e6 / done,
-        }
-    }
-
-    fn median(paces: Vec<Pace>) -> Pace {
-        Pace {
-            rate: figures::median(paces.iter().map(|pace| pace.rate)),
-            cpu: figures::median(paces.iter().map(|pace| pace.cpu)),
-        }
-    }
-}
-
-fn instant(millis: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(millis).expect("it is within this century")
-}
-
-/// When the first job is due; each of the others a millisecond after the one before.
-const FIRST: i64 = 1_700_000_000_000;
-
+/// A file with so many jobs.
 async fn fill(path: &Path, size: usize) {
     let open = SqliteStore::builder(path).synchronous(Synchronous::Normal).open();
-    let store = open.await.expect("the folder is new");
-    let numbers: Vec<u64> = (0..size as u64).collect();
-    for numbers in numbers.chunks(1000) {
-        let writes = numbers.iter().map(|&number| adding(number)).collect();
-        store.write(writes).await.expect("there is room");
-    }
+    claims::fill(&open.await.expect("the folder is new"), size).await;
     // All of it is to be in the file itself, which is copied.
     let connection = Connection::open(path).expect("the file is there");
     let busy: i64 = connection
@@ -159,107 +120,15 @@ async fn fill(path: &Path, size: usize) {
     assert_eq!(busy, 0, "nobody else reads or writes");
 }
 
-fn adding(number: u64) -> Write {
-    // Spread as random numbers are.
-    let incarnation = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1;
-    let id = format!("invoice-{number}");
-    let mut record = Record::new(id, Incarnation(incarnation), TASK, instant(FIRST));
-    record.args = format!(r#"{{"customer":{number}}}"#);
-    record.trigger = r#"{"interval":{"every":"1h","start":"2023-11-14T22:13:20Z"}}"#.into();
-    record.options = r#"{"max_instances":2}"#.into();
-    record.next_fire = Some(instant(FIRST + number as i64));
-    Write::add(record, incarnation)
-}
-
-/// A scheduler as the store sees it.
-struct Node {
-    store: SqliteStore,
-    take: ClaimRequest,
-}
-
-impl Node {
-    async fn join_all(
-        count: usize,
-        path: &Path,
-        synchronous: Synchronous,
-        size: usize,
-    ) -> Vec<Node> {
-        let open = SqliteStore::builder(path).synchronous(synchronous).open();
-        let store = open.await.expect("the file is there");
-        join_all((0..count).map(|_| Node::join(&store, size))).await
-    }
-
-    /// Lets nodes take at the same time, and says how many fire times they did.
-    async fn go(nodes: &mut [Node], start: Instant, round: Duration, batch: usize) -> usize {
-        let each = nodes.iter_mut().map(async |node| {
-            let mut done = 0;
-            while start.elapsed() < round {
-                done += node.step(batch).await;
-            }
-            done
-        });
-        join_all(each).await.into_iter().sum()
-    }
-
-    async fn join(store: &SqliteStore, size: usize) -> Node {
-        let node = NodeId(rand());
-        let ttl = Duration::from_secs(86_400);
-        let heartbeat = Heartbeat::new(node, "bench", true, ttl);
-        store.heartbeat(heartbeat).await.expect("the store is open");
-        let period = TimeDelta::milliseconds(size as i64);
-        let decide = move |record: &Record, _: &[Row]| {
-            let fire_time = record.next_fire.expect("it is due");
-            let (incarnation, number) = (record.incarnation, fire_time.timestamp_millis());
-            let key = RowKey { incarnation, kind: RowKind::Scheduled, number };
-            let mut row = Row::new(key, record.id.clone(), fire_time, RowState::Claimed(node));
-            row.recover = record.recover;
-            Decision::Claim { rows: vec![row], next_fire: Some(fire_time + period) }
-        };
-        let take = ClaimRequest {
-            node,
-            number: 0,
-            horizon: instant(4 * FIRST),
-            tasks: Arc::new([TASK.to_owned()].into()),
-            except: Arc::default(),
-            passed: ClaimCursor::default(),
-            looks: usize::MAX,
-            limit: 0,
-            row_limit: usize::MAX,
-            decide: Arc::new(decide),
-        };
-        Node { store: store.clone(), take }
-    }
-
-    async fn step(&mut self, batch: usize) -> usize {
-        self.take.number += 1;
-        self.take.limit = batch;
-        let claim_result = self.store.claim(self.take.clone()).await.expect("the node lives");
-        let now = Utc::now();
-        let rows = claim_result.jobs.iter().flat_map(|taken| &taken.rows);
-        let outcomes: Vec<RowOutcome> = rows
-            .map(|row| RowOutcome {
-                key: row.key,
-                fence: row.fence,
-                fate: Fate::Ran(RunEnd::Succeeded),
-                attempt: 1,
-                started_at: Some(now),
-                ended_at: now,
-                message: None,
-                job_end: Fate::Completed,
-            })
-            .collect();
-        let done = outcomes.len();
-        let report = self.store.finish(outcomes).await.expect("the store is open");
-        assert!(report.refused.is_empty(), "nobody else takes what is held");
-        done
-    }
-}
-
-/// A number that is another in each call and run: nodes are told apart by it.
-fn rand() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-
-    RandomState::new().hash_one(0) >> 1
+async fn join_all(
+    count: usize,
+    path: &Path,
+    synchronous: Synchronous,
+    size: usize,
+) -> Vec<Node<SqliteStore>> {
+    let open = SqliteStore::builder(path).synchronous(synchronous).open();
+    let store = open.await.expect("the file is there");
+    futures::future::join_all((0..count).map(|_| Node::join(store.clone(), size))).await
 }
 
 /// The same by hand, without leases, holders and repeated answers.
@@ -337,7 +206,7 @@ impl Floor {
                 "SELECT incarnation, id, args, fence, next_fire FROM punctual_jobs \
                  WHERE task = ?1 AND paused = 0 AND next_fire <= ?2 ORDER BY next_fire LIMIT ?3",
             )?
-            .query_map((TASK, 4 * FIRST, batch as i64), |row| row.try_into())?
+            .query_map((TASK, HORIZON, batch as i64), |row| row.try_into())?
             .collect::<rusqlite::Result<_>>()?;
         let mut taken = Vec::with_capacity(due.len());
         let mut advance = transaction.prepare_cached(

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, reason = "each bench uses its part")]
 
 mod args;
+pub(crate) mod claims;
 pub(crate) mod figures;
 pub(crate) mod floor;
 pub(crate) mod race;

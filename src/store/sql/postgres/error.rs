@@ -31,11 +31,7 @@ impl From<PoolError> for PostgresError {
     fn from(error: PoolError) -> PostgresError {
         match error {
             PoolError::Backend(error) => PostgresError::Postgres(error),
-            PoolError::Timeout(_) => PostgresError::Unavailable(
-                "all connections of the pool are in use: make it larger with `pool_size`, or see \
-                 to what blocks them"
-                    .to_owned(),
-            ),
+            PoolError::Timeout(_) => PostgresError::exhausted(),
             PoolError::Closed => PostgresError::Refused("the pool of connections is closed".into()),
             error => PostgresError::Unavailable(error.to_string()),
         }
@@ -43,6 +39,15 @@ impl From<PoolError> for PostgresError {
 }
 
 impl PostgresError {
+    /// No connection of the pool has become free in time.
+    pub(super) fn exhausted() -> PostgresError {
+        PostgresError::Unavailable(
+            "all connections of the pool are in use: make it larger with `pool_size`, or see to \
+             what blocks them"
+                .to_owned(),
+        )
+    }
+
     /// The server has not answered in time.
     pub(super) fn silent(limit: Duration) -> PostgresError {
         PostgresError::Unavailable(format!(
@@ -94,7 +99,7 @@ impl PostgresError {
     }
 
     /// The same as a scheduler sees it.
-    pub(super) fn told(self) -> StoreError {
+    pub(super) fn into_store_error(self) -> StoreError {
         let error = match self {
             PostgresError::Refused(text) => return StoreError::refused(text),
             PostgresError::Unavailable(text) => return StoreError::unavailable(text),

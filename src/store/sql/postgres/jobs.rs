@@ -1,6 +1,9 @@
 //! Records: written, read and listed.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    iter,
+};
 
 use chrono::{DateTime, Utc};
 use tokio_postgres::{Row as Columns, types::Type};
@@ -316,27 +319,39 @@ async fn swap(
     let ids: Vec<String> = writes.iter().map(|it| clean(&it.id.as_str()).into_owned()).collect();
     let asked: Vec<RowKey> = writes.iter().flat_map(keys).collect();
     let asked = Keys::of(&asked);
-    let rows = session
-        .all(vec![
-            session.begin(),
+    let look = || {
+        vec![
             Step::Query(LOCK, vec![(&ids, Type::TEXT_ARRAY)]),
             // Later statements: they see what others have committed before the lock was free.
             Step::Query(KNOWN_KEYS, asked.parameters().collect()),
             Step::Query(NOW, Vec::new()),
-        ])
-        .await?;
-    let mut known = HashMap::new();
-    for row in &rows[1] {
-        let count = |index: usize| get(row, RECORD_COLUMNS + index);
-        let open = OpenRows { claimed: count(0)?, waiting: count(1)?, asked: count(2)? };
-        let record = record(row, 0)?;
-        known.insert(record.id.clone(), Known { record, open });
+        ]
+    };
+    let steps = iter::once(session.begin()).chain(look()).collect();
+    let mut rows = session.all(steps).await?.split_off(1);
+    let mut known = known(&rows[0])?;
+    if writes.iter().any(|write| write.expected.is_some() && !known.contains_key(&write.id)) {
+        // A job that was replaced while this waited for its lock is gone for that statement, and the one
+        // in its place is not there yet.
+        rows = session.all(look()).await?;
+        known = self::known(&rows[0])?;
     }
-    let keys: HashSet<RowKey> = rows[2].iter().map(|row| key(row, 0)).collect::<Result<_>>()?;
-    let now = instant(get(&rows[3][0], 0)?);
+    let keys: HashSet<RowKey> = rows[1].iter().map(|row| key(row, 0)).collect::<Result<_>>()?;
+    let now = instant(get(&rows[2][0], 0)?);
     let batch = decide(writes, &known, &keys, now);
     carry_out(session, &batch, channel).await?;
     Ok(batch.results)
+}
+
+/// The records that were locked, by their ids.
+fn known(rows: &[Columns]) -> Result<HashMap<JobId, Known>> {
+    let known = |row: &Columns| {
+        let count = |index: usize| get(row, RECORD_COLUMNS + index);
+        let open = OpenRows { claimed: count(0)?, waiting: count(1)?, asked: count(2)? };
+        let record = record(row, 0)?;
+        Ok((record.id.clone(), Known { record, open }))
+    };
+    rows.iter().map(known).collect()
 }
 
 async fn carry_out(session: &Session<'_>, batch: &Batch, channel: Option<&str>) -> Result<()> {

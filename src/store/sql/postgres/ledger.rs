@@ -204,15 +204,19 @@ arrays! {
     job_end: String, TEXT_ARRAY = clean(&it.job_end.to_string()).into_owned();
 }
 
-pub(super) async fn finish(session: &Session<'_>, outcomes: &[RowOutcome]) -> Result<FinishReport> {
-    let mut report = FinishReport::default();
+/// What a try has done is in the report, though a later statement of it fails.
+pub(super) async fn finish(
+    session: &Session<'_>,
+    outcomes: &[RowOutcome],
+    report: &mut FinishReport,
+) -> Result<()> {
     let all: Vec<&RowOutcome> = outcomes.iter().collect();
     // An outcome whose job somebody else has locked delays no other. What is not found then is nearly
     // always closed or claimed anew.
-    let left = close(session, FINISH, all, &mut report).await?;
-    let outcomes = close(session, FINISH_LOCKED, left, &mut report).await?;
+    let left = close(session, FINISH, all, report).await?;
+    let outcomes = close(session, FINISH_LOCKED, left, report).await?;
     if outcomes.is_empty() {
-        return Ok(report);
+        return Ok(());
     }
     let parameters = Outcomes::of(outcomes.iter().copied());
     let rows = session.query(FINISH_LATE, parameters.parameters().collect()).await?;
@@ -222,7 +226,7 @@ pub(super) async fn finish(session: &Session<'_>, outcomes: &[RowOutcome]) -> Re
             report.refused.push(outcome.key);
         }
     }
-    Ok(report)
+    Ok(())
 }
 
 /// Closes open rows; returns the outcomes whose rows were not found.

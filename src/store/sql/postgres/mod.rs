@@ -32,6 +32,7 @@ use deadpool_postgres::Pool;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::{Semaphore, SemaphorePermit},
     task::AbortHandle,
 };
 use tokio_postgres::Config;
@@ -63,8 +64,10 @@ const LOCKING_CLAIMS: u32 = 32;
 const TRIES: u32 = 10;
 
 /// Does an operation on a connection, again and again if other transactions are in the way.
+///
+/// All but the urgent ones leave a connection of the pool free for those.
 macro_rules! operation {
-    ($store:expr, |$session:ident| $operation:expr) => {{
+    (urgent $store:expr, |$session:ident| $operation:expr) => {{
         let inner: &Inner = &$store.0;
         let operation = async {
             let mut tries = 0;
@@ -87,6 +90,12 @@ macro_rules! operation {
             }
         };
         inner.limited(operation).await
+    }};
+    ($store:expr, |$session:ident| $operation:expr) => {{
+        let permit = $store.0.permit().await?;
+        let done = operation!(urgent $store, |$session| $operation);
+        drop(permit);
+        done
     }};
 }
 
@@ -153,6 +162,9 @@ struct Inner {
     listener: Mutex<Option<AbortHandle>>,
     /// How many of the next claims lock the jobs that they decide.
     locks: AtomicU32,
+    /// For operations that are not urgent: however many of them are slow, a node that sends no
+    /// heartbeat would lose all that it has claimed.
+    permits: Semaphore,
 }
 
 impl PostgresStore {
@@ -387,8 +399,8 @@ impl PostgresBuilder {
         // A server may accept the connection and say nothing, and a migration may be blocked.
         let limit = self.statement_timeout.saturating_mul(2);
         match tokio::time::timeout(limit, self.open()).await {
-            Ok(opened) => opened.map_err(PostgresError::told),
-            Err(_) => Err(PostgresError::silent(limit).told()),
+            Ok(opened) => opened.map_err(PostgresError::into_store_error),
+            Err(_) => Err(PostgresError::silent(limit).into_store_error()),
         }
     }
 
@@ -410,6 +422,7 @@ impl PostgresBuilder {
             }
         };
         let channel = changes::channel(&self.namespace);
+        let permits = pool.status().max_size.saturating_sub(1).clamp(1, Semaphore::MAX_PERMITS);
         let mut inner = Inner {
             pool,
             connector,
@@ -422,6 +435,7 @@ impl PostgresBuilder {
             changes: Changes::new(),
             listener: Mutex::default(),
             locks: AtomicU32::new(0),
+            permits: Semaphore::new(permits),
         };
         let session = inner.session().await?;
         let migrated = schema::migrate(&session).await;
@@ -458,7 +472,7 @@ impl PostgresBuilder {
             .map(|checks| Tls::new(&self.root_certificates, checks))
             .transpose()
             .map_err(PostgresError::Refused)?;
-        Ok(Connector { config, tls, open: self.open.clone() })
+        Ok(Connector { config, tls, open: self.open.clone(), failed: Arc::default() })
     }
 
     fn validate(&self) -> Result<()> {
@@ -482,14 +496,22 @@ impl Inner {
         Ok(Session::new(object, &self.namespace, &self.begin, cancels, self.prepared))
     }
 
+    /// Waits until an operation that is not urgent may take a connection.
+    async fn permit(&self) -> std::result::Result<SemaphorePermit<'_>, StoreError> {
+        match tokio::time::timeout(self.timeout, self.permits.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(PostgresError::exhausted().into_store_error()),
+        }
+    }
+
     /// Does an operation within the time that it may take.
     async fn limited<T>(
         &self,
         operation: impl Future<Output = Result<T>>,
     ) -> std::result::Result<T, StoreError> {
         match tokio::time::timeout(self.timeout, operation).await {
-            Ok(result) => result.map_err(PostgresError::told),
-            Err(_) => Err(PostgresError::silent(self.timeout).told()),
+            Ok(result) => result.map_err(PostgresError::into_store_error),
+            Err(_) => Err(PostgresError::silent(self.timeout).into_store_error()),
         }
     }
 
@@ -569,23 +591,29 @@ impl Store for PostgresStore {
     }
 
     async fn finish(&self, outcomes: Vec<RowOutcome>) -> StoreResult<FinishReport> {
-        operation!(self, |session| ledger::finish(&session, &outcomes))
+        let mut report = FinishReport::default();
+        operation!(self, |session| ledger::finish(&session, &outcomes, &mut report))?;
+        Ok(report)
     }
 
     async fn heartbeat(&self, heartbeat: Heartbeat) -> StoreResult<DateTime<Utc>> {
         let max_batch = self.capabilities().max_batch;
-        operation!(self, |session| {
+        operation!(urgent self, |session| {
             nodes::heartbeat(&session, &heartbeat, max_batch, self.0.channel())
         })
     }
 
     async fn nodes(&self) -> StoreResult<Vec<NodeRow>> {
-        operation!(self, |session| nodes::nodes(&session))
+        operation!(urgent self, |session| nodes::nodes(&session))
     }
 
     async fn reap(&self, suspects: Vec<(NodeId, u64)>) -> StoreResult<ReapReport> {
-        let max_batch = self.capabilities().max_batch;
-        operation!(self, |session| nodes::reap(&session, &suspects, max_batch, self.0.channel()))
+        let (max_batch, channel) = (self.capabilities().max_batch, self.0.channel());
+        let mut report = ReapReport::default();
+        operation!(urgent self, |session| {
+            nodes::reap(&session, &suspects, max_batch, channel, &mut report)
+        })?;
+        Ok(report)
     }
 
     async fn claimed_by(

@@ -142,7 +142,7 @@ pub(super) async fn heartbeat(
 ) -> Result<DateTime<Utc>> {
     let node = signed(heartbeat.node.0);
     if heartbeat.ttl.is_zero() {
-        let left = session.query(LEAVE, vec![(&node, Type::INT8)]).await?;
+        session.query(LEAVE, vec![(&node, Type::INT8)]).await?;
         let mut reaped = ReapReport::default();
         loop {
             reclaim(session, &[node], max_batch, &mut reaped).await?;
@@ -150,10 +150,8 @@ pub(super) async fn heartbeat(
                 break;
             }
         }
-        if !left.is_empty() || !reaped.handed_out.is_empty() {
-            // What the node would have claimed next is for others.
-            jobs::notify(session, channel, &[StoreChange::Unknown]).await?;
-        }
+        // What the node would have claimed next is for others.
+        jobs::notify(session, channel, &[StoreChange::Unknown]).await?;
         return jobs::time(session).await;
     }
     // So short that its end can be stored.
@@ -197,13 +195,14 @@ pub(super) async fn nodes(session: &Session<'_>) -> Result<Vec<NodeRow>> {
     session.query(NODES, Vec::new()).await?.iter().map(node).collect()
 }
 
+/// What a try has done is in the report, though a later statement of it fails.
 pub(super) async fn reap(
     session: &Session<'_>,
     suspects: &[(NodeId, u64)],
     max_batch: usize,
     channel: Option<&str>,
-) -> Result<ReapReport> {
-    let mut reaped = ReapReport::default();
+    reaped: &mut ReapReport,
+) -> Result<()> {
     let nodes: Vec<i64> = suspects.iter().map(|(node, _)| signed(node.0)).collect();
     let heartbeats: Vec<i64> = suspects.iter().map(|(_, count)| signed(*count)).collect();
     let mut steps = Vec::with_capacity(2);
@@ -219,13 +218,13 @@ pub(super) async fn reap(
     for row in rows.iter().flatten() {
         reaped.nodes.push(NodeId(unsigned(get(row, 0)?)));
     }
-    reclaim(session, &dead, max_batch, &mut reaped).await?;
+    reclaim(session, &dead, max_batch, reaped).await?;
     let is_news =
         !(reaped.nodes.is_empty() && reaped.handed_out.is_empty() && reaped.abandoned.is_empty());
     if is_news {
         jobs::notify(session, channel, &[StoreChange::Unknown]).await?;
     }
-    Ok(reaped)
+    Ok(())
 }
 
 /// Reclaims up to `limit` rows of these nodes.

@@ -2,9 +2,13 @@
 
 use std::{
     borrow::Cow,
+    fmt::Write as _,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,9 +25,9 @@ use tokio::{
 };
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Config, NoTls, Row as Columns, Statement,
-    config::{Host, SslMode},
+    config::{Host, LoadBalanceHosts, SslMode},
     tls::MakeTlsConnect,
-    types::ToSql,
+    types::{ToSql, Type},
 };
 
 use super::{
@@ -92,12 +96,19 @@ pub(super) struct Connector {
     /// `None` if TLS is disabled.
     pub(super) tls: Option<Tls>,
     pub(super) open: Option<Open>,
+    /// Whether the last attempt to connect has failed, or goes on.
+    pub(super) failed: Arc<AtomicBool>,
 }
 
 impl Connector {
     pub(super) fn connect(&self) -> Connecting {
-        let Connector { config, tls, open } = self.clone();
-        match (open, tls) {
+        let Connector { mut config, tls, open, failed } = self.clone();
+        // The first of several hosts may accept a connection, say nothing, and would be tried again and
+        // again: the others have their turn.
+        if failed.swap(true, Ordering::Relaxed) {
+            config.load_balance_hosts(LoadBalanceHosts::Random);
+        }
+        let connecting: Connecting = match (open, tls) {
             (None, None) => Box::pin(async move { Ok(boxed(config.connect(NoTls).await?)) }),
             (None, Some(tls)) => Box::pin(async move { Ok(boxed(config.connect(tls).await?)) }),
             (Some(open), tls) => Box::pin(async move {
@@ -105,12 +116,17 @@ impl Connector {
                 let stream = open().await.unwrap_or_else(|_| Opened(Box::new(tokio::io::empty())));
                 connect_over(config, tls, stream).await
             }),
-        }
+        };
+        Box::pin(async move {
+            let connection = connecting.await?;
+            failed.store(false, Ordering::Relaxed);
+            Ok(connection)
+        })
     }
 
     /// Cancels the statement that a connection executes.
     async fn cancel(&self, token: CancelToken) -> std::result::Result<(), tokio_postgres::Error> {
-        let Connector { config, tls, open } = self.clone();
+        let Connector { config, tls, open, .. } = self.clone();
         match (open, tls) {
             (None, None) => token.cancel_query(NoTls).await,
             (None, Some(tls)) => token.cancel_query(tls).await,
@@ -312,7 +328,8 @@ impl<'a> Session<'a> {
             return Ok(None);
         }
         let types: Vec<_> = parameters.iter().map(|(_, kind)| kind.clone()).collect();
-        Ok(Some(self.client().prepare_typed_cached(&self.named(sql), &types).await?))
+        let sql = hidden(&self.named(sql), &types);
+        Ok(Some(self.client().prepare_typed_cached(&sql, &types).await?))
     }
 
     async fn send(&self, step: Step<'_>, prepared: Option<Statement>) -> Result<Vec<Columns>> {
@@ -355,13 +372,39 @@ impl<'a> Session<'a> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else { return };
+        let pool = Object::pool(&object);
         let client = Object::take(object);
         if let (Some(connector), Ok(runtime)) = (self.cancels, Handle::try_current()) {
+            // Where one connection is dead, those that are idle may be as well, and each would be waited
+            // for in turn.
+            if let Some(pool) = pool {
+                pool.retain(|_, _| false);
+            }
             let (token, connector) = (client.cancel_token(), connector.clone());
             // If the server cannot be reached, its own limits end the statement.
             runtime.spawn(timeout(CANCELS_WITHIN, async move { connector.cancel(token).await }));
         }
     }
+}
+
+/// SQL whose plan does not depend on the values of its parameters: each is a subquery.
+///
+/// Where a plan for the values at hand seems to be cheaper than one for all, as for an array of one, the
+/// server makes one anew for each execution, and takes longer for that than for the rest.
+fn hidden(sql: &str, types: &[Type]) -> String {
+    let mut parts = sql.split('$');
+    let mut hidden = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.len() - part.trim_start_matches(|it: char| it.is_ascii_digit()).len();
+        let (number, rest) = part.split_at(digits);
+        let of = number.parse().ok().and_then(|number: usize| types.get(number.checked_sub(1)?));
+        // Writing into a string does not fail.
+        let _ = match of {
+            Some(of) => write!(hidden, "(SELECT ${number})::{}{rest}", of.name()),
+            None => write!(hidden, "${part}"),
+        };
+    }
+    hidden
 }
 
 /// SQL with the tables named after a namespace.
