@@ -9,9 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use chrono::{DateTime, Utc};
 
 use super::{instant, millis, signed, unsigned};
-use crate::store::{
-    ClaimRequest, ClaimResult, Decision, Incarnation, NodeId, Record, RejectedJob, Row,
-};
+use crate::store::{ClaimRequest, ClaimResult, Decision, Incarnation, Record, RejectedJob, Row};
 
 /// The maximum number of jobs in a page.
 const LONGEST_PAGE: usize = 1001;
@@ -57,13 +55,12 @@ impl Order {
     }
 }
 
-/// A page of a line that the scan wants to look at.
+/// A page that the scan wants to look at: of the jobs of a task that the node may claim, which others do
+/// not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Page<'a> {
     pub(super) order: Order,
     pub(super) task: &'a str,
-    /// The node that holds the jobs; `None` for the jobs that no node holds.
-    pub(super) holder: Option<NodeId>,
     /// The page starts after this place. The newest jobs have one page only.
     pub(super) after: Place,
     /// The maximum number of jobs.
@@ -102,7 +99,6 @@ struct Phase<'a> {
 
 struct Line<'a> {
     task: &'a str,
-    holder: Option<NodeId>,
     ahead: VecDeque<Candidate>,
     /// Where the next page starts; `None` if there is none.
     after: Option<Place>,
@@ -136,10 +132,8 @@ impl<'a> Scan<'a> {
         let mut tasks: Vec<&str> = self.request.tasks.iter().map(String::as_str).collect();
         // In an order of their own, so that the same store gives the same result.
         tasks.sort_unstable();
-        let both = |task| [None, Some(self.request.node)].map(|holder| (task, holder));
-        let line =
-            |(task, holder)| Line { task, holder, ahead: VecDeque::new(), after: Some(after) };
-        let lines = tasks.into_iter().flat_map(both).map(line).collect();
+        let line = |task| Line { task, ahead: VecDeque::new(), after: Some(after) };
+        let lines = tasks.into_iter().map(line).collect();
         self.phases.push_back(Phase { order, lines, looks, moves, looked: 0, last: None });
     }
 
@@ -163,8 +157,8 @@ impl<'a> Scan<'a> {
         let (order, limit) = (phase.order, limit.clamp(1, LONGEST_PAGE));
         let empty = phase.lines.iter().filter(|line| line.ahead.is_empty());
         empty.filter_map(move |line| {
-            let Line { task, holder, after, .. } = *line;
-            Some(Page { order, task, holder, after: after?, limit })
+            let Line { task, after, .. } = *line;
+            Some(Page { order, task, after: after?, limit })
         })
     }
 
@@ -175,7 +169,7 @@ impl<'a> Scan<'a> {
         for phase in &mut self.phases {
             for line in phase.lines.iter_mut().filter(|line| line.ahead.is_empty()) {
                 let is_next = |page: &Page<'_>| {
-                    (page.order, page.task, page.holder) == (phase.order, line.task, line.holder)
+                    (page.order, page.task) == (phase.order, line.task)
                         && Some(page.after) == line.after
                 };
                 let Some((page, candidates)) = pages.next_if(|(page, _)| is_next(page)) else {
@@ -335,7 +329,7 @@ mod tests {
         (request, seen)
     }
 
-    /// Feeds a scan from these due jobs that nobody holds; returns how many rounds that took.
+    /// Feeds a scan from these due jobs; returns how many rounds that took.
     fn run(scan: &mut Scan<'_>, jobs: &[(u64, i64)]) -> usize {
         let mut rounds = 0;
         loop {
@@ -347,10 +341,9 @@ mod tests {
             let pages: Vec<_> = wanted
                 .into_iter()
                 .map(|page| {
-                    let all = jobs.iter().filter(|_| page.holder.is_none());
                     let mut all: Vec<_> = match page.order {
                         Order::Waiting => Vec::new(),
-                        _ => all.map(|&(incarnation, at)| job(incarnation, at)).collect(),
+                        _ => jobs.iter().map(|&(incarnation, at)| job(incarnation, at)).collect(),
                     };
                     all.sort_by_key(|it| page.order.place(&it.record));
                     if page.order == Order::Newest {

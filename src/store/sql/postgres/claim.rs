@@ -14,7 +14,7 @@ use super::{
     columns::{Keys, Parameter, Rows, bound, get, kind_column, record, row},
     error::{PostgresError, Result},
     jobs,
-    ledger::{after, ends, holder, locked, once_locked, place, read_key, settled},
+    ledger::{after, ends, locked, once_locked, place, read_key, settled},
     pool::{Session, Step},
 };
 use crate::store::{
@@ -23,43 +23,65 @@ use crate::store::{
 };
 
 /// The jobs of the lines that a scan wants, with the number of the node's last claim and the time.
+///
+/// Jobs that others hold are passed over one by one: they are at most as many as all nodes have room for.
+/// An index by holder would have to change with each run that ends.
 macro_rules! candidates {
     ($lock:literal) => {
         concat!(
             "SELECT n.claim, n.now, c.* FROM (SELECT (SELECT claim FROM punctual_nodes \
                 WHERE node = $1) AS claim, ",
             now!(),
-            " AS now) AS n LEFT JOIN (\
-             SELECT line.page, j.* FROM unnest($2, $3, $4, $5) AS line(page, task, holder, after) \
-             CROSS JOIN LATERAL (SELECT j.rev, j.waiting, ",
-            record_columns!("j."),
-            " FROM punctual_jobs AS j WHERE j.task = line.task AND j.holder = line.holder \
-                AND j.waiting > 0 AND (NOT j.paused OR j.asked > 0) \
-                AND j.incarnation > line.after AND j.incarnation <> ALL($6) \
-                ORDER BY j.incarnation LIMIT $7 ",
-            $lock,
-            ") AS j UNION ALL \
-             SELECT line.page, j.* FROM unnest($8, $9, $10, $11, $12) \
-                AS line(page, task, holder, at, after) \
-             CROSS JOIN LATERAL (SELECT j.rev, j.waiting, ",
-            record_columns!("j."),
-            " FROM punctual_jobs AS j WHERE j.task = line.task AND j.holder = line.holder \
-                AND NOT j.paused AND j.next_fire IS NOT NULL AND j.next_fire <= $13 \
-                AND (j.next_fire, j.incarnation) > (line.at, line.after) \
-                AND j.incarnation <> ALL($6) \
-                ORDER BY j.next_fire, j.incarnation LIMIT $7 ",
-            $lock,
-            ") AS j UNION ALL \
-             SELECT line.page, j.* FROM unnest($14, $15, $16) AS line(page, task, holder) \
-             CROSS JOIN LATERAL (SELECT j.rev, j.waiting, ",
-            record_columns!("j."),
-            " FROM punctual_jobs AS j WHERE j.task = line.task AND j.holder = line.holder \
-                AND NOT j.paused AND j.next_fire IS NOT NULL AND j.next_fire <= $13 \
-                AND j.incarnation <> ALL($6) \
-                ORDER BY j.next_fire DESC, j.incarnation DESC LIMIT $17 ",
-            $lock,
-            ") AS j) AS c ON true"
+            " AS now) AS n LEFT JOIN (",
+            "SELECT line.page, j.* FROM unnest($2, $3, $4) AS line(page, task, after)",
+            of_line!(
+                "j.waiting > 0 AND (NOT j.paused OR j.asked > 0) AND j.incarnation > line.after",
+                "j.incarnation LIMIT $6",
+                $lock
+            ),
+            " UNION ALL \
+             SELECT line.page, j.* FROM unnest($7, $8, $9, $10) AS line(page, task, at, after)",
+            of_line!(
+                "NOT j.paused AND j.next_fire IS NOT NULL AND j.next_fire <= $11 \
+                    AND (j.next_fire, j.incarnation) > (line.at, line.after)",
+                "j.next_fire, j.incarnation LIMIT $6",
+                $lock
+            ),
+            " UNION ALL \
+             SELECT line.page, j.* FROM unnest($12, $13) AS line(page, task)",
+            of_line!(
+                "NOT j.paused AND j.next_fire IS NOT NULL AND j.next_fire <= $11",
+                "j.next_fire DESC, j.incarnation DESC LIMIT $14",
+                $lock
+            ),
+            ") AS c ON true"
         )
+    };
+}
+
+/// The jobs of a line that the node `$1` may claim, without those of the incarnations `$5`.
+macro_rules! of_line {
+    ($which:literal, $order:literal, $lock:literal) => {
+        concat!(
+            " CROSS JOIN LATERAL (SELECT j.rev, j.waiting, ",
+            record_columns!("j."),
+            " FROM punctual_jobs AS j WHERE j.task = line.task AND ",
+            $which,
+            " AND ",
+            claimable!("j.holder", "$1"),
+            " AND j.incarnation <> ALL($5) ORDER BY ",
+            $order,
+            " ",
+            $lock,
+            ") AS j"
+        )
+    };
+}
+
+/// Whether a job with this holder may be claimed by this node.
+macro_rules! claimable {
+    ($holder:literal, $node:literal) => {
+        concat!("(", $holder, " IS NULL OR ", $holder, " = ", $node, ")")
     };
 }
 
@@ -86,9 +108,9 @@ const CLAIM: &str = concat!(
         WHERE node = $22 AND claim < $23 RETURNING node), \
      locked AS MATERIALIZED (SELECT j.incarnation, j.id, j.rev, j.remember, j.claimed, j.waiting, \
         j.asked FROM punctual_jobs AS j WHERE (SELECT count(*) FROM me) = 1 \
-        AND j.incarnation = ANY($24) AND j.ended_at IS NULL AND j.holder IN (",
-    nobody!(),
-    ", $22) ORDER BY j.incarnation FOR UPDATE SKIP LOCKED), \
+        AND j.incarnation = ANY($24) AND j.ended_at IS NULL AND ",
+    claimable!("j.holder", "$22"),
+    " ORDER BY j.incarnation FOR UPDATE SKIP LOCKED), \
      job AS MATERIALIZED (SELECT l.*, d.fence, d.next_fire FROM locked AS l \
         JOIN unnest($24, $25, $26, $27) AS d(incarnation, rev, fence, next_fire) \
         ON d.incarnation = l.incarnation AND d.rev = l.rev), \
@@ -119,9 +141,7 @@ const CLAIM: &str = concat!(
         WHERE j.incarnation = a.incarnation AND a.is_over AND NOT a.remember), \
      changed AS (UPDATE punctual_jobs AS j SET fence = a.fence, next_fire = a.next_fire, \
         claimed = a.claimed, waiting = a.waiting, asked = a.asked, rev = j.rev + 1, \
-        holder = CASE WHEN a.claimed > 0 THEN $22 ELSE ",
-    nobody!(),
-    " END, version = j.version + CASE WHEN a.is_over THEN 1 ELSE 0 END, \
+        holder = CASE WHEN a.claimed > 0 THEN $22 END, version = j.version + CASE WHEN a.is_over THEN 1 ELSE 0 END, \
         ended_at = CASE WHEN a.is_over THEN ",
     now!(),
     " END FROM after AS a WHERE j.incarnation = a.incarnation AND (a.remember OR NOT a.is_over)), \
@@ -213,17 +233,19 @@ const RELEASE: &str = concat!(
 );
 
 /// When there is something to claim next, and whether something waits.
-const NEXT_DUE: &str = "SELECT (SELECT true FROM unnest($1, $2) AS line(task, holder) \
-        CROSS JOIN LATERAL (SELECT FROM punctual_jobs AS j \
-            WHERE j.task = line.task AND j.holder = line.holder \
-            AND j.waiting > 0 AND (NOT j.paused OR j.asked > 0) AND j.incarnation > $3 \
-            AND j.incarnation <> ALL($6) ORDER BY j.incarnation LIMIT 1) AS j LIMIT 1), \
-     (SELECT min(j.next_fire) FROM unnest($1, $2) AS line(task, holder) \
-        CROSS JOIN LATERAL (SELECT j.next_fire FROM punctual_jobs AS j \
-            WHERE j.task = line.task AND j.holder = line.holder \
+const NEXT_DUE: &str = concat!(
+    "SELECT (SELECT true FROM unnest($2) AS line(task) \
+        CROSS JOIN LATERAL (SELECT FROM punctual_jobs AS j WHERE j.task = line.task \
+            AND j.waiting > 0 AND (NOT j.paused OR j.asked > 0) AND j.incarnation > $3 AND ",
+    claimable!("j.holder", "$1"),
+    " AND j.incarnation <> ALL($6) ORDER BY j.incarnation LIMIT 1) AS j LIMIT 1), \
+     (SELECT min(j.next_fire) FROM unnest($2) AS line(task) \
+        CROSS JOIN LATERAL (SELECT j.next_fire FROM punctual_jobs AS j WHERE j.task = line.task \
             AND NOT j.paused AND j.next_fire IS NOT NULL \
-            AND (j.next_fire, j.incarnation) > ($4, $5) AND j.incarnation <> ALL($6) \
-            ORDER BY j.next_fire, j.incarnation LIMIT 1) AS j)";
+            AND (j.next_fire, j.incarnation) > ($4, $5) AND ",
+    claimable!("j.holder", "$1"),
+    " AND j.incarnation <> ALL($6) ORDER BY j.next_fire, j.incarnation LIMIT 1) AS j)"
+);
 
 /// What came of a claim.
 pub(super) struct Done {
@@ -278,7 +300,6 @@ struct Read {
 struct Lines<'a> {
     page: Vec<i64>,
     task: Vec<&'a str>,
-    holder: Vec<i64>,
     at: Vec<i64>,
     after: Vec<i64>,
     limit: i64,
@@ -290,7 +311,6 @@ impl<'a> Lines<'a> {
         for (index, page) in (0..).zip(wanted).filter(|(_, page)| page.order == order) {
             lines.page.push(index);
             lines.task.push(page.task);
-            lines.holder.push(holder(page.holder));
             lines.at.push(page.after.0);
             lines.after.push(page.after.1);
             lines.limit = bound(page.limit);
@@ -317,19 +337,16 @@ async fn read(
         (&node, Type::INT8),
         (&waiting.page, Type::INT8_ARRAY),
         (&waiting.task, Type::TEXT_ARRAY),
-        (&waiting.holder, Type::INT8_ARRAY),
         (&waiting.after, Type::INT8_ARRAY),
         (&except, Type::INT8_ARRAY),
         (&limit, Type::INT8),
         (&due.page, Type::INT8_ARRAY),
         (&due.task, Type::TEXT_ARRAY),
-        (&due.holder, Type::INT8_ARRAY),
         (&due.at, Type::INT8_ARRAY),
         (&due.after, Type::INT8_ARRAY),
         (&horizon, Type::INT8),
         (&newest.page, Type::INT8_ARRAY),
         (&newest.task, Type::TEXT_ARRAY),
-        (&newest.holder, Type::INT8_ARRAY),
         (&newest.limit, Type::INT8),
     ];
     let select = if locks { LOCKED_CANDIDATES } else { CANDIDATES };
@@ -571,8 +588,8 @@ pub(super) async fn release(
 
 /// The parameters of [`NEXT_DUE`].
 struct DueLines {
+    node: i64,
     tasks: Vec<String>,
-    holders: Vec<i64>,
     waiting: i64,
     due: (i64, i64),
     except: Vec<i64>,
@@ -580,12 +597,10 @@ struct DueLines {
 
 impl DueLines {
     fn of(of: &NextDueRequest) -> DueLines {
-        let both = |task: &String| [None, Some(of.node)].map(|it| (task.clone(), holder(it)));
-        let (tasks, holders) = of.tasks.iter().flat_map(both).unzip();
         let due = of.passed.due.map(|(at, passed)| (millis(at), signed(passed.0)));
         DueLines {
-            tasks,
-            holders,
+            node: signed(of.node.0),
+            tasks: of.tasks.iter().cloned().collect(),
             waiting: of.passed.waiting.map_or(i64::MIN, |passed| signed(passed.0)),
             due: due.unwrap_or((i64::MIN, i64::MIN)),
             except: of.except.iter().map(|it| signed(it.0)).collect(),
@@ -594,8 +609,8 @@ impl DueLines {
 
     fn parameters(&self) -> Vec<Parameter<'_>> {
         vec![
+            (&self.node, Type::INT8),
             (&self.tasks, Type::TEXT_ARRAY),
-            (&self.holders, Type::INT8_ARRAY),
             (&self.waiting, Type::INT8),
             (&self.due.0, Type::INT8),
             (&self.due.1, Type::INT8),

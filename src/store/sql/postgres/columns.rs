@@ -185,13 +185,6 @@ macro_rules! unnest_rows {
     };
 }
 
-/// The holder of a job that no node holds.
-macro_rules! nobody {
-    () => {
-        "(-9223372036854775808)"
-    };
-}
-
 /// The number of columns of a record.
 pub(super) const RECORD_COLUMNS: usize = 27;
 

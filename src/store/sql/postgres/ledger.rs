@@ -63,9 +63,7 @@ macro_rules! settled {
              deleted AS (DELETE FROM punctual_jobs AS j USING after AS a \
                 WHERE j.incarnation = a.incarnation AND a.is_over AND NOT a.remember), \
              changed AS (UPDATE punctual_jobs AS j SET claimed = a.claimed, waiting = a.waiting, \
-                asked = a.asked, holder = CASE WHEN a.claimed = 0 THEN ",
-            nobody!(),
-            " ELSE j.holder END, rev = j.rev + CASE WHEN a.waits_differ THEN 1 ELSE 0 END, \
+                asked = a.asked, holder = CASE WHEN a.claimed > 0 THEN j.holder END, rev = j.rev + CASE WHEN a.waits_differ THEN 1 ELSE 0 END, \
                 version = j.version + CASE WHEN a.is_over THEN 1 ELSE 0 END, \
                 ended_at = CASE WHEN a.is_over THEN ",
             now!(),
@@ -312,11 +310,6 @@ pub(super) async fn waiting(
     ];
     let rows = session.query(WAITING, parameters).await?;
     rows.iter().map(|it| row(it, 0)).collect()
-}
-
-/// A holder as a column.
-pub(super) fn holder(node: Option<NodeId>) -> i64 {
-    node.map_or(i64::MIN, |node| signed(node.0))
 }
 
 /// A key as it is read.

@@ -32,9 +32,8 @@ CREATE TABLE punctual_jobs (
     extra          text    NOT NULL,
     -- When the job ended, if only its end is remembered.
     ended_at       bigint,
-    -- The node that has claimed rows of the job. The lowest number stands for nobody, so that an index
-    -- finds those jobs by equality.
-    holder         bigint  NOT NULL DEFAULT -9223372036854775808,
+    -- The node that has claimed rows of the job. No index has it: the end of a run changes none.
+    holder         bigint,
     -- How many rows of the job are open: claimed, waiting, and waiting for a requested run.
     claimed        integer NOT NULL DEFAULT 0,
     waiting        integer NOT NULL DEFAULT 0,
@@ -47,10 +46,10 @@ CREATE TABLE punctual_jobs (
     vacuum_truncate = false
 );
 
--- A claim asks for the jobs of each task that its node knows, and of each holder that it may claim from.
-CREATE INDEX punctual_jobs_due ON punctual_jobs (task, holder, next_fire, incarnation)
+-- A claim asks for the jobs of each task that its node knows.
+CREATE INDEX punctual_jobs_due ON punctual_jobs (task, next_fire, incarnation)
     WHERE NOT paused AND next_fire IS NOT NULL;
-CREATE INDEX punctual_jobs_ready ON punctual_jobs (task, holder, incarnation)
+CREATE INDEX punctual_jobs_ready ON punctual_jobs (task, incarnation)
     WHERE waiting > 0 AND (NOT paused OR asked > 0);
 CREATE INDEX punctual_jobs_ended ON punctual_jobs (ended_at) WHERE ended_at IS NOT NULL;
 
