@@ -16,9 +16,9 @@ use common::{
     Args,
     claims::{self, HORIZON, Node, Pace, TASK},
     figures,
+    postgres::{Database, url},
 };
 use futures::future::{join_all, try_join, try_join3};
-use punctual::store::PostgresStore;
 use tokio_postgres::{Client, Error, NoTls, Statement};
 
 const BATCHES: [usize; 4] = [1, 10, 100, 1000];
@@ -26,7 +26,7 @@ const NODES: [usize; 2] = [1, 4];
 
 fn main() {
     let args: Args = clap::Parser::parse();
-    let Ok(url) = std::env::var("PUNCTUAL_POSTGRES_URL") else {
+    let Some(url) = url() else {
         println!("PUNCTUAL_POSTGRES_URL names no server: nothing is measured");
         return;
     };
@@ -38,18 +38,16 @@ fn main() {
         "jobs", "nodes", "batch", "floor/s", "ours/s", "ratio", "our CPU"
     );
     for size in args.sizes(&[10_000, 1_000_000]) {
-        let namespace = format!("bench{}_{size}_", std::process::id());
-        let store = runtime.block_on(async {
-            let builder = PostgresStore::builder().url(&url).namespace(&namespace);
-            let store = builder.connect().await.expect("the server is there");
-            claims::fill(&store, size).await;
-            Floor::create(&url, &namespace).await;
-            store
+        let database = runtime.block_on(async {
+            let database = Database::create(&url).await;
+            claims::fill(&database.store, size).await;
+            Floor::create(&url, &database.namespace).await;
+            database
         });
         for count in NODES {
             let (mut nodes, mut floors) = runtime.block_on(async {
-                let nodes = (0..count).map(|_| Node::join(store.clone(), size));
-                let floors = (0..count).map(|_| Floor::connect(&url, &namespace, size));
+                let nodes = (0..count).map(|_| Node::join(database.store.clone(), size));
+                let floors = (0..count).map(|_| Floor::connect(&url, &database.namespace, size));
                 (join_all(nodes).await, join_all(floors).await)
             });
             for batch in BATCHES {
@@ -76,7 +74,7 @@ fn main() {
                 );
             }
         }
-        runtime.block_on(Floor::remove(&url, &namespace));
+        runtime.block_on(database.remove(&["floor", "fires"]));
     }
 }
 
@@ -117,14 +115,6 @@ impl Floor {
         for statement in sql.split("; ") {
             client.batch_execute(statement).await.expect("the statements are right");
         }
-    }
-
-    async fn remove(url: &str, namespace: &str) {
-        let tables =
-            ["jobs", "open", "ledger", "nodes", "actions", "pruned", "meta", "floor", "fires"];
-        let tables = tables.map(|table| format!("{namespace}{table}")).join(", ");
-        let drop = format!("DROP TABLE {tables} CASCADE");
-        Floor::client(url).await.batch_execute(&drop).await.expect("the tables are there");
     }
 
     async fn connect(url: &str, namespace: &str, size: usize) -> Floor {

@@ -7,6 +7,7 @@ mod args;
 pub(crate) mod claims;
 pub(crate) mod figures;
 pub(crate) mod floor;
+pub(crate) mod postgres;
 pub(crate) mod race;
 mod tally;
 pub(crate) mod targets;

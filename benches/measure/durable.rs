@@ -11,7 +11,11 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::steady::{Flow, Log, Stream, mid_millisecond};
-use crate::common::{jobs, seen_to, stop};
+use crate::common::{
+    jobs,
+    postgres::{self, Database},
+    seen_to, stop,
+};
 
 /// How long the jobs have to be in the store before the first is due: so long, and for each of them.
 const LEAD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_micros(400));
@@ -22,13 +26,16 @@ enum Kept {
     InMemory,
     MemoryStore,
     Sqlite(Synchronous),
+    /// Where a server is named.
+    Postgres,
 }
 
-const CONTENDERS: [(&str, Kept); 4] = [
+const CONTENDERS: [(&str, Kept); 5] = [
     ("in memory", Kept::InMemory),
     ("MemoryStore", Kept::MemoryStore),
     ("SQLite, NORMAL", Kept::Sqlite(Synchronous::Normal)),
     ("SQLite, FULL", Kept::Sqlite(Synchronous::Full)),
+    ("PostgreSQL", Kept::Postgres),
 ];
 
 /// Lets them take turns; says what came of each round of those that are wanted.
@@ -38,7 +45,8 @@ pub(crate) fn turns(
     rounds: usize,
     wants: impl Fn(&str) -> bool,
 ) -> Vec<(&'static str, Vec<Flow>)> {
-    let wanted = CONTENDERS.into_iter().filter(|(name, _)| wants(name));
+    let is_there = |kept: Kept| !matches!(kept, Kept::Postgres) || postgres::url().is_some();
+    let wanted = CONTENDERS.into_iter().filter(|(name, kept)| wants(name) && is_there(*kept));
     let mut all: Vec<_> = wanted.map(|(name, kept)| (name, kept, Vec::new())).collect();
     for _ in 0..rounds {
         for (_, kept, flows) in &mut all {
@@ -50,8 +58,10 @@ pub(crate) fn turns(
 
 fn watch(runtime: &Runtime, stream: Stream, kept: Kept) -> Flow {
     let folder = Folder::new();
+    let database = postgres::url().filter(|_| matches!(kept, Kept::Postgres));
+    let database = database.map(|url| runtime.block_on(Database::create(&url)));
     let (scheduler, log) = runtime.block_on(async {
-        let builder = kept.builder(&folder).await;
+        let builder = kept.builder(&folder, database.as_ref()).await;
         mid_millisecond();
         let (lead, for_each) = LEAD;
         let log = Log::new(stream, lead + for_each * stream.jobs() as u32);
@@ -66,12 +76,15 @@ fn watch(runtime: &Runtime, stream: Stream, kept: Kept) -> Flow {
     runtime.block_on(async {
         scheduler.remove_all().await.expect("the scheduler is open");
         stop(scheduler).await;
+        if let Some(database) = database {
+            database.remove(&[]).await;
+        }
     });
     flow
 }
 
 impl Kept {
-    async fn builder(self, folder: &Folder) -> SchedulerBuilder {
+    async fn builder(self, folder: &Folder, database: Option<&Database>) -> SchedulerBuilder {
         let builder = Scheduler::builder();
         match self {
             Kept::InMemory => builder,
@@ -80,6 +93,7 @@ impl Kept {
                 let store = SqliteStore::builder(folder.0.join("jobs.db")).synchronous(synchronous);
                 builder.store(store.open().await.expect("the folder is there"))
             }
+            Kept::Postgres => builder.store(database.expect("it is wanted").store.clone()),
         }
     }
 

@@ -20,6 +20,16 @@ pub enum StoreChange {
 }
 
 impl StoreChange {
+    /// The record that has changed, if one has, with the version that it has at least: the highest of all
+    /// if it was removed.
+    pub(crate) fn record(self) -> Option<(Incarnation, u64)> {
+        match self {
+            StoreChange::Job(of, version) => Some((of, version)),
+            StoreChange::Gone(of) => Some((of, u64::MAX)),
+            StoreChange::Due(_) | StoreChange::Unknown => None,
+        }
+    }
+
     /// The changes to report after a write.
     ///
     /// `gone` is the incarnation that the write removed, `record` is the current record, and

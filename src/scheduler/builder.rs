@@ -305,9 +305,10 @@ impl SchedulerBuilder {
     }
 
     /// Sets how often a store is polled for changes of other nodes that it does not notify of.
-    /// Default: 5 s, less up to a quarter at random. Range: 10 ms to 1 h.
+    /// Default: 5 s, and 20 s for a store that [notifies](crate::store::Capabilities::notifies); less up
+    /// to a quarter at random. Range: 10 ms to 1 h.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.node.poll = interval;
+        self.node.poll = Some(interval);
         self
     }
 
@@ -388,7 +389,7 @@ impl SchedulerBuilder {
             ("lease", self.node.lease, Duration::from_millis(100)..=HOUR),
             ("claim_ahead", self.node.claim_ahead, Duration::ZERO..=Duration::from_secs(60)),
             ("clock_correction", self.correction, Duration::ZERO..=365 * 24 * HOUR),
-            ("poll_interval", self.node.poll, Duration::from_millis(10)..=HOUR),
+            ("poll_interval", self.node.poll.unwrap_or(HOUR), Duration::from_millis(10)..=HOUR),
             (
                 "keep_ended",
                 self.node.keep.ended,

@@ -132,7 +132,7 @@ pub(super) fn join(
     if name.is_empty() {
         return Err(Error::invalid_option("the name of a store is empty: use 1 to 255 bytes"));
     }
-    let Capabilities { max_batch, max_bytes, max_rows, min_lease, has_clock, .. } =
+    let Capabilities { notifies, max_batch, max_bytes, max_rows, min_lease, has_clock, .. } =
         store.capabilities();
     let NodeOptions { lease, keep, .. } = shared.node;
     if lease < min_lease {
@@ -144,6 +144,7 @@ pub(super) fn join(
         max_batch: max_batch.max(1),
         max_bytes: max_bytes.unwrap_or(usize::MAX),
         keep: Keep { total: keep.total.min(max_rows.unwrap_or(u64::MAX)), ..keep },
+        notifies,
         has_clock,
         // The hasher's keys are random in each process and differ in each call.
         seed: RandomState::new().build_hasher().finish(),

@@ -7,11 +7,11 @@ use std::{
 
 use futures::StreamExt as _;
 use punctual::store::{
-    Fate, Heartbeat, Incarnation, NodeId, PostgresStore, Record, RowOutcome, RowState, RunEnd,
-    Store as _, StoreChange, Write,
+    Fate, Heartbeat, Incarnation, NodeId, PostgresStore, Record, Row, RowOutcome, RowState, RunEnd,
+    Stamp, Store as _, StoreChange, Write, WriteResult,
 };
 
-use crate::fixture::{Tables, url, with};
+use crate::fixture::{Tables, application, url, with};
 
 async fn add(store: &PostgresStore, number: u64) -> Record {
     let now = store.now().await.unwrap();
@@ -177,4 +177,149 @@ async fn a_stream_may_be_opened_by_the_application() {
     });
     let error = lost.connect().await.unwrap_err();
     assert!(error.is_unavailable(), "{error:?}");
+}
+
+/// Waits until a statement about these tables waits for a lock.
+async fn a_statement_waits(tables: &Tables) {
+    let admin = application().await;
+    let waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1";
+    let about = format!("%{}%", tables.namespace());
+    while admin.query(waiting, &[&about]).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn pausing(stamp: Stamp, record: &Record, token: u64) -> Write {
+    let mut paused = record.clone();
+    paused.paused = true;
+    Write::change(stamp, paused, token)
+}
+
+fn succeeded(row: &Row) -> RowOutcome {
+    let now = row.fire_time;
+    RowOutcome {
+        key: row.key,
+        fence: row.fence,
+        fate: Fate::Ran(RunEnd::Succeeded),
+        attempt: 1,
+        started_at: Some(now),
+        ended_at: now,
+        message: None,
+        job_end: Fate::Completed,
+    }
+}
+
+#[tokio::test]
+async fn a_write_sees_the_job_that_took_the_place_of_its_own_while_it_waited() {
+    let Some(tables) = Tables::new() else { return };
+    let store = tables.connect().await;
+    let record = add(&store, 1).await;
+    let jobs = format!("{}jobs", tables.namespace());
+    let mut application = application().await;
+    let transaction = application.transaction().await.unwrap();
+    let replace = format!(
+        "CREATE TEMPORARY TABLE replaced AS SELECT * FROM {jobs}; \
+         UPDATE replaced SET incarnation = 2; \
+         DELETE FROM {jobs}; INSERT INTO {jobs} SELECT * FROM replaced"
+    );
+    transaction.batch_execute(&replace).await.unwrap();
+    let stamp = store.get("job-1".into()).await.unwrap().unwrap().stamp();
+    let (write, id) = (pausing(stamp, &record, 9), record.id);
+    let write = tokio::spawn(async move { store.write(vec![write]).await });
+    a_statement_waits(&tables).await;
+    transaction.commit().await.unwrap();
+    let results = write.await.unwrap().unwrap();
+    let [WriteResult::Lost(Some(current))] = &results[..] else { panic!("{results:?}") };
+    assert_eq!((&current.id, current.incarnation), (&id, Incarnation(2)));
+}
+
+#[tokio::test]
+async fn what_ended_before_a_deadlock_is_reported() {
+    let Some(tables) = Tables::new() else { return };
+    let store = tables.connect().await;
+    for number in 1..=3 {
+        add(&store, number).await;
+    }
+    let first = Heartbeat::new(NodeId(7), "n", true, Duration::from_secs(60));
+    store.heartbeat(first).await.unwrap();
+    let request = crate::fixture::request(7, 1, store.now().await.unwrap());
+    let claimed = store.claim(request).await.unwrap().jobs;
+    let outcomes: Vec<_> = claimed.iter().map(|job| succeeded(&job.rows[0])).collect();
+    assert_eq!(outcomes.len(), 3);
+
+    let application = application().await;
+    let jobs = format!("{}jobs", tables.namespace());
+    let lock = async |incarnation: u64| {
+        let select = format!("SELECT FROM {jobs} WHERE incarnation = {incarnation} FOR UPDATE");
+        application.batch_execute(&select).await
+    };
+    // The third job is finished at once; the others are waited for, the first of them first.
+    application.batch_execute("BEGIN").await.unwrap();
+    lock(2).await.unwrap();
+    application.batch_execute("SAVEPOINT second").await.unwrap();
+    lock(1).await.unwrap();
+    let finish = tokio::spawn({
+        let store = store.clone();
+        async move { store.finish(outcomes).await }
+    });
+    a_statement_waits(&tables).await;
+    application.batch_execute("ROLLBACK TO second").await.unwrap();
+    // Each has now what the other waits for. The server lets one of them fail: the one that has waited
+    // for longer, and looks first.
+    let _ = lock(1).await;
+    application.batch_execute("ROLLBACK").await.unwrap();
+    let report = finish.await.unwrap().unwrap();
+    let mut over: Vec<u64> = report.over.iter().map(|it| it.0).collect();
+    over.sort_unstable();
+    assert_eq!((over, report.refused), (vec![1, 2, 3], vec![]));
+}
+
+#[tokio::test]
+async fn a_statement_whose_future_is_dropped_ends_on_the_server() {
+    let Some(tables) = Tables::new() else { return };
+    let store = tables.connect().await;
+    let record = add(&store, 1).await;
+    let application = application().await;
+    let lock = format!("BEGIN; SELECT FROM {}jobs FOR UPDATE", tables.namespace());
+    application.batch_execute(&lock).await.unwrap();
+    let write = pausing(record.stamp(), &record, 9);
+    let write = tokio::spawn({
+        let store = store.clone();
+        async move { store.write(vec![write]).await }
+    });
+    a_statement_waits(&tables).await;
+    write.abort();
+    let waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1";
+    let about = format!("%{}%", tables.namespace());
+    let begun = Instant::now();
+    while !application.query(waiting, &[&about]).await.unwrap().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "it waits for the lock");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    application.batch_execute("ROLLBACK").await.unwrap();
+    assert!(!store.get("job-1".into()).await.unwrap().unwrap().paused);
+}
+
+#[tokio::test]
+async fn slow_operations_leave_a_connection_for_heartbeats() {
+    let Some(tables) = Tables::new() else { return };
+    let store = tables.builder().pool_size(3).connect().await.unwrap();
+    let record = add(&store, 1).await;
+    let application = application().await;
+    let lock = format!("BEGIN; SELECT FROM {}jobs FOR UPDATE", tables.namespace());
+    application.batch_execute(&lock).await.unwrap();
+    let slow: Vec<_> = (0..5)
+        .map(|token| {
+            let (store, write) = (store.clone(), pausing(record.stamp(), &record, token));
+            tokio::spawn(async move { store.write(vec![write]).await })
+        })
+        .collect();
+    a_statement_waits(&tables).await;
+    let heartbeat = Heartbeat::new(NodeId(7), "n", true, Duration::from_secs(60));
+    let heartbeat = tokio::time::timeout(Duration::from_secs(5), store.heartbeat(heartbeat)).await;
+    heartbeat.expect("a connection is free").unwrap();
+    application.batch_execute("ROLLBACK").await.unwrap();
+    for write in slow {
+        write.await.unwrap().unwrap();
+    }
 }

@@ -35,6 +35,14 @@ pub(crate) fn with(url: &str, parameter: &str) -> String {
     format!("{url}{separator}{parameter}")
 }
 
+/// The application's own connection.
+pub(crate) async fn application() -> tokio_postgres::Client {
+    let url = url().unwrap();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
 /// A request for the jobs of the task `greet` that are due, each of which fires for the last time.
 pub(crate) fn request(node: u64, number: u64, horizon: DateTime<Utc>) -> ClaimRequest {
     ClaimRequest {
@@ -66,9 +74,15 @@ pub(crate) struct Tables {
 impl Tables {
     /// Names that no other test uses; `None` without a server.
     pub(crate) fn new() -> Option<Tables> {
+        Tables::with("")
+    }
+
+    /// The same, with namespaces that end with this.
+    pub(crate) fn with(end: &str) -> Option<Tables> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Some(Tables { url: url()?, namespace: format!("t{}_{count}_", std::process::id()) })
+        let namespace = format!("t{}_{count}_{end}", std::process::id());
+        Some(Tables { url: url()?, namespace })
     }
 
     /// The options for connecting to them.

@@ -4,6 +4,7 @@
 
 mod connections;
 mod contract;
+mod costs;
 mod errors;
 mod fixture;
 mod prepared;

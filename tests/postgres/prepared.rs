@@ -9,26 +9,19 @@ use punctual::{
     trigger::{after, every},
 };
 use tokio::time::{sleep, timeout};
-use tokio_postgres::NoTls;
 
 use crate::{
-    fixture::{Tables, url},
+    fixture::{Tables, application},
     scheduler::{Note, Notes},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// The application's own connection.
-async fn application() -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(&url().unwrap(), NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
-
 #[tokio::test]
 async fn a_job_exists_when_the_transaction_commits() {
-    let Some(tables) = Tables::new() else { return };
+    // The prefix in the SQL of this crate is replaced once, and not in what replaces it.
+    let Some(tables) = Tables::with("punctual_") else { return };
     let (store, notes) = (tables.connect().await, Notes::default());
     let builder = Scheduler::builder().store(store.clone()).state(notes.clone());
     // A notification, and not a poll, says that there is a job.

@@ -79,11 +79,7 @@ impl<H: Handles> Known<H> {
 
     /// Whether a change is news to the handles of the job.
     pub(crate) fn is_news(&mut self, change: StoreChange) -> bool {
-        let (of, version) = match change {
-            StoreChange::Job(of, version) => (of, version),
-            StoreChange::Gone(of) => (of, u64::MAX),
-            _ => return false,
-        };
+        let Some((of, version)) = change.record() else { return false };
         let Some(known) = self.jobs.get_mut(&of) else { return false };
         if known.version == 0 {
             known.noticed = known.noticed.max(version);
@@ -108,8 +104,9 @@ impl<H: Handles> Known<H> {
                 self.jobs.iter().for_each(|(of, job)| add(*of, job));
             }
             Some(named) => {
-                let jobs = named.iter().filter_map(|of| Some((*of, self.jobs.get(of)?)));
-                jobs.for_each(|(of, job)| add(of, job));
+                let jobs = named.iter().filter_map(|(of, is)| Some((*of, is, self.jobs.get(of)?)));
+                let old = jobs.filter(|(_, is, job)| job.version < **is);
+                old.for_each(|(of, _, job)| add(of, job));
             }
         }
         // A simulation must not depend on the order of a map.

@@ -294,7 +294,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::store::{ClaimCursor, Decide};
+    use crate::store::{ClaimCursor, Decide, NodeId};
 
     fn job(incarnation: u64, at: i64) -> Candidate {
         let added = DateTime::UNIX_EPOCH;

@@ -147,7 +147,7 @@ impl Node {
             name: format!("node {}.{}", life.host, life.life).into(),
             lease,
             claim_ahead,
-            poll,
+            poll: Some(poll),
             keep: Keep {
                 rows: u32::MAX,
                 age: Duration::from_secs(1 << 30),
@@ -157,6 +157,7 @@ impl Node {
             correction: TimeDelta::hours(3),
             max_batch,
             max_bytes: usize::MAX,
+            notifies: outside.scenario.notified,
             has_clock: !outside.scenario.clockless,
             seed: outside.chance.number(),
         };

@@ -309,7 +309,11 @@ impl<P: Payload> Core<P> {
             let slots = &claims.slots;
             let mut known: Vec<_> = match named {
                 None => slots.values().filter_map(known).collect(),
-                Some(named) => named.iter().filter_map(|of| known(slots.get(of)?)).collect(),
+                Some(named) => {
+                    let known =
+                        |(of, version)| known(slots.get(of)?).filter(|(.., known)| known < version);
+                    named.iter().filter_map(known).collect()
+                }
             };
             known.sort_unstable();
             known
@@ -456,12 +460,12 @@ impl<P: Payload> Core<P> {
             let slot = self.durable.slot(store, of)?;
             self.registry[slot].durable().map(|durable| durable.version)
         };
-        let is_news = is_news
-            || match change {
-                StoreChange::Job(of, is) => version(of).is_some_and(|known| known < is),
-                StoreChange::Gone(of) => version(of).is_some(),
-                _ => false,
-            };
+        let is_news = match change {
+            _ if is_news => Some(true),
+            StoreChange::Job(of, is) => version(of).map(|known| known < is),
+            StoreChange::Gone(of) => version(of).map(|_| true),
+            _ => None,
+        };
         let reading = self.reading;
         if let Some(node) = self.durable.node_mut(store) {
             node.notice(change, is_news, reading);

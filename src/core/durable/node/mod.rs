@@ -227,10 +227,10 @@ impl Node {
     }
 
     /// Accepts a notification of the store. `is_news` says whether the record is known here by
-    /// another version.
-    pub(super) fn notice(&mut self, change: StoreChange, is_news: bool, now: Reading) {
+    /// another version; `None` if it is not known.
+    pub(super) fn notice(&mut self, change: StoreChange, is_news: Option<bool>, now: Reading) {
         // A pending reply may show the record in its old state.
-        let is_news = is_news || self.awaits_records();
+        let is_news = is_news.unwrap_or_else(|| self.awaits_records());
         let now = self.membership.read(now);
         self.claimer.notice(change, is_news, now);
     }
@@ -315,7 +315,7 @@ impl Node {
         open_rows: usize,
         throttled: &HashSet<Incarnation>,
         room: impl FnOnce() -> Allowance,
-        known: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
+        known: impl FnOnce(Option<&HashMap<Incarnation, u64>>) -> Vec<(JobId, Incarnation, u64)>,
     ) -> Vec<Request> {
         if self.has_left() {
             return Vec::new();
@@ -401,7 +401,10 @@ impl Node {
                 let findings = self.membership.accept(reply, now, events);
                 self.follow(findings, now.elapsed);
             }
-            Reply::Claim(reply) => self.claimer.accept(reply, node, clocks, events),
+            Reply::Claim(reply) => {
+                self.pruner.count(reply.rows());
+                self.claimer.accept(reply, node, clocks, events);
+            }
             Reply::Close(reply) => self.closer.accept(reply, node, now, events),
             Reply::Prune(reply) => self.pruner.accept(reply, clocks, &mut self.numbers, events),
         }
@@ -428,6 +431,7 @@ impl Node {
         now: Reading,
         events: &mut Vec<NodeEvent>,
     ) {
+        self.membership.inquire();
         let is_stale = request.node().is_some_and(|node| node != self.id());
         if is_stale || error.is_lease_lost() {
             let was_sent = match request {

@@ -6,6 +6,11 @@ use chrono::TimeDelta;
 
 use crate::{core::mix, ledger::Keep};
 
+/// How often a store is polled that does not notify of changes, and one that does: notifications may be
+/// lost with a connection.
+const POLL: Duration = Duration::from_secs(5);
+const POLL_NOTIFYING: Duration = Duration::from_secs(20);
+
 /// How a scheduler uses its store.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeOptions {
@@ -15,8 +20,9 @@ pub(crate) struct NodeOptions {
     pub(crate) lease: Duration,
     /// How far ahead fire times are claimed.
     pub(crate) claim_ahead: Duration,
-    /// How often the store is polled for changes without a notification.
-    pub(crate) poll: Duration,
+    /// How often the store is polled for changes without a notification. By default more rarely if the
+    /// store notifies.
+    pub(crate) poll: Option<Duration>,
     pub(crate) keep: Keep,
     /// The longest step back of the store's clock after which jobs wait until the clock has caught
     /// up.
@@ -25,6 +31,8 @@ pub(crate) struct NodeOptions {
     pub(crate) max_batch: usize,
     /// How many bytes one operation may commit.
     pub(crate) max_bytes: usize,
+    /// Whether the store notifies of changes.
+    pub(crate) notifies: bool,
     /// Whether the store has a clock of its own; otherwise the local wall clock is used.
     pub(crate) has_clock: bool,
     /// Makes this node's random numbers unique.
@@ -37,11 +45,12 @@ impl Default for NodeOptions {
             name: "".into(),
             lease: Duration::from_secs(15),
             claim_ahead: Duration::from_secs(1),
-            poll: Duration::from_secs(5),
+            poll: None,
             keep: Keep::default(),
             correction: TimeDelta::hours(3),
             max_batch: 1,
             max_bytes: usize::MAX,
+            notifies: false,
             has_clock: false,
             seed: 0,
         }
@@ -52,6 +61,12 @@ impl NodeOptions {
     /// Returns how much sooner a node stops trusting its lease than other nodes expire it.
     pub(super) fn margin(&self) -> TimeDelta {
         delta(self.lease / 5)
+    }
+
+    /// Returns how often the store is polled.
+    pub(super) fn poll_every(&self) -> TimeDelta {
+        let default = if self.notifies { POLL_NOTIFYING } else { POLL };
+        delta(self.poll.unwrap_or(default))
     }
 
     pub(super) fn heartbeat_every(&self) -> TimeDelta {

@@ -8,7 +8,7 @@ use super::{
     error::Result,
     pool::Session,
 };
-use crate::store::{FinishReport, Incarnation, NodeId, Row, RowKey, RowOutcome};
+use crate::store::{FinishReport, Incarnation, Row, RowKey, RowOutcome};
 
 /// The jobs of the incarnations `$1`, locked. Whatever else a statement reads is of its snapshot;
 /// these are as they are once nobody else has them locked.

@@ -1,6 +1,6 @@
 //! When a node checks which records have changed, and which records it checks.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use chrono::TimeDelta;
 
@@ -21,8 +21,9 @@ const MAX_NAMED: usize = 1000;
 pub(super) struct Changes {
     /// Whether to check all records.
     all: bool,
-    /// The records that the store has notified of, unless all are checked.
-    named: HashSet<Incarnation>,
+    /// The records that the store has notified of, each with the version that it has become at least,
+    /// unless all are checked.
+    named: HashMap<Incarnation, u64>,
     /// When a notification may cause a check again.
     next_check: TimeDelta,
     next_poll: TimeDelta,
@@ -35,7 +36,7 @@ impl Changes {
     pub(super) fn new() -> Changes {
         Changes {
             all: false,
-            named: HashSet::new(),
+            named: HashMap::new(),
             next_check: TimeDelta::MIN,
             next_poll: TimeDelta::MIN,
             failures: 0,
@@ -79,8 +80,11 @@ impl Changes {
     }
 
     /// Checks records by name, unless all are checked.
-    pub(super) fn check(&mut self, named: impl IntoIterator<Item = Incarnation>) {
-        self.named.extend(named);
+    pub(super) fn check(&mut self, named: impl IntoIterator<Item = (Incarnation, u64)>) {
+        for (of, version) in named {
+            let known = self.named.entry(of).or_default();
+            *known = version.max(*known);
+        }
     }
 
     pub(super) fn checks_all(&self) -> bool {
@@ -93,7 +97,7 @@ impl Changes {
     }
 
     /// Begins a check. Returns the records to check, or `None` for all.
-    pub(super) fn take(&mut self, now: Now) -> Option<HashSet<Incarnation>> {
+    pub(super) fn take(&mut self, now: Now) -> Option<HashMap<Incarnation, u64>> {
         self.next_check = now.elapsed() + CHECK_INTERVAL;
         let named = std::mem::take(&mut self.named);
         let by_name = !self.all && now.elapsed() < self.next_poll;

@@ -68,12 +68,11 @@ impl Excluded {
     }
 
     /// Admits jobs again that may have changed. Returns whether one was left out.
-    pub(super) fn remove_all(&mut self, changed: &HashSet<Incarnation>) -> bool {
-        let has_some = !self.listed.is_disjoint(changed);
-        if has_some {
-            Arc::make_mut(&mut self.listed).retain(|of| !changed.contains(of));
-        }
-        has_some
+    pub(super) fn remove_all<'a>(
+        &mut self,
+        changed: impl Iterator<Item = &'a Incarnation>,
+    ) -> bool {
+        changed.fold(false, |has_some, of| self.remove(*of) || has_some)
     }
 
     /// Admits all jobs again, since any may have changed; skipped jobs only from time to time.

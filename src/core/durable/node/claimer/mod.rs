@@ -2,12 +2,13 @@
 
 mod changes;
 mod due;
+mod echoes;
 mod excluded;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -16,6 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use self::{
     changes::Changes,
     due::{NextClaim, SCAN_AGAIN},
+    echoes::{By, Echoes},
     excluded::{Excluded, Reported},
 };
 use super::{NodeEvent, NodeOptions, Now, Numbers, exchange::InFlight, options::delta};
@@ -39,10 +41,10 @@ pub(crate) enum Request {
     Claim(ClaimRequest),
     NextDue(NextDueRequest),
     /// Checks which of these records have changed. `named` are the records that the store has
-    /// notified of, if only those are checked.
+    /// notified of, with their versions, if only those are checked.
     Changed {
         known: Vec<(JobId, Incarnation, u64)>,
-        named: Option<HashSet<Incarnation>>,
+        named: Option<HashMap<Incarnation, u64>>,
     },
 }
 
@@ -52,6 +54,16 @@ pub(crate) enum Reply {
     Claim { node: NodeId, result: ClaimResult },
     NextDue(Option<DateTime<Utc>>),
     Changed(Vec<RecordChange>),
+}
+
+impl Reply {
+    /// Returns how many rows a claim has added to the ledger.
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Reply::Claim { result, .. } => result.jobs.iter().map(|job| job.rows.len()).sum(),
+            Reply::NextDue(_) | Reply::Changed(_) => 0,
+        }
+    }
 }
 
 impl Request {
@@ -96,6 +108,7 @@ pub(super) struct Claimer {
     can_run: CanRun,
     in_flight: InFlight<Request>,
     next_claim: NextClaim,
+    echoes: Echoes,
     changes: Changes,
     excluded: Excluded,
     reported: Reported,
@@ -126,6 +139,7 @@ impl Claimer {
             can_run,
             in_flight: InFlight::default(),
             next_claim: NextClaim::new(delta(options.claim_ahead)),
+            echoes: Echoes::default(),
             changes: Changes::new(),
             excluded: Excluded::new(),
             reported: Reported::new(),
@@ -179,9 +193,16 @@ impl Claimer {
         self.next_claim.set_local_due(at);
     }
 
-    /// Claims in time for a fire time that comes due at `instant` by the store's clock.
+    /// Claims in time for a fire time that comes due at `instant` by the store's clock, as this node has
+    /// written.
     pub(super) fn note_due(&mut self, instant: DateTime<Utc>, now: Now) {
-        self.next_claim.note_due(instant, now);
+        self.note(instant, By::Node, now);
+    }
+
+    fn note(&mut self, instant: DateTime<Utc>, by: By, now: Now) {
+        if !self.echoes.is_echo(instant, by, now.elapsed()) {
+            self.next_claim.note_due(instant, now);
+        }
     }
 
     /// Claims the jobs that were left, since there is more room now.
@@ -207,10 +228,10 @@ impl Claimer {
     /// another version.
     pub(super) fn notice(&mut self, change: StoreChange, is_news: bool, now: Now) {
         match change {
-            StoreChange::Due(at) => self.note_due(at, now),
+            StoreChange::Due(at) => self.note(at, By::Store, now),
             StoreChange::Job(of, _) | StoreChange::Gone(of) => {
                 if is_news && !self.changes.checks_all() {
-                    self.changes.check([of]);
+                    self.changes.check(change.record());
                 }
                 // A record that could not be read, or run here, may have been changed.
                 self.queries_next_due |= self.excluded.remove(of);
@@ -259,7 +280,7 @@ impl Claimer {
         node: NodeId,
         load: Load<'_>,
         room: impl FnOnce() -> Allowance,
-        known: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
+        known: impl FnOnce(Option<&HashMap<Incarnation, u64>>) -> Vec<(JobId, Incarnation, u64)>,
         numbers: &mut Numbers,
         now: Now,
     ) -> Option<Request> {
@@ -275,7 +296,7 @@ impl Claimer {
         node: NodeId,
         load: Load<'_>,
         room: impl FnOnce() -> Allowance,
-        known: impl FnOnce(Option<&HashSet<Incarnation>>) -> Vec<(JobId, Incarnation, u64)>,
+        known: impl FnOnce(Option<&HashMap<Incarnation, u64>>) -> Vec<(JobId, Incarnation, u64)>,
         numbers: &mut Numbers,
         now: Now,
     ) -> Option<Request> {
@@ -301,14 +322,18 @@ impl Claimer {
 
     /// Begins a check. Returns the records to check, or `None` for all. Records that could not be
     /// read, or run here, may have been changed.
-    fn begin_check(&mut self, numbers: &mut Numbers, now: Now) -> Option<HashSet<Incarnation>> {
+    fn begin_check(
+        &mut self,
+        numbers: &mut Numbers,
+        now: Now,
+    ) -> Option<HashMap<Incarnation, u64>> {
         let named = self.changes.take(now);
         match &named {
-            Some(named) => self.queries_next_due |= self.excluded.remove_all(named),
+            Some(named) => self.queries_next_due |= self.excluded.remove_all(named.keys()),
             None => {
                 self.excluded.clear(now);
                 // Up to a quarter sooner, so that the nodes do not poll together.
-                let poll = delta(self.options.poll);
+                let poll = self.options.poll_every();
                 self.changes.poll_at(now.elapsed() + poll - poll / 4000 * numbers.per_mille());
                 self.queries_next_due = true;
             }

@@ -66,7 +66,7 @@ impl Stage {
     }
 
     /// Sends a check. Returns the records that it names, or `None` for all.
-    fn changes_at(&mut self, now: Now) -> Option<HashSet<Incarnation>> {
+    fn changes_at(&mut self, now: Now) -> Option<HashMap<Incarnation, u64>> {
         match self.poll_at(now) {
             Some(Request::Changed { named, .. }) => named,
             _ => panic!("no request for changes at {now:?}"),
@@ -250,13 +250,13 @@ fn records_that_the_store_notifies_of_are_checked_by_name_and_not_all_the_time()
     let change = |number| StoreChange::Job(Incarnation(number), 7);
     stage.claimer.notice(change(1), true, now(1));
     stage.claimer.notice(change(2), false, now(1));
-    assert_eq!(stage.changes_at(now(1)), Some(HashSet::from([Incarnation(1)])));
+    assert_eq!(stage.changes_at(now(1)), Some(HashMap::from([(Incarnation(1), 7)])));
     stage.accept(Reply::Changed(Vec::new()), 1);
     stage.claimer.notice(change(3), true, now(1));
     assert!(stage.poll_at(now_ms(1099)).is_none());
-    assert_eq!(stage.changes_at(now_ms(1100)), Some(HashSet::from([Incarnation(3)])));
+    assert_eq!(stage.changes_at(now_ms(1100)), Some(HashMap::from([(Incarnation(3), 7)])));
     // A lost check is repeated. It took 0.9 s, so that takes four times as long.
-    let named = Some(HashSet::from([Incarnation(3)]));
+    let named = Some(HashMap::from([(Incarnation(3), 7)]));
     stage.fail(Request::Changed { known: Vec::new(), named: named.clone() }, &no_reply(), 2);
     assert!(stage.poll(5).is_none());
     assert_eq!(stage.changes_at(now(6)), named);

@@ -32,8 +32,8 @@ pub(super) struct Clocks {
 pub(super) struct ClockChange {
     /// How much further ahead of the local wall clock the store's clock is than estimated before.
     pub(super) moved: TimeDelta,
-    /// Whether the estimate has changed.
-    pub(super) is_other: bool,
+    /// How much further ahead of elapsed time it is.
+    pub(super) by: TimeDelta,
     /// Whether the store's clock is more than a second behind the former estimate.
     pub(super) stepped_back: bool,
 }
@@ -86,12 +86,8 @@ impl Clocks {
         let clock = self.store.get_or_insert(measured);
         let zero = clock.zero;
         clock.refine(measured);
-        let (is_other, back) = (clock.zero != zero, zero - clock.zero);
-        ClockChange {
-            moved: self.ahead() - before,
-            is_other,
-            stepped_back: back > TimeDelta::seconds(1),
-        }
+        let by = clock.zero - zero;
+        ClockChange { moved: self.ahead() - before, by, stepped_back: -by > TimeDelta::seconds(1) }
     }
 }
 

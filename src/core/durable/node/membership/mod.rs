@@ -53,6 +53,9 @@ impl Request {
     }
 }
 
+/// How often a node reaps and lists its claims though it knows of no reason to, in heartbeats.
+const INQUIRE_EVERY: u32 = 24;
+
 /// One node's membership in its store.
 pub(super) struct Membership {
     options: Arc<NodeOptions>,
@@ -67,6 +70,8 @@ pub(super) struct Membership {
     last_heartbeat: TimeDelta,
     /// The other nodes.
     watch: Watch,
+    /// How many heartbeats are left until the node inquires fully.
+    inquires_in: u32,
     /// Whether to list the nodes.
     list_nodes: bool,
     /// Whether to reap dead nodes, and rows of nodes that are gone.
@@ -125,6 +130,7 @@ impl Membership {
             next_heartbeat: TimeDelta::MIN,
             last_heartbeat: TimeDelta::MIN,
             watch: Watch::default(),
+            inquires_in: 0,
             list_nodes: false,
             reap: false,
             list_claims: false,
@@ -346,9 +352,12 @@ impl Membership {
                 findings = self.renew(store_now, sent, now, events);
             }
             Reply::Nodes(nodes) => {
-                // Other nodes may claim the jobs of a node that is gone.
-                findings.due_changed =
+                // Other nodes may claim the jobs of a node that is gone, and whoever has expired it may
+                // have died before all its rows were reclaimed.
+                let is_gone =
                     self.watch.update(&nodes, self.id, self.options.heartbeat_every(), now.elapsed);
+                findings.due_changed = is_gone;
+                self.reap |= is_gone;
             }
             Reply::Reap { suspects, reaped } => {
                 self.reap = reaped.more;
@@ -384,7 +393,8 @@ impl Membership {
         let mut findings = Findings { joined: !self.has_joined(), ..Findings::default() };
         if self.options.has_clock {
             let change = self.clocks.measure(store_now, sent, now);
-            findings.due_changed = change.is_other;
+            // Claims are made well ahead, so it does not matter to them when a clock is known better.
+            findings.due_changed = change.by.abs() * 8 > delta(self.options.claim_ahead);
             findings.clock_set_back = change.stepped_back;
             if !change.moved.is_zero() {
                 events.push(NodeEvent::ClockMoved(change.moved));
@@ -395,7 +405,12 @@ impl Membership {
             sent.wall.timestamp_millis() + until.num_milliseconds(),
             (sent.elapsed + until).num_milliseconds(),
         );
-        (self.list_nodes, self.reap, self.list_claims) = (true, true, true);
+        self.list_nodes = true;
+        if findings.joined || self.inquires_in == 0 {
+            (self.reap, self.list_claims) = (true, true);
+            self.inquires_in = INQUIRE_EVERY;
+        }
+        self.inquires_in -= 1;
         self.last_heartbeat = sent.elapsed;
         self.next_heartbeat = if have_parted(sent, now) {
             TimeDelta::MIN
@@ -409,6 +424,11 @@ impl Membership {
             events.push(NodeEvent::Trusted);
         }
         findings
+    }
+
+    /// Inquires fully after the next heartbeat, since a reply was lost.
+    pub(super) fn inquire(&mut self) {
+        self.inquires_in = 0;
     }
 
     /// Handles a failed request, which is sent again.

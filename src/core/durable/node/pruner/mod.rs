@@ -40,8 +40,13 @@ pub(crate) enum Reply {
     Correct { writes: Vec<Write>, written: Vec<WriteResult> },
 }
 
-/// How often the ledger is pruned, unless there is more to delete at once.
-const PRUNE_EVERY: TimeDelta = TimeDelta::seconds(5);
+/// How many rows make a node prune as often as it may.
+const MANY_ROWS: usize = 100;
+
+/// How often a node prunes that adds many rows to the ledger, few, or none: rows also grow old.
+const PRUNE_OFTEN: TimeDelta = TimeDelta::seconds(5);
+const PRUNE_RARELY: TimeDelta = TimeDelta::seconds(60);
+const PRUNE_IDLE: TimeDelta = TimeDelta::seconds(600);
 
 /// How many rows are deleted at once: other operations wait meanwhile.
 const PRUNED: usize = 500;
@@ -56,7 +61,11 @@ const MAX_LOST: usize = 2 * LISTED;
 pub(super) struct Pruner {
     options: Arc<NodeOptions>,
     in_flight: InFlight<Request>,
-    next_prune: TimeDelta,
+    pruned_at: TimeDelta,
+    /// How many rows the node has added to the ledger since.
+    new_rows: usize,
+    /// Whether there was more to delete than one request deletes.
+    has_more: bool,
     /// The search in progress, if any.
     search: Option<Search>,
     /// Whether the last request was one of a search.
@@ -83,7 +92,9 @@ impl Pruner {
         Pruner {
             options,
             in_flight: InFlight::default(),
-            next_prune: TimeDelta::MIN,
+            pruned_at: TimeDelta::MIN,
+            new_rows: 0,
+            has_more: false,
             search: None,
             searched_last: false,
         }
@@ -99,7 +110,23 @@ impl Pruner {
 
     /// Begins pruning, since the node has joined.
     pub(super) fn start(&mut self, now: TimeDelta) {
-        self.next_prune = now + PRUNE_EVERY;
+        // Nodes that have left may have added rows.
+        (self.pruned_at, self.new_rows) = (now, MANY_ROWS);
+    }
+
+    /// Notes that the node has added rows to the ledger.
+    pub(super) fn count(&mut self, rows: usize) {
+        self.new_rows = self.new_rows.saturating_add(rows);
+    }
+
+    fn next_prune(&self) -> TimeDelta {
+        let pause = match self.new_rows {
+            _ if self.has_more => TimeDelta::zero(),
+            0 => PRUNE_IDLE,
+            1..MANY_ROWS => PRUNE_RARELY,
+            _ => PRUNE_OFTEN,
+        };
+        self.pruned_at.checked_add(&pause).unwrap_or(TimeDelta::MAX)
     }
 
     /// Searches all records for those that need a correction, since the store's clock was set back or the
@@ -114,7 +141,7 @@ impl Pruner {
     }
 
     fn wanted_at(&self) -> TimeDelta {
-        if self.search.is_some() { TimeDelta::MIN } else { self.next_prune }
+        if self.search.is_some() { TimeDelta::MIN } else { self.next_prune() }
     }
 
     /// Returns the request to send now, if any.
@@ -127,7 +154,7 @@ impl Pruner {
     }
 
     fn next_request(&mut self, now: Now) -> Request {
-        let prunes = now.elapsed() >= self.next_prune;
+        let prunes = now.elapsed() >= self.next_prune();
         // Alternates, so that neither kind waits for the other if the store fails for one of them.
         self.searched_last = self.search.is_some() && !(prunes && self.searched_last);
         if self.searched_last
@@ -142,7 +169,7 @@ impl Pruner {
             let count = fitting(sizes, self.options.max_batch, self.options.max_bytes);
             return Request::Correct(search.corrections[..count].to_vec());
         }
-        self.next_prune = now.elapsed() + PRUNE_EVERY;
+        (self.pruned_at, self.new_rows) = (now.elapsed(), 0);
         Request::Prune { keep: self.options.keep, limit: PRUNED }
     }
 
@@ -159,10 +186,8 @@ impl Pruner {
         }
         match reply {
             Reply::Prune(pruned) => {
-                if pruned.more {
-                    // As fast as the store prunes.
-                    self.next_prune = now.elapsed();
-                }
+                // As fast as the store prunes.
+                self.has_more = pruned.more;
             }
             Reply::List(page) => self.has_listed(page, now, numbers),
             Reply::Correct { writes, written } => {
@@ -236,6 +261,9 @@ impl Pruner {
         numbers: &mut Numbers,
     ) {
         self.in_flight.fail(error.is_refused(), &self.options, now.local, numbers);
+        if let Request::Prune { .. } = request {
+            self.new_rows = MANY_ROWS;
+        }
         // A correction that cannot be written must not block the other records.
         if let Request::Correct(_) = request
             && error.is_refused()
