@@ -5,12 +5,14 @@
 //!
 //! ```text
 //! cargo run --features sqlite --example cluster
+//! cargo run --features postgres --example cluster -- postgres://postgres@localhost/postgres
 //! ```
+//!
+//! In PostgreSQL the tables begin with `cluster_`, and stay when the example ends.
 
 use std::{
     collections::BTreeMap,
     env,
-    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -18,7 +20,7 @@ use std::{
 use clap::Parser;
 use punctual::{
     BoxError, Context, OnConflict, Scheduler, Task,
-    store::{Fate, RecordFilter, Row, RowKind, RowState, SqliteStore, Store},
+    store::{Fate, PostgresStore, RecordFilter, Row, RowKind, RowState, SqliteStore, Store},
     trigger::every,
 };
 use serde::{Deserialize, Serialize};
@@ -35,8 +37,8 @@ const NODES: [&str; 3] = ["ann", "bob", "cyd"];
 
 #[derive(Parser)]
 struct Args {
-    /// Where the jobs are kept: the path of an SQLite file. Default: a new file in the system's
-    /// temporary directory.
+    /// Where the jobs are kept: the URL of a PostgreSQL database, or the path of an SQLite file. Default:
+    /// a new file in the system's temporary directory.
     store: Option<String>,
     /// Ends after this number of seconds.
     #[arg(long)]
@@ -77,20 +79,30 @@ impl Task for Charge {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let args = Args::parse();
-    let file = match &args.store {
-        Some(url) if url.contains("://") => {
-            return Err(format!("`{url}` is no path of a file: this build has only SQLite").into());
-        }
-        Some(path) => PathBuf::from(path),
-        None => env::temp_dir().join(format!("punctual-cluster-{}.db", std::process::id())),
-    };
-    match args.node {
-        Some(name) => node(&name, SqliteStore::open(&file).await?).await,
+    let Args { store, seconds, node } = Args::parse();
+    let file = || env::temp_dir().join(format!("punctual-cluster-{}.db", std::process::id()));
+    let place = store.unwrap_or_else(|| file().to_string_lossy().into_owned());
+    if place.starts_with("postgres://") || place.starts_with("postgresql://") {
+        let store = PostgresStore::builder().url(&place).namespace("cluster_");
+        run(store.connect().await?, &place, seconds, node).await
+    } else if place.contains("://") {
+        Err(format!("`{place}` is neither a PostgreSQL URL nor the path of a file").into())
+    } else {
+        run(SqliteStore::open(&place).await?, &place, seconds, node).await
+    }
+}
+
+async fn run(
+    store: impl Store,
+    place: &str,
+    seconds: Option<u64>,
+    as_node: Option<String>,
+) -> Result<(), BoxError> {
+    match as_node {
+        Some(name) => node(&name, store).await,
         None => {
-            println!("jobs in {}", file.display());
-            let store = file.to_string_lossy().into_owned();
-            watch(SqliteStore::open(&file).await?, &store, args.seconds).await
+            println!("jobs in {place}");
+            watch(store, place, seconds).await
         }
     }
 }

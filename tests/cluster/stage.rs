@@ -1,24 +1,27 @@
-//! The stage of the nodes: a folder with the database and the log, and the span of the jobs.
+//! The stage of the nodes: their database and their log, and the span of the jobs.
 
 use std::{
     collections::HashSet,
     path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use chrono::Utc;
-use rusqlite::{Connection, OpenFlags};
 
-use crate::{jobs::Span, log::Who, node::Setup, process::Process};
-
-pub(crate) const DATABASE: &str = "jobs.db";
-pub(crate) const LOG: &str = "log";
+use crate::{
+    database::{Database, Held, Kind},
+    jobs::Span,
+    node::Setup,
+    process::Process,
+};
 
 /// How long after the last fire time everything must be done.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Stage {
     folder: PathBuf,
+    pub(crate) database: Database,
     pub(crate) span: Span,
     lease: Duration,
     pub(crate) rng: Rng,
@@ -29,27 +32,48 @@ impl Stage {
     /// Creates a stage whose jobs fire soon, for at least this long.
     pub(crate) fn new(
         name: &str,
+        kind: Kind,
         lease: Duration,
         lasts: impl FnOnce(&mut Rng) -> Duration,
     ) -> Stage {
+        Stage::with(name, lease, lasts, |folder| kind.create(folder))
+    }
+
+    /// The same with this database.
+    pub(crate) fn with(
+        name: &str,
+        lease: Duration,
+        lasts: impl FnOnce(&mut Rng) -> Duration,
+        database: impl FnOnce(&PathBuf) -> Database,
+    ) -> Stage {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let seed = std::env::var("PUNCTUAL_SEED").ok().map(|seed| seed.parse().unwrap());
         let seed = seed.unwrap_or_else(|| Utc::now().timestamp_micros().cast_unsigned());
         println!("{name}: PUNCTUAL_SEED={seed}");
         let mut rng = Rng(seed);
-        let folder = std::env::temp_dir().join(format!("punctual-{name}-{}", std::process::id()));
+        let folder = format!("punctual-{name}-{}-{count}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
         std::fs::create_dir_all(&folder).unwrap();
         let first = (Utc::now().timestamp() + 2) * 1000;
         let last = first + (lasts(&mut rng).as_secs() as i64 + 1) * 1000;
-        Stage { folder, span: Span { first, last }, lease, rng, started: 0 }
+        let (database, span) = (database(&folder), Span { first, last });
+        Stage { folder, database, span, lease, rng, started: 0 }
     }
 
     /// Starts another node.
     pub(crate) fn start(&mut self) -> Process {
+        self.start_on(self.database.clone())
+    }
+
+    /// Starts another node, which reaches the database in this way.
+    pub(crate) fn start_on(&mut self, database: Database) -> Process {
         self.started += 1;
         // The claim ahead decides between abandoned and late.
         let claim_ahead = [0, 50, 300, 1000][self.rng.below(4) as usize];
         Process::start(&Setup {
-            folder: self.folder.clone(),
+            database,
+            log: self.log_path(),
             span: self.span,
             name: format!("node {}", self.started),
             lease: self.lease,
@@ -71,71 +95,36 @@ impl Stage {
 
     /// Returns the rows that a node has claimed.
     pub(crate) fn held_by(&self, node: &str) -> HashSet<Held> {
-        let database = self.database();
-        let mut rows = database
-            .prepare(
-                "SELECT job, number, fence FROM punctual_ledger JOIN punctual_nodes USING (node) \
-                 WHERE name = ?1",
-            )
-            .unwrap();
-        let held = rows.query_map([node], |row| {
-            let fence: i64 = row.get(2)?;
-            Ok(Held { job: row.get(0)?, fire_time: row.get(1)?, fence: fence.cast_unsigned() })
-        });
-        held.unwrap().map(Result::unwrap).collect()
+        self.database.held_by(node)
     }
 
     /// Has a node run until nothing is left to do.
     pub(crate) fn come_to_rest(&mut self) {
         let node = self.start();
         self.sleep_until(Duration::from_millis((self.span.last - self.span.first) as u64));
-        let (database, since) = (self.database(), Instant::now());
-        let jobs = || {
-            let count = "SELECT count(*) FROM punctual_jobs";
-            database.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
-        };
-        while jobs() > 0 {
-            assert!(since.elapsed() < PATIENCE, "{} jobs are not over", jobs());
+        let since = Instant::now();
+        loop {
+            let jobs = self.database.jobs();
+            if jobs == 0 {
+                break;
+            }
+            assert!(since.elapsed() < PATIENCE, "{jobs} jobs are not over");
             std::thread::sleep(Duration::from_millis(20));
         }
         node.close();
     }
 
-    pub(crate) fn database_path(&self) -> PathBuf {
-        self.folder.join(DATABASE)
-    }
-
     pub(crate) fn log_path(&self) -> PathBuf {
-        self.folder.join(LOG)
-    }
-
-    fn database(&self) -> Connection {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let database = Connection::open_with_flags(self.database_path(), flags).unwrap();
-        database.busy_timeout(PATIENCE).unwrap();
-        database
+        self.folder.join("log")
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
         if !std::thread::panicking() {
+            self.database.remove();
             let _ = std::fs::remove_dir_all(&self.folder);
         }
-    }
-}
-
-/// A row that a node had claimed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Held {
-    pub(crate) job: String,
-    pub(crate) fire_time: i64,
-    pub(crate) fence: u64,
-}
-
-impl Held {
-    pub(crate) fn of(who: &Who) -> Held {
-        Held { job: who.job.clone(), fire_time: who.fire_time, fence: who.fence }
     }
 }
 

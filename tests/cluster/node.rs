@@ -1,14 +1,13 @@
-//! A node: this program, written like a service that keeps its jobs in a file.
+//! A node: this program, written like a service that keeps its jobs in a store.
 
 use std::{ffi::OsString, io::Read as _, path::PathBuf, time::Duration};
 
 use nix::sys::{prctl, signal::Signal};
-use punctual::{Scheduler, store::SqliteStore};
 
 use crate::{
+    database::Database,
     jobs::{JOBS, Span, Work},
     log::Log,
-    stage::{DATABASE, LOG},
 };
 
 pub(crate) const FLAG: &str = "--node";
@@ -16,7 +15,9 @@ pub(crate) const FLAG: &str = "--node";
 /// The setup of a node.
 #[derive(Clone)]
 pub(crate) struct Setup {
-    pub(crate) folder: PathBuf,
+    pub(crate) database: Database,
+    /// The file of the log.
+    pub(crate) log: PathBuf,
     pub(crate) span: Span,
     pub(crate) name: String,
     pub(crate) lease: Duration,
@@ -24,11 +25,12 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    pub(crate) fn to_args(&self) -> [OsString; 7] {
-        let Setup { folder, span, name, lease, claim_ahead } = self;
+    pub(crate) fn to_args(&self) -> [OsString; 8] {
+        let Setup { database, log, span, name, lease, claim_ahead } = self;
         [
             FLAG.into(),
-            folder.into(),
+            database.to_arg().into(),
+            log.into(),
             span.first.to_string().into(),
             span.last.to_string().into(),
             name.into(),
@@ -42,11 +44,12 @@ impl Setup {
         let number = |index: usize| args[index].parse::<i64>().unwrap();
         let duration = |index| Duration::from_millis(number(index).cast_unsigned());
         Setup {
-            folder: args[2].clone().into(),
-            span: Span { first: number(3), last: number(4) },
-            name: args[5].clone(),
-            lease: duration(6),
-            claim_ahead: duration(7),
+            database: Database::from_arg(&args[2]),
+            log: args[3].clone().into(),
+            span: Span { first: number(4), last: number(5) },
+            name: args[6].clone(),
+            lease: duration(7),
+            claim_ahead: duration(8),
         }
     }
 }
@@ -56,12 +59,11 @@ impl Setup {
 pub(crate) async fn main() {
     // A stopped process does not notice the end of its input.
     prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
-    let Setup { folder, span, name, lease, claim_ahead } = Setup::from_args();
-    // Rows that other nodes release are detected within this interval.
-    let store = SqliteStore::builder(folder.join(DATABASE)).poll(Duration::from_millis(200));
-    let scheduler = Scheduler::builder()
-        .store(store.open().await.unwrap())
-        .state(Log::open(&folder.join(LOG)))
+    let Setup { database, log, span, name, lease, claim_ahead } = Setup::from_args();
+    let scheduler = database
+        .builder()
+        .await
+        .state(Log::open(&log))
         .task::<Work>()
         .lease(lease)
         .claim_ahead(claim_ahead)

@@ -1,13 +1,17 @@
 //! The fate of each fire time: the ledger, compared with the schedules and the log.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use punctual::{
     SkipReason,
-    store::{Fate, Incarnation, Row, RowKind, RowState, RunEnd, SqliteStore, Store as _},
+    store::{Fate, Incarnation, Row, RowKind, RowState, RunEnd},
 };
 
 use crate::{
+    database::Held,
     jobs::{JOBS, Job, Span},
     log::{self, Execution},
     stage::Stage,
@@ -20,18 +24,9 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    #[tokio::main(flavor = "current_thread")]
-    pub(crate) async fn of(stage: &Stage) -> Account {
-        let store = SqliteStore::open(stage.database_path()).await.unwrap();
-        let mut rows: Vec<Row> = Vec::new();
-        loop {
-            let page = store.rows(rows.last().map(|row| row.key), 1000).await.unwrap();
-            if page.is_empty() {
-                break;
-            }
-            rows.extend(page);
-        }
-        Account { span: stage.span, rows, executions: log::read(&stage.log_path()) }
+    pub(crate) fn of(stage: &Stage) -> Account {
+        let (rows, executions) = (stage.database.rows(), log::read(&stage.log_path()));
+        Account { span: stage.span, rows, executions }
     }
 
     /// Checks that all promises were kept, whatever happened to the nodes.
@@ -41,6 +36,37 @@ impl Account {
             self.has_run_as_often_as_promised(job);
         }
         self.agrees_with_the_log();
+        self.fences_grow();
+    }
+
+    /// Of two executions for one fire time, the later attempt has the higher fence.
+    fn fences_grow(&self) {
+        let mut last: HashMap<(&str, i64), &Execution> = HashMap::new();
+        for execution in &self.executions {
+            let who = &execution.who;
+            if let Some(before) = last.insert((&who.job, who.fire_time), execution)
+                && before.who.attempt != who.attempt
+                && before.who.pid != who.pid
+            {
+                let grow = before.who.fence < who.fence && before.who.attempt < who.attempt;
+                assert!(grow, "{before:?}, {execution:?}");
+            }
+        }
+    }
+
+    /// Checks that a process called nothing from this time on, in microseconds since 1970, of the rows
+    /// that other nodes reclaimed from it.
+    pub(crate) fn is_no_zombie(&self, pid: u32, from: i64, lost: &HashSet<Held>) {
+        let mut here = self.executions.iter().filter(|run| run.who.pid == pid);
+        let zombie = here.find(|run| run.called > from && lost.contains(&Held::of(&run.who)));
+        assert!(zombie.is_none(), "from {from} on: {zombie:?}");
+    }
+
+    /// Checks that a process called something soon after this time.
+    pub(crate) fn goes_on(&self, pid: u32, after: i64, soon: Duration) {
+        let mut here = self.executions.iter().filter(|run| run.who.pid == pid);
+        let soon = after + soon.as_micros() as i64;
+        assert!(here.any(|run| (after..soon).contains(&run.called)), "{pid} goes on after {after}");
     }
 
     fn rows_of<'a>(&'a self, job: &'a Job) -> impl Iterator<Item = &'a Row> {

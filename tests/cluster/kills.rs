@@ -12,7 +12,8 @@ use punctual::store::{Fate, RowState};
 
 use crate::{
     account::Account,
-    stage::{Held, Stage},
+    database::{Held, Kind},
+    stage::Stage,
 };
 
 /// Short, so that the rows of dead nodes are soon reclaimed.
@@ -30,10 +31,15 @@ struct Kill {
     held: HashSet<Held>,
 }
 
-pub(crate) fn killed() {
-    let number = std::env::var("PUNCTUAL_KILLS").map_or(100, |number| number.parse().unwrap());
+/// How many kills there are, unless `PUNCTUAL_KILLS` says it.
+const KILLS: u32 = 70;
+const KILLS_ON_SERVER: u32 = 20;
+
+pub(crate) fn killed(kind: Kind) {
+    let default = if kind == Kind::Sqlite { KILLS } else { KILLS_ON_SERVER };
+    let number = std::env::var("PUNCTUAL_KILLS").map_or(default, |number| number.parse().unwrap());
     let mut at = Vec::new();
-    let mut stage = Stage::new("killed", LEASE, |rng| {
+    let mut stage = Stage::new("killed", kind, LEASE, |rng| {
         let mut now = 0;
         at.extend((0..number).map(|_| {
             now += 50 + rng.below(LIVES_MS - 50);
@@ -42,11 +48,13 @@ pub(crate) fn killed() {
         Duration::from_millis(now) + 3 * LEASE
     });
     let now = || Utc::now().timestamp_micros();
-    let mut nodes = vec![(stage.start(), now()), (stage.start(), now())];
+    // A file has two nodes, and a server three.
+    let count = if kind == Kind::Sqlite { 2 } else { 3 };
+    let mut nodes: Vec<_> = (0..count).map(|_| (stage.start(), now())).collect();
     let (mut kills, mut lives) = (Vec::new(), Vec::new());
     for at in at {
         stage.sleep_until(at);
-        let (victim, began) = nodes.swap_remove(stage.rng.below(2) as usize);
+        let (victim, began) = nodes.swap_remove(stage.rng.below(count) as usize);
         let (name, pid) = (victim.name.clone(), victim.pid());
         let at = victim.kill();
         lives.push(began..at);
