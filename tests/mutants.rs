@@ -110,7 +110,7 @@ const MUTANTS: &[Mutant] = &[
         name: "notifications move nothing",
         file: "src/core/durable/node/claimer/mod.rs",
         edits: &[(
-            "StoreChange::Due(at) => self.note_due(at, now),",
+            "StoreChange::Due(at) => self.note(at, By::Store, now),",
             "StoreChange::Due(_) => _ = now,",
         )],
     },

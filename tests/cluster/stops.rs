@@ -37,7 +37,9 @@ pub(crate) fn stopped(kind: Kind) {
     for stop in 0..count {
         let random = stage.up_to(LEASE);
         stage.sleep_until(stop * ROUND + LEASE / 2 + random);
-        let mut node = nodes.swap_remove(stage.rng.below(2) as usize);
+        // The one that has most to lose.
+        let busiest = (0..2).max_by_key(|&node| stage.held_by(&nodes[node].name).len());
+        let mut node = nodes.swap_remove(busiest.unwrap());
         node.stop();
         let from = Utc::now().timestamp_micros();
         let (held, random) = (stage.held_by(&node.name), stage.up_to(LEASE / 2));

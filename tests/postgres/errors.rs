@@ -2,12 +2,24 @@
 
 use std::{error::Error as _, time::Duration};
 
-use punctual::store::{
-    Heartbeat, Incarnation, NodeId, PostgresBuilder, PostgresStore, Record, Store as _, StoreError,
-    Write,
+use futures::StreamExt as _;
+use punctual::{
+    End, Scheduler,
+    store::{
+        Heartbeat, Incarnation, NodeId, PostgresBuilder, PostgresStore, Record, Store as _,
+        StoreError, Write,
+    },
+    trigger::{after, every},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
 };
 
-use crate::fixture::{Tables, url, with};
+use crate::{
+    fixture::{Tables, url, with},
+    scheduler::{Note, Notes},
+};
 
 async fn failed(builder: PostgresBuilder) -> (StoreError, String) {
     let error = builder.connect().await.unwrap_err();
@@ -144,4 +156,66 @@ async fn of_many_that_connect_at_once_one_creates_the_tables() {
     for store in futures::future::join_all(connecting).await {
         store.unwrap().nodes().await.unwrap();
     }
+}
+
+/// A server that answers each connection with this error.
+async fn failing_server(code: &'static str, message: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let fields = format!("SFATAL\0VFATAL\0C{code}\0M{message}\0\0");
+            let length = (fields.len() as u32 + 4).to_be_bytes();
+            let error = [b"E", &length[..], fields.as_bytes()].concat();
+            let mut startup = [0; 1024];
+            let _ = client.read(&mut startup).await;
+            let _ = client.write_all(&error).await;
+        }
+    });
+    format!("postgres://app:secret@127.0.0.1:{port}/app?sslmode=disable")
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_at_the_door_is_said() {
+    let wrong = "password authentication failed for user \"app\"";
+    let url = failing_server("28P01", wrong).await;
+    let text = refused(PostgresStore::builder().url(url), "see to the user, the password").await;
+    assert!(text.contains(wrong), "{text}");
+    let url = failing_server("53300", "sorry, too many clients already").await;
+    let (error, text) = failed(PostgresStore::builder().url(url)).await;
+    assert!(error.is_unavailable() && text.contains("raise the server's `max_conn"), "{text}");
+    let url = failing_server("57P03", "the database system is starting up").await;
+    let (error, text) = failed(PostgresStore::builder().url(url)).await;
+    assert!(error.is_unavailable() && text.contains("it may work the next time"), "{text}");
+}
+
+#[tokio::test]
+async fn while_the_disk_is_full_the_store_is_unavailable_and_other_jobs_go_on() {
+    let Some(tables) = Tables::new() else { return };
+    let (store, notes) = (tables.connect().await, Notes::default());
+    let builder = Scheduler::builder().store(store.clone()).state(notes.clone()).task::<Note>();
+    let scheduler = builder.start().await.unwrap();
+    let namespace = tables.namespace();
+    let fill = format!(
+        "CREATE FUNCTION {namespace}full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; \
+         END $$; \
+         CREATE TRIGGER full_disk BEFORE INSERT ON punctual_jobs EXECUTE FUNCTION {namespace}full()"
+    );
+    store.execute(&fill).await.unwrap();
+    let write = Write::add(Record::new("x", Incarnation(1), "greet", chrono::Utc::now()), 1);
+    let error = store.write(vec![write]).await.unwrap_err();
+    let text = error.source().unwrap().to_string();
+    assert!(error.is_unavailable() && text.contains("make room on the server's disk"), "{text}");
+
+    let runs = scheduler.add(every(Duration::from_millis(20)), async || {}).await.unwrap().runs();
+    let add = scheduler.add(after(Duration::ZERO), Note("later".into()));
+    assert!(add.await.unwrap_err().to_string().contains("not available"));
+    assert_eq!(runs.take(5).count().await, 5, "jobs in memory go on");
+    store.execute(&format!("DROP FUNCTION {namespace}full CASCADE")).await.unwrap();
+    let end = scheduler.add(after(Duration::ZERO), Note("now".into())).await.unwrap().await;
+    assert!(matches!(end, End::Completed), "{end}");
+    assert_eq!(notes.all(), ["now"]);
+    scheduler.shutdown().await;
 }

@@ -36,7 +36,8 @@ macro_rules! candidates {
             "SELECT line.page, j.* FROM unnest($2, $3, $4) AS line(page, task, after)",
             of_line!(
                 "j.waiting > 0 AND (NOT j.paused OR j.asked > 0) AND j.incarnation > line.after",
-                "j.incarnation LIMIT $6",
+                "j.incarnation",
+                "$6",
                 $lock
             ),
             " UNION ALL \
@@ -44,14 +45,16 @@ macro_rules! candidates {
             of_line!(
                 "NOT j.paused AND j.next_fire IS NOT NULL AND j.next_fire <= $11 \
                     AND (j.next_fire, j.incarnation) > (line.at, line.after)",
-                "j.next_fire, j.incarnation LIMIT $6",
+                "j.next_fire, j.incarnation",
+                "$6",
                 $lock
             ),
             " UNION ALL \
              SELECT line.page, j.* FROM unnest($12, $13) AS line(page, task)",
             of_line!(
                 "NOT j.paused AND j.next_fire IS NOT NULL AND j.next_fire <= $11",
-                "j.next_fire DESC, j.incarnation DESC LIMIT $14",
+                "j.next_fire DESC, j.incarnation DESC",
+                "$14",
                 $lock
             ),
             ") AS c ON true"
@@ -61,9 +64,9 @@ macro_rules! candidates {
 
 /// The jobs of a line that the node `$1` may claim, without those of the incarnations `$5`.
 macro_rules! of_line {
-    ($which:literal, $order:literal, $lock:literal) => {
+    ($which:literal, $order:literal, $limit:literal, $lock:literal) => {
         concat!(
-            " CROSS JOIN LATERAL (SELECT j.rev, j.waiting, ",
+            " CROSS JOIN LATERAL (SELECT * FROM (SELECT j.rev, j.waiting, ",
             record_columns!("j."),
             " FROM punctual_jobs AS j WHERE j.task = line.task AND ",
             $which,
@@ -71,9 +74,12 @@ macro_rules! of_line {
             claimable!("j.holder", "$1"),
             " AND j.incarnation <> ALL($5) ORDER BY ",
             $order,
-            " ",
+            // As many as a page has at most: a number that the plan may know.
+            " LIMIT 1001 ",
             $lock,
-            ") AS j"
+            ") AS j LIMIT (SELECT ",
+            $limit,
+            ")) AS j"
         )
     };
 }

@@ -110,7 +110,7 @@ CREATE TABLE punctual_ledger (
     trace_id     text,
     fate         text     NOT NULL,
     PRIMARY KEY (incarnation, kind, number)
-);
+) WITH (vacuum_truncate = false);
 
 CREATE INDEX punctual_ledger_closed ON punctual_ledger (kind, ended_at, incarnation, number)
     WHERE ended_at IS NOT NULL;
@@ -145,6 +145,22 @@ CREATE TABLE punctual_pruned (
     incarnation bigint NOT NULL,
     number      bigint NOT NULL
 );
+
+-- A table of few pages is scanned rather than looked up by its index, and connections keep their plans
+-- while it grows. So each begins with some pages, which stay.
+INSERT INTO punctual_jobs (incarnation, id, version, fence, requests, token, task, args, trigger, options,
+    tags, added_at, paused, recover, remember, earlier_tokens, recoveries, extra)
+SELECT i, i, 0, 0, 0, 0, '', repeat('x', 1800), '', '', '', 0, true, false, false, '', 0, ''
+FROM generate_series(1, 200) AS i;
+INSERT INTO punctual_open (incarnation, kind, number, job, fire_time, last, count, coalesced, fence, attempt,
+    recover, recoveries, message)
+SELECT i, 0, 0, '', 0, 0, 0, 0, 0, 0, false, 0, repeat('x', 1800) FROM generate_series(1, 200) AS i;
+INSERT INTO punctual_ledger (incarnation, kind, number, job, fire_time, last, count, coalesced, fence, attempt,
+    recover, recoveries, message, fate)
+SELECT i, 0, 0, '', 0, 0, 0, 0, 0, 0, false, 0, repeat('x', 1800), '' FROM generate_series(1, 200) AS i;
+DELETE FROM punctual_jobs;
+DELETE FROM punctual_open;
+DELETE FROM punctual_ledger;
 
 CREATE VIEW punctual_jobs_view AS
 SELECT id, task, args, trigger, options, name, tags,
