@@ -52,15 +52,17 @@ fn main() {
     if std::env::args().nth(1).as_deref() == Some(node::FLAG) {
         return node::main();
     }
+    /// A name, and what is tested with a store.
+    type Test = (&'static str, fn(Kind));
+
     /// The tests of every store, and those of servers.
-    const TESTS: [(&str, fn(Kind)); 3] = [
+    const TESTS: [Test; 3] = [
         ("killed", kills::killed),
         ("restarted", restarts::restarted),
         ("stopped", stops::stopped),
     ];
-    const ON_SERVERS: [(&str, fn(Kind)); 2] =
-        [("cut_off", cuts::cut_off), ("locked", locks::locked)];
-    const OF_SERVERS: [(&str, fn(Kind)); 1] = [("outage", outages::outage)];
+    const ON_SERVERS: [Test; 2] = [("cut_off", cuts::cut_off), ("locked", locks::locked)];
+    const OF_SERVERS: [Test; 1] = [("outage", outages::outage)];
 
     let mut trials = Vec::new();
     for (prefix, kind) in [("sqlite", Kind::Sqlite), ("postgres", Kind::Postgres)] {

@@ -72,7 +72,11 @@ impl Excluded {
         &mut self,
         changed: impl Iterator<Item = &'a Incarnation>,
     ) -> bool {
-        changed.fold(false, |has_some, of| self.remove(*of) || has_some)
+        let mut has_some = false;
+        for of in changed {
+            has_some |= self.remove(*of);
+        }
+        has_some
     }
 
     /// Admits all jobs again, since any may have changed; skipped jobs only from time to time.
