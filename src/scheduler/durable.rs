@@ -98,12 +98,25 @@ impl Stored {
                     let token = shared.transact(|core, _| core.number(durable.key))?;
                     update.changed(change(&record, now)?, token)
                 }
-                Step::Write(write) => update.written(write_one(durable, *write).await?),
+                Step::Write(write) => {
+                    let (written, repeated) = write_one(durable, *write).await?;
+                    update.written(written, repeated)
+                }
+                Step::ReadAgain => {
+                    let get = || durable.store.get(self.id.clone());
+                    // The write is done, whether this answers or not.
+                    update.read_again(patiently(durable, get).await.unwrap_or_default())
+                }
                 Step::ReadEnd(id, incarnation, version) => {
                     let ended = || durable.store.changed(vec![(id.clone(), incarnation, version)]);
                     update.ended(patiently(durable, ended).await?)
                 }
-                Step::Done(updated) => return Ok(*updated),
+                Step::Done(updated) => {
+                    if let Some(latest) = &updated.latest {
+                        self.adopt(latest, None);
+                    }
+                    return Ok(*updated);
+                }
                 Step::Missing(incarnation) => return Err(missing(&self.id, incarnation)),
             }
         }
@@ -121,7 +134,7 @@ impl Stored {
     }
 
     pub(super) async fn pause(&self) -> Result<(), Error> {
-        let Updated { old, new } = self
+        let Updated { old, new, .. } = self
             .change("pause", |record, _| Ok(change::pause(record, self.author.as_deref())))
             .await?;
         if let Some(record) = new.filter(|_| !old.paused) {
@@ -131,7 +144,7 @@ impl Stored {
     }
 
     pub(super) async fn resume(&self) -> Result<(), Error> {
-        let Updated { old, new } =
+        let Updated { old, new, .. } =
             self.change("resume", |record, now| Ok(change::resume(record, now))).await?;
         if let Some(record) = new.filter(|_| old.paused) {
             let next_fire = next_fire_of(&record);
@@ -247,7 +260,7 @@ impl Stored {
         let token = self.shared.transact(|core, _| core.number(self.durable.key))?;
         let write = Write::remove(self.id.clone(), ended.stamp(), token);
         Ok(matches!(
-            write_one(&self.durable, write).await?,
+            write_one(&self.durable, write).await?.0,
             WriteResult::Done | WriteResult::Lost(None)
         ))
     }
@@ -455,7 +468,7 @@ async fn write_all(shared: &Shared, durable: &Durable, adding: &mut [Adding]) ->
             return Ok(());
         }
         let writes: Vec<Write> = open.iter().filter_map(|it| it.open_write().cloned()).collect();
-        let (written, mut failed) = write_parts(durable, &writes).await;
+        let Parts { written, done: mut failed, .. } = write_parts(durable, &writes).await;
         for (addition, written) in open.iter_mut().zip(written) {
             failed = failed.and(addition.written(written, || now_in(shared, durable)));
         }
@@ -478,27 +491,45 @@ async fn undo_add(shared: &Shared, durable: &Durable, added: impl Iterator<Item 
     let _ = write_parts(durable, &writes).await;
 }
 
-/// Carries out writes, as many at once as the store allows. Returns the results of the writes
-/// before the first error, and that error.
-async fn write_parts(durable: &Durable, writes: &[Write]) -> (Vec<WriteResult>, Result<(), Error>) {
+/// What came of writes.
+struct Parts {
+    /// The results of the writes before the first error.
+    written: Vec<WriteResult>,
+    /// Whether some were repeated, since a response was lost.
+    repeated: bool,
+    done: Result<(), Error>,
+}
+
+/// Carries out writes, as many at once as the store allows.
+async fn write_parts(durable: &Durable, writes: &[Write]) -> Parts {
     let Capabilities { max_batch, max_bytes, .. } = durable.store.capabilities();
     let bytes = max_bytes.unwrap_or(usize::MAX);
-    let (mut written, mut left) = (Vec::with_capacity(writes.len()), writes);
+    let (mut left, written) = (writes, Vec::with_capacity(writes.len()));
+    let mut parts = Parts { written, repeated: false, done: Ok(()) };
     while let Some(first) = left.first() {
         if first.size() > bytes {
-            return (written, Err(too_large(durable, first, bytes)));
+            parts.done = Err(too_large(durable, first, bytes));
+            break;
         }
         let (part, rest) = left.split_at(fitting(left.iter().map(Write::size), max_batch, bytes));
-        match patiently(durable, || durable.store.write(part.to_vec())).await {
-            Ok(answers) if answers.len() == part.len() => written.extend(answers),
-            Ok(answers) => {
-                return (written, Err(answers_missing(durable, part.len(), answers.len())));
-            }
-            Err(error) => return (written, Err(error)),
+        let mut tries = 0;
+        let write = || {
+            tries += 1;
+            durable.store.write(part.to_vec())
+        };
+        let answers = patiently(durable, write).await;
+        parts.repeated |= tries > 1;
+        match answers {
+            Ok(answers) if answers.len() == part.len() => parts.written.extend(answers),
+            Ok(answers) => parts.done = Err(answers_missing(durable, part.len(), answers.len())),
+            Err(error) => parts.done = Err(error),
+        }
+        if parts.done.is_err() {
+            break;
         }
         left = rest;
     }
-    (written, Ok(()))
+    parts
 }
 
 fn too_large(durable: &Durable, write: &Write, bytes: usize) -> Error {
@@ -660,7 +691,7 @@ pub(super) async fn remove_all(
         let mut left = records;
         while !left.is_empty() {
             let writes = left.iter().map(remove).collect::<Result<Vec<Write>, Error>>()?;
-            let (written, done) = write_parts(durable, &writes).await;
+            let Parts { written, done, .. } = write_parts(durable, &writes).await;
             let mut changed = Vec::new();
             for (record, written) in left.into_iter().zip(written) {
                 match written {
@@ -685,10 +716,15 @@ pub(super) async fn remove_all(
 }
 
 /// Carries out one write, and returns its result.
-pub(super) async fn write_one(durable: &Durable, write: Write) -> Result<WriteResult, Error> {
-    let (mut written, done) = write_parts(durable, &[write]).await;
+/// Carries out a write. Returns its result, and whether it was repeated, since a response was lost.
+pub(super) async fn write_one(
+    durable: &Durable,
+    write: Write,
+) -> Result<(WriteResult, bool), Error> {
+    let Parts { mut written, repeated, done } = write_parts(durable, &[write]).await;
     done?;
-    written.pop().ok_or_else(|| answers_missing(durable, 1, 0))
+    let written = written.pop().ok_or_else(|| answers_missing(durable, 1, 0))?;
+    Ok((written, repeated))
 }
 
 /// Returns the error for a store that returned the wrong number of results.

@@ -312,7 +312,7 @@ impl Scheduler {
         let mut replaces = None;
         let mut write = Write::add(record.clone(), token).with_rows(rows);
         loop {
-            match durable::write_one(durable, write.clone()).await? {
+            match durable::write_one(durable, write.clone()).await?.0 {
                 WriteResult::Done => break,
                 WriteResult::Lost(current) => {
                     let there = current.as_deref();

@@ -107,21 +107,40 @@ fn written(removes: bool) -> (Update, Write) {
 fn an_update_is_written_over_the_version_that_it_found() {
     let (mut update, write) = written(false);
     assert_eq!((write.expected, write.token), (Some(record(1, 1).stamp()), 7));
-    let Step::Done(updated) = update.written(WriteResult::Done) else { panic!("not done") };
+    let Step::Done(updated) = update.written(WriteResult::Done, false) else { panic!("not done") };
     let new = updated.new.unwrap();
     assert!(new.paused && !updated.old.paused);
     assert_eq!((updated.old.version, new.version), (1, 2));
 }
 
 #[test]
+fn a_write_that_was_repeated_may_be_older_than_the_record() {
+    for (record, latest) in [
+        (Some(record(1, 3)), Some(3)),
+        (Some(record(1, 2)), None),
+        (Some(record(2, 9)), None),
+        (None, None),
+    ] {
+        let (mut update, _) = written(false);
+        let Step::ReadAgain = update.written(WriteResult::Done, true) else { panic!("not read") };
+        let Step::Done(updated) = update.read_again(record) else { panic!("not done") };
+        assert_eq!(updated.new.unwrap().version, 2);
+        assert_eq!(updated.latest.map(|latest| latest.version), latest);
+    }
+    let (mut removal, _) = written(true);
+    assert!(matches!(removal.written(WriteResult::Done, true), Step::Done(_)));
+}
+
+#[test]
 fn an_update_that_lost_goes_on_with_the_same_job_alone() {
     let (mut update, _) = written(false);
     let now = Box::new(record(1, 5));
-    let Step::Change(found) = update.written(WriteResult::Lost(Some(now))) else {
+    let Step::Change(found) = update.written(WriteResult::Lost(Some(now)), false) else {
         panic!("it ends")
     };
     assert_eq!(found.version, 5);
-    let Step::Missing(Some(gone)) = update.written(WriteResult::Lost(Some(Box::new(record(2, 1)))))
+    let Step::Missing(Some(gone)) =
+        update.written(WriteResult::Lost(Some(Box::new(record(2, 1)))), false)
     else {
         panic!("it goes on with another job");
     };
@@ -132,7 +151,8 @@ fn an_update_that_lost_goes_on_with_the_same_job_alone() {
 fn a_removal_with_a_lost_response_is_distinguished_from_one_by_others() {
     for (fate, ours) in [(Fate::Removed, true), (Fate::Replaced, false)] {
         let (mut update, _) = written(true);
-        let Step::ReadEnd(_, incarnation, 1) = update.written(WriteResult::Lost(None)) else {
+        let Step::ReadEnd(_, incarnation, 1) = update.written(WriteResult::Lost(None), false)
+        else {
             panic!()
         };
         let status = RecordStatus::Removed(Some(fate));

@@ -44,6 +44,8 @@ pub(crate) struct Update {
     current: Option<Record>,
     /// The record as written.
     written: Option<Record>,
+    /// The record as it is, if it was changed again before the response to the write came.
+    latest: Option<Record>,
     /// How the job ends by the write.
     fate: Option<Fate>,
 }
@@ -56,6 +58,8 @@ pub(crate) enum Step {
     Change(Box<Record>),
     /// Write this, for [`Update::written`].
     Write(Box<Write>),
+    /// Read the record of the id, for [`Update::read_again`].
+    ReadAgain,
     /// Read how this version ended, for [`Update::ended`].
     ReadEnd(JobId, Incarnation, u64),
     Done(Box<Updated>),
@@ -67,6 +71,8 @@ pub(crate) enum Step {
 pub(crate) struct Updated {
     pub(crate) old: Record,
     pub(crate) new: Option<Record>,
+    /// The record as it is, if it was changed again meanwhile.
+    pub(crate) latest: Option<Record>,
 }
 
 impl Update {
@@ -76,7 +82,7 @@ impl Update {
         incarnation: Option<Incarnation>,
         action: Option<Action>,
     ) -> Update {
-        Update { id, incarnation, action, current: None, written: None, fate: None }
+        Update { id, incarnation, action, current: None, written: None, latest: None, fate: None }
     }
 
     pub(crate) fn found(&mut self, record: Option<Record>) -> Step {
@@ -104,7 +110,7 @@ impl Update {
         let Some(current) = &self.current else { return Step::Read };
         let Some(Change { record, rows }) = change else {
             let (old, new) = (current.clone(), Some(current.clone()));
-            return Step::Done(Box::new(Updated { old, new }));
+            return Step::Done(Box::new(Updated { old, new, latest: None }));
         };
         self.fate = rows.iter().find_map(|row| match &row.state {
             RowState::Closed(fate) if row.key.kind == RowKind::Ended => Some(fate.clone()),
@@ -117,9 +123,12 @@ impl Update {
         Step::Write(Box::new(Write { id, expected, record, rows, token, action }))
     }
 
-    pub(crate) fn written(&mut self, written: WriteResult) -> Step {
+    /// Continues after the write. `repeated` says that its first response was lost: the write may be
+    /// older than other changes.
+    pub(crate) fn written(&mut self, written: WriteResult, repeated: bool) -> Step {
         let Some(current) = &self.current else { return Step::Read };
         match written {
+            WriteResult::Done if repeated && self.written.is_some() => Step::ReadAgain,
             WriteResult::Done => self.done(),
             WriteResult::Lost(Some(now)) if change::is_same_job(current, &now) => self.go_on(*now),
             // If a response was lost, the removal may have been this one.
@@ -128,6 +137,17 @@ impl Update {
             }
             WriteResult::Lost(_) => Step::Missing(self.incarnation),
         }
+    }
+
+    /// Continues with the record as it is.
+    pub(crate) fn read_again(&mut self, record: Option<Record>) -> Step {
+        let is_later = |record: &Record| {
+            self.written.as_ref().is_some_and(|written| {
+                record.incarnation == written.incarnation && record.version > written.version
+            })
+        };
+        self.latest = record.filter(is_later);
+        self.done()
     }
 
     pub(crate) fn ended(&self, changes: Vec<RecordChange>) -> Step {
@@ -143,8 +163,8 @@ impl Update {
     }
 
     fn done(&self) -> Step {
-        let new = self.written.clone();
-        let updated = self.current.clone().map(|old| Box::new(Updated { old, new }));
+        let (new, latest) = (self.written.clone(), self.latest.clone());
+        let updated = self.current.clone().map(|old| Box::new(Updated { old, new, latest }));
         updated.map_or(Step::Read, Step::Done)
     }
 }

@@ -81,6 +81,8 @@ pub(super) struct Wish {
     tries: u32,
     /// The number of the request without a reply.
     pub(super) asking: u64,
+    /// Whether the pending read follows the write.
+    reads_again: bool,
     pub(super) request: VerbRequest,
     course: Course,
 }
@@ -167,7 +169,7 @@ impl Wish {
                 (VerbRequest::Get(id.clone()), Course::Update(Box::new(update)))
             }
         };
-        Some(Wish { life, id, verb, tries: 0, asking: 0, request, course })
+        Some(Wish { life, id, verb, tries: 0, asking: 0, reads_again: false, request, course })
     }
 
     pub(super) fn answered(
@@ -186,15 +188,21 @@ impl Wish {
                 return Next::AskAfter(wait + outside.chance.between(0..=wait));
             }
         };
-        self.tries = 0;
+        let repeated = std::mem::take(&mut self.tries) > 0;
         let step = match (&mut self.course, answer) {
             (Course::Addition(_), VerbAnswer::Written(written)) => {
                 return self.add_on(written, node, outside);
             }
             (Course::Update(update), VerbAnswer::Got(record)) => {
-                update.found(record.map(|record| *record))
+                let record = record.map(|record| *record);
+                match std::mem::take(&mut self.reads_again) {
+                    true => update.read_again(record),
+                    false => update.found(record),
+                }
             }
-            (Course::Update(update), VerbAnswer::Written(written)) => update.written(written),
+            (Course::Update(update), VerbAnswer::Written(written)) => {
+                update.written(written, repeated)
+            }
             (Course::Update(update), VerbAnswer::Changed(changes)) => update.ended(changes),
             (Course::Addition(_), _) => return Next::Done,
         };
@@ -224,6 +232,10 @@ impl Wish {
         loop {
             match step {
                 Step::Read => self.request = VerbRequest::Get(self.id.clone()),
+                Step::ReadAgain => {
+                    self.reads_again = true;
+                    self.request = VerbRequest::Get(self.id.clone());
+                }
                 Step::Change(record) => {
                     let (now, token) = node.now_and_number(outside);
                     let Ok(change) = self.change(&record, node, now) else { return Next::Done };
@@ -301,8 +313,11 @@ impl Wish {
 
     /// Accounts for a changed job, and responds to the user.
     fn updated(&self, updated: &Updated, node: &mut Node, outside: &mut Outside<'_>) {
-        let Updated { old, new } = updated;
+        let Updated { old, new, latest } = updated;
         let store = node.store;
+        if let Some(latest) = latest {
+            node.transact(outside, |core, now| core.follow(store, latest, None, None, now));
+        }
         if new.as_ref().is_some_and(|new| new.version == old.version) {
             // Nothing was changed.
             return;
