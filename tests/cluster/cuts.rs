@@ -2,8 +2,8 @@
 //! or both, or that resets connections; for a while that the lease survives, and for longer.
 
 use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
+    collections::{HashMap, HashSet},
+    time::Duration,
 };
 
 use chrono::Utc;
@@ -59,12 +59,9 @@ pub(crate) fn cut_off(kind: Kind) {
         let lost = if lasts > LEASE { &held - &stage.held_by(&node.name) } else { HashSet::new() };
         proxy.set(Network::Works);
         assert!(proxy.has_failed(), "{network:?} for {lasts:?}: nothing was lost");
-        let (to, since) = (Utc::now().timestamp_micros(), Instant::now());
-        while !stage.database.lives(&node.name) {
-            assert!(since.elapsed() < SOON, "{network:?} for {lasts:?}: it does not come back");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        println!("  {network:?} for {lasts:?}: alive again after {:?}", since.elapsed());
+        let to = Utc::now().timestamp_micros();
+        let back = stage.database.wait_for_heartbeat(&node.name, SOON);
+        println!("  {network:?} for {lasts:?}: back after {back:?}");
         cuts.push(Cut { network, pid: node.pid(), from, to, lost });
     }
     stage.come_to_rest();
@@ -73,6 +70,7 @@ pub(crate) fn cut_off(kind: Kind) {
     let account = Account::of(&stage);
     account.print();
     account.check();
+    account.never_overlaps(&HashMap::new());
     let lost: usize = cuts.iter().map(|cut| cut.lost.len()).sum();
     println!("  {} cuts; {lost} rows were taken over", cuts.len());
     assert!(lost > 0, "nothing was taken over");

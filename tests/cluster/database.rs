@@ -6,7 +6,7 @@ use std::{
     collections::HashSet,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
@@ -199,13 +199,20 @@ impl Database {
         self.query(&sql).iter().map(held).collect()
     }
 
-    /// Whether a node with this name has a lease.
-    pub(crate) fn lives(&self, node: &str) -> bool {
-        let now = Utc::now().timestamp_millis();
-        let sql = format!(
-            "SELECT count(*) FROM punctual_nodes WHERE name = '{node}' AND lease_until > {now}"
-        );
-        number(&self.query(&sql)[0], 0) == Some(1)
+    /// Until when the node with this name has a lease, in milliseconds since 1970; 0 if it has none.
+    fn lease_until(&self, node: &str) -> i64 {
+        let sql = format!("SELECT max(lease_until) FROM punctual_nodes WHERE name = '{node}'");
+        number(&self.query(&sql)[0], 0).unwrap_or(0)
+    }
+
+    /// Waits until a node has sent another heartbeat. Returns how long that took.
+    pub(crate) fn wait_for_heartbeat(&self, node: &str, most: Duration) -> Duration {
+        let (before, since) = (self.lease_until(node), Instant::now());
+        while self.lease_until(node) <= before.max(Utc::now().timestamp_millis()) {
+            assert!(since.elapsed() < most, "{node} does not come back");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        since.elapsed()
     }
 
     /// How many jobs have not ended.

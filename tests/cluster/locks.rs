@@ -1,6 +1,7 @@
 //! A transaction of somebody else that has a job's row locked: that job waits, and no other.
 
 use std::{
+    collections::HashMap,
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -46,6 +47,7 @@ pub(crate) fn locked(kind: Kind) {
     let account = Account::of(&stage);
     account.print();
     account.check();
+    account.never_overlaps(&HashMap::new());
     let during = |of: &str| {
         let runs = account.executions.iter().filter(move |run| run.who.job == of);
         runs.filter(|run| (from..to).contains(&(run.who.fire_time * 1000))).collect::<Vec<_>>()
@@ -56,6 +58,11 @@ pub(crate) fn locked(kind: Kind) {
         println!("  {job}: {} runs meanwhile, up to {late:?} µs late", runs.len());
         assert!(late.is_some_and(|late| late < LATE), "{job} is late with another job");
     }
+    // What was claimed before may start.
+    let claimed = from + 2 * LEASE.as_micros() as i64;
+    let mut locked = account.executions.iter().filter(|run| run.who.job == LOCKED_JOB);
+    let run = locked.find(|run| (claimed..to).contains(&run.called));
+    assert!(run.is_none(), "the lock holds nothing up: {run:?}");
     let after = account.executions.iter().filter(|run| run.who.job == LOCKED_JOB);
     assert!(after.filter(|run| run.called > to).count() > 10, "{LOCKED_JOB} goes on");
 }

@@ -5,6 +5,7 @@
 //! that a failure can be repeated as far as the machine's own timing allows. SQLite needs no server;
 //! PostgreSQL is the server that `PUNCTUAL_POSTGRES_URL` names. What a server itself suffers needs one of
 //! its own, which the script that `PUNCTUAL_SERVERS` names starts and stops: `.ci/servers`.
+//! `PUNCTUAL_LOCKED` is how many seconds a job is locked by somebody else.
 
 #![cfg_attr(
     not(target_os = "linux"),
@@ -71,6 +72,9 @@ fn main() {
             continue;
         }
         let is_server = kind != Kind::Sqlite;
+        if is_server && !outages::can_start() {
+            eprintln!("PUNCTUAL_SERVERS names no script: outages of {prefix} are not tested");
+        }
         let on_servers = ON_SERVERS.into_iter().filter(|_| is_server);
         let of_servers = OF_SERVERS.into_iter().filter(|_| is_server && outages::can_start());
         for (name, test) in TESTS.into_iter().chain(on_servers).chain(of_servers) {

@@ -1,7 +1,9 @@
 //! A server that is restarted, and one that is killed, in the middle of everything: nodes go on when it is
 //! back.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{collections::HashMap, path::PathBuf, process::Command, time::Duration};
+
+use chrono::Utc;
 
 use crate::{
     account::Account,
@@ -16,6 +18,9 @@ const OUTAGES: [&str; 4] = ["restart", "kill", "kill", "restart"];
 
 /// The longest round: a server that was killed recovers first.
 const ROUND: Duration = Duration::from_secs(8);
+
+/// How soon each node has a lease again.
+const SOON: Duration = Duration::from_secs(5);
 
 /// The script that starts servers, if it is there.
 fn script() -> Option<PathBuf> {
@@ -73,18 +78,27 @@ pub(crate) fn outage(kind: Kind) {
     let (server, url) = Server::start(kind);
     let rounds = OUTAGES.len() as u32;
     let database = |_: &PathBuf| Database::on_server(url);
-    let mut stage = Stage::with("outage", LEASE, |_| rounds * ROUND, database);
+    let mut stage = Stage::with("outage", LEASE, |_| (rounds + 1) * ROUND, database);
     let nodes = [stage.start(), stage.start(), stage.start()];
     for (round, outage) in (0..).zip(OUTAGES) {
         let random = stage.up_to(Duration::from_secs(1));
         stage.sleep_until(round * ROUND + Duration::from_secs(2) + random);
         server.call(outage);
+        for node in &nodes {
+            stage.database.wait_for_heartbeat(&node.name, SOON);
+        }
     }
+    let (last, pids) = (Utc::now().timestamp_micros(), nodes.each_ref().map(|node| node.pid()));
+    // The nodes that have seen it all go on, and not just another one.
+    stage.sleep_until((rounds + 1) * ROUND);
     stage.come_to_rest();
     nodes.into_iter().for_each(|node| node.close());
 
     let account = Account::of(&stage);
     account.print();
     account.check();
+    account.never_overlaps(&HashMap::new());
+    let mut after = account.executions.iter().filter(|run| run.called > last);
+    assert!(after.any(|run| pids.contains(&run.who.pid)), "none of the nodes goes on");
     println!("  the server was gone {rounds} times: {OUTAGES:?}");
 }

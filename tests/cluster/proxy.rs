@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
         TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        tcp::{ReadHalf, WriteHalf},
     },
     runtime::Runtime,
     sync::watch,
@@ -35,8 +35,8 @@ pub(crate) enum Network {
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     network: watch::Sender<Network>,
-    /// How many pieces have been lost.
-    lost: Arc<AtomicU8>,
+    /// Whether anything has been lost or reset.
+    lost: Arc<AtomicBool>,
     _runtime: Runtime,
 }
 
@@ -45,7 +45,7 @@ impl Proxy {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
         let (network, changes) = watch::channel(Network::Works);
-        let lost = Arc::new(AtomicU8::new(0));
+        let lost = Arc::new(AtomicBool::new(false));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
         let counts = lost.clone();
@@ -68,25 +68,25 @@ impl Proxy {
 
     /// Whether anything has been lost or reset since the last question.
     pub(crate) fn has_failed(&self) -> bool {
-        self.lost.swap(0, Ordering::Relaxed) > 0
+        self.lost.swap(false, Ordering::Relaxed)
     }
 }
 
 async fn forward(
-    client: TcpStream,
+    mut client: TcpStream,
     server: &str,
     mut network: watch::Receiver<Network>,
-    lost: Arc<AtomicU8>,
+    lost: Arc<AtomicBool>,
 ) -> io::Result<()> {
     if *network.borrow_and_update() == Network::Resets {
-        lost.store(1, Ordering::Relaxed);
+        lost.store(true, Ordering::Relaxed);
         return client.set_zero_linger();
     }
-    let server = TcpStream::connect(server).await?;
+    let mut server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
     let loses_requests = |network| matches!(network, Network::LosesRequests | Network::LosesAll);
     let loses_answers = |network| matches!(network, Network::LosesAnswers | Network::LosesAll);
     let mut changes = network.clone();
@@ -98,19 +98,20 @@ async fn forward(
         done = copy(from_client, to_server, network.clone(), loses_requests, &lost) => done,
         done = copy(from_server, to_client, network.clone(), loses_answers, &lost) => done,
         () = resets => {
-            lost.store(1, Ordering::Relaxed);
-            Ok(())
+            lost.store(true, Ordering::Relaxed);
+            client.set_zero_linger()?;
+            server.set_zero_linger()
         }
     }
 }
 
 /// Copies until the end; once something was lost, nothing of the connection arrives any more.
 async fn copy(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
     network: watch::Receiver<Network>,
     loses: impl Fn(Network) -> bool,
-    lost: &AtomicU8,
+    lost: &AtomicBool,
 ) -> io::Result<()> {
     let (mut buffer, mut is_broken) = ([0; 16 * 1024], false);
     loop {
@@ -124,7 +125,7 @@ async fn copy(
         }
         is_broken |= loses(*network.borrow());
         if is_broken {
-            lost.store(1, Ordering::Relaxed);
+            lost.store(true, Ordering::Relaxed);
         } else {
             to.write_all(&buffer[..count]).await?;
         }
