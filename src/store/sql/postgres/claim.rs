@@ -43,7 +43,7 @@ macro_rules! candidates {
             " UNION ALL \
              SELECT line.page, j.* FROM unnest($7, $8, $9, $10) AS line(page, task, at, after)",
             of_line!(
-                "NOT j.paused AND j.next_fire IS NOT NULL AND j.next_fire <= $11 \
+                "NOT j.paused AND j.next_fire IS NOT NULL AND j.next_fire <= (SELECT $11) \
                     AND (j.next_fire, j.incarnation) > (line.at, line.after)",
                 "j.next_fire, j.incarnation",
                 "$6",
@@ -52,7 +52,7 @@ macro_rules! candidates {
             " UNION ALL \
              SELECT line.page, j.* FROM unnest($12, $13) AS line(page, task)",
             of_line!(
-                "NOT j.paused AND j.next_fire IS NOT NULL AND j.next_fire <= $11",
+                "NOT j.paused AND j.next_fire IS NOT NULL AND j.next_fire <= (SELECT $11)",
                 "j.next_fire DESC, j.incarnation DESC",
                 "$14",
                 $lock
@@ -109,7 +109,8 @@ const WAITING: &str = concat!(
 
 /// Claims as decided, if nobody was faster: rows in `$1` to `$21`, the node, its number, and the jobs
 /// with what is compared, their new fences, and their next fire times.
-const CLAIM: &str = concat!(
+macro_rules! claim {
+    ($version:expr, $others:expr) => { concat!(
     "WITH me AS MATERIALIZED (UPDATE punctual_nodes SET claim = $23 \
         WHERE node = $22 AND claim < $23 RETURNING node), \
      locked AS MATERIALIZED (SELECT j.incarnation, j.id, j.rev, j.remember, j.claimed, j.waiting, \
@@ -143,17 +144,11 @@ const CLAIM: &str = concat!(
             CASE WHEN is_new AND node IS NULL AND fate IS NULL AND kind = 1 THEN 1 ELSE 0 END \
                 - CASE WHEN is_new AND waits AND kind = 1 THEN 1 ELSE 0 END, \
             CASE WHEN NOT is_new THEN place END FROM put) AS every_row GROUP BY incarnation), \
-     deleted AS (DELETE FROM punctual_jobs AS j USING after AS a \
-        WHERE j.incarnation = a.incarnation AND a.is_over AND NOT a.remember), \
      changed AS (UPDATE punctual_jobs AS j SET fence = a.fence, next_fire = a.next_fire, \
         claimed = a.claimed, waiting = a.waiting, asked = a.asked, rev = j.rev + 1, \
-        holder = CASE WHEN a.claimed > 0 THEN $22 END, version = j.version + CASE WHEN a.is_over THEN 1 ELSE 0 END, \
-        ended_at = CASE WHEN a.is_over THEN ",
-    now!(),
-    " END FROM after AS a WHERE j.incarnation = a.incarnation AND (a.remember OR NOT a.is_over)), \
-     dropped AS (DELETE FROM punctual_open AS o USING put AS p \
-        WHERE o.incarnation = p.incarnation AND o.kind = p.kind AND o.number = p.number \
-        AND p.is_new AND p.waits AND p.fate IS NOT NULL), \
+        holder = CASE WHEN a.claimed > 0 THEN $22 END",
+    $version,
+    " FROM after AS a WHERE j.incarnation = a.incarnation AND (a.remember OR NOT a.is_over)), \
      opened AS (INSERT INTO punctual_open AS o (",
     shared_columns!(""),
     ", node, claim) SELECT ",
@@ -163,16 +158,38 @@ const CLAIM: &str = concat!(
     shared_columns!(""),
     ", node, claim) = (",
     shared_columns!("EXCLUDED."),
-    ", EXCLUDED.node, EXCLUDED.claim)), \
-     closed AS (INSERT INTO punctual_ledger (",
-    shared_columns!(""),
-    ", fate) SELECT ",
-    shared_columns!(""),
-    ", fate FROM put WHERE is_new AND fate IS NOT NULL), ",
-    ends!(),
+    ", EXCLUDED.node, EXCLUDED.claim))",
+    $others,
     " SELECT (SELECT count(*) FROM me), a.incarnation, a.left_out \
      FROM (SELECT 1) AS one LEFT JOIN after AS a ON true"
+    ) };
+}
+
+/// What a claim needs as well that closes rows, or that may end a job: it makes each claim slower.
+const CLAIM: &str = claim!(
+    concat!(
+        ", version = j.version + CASE WHEN a.is_over THEN 1 ELSE 0 END, \
+         ended_at = CASE WHEN a.is_over THEN ",
+        now!(),
+        " END"
+    ),
+    concat!(
+        ", deleted AS (DELETE FROM punctual_jobs AS j USING after AS a \
+            WHERE j.incarnation = a.incarnation AND a.is_over AND NOT a.remember), \
+         dropped AS (DELETE FROM punctual_open AS o USING put AS p \
+            WHERE o.incarnation = p.incarnation AND o.kind = p.kind AND o.number = p.number \
+            AND p.is_new AND p.waits AND p.fate IS NOT NULL), \
+         closed AS (INSERT INTO punctual_ledger (",
+        shared_columns!(""),
+        ", fate) SELECT ",
+        shared_columns!(""),
+        ", fate FROM put WHERE is_new AND fate IS NOT NULL), ",
+        ends!()
+    )
 );
+
+/// The same where no row is closed and each job fires again.
+const CLAIM_ONLY: &str = claim!("", "");
 
 /// Counts a claim of nothing.
 const COUNT: &str =
@@ -242,13 +259,13 @@ const RELEASE: &str = concat!(
 const NEXT_DUE: &str = concat!(
     "SELECT (SELECT true FROM unnest($2) AS line(task) \
         CROSS JOIN LATERAL (SELECT FROM punctual_jobs AS j WHERE j.task = line.task \
-            AND j.waiting > 0 AND (NOT j.paused OR j.asked > 0) AND j.incarnation > $3 AND ",
+            AND j.waiting > 0 AND (NOT j.paused OR j.asked > 0) AND j.incarnation > (SELECT $3) AND ",
     claimable!("j.holder", "$1"),
     " AND j.incarnation <> ALL($6) ORDER BY j.incarnation LIMIT 1) AS j LIMIT 1), \
      (SELECT min(j.next_fire) FROM unnest($2) AS line(task) \
         CROSS JOIN LATERAL (SELECT j.next_fire FROM punctual_jobs AS j WHERE j.task = line.task \
             AND NOT j.paused AND j.next_fire IS NOT NULL \
-            AND (j.next_fire, j.incarnation) > ($4, $5) AND ",
+            AND (j.next_fire, j.incarnation) > ((SELECT $4), (SELECT $5)) AND ",
     claimable!("j.holder", "$1"),
     " AND j.incarnation <> ALL($6) ORDER BY j.next_fire, j.incarnation LIMIT 1) AS j)"
 );
@@ -439,6 +456,7 @@ async fn commit(
         nexts.push(next_fire.map(millis));
     }
     let rows = Rows::of(decided.iter().flat_map(|it| &it.rows));
+    let is_open = |row: &Row| row.state.is_open();
     let (node, number) = (signed(request.node.0), signed(request.number));
     let due = (!result.more).then(|| DueLines::of(&request.next_due(result.passed, &in_vain)));
 
@@ -456,7 +474,9 @@ async fn commit(
             (&fences as _, Type::INT8_ARRAY),
             (&nexts as _, Type::INT8_ARRAY),
         ]);
-        steps.push(Step::Query(CLAIM, parameters));
+        let is_plain = |it: &Decided| it.next_fire.is_some() && it.rows.iter().all(is_open);
+        let claim = if decided.iter().all(is_plain) { CLAIM_ONLY } else { CLAIM };
+        steps.push(Step::Query(claim, parameters));
     }
     if locks {
         steps.push(Step::Run("COMMIT".into()));

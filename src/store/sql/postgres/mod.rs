@@ -39,7 +39,7 @@ use tokio_postgres::Config;
 
 use self::{
     error::{PostgresError, Result},
-    pool::{Connector, NAMESPACE, Open, Opened, Session},
+    pool::{Connector, NAMESPACE, Open, Opened, Session, Texts},
     schema::Server,
     tls::Tls,
 };
@@ -154,6 +154,7 @@ struct Inner {
     /// Begins a transaction.
     begin: String,
     prepared: bool,
+    texts: Texts,
     timeout: Duration,
     server: Server,
     /// How to connect to listen; `None` if the store neither listens nor notifies.
@@ -429,6 +430,7 @@ impl PostgresBuilder {
             namespace: self.namespace,
             begin: pool::begin(self.statement_timeout),
             prepared: self.prepared,
+            texts: Texts::default(),
             timeout: self.statement_timeout,
             server: Server { is_durable: true, is_replicated: false },
             listens: listener.filter(|_| self.notify).map(|connector| (connector, channel)),
@@ -492,8 +494,8 @@ impl PostgresBuilder {
 impl Inner {
     async fn session(&self) -> Result<Session<'_>> {
         let object = self.pool.get().await?;
-        let cancels = self.connector.as_ref();
-        Ok(Session::new(object, &self.namespace, &self.begin, cancels, self.prepared))
+        let (cancels, texts) = (self.connector.as_ref(), self.prepared.then_some(&self.texts));
+        Ok(Session::new(object, &self.namespace, &self.begin, cancels, texts))
     }
 
     /// Waits until an operation that is not urgent may take a connection.

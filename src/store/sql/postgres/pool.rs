@@ -2,11 +2,12 @@
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     fmt::Write as _,
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -225,8 +226,20 @@ pub(super) struct Session<'a> {
     begin: &'a str,
     /// How to connect to cancel a statement.
     cancels: Option<&'a Connector>,
-    /// Whether statements are prepared once per connection.
-    prepares: bool,
+    /// `None` if statements are not prepared once per connection.
+    texts: Option<&'a Texts>,
+}
+
+/// The texts of the prepared statements, which take time to make: by the place and the length of their SQL
+/// in this program.
+#[derive(Default)]
+pub(super) struct Texts(Mutex<HashMap<(usize, usize), Arc<str>>>);
+
+impl Texts {
+    fn of(&self, sql: &'static str, make: impl FnOnce() -> String) -> Arc<str> {
+        let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        texts.entry((sql.as_ptr().addr(), sql.len())).or_insert_with(|| make().into()).clone()
+    }
 }
 
 /// The SQL that begins a transaction of an operation that may take so long. No setting outlives it,
@@ -255,9 +268,9 @@ impl<'a> Session<'a> {
         namespace: &'a str,
         begin: &'a str,
         cancels: Option<&'a Connector>,
-        prepares: bool,
+        texts: Option<&'a Texts>,
     ) -> Session<'a> {
-        Session { object: Some(object), namespace, begin, cancels, prepares }
+        Session { object: Some(object), namespace, begin, cancels, texts }
     }
 
     /// The beginning of a transaction.
@@ -324,11 +337,9 @@ impl<'a> Session<'a> {
         sql: &'static str,
         parameters: &[Parameter<'_>],
     ) -> Result<Option<Statement>> {
-        if !self.prepares {
-            return Ok(None);
-        }
+        let Some(texts) = self.texts else { return Ok(None) };
         let types: Vec<_> = parameters.iter().map(|(_, kind)| kind.clone()).collect();
-        let sql = hidden(&self.named(sql), &types);
+        let sql = texts.of(sql, || hidden(&self.named(sql), &types));
         Ok(Some(self.client().prepare_typed_cached(&sql, &types).await?))
     }
 
@@ -387,25 +398,40 @@ impl Drop for Session<'_> {
     }
 }
 
-/// SQL whose plan does not depend on the values of its parameters: each is a subquery, but for limits.
+/// SQL whose plan does not depend on how long the arrays among its parameters are.
 ///
-/// Where a plan for the values at hand seems to be cheaper than one for all, as for an array of one, the
-/// server makes one anew for each execution, and takes longer for that than for the rest. Of a limit that
-/// it does not know it expects a tenth of the table, and compiles the plan with JIT.
+/// Where a plan for the arrays at hand seems to be cheaper than one for all, as for arrays of one, the
+/// server makes one anew for each execution, and takes longer for that than for the rest. It does not see
+/// through a subquery that has an `OFFSET`, nor through one in an expression.
 fn hidden(sql: &str, types: &[Type]) -> String {
-    let mut parts = sql.split('$');
-    let mut hidden = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let digits = part.len() - part.trim_start_matches(|it: char| it.is_ascii_digit()).len();
-        let (number, rest) = part.split_at(digits);
-        let of = number.parse().ok().and_then(|number: usize| types.get(number.checked_sub(1)?));
-        // Writing into a string does not fail.
-        let _ = match of {
-            Some(of) if !hidden.ends_with("LIMIT ") => {
-                write!(hidden, "(SELECT ${number})::{}{rest}", of.name())
-            }
-            _ => write!(hidden, "${part}"),
+    let (mut hidden, mut rest) = (String::with_capacity(2 * sql.len()), sql);
+    // Writing into a string does not fail.
+    while let Some((before, found)) = rest.split_once("unnest($")
+        && let Some((arrays, after)) = found.split_once(')')
+    {
+        let (ordinality, after) = match after.strip_prefix(" WITH ORDINALITY") {
+            Some(after) => (" WITH ORDINALITY", after),
+            None => ("", after),
         };
+        let arrays = arrays.split(", ").map(|array| array.trim_start_matches('$'));
+        let (named, names): (Vec<_>, Vec<_>) =
+            arrays.map(|array| (format!("${array} AS p{array}"), format!("h.p{array}"))).unzip();
+        let (named, names) = (named.join(", "), names.join(", "));
+        let _ = write!(
+            hidden,
+            "{before}(SELECT u.* FROM (SELECT {named} OFFSET 0) AS h, unnest({names}){ordinality} AS u)"
+        );
+        rest = after;
+    }
+    hidden.push_str(rest);
+    for word in ["ANY", "ALL"] {
+        for (number, array) in (1..).zip(types) {
+            let (plain, subquery) = (
+                format!("{word}(${number})"),
+                format!("{word}((SELECT ${number})::{})", array.name()),
+            );
+            hidden = hidden.replace(&plain, &subquery);
+        }
     }
     hidden
 }
