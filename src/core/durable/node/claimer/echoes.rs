@@ -31,6 +31,11 @@ struct Note {
 }
 
 impl Echoes {
+    /// Expects no echoes any more.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
     /// Whether a note is an echo.
     pub(super) fn is_echo(&mut self, instant: DateTime<Utc>, by: By, now: TimeDelta) -> bool {
         while self.0.front().is_some_and(|note| note.until <= now || self.0.len() > MOST) {
@@ -71,6 +76,14 @@ mod tests {
         // Another node has written of the same instant.
         let notes = [By::Node, By::Store, By::Store];
         assert_eq!(notes.map(|by| echoes.is_echo(at(7), by, now)), [false, true, false]);
+    }
+
+    #[test]
+    fn forgotten_notes_have_no_echo() {
+        let (mut echoes, now) = (Echoes::default(), TimeDelta::zero());
+        assert!(!echoes.is_echo(at(7), By::Node, now));
+        echoes.forget();
+        assert!(!echoes.is_echo(at(7), By::Store, now));
     }
 
     #[test]

@@ -239,7 +239,11 @@ impl Claimer {
                     self.refresh();
                 }
             }
-            StoreChange::Unknown => self.refresh(),
+            StoreChange::Unknown => {
+                // It may be what echoes have become.
+                self.echoes.forget();
+                self.refresh();
+            }
         }
     }
 

@@ -272,6 +272,23 @@ fn more_changes_than_a_thousand_are_not_named() {
 }
 
 #[test]
+fn an_echo_moves_nothing_unless_it_may_be_of_somebody_else() {
+    let mut stage = idle();
+    let due = StoreChange::Due(now(100).store);
+    stage.claimer.note_due(now(100).store, now(1));
+    stage.claimer.set_local_due(TimeDelta::MAX);
+    stage.claimer.notice(due, true, now(1));
+    assert_eq!(stage.next_claim(), TimeDelta::MAX);
+    stage.claimer.notice(due, true, now(1));
+    assert_eq!(stage.next_claim(), TimeDelta::seconds(95), "another has written as well");
+    stage.claimer.note_due(now(100).store, now(1));
+    stage.claimer.set_local_due(TimeDelta::MAX);
+    stage.claimer.notice(StoreChange::Unknown, true, now(1));
+    stage.claimer.notice(due, true, now(1));
+    assert_eq!(stage.next_claim(), TimeDelta::seconds(95), "the echo may have been unknown");
+}
+
+#[test]
 fn an_unnamed_change_checks_all_records() {
     let mut stage = idle();
     stage.claimer.notice(StoreChange::Unknown, true, now(1));
