@@ -11,7 +11,7 @@ use punctual::{
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    fixture::{Tables, application, url},
+    fixture::{Tables, application},
     scheduler::{Note, Notes},
 };
 
@@ -102,30 +102,4 @@ async fn a_job_never_existed_if_the_transaction_is_rolled_back() {
     scheduler.add(every(SECOND * 60), Note("y".into())).id("x").await.unwrap();
     let error = application.execute(prepared.sql(), &[&parameter]).await.unwrap_err();
     assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION), "{error}");
-}
-
-/// Another client, which has a pool and statements of its own.
-#[tokio::test]
-async fn sqlx_executes_the_statement_too() {
-    let Some(tables) = Tables::new() else { return };
-    let (store, notes) = (tables.connect().await, Notes::default());
-    let builder = Scheduler::builder().store(store.clone()).state(notes.clone());
-    let scheduler = builder.task::<Note>().start().await.unwrap();
-    let prepared = scheduler.add(after(MILLISECOND), Note("sqlx".into())).prepare().await.unwrap();
-    let pool = sqlx::PgPool::connect(&url().unwrap()).await.unwrap();
-    let insert = || sqlx::query(prepared.sql()).bind(prepared.parameter());
-
-    let mut transaction = pool.begin().await.unwrap();
-    insert().execute(&mut *transaction).await.unwrap();
-    transaction.rollback().await.unwrap();
-    assert_eq!(store.get(prepared.id().clone()).await.unwrap(), None);
-
-    let mut transaction = pool.begin().await.unwrap();
-    insert().execute(&mut *transaction).await.unwrap();
-    transaction.commit().await.unwrap();
-    let end = timeout(SECOND * 60, prepared.handle()).await.unwrap();
-    assert!(matches!(end, End::Completed), "{end}");
-    assert_eq!(notes.all(), ["sqlx"]);
-    scheduler.shutdown().await;
-    pool.close().await;
 }

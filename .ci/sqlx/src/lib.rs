@@ -1,0 +1,1 @@
+//! Jobs in transactions of sqlx: see `tests/`.
