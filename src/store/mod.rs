@@ -80,7 +80,7 @@ mod cell;
 mod changes;
 mod erased;
 mod memory;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod sql;
 
 use std::{future::Future, time::Duration};
@@ -89,6 +89,8 @@ use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 pub use self::memory::MemoryStore;
+#[cfg(feature = "mysql")]
+pub use self::sql::{MySqlBuilder, MySqlStore};
 #[cfg(feature = "postgres")]
 pub use self::sql::{PostgresBuilder, PostgresStore};
 #[cfg(feature = "sqlite")]

@@ -4,17 +4,27 @@
 //! row: `node` is the node that has claimed it, and `fate` is its fate. A row with neither is
 //! waiting.
 
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod latest;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod operation;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod prune;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 mod scan;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 mod write;
 
 use chrono::{DateTime, Utc};
 
+#[cfg(feature = "mysql")]
+pub use self::mysql::{MySqlBuilder, MySqlStore};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresBuilder, PostgresStore};
 #[cfg(feature = "sqlite")]

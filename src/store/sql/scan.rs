@@ -15,18 +15,18 @@ use crate::store::{ClaimRequest, ClaimResult, Decision, Incarnation, Record, Rej
 const LONGEST_PAGE: usize = 1001;
 
 /// A job that may be claimed.
-pub(super) struct Candidate {
+pub(super) struct Candidate<T> {
     pub(super) record: Record,
-    /// What the store compares when it claims.
-    pub(super) rev: i64,
+    /// What else the store needs to claim it.
+    pub(super) known: T,
     /// The waiting rows that count, in order of their keys.
     pub(super) rows: Vec<Row>,
 }
 
 /// A job and what the node claims of it.
-pub(super) struct Decided {
+pub(super) struct Decided<T> {
     pub(super) record: Record,
-    pub(super) rev: i64,
+    pub(super) known: T,
     pub(super) rows: Vec<Row>,
     pub(super) next_fire: Option<DateTime<Utc>>,
 }
@@ -68,10 +68,10 @@ pub(super) struct Page<'a> {
 }
 
 /// The state of a scan.
-pub(super) struct Scan<'a> {
+pub(super) struct Scan<'a, T> {
     request: &'a ClaimRequest,
     /// The decided jobs, in order.
-    pub(super) decided: Vec<Decided>,
+    pub(super) decided: Vec<Decided<T>>,
     /// The result so far, without jobs.
     pub(super) result: ClaimResult,
     /// The jobs that were left or rejected.
@@ -80,13 +80,13 @@ pub(super) struct Scan<'a> {
     seen: HashSet<Incarnation>,
     /// The number of decided rows.
     rows: usize,
-    phases: VecDeque<Phase<'a>>,
+    phases: VecDeque<Phase<'a, T>>,
 }
 
 /// A part of a scan: the lines of one order, merged.
-struct Phase<'a> {
+struct Phase<'a, T> {
     order: Order,
-    lines: Vec<Line<'a>>,
+    lines: Vec<Line<'a, T>>,
     /// How many jobs may be left or rejected, or of the newest how many may be looked at.
     looks: usize,
     /// Whether the phase moves the position of the scan.
@@ -97,15 +97,15 @@ struct Phase<'a> {
     last: Option<Place>,
 }
 
-struct Line<'a> {
+struct Line<'a, T> {
     task: &'a str,
-    ahead: VecDeque<Candidate>,
+    ahead: VecDeque<Candidate<T>>,
     /// Where the next page starts; `None` if there is none.
     after: Option<Place>,
 }
 
-impl<'a> Scan<'a> {
-    pub(super) fn new(request: &'a ClaimRequest) -> Scan<'a> {
+impl<'a, T> Scan<'a, T> {
+    pub(super) fn new(request: &'a ClaimRequest) -> Scan<'a, T> {
         let mut scan = Scan {
             request,
             decided: Vec::new(),
@@ -147,7 +147,7 @@ impl<'a> Scan<'a> {
         needed.flat_map(|phase| self.pages(phase)).collect()
     }
 
-    fn pages(&self, phase: &Phase<'a>) -> impl Iterator<Item = Page<'a>> {
+    fn pages(&self, phase: &Phase<'a, T>) -> impl Iterator<Item = Page<'a>> {
         let few = phase.looks;
         // One more than are wanted shows whether there are more.
         let tasks = self.request.tasks.len().max(1);
@@ -163,7 +163,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Goes on with the pages that were [wanted](Scan::wanted), in the same order.
-    pub(super) fn feed(&mut self, pages: impl IntoIterator<Item = Vec<Candidate>>) {
+    pub(super) fn feed(&mut self, pages: impl IntoIterator<Item = Vec<Candidate<T>>>) {
         let wanted = self.wanted();
         let mut pages = wanted.into_iter().zip(pages).peekable();
         for phase in &mut self.phases {
@@ -215,7 +215,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Looks at the jobs of a phase; returns whether that has ended.
-    fn look(&mut self, phase: &mut Phase<'a>) -> bool {
+    fn look(&mut self, phase: &mut Phase<'a, T>) -> bool {
         let is_newest = phase.order == Order::Newest;
         loop {
             for line in &mut phase.lines {
@@ -248,7 +248,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Decides a job; returns whether it is to be claimed.
-    fn decide(&mut self, Candidate { record, rev, rows }: Candidate) -> bool {
+    fn decide(&mut self, Candidate { record, known, rows }: Candidate<T>) -> bool {
         self.seen.insert(record.incarnation);
         match (self.request.decide)(&record, &rows) {
             Decision::Claim { mut rows, next_fire } => {
@@ -256,7 +256,7 @@ impl<'a> Scan<'a> {
                 let mut keys = HashSet::with_capacity(rows.len());
                 rows.retain(|row| keys.insert(row.key));
                 self.rows += rows.len();
-                self.decided.push(Decided { record, rev, rows, next_fire });
+                self.decided.push(Decided { record, known, rows, next_fire });
                 return true;
             }
             Decision::Leave => self.result.left += 1,
@@ -272,9 +272,9 @@ impl<'a> Scan<'a> {
     }
 }
 
-impl Phase<'_> {
+impl<T> Phase<'_, T> {
     /// Takes the next job of all lines, in order.
-    fn next(&mut self) -> Option<(Place, Candidate)> {
+    fn next(&mut self) -> Option<(Place, Candidate<T>)> {
         let (order, is_newest) = (self.order, self.order == Order::Newest);
         let heads = self.lines.iter_mut().filter_map(|line| {
             let place = order.place(&line.ahead.front()?.record);
@@ -296,11 +296,11 @@ mod tests {
     use super::*;
     use crate::store::{ClaimCursor, Decide, NodeId};
 
-    fn job(incarnation: u64, at: i64) -> Candidate {
+    fn job(incarnation: u64, at: i64) -> Candidate<()> {
         let added = DateTime::UNIX_EPOCH;
         let mut record = Record::new("job", Incarnation(incarnation), "task", added);
         record.next_fire = Some(instant(at));
-        Candidate { record, rev: 0, rows: Vec::new() }
+        Candidate { record, known: (), rows: Vec::new() }
     }
 
     /// A request with a decision that leaves incarnations below `left`, and what was decided.
@@ -330,7 +330,7 @@ mod tests {
     }
 
     /// Feeds a scan from these due jobs; returns how many rounds that took.
-    fn run(scan: &mut Scan<'_>, jobs: &[(u64, i64)]) -> usize {
+    fn run(scan: &mut Scan<'_, ()>, jobs: &[(u64, i64)]) -> usize {
         let mut rounds = 0;
         loop {
             let wanted = scan.wanted();
@@ -358,7 +358,7 @@ mod tests {
         }
     }
 
-    fn decided(scan: &Scan<'_>) -> Vec<u64> {
+    fn decided(scan: &Scan<'_, ()>) -> Vec<u64> {
         scan.decided.iter().map(|it| it.record.incarnation.0).collect()
     }
 

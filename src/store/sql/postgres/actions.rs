@@ -12,12 +12,13 @@ use crate::{
     job::JobId,
     store::{
         Action, ActionCursor, ActionPage, Incarnation, Keep, LoggedAction,
-        sql::{instant, millis, millis_from, signed, unsigned},
+        sql::{
+            instant,
+            latest::{action_page, actions_after, actions_to_read},
+            millis, millis_from, signed, unsigned,
+        },
     },
 };
-
-/// How many entries a page scans.
-const SCANNED: i64 = 1000;
 
 /// Puts the entries of writes that are done in the same transaction.
 pub(super) const PUT: &str = concat!(
@@ -52,19 +53,12 @@ pub(super) async fn page(
     after: Option<ActionCursor>,
     limit: usize,
 ) -> Result<ActionPage> {
-    let mut page = ActionPage::default();
     if limit == 0 {
-        return Ok(page);
+        return Ok(ActionPage::default());
     }
-    let end = (millis_from(DateTime::<Utc>::MAX_UTC), i64::MIN);
-    let place = |after: ActionCursor| match millis_from(after.at) {
-        at if instant(at) == after.at => (at, signed(after.token)),
-        // Nothing is done between milliseconds: all that was done before is behind it.
-        at => (at, i64::MIN),
-    };
-    let (at, token) = after.map_or(end, |after| place(after).min(end));
+    let (at, token) = actions_after(after);
     let first = millis(DateTime::<Utc>::MIN_UTC);
-    let size = if job.is_some() { SCANNED } else { SCANNED.min(bound(limit)) };
+    let size = bound(actions_to_read(job, limit));
     let parameters = vec![
         (&at as _, Type::INT8),
         (&token as _, Type::INT8),
@@ -72,20 +66,8 @@ pub(super) async fn page(
         (&size as _, Type::INT8),
     ];
     let rows = session.query(LATEST, parameters).await?;
-    let is_full = rows.len() as i64 == size;
-    let last = rows.len();
-    for (looked_at, row) in (1..).zip(&rows) {
-        let action = action(row)?;
-        let place = action.cursor();
-        if job.is_none_or(|job| action.job == *job) {
-            page.actions.push(action);
-        }
-        if page.actions.len() >= limit || (is_full && looked_at == last) {
-            page.next = Some(place);
-            break;
-        }
-    }
-    Ok(page)
+    let actions = rows.iter().map(action).collect::<Result<_>>()?;
+    Ok(action_page(actions, job, limit))
 }
 
 fn action(row: &Columns) -> Result<LoggedAction> {

@@ -315,7 +315,7 @@ struct Read {
     /// The number of the node's last claim, if the node has a row.
     last: Option<u64>,
     now: DateTime<Utc>,
-    pages: Vec<Vec<Candidate>>,
+    pages: Vec<Vec<Candidate<i64>>>,
 }
 
 /// The lines of one order, as parameters.
@@ -379,7 +379,7 @@ async fn read(
     }
     steps.push(Step::Query(select, parameters));
     let rows = session.all(steps).await?.pop().unwrap_or_default();
-    let mut pages: Vec<Vec<Candidate>> = wanted.iter().map(|_| Vec::new()).collect();
+    let mut pages: Vec<Vec<Candidate<i64>>> = wanted.iter().map(|_| Vec::new()).collect();
     let mut waits: HashMap<Incarnation, bool> = HashMap::new();
     for row in &rows {
         let Some(page) = get::<Option<i64>>(row, 2)? else { continue };
@@ -387,7 +387,7 @@ async fn read(
         if get::<i32>(row, 4)? > 0 {
             waits.insert(record.incarnation, record.paused);
         }
-        let candidate = Candidate { record, rev: get(row, 3)?, rows: Vec::new() };
+        let candidate = Candidate { record, known: get(row, 3)?, rows: Vec::new() };
         pages[page as usize].push(candidate);
     }
     if !waits.is_empty() {
@@ -409,7 +409,7 @@ async fn read(
 /// Adds the waiting rows of these jobs, which may be paused.
 async fn add_waiting(
     session: &Session<'_>,
-    pages: &mut [Vec<Candidate>],
+    pages: &mut [Vec<Candidate<i64>>],
     waits: &HashMap<Incarnation, bool>,
 ) -> Result<()> {
     let (incarnations, paused): (Vec<i64>, Vec<bool>) =
@@ -434,13 +434,13 @@ async fn add_waiting(
 async fn commit(
     session: &Session<'_>,
     request: &ClaimRequest,
-    scan: Scan<'_>,
+    scan: Scan<'_, i64>,
     locks: bool,
     now: DateTime<Utc>,
 ) -> Result<Done> {
     let Scan { mut decided, mut result, in_vain, .. } = scan;
     let (mut incarnations, mut revs, mut fences, mut nexts) = (vec![], vec![], vec![], vec![]);
-    for Decided { record, rev, rows, next_fire } in &mut decided {
+    for Decided { record, known: rev, rows, next_fire } in &mut decided {
         record.fence = record.next_fence(now);
         record.next_fire = *next_fire;
         for row in rows {
@@ -474,7 +474,7 @@ async fn commit(
             (&fences as _, Type::INT8_ARRAY),
             (&nexts as _, Type::INT8_ARRAY),
         ]);
-        let is_plain = |it: &Decided| it.next_fire.is_some() && it.rows.iter().all(is_open);
+        let is_plain = |it: &Decided<i64>| it.next_fire.is_some() && it.rows.iter().all(is_open);
         let claim = if decided.iter().all(is_plain) { CLAIM_ONLY } else { CLAIM };
         steps.push(Step::Query(claim, parameters));
     }

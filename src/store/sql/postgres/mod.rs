@@ -50,7 +50,8 @@ use crate::{
         Durability, Failover, FateCursor, FateFilter, FatePage, FinishReport, Heartbeat,
         Incarnation, InsertStatement, Keep, NextDueRequest, NodeId, NodeRow, PruneReport,
         ReapReport, Record, RecordChange, RecordCursor, RecordFilter, RecordPage, Release, Row,
-        RowKey, RowOutcome, Store, StoreChange, StoreError, Write, WriteResult, sql::document,
+        RowKey, RowOutcome, Store, StoreChange, StoreError, Write, WriteResult,
+        sql::{document, operation::operation},
     },
 };
 
@@ -59,45 +60,6 @@ const LARGE_CLAIM: usize = 8;
 
 /// How many of them follow it: a claim that locks can't tell whether it had to.
 const LOCKING_CLAIMS: u32 = 32;
-
-/// How often an operation is done again after another transaction was in its way.
-const TRIES: u32 = 10;
-
-/// Does an operation on a connection, again and again if other transactions are in the way.
-///
-/// All but the urgent ones leave a connection of the pool free for those.
-macro_rules! operation {
-    (urgent $store:expr, |$session:ident| $operation:expr) => {{
-        let inner: &Inner = &$store.0;
-        let operation = async {
-            let mut tries = 0;
-            loop {
-                let $session = inner.session().await?;
-                match $operation.await {
-                    Ok(done) => {
-                        $session.release();
-                        return Ok(done);
-                    }
-                    Err(error) => {
-                        let error: PostgresError = error;
-                        $session.recover(&error).await;
-                        tries += 1;
-                        if !error.is_raced() || tries == TRIES {
-                            return Err(error);
-                        }
-                    }
-                }
-            }
-        };
-        inner.limited(operation).await
-    }};
-    ($store:expr, |$session:ident| $operation:expr) => {{
-        let permit = $store.0.permit().await?;
-        let done = operation!(urgent $store, |$session| $operation);
-        drop(permit);
-        done
-    }};
-}
 
 /// A [`Store`] in a PostgreSQL database, for the nodes of any number of machines.
 ///

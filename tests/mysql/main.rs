@@ -1,0 +1,6 @@
+//! The MySQL store, on the servers that `PUNCTUAL_MARIADB_URL` and `PUNCTUAL_MYSQL_URL` name.
+//!
+//! Without a server nothing is tested, and a line says so. A server that is named must be there.
+
+mod contract;
+mod fixture;
