@@ -70,6 +70,8 @@ pub(super) struct Page<'a> {
 /// The state of a scan.
 pub(super) struct Scan<'a, T> {
     request: &'a ClaimRequest,
+    /// How many jobs more than may be claimed a page has.
+    more: usize,
     /// The decided jobs, in order.
     pub(super) decided: Vec<Decided<T>>,
     /// The result so far, without jobs.
@@ -105,9 +107,12 @@ struct Line<'a, T> {
 }
 
 impl<'a, T> Scan<'a, T> {
-    pub(super) fn new(request: &'a ClaimRequest) -> Scan<'a, T> {
+    /// A scan whose pages have up to `more` jobs more than may be claimed: with one more it is known
+    /// whether there are more, and without, jobs that are locked as they are read are locked to be claimed.
+    pub(super) fn new(request: &'a ClaimRequest, more: usize) -> Scan<'a, T> {
         let mut scan = Scan {
             request,
+            more,
             decided: Vec::new(),
             result: ClaimResult { passed: request.passed, ..ClaimResult::default() },
             in_vain: HashSet::new(),
@@ -149,9 +154,8 @@ impl<'a, T> Scan<'a, T> {
 
     fn pages(&self, phase: &Phase<'a, T>) -> impl Iterator<Item = Page<'a>> {
         let few = phase.looks;
-        // One more than are wanted shows whether there are more.
         let tasks = self.request.tasks.len().max(1);
-        let page = (self.request.limit / tasks).saturating_add(1);
+        let page = (self.request.limit / tasks).saturating_add(self.more);
         // Of the newest jobs, `few` are looked at in all lines together.
         let limit = if phase.order == Order::Newest { few.div_ceil(tasks) } else { page };
         let (order, limit) = (phase.order, limit.clamp(1, LONGEST_PAGE));
@@ -225,7 +229,9 @@ impl<'a, T> Scan<'a, T> {
                 }
             }
             let is_over = self.is_full() || phase.looked >= phase.looks;
-            let is_there = phase.lines.iter().any(|line| !line.ahead.is_empty());
+            // Whether there is another job, as far as is known.
+            let is_there =
+                phase.lines.iter().any(|line| !line.ahead.is_empty() || line.after.is_some());
             if is_over && is_there {
                 let is_bound = phase.looks == self.request.looks && !is_newest;
                 self.result.more |= self.is_full() || is_bound;
@@ -366,10 +372,10 @@ mod tests {
     fn a_scan_stops_at_its_limit_and_knows_of_more() {
         let (request, _) = request(0);
         let jobs: Vec<_> = (1..=5).map(|it| (it, it as i64)).collect();
-        let mut scan = Scan::new(&request);
+        let mut scan = Scan::new(&request, 1);
         assert_eq!(run(&mut scan, &jobs), 1);
         assert_eq!((decided(&scan), scan.result.more), (vec![1, 2, 3, 4], true));
-        let mut scan = Scan::new(&request);
+        let mut scan = Scan::new(&request, 1);
         assert_eq!(run(&mut scan, &jobs[1..]), 1);
         assert_eq!((decided(&scan), scan.result.more), (vec![2, 3, 4, 5], false));
     }
@@ -378,7 +384,7 @@ mod tests {
     fn a_scan_that_leaves_jobs_reads_on_and_is_bounded() {
         let (request, seen) = request(100);
         let jobs: Vec<_> = (1..=30).map(|it| (it, it as i64)).chain([(200, 500)]).collect();
-        let mut scan = Scan::new(&request);
+        let mut scan = Scan::new(&request, 1);
         run(&mut scan, &jobs);
         assert_eq!(*seen.lock().unwrap(), [1, 2, 3, 4, 5, 6, 7, 8, 200]);
         assert_eq!(decided(&scan), [200]);
@@ -391,7 +397,7 @@ mod tests {
         let (mut request, seen) = request(100);
         request.passed.due = Some((instant(20), Incarnation(20)));
         let jobs: Vec<_> = (1..=25).map(|it| (it, it as i64)).collect();
-        let mut scan = Scan::new(&request);
+        let mut scan = Scan::new(&request, 1);
         run(&mut scan, &jobs);
         assert_eq!(*seen.lock().unwrap(), [1, 21, 22, 23, 24, 25]);
         assert_eq!(scan.result.passed.due, Some((instant(25), Incarnation(25))));

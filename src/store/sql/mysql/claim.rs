@@ -62,7 +62,7 @@ async fn attempt(
     request: &ClaimRequest,
     looks_up: bool,
 ) -> Result<ClaimResult> {
-    let mut scan = Scan::new(request);
+    let mut scan = Scan::new(request, 0);
     let mut look = Look::default();
     let mut is_first = true;
     while is_first || !scan.wanted().is_empty() {

@@ -106,9 +106,10 @@ pub(super) async fn reap(
     let Tables { nodes, open, .. } = session.tables();
     if !suspects.is_empty() {
         let of = suspects.iter().map(|(node, _)| signed(node.0));
-        // One that has its row locked is alive, or its connection is about to be closed.
+        // No client has the row of a node locked while it decides something, so this waits for none that
+        // has stopped.
         let sql = format!(
-            "{BEGIN}; SELECT node, heartbeats FROM {nodes} WHERE node IN ({}) FOR UPDATE SKIP LOCKED",
+            "{BEGIN}; SELECT node, heartbeats FROM {nodes} WHERE node IN ({}) FOR UPDATE",
             List(of)
         );
         let found = |row: &Columns| Ok((NodeId(unsigned(get(row, 0)?)), unsigned(get(row, 1)?)));

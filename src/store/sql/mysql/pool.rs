@@ -107,7 +107,7 @@ pub(super) const BEGIN: &str =
 /// A statement that fails unless the condition holds: those behind it are not executed. The servers have
 /// no other way outside of a stored procedure.
 pub(super) fn ensure(condition: &str) -> String {
-    format!("DO IF({condition}, 0, (SELECT 1 UNION ALL SELECT 2))")
+    format!("SELECT IF({condition}, 0, (SELECT 1 UNION ALL SELECT 2))")
 }
 
 impl<'a> Session<'a> {
@@ -153,6 +153,8 @@ impl<'a> Session<'a> {
                 answers.push(rows);
             }
         }
+        // An error of a statement behind the first is kept for this.
+        result.drop_result().await?;
         Ok(answers)
     }
 

@@ -283,7 +283,7 @@ pub(super) async fn claim(
     request: &ClaimRequest,
     locks: bool,
 ) -> Result<Done> {
-    let mut scan = Scan::new(request);
+    let mut scan = Scan::new(request, 1);
     let mut now = None;
     while now.is_none() || !scan.wanted().is_empty() {
         let wanted = scan.wanted();
