@@ -3,12 +3,17 @@
 use std::{
     io::Write as _,
     sync::{
-        Once,
+        Arc, Once,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use punctual::store::{MySqlBuilder, MySqlStore};
+use chrono::{DateTime, Utc};
+use mysql_async::{Conn, Opts, OptsBuilder};
+use punctual::store::{
+    ClaimCursor, ClaimRequest, Decision, MySqlBuilder, MySqlStore, NodeId, Row, RowKey, RowKind,
+    RowState,
+};
 
 /// The variables that name servers.
 const VARIABLES: [&str; 2] = ["PUNCTUAL_MARIADB_URL", "PUNCTUAL_MYSQL_URL"];
@@ -27,6 +32,40 @@ pub(crate) fn urls() -> Vec<String> {
         });
     }
     urls
+}
+
+/// The URL with another parameter.
+pub(crate) fn with(url: &str, parameter: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{parameter}")
+}
+
+/// A connection to the server of a URL.
+pub(crate) async fn connect(url: &str) -> Conn {
+    let options = OptsBuilder::from_opts(Opts::from_url(url).unwrap()).prefer_socket(Some(false));
+    Conn::new(options).await.unwrap()
+}
+
+/// A request for the jobs of the task `greet` that are due, each of which fires for the last time.
+pub(crate) fn request(node: u64, number: u64, horizon: DateTime<Utc>) -> ClaimRequest {
+    ClaimRequest {
+        node: NodeId(node),
+        number,
+        horizon,
+        tasks: Arc::new(["greet".to_owned()].into()),
+        except: Arc::default(),
+        passed: ClaimCursor::default(),
+        looks: 1000,
+        limit: 100,
+        row_limit: 1000,
+        decide: Arc::new(|record, _| {
+            let at = record.next_fire.unwrap_or_default();
+            let (incarnation, kind) = (record.incarnation, RowKind::Scheduled);
+            let key = RowKey { incarnation, kind, number: at.timestamp_millis() };
+            let row = Row::new(key, record.id.clone(), at, RowState::Claimed(NodeId(0)));
+            Decision::Claim { rows: vec![row], next_fire: None }
+        }),
+    }
 }
 
 /// The tables of a test, which go with it.
@@ -49,6 +88,19 @@ impl Tables {
     /// The options for connecting to them.
     pub(crate) fn builder(&self) -> MySqlBuilder {
         MySqlStore::builder().url(&self.url).namespace(&self.namespace)
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The application's own connection.
+    pub(crate) async fn application(&self) -> Conn {
+        connect(&self.url).await
     }
 
     pub(crate) async fn connect(&self) -> MySqlStore {

@@ -2,5 +2,10 @@
 //!
 //! Without a server nothing is tested, and a line says so. A server that is named must be there.
 
+mod connections;
 mod contract;
+mod costs;
+mod errors;
 mod fixture;
+mod prepared;
+mod scheduler;

@@ -14,7 +14,7 @@ use mysql_async::Row as Columns;
 use super::{
     super::{instant, kind_number, millis, signed, unsigned, write::OpenRows},
     columns::{
-        IS_OF_KEY, KEY, List, Numbers, OrNull, ROW, RowValues, Text, get, incarnations, keys, open_rows,
+        IS_OF_KEY, KEY, Numbers, OrNull, ROW, RowValues, Text, get, incarnations, keys, open_rows,
         optional_instant, text,
     },
     error::Result,
@@ -203,10 +203,11 @@ fn is_over(job: &Locked) -> bool {
     job.next_fire.is_none() && job.open == OpenRows::default()
 }
 
-/// Deletes jobs.
+/// Deletes jobs. Each is looked up by its key, however small the table is: a scan would wait for jobs that
+/// somebody else has locked.
 pub(super) fn delete_jobs(jobs: &str, of: &[[Option<i64>; 1]]) -> String {
-    let of = of.iter().flatten().flatten();
-    format!("DELETE FROM {jobs} WHERE incarnation IN ({})", List(of))
+    let rows = Numbers { columns: ["r_of"], rows: of };
+    format!("DELETE j FROM {rows} STRAIGHT_JOIN {jobs} AS j ON j.incarnation = r_of")
 }
 
 /// Deletes rows by their keys.

@@ -54,10 +54,12 @@ pub(super) fn insert_statement(tables: &Tables) -> String {
     // A remembered end of the same id makes room for the new job. Whether it is one is looked at for each
     // column, so the column that says so is the last to change.
     let replaced: Vec<String> =
-        columns.iter().map(|column| format!("{column} = VALUES({column})")).collect();
+        columns.iter().map(|column| format!("{jobs}.{column} = VALUES({column})")).collect();
     let replaced = replaced.join(", ").replacen(
-        "incarnation = VALUES(incarnation)",
-        "incarnation = IF(ended_at IS NULL, (SELECT 1 UNION ALL SELECT 2), VALUES(incarnation))",
+        "= VALUES(incarnation)",
+        &format!(
+            "= IF({jobs}.ended_at IS NULL, (SELECT 1 UNION ALL SELECT 2), VALUES(incarnation))"
+        ),
         1,
     );
     let columns = columns.join(", ");
@@ -173,7 +175,8 @@ pub(super) async fn write(session: &mut Session<'_>, writes: &[Write]) -> Result
     let asked = keys(&asked);
     let asked = Numbers { columns: KEY, rows: &asked };
     let look = format!(
-        "SELECT {RECORD}, claimed, waiting, asked FROM {jobs} WHERE id IN ({}) FOR UPDATE; \
+        "SELECT {RECORD}, claimed, waiting, asked FROM {jobs} FORCE INDEX ({jobs}_id) \
+            WHERE id IN ({}) FOR UPDATE; \
          SELECT {NOW}; \
          SELECT incarnation, kind, number FROM {asked} STRAIGHT_JOIN {open} ON {IS_OF_KEY}; \
          SELECT incarnation, kind, number FROM {asked} STRAIGHT_JOIN {ledger} ON {IS_OF_KEY}",

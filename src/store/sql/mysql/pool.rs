@@ -47,7 +47,7 @@ impl Connector {
         // A lock that is waited for outlives the client that waits. The comments are for MariaDB, and for
         // MySQL, which has no limit for idle transactions alone.
         format!(
-            "SET SESSION innodb_lock_wait_timeout = {lock} \
+            "SET SESSION autocommit = 1, innodb_lock_wait_timeout = {lock} \
              /*M!100600 , idle_transaction_timeout = {idle}, max_statement_time = {seconds} */ \
              /*!80000 , wait_timeout = {wait} */",
             lock = seconds.div_ceil(2),

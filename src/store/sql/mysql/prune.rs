@@ -12,8 +12,8 @@ use super::{
         unsigned,
     },
     actions,
-    columns::{List, Text, get},
-    edit::delete_rows,
+    columns::{Text, get},
+    edit::{delete_jobs, delete_rows},
     error::{MySqlError, Result},
     jobs,
     pool::{BEGIN, Session},
@@ -60,10 +60,11 @@ async fn forget(session: &mut Session<'_>, oldest: DateTime<Utc>, limit: usize) 
          FOR UPDATE SKIP LOCKED"
     );
     let answers = session.run(&sql).await?;
-    let of: Vec<i64> = answers.iter().flatten().map(|row| get(row, 0)).collect::<Result<_>>()?;
+    let of = |row: &Columns| Ok([Some(get(row, 0)?)]);
+    let of: Vec<[Option<i64>; 1]> = answers.iter().flatten().map(of).collect::<Result<_>>()?;
     let sql = match of.is_empty() {
         true => "COMMIT".to_owned(),
-        false => format!("DELETE FROM {jobs} WHERE incarnation IN ({}); COMMIT", List(of.iter())),
+        false => format!("{}; COMMIT", delete_jobs(jobs, &of)),
     };
     session.run(&sql).await?;
     Ok(of.len())

@@ -26,7 +26,8 @@ pub(super) const NAMESPACE: &str = "punctual_";
 pub(super) const LONGEST: usize = 1024;
 
 const SERVER: &str = "SELECT VERSION(), @@read_only, @@innodb_flush_log_at_trx_commit = 1 \
-     AND (NOT @@log_bin OR @@sync_binlog = 1), @@max_allowed_packet, DATABASE()";
+     AND (NOT @@log_bin OR @@sync_binlog = 1), @@max_allowed_packet, DATABASE(), \
+     @@autocommit";
 
 /// The names of the tables.
 pub(super) struct Tables {
@@ -86,6 +87,13 @@ pub(super) async fn migrate(session: &mut Session<'_>) -> Result<Server> {
                 .to_owned(),
         ));
     };
+    if !get::<bool>(row, 5)? {
+        return Err(MySqlError::Refused(
+            "the connections of the pool begin with `autocommit` off: leave it on, or give the store \
+             connections of its own"
+                .to_owned(),
+        ));
+    }
     let max_packet = usize::try_from(get::<i64>(row, 3)?).unwrap_or(1 << 20);
     let server = Server { is_durable: get(row, 2)?, max_packet };
     if version(session).await?.is_some_and(|version| version >= LATEST) {
@@ -144,8 +152,10 @@ async fn create(session: &mut Session<'_>, database: &str) -> Result<()> {
 async fn create_locked(session: &mut Session<'_>) -> Result<()> {
     // Another program may have been faster.
     let from = version(session).await?.unwrap_or(0);
-    let sql = migrations(session.tables(), from);
-    session.run(&sql).await?;
+    if from >= LATEST {
+        return Ok(());
+    }
+    session.run(&migrations(session.tables(), from)).await?;
     // Tables that were there, and are somebody else's, have other columns.
     let Tables { jobs, open, ledger, .. } = session.tables();
     let look = format!(
