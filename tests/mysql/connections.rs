@@ -108,7 +108,8 @@ async fn a_transaction_of_somebody_else_blocks_only_its_own_job() {
         let error = store.write(vec![write]).await.unwrap_err();
         let text = error.source().unwrap().to_string();
         // The server gives up, or the client.
-        let gives_up = text.contains("another transaction has blocked it") || text.contains("300ms");
+        let gives_up =
+            text.contains("another transaction has blocked it") || text.contains("300ms");
         assert!(error.is_unavailable() && gives_up, "{text}");
         store.get("job-1".into()).await.unwrap();
         other.query_drop("ROLLBACK").await.unwrap();

@@ -67,7 +67,9 @@ async fn counted(tables: &Tables) -> (MySqlStore, Arc<AtomicU64>) {
                 let server = TcpStream::connect(&server).await.unwrap();
                 let (from_client, mut to_client) = client.into_split();
                 let (mut from_server, to_server) = server.into_split();
-                tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+                tokio::spawn(
+                    async move { tokio::io::copy(&mut from_server, &mut to_client).await },
+                );
                 tokio::spawn(pass_on(from_client, to_server, count.clone()));
             }
         }

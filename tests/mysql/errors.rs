@@ -134,7 +134,8 @@ async fn a_newer_schema_is_used_while_it_fits() {
 async fn a_migration_that_ended_half_way_is_done_again() {
     for tables in Tables::on_each() {
         let store = tables.connect().await;
-        let sql = "DELETE FROM punctual_meta; DROP TABLE punctual_pruned; DROP VIEW punctual_jobs_view";
+        let sql =
+            "DELETE FROM punctual_meta; DROP TABLE punctual_pruned; DROP VIEW punctual_jobs_view";
         store.execute(sql).await.unwrap();
         let store = tables.connect().await;
         store.prune(Default::default(), 10).await.unwrap();
@@ -188,7 +189,8 @@ async fn failing_server(code: u16, message: &'static str) -> String {
     tokio::spawn(async move {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
-            let payload = [&[0xff][..], &code.to_le_bytes(), b"#HY000", message.as_bytes()].concat();
+            let payload =
+                [&[0xff][..], &code.to_le_bytes(), b"#HY000", message.as_bytes()].concat();
             let length = &(payload.len() as u32).to_le_bytes()[..3];
             let _ = client.write_all(&[length, &[0], &payload].concat()).await;
             let _ = client.read(&mut [0; 64]).await;
@@ -246,7 +248,8 @@ async fn while_the_disk_is_full_the_store_is_unavailable_and_other_jobs_go_on() 
 #[tokio::test]
 async fn while_the_server_is_read_only_the_store_is_unavailable() {
     for tables in Tables::on_each() {
-        let full = "SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = 'running with --read-only'";
+        let full =
+            "SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = 'running with --read-only'";
         while_an_insert_fails(&tables, full, "connect to the primary").await;
     }
 }

@@ -24,9 +24,10 @@ async fn a_job_exists_when_the_transaction_commits() {
     for tables in Tables::on_each() {
         let (store, notes) = (tables.connect().await, Notes::default());
         let builder = Scheduler::builder().store(store.clone()).state(notes.clone());
-            let scheduler = builder.task::<Note>().poll_interval(SECOND / 10).start().await.unwrap();
+        let scheduler = builder.task::<Note>().poll_interval(SECOND / 10).start().await.unwrap();
         let add = scheduler.add(after(MILLISECOND * 10), Note("invoice".into())).id("invoice 7");
-        let prepared = add.name("an 'invoice'").tag("a \"tag\"").recover(true).prepare().await.unwrap();
+        let prepared =
+            add.name("an 'invoice'").tag("a \"tag\"").recover(true).prepare().await.unwrap();
 
         let mut application = tables.application().await;
         let mut transaction = application.start_transaction(TxOpts::default()).await.unwrap();
@@ -64,7 +65,12 @@ async fn a_prepared_job_is_like_an_added_one() {
         let scheduler = builder.task::<Note>().paused().start().await.unwrap();
         let job = |id: &str| {
             let add = scheduler.add(every(SECOND * 3600), Note("x".into())).id(id).jitter(SECOND);
-            add.paused().max_instances(3).misfire_grace_time(SECOND * 5).recoveries(7).tag("a").tag("b")
+            add.paused()
+                .max_instances(3)
+                .misfire_grace_time(SECOND * 5)
+                .recoveries(7)
+                .tag("a")
+                .tag("b")
         };
         job("added").await.unwrap();
         let prepared = job("prepared").prepare().await.unwrap();
@@ -92,7 +98,8 @@ async fn a_job_never_existed_if_the_transaction_is_rolled_back() {
         let store = tables.connect().await;
         let builder = Scheduler::builder().store(store.clone()).state(Notes::default());
         let scheduler = builder.task::<Note>().start().await.unwrap();
-        let prepared = scheduler.add(after(SECOND), Note("x".into())).id("x").prepare().await.unwrap();
+        let prepared =
+            scheduler.add(after(SECOND), Note("x".into())).id("x").prepare().await.unwrap();
         let mut application = tables.application().await;
         let mut transaction = application.start_transaction(TxOpts::default()).await.unwrap();
         let parameter = prepared.parameter();

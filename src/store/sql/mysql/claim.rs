@@ -16,8 +16,8 @@ use super::{
         write::OpenRows,
     },
     columns::{
-        IS_OF_KEY, KEY, List, NOW, Numbers, OPEN, RECORD, RECORD_COLUMNS, ROW, Text, get,
-        incarnations, key, keys, open_rows, record, row,
+        List, NOW, OPEN, RECORD, RECORD_COLUMNS, ROW, Text, by_incarnation, by_key, get,
+        incarnations, joined, key, keys, open_rows, record, row,
     },
     edit::{Edit, Locked, has_row, lock, locked, place, time},
     error::{MySqlError, Result},
@@ -93,12 +93,7 @@ async fn attempt(
 }
 
 /// The SQL for the pages that a scan wants, locked but for the jobs that others have locked.
-fn select(
-    tables: &Tables,
-    request: &ClaimRequest,
-    wanted: &[Page<'_>],
-    is_first: bool,
-) -> String {
+fn select(tables: &Tables, request: &ClaimRequest, wanted: &[Page<'_>], is_first: bool) -> String {
     let Tables { jobs, nodes, .. } = tables;
     let node = signed(request.node.0);
     let mut sql = String::new();
@@ -196,12 +191,14 @@ fn waiting_rows(tables: &Tables, of: &BTreeMap<Incarnation, (bool, i32)>) -> Str
         of.iter().partition(|(_, (_, waiting))| usize::try_from(*waiting).unwrap_or(0) <= most);
     let mut sql = Vec::with_capacity(many.len() + 1);
     if !few.is_empty() {
-        let rows: Vec<_> =
-            few.iter().map(|(of, (paused, _))| [Some(signed(of.0)), Some(i64::from(*paused))]).collect();
+        let rows: Vec<_> = few
+            .iter()
+            .map(|(of, (paused, _))| [Some(signed(of.0)), Some(i64::from(*paused))])
+            .collect();
         sql.push(format!(
-            "SELECT {ROW}, {OPEN} FROM {} STRAIGHT_JOIN {open} ON incarnation = r_of \
-             WHERE node IS NULL AND (kind = 1 OR NOT r_paused) ORDER BY incarnation, kind, number",
-            Numbers { columns: ["r_of", "r_paused"], rows: &rows }
+            "SELECT {ROW}, {OPEN} FROM {} WHERE node IS NULL AND (kind = 1 OR NOT r_paused) \
+             ORDER BY incarnation, kind, number",
+            joined(["r_of", "r_paused"], &rows, open)
         ));
     }
     for (of, (paused, _)) in many {
@@ -221,11 +218,12 @@ async fn look_up(
     of: impl Iterator<Item = &RowKey>,
 ) -> Result<HashMap<RowKey, bool>> {
     let Tables { open, ledger, .. } = session.tables();
-    let rows = keys(of);
-    let rows = Numbers { columns: KEY, rows: &rows };
+    let of = keys(of);
     let sql = format!(
-        "SELECT incarnation, kind, number, node IS NULL FROM {rows} STRAIGHT_JOIN {open} ON {IS_OF_KEY}; \
-         SELECT incarnation, kind, number, false FROM {rows} STRAIGHT_JOIN {ledger} ON {IS_OF_KEY}"
+        "SELECT incarnation, kind, number, node IS NULL FROM {}; \
+         SELECT incarnation, kind, number, false FROM {}",
+        by_key(&of, open),
+        by_key(&of, ledger)
     );
     let known = |row: &Columns| Ok((key(row, 0)?, get(row, 3)?));
     session.run(&sql).await?.iter().flatten().map(known).collect()
@@ -351,10 +349,7 @@ async fn with_records(session: &mut Session<'_>, rows: Vec<Row>) -> Result<Claim
     }
     let jobs = &session.tables().jobs;
     let of = incarnations(rows.iter().map(|row| row.key.incarnation));
-    let sql = format!(
-        "SELECT {RECORD} FROM {} STRAIGHT_JOIN {jobs} ON incarnation = r_of WHERE ended_at IS NULL",
-        Numbers { columns: ["r_of"], rows: &of }
-    );
+    let sql = format!("SELECT {RECORD} FROM {} WHERE ended_at IS NULL", by_incarnation(&of, jobs));
     let answers = session.run(&sql).await?;
     let record = |row: &Columns| record(row, 0).map(|record| (record.incarnation, record));
     let mut records: HashMap<Incarnation, _> =
@@ -405,9 +400,8 @@ pub(super) async fn claimed(
     let open = &session.tables().open;
     let of = keys(rows);
     let sql = format!(
-        "SELECT {ROW}, {OPEN} FROM {} STRAIGHT_JOIN {open} ON {IS_OF_KEY} WHERE node = {} \
-         ORDER BY incarnation, kind, number",
-        Numbers { columns: KEY, rows: &of },
+        "SELECT {ROW}, {OPEN} FROM {} WHERE node = {} ORDER BY incarnation, kind, number",
+        by_key(&of, open),
         signed(node.0)
     );
     let rows = ledger::read(&session.run(&sql).await?)?;

@@ -38,8 +38,7 @@ pub(super) const OPEN: &str = "node, NULL AS fate";
 pub(super) const CLOSED: &str = "NULL AS node, fate";
 
 /// The store's time, in milliseconds: one statement has one time, in whatever zone its session is.
-pub(super) const NOW: &str =
-    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000";
+pub(super) const NOW: &str = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000";
 
 /// A text in SQL. It has no need of a mode for quotes or of a character set.
 pub(super) struct Text<'a>(pub(super) &'a str);
@@ -87,9 +86,9 @@ impl<I: IntoIterator<Item: Display> + Clone> Display for List<I> {
 }
 
 /// Rows of numbers as a table `r` of these columns, in the order of the rows.
-pub(super) struct Numbers<'a, const N: usize> {
-    pub(super) columns: [&'a str; N],
-    pub(super) rows: &'a [[Option<i64>; N]],
+struct Numbers<'a, const N: usize> {
+    columns: [&'a str; N],
+    rows: &'a [[Option<i64>; N]],
 }
 
 impl<const N: usize> Display for Numbers<'_, N> {
@@ -107,7 +106,6 @@ impl<const N: usize> Display for Numbers<'_, N> {
         f.write_str(")) AS r")
     }
 }
-
 
 /// Incarnations as rows of a table.
 pub(super) fn incarnations(of: impl IntoIterator<Item = Incarnation>) -> Vec<[Option<i64>; 1]> {
@@ -129,11 +127,30 @@ pub(super) fn keys<'a>(keys: impl IntoIterator<Item = &'a RowKey>) -> Vec<[Optio
     keys
 }
 
-/// The columns of keys.
-pub(super) const KEY: [&str; 3] = ["r_of", "r_kind", "r_number"];
+/// What is joined: a table `r` of numbers, whose first column is `r_of`, and the rows `t` of a table with
+/// these incarnations.
+///
+/// Each is looked up by its key, however small the table is: a scan would wait for rows that somebody else
+/// has locked.
+pub(super) fn joined<const N: usize>(
+    columns: [&str; N],
+    rows: &[[Option<i64>; N]],
+    table: &str,
+) -> String {
+    let numbers = Numbers { columns, rows };
+    format!("{numbers} STRAIGHT_JOIN {table} AS t FORCE INDEX (PRIMARY) ON t.incarnation = r_of")
+}
 
-/// Whether a row has the key of a row of such a table.
-pub(super) const IS_OF_KEY: &str = "incarnation = r_of AND kind = r_kind AND number = r_number";
+/// The same of these incarnations.
+pub(super) fn by_incarnation(of: &[[Option<i64>; 1]], table: &str) -> String {
+    joined(["r_of"], of, table)
+}
+
+/// The same of these keys.
+pub(super) fn by_key(keys: &[[Option<i64>; 3]], table: &str) -> String {
+    let joined = joined(["r_of", "r_kind", "r_number"], keys, table);
+    format!("{joined} AND t.kind = r_kind AND t.number = r_number")
+}
 
 /// A record as the values of its [columns](RECORD) and of the counts of its open rows.
 pub(super) struct RecordValues<'a>(pub(super) &'a Record, pub(super) OpenRows);

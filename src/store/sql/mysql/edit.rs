@@ -14,8 +14,8 @@ use mysql_async::Row as Columns;
 use super::{
     super::{instant, kind_number, millis, signed, unsigned, write::OpenRows},
     columns::{
-        IS_OF_KEY, KEY, Numbers, OrNull, ROW, RowValues, Text, get, incarnations, keys, open_rows,
-        optional_instant, text,
+        OrNull, ROW, RowValues, Text, by_incarnation, by_key, get, incarnations, joined, keys,
+        open_rows, optional_instant, text,
     },
     error::Result,
     schema::Tables,
@@ -42,8 +42,8 @@ pub(super) fn lock(tables: &Tables, of: &[[Option<i64>; 1]], skips: bool) -> Str
     let (jobs, skip) = (&tables.jobs, if skips { " SKIP LOCKED" } else { "" });
     format!(
         "SELECT incarnation, id, fence, next_fire, remember, claimed, waiting, asked, holder \
-         FROM {} STRAIGHT_JOIN {jobs} ON incarnation = r_of WHERE ended_at IS NULL FOR UPDATE{skip}",
-        Numbers { columns: ["r_of"], rows: of }
+         FROM {} WHERE ended_at IS NULL FOR UPDATE{skip}",
+        by_incarnation(of, jobs)
     )
 }
 
@@ -181,14 +181,22 @@ impl<'a> Edit<'a> {
                 ]
             };
             let rows: Vec<_> = kept.iter().map(row).collect();
-            let columns = ["r_of", "r_fence", "r_next", "r_claimed", "r_waiting", "r_asked", "r_holder", "r_end"];
+            let columns = [
+                "r_of",
+                "r_fence",
+                "r_next",
+                "r_claimed",
+                "r_waiting",
+                "r_asked",
+                "r_holder",
+                "r_end",
+            ];
             write!(
                 sql,
-                "UPDATE {} STRAIGHT_JOIN {jobs_table} AS j ON j.incarnation = r_of \
-                 SET j.fence = r_fence, j.next_fire = r_next, j.claimed = r_claimed, \
-                 j.waiting = r_waiting, j.asked = r_asked, j.holder = r_holder, \
-                 j.version = j.version + (r_end IS NOT NULL), j.ended_at = r_end; ",
-                Numbers { columns, rows: &rows }
+                "UPDATE {} SET t.fence = r_fence, t.next_fire = r_next, t.claimed = r_claimed, \
+                 t.waiting = r_waiting, t.asked = r_asked, t.holder = r_holder, \
+                 t.version = t.version + (r_end IS NOT NULL), t.ended_at = r_end; ",
+                joined(columns, &rows, jobs_table)
             )?;
         }
         if !gone.is_empty() {
@@ -203,18 +211,14 @@ fn is_over(job: &Locked) -> bool {
     job.next_fire.is_none() && job.open == OpenRows::default()
 }
 
-/// Deletes jobs. Each is looked up by its key, however small the table is: a scan would wait for jobs that
-/// somebody else has locked.
+/// Deletes jobs.
 pub(super) fn delete_jobs(jobs: &str, of: &[[Option<i64>; 1]]) -> String {
-    let rows = Numbers { columns: ["r_of"], rows: of };
-    format!("DELETE j FROM {rows} STRAIGHT_JOIN {jobs} AS j ON j.incarnation = r_of")
+    format!("DELETE t FROM {}", by_incarnation(of, jobs))
 }
 
 /// Deletes rows by their keys.
 pub(super) fn delete_rows<'a>(table: &str, of: impl IntoIterator<Item = &'a RowKey>) -> String {
-    let rows = keys(of);
-    let rows = Numbers { columns: KEY, rows: &rows };
-    format!("DELETE o FROM {rows} STRAIGHT_JOIN {table} AS o ON {IS_OF_KEY}")
+    format!("DELETE t FROM {}", by_key(&keys(of), table))
 }
 
 /// Puts rows with a fate into the ledger, which has none with their keys, but for the ends of jobs that
@@ -236,9 +240,7 @@ pub(super) fn insert_closed(ledger: &str, rows: &[Row]) -> String {
 
 /// Whether a table has a row with one of these keys, as a condition in SQL.
 pub(super) fn has_row<'a>(table: &str, of: impl IntoIterator<Item = &'a RowKey>) -> String {
-    let rows = keys(of);
-    let rows = Numbers { columns: KEY, rows: &rows };
-    format!("EXISTS (SELECT 1 FROM {rows} STRAIGHT_JOIN {table} ON {IS_OF_KEY})")
+    format!("EXISTS (SELECT 1 FROM {})", by_key(&keys(of), table))
 }
 
 impl OpenRows {

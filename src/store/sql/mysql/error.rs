@@ -229,10 +229,9 @@ fn server_remedy(error: &ServerError) -> (bool, &'static str) {
         TABLE_DENIED | PRIVILEGE_DENIED | 1143 => {
             (false, "grant the user what it needs, or use another user")
         }
-        READ_ONLY_OPTION | READ_ONLY_MODE | READ_ONLY_TRANSACTION => (
-            true,
-            "the server is a read-only replica, or was made one: connect to the primary",
-        ),
+        READ_ONLY_OPTION | READ_ONLY_MODE | READ_ONLY_TRANSACTION => {
+            (true, "the server is a read-only replica, or was made one: connect to the primary")
+        }
         DISK_FULL | TABLE_FULL | 1030 => (true, "make room on the server's disk"),
         TOO_MANY_CONNECTIONS | 1203 | 1226 => {
             (true, "raise the server's `max_connections`, or make the pools smaller")

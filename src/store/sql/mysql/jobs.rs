@@ -15,9 +15,8 @@ use super::{
     },
     actions,
     columns::{
-        IS_OF_KEY, KEY, List, NOW, Numbers, OPEN, OrNull, RECORD, RECORD_COLUMNS, ROW,
-        RecordValues, RowValues, Text, get, incarnations, key, keys, open_rows, optional_text,
-        record,
+        List, NOW, OPEN, OrNull, RECORD, RECORD_COLUMNS, ROW, RecordValues, RowValues, Text,
+        by_incarnation, by_key, get, incarnations, joined, key, keys, open_rows, record, text,
     },
     edit::{delete_jobs, delete_rows, insert_closed, time},
     error::{MySqlError, Result},
@@ -134,34 +133,38 @@ pub(super) async fn changed(
     known: &[(JobId, Incarnation, u64)],
 ) -> Result<Vec<RecordChange>> {
     let Tables { jobs, ledger, .. } = session.tables();
-    let rows: Vec<_> = (0..)
-        .zip(known)
-        .map(|(place, (_, of, version))| [Some(place), Some(signed(of.0)), Some(signed(*version))])
-        .collect();
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let columns: Vec<String> = RECORD.split(", ").map(|column| format!("j.{column}")).collect();
+    let of = incarnations(known.iter().map(|(_, of, _)| *of));
+    let rows: Vec<_> =
+        known.iter().map(|(_, of, version)| [Some(signed(of.0)), Some(signed(*version))]).collect();
+    // Those that are there, those that have changed, and how those that are not there have ended.
     let sql = format!(
-        "SELECT r_of, l.fate, {} FROM {} LEFT JOIN {jobs} AS j ON j.incarnation = r_of \
-            AND j.ended_at IS NULL \
-         LEFT JOIN {ledger} AS l ON l.incarnation = r_of AND l.kind = 2 AND l.number = 0 \
-            AND j.incarnation IS NULL \
-         WHERE j.version IS NULL OR j.version <> r_version ORDER BY r_place",
-        columns.join(", "),
-        Numbers { columns: ["r_place", "r_of", "r_version"], rows: &rows }
+        "SELECT incarnation FROM {} WHERE ended_at IS NULL; \
+         SELECT {RECORD} FROM {} AND version <> r_version WHERE ended_at IS NULL; \
+         SELECT incarnation, fate FROM {} AND kind = 2 AND number = 0",
+        by_incarnation(&of, jobs),
+        joined(["r_of", "r_version"], &rows, jobs),
+        by_incarnation(&of, ledger)
     );
-    let change = |row: &Columns| {
-        let status = match get::<Option<i64>>(row, 2)? {
-            Some(_) => RecordStatus::Updated(Box::new(record(row, 2)?)),
-            None => RecordStatus::Removed(optional_text(row, 1)?.map(|fate| {
-                let Ok(fate) = fate.parse::<Fate>();
-                fate
-            })),
-        };
-        Ok(RecordChange { incarnation: Incarnation(unsigned(get(row, 0)?)), status })
+    let answers = session.run(&sql).await?;
+    let [there, updated, ends] = &answers[..] else { return Err(MySqlError::Columns) };
+    let incarnation = |row: &Columns| Ok(Incarnation(unsigned(get(row, 0)?)));
+    let there: HashSet<_> = there.iter().map(incarnation).collect::<Result<_>>()?;
+    let updated = updated.iter().map(|row| record(row, 0).map(|it| (it.incarnation, it)));
+    let mut updated: HashMap<_, _> = updated.collect::<Result<_>>()?;
+    let end = |row: &Columns| {
+        let Ok(fate) = text(row, 1)?.parse::<Fate>();
+        Ok((incarnation(row)?, fate))
     };
-    session.run(&sql).await?.iter().flatten().map(change).collect()
+    let mut ends: HashMap<_, _> = ends.iter().map(end).collect::<Result<_>>()?;
+    let change = |&(_, of, _): &(JobId, Incarnation, u64)| {
+        let status = match updated.remove(&of) {
+            Some(record) => RecordStatus::Updated(Box::new(record)),
+            None if there.contains(&of) => return None,
+            None => RecordStatus::Removed(ends.remove(&of)),
+        };
+        Some(RecordChange { incarnation: of, status })
+    };
+    Ok(known.iter().filter_map(change).collect())
 }
 
 /// Does each of the writes that finds what it expects.
@@ -173,14 +176,14 @@ pub(super) async fn write(session: &mut Session<'_>, writes: &[Write]) -> Result
     let ids: Vec<String> = writes.iter().map(|it| Text(&it.id.as_str()).to_string()).collect();
     let asked: Vec<RowKey> = writes.iter().flat_map(asked_keys).collect();
     let asked = keys(&asked);
-    let asked = Numbers { columns: KEY, rows: &asked };
     let look = format!(
         "SELECT {RECORD}, claimed, waiting, asked FROM {jobs} FORCE INDEX ({jobs}_id) \
             WHERE id IN ({}) FOR UPDATE; \
          SELECT {NOW}; \
-         SELECT incarnation, kind, number FROM {asked} STRAIGHT_JOIN {open} ON {IS_OF_KEY}; \
-         SELECT incarnation, kind, number FROM {asked} STRAIGHT_JOIN {ledger} ON {IS_OF_KEY}",
-        List(ids.iter())
+         SELECT incarnation, kind, number FROM {}; SELECT incarnation, kind, number FROM {}",
+        List(ids.iter()),
+        by_key(&asked, open),
+        by_key(&asked, ledger)
     );
     let mut answers = session.run(&format!("{BEGIN}; {look}")).await?;
     let mut known = known_of(answers.first())?;
@@ -244,7 +247,8 @@ async fn carry_out(session: &mut Session<'_>, batch: &Batch, now: DateTime<Utc>)
         step(insert_closed(ledger, &called_off));
     }
     if !batch.inserted.is_empty() {
-        let values = batch.inserted.iter().map(|(record, open)| RecordValues(record, *open).to_string());
+        let values =
+            batch.inserted.iter().map(|(record, open)| RecordValues(record, *open).to_string());
         let values: Vec<String> = values.collect();
         step(format!(
             "INSERT INTO {jobs} ({RECORD}, claimed, waiting, asked) VALUES {}",
@@ -293,9 +297,8 @@ async fn call_off(
     let reasons: HashMap<Incarnation, _> = batch.gone.iter().copied().collect();
     let of = incarnations(batch.gone.iter().map(|(of, _)| *of));
     let sql = format!(
-        "SELECT {ROW}, {OPEN} FROM {} STRAIGHT_JOIN {open} ON incarnation = r_of \
-         WHERE node IS NULL FOR UPDATE",
-        Numbers { columns: ["r_of"], rows: &of }
+        "SELECT {ROW}, {OPEN} FROM {} WHERE node IS NULL FOR UPDATE",
+        by_incarnation(&of, open)
     );
     let rows = ledger::read(&session.run(&sql).await?)?;
     let close = |row: Row| {
@@ -314,5 +317,8 @@ fn update(jobs: &str, record: &Record, open: OpenRows) -> String {
     let columns = format!("{RECORD}, claimed, waiting, asked");
     let set: Vec<String> =
         columns.split(", ").map(|column| format!("{column} = VALUES({column})")).collect();
-    format!("INSERT INTO {jobs} ({columns}) VALUES {values} ON DUPLICATE KEY UPDATE {}", set.join(", "))
+    format!(
+        "INSERT INTO {jobs} ({columns}) VALUES {values} ON DUPLICATE KEY UPDATE {}",
+        set.join(", ")
+    )
 }

@@ -11,7 +11,7 @@ use super::{
     super::{millis, signed, unsigned},
     claim::behind,
     columns::{
-        CLOSED, IS_OF_KEY, KEY, NOW, Numbers, OPEN, OrNull, ROW, Text, get, incarnations, key, keys,
+        CLOSED, NOW, OPEN, OrNull, ROW, Text, by_incarnation, by_key, get, incarnations, key, keys,
         optional_text, row,
     },
     edit::{Edit, lock, locked, time},
@@ -32,9 +32,7 @@ fn open_select<'a>(
     of: impl IntoIterator<Item = &'a RowKey>,
     lock: &str,
 ) -> String {
-    let rows = keys(of);
-    let rows = Numbers { columns: KEY, rows: &rows };
-    format!("SELECT {ROW}, {OPEN} FROM {rows} STRAIGHT_JOIN {} ON {IS_OF_KEY}{lock}", tables.open)
+    format!("SELECT {ROW}, {OPEN} FROM {}{lock}", by_key(&keys(of), &tables.open))
 }
 
 /// The open rows with these keys.
@@ -133,10 +131,8 @@ pub(super) async fn existing(
     of: &[[Option<i64>; 1]],
 ) -> Result<HashSet<Incarnation>> {
     let jobs = &session.tables().jobs;
-    let sql = format!(
-        "SELECT incarnation FROM {} STRAIGHT_JOIN {jobs} ON incarnation = r_of WHERE ended_at IS NULL",
-        Numbers { columns: ["r_of"], rows: of }
-    );
+    let sql =
+        format!("SELECT incarnation FROM {} WHERE ended_at IS NULL", by_incarnation(of, jobs));
     let answers = session.run(&sql).await?;
     answers.iter().flatten().map(|row| Ok(Incarnation(unsigned(get(row, 0)?)))).collect()
 }
@@ -150,9 +146,8 @@ async fn close_late(
     let ledger = &session.tables().ledger;
     let rows = keys(outcomes.iter().map(|it| &it.key));
     let mut sql = format!(
-        "{BEGIN}; SELECT incarnation, kind, number, fence, fate FROM {} STRAIGHT_JOIN {ledger} \
-         ON {IS_OF_KEY} FOR UPDATE",
-        Numbers { columns: KEY, rows: &rows }
+        "{BEGIN}; SELECT incarnation, kind, number, fence, fate FROM {} FOR UPDATE",
+        by_key(&rows, ledger)
     );
     let found = |row: &Columns| {
         let fate = optional_text(row, 4)?.unwrap_or_default();
@@ -244,9 +239,9 @@ pub(super) async fn waiting(
     let from = after.map_or(i64::MIN, |after| signed(after.incarnation.0));
     let of: Vec<_> = of.into_iter().filter(|row| row[0] >= Some(from)).collect();
     let sql = format!(
-        "SELECT {ROW}, {OPEN} FROM {} STRAIGHT_JOIN {open} ON incarnation = r_of \
-         WHERE node IS NULL AND {} ORDER BY incarnation, kind, number LIMIT {limit}",
-        Numbers { columns: ["r_of"], rows: &of },
+        "SELECT {ROW}, {OPEN} FROM {} WHERE node IS NULL AND {} \
+         ORDER BY incarnation, kind, number LIMIT {limit}",
+        by_incarnation(&of, open),
         behind(after)
     );
     read(&session.run(&sql).await?)

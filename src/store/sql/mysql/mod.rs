@@ -124,9 +124,7 @@ impl MySqlStore {
     /// # Errors
     ///
     /// See the [table](MySqlStore#errors).
-    pub async fn from_pool(
-        pool: mysql_async::Pool,
-    ) -> std::result::Result<MySqlStore, StoreError> {
+    pub async fn from_pool(pool: mysql_async::Pool) -> std::result::Result<MySqlStore, StoreError> {
         MySqlStore::builder().pool(pool).connect().await
     }
 

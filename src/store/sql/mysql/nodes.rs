@@ -133,7 +133,8 @@ pub(super) async fn reap(
         "SELECT DISTINCT node FROM {open} WHERE node IS NOT NULL; SELECT node FROM {nodes}"
     );
     let answers = session.run(&sql).await?;
-    let numbers = |rows: &Vec<Columns>| rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<i64>>>();
+    let numbers =
+        |rows: &Vec<Columns>| rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<i64>>>();
     let (claiming, living) = match &answers[..] {
         [claiming, living] => (numbers(claiming)?, numbers(living)?),
         _ => return Err(MySqlError::Columns),

@@ -101,8 +101,7 @@ pub(super) struct Session<'a> {
 
 /// Begins a transaction. Whatever the session's level is, this one sees what others have committed before
 /// each of its statements, and locks no gaps.
-pub(super) const BEGIN: &str =
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+pub(super) const BEGIN: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
 
 /// A statement that fails unless the condition holds: those behind it are not executed. The servers have
 /// no other way outside of a stored procedure.
@@ -111,11 +110,7 @@ pub(super) fn ensure(condition: &str) -> String {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(
-        object: Object<Connector>,
-        tables: &'a Tables,
-        borrows: bool,
-    ) -> Session<'a> {
+    pub(super) fn new(object: Object<Connector>, tables: &'a Tables, borrows: bool) -> Session<'a> {
         Session { object: Some(object), tables, borrows }
     }
 

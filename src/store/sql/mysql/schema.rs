@@ -124,10 +124,12 @@ async fn create(session: &mut Session<'_>, database: &str) -> Result<()> {
     let lock = Text(&session.tables().meta).to_string();
     let (take, free) = (format!("SELECT GET_LOCK({lock}, 60)"), format!("DO RELEASE_LOCK({lock})"));
     let taken = session.run(&take).await?;
-    let is_taken = taken.first().and_then(|rows| rows.first()).map(|row| get(row, 0)).transpose()?;
+    let is_taken =
+        taken.first().and_then(|rows| rows.first()).map(|row| get(row, 0)).transpose()?;
     if is_taken.flatten() != Some(1_i64) {
         return Err(MySqlError::Unavailable(
-            "another program has been migrating the tables for a minute: try again later".to_owned(),
+            "another program has been migrating the tables for a minute: try again later"
+                .to_owned(),
         ));
     }
     let created = create_locked(session).await;
@@ -217,7 +219,9 @@ mod tests {
 
     #[test]
     fn servers_must_be_new_enough() {
-        for version in ["10.6.0-MariaDB", "10.11.19-MariaDB-0+deb12u1", "8.0.16", "8.4.0", "11.4.2-MariaDB"] {
+        for version in
+            ["10.6.0-MariaDB", "10.11.19-MariaDB-0+deb12u1", "8.0.16", "8.4.0", "11.4.2-MariaDB"]
+        {
             assert!(sees_that_it_is_new_enough(version).is_ok(), "{version}");
         }
         for version in ["10.5.9-MariaDB", "5.7.44-log", "8.0.4-rc", "nothing"] {
