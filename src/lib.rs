@@ -96,6 +96,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `process` | no | `ProcessPool` runs tasks in separate processes, which can be killed, and `command` jobs run programs; Unix only |
+//! | `mysql` | no | `store::MySqlStore` keeps durable jobs in MySQL or MariaDB, for any number of nodes |
 //! | `postgres` | no | `store::PostgresStore` keeps durable jobs in PostgreSQL, for any number of nodes |
 //! | `sqlite` | no | `store::SqliteStore` keeps durable jobs in an SQLite file |
 //! | `standalone` | no | `BlockingScheduler` and `BackgroundScheduler`, for programs without an async `main`, and `.wait()` as the counterpart of `.await` |

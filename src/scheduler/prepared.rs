@@ -39,13 +39,15 @@ impl Add {
     /// |---|---|
     /// | rusqlite | `transaction.execute(prepared.sql(), [prepared.parameter()])?` |
     /// | tokio-postgres | `transaction.execute(prepared.sql(), &[&prepared.parameter()]).await?` |
+    /// | mysql_async | `transaction.exec_drop(prepared.sql(), (prepared.parameter(),)).await?` |
     /// | sqlx | `sqlx::query(prepared.sql()).bind(prepared.parameter()).execute(&mut *transaction).await?` |
     ///
     /// # Errors
     ///
     /// If the job has no [task](crate::Task), its store is in memory or has no SQL, or
     /// [`on_conflict`](Add::on_conflict) is set: an existing job can be neither kept nor replaced.
-    /// If the id is in use in the store, executing the statement fails, since ids are unique.
+    /// If the id is in use in the store, executing the statement fails, since ids are unique:
+    /// on MySQL with error 1242, and otherwise with that of a unique key.
     ///
     /// # Examples
     ///

@@ -10,10 +10,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use mysql_async::prelude::Queryable as _;
 use punctual::{
     Scheduler, SchedulerBuilder,
     store::{
-        Fate, Incarnation, NodeId, PostgresStore, Row, RowKey, RowKind, RowState, SqliteStore,
+        Fate, Incarnation, MySqlStore, NodeId, PostgresStore, Row, RowKey, RowKind, RowState,
+        SqliteStore,
     },
 };
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
@@ -32,13 +34,15 @@ type Columns = Vec<Option<String>>;
 pub(crate) enum Kind {
     Sqlite,
     Postgres,
+    MariaDb,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Database {
     /// The path of the file.
     Sqlite(PathBuf),
-    Postgres {
+    Server {
+        kind: Kind,
         url: String,
         namespace: String,
     },
@@ -64,6 +68,7 @@ impl Kind {
         let name = match self {
             Kind::Sqlite => return None,
             Kind::Postgres => "PUNCTUAL_POSTGRES_URL",
+            Kind::MariaDb => "PUNCTUAL_MARIADB_URL",
         };
         std::env::var(name).ok().filter(|url| !url.is_empty())
     }
@@ -77,7 +82,7 @@ impl Kind {
     pub(crate) fn create(self, folder: &Path) -> Database {
         match self {
             Kind::Sqlite => Database::Sqlite(folder.join("jobs.db")),
-            Kind::Postgres => Database::on_server(self.url().unwrap()),
+            Kind::Postgres | Kind::MariaDb => Database::on_server(self.url().unwrap()),
         }
     }
 }
@@ -87,20 +92,25 @@ impl Database {
     pub(crate) fn on_server(url: String) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Database::Postgres { url, namespace: format!("c{}_{count}_", std::process::id()) }
+        Database::server(url, format!("c{}_{count}_", std::process::id()))
+    }
+
+    fn server(url: String, namespace: String) -> Database {
+        let kind = if url.starts_with("mysql:") { Kind::MariaDb } else { Kind::Postgres };
+        Database::Server { kind, url, namespace }
     }
 
     /// The same database by way of another address, as of a proxy.
     pub(crate) fn at(&self, port: u16) -> Database {
-        let Database::Postgres { url, namespace } = self else { panic!("a file has no address") };
+        let Database::Server { url, namespace, .. } = self else { panic!("a file has no address") };
         let server = address(url);
         let url = url.replace(&server, &format!("127.0.0.1:{port}"));
-        Database::Postgres { url, namespace: namespace.clone() }
+        Database::server(url, namespace.clone())
     }
 
     /// The host and the port of the server.
     pub(crate) fn address(&self) -> String {
-        let Database::Postgres { url, .. } = self else { panic!("a file has no address") };
+        let Database::Server { url, .. } = self else { panic!("a file has no address") };
         address(url)
     }
 
@@ -108,15 +118,13 @@ impl Database {
     pub(crate) fn to_arg(&self) -> String {
         match self {
             Database::Sqlite(path) => path.to_str().unwrap().to_owned(),
-            Database::Postgres { url, namespace } => format!("{url}#{namespace}"),
+            Database::Server { url, namespace, .. } => format!("{url}#{namespace}"),
         }
     }
 
     pub(crate) fn from_arg(arg: &str) -> Database {
         match arg.split_once('#') {
-            Some((url, namespace)) => {
-                Database::Postgres { url: url.to_owned(), namespace: namespace.to_owned() }
-            }
+            Some((url, namespace)) => Database::server(url.to_owned(), namespace.to_owned()),
             None => Database::Sqlite(arg.into()),
         }
     }
@@ -129,7 +137,13 @@ impl Database {
                 let store = SqliteStore::builder(path).poll(Duration::from_millis(200));
                 Scheduler::builder().store(store.open().await.unwrap())
             }
-            Database::Postgres { url, namespace } => {
+            Database::Server { kind: Kind::MariaDb, url, namespace } => {
+                let store = MySqlStore::builder().url(url).namespace(namespace).pool_size(4);
+                let builder = Scheduler::builder().store(store.connect().await.unwrap());
+                // Nobody says that rows were released.
+                builder.poll_interval(Duration::from_millis(200))
+            }
+            Database::Server { url, namespace, .. } => {
                 let store = PostgresStore::builder().url(url).namespace(namespace).pool_size(4);
                 Scheduler::builder().store(store.connect().await.unwrap())
             }
@@ -140,8 +154,12 @@ impl Database {
     fn query(&self, sql: &str) -> Vec<Columns> {
         match self {
             Database::Sqlite(path) => query_file(path, sql),
-            Database::Postgres { url, namespace } => {
-                query_server(url, &sql.replace("punctual_", namespace))
+            Database::Server { kind, url, namespace } => {
+                let sql = sql.replace("punctual_", namespace);
+                match kind {
+                    Kind::MariaDb => query_mariadb(url, &sql),
+                    _ => query_postgres(url, &sql),
+                }
             }
         }
     }
@@ -153,14 +171,25 @@ impl Database {
 
     /// Does something within a transaction that begins with this SQL.
     pub(crate) fn in_transaction(&self, sql: &str, work: impl FnOnce()) {
-        let Database::Postgres { url, namespace } = self else { panic!("only on a server") };
+        let Database::Server { kind, url, namespace } = self else { panic!("only on a server") };
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+        let sql = format!("BEGIN; {}", sql.replace("punctual_", namespace));
+        if *kind == Kind::MariaDb {
+            let mut client = runtime.block_on(async {
+                let mut client = connect_mariadb(url).await;
+                client.query_drop(sql).await.unwrap();
+                client
+            });
+            work();
+            runtime.block_on(client.query_drop("COMMIT")).unwrap();
+            runtime.block_on(client.disconnect()).unwrap();
+            return;
+        }
         let client = runtime.block_on(async {
             let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
             tokio::spawn(connection);
-            let sql = sql.replace("punctual_", namespace);
-            client.batch_execute(&format!("BEGIN; {sql}")).await.unwrap();
+            client.batch_execute(&sql).await.unwrap();
             client
         });
         work();
@@ -173,7 +202,7 @@ impl Database {
              attempt, ended_at";
         let sql = match self {
             Database::Sqlite(_) => format!("SELECT {COLUMNS}, node, fate FROM punctual_ledger"),
-            Database::Postgres { .. } => format!(
+            Database::Server { .. } => format!(
                 "SELECT {COLUMNS}, node, NULL FROM punctual_open UNION ALL \
                  SELECT {COLUMNS}, NULL, fate FROM punctual_ledger"
             ),
@@ -185,7 +214,7 @@ impl Database {
     pub(crate) fn held_by(&self, node: &str) -> HashSet<Held> {
         let open = match self {
             Database::Sqlite(_) => "punctual_ledger",
-            Database::Postgres { .. } => "punctual_open",
+            Database::Server { .. } => "punctual_open",
         };
         let sql = format!(
             "SELECT job, number, fence FROM {open} AS r JOIN punctual_nodes AS n ON n.node = r.node \
@@ -220,24 +249,28 @@ impl Database {
         let sql = match self {
             // A table of its own has the ends that are remembered.
             Database::Sqlite(_) => "SELECT count(*) FROM punctual_jobs",
-            Database::Postgres { .. } => {
-                "SELECT count(*) FROM punctual_jobs WHERE ended_at IS NULL"
-            }
+            Database::Server { .. } => "SELECT count(*) FROM punctual_jobs WHERE ended_at IS NULL",
         };
         number(&self.query(sql)[0], 0).unwrap()
     }
 
     /// Removes the tables from the server.
     pub(crate) fn remove(&self) {
-        if let Database::Postgres { .. } = self {
+        if let Database::Server { .. } = self {
             let tables = ["jobs", "open", "ledger", "nodes", "actions", "pruned", "meta"];
             let tables = tables.map(|table| format!("punctual_{table}")).join(", ");
-            self.execute(&format!("DROP TABLE IF EXISTS {tables} CASCADE"));
+            let views = ["jobs", "ledger", "nodes", "actions"];
+            let views = views.map(|view| format!("punctual_{view}_view")).join(", ");
+            let sql = format!("DROP VIEW IF EXISTS {views}; DROP TABLE IF EXISTS {tables} CASCADE");
+            self.execute(&sql);
         }
     }
 }
 
 fn address(url: &str) -> String {
+    if let Ok(options) = mysql_async::Opts::from_url(url) {
+        return format!("{}:{}", options.ip_or_hostname(), options.tcp_port());
+    }
     let config: tokio_postgres::Config = url.parse().unwrap();
     let tokio_postgres::config::Host::Tcp(host) = &config.get_hosts()[0] else {
         panic!("{url} names no host")
@@ -266,7 +299,7 @@ fn query_file(path: &Path, sql: &str) -> Vec<Columns> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn query_server(url: &str, sql: &str) -> Vec<Columns> {
+async fn query_postgres(url: &str, sql: &str) -> Vec<Columns> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -277,6 +310,22 @@ async fn query_server(url: &str, sql: &str) -> Vec<Columns> {
         _ => None,
     });
     rows.collect()
+}
+
+async fn connect_mariadb(url: &str) -> mysql_async::Conn {
+    let options = mysql_async::Opts::from_url(url).unwrap();
+    let options = mysql_async::OptsBuilder::from_opts(options).prefer_socket(Some(false));
+    mysql_async::Conn::new(options).await.unwrap()
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn query_mariadb(url: &str, sql: &str) -> Vec<Columns> {
+    let mut client = connect_mariadb(url).await;
+    let rows: Vec<mysql_async::Row> =
+        client.query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    client.disconnect().await.unwrap();
+    let text = |value| mysql_async::from_value::<Option<String>>(value);
+    rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect()
 }
 
 fn text(columns: &Columns, index: usize) -> String {

@@ -30,7 +30,7 @@ pub(crate) fn locked(kind: Kind) {
     let database = stage.database.clone();
     let transaction = std::thread::spawn(move || {
         database.in_transaction(
-            &format!("SELECT FROM punctual_jobs WHERE id = '{LOCKED_JOB}' FOR UPDATE"),
+            &format!("SELECT id FROM punctual_jobs WHERE id = '{LOCKED_JOB}' FOR UPDATE"),
             || {
                 begun.send(Utc::now().timestamp_micros()).unwrap();
                 std::thread::sleep(lasts);

@@ -66,7 +66,9 @@ fn main() {
     const OF_SERVERS: [Test; 1] = [("outage", outages::outage)];
 
     let mut trials = Vec::new();
-    for (prefix, kind) in [("sqlite", Kind::Sqlite), ("postgres", Kind::Postgres)] {
+    let kinds =
+        [("sqlite", Kind::Sqlite), ("postgres", Kind::Postgres), ("mariadb", Kind::MariaDb)];
+    for (prefix, kind) in kinds {
         if !kind.is_there() {
             eprintln!("no server is named: {prefix} is not tested");
             continue;

@@ -42,8 +42,10 @@ impl Server {
         let name = match kind {
             Kind::Sqlite => panic!("SQLite has no server"),
             Kind::Postgres => "postgres",
+            Kind::MariaDb => "mariadb",
         };
-        let folder = std::env::temp_dir().join(format!("punctual-outage-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("punctual-outage-{name}-{}", std::process::id()));
         let server = Server { name, folder };
         let variables = server.call("start");
         let variable = format!("export PUNCTUAL_{}_URL=", name.to_uppercase());

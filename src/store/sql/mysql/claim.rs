@@ -490,7 +490,7 @@ fn due_select(tables: &Tables, of: &NextDueRequest) -> String {
 
 fn read_due(answers: &Answers) -> Result<Option<DateTime<Utc>>> {
     let Some(row) = answers.last().and_then(|rows| rows.first()) else { return Ok(None) };
-    Ok(super::columns::optional_instant(row, 0)?)
+    super::columns::optional_instant(row, 0)
 }
 
 pub(super) async fn next_due(

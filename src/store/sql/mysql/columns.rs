@@ -266,10 +266,10 @@ pub(super) fn record(row: &Columns, first: usize) -> Result<Record> {
         fence: unsigned(number(3)?),
         requests: unsigned(number(4)?),
         tokens: tokens(number(5)?, &text(21)?),
-        task: text(6)?.into(),
-        args: text(7)?.into(),
-        trigger: text(8)?.into(),
-        options: text(9)?.into(),
+        task: text(6)?,
+        args: text(7)?,
+        trigger: text(8)?,
+        options: text(9)?,
         name: optional_text(10)?,
         tags: tags(&text(11)?),
         declared: optional_text(12)?,
@@ -284,7 +284,7 @@ pub(super) fn record(row: &Columns, first: usize) -> Result<Record> {
         recoveries: count(row, first + 22)?,
         paused_by: optional_text(23)?,
         paused_because: optional_text(24)?,
-        extra: text(25)?.into(),
+        extra: text(25)?,
         ended_at: optional_instant(26)?,
     })
 }

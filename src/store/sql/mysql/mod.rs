@@ -41,8 +41,7 @@ use crate::{
 /// A [`Store`] in a MySQL or MariaDB database, for the nodes of any number of machines.
 ///
 /// Clones share one store, with one pool of connections. The servers notify nobody of changes, so nodes
-/// poll for those of others every few seconds: see
-/// [`poll`](crate::SchedulerBuilder::poll).
+/// poll for those of others: see [`poll_interval`](crate::SchedulerBuilder::poll_interval).
 ///
 /// # The database
 ///

@@ -61,14 +61,12 @@ impl Manager for Connector {
     type Type = Conn;
     type Error = MySqlError;
 
-    fn create(&self) -> impl Future<Output = Result<Conn>> + Send {
-        async {
-            let mut connection = (self.connect)().await?;
-            if !self.borrows {
-                connection.query_drop(self.settings()).await?;
-            }
-            Ok(connection)
+    async fn create(&self) -> Result<Conn> {
+        let mut connection = (self.connect)().await?;
+        if !self.borrows {
+            connection.query_drop(self.settings()).await?;
         }
+        Ok(connection)
     }
 
     fn recycle(
