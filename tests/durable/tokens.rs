@@ -138,7 +138,8 @@ async fn a_cancel_that_the_store_refused_holds_after_a_restart() {
     let scheduler = on(&store, &notes).start().await.unwrap();
     let job = scheduler.add(every(SECOND), remember("x")).id("job").await.unwrap();
     let token = job.cancel_token();
-    sleep(SECOND * 2).await;
+    // Between two fire times.
+    sleep(MILLISECOND * 1500).await;
     store.set(Operation::Write, Fault::Refused);
     token.cancel();
     sleep(SECOND * 5).await;
