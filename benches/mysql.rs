@@ -163,6 +163,11 @@ impl Floor {
             let _ = write!(values, "{separator}({number}, {fire_time}, '{id}', 1, {fence})");
             claimed.push((number, fire_time, fence));
         }
+        if claimed.is_empty() {
+            // The others have all that there is.
+            client.query_drop("COMMIT").await?;
+            return Ok(claimed);
+        }
         let sql = format!(
             "UPDATE JSON_TABLE('[{changes}]', '$[*]' COLUMNS(number BIGINT PATH '$[0]', \
                 fence BIGINT PATH '$[1]', next_fire BIGINT PATH '$[2]')) AS c \
