@@ -1,12 +1,12 @@
-//! How an operation of a store on a server is done: on a connection of the pool, and again if others were
-//! in the way.
+//! How a store on a server executes an operation: on a connection of the pool, with retries after a
+//! conflict with another transaction.
 
-/// How often an operation is done again after another transaction was in its way.
+/// The maximum number of attempts of an operation that conflicts with other transactions.
 pub(super) const TRIES: u32 = 10;
 
-/// Does an operation on a connection, again and again if other transactions are in the way.
+/// Executes an operation on a connection, and retries it after a conflict with another transaction.
 ///
-/// All but the urgent ones leave a connection of the pool free for those.
+/// Operations that are not urgent leave one connection of the pool free for urgent operations.
 macro_rules! operation {
     (urgent $store:expr, |$session:ident| $operation:expr) => {{
         let inner: &Inner = &$store.0;

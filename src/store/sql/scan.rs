@@ -77,7 +77,7 @@ pub(super) struct Scan<'a, T> {
     /// The result so far, without jobs.
     pub(super) result: ClaimResult,
     /// The jobs that were left or rejected.
-    pub(super) in_vain: HashSet<Incarnation>,
+    pub(super) unclaimed: HashSet<Incarnation>,
     /// The jobs that were decided: each is decided once.
     seen: HashSet<Incarnation>,
     /// The number of decided rows.
@@ -115,7 +115,7 @@ impl<'a, T> Scan<'a, T> {
             more,
             decided: Vec::new(),
             result: ClaimResult { passed: request.passed, ..ClaimResult::default() },
-            in_vain: HashSet::new(),
+            unclaimed: HashSet::new(),
             seen: HashSet::new(),
             rows: 0,
             phases: VecDeque::new(),
@@ -267,13 +267,13 @@ impl<'a, T> Scan<'a, T> {
             }
             Decision::Leave => self.result.left += 1,
             Decision::Reject(error) => {
-                self.in_vain.insert(record.incarnation);
+                self.unclaimed.insert(record.incarnation);
                 let (stamp, job) = (record.stamp(), record.id);
                 self.result.rejected.push(RejectedJob { job, stamp, error });
                 return false;
             }
         }
-        self.in_vain.insert(record.incarnation);
+        self.unclaimed.insert(record.incarnation);
         false
     }
 }

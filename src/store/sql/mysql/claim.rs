@@ -237,7 +237,7 @@ async fn commit(
     look: Look,
     looks_up: bool,
 ) -> Result<ClaimResult> {
-    let Scan { decided, mut result, in_vain, .. } = scan;
+    let Scan { decided, mut result, unclaimed, .. } = scan;
     let Look { now, waiting } = look;
     let known = match looks_up {
         true => {
@@ -315,7 +315,7 @@ async fn commit(
     sql.push_str(&edit.sql());
     sql.push_str("COMMIT");
     if !result.more {
-        let due = request.next_due(result.passed, &in_vain);
+        let due = request.next_due(result.passed, &unclaimed);
         let _ = write!(sql, "; {}", due_select(session.tables(), &due));
     }
     let answers = session.run(&sql).await.map_err(|error| match error {

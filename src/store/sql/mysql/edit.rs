@@ -244,7 +244,7 @@ pub(super) fn has_row<'a>(table: &str, of: impl IntoIterator<Item = &'a RowKey>)
 }
 
 impl OpenRows {
-    /// Changes the counts by rows of this kind: by so many that are claimed, and so many that wait.
+    /// Adds to the counts of rows of this kind: `claimed` to the claimed rows, `waiting` to the waiting rows.
     pub(super) fn add(&mut self, kind: RowKind, claimed: i32, waiting: i32) {
         self.claimed = self.claimed.saturating_add(claimed).max(0);
         self.waiting = self.waiting.saturating_add(waiting).max(0);

@@ -438,7 +438,7 @@ async fn commit(
     locks: bool,
     now: DateTime<Utc>,
 ) -> Result<Done> {
-    let Scan { mut decided, mut result, in_vain, .. } = scan;
+    let Scan { mut decided, mut result, unclaimed, .. } = scan;
     let (mut incarnations, mut revs, mut fences, mut nexts) = (vec![], vec![], vec![], vec![]);
     for Decided { record, known: rev, rows, next_fire } in &mut decided {
         record.fence = record.next_fence(now);
@@ -458,7 +458,7 @@ async fn commit(
     let rows = Rows::of(decided.iter().flat_map(|it| &it.rows));
     let is_open = |row: &Row| row.state.is_open();
     let (node, number) = (signed(request.node.0), signed(request.number));
-    let due = (!result.more).then(|| DueLines::of(&request.next_due(result.passed, &in_vain)));
+    let due = (!result.more).then(|| DueLines::of(&request.next_due(result.passed, &unclaimed)));
 
     let mut steps = Vec::with_capacity(3);
     if decided.is_empty() {

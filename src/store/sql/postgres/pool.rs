@@ -1,4 +1,4 @@
-//! Connections: how they are made, borrowed from the pool, and given back or thrown away.
+//! Connections: how they are opened, borrowed from the pool, and returned or closed.
 
 use std::{
     borrow::Cow,

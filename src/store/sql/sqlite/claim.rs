@@ -120,9 +120,9 @@ pub(super) fn claim(session: &Session, take: &ClaimRequest) -> Result<ClaimResul
     let mut taking = Claiming::new(session, take)?;
     taking.waiting()?;
     taking.due()?;
-    let Claiming { mut claim_result, in_vain, .. } = taking;
+    let Claiming { mut claim_result, unclaimed, .. } = taking;
     if !claim_result.more {
-        claim_result.next_due = next_due(session, &take.next_due(claim_result.passed, &in_vain))?;
+        claim_result.next_due = next_due(session, &take.next_due(claim_result.passed, &unclaimed))?;
     }
     Ok(claim_result)
 }
@@ -159,7 +159,7 @@ struct Claiming<'a> {
     /// Jobs that were decided on: each is asked for once.
     seen: HashSet<Incarnation>,
     /// Those of them that were not taken.
-    in_vain: HashSet<Incarnation>,
+    unclaimed: HashSet<Incarnation>,
     /// Whether all jobs with waiting rows were decided on: the others have none.
     saw_waiting: bool,
     /// How many rows were put.
@@ -179,7 +179,7 @@ impl<'a> Claiming<'a> {
             put_new: session.prepare(ledger::PUT_NEW)?,
             put_over_waiting: session.prepare(ledger::PUT_OVER_WAITING)?,
             seen: HashSet::new(),
-            in_vain: HashSet::new(),
+            unclaimed: HashSet::new(),
             saw_waiting: false,
             rows: 0,
             claim_result: ClaimResult { passed: take.passed, ..ClaimResult::default() },
@@ -222,13 +222,13 @@ impl<'a> Claiming<'a> {
     /// of those, if there are any.
     fn look(&mut self, order: Order, from: Option<Place>, looks: usize) -> Result<Option<Place>> {
         let mut lines = Lines::new(self.session, order, self.take, &self.tasks, from)?;
-        let (mut in_vain, mut last) = (0, None);
+        let (mut unclaimed, mut last) = (0, None);
         while let Some((place, record)) = lines.next()? {
             // What was taken just now is in another line by now.
             if self.is_left_out(record.incarnation) {
                 continue;
             }
-            if self.is_full() || in_vain >= looks {
+            if self.is_full() || unclaimed >= looks {
                 self.claim_result.more |= self.is_full() || looks == self.take.looks;
                 break;
             }
@@ -242,7 +242,7 @@ impl<'a> Claiming<'a> {
                 continue;
             }
             if !self.decide(record, &rows)? {
-                (in_vain, last) = (in_vain + 1, Some(place));
+                (unclaimed, last) = (unclaimed + 1, Some(place));
             }
         }
         Ok(last)
@@ -287,12 +287,12 @@ impl<'a> Claiming<'a> {
         self.seen.insert(record.incarnation);
         let (rows, next_fire) = match (self.take.decide)(&record, waiting) {
             Decision::Leave => {
-                self.in_vain.insert(record.incarnation);
+                self.unclaimed.insert(record.incarnation);
                 self.claim_result.left += 1;
                 return Ok(false);
             }
             Decision::Reject(error) => {
-                self.in_vain.insert(record.incarnation);
+                self.unclaimed.insert(record.incarnation);
                 let (stamp, job) = (record.stamp(), record.id);
                 self.claim_result.rejected.push(RejectedJob { job, stamp, error });
                 return Ok(false);
